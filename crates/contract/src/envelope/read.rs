@@ -1,0 +1,266 @@
+//! Reading an envelope that a stranger wrote into its normal form. Checks the form of every field but those of `args`.
+
+use super::{
+    ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy,
+    Seed, Target, Verify,
+};
+use crate::strict::{Errors, Node, Object};
+
+const BILLING_MODES: [(&str, BillingMode); 2] = [
+    ("billable", BillingMode::Billable),
+    ("test", BillingMode::Test),
+];
+
+const BILLING_REASONS: [(&str, BillingReason); 4] = [
+    ("api", BillingReason::Api),
+    ("studio_run", BillingReason::StudioRun),
+    ("lab", BillingReason::Lab),
+    ("internal", BillingReason::Internal),
+];
+
+const TARGETS: [(&str, Target); 3] = [
+    ("cpu", Target::Cpu),
+    ("gpu", Target::Gpu),
+    ("any", Target::Any),
+];
+
+const VERIFY: [(&str, Verify); 3] = [
+    ("none", Verify::None),
+    ("spotcheck", Verify::Spotcheck),
+    ("full", Verify::Full),
+];
+
+const SEED_IS_EXPLICIT: [(&str, bool); 2] = [("derived", false), ("explicit", true)];
+
+const ARTIFACTS: [(&str, ArtifactKind); 7] = [
+    ("result_json", ArtifactKind::ResultJson),
+    ("executions_json", ArtifactKind::ExecutionsJson),
+    ("metrics_json", ArtifactKind::MetricsJson),
+    ("verification_json", ArtifactKind::VerificationJson),
+    ("plan_json", ArtifactKind::PlanJson),
+    ("ept_csv", ArtifactKind::EptCsv),
+    ("report_html", ArtifactKind::ReportHtml),
+];
+
+const MAX_AGENTS: u64 = 1_000_000;
+const MAX_TIMEOUT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+const MAX_SEED_BYTES: usize = 1024;
+
+/// An envelope whose args nobody has read yet.
+#[derive(Debug)]
+pub struct EnvelopeDraft<'n> {
+    /// Everything but the args, which are empty: the profile reads them and puts their normal form here.
+    pub envelope: Envelope,
+    /// The object at `/args`; `None` if it is missing or something else, which has been recorded as an error.
+    pub args: Option<&'n Node>,
+}
+
+impl Envelope {
+    /// Reads everything but the meaning of `args` and records every error. The op's name, version and profile are
+    /// checked for form only.
+    ///
+    /// To finish the envelope, read `args` with [`Object::open`] at "/args", put its normal form into `envelope.args`
+    /// (numbers by [`number_value`](crate::strict::number_value)), and call [`Errors::into_result`].
+    pub fn read<'n>(root: &'n Node, errors: &mut Errors) -> EnvelopeDraft<'n> {
+        let Some(mut object) = Object::open(root, "", errors) else {
+            return EnvelopeDraft {
+                envelope: placeholder(),
+                args: None,
+            };
+        };
+        let envelope = Envelope {
+            ctx: read_context(object.optional_object("ctx")),
+            op: read_op(&mut object),
+            args: serde_json::Map::new(),
+            policy: read_policy(object.optional_object("policy")),
+            seed: read_seed(object.optional_object("seed")),
+            artifacts: read_artifacts(object.optional_object("artifacts")),
+        };
+        let args = read_args(&mut object);
+        object.finish();
+        EnvelopeDraft { envelope, args }
+    }
+}
+
+fn placeholder() -> Envelope {
+    Envelope {
+        ctx: Context::default(),
+        op: no_op(),
+        args: serde_json::Map::new(),
+        policy: Policy::default(),
+        seed: Seed::default(),
+        artifacts: Artifacts::default(),
+    }
+}
+
+fn no_op() -> Op {
+    Op {
+        name: String::new(),
+        version: 0,
+        profile: String::new(),
+    }
+}
+
+fn read_args<'n>(object: &mut Object<'n, '_>) -> Option<&'n Node> {
+    let given = object.required_object("args").is_some();
+    object.node("args").filter(|_| given)
+}
+
+fn read_context(mut object: Object) -> Context {
+    let label = "a string of 1 to 128 printable ASCII characters";
+    let context = Context {
+        job_id: object.optional_parsed(
+            "job_id",
+            "a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -",
+            |text| text.parse().ok(),
+        ),
+        run_id: object.optional_parsed("run_id", label, read_label),
+        stage_id: object.optional_parsed("stage_id", label, read_label),
+        trace_id: object.optional_parsed(
+            "trace_id",
+            "a W3C trace id: 32 lower-case hexadecimal digits, not all of them zero",
+            read_trace_id,
+        ),
+        billing: read_billing(object.optional_object("billing")),
+    };
+    object.finish();
+    context
+}
+
+fn read_label(text: &str) -> Option<String> {
+    let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    read_token(text, 128, printable)
+}
+
+fn read_trace_id(text: &str) -> Option<String> {
+    let hexadecimal = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let allowed = text.len() == 32 && text.bytes().any(|byte| byte != b'0');
+    read_token(text, 32, hexadecimal).filter(|_| allowed)
+}
+
+/// The text, if it has 1 to `longest` bytes and all of them are allowed.
+fn read_token(text: &str, longest: usize, allowed: impl Fn(u8) -> bool) -> Option<String> {
+    ((1..=longest).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+}
+
+fn read_billing(mut object: Object) -> Billing {
+    let billing = Billing {
+        mode: object
+            .optional_choice("mode", &BILLING_MODES)
+            .unwrap_or_default(),
+        reason: object
+            .optional_choice("reason", &BILLING_REASONS)
+            .unwrap_or_default(),
+    };
+    object.finish();
+    billing
+}
+
+fn read_op(envelope: &mut Object) -> Op {
+    let Some(mut object) = envelope.required_object("op") else {
+        return no_op();
+    };
+    let wanted = "a string of 1 to 64 characters out of a-z, 0-9, _, . and -";
+    let name = |text: &str| {
+        read_token(
+            text,
+            64,
+            |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'),
+        )
+    };
+    let op = Op {
+        name: object
+            .required_parsed("name", wanted, name)
+            .unwrap_or_default(),
+        version: object.required_integer("version", 1..=u64::from(u32::MAX)) as u32,
+        profile: object
+            .required_parsed("profile", wanted, name)
+            .unwrap_or_default(),
+    };
+    object.finish();
+    op
+}
+
+fn read_policy(mut object: Object) -> Policy {
+    let policy = Policy {
+        target: object
+            .optional_choice("target", &TARGETS)
+            .unwrap_or_default(),
+        min_agents: object
+            .optional_integer("min_agents", 0..=MAX_AGENTS)
+            .unwrap_or_default() as u32,
+        max_agents: object
+            .optional_integer("max_agents", 0..=MAX_AGENTS)
+            .unwrap_or_default() as u32,
+        timeout_ms: object
+            .optional_integer("timeout_ms", 0..=MAX_TIMEOUT_MS)
+            .unwrap_or_default(),
+        verify: object
+            .optional_choice("verify", &VERIFY)
+            .unwrap_or_default(),
+        verify_ratio: object.optional_number("verify_ratio", 0.0..=1.0),
+    };
+    let (min, max) = (policy.min_agents, policy.max_agents);
+    if max != 0 && max < min {
+        object.error(
+            "max_agents",
+            format!("must be 0 (no maximum) or at least min_agents, {min}; it is {max}"),
+        );
+    }
+    object.finish();
+    policy
+}
+
+fn read_seed(mut object: Object) -> Seed {
+    let explicit = object
+        .optional_choice("mode", &SEED_IS_EXPLICIT)
+        .unwrap_or_default();
+    let seed = if explicit {
+        read_seed_value(&mut object)
+    } else {
+        if object.node("value").is_some() && !object.is_wrong("mode") {
+            object.error(
+                "value",
+                "is not allowed with mode \"derived\": leave it out, or set mode to \"explicit\"",
+            );
+        }
+        Seed::Derived
+    };
+    object.finish();
+    seed
+}
+
+fn read_seed_value(object: &mut Object) -> Seed {
+    let wanted = "a string of 1 to 1024 bytes";
+    let value = object.required_parsed("value", wanted, |text| {
+        read_token(text, MAX_SEED_BYTES, |_| true)
+    });
+    Seed::Explicit {
+        value: value.unwrap_or_default(),
+    }
+}
+
+fn read_artifacts(mut object: Object) -> Artifacts {
+    let default = Artifacts::default();
+    let persist = object.optional_bool("persist").unwrap_or(default.persist);
+    let kv_namespace = object.optional_parsed(
+        "kv_namespace",
+        "a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -",
+        |text| {
+            read_token(text, 64, |byte| {
+                byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+            })
+        },
+    );
+    let mut include = object
+        .optional_choices("include", &ARTIFACTS)
+        .unwrap_or(default.include);
+    include.sort();
+    let artifacts = Artifacts {
+        persist,
+        kv_namespace: kv_namespace.unwrap_or(default.kv_namespace),
+        include,
+    };
+    object.finish();
+    artifacts
+}

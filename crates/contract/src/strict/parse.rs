@@ -1,0 +1,213 @@
+//! Bytes to tree: limits, syntax, duplicate keys and numbers. Knows no field.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::{Errors, MAX_NUMBER, Node, append_token};
+use crate::error::Invalid;
+
+/// The largest document that is read, in bytes: 1 MiB.
+pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
+
+/// The deepest nesting of arrays and objects that is read.
+pub const MAX_DEPTH: usize = 64;
+
+/// Reads one JSON document (RFC 8259, and RFC 7493 for keys and numbers).
+///
+/// # Errors
+///
+/// A document that is too large, not UTF-8, not JSON (with line and column, both from 1, the column in bytes) or nested
+/// too deeply; every duplicate key, and every number that is not finite or lies beyond 2^53 in magnitude.
+pub fn parse(bytes: &[u8]) -> Result<Node, Invalid> {
+    let text = text_of(bytes).map_err(|message| Invalid::single("", message))?;
+    let mut state = State::default();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let tree = NodeSeed {
+        state: &mut state,
+        depth: 0,
+    }
+    .deserialize(&mut deserializer);
+    let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
+    let node = parsed.unwrap_or_else(|error| {
+        state.record_fatal(&error);
+        Node::Null
+    });
+    state.errors.into_result(node)
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, String> {
+    if bytes.len() > MAX_ENVELOPE_BYTES {
+        return Err(format!(
+            "is too large: {} bytes, and at most {MAX_ENVELOPE_BYTES} are read",
+            bytes.len()
+        ));
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err("starts with a byte order mark: save it as UTF-8 without one".into());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        format!(
+            "is not UTF-8: byte 0x{:02x} at offset {offset}",
+            bytes[offset]
+        )
+    })?;
+    if text.trim_ascii().is_empty() {
+        return Err("is empty: a JSON object is required".into());
+    }
+    Ok(text)
+}
+
+/// Where the reader is, and what it has found wrong.
+#[derive(Default)]
+struct State {
+    pointer: String,
+    errors: Errors,
+    too_deep: bool,
+}
+
+impl State {
+    /// Records the error that ended the reading. `self.pointer` still points to where the reader was.
+    fn record_fatal(&mut self, error: &serde_json::Error) {
+        if self.too_deep {
+            return; // Recorded on the spot.
+        }
+        let place = format!("line {} column {}", error.line(), error.column());
+        let text = error.to_string();
+        let cause = text.strip_suffix(&format!(" at {place}")).unwrap_or(&text);
+        if cause == "number out of range" {
+            let message = format!("is too large for a finite number, at {place}: {RANGE}");
+            self.errors.push(&self.pointer, message);
+        } else {
+            self.errors
+                .push("", format!("is not valid JSON: {cause} at {place}"));
+        }
+    }
+
+    fn number(&mut self, value: f64, text: impl fmt::Display, allowed: bool) -> Node {
+        if allowed {
+            return Node::Number(value + 0.0); // −0 + 0 is 0.
+        }
+        self.errors
+            .push(&self.pointer, format!("is {text}: {RANGE}"));
+        Node::Number(0.0)
+    }
+}
+
+const RANGE: &str =
+    "a number must be from -9007199254740992 to 9007199254740992 (2^53), where integers are exact";
+
+/// Reads one value. A seed and not `Deserialize`, because it carries the state that knows the pointer.
+struct NodeSeed<'a> {
+    state: &'a mut State,
+    /// How many arrays and objects are around the value.
+    depth: usize,
+}
+
+impl NodeSeed<'_> {
+    fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        if self.depth < MAX_DEPTH {
+            return Ok(());
+        }
+        let message = format!(
+            "is nested too deeply: at most {MAX_DEPTH} arrays and objects may be inside one another"
+        );
+        self.state.errors.push(&self.state.pointer, message);
+        self.state.too_deep = true;
+        Err(E::custom("too deep"))
+    }
+
+    /// Reads what is inside, named `token`.
+    fn child(&mut self, token: &str) -> NodeSeed<'_> {
+        append_token(&mut self.state.pointer, token);
+        NodeSeed {
+            state: self.state,
+            depth: self.depth + 1,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(self
+            .state
+            .number(value as f64, value, value <= MAX_NUMBER as u64))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(self.state.number(
+            value as f64,
+            value,
+            value.unsigned_abs() <= MAX_NUMBER as u64,
+        ))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(self
+            .state
+            .number(value, format_args!("{value:e}"), value.abs() <= MAX_NUMBER))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::String(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Node, E> {
+        Ok(Node::String(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Node, A::Error> {
+        self.enter()?;
+        let end = self.state.pointer.len();
+        let mut items = Vec::new();
+        while let Some(item) = elements.next_element_seed(self.child(&items.len().to_string()))? {
+            items.push(item);
+            self.state.pointer.truncate(end);
+        }
+        self.state.pointer.truncate(end);
+        Ok(Node::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Node, A::Error> {
+        self.enter()?;
+        let end = self.state.pointer.len();
+        let mut members = Vec::new();
+        let mut keys = BTreeSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(self.child(&key))?;
+            if keys.insert(key.clone()) {
+                members.push((key, value));
+            } else {
+                self.state.errors.push(
+                    &self.state.pointer,
+                    "is given more than once: keep one of them",
+                );
+            }
+            self.state.pointer.truncate(end);
+        }
+        Ok(Node::Object(members))
+    }
+}

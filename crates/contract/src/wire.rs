@@ -1,0 +1,236 @@
+//! Reading and writing the canonical byte encodings: little-endian integers and minimal LEB128 varints.
+//!
+//! One value has exactly one encoding, so hashes of encodings compare values. The reader therefore rejects
+//! over-long varints and trailing bytes. What the bytes mean is for the types that use this module.
+
+use ethnum::U256;
+
+/// Why bytes are not the canonical encoding of a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end inside a value.
+    #[error("the bytes end early: {needed} more needed at offset {offset}")]
+    Truncated {
+        /// Where the value starts.
+        offset: usize,
+        /// How many bytes are missing.
+        needed: usize,
+    },
+    /// Bytes follow the last value.
+    #[error("{0} bytes follow the end")]
+    Trailing(usize),
+    /// A varint is longer than needed or exceeds 64 bits.
+    #[error("the varint at offset {0} is not minimal")]
+    Varint(usize),
+    /// A value breaks a rule of its type.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl DecodeError {
+    /// An [`DecodeError::Invalid`] with this sentence.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+}
+
+/// Appends values to a byte string.
+#[derive(Debug, Default)]
+pub struct Writer(Vec<u8>);
+
+impl Writer {
+    /// An encoding that opens with `magic` (4 bytes, ASCII) and a format version.
+    pub fn new(magic: &[u8; 4], version: u32) -> Self {
+        let mut writer = Self(magic.to_vec());
+        writer.u32(version);
+        writer
+    }
+
+    /// Appends a little-endian u32.
+    pub fn u32(&mut self, value: u32) {
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// Appends a little-endian i32.
+    pub fn i32(&mut self, value: i32) {
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// Appends a little-endian u64.
+    pub fn u64(&mut self, value: u64) {
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// Appends a little-endian u128.
+    pub fn u128(&mut self, value: u128) {
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// Appends a little-endian 256-bit integer.
+    pub fn u256(&mut self, value: U256) {
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// Appends an unsigned LEB128 varint: 7 bits a byte, least significant first, top bit set on all but the last.
+    pub fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    /// The encoding.
+    pub fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads values off a byte string, in order.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Opens an encoding.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] when the magic or the version is another.
+    pub fn new(bytes: &'a [u8], magic: &[u8; 4], version: u32) -> Result<Self, DecodeError> {
+        let mut reader = Self { bytes, at: 0 };
+        if &reader.array::<4>()? != magic {
+            return Err(DecodeError::invalid(format!(
+                "the bytes do not open with {:?}",
+                String::from_utf8_lossy(magic)
+            )));
+        }
+        let found = reader.u32()?;
+        if found != version {
+            return Err(DecodeError::invalid(format!("format version {found}, where {version} is understood")));
+        }
+        Ok(reader)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let rest = &self.bytes[self.at..];
+        let Some(head) = rest.first_chunk::<N>() else {
+            return Err(DecodeError::Truncated { offset: self.at, needed: N - rest.len() });
+        };
+        self.at += N;
+        Ok(*head)
+    }
+
+    /// Reads a little-endian u32.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`], as every reading method.
+    pub fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Reads a little-endian i32.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn i32(&mut self) -> Result<i32, DecodeError> {
+        self.array().map(i32::from_le_bytes)
+    }
+
+    /// Reads a little-endian u64.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// Reads a little-endian u128.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn u128(&mut self) -> Result<u128, DecodeError> {
+        self.array().map(u128::from_le_bytes)
+    }
+
+    /// Reads a little-endian 256-bit integer.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`].
+    pub fn u256(&mut self) -> Result<U256, DecodeError> {
+        self.array().map(U256::from_le_bytes)
+    }
+
+    /// Reads a minimal LEB128 varint of at most 64 bits.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`], or [`DecodeError::Varint`] when it is over-long or too large.
+    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        let start = self.at;
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.array()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(DecodeError::Varint(start));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                let minimal = byte != 0 || shift == 0;
+                return if minimal { Ok(value) } else { Err(DecodeError::Varint(start)) };
+            }
+        }
+        Err(DecodeError::Varint(start))
+    }
+
+    /// How many bytes are left.
+    pub fn remaining(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// [`DecodeError::Trailing`] when bytes are left.
+    pub fn finish(self) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            rest => Err(DecodeError::Trailing(rest)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_varint(bytes: &[u8]) -> Result<u64, DecodeError> {
+        let mut reader = Reader { bytes, at: 0 };
+        let value = reader.varint()?;
+        reader.finish().map(|()| value)
+    }
+
+    #[test]
+    fn varints_round_trip_and_are_minimal() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), 1 << 63, u64::MAX] {
+            let mut writer = Writer::default();
+            writer.varint(value);
+            assert_eq!(read_varint(&writer.finish()), Ok(value));
+        }
+        assert_eq!(read_varint(&[0x80, 0x00]), Err(DecodeError::Varint(0)));
+        assert_eq!(read_varint(&[0xff; 11]), Err(DecodeError::Varint(0)));
+        let above_64_bits = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        assert_eq!(read_varint(&above_64_bits), Err(DecodeError::Varint(0)));
+        assert!(matches!(read_varint(&[0x80]), Err(DecodeError::Truncated { .. })));
+        assert_eq!(read_varint(&[1, 1]), Err(DecodeError::Trailing(1)));
+    }
+
+    #[test]
+    fn the_header_is_checked() {
+        let bytes = Writer::new(b"FKSR", 1).finish();
+        assert!(Reader::new(&bytes, b"FKSR", 1).unwrap().finish().is_ok());
+        assert!(Reader::new(&bytes, b"FKSR", 2).is_err());
+        assert!(Reader::new(&bytes, b"FKPG", 1).is_err());
+    }
+}

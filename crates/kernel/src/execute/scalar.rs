@@ -1,0 +1,222 @@
+//! The scalar reference: one iteration after the other, one draw after the other. Written to be read: this is the
+//! norm that every other backend is compared with. Not written to be fast.
+
+use std::ops::Range;
+
+use ethnum::U256;
+use forge_contract::{
+    digest::Digest,
+    program::{Component, MAX_AMOUNT, Program, Segment},
+    shard::{LEAF_ITERATIONS, Shard},
+    shard_result::{BUCKETS, Distribution, ShardResult, Tally, bucket_of},
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use super::{Backend, Control, ExecuteError};
+use crate::seed::leaf_seeds;
+
+/// The normative backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scalar;
+
+impl Backend for Scalar {
+    fn name(&self) -> &str {
+        "scalar"
+    }
+
+    fn execute(
+        &self,
+        program: &Program,
+        shards: &[Shard],
+        control: &dyn Control,
+    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        shards.iter().map(|shard| execute_shard(program, shard, control)).collect()
+    }
+}
+
+fn execute_shard(program: &Program, shard: &Shard, control: &dyn Control) -> Result<ShardResult, ExecuteError> {
+    let mut record = Record::new(program);
+    let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
+    for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
+        let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
+        for iteration in 0..iterations {
+            execute_iteration(program, seed, iteration, &mut record);
+        }
+        if control.advance(iterations).is_break() {
+            return Err(ExecuteError::Cancelled);
+        }
+    }
+    Ok(record.finish())
+}
+
+/// Some iterations of one leaf.
+pub(super) fn execute_range(program: &Program, leaf_seed: Digest, iterations: Range<u64>) -> ShardResult {
+    let mut record = Record::new(program);
+    for iteration in iterations {
+        execute_iteration(program, leaf_seed, iteration, &mut record);
+    }
+    record.finish()
+}
+
+/// One iteration: all counts are drawn first, then one amount for each occurrence.
+fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, record: &mut Record) {
+    let mut stream = ChaCha8Rng::from_seed(leaf_seed.0);
+    stream.set_stream(iteration);
+    let counts: Vec<u32> = program.components.iter().map(|c| c.counts.count(stream.next_u64())).collect();
+    let (mut total, mut largest) = (program.base, 0);
+    for (index, component) in program.components.iter().enumerate() {
+        for _ in 0..counts[index] {
+            let raw = amount(program.segment_bits, component, stream.next_u64());
+            let amount = raw.min(component.cap);
+            record.components[index].occurrences += 1;
+            record.components[index].capped += u64::from(amount == component.cap);
+            total = (total + amount).min(MAX_AMOUNT);
+            largest = largest.max(amount);
+        }
+    }
+    record.iteration(total.min(program.cap), largest.min(program.cap));
+}
+
+/// The amount of one occurrence, before the component's cap.
+fn amount(segment_bits: u32, component: &Component, draw: u64) -> u64 {
+    // The draw stands for u = (draw + 1/2) / 2^64. Its distance from the nearer end is t = w / 2^65 with w odd.
+    let upper = draw >> 63 == 1;
+    let distance = if upper { !draw } else { draw };
+    let w = 2 * distance + 1;
+    // w lies in octave `rank`; below its leading bit come the segment and then the place in the segment.
+    let rank = w.ilog2();
+    let normalised = w << (63 - rank);
+    let segment = (normalised << 1) >> (64 - segment_bits);
+    let fraction = (normalised << 1 << segment_bits) >> 33;
+    // y runs from the segment's lower amount to its higher one; on the upper side t runs the other way.
+    let y = if upper { (1 << 31) - 1 - fraction } else { fraction };
+    let half = component.amounts.len() / 2;
+    let index = usize::from(upper) * half + ((rank as usize) << segment_bits) + segment as usize;
+    interpolate(component.amounts[index], y as i64)
+}
+
+/// `>>` is the floor: arithmetic on negative numbers.
+fn interpolate(segment: Segment, y: i64) -> u64 {
+    let slope = i64::from(segment.slope) + ((y * i64::from(segment.curve)) >> 31);
+    let value = (i64::from(segment.left) << 31) + y * slope;
+    (value.max(0) >> segment.shift) as u64
+}
+
+/// The shard's result while it is being made.
+struct Record {
+    iterations: u64,
+    components: Vec<Tally>,
+    cap: u64,
+    capped: u64,
+    sum: u128,
+    sum_squares: U256,
+    total: Tracker,
+    largest: Tracker,
+}
+
+impl Record {
+    fn new(program: &Program) -> Self {
+        Self {
+            iterations: 0,
+            components: vec![Tally::default(); program.components.len()],
+            cap: program.cap,
+            capped: 0,
+            sum: 0,
+            sum_squares: U256::ZERO,
+            total: Tracker::new(program.marks()),
+            largest: Tracker::new(program.marks()),
+        }
+    }
+
+    fn iteration(&mut self, total: u64, largest: u64) {
+        self.iterations += 1;
+        self.capped += u64::from(total == self.cap);
+        self.sum += u128::from(total);
+        self.sum_squares += U256::from(u128::from(total) * u128::from(total));
+        self.total.add(total);
+        self.largest.add(largest);
+    }
+
+    fn finish(self) -> ShardResult {
+        ShardResult {
+            iterations: self.iterations,
+            components: self.components,
+            capped: self.capped,
+            sum: self.sum,
+            sum_squares: self.sum_squares,
+            total: self.total.finish(),
+            largest: self.largest.finish(),
+        }
+    }
+}
+
+/// The distribution of one quantity while it is being made.
+struct Tracker {
+    min: u64,
+    max: u64,
+    marks: Vec<u64>,
+    at_marks: Vec<u64>,
+    histogram: Vec<u64>,
+}
+
+impl Tracker {
+    fn new(marks: Vec<u64>) -> Self {
+        let at_marks = vec![0; marks.len()];
+        Self { min: u64::MAX, max: 0, marks, at_marks, histogram: vec![0; BUCKETS] }
+    }
+
+    fn add(&mut self, amount: u64) {
+        self.min = self.min.min(amount);
+        self.max = self.max.max(amount);
+        if let Ok(mark) = self.marks.binary_search(&amount) {
+            self.at_marks[mark] += 1;
+        }
+        self.histogram[bucket_of(amount)] += 1;
+    }
+
+    fn finish(self) -> Distribution {
+        let buckets = (0..).zip(self.histogram).filter(|&(_, count)| count > 0);
+        Distribution { min: self.min, max: self.max, at_marks: self.at_marks, histogram: buckets.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{seed, tables};
+    use forge_contract::shard::ShardId;
+
+    #[test]
+    fn amounts_round_to_the_nearest_minor_unit() {
+        let table = tables::amounts(6, |z| z.scale(100.0) + crate::dd::Dd::from(1000.0)).unwrap();
+        let component = Component { counts: tables::constant(1), amounts: table, cap: MAX_AMOUNT };
+        // z at the quartiles is ∓0.67449, so the amounts are 932.55 and 1067.45; at the middle 1000.
+        let at = |draw| amount(6, &component, draw);
+        assert_eq!([at(1 << 62), at(3 << 62), at(1 << 63), at((1 << 63) - 1)], [933, 1067, 1000, 1000]);
+        // 2^-65 from either end, z = ∓9.1552: the low end is cut at 0.
+        assert_eq!(at(u64::MAX), 1000 + 916);
+        assert_eq!(at(0), 1000 - 916);
+    }
+
+    #[test]
+    fn a_shard_is_the_sum_of_its_iterations() {
+        let component = Component {
+            counts: tables::constant(2),
+            amounts: tables::amounts(6, |z| z.scale(10.0) + crate::dd::Dd::from(500.0)).unwrap(),
+            cap: 505,
+        };
+        let program =
+            Program { units: 1, segment_bits: 6, base: 7, cap: 1010, components: vec![component] };
+        let id = ShardId { height: 1, index: 3 };
+        let seed = seed::shard_seed(seed::explicit_root("x"), id);
+        let shard = Shard { id, iterations: LEAF_ITERATIONS + 3, seed };
+        let result = Scalar.execute(&program, &[shard], &()).unwrap().remove(0);
+        assert_eq!(result.iterations, LEAF_ITERATIONS + 3);
+        assert_eq!(result.components[0].occurrences, 2 * (LEAF_ITERATIONS + 3));
+        assert!(result.total.max <= 1010 && result.largest.max == 505);
+        assert_eq!(ShardResult::decode(&result.encode()), Ok(result));
+    }
+}

@@ -1,0 +1,141 @@
+//! The plan: a run cut into shards, and the checkpoints at which convergence is tested. A pure function of op and
+//! args, so shards can be planned again by anyone; neither policy nor the cluster's size has a say in it.
+
+use std::ops::Range;
+
+use forge_contract::shard::{LEAF_ITERATIONS, ShardId};
+
+/// Shards aimed at: a run has about as many or fewer, unless a limit below says otherwise.
+const SHARDS: u64 = 1024;
+/// A shard holds at most 2^12 leaves, 2^28 iterations.
+const MAX_HEIGHT: u32 = 12;
+/// A shard of more than one leaf expects at most this many draws, so that it ends within seconds.
+const MAX_DRAWS: u64 = 1 << 32;
+
+/// A run's shards and checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    iterations: u64,
+    height: u32,
+    checkpoints: Vec<u64>,
+}
+
+impl Plan {
+    /// Plans `iterations` (1 to 2^48) with about `draws` expected draws each. With `min_iterations`, convergence is tested
+    /// at the checkpoints from there on, and shards never straddle a checkpoint.
+    pub fn new(iterations: u64, draws: u64, min_iterations: Option<u64>) -> Self {
+        let leaves = iterations.div_ceil(LEAF_ITERATIONS);
+        let fits = |height: u32| draws.max(1) * LEAF_ITERATIONS <= MAX_DRAWS >> height;
+        let aimed = (0..MAX_HEIGHT).find(|&h| leaves.div_ceil(1 << h) <= SHARDS).unwrap_or(MAX_HEIGHT);
+        let height = (0..=aimed).rev().find(|&h| fits(h)).unwrap_or(0);
+        let checkpoints = min_iterations.map(|min| checkpoints(iterations, min)).unwrap_or_default();
+        Self { iterations, height, checkpoints }
+    }
+
+    /// Iterations asked for.
+    pub fn iterations(&self) -> u64 {
+        self.iterations
+    }
+
+    /// Height of the largest shards.
+    pub fn shard_height(&self) -> u32 {
+        self.height
+    }
+
+    /// Iteration counts at which convergence is tested, ascending; empty without convergence.
+    pub fn checkpoints(&self) -> &[u64] {
+        &self.checkpoints
+    }
+
+    /// The shards in order: disjoint, without gaps, from iteration 0 to the last.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + Send + '_ {
+        let leaves = self.iterations.div_ceil(LEAF_ITERATIONS);
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            (next < leaves).then(|| {
+                let id = self.shard_at(next);
+                next = id.leaves().end;
+                id
+            })
+        })
+    }
+
+    /// How many shards there are.
+    pub fn shard_count(&self) -> u64 {
+        if self.checkpoints.is_empty() {
+            self.iterations.div_ceil(LEAF_ITERATIONS << self.height)
+        } else {
+            self.shards().count() as u64
+        }
+    }
+
+    /// The iterations of a shard of this plan.
+    pub fn range(&self, id: ShardId) -> Range<u64> {
+        id.iterations(self.iterations)
+    }
+
+    /// The shard that starts at `leaf`. Between two checkpoints m·2^k and (m+1)·2^k, with m from 4 to 7, lies one subtree
+    /// of height k, so the shard is that subtree or a smaller one of the plan's height.
+    fn shard_at(&self, leaf: u64) -> ShardId {
+        let height = if self.checkpoints.is_empty() || leaf == 0 {
+            if self.checkpoints.is_empty() { self.height } else { 0 }
+        } else {
+            self.height.min(leaf.ilog2().saturating_sub(2))
+        };
+        ShardId { height, index: leaf >> height }
+    }
+}
+
+/// Leaf multiples 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … as iteration counts from `min` to `iterations`.
+fn checkpoints(iterations: u64, min: u64) -> Vec<u64> {
+    let geometric = (0..32).flat_map(|k| (4..8).map(move |m: u64| m << k));
+    let leaves = (1..4).chain(geometric);
+    let counts = leaves.map(|leaves| leaves * LEAF_ITERATIONS);
+    counts.take_while(|&count| count <= iterations).filter(|&count| count >= min).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn shard_sizes_grow_with_the_run() {
+        let plan = |iterations| Plan::new(iterations, 5, None);
+        assert_eq!((plan(1).shard_count(), plan(1).shard_height()), (1, 0));
+        assert_eq!((plan(1_000_000).shard_count(), plan(1_000_000).shard_height()), (16, 0));
+        assert_eq!((plan(1_000_000_000).shard_count(), plan(1_000_000_000).shard_height()), (954, 4));
+        assert_eq!((plan(1 << 48).shard_count(), plan(1 << 48).shard_height()), (1 << 20, 12));
+        assert_eq!(Plan::new(1 << 40, 10_000, None).shard_height(), 2);
+    }
+
+    #[test]
+    fn checkpoints_are_four_to_the_octave() {
+        let plan = Plan::new(25 * LEAF_ITERATIONS, 5, Some(1));
+        let leaves: Vec<_> = plan.checkpoints().iter().map(|c| c / LEAF_ITERATIONS).collect();
+        assert_eq!(leaves, [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24]);
+        assert_eq!(Plan::new(1 << 20, 5, Some(1 << 20)).checkpoints(), [1 << 20]);
+        assert!(Plan::new(65_535, 5, Some(1)).checkpoints().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn shards_cover_the_run_and_respect_checkpoints(
+            iterations in 1u64..1 << 36, draws in 1u64..20_000, min in prop::option::of(1u64..1 << 30),
+        ) {
+            let plan = Plan::new(iterations, draws, min);
+            let mut end = 0;
+            for (number, id) in plan.shards().enumerate() {
+                let range = plan.range(id);
+                prop_assert_eq!(range.start, end);
+                prop_assert!(range.end > range.start && id.height <= plan.shard_height());
+                let straddles = plan.checkpoints().iter().any(|&c| range.start < c && c < range.end);
+                prop_assert!(!straddles, "{} in {:?}", id, range);
+                end = range.end;
+                if number > 5000 { return Ok(()); }
+            }
+            prop_assert_eq!(end, iterations);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+#!/usr/bin/env python3
+"""A second implementation of docs/determinism.md, written from that document alone.
+
+Purpose: to show that the document is complete. It shares no code with the kernel: integers, `decimal` and `fractions` for
+the tables, binary64 floats for the reporting. Python 3.9 or newer, standard library only. Slow: about 10,000 iterations a
+second, so runs beyond --max-iterations are refused.
+
+Usage:
+    forge_reader.py result ENVELOPE.json            the bytes of result.json, to stdout
+    forge_reader.py shard ENVELOPE.json H-J         the bytes of a shard result in hex (cut off at the run's last iteration)
+    forge_reader.py vectors DIR --check             recompute every vector file in DIR; exit 1 and a line per difference
+    forge_reader.py vectors DIR --write             write the vector files; refuses to change one that exists
+
+Modules: forge_core (sections 1 to 4), forge_tables (5, 6), forge_shard (7, 8), forge_stats (9, 10), this file (2, 11),
+forge_vectors (the vectors).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from forge_core import SpecError, jcs, replay_key, root_seed  # noqa: E402
+from forge_shard import Distribution, ShardResult, bucket_low, bucket_of, run_range, run_shard  # noqa: E402
+from forge_stats import Convergence, Order, checkpoints, f64, interval_ranks, moments_of  # noqa: E402
+from forge_tables import MAX, Program, eta_program, insurance_program  # noqa: E402
+
+# --- Section 2: args -----------------------------------------------------------------------------------------------
+
+INTEGERS = {"iterations", "min_iterations", "stable_checkpoints"}
+# Of each profile: the required args, and the optional ones in groups that come together.
+PROFILES: dict[str, tuple[list[str], list[list[str]]]] = {
+    "insurance.v1": (["claim_freq", "claim_severity_mu", "claim_severity_sig"],
+                     [["cat_prob", "cat_mu", "cat_sig"], ["policy_limit"], ["aggregate_limit"]]),
+    "eta.v1": (["base_eta", "traffic_mean", "traffic_std"],
+               [["weather_prob", "weather_mean", "weather_std"],
+                ["incident_prob", "incident_mean", "incident_std"]]),
+}
+CONVERGENCE_DEFAULTS = {"confidence": 0.95, "min_iterations": 1, "stable_checkpoints": 0}
+
+
+def parse_json(text: str) -> Any:
+    """Section 1: a number is the binary64 nearest to its decimal text (integers too, so every number is a float here)."""
+    return json.loads(text, parse_int=float, parse_float=float)
+
+
+def number(name: str, value: Any) -> int | float:
+    """Section 2: one number among the args, `-0` made 0, integers as int."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError(f"{name} is no number")
+    value = float(value)
+    if not math.isfinite(value):
+        raise SpecError(f"{name} is not finite")
+    if name in INTEGERS:
+        if value != math.floor(value) or abs(value) > 2**53:
+            raise SpecError(f"{name} is no integer within ±2^53")
+        return int(value)
+    return value + 0.0  # −0 + 0 is 0
+
+
+def normalised_convergence(raw: dict[str, Any]) -> dict[str, Any]:
+    """Sections 2, 10 and 11: `convergence` with its defaults."""
+    given = {key: value for key, value in raw.items() if value is not None}
+    out: dict[str, Any] = {"metric": given.pop("metric", None)}
+    if out["metric"] not in ("mean", "var", "tvar"):
+        raise SpecError("convergence.metric is not mean, var or tvar")
+    wanted = ["relative_half_width"] + ([] if out["metric"] == "mean" else ["level"])
+    for key in wanted + list(CONVERGENCE_DEFAULTS):
+        if key in given:
+            out[key] = number(key, given.pop(key))
+        elif key in CONVERGENCE_DEFAULTS:
+            out[key] = CONVERGENCE_DEFAULTS[key]
+        else:
+            raise SpecError(f"convergence.{key} is missing")
+    if given:
+        raise SpecError(f"convergence: unknown or misplaced {sorted(given)}")
+    return out
+
+
+def normalised_args(profile: str, raw: dict[str, Any]) -> dict[str, Any]:
+    """Sections 2 and 11: defaults filled in, absent optional args left out (null counts as absent), −0 made 0."""
+    if profile not in PROFILES:
+        raise SpecError(f"unknown profile {profile}")
+    required, groups = PROFILES[profile]
+    given = {key: value for key, value in raw.items() if value is not None}
+    out: dict[str, Any] = {}
+    for key in ["iterations"] + required:
+        if key not in given:
+            raise SpecError(f"{key} is missing")
+        out[key] = number(key, given.pop(key))
+    for group in groups:
+        present = [key for key in group if key in given]
+        if present and present != group:
+            raise SpecError(f"{group} are given together or not at all")
+        for key in present:
+            out[key] = number(key, given.pop(key))
+    if "convergence" in given:
+        out["convergence"] = normalised_convergence(given.pop("convergence"))
+    if given:
+        raise SpecError(f"unknown args {sorted(given)}")
+    if out["iterations"] < 1:
+        raise SpecError("iterations is below 1")
+    return out
+
+
+class Run(NamedTuple):
+    """Section 2: what a result is a function of."""
+
+    op: dict[str, Any]
+    args: dict[str, Any]
+    seed: dict[str, str]
+
+    def root(self) -> bytes:
+        return root_seed(self.op, self.args, self.seed)
+
+    def program(self) -> Program:
+        return program_of(self.op["profile"], jcs(self.args))
+
+
+def run_of(envelope: dict[str, Any]) -> Run:
+    """Section 2: op, normalised args and seed of an envelope; all else in it has no influence."""
+    raw_op = envelope["op"]
+    op = {"name": raw_op["name"], "profile": raw_op["profile"], "version": int(raw_op["version"])}
+    raw_seed = envelope.get("seed") or {"mode": "derived"}
+    if raw_seed.get("mode") == "explicit":
+        seed = {"mode": "explicit", "value": raw_seed["value"]}
+    elif raw_seed.get("mode") == "derived":
+        seed = {"mode": "derived"}
+    else:
+        raise SpecError("seed.mode is neither derived nor explicit")
+    return Run(op, normalised_args(op["profile"], envelope["args"]), seed)
+
+
+@lru_cache(maxsize=8)
+def program_of(profile: str, args_text: str) -> Program:
+    """Section 6: the program of normalised args (given as canonical text, to be kept)."""
+    args = parse_json(args_text)
+    return insurance_program(args) if profile == "insurance.v1" else eta_program(args)
+
+
+# --- Section 11: result document -----------------------------------------------------------------------------------
+
+LEVELS = [("p50", 500), ("p90", 900), ("p95", 950), ("p99", 990), ("p995", 995), ("p999", 999)]
+RETURN_PERIODS = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000]
+
+
+def in_units(value: Any, units: int) -> Any:
+    """Section 11: minor units ÷ f64(units), the last step; null stays null."""
+    return None if value is None else f64(value) / f64(units)
+
+
+def quantile_rows(order: Order, units: int) -> list[dict[str, Any]]:
+    """Section 11: `quantiles`."""
+    rows = []
+    for _, a in LEVELS:
+        low, high = interval_ranks(order.n, a, 1000, 0.95)
+        rows.append({
+            "level": f64(a) / f64(1000),
+            "var": in_units(order.var(a, 1000), units),
+            "var_low": in_units(None if low is None else order.statistic(low), units),
+            "var_high": in_units(None if high is None else order.statistic(high), units),
+            "tvar": in_units(order.tvar(a, 1000), units),
+        })
+    return rows
+
+
+def exceedance_rows(total: Order, largest: Order, units: int) -> list[dict[str, Any]]:
+    """Section 11: `exceedance`."""
+    return [{
+        "return_period": period,
+        "aep": in_units(total.var(period - 1, period), units),
+        "aep_tvar": in_units(total.tvar(period - 1, period), units),
+        "oep": in_units(largest.var(period - 1, period), units),
+        "oep_tvar": in_units(largest.tvar(period - 1, period), units),
+    } for period in RETURN_PERIODS]
+
+
+def grouped(total: Distribution, units: int) -> dict[str, Any]:
+    """Section 11: `loss_distribution` and `eta_distribution`: the groups are the buckets 128·g … 128·g + 127."""
+    first, last = bucket_of(total.minimum) // 128, bucket_of(total.maximum) // 128
+    counts = [0] * (last - first + 1)
+    for bucket, times in total.buckets.items():
+        counts[bucket // 128 - first] += times
+    edges = [in_units(bucket_low(group * 128), units) for group in range(first, last + 2)]
+    return {"edges": edges, "counts": counts}
+
+
+def output_of(run: Run, program: Program, result: ShardResult) -> dict[str, Any]:
+    """Section 11: `output` of both profiles."""
+    noun = "loss" if run.op["profile"] == "insurance.v1" else "eta"
+    units, n = program.units, result.iterations
+    moments = moments_of(n, result.sum, result.sum_of_squares)
+    order = Order(result.total)
+    out: dict[str, Any] = {
+        f"mean_{noun}": in_units(moments.mean, units),
+        "std_dev": in_units(moments.std_dev, units),
+        "std_error": in_units(moments.std_error, units),
+        f"min_{noun}": in_units(result.total.minimum, units),
+        f"max_{noun}": in_units(result.total.maximum, units),
+        "quantiles": quantile_rows(order, units),
+        f"{noun}_distribution": grouped(result.total, units),
+    }
+    for name, a in LEVELS:
+        out[f"{name}_{noun}"] = in_units(order.var(a, 1000), units)
+    if noun == "loss":
+        out["zero_loss_probability"] = f64(result.total.buckets.get(0, 0)) / f64(n)
+        limited = "aggregate_limit" in run.args
+        out["aggregate_limit_probability"] = f64(result.at_cap) / f64(n) if limited else 0
+        out["exceedance"] = exceedance_rows(order, Order(result.largest), units)
+    return out
+
+
+def work_of(program: Program, result: ShardResult) -> dict[str, Any]:
+    """Section 11: `work`."""
+    capped = zip(program.components, result.capped)
+    saturated = sum(times for component, times in capped if component.cap == MAX)
+    if program.cap == MAX:
+        saturated += result.at_cap
+    return {
+        "occurrences": sum(result.occurrences),
+        "saturated": saturated,
+        "components": [
+            {"name": component.name, "occurrences": result.occurrences[i], "capped": result.capped[i]}
+            for i, component in enumerate(program.components)
+        ],
+    }
+
+
+def document(run: Run, result: ShardResult, stop_reason: str) -> str:
+    """Section 11: result.json of merged iterations, as text."""
+    program = run.program()
+    return jcs({
+        "schema": "forge.result.v1",
+        "kernel": 1,
+        "replay_key": replay_key(run.op, run.args, run.seed),
+        "op": run.op,
+        "args": run.args,
+        "seed": {"mode": run.seed["mode"], "root_seed": run.root().hex()},
+        "program": program.digest(),
+        "iterations": {"requested": run.args["iterations"], "performed": result.iterations,
+                       "stop_reason": stop_reason},
+        "work": work_of(program, result),
+        "output": output_of(run, program, result),
+    })
+
+
+def execute(run: Run, max_iterations: int) -> tuple[ShardResult, str]:
+    """Sections 7 and 10: executes the run; what was performed, and why it stopped."""
+    program, root = run.program(), run.root()
+    iterations = run.args["iterations"]
+    result = ShardResult(len(program.components), program.marks())
+
+    def extend(end: int) -> None:
+        if end > max_iterations:
+            raise SpecError(f"this run needs {end} iterations: pure Python is slow, raise --max-iterations "
+                            f"(now {max_iterations}) if you mean it")
+        result.merge(run_range(program, root, result.iterations, end))
+
+    if "convergence" in run.args:
+        settings = run.args["convergence"]
+        convergence = Convergence(settings)
+        for count in checkpoints(iterations, settings["min_iterations"]):
+            extend(count)
+            _, reason = convergence.test(result)
+            if reason:
+                return result, reason
+    extend(iterations)
+    return result, "budget_exhausted"
+
+
+# --- Command line --------------------------------------------------------------------------------------------------
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Second implementation of docs/determinism.md")
+    parser.add_argument("--max-iterations", type=int, default=200_000, help="refuse longer runs (default 200000)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("result", help="print result.json of an envelope")
+    command.add_argument("envelope", type=Path)
+    command.add_argument("--max-iterations", type=int, default=argparse.SUPPRESS)
+    command = commands.add_parser("shard", help="print a shard result in hex")
+    command.add_argument("envelope", type=Path)
+    command.add_argument("shard", metavar="H-J")
+    command.add_argument("--max-iterations", type=int, default=argparse.SUPPRESS)
+    command = commands.add_parser("vectors", help="check or write the vector files")
+    command.add_argument("directory", type=Path)
+    mode = command.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--check", action="store_true")
+    mode.add_argument("--write", action="store_true")
+    options = parser.parse_args(argv)
+    try:
+        if options.command == "vectors":
+            import forge_vectors
+
+            return forge_vectors.main(options.directory, options.write)
+        run = run_of(parse_json(options.envelope.read_text(encoding="utf-8")))
+        if options.command == "result":
+            result, reason = execute(run, options.max_iterations)
+            sys.stdout.buffer.write(document(run, result, reason).encode("utf-8"))
+            return 0
+        match = re.fullmatch(r"(\d+)-(\d+)", options.shard)
+        if not match or int(match[1]) > 32 or int(match[2]) >> (32 - int(match[1])):
+            raise SpecError("a shard is H-J with H from 0 to 32 and J below 2^(32−H)")
+        height, index = int(match[1]), int(match[2])
+        width = 65_536 << height
+        size = max(0, min(run.args["iterations"] - index * width, width))
+        if size > options.max_iterations:
+            raise SpecError(f"this shard has {size} iterations: raise --max-iterations (now {options.max_iterations})")
+        print(run_shard(run.program(), run.root(), height, index, run.args["iterations"]).to_bytes().hex())
+        return 0
+    except (SpecError, KeyError, OSError, ValueError) as error:
+        print(f"forge_reader: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,362 @@
+"""Count tables, quantile tables and programs of docs/determinism.md (sections 5 and 6).
+
+Part of the independent second implementation written from that document alone; see forge_reader.py for its purpose and
+usage. Every floor is checked to be decided: no number that is floored may lie closer to an integer than MARGIN, unless
+it is known exactly.
+"""
+
+from __future__ import annotations
+
+import struct
+from decimal import ROUND_FLOOR, Context, Decimal, localcontext
+from fractions import Fraction
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+from forge_core import SpecError, le, sha256
+
+MAX = 2**53 - 1  # section 6
+MARGIN_DIGITS = 25  # a floor is decided if the number is further than 10^-25 from an integer
+DIGITS = 75  # decimal digits of e^x and of z, unless a caller asks for others
+FIXED = 128  # nodes are held as floor(V · 2^FIXED)
+
+
+def context(digits: int) -> Context:
+    return Context(prec=digits, Emin=-10**9, Emax=10**9)
+
+
+def decided_floor(value: Decimal) -> int:
+    """Section 5: the floor of a positive number, refused if it is not decided (within a context of enough digits)."""
+    floor = value.to_integral_value(ROUND_FLOOR)
+    margin = Decimal(10) ** -MARGIN_DIGITS
+    if not margin < value - floor < 1 - margin:
+        raise SpecError(f"undecided floor: {value}")
+    return int(floor)
+
+
+# --- Section 5.1: count tables -------------------------------------------------------------------------------------
+
+
+class CountTable(NamedTuple):
+    """Section 5.1: the number of leading zeros left out, and the stored thresholds."""
+
+    offset: int
+    thresholds: list[int]
+
+
+def poisson_table(rate: float, digits: int = DIGITS) -> CountTable:
+    """Section 5.1: Poisson(λ)."""
+    offset, thresholds = 0, []
+    if rate == 0:
+        return CountTable(0, thresholds)
+    with localcontext(context(digits)):
+        exact_rate = Decimal(rate)
+        term = total = (-exact_rate).exp() * 2**64  # in units of 2^-64
+        k = 0
+        while True:
+            # A positive number far below 1 may lie close to 0: its floor is 0 all the same.
+            threshold = decided_floor(total) if total > Decimal("0.5") else 0
+            if threshold >= 2**64 - 1:
+                return CountTable(offset, thresholds)
+            if threshold == 0:
+                offset += 1
+            else:
+                thresholds.append(threshold)
+            k += 1
+            term = term * exact_rate / k
+            total += term
+
+
+def bernoulli_table(probability: float) -> CountTable:
+    """Section 5.1: Bernoulli(p)."""
+    scaled = Fraction(probability) * 2**64
+    threshold = 2**64 - (-(-scaled.numerator // scaled.denominator))
+    if threshold >= 2**64 - 1:
+        return CountTable(0, [])
+    if threshold == 0:
+        return CountTable(1, [])
+    return CountTable(0, [threshold])
+
+
+def constant_table(count: int) -> CountTable:
+    """Section 5.1: Constant m."""
+    return CountTable(count, [])
+
+
+# --- The standard normal quantile ----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=None)
+def _inverse_sqrt_two_pi(digits: int) -> Decimal:
+    """1 / √(2π) to `digits` digits, with π by Machin's formula in integers."""
+    one = 10 ** (digits + 10)
+
+    def arctan_inverse(n: int) -> int:
+        power = total = one // n
+        k, sign = 1, -1
+        while power:
+            power //= n * n
+            k += 2
+            total += sign * (power // k)
+            sign = -sign
+        return total
+
+    with localcontext(context(digits + 10)):
+        pi = Decimal(4 * (4 * arctan_inverse(5) - arctan_inverse(239))) / one
+        return 1 / (2 * pi).sqrt()
+
+
+def lower_quantile(numerator: int, exponent: int, digits: int = DIGITS) -> Decimal:
+    """Φ^(−1)(t) for t = numerator · 2^(−exponent), 2^-70 < t ≤ 1/2.
+
+    A start −x (a double near the solution) is improved once. Φ(−x) is 1/2 − φ(x)·Σ x^(2k+1)/(2k+1)!!, a series of positive
+    terms, in fixed point with room for t's leading zeros. With z₀ = −x and w = (t − Φ(z₀))/φ(z₀) the quantile is
+    z₀ + w + z₀·w²/2 + (2z₀²+1)·w³/6 + (6z₀³+7z₀)·w⁴/24 + …; the next term is below 1500·w⁵. Since w is required to be below
+    10^-14 (a double's accuracy), z is right to more than 10^-66, whatever `digits` beyond that is asked for.
+    """
+    if 2 * numerator == 1 << exponent:
+        return Decimal(0)
+    bits = max(exponent, 3 * digits + digits // 3 + 96)
+    with localcontext(context(digits + 30)):
+        x = Decimal(-NormalDist().inv_cdf(numerator / (1 << exponent)))  # only a start
+        over, under = x.as_integer_ratio()
+        shift = under.bit_length() - 1
+        square = over * over
+        term = total = (over << bits) >> shift
+        k = 1
+        while term:
+            k += 2
+            term = (term * square >> 2 * shift) // k
+            total += term
+        density = (-x * x / 2).exp() * _inverse_sqrt_two_pi(digits + 30)
+        scaled_density = int(density * (1 << bits))
+        scaled_cdf = (1 << (bits - 1)) - (scaled_density * total >> bits)
+        w = Decimal((numerator << (bits - exponent)) - scaled_cdf) / scaled_density
+        if abs(w) > Decimal("1e-14"):
+            raise SpecError("the first approximation of a normal quantile is too far off")
+        z = -x
+        return z + w * (1 + w * (z / 2 + w * ((2 * z * z + 1) / 6 + w * (6 * z * z * z + 7 * z) / 24)))
+
+
+@lru_cache(maxsize=None)
+def node_quantile(octave: int, position: int, bits: int, digits: int = DIGITS) -> Decimal:
+    """z at τ(ρ, i) of section 5.2, for a table with segment_bits `bits`; kept, shared by all tables and both halves."""
+    if position % 2 == 0 and bits > 0:
+        return node_quantile(octave, position // 2, bits - 1, digits)  # the same node in a coarser table
+    # τ = 2^(ρ−65) · (1 + i / 2^(B+1)) = (2^(B+1) + i) · 2^(ρ−65−B−1)
+    return lower_quantile((1 << (bits + 1)) + position, 65 + bits + 1 - octave, digits)
+
+
+def nearest_upper_quantile(u: float) -> float:
+    """Sections 9.3, 10: the binary64 nearest to Φ^(−1)(u), 1/2 ≤ u < 1 (u exactly the binary64 number)."""
+    t = 1 - Fraction(u)
+    if not 0 < t <= Fraction(1, 2):
+        raise SpecError("confidence outside of 0 … 1")
+    return float(-lower_quantile(t.numerator, t.denominator.bit_length() - 1))
+
+
+# --- Section 5.2: quantile tables ----------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """Section 5.2: one entry of a quantile table."""
+
+    left: int
+    slope: int
+    curve: int
+    shift: int
+
+
+class Node(NamedTuple):
+    """V at a node, cut: ⌊V · 2^FIXED⌋, and whether V · 2^FIXED is that integer exactly (or above it by next to nothing)."""
+
+    fixed: int
+    exact: bool
+
+
+class LogNormal(NamedTuple):
+    """Section 5.2: Q = units · e^(μ + σz)."""
+
+    mu: float
+    sigma: float
+
+
+class Normal(NamedTuple):
+    """Section 5.2: Q = units · (m + s·z)."""
+
+    mean: float
+    deviation: float
+
+
+CUT = 1 << (54 + FIXED)
+HALF = 1 << (FIXED - 1)
+
+
+def cut(fixed: int, exact: bool) -> Node:
+    """Section 5.2: V cut to at most 2^54 and at least −2^54."""
+    if fixed >= CUT:
+        return Node(CUT, True)
+    if fixed < -CUT:
+        return Node(-CUT, True)
+    return Node(fixed, exact)
+
+
+def node_pair(law: LogNormal | Normal, units: int, z: Decimal) -> tuple[Node, Node]:
+    """Section 5.2: V at t (quantile z ≤ 0) and at 1 − t (quantile −z); within a context of enough digits."""
+    if isinstance(law, LogNormal):
+        middle = units * Decimal(law.mu).exp()
+        factor = (Decimal(law.sigma) * z).exp()
+        pair = []
+        for amount in (middle * factor, middle / factor):
+            if amount > 2**60:
+                pair.append(Node(CUT, True))
+                continue
+            fixed = int(amount * (1 << FIXED))
+            # Q is positive, so next to nothing above 0 leaves no doubt; it is rational only where it is units · e^0.
+            known = fixed < 1 << 32 or (law.mu == 0 and (z == 0 or law.sigma == 0))
+            pair.append(cut(fixed + HALF, known))
+        return pair[0], pair[1]
+    middle = Fraction(law.mean) * units * (1 << FIXED) + HALF
+    if z == 0 or law.deviation == 0:
+        node = cut(middle.numerator // middle.denominator, middle.denominator == 1)
+        return node, node
+    spread = Fraction(Decimal(law.deviation) * units * z * (1 << FIXED))
+    low, high = middle + spread, middle - spread
+    return cut(low.numerator // low.denominator, False), cut(high.numerator // high.denominator, False)
+
+
+def magnitude_floor(node: Node) -> int:
+    """⌊|V|⌋ of a node."""
+    fixed = node.fixed
+    if fixed < 0:
+        fixed = -fixed if node.exact else -fixed - 1
+    return fixed >> FIXED
+
+
+def node_floor(node: Node, exponent: int) -> int:
+    """Section 5.2: ⌊V / 2^e⌋, refused if it is not decided."""
+    bits = FIXED + exponent
+    if not node.exact:
+        margin = (1 << bits) // 10**MARGIN_DIGITS
+        if not margin < node.fixed & ((1 << bits) - 1) < (1 << bits) - margin - 1:
+            raise SpecError("undecided floor in a quantile table")
+    return node.fixed >> bits
+
+
+def entry(left: Node, middle: Node, right: Node) -> Entry:
+    """Section 5.2: the entry made from V at the ends and the middle of its segment, ascending in u."""
+    # The smallest m = 29 + e ≥ 0 with max(|L|, |R|) < 2^m is the bit length of the floor of that maximum.
+    e = max(magnitude_floor(left), magnitude_floor(right)).bit_length() - 29
+    a, b, c = node_floor(left, e), node_floor(middle, e), node_floor(right, e)
+    return Entry(a, 4 * b - 3 * a - c, 2 * (a - 2 * b + c), 31 - e)
+
+
+def quantile_table(law: LogNormal | Normal, units: int, bits: int, digits: int = DIGITS) -> list[Entry]:
+    """Section 5.2: all entries, in order."""
+    lower: list[Entry] = []
+    upper: list[Entry] = []
+    steps = 2 << bits  # nodes of an octave: positions 0 … 2^(B+1), the last one being the first of the next octave
+    with localcontext(context(digits)):
+        last = node_pair(law, units, node_quantile(0, 0, bits, digits))
+        for octave in range(64):
+            quantiles = [node_quantile(octave, position, bits, digits) for position in range(1, steps)]
+            quantiles.append(node_quantile(octave + 1, 0, bits, digits))  # after octave 63: t = 1/2
+            nodes = [last] + [node_pair(law, units, z) for z in quantiles]
+            last = nodes[-1]
+            for i in range(0, steps, 2):
+                lower.append(entry(nodes[i][0], nodes[i + 1][0], nodes[i + 2][0]))
+                upper.append(entry(nodes[i + 2][1], nodes[i + 1][1], nodes[i][1]))
+    return lower + upper
+
+
+def table_bytes(table: list[Entry]) -> bytes:
+    """Section 6: the bytes of a quantile table's entries."""
+    return b"".join(struct.pack("<iiiI", *item) for item in table)
+
+
+# --- Section 6: programs -------------------------------------------------------------------------------------------
+
+
+class Component(NamedTuple):
+    """Section 6: a component; the name is used by section 11 only."""
+
+    name: str
+    cap: int
+    counts: CountTable
+    table: list[Entry]
+
+
+class Program(NamedTuple):
+    """Section 6: a program."""
+
+    units: int
+    segment_bits: int
+    base: int
+    cap: int
+    components: list[Component]
+
+    def to_bytes(self) -> bytes:
+        """Section 6: the bytes of the program."""
+        parts = [b"FKPG", le(1, 4), le(self.units, 4), le(self.segment_bits, 4), le(self.base, 8), le(self.cap, 8),
+                 le(len(self.components), 4)]
+        for component in self.components:
+            offset, thresholds = component.counts
+            parts += [le(component.cap, 8), le(offset, 4), le(len(thresholds), 4)]
+            parts += [le(threshold, 8) for threshold in thresholds]
+            parts.append(table_bytes(component.table))
+        return b"".join(parts)
+
+    def digest(self) -> str:
+        """Section 6: the hex digest of the program."""
+        return sha256(self.to_bytes()).hex()
+
+    def marks(self) -> list[int]:
+        """Section 8: the distinct caps below MAX of the program and its components, ascending."""
+        caps = {self.cap} | {component.cap for component in self.components}
+        return sorted(cap for cap in caps if cap < MAX)
+
+
+def minor_units(value: float, units: int) -> int:
+    """Section 6: ⌊units·x + 1/2⌋, x exactly the binary64 number."""
+    scaled = Fraction(value) * units + Fraction(1, 2)
+    return scaled.numerator // scaled.denominator
+
+
+def limit(args: dict[str, Any], name: str, units: int) -> int:
+    """Section 6: the cap in minor units; MAX without a limit."""
+    if name not in args:
+        return MAX
+    cap = minor_units(args[name], units)
+    if not 0 <= cap <= MAX:
+        raise SpecError(f"{name}: the document does not say what a limit outside of 0 … MAX minor units is")
+    return cap
+
+
+def insurance_program(args: dict[str, Any]) -> Program:
+    """Section 6.1."""
+    sigmas = [args[key] for key in ("claim_severity_sig", "cat_sig") if key in args]
+    bits = 6 if all(sigma <= 4 for sigma in sigmas) else 7
+    severity = LogNormal(args["claim_severity_mu"], args["claim_severity_sig"])
+    components = [Component("claims", limit(args, "policy_limit", 100), poisson_table(args["claim_freq"]),
+                            quantile_table(severity, 100, bits))]
+    if "cat_prob" in args:
+        catastrophe = LogNormal(args["cat_mu"], args["cat_sig"])
+        components.append(Component("catastrophe", MAX, bernoulli_table(args["cat_prob"]),
+                                    quantile_table(catastrophe, 100, bits)))
+    return Program(100, bits, 0, limit(args, "aggregate_limit", 100), components)
+
+
+def eta_program(args: dict[str, Any]) -> Program:
+    """Section 6.2."""
+    base = minor_units(args["base_eta"], 1000)
+    if not 0 <= base <= MAX:
+        raise SpecError("base_eta: the document does not say what a base outside of 0 … MAX minor units is")
+    traffic = Normal(args["traffic_mean"], args["traffic_std"])
+    components = [Component("traffic", MAX, constant_table(1), quantile_table(traffic, 1000, 6))]
+    for name in ("weather", "incident"):
+        if f"{name}_prob" in args:
+            law = Normal(args[f"{name}_mean"], args[f"{name}_std"])
+            components.append(Component(name, MAX, bernoulli_table(args[f"{name}_prob"]),
+                                        quantile_table(law, 1000, 6)))
+    return Program(1000, 6, base, MAX, components)
