@@ -12,7 +12,7 @@ Usage:
     forge_reader.py vectors DIR --write             write the vector files; refuses to change one that exists
 
 Modules: forge_core (sections 1 to 4), forge_tables (5, 6), forge_shard (7, 8), forge_stats (9, 10), this file (2, 11),
-forge_vectors (the vectors).
+forge_vectors, forge_vector_inputs, forge_vector_files (the vectors).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from forge_core import SpecError, jcs, replay_key, root_seed  # noqa: E402
+from forge_core import SpecError, jcs, model_args, replay_key, root_seed  # noqa: E402
 from forge_shard import Distribution, ShardResult, bucket_low, bucket_of, run_range, run_shard  # noqa: E402
 from forge_stats import Convergence, Order, checkpoints, f64, interval_ranks, moments_of  # noqa: E402
 from forge_tables import MAX, Program, eta_program, insurance_program  # noqa: E402
@@ -123,7 +123,7 @@ class Run(NamedTuple):
         return root_seed(self.op, self.args, self.seed)
 
     def program(self) -> Program:
-        return program_of(self.op["profile"], jcs(self.args))
+        return program_of(self.op["profile"], jcs(model_args(self.args)))
 
 
 def run_of(envelope: dict[str, Any]) -> Run:
@@ -140,9 +140,9 @@ def run_of(envelope: dict[str, Any]) -> Run:
     return Run(op, normalised_args(op["profile"], envelope["args"]), seed)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def program_of(profile: str, args_text: str) -> Program:
-    """Section 6: the program of normalised args (given as canonical text, to be kept)."""
+    """Section 6: the program of model args (given as canonical text, as the key to keep it by)."""
     args = parse_json(args_text)
     return insurance_program(args) if profile == "insurance.v1" else eta_program(args)
 
@@ -299,9 +299,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     try:
         if options.command == "vectors":
-            import forge_vectors
+            import forge_vector_files
 
-            return forge_vectors.main(options.directory, options.write)
+            return forge_vector_files.main(options.directory, options.write)
         run = run_of(parse_json(options.envelope.read_text(encoding="utf-8")))
         if options.command == "result":
             result, reason = execute(run, options.max_iterations)

@@ -1,4 +1,5 @@
-"""The vector files of tests/vectors/v1: what they hold, writing and checking them.
+"""The vector files of tests/vectors/v1: what they hold (forge_vector_inputs: from what; forge_vector_files: written and
+checked).
 
 Part of the independent second implementation written from docs/determinism.md alone; see forge_reader.py for its purpose
 and usage. Conventions of the files: draws, thresholds and sums are decimal strings, bytes and hashes lower-case hex,
@@ -11,88 +12,19 @@ from __future__ import annotations
 import copy
 import json
 import struct
-import sys
-import time
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 import forge_core as core
 import forge_reader as reader
 import forge_shard as shard
 import forge_stats as stats
 import forge_tables as tables
+from forge_vector_inputs import (ARGS_TEXTS, CONVERGENCE_CASES, ENVELOPES, ETA, KNOWN_ANSWERS, LAWS, LEAVES, LEVELS,
+                                 LIMITS, MC, NO_CLAIMS, QUICKSTART, REQUIRED_ONLY, ETA_REQUIRED_ONLY, SHARDS, SYNTHETIC,
+                                 changed, pseudo_random)
 
 SPEC = "docs/determinism.md, "
-
-# --- Envelopes -----------------------------------------------------------------------------------------------------
-
-MC = {"name": "mc", "version": 1}
-QUICKSTART = {
-    "op": {**MC, "profile": "insurance.v1"},
-    "args": {"iterations": 2000, "claim_freq": 2.0, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0,
-             "cat_prob": 0.02, "cat_mu": 10.0, "cat_sig": 1.5, "policy_limit": 50000, "aggregate_limit": 250000},
-    "seed": {"mode": "explicit", "value": "ROOT_SEED_QUICKSTART"},
-}
-REQUIRED_ONLY = {
-    "op": {**MC, "profile": "insurance.v1"},
-    "args": {"iterations": 1000, "claim_freq": 3.7, "claim_severity_mu": 7.25, "claim_severity_sig": 0.8},
-    "seed": {"mode": "derived"},
-}
-LIMITS = {
-    "op": {**MC, "profile": "insurance.v1"},
-    "args": {"iterations": 2000, "claim_freq": 2.5, "claim_severity_mu": 6.0, "claim_severity_sig": 1.2,
-             "cat_prob": 0.25, "cat_mu": 7.0, "cat_sig": 0.5, "policy_limit": 500.005, "aggregate_limit": 1200},
-    "seed": {"mode": "derived"},
-}
-WIDE = {
-    "op": {**MC, "profile": "insurance.v1"},
-    "args": {"iterations": 600, "claim_freq": 1.5, "claim_severity_mu": 2.0, "claim_severity_sig": 0.5,
-             "cat_prob": 0.5, "cat_mu": 3.0, "cat_sig": 4.5},
-    "seed": {"mode": "explicit", "value": "wide"},
-}
-SATURATED = {
-    "op": {**MC, "profile": "insurance.v1"},
-    "args": {"iterations": 200, "claim_freq": 50, "claim_severity_mu": 20, "claim_severity_sig": 5},
-    "seed": {"mode": "explicit", "value": "saturated"},
-}
-NO_CLAIMS = {
-    "op": {**MC, "profile": "insurance.v1"},
-    "args": {"iterations": 400, "claim_freq": 0, "claim_severity_mu": 6, "claim_severity_sig": 1,
-             "cat_prob": 0.1, "cat_mu": 9, "cat_sig": 1},
-    "seed": {"mode": "derived"},
-}
-ETA = {
-    "op": {**MC, "profile": "eta.v1"},
-    "args": {"iterations": 2000, "base_eta": 12.5, "traffic_mean": 8.0, "traffic_std": 3.0,
-             "weather_prob": 0.3, "weather_mean": 4.0, "weather_std": 2.5,
-             "incident_prob": 0.05, "incident_mean": 20.0, "incident_std": 6.0},
-    "seed": {"mode": "derived"},
-}
-ETA_REQUIRED_ONLY = {
-    "op": {**MC, "profile": "eta.v1"},
-    "args": {"iterations": 1000, "base_eta": 30, "traffic_mean": 1.0, "traffic_std": 2.0},
-    "seed": {"mode": "explicit", "value": "Δρόμος 🚦 nach Zürich"},
-}
-
-
-def changed(envelope: dict[str, Any], **args: Any) -> dict[str, Any]:
-    """An envelope with some args replaced or added."""
-    out = copy.deepcopy(envelope)
-    out["args"].update(args)
-    return out
-
-
-ENVELOPES: dict[str, dict[str, Any]] = {
-    "insurance_quickstart": QUICKSTART,
-    "insurance_required_only": REQUIRED_ONLY,
-    "insurance_limits": LIMITS,
-    "insurance_wide": WIDE,
-    "insurance_saturated": SATURATED,
-    "insurance_no_claims": NO_CLAIMS,
-    "eta_all": ETA,
-    "eta_required_only": ETA_REQUIRED_ONLY,
-}
 
 
 def run_of(envelope: dict[str, Any]) -> reader.Run:
@@ -112,49 +44,7 @@ def bits_of(value: Optional[float]) -> Any:
     return {"f64": value, "bits": struct.pack(">d", value).hex()}
 
 
-def pseudo_random(label: str, count: int) -> Iterator[int]:
-    """Numbers below 2^64 without a pattern; the vectors hold them, so it does not matter how they are made."""
-    for i in range(count):
-        yield int.from_bytes(core.sha256(f"{label}/{i}".encode())[:8], "little")
-
-
 # --- Sections 2 and 3 ----------------------------------------------------------------------------------------------
-
-ARGS_TEXTS: list[tuple[str, str, str, dict[str, str]]] = [
-    ("quickstart", "insurance.v1", json.dumps(QUICKSTART["args"]), QUICKSTART["seed"]),
-    ("quickstart derived", "insurance.v1", json.dumps(QUICKSTART["args"]), {"mode": "derived"}),
-    ("other iterations, same derived root", "insurance.v1", json.dumps({**QUICKSTART["args"], "iterations": 7}),
-     {"mode": "derived"}),
-    ("number spellings", "insurance.v1",
-     '{"iterations": 1e3, "claim_severity_sig": 10e-1, "claim_severity_mu": -0.0, "claim_freq": 20E-1}',
-     {"mode": "derived"}),
-    ("null is absent", "insurance.v1",
-     '{"iterations": 1000, "claim_severity_sig": 1, "claim_severity_mu": 0, "claim_freq": 2, "cat_prob": null,'
-     ' "cat_mu": null, "cat_sig": null, "policy_limit": null, "aggregate_limit": null, "convergence": null}',
-     {"mode": "derived"}),
-    ("more digits than binary64 holds", "insurance.v1",
-     '{"iterations": 1000.000, "claim_freq": 0.1000000000000000055511151231257827, "claim_severity_mu":'
-     ' 6.000000000000000444089209850062616169452667236328126, "claim_severity_sig": 0.30000000000000004}',
-     {"mode": "derived"}),
-    ("small and large numbers", "insurance.v1",
-     '{"iterations": 9007199254740992, "claim_freq": 0.0000001, "claim_severity_mu": 1.5e-7, "claim_severity_sig":'
-     ' 0.000001, "policy_limit": 123456789012.5, "aggregate_limit": 10000000000000}', {"mode": "derived"}),
-    ("convergence with defaults", "insurance.v1",
-     '{"iterations": 1000000, "claim_freq": 2, "claim_severity_mu": 6, "claim_severity_sig": 1,'
-     ' "convergence": {"relative_half_width": 0.01, "metric": "mean"}}', {"mode": "derived"}),
-    ("convergence in full", "insurance.v1",
-     '{"iterations": 1000000, "claim_freq": 2, "claim_severity_mu": 6, "claim_severity_sig": 1, "convergence":'
-     ' {"metric": "tvar", "level": 0.99, "relative_half_width": 0.02, "confidence": 0.9, "min_iterations": 1e5,'
-     ' "stable_checkpoints": 3}}', {"mode": "derived"}),
-    ("explicit, not ASCII", "insurance.v1", json.dumps(REQUIRED_ONLY["args"]),
-     {"mode": "explicit", "value": "Überschwemmung 洪水 🌊"}),
-    ("explicit, escapes", "insurance.v1", json.dumps(REQUIRED_ONLY["args"]),
-     {"mode": "explicit", "value": "tab\t quote\" backslash\\ slash/ newline\n bell\u0007 delete\u007f line\u2028"}),
-    ("eta", "eta.v1", json.dumps(ETA["args"]), {"mode": "derived"}),
-    ("eta required only", "eta.v1", json.dumps(ETA_REQUIRED_ONLY["args"]), {"mode": "derived"}),
-]
-LEAVES = [0, 1, 2, 65_535, 0x12345678, 2**31, 2**32 - 1]
-SHARDS = [(0, 0), (0, 1), (0, 65_535), (1, 0), (1, 1), (4, 3), (7, 123_456), (16, 1), (16, 65_535), (31, 1), (32, 0)]
 
 
 def build_seeds() -> dict[str, Any]:
@@ -180,27 +70,6 @@ def build_seeds() -> dict[str, Any]:
 
 
 # --- Section 4 -----------------------------------------------------------------------------------------------------
-
-# From J. Strömbergson, Test Vectors for the Stream Cipher ChaCha (draft-strombergson-chacha-test-vectors-01): 8 rounds,
-# key of 256 bits; TC1 (two blocks), TC2, TC3 (two blocks), TC4.
-KNOWN_ANSWERS = [
-    ("00" * 32, "00" * 8,
-     "3e00ef2f895f40d67f5bb8e81f09a5a12c840ec3ce9a7f3b181be188ef711a1e"
-     "984ce172b9216f419f445367456d5619314a42a3da86b001387bfdb80e0cfe42"
-     "d2aefa0deaa5c151bf0adb6c01f2a5adc0fd581259f9a2aadcf20f8fd566a26b"
-     "5032ec38bbc5da98ee0c6f568b872a65a08abf251deb21bb4b56e5d8821e68aa"),
-    ("01" + "00" * 31, "00" * 8,
-     "cf5ee9a0494aa9613e05d5ed725b804b12f4a465ee635acc3a311de8740489ea"
-     "289d04f43c7518db56eb4433e498a1238cd8464d3763ddbb9222ee3bd8fae3c8"),
-    ("00" * 32, "01" + "00" * 7,
-     "2b8f4bb3798306ca5130d47c4f8d4ed13aa0edccc1be6942090faeeca0d7599b"
-     "7ff0fe616bb25aa0153ad6fdc88b954903c22426d478b97b22b8f9b1db00cf06"
-     "470bdffbc488a8b7c701ebf4061d75c5969186497c95367809afa80bd843b040"
-     "a79abc6e73a91757f1db73c8eacfa543b38f289d065ab2f3032d377b8c37fe46"),
-    ("ff" * 32, "ff" * 8,
-     "e163bbf8c9a739d18925ee8362dad2cdc973df05225afb2aa26396f2a9849a4a"
-     "445e0547d31c1623c537df4ba85c70a9884a35bcbf3dfab077e98b0f68135f54"),
-]
 
 
 def build_streams() -> dict[str, Any]:
@@ -254,17 +123,6 @@ def build_counts() -> dict[str, Any]:
             "comment": "Count tables. sha256 is over the stored thresholds as u64le; middle is the threshold at index"
                        " length/2, rounded down. counts: [draw, count].",
             "tables": rows}
-
-
-LAWS: list[tuple[dict[str, Any], int]] = [
-    *(({"law": "lognormal", "mu": mu, "sigma": sigma, "units": 100}, 7) for mu, sigma in (
-        (6.0, 0.1), (6.0, 1.0), (10.0, 1.5), (-1.0, 2.5), (6.5, 3.0), (8.0, 4.0), (6.0, 5.0), (20.0, 5.0))),
-    ({"law": "lognormal", "mu": 6.0, "sigma": 1.0, "units": 100}, 6),
-    ({"law": "lognormal", "mu": 0.0, "sigma": 4.0, "units": 100}, 6),
-    ({"law": "normal", "mean": 8.0, "deviation": 3.0, "units": 1000}, 6),
-    ({"law": "normal", "mean": 1.0, "deviation": 2.0, "units": 1000}, 6),
-    ({"law": "normal", "mean": 1234.5678, "deviation": 0.001, "units": 1000}, 6),
-]
 
 
 def law_of(row: dict[str, Any]) -> tables.LogNormal | tables.Normal:
@@ -357,12 +215,10 @@ def build_shards() -> dict[str, Any]:
     merges = []
     for name, envelope in (("insurance_limits", LIMITS), ("eta_all", ETA)):
         parts = [(changed(envelope, iterations=500), 0, 0), (changed(envelope, iterations=65_536 + 300), 0, 1),
-                 (changed(envelope, iterations=3 * 65_536 + 40), 1, 1), (changed(envelope, iterations=65_536), 0, 1)]
+                 (changed(envelope, iterations=3 * 65_536 + 40), 0, 3), (changed(envelope, iterations=65_536), 0, 1)]
         merged = None
         part_rows = []
         for part, height, index in parts:
-            if (height, index) == (1, 1):  # leaf 2 in full would be slow: the 40 iterations of leaf 3 alone
-                height, index = 0, 3
             part_rows.append(shard_row(f"{height}-{index}", part, height, index))
             result = shard_of(json.dumps(part), height, index)
             if merged is None:
@@ -423,37 +279,6 @@ def synthetic_row(name: str, marks: list[int], amounts: list[tuple[int, int]]) -
             "shard_bytes": result.to_bytes().hex(), "n": result.iterations}
 
 
-def spread(label: str, count: int, top: int, times: int) -> list[tuple[int, int]]:
-    """Distinct amounts below top without a pattern, denser towards 0, each up to `times` times."""
-    found: dict[int, int] = {}
-    for x in pseudo_random(label, count):
-        fraction = x % 1_000_003
-        found[top * fraction * fraction // 1_000_003**2] = 1 + (x >> 32) % times
-    return sorted(found.items())
-
-
-SYNTHETIC: list[tuple[str, list[int], list[tuple[int, int]]]] = [
-    ("one amount", [], [(123_456, 1)]),
-    ("one amount, often", [], [(5_000_000, 777)]),
-    ("zeros", [], [(0, 1000)]),
-    ("zeros and one", [], [(0, 999), (100_003, 1)]),
-    ("small amounts", [], [(i, 1 + i % 3) for i in range(0, 200, 7)]),
-    ("wide", [], spread("wide", 60, 10**9, 50)),
-    ("at MAX", [], [(0, 3), (10**15 + 1, 2), (tables.MAX - 1, 1), (tables.MAX, 4)]),
-    ("mark at the top", [250_000], spread("top", 25, 249_000, 9) + [(250_000, 60)]),
-    ("mark within a bucket", [50_005, 120_017],
-     [(50_000, 3), (50_005, 40), (50_013, 4), (50_017, 2), (120_000, 1), (120_017, 11), (120_063, 5)]),
-    ("three marks in one bucket", [2**40 + 10**6, 2**40 + 2 * 10**6, 2**40 + 2 * 10**8],
-     [(2**40 - 5, 4), (2**40 + 3, 7), (2**40 + 10**6, 50), (2**40 + 1_500_000, 3), (2**40 + 2 * 10**6, 20),
-      (2**40 + 2 * 10**8, 9), (2**40 + 9 * 10**8, 13)]),
-    ("mark not reached", [70_000], [(60_000, 10), (69_990, 5), (70_010, 5)]),
-    ("mark at the minimum", [2050, 9000], [(2050, 12), (2051, 3), (8000, 2), (9000, 1)]),
-    ("counts beyond 2^53", [10**6], [(1, 2**53 + 1), (3_333, 2**54 + 12_345), (777_777, 10**12 + 7), (10**6, 10**9)]),
-]
-LEVELS = [(500, 1000), (900, 1000), (950, 1000), (990, 1000), (995, 1000), (999, 1000),
-          (1, 2), (4, 5), (249, 250), (999, 1000), (990_000, 10**6), (999_999, 10**6), (1, 10**6)]
-
-
 def build_statistics() -> dict[str, Any]:
     rows = []
     for name, marks, amounts in SYNTHETIC:
@@ -477,8 +302,6 @@ def build_statistics() -> dict[str, Any]:
     for n in (1, 2, 3, 10, 59, 100, 1000, 2000, 65_536, 1_000_000, 3_999_999, 4_000_000, 4_000_001, 10**9, 10**12):
         for a, b, confidence in ((500, 1000, 0.95), (900, 1000, 0.95), (995, 1000, 0.95), (999, 1000, 0.95),
                                  (990_000, 10**6, 0.9), (1, 10**6, 0.999)):
-            if n == 1_000_000 and (a, confidence) != (500, 0.95):
-                continue  # long sums: one of them is enough
             low, high = stats.interval_ranks(n, a, b, confidence)
             intervals.append({"n": n, "a": a, "b": b, "confidence": confidence,
                               "branch": "weights" if stats.is_exact_branch(n, a, b) else "normal",
@@ -497,36 +320,17 @@ def build_statistics() -> dict[str, Any]:
 
 
 def state(checkpoint: int) -> list[tuple[int, int]]:
-    """Made-up totals at a checkpoint C·65,536 whose variance settles as C grows."""
+    """Made-up totals at a checkpoint C·65,536 whose variance settles as C grows, but for a jump at C = 7."""
     n = checkpoint * stats.LEAF_ITERATIONS
+    scale = 1000 + 400 // checkpoint**4 + (10 if checkpoint == 7 else 0)
     amounts = [(0, n // 4)]
     left = n - n // 4
     for i in range(1, 30):
         times = left // 3
         left -= times
-        amounts.append((1000 * i * i + 400_000 * i // (checkpoint**3), times))
-    amounts.append((2_000_000 + 4_000_000 // checkpoint, left))
+        amounts.append((i * i * scale, times))
+    amounts.append((1000 * scale, left))
     return [(amount, times) for amount, times in amounts if times]
-
-
-CONVERGENCE_CASES: list[tuple[str, int, dict[str, Any]]] = [
-    ("mean, at once", 400_000, {"metric": "mean", "relative_half_width": 0.05}),
-    ("mean, minimum of iterations", 400_000, {"metric": "mean", "relative_half_width": 0.05,
-                                              "min_iterations": 131_073}),
-    ("mean, later", 1_000_000, {"metric": "mean", "relative_half_width": 0.0045}),
-    ("mean, never", 400_000, {"metric": "mean", "relative_half_width": 1e-6}),
-    ("no checkpoint", 65_535, {"metric": "mean", "relative_half_width": 0.5}),
-    ("no checkpoint above the minimum", 400_000, {"metric": "mean", "relative_half_width": 0.5,
-                                                  "min_iterations": 400_000}),
-    ("var", 1_000_000, {"metric": "var", "level": 0.99, "relative_half_width": 0.01, "confidence": 0.99}),
-    ("var, a rank is missing", 200_000, {"metric": "var", "level": 0.999999, "relative_half_width": 0.9}),
-    ("tvar", 1_000_000, {"metric": "tvar", "level": 0.99, "relative_half_width": 0.008, "confidence": 0.9}),
-    ("tvar, low level", 1_000_000, {"metric": "tvar", "level": 0.5, "relative_half_width": 0.0045}),
-    ("variance, one stable checkpoint", 1_000_000, {"metric": "tvar", "level": 0.9, "relative_half_width": 0.003,
-                                                    "stable_checkpoints": 1}),
-    ("variance, two stable checkpoints", 1_000_000, {"metric": "mean", "relative_half_width": 0.002,
-                                                     "stable_checkpoints": 2}),
-]
 
 
 def build_convergence() -> dict[str, Any]:
@@ -565,8 +369,6 @@ def build_convergence() -> dict[str, Any]:
             "checkpoints": lists, "states": states, "cases": cases}
 
 
-# --- Writing and checking ------------------------------------------------------------------------------------------
-
 FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "seeds.json": build_seeds,
     "streams.json": build_streams,
@@ -579,80 +381,3 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "statistics.json": build_statistics,
     "convergence.json": build_convergence,
 }
-
-
-def pretty(value: Any, indent: int = 0) -> str:
-    """JSON with two spaces of indentation; what fits on a line stays on it."""
-    flat = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, (dict, list)) or not value or indent + len(flat) <= 116:
-        return flat
-    pad = " " * (indent + 2)
-    if isinstance(value, dict):
-        items = [f"{pad}{json.dumps(key, ensure_ascii=False)}: {pretty(item, indent + 2)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
-    items = [pad + pretty(item, indent + 2) for item in value]
-    return "[\n" + ",\n".join(items) + "\n" + " " * indent + "]"
-
-
-def shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 90 else f"{text[:70]}… ({len(text)} characters)"
-
-
-def differences(path: str, stored: Any, computed: Any) -> Iterator[str]:
-    """A line for each place where two JSON values differ."""
-    if isinstance(stored, dict) and isinstance(computed, dict):
-        for key in list(computed) + [key for key in stored if key not in computed]:
-            if key not in stored:
-                yield f"{path}.{key}: missing"
-            elif key not in computed:
-                yield f"{path}.{key}: not in the specification's vectors"
-            else:
-                yield from differences(f"{path}.{key}", stored[key], computed[key])
-    elif isinstance(stored, list) and isinstance(computed, list):
-        if len(stored) != len(computed):
-            yield f"{path}: {len(stored)} items, computed {len(computed)}"
-        for i, (a, b) in enumerate(zip(stored, computed)):
-            yield from differences(f"{path}[{i}]", a, b)
-    elif type(stored) is not type(computed) or stored != computed:
-        yield f"{path}: stored {shown(stored)}, computed {shown(computed)}"
-
-
-def check_file(path: Path, text: str) -> list[str]:
-    """What is wrong with a stored vector file."""
-    stored = path.read_bytes().decode("utf-8")
-    if stored == text:
-        return []
-    try:
-        found = list(differences(path.name, json.loads(stored), json.loads(text)))
-    except ValueError as error:
-        return [f"{path.name}: no JSON: {error}"]
-    return found or [f"{path.name}: same values, written differently"]
-
-
-def main(directory: Path, write: bool) -> int:
-    """`forge_reader.py vectors DIR --check` and `--write`."""
-    problems: list[str] = []
-    for name, build in FILES.items():
-        path = directory / name
-        started = time.process_time()
-        text = pretty(build()) + "\n"
-        if path.exists():
-            found = check_file(path, text)
-            if found and write:
-                found = [f"{name}: exists with other content; released vectors never change: not written"]
-        elif write:
-            directory.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode("utf-8"))
-            found = []
-        else:
-            found = [f"{name}: missing"]
-        problems += found
-        status = "differs" if found else "ok"
-        print(f"{name}: {status} ({len(text.encode('utf-8'))} bytes, {time.process_time() - started:.1f} s)",
-              file=sys.stderr)
-    problems += [f"{path.name}: not a vector file of this version" for path in sorted(directory.glob("*"))
-                 if path.name not in FILES]
-    for problem in problems:
-        print(problem)
-    return 1 if problems else 0

@@ -39,8 +39,7 @@ pub enum NotCanonical {
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, NotCanonical> {
     // The crate below writes integers as the nearest double and a NaN inside an array as null, so look first.
     value.serialize(check::Checker)?;
-    serde_json_canonicalizer::to_vec(&value)
-        .map_err(|error| NotCanonical::NotJson(error.to_string()))
+    serde_json_canonicalizer::to_vec(&value).map_err(|error| NotCanonical::NotJson(error.to_string()))
 }
 
 /// SHA-256 of the canonical JSON of a value.

@@ -54,14 +54,8 @@ impl Envelope {
     ///
     /// Args that have no canonical JSON. Args that came through [`strict::parse`](crate::strict::parse) have.
     pub fn digest(&self) -> Result<Digest, NotCanonical> {
-        let ctx = Context {
-            job_id: None,
-            ..self.ctx.clone()
-        };
-        canonical_digest(&Envelope {
-            ctx,
-            ..self.clone()
-        })
+        let ctx = Context { job_id: None, ..self.ctx.clone() };
+        canonical_digest(&Envelope { ctx, ..self.clone() })
     }
 }
 
@@ -239,27 +233,17 @@ fn default_kv_namespace() -> String {
 }
 
 fn default_include() -> Vec<ArtifactKind> {
-    vec![
-        ArtifactKind::ResultJson,
-        ArtifactKind::ExecutionsJson,
-        ArtifactKind::MetricsJson,
-    ]
+    vec![ArtifactKind::ResultJson, ArtifactKind::ExecutionsJson, ArtifactKind::MetricsJson]
 }
 
 impl Default for Artifacts {
     fn default() -> Self {
-        Self {
-            persist: default_persist(),
-            kv_namespace: default_kv_namespace(),
-            include: default_include(),
-        }
+        Self { persist: default_persist(), kv_namespace: default_kv_namespace(), include: default_include() }
     }
 }
 
 /// A document that a job can leave behind.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ArtifactKind {
     /// `result.json`: the result, a pure function of op, args and seed.

@@ -18,11 +18,7 @@ pub struct FieldError {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.pointer.is_empty() {
-            "document"
-        } else {
-            &self.pointer
-        };
+        let place = if self.pointer.is_empty() { "document" } else { &self.pointer };
         write!(f, "{place}: {}", self.message)
     }
 }
@@ -36,12 +32,7 @@ pub struct Invalid {
 impl Invalid {
     /// A document with a single error. `pointer` is "" for the whole document.
     pub fn single(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            errors: vec![FieldError {
-                pointer: pointer.into(),
-                message: message.into(),
-            }],
-        }
+        Self { errors: vec![FieldError { pointer: pointer.into(), message: message.into() }] }
     }
 
     /// A document with these errors; `None` if there are none, since then it is not invalid.
@@ -75,9 +66,7 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 /// Why a job failed. Part of the contract: the codes of a version never change their meaning.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
     /// The envelope is malformed, or its op or args are not accepted. Submitting it again unchanged fails again.
@@ -138,14 +127,8 @@ mod tests {
 
     #[test]
     fn displays_one_line_per_error() {
-        let errors = [
-            ("/args/claim_freq", "must be a number, not a string"),
-            ("", "is too large"),
-        ]
-        .map(|(pointer, message)| FieldError {
-            pointer: pointer.into(),
-            message: message.into(),
-        });
+        let errors = [("/args/claim_freq", "must be a number, not a string"), ("", "is too large")]
+            .map(|(pointer, message)| FieldError { pointer: pointer.into(), message: message.into() });
         let invalid = Invalid::from_errors(errors.to_vec()).unwrap();
         assert_eq!(
             invalid.to_string(),
@@ -177,10 +160,6 @@ mod tests {
         let schema = schemars::schema_for!(FailureCode).to_value();
         let described = schema["oneOf"].as_array().unwrap();
         assert_eq!(described.len(), codes.len());
-        assert!(
-            described
-                .iter()
-                .all(|variant| variant["description"].is_string())
-        );
+        assert!(described.iter().all(|variant| variant["description"].is_string()));
     }
 }

@@ -27,9 +27,6 @@ mod tests {
         let pair = |a: Digest, b: Digest| Digest::of(&[&[1], &a.0, &b.0]);
         assert_eq!(root(&[leaf(1), leaf(2)]), pair(hashed(1), hashed(2)));
         assert_eq!(root(&[leaf(1), leaf(2), leaf(3)]), pair(pair(hashed(1), hashed(2)), hashed(3)));
-        assert_eq!(
-            root(&[]).to_hex(),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(root(&[]).to_hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

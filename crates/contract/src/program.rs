@@ -93,7 +93,7 @@ impl Program {
 
     /// Segments in one component's table.
     pub fn segments(&self) -> usize {
-        2 * OCTAVES << self.segment_bits
+        (2 * OCTAVES) << self.segment_bits
     }
 
     /// SHA-256 of [`Program::encode`].
@@ -136,7 +136,7 @@ impl Program {
         if !(1..=8).contains(&segment_bits) || !(1..=MAX_COMPONENTS).contains(&count) {
             return Err(DecodeError::invalid("a program has 1 to 16 components and 1 to 8 segment bits"));
         }
-        let segments = 2 * OCTAVES << segment_bits;
+        let segments = (2 * OCTAVES) << segment_bits;
         let components =
             (0..count).map(|_| decode_component(&mut input, segments)).collect::<Result<Vec<_>, _>>()?;
         input.finish()?;

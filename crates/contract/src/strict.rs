@@ -66,9 +66,7 @@ impl Node {
             Self::String(text) => Value::String(text.clone()),
             Self::Array(items) => items.iter().map(Node::to_value).collect(),
             Self::Object(members) => {
-                let members = members
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.to_value()));
+                let members = members.iter().map(|(key, value)| (key.clone(), value.to_value()));
                 Value::Object(members.collect::<Map<_, _>>())
             }
         }
@@ -115,10 +113,7 @@ impl Errors {
 
     /// Records that the value at `pointer` (RFC 6901; "" is the whole document) is wrong.
     pub fn push(&mut self, pointer: &str, message: impl Into<String>) {
-        let error = FieldError {
-            pointer: cut(pointer),
-            message: message.into(),
-        };
+        let error = FieldError { pointer: cut(pointer), message: message.into() };
         if self.errors.contains(&error) {
             return;
         }
@@ -144,10 +139,7 @@ impl Errors {
     pub fn into_result<T>(mut self, value: T) -> Result<T, Invalid> {
         if self.left_out > 0 {
             let message = format!("has {} more errors, left out here", self.left_out);
-            self.errors.push(FieldError {
-                pointer: String::new(),
-                message,
-            });
+            self.errors.push(FieldError { pointer: String::new(), message });
         }
         Invalid::from_errors(self.errors).map_or(Ok(value), Err)
     }
@@ -157,8 +149,5 @@ fn cut(pointer: &str) -> String {
     if pointer.len() <= MAX_POINTER_BYTES {
         return pointer.to_owned();
     }
-    format!(
-        "{}…",
-        &pointer[..pointer.floor_char_boundary(MAX_POINTER_BYTES)]
-    )
+    format!("{}…", &pointer[..pointer.floor_char_boundary(MAX_POINTER_BYTES)])
 }

@@ -108,7 +108,9 @@ impl<'a> Reader<'a> {
         }
         let found = reader.u32()?;
         if found != version {
-            return Err(DecodeError::invalid(format!("format version {found}, where {version} is understood")));
+            return Err(DecodeError::invalid(format!(
+                "format version {found}, where {version} is understood"
+            )));
         }
         Ok(reader)
     }

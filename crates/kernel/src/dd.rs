@@ -5,7 +5,7 @@
 //! rigorous error bounds for basic building blocks of double-word arithmetic". Values stay far from overflow
 //! (|x| < 2^900); nothing here guards against it.
 
-use std::ops::{Add, Mul, Neg, Sub};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A number `hi + lo` with |lo| ≤ ulp(hi) / 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,15 +98,6 @@ impl Dd {
         self.hi < other.hi || (self.hi == other.hi && self.lo < other.lo)
     }
 
-    /// Quotient, with relative error below 2^-100.
-    pub fn div(self, other: Self) -> Self {
-        let first = self.hi / other.hi;
-        let rest = self - other * Self::from(first);
-        let second = rest.hi / other.hi;
-        let rest = rest - other * Self::from(second);
-        fast_two_sum(first, second) + Self::from(rest.hi / other.hi)
-    }
-
     /// The largest integer not above the number, which must be within ±2^62.
     pub fn floor(self) -> i64 {
         let floor = self.hi.floor();
@@ -180,6 +171,19 @@ impl Mul for Dd {
     }
 }
 
+impl Div for Dd {
+    type Output = Self;
+
+    /// Relative error below 2^-100.
+    fn div(self, other: Self) -> Self {
+        let first = self.hi / other.hi;
+        let rest = self - other * Self::from(first);
+        let second = rest.hi / other.hi;
+        let rest = rest - other * Self::from(second);
+        fast_two_sum(first, second) + Self::from(rest.hi / other.hi)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!((Dd::from(1.0) + Dd::from(tiny)).parts(), (1.0, tiny));
         let square = Dd::product(1.0 + power_of_two(-52), 1.0 + power_of_two(-52));
         assert_eq!(square.parts(), (1.0 + power_of_two(-51), power_of_two(-104)));
-        let third = Dd::ONE.div(Dd::from(3.0));
+        let third = Dd::ONE / Dd::from(3.0);
         assert!(close(third * Dd::from(3.0), Dd::ONE));
     }
 

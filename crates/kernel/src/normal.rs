@@ -33,9 +33,9 @@ fn series(state: State) -> [Dd; TERMS] {
     (z[0], slope[0]) = (state.z, state.slope);
     for n in 0..TERMS - 1 {
         let next = f64::from(n as u32 + 1);
-        z[n + 1] = slope[n].div(Dd::from(next));
+        z[n + 1] = slope[n] / Dd::from(next);
         square[n] = convolution(&slope, &slope, n);
-        slope[n + 1] = convolution(&z, &square, n).div(Dd::from(next));
+        slope[n + 1] = convolution(&z, &square, n) / Dd::from(next);
     }
     z
 }

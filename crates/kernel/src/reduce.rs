@@ -55,7 +55,8 @@ impl Reduction {
     /// # Errors
     /// [`Mismatch`]; then nothing is added.
     pub fn add(&mut self, result: &ShardResult) -> Result<(), Mismatch> {
-        let shape = |components: usize, total: &[u64], largest: &[u64]| (components, total.len(), largest.len());
+        let shape =
+            |components: usize, total: &[u64], largest: &[u64]| (components, total.len(), largest.len());
         let found = shape(result.components.len(), &result.total.at_marks, &result.largest.at_marks);
         let expected = shape(self.components.len(), &self.total.at_marks, &self.largest.at_marks);
         if found != expected {

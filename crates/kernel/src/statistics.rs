@@ -132,8 +132,8 @@ impl Ordered {
         let c = piece.count;
         let width = (piece.high - piece.low) as f64;
         let rest = u128::from(c - j);
-        let own = (2 * rest * u128::from(piece.low)) as f64
-            + width * (rest * u128::from(c + j)) as f64 / c as f64;
+        let own =
+            (2 * rest * u128::from(piece.low)) as f64 + width * (rest * u128::from(c + j)) as f64 / c as f64;
         let tail = (self.later[at] as f64 + own) / 2.0;
         let (a, b) = (u128::from(level.numerator), u128::from(level.denominator));
         let var = piece.at(j);

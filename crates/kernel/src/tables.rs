@@ -168,7 +168,10 @@ mod tests {
         assert_eq!(bernoulli(1.0), constant(1));
         assert_eq!(bernoulli(0.5).thresholds, [1 << 63]);
         // 0.02 is 5764607523034235 · 2^-58, so 2^64·p = 5764607523034235 · 64 exactly.
-        assert_eq!(bernoulli(0.02).thresholds, [(1u128 << 64).wrapping_sub(5_764_607_523_034_235 * 64) as u64]);
+        assert_eq!(
+            bernoulli(0.02).thresholds,
+            [(1u128 << 64).wrapping_sub(5_764_607_523_034_235 * 64) as u64]
+        );
         assert_eq!(bernoulli(1e-30), constant(0));
         // The smallest probability that can strike: the draw 2^64 − 1 is above 2^64 − 2.
         assert_eq!(bernoulli(power_of_two(-63)).thresholds, [u64::MAX - 1]);

@@ -91,22 +91,14 @@ impl ser::Serializer for Checker {
     }
 
     fn serialize_f64(self, value: f64) -> Checked {
-        if value.is_finite() {
-            Ok(())
-        } else {
-            Err(NotCanonical::NotFinite)
-        }
+        if value.is_finite() { Ok(()) } else { Err(NotCanonical::NotFinite) }
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Checked {
         value.serialize(self)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Checked {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Checked {
         value.serialize(self)
     }
 
@@ -123,9 +115,7 @@ impl ser::Serializer for Checker {
     /// serde_json passes text that becomes a number or raw JSON through structs of private names.
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, NotCanonical> {
         if name.starts_with("$serde_json::private::") {
-            return Err(NotCanonical::NotJson(format!(
-                "{name} carries unchecked text"
-            )));
+            return Err(NotCanonical::NotJson(format!("{name} carries unchecked text")));
         }
         Ok(self)
     }

@@ -45,32 +45,10 @@ fn rfc_sorting() {
           "\u00f6": "Latin Small Letter O With Diaeresis"
         }"#,
     );
-    let names = [
-        "Carriage Return",
-        "One",
-        "Control",
-        "Latin Small Letter O With Diaeresis",
-        "Euro Sign",
-    ];
-    let names = [
-        &names[..],
-        &["Emoji: Grinning Face", "Hebrew Letter Dalet With Dagesh"],
-    ]
-    .concat();
-    let keys = [
-        "\\r",
-        "1",
-        "\u{80}",
-        "\u{f6}",
-        "\u{20ac}",
-        "\u{1f600}",
-        "\u{fb33}",
-    ];
-    let members: Vec<_> = keys
-        .iter()
-        .zip(names)
-        .map(|(key, name)| format!("\"{key}\":\"{name}\""))
-        .collect();
+    let names = ["Carriage Return", "One", "Control", "Latin Small Letter O With Diaeresis", "Euro Sign"];
+    let names = [&names[..], &["Emoji: Grinning Face", "Hebrew Letter Dalet With Dagesh"]].concat();
+    let keys = ["\\r", "1", "\u{80}", "\u{f6}", "\u{20ac}", "\u{1f600}", "\u{fb33}"];
+    let members: Vec<_> = keys.iter().zip(names).map(|(key, name)| format!("\"{key}\":\"{name}\"")).collect();
     assert_eq!(canonical(&input), format!("{{{}}}", members.join(",")));
 }
 
@@ -106,38 +84,21 @@ fn rfc_numbers() {
     for (bits, text) in samples {
         let number = f64::from_bits(bits);
         assert_eq!(canonical(&number), text, "{bits:016x}");
-        assert_eq!(
-            canonical(&[Some(number)]),
-            format!("[{text}]"),
-            "{bits:016x}"
-        );
+        assert_eq!(canonical(&[Some(number)]), format!("[{text}]"), "{bits:016x}");
         // The text is read back as the same double.
         let value = if number == 0.0 { 0.0 } else { number };
-        assert_eq!(
-            serde_json::from_str::<f64>(text).unwrap().to_bits(),
-            f64::to_bits(value),
-            "{text}"
-        );
+        assert_eq!(serde_json::from_str::<f64>(text).unwrap().to_bits(), f64::to_bits(value), "{text}");
     }
 }
 
 /// Appendix B: NaN and infinity are errors, at any depth and for any type. (A plain serializer writes null.)
 #[test]
 fn refuses_numbers_that_are_not_finite() {
-    for number in [
-        f64::from_bits(0x7fffffffffffffff),
-        f64::from_bits(0x7ff0000000000000),
-        f64::NEG_INFINITY,
-    ] {
+    for number in [f64::from_bits(0x7fffffffffffffff), f64::from_bits(0x7ff0000000000000), f64::NEG_INFINITY]
+    {
         assert_eq!(to_canonical_json(&number), Err(NotCanonical::NotFinite));
-        assert_eq!(
-            to_canonical_json(&vec![Some((1, number))]),
-            Err(NotCanonical::NotFinite)
-        );
-        assert_eq!(
-            to_canonical_json(&BTreeMap::from([("a", number as f32)])),
-            Err(NotCanonical::NotFinite)
-        );
+        assert_eq!(to_canonical_json(&vec![Some((1, number))]), Err(NotCanonical::NotFinite));
+        assert_eq!(to_canonical_json(&BTreeMap::from([("a", number as f32)])), Err(NotCanonical::NotFinite));
     }
 }
 
@@ -178,31 +139,17 @@ fn refuses_integers_beyond_2_53_by_any_path() {
     assert_eq!(to_canonical_json(&Shape::Newtype(beyond)), refusal);
     assert_eq!(to_canonical_json(&Shape::Tuple(1, beyond)), refusal);
     assert_eq!(to_canonical_json(&Shape::Struct { field: beyond }), refusal);
-    assert_eq!(
-        to_canonical_json(&Flat {
-            rest: BTreeMap::from([("x".into(), beyond.into())])
-        }),
-        refusal
-    );
+    assert_eq!(to_canonical_json(&Flat { rest: BTreeMap::from([("x".into(), beyond.into())]) }), refusal);
     let negative = i128::MIN;
-    assert_eq!(
-        to_canonical_json(&negative),
-        Err(NotCanonical::IntegerTooLarge(negative.to_string()))
-    );
+    assert_eq!(to_canonical_json(&negative), Err(NotCanonical::IntegerTooLarge(negative.to_string())));
     let large = i64::MIN;
-    assert_eq!(
-        to_canonical_json(&[large]),
-        Err(NotCanonical::IntegerTooLarge(large.to_string()))
-    );
+    assert_eq!(to_canonical_json(&[large]), Err(NotCanonical::IntegerTooLarge(large.to_string())));
 }
 
 #[test]
 fn refuses_what_is_not_json() {
     let key = BTreeMap::from([(vec![1], 1)]);
-    assert!(matches!(
-        to_canonical_json(&key),
-        Err(NotCanonical::NotJson(_))
-    ));
+    assert!(matches!(to_canonical_json(&key), Err(NotCanonical::NotJson(_))));
 }
 
 #[test]
@@ -216,9 +163,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         (-(1_i64 << 53)..=1 << 53).prop_map(Value::from),
-        any::<f64>()
-            .prop_filter("finite", |number| number.is_finite())
-            .prop_map(Value::from),
+        any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Value::from),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 64, 8, |inner| {

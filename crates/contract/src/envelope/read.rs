@@ -1,15 +1,13 @@
 //! Reading an envelope that a stranger wrote into its normal form. Checks the form of every field but those of `args`.
 
 use super::{
-    ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy,
-    Seed, Target, Verify,
+    ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy, Seed,
+    Target, Verify,
 };
 use crate::strict::{Errors, Node, Object};
 
-const BILLING_MODES: [(&str, BillingMode); 2] = [
-    ("billable", BillingMode::Billable),
-    ("test", BillingMode::Test),
-];
+const BILLING_MODES: [(&str, BillingMode); 2] =
+    [("billable", BillingMode::Billable), ("test", BillingMode::Test)];
 
 const BILLING_REASONS: [(&str, BillingReason); 4] = [
     ("api", BillingReason::Api),
@@ -18,17 +16,10 @@ const BILLING_REASONS: [(&str, BillingReason); 4] = [
     ("internal", BillingReason::Internal),
 ];
 
-const TARGETS: [(&str, Target); 3] = [
-    ("cpu", Target::Cpu),
-    ("gpu", Target::Gpu),
-    ("any", Target::Any),
-];
+const TARGETS: [(&str, Target); 3] = [("cpu", Target::Cpu), ("gpu", Target::Gpu), ("any", Target::Any)];
 
-const VERIFY: [(&str, Verify); 3] = [
-    ("none", Verify::None),
-    ("spotcheck", Verify::Spotcheck),
-    ("full", Verify::Full),
-];
+const VERIFY: [(&str, Verify); 3] =
+    [("none", Verify::None), ("spotcheck", Verify::Spotcheck), ("full", Verify::Full)];
 
 const SEED_IS_EXPLICIT: [(&str, bool); 2] = [("derived", false), ("explicit", true)];
 
@@ -63,10 +54,7 @@ impl Envelope {
     /// (numbers by [`number_value`](crate::strict::number_value)), and call [`Errors::into_result`].
     pub fn read<'n>(root: &'n Node, errors: &mut Errors) -> EnvelopeDraft<'n> {
         let Some(mut object) = Object::open(root, "", errors) else {
-            return EnvelopeDraft {
-                envelope: placeholder(),
-                args: None,
-            };
+            return EnvelopeDraft { envelope: placeholder(), args: None };
         };
         let envelope = Envelope {
             ctx: read_context(object.optional_object("ctx")),
@@ -94,11 +82,7 @@ fn placeholder() -> Envelope {
 }
 
 fn no_op() -> Op {
-    Op {
-        name: String::new(),
-        version: 0,
-        profile: String::new(),
-    }
+    Op { name: String::new(), version: 0, profile: String::new() }
 }
 
 fn read_args<'n>(object: &mut Object<'n, '_>) -> Option<&'n Node> {
@@ -145,12 +129,8 @@ fn read_token(text: &str, longest: usize, allowed: impl Fn(u8) -> bool) -> Optio
 
 fn read_billing(mut object: Object) -> Billing {
     let billing = Billing {
-        mode: object
-            .optional_choice("mode", &BILLING_MODES)
-            .unwrap_or_default(),
-        reason: object
-            .optional_choice("reason", &BILLING_REASONS)
-            .unwrap_or_default(),
+        mode: object.optional_choice("mode", &BILLING_MODES).unwrap_or_default(),
+        reason: object.optional_choice("reason", &BILLING_REASONS).unwrap_or_default(),
     };
     object.finish();
     billing
@@ -162,20 +142,12 @@ fn read_op(envelope: &mut Object) -> Op {
     };
     let wanted = "a string of 1 to 64 characters out of a-z, 0-9, _, . and -";
     let name = |text: &str| {
-        read_token(
-            text,
-            64,
-            |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'),
-        )
+        read_token(text, 64, |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
     };
     let op = Op {
-        name: object
-            .required_parsed("name", wanted, name)
-            .unwrap_or_default(),
+        name: object.required_parsed("name", wanted, name).unwrap_or_default(),
         version: object.required_integer("version", 1..=u64::from(u32::MAX)) as u32,
-        profile: object
-            .required_parsed("profile", wanted, name)
-            .unwrap_or_default(),
+        profile: object.required_parsed("profile", wanted, name).unwrap_or_default(),
     };
     object.finish();
     op
@@ -183,21 +155,11 @@ fn read_op(envelope: &mut Object) -> Op {
 
 fn read_policy(mut object: Object) -> Policy {
     let policy = Policy {
-        target: object
-            .optional_choice("target", &TARGETS)
-            .unwrap_or_default(),
-        min_agents: object
-            .optional_integer("min_agents", 0..=MAX_AGENTS)
-            .unwrap_or_default() as u32,
-        max_agents: object
-            .optional_integer("max_agents", 0..=MAX_AGENTS)
-            .unwrap_or_default() as u32,
-        timeout_ms: object
-            .optional_integer("timeout_ms", 0..=MAX_TIMEOUT_MS)
-            .unwrap_or_default(),
-        verify: object
-            .optional_choice("verify", &VERIFY)
-            .unwrap_or_default(),
+        target: object.optional_choice("target", &TARGETS).unwrap_or_default(),
+        min_agents: object.optional_integer("min_agents", 0..=MAX_AGENTS).unwrap_or_default() as u32,
+        max_agents: object.optional_integer("max_agents", 0..=MAX_AGENTS).unwrap_or_default() as u32,
+        timeout_ms: object.optional_integer("timeout_ms", 0..=MAX_TIMEOUT_MS).unwrap_or_default(),
+        verify: object.optional_choice("verify", &VERIFY).unwrap_or_default(),
         verify_ratio: object.optional_number("verify_ratio", 0.0..=1.0),
     };
     let (min, max) = (policy.min_agents, policy.max_agents);
@@ -212,9 +174,7 @@ fn read_policy(mut object: Object) -> Policy {
 }
 
 fn read_seed(mut object: Object) -> Seed {
-    let explicit = object
-        .optional_choice("mode", &SEED_IS_EXPLICIT)
-        .unwrap_or_default();
+    let explicit = object.optional_choice("mode", &SEED_IS_EXPLICIT).unwrap_or_default();
     let seed = if explicit {
         read_seed_value(&mut object)
     } else {
@@ -232,12 +192,8 @@ fn read_seed(mut object: Object) -> Seed {
 
 fn read_seed_value(object: &mut Object) -> Seed {
     let wanted = "a string of 1 to 1024 bytes";
-    let value = object.required_parsed("value", wanted, |text| {
-        read_token(text, MAX_SEED_BYTES, |_| true)
-    });
-    Seed::Explicit {
-        value: value.unwrap_or_default(),
-    }
+    let value = object.required_parsed("value", wanted, |text| read_token(text, MAX_SEED_BYTES, |_| true));
+    Seed::Explicit { value: value.unwrap_or_default() }
 }
 
 fn read_artifacts(mut object: Object) -> Artifacts {
@@ -246,21 +202,12 @@ fn read_artifacts(mut object: Object) -> Artifacts {
     let kv_namespace = object.optional_parsed(
         "kv_namespace",
         "a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -",
-        |text| {
-            read_token(text, 64, |byte| {
-                byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
-            })
-        },
+        |text| read_token(text, 64, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'),
     );
-    let mut include = object
-        .optional_choices("include", &ARTIFACTS)
-        .unwrap_or(default.include);
+    let mut include = object.optional_choices("include", &ARTIFACTS).unwrap_or(default.include);
     include.sort();
-    let artifacts = Artifacts {
-        persist,
-        kv_namespace: kv_namespace.unwrap_or(default.kv_namespace),
-        include,
-    };
+    let artifacts =
+        Artifacts { persist, kv_namespace: kv_namespace.unwrap_or(default.kv_namespace), include };
     object.finish();
     artifacts
 }

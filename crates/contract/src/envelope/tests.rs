@@ -38,7 +38,8 @@ fn read_value(value: &Value) -> Result<Envelope, Invalid> {
 
 /// A minimal envelope with the members of `extra` on top.
 fn with(extra: Value) -> Value {
-    let mut value = json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {"iterations": 1}});
+    let mut value =
+        json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {"iterations": 1}});
     for (key, member) in extra.as_object().unwrap() {
         value[key] = member.clone();
     }
@@ -58,20 +59,8 @@ fn errors(extra: Value) -> String {
 fn the_example_reads() {
     let envelope = read(EXAMPLE.as_bytes()).unwrap();
     assert_eq!(envelope.ctx.job_id, Some("quickstart-001".parse().unwrap()));
-    assert_eq!(
-        envelope.op,
-        Op {
-            name: "mc".into(),
-            version: 1,
-            profile: "insurance.v1".into()
-        }
-    );
-    assert_eq!(
-        envelope.seed,
-        Seed::Explicit {
-            value: "ROOT_SEED_QUICKSTART".into()
-        }
-    );
+    assert_eq!(envelope.op, Op { name: "mc".into(), version: 1, profile: "insurance.v1".into() });
+    assert_eq!(envelope.seed, Seed::Explicit { value: "ROOT_SEED_QUICKSTART".into() });
     assert_eq!(envelope.policy, Policy::default());
     assert_eq!(envelope.artifacts, Artifacts::default());
 
@@ -128,26 +117,14 @@ fn the_digest_names_the_request_and_not_the_job() {
 
 #[test]
 fn what_is_not_an_envelope() {
-    assert_eq!(
-        read(b"[]").unwrap_err().to_string(),
-        "document: must be an object, not an array"
-    );
+    assert_eq!(read(b"[]").unwrap_err().to_string(), "document: must be an object, not an array");
     assert_eq!(
         read(b"{}").unwrap_err().to_string(),
         "/op: is missing: an object is required\n/args: is missing: an object is required"
     );
-    assert_eq!(
-        errors(json!({"args": [1]})),
-        "/args: must be an object, not an array"
-    );
-    assert_eq!(
-        errors(json!({"args": null})),
-        "/args: is missing: an object is required"
-    );
-    assert_eq!(
-        errors(json!({"artefacts": {}})),
-        "/artefacts: is not a known key: did you mean `artifacts`?"
-    );
+    assert_eq!(errors(json!({"args": [1]})), "/args: must be an object, not an array");
+    assert_eq!(errors(json!({"args": null})), "/args: is missing: an object is required");
+    assert_eq!(errors(json!({"artefacts": {}})), "/artefacts: is not a known key: did you mean `artifacts`?");
 }
 
 #[test]
@@ -176,23 +153,15 @@ fn ctx_holds_identifiers() {
     let good = json!({"ctx": {"job_id": "a-B_9", "run_id": "r/1 x", "stage_id": "~",
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "billing": {"mode": "billable", "reason": "studio_run"}}});
     let ctx = read_value(&with(good)).unwrap().ctx;
-    assert_eq!(
-        ctx.billing,
-        Billing {
-            mode: BillingMode::Billable,
-            reason: BillingReason::StudioRun
-        }
-    );
+    assert_eq!(ctx.billing, Billing { mode: BillingMode::Billable, reason: BillingReason::StudioRun });
     assert_eq!(ctx.trace_id.unwrap().len(), 32);
 
     let label = "a string of 1 to 128 printable ASCII characters";
     let trace = "a W3C trace id: 32 lower-case hexadecimal digits, not all of them zero";
     let zeros = "0".repeat(32);
     assert_eq!(
-        errors(
-            json!({"ctx": {"job_id": "a.b", "run_id": "é", "stage_id": "", "trace_id": zeros,
-            "billing": {"mode": "free", "reason": 1}, "user": "x"}})
-        ),
+        errors(json!({"ctx": {"job_id": "a.b", "run_id": "é", "stage_id": "", "trace_id": zeros,
+            "billing": {"mode": "free", "reason": 1}, "user": "x"}})),
         format!(
             "/ctx/job_id: must be a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -; it is \"a.b\"\n\
              /ctx/run_id: must be {label}; it is \"é\"\n\
@@ -210,10 +179,8 @@ fn ctx_holds_identifiers() {
 #[test]
 fn policy_is_bounded() {
     assert_eq!(
-        errors(
-            json!({"policy": {"target": "fpga", "min_agents": -1, "max_agents": 1_000_001,
-            "timeout_ms": 2_592_000_001_u64, "verify": true, "verify_ratio": 1.5}})
-        ),
+        errors(json!({"policy": {"target": "fpga", "min_agents": -1, "max_agents": 1_000_001,
+            "timeout_ms": 2_592_000_001_u64, "verify": true, "verify_ratio": 1.5}})),
         "/policy/target: must be \"cpu\", \"gpu\" or \"any\"; it is \"fpga\"\n\
          /policy/min_agents: must be a whole number from 0 to 1000000; it is -1\n\
          /policy/max_agents: must be a whole number from 0 to 1000000; it is 1000001\n\
@@ -226,10 +193,7 @@ fn policy_is_bounded() {
         "/policy/max_agents: must be 0 (no maximum) or at least min_agents, 5; it is 4"
     );
     for (min, max) in [(5, 5), (5, 0), (0, 1)] {
-        read_value(&with(
-            json!({"policy": {"min_agents": min, "max_agents": max}}),
-        ))
-        .unwrap();
+        read_value(&with(json!({"policy": {"min_agents": min, "max_agents": max}}))).unwrap();
     }
 }
 
@@ -237,22 +201,13 @@ fn policy_is_bounded() {
 fn the_seed_mode_decides_about_the_value() {
     let wanted = "a string of 1 to 1024 bytes";
     let cases = [
-        (
-            json!({"mode": "explicit"}),
-            format!("/seed/value: is missing: {wanted} is required"),
-        ),
+        (json!({"mode": "explicit"}), format!("/seed/value: is missing: {wanted} is required")),
         (
             json!({"mode": "explicit", "value": null}),
             format!("/seed/value: is missing: {wanted} is required"),
         ),
-        (
-            json!({"mode": "explicit", "value": ""}),
-            format!("/seed/value: must be {wanted}; it is \"\""),
-        ),
-        (
-            json!({"mode": "explicit", "value": 7}),
-            format!("/seed/value: must be {wanted}, not a number"),
-        ),
+        (json!({"mode": "explicit", "value": ""}), format!("/seed/value: must be {wanted}; it is \"\"")),
+        (json!({"mode": "explicit", "value": 7}), format!("/seed/value: must be {wanted}, not a number")),
         (
             json!({"mode": "random", "value": "x"}),
             "/seed/mode: must be \"derived\" or \"explicit\"; it is \"random\"".into(),
@@ -261,96 +216,50 @@ fn the_seed_mode_decides_about_the_value() {
     for (seed, message) in cases {
         assert_eq!(errors(json!({"seed": seed})), message);
     }
-    let unwanted = "/seed/value: is not allowed with mode \"derived\": leave it out, or set mode to \"explicit\"";
-    for seed in [
-        json!({"mode": "derived", "value": "x"}),
-        json!({"value": "x"}),
-        json!({"value": 1}),
-    ] {
+    let unwanted =
+        "/seed/value: is not allowed with mode \"derived\": leave it out, or set mode to \"explicit\"";
+    for seed in [json!({"mode": "derived", "value": "x"}), json!({"value": "x"}), json!({"value": 1})] {
         assert_eq!(errors(json!({"seed": seed})), unwanted);
     }
     let long = errors(json!({"seed": {"mode": "explicit", "value": "é".repeat(513)}}));
     assert!(long.ends_with("… (1026 bytes)"), "{long}");
-    read_value(&with(
-        json!({"seed": {"mode": "explicit", "value": "é".repeat(512)}}),
-    ))
-    .unwrap();
+    read_value(&with(json!({"seed": {"mode": "explicit", "value": "é".repeat(512)}}))).unwrap();
 }
 
 #[test]
 fn artifacts_are_chosen_from_a_list() {
-    let artifacts = json!({"persist": false, "kv_namespace": "my_jobs", "include": ["report_html", "result_json"]});
-    let read = read_value(&with(json!({"artifacts": artifacts})))
-        .unwrap()
-        .artifacts;
-    assert_eq!(
-        read.include,
-        [ArtifactKind::ResultJson, ArtifactKind::ReportHtml]
-    );
-    assert_eq!(
-        canonical(&with(json!({"artifacts": {"include": []}})))
-            .matches(r#""include":[]"#)
-            .count(),
-        1
-    );
-    let found = errors(
-        json!({"artifacts": {"persist": "yes", "kv_namespace": "a.b", "include":
-        ["ept_csv", "plan_jsn", "ept_csv"]}}),
-    );
+    let artifacts =
+        json!({"persist": false, "kv_namespace": "my_jobs", "include": ["report_html", "result_json"]});
+    let read = read_value(&with(json!({"artifacts": artifacts}))).unwrap().artifacts;
+    assert_eq!(read.include, [ArtifactKind::ResultJson, ArtifactKind::ReportHtml]);
+    assert_eq!(canonical(&with(json!({"artifacts": {"include": []}}))).matches(r#""include":[]"#).count(), 1);
+    let found = errors(json!({"artifacts": {"persist": "yes", "kv_namespace": "a.b", "include":
+        ["ept_csv", "plan_jsn", "ept_csv"]}}));
     let lines: Vec<_> = found.lines().collect();
     assert_eq!(lines.len(), 4, "{found}");
-    assert_eq!(
-        lines[0],
-        "/artifacts/persist: must be true or false, not a string"
-    );
+    assert_eq!(lines[0], "/artifacts/persist: must be true or false, not a string");
     assert!(
         lines[1].starts_with("/artifacts/kv_namespace: must be a string of 1 to 64 characters"),
         "{found}"
     );
-    assert!(
-        lines[2].starts_with("/artifacts/include/1: must be \"result_json\", "),
-        "{found}"
-    );
-    assert!(
-        lines[2].ends_with("it is \"plan_jsn\": did you mean \"plan_json\"?"),
-        "{found}"
-    );
-    assert_eq!(
-        lines[3],
-        "/artifacts/include/2: repeats /artifacts/include/0: leave one of them out"
-    );
+    assert!(lines[2].starts_with("/artifacts/include/1: must be \"result_json\", "), "{found}");
+    assert!(lines[2].ends_with("it is \"plan_jsn\": did you mean \"plan_json\"?"), "{found}");
+    assert_eq!(lines[3], "/artifacts/include/2: repeats /artifacts/include/0: leave one of them out");
 }
 
 #[test]
 fn several_errors_are_reported_at_once() {
-    let value = with(
-        json!({"op": 1, "args": "x", "policy": {"target": 3}, "sed": {}, "artifacts": [], "seed": "x"}),
-    );
+    let value =
+        with(json!({"op": 1, "args": "x", "policy": {"target": 3}, "sed": {}, "artifacts": [], "seed": "x"}));
     let invalid = read_value(&value).unwrap_err();
-    let pointers: Vec<_> = invalid
-        .errors()
-        .iter()
-        .map(|error| error.pointer.as_str())
-        .collect();
-    assert_eq!(
-        pointers,
-        [
-            "/op",
-            "/policy/target",
-            "/seed",
-            "/artifacts",
-            "/args",
-            "/sed"
-        ]
-    );
+    let pointers: Vec<_> = invalid.errors().iter().map(|error| error.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/op", "/policy/target", "/seed", "/artifacts", "/args", "/sed"]);
 }
 
 #[test]
 fn a_profile_reads_the_args_and_reports_with_the_rest() {
-    let root = strict::parse(
-        br#"{"op": {"name": "mc", "version": 0, "profile": "p"}, "args": {"rate": 9}}"#,
-    )
-    .unwrap();
+    let root = strict::parse(br#"{"op": {"name": "mc", "version": 0, "profile": "p"}, "args": {"rate": 9}}"#)
+        .unwrap();
     let mut errors = Errors::new();
     let draft = Envelope::read(&root, &mut errors);
     let mut args = Object::open(draft.args.unwrap(), "/args", &mut errors).unwrap();
@@ -377,15 +286,9 @@ fn the_schema_rejects_unknown_keys_and_says_what_is_required() {
             assert_eq!(definition["additionalProperties"], false, "{name}");
         }
     }
-    assert_eq!(
-        schema["$defs"]["Op"]["required"],
-        json!(["name", "version", "profile"])
-    );
+    assert_eq!(schema["$defs"]["Op"]["required"], json!(["name", "version", "profile"]));
     for optional in ["Context", "Billing", "Policy", "Seed", "Artifacts"] {
-        assert!(
-            schema["$defs"][optional]["required"].is_null(),
-            "{optional}"
-        );
+        assert!(schema["$defs"][optional]["required"].is_null(), "{optional}");
     }
 }
 
@@ -395,14 +298,8 @@ fn the_schema_shows_defaults_ranges_and_null() {
     let property = |of: &str, name: &str| schema["$defs"][of]["properties"][name].clone();
     assert_eq!(property("Policy", "min_agents")["default"], 0);
     assert_eq!(property("Policy", "min_agents")["maximum"], 1_000_000);
-    assert_eq!(
-        property("Policy", "timeout_ms")["type"],
-        json!(["integer", "null"])
-    );
-    assert_eq!(
-        property("Policy", "timeout_ms")["maximum"],
-        2_592_000_000_u64
-    );
+    assert_eq!(property("Policy", "timeout_ms")["type"], json!(["integer", "null"]));
+    assert_eq!(property("Policy", "timeout_ms")["maximum"], 2_592_000_000_u64);
     assert_eq!(property("Policy", "verify_ratio")["maximum"], 1);
     assert_eq!(property("Policy", "target")["default"], "any");
     assert_eq!(property("Policy", "target")["anyOf"][1]["type"], "null");
@@ -411,14 +308,8 @@ fn the_schema_shows_defaults_ranges_and_null() {
         property("Artifacts", "include")["default"],
         json!(["result_json", "executions_json", "metrics_json"])
     );
-    assert_eq!(
-        property("Context", "billing")["default"],
-        json!({"mode": "test", "reason": "api"})
-    );
-    assert_eq!(
-        schema["properties"]["seed"]["default"],
-        json!({"mode": "derived"})
-    );
+    assert_eq!(property("Context", "billing")["default"], json!({"mode": "test", "reason": "api"}));
+    assert_eq!(schema["properties"]["seed"]["default"], json!({"mode": "derived"}));
     assert_eq!(schema["properties"]["policy"]["anyOf"][1]["type"], "null");
     assert_eq!(schema["properties"]["args"]["type"], "object");
 }
@@ -436,10 +327,7 @@ fn every_property_and_choice_of_the_schema_is_described() {
         if value["const"].is_string() {
             assert!(value["description"].is_string(), "{path}");
         }
-        assert!(
-            value["enum"].is_null(),
-            "{path}: an undescribed list of choices"
-        );
+        assert!(value["enum"].is_null(), "{path}: an undescribed list of choices");
         match value {
             Value::Object(members) => members
                 .iter()
@@ -473,14 +361,8 @@ fn any_valid() -> impl Strategy<Value = Value> {
             .prop_filter("1 to 1024 bytes", |text| (1..=1024).contains(&text.len()))
             .prop_map(|value| json!({"mode": "explicit", "value": value})),
     ];
-    let kinds = vec![
-        "result_json",
-        "plan_json",
-        "ept_csv",
-        "report_html",
-        "verification_json",
-        "metrics_json",
-    ];
+    let kinds =
+        vec!["result_json", "plan_json", "ept_csv", "report_html", "verification_json", "metrics_json"];
     let include = prop::sample::subsequence(kinds, 0..=6).prop_shuffle();
     let args = prop::collection::btree_map(any::<String>(), -1e15..1e15_f64, 0..6);
     (ctx, policy, seed, include, args).prop_map(|(ctx, policy, seed, include, args)| {

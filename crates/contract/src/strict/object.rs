@@ -54,12 +54,7 @@ impl<'n, 'e> Object<'n, 'e> {
     }
 
     fn new(members: &'n [(String, Node)], pointer: &str, errors: &'e mut Errors) -> Self {
-        Self {
-            members,
-            pointer: pointer.to_owned(),
-            errors,
-            known: Vec::new(),
-        }
+        Self { members, pointer: pointer.to_owned(), errors, known: Vec::new() }
     }
 
     /// The value of a field for someone else to read. `None` if it is absent or `null`. The key counts as known.
@@ -103,27 +98,18 @@ impl<'n, 'e> Object<'n, 'e> {
 
     /// A number whose value is an integer in `range`, however it is spelled (1e6, 1000000.0).
     pub fn required_integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> u64 {
-        self.optional_integer(name, range.clone())
-            .unwrap_or_else(|| {
-                self.missing(name, &wanted_integer(&range));
-                *range.start()
-            })
+        self.optional_integer(name, range.clone()).unwrap_or_else(|| {
+            self.missing(name, &wanted_integer(&range));
+            *range.start()
+        })
     }
 
     /// Like [`required_integer`](Self::required_integer), for a field that may be left out.
-    pub fn optional_integer(
-        &mut self,
-        name: &'static str,
-        range: RangeInclusive<u64>,
-    ) -> Option<u64> {
+    pub fn optional_integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let message = match self.node(name)? {
             Node::Number(value) => match whole(*value) {
                 Some(integer) if range.contains(&integer) => return Some(integer),
-                _ => format!(
-                    "must be {}; it is {}",
-                    wanted_integer(&range),
-                    shown(*value)
-                ),
+                _ => format!("must be {}; it is {}", wanted_integer(&range), shown(*value)),
             },
             other => format!("must be {}, not {}", wanted_integer(&range), other.kind()),
         };
@@ -141,11 +127,7 @@ impl<'n, 'e> Object<'n, 'e> {
     }
 
     /// Like [`required_number`](Self::required_number), for a field that may be left out.
-    pub fn optional_number(
-        &mut self,
-        name: &'static str,
-        range: impl RangeBounds<f64>,
-    ) -> Option<f64> {
+    pub fn optional_number(&mut self, name: &'static str, range: impl RangeBounds<f64>) -> Option<f64> {
         let range = (range.start_bound().cloned(), range.end_bound().cloned());
         let message = match self.node(name)? {
             Node::Number(value) if range.contains(value) => return Some(*value),
@@ -228,11 +210,7 @@ impl<'n, 'e> Object<'n, 'e> {
     }
 
     /// Like [`required_choice`](Self::required_choice), for a field that may be left out.
-    pub fn optional_choice<T: Copy>(
-        &mut self,
-        name: &'static str,
-        choices: &[(&str, T)],
-    ) -> Option<T> {
+    pub fn optional_choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let chosen = choice(self.node(name)?, choices);
         Some(chosen.unwrap_or_else(|message| {
             self.error(name, message);
@@ -250,14 +228,7 @@ impl<'n, 'e> Object<'n, 'e> {
         let items = match self.node(name)? {
             Node::Array(items) => items,
             other => {
-                self.error(
-                    name,
-                    format!(
-                        "must be a list of {}, not {}",
-                        listed(choices),
-                        other.kind()
-                    ),
-                );
+                self.error(name, format!("must be a list of {}, not {}", listed(choices), other.kind()));
                 return Some(Vec::new());
             }
         };
@@ -290,16 +261,10 @@ impl<'n, 'e> Object<'n, 'e> {
             }
             let message = match suggest::nearest(key, self.known.iter().copied()) {
                 Some(name) => format!("is not a known key: did you mean `{name}`?"),
-                None if self.known.is_empty() => {
-                    "is not a known key: no keys are allowed here".to_owned()
-                }
-                None => format!(
-                    "is not a known key: the known keys are `{}`",
-                    self.known.join("`, `")
-                ),
+                None if self.known.is_empty() => "is not a known key: no keys are allowed here".to_owned(),
+                None => format!("is not a known key: the known keys are `{}`", self.known.join("`, `")),
             };
-            self.errors
-                .push(&child_pointer(&self.pointer, key), message);
+            self.errors.push(&child_pointer(&self.pointer, key), message);
         }
     }
 

@@ -23,11 +23,7 @@ pub fn parse(bytes: &[u8]) -> Result<Node, Invalid> {
     let text = text_of(bytes).map_err(|message| Invalid::single("", message))?;
     let mut state = State::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let tree = NodeSeed {
-        state: &mut state,
-        depth: 0,
-    }
-    .deserialize(&mut deserializer);
+    let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
     let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
     let node = parsed.unwrap_or_else(|error| {
         state.record_fatal(&error);
@@ -48,10 +44,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, String> {
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
-        format!(
-            "is not UTF-8: byte 0x{:02x} at offset {offset}",
-            bytes[offset]
-        )
+        format!("is not UTF-8: byte 0x{:02x} at offset {offset}", bytes[offset])
     })?;
     if text.trim_ascii().is_empty() {
         return Err("is empty: a JSON object is required".into());
@@ -80,8 +73,7 @@ impl State {
             let message = format!("is too large for a finite number, at {place}: {RANGE}");
             self.errors.push(&self.pointer, message);
         } else {
-            self.errors
-                .push("", format!("is not valid JSON: {cause} at {place}"));
+            self.errors.push("", format!("is not valid JSON: {cause} at {place}"));
         }
     }
 
@@ -89,8 +81,7 @@ impl State {
         if allowed {
             return Node::Number(value + 0.0); // −0 + 0 is 0.
         }
-        self.errors
-            .push(&self.pointer, format!("is {text}: {RANGE}"));
+        self.errors.push(&self.pointer, format!("is {text}: {RANGE}"));
         Node::Number(0.0)
     }
 }
@@ -110,9 +101,8 @@ impl NodeSeed<'_> {
         if self.depth < MAX_DEPTH {
             return Ok(());
         }
-        let message = format!(
-            "is nested too deeply: at most {MAX_DEPTH} arrays and objects may be inside one another"
-        );
+        let message =
+            format!("is nested too deeply: at most {MAX_DEPTH} arrays and objects may be inside one another");
         self.state.errors.push(&self.state.pointer, message);
         self.state.too_deep = true;
         Err(E::custom("too deep"))
@@ -121,10 +111,7 @@ impl NodeSeed<'_> {
     /// Reads what is inside, named `token`.
     fn child(&mut self, token: &str) -> NodeSeed<'_> {
         append_token(&mut self.state.pointer, token);
-        NodeSeed {
-            state: self.state,
-            depth: self.depth + 1,
-        }
+        NodeSeed { state: self.state, depth: self.depth + 1 }
     }
 }
 
@@ -152,23 +139,15 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(self
-            .state
-            .number(value as f64, value, value <= MAX_NUMBER as u64))
+        Ok(self.state.number(value as f64, value, value <= MAX_NUMBER as u64))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(self.state.number(
-            value as f64,
-            value,
-            value.unsigned_abs() <= MAX_NUMBER as u64,
-        ))
+        Ok(self.state.number(value as f64, value, value.unsigned_abs() <= MAX_NUMBER as u64))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(self
-            .state
-            .number(value, format_args!("{value:e}"), value.abs() <= MAX_NUMBER))
+        Ok(self.state.number(value, format_args!("{value:e}"), value.abs() <= MAX_NUMBER))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Node, E> {
@@ -201,10 +180,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
             if keys.insert(key.clone()) {
                 members.push((key, value));
             } else {
-                self.state.errors.push(
-                    &self.state.pointer,
-                    "is given more than once: keep one of them",
-                );
+                self.state.errors.push(&self.state.pointer, "is given more than once: keep one of them");
             }
             self.state.pointer.truncate(end);
         }

@@ -4,9 +4,7 @@
 /// and lower case are the same. The first of equally near names wins.
 pub fn nearest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let given = given.to_ascii_lowercase();
-    let ranked = known
-        .into_iter()
-        .filter_map(|name| Some((distance_rank(&given, name)?, name)));
+    let ranked = known.into_iter().filter_map(|name| Some((distance_rank(&given, name)?, name)));
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
 }
 
@@ -45,12 +43,7 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        for (a, b, edits) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("kitten", "sitting", 3),
-            ("freq", "frqe", 2),
-        ] {
+        for (a, b, edits) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("freq", "frqe", 2)] {
             assert_eq!(edit_distance(a.as_bytes(), b.as_bytes()), edits, "{a} {b}");
         }
     }

@@ -9,10 +9,7 @@ use super::*;
 /// The errors as (pointer, message).
 fn errors_of<T: std::fmt::Debug>(result: Result<T, Invalid>) -> Vec<(String, String)> {
     let errors = result.unwrap_err().into_errors();
-    errors
-        .into_iter()
-        .map(|error| (error.pointer, error.message))
-        .collect()
+    errors.into_iter().map(|error| (error.pointer, error.message)).collect()
 }
 
 /// The single error of a document.
@@ -25,11 +22,7 @@ fn error_of(text: &str) -> (String, String) {
 #[track_caller]
 fn assert_error(text: &str, pointer: &str, message: &str) {
     let error = error_of(text);
-    assert_eq!(
-        (error.0.as_str(), error.1.as_str()),
-        (pointer, message),
-        "{text}"
-    );
+    assert_eq!((error.0.as_str(), error.1.as_str()), (pointer, message), "{text}");
 }
 
 const RANGE: &str =
@@ -38,23 +31,12 @@ const RANGE: &str =
 #[test]
 fn reads_every_kind_of_value() {
     let node = parse(br#" {"a": [null, true, -1.5e1, "\u00e9\n"], "b": {}} "#).unwrap();
-    let items = vec![
-        Node::Null,
-        Node::Bool(true),
-        Node::Number(-15.0),
-        Node::String("é\n".into()),
-    ];
+    let items = vec![Node::Null, Node::Bool(true), Node::Number(-15.0), Node::String("é\n".into())];
     assert_eq!(
         node,
-        Node::Object(vec![
-            ("a".into(), Node::Array(items)),
-            ("b".into(), Node::Object(Vec::new()))
-        ])
+        Node::Object(vec![("a".into(), Node::Array(items)), ("b".into(), Node::Object(Vec::new()))])
     );
-    assert_eq!(
-        node.to_value(),
-        serde_json::json!({"a": [null, true, -15, "é\n"], "b": {}})
-    );
+    assert_eq!(node.to_value(), serde_json::json!({"a": [null, true, -15, "é\n"], "b": {}}));
 }
 
 #[test]
@@ -72,9 +54,7 @@ fn numbers_are_their_values() {
         assert_eq!(parse(text.as_bytes()), Ok(Node::Number(value)), "{text}");
     }
     for text in ["-0", "-0.0", "-1e-400"] {
-        let Ok(Node::Number(zero)) = parse(text.as_bytes()) else {
-            panic!("{text}")
-        };
+        let Ok(Node::Number(zero)) = parse(text.as_bytes()) else { panic!("{text}") };
         assert!(zero == 0.0 && zero.is_sign_positive(), "{text}");
     }
     assert_eq!(number_value(0.5), serde_json::json!(0.5));
@@ -84,36 +64,12 @@ fn numbers_are_their_values() {
 
 #[test]
 fn syntax_errors_have_a_place() {
-    assert_error(
-        "{\n  \"op\": }",
-        "",
-        "is not valid JSON: expected value at line 2 column 9",
-    );
-    assert_error(
-        "{\"a\": 1",
-        "",
-        "is not valid JSON: EOF while parsing an object at line 1 column 7",
-    );
-    assert_error(
-        "[1,]",
-        "",
-        "is not valid JSON: trailing comma at line 1 column 4",
-    );
-    assert_error(
-        "{} {}",
-        "",
-        "is not valid JSON: trailing characters at line 1 column 4",
-    );
-    assert_error(
-        "{\"a\": NaN}",
-        "",
-        "is not valid JSON: expected value at line 1 column 7",
-    );
-    assert_error(
-        "01",
-        "",
-        "is not valid JSON: invalid number at line 1 column 2",
-    );
+    assert_error("{\n  \"op\": }", "", "is not valid JSON: expected value at line 2 column 9");
+    assert_error("{\"a\": 1", "", "is not valid JSON: EOF while parsing an object at line 1 column 7");
+    assert_error("[1,]", "", "is not valid JSON: trailing comma at line 1 column 4");
+    assert_error("{} {}", "", "is not valid JSON: trailing characters at line 1 column 4");
+    assert_error("{\"a\": NaN}", "", "is not valid JSON: expected value at line 1 column 7");
+    assert_error("01", "", "is not valid JSON: invalid number at line 1 column 2");
     assert_error(" \n", "", "is empty: a JSON object is required");
 }
 
@@ -121,24 +77,13 @@ fn syntax_errors_have_a_place() {
 fn text_must_be_utf_8_and_its_characters_whole() {
     assert_eq!(
         errors_of(parse(b"{\"a\": \"\xff\"}")),
-        [(
-            String::new(),
-            "is not UTF-8: byte 0xff at offset 7".to_owned()
-        )]
+        [(String::new(), "is not UTF-8: byte 0xff at offset 7".to_owned())]
     );
-    assert_error(
-        "\u{feff}{}",
-        "",
-        "starts with a byte order mark: save it as UTF-8 without one",
-    );
+    assert_error("\u{feff}{}", "", "starts with a byte order mark: save it as UTF-8 without one");
     let lone = "is not valid JSON: lone leading surrogate in hex escape at line 1 column ";
-    for text in [
-        r#"["\ud800"]"#,
-        r#"["\ud800x"]"#,
-        r#"["\udc00"]"#,
-        r#"["\ud800\ud800"]"#,
-        r#"{"\udfff": 1}"#,
-    ] {
+    for text in
+        [r#"["\ud800"]"#, r#"["\ud800x"]"#, r#"["\udc00"]"#, r#"["\ud800\ud800"]"#, r#"{"\udfff": 1}"#]
+    {
         let (pointer, message) = error_of(text);
         assert_eq!(pointer, "");
         assert!(
@@ -165,21 +110,14 @@ fn numbers_out_of_range_are_named_one_by_one() {
         "/a/0",
         &format!("is too large for a finite number, at line 1 column 12: {RANGE}"),
     );
-    assert_error(
-        "-1e999",
-        "",
-        &format!("is too large for a finite number, at line 1 column 6: {RANGE}"),
-    );
+    assert_error("-1e999", "", &format!("is too large for a finite number, at line 1 column 6: {RANGE}"));
 }
 
 #[test]
 fn size_is_checked_first() {
     let large = vec![b'['; 100_000_000];
     let message = "is too large: 100000000 bytes, and at most 1048576 are read";
-    assert_eq!(
-        errors_of(parse(&large)),
-        [(String::new(), message.to_owned())]
-    );
+    assert_eq!(errors_of(parse(&large)), [(String::new(), message.to_owned())]);
     let mut full = b"[]".to_vec();
     full.resize(MAX_ENVELOPE_BYTES, b' ');
     assert!(parse(&full).is_ok());
@@ -192,10 +130,7 @@ fn nesting_is_bounded() {
     for depth in [MAX_DEPTH + 1, 10_000] {
         let (pointer, message) = error_of(&nested(depth));
         assert_eq!(pointer, "/0".repeat(MAX_DEPTH));
-        assert_eq!(
-            message,
-            "is nested too deeply: at most 64 arrays and objects may be inside one another"
-        );
+        assert_eq!(message, "is nested too deeply: at most 64 arrays and objects may be inside one another");
     }
     let (pointer, _) = error_of(&"{\"a\":".repeat(10_000));
     assert_eq!(pointer, "/a".repeat(MAX_DEPTH));
@@ -219,18 +154,10 @@ fn errors_before_a_syntax_error_are_kept() {
 
 #[test]
 fn the_answer_stays_small() {
-    let members: Vec<_> = (0..10_000)
-        .map(|index| format!("\"{index}\": 1e99"))
-        .collect();
+    let members: Vec<_> = (0..10_000).map(|index| format!("\"{index}\": 1e99")).collect();
     let errors = errors_of(parse(format!("{{{}}}", members.join(",")).as_bytes()));
     assert_eq!(errors.len(), MAX_ERRORS + 1);
-    assert_eq!(
-        errors[MAX_ERRORS],
-        (
-            String::new(),
-            "has 9936 more errors, left out here".to_owned()
-        )
-    );
+    assert_eq!(errors[MAX_ERRORS], (String::new(), "has 9936 more errors, left out here".to_owned()));
 
     let (pointer, _) = error_of(&format!("{{\"{}\": 1e99}}", "é".repeat(100_000)));
     assert_eq!(pointer.len(), "/".len() + 1022 + "…".len());
@@ -239,9 +166,7 @@ fn the_answer_stays_small() {
 /// Hostile documents of full size take no more than linear time. (Quadratic would take minutes.)
 #[test]
 fn hostile_documents_are_read_quickly() {
-    let keys: Vec<_> = (0..90_000)
-        .map(|index| format!("\"{index:05}\":0"))
-        .collect();
+    let keys: Vec<_> = (0..90_000).map(|index| format!("\"{index:05}\":0")).collect();
     let many_keys = format!("{{{}}}", keys.join(","));
     let node = parse(many_keys.as_bytes()).unwrap();
     let mut errors = Errors::new();
@@ -250,11 +175,7 @@ fn hostile_documents_are_read_quickly() {
     object.finish();
     assert_eq!(errors_of(errors.into_result(())).len(), MAX_ERRORS + 1);
 
-    let long_parent = format!(
-        "{{\"{}\": [{}0]}}",
-        "k".repeat(400_000),
-        "0,".repeat(300_000)
-    );
+    let long_parent = format!("{{\"{}\": [{}0]}}", "k".repeat(400_000), "0,".repeat(300_000));
     assert!(parse(long_parent.as_bytes()).is_ok());
 
     let items: Vec<_> = (0..90_000).map(|index| format!("\"{index:05}\"")).collect();
@@ -273,10 +194,7 @@ fn read<T>(text: &str, read: impl FnOnce(&mut Object) -> T) -> (T, Vec<(String, 
     let mut object = Object::open(&node, "/args", &mut errors).unwrap();
     let value = read(&mut object);
     object.finish();
-    let found = errors
-        .into_result(())
-        .err()
-        .map_or(Vec::new(), |invalid| errors_of(Err::<(), _>(invalid)));
+    let found = errors.into_result(()).err().map_or(Vec::new(), |invalid| errors_of(Err::<(), _>(invalid)));
     (value, found)
 }
 
@@ -291,11 +209,7 @@ fn check<T: PartialEq + std::fmt::Debug>(
     let (read_value, errors) = read(text, get);
     assert_eq!(read_value, value, "{text}");
     let expected: &[_] = &[("/args/x".to_owned(), message.to_owned())];
-    assert_eq!(
-        errors,
-        if message.is_empty() { &[] } else { expected },
-        "{text}"
-    );
+    assert_eq!(errors, if message.is_empty() { &[] } else { expected }, "{text}");
 }
 
 #[test]
@@ -304,59 +218,19 @@ fn integers() {
     for text in ["{\"x\": 1000000}", "{\"x\": 1e6}", "{\"x\": 1000000.0}"] {
         check(text, required, 1_000_000, "");
     }
-    check(
-        "{}",
-        required,
-        1,
-        "is missing: a whole number from 1 to 1000000 is required",
-    );
-    check(
-        "{\"x\": null}",
-        required,
-        1,
-        "is missing: a whole number from 1 to 1000000 is required",
-    );
-    check(
-        "{\"x\": 0}",
-        required,
-        1,
-        "must be a whole number from 1 to 1000000; it is 0",
-    );
-    check(
-        "{\"x\": -7}",
-        required,
-        1,
-        "must be a whole number from 1 to 1000000; it is -7",
-    );
-    check(
-        "{\"x\": 1.5}",
-        required,
-        1,
-        "must be a whole number from 1 to 1000000; it is 1.5",
-    );
-    check(
-        "{\"x\": \"1\"}",
-        required,
-        1,
-        "must be a whole number from 1 to 1000000, not a string",
-    );
-    check(
-        "{\"x\": -0.0}",
-        |object| object.required_integer("x", 0..=1),
-        0,
-        "",
-    );
+    check("{}", required, 1, "is missing: a whole number from 1 to 1000000 is required");
+    check("{\"x\": null}", required, 1, "is missing: a whole number from 1 to 1000000 is required");
+    check("{\"x\": 0}", required, 1, "must be a whole number from 1 to 1000000; it is 0");
+    check("{\"x\": -7}", required, 1, "must be a whole number from 1 to 1000000; it is -7");
+    check("{\"x\": 1.5}", required, 1, "must be a whole number from 1 to 1000000; it is 1.5");
+    check("{\"x\": \"1\"}", required, 1, "must be a whole number from 1 to 1000000, not a string");
+    check("{\"x\": -0.0}", |object| object.required_integer("x", 0..=1), 0, "");
 
     let optional = |object: &mut Object| object.optional_integer("x", 2..=u64::MAX);
     check("{}", optional, None, "");
     check("{\"x\": null}", optional, None, "");
     check("{\"x\": 9007199254740992}", optional, Some(1 << 53), "");
-    check(
-        "{\"x\": 1}",
-        optional,
-        Some(2),
-        "must be a whole number of at least 2; it is 1",
-    );
+    check("{\"x\": 1}", optional, Some(2), "must be a whole number of at least 2; it is 1");
 }
 
 #[test]
@@ -364,108 +238,45 @@ fn numbers() {
     let above_zero = (Bound::Excluded(0.0), Bound::Included(8.0));
     let get = |object: &mut Object| object.required_number("x", above_zero);
     check("{\"x\": 8}", get, 8.0, "");
-    check(
-        "{\"x\": 0}",
-        get,
-        8.0,
-        "must be greater than 0 and at most 8; it is 0",
-    );
-    check(
-        "{\"x\": []}",
-        get,
-        8.0,
-        "must be a number greater than 0 and at most 8, not an array",
-    );
+    check("{\"x\": 0}", get, 8.0, "must be greater than 0 and at most 8; it is 0");
+    check("{\"x\": []}", get, 8.0, "must be a number greater than 0 and at most 8, not an array");
     let get = |object: &mut Object| object.required_number("x", 0.0..=10000.0);
-    check(
-        "{}",
-        get,
-        0.0,
-        "is missing: a number from 0 to 10000 is required",
-    );
-    check(
-        "{\"x\": -1e-9}",
-        get,
-        0.0,
-        "must be from 0 to 10000; it is -1e-9",
-    );
+    check("{}", get, 0.0, "is missing: a number from 0 to 10000 is required");
+    check("{\"x\": -1e-9}", get, 0.0, "must be from 0 to 10000; it is -1e-9");
     let get = |object: &mut Object| object.optional_number("x", ..);
     check("{\"x\": null}", get, None, "");
-    check(
-        "{\"x\": \"1\"}",
-        get,
-        Some(0.0),
-        "must be a number, not a string",
-    );
+    check("{\"x\": \"1\"}", get, Some(0.0), "must be a number, not a string");
     let get = |object: &mut Object| object.optional_number("x", 0.0..);
-    check(
-        "{\"x\": -2.5}",
-        get,
-        Some(0.0),
-        "must be at least 0; it is -2.5",
-    );
+    check("{\"x\": -2.5}", get, Some(0.0), "must be at least 0; it is -2.5");
     let get = |object: &mut Object| object.optional_number("x", ..1.0);
     check("{\"x\": 1}", get, Some(0.0), "must be less than 1; it is 1");
 }
 
 #[test]
 fn booleans_and_strings() {
-    check(
-        "{\"x\": true}",
-        |object| object.optional_bool("x"),
-        Some(true),
-        "",
-    );
+    check("{\"x\": true}", |object| object.optional_bool("x"), Some(true), "");
     check(
         "{\"x\": 1}",
         |object| object.optional_bool("x"),
         Some(false),
         "must be true or false, not a number",
     );
-    check(
-        "{\"x\": \"a\"}",
-        |object| object.required_string("x").to_owned(),
-        "a".to_owned(),
-        "",
-    );
+    check("{\"x\": \"a\"}", |object| object.required_string("x").to_owned(), "a".to_owned(), "");
     let get = |object: &mut Object| object.required_string("x").to_owned();
     check("{}", get, String::new(), "is missing: a string is required");
     let get = |object: &mut Object| object.optional_string("x").map(str::to_owned);
-    check(
-        "{\"x\": {}}",
-        get,
-        Some(String::new()),
-        "must be a string, not an object",
-    );
+    check("{\"x\": {}}", get, Some(String::new()), "must be a string, not an object");
 
     let digits = |text: &str| text.parse::<u8>().ok();
     let required = |object: &mut Object| object.required_parsed("x", "a string of digits", digits);
     check("{\"x\": \"12\"}", required, Some(12), "");
-    check(
-        "{}",
-        required,
-        None,
-        "is missing: a string of digits is required",
-    );
-    check(
-        "{\"x\": 3}",
-        required,
-        None,
-        "must be a string of digits, not a number",
-    );
+    check("{}", required, None, "is missing: a string of digits is required");
+    check("{\"x\": 3}", required, None, "must be a string of digits, not a number");
     let optional = |object: &mut Object| object.optional_parsed("x", "a string of digits", digits);
     check("{}", optional, None, "");
-    check(
-        "{\"x\": \"a\\nb\"}",
-        optional,
-        None,
-        "must be a string of digits; it is \"a\\nb\"",
-    );
+    check("{\"x\": \"a\\nb\"}", optional, None, "must be a string of digits; it is \"a\\nb\"");
     let long = format!("{{\"x\": \"{}\"}}", "é".repeat(100));
-    let cut = format!(
-        "must be a string of digits; it is \"{}\"… (200 bytes)",
-        "é".repeat(64)
-    );
+    let cut = format!("must be a string of digits; it is \"{}\"… (200 bytes)", "é".repeat(64));
     check(&long, optional, None, &cut);
 }
 
@@ -474,34 +285,14 @@ fn choices() {
     let choices = [("cpu", 1), ("gpu", 2), ("any", 3)];
     let required = |object: &mut Object| object.required_choice("x", &choices);
     check("{\"x\": \"gpu\"}", required, 2, "");
-    check(
-        "{}",
-        required,
-        1,
-        "is missing: \"cpu\", \"gpu\" or \"any\" is required",
-    );
-    check(
-        "{\"x\": 1}",
-        required,
-        1,
-        "must be \"cpu\", \"gpu\" or \"any\", not a number",
-    );
-    check(
-        "{\"x\": \"fpga\"}",
-        required,
-        1,
-        "must be \"cpu\", \"gpu\" or \"any\"; it is \"fpga\"",
-    );
+    check("{}", required, 1, "is missing: \"cpu\", \"gpu\" or \"any\" is required");
+    check("{\"x\": 1}", required, 1, "must be \"cpu\", \"gpu\" or \"any\", not a number");
+    check("{\"x\": \"fpga\"}", required, 1, "must be \"cpu\", \"gpu\" or \"any\"; it is \"fpga\"");
     let message = "must be \"cpu\", \"gpu\" or \"any\"; it is \"GPU\": did you mean \"gpu\"?";
     check("{\"x\": \"GPU\"}", required, 1, message);
     let optional = |object: &mut Object| object.optional_choice("x", &choices);
     check("{}", optional, None, "");
-    check(
-        "{\"x\": \"\"}",
-        optional,
-        Some(1),
-        "must be \"cpu\", \"gpu\" or \"any\"; it is \"\"",
-    );
+    check("{\"x\": \"\"}", optional, Some(1), "must be \"cpu\", \"gpu\" or \"any\"; it is \"\"");
 
     let list = |object: &mut Object| object.optional_choices("x", &choices);
     check("{\"x\": []}", list, Some(vec![]), "");
@@ -516,67 +307,45 @@ fn choices() {
     assert_eq!(value, Some(vec![3]));
     let near = "must be \"cpu\", \"gpu\" or \"any\"; it is \"tpu\": did you mean \"cpu\"?";
     let null = "must be \"cpu\", \"gpu\" or \"any\", not null";
-    let expected = [
-        ("/1", near),
-        ("/2", null),
-        ("/3", "repeats /args/x/0: leave one of them out"),
-    ];
-    assert_eq!(
-        errors,
-        expected.map(|(index, message)| (format!("/args/x{index}"), message.to_owned()))
-    );
+    let expected = [("/1", near), ("/2", null), ("/3", "repeats /args/x/0: leave one of them out")];
+    assert_eq!(errors, expected.map(|(index, message)| (format!("/args/x{index}"), message.to_owned())));
 }
 
 #[test]
 fn unknown_keys_are_named_with_a_suggestion() {
-    let (_, errors) = read(
-        r#"{"claim_frq": 2, "zzz": null, "iter": 1, "a/b~": 1}"#,
-        |object| {
-            object.optional_number("claim_freq", ..);
-            object.optional_integer("iterations", 1..=9);
-        },
-    );
+    let (_, errors) = read(r#"{"claim_frq": 2, "zzz": null, "iter": 1, "a/b~": 1}"#, |object| {
+        object.optional_number("claim_freq", ..);
+        object.optional_integer("iterations", 1..=9);
+    });
     let others = "is not a known key: the known keys are `claim_freq`, `iterations`";
     let expected = [
-        (
-            "/args/claim_frq",
-            "is not a known key: did you mean `claim_freq`?",
-        ),
+        ("/args/claim_frq", "is not a known key: did you mean `claim_freq`?"),
         ("/args/zzz", others),
-        (
-            "/args/iter",
-            "is not a known key: did you mean `iterations`?",
-        ),
+        ("/args/iter", "is not a known key: did you mean `iterations`?"),
         ("/args/a~1b~0", others),
     ];
-    assert_eq!(
-        errors,
-        expected.map(|(pointer, message)| (pointer.to_owned(), message.to_owned()))
-    );
+    assert_eq!(errors, expected.map(|(pointer, message)| (pointer.to_owned(), message.to_owned())));
     let (_, errors) = read("{\"x\": 1}", |_| ());
     assert_eq!(errors[0].1, "is not a known key: no keys are allowed here");
 }
 
 #[test]
 fn nested_objects() {
-    let (_, errors) = read(
-        r#"{"a": {"b": "x", "c": 1}, "d": [], "n": null}"#,
-        |object| {
-            let mut inner = object.optional_object("a");
-            assert_eq!(inner.optional_bool("b"), Some(false));
-            assert_eq!(inner.pointer_of("b"), "/args/a/b");
-            assert!(inner.is_wrong("b") && !inner.is_wrong("c"));
-            inner.finish();
-            assert!(object.required_object("d").is_none());
-            assert!(object.required_object("n").is_none());
-            let mut empty = object.optional_object("n");
-            assert_eq!(empty.optional_string("x"), None);
-            empty.finish();
-            assert!(object.node("n").is_none());
-            object.error("n", "is odd");
-            object.error("n", "is odd");
-        },
-    );
+    let (_, errors) = read(r#"{"a": {"b": "x", "c": 1}, "d": [], "n": null}"#, |object| {
+        let mut inner = object.optional_object("a");
+        assert_eq!(inner.optional_bool("b"), Some(false));
+        assert_eq!(inner.pointer_of("b"), "/args/a/b");
+        assert!(inner.is_wrong("b") && !inner.is_wrong("c"));
+        inner.finish();
+        assert!(object.required_object("d").is_none());
+        assert!(object.required_object("n").is_none());
+        let mut empty = object.optional_object("n");
+        assert_eq!(empty.optional_string("x"), None);
+        empty.finish();
+        assert!(object.node("n").is_none());
+        object.error("n", "is odd");
+        object.error("n", "is odd");
+    });
     let expected = [
         ("/args/a/b", "must be true or false, not a string"),
         ("/args/a/c", "is not a known key: the known keys are `b`"),
@@ -584,10 +353,7 @@ fn nested_objects() {
         ("/args/n", "is missing: an object is required"),
         ("/args/n", "is odd"),
     ];
-    assert_eq!(
-        errors,
-        expected.map(|(pointer, message)| (pointer.to_owned(), message.to_owned()))
-    );
+    assert_eq!(errors, expected.map(|(pointer, message)| (pointer.to_owned(), message.to_owned())));
 }
 
 proptest! {

@@ -6,10 +6,7 @@ use super::MAX_NUMBER;
 
 /// `"cpu", "gpu" or "any"`
 pub fn listed<T>(choices: &[(&str, T)]) -> String {
-    let names: Vec<_> = choices
-        .iter()
-        .map(|(name, _)| format!("\"{name}\""))
-        .collect();
+    let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     match names.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
@@ -69,9 +66,5 @@ pub fn bounds(range: &Bounds) -> String {
 /// A number as people write it: without a long row of zeros.
 pub fn shown(value: f64) -> String {
     let magnitude = value.abs();
-    if value == 0.0 || (1e-6..1e21).contains(&magnitude) {
-        value.to_string()
-    } else {
-        format!("{value:e}")
-    }
+    if value == 0.0 || (1e-6..1e21).contains(&magnitude) { value.to_string() } else { format!("{value:e}") }
 }

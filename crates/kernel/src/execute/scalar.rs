@@ -37,7 +37,11 @@ impl Backend for Scalar {
     }
 }
 
-fn execute_shard(program: &Program, shard: &Shard, control: &dyn Control) -> Result<ShardResult, ExecuteError> {
+fn execute_shard(
+    program: &Program,
+    shard: &Shard,
+    control: &dyn Control,
+) -> Result<ShardResult, ExecuteError> {
     let mut record = Record::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
@@ -208,8 +212,7 @@ mod tests {
             amounts: tables::amounts(6, |z| z.scale(10.0) + crate::dd::Dd::from(500.0)).unwrap(),
             cap: 505,
         };
-        let program =
-            Program { units: 1, segment_bits: 6, base: 7, cap: 1010, components: vec![component] };
+        let program = Program { units: 1, segment_bits: 6, base: 7, cap: 1010, components: vec![component] };
         let id = ShardId { height: 1, index: 3 };
         let seed = seed::shard_seed(seed::explicit_root("x"), id);
         let shard = Shard { id, iterations: LEAF_ITERATIONS + 3, seed };

@@ -210,8 +210,7 @@ impl Vector for Avx2 {
             // w >> 12 with w = 2 · distance + 1; its last bit is cut off.
             let top = _mm256_srli_epi64::<11>(distance);
             let scaled = _mm256_or_si256(top, _mm256_set1_epi64x(TWO_52 as i64));
-            let float =
-                _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(f64::from_bits(TWO_52)));
+            let float = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(f64::from_bits(TWO_52)));
             let float = _mm256_castpd_si256(float);
             let deep = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1 << 38), top);
             // A f64 in [2^51, 2^52) is octave 63.
@@ -221,10 +220,7 @@ impl Vector for Avx2 {
             let half = _mm256_and_si256(upper, _mm256_set1_epi64x(64 << bits));
             let index = _mm256_add_epi64(index, half);
             let place = _mm256_srl_epi64(float, _mm_cvtsi32_si128(21 - bits as i32));
-            let place = _mm256_and_si256(
-                _mm256_xor_si256(place, upper),
-                _mm256_set1_epi64x((1 << 31) - 1),
-            );
+            let place = _mm256_and_si256(_mm256_xor_si256(place, upper), _mm256_set1_epi64x((1 << 31) - 1));
             if _mm256_testz_si256(deep, deep) == 0 {
                 return locate_each(draws, bits);
             }

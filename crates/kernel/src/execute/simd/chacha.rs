@@ -53,7 +53,8 @@ pub(super) struct Prepared {
 
 impl Key {
     pub(super) fn new(seed: &[u8; 32]) -> Self {
-        let word = |i: usize| u32::from_le_bytes([seed[4 * i], seed[4 * i + 1], seed[4 * i + 2], seed[4 * i + 3]]);
+        let word =
+            |i: usize| u32::from_le_bytes([seed[4 * i], seed[4 * i + 1], seed[4 * i + 2], seed[4 * i + 3]]);
         Self(std::array::from_fn(word))
     }
 

@@ -102,7 +102,8 @@ impl<V: Vector, const C: usize> Years<V, C> {
             }
         }
         let next = (first + DRAWS) as u64;
-        next < components as u64 || V::any(V::above(self.ends[components - 1], V::splat(next - components as u64)))
+        next < components as u64
+            || V::any(V::above(self.ends[components - 1], V::splat(next - components as u64)))
     }
 
     #[inline(always)]
@@ -259,7 +260,8 @@ impl<V: Vector, const C: usize> Sums<V, C> {
         out.sum_squares += U256::from(add_up(self.mixed)) << 33u32;
         out.sum_squares += U256::from(add_up(self.high_squares)) << 64u32;
         for (extremes, lanes) in [(&mut out.total, self.total), (&mut out.largest, self.largest)] {
-            extremes.min = extremes.min.min(lanes_of(lanes[0]).into_iter().take(V::LANES).min().unwrap_or(NONE));
+            extremes.min =
+                extremes.min.min(lanes_of(lanes[0]).into_iter().take(V::LANES).min().unwrap_or(NONE));
             extremes.max = extremes.max.max(lanes_of(lanes[1]).into_iter().max().unwrap_or(0));
         }
     }

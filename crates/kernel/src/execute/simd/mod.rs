@@ -121,7 +121,8 @@ impl Backend for Simd {
     ) -> Result<Vec<ShardResult>, ExecuteError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = idle().pop().unwrap_or_else(Scratch::new);
-        let results = shards.iter().map(|shard| self.execute_shard(program, shard, &mut scratch, control)).collect();
+        let results =
+            shards.iter().map(|shard| self.execute_shard(program, shard, &mut scratch, control)).collect();
         idle().push(scratch);
         results
     }

@@ -49,7 +49,7 @@ fn halves(lane: u64) -> (u32, u32) {
 
 #[inline(always)]
 fn join(low: u32, high: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
+    (u64::from(high) << 32) | u64::from(low)
 }
 
 impl Vector for Portable {
@@ -221,7 +221,7 @@ impl Vector for Portable {
 pub(super) fn locate_draw(draw: u64, bits: u32) -> (u64, u64) {
     let upper = draw >> 63;
     let flip = upper.wrapping_neg();
-    let w = (draw ^ flip) << 1 | 1;
+    let w = ((draw ^ flip) << 1) | 1;
     let zeros = u64::from(w.leading_zeros());
     let n = w << zeros;
     // n's leading bit adds 2^bits to the index: one octave too many.

@@ -1,0 +1,180 @@
+//! Convergence: whether a run may end before its budget (docs/determinism.md, section 10). Tested at fixed checkpoints
+//! on the merged prefix, never on whatever has arrived, so where a run ends is a pure function of the envelope too.
+
+use std::ops::Bound::Excluded;
+
+use forge_contract::{shard_result::ShardResult, strict::Object};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::statistics::{Level, Moments, Ordered, two_sided_z};
+
+/// Levels are given with at most six decimals.
+const LEVEL_UNITS: u64 = 1_000_000;
+
+/// When a run may end before its budget: as soon as `metric` is known well enough, or the variance has settled. Tested at
+/// checkpoints of 65,536 times 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … iterations.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Convergence {
+    /// The figure to be known well enough.
+    pub metric: Metric,
+    /// Level of `var` and `tvar`, with at most six decimals; not given for `mean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0, "multipleOf" = 0.000_001))]
+    pub level: Option<f64>,
+    /// The run ends when half the width of the figure's confidence interval is at most this share of the figure.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub relative_half_width: f64,
+    /// Confidence of the interval. Default 0.95.
+    #[schemars(with = "Option<f64>", range(min = 0.5, max = 0.999_999), default = "default_confidence")]
+    pub confidence: f64,
+    /// Checkpoints before this many iterations are not tested. Default 1.
+    #[schemars(
+        with = "Option<u64>",
+        range(min = 1, max = 281_474_976_710_656_u64),
+        default = "default_min_iterations"
+    )]
+    pub min_iterations: u64,
+    /// The run also ends when, at so many checkpoints in a row, the sample variance has changed by no more than
+    /// `relative_half_width` of itself. Default 0: never.
+    #[schemars(with = "Option<u64>", range(min = 0, max = 100), default)]
+    pub stable_checkpoints: u64,
+}
+
+fn default_confidence() -> f64 {
+    0.95
+}
+
+fn default_min_iterations() -> u64 {
+    1
+}
+
+/// A figure of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// The mean.
+    Mean,
+    /// Value at risk at `level`: the quantile.
+    Var,
+    /// Tail value at risk at `level`: the mean beyond the quantile.
+    Tvar,
+}
+
+const METRICS: [(&str, Metric); 3] = [("mean", Metric::Mean), ("var", Metric::Var), ("tvar", Metric::Tvar)];
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The figure's confidence interval is narrow enough.
+    BandReached,
+    /// The variance has settled.
+    VarianceStable,
+    /// All iterations asked for have been executed.
+    BudgetExhausted,
+}
+
+impl Convergence {
+    /// Reads `args.convergence`.
+    pub fn read(mut object: Object<'_, '_>) -> Self {
+        let metric = object.required_choice("metric", &METRICS);
+        let level = object.optional_number("level", (Excluded(0.0), Excluded(1.0)));
+        match (metric, level) {
+            (Metric::Mean, Some(_)) => object.error("level", "must not be given with the metric `mean`"),
+            (Metric::Var | Metric::Tvar, None) => {
+                object.error("level", "is missing: `var` and `tvar` need a level, such as 0.995");
+            }
+            (_, Some(level)) if exact_level(level).is_none() && !object.is_wrong("level") => {
+                object.error("level", format!("must have at most six decimals; it is {level}"));
+            }
+            _ => {}
+        }
+        let confidence = object.optional_number("confidence", 0.5..=0.999_999);
+        let min_iterations = object.optional_integer("min_iterations", 1..=crate::workload::MAX_ITERATIONS);
+        let convergence = Self {
+            metric,
+            level,
+            relative_half_width: object
+                .required_number("relative_half_width", (Excluded(0.0), std::ops::Bound::Included(1.0))),
+            confidence: confidence.unwrap_or_else(default_confidence),
+            min_iterations: min_iterations.unwrap_or_else(default_min_iterations),
+            stable_checkpoints: object.optional_integer("stable_checkpoints", 0..=100).unwrap_or(0),
+        };
+        object.finish();
+        convergence
+    }
+
+    /// The normal form.
+    pub fn to_value(&self) -> Value {
+        use forge_contract::strict::number_value;
+        let mut map = Map::new();
+        let metric = METRICS.iter().find(|(_, metric)| *metric == self.metric).map(|(name, _)| *name);
+        map.insert("metric".into(), metric.into());
+        if let Some(level) = self.level {
+            map.insert("level".into(), number_value(level));
+        }
+        map.insert("relative_half_width".into(), number_value(self.relative_half_width));
+        map.insert("confidence".into(), number_value(self.confidence));
+        map.insert("min_iterations".into(), self.min_iterations.into());
+        map.insert("stable_checkpoints".into(), self.stable_checkpoints.into());
+        Value::Object(map)
+    }
+}
+
+/// The level as a fraction over 10^6, when it has at most six decimals.
+fn exact_level(level: f64) -> Option<Level> {
+    let millionths = (level * LEVEL_UNITS as f64).round();
+    let exact = millionths / LEVEL_UNITS as f64 == level && millionths > 0.0 && level < 1.0;
+    exact.then(|| Level::new(millionths as u64, LEVEL_UNITS))
+}
+
+/// The state of the test from checkpoint to checkpoint.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    convergence: Convergence,
+    marks: Vec<u64>,
+    z: f64,
+    last_variance: Option<f64>,
+    stable: u64,
+}
+
+impl Monitor {
+    /// Starts a run; `marks` are those of the program.
+    pub fn new(convergence: Convergence, marks: Vec<u64>) -> Self {
+        let z = two_sided_z(convergence.confidence);
+        Self { convergence, marks, z, last_variance: None, stable: 0 }
+    }
+
+    /// Tests the merge of all iterations up to a checkpoint. Checkpoints come in ascending order, none left out.
+    pub fn test(&mut self, prefix: &ShardResult) -> Option<StopReason> {
+        let moments = Moments::new(prefix);
+        let band = self.estimate(prefix, &moments);
+        let variance = moments.variance.unwrap_or(0.0);
+        let width = self.convergence.relative_half_width;
+        let settled = self.last_variance.is_some_and(|last| (variance - last).abs() <= width * variance);
+        self.stable = if settled { self.stable + 1 } else { 0 };
+        self.last_variance = Some(variance);
+        if band.is_some_and(|(estimate, half_width)| estimate > 0.0 && half_width <= width * estimate) {
+            return Some(StopReason::BandReached);
+        }
+        let wanted = self.convergence.stable_checkpoints;
+        (wanted > 0 && self.stable >= wanted).then_some(StopReason::VarianceStable)
+    }
+
+    /// The figure and half the width of its confidence interval, in minor units.
+    fn estimate(&self, prefix: &ShardResult, moments: &Moments) -> Option<(f64, f64)> {
+        if self.convergence.metric == Metric::Mean {
+            return Some((moments.mean, self.z * moments.std_error?));
+        }
+        let level = exact_level(self.convergence.level?)?;
+        let ordered = Ordered::new(&prefix.total, &self.marks);
+        if self.convergence.metric == Metric::Tvar {
+            return Some((ordered.tvar(level), ordered.tvar_half_width(level, self.z)));
+        }
+        let (low, high) = ordered.var_interval(level, self.convergence.confidence);
+        Some((ordered.var(level), (high? - low?) / 2.0))
+    }
+}

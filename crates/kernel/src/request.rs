@@ -1,0 +1,174 @@
+//! The request: an envelope that has been read whole, and everything a run derives from it before it starts.
+
+use forge_contract::{
+    canonical::to_canonical_json,
+    digest::Digest,
+    envelope::{Envelope, Seed},
+    error::Invalid,
+    ids::ReplayKey,
+    plan::PlanDocument,
+    program::Program,
+    shard::{LEAF_ITERATIONS, Shard, ShardId},
+    shard_result::ShardResult,
+    strict::{self, Errors, Object},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    KERNEL,
+    converge::{Monitor, StopReason},
+    plan::Plan,
+    report::{Iterations, ResultDocument, SeedReport, Summary, Work},
+    seed,
+    workload::{self, Model, Profile},
+};
+
+/// A valid envelope with its model compiled and planned. A pure function of the envelope.
+#[derive(Debug)]
+pub struct Request {
+    /// The envelope in normal form, args included.
+    pub envelope: Envelope,
+    /// What is executed.
+    pub program: Program,
+    /// SHA-256 of the program's bytes.
+    pub program_digest: Digest,
+    /// The run cut into shards.
+    pub plan: Plan,
+    /// Names the computation.
+    pub replay_key: ReplayKey,
+    /// Root of the seed tree.
+    pub root_seed: Digest,
+    profile: &'static Profile,
+    model: Box<dyn Model>,
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Profile({})", self.name)
+    }
+}
+
+impl Request {
+    /// Reads an envelope's JSON.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
+        let root = strict::parse(json)?;
+        let mut errors = Errors::new();
+        let draft = Envelope::read(&root, &mut errors);
+        let profile =
+            if errors.mention("/op") { None } else { workload::find(&draft.envelope.op, &mut errors) };
+        let model = profile.zip(draft.args).and_then(|(profile, args)| {
+            let object = Object::open(args, "/args", &mut errors)?;
+            Some((profile, (profile.read)(object)))
+        });
+        let (mut envelope, model) = errors.into_result((draft.envelope, model))?;
+        let Some((profile, model)) = model else {
+            return Err(Invalid::single("/args", "must be an object"));
+        };
+        envelope.args = normal_args(model.as_ref());
+        Self::new(envelope, profile, model)
+    }
+
+    fn new(envelope: Envelope, profile: &'static Profile, model: Box<dyn Model>) -> Result<Self, Invalid> {
+        let program = model.compile()?;
+        program.check().map_err(|rule| Invalid::single("/args", format!("make no program: {rule}")))?;
+        let budget = model.budget();
+        let min = budget.convergence.as_ref().map(|convergence| convergence.min_iterations);
+        let plan = Plan::new(budget.iterations, model.draws(), min);
+        let root_seed = root_seed(&envelope, model.as_ref());
+        let replay_key = replay_key(&envelope);
+        let program_digest = program.digest();
+        Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
+    }
+
+    /// The profile that gives the args their meaning.
+    pub fn profile(&self) -> &'static Profile {
+        self.profile
+    }
+
+    /// What a worker needs to execute a shard of the plan.
+    pub fn shard(&self, id: ShardId) -> Shard {
+        let range = self.plan.range(id);
+        let seed = seed::shard_seed(self.root_seed, id);
+        Shard { id, iterations: range.end - range.start, seed }
+    }
+
+    /// The test of convergence, when the args ask for one.
+    pub fn monitor(&self) -> Option<Monitor> {
+        let convergence = self.model.budget().convergence.clone()?;
+        Some(Monitor::new(convergence, self.program.marks()))
+    }
+
+    /// Document `plan.json`.
+    pub fn plan_document(&self) -> PlanDocument {
+        PlanDocument {
+            schema: "forge.plan.v1".to_owned(),
+            kernel: KERNEL,
+            replay_key: self.replay_key,
+            program: self.program_digest,
+            iterations: self.plan.iterations(),
+            leaf_iterations: LEAF_ITERATIONS,
+            shard_height: self.plan.shard_height(),
+            shards: self.plan.shard_count(),
+            checkpoints: self.plan.checkpoints().to_vec(),
+        }
+    }
+
+    /// The figures of a merged result of at least one iteration.
+    pub fn summary(&self, result: &ShardResult) -> Summary {
+        Summary::new(result, &self.program)
+    }
+
+    /// Document `result.json` of a run whose shards merged to `result`.
+    pub fn result_document(&self, result: &ShardResult, stop_reason: StopReason) -> ResultDocument {
+        let mode = match self.envelope.seed {
+            Seed::Derived => "derived",
+            Seed::Explicit { .. } => "explicit",
+        };
+        ResultDocument {
+            schema: "forge.result.v1",
+            kernel: KERNEL,
+            replay_key: self.replay_key,
+            op: self.envelope.op.clone(),
+            args: self.envelope.args.clone(),
+            seed: SeedReport { mode, root_seed: self.root_seed },
+            program: self.program_digest,
+            iterations: Iterations {
+                requested: self.plan.iterations(),
+                performed: result.iterations,
+                stop_reason,
+            },
+            work: Work::new(result, &self.program, &self.model.components()),
+            output: self.model.output(&self.summary(result)),
+        }
+    }
+}
+
+/// Canonical bytes of a value made of parts that are canonical by construction.
+fn canonical(value: &Value) -> Vec<u8> {
+    to_canonical_json(value).expect("read args and names have canonical JSON")
+}
+
+fn normal_args(model: &dyn Model) -> Map<String, Value> {
+    let mut args = model.args();
+    let budget = model.budget();
+    args.insert("iterations".into(), budget.iterations.into());
+    if let Some(convergence) = &budget.convergence {
+        args.insert("convergence".into(), convergence.to_value());
+    }
+    args
+}
+
+fn root_seed(envelope: &Envelope, model: &dyn Model) -> Digest {
+    match &envelope.seed {
+        Seed::Derived => seed::derived_root(&canonical(&json!({ "op": envelope.op, "args": model.args() }))),
+        Seed::Explicit { value } => seed::explicit_root(value),
+    }
+}
+
+fn replay_key(envelope: &Envelope) -> ReplayKey {
+    let replay = json!({ "kernel": KERNEL, "op": envelope.op, "args": envelope.args, "seed": envelope.seed });
+    ReplayKey(Digest::of(&[&canonical(&replay)]))
+}

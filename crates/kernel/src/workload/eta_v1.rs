@@ -1,0 +1,251 @@
+//! Profile `eta.v1`: one iteration is one trip. A base time, plus a traffic delay, plus with some probability a weather
+//! and an incident delay; each delay is normal, and none is negative.
+
+use std::ops::Bound::{Excluded, Included};
+
+use forge_contract::{
+    error::Invalid,
+    program::{Component, CountTable, MAX_AMOUNT, Program},
+    strict::{Object, number_value},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{Budget, Model, Profile, Words, minor_units, undecided};
+use crate::{
+    converge::Convergence,
+    dd::Dd,
+    report::{Buckets, Quantile, Summary},
+    tables,
+};
+
+/// The profile's entry in the list.
+pub const PROFILE: Profile = Profile {
+    op: "mc",
+    version: 1,
+    name: "eta.v1",
+    words: Words {
+        iterations: "trips",
+        occurrences: "delays",
+        quantity: "travel time",
+        unit: "s",
+        return_periods: false,
+    },
+    read,
+    args_schema: |generator| generator.subschema_for::<Args>(),
+    output_schema: |generator| generator.subschema_for::<Output>(),
+    example: || {
+        json!({
+            "iterations": 1_000_000, "base_eta": 1800, "traffic_mean": 300, "traffic_std": 120,
+            "weather_prob": 0.1, "weather_mean": 240, "weather_std": 90,
+            "incident_prob": 0.02, "incident_mean": 900, "incident_std": 400
+        })
+    },
+};
+
+/// Milliseconds.
+const UNITS: u32 = 1000;
+const SEGMENT_BITS: u32 = 6;
+/// Times are at most 10^9 s.
+const MAX_SECONDS: f64 = 1e9;
+
+/// Args of `mc` version 1, profile `eta.v1`: one iteration is one trip. Times are in seconds, with three decimals.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "EtaArgs")]
+pub struct Args {
+    /// Trips to simulate.
+    #[schemars(range(min = 1, max = 281_474_976_710_656_u64))]
+    pub iterations: u64,
+    /// Time without any delay, s.
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub base_eta: f64,
+    /// Mean of the traffic delay's normal distribution, s; a negative delay counts as none.
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub traffic_mean: f64,
+    /// Standard deviation of the traffic delay's normal distribution, s.
+    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    pub traffic_std: f64,
+    /// Probability of a weather delay. Given together with `weather_mean` and `weather_std`, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub weather_prob: Option<f64>,
+    /// Mean of the weather delay's normal distribution, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub weather_mean: Option<f64>,
+    /// Standard deviation of the weather delay's normal distribution, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    pub weather_std: Option<f64>,
+    /// Probability of an incident delay. Given together with `incident_mean` and `incident_std`, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub incident_prob: Option<f64>,
+    /// Mean of the incident delay's normal distribution, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub incident_mean: Option<f64>,
+    /// Standard deviation of the incident delay's normal distribution, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    pub incident_std: Option<f64>,
+    /// Ends the run before `iterations` when the figure asked for is known well enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
+}
+
+/// Args that have been read.
+#[derive(Debug)]
+struct Eta {
+    base: f64,
+    traffic: (f64, f64),
+    /// Delays that may or may not come.
+    chances: Vec<Chance>,
+    budget: Budget,
+}
+
+/// A delay with a probability.
+#[derive(Debug)]
+struct Chance {
+    name: &'static str,
+    keys: [&'static str; 3],
+    probability: f64,
+    mean: f64,
+    std: f64,
+}
+
+const WEATHER: [&str; 3] = ["weather_prob", "weather_mean", "weather_std"];
+const INCIDENT: [&str; 3] = ["incident_prob", "incident_mean", "incident_std"];
+
+fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
+    let budget = Budget::read(&mut object);
+    let std = (Excluded(0.0), Included(MAX_SECONDS));
+    let model = Eta {
+        base: object.required_number("base_eta", 0.0..=MAX_SECONDS),
+        traffic: (
+            object.required_number("traffic_mean", 0.0..=MAX_SECONDS),
+            object.required_number("traffic_std", std),
+        ),
+        chances: [("weather", WEATHER), ("incident", INCIDENT)]
+            .into_iter()
+            .filter_map(|(name, keys)| read_chance(&mut object, name, keys))
+            .collect(),
+        budget,
+    };
+    model.budget.check_draws(model.draws(), &mut object);
+    object.finish();
+    Box::new(model)
+}
+
+fn read_chance(object: &mut Object<'_, '_>, name: &'static str, keys: [&'static str; 3]) -> Option<Chance> {
+    let values = [
+        object.optional_number(keys[0], 0.0..=1.0),
+        object.optional_number(keys[1], 0.0..=MAX_SECONDS),
+        object.optional_number(keys[2], (Excluded(0.0), Included(MAX_SECONDS))),
+    ];
+    if values.iter().any(Option::is_some) {
+        for (key, _) in keys.iter().zip(values).filter(|(_, value)| value.is_none()) {
+            object.error(key, format!("is missing: {} are given together, or none of them", keys.join(", ")));
+        }
+    }
+    let [probability, mean, std] = values;
+    Some(Chance { name, keys, probability: probability?, mean: mean?, std: std? })
+}
+
+fn normal(counts: CountTable, (mean, std): (f64, f64), pointer: &str) -> Result<Component, Invalid> {
+    let units = Dd::from(f64::from(UNITS));
+    let amounts = tables::amounts(SEGMENT_BITS, |z| (Dd::from(mean) + z * Dd::from(std)) * units);
+    Ok(Component { counts, amounts: amounts.map_err(undecided(pointer))?, cap: MAX_AMOUNT })
+}
+
+impl Model for Eta {
+    fn args(&self) -> Map<String, Value> {
+        let mut args = Map::new();
+        let mut put = |name: &str, value: f64| args.insert(name.to_owned(), number_value(value));
+        put("base_eta", self.base);
+        put("traffic_mean", self.traffic.0);
+        put("traffic_std", self.traffic.1);
+        for chance in &self.chances {
+            put(chance.keys[0], chance.probability);
+            put(chance.keys[1], chance.mean);
+            put(chance.keys[2], chance.std);
+        }
+        args
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn components(&self) -> Vec<&'static str> {
+        ["traffic"].into_iter().chain(self.chances.iter().map(|chance| chance.name)).collect()
+    }
+
+    fn draws(&self) -> u64 {
+        2 * self.components().len() as u64
+    }
+
+    fn compile(&self) -> Result<Program, Invalid> {
+        let mut components = vec![normal(tables::constant(1), self.traffic, "/args/traffic_mean")?];
+        for chance in &self.chances {
+            let counts = tables::bernoulli(chance.probability);
+            let pointer = format!("/args/{}", chance.keys[1]);
+            components.push(normal(counts, (chance.mean, chance.std), &pointer)?);
+        }
+        let base = minor_units(self.base, UNITS);
+        Ok(Program { units: UNITS, segment_bits: SEGMENT_BITS, base, cap: MAX_AMOUNT, components })
+    }
+
+    fn output(&self, summary: &Summary) -> Value {
+        let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.percentiles();
+        let output = Output {
+            mean_eta: summary.mean,
+            std_dev: summary.std_dev,
+            std_error: summary.std_error,
+            min_eta: summary.min,
+            max_eta: summary.max,
+            p50_eta,
+            p90_eta,
+            p95_eta,
+            p99_eta,
+            p995_eta,
+            p999_eta,
+            quantiles: summary.quantiles.clone(),
+            eta_distribution: summary.distribution.clone(),
+        };
+        serde_json::to_value(output).expect("the output is plain data")
+    }
+}
+
+/// Output of `eta.v1`: the travel time, in seconds.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "EtaOutput")]
+struct Output {
+    /// Mean travel time.
+    mean_eta: f64,
+    /// Sample standard deviation of the travel time; null with a single trip.
+    std_dev: Option<f64>,
+    /// Standard error of the mean; null with a single trip.
+    std_error: Option<f64>,
+    /// Shortest travel time.
+    min_eta: f64,
+    /// Longest travel time.
+    max_eta: f64,
+    /// 50% quantile of the travel time.
+    p50_eta: f64,
+    /// 90% quantile of the travel time.
+    p90_eta: f64,
+    /// 95% quantile of the travel time.
+    p95_eta: f64,
+    /// 99% quantile of the travel time.
+    p99_eta: f64,
+    /// 99.5% quantile of the travel time.
+    p995_eta: f64,
+    /// 99.9% quantile of the travel time.
+    p999_eta: f64,
+    /// Quantiles of the travel time, with the mean beyond each.
+    quantiles: Vec<Quantile>,
+    /// Histogram of the travel time.
+    eta_distribution: Buckets,
+}

@@ -1,0 +1,286 @@
+//! Profile `insurance.v1`: one iteration is one year of a portfolio. N ~ Poisson claims, each lognormal and cut at the
+//! policy limit; with some probability one lognormal catastrophe loss, which strikes many policies at once and so is
+//! not cut at the policy limit; the year's total is cut at the aggregate limit.
+//!
+//! The collective risk model: Klugman, Panjer, Willmot, "Loss Models", 4th ed., chapter 9.
+
+use std::ops::Bound::{Excluded, Included};
+
+use forge_contract::{
+    error::Invalid,
+    program::{Component, MAX_AMOUNT, Program, Segment},
+    strict::{Object, number_value},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{Budget, Model, Profile, Words, cap, undecided};
+use crate::{
+    converge::Convergence,
+    dd::Dd,
+    report::{Buckets, Exceedance, Quantile, Summary},
+    tables,
+};
+
+/// The profile's entry in the list.
+pub const PROFILE: Profile = Profile {
+    op: "mc",
+    version: 1,
+    name: "insurance.v1",
+    words: Words {
+        iterations: "years",
+        occurrences: "losses",
+        quantity: "annual loss",
+        unit: "",
+        return_periods: true,
+    },
+    read,
+    args_schema: |generator| generator.subschema_for::<Args>(),
+    output_schema: |generator| generator.subschema_for::<Output>(),
+    example: || {
+        json!({
+            "iterations": 1_000_000, "claim_freq": 2.0, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0,
+            "cat_prob": 0.02, "cat_mu": 10.0, "cat_sig": 1.5, "policy_limit": 50_000, "aggregate_limit": 250_000
+        })
+    },
+};
+
+/// Minor units of the currency.
+const UNITS: u32 = 100;
+/// A limit is at most 10^13, so that it stays below the amounts at which a result saturates.
+const MAX_LIMIT: f64 = 1e13;
+/// Above this sigma the tables need twice the segments to keep their accuracy.
+const SIGMA_OF_SMALL_TABLES: f64 = 4.0;
+
+/// Args of `mc` version 1, profile `insurance.v1`: one iteration is one year. Amounts are in one currency, with two
+/// decimals.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "InsuranceArgs")]
+pub struct Args {
+    /// Years to simulate.
+    #[schemars(range(min = 1, max = 281_474_976_710_656_u64))]
+    pub iterations: u64,
+    /// Expected claims in a year, catastrophes aside: the mean of a Poisson distribution.
+    #[schemars(range(min = 0.0, max = 10_000.0))]
+    pub claim_freq: f64,
+    /// Mean of the natural logarithm of a claim: the median claim is e to this power.
+    #[schemars(range(min = -50.0, max = 50.0))]
+    pub claim_severity_mu: f64,
+    /// Standard deviation of the natural logarithm of a claim.
+    #[schemars(range(max = 8.0), extend("exclusiveMinimum" = 0.0))]
+    pub claim_severity_sig: f64,
+    /// Probability of a catastrophe loss in a year. Given together with `cat_mu` and `cat_sig`, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub cat_prob: Option<f64>,
+    /// Mean of the natural logarithm of the catastrophe loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -50.0, max = 50.0))]
+    pub cat_mu: Option<f64>,
+    /// Standard deviation of the natural logarithm of the catastrophe loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 8.0), extend("exclusiveMinimum" = 0.0))]
+    pub cat_sig: Option<f64>,
+    /// Most that is paid for one claim; catastrophe losses are not cut by it. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 1e13))]
+    pub policy_limit: Option<f64>,
+    /// Most that is paid in one year. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 1e13))]
+    pub aggregate_limit: Option<f64>,
+    /// Ends the run before `iterations` when the figure asked for is known well enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
+}
+
+/// Args that have been read.
+#[derive(Debug)]
+struct Insurance {
+    args: Args,
+    budget: Budget,
+}
+
+fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
+    let budget = Budget::read(&mut object);
+    let mu = -50.0..=50.0;
+    let sigma = || (Excluded(0.0), Included(8.0));
+    let limit = 0.01..=MAX_LIMIT;
+    let args = Args {
+        iterations: budget.iterations,
+        claim_freq: object.required_number("claim_freq", 0.0..=10_000.0),
+        claim_severity_mu: object.required_number("claim_severity_mu", mu.clone()),
+        claim_severity_sig: object.required_number("claim_severity_sig", sigma()),
+        cat_prob: object.optional_number("cat_prob", 0.0..=1.0),
+        cat_mu: object.optional_number("cat_mu", mu),
+        cat_sig: object.optional_number("cat_sig", sigma()),
+        policy_limit: object.optional_number("policy_limit", limit.clone()),
+        aggregate_limit: object.optional_number("aggregate_limit", limit),
+        convergence: budget.convergence.clone(),
+    };
+    let cat = [("cat_prob", args.cat_prob), ("cat_mu", args.cat_mu), ("cat_sig", args.cat_sig)];
+    if cat.iter().any(|(_, value)| value.is_some()) {
+        for (name, _) in cat.iter().filter(|(_, value)| value.is_none()) {
+            object
+                .error(name, "is missing: cat_prob, cat_mu and cat_sig are given together, or none of them");
+        }
+    }
+    let model = Insurance { args, budget };
+    model.budget.check_draws(model.draws(), &mut object);
+    object.finish();
+    Box::new(model)
+}
+
+impl Insurance {
+    /// (probability, mu, sigma) of the catastrophe.
+    fn catastrophe(&self) -> Option<(f64, f64, f64)> {
+        Some((self.args.cat_prob?, self.args.cat_mu?, self.args.cat_sig?))
+    }
+
+    fn segment_bits(&self) -> u32 {
+        let cat_sigma = self.catastrophe().map_or(0.0, |cat| cat.2);
+        if self.args.claim_severity_sig.max(cat_sigma) <= SIGMA_OF_SMALL_TABLES { 6 } else { 7 }
+    }
+
+    fn lognormal(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, Invalid> {
+        let quantile = |z: Dd| (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(f64::from(UNITS));
+        tables::amounts(self.segment_bits(), quantile).map_err(undecided(pointer))
+    }
+
+    /// Refuses a model whose amounts would saturate more often than not.
+    fn check_size(&self, mu: f64, expected: f64, limit: Option<f64>, pointer: &str) -> Result<(), Invalid> {
+        let median = Dd::from(mu).exp().to_f64() * f64::from(UNITS) * expected.max(1.0);
+        let limited = limit.is_some() || self.args.aggregate_limit.is_some();
+        if limited || median < MAX_AMOUNT as f64 {
+            return Ok(());
+        }
+        let message = format!(
+            "is so large that most amounts would exceed the largest one that can be represented, {} \
+             (with a mu of 25 the median is 7.2e10); lower it, or give a limit",
+            MAX_AMOUNT as f64 / f64::from(UNITS)
+        );
+        Err(Invalid::single(pointer, message))
+    }
+}
+
+impl Model for Insurance {
+    fn args(&self) -> Map<String, Value> {
+        let mut args = Map::new();
+        let mut put = |name: &str, value: Option<f64>| {
+            if let Some(value) = value {
+                args.insert(name.to_owned(), number_value(value));
+            }
+        };
+        let a = &self.args;
+        put("claim_freq", Some(a.claim_freq));
+        put("claim_severity_mu", Some(a.claim_severity_mu));
+        put("claim_severity_sig", Some(a.claim_severity_sig));
+        put("cat_prob", a.cat_prob);
+        put("cat_mu", a.cat_mu);
+        put("cat_sig", a.cat_sig);
+        put("policy_limit", a.policy_limit);
+        put("aggregate_limit", a.aggregate_limit);
+        args
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn components(&self) -> Vec<&'static str> {
+        if self.catastrophe().is_some() { vec!["claims", "catastrophe"] } else { vec!["claims"] }
+    }
+
+    fn draws(&self) -> u64 {
+        let components = self.components().len() as u64;
+        // Two draws for the catastrophe: whether, and how large.
+        self.args.claim_freq.ceil() as u64 + 2 * components - 1
+    }
+
+    fn compile(&self) -> Result<Program, Invalid> {
+        let a = &self.args;
+        if a.claim_freq > 0.0 {
+            let mu = a.claim_severity_mu;
+            self.check_size(mu, a.claim_freq, a.policy_limit, "/args/claim_severity_mu")?;
+        }
+        let mut components = vec![Component {
+            counts: tables::poisson(a.claim_freq),
+            amounts: self.lognormal(a.claim_severity_mu, a.claim_severity_sig, "/args/claim_severity_mu")?,
+            cap: cap(a.policy_limit, UNITS),
+        }];
+        if let Some((probability, mu, sigma)) = self.catastrophe() {
+            self.check_size(mu, 1.0, None, "/args/cat_mu")?;
+            components.push(Component {
+                counts: tables::bernoulli(probability),
+                amounts: self.lognormal(mu, sigma, "/args/cat_mu")?,
+                cap: MAX_AMOUNT,
+            });
+        }
+        let segment_bits = self.segment_bits();
+        let cap = cap(a.aggregate_limit, UNITS);
+        Ok(Program { units: UNITS, segment_bits, base: 0, cap, components })
+    }
+
+    fn output(&self, summary: &Summary) -> Value {
+        let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.percentiles();
+        let limited = self.args.aggregate_limit.is_some();
+        let output = Output {
+            mean_loss: summary.mean,
+            std_dev: summary.std_dev,
+            std_error: summary.std_error,
+            min_loss: summary.min,
+            max_loss: summary.max,
+            zero_loss_probability: summary.zero_probability,
+            aggregate_limit_probability: if limited { summary.cap_probability } else { 0.0 },
+            p50_loss,
+            p90_loss,
+            p95_loss,
+            p99_loss,
+            p995_loss,
+            p999_loss,
+            quantiles: summary.quantiles.clone(),
+            exceedance: summary.exceedance.clone(),
+            loss_distribution: summary.distribution.clone(),
+        };
+        serde_json::to_value(output).expect("the output is plain data")
+    }
+}
+
+/// Output of `insurance.v1`: the annual loss, in the currency of the args.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "InsuranceOutput")]
+struct Output {
+    /// Mean annual loss (AAL).
+    mean_loss: f64,
+    /// Sample standard deviation of the annual loss; null with a single year.
+    std_dev: Option<f64>,
+    /// Standard error of the mean; null with a single year.
+    std_error: Option<f64>,
+    /// Smallest annual loss.
+    min_loss: f64,
+    /// Largest annual loss.
+    max_loss: f64,
+    /// Share of years without loss.
+    zero_loss_probability: f64,
+    /// Share of years in which the aggregate limit is reached; 0 without one.
+    aggregate_limit_probability: f64,
+    /// 50% quantile of the annual loss.
+    p50_loss: f64,
+    /// 90% quantile of the annual loss.
+    p90_loss: f64,
+    /// 95% quantile of the annual loss.
+    p95_loss: f64,
+    /// 99% quantile of the annual loss.
+    p99_loss: f64,
+    /// 99.5% quantile of the annual loss.
+    p995_loss: f64,
+    /// 99.9% quantile of the annual loss.
+    p999_loss: f64,
+    /// Value at risk and tail value at risk of the annual loss.
+    quantiles: Vec<Quantile>,
+    /// Loss exceedance by return period: of the year's total (AEP) and of its largest occurrence (OEP).
+    exceedance: Vec<Exceedance>,
+    /// Histogram of the annual loss.
+    loss_distribution: Buckets,
+}
