@@ -38,7 +38,7 @@ fn execute_components<V: Vector, const C: usize>(
     let key = Key::new(seed);
     let first_block = key.prepare(0);
     let lanes = 2 * V::LANES as u64;
-    let lane_numbers = V::load(&from_fn::<u64, 8, _>(|i| ((2 * i as u64 + 1) << 32) + 2 * i as u64));
+    let lane_numbers = lane_numbers::<V>();
     for chunk in (0..groups).step_by(GROUPS as usize) {
         let mut sums = Sums::<V, C>::new();
         for group in chunk..(chunk + GROUPS).min(groups) {
@@ -62,6 +62,27 @@ fn execute_components<V: Vector, const C: usize>(
         }
         sums.transfer(program, out);
     }
+}
+
+/// The numbers 0, 1, 2, … in u32 lanes.
+#[inline(always)]
+fn lane_numbers<V: Vector>() -> V {
+    V::load(&from_fn::<u64, 8, _>(|i| ((2 * i as u64 + 1) << 32) + 2 * i as u64))
+}
+
+/// The first block of `groups` groups of streams; the lanes' sum keeps the compiler from leaving it out.
+#[inline(always)]
+pub(super) fn keystream<V: Vector>(groups: u64) -> u64 {
+    let block = Key::new(&[7; 32]).prepare(0);
+    let lanes = 2 * V::LANES as u64;
+    let mut sum = V::splat(0);
+    for group in 0..groups {
+        let draws = block.draws(lane_numbers::<V>().add32(V::splat32((group * lanes) as u32)));
+        for halves in draws {
+            sum = sum.add(halves[0]).add(halves[1]);
+        }
+    }
+    add_up(sum) as u64
 }
 
 /// As many iterations as a vector has lanes, while they are executed.

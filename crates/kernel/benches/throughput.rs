@@ -1,0 +1,207 @@
+//! Iterations a second on one core, side by side in one run: the scalar reference, each SIMD level, a plain f64 loop as
+//! one would write by hand, and the raw ChaCha8 keystream as the bound. Then where the time goes, and how it scales.
+//!
+//! `cargo bench -p forge-kernel`; `-- --quick` for a short run. Contenders take turns, so that a noisy neighbour hits
+//! all of them; the figures are medians over the rounds, and ratios are medians of the rounds' ratios.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+use std::{hint::black_box, time::Instant};
+
+use forge_contract::{
+    program::{CountTable, Program},
+    shard::{Shard, ShardId},
+    shard_result::{BUCKETS, bucket_of},
+};
+use forge_kernel::{
+    execute::{Backend, scalar::Scalar, simd::Simd},
+    request::Request,
+    seed,
+};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rand_distr::{Bernoulli, Distribution, LogNormal, Poisson};
+
+const QUICKSTART: &str = r#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {
+    "iterations": 1000000000, "claim_freq": 2.0, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0,
+    "cat_prob": 0.02, "cat_mu": 10.0, "cat_sig": 1.5, "policy_limit": 50000, "aggregate_limit": 250000}}"#;
+
+fn request(claim_freq: &str) -> Request {
+    let json = QUICKSTART.replace("\"claim_freq\": 2.0", &format!("\"claim_freq\": {claim_freq}"));
+    Request::parse(json.as_bytes()).expect("the benchmark's envelope is valid")
+}
+
+/// A shard of so many iterations.
+fn shard(iterations: u64) -> Shard {
+    let id = ShardId { height: 12, index: 0 };
+    Shard { id, iterations, seed: seed::shard_seed(seed::explicit_root("benchmark"), id) }
+}
+
+/// The same model as one would write it by hand: f64, library distributions, one stream.
+fn f64_loop(claim_freq: f64, iterations: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let claims = Poisson::new(claim_freq).expect("a valid rate");
+    let severity = LogNormal::new(6.0, 1.0).expect("a valid sigma");
+    let strikes = Bernoulli::new(0.02).expect("a valid probability");
+    let catastrophe = LogNormal::new(10.0, 1.5).expect("a valid sigma");
+    let mut histograms = vec![0u64; 2 * BUCKETS];
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for _ in 0..iterations {
+        let (mut total, mut largest) = (0.0f64, 0.0f64);
+        for _ in 0..claims.sample(&mut rng) as u64 {
+            let claim: f64 = severity.sample(&mut rng);
+            let claim = claim.min(50_000.0);
+            total += claim;
+            largest = largest.max(claim);
+        }
+        if strikes.sample(&mut rng) {
+            let loss: f64 = catastrophe.sample(&mut rng);
+            total += loss;
+            largest = largest.max(loss);
+        }
+        let (total, largest) = (total.min(250_000.0), largest.min(250_000.0));
+        sum += total;
+        squares += total * total;
+        histograms[bucket_of((total * 100.0) as u64)] += 1;
+        histograms[BUCKETS + bucket_of((largest * 100.0) as u64)] += 1;
+    }
+    black_box((sum, squares, histograms));
+}
+
+/// One contender: a name, and what executes so many iterations.
+struct Contender<'a> {
+    name: String,
+    iterations: u64,
+    run: Box<dyn Fn(u64) + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    fn new(name: impl Into<String>, iterations: u64, run: impl Fn(u64) + 'a) -> Self {
+        Self { name: name.into(), iterations, run: Box::new(run) }
+    }
+
+    fn backend(backend: &'a dyn Backend, program: &'a Program, iterations: u64) -> Self {
+        Self::new(backend.name(), iterations, move |iterations| {
+            black_box(backend.execute(program, &[shard(iterations)], &()).expect("nothing cancels it"));
+        })
+    }
+}
+
+/// Million iterations a second of each contender in each round.
+fn race(contenders: &[Contender<'_>], rounds: usize) -> Vec<Vec<f64>> {
+    let mut rates = vec![Vec::new(); contenders.len()];
+    for round in 0..=rounds {
+        for (contender, rates) in contenders.iter().zip(&mut rates) {
+            let start = Instant::now();
+            (contender.run)(contender.iterations);
+            let rate = contender.iterations as f64 / start.elapsed().as_secs_f64() / 1e6;
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    rates
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn ratio(rates: &[f64], to: &[f64]) -> f64 {
+    median(rates.iter().zip(to).map(|(a, b)| a / b).collect())
+}
+
+fn compare(title: &str, claim_freq: &str, scale: u64, rounds: usize) {
+    let request = request(claim_freq);
+    let levels = Simd::levels();
+    let frequency: f64 = claim_freq.parse().expect("a number");
+    let mut contenders = vec![
+        Contender::new("f64 loop (rand_distr, ChaCha8)", scale / 4, |n| f64_loop(frequency, n)),
+        Contender::backend(&Scalar, &request.program, scale / 8),
+    ];
+    contenders.extend(levels.iter().rev().map(|simd| Contender::backend(simd, &request.program, scale)));
+    for simd in levels.iter().rev() {
+        let name = format!("ChaCha8 alone, one block an iteration, {}", simd.name());
+        contenders.push(Contender::new(name, scale, |n| {
+            black_box(simd.keystream(n));
+        }));
+    }
+    let rates = race(&contenders, rounds);
+    println!("\n{title}: million iterations a second on one core, and ratio to the f64 loop\n");
+    for (contender, own) in contenders.iter().zip(&rates) {
+        println!("  {:<58} {:>9.2} {:>8.2}x", contender.name, median(own.clone()), ratio(own, &rates[0]));
+    }
+    println!("\n  share of the keystream bound:");
+    for (i, simd) in levels.iter().rev().enumerate() {
+        let share = ratio(&rates[2 + i], &rates[2 + levels.len() + i]);
+        println!("  {:<58} {:>8.0} %", simd.name(), 100.0 * share);
+    }
+}
+
+/// Where the time goes: the same loop with less and less to do.
+fn breakdown(scale: u64, rounds: usize) {
+    let full = request("2.0").program;
+    let never = |program: &Program| {
+        let mut program = program.clone();
+        let none = CountTable { offset: 0, thresholds: Vec::new() };
+        program.components.iter_mut().for_each(|component| component.counts = none.clone());
+        program
+    };
+    let (counted, idle) = (request("0.000000000001").program, never(&full));
+    println!("\nWhere the time goes, insurance quickstart, ns an iteration\n");
+    for simd in Simd::levels() {
+        let contenders = [
+            Contender::new("keystream", scale, |n| {
+                black_box(simd.keystream(n));
+            }),
+            Contender::backend(&simd, &idle, scale),
+            Contender::backend(&simd, &counted, scale),
+            Contender::backend(&simd, &full, scale),
+        ];
+        let rates = race(&contenders, rounds);
+        let ns = |i: usize| median(rates[i].iter().map(|rate| 1e3 / rate).collect());
+        println!(
+            "  {:<14} keystream {:>6.2}   sums and histograms {:>6.2}   counts {:>6.2}   amounts {:>6.2}   all {:>6.2}",
+            simd.name(),
+            ns(0),
+            ns(1) - ns(0),
+            ns(2) - ns(1),
+            ns(3) - ns(2),
+            ns(3)
+        );
+    }
+}
+
+/// How the best level scales over cores, each with shards of its own.
+fn scaling(scale: u64, rounds: usize) {
+    let request = request("2.0");
+    let simd = Simd::new();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let on = |threads: usize, iterations: u64| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let share = shard(iterations / threads as u64);
+                    black_box(simd.execute(&request.program, &[share], &()).expect("nothing cancels it"));
+                });
+            }
+        });
+    };
+    let contenders = [
+        Contender::new("1 thread", 4 * scale, |n| on(1, n)),
+        Contender::new(format!("{cores} threads"), 4 * scale, |n| on(cores, n)),
+    ];
+    let rates = race(&contenders, rounds);
+    println!("\nAll cores, {}\n", simd.name());
+    for (contender, own) in contenders.iter().zip(&rates) {
+        println!("  {:<58} {:>9.2} {:>8.2}x", contender.name, median(own.clone()), ratio(own, &rates[0]));
+    }
+}
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let (scale, rounds) = if quick { (1 << 20, 3) } else { (1 << 23, 11) };
+    compare("Insurance quickstart", "2.0", scale, rounds);
+    compare("The same with 300 claims a year", "300", scale / 64, rounds);
+    breakdown(scale, rounds);
+    scaling(scale, rounds);
+}
