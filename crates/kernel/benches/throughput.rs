@@ -3,7 +3,12 @@
 //!
 //! `cargo bench -p forge-kernel`; `-- --quick` for a short run. Contenders take turns, so that a noisy neighbour hits
 //! all of them; the figures are medians over the rounds, and ratios are medians of the rounds' ratios.
-#![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a benchmark prints its table and reads the clock"
+)]
 
 use std::{hint::black_box, time::Instant};
 

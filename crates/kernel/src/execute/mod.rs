@@ -6,6 +6,8 @@ use std::ops::ControlFlow;
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod scalar;
 pub mod simd;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use ethnum::U256;
 use forge_contract::{
     digest::Digest,
-    program::{Component, MAX_AMOUNT, Program, Segment},
+    program::{MAX_AMOUNT, OCTAVES, Program, Segment},
     shard::{LEAF_ITERATIONS, Shard},
     shard_result::{BUCKETS, Distribution, ShardResult, Tally, bucket_of},
 };
@@ -73,7 +73,7 @@ fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, recor
     let (mut total, mut largest) = (program.base, 0);
     for (index, component) in program.components.iter().enumerate() {
         for _ in 0..counts[index] {
-            let raw = amount(program.segment_bits, component, stream.next_u64());
+            let raw = amount(program.segment_bits, &component.amounts, stream.next_u64());
             let amount = raw.min(component.cap);
             record.components[index].occurrences += 1;
             record.components[index].capped += u64::from(amount == component.cap);
@@ -85,7 +85,15 @@ fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, recor
 }
 
 /// The amount of one occurrence, before the component's cap.
-fn amount(segment_bits: u32, component: &Component, draw: u64) -> u64 {
+#[inline]
+pub(super) fn amount(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
+    let (index, y) = locate(draw, segment_bits);
+    interpolate(table[index], y as i64)
+}
+
+/// Where a draw falls in a table: the segment's index, and the place y in it, below 2^31.
+#[inline]
+pub(super) fn locate(draw: u64, segment_bits: u32) -> (usize, u64) {
     // The draw stands for u = (draw + 1/2) / 2^64. Its distance from the nearer end is t = w / 2^65 with w odd.
     let upper = draw >> 63 == 1;
     let distance = if upper { !draw } else { draw };
@@ -97,9 +105,8 @@ fn amount(segment_bits: u32, component: &Component, draw: u64) -> u64 {
     let fraction = (normalised << 1 << segment_bits) >> 33;
     // y runs from the segment's lower amount to its higher one; on the upper side t runs the other way.
     let y = if upper { (1 << 31) - 1 - fraction } else { fraction };
-    let half = component.amounts.len() / 2;
-    let index = usize::from(upper) * half + ((rank as usize) << segment_bits) + segment as usize;
-    interpolate(component.amounts[index], y as i64)
+    let half = OCTAVES << segment_bits;
+    (usize::from(upper) * half + ((rank as usize) << segment_bits) + segment as usize, y)
 }
 
 /// `>>` is the floor: arithmetic on negative numbers.
@@ -191,14 +198,13 @@ impl Tracker {
 mod tests {
     use super::*;
     use crate::{seed, tables};
-    use forge_contract::shard::ShardId;
+    use forge_contract::{program::Component, shard::ShardId};
 
     #[test]
     fn amounts_round_to_the_nearest_minor_unit() {
         let table = tables::amounts(6, |z| z.scale(100.0) + crate::dd::Dd::from(1000.0)).unwrap();
-        let component = Component { counts: tables::constant(1), amounts: table, cap: MAX_AMOUNT };
         // z at the quartiles is ∓0.67449, so the amounts are 932.55 and 1067.45; at the middle 1000.
-        let at = |draw| amount(6, &component, draw);
+        let at = |draw| amount(6, &table, draw);
         assert_eq!([at(1 << 62), at(3 << 62), at(1 << 63), at((1 << 63) - 1)], [933, 1067, 1000, 1000]);
         // 2^-65 from either end, z = ∓9.1552: the low end is cut at 0.
         assert_eq!(at(u64::MAX), 1000 + 916);

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use forge_contract::program::Segment;
 
 use super::{
-    portable::locate_draw,
-    vector::{BUCKET_BIAS, BUCKET_SHIFT, Vector},
+    super::scalar::locate,
+    vector::{BUCKET_BIAS, BUCKET_SHIFT, Lookup, Vector, price},
 };
 
 /// 2^52 as f64: added to the bits of an integer below 2^52 it makes that integer, scaled, a fraction.
@@ -127,16 +127,6 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn shift_right_by(self, counts: Self) -> Self {
-        Self(avx2!(_mm256_srlv_epi64(self.0, counts.0)))
-    }
-
-    #[inline(always)]
-    fn multiply_i32(self, other: Self) -> Self {
-        Self(avx2!(_mm256_mul_epi32(self.0, other.0)))
-    }
-
-    #[inline(always)]
     fn multiply_u32(self, other: Self) -> Self {
         Self(avx2!(_mm256_mul_epu32(self.0, other.0)))
     }
@@ -170,11 +160,6 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn keep(self, mask: Self::Mask) -> Self {
-        Self(avx2!(_mm256_and_si256(self.0, mask)))
-    }
-
-    #[inline(always)]
     fn increment(self, mask: Self::Mask) -> Self {
         Self(avx2!(_mm256_sub_epi64(self.0, mask)))
     }
@@ -197,6 +182,38 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn count(mask: Self::Mask) -> u32 {
         avx2!(_mm256_movemask_pd(_mm256_castsi256_pd(mask)) as u32).count_ones()
+    }
+
+    #[inline(always)]
+    fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
+        price(table, bits, draws, here)
+    }
+
+    #[inline(always)]
+    fn buckets(amounts: Self) -> Self {
+        avx2!({
+            let shifted = _mm256_srl_epi64(amounts.float_bits(), _mm_cvtsi32_si128(BUCKET_SHIFT as i32));
+            let bucket = _mm256_sub_epi64(shifted, _mm256_set1_epi64x(BUCKET_BIAS as i64));
+            let small = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1024), amounts.0);
+            Self(_mm256_blendv_epi8(bucket, amounts.0, small))
+        })
+    }
+}
+
+impl Lookup for Avx2 {
+    #[inline(always)]
+    fn multiply_i32(self, other: Self) -> Self {
+        Self(avx2!(_mm256_mul_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn shift_right_by(self, counts: Self) -> Self {
+        Self(avx2!(_mm256_srlv_epi64(self.0, counts.0)))
+    }
+
+    #[inline(always)]
+    fn keep(self, mask: Self::Mask) -> Self {
+        Self(avx2!(_mm256_and_si256(self.0, mask)))
     }
 
     /// There is no leading-zero count for lanes. The distance's upper 52 bits become a f64 exactly, whose exponent is the
@@ -243,23 +260,13 @@ impl Vector for Avx2 {
             (Self(_mm256_unpacklo_epi64(a, b)), Self(_mm256_unpackhi_epi64(a, b)))
         })
     }
-
-    #[inline(always)]
-    fn buckets(amounts: Self) -> Self {
-        avx2!({
-            let shifted = _mm256_srl_epi64(amounts.float_bits(), _mm_cvtsi32_si128(BUCKET_SHIFT as i32));
-            let bucket = _mm256_sub_epi64(shifted, _mm256_set1_epi64x(BUCKET_BIAS as i64));
-            let small = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1024), amounts.0);
-            Self(_mm256_blendv_epi8(bucket, amounts.0, small))
-        })
-    }
 }
 
 #[cold]
 #[inline(never)]
 fn locate_lanes(draws: [u64; 4], bits: u32) -> ([u64; 4], [u64; 4]) {
-    let located = draws.map(|draw| locate_draw(draw, bits));
-    (located.map(|l| l.0), located.map(|l| l.1))
+    let located = draws.map(|draw| locate(draw, bits));
+    (located.map(|l| l.0 as u64), located.map(|l| l.1))
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use forge_contract::program::Segment;
 
-use super::vector::{BUCKET_BIAS, BUCKET_SHIFT, Vector};
+use super::vector::{BUCKET_BIAS, BUCKET_SHIFT, Lookup, Vector, price};
 
 /// Eight lanes of a 512-bit register.
 #[derive(Clone, Copy)]
@@ -91,16 +91,6 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn shift_right_by(self, counts: Self) -> Self {
-        Self(avx512!(_mm512_srlv_epi64(self.0, counts.0)))
-    }
-
-    #[inline(always)]
-    fn multiply_i32(self, other: Self) -> Self {
-        Self(avx512!(_mm512_mul_epi32(self.0, other.0)))
-    }
-
-    #[inline(always)]
     fn multiply_u32(self, other: Self) -> Self {
         Self(avx512!(_mm512_mul_epu32(self.0, other.0)))
     }
@@ -131,11 +121,6 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn keep(self, mask: Self::Mask) -> Self {
-        Self(avx512!(_mm512_maskz_mov_epi64(mask, self.0)))
-    }
-
-    #[inline(always)]
     fn increment(self, mask: Self::Mask) -> Self {
         Self(avx512!(_mm512_mask_sub_epi64(self.0, mask, self.0, _mm512_set1_epi64(-1))))
     }
@@ -158,6 +143,39 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn count(mask: Self::Mask) -> u32 {
         mask.count_ones()
+    }
+
+    #[inline(always)]
+    fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
+        price(table, bits, draws, here)
+    }
+
+    #[inline(always)]
+    fn buckets(amounts: Self) -> Self {
+        avx512!({
+            let bits = _mm512_castpd_si512(_mm512_cvtepi64_pd(amounts.0));
+            let bucket = _mm512_srli_epi64::<BUCKET_SHIFT>(bits);
+            let bucket = _mm512_sub_epi64(bucket, _mm512_set1_epi64(BUCKET_BIAS as i64));
+            let small = _mm512_cmpgt_epi64_mask(_mm512_set1_epi64(1024), amounts.0);
+            Self(_mm512_mask_mov_epi64(bucket, small, amounts.0))
+        })
+    }
+}
+
+impl Lookup for Avx512 {
+    #[inline(always)]
+    fn multiply_i32(self, other: Self) -> Self {
+        Self(avx512!(_mm512_mul_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn shift_right_by(self, counts: Self) -> Self {
+        Self(avx512!(_mm512_srlv_epi64(self.0, counts.0)))
+    }
+
+    #[inline(always)]
+    fn keep(self, mask: Self::Mask) -> Self {
+        Self(avx512!(_mm512_maskz_mov_epi64(mask, self.0)))
     }
 
     #[inline(always)]
@@ -196,17 +214,6 @@ impl Vector for Avx512 {
             odd = _mm512_inserti64x2::<2>(odd, _mm_loadu_si128(entry(5)));
             odd = _mm512_inserti64x2::<3>(odd, _mm_loadu_si128(entry(7)));
             (Self(_mm512_unpacklo_epi64(even, odd)), Self(_mm512_unpackhi_epi64(even, odd)))
-        })
-    }
-
-    #[inline(always)]
-    fn buckets(amounts: Self) -> Self {
-        avx512!({
-            let bits = _mm512_castpd_si512(_mm512_cvtepi64_pd(amounts.0));
-            let bucket = _mm512_srli_epi64::<BUCKET_SHIFT>(bits);
-            let bucket = _mm512_sub_epi64(bucket, _mm512_set1_epi64(BUCKET_BIAS as i64));
-            let small = _mm512_cmpgt_epi64_mask(_mm512_set1_epi64(1024), amounts.0);
-            Self(_mm512_mask_mov_epi64(bucket, small, amounts.0))
         })
     }
 }

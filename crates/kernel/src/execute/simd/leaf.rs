@@ -4,7 +4,7 @@
 use std::array::from_fn;
 
 use ethnum::U256;
-use forge_contract::program::{Component, MAX_AMOUNT, MAX_COMPONENTS, Program};
+use forge_contract::program::{MAX_AMOUNT, MAX_COMPONENTS, Program};
 
 use super::{
     chacha::{DRAWS, Key},
@@ -163,7 +163,7 @@ impl<V: Vector, const C: usize> Years<V, C> {
             };
             if V::any(here) {
                 let cap = V::splat(component.cap);
-                let amount = amounts(component, program.segment_bits, draw).min(cap).keep(here);
+                let amount = V::price(&component.amounts, program.segment_bits, draw, here).min(cap);
                 out.capped_occurrences[index] += u64::from(V::count(amount.equal(cap)));
                 self.total = self.total.add(amount).min(V::splat(MAX_AMOUNT));
                 self.largest = self.largest.max_signed(amount);
@@ -200,21 +200,6 @@ impl<V: Vector, const C: usize> Years<V, C> {
 #[inline(always)]
 fn count_of<const C: usize>(program: &Program) -> usize {
     if C == MAX_COMPONENTS { program.components.len() } else { C }
-}
-
-/// The amounts of draws, before the component's cap (docs/determinism.md, section 7).
-#[inline(always)]
-fn amounts<V: Vector>(component: &Component, segment_bits: u32, draws: V) -> V {
-    let (indices, y) = V::locate(draws, segment_bits);
-    debug_assert_eq!(component.amounts.len(), 128 << segment_bits);
-    // SAFETY: `locate` yields indices below 128 · 2^bits, which `Program::check` made the length of every table.
-    let (left_slope, curve_shift) = unsafe { V::gather(&component.amounts, indices) };
-    let bend = y.multiply_i32(curve_shift).shift_right::<31>();
-    let slope = left_slope.shift_right::<32>().add(bend);
-    let rise = y.multiply_i32(slope);
-    // Twice the value, below 2^63: left · 2^32 keeps its sign without an arithmetic shift.
-    let twice = left_slope.shift_left::<32>().add(rise).add(rise);
-    twice.max_signed(V::splat(0)).shift_right_by(curve_shift.shift_right::<32>()).shift_right::<1>()
 }
 
 /// Sums in the lanes, before they are added up.

@@ -1,55 +1,56 @@
-//! Plain arrays, for CPUs without one of the other instruction sets (aarch64 among them). The compiler vectorises what
-//! it can.
+//! For CPUs without one of the other instruction sets, aarch64 among them: 128-bit registers through the `wide` crate
+//! (SSE2, NEON, or plain integers) where most of the time goes, and plain integers elsewhere.
 
 use forge_contract::{program::Segment, shard_result::bucket_of};
 
-use super::vector::Vector;
+use wide::{u32x4, u64x2};
+
+use super::{super::scalar::amount, vector::Vector};
 
 const LANES: usize = 4;
 
 /// Four lanes.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([u64; LANES]);
+pub(super) struct Portable([u64x2; 2]);
 
 impl Portable {
     /// The lanes as u32. Their order within a u64 is the machine's; lane-wise operations do not see it.
     #[inline(always)]
-    fn words(self) -> [u32; 2 * LANES] {
-        // SAFETY: both are plain integers of the same size.
-        unsafe { std::mem::transmute(self.0) }
+    fn words(self) -> [u32x4; 2] {
+        bytemuck::cast(self.0)
     }
 
     #[inline(always)]
-    fn from_words(words: [u32; 2 * LANES]) -> Self {
-        // SAFETY: both are plain integers of the same size.
-        Self(unsafe { std::mem::transmute::<[u32; 2 * LANES], [u64; LANES]>(words) })
+    fn from_words(words: [u32x4; 2]) -> Self {
+        Self(bytemuck::cast(words))
+    }
+
+    #[inline(always)]
+    fn lanes(self) -> [u64; LANES] {
+        bytemuck::cast(self.0)
+    }
+
+    #[inline(always)]
+    fn from_lanes(lanes: [u64; LANES]) -> Self {
+        Self(bytemuck::cast(lanes))
     }
 
     #[inline(always)]
     fn map(self, f: impl Fn(u64) -> u64) -> Self {
-        Self(self.0.map(f))
+        Self::from_lanes(self.lanes().map(f))
     }
 
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
-        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+        let (a, b) = (self.lanes(), other.lanes());
+        Self::from_lanes(std::array::from_fn(|i| f(a[i], b[i])))
     }
 
     #[inline(always)]
     fn compare(self, other: Self, f: impl Fn(u64, u64) -> bool) -> [bool; LANES] {
-        std::array::from_fn(|i| f(self.0[i], other.0[i]))
+        let (a, b) = (self.lanes(), other.lanes());
+        std::array::from_fn(|i| f(a[i], b[i]))
     }
-}
-
-/// Both u32 halves of a u64 lane.
-#[inline(always)]
-fn halves(lane: u64) -> (u32, u32) {
-    (lane as u32, (lane >> 32) as u32)
-}
-
-#[inline(always)]
-fn join(low: u32, high: u32) -> u64 {
-    (u64::from(high) << 32) | u64::from(low)
 }
 
 impl Vector for Portable {
@@ -58,82 +59,70 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn splat(value: u64) -> Self {
-        Self([value; LANES])
+        Self([u64x2::splat(value); 2])
     }
 
     #[inline(always)]
     fn splat32(value: u32) -> Self {
-        Self::splat(join(value, value))
+        Self::from_words([u32x4::splat(value); 2])
     }
 
     #[inline(always)]
     fn load(lanes: &[u64]) -> Self {
-        Self(std::array::from_fn(|i| lanes[i]))
+        Self::from_lanes(std::array::from_fn(|i| lanes[i]))
     }
 
     #[inline(always)]
     fn store(self, lanes: &mut [u64]) {
-        lanes[..LANES].copy_from_slice(&self.0);
+        lanes[..LANES].copy_from_slice(&self.lanes());
     }
 
     #[inline(always)]
     fn add32(self, other: Self) -> Self {
-        let (mut a, b) = (self.words(), other.words());
-        for i in 0..2 * LANES {
-            a[i] = a[i].wrapping_add(b[i]);
-        }
-        Self::from_words(a)
+        let (a, b) = (self.words(), other.words());
+        Self::from_words([a[0] + b[0], a[1] + b[1]])
     }
 
     #[inline(always)]
     fn xor(self, other: Self) -> Self {
-        self.zip(other, |a, b| a ^ b)
+        Self([self.0[0] ^ other.0[0], self.0[1] ^ other.0[1]])
     }
 
     #[inline(always)]
     fn rotate_left32<const BITS: u32>(self) -> Self {
-        let mut a = self.words();
-        for word in &mut a {
-            *word = word.rotate_left(BITS);
-        }
-        Self::from_words(a)
+        let a = self.words();
+        Self::from_words([(a[0] << BITS) | (a[0] >> (32 - BITS)), (a[1] << BITS) | (a[1] >> (32 - BITS))])
     }
 
     #[inline(always)]
     fn pair(low: Self, high: Self) -> [Self; 2] {
-        let even = low.zip(high, |a, b| join(halves(a).0, halves(b).0));
-        let odd = low.zip(high, |a, b| join(halves(a).1, halves(b).1));
-        [even, odd]
+        // Lane by lane a u32 of `low` below one of `high`, on machines of either byte order.
+        let (low, high) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
+        let (a, b) = (low.words(), high.words());
+        [
+            Self::from_words([a[0].unpack_lo(b[0]), a[1].unpack_lo(b[1])]),
+            Self::from_words([a[0].unpack_hi(b[0]), a[1].unpack_hi(b[1])]),
+        ]
     }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        self.zip(other, u64::wrapping_add)
+        Self([self.0[0] + other.0[0], self.0[1] + other.0[1]])
     }
 
     #[inline(always)]
     fn and(self, other: Self) -> Self {
-        self.zip(other, |a, b| a & b)
+        Self([self.0[0] & other.0[0], self.0[1] & other.0[1]])
     }
 
     #[inline(always)]
     fn shift_left<const BITS: u32>(self) -> Self {
-        self.map(|a| a << BITS)
+        Self([self.0[0] << BITS, self.0[1] << BITS])
     }
 
     #[inline(always)]
     fn shift_right<const BITS: u32>(self) -> Self {
-        self.map(|a| a >> BITS)
-    }
-
-    #[inline(always)]
-    fn shift_right_by(self, counts: Self) -> Self {
-        self.zip(counts, |a, n| a >> n)
-    }
-
-    #[inline(always)]
-    fn multiply_i32(self, other: Self) -> Self {
-        self.zip(other, |a, b| (i64::from(a as i32) * i64::from(b as i32)) as u64)
+        Self([self.0[0] >> BITS, self.0[1] >> BITS])
     }
 
     #[inline(always)]
@@ -167,13 +156,9 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn keep(self, mask: Self::Mask) -> Self {
-        Self(std::array::from_fn(|i| if mask[i] { self.0[i] } else { 0 }))
-    }
-
-    #[inline(always)]
     fn increment(self, mask: Self::Mask) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + u64::from(mask[i])))
+        let a = self.lanes();
+        Self::from_lanes(std::array::from_fn(|i| a[i] + u64::from(mask[i])))
     }
 
     #[inline(always)]
@@ -196,36 +181,15 @@ impl Vector for Portable {
         mask.iter().map(|&set| u32::from(set)).sum()
     }
 
+    /// One lane after the other: there is no gather, and lanes that are not wanted cost nothing.
     #[inline(always)]
-    fn locate(draws: Self, bits: u32) -> (Self, Self) {
-        let indices = draws.map(|draw| locate_draw(draw, bits).0);
-        (indices, draws.map(|draw| locate_draw(draw, bits).1))
-    }
-
-    #[inline(always)]
-    unsafe fn gather(table: &[Segment], indices: Self) -> (Self, Self) {
-        // SAFETY: the caller vouches for the indices.
-        let entries = indices.0.map(|index| unsafe { table.get_unchecked(index as usize) });
-        let low = entries.map(|s| join(s.left as u32, s.slope as u32));
-        (Self(low), Self(entries.map(|s| join(s.curve as u32, s.shift))))
+    fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
+        let draws = draws.lanes();
+        Self::from_lanes(std::array::from_fn(|i| if here[i] { amount(bits, table, draws[i]) } else { 0 }))
     }
 
     #[inline(always)]
     fn buckets(amounts: Self) -> Self {
         amounts.map(|amount| bucket_of(amount) as u64)
     }
-}
-
-/// Index and place of one draw; also what other implementations do with the rare draws that they set aside.
-#[inline(always)]
-pub(super) fn locate_draw(draw: u64, bits: u32) -> (u64, u64) {
-    let upper = draw >> 63;
-    let flip = upper.wrapping_neg();
-    let w = ((draw ^ flip) << 1) | 1;
-    let zeros = u64::from(w.leading_zeros());
-    let n = w << zeros;
-    // n's leading bit adds 2^bits to the index: one octave too many.
-    let index = ((63 - zeros) << bits) + (n >> (63 - bits)) - (1 << bits);
-    let fraction = (n << 1 << bits) >> 33;
-    (index + (upper << (6 + bits)), fraction ^ (flip >> 33))
 }

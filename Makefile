@@ -1,0 +1,30 @@
+# The tests, the benchmark and the generated files. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help test lint unit interop bench fuzz schemas
+
+PYTHON ?= python3
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 30
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+test: lint unit interop ## everything that has to pass before a change lands
+
+lint: ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+unit: ## tests of all crates, the binary included
+	cargo test --workspace --all-features --locked
+
+interop: ## the second implementation, in Python from docs/determinism.md alone, agrees with this one
+	cargo build --locked -p forge
+	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
+	$(PYTHON) tests/interop/compare.py target/debug/forge
+
+bench: ## iterations a second on this machine (docs/benchmarks.md)
+	cargo bench -p forge-kernel --locked
+
+schemas: ## writes schemas/v1 anew from the types
+	cargo run --locked -p forge -- schema --write schemas/v1

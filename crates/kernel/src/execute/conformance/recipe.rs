@@ -1,0 +1,226 @@
+//! Programs from few numbers, so that a failing one can be printed and shrunk.
+
+use forge_contract::program::{
+    Component, CountTable, MAX_AMOUNT, NODE_BITS, OCTAVES, Program, Segment,
+};
+use proptest::prelude::*;
+
+use crate::{dd::Dd, tables};
+
+/// How to make a program.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// 1 to 8; at least 4 for [`Table::LogNormal`].
+    pub segment_bits: u32,
+    /// Added to every total.
+    pub base: u64,
+    /// Largest total.
+    pub cap: u64,
+    /// 1 to 16 components.
+    pub parts: Vec<Part>,
+}
+
+/// How to make a component.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its counts.
+    pub counts: Counts,
+    /// Its amounts.
+    pub table: Table,
+    /// Largest amount.
+    pub cap: u64,
+}
+
+/// How to make a count table.
+#[derive(Debug, Clone)]
+pub enum Counts {
+    /// Always so many.
+    Constant(u32),
+    /// One with this probability.
+    Bernoulli(f64),
+    /// Poisson with this mean.
+    Poisson(f64),
+    /// Offset and thresholds as they are.
+    Thresholds(u32, Vec<u64>),
+    /// So many random thresholds.
+    Dense {
+        /// How many.
+        thresholds: u32,
+        /// Makes them.
+        seed: u64,
+    },
+    /// `count` from a draw on, none below it.
+    Block {
+        /// The draw.
+        at: u64,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// How to make a quantile table.
+#[derive(Debug, Clone)]
+pub enum Table {
+    /// The same amount everywhere.
+    Flat(i32, u32),
+    /// A lognormal's, from mu and sigma.
+    LogNormal(f64, f64),
+    /// Random entries of all kinds, a third of them negative.
+    Noise(u64),
+    /// Random entries on the edge of what is safe, mostly steep and with small shifts.
+    Extreme(u64),
+    /// The largest entries there are, all beyond the largest amount.
+    Largest,
+}
+
+/// Pseudo-random numbers (SplitMix64; Steele, Lea and Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Plus or minus up to `limit`, often close to it.
+    fn near(&mut self, limit: i32) -> i32 {
+        let magnitude = if self.below(2) == 0 { limit } else { self.below(limit as u64 + 1) as i32 };
+        if self.below(2) == 0 { magnitude } else { -magnitude }
+    }
+}
+
+/// Largest |left|.
+const LEFT: i32 = (1 << NODE_BITS) - 1;
+/// Largest |slope| + |curve|.
+const RISE: i32 = (3 << 29) - 1;
+
+impl Table {
+    fn segments(&self, segment_bits: u32) -> Vec<Segment> {
+        let length = (2 * OCTAVES) << segment_bits;
+        let many = |make: &mut dyn FnMut() -> Segment| (0..length).map(|_| make()).collect();
+        match *self {
+            Self::Flat(left, shift) => vec![Segment { left, slope: 0, curve: 0, shift }; length],
+            Self::Largest => vec![Segment { left: LEFT, slope: RISE, curve: 0, shift: 5 }; length],
+            Self::LogNormal(mu, sigma) => {
+                let amount = |z: Dd| (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(100.0);
+                tables::amounts(segment_bits, amount).expect("all floors are decided")
+            }
+            Self::Noise(seed) => {
+                let mut random = Random(seed);
+                many(&mut || {
+                    let mut word = |bits: u32| random.next() as i32 >> (31 - bits);
+                    let (left, slope, curve) = (word(28), word(29), word(29));
+                    let negative = left < 0 && left % 3 != 0;
+                    Segment { left: if negative { -left } else { left }, slope, curve, shift: 20 + random.below(42) as u32 }
+                })
+            }
+            Self::Extreme(seed) => {
+                let mut random = Random(seed);
+                many(&mut || {
+                    let slope = random.near(RISE);
+                    let curve = random.near(RISE - slope.abs());
+                    let shift = if random.below(2) == 0 { 5 } else { 5 + random.below(57) as u32 };
+                    Segment { left: random.near(LEFT), slope, curve, shift }
+                })
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn table(&self) -> CountTable {
+        match self {
+            Self::Constant(count) => tables::constant(*count),
+            Self::Bernoulli(probability) => tables::bernoulli(*probability),
+            Self::Poisson(mean) => tables::poisson(*mean),
+            Self::Thresholds(offset, thresholds) => CountTable { offset: *offset, thresholds: thresholds.clone() },
+            Self::Dense { thresholds, seed } => {
+                let mut random = Random(*seed);
+                let mut thresholds: Vec<_> = (0..*thresholds).map(|_| random.next()).collect();
+                thresholds.sort_unstable();
+                CountTable { offset: 0, thresholds }
+            }
+            Self::Block { at, count } => CountTable { offset: 0, thresholds: vec![*at; *count as usize] },
+        }
+    }
+}
+
+impl Part {
+    /// A component without a cap.
+    pub fn new(counts: Counts, table: Table) -> Self {
+        Self { counts, table, cap: MAX_AMOUNT }
+    }
+}
+
+impl Recipe {
+    /// Two components with a cap each, and a cap of the total: like a year of insurance.
+    pub fn usual() -> Self {
+        let claims = Part { cap: 100_000, ..Part::new(Counts::Poisson(2.0), Table::LogNormal(6.0, 1.0)) };
+        let catastrophe = Part::new(Counts::Bernoulli(0.2), Table::LogNormal(8.0, 1.5));
+        Self { segment_bits: 6, base: 0, cap: 1_000_000, parts: vec![claims, catastrophe] }
+    }
+
+    /// The program.
+    pub fn program(&self) -> Program {
+        let component = |part: &Part| Component {
+            counts: part.counts.table(),
+            amounts: part.table.segments(self.segment_bits),
+            cap: part.cap,
+        };
+        let components = self.parts.iter().map(component).collect();
+        Program { units: 100, segment_bits: self.segment_bits, base: self.base, cap: self.cap, components }
+    }
+}
+
+/// Caps and bases: small, large, and next to the largest.
+fn amounts() -> impl Strategy<Value = u64> {
+    let any_size = (1..=MAX_AMOUNT, 0..53u32).prop_map(|(amount, shift)| (amount >> shift).max(1));
+    prop_oneof![3 => any_size, 2 => Just(MAX_AMOUNT), 1 => Just(MAX_AMOUNT - 1), 1 => Just(1)]
+}
+
+fn counts() -> impl Strategy<Value = Counts> {
+    let thresholds = prop::collection::vec(prop_oneof![4 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)], 0..20);
+    prop_oneof![
+        (0..12u32).prop_map(Counts::Constant),
+        (0.0..=1.0).prop_map(Counts::Bernoulli),
+        (0.0..20.0).prop_map(Counts::Poisson),
+        (0..3u32, thresholds).prop_map(|(offset, mut thresholds)| {
+            thresholds.sort_unstable();
+            Counts::Thresholds(offset, thresholds)
+        }),
+        (0..200u32, any::<u64>()).prop_map(|(thresholds, seed)| Counts::Dense { thresholds, seed }),
+        (any::<u64>(), 0..100u32).prop_map(|(at, count)| Counts::Block { at, count }),
+    ]
+}
+
+fn tables_of(segment_bits: u32) -> impl Strategy<Value = Table> {
+    let lognormal = if segment_bits < 4 {
+        any::<u64>().prop_map(Table::Noise).boxed()
+    } else {
+        (-5.0..30.0, 0.01..8.0).prop_map(|(mu, sigma)| Table::LogNormal(mu, sigma)).boxed()
+    };
+    prop_oneof![
+        (-LEFT..=LEFT, 5..=61u32).prop_map(|(left, shift)| Table::Flat(left, shift)),
+        lognormal,
+        any::<u64>().prop_map(Table::Noise),
+        any::<u64>().prop_map(Table::Extreme),
+        Just(Table::Largest),
+    ]
+}
+
+/// Random recipes, valid ones all.
+pub fn recipes() -> impl Strategy<Value = Recipe> {
+    let segment_bits = prop_oneof![3 => 1..=4u32, 1 => 5..=8u32];
+    segment_bits.prop_flat_map(|segment_bits| {
+        let part = (counts(), tables_of(segment_bits), amounts());
+        let parts = prop::collection::vec(part.prop_map(|(counts, table, cap)| Part { counts, table, cap }), 1..=16);
+        let base = prop_oneof![3 => Just(0), 1 => amounts()];
+        (parts, base, amounts()).prop_map(move |(parts, base, cap)| Recipe { segment_bits, base, cap, parts })
+    })
+}

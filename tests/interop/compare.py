@@ -1,0 +1,86 @@
+"""Compares `forge run` with the Python reader, byte for byte, on envelopes that neither has seen.
+
+    python3 tests/interop/compare.py PATH/TO/forge [--count N] [--seed S]
+
+The envelopes are drawn from the given seed (by default a new one, which is printed), so that a difference can be looked
+at again. Exit status 1 on the first difference.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def optional(rng, args, share=0.7):
+    return dict(args) if rng.random() < share else {}
+
+
+def insurance(rng):
+    args = {
+        "iterations": rng.randint(1, 1500),
+        "claim_freq": rng.choice([0, 1e-4, round(rng.uniform(0, 12), 3), rng.uniform(0, 40)]),
+        "claim_severity_mu": round(rng.uniform(-3, 14), 3),
+        "claim_severity_sig": rng.uniform(0.05, 8.0) if rng.random() < 0.2 else round(rng.uniform(0.05, 3.0), 3),
+    }
+    cat = {"cat_prob": rng.choice([0, 1, 1e-5, rng.random()]), "cat_mu": rng.uniform(5, 14),
+           "cat_sig": rng.uniform(0.1, 2.5)}
+    args.update(optional(rng, cat))
+    args.update(optional(rng, {"policy_limit": round(rng.uniform(1, 1e6), 2)}))
+    args.update(optional(rng, {"aggregate_limit": round(rng.uniform(1, 1e7), 2)}))
+    return "insurance.v1", args
+
+
+def eta(rng):
+    args = {"iterations": rng.randint(1, 1500), "base_eta": rng.uniform(0, 4000),
+            "traffic_mean": rng.uniform(0, 900), "traffic_std": rng.uniform(1, 900)}
+    for name in ("weather", "incident"):
+        delay = {f"{name}_prob": rng.random(), f"{name}_mean": rng.uniform(0, 900), f"{name}_std": rng.uniform(1, 400)}
+        args.update(optional(rng, delay))
+    return "eta.v1", args
+
+
+def envelope(rng):
+    profile, args = insurance(rng) if rng.random() < 0.75 else eta(rng)
+    result = {"op": {"name": "mc", "version": 1, "profile": profile}, "args": args}
+    if rng.random() < 0.6:
+        result["seed"] = {"mode": "explicit", "value": f"séed-{rng.getrandbits(64)}"}
+    return result
+
+
+def run(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr.decode()}")
+    return done.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("forge")
+    parser.add_argument("--count", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    print(f"comparing {options.count} envelopes from seed {options.seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.count):
+            path = os.path.join(folder, f"{number}.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(envelope(rng), file)
+            ours = run([options.forge, "run", path, "--format", "json", "--out", os.path.join(folder, "out")])
+            theirs = run([sys.executable, os.path.join(HERE, "forge_reader.py"), "result", path])
+            if ours != theirs:
+                with open(path, encoding="utf-8") as file:
+                    sys.exit(f"the results differ for {file.read()}\nforge:  {ours!r}\nreader: {theirs!r}")
+            print(f"  equal: {len(ours)} bytes")
+    print(f"{options.count} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
