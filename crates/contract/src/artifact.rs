@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
+    envelope::Verify,
     error::{FailureCode, FieldError},
     ids::{JobId, ReplayKey},
     shard::ShardId,
@@ -34,6 +35,11 @@ pub struct ManifestDocument {
     pub shards: u64,
     /// The objects, each under `artifacts/sha256/<sha256>/<name>`.
     pub artifacts: Vec<ArtifactReference>,
+}
+
+impl ManifestDocument {
+    /// What `schema` says.
+    pub const SCHEMA: &str = "forge.manifest.v1";
 }
 
 /// One object of a job.
@@ -72,6 +78,11 @@ pub struct ExecutionsDocument {
     pub program: Digest,
     /// One entry a shard of the result, in shard order.
     pub executions: Vec<Execution>,
+}
+
+impl ExecutionsDocument {
+    /// What `schema` says.
+    pub const SCHEMA: &str = "forge.executions.v1";
 }
 
 /// One shard's execution.
@@ -129,6 +140,63 @@ pub struct MetricsDocument {
     pub iterations_per_second: f64,
 }
 
+impl MetricsDocument {
+    /// What `schema` says.
+    pub const SCHEMA: &str = "forge.metrics.v1";
+}
+
+/// Document `verification.json`: which shards were executed a second time, and what that proves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Forge verification")]
+pub struct VerificationDocument {
+    /// Always `forge.verification.v1`.
+    pub schema: String,
+    /// The job.
+    pub job_id: JobId,
+    /// Names the computation.
+    pub replay_key: ReplayKey,
+    /// What the envelope asked for.
+    pub policy: Verify,
+    /// Share of the shards to execute a second time: the envelope's `verify_ratio`, or what `policy` stands for.
+    pub share: f64,
+    /// Shards in the result.
+    pub shards: u64,
+    /// The shards executed a second time, in shard order. Their results were equal, or the job would have failed.
+    pub checked: Vec<ShardId>,
+    /// How many of them were executed by which backends.
+    pub pairs: Vec<BackendPair>,
+    /// How likely it was that an error would have been caught.
+    pub detection: Vec<Detection>,
+}
+
+impl VerificationDocument {
+    /// What `schema` says.
+    pub const SCHEMA: &str = "forge.verification.v1";
+}
+
+/// Shards that one backend executed and another verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackendPair {
+    /// The backend whose result counts.
+    pub primary: String,
+    /// The backend that executed the shard again.
+    pub verifier: String,
+    /// How many shards.
+    pub shards: u64,
+}
+
+/// The chance of catching an error of a given extent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Detection {
+    /// Share of the shards with a wrong result; the number of shards is rounded up.
+    pub wrong_share: f64,
+    /// Probability that at least one of them was among the shards checked, if those were chosen at random.
+    pub probability: f64,
+}
+
 /// Document `error.json`: why a job failed or was cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +216,11 @@ pub struct ErrorDocument {
     pub phase: Phase,
 }
 
+impl ErrorDocument {
+    /// What `schema` says.
+    pub const SCHEMA: &str = "forge.error.v1";
+}
+
 /// Stages of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -158,6 +231,8 @@ pub enum Phase {
     Plan,
     /// Shards are executed.
     Execute,
+    /// Shards are executed a second time.
+    Verify,
     /// Shard results are merged.
     Reduce,
     /// Artifacts are written.

@@ -210,13 +210,35 @@ pub fn impossible_and_certain(backend: &dyn Backend) {
     assert_agrees(backend, &recipe.program(), &[shard(0, 4, 5000)], "components that never or always strike");
 }
 
-/// Millions of draws over steep tables, so that draws come that are closer than 2^-20 to an end.
+/// Leaves (of [`shard`], height 0) and iterations among whose first seven amount draws is one so close to an end that
+/// its upper 32 bits are all 0 or all 1: once in 2^31 draws. Found by a search through 2^37 draws.
+const FAR_OUT: [(u64, u64); 10] = [
+    (5_315, 4_616),     // 0xffffffffe2919ce6
+    (10_131, 19_781),   // 0x000000001483c1b8
+    (15_670, 53_048),   // 0xffffffff14a669cd
+    (20_639, 45_895),   // 0x000000001245d1f5
+    (26_459, 17_167),   // 0x000000001540814c
+    (27_902, 6_705),    // 0x00000000bca42ed1
+    (29_289, 36_882),   // 0xffffffffd6d793fc
+    (87_950, 56_323),   // 0xfffffffff4387522
+    (135_436, 40_571),  // 0x0000000002b88d46
+    (293_962, 30_986),  // 0xfffffffff9acc3f0
+];
+
+/// Draws far out in the tails over tables so steep that their last bit shows: a million draws for every number of
+/// segments, and leaves that are known to hold draws beyond 2^-31.
 pub fn rare_draws(backend: &dyn Backend) {
-    for segment_bits in [1, 7, 8] {
-        let parts = vec![Part::new(Counts::Constant(7), Table::Extreme(u64::from(segment_bits)))];
-        let recipe = Recipe { segment_bits, parts, base: 0, cap: MAX_AMOUNT };
-        let what = format!("millions of draws with {segment_bits} segment bits");
-        assert_agrees(backend, &recipe.program(), &[shard(4, 1, 8 * LEAF_ITERATIONS)], &what);
+    let program = |segment_bits: u32, count| {
+        let part = Part::new(Counts::Constant(count), Table::Steep(segment_bits.into()));
+        Recipe { segment_bits, parts: vec![part], base: 0, cap: MAX_AMOUNT }.program()
+    };
+    for bits in 1..=8 {
+        let what = format!("a million draws with {bits} segment bits");
+        assert_agrees(backend, &program(bits, 1), &[shard(4, 1, 16 * LEAF_ITERATIONS)], &what);
+    }
+    let leaves = FAR_OUT.map(|(leaf, iteration)| shard(0, leaf, iteration + 1));
+    for bits in [1, 6, 8] {
+        assert_agrees(backend, &program(bits, 7), &leaves, &format!("draws beyond 2^-31 with {bits} segment bits"));
     }
 }
 

@@ -86,7 +86,7 @@ fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, recor
 
 /// The amount of one occurrence, before the component's cap.
 #[inline]
-pub(super) fn amount(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
+pub fn amount(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
     let (index, y) = locate(draw, segment_bits);
     interpolate(table[index], y as i64)
 }

@@ -217,8 +217,8 @@ impl Lookup for Avx2 {
     }
 
     /// There is no leading-zero count for lanes. The distance's upper 52 bits become a f64 exactly, whose exponent is the
-    /// octave and whose fraction holds segment and place, as long as no more than 14 leading bits are 0. The draws beyond
-    /// that, one in 2^13, are located one by one.
+    /// octave and whose fraction holds segment and place, as long as so many bits follow its leading one. The draws beyond
+    /// that, one in 2^13 or fewer, are located one by one.
     #[inline(always)]
     fn locate(draws: Self, bits: u32) -> (Self, Self) {
         avx2!({
@@ -229,7 +229,7 @@ impl Lookup for Avx2 {
             let scaled = _mm256_or_si256(top, _mm256_set1_epi64x(TWO_52 as i64));
             let float = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(f64::from_bits(TWO_52)));
             let float = _mm256_castpd_si256(float);
-            let deep = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1 << 38), top);
+            let deep = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1 << (bits + 31)), top);
             // A f64 in [2^51, 2^52) is octave 63.
             let bias = ((1023 + 51 - 63) << bits) as i64;
             let index = _mm256_srl_epi64(float, _mm_cvtsi32_si128(52 - bits as i32));

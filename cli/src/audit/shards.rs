@@ -1,0 +1,218 @@
+//! Checks of the shards: their record, their Merkle root, their merge, and the execution of some of them again.
+
+use std::{ops::ControlFlow, time::Instant};
+
+use anyhow::Context;
+use forge_contract::{
+    artifact::ExecutionsDocument, digest::Digest, envelope::ArtifactKind, merkle, program::MAX_COUNT,
+    shard::ShardId, shard_result::ShardResult,
+};
+use forge_kernel::request::Request;
+
+use super::{
+    evidence::Evidence,
+    report::{Outcome, Problem, Report},
+};
+use crate::{
+    documents::{self, EXECUTIONS},
+    failure::Failure,
+    local::{fold::Fold, stop::Stop, verify},
+    text::number::grouped,
+};
+
+/// The record of the shards is that of this job: complete, without gaps, with the seeds of the seed tree.
+pub fn executions(evidence: &Evidence<'_>, report: &mut Report) {
+    let document = evidence.document::<ExecutionsDocument>(EXECUTIONS);
+    let with = |check: fn(&ExecutionsDocument, &Request, &Evidence<'_>) -> Outcome| {
+        let document = document.as_ref().map_err(Clone::clone)?;
+        check(document, &evidence.known_job()?.request, evidence)
+    };
+    report.add("shards", with(complete));
+    report.add("seeds", with(seeds));
+}
+
+fn complete(document: &ExecutionsDocument, request: &Request, evidence: &Evidence<'_>) -> Outcome {
+    let manifest = evidence.manifest;
+    let names = (&document.job_id, document.replay_key, document.program);
+    if names != (&manifest.job_id, manifest.replay_key, request.program_digest) {
+        return Err(Problem::failed("the record is that of another job"));
+    }
+    let recorded = document.executions.len() as u64;
+    if recorded != manifest.shards {
+        return Err(Problem::failed(format!(
+            "{recorded} shards are recorded, the manifest has {}",
+            manifest.shards
+        )));
+    }
+    let mut end = 0;
+    let mut planned = request.plan.shards();
+    for execution in &document.executions {
+        let Some(id) = planned.next() else {
+            return Err(Problem::failed(format!("shard {} is not in the plan", execution.shard_id)));
+        };
+        let range = request.plan.range(id);
+        let recorded = (execution.shard_id, execution.first_iteration, execution.iterations);
+        if recorded != (id, range.start, range.end - range.start) {
+            return Err(Problem::failed(format!(
+                "shard {} is recorded with {} iterations from {}, where the plan has {id} with {} from {}",
+                recorded.0,
+                recorded.2,
+                recorded.1,
+                range.end - range.start,
+                range.start
+            )));
+        }
+        end = range.end;
+    }
+    // Where the run may end is a check of the result; here the shards must lead there.
+    let performed = evidence.document::<serde_json::Value>(documents::RESULT).ok();
+    let performed = performed.as_ref().and_then(|result| result.pointer("/iterations/performed")?.as_u64());
+    match performed {
+        Some(performed) if performed != end => Err(Problem::failed(format!(
+            "the shards hold {} iterations, and the result {}",
+            grouped(end),
+            grouped(performed)
+        ))),
+        _ => Ok(format!("{} in order, {} iterations without a gap", grouped(recorded), grouped(end))),
+    }
+}
+
+fn seeds(document: &ExecutionsDocument, request: &Request, _: &Evidence<'_>) -> Outcome {
+    let wrong = document.executions.iter().find(|e| request.shard(e.shard_id).seed != e.seed);
+    match wrong {
+        Some(execution) => Err(Problem::failed(format!(
+            "the seed of shard {} is not that of the seed tree",
+            execution.shard_id
+        ))),
+        None => Ok("all as the seed tree gives them".to_owned()),
+    }
+}
+
+/// The shards' result hashes give the manifest's Merkle root.
+pub fn merkle_root(evidence: &Evidence<'_>, report: &mut Report) {
+    let check = || {
+        let hashes: Vec<_> = evidence.shards()?.iter().map(|shard| shard.hash).collect();
+        let (root, named) = (merkle::root(&hashes), evidence.manifest.merkle_root);
+        if root == named {
+            return Ok(root.to_string());
+        }
+        Err(Problem::failed(format!("the hashes give {root}, and the manifest has {named}")))
+    };
+    report.add("Merkle root", check());
+}
+
+/// The kept shard results, merged again, give the result and everything else that is a function of it, byte for byte.
+pub fn reduction(evidence: &Evidence<'_>, report: &mut Report) {
+    report.add("re-reduction", reduce(evidence));
+}
+
+fn reduce(evidence: &Evidence<'_>) -> Outcome {
+    let results = evidence.results()?;
+    let request = &evidence.known_job()?.request;
+    if let Ok(shards) = evidence.shards() {
+        let hashes = results.iter().map(|bytes| Digest::of(&[bytes]));
+        if !hashes.eq(shards.iter().map(|shard| shard.hash)) {
+            return Err(Problem::failed(format!("the kept results are not those that {EXECUTIONS} records")));
+        }
+    }
+    let mut fold = Fold::new(request);
+    let mut planned = request.plan.shards();
+    for (number, bytes) in results.iter().enumerate() {
+        let result = decode(number, bytes, planned.next(), request)?;
+        let flow = fold.add(&result).map_err(|error| Problem::failed(error.to_string()))?;
+        if flow == ControlFlow::Break(()) && number + 1 < results.len() {
+            return Err(Problem::failed(format!(
+                "the run converges with shard {number}, and more were kept"
+            )));
+        }
+    }
+    if results.is_empty() {
+        return Err(Problem::failed("no shard results were kept"));
+    }
+    let figures = fold.finish();
+    let named = evidence.manifest.result;
+    if figures.hash != named {
+        let merged = figures.hash;
+        return Err(Problem::failed(format!(
+            "the merge gives the result {merged}, and the manifest has {named}"
+        )));
+    }
+    for kind in [ArtifactKind::EptCsv, ArtifactKind::ReportHtml] {
+        let Some(artifact) = documents::pure(kind, request, &figures) else { continue };
+        if evidence.bytes(&artifact.name).is_ok_and(|kept| kept != artifact.bytes) {
+            return Err(Problem::failed(format!("{} is not what the result gives", artifact.name)));
+        }
+    }
+    Ok(format!("{} shard results merge to the result, byte for byte", grouped(results.len() as u64)))
+}
+
+/// A kept result, if it is a possible one of its shard.
+fn decode(
+    number: usize,
+    bytes: &[u8],
+    planned: Option<ShardId>,
+    request: &Request,
+) -> Result<ShardResult, Problem> {
+    let wrong = |reason: String| Problem::failed(format!("kept result {number}: {reason}"));
+    let result = ShardResult::decode(bytes).map_err(|error| wrong(error.to_string()))?;
+    let range = planned.map(|id| request.plan.range(id)).unwrap_or_default();
+    if result.iterations != range.end - range.start {
+        let expected = grouped(range.end - range.start);
+        return Err(wrong(format!(
+            "{} iterations, where the plan has {expected}",
+            grouped(result.iterations)
+        )));
+    }
+    let most = result.iterations.saturating_mul(MAX_COUNT);
+    if result.components.iter().any(|tally| tally.occurrences > most) {
+        return Err(wrong("more occurrences than a program can have".to_owned()));
+    }
+    Ok(result)
+}
+
+/// Which shards to execute again.
+pub struct Reexecution {
+    /// How many.
+    pub count: usize,
+    /// What draws them.
+    pub seed: String,
+    /// On how many threads.
+    pub threads: usize,
+}
+
+/// Some shards, executed again on the scalar reference, give the recorded hashes.
+///
+/// # Errors
+/// The execution was stopped, or is not possible.
+pub fn reexecution(evidence: &Evidence<'_>, asked: &Reexecution, report: &mut Report) -> Result<(), Failure> {
+    let known = || {
+        let (shards, job) = (evidence.shards()?, evidence.known_job()?);
+        if job.request.plan.shards().take(shards.len()).ne(shards.iter().map(|shard| shard.id)) {
+            return Err(Problem::NotPossible("the shards recorded are not those of the plan".to_owned()));
+        }
+        Ok((shards, job))
+    };
+    let (shards, job) = match known() {
+        Ok(known) => known,
+        Err(problem) => {
+            // A record that cannot be read has been reported as such.
+            let (Problem::Failed(reason) | Problem::NotPossible(reason)) = problem;
+            report.add("re-execution", Err(Problem::NotPossible(reason)));
+            return Ok(());
+        }
+    };
+    let stop = Stop::new(Instant::now(), 0);
+    stop.on_signals().context("signals cannot be handled")?;
+    let drawn = verify::draw(&shards, asked.count, asked.seed.as_bytes());
+    let difference = verify::compare(&job.request, &drawn, asked.threads, &stop)?;
+    let outcome = match difference {
+        None => {
+            Ok(format!("{} of {} shards, drawn with --seed {}: equal", drawn.len(), shards.len(), asked.seed))
+        }
+        Some(verify::Difference { id, first, second }) => {
+            Err(Problem::failed(format!("shard {id} is recorded as {first}, and gives {second}")))
+        }
+    };
+    report.add("re-execution", outcome);
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Reading what the command line names: envelopes, and the stores that manifests lie in.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use forge_contract::{
+    artifact::{ArtifactReference, ManifestDocument},
+    ids::JobId,
+    strict::MAX_ENVELOPE_BYTES,
+};
+use forge_kernel::{KERNEL, request::Request};
+use forge_store::{Store, StoreError};
+use tokio::runtime::{self, Runtime};
+
+use crate::{failure::Failure, job::Job};
+
+/// Reads and plans an envelope; `-` is standard input.
+///
+/// # Errors
+/// The file cannot be read, or holds no valid envelope.
+pub fn request(path: &Path) -> Result<Request, Failure> {
+    let (name, bytes) = if path == Path::new("-") {
+        ("standard input".to_owned(), read_bounded(io::stdin().lock()))
+    } else {
+        (path.display().to_string(), File::open(path).and_then(read_bounded))
+    };
+    let bytes = bytes.map_err(|error| Failure::Input(format!("{name} cannot be read: {error}")))?;
+    Request::parse(&bytes).map_err(|errors| Failure::Invalid { name, errors })
+}
+
+/// At most one byte more than an envelope may have: enough to see that there is too much.
+fn read_bounded(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(MAX_ENVELOPE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A runtime for the store: one thread, and others where a file has to be waited for.
+///
+/// # Errors
+/// The system gives none.
+pub fn runtime() -> Result<Runtime, Failure> {
+    Ok(runtime::Builder::new_current_thread().build().context("no asynchronous runtime can be made")?)
+}
+
+/// A completed job in its store.
+pub struct Completed {
+    runtime: Runtime,
+    store: Store,
+    /// What the job left behind.
+    pub manifest: ManifestDocument,
+}
+
+impl Completed {
+    /// Opens the job that `path` names: a `manifest.json`, another file beside it, or the directory `jobs/<job_id>`.
+    ///
+    /// # Errors
+    /// There is no such job, or its manifest is not one of this kernel.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let (root, job) = split(path)?;
+        let refused = |error: StoreError| match error {
+            StoreError::Malformed { .. } => Failure::Mismatch(error.to_string()),
+            other => Failure::Input(other.to_string()),
+        };
+        let runtime = runtime()?;
+        let store = Store::open_local(&root).map_err(refused)?;
+        let Some(manifest) = runtime.block_on(store.manifest(&job)).map_err(refused)? else {
+            let place = store.locate(&Store::manifest_key(&job));
+            return Err(Failure::Input(format!("{place} does not exist: the job has not completed")));
+        };
+        if manifest.kernel != KERNEL {
+            return Err(Failure::Input(format!(
+                "job {job} was executed with kernel version {}, and this forge has version {KERNEL}: use one of that \
+                 version",
+                manifest.kernel
+            )));
+        }
+        Ok(Self { runtime, store, manifest })
+    }
+
+    /// The reference of an artifact, if the job kept it.
+    pub fn reference(&self, name: &str) -> Option<&ArtifactReference> {
+        self.manifest.artifacts.iter().find(|artifact| artifact.name == name)
+    }
+
+    /// The content of an artifact, of the size and the hash that the manifest names.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn get(&self, reference: &ArtifactReference) -> Result<Vec<u8>, StoreError> {
+        self.runtime.block_on(self.store.get_artifact(reference))
+    }
+
+    /// The job of a stored envelope, if it is the one that the manifest speaks of.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn job(&self, envelope: &[u8]) -> Result<Job, String> {
+        let request = Request::parse(envelope)
+            .map_err(|errors| format!("the stored envelope is not valid: {errors}"))?;
+        let job = Job::new(request);
+        let (request, replay_key) = (self.manifest.request, self.manifest.replay_key);
+        if job.request.replay_key != replay_key {
+            return Err(format!(
+                "its replay key is {}, and the manifest's {replay_key}",
+                job.request.replay_key
+            ));
+        }
+        if (job.digest, &job.id) != (request, &self.manifest.job_id) {
+            return Err("it is not the envelope that the manifest names".to_owned());
+        }
+        Ok(job)
+    }
+}
+
+/// The store's root and the job's id: from `<root>/jobs/<job_id>`, or a file in it.
+fn split(path: &Path) -> Result<(PathBuf, JobId), Failure> {
+    let wrong = |reason: &str| {
+        let shown = path.display();
+        Failure::Input(format!("{shown} {reason}: give a jobs/<job_id>/manifest.json, or its directory"))
+    };
+    let full = path.canonicalize().map_err(|error| wrong(&format!("cannot be opened ({error})")))?;
+    let directory = if full.is_dir() { Some(full.as_path()) } else { full.parent() };
+    let name = directory.and_then(Path::file_name).and_then(|name| name.to_str());
+    let jobs = directory.and_then(Path::parent);
+    let (Some(job), Some(jobs)) = (name.and_then(|name| name.parse().ok()), jobs) else {
+        return Err(wrong("is not in a job's directory"));
+    };
+    match jobs.parent() {
+        Some(root) if jobs.ends_with("jobs") => Ok((root.to_owned(), job)),
+        _ => Err(wrong("is not in a job's directory")),
+    }
+}

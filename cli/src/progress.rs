@@ -1,0 +1,71 @@
+//! The progress bar: on standard error, only where that is a terminal, and only for runs that take a while.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{local::stop::Stop, text::number};
+
+/// Runs shorter than this show no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Time between two pictures.
+const STEP: Duration = Duration::from_millis(100);
+
+/// What is shown, if anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Whether a bar is wanted at all.
+    pub wanted: bool,
+    /// Iterations asked for.
+    pub iterations: u64,
+    /// How iterations are called, as in "years".
+    pub word: &'a str,
+}
+
+impl Progress<'_> {
+    /// Does `work` while the bar shows how far `stop` has counted.
+    pub fn during<T>(&self, stop: &Stop, work: impl FnOnce() -> T) -> T {
+        if !self.wanted || !io::stderr().is_terminal() {
+            return work();
+        }
+        thread::scope(|scope| {
+            // Dropping the sender, also when `work` panics, ends the thread that draws.
+            let (end, ended) = mpsc::channel::<()>();
+            scope.spawn(move || self.draw(stop, &ended));
+            let result = work();
+            drop(end);
+            result
+        })
+    }
+
+    fn draw(&self, stop: &Stop, ended: &mpsc::Receiver<()>) {
+        let start = Instant::now();
+        if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(self.iterations), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        loop {
+            let done = stop.done().min(self.iterations);
+            bar.set_message(self.message(done, start.elapsed()));
+            bar.set_position(done);
+            if ended.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+    }
+
+    fn message(&self, done: u64, elapsed: Duration) -> String {
+        let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
+        let left = Duration::try_from_secs_f64((self.iterations - done) as f64 / rate.max(1e-9));
+        let left = left.map_or_else(|_| "unknown time".to_owned(), number::duration);
+        format!("{} {}, {}/s, {left} left", number::grouped(done), self.word, number::rounded_rate(rate))
+    }
+}

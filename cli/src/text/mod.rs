@@ -1,0 +1,9 @@
+//! A run's result as text for people: figures with their units and uncertainty, tables and a plot. Knows no profile by
+//! name: nouns and units come from [`Words`](forge_kernel::workload::Words).
+
+pub mod bars;
+pub mod number;
+pub mod plot;
+pub mod summary;
+pub mod table;
+pub mod tables;

@@ -1,0 +1,119 @@
+//! The summary of a run, for an actuary at a terminal: at most 100 columns wide.
+
+use forge_contract::artifact::VerificationDocument;
+
+use super::{
+    bars,
+    number::{duration, grouped, percent, rounded_rate},
+    plot, table,
+    tables::{self, Table, capitalised},
+};
+use crate::{figures::Figures, job::Job, local::run::Run, output::Style};
+
+/// What is summarised.
+pub struct View<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Its run.
+    pub run: &'a Run,
+    /// What executed it.
+    pub backend: &'a str,
+    /// On how many threads.
+    pub threads: usize,
+    /// What was verified.
+    pub verification: &'a VerificationDocument,
+    /// Where the artifacts are: label and text.
+    pub artifacts: Vec<(String, String)>,
+}
+
+impl View<'_> {
+    /// The whole summary.
+    pub fn text(&self, style: Style) -> String {
+        let section = |(title, lines): (String, Vec<String>)| {
+            let title = if title == WARNINGS { style.warning(&title) } else { style.heading(&title) };
+            format!("{title}\n{}\n", lines.join("\n"))
+        };
+        self.sections().into_iter().map(section).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Titles and lines.
+    fn sections(&self) -> Vec<(String, Vec<String>)> {
+        let (request, figures) = (&self.job.request, self.figures());
+        let words = request.profile().words;
+        let moments = tables::moments(request, figures).into_iter();
+        let moments: Vec<_> = moments.map(|figure| (figure.label, figure.value, figure.remark)).collect();
+        let quantity = tables::with_unit(words);
+        let mut sections = vec![
+            (format!("Job {}", self.job.id), table::facts(&self.run_facts())),
+            (capitalised(&quantity), table::figures(&moments)),
+            (format!("Quantiles of the {quantity}"), set(&tables::quantiles(figures))),
+        ];
+        if words.return_periods {
+            sections.push((tables::exceedance_title(words), set(&tables::exceedance(figures, words))));
+            if let Some(lines) = plot::lines(&figures.merged, &request.program) {
+                let title = format!(
+                    "{} by return period in {}: AEP solid line, OEP dotted",
+                    capitalised(words.quantity),
+                    words.iterations
+                );
+                sections.push((title, lines));
+            }
+        } else {
+            let title = format!("Distribution of the {quantity}");
+            sections.push((title, bars::lines(&figures.merged.total, request.program.units)));
+        }
+        let warnings: Vec<_> =
+            tables::warnings(request, figures).iter().map(|warning| format!("  {warning}")).collect();
+        if !warnings.is_empty() {
+            sections.push((WARNINGS.to_owned(), warnings));
+        }
+        sections.push(("Artifacts".to_owned(), table::facts(&self.artifacts)));
+        sections
+    }
+
+    fn figures(&self) -> &Figures {
+        &self.run.figures
+    }
+
+    fn run_facts(&self) -> Vec<(String, String)> {
+        let (request, run) = (&self.job.request, self.run);
+        let words = request.profile().words;
+        let threads =
+            if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        let engine = format!(
+            "{} on {threads}, {} ({} {}/s)",
+            self.backend,
+            duration(run.wall),
+            rounded_rate(run.iterations_per_second()),
+            words.iterations
+        );
+        let mut facts = vec![
+            ("Profile", tables::profile(request)),
+            (words.iterations, tables::iterations(self.figures(), words)),
+            (words.occurrences, tables::occurrences(request, self.figures())),
+            ("Seed", tables::seed(request).to_owned()),
+            ("Executed by", engine),
+        ];
+        facts.extend(self.verified().map(|verified| ("Verified", verified)));
+        facts.into_iter().map(|(label, text)| (capitalised(label), text)).collect()
+    }
+
+    fn verified(&self) -> Option<String> {
+        let verification = self.verification;
+        let pair = verification.pairs.first()?;
+        let chance = verification.detection.iter().find(|detection| detection.wrong_share == 0.05)?;
+        Some(format!(
+            "{} of {} shards again by {}: equal; 5% wrong ones would show in {} of cases",
+            grouped(pair.shards),
+            grouped(verification.shards),
+            pair.verifier,
+            percent(chance.probability)
+        ))
+    }
+}
+
+const WARNINGS: &str = "Warnings";
+
+fn set(table: &Table) -> Vec<String> {
+    table::lines(&table.header, &table.rows)
+}

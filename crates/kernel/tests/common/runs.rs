@@ -1,0 +1,121 @@
+//! Whole runs: an envelope, its shards executed by a backend, merged and reported.
+
+use std::ops::Range;
+
+use forge_contract::{
+    canonical::to_canonical_json,
+    digest::Digest,
+    shard::{LEAF_ITERATIONS, Shard, ShardId, TREE_DEPTH},
+    shard_result::ShardResult,
+};
+use forge_kernel::{
+    converge::StopReason,
+    execute::{Backend, simd::Simd},
+    reduce::Reduction,
+    report::ResultDocument,
+    request::Request,
+    seed::descend,
+};
+use serde_json::{Value, json};
+
+/// A run that has ended.
+pub struct Run {
+    pub request: Request,
+    pub merged: ShardResult,
+    pub document: Value,
+}
+
+impl Run {
+    /// A number of the result's output.
+    pub fn output(&self, name: &str) -> f64 {
+        self.document["output"][name].as_f64().unwrap_or_else(|| panic!("no number {name}"))
+    }
+
+    /// Entries of a list of the result's output.
+    pub fn list(&self, name: &str) -> &[Value] {
+        self.document["output"][name].as_array().unwrap_or_else(|| panic!("no list {name}"))
+    }
+
+    /// Iterations performed.
+    pub fn n(&self) -> f64 {
+        self.merged.iterations as f64
+    }
+}
+
+/// An envelope of `mc` version 1.
+pub fn envelope(profile: &str, args: &Value, seed: &Value) -> Vec<u8> {
+    let op = json!({"name": "mc", "version": 1, "profile": profile});
+    json!({"op": op, "args": args, "seed": seed}).to_string().into_bytes()
+}
+
+/// The request of an envelope with an explicit seed.
+pub fn request(profile: &str, args: &Value, seed: &str) -> Request {
+    let seed = json!({"mode": "explicit", "value": seed});
+    Request::parse(&envelope(profile, args, &seed)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A whole run on the best backend.
+pub fn run(profile: &str, args: &Value, seed: &str) -> Run {
+    let request = request(profile, args, seed);
+    let (merged, reason) = execute(&request, &Simd::new());
+    let document = value(&request.result_document(&merged, reason));
+    Run { request, merged, document }
+}
+
+/// Folds results that come in order, each with the iteration count that it reaches, until convergence or the end.
+pub fn conclude(
+    request: &Request,
+    results: impl IntoIterator<Item = (u64, ShardResult)>,
+) -> (ShardResult, StopReason) {
+    let mut reduction = Reduction::new(&request.program);
+    let mut monitor = request.monitor();
+    for (end, result) in results {
+        reduction.add(&result).expect("the result is of this program");
+        assert_eq!(reduction.iterations(), end, "a result is missing");
+        let stop = match &mut monitor {
+            Some(monitor) if request.plan.checkpoints().contains(&end) => monitor.test(&reduction.result()),
+            _ => None,
+        };
+        if let Some(reason) = stop {
+            return (reduction.result(), reason);
+        }
+    }
+    assert_eq!(reduction.iterations(), request.plan.iterations());
+    (reduction.result(), StopReason::BudgetExhausted)
+}
+
+/// Executes the shards of a plan one by one, as long as convergence wants more.
+pub fn execute(request: &Request, backend: &dyn Backend) -> (ShardResult, StopReason) {
+    let results = request.plan.shards().map(|id| {
+        let mut results =
+            backend.execute(&request.program, &[request.shard(id)], &()).expect("nothing cancels it");
+        (request.plan.range(id).end, results.remove(0))
+    });
+    conclude(request, results)
+}
+
+/// A run of insurance.v1 under a fixed seed.
+pub fn insurance(args: Value) -> Run {
+    run("insurance.v1", &args, "moments")
+}
+
+/// A document as JSON.
+pub fn value(document: &ResultDocument) -> Value {
+    serde_json::to_value(document).expect("documents are plain data")
+}
+
+/// SHA-256 of a document's canonical bytes: the result hash.
+pub fn hash(document: &ResultDocument) -> Digest {
+    Digest::of(&[&to_canonical_json(document).expect("documents have canonical JSON")])
+}
+
+/// A leaf of a run as a shard of its own, its seed derived from the root.
+pub fn leaf(request: &Request, leaf: u64) -> Shard {
+    let iterations: Range<u64> = request.plan.range(ShardId { height: 0, index: leaf });
+    assert!(iterations.start == leaf * LEAF_ITERATIONS && !iterations.is_empty());
+    Shard {
+        id: ShardId { height: 0, index: leaf },
+        iterations: iterations.end - iterations.start,
+        seed: descend(request.root_seed, leaf, TREE_DEPTH),
+    }
+}

@@ -1,0 +1,56 @@
+//! Shard results made of amounts: what merging and statistics are held against.
+
+use std::collections::BTreeMap;
+
+use ethnum::U256;
+use forge_contract::{
+    program::{Component, CountTable, MAX_AMOUNT, Program, Segment},
+    shard_result::{Distribution, ShardResult, Tally, bucket_of},
+};
+
+/// An amount and how often it occurs.
+pub type Times = (u64, u64);
+
+/// A distribution of amounts.
+pub fn distribution(marks: &[u64], amounts: &[Times]) -> Distribution {
+    let mut counts = BTreeMap::new();
+    for &(amount, times) in amounts {
+        *counts.entry(bucket_of(amount) as u32).or_insert(0) += times;
+    }
+    let at = |mark: &u64| amounts.iter().filter(|(amount, _)| amount == mark).map(|(_, times)| times).sum();
+    Distribution {
+        min: amounts.iter().map(|a| a.0).min().unwrap_or(u64::MAX),
+        max: amounts.iter().map(|a| a.0).max().unwrap_or(0),
+        at_marks: marks.iter().map(at).collect(),
+        histogram: counts.into_iter().collect(),
+    }
+}
+
+/// A result with these totals and largest occurrences, the last mark (or the largest amount) being the program's cap.
+pub fn result(marks: &[u64], totals: &[Times], largests: &[Times], components: Vec<Tally>) -> ShardResult {
+    let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
+    ShardResult {
+        iterations: totals.iter().map(|t| t.1).sum(),
+        components,
+        capped: totals.iter().filter(|t| t.0 == cap).map(|t| t.1).sum(),
+        sum: totals.iter().map(|&(amount, times)| u128::from(amount) * u128::from(times)).sum(),
+        sum_squares: totals.iter().map(|&(amount, n)| U256::from(amount) * U256::from(amount) * U256::from(n)).sum(),
+        total: distribution(marks, totals),
+        largest: distribution(marks, largests),
+    }
+}
+
+/// A program with these marks and so many components, for results that nobody executed.
+pub fn program(marks: &[u64], components: usize) -> Program {
+    let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
+    let component = |i: usize| Component {
+        counts: CountTable { offset: 1, thresholds: Vec::new() },
+        amounts: vec![segment; 256],
+        cap: marks.get(i).copied().unwrap_or(MAX_AMOUNT),
+    };
+    let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
+    let program =
+        Program { units: 1, segment_bits: 1, base: 0, cap, components: (0..components).map(component).collect() };
+    assert_eq!(program.marks(), marks, "as many components as marks are needed");
+    program
+}

@@ -1,0 +1,275 @@
+//! Proves that a result is the same bytes however its iterations were grouped, ordered, repeated, merged and executed,
+//! that a short run is the beginning of a long one, and that convergence ends a run at the same place in all cases.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{
+    runs::{conclude, envelope, execute, hash, leaf, request},
+    synthetic::{Times, program, result},
+};
+use forge_contract::{
+    digest::Digest,
+    shard::{LEAF_ITERATIONS, ShardId},
+    shard_result::{ShardResult, Tally},
+};
+use forge_kernel::{
+    converge::StopReason,
+    execute::{Backend, scalar::Scalar, simd::Simd},
+    reduce::{Reduction, merge},
+    request::Request,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Eleven leaves and a part of one.
+const ITERATIONS: u64 = 11 * LEAF_ITERATIONS + 12_345;
+
+/// Quickstart args with changes.
+fn args(changes: Value) -> Value {
+    let mut args = json!({
+        "iterations": ITERATIONS, "claim_freq": 2.0, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0,
+        "cat_prob": 0.02, "cat_mu": 10.0, "cat_sig": 1.5, "policy_limit": 50_000, "aggregate_limit": 250_000,
+    });
+    for (name, value) in changes.as_object().expect("an object") {
+        args[name] = value.clone();
+    }
+    args
+}
+
+fn quickstart(changes: Value) -> Request {
+    request("insurance.v1", &args(changes), "invariance")
+}
+
+/// The result hash of a run and why it ended.
+fn outcome(request: &Request, (merged, reason): (ShardResult, StopReason)) -> (Digest, u64, StopReason) {
+    (hash(&request.result_document(&merged, reason)), merged.iterations, reason)
+}
+
+fn one(backend: &dyn Backend, request: &Request, id: ShardId) -> ShardResult {
+    backend.execute(&request.program, &[request.shard(id)], &()).expect("nothing cancels it").remove(0)
+}
+
+/// Cuts a run into subtrees, by a coin for every subtree that need not be cut; none straddles a checkpoint.
+fn cut(request: &Request, coins: &mut impl Iterator<Item = bool>) -> Vec<ShardId> {
+    fn descend(request: &Request, id: ShardId, coins: &mut impl Iterator<Item = bool>, cut: &mut Vec<ShardId>) {
+        let range = request.plan.range(id);
+        if range.is_empty() {
+            return;
+        }
+        let straddles = request.plan.checkpoints().iter().any(|&c| range.start < c && c < range.end);
+        if id.height == 0 || (!straddles && coins.next().expect("endless")) {
+            return cut.push(id);
+        }
+        for child in [2 * id.index, 2 * id.index + 1] {
+            descend(request, ShardId { height: id.height - 1, index: child }, coins, cut);
+        }
+    }
+    let mut shards = Vec::new();
+    descend(request, ShardId { height: 5, index: 0 }, coins, &mut shards);
+    shards
+}
+
+/// Pseudo-random numbers without end.
+fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+    (0u64..).map(move |i| {
+        let digest = Digest::of(&[b"coins", &seed.to_le_bytes(), &i.to_le_bytes()]);
+        u64::from_le_bytes(*digest.0.first_chunk().expect("32 bytes"))
+    })
+}
+
+fn coins(seed: u64) -> impl Iterator<Item = bool> {
+    numbers(seed).map(|number| number % 3 == 0)
+}
+
+/// The run, with its shards cut at random, executed in a random order, some of them more than once, each by another
+/// backend, and sorted and freed of duplicates before they are folded.
+fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
+    let backends = Simd::levels();
+    let mut deliveries: Vec<ShardId> = cut(request, &mut coins(seed));
+    let again: Vec<_> = deliveries.iter().copied().zip(coins(seed + 1)).filter(|(_, coin)| *coin).collect();
+    deliveries.extend(again.into_iter().map(|(id, _)| id));
+    let mut keyed: Vec<_> = numbers(seed + 2).zip(deliveries).collect();
+    keyed.sort_unstable();
+    let mut first = BTreeMap::new();
+    for (number, id) in keyed {
+        let backend = &backends[number as usize % backends.len()];
+        let range = request.plan.range(id);
+        first.entry(range.start).or_insert((range.end, one(backend, request, id)));
+    }
+    conclude(request, first.into_values())
+}
+
+/// The run on several threads: each takes every n-th shard of the plan, with one backend for all of them.
+fn threaded(request: &Request, threads: usize) -> (ShardResult, StopReason) {
+    let shards: Vec<_> = request.plan.shards().collect();
+    let (backend, shards) = (Simd::new(), &shards);
+    let mut results = std::thread::scope(|scope| {
+        let backend = &backend;
+        let part = |first: usize| {
+            scope.spawn(move || {
+                let mine = shards.iter().skip(first).step_by(threads);
+                mine.map(|&id| (request.plan.range(id).end, one(backend, request, id))).collect::<Vec<_>>()
+            })
+        };
+        let parts: Vec<_> = (0..threads).map(part).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    results.sort_by_key(|(end, _)| *end);
+    conclude(request, results)
+}
+
+/// All the ways to execute a run.
+fn outcomes(request: &Request) -> BTreeMap<String, (Digest, u64, StopReason)> {
+    let mut found = BTreeMap::new();
+    let mut add = |how: String, run| found.insert(how, outcome(request, run));
+    add("reference".into(), execute(request, &Scalar));
+    for level in Simd::levels() {
+        add(level.name().to_owned(), execute(request, &level));
+    }
+    for seed in [10, 20, 30] {
+        add(format!("shuffled {seed}"), shuffled(request, seed));
+    }
+    for threads in [1, 2, 5] {
+        add(format!("{threads} threads"), threaded(request, threads));
+    }
+    found
+}
+
+fn assert_invariant(request: &Request) -> (Digest, u64, StopReason) {
+    let found = outcomes(request);
+    let expected = found["reference"];
+    for (how, outcome) in found {
+        assert_eq!(outcome, expected, "{how}: {}", json!(request.envelope.args));
+    }
+    expected
+}
+
+#[test]
+fn the_result_is_the_same_bytes_however_it_came_about() {
+    let (digest, performed, reason) = assert_invariant(&quickstart(json!({})));
+    assert_eq!((performed, reason), (ITERATIONS, StopReason::BudgetExhausted));
+    let (other, ..) = assert_invariant(&quickstart(json!({"claim_freq": 2.5})));
+    assert_ne!(other, digest);
+    let eta = json!({"iterations": ITERATIONS, "base_eta": 12.5, "traffic_mean": 8, "traffic_std": 3});
+    assert_invariant(&request("eta.v1", &eta, "invariance"));
+}
+
+#[test]
+fn convergence_ends_at_the_same_place_however_it_came_about() {
+    let leaf = LEAF_ITERATIONS;
+    let band = StopReason::BandReached;
+    let cases = [
+        (json!({"metric": "mean", "relative_half_width": 0.018}), 5 * leaf, band),
+        (json!({"metric": "var", "level": 0.99, "relative_half_width": 0.049}), 8 * leaf, band),
+        (json!({"metric": "tvar", "level": 0.99, "relative_half_width": 0.033}), 7 * leaf, band),
+        (json!({"metric": "mean", "relative_half_width": 0.5}), leaf, band),
+        (json!({"metric": "mean", "relative_half_width": 0.5, "min_iterations": 5 * leaf + 1}), 6 * leaf, band),
+        (
+            json!({"metric": "var", "level": 0.99, "relative_half_width": 0.0064, "stable_checkpoints": 2}),
+            7 * leaf,
+            StopReason::VarianceStable,
+        ),
+        (json!({"metric": "var", "level": 0.995, "relative_half_width": 1e-6}), ITERATIONS, StopReason::BudgetExhausted),
+    ];
+    for (convergence, performed, reason) in cases {
+        let request = quickstart(json!({"convergence": convergence.clone()}));
+        let (_, found, why) = assert_invariant(&request);
+        assert_eq!((found, why), (performed, reason), "{convergence}");
+    }
+}
+
+#[test]
+fn what_arrives_beyond_the_end_changes_nothing() {
+    let request = quickstart(json!({"convergence": {"metric": "mean", "relative_half_width": 0.5}}));
+    let (merged, _) = execute(&request, &Simd::new());
+    assert_eq!(merged.digest(), one(&Simd::new(), &request, ShardId { height: 0, index: 0 }).digest());
+}
+
+#[test]
+fn a_short_run_is_the_beginning_of_a_long_one() {
+    let derived = |iterations: u64| {
+        let args = args(json!({"iterations": iterations}));
+        Request::parse(&envelope("insurance.v1", &args, &json!({"mode": "derived"}))).expect("valid")
+    };
+    let explicit = |iterations: u64| quickstart(json!({"iterations": iterations}));
+    let backend = Simd::new();
+    for parse in [&derived as &dyn Fn(u64) -> Request, &explicit] {
+        let long = parse(10_000_000);
+        let leaves = |count: u64| -> Vec<_> {
+            let ids = (0..count).map(|index| ShardId { height: 0, index });
+            ids.map(|id| one(&backend, &long, id)).collect()
+        };
+        let short = parse(10 * LEAF_ITERATIONS);
+        assert_eq!(execute(&short, &Scalar).0, merge(&long.program, &leaves(10)));
+        // A million is 15 leaves and a part of the 16th.
+        let short = parse(1_000_000);
+        let mut last = long.shard(ShardId { height: 0, index: 15 });
+        last.iterations = 1_000_000 - 15 * LEAF_ITERATIONS;
+        let mut parts = leaves(15);
+        parts.extend(backend.execute(&long.program, &[last], &()).expect("nothing cancels it"));
+        assert_eq!(execute(&short, &backend).0, merge(&long.program, &parts));
+        assert_ne!(short.replay_key, long.replay_key);
+    }
+    assert_ne!(derived(1_000_000).root_seed, explicit(1_000_000).root_seed);
+}
+
+#[test]
+fn a_leaf_by_its_own_seed_is_the_leaf_of_a_shard() {
+    let request = quickstart(json!({}));
+    let backend = Simd::new();
+    let leaves: Vec<_> = (0..12).map(|i| leaf(&request, i)).collect();
+    let parts = backend.execute(&request.program, &leaves, &()).expect("nothing cancels it");
+    assert_eq!(merge(&request.program, &parts), one(&backend, &request, ShardId { height: 32, index: 0 }));
+}
+
+const MARKS: [u64; 2] = [50_000, 9_000_000];
+
+/// Results of one program, made up, with the amounts they hold.
+fn results() -> impl Strategy<Value = (Vec<Times>, ShardResult)> {
+    let amount = prop_oneof![0..2000u64, 0..10_000_000u64, Just(MARKS[0]), Just(MARKS[1]), Just((1 << 53) - 1)];
+    let amounts = prop::collection::vec((amount, 1..1000u64), 0..12);
+    (amounts, 0..1u64 << 40, 0..1u64 << 40).prop_map(|(amounts, a, b)| {
+        let tally = |x: u64| Tally { occurrences: x, capped: x / 3 };
+        let largests: Vec<_> = amounts.iter().map(|&(amount, times)| (amount / 2, times)).collect();
+        let result = result(&MARKS, &amounts, &largests, vec![tally(a), tally(b)]);
+        (amounts, result)
+    })
+}
+
+proptest! {
+    #[test]
+    fn merging_adds_up_what_the_results_hold(parts in prop::collection::vec(results(), 0..6)) {
+        let all: Vec<Times> = parts.iter().flat_map(|(amounts, _)| amounts).copied().collect();
+        let halves: Vec<Times> = all.iter().map(|&(amount, times)| (amount / 2, times)).collect();
+        let tallies = (0..2).map(|i| Tally {
+            occurrences: parts.iter().map(|(_, r)| r.components[i].occurrences).sum(),
+            capped: parts.iter().map(|(_, r)| r.components[i].capped).sum(),
+        });
+        let expected = result(&MARKS, &all, &halves, tallies.collect());
+        let results: Vec<_> = parts.into_iter().map(|(_, result)| result).collect();
+        prop_assert_eq!(merge(&program(&MARKS, 2), &results), expected);
+    }
+
+    #[test]
+    fn merging_is_commutative_associative_and_has_an_identity(
+        (_, a) in results(), (_, b) in results(), (_, c) in results(),
+    ) {
+        let program = program(&MARKS, 2);
+        let plus = |a: &ShardResult, b: &ShardResult| merge(&program, &[a.clone(), b.clone()]);
+        prop_assert_eq!(plus(&a, &b).encode(), plus(&b, &a).encode());
+        prop_assert_eq!(plus(&plus(&a, &b), &c).encode(), plus(&a, &plus(&b, &c)).encode());
+        let nothing = merge(&program, &[]);
+        prop_assert_eq!(plus(&a, &nothing).encode(), a.encode());
+        prop_assert_eq!(Reduction::new(&program).result(), nothing);
+    }
+
+    #[test]
+    fn results_of_another_shape_are_refused((_, a) in results(), components in 2usize..5) {
+        let other = program(&[50_000], components);
+        let mut reduction = Reduction::new(&other);
+        prop_assert!(reduction.add(&a).is_err());
+        prop_assert_eq!(reduction.result(), merge(&other, &[]));
+    }
+}

@@ -1,0 +1,253 @@
+//! Proves the tables of docs/determinism.md, section 5, entry by entry: the normal quantile at the nodes, every entry of
+//! lognormal and normal quantile tables, every Poisson and Bernoulli threshold, against arbitrary precision.
+
+mod common;
+
+use common::precise::{
+    Ball, FRACTION, Real, floor_scaled, halves, lower_tail, magnitude, node_position, nodes, of_dd,
+    power_of_two, quantile, real,
+};
+use dashu_int::IBig;
+use forge_contract::program::{CountTable, Segment};
+use forge_kernel::{dd::Dd, normal, tables};
+
+/// Checks the kernel's node against Φ, and returns by how much it is off, in units of 2^-110.
+fn node_error(segment_bits: u32, i: usize) -> f64 {
+    let z = of_dd(normal::nodes(segment_bits)[i]);
+    let (_, step) = quantile(&node_position(i, 2 << segment_bits), &z);
+    assert!(magnitude(&step) < power_of_two(-90), "node {i} of {segment_bits} bits");
+    (magnitude(&step) * power_of_two(110)).to_f64().value()
+}
+
+#[test]
+fn nodes_are_quantiles_of_the_normal_law() {
+    // Known digits of Φ, so that the reference itself is held against something: Abramowitz and Stegun, table 26.1.
+    let one = lower_tail(&real(-1.0)).0.to_f64().value();
+    let three = lower_tail(&real(-3.0)).0.to_f64().value();
+    assert_eq!((one, three), (0.158_655_253_931_457_05, 0.001_349_898_031_630_094_5));
+
+    let every = |bits: u32, stride: usize| {
+        let nodes = normal::nodes(bits).len() - 1;
+        let errors = halves(nodes.div_ceil(stride), |i| node_error(bits, i * stride));
+        assert_eq!(normal::nodes(bits)[nodes], Dd::ZERO);
+        errors.into_iter().fold(0.0, f64::max)
+    };
+    let worst = [every(4, 1), every(5, 7), every(6, 1), every(8, 13)];
+    println!("largest error of a node, in 2^-110: {worst:?}");
+    // With 7 bits every node is computed as the reference of the tables below.
+    for (i, z) in nodes().iter().enumerate() {
+        let error = magnitude(&(of_dd(normal::nodes(7)[i]) - z));
+        assert!(error < power_of_two(-90), "node {i} of 7 bits");
+    }
+}
+
+#[test]
+fn quantiles_between_nodes_are_as_good() {
+    let t = |i: u64| {
+        let mantissa = 1.0 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12) as f64 / (1u64 << 52) as f64;
+        mantissa * 2f64.powi(-(i as i32 % 64) - 2)
+    };
+    for t in (0..400).map(t).chain([0.025, 0.5 - 2f64.powi(-54), 2f64.powi(-65), 0.25]) {
+        let (_, step) = quantile(&real(t), &of_dd(normal::quantile(t)));
+        assert!(magnitude(&step) < power_of_two(-90), "{t}");
+    }
+    for t in [0.6, 0.75, 0.975, 1.0 - 2f64.powi(-53)] {
+        assert_eq!(normal::quantile(t), -normal::quantile(1.0 - t));
+    }
+}
+
+/// The reference for a quantile table: V = Q + 1/2 at the nodes, ascending in t on the lower side, then on the upper.
+struct Values {
+    lower: Vec<Ball>,
+    upper: Vec<Ball>,
+}
+
+impl Values {
+    /// V from Q at every node; `q(i, upper)` is Q at z of node i or at −z. `floor` is a number below which no Q lies.
+    fn new(count: usize, floor: Option<IBig>, q: impl Fn(usize, bool) -> Ball + Sync) -> Self {
+        let half = IBig::ONE << (FRACTION - 1);
+        let limit = IBig::ONE << (FRACTION + 54);
+        let value = |i, upper| {
+            let mut ball = q(i, upper);
+            if floor.as_ref().is_some_and(|floor| &ball.centre - &ball.radius < *floor) {
+                // Only the part of the interval above the floor is possible: above it by less than 2·radius.
+                ball.centre = floor.clone().expect("there is one") + &ball.radius;
+            }
+            ball.centre += &half;
+            for limit in [limit.clone(), -limit.clone()] {
+                if (limit > IBig::ZERO) == (ball.centre > IBig::ZERO) && beyond(&ball.centre, &limit) {
+                    ball = Ball { centre: limit, radius: IBig::ZERO };
+                }
+            }
+            ball
+        };
+        Self { lower: halves(count, |i| value(i, false)), upper: halves(count, |i| value(i, true)) }
+    }
+
+    /// The table's entries.
+    fn table(&self) -> Vec<Segment> {
+        let lower = self.lower.windows(3).step_by(2).map(|v| entry(&v[0], &v[1], &v[2]));
+        let upper = self.upper.windows(3).step_by(2).map(|v| entry(&v[2], &v[1], &v[0]));
+        lower.chain(upper).collect()
+    }
+}
+
+fn absolute(x: &IBig) -> IBig {
+    if *x < IBig::ZERO { -x } else { x.clone() }
+}
+
+fn beyond(x: &IBig, limit: &IBig) -> bool {
+    absolute(x) > absolute(limit)
+}
+
+/// One entry, as section 5.2 has it.
+fn entry(left: &Ball, middle: &Ball, right: &Ball) -> Segment {
+    let largest = absolute(&left.centre).max(absolute(&right.centre));
+    let exponent =
+        (-29..).find(|e| largest < IBig::ONE << (FRACTION as i32 + 29 + e) as usize).expect("a finite value");
+    let [a, b, c] = [left, middle, right].map(|v| v.floor(exponent));
+    let word = |x: IBig| i32::try_from(x).expect("an i32");
+    Segment {
+        left: word(a.clone()),
+        slope: word(&b * 4 - &a * 3 - &c),
+        curve: word((a - b * 2 + c) * 2),
+        shift: (31 - exponent) as u32,
+    }
+}
+
+fn assert_same(found: &[Segment], expected: &[Segment], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found, expected, "entry {i} of {what}");
+    }
+}
+
+/// z at the nodes with 6 or 7 segment bits.
+fn z_nodes(segment_bits: u32) -> Vec<&'static Real> {
+    nodes().iter().step_by(if segment_bits == 6 { 2 } else { 1 }).collect()
+}
+
+fn check_lognormals(segment_bits: u32, sigma: f64, mus: &[f64]) {
+    let z = z_nodes(segment_bits);
+    let down = halves(z.len(), |i| (z[i] * real(sigma)).exp());
+    let up: Vec<Real> = down.iter().map(|x| real(1.0) / x).collect();
+    for &mu in mus {
+        let median = real(mu).exp() * real(100.0);
+        let q = |i: usize, upper: bool| {
+            let x = &median * if upper { &up[i] } else { &down[i] };
+            // e^0 is exact: at z = 0 with μ = 0.
+            if mu == 0.0 && i == z.len() - 1 { Ball::exact(&x) } else { Ball::near(&x) }
+        };
+        let expected = Values::new(z.len(), Some(IBig::ZERO), q).table();
+        let amount = |z: Dd| (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(100.0);
+        let found = tables::amounts(segment_bits, amount).expect("all floors are decided");
+        assert_same(&found, &expected, &format!("lognormal({mu}, {sigma})"));
+    }
+}
+
+#[test]
+fn lognormal_tables_are_exact_with_6_bits() {
+    for sigma in [0.1, 1.0, 1.5, 2.5, 3.0, 4.0] {
+        check_lognormals(6, sigma, &[-3.0, 0.0, 6.0, 10.0, 25.0]);
+    }
+}
+
+#[test]
+fn lognormal_tables_are_exact_with_7_bits() {
+    for sigma in [5.0, 8.0] {
+        check_lognormals(7, sigma, &[-3.0, 0.0, 6.0, 10.0, 25.0]);
+    }
+}
+
+#[test]
+fn amounts_next_to_an_integer_are_floored_right() {
+    // Whole numbers that V = Q + 1/2 all but meets at a node of the upper tail: mu is the f64 nearest to where it would
+    // meet them, so V lies within 10^-15 of them, relatively, on either side. A node of the normal quantile that is
+    // off in its 15th digit, as such tails easily are, gives another floor.
+    for (sigma, node, whole) in [(1.0, 0, 400_000_001.0), (1.0, 1, 536_870_911.0), (1.5, 200, 270_000_001.0)]
+    {
+        let z = nodes()[2 * node].clone();
+        let meet = |whole: f64| ((real(whole) - real(0.5)) / real(100.0)).ln() + z.clone() * real(sigma);
+        let mus: Vec<f64> = (0..6).map(|i| meet(whole + f64::from(i)).to_f64().value()).collect();
+        check_lognormals(6, sigma, &mus);
+    }
+}
+
+#[test]
+fn normal_tables_are_exact_across_zero() {
+    let z = z_nodes(6);
+    for (mean, std) in [
+        (0.0, 1.0),
+        (1.0, 2.0),
+        (8.0, 3.0),
+        (300.0, 120.0),
+        (1234.5678, 0.001),
+        (0.001, 5e6),
+        (1e9, 1e9),
+        (1e9, 1e-6),
+    ] {
+        let q = |i: usize, upper: bool| {
+            let bend = real(std) * z[i];
+            let x = (real(mean) + if upper { -bend.clone() } else { bend.clone() }) * real(1000.0);
+            if i == z.len() - 1 {
+                // mean · 1000 is exact here; where mean and deviation cancel, the error is that of the larger.
+                return Ball::exact(&x);
+            }
+            let error = (real(mean) + magnitude(&bend)) * real(1000.0) * power_of_two(-150);
+            Ball {
+                centre: floor_scaled(&x, FRACTION),
+                radius: floor_scaled(&error, FRACTION) + IBig::from(4),
+            }
+        };
+        let expected = Values::new(z.len(), None, q).table();
+        let amount = |z: Dd| (Dd::from(mean) + z * Dd::from(std)) * Dd::from(1000.0);
+        let found = tables::amounts(6, amount).expect("all floors are decided");
+        assert_same(&found, &expected, &format!("normal({mean}, {std})"));
+    }
+}
+
+/// Thresholds `⌊2^64 · CDF(k)⌋` as section 5.1 keeps them.
+fn count_table(thresholds: impl Iterator<Item = IBig>) -> CountTable {
+    let end = (IBig::ONE << 64) - IBig::ONE;
+    let kept: Vec<IBig> = thresholds.take_while(|t| *t < end).collect();
+    let offset = kept.iter().filter(|t| t.is_zero()).count();
+    let thresholds = kept[offset..].iter().map(|t| u64::try_from(t.clone()).expect("below 2^64"));
+    CountTable { offset: offset as u32, thresholds: thresholds.collect() }
+}
+
+/// Poisson, from e^-λ and the ratio of successive terms.
+fn poisson(mean: f64) -> CountTable {
+    let mut term = (-real(mean)).exp();
+    let mut sum = real(0.0);
+    count_table((1..).map(|k| {
+        sum += &term;
+        term = &term * real(mean) / real(f64::from(k));
+        let scaled = sum.clone() * power_of_two(64);
+        let (low, high) = (&scaled - power_of_two(-80), &scaled + power_of_two(-80));
+        let floor = |x: &Real| floor_scaled(x, 0);
+        // Two cases in which the floor is plain although an integer is near: the sum is above 0 and below 1.
+        let near_end = scaled < real(0.5) || scaled > power_of_two(64) - real(0.5);
+        assert!(near_end || floor(&low) == floor(&high), "the reference cannot decide a floor");
+        if scaled < real(0.5) { IBig::ZERO } else { floor(&scaled) }
+    }))
+}
+
+#[test]
+fn poisson_thresholds_are_exact() {
+    let means = [1e-6, 1e-4, 0.1, 0.5, 2.0, 3.7, 30.0, 300.0, 9999.75, 10_000.0, 1e-19, 1e-20, 5e-324];
+    for mean in means {
+        assert_eq!(tables::poisson(mean), poisson(mean), "λ = {mean}");
+    }
+    assert_eq!(tables::poisson(0.0), CountTable { offset: 0, thresholds: Vec::new() });
+}
+
+#[test]
+fn bernoulli_thresholds_are_exact() {
+    let powers = (1..70).map(|k| 2f64.powi(-k));
+    let probabilities = [0.0, 1.0, 0.02, 1e-5, 1e-18, 1e-20, 0.999_999, 1.0 - 2f64.powi(-53), 5e-324];
+    for probability in powers.chain(probabilities) {
+        let none = (real(1.0).with_precision(1200).value() - real(probability)) * power_of_two(64);
+        let expected = count_table([floor_scaled(&none, 0), IBig::ONE << 64].into_iter());
+        assert_eq!(tables::bernoulli(probability), expected, "p = {probability}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The framing of `shards.bin`: all shard results of a job in one object, so that an auditor can merge them again.
+//!
+//! Bytes: `"FKSB"`, the format version as u32le (1), then for each shard, in shard order, the length of its result as
+//! u64le and the result's canonical bytes (docs/determinism.md, section 8). What the results say is not looked at here.
+
+const MAGIC: &[u8; 4] = b"FKSB";
+const VERSION: u32 = 1;
+
+/// Name of the object.
+pub const NAME: &str = "shards.bin";
+/// Media type of the object.
+pub const MEDIA_TYPE: &str = "application/octet-stream";
+
+/// The bytes are not framed shard results.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotShards(String);
+
+/// Puts results together.
+#[derive(Debug)]
+pub struct ShardsWriter(Vec<u8>);
+
+impl ShardsWriter {
+    /// Without results.
+    pub fn new() -> Self {
+        Self([MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())
+    }
+
+    /// Appends the canonical bytes of the next shard's result.
+    pub fn push(&mut self, result: &[u8]) {
+        self.0.extend((result.len() as u64).to_le_bytes());
+        self.0.extend(result);
+    }
+
+    /// The object.
+    pub fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl Default for ShardsWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The canonical bytes of each shard's result, in shard order.
+///
+/// # Errors
+/// [`NotShards`] when the bytes do not open as they should, or end inside a result.
+pub fn read(bytes: &[u8]) -> Result<Vec<&[u8]>, NotShards> {
+    let header = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
+    let Some(mut rest) = bytes.strip_prefix(header.as_slice()) else {
+        return Err(NotShards("it does not open with FKSB and format version 1".to_owned()));
+    };
+    let mut results = Vec::new();
+    while !rest.is_empty() {
+        let ends_early = || NotShards(format!("it ends inside result {}", results.len()));
+        let (length, after) = rest.split_first_chunk::<8>().ok_or_else(ends_early)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| ends_early())?;
+        let (result, after) = after.split_at_checked(length).ok_or_else(ends_early)?;
+        results.push(result);
+        rest = after;
+    }
+    Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_and_refuses_what_is_cut() {
+        let mut writer = ShardsWriter::new();
+        writer.push(b"one");
+        writer.push(b"");
+        let bytes = writer.finish();
+        assert_eq!(bytes, b"FKSB\x01\0\0\0\x03\0\0\0\0\0\0\0one\0\0\0\0\0\0\0\0");
+        assert_eq!(read(&bytes), Ok(vec![b"one".as_slice(), b""]));
+        assert_eq!(read(&ShardsWriter::new().finish()), Ok(vec![]));
+        for length in (0..bytes.len()).filter(|&length| length != 8 && length != 19) {
+            assert!(read(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_all_memory_is_an_error() {
+        let mut bytes = ShardsWriter::new().finish();
+        bytes.extend(u64::MAX.to_le_bytes());
+        assert_eq!(read(&bytes), Err(NotShards("it ends inside result 0".to_owned())));
+    }
+}

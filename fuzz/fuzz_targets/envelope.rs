@@ -1,0 +1,27 @@
+//! Envelopes: reading never panics, errors are said, and what is read has a normal form that reads as the same
+//! computation.
+#![no_main]
+
+use forge_contract::canonical::to_canonical_json;
+use forge_fuzz as _;
+use forge_kernel::request::Request;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let request = match Request::parse(data) {
+        Ok(request) => request,
+        Err(invalid) => {
+            assert!(!invalid.errors().is_empty() && !invalid.to_string().is_empty());
+            return;
+        }
+    };
+    let normal = to_canonical_json(&request.envelope).expect("a read envelope has canonical JSON");
+    let again = Request::parse(&normal).unwrap_or_else(|error| panic!("the normal form is refused: {error}"));
+    assert_eq!(again.envelope, request.envelope);
+    assert_eq!(again.replay_key, request.replay_key);
+    assert_eq!(again.root_seed, request.root_seed);
+    assert_eq!(again.program_digest, request.program_digest);
+    assert_eq!(again.plan, request.plan);
+    let first = request.plan.shards().next().expect("a run has a shard");
+    assert!(request.shard(first).iterations > 0);
+});

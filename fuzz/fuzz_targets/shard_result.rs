@@ -1,0 +1,41 @@
+//! Shard results, as an untrusted worker returns them: decoding never panics, what decodes is canonical, and an
+//! aggregator can merge and report it, whatever it says.
+#![no_main]
+
+use forge_contract::{
+    program::{Component, CountTable, MAX_AMOUNT, Program, Segment},
+    shard_result::ShardResult,
+};
+use forge_fuzz as _;
+use forge_kernel::{reduce::Reduction, report::Summary};
+use libfuzzer_sys::fuzz_target;
+
+/// A program whose results have these numbers of components and marks; marks are 1,000, 2,000, ….
+fn program(components: usize, marks: usize) -> Option<Program> {
+    let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
+    let cap = |i: usize| if i < marks { 1000 * (i as u64 + 1) } else { MAX_AMOUNT };
+    let component = |i| Component {
+        counts: CountTable { offset: 1, thresholds: Vec::new() },
+        amounts: vec![segment; 256],
+        cap: cap(i),
+    };
+    let components_of = (0..components).map(component).collect();
+    let program = Program { units: 1, segment_bits: 1, base: 0, cap: cap(components), components: components_of };
+    (program.check().is_ok() && program.marks().len() == marks).then_some(program)
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(result) = ShardResult::decode(data) else { return };
+    assert_eq!(result.encode(), data, "what decodes is canonical");
+    let Some(program) = program(result.components.len(), result.total.at_marks.len()) else { return };
+    let mut reduction = Reduction::new(&program);
+    for _ in 0..3 {
+        reduction.add(&result).expect("the program has this shape");
+    }
+    let merged = reduction.result();
+    assert_eq!(merged.iterations, 3 * result.iterations);
+    if merged.iterations > 0 {
+        let summary = Summary::new(&merged, &program);
+        assert!(summary.min <= summary.max && summary.mean.is_finite());
+    }
+});

@@ -1,0 +1,62 @@
+//! Writes what fuzzing starts from: `seeds DIRECTORY` makes a folder for each target, out of examples/ and tests/vectors/.
+
+use std::{error::Error, fs, path::Path};
+
+use forge_contract::program::Program;
+use forge_kernel::{
+    execute::conformance::{Counts, Part, Recipe, Table},
+    request::Request,
+    workload::PROFILES,
+};
+use serde_json::{Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let directory = std::env::args().nth(1).ok_or("usage: seeds DIRECTORY")?;
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = Path::new(&directory).join(target);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), bytes)
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for entry in fs::read_dir(root.join("examples"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let name = path.file_name().ok_or("a file name")?.to_string_lossy().into_owned();
+            write("envelope", &name, &fs::read(&path)?)?;
+        }
+    }
+    for profile in PROFILES {
+        let op = json!({"name": profile.op, "version": profile.version, "profile": profile.name});
+        let mut args = (profile.example)();
+        write("envelope", profile.name, json!({"op": op, "args": args}).to_string().as_bytes())?;
+        args["convergence"] = json!({"metric": "var", "level": 0.99, "relative_half_width": 0.01});
+        let envelope = json!({"op": op, "args": args, "seed": {"mode": "explicit", "value": "s"}}).to_string();
+        assert!(Request::parse(envelope.as_bytes()).is_ok(), "the seeds are valid envelopes");
+        write("envelope", &format!("{}-convergence", profile.name), envelope.as_bytes())?;
+    }
+    for (file, list) in [("shards", "shards"), ("shards", "merges"), ("statistics", "distributions")] {
+        let path = root.join(format!("tests/vectors/v1/{file}.json"));
+        let document: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
+        for (i, case) in document[list].as_array().ok_or("no such list")?.iter().enumerate() {
+            let text = case.get("bytes").or(case.get("shard_bytes")).and_then(Value::as_str).ok_or("no bytes")?;
+            write("shard_result", &format!("{list}-{i}"), &hex::decode(text)?)?;
+        }
+    }
+    for (name, program) in programs() {
+        write("program", name, &program.encode())?;
+    }
+    Ok(())
+}
+
+fn programs() -> [(&'static str, Program); 3] {
+    let one = |counts, table| {
+        Recipe { segment_bits: 1, base: 0, cap: 1 << 40, parts: vec![Part::new(counts, table)] }.program()
+    };
+    let parts = (0..3).map(|i| Part { cap: 1000 + i, ..Part::new(Counts::Bernoulli(0.5), Table::Noise(i)) });
+    let three = Recipe { segment_bits: 1, base: 7, cap: 5000, parts: parts.collect() }.program();
+    [
+        ("constant", one(Counts::Constant(3), Table::Steep(1))),
+        ("poisson", one(Counts::Poisson(2.0), Table::Extreme(2))),
+        ("three", three),
+    ]
+}
