@@ -26,5 +26,8 @@ interop: ## the second implementation, in Python from docs/determinism.md alone,
 bench: ## iterations a second on this machine (docs/benchmarks.md)
 	cargo bench -p forge-kernel --locked
 
+fuzz: ## strangers' bytes against envelope, shard result and program, FUZZ_SECONDS each
+	fuzz/run.sh $(FUZZ_SECONDS)
+
 schemas: ## writes schemas/v1 anew from the types
 	cargo run --locked -p forge -- schema --write schemas/v1
