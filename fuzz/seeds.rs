@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut args = (profile.example)();
         write("envelope", profile.name, json!({"op": op, "args": args}).to_string().as_bytes())?;
         args["convergence"] = json!({"metric": "var", "level": 0.99, "relative_half_width": 0.01});
-        let envelope = json!({"op": op, "args": args, "seed": {"mode": "explicit", "value": "s"}}).to_string();
+        let envelope =
+            json!({"op": op, "args": args, "seed": {"mode": "explicit", "value": "s"}}).to_string();
         assert!(Request::parse(envelope.as_bytes()).is_ok(), "the seeds are valid envelopes");
         write("envelope", &format!("{}-convergence", profile.name), envelope.as_bytes())?;
     }
@@ -38,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let path = root.join(format!("tests/vectors/v1/{file}.json"));
         let document: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
         for (i, case) in document[list].as_array().ok_or("no such list")?.iter().enumerate() {
-            let text = case.get("bytes").or(case.get("shard_bytes")).and_then(Value::as_str).ok_or("no bytes")?;
+            let text =
+                case.get("bytes").or(case.get("shard_bytes")).and_then(Value::as_str).ok_or("no bytes")?;
             write("shard_result", &format!("{list}-{i}"), &hex::decode(text)?)?;
         }
     }

@@ -198,7 +198,7 @@ mod tests {
         let document = verify(&job, &run, "scalar", 1, &stop).unwrap();
         assert_eq!(document.checked.len(), 1);
         assert_eq!(verify(&job, &run, "scalar", 2, &stop).unwrap(), document);
-        assert_eq!(document.detection[0].probability, 0.2);
+        assert!((document.detection[0].probability - 0.2).abs() < 1e-12);
     }
 
     #[test]

@@ -7,12 +7,15 @@ pub fn grouped(value: u64) -> String {
     separated(&value.to_string())
 }
 
-/// An amount with thousands separators and two decimals.
+/// An amount with thousands separators and two decimals; without decimals from 10^12 on, where they say nothing.
 pub fn amount(value: f64) -> String {
-    let text = format!("{:.2}", value.abs());
-    let (whole, decimals) = text.split_once('.').unwrap_or((&text, "00"));
     let sign = if value < 0.0 { "-" } else { "" };
-    format!("{sign}{}.{decimals}", separated(whole))
+    let decimals = if value.abs() < 1e12 { 2 } else { 0 };
+    let text = format!("{:.decimals$}", value.abs());
+    match text.split_once('.') {
+        Some((whole, decimals)) => format!("{sign}{}.{decimals}", separated(whole)),
+        None => format!("{sign}{}", separated(&text)),
+    }
 }
 
 /// An amount, or a dash where there is none.
@@ -84,6 +87,7 @@ mod tests {
             ["0", "12", "123", "1,234", "123,456", "1,234,567"]
         );
         assert_eq!([0.0, 0.005, 999.999, -1234.5].map(amount), ["0.00", "0.01", "1,000.00", "-1,234.50"]);
+        assert_eq!([999_999_999_999.99, 1e12].map(amount), ["999,999,999,999.99", "1,000,000,000,000"]);
     }
 
     #[test]

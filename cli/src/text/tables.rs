@@ -88,17 +88,20 @@ pub fn seed(request: &Request) -> &'static str {
 pub fn moments(request: &Request, figures: &Figures) -> Vec<Figure> {
     let (s, words) = (&figures.summary, request.profile().words);
     let iterations = capitalised(words.iterations);
-    let interval = s.std_error.map(|error| {
+    let mut moments = vec![Figure::new("Mean", amount(s.mean))];
+    if let Some(error) = s.std_error {
         let reach = two_sided_z(0.95) * error;
-        let (low, high) = (amount(s.mean - reach), amount(s.mean + reach));
-        format!("standard error {}, 95% CI {low} to {high}", amount(error))
-    });
-    let mut moments = vec![
-        Figure { remark: interval.unwrap_or_default(), ..Figure::new("Mean", amount(s.mean)) },
+        moments[0].remark = format!("standard error {}", amount(error));
+        moments.push(Figure {
+            remark: format!("to {}", amount(s.mean + reach)),
+            ..Figure::new("95% CI of the mean", amount(s.mean - reach))
+        });
+    }
+    moments.extend([
         Figure::new("Standard deviation", amount_or_dash(s.std_dev)),
         Figure::new("Smallest", amount(s.min)),
         Figure::new("Largest", amount(s.max)),
-    ];
+    ]);
     if words.return_periods {
         let label = format!("{iterations} without {}", words.occurrences);
         moments.push(Figure::new(label, percent(s.zero_probability)));
@@ -156,19 +159,19 @@ pub fn warnings(request: &Request, figures: &Figures) -> Vec<String> {
     let open = quantiles.iter().filter(|q| q.var_low.is_none() || q.var_high.is_none()).count();
     if open > 0 {
         warnings.push(format!(
-            "{open} of {} quantiles have no full 95% confidence interval: {} {} are too few.",
-            quantiles.len(),
+            "Too few {} ({}) for a full 95% confidence interval of {open} of {} quantiles.",
+            words.iterations,
             grouped(performed),
-            words.iterations
+            quantiles.len()
         ));
     }
     let beyond = figures.summary.exceedance.iter().filter(|e| e.return_period > performed).count();
     if words.return_periods && beyond > 0 {
         warnings.push(format!(
-            "{beyond} of {} return periods are longer than the {} {} simulated.",
+            "{beyond} of {} return periods are longer than the {} simulated ({}).",
             figures.summary.exceedance.len(),
-            grouped(performed),
-            words.iterations
+            words.iterations,
+            grouped(performed)
         ));
     }
     warnings

@@ -6,7 +6,7 @@ use ethnum::U256;
 
 use crate::{
     digest::Digest,
-    program::MAX_AMOUNT,
+    program::{MAX_AMOUNT, MAX_COUNT},
     wire::{DecodeError, Reader, Writer},
 };
 
@@ -145,6 +145,9 @@ impl ShardResult {
         rule(self.capped <= self.iterations, "more iterations are capped than there are")?;
         let capped = self.components.iter().all(|t| t.capped <= t.occurrences);
         rule(capped, "more occurrences are capped than there are")?;
+        let most = self.iterations * MAX_COUNT;
+        let bounded = self.components.iter().all(|t| t.occurrences <= most);
+        rule(bounded, "more occurrences than so many iterations can have")?;
         let n = u128::from(self.iterations);
         let (min, max) = (u128::from(self.total.min), u128::from(self.total.max));
         let sums = if n == 0 {
@@ -152,8 +155,9 @@ impl ShardResult {
         } else {
             (min * n..=max * n).contains(&self.sum)
                 && (U256::from(min * min) * n..=U256::from(max * max) * n).contains(&self.sum_squares)
+                && U256::from(self.sum) * U256::from(self.sum) <= self.sum_squares * n
         };
-        rule(sums, "the sums are out of the range that minimum and maximum allow")
+        rule(sums, "no amounts between the minimum and the maximum have these sums")
     }
 }
 
@@ -192,7 +196,8 @@ fn decode_distribution(
         }
         _ => (min, max) == (u64::MAX, 0),
     };
-    if seen != iterations || !matching || at_marks.iter().any(|&count| count > iterations) {
+    let marked = at_marks.iter().fold(0, |sum: u64, &count| sum.saturating_add(count));
+    if seen != iterations || !matching || marked > iterations {
         return Err(DecodeError::invalid("the histogram does not match iterations, minimum and maximum"));
     }
     Ok(Distribution { min, max, at_marks, histogram })
@@ -231,12 +236,37 @@ mod tests {
         };
         ShardResult {
             iterations: amounts.len() as u64,
-            components: vec![Tally { occurrences: 7, capped: 1 }],
+            components: vec![Tally {
+                occurrences: 7 * amounts.len() as u64,
+                capped: amounts.len() as u64 / 2,
+            }],
             capped: 0,
             sum: amounts.iter().map(|&a| u128::from(a)).sum(),
             sum_squares: amounts.iter().map(|&a| U256::from(a) * U256::from(a)).sum(),
             total: distribution.clone(),
             largest: distribution,
+        }
+    }
+
+    #[test]
+    fn what_no_execution_can_yield_is_refused() {
+        let break_it: [fn(&mut ShardResult); 8] = [
+            |r| r.iterations = 4,
+            |r| r.capped = 4,
+            |r| r.components[0].capped = 22,
+            |r| r.components[0].occurrences = 3 * MAX_COUNT + 1,
+            |r| r.total.at_marks = vec![2, 2],
+            |r| r.total.max = 80_000,
+            |r| r.sum = 14,
+            // 70,010² is more than 3 times this sum of squares: no three amounts have both.
+            |r| r.sum_squares -= 4_000_000_000,
+        ];
+        let good = result(&[5, 5, 70_000]);
+        assert_eq!(ShardResult::decode(&good.encode()), Ok(good.clone()));
+        for change in break_it {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert!(ShardResult::decode(&bad.encode()).is_err(), "{bad:?}");
         }
     }
 

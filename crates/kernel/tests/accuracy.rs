@@ -1,5 +1,6 @@
 //! Proves the accuracy that docs/determinism.md, section 5.2, claims: over the whole range of draws, both far tails
 //! included, the tabulated amount against an independent quantile function, and the bias of the mean by quadrature.
+#![expect(clippy::print_stdout, reason = "figures for the documentation: cargo test -- --nocapture")]
 
 mod common;
 
@@ -8,7 +9,10 @@ use common::{
     table::{amount, draw_at, entry, half_steps, locate, scaled},
 };
 use forge_contract::program::{MAX_AMOUNT, OCTAVES, Segment};
-use forge_kernel::{dd::Dd, tables};
+use forge_kernel::{
+    dd::{Dd, power_of_two as two_to},
+    tables,
+};
 
 /// Amounts from here on are to be accurate to 2·10^-6, leaving the rounding to whole units aside.
 const TYPICAL: f64 = 1000.0;
@@ -62,7 +66,7 @@ impl Tabulated {
     /// The segment's amount at a place, before it is rounded to a whole unit, no less than 0.
     fn smooth(&self, number: usize, y: i64) -> f64 {
         let (value, shift) = scaled(self.table[number], y);
-        (value as f64 / 2f64.powi(shift as i32) - 0.5).max(0.0)
+        (value as f64 / two_to(shift as i32) - 0.5).max(0.0)
     }
 
     /// What the error is measured by: a lognormal amount itself; for a normal law, whose amounts cross zero, at least
@@ -77,7 +81,7 @@ impl Tabulated {
     /// Checks one draw, and returns the relative error of a typical amount.
     fn check(&self, draw: u64) -> f64 {
         let (upper, w) = half_steps(draw);
-        let exact = self.quantile(upper, w as f64 / 2f64.powi(65));
+        let exact = self.quantile(upper, w as f64 / two_to(65));
         let found = amount(self.bits, &self.table, draw).min(MAX_AMOUNT);
         if exact > MAX_AMOUNT as f64 {
             assert!(found as f64 > MAX_AMOUNT as f64 * (1.0 - 2e-6), "{draw:#x}: {found} for {exact}");
@@ -85,7 +89,7 @@ impl Tabulated {
         }
         let place = locate(self.bits, draw);
         let smooth = self.smooth(entry(self.bits, place), place.y);
-        let (error, allowed) = ((smooth - exact).abs(), 2e-6 * self.scale(exact) + 2f64.powi(-27));
+        let (error, allowed) = ((smooth - exact).abs(), 2e-6 * self.scale(exact) + two_to(-27));
         assert!(error <= allowed, "{draw:#x}: {smooth} for {exact}");
         assert!((found as f64 - exact).abs() <= allowed + 0.5, "{draw:#x}: {found} for {exact}");
         if exact < TYPICAL { 0.0 } else { error / self.scale(exact) }
@@ -125,11 +129,11 @@ fn relative_bias(law: &Tabulated) -> f64 {
     for number in 0..2 * OCTAVES * segments {
         let (upper, place) = (number >= OCTAVES * segments, number % (OCTAVES * segments));
         let (rank, segment) = (place / segments, place % segments);
-        let unit = 2f64.powi(rank as i32 - 65);
+        let unit = two_to(rank as i32 - 65);
         let width = unit / segments as f64;
         for (at, weight) in GAUSS {
             let t = unit + (segment as f64 + at) * width;
-            let y = (if upper { 1.0 - at } else { at }) * 2f64.powi(31);
+            let y = (if upper { 1.0 - at } else { at }) * two_to(31);
             let exact = law.quantile(upper, t);
             if exact > MAX_AMOUNT as f64 {
                 continue;

@@ -8,7 +8,6 @@ fn on_every_backend(part: fn(&dyn Backend)) {
     let levels = Simd::levels();
     assert_eq!(levels.last().map(|level| level.name()), Some("simd-portable"));
     for level in &levels {
-        println!("{}", level.name());
         part(level);
     }
 }

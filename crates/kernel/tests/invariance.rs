@@ -53,7 +53,12 @@ fn one(backend: &dyn Backend, request: &Request, id: ShardId) -> ShardResult {
 
 /// Cuts a run into subtrees, by a coin for every subtree that need not be cut; none straddles a checkpoint.
 fn cut(request: &Request, coins: &mut impl Iterator<Item = bool>) -> Vec<ShardId> {
-    fn descend(request: &Request, id: ShardId, coins: &mut impl Iterator<Item = bool>, cut: &mut Vec<ShardId>) {
+    fn descend(
+        request: &Request,
+        id: ShardId,
+        coins: &mut impl Iterator<Item = bool>,
+        cut: &mut Vec<ShardId>,
+    ) {
         let range = request.plan.range(id);
         if range.is_empty() {
             return;
@@ -165,13 +170,21 @@ fn convergence_ends_at_the_same_place_however_it_came_about() {
         (json!({"metric": "var", "level": 0.99, "relative_half_width": 0.049}), 8 * leaf, band),
         (json!({"metric": "tvar", "level": 0.99, "relative_half_width": 0.033}), 7 * leaf, band),
         (json!({"metric": "mean", "relative_half_width": 0.5}), leaf, band),
-        (json!({"metric": "mean", "relative_half_width": 0.5, "min_iterations": 5 * leaf + 1}), 6 * leaf, band),
+        (
+            json!({"metric": "mean", "relative_half_width": 0.5, "min_iterations": 5 * leaf + 1}),
+            6 * leaf,
+            band,
+        ),
         (
             json!({"metric": "var", "level": 0.99, "relative_half_width": 0.0064, "stable_checkpoints": 2}),
             7 * leaf,
             StopReason::VarianceStable,
         ),
-        (json!({"metric": "var", "level": 0.995, "relative_half_width": 1e-6}), ITERATIONS, StopReason::BudgetExhausted),
+        (
+            json!({"metric": "var", "level": 0.995, "relative_half_width": 1e-6}),
+            ITERATIONS,
+            StopReason::BudgetExhausted,
+        ),
     ];
     for (convergence, performed, reason) in cases {
         let request = quickstart(json!({"convergence": convergence.clone()}));
@@ -228,7 +241,8 @@ const MARKS: [u64; 2] = [50_000, 9_000_000];
 
 /// Results of one program, made up, with the amounts they hold.
 fn results() -> impl Strategy<Value = (Vec<Times>, ShardResult)> {
-    let amount = prop_oneof![0..2000u64, 0..10_000_000u64, Just(MARKS[0]), Just(MARKS[1]), Just((1 << 53) - 1)];
+    let amount =
+        prop_oneof![0..2000u64, 0..10_000_000u64, Just(MARKS[0]), Just(MARKS[1]), Just((1 << 53) - 1)];
     let amounts = prop::collection::vec((amount, 1..1000u64), 0..12);
     (amounts, 0..1u64 << 40, 0..1u64 << 40).prop_map(|(amounts, a, b)| {
         let tally = |x: u64| Tally { occurrences: x, capped: x / 3 };

@@ -1,5 +1,6 @@
 //! Proves the tables of docs/determinism.md, section 5, entry by entry: the normal quantile at the nodes, every entry of
 //! lognormal and normal quantile tables, every Poisson and Bernoulli threshold, against arbitrary precision.
+#![expect(clippy::print_stdout, reason = "figures for the documentation: cargo test -- --nocapture")]
 
 mod common;
 
@@ -9,7 +10,10 @@ use common::precise::{
 };
 use dashu_int::IBig;
 use forge_contract::program::{CountTable, Segment};
-use forge_kernel::{dd::Dd, normal, tables};
+use forge_kernel::{
+    dd::{Dd, power_of_two as two_to},
+    normal, tables,
+};
 
 /// Checks the kernel's node against Φ, and returns by how much it is off, in units of 2^-110.
 fn node_error(segment_bits: u32, i: usize) -> f64 {
@@ -45,13 +49,13 @@ fn nodes_are_quantiles_of_the_normal_law() {
 fn quantiles_between_nodes_are_as_good() {
     let t = |i: u64| {
         let mantissa = 1.0 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12) as f64 / (1u64 << 52) as f64;
-        mantissa * 2f64.powi(-(i as i32 % 64) - 2)
+        mantissa * two_to(-(i as i32 % 64) - 2)
     };
-    for t in (0..400).map(t).chain([0.025, 0.5 - 2f64.powi(-54), 2f64.powi(-65), 0.25]) {
+    for t in (0..400).map(t).chain([0.025, 0.5 - two_to(-54), two_to(-65), 0.25]) {
         let (_, step) = quantile(&real(t), &of_dd(normal::quantile(t)));
         assert!(magnitude(&step) < power_of_two(-90), "{t}");
     }
-    for t in [0.6, 0.75, 0.975, 1.0 - 2f64.powi(-53)] {
+    for t in [0.6, 0.75, 0.975, 1.0 - two_to(-53)] {
         assert_eq!(normal::quantile(t), -normal::quantile(1.0 - t));
     }
 }
@@ -243,8 +247,8 @@ fn poisson_thresholds_are_exact() {
 
 #[test]
 fn bernoulli_thresholds_are_exact() {
-    let powers = (1..70).map(|k| 2f64.powi(-k));
-    let probabilities = [0.0, 1.0, 0.02, 1e-5, 1e-18, 1e-20, 0.999_999, 1.0 - 2f64.powi(-53), 5e-324];
+    let powers = (1..70).map(|k| two_to(-k));
+    let probabilities = [0.0, 1.0, 0.02, 1e-5, 1e-18, 1e-20, 0.999_999, 1.0 - two_to(-53), 5e-324];
     for probability in powers.chain(probabilities) {
         let none = (real(1.0).with_precision(1200).value() - real(probability)) * power_of_two(64);
         let expected = count_table([floor_scaled(&none, 0), IBig::ONE << 64].into_iter());

@@ -93,14 +93,20 @@ fn describe(found: &ShardResult, expected: &ShardResult) -> String {
     };
     let pairs = fields(found).into_iter().zip(fields(expected)).filter(|(a, b)| a != b);
     let line = |text: &str| text.chars().take(200).collect::<String>();
-    pairs.map(|((name, a), (_, b))| format!("  {name}: {}\n    instead of {}\n", line(&a), line(&b))).collect()
+    pairs
+        .map(|((name, a), (_, b))| format!("  {name}: {}\n    instead of {}\n", line(&a), line(&b)))
+        .collect()
 }
 
 /// Every profile's example, and a run of each kind of args.
 pub fn profiles(backend: &dyn Backend) {
-    let insurance = |args: &str| format!(r#"{{"op":{{"name":"mc","version":1,"profile":"insurance.v1"}},"args":{args}}}"#);
+    let insurance = |args: &str| {
+        format!(r#"{{"op":{{"name":"mc","version":1,"profile":"insurance.v1"}},"args":{args}}}"#)
+    };
     let mut envelopes = vec![
-        insurance(r#"{"iterations":200000,"claim_freq":3.7,"claim_severity_mu":7.25,"claim_severity_sig":0.8}"#),
+        insurance(
+            r#"{"iterations":200000,"claim_freq":3.7,"claim_severity_mu":7.25,"claim_severity_sig":0.8}"#,
+        ),
         insurance(
             r#"{"iterations":30000,"claim_freq":30,"claim_severity_mu":2,"claim_severity_sig":5,"policy_limit":1e6,
             "cat_prob":0.5,"cat_mu":3,"cat_sig":8,"aggregate_limit":1e13}"#,
@@ -128,7 +134,8 @@ pub fn iteration_counts(backend: &dyn Backend) {
     let program = Recipe::usual().program();
     let around = |n: u64| [n.saturating_sub(1), n, n + 1];
     let counts = [1, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 8192, 16_384, LEAF_ITERATIONS];
-    let mut shards: Vec<_> = counts.into_iter().flat_map(around).map(|n| (n.next_power_of_two(), n)).collect();
+    let mut shards: Vec<_> =
+        counts.into_iter().flat_map(around).map(|n| (n.next_power_of_two(), n)).collect();
     shards.push((2 * LEAF_ITERATIONS, 2 * LEAF_ITERATIONS + 5));
     for (_, iterations) in shards {
         assert_agrees(backend, &program, &[shard(2, 7, iterations)], &format!("{iterations} iterations"));
@@ -140,7 +147,8 @@ pub fn draw_counts(backend: &dyn Backend) {
     for components in 1..=MAX_COMPONENTS as u32 {
         for occurrences in (0..=18).chain([24 - components.min(24), 64]) {
             let count = |i| occurrences / components + u32::from(i < occurrences % components);
-            let parts = (0..components).map(|i| Part::new(Counts::Constant(count(i)), Table::Noise(i.into())));
+            let parts =
+                (0..components).map(|i| Part::new(Counts::Constant(count(i)), Table::Noise(i.into())));
             let recipe = Recipe { segment_bits: 1, parts: parts.collect(), ..Recipe::usual() };
             let what = format!("{components} components with {occurrences} occurrences");
             assert_agrees(backend, &recipe.program(), &[shard(0, 3, 67)], &what);
@@ -152,7 +160,8 @@ pub fn draw_counts(backend: &dyn Backend) {
 pub fn tall_shards(backend: &dyn Backend) {
     let program = Recipe::usual().program();
     let leaf = LEAF_ITERATIONS;
-    let shards = [shard(1, 5, 2 * leaf), shard(2, 0, 3 * leaf + 1), shard(3, 1, leaf), shard(32, 0, leaf + 9)];
+    let shards =
+        [shard(1, 5, 2 * leaf), shard(2, 0, 3 * leaf + 1), shard(3, 1, leaf), shard(32, 0, leaf + 9)];
     assert_agrees(backend, &program, &shards, "shards of several leaves");
 }
 
@@ -178,7 +187,9 @@ pub fn many_occurrences(backend: &dyn Backend) {
 
 /// Amounts and totals at and beyond the largest one, and sums as large as they can be.
 pub fn saturation(backend: &dyn Backend) {
-    for (cap, base) in [(MAX_AMOUNT, 0), (MAX_AMOUNT, MAX_AMOUNT), (MAX_AMOUNT - 1, 0), (1, 0), (1 << 52, 12_345)] {
+    for (cap, base) in
+        [(MAX_AMOUNT, 0), (MAX_AMOUNT, MAX_AMOUNT), (MAX_AMOUNT - 1, 0), (1, 0), (1 << 52, 12_345)]
+    {
         for count in [0, 1, 2, 1000] {
             for table in [Table::Largest, Table::Extreme(9), Table::LogNormal(30.0, 3.0)] {
                 let mut part = Part::new(Counts::Constant(count), table);
@@ -191,7 +202,12 @@ pub fn saturation(backend: &dyn Backend) {
     }
     let full = Part::new(Counts::Constant(3), Table::Largest);
     let recipe = Recipe { base: 0, cap: MAX_AMOUNT, segment_bits: 1, parts: vec![full] };
-    assert_agrees(backend, &recipe.program(), &[shard(2, 0, 3 * LEAF_ITERATIONS)], "leaves of largest totals");
+    assert_agrees(
+        backend,
+        &recipe.program(),
+        &[shard(2, 0, 3 * LEAF_ITERATIONS)],
+        "leaves of largest totals",
+    );
 }
 
 /// Components that never or always strike, and marks that coincide.
@@ -213,16 +229,16 @@ pub fn impossible_and_certain(backend: &dyn Backend) {
 /// Leaves (of [`shard`], height 0) and iterations among whose first seven amount draws is one so close to an end that
 /// its upper 32 bits are all 0 or all 1: once in 2^31 draws. Found by a search through 2^37 draws.
 const FAR_OUT: [(u64, u64); 10] = [
-    (5_315, 4_616),     // 0xffffffffe2919ce6
-    (10_131, 19_781),   // 0x000000001483c1b8
-    (15_670, 53_048),   // 0xffffffff14a669cd
-    (20_639, 45_895),   // 0x000000001245d1f5
-    (26_459, 17_167),   // 0x000000001540814c
-    (27_902, 6_705),    // 0x00000000bca42ed1
-    (29_289, 36_882),   // 0xffffffffd6d793fc
-    (87_950, 56_323),   // 0xfffffffff4387522
-    (135_436, 40_571),  // 0x0000000002b88d46
-    (293_962, 30_986),  // 0xfffffffff9acc3f0
+    (5_315, 4_616),    // 0xffffffffe2919ce6
+    (10_131, 19_781),  // 0x000000001483c1b8
+    (15_670, 53_048),  // 0xffffffff14a669cd
+    (20_639, 45_895),  // 0x000000001245d1f5
+    (26_459, 17_167),  // 0x000000001540814c
+    (27_902, 6_705),   // 0x00000000bca42ed1
+    (29_289, 36_882),  // 0xffffffffd6d793fc
+    (87_950, 56_323),  // 0xfffffffff4387522
+    (135_436, 40_571), // 0x0000000002b88d46
+    (293_962, 30_986), // 0xfffffffff9acc3f0
 ];
 
 /// Draws far out in the tails over tables so steep that their last bit shows: a million draws for every number of
@@ -238,14 +254,27 @@ pub fn rare_draws(backend: &dyn Backend) {
     }
     let leaves = FAR_OUT.map(|(leaf, iteration)| shard(0, leaf, iteration + 1));
     for bits in [1, 6, 8] {
-        assert_agrees(backend, &program(bits, 7), &leaves, &format!("draws beyond 2^-31 with {bits} segment bits"));
+        assert_agrees(
+            backend,
+            &program(bits, 7),
+            &leaves,
+            &format!("draws beyond 2^-31 with {bits} segment bits"),
+        );
     }
 }
 
 /// Programs of different shapes one after the other, forth and back: nothing of one is left for the next.
 pub fn reuse(backend: &dyn Backend) {
-    let small = Recipe { segment_bits: 1, cap: 40, parts: vec![Part::new(Counts::Bernoulli(0.1), Table::Noise(2))], base: 3 };
-    let wide = (0..16).map(|i| Part { cap: 1000 + i, ..Part::new(Counts::Dense { thresholds: 4, seed: i }, Table::Noise(i)) });
+    let small = Recipe {
+        segment_bits: 1,
+        cap: 40,
+        parts: vec![Part::new(Counts::Bernoulli(0.1), Table::Noise(2))],
+        base: 3,
+    };
+    let wide = (0..16).map(|i| Part {
+        cap: 1000 + i,
+        ..Part::new(Counts::Dense { thresholds: 4, seed: i }, Table::Noise(i))
+    });
     let wide = Recipe { segment_bits: 8, parts: wide.collect(), ..Recipe::usual() };
     let programs = [small, wide, Recipe::usual()].map(|recipe| recipe.program());
     for i in [0, 1, 2, 0, 2, 1, 0] {
@@ -291,7 +320,8 @@ pub fn random_programs(backend: &dyn Backend, cases: u32) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let shards = prop::collection::vec((0..200u64, prop_oneof![4 => 0..300u64, 1 => 300..3000u64]), 1..4);
     let outcome = TestRunner::new(config).run(&(recipes(), shards), |(recipe, shards)| {
-        let shards: Vec<_> = shards.into_iter().map(|(index, iterations)| shard(0, index, iterations)).collect();
+        let shards: Vec<_> =
+            shards.into_iter().map(|(index, iterations)| shard(0, index, iterations)).collect();
         difference(backend, &recipe.program(), &shards).map_err(TestCaseError::fail)
     });
     if let Err(error) = outcome {

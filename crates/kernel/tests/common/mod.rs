@@ -8,3 +8,4 @@ pub mod precise;
 pub mod runs;
 pub mod synthetic;
 pub mod table;
+pub mod vectors;

@@ -34,7 +34,10 @@ pub fn result(marks: &[u64], totals: &[Times], largests: &[Times], components: V
         components,
         capped: totals.iter().filter(|t| t.0 == cap).map(|t| t.1).sum(),
         sum: totals.iter().map(|&(amount, times)| u128::from(amount) * u128::from(times)).sum(),
-        sum_squares: totals.iter().map(|&(amount, n)| U256::from(amount) * U256::from(amount) * U256::from(n)).sum(),
+        sum_squares: totals
+            .iter()
+            .map(|&(amount, n)| U256::from(amount) * U256::from(amount) * U256::from(n))
+            .sum(),
         total: distribution(marks, totals),
         largest: distribution(marks, largests),
     }
@@ -49,8 +52,13 @@ pub fn program(marks: &[u64], components: usize) -> Program {
         cap: marks.get(i).copied().unwrap_or(MAX_AMOUNT),
     };
     let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
-    let program =
-        Program { units: 1, segment_bits: 1, base: 0, cap, components: (0..components).map(component).collect() };
+    let program = Program {
+        units: 1,
+        segment_bits: 1,
+        base: 0,
+        cap,
+        components: (0..components).map(component).collect(),
+    };
     assert_eq!(program.marks(), marks, "as many components as marks are needed");
     program
 }

@@ -1,8 +1,6 @@
 //! Programs from few numbers, so that a failing one can be printed and shrunk.
 
-use forge_contract::program::{
-    Component, CountTable, MAX_AMOUNT, NODE_BITS, OCTAVES, Program, Segment,
-};
+use forge_contract::program::{Component, CountTable, MAX_AMOUNT, NODE_BITS, OCTAVES, Program, Segment};
 use proptest::prelude::*;
 
 use crate::{dd::Dd, tables};
@@ -119,7 +117,12 @@ impl Table {
                     let mut word = |bits: u32| random.next() as i32 >> (31 - bits);
                     let (left, slope, curve) = (word(28), word(29), word(29));
                     let negative = left < 0 && left % 3 != 0;
-                    Segment { left: if negative { -left } else { left }, slope, curve, shift: 20 + random.below(42) as u32 }
+                    Segment {
+                        left: if negative { -left } else { left },
+                        slope,
+                        curve,
+                        shift: 20 + random.below(42) as u32,
+                    }
                 })
             }
             Self::Steep(seed) => {
@@ -150,7 +153,9 @@ impl Counts {
             Self::Constant(count) => tables::constant(*count),
             Self::Bernoulli(probability) => tables::bernoulli(*probability),
             Self::Poisson(mean) => tables::poisson(*mean),
-            Self::Thresholds(offset, thresholds) => CountTable { offset: *offset, thresholds: thresholds.clone() },
+            Self::Thresholds(offset, thresholds) => {
+                CountTable { offset: *offset, thresholds: thresholds.clone() }
+            }
             Self::Dense { thresholds, seed } => {
                 let mut random = Random(*seed);
                 let mut thresholds: Vec<_> = (0..*thresholds).map(|_| random.next()).collect();
@@ -196,7 +201,8 @@ fn amounts() -> impl Strategy<Value = u64> {
 }
 
 fn counts() -> impl Strategy<Value = Counts> {
-    let thresholds = prop::collection::vec(prop_oneof![4 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)], 0..20);
+    let thresholds =
+        prop::collection::vec(prop_oneof![4 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)], 0..20);
     prop_oneof![
         (0..12u32).prop_map(Counts::Constant),
         (0.0..=1.0).prop_map(Counts::Bernoulli),
@@ -233,7 +239,8 @@ pub fn recipes() -> impl Strategy<Value = Recipe> {
     let segment_bits = prop_oneof![3 => 1..=4u32, 1 => 5..=8u32];
     segment_bits.prop_flat_map(|segment_bits| {
         let part = (counts(), tables_of(segment_bits), amounts());
-        let parts = prop::collection::vec(part.prop_map(|(counts, table, cap)| Part { counts, table, cap }), 1..=16);
+        let parts =
+            prop::collection::vec(part.prop_map(|(counts, table, cap)| Part { counts, table, cap }), 1..=16);
         let base = prop_oneof![3 => Just(0), 1 => amounts()];
         (parts, base, amounts()).prop_map(move |(parts, base, cap)| Recipe { segment_bits, base, cap, parts })
     })

@@ -1,0 +1,125 @@
+//! What people see: the summary, its width, and that there is no progress bar where nobody looks.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Ended, Place, forge, insurance, with};
+use serde_json::json;
+
+#[test]
+fn the_summary_shows_the_figures_of_the_result() {
+    let place = Place::new();
+    let text = place.run(&insurance("x"), &["--threads", "1"]).expect(0).stdout;
+    let result = common::read_json(&place.artifact("x", "result.json"));
+    let shown = |value: &serde_json::Value| {
+        let cents = format!("{:.2}", value.as_f64().unwrap());
+        let (whole, decimals) = cents.split_once('.').unwrap();
+        let groups: Vec<_> = whole.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+        format!("{}.{decimals}", groups.join(","))
+    };
+    let output = &result["output"];
+    for value in [&output["mean_loss"], &output["std_dev"], &output["std_error"], &output["max_loss"]] {
+        assert!(text.contains(&shown(value)), "{value}:\n{text}");
+    }
+    for quantile in output["quantiles"].as_array().unwrap() {
+        for figure in ["var", "var_low", "var_high", "tvar"] {
+            assert!(text.contains(&shown(&quantile[figure])), "{quantile}:\n{text}");
+        }
+    }
+    for exceedance in output["exceedance"].as_array().unwrap() {
+        let figures = ["aep", "aep_tvar", "oep", "oep_tvar"].map(|figure| shown(&exceedance[figure]));
+        let line = text.lines().find(|line| figures.iter().all(|figure| line.contains(figure)));
+        assert!(line.is_some(), "{exceedance}:\n{text}");
+    }
+    for words in
+        ["300,000 of 300,000 years", "95% CI", "Years without losses", "on 1 thread", "AEP solid line"]
+    {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+    assert!(text.contains(place.manifest("x")["result"].as_str().unwrap()));
+}
+
+#[test]
+fn lines_are_narrow_and_plain() {
+    let place = Place::new();
+    let eta = serde_json::from_str(include_str!("../../examples/eta.json")).unwrap();
+    let large = with(insurance("large"), "/args/claim_severity_mu", json!(25));
+    let large = with(with(large, "/args/policy_limit", json!(null)), "/args/aggregate_limit", json!(null));
+    let verified = with(insurance("verified"), "/policy/verify", json!("full"));
+    for envelope in [insurance("a"), eta, large, verified] {
+        let text = place.run(&envelope, &[]).expect(0).stdout;
+        for line in text.lines().filter(|line| !line.contains("jobs/")) {
+            assert!(line.chars().count() <= 100, "{line}");
+            assert!(!line.ends_with(' ') && !line.contains('\x1b'), "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_of_few_iterations_says_so() {
+    let place = Place::new();
+    let few = |iterations: u64| {
+        let envelope = with(insurance("few"), "/args/iterations", json!(iterations));
+        place.run(&with(envelope, "/artifacts/persist", json!(false)), &[]).expect(0).stdout
+    };
+    let one = few(1);
+    assert!(
+        one.contains("Too few years (1) for a full 95% confidence interval of 6 of 6 quantiles."),
+        "{one}"
+    );
+    assert!(one.contains("10 of 10 return periods are longer than the years simulated (1)."), "{one}");
+    let deviation = one.lines().find(|line| line.contains("Standard deviation"));
+    assert!(deviation.is_some_and(|line| line.ends_with(" -")), "{one}");
+    assert!(!few(300_000).contains("Warnings"));
+}
+
+#[test]
+fn no_progress_bar_is_drawn_into_a_pipe() {
+    // Long enough for a bar.
+    let envelope = with(insurance("x"), "/args/iterations", json!(4_000_000));
+    let ran = Place::new().run(&envelope, &["--backend", "scalar", "--threads", "1"]).expect(0);
+    assert_eq!(ran.stderr, "");
+    assert!(!ran.stdout.contains('\r'));
+}
+
+/// `script` runs a command on a terminal of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_colour_and_a_progress_bar() {
+    let place = Place::new();
+    let envelope = with(insurance("x"), "/args/iterations", json!(4_000_000));
+    let file = place.path().join("envelope.json");
+    std::fs::write(&file, envelope.to_string()).unwrap();
+    let command = |options: &str| {
+        let binary = env!("CARGO_BIN_EXE_forge");
+        let run = format!("{binary} run envelope.json --backend scalar --threads 1 {options}");
+        let mut script = Command::new("script");
+        script.args(["-qec", &run, "/dev/null"]).current_dir(place.path()).env("TERM", "xterm");
+        script.env_remove("NO_COLOR");
+        script
+    };
+    if command("").arg("--version").output().is_err() {
+        return; // A system without script.
+    }
+    let shown = Ended::new(&command("--out a").output().unwrap()).expect(0).stdout;
+    assert!(shown.contains("years/s, ") || shown.contains(" left"), "{shown}");
+    assert!(shown.contains("\x1b[1mJob x"), "{shown}");
+    let quiet =
+        Ended::new(&command("--out b --no-progress").env("NO_COLOR", "1").output().unwrap()).expect(0);
+    assert!(!quiet.stdout.contains(" left") && !quiet.stdout.contains('\x1b'), "{}", quiet.stdout);
+}
+
+#[test]
+fn help_documents_examples_and_exit_codes() {
+    let help = |arguments: &[&str]| Ended::new(&forge().args(arguments).output().unwrap()).expect(0).stdout;
+    let top = help(&["--help"]);
+    for code in ["0  success", "2  bad input", "3  the job failed", "4  a replay", "1  anything else"] {
+        assert!(top.contains(code), "{top}");
+    }
+    for command in ["run", "replay", "audit", "envelope", "schema"] {
+        let text = help(&[command, "--help"]);
+        assert!(text.contains("Examples:\n  forge "), "{text}");
+    }
+    assert_eq!(help(&["--version"]), format!("forge {}\n", env!("CARGO_PKG_VERSION")));
+}
