@@ -9,11 +9,11 @@ seconds=${1:-30}
 host=$(rustc -vV | sed -n 's/^host: //p')
 out=${CARGO_TARGET_DIR:-target}/fuzz
 
-cargo run --quiet --manifest-path fuzz/Cargo.toml --target-dir "$out" --locked --bin seeds -- "$out/seeds"
+cargo run --quiet --manifest-path fuzz/Cargo.toml --target-dir "$out" --bin seeds -- "$out/seeds"
 RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing" \
-    cargo build --manifest-path fuzz/Cargo.toml --target-dir "$out" --locked --release --target "$host" \
+    cargo build --manifest-path fuzz/Cargo.toml --target-dir "$out" --release --target "$host" \
     --bin envelope --bin shard_result --bin program
 
 mkdir -p "$out/crashes"

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use forge_kernel::request::Request;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{local::stop::Stop, text::number};
@@ -18,16 +19,21 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// What is shown, if anything.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
+pub struct Progress {
     /// Whether a bar is wanted at all.
-    pub wanted: bool,
-    /// Iterations asked for.
-    pub iterations: u64,
-    /// How iterations are called, as in "years".
-    pub word: &'a str,
+    wanted: bool,
+    /// Iterations to execute.
+    iterations: u64,
+    /// How they are called, as in "years".
+    word: &'static str,
 }
 
-impl Progress<'_> {
+impl Progress {
+    /// The progress of executing `iterations` of a request.
+    pub fn new(wanted: bool, request: &Request, iterations: u64) -> Self {
+        Self { wanted, iterations, word: request.profile().words.iterations }
+    }
+
     /// Does `work` while the bar shows how far `stop` has counted.
     pub fn during<T>(&self, stop: &Stop, work: impl FnOnce() -> T) -> T {
         if !self.wanted || !io::stderr().is_terminal() {
@@ -36,14 +42,15 @@ impl Progress<'_> {
         thread::scope(|scope| {
             // Dropping the sender, also when `work` panics, ends the thread that draws.
             let (end, ended) = mpsc::channel::<()>();
-            scope.spawn(move || self.draw(stop, &ended));
+            let before = stop.done();
+            scope.spawn(move || self.draw(|| stop.done() - before, &ended));
             let result = work();
             drop(end);
             result
         })
     }
 
-    fn draw(&self, stop: &Stop, ended: &mpsc::Receiver<()>) {
+    fn draw(&self, done: impl Fn() -> u64, ended: &mpsc::Receiver<()>) {
         let start = Instant::now();
         if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
             return;
@@ -52,7 +59,7 @@ impl Progress<'_> {
         let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         loop {
-            let done = stop.done().min(self.iterations);
+            let done = done().min(self.iterations);
             bar.set_message(self.message(done, start.elapsed()));
             bar.set_position(done);
             if ended.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {

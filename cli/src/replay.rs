@@ -46,11 +46,7 @@ pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
     // The policy's timeout was for the job; a replay takes the time it takes.
     let stop = Stop::new(Instant::now(), 0);
     stop.on_signals().context("signals cannot be handled")?;
-    let progress = Progress {
-        wanted: !args.engine.no_progress,
-        iterations: request.plan.iterations(),
-        word: request.profile().words.iterations,
-    };
+    let progress = Progress::new(!args.engine.no_progress, request, request.plan.iterations());
     let run = progress.during(&stop, || run::run(request, &*backend, threads, &stop, false))?;
     let (stored, computed) = (completed.manifest.result, run.figures.hash);
     let verdict = if stored == computed { "same result" } else { "DIFFERENT result" };

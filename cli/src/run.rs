@@ -106,14 +106,13 @@ fn compute(args: &RunArgs, job: &Job, engine: Engine, start: Instant) -> Result<
     let Engine { backend, threads } = engine.confined(policy, request.plan.shard_count())?;
     let stop = Stop::new(start, policy.timeout_ms);
     stop.on_signals().context("signals cannot be handled")?;
-    let progress = Progress {
-        wanted: !args.engine.no_progress,
-        iterations: request.plan.iterations(),
-        word: request.profile().words.iterations,
-    };
+    let progress = |iterations| Progress::new(!args.engine.no_progress, request, iterations);
     let planning = start.elapsed();
-    let run = progress.during(&stop, || run::run(request, &*backend, threads, &stop, args.keep_shards))?;
-    let verification = verify::verify(job, &run, backend.name(), threads, &stop)?;
+    let run = progress(request.plan.iterations())
+        .during(&stop, || run::run(request, &*backend, threads, &stop, args.keep_shards))?;
+    let again = (verify::share(policy) * run.figures.merged.iterations as f64) as u64;
+    let verification =
+        progress(again).during(&stop, || verify::verify(job, &run, backend.name(), threads, &stop))?;
     Ok(Computed { run, verification, backend: backend.name().to_owned(), threads, planning })
 }
 

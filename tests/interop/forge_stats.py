@@ -235,13 +235,13 @@ def estimate_of(convergence: dict[str, Any], result: ShardResult) -> tuple[float
     order = Order(result.total)
     n = order.n
     a, b = level_numerator(convergence["level"]), LEVEL_TERMS
-    if metric == "var":
-        low, high = interval_ranks(n, a, b, convergence["confidence"])
-        if low is None or high is None:
-            return order.var(a, b), None
-        return order.var(a, b), (order.statistic(high) - order.statistic(low)) / 2
-    if metric != "tvar":
+    if metric not in ("var", "tvar"):
         raise SpecError(f"unknown metric {metric}")
+    low, high = interval_ranks(n, a, b, convergence["confidence"])
+    if low is None or high is None:
+        return (order.var(a, b) if metric == "var" else order.tvar(a, b)), None
+    if metric == "var":
+        return order.var(a, b), (order.statistic(high) - order.statistic(low)) / 2
     var, tvar = order.var(a, b), order.tvar(a, b)
     v = max(0.0, order.tail_square_mean(a, b) - tvar * tvar)
     p = f64(a) / f64(b)

@@ -12,8 +12,7 @@ use crate::documents::{self, PLAN, RESULT};
 
 /// The stored envelope is the one that the manifest names, and gives its replay key.
 pub fn envelope(evidence: &Evidence<'_>, report: &mut Report) {
-    let outcome = evidence.job().map(|job| format!("replay key {}", job.request.replay_key));
-    report.add("envelope and replay key", outcome);
+    report.add("replay key", evidence.job().map(|job| job.request.replay_key.to_string()));
 }
 
 /// The result is canonical JSON, is the one that the manifest names, and answers the envelope.

@@ -17,6 +17,7 @@ use crate::{
     documents::{self, EXECUTIONS},
     failure::Failure,
     local::{fold::Fold, stop::Stop, verify},
+    progress::Progress,
     text::number::grouped,
 };
 
@@ -64,7 +65,7 @@ fn complete(document: &ExecutionsDocument, request: &Request, evidence: &Evidenc
         }
         end = range.end;
     }
-    // Where the run may end is a check of the result; here the shards must lead there.
+    may_end_after(end, request)?;
     let performed = evidence.document::<serde_json::Value>(documents::RESULT).ok();
     let performed = performed.as_ref().and_then(|result| result.pointer("/iterations/performed")?.as_u64());
     match performed {
@@ -75,6 +76,14 @@ fn complete(document: &ExecutionsDocument, request: &Request, evidence: &Evidenc
         ))),
         _ => Ok(format!("{} in order, {} iterations without a gap", grouped(recorded), grouped(end))),
     }
+}
+
+/// Whether a run may end after so many iterations: with its budget, or at a checkpoint.
+fn may_end_after(iterations: u64, request: &Request) -> Result<(), Problem> {
+    if iterations == request.plan.iterations() || request.plan.checkpoints().contains(&iterations) {
+        return Ok(());
+    }
+    Err(Problem::failed(format!("the shards end after {} iterations, where no run may", grouped(iterations))))
 }
 
 fn seeds(document: &ExecutionsDocument, request: &Request, _: &Evidence<'_>) -> Outcome {
@@ -126,9 +135,7 @@ fn reduce(evidence: &Evidence<'_>) -> Outcome {
             )));
         }
     }
-    if results.is_empty() {
-        return Err(Problem::failed("no shard results were kept"));
-    }
+    may_end_after(fold.iterations(), request)?;
     let figures = fold.finish();
     let named = evidence.manifest.result;
     if figures.hash != named {
@@ -204,7 +211,9 @@ pub fn reexecution(evidence: &Evidence<'_>, asked: &Reexecution, report: &mut Re
     let stop = Stop::new(Instant::now(), 0);
     stop.on_signals().context("signals cannot be handled")?;
     let drawn = verify::draw(&shards, asked.count, asked.seed.as_bytes());
-    let difference = verify::compare(&job.request, &drawn, asked.threads, &stop)?;
+    let iterations = drawn.iter().map(|shard| job.request.shard(shard.id).iterations).sum();
+    let difference = Progress::new(true, &job.request, iterations)
+        .during(&stop, || verify::compare(&job.request, &drawn, asked.threads, &stop))?;
     let outcome = match difference {
         None => {
             Ok(format!("{} of {} shards, drawn with --seed {}: equal", drawn.len(), shards.len(), asked.seed))

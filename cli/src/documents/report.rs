@@ -6,6 +6,7 @@ mod picture;
 use std::fmt::Write as _;
 
 use forge_kernel::{KERNEL, request::Request};
+use serde_json::{Map, Value};
 
 use crate::{
     figures::Figures,
@@ -21,8 +22,9 @@ const STYLE: &str = include_str!("report.css");
 /// The page.
 pub fn page(request: &Request, figures: &Figures) -> String {
     let words = request.profile().words;
-    let quantity = capitalised(&tables::with_unit(words));
-    let title = format!("{}: {}", escaped(&quantity), escaped(&tables::profile(request)));
+    let quantity = tables::with_unit(words);
+    let title = format!("{}: {}", capitalised(words.quantity), tables::profile(request));
+    let title = escaped(&title);
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
@@ -33,23 +35,23 @@ pub fn page(request: &Request, figures: &Figures) -> String {
     if !warnings.is_empty() {
         push(&mut html, format_args!("<p class=\"warning\">{}</p>\n", escaped(&warnings.join(" "))));
     }
-    moments(&mut html, request, figures);
-    section(&mut html, &format!("Quantiles of the {}", words.quantity), &tables::quantiles(figures));
+    moments(&mut html, &capitalised(&quantity), request, figures);
+    section(&mut html, &format!("Quantiles of the {quantity}"), &tables::quantiles(figures));
     if words.return_periods {
         let title = tables::exceedance_title(words);
         section(&mut html, &title, &tables::exceedance(figures, words));
         html.push_str(&picture::exceedance(request, figures).unwrap_or_default());
     } else {
         let rows = bars::rows(&figures.merged.total, request.program.units);
-        distribution(&mut html, &format!("Distribution of the {}", tables::with_unit(words)), &rows);
+        distribution(&mut html, &format!("Distribution of the {quantity}"), &rows);
     }
     model(&mut html, request, figures);
     html.push_str("</body>\n</html>\n");
     html
 }
 
-fn moments(html: &mut String, request: &Request, figures: &Figures) {
-    html.push_str("<table class=\"facts\">\n");
+fn moments(html: &mut String, title: &str, request: &Request, figures: &Figures) {
+    push(html, format_args!("<h2>{}</h2>\n<table class=\"facts\">\n", escaped(title)));
     for figure in tables::moments(request, figures) {
         push(
             html,
@@ -65,7 +67,7 @@ fn moments(html: &mut String, request: &Request, figures: &Figures) {
 }
 
 fn section(html: &mut String, title: &str, table: &Table) {
-    push(html, format_args!("<h2>{}</h2>\n<table>\n<tr>", escaped(title)));
+    push(html, format_args!("<h2>{}</h2>\n<table>\n<tr class=\"head\">", escaped(title)));
     table.header.iter().for_each(|cell| push(html, format_args!("<th>{cell}</th>")));
     html.push_str("</tr>\n");
     for row in &table.rows {
@@ -103,8 +105,9 @@ fn distribution(html: &mut String, title: &str, rows: &[Row]) {
 
 /// The args, and what names the computation.
 fn model(html: &mut String, request: &Request, figures: &Figures) {
-    let rows = request.envelope.args.iter().map(|(name, value)| vec![name.clone(), value.to_string()]);
-    section(html, "Model", &Table { header: vec!["Arg", "Value"], rows: rows.collect() });
+    let mut rows = Vec::new();
+    args("", &request.envelope.args, &mut rows);
+    section(html, "Model", &Table { header: vec!["Arg", "Value"], rows });
     let facts = [
         ("Occurrences", tables::occurrences(request, figures)),
         ("Seed", tables::seed(request).to_owned()),
@@ -120,6 +123,16 @@ fn model(html: &mut String, request: &Request, figures: &Figures) {
     }
     html.push_str("</table>\n<p>The same args and seed give the same bytes on every machine: ");
     html.push_str("<code>forge replay</code> computes them again.</p>\n");
+}
+
+/// The args in rows; those inside another one with its name before theirs.
+fn args(prefix: &str, args_here: &Map<String, Value>, rows: &mut Vec<Vec<String>>) {
+    for (name, value) in args_here {
+        match value {
+            Value::Object(inner) => args(&format!("{prefix}{name}."), inner, rows),
+            value => rows.push(vec![format!("{prefix}{name}"), value.to_string()]),
+        }
+    }
 }
 
 fn push(html: &mut String, text: std::fmt::Arguments<'_>) {

@@ -104,7 +104,11 @@ impl Crew<'_> {
         thread::scope(|scope| {
             for agent in 2..=self.threads {
                 let shared = &shared;
-                scope.spawn(move || self.work(agent, shared));
+                let spawned = thread::Builder::new().spawn_scoped(scope, move || self.work(agent, shared));
+                if spawned.is_err() {
+                    // The system gives no more threads: those there are do all the work.
+                    break;
+                }
             }
             self.work(1, &shared);
         });
@@ -236,4 +240,98 @@ fn panicked(phase: Phase, who: &str, panic: &(dyn Any + Send)) -> JobFailure {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     JobFailure::new(FailureCode::Internal, phase, format!("{who} panicked: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use forge_contract::{program::Program, shard::Shard};
+    use forge_kernel::reduce::merge;
+
+    use super::*;
+
+    /// Does for a shard's number what `act` says, and returns an empty result.
+    struct Fake<F>(F);
+
+    impl<F: Fn(u64) -> Result<(), ExecuteError> + Send + Sync> Backend for Fake<F> {
+        fn name(&self) -> &str {
+            "fake"
+        }
+
+        fn execute(
+            &self,
+            program: &Program,
+            shards: &[Shard],
+            _: &dyn Control,
+        ) -> Result<Vec<ShardResult>, ExecuteError> {
+            (self.0)(shards[0].id.index).map(|()| vec![merge(program, &[])])
+        }
+    }
+
+    /// Executes 40 shards on 4 threads; answers the shards folded before `until`, and how it ended.
+    fn execute(
+        act: impl Fn(u64) -> Result<(), ExecuteError> + Send + Sync,
+        until: u64,
+    ) -> (Vec<u64>, Result<(), JobFailure>) {
+        let envelope = r#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+            "args": {"iterations": 2621440, "claim_freq": 0, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
+        let request = Request::parse(envelope.as_bytes()).unwrap();
+        let (backend, stop) = (Fake(act), Stop::new(Instant::now(), 0));
+        let crew =
+            Crew { request: &request, backend: &backend, threads: 4, stop: &stop, phase: Phase::Execute };
+        let mut folded = Vec::new();
+        let ended = crew.execute(request.plan.shards(), |done| {
+            folded.push(done.id.index);
+            Ok(if done.id.index == until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        (folded, ended)
+    }
+
+    #[test]
+    fn results_are_folded_in_order_and_nobody_runs_far_ahead() {
+        let (first_done, furthest) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (folded, ended) = execute(
+            |number| {
+                if number == 0 {
+                    // The others could execute all 40 shards in this time.
+                    thread::sleep(Duration::from_millis(100));
+                    first_done.store(true, Ordering::SeqCst);
+                } else if !first_done.load(Ordering::SeqCst) {
+                    furthest.fetch_max(number, Ordering::SeqCst);
+                }
+                Ok(())
+            },
+            u64::MAX,
+        );
+        assert_eq!((folded, ended), ((0..40).collect(), Ok(())));
+        assert!(furthest.into_inner() < 4 * AHEAD);
+    }
+
+    #[test]
+    fn a_fold_that_has_enough_ends_the_run() {
+        let executed = AtomicU64::new(0);
+        let (folded, ended) = execute(
+            |_| {
+                executed.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            },
+            3,
+        );
+        assert_eq!((folded, ended), (vec![0, 1, 2, 3], Ok(())));
+        assert!(executed.into_inner() <= 3 + 4 * AHEAD);
+    }
+
+    #[test]
+    fn a_shard_that_fails_or_panics_ends_the_run() {
+        let device = |number| if number == 5 { Err(ExecuteError::Device("gone".to_owned())) } else { Ok(()) };
+        let failure = execute(device, u64::MAX).1.unwrap_err();
+        assert_eq!((failure.code, failure.phase), (FailureCode::ExecutionFailed, Phase::Execute));
+        assert_eq!(failure.message, "shard 0-5: the device failed: gone");
+
+        let panic = |number| if number == 5 { panic!("a bug") } else { Ok(()) };
+        let failure = execute(panic, u64::MAX).1.unwrap_err();
+        assert_eq!(failure.code, FailureCode::Internal);
+        assert_eq!(failure.message, "shard 0-5: fake panicked: a bug");
+    }
 }

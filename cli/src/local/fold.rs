@@ -53,6 +53,11 @@ impl<'a> Fold<'a> {
         Ok(if self.stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
+    /// Iterations merged so far.
+    pub fn iterations(&self) -> u64 {
+        self.reduction.iterations()
+    }
+
     /// The figures of what has been merged, after the last shard.
     pub fn finish(self) -> Figures {
         let stop_reason = self.stopped.unwrap_or(StopReason::BudgetExhausted);

@@ -171,10 +171,12 @@ impl Monitor {
         }
         let level = exact_level(self.convergence.level?)?;
         let ordered = Ordered::new(&prefix.total, &self.marks);
-        if self.convergence.metric == Metric::Tvar {
-            return Some((ordered.tvar(level), ordered.tvar_half_width(level, self.z)));
-        }
+        // Without an order statistic on either side there are too few iterations to say anything about this level.
         let (low, high) = ordered.var_interval(level, self.convergence.confidence);
-        Some((ordered.var(level), (high? - low?) / 2.0))
+        let (low, high) = (low?, high?);
+        Some(match self.convergence.metric {
+            Metric::Tvar => (ordered.tvar(level), ordered.tvar_half_width(level, self.z)),
+            _ => (ordered.var(level), (high - low) / 2.0),
+        })
     }
 }

@@ -1,5 +1,5 @@
 //! Proves that every CPU backend returns the bytes of the scalar reference: the conformance suite of the kernel, run on
-//! each instruction set that this CPU has, and on the reference itself.
+//! each instruction set that this CPU has. On the reference itself it shows that execution repeats and can be cancelled.
 
 use forge_kernel::execute::{Backend, conformance, scalar::Scalar, simd::Simd};
 
@@ -14,7 +14,10 @@ fn on_every_backend(part: fn(&dyn Backend)) {
 
 #[test]
 fn the_reference_passes() {
-    conformance::check(&Scalar);
+    conformance::iteration_counts(&Scalar);
+    conformance::reuse(&Scalar);
+    conformance::cancellation(&Scalar);
+    conformance::random_programs(&Scalar, 20);
 }
 
 #[test]
@@ -50,6 +53,11 @@ fn saturation() {
 #[test]
 fn impossible_and_certain() {
     on_every_backend(conformance::impossible_and_certain);
+}
+
+#[test]
+fn thresholds_at_draws() {
+    on_every_backend(conformance::thresholds_at_draws);
 }
 
 #[test]

@@ -45,6 +45,32 @@ fn nodes_are_quantiles_of_the_normal_law() {
     }
 }
 
+/// Pseudo-random double-doubles of both signs, from 2^-40 to 2^40.
+fn double_doubles() -> impl Iterator<Item = Dd> {
+    let part = |i: u64| {
+        let mixed = (i ^ (i << 17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let magnitude = (1.0 + (mixed >> 12) as f64 * two_to(-52)) * two_to((mixed % 80) as i32 - 40);
+        if mixed & (1 << 40) == 0 { magnitude } else { -magnitude }
+    };
+    (1..).map(move |i| Dd::from(part(2 * i)) + Dd::from(part(2 * i + 1)) * Dd::from(two_to(-60)))
+}
+
+#[test]
+fn double_double_arithmetic_keeps_its_bounds() {
+    let relative = |found: Dd, exact: &Real| magnitude(&((of_dd(found) - exact) / exact));
+    for (a, b) in double_doubles().zip(double_doubles().skip(1)).take(3000) {
+        let (x, y) = (of_dd(a), of_dd(b));
+        assert!(relative(a + b, &(&x + &y)) < power_of_two(-103), "{a:?} + {b:?}");
+        assert!(relative(a - b, &(&x - &y)) < power_of_two(-103), "{a:?} - {b:?}");
+        assert!(relative(a * b, &(&x * &y)) < power_of_two(-102), "{a:?} * {b:?}");
+        assert!(relative(a / b, &(&x / &y)) < power_of_two(-100), "{a:?} / {b:?}");
+    }
+    let moderate = double_doubles().filter(|x| x.abs().less(Dd::from(600.0))).take(2000);
+    for x in moderate.chain((-600..=600).step_by(25).map(|x| Dd::from(f64::from(x)))) {
+        assert!(relative(x.exp(), &of_dd(x).exp()) < power_of_two(-95), "e^{x:?}");
+    }
+}
+
 #[test]
 fn quantiles_between_nodes_are_as_good() {
     let t = |i: u64| {

@@ -9,6 +9,7 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.4rem}\
+h2{font-size:1.1rem}\
 table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.3rem 1rem .3rem 0;border-bottom:1px solid #8884;vertical-align:top}\
 td.number{text-align:right;font-variant-numeric:tabular-nums}\

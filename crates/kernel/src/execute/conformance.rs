@@ -22,6 +22,11 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
 pub use self::recipe::{Counts, Part, Recipe, Table, recipes};
 use super::{Backend, Control, ExecuteError, scalar::Scalar};
 use crate::request::Request;
@@ -38,6 +43,7 @@ pub fn check(backend: &dyn Backend) {
     many_occurrences(backend);
     saturation(backend);
     impossible_and_certain(backend);
+    thresholds_at_draws(backend);
     rare_draws(backend);
     reuse(backend);
     cancellation(backend);
@@ -134,10 +140,7 @@ pub fn iteration_counts(backend: &dyn Backend) {
     let program = Recipe::usual().program();
     let around = |n: u64| [n.saturating_sub(1), n, n + 1];
     let counts = [1, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 8192, 16_384, LEAF_ITERATIONS];
-    let mut shards: Vec<_> =
-        counts.into_iter().flat_map(around).map(|n| (n.next_power_of_two(), n)).collect();
-    shards.push((2 * LEAF_ITERATIONS, 2 * LEAF_ITERATIONS + 5));
-    for (_, iterations) in shards {
+    for iterations in counts.into_iter().flat_map(around).chain([2 * LEAF_ITERATIONS + 5]) {
         assert_agrees(backend, &program, &[shard(2, 7, iterations)], &format!("{iterations} iterations"));
     }
 }
@@ -226,6 +229,23 @@ pub fn impossible_and_certain(backend: &dyn Backend) {
     assert_agrees(backend, &recipe.program(), &[shard(0, 4, 5000)], "components that never or always strike");
 }
 
+/// Thresholds that count draws meet exactly, and miss by one.
+pub fn thresholds_at_draws(backend: &dyn Backend) {
+    let shard = shard(0, 5, 100);
+    let draws = (0..shard.iterations).map(|iteration| {
+        let mut stream = ChaCha8Rng::from_seed(shard.seed.0);
+        stream.set_stream(iteration);
+        stream.next_u64()
+    });
+    for step in [0, 1, u64::MAX] {
+        let mut thresholds: Vec<_> = draws.clone().map(|draw| draw.wrapping_add(step)).collect();
+        thresholds.sort_unstable();
+        let part = Part::new(Counts::Thresholds(0, thresholds), Table::Noise(3));
+        let program = Recipe { segment_bits: 2, parts: vec![part], ..Recipe::usual() }.program();
+        assert_agrees(backend, &program, &[shard], "thresholds that draws meet");
+    }
+}
+
 /// Leaves (of [`shard`], height 0) and iterations among whose first seven amount draws is one so close to an end that
 /// its upper 32 bits are all 0 or all 1: once in 2^31 draws. Found by a search through 2^37 draws.
 const FAR_OUT: [(u64, u64); 10] = [
@@ -241,16 +261,16 @@ const FAR_OUT: [(u64, u64); 10] = [
     (293_962, 30_986), // 0xfffffffff9acc3f0
 ];
 
-/// Draws far out in the tails over tables so steep that their last bit shows: a million draws for every number of
-/// segments, and leaves that are known to hold draws beyond 2^-31.
+/// Draws far out in the tails over tables so steep that their last bit shows: many draws for every number of segments,
+/// and leaves that are known to hold draws beyond 2^-31.
 pub fn rare_draws(backend: &dyn Backend) {
     let program = |segment_bits: u32, count| {
         let part = Part::new(Counts::Constant(count), Table::Steep(segment_bits.into()));
         Recipe { segment_bits, parts: vec![part], base: 0, cap: MAX_AMOUNT }.program()
     };
-    for bits in 1..=8 {
-        let what = format!("a million draws with {bits} segment bits");
-        assert_agrees(backend, &program(bits, 1), &[shard(4, 1, 16 * LEAF_ITERATIONS)], &what);
+    for (bits, leaves) in [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 16), (7, 4), (8, 16)] {
+        let what = format!("{leaves} leaves with {bits} segment bits");
+        assert_agrees(backend, &program(bits, 1), &[shard(4, 1, leaves * LEAF_ITERATIONS)], &what);
     }
     let leaves = FAR_OUT.map(|(leaf, iteration)| shard(0, leaf, iteration + 1));
     for bits in [1, 6, 8] {

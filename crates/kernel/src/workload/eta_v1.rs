@@ -1,8 +1,6 @@
 //! Profile `eta.v1`: one iteration is one trip. A base time, plus a traffic delay, plus with some probability a weather
 //! and an incident delay; each delay is normal, and none is negative.
 
-use std::ops::Bound::{Excluded, Included};
-
 use forge_contract::{
     error::Invalid,
     program::{Component, CountTable, MAX_AMOUNT, Program},
@@ -49,6 +47,8 @@ const UNITS: u32 = 1000;
 const SEGMENT_BITS: u32 = 6;
 /// Times are at most 10^9 s.
 const MAX_SECONDS: f64 = 1e9;
+/// Smaller standard deviations would not be told from 0.
+const MIN_STD: f64 = 1e-9;
 
 /// Args of `mc` version 1, profile `eta.v1`: one iteration is one trip. Times are in seconds, with three decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -64,7 +64,7 @@ pub struct Args {
     #[schemars(range(min = 0.0, max = 1e9))]
     pub traffic_mean: f64,
     /// Standard deviation of the traffic delay's normal distribution, s.
-    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = 1e-9, max = 1e9))]
     pub traffic_std: f64,
     /// Probability of a weather delay. Given together with `weather_mean` and `weather_std`, or not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub struct Args {
     pub weather_mean: Option<f64>,
     /// Standard deviation of the weather delay's normal distribution, s.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = 1e-9, max = 1e9))]
     pub weather_std: Option<f64>,
     /// Probability of an incident delay. Given together with `incident_mean` and `incident_std`, or not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub struct Args {
     pub incident_mean: Option<f64>,
     /// Standard deviation of the incident delay's normal distribution, s.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 1e9), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = 1e-9, max = 1e9))]
     pub incident_std: Option<f64>,
     /// Ends the run before `iterations` when the figure asked for is known well enough.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ const INCIDENT: [&str; 3] = ["incident_prob", "incident_mean", "incident_std"];
 
 fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
     let budget = Budget::read(&mut object);
-    let std = (Excluded(0.0), Included(MAX_SECONDS));
+    let std = MIN_STD..=MAX_SECONDS;
     let model = Eta {
         base: object.required_number("base_eta", 0.0..=MAX_SECONDS),
         traffic: (
@@ -142,7 +142,7 @@ fn read_chance(object: &mut Object<'_, '_>, name: &'static str, keys: [&'static 
     let values = [
         object.optional_number(keys[0], 0.0..=1.0),
         object.optional_number(keys[1], 0.0..=MAX_SECONDS),
-        object.optional_number(keys[2], (Excluded(0.0), Included(MAX_SECONDS))),
+        object.optional_number(keys[2], MIN_STD..=MAX_SECONDS),
     ];
     if values.iter().any(Option::is_some) {
         for (key, _) in keys.iter().zip(values).filter(|(_, value)| value.is_none()) {

@@ -4,8 +4,6 @@
 //!
 //! The collective risk model: Klugman, Panjer, Willmot, "Loss Models", 4th ed., chapter 9.
 
-use std::ops::Bound::{Excluded, Included};
-
 use forge_contract::{
     error::Invalid,
     program::{Component, MAX_AMOUNT, Program, Segment},
@@ -67,8 +65,9 @@ pub struct Args {
     /// Mean of the natural logarithm of a claim: the median claim is e to this power.
     #[schemars(range(min = -50.0, max = 50.0))]
     pub claim_severity_mu: f64,
-    /// Standard deviation of the natural logarithm of a claim.
-    #[schemars(range(max = 8.0), extend("exclusiveMinimum" = 0.0))]
+    /// Standard deviation of the natural logarithm of a claim. Above 5 a noticeable share of the mean lies beyond what can be
+    /// drawn (docs/determinism.md, section 5.2).
+    #[schemars(range(min = 1e-9, max = 8.0))]
     pub claim_severity_sig: f64,
     /// Probability of a catastrophe loss in a year. Given together with `cat_mu` and `cat_sig`, or not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +79,7 @@ pub struct Args {
     pub cat_mu: Option<f64>,
     /// Standard deviation of the natural logarithm of the catastrophe loss.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 8.0), extend("exclusiveMinimum" = 0.0))]
+    #[schemars(range(min = 1e-9, max = 8.0))]
     pub cat_sig: Option<f64>,
     /// Most that is paid for one claim; catastrophe losses are not cut by it. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,16 +104,16 @@ struct Insurance {
 fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
     let budget = Budget::read(&mut object);
     let mu = -50.0..=50.0;
-    let sigma = || (Excluded(0.0), Included(8.0));
+    let sigma = 1e-9..=8.0;
     let limit = 0.01..=MAX_LIMIT;
     let args = Args {
         iterations: budget.iterations,
         claim_freq: object.required_number("claim_freq", 0.0..=10_000.0),
         claim_severity_mu: object.required_number("claim_severity_mu", mu.clone()),
-        claim_severity_sig: object.required_number("claim_severity_sig", sigma()),
+        claim_severity_sig: object.required_number("claim_severity_sig", sigma.clone()),
         cat_prob: object.optional_number("cat_prob", 0.0..=1.0),
         cat_mu: object.optional_number("cat_mu", mu),
-        cat_sig: object.optional_number("cat_sig", sigma()),
+        cat_sig: object.optional_number("cat_sig", sigma),
         policy_limit: object.optional_number("policy_limit", limit.clone()),
         aggregate_limit: object.optional_number("aggregate_limit", limit),
         convergence: budget.convergence.clone(),

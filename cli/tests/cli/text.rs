@@ -1,17 +1,15 @@
 //! What people see: the summary, its width, and that there is no progress bar where nobody looks.
 
-mod common;
-
 use std::process::Command;
 
-use common::{Ended, Place, forge, insurance, with};
+use crate::common::{Ended, Place, forge, insurance, with};
 use serde_json::json;
 
 #[test]
 fn the_summary_shows_the_figures_of_the_result() {
     let place = Place::new();
     let text = place.run(&insurance("x"), &["--threads", "1"]).expect(0).stdout;
-    let result = common::read_json(&place.artifact("x", "result.json"));
+    let result = crate::common::read_json(&place.artifact("x", "result.json"));
     let shown = |value: &serde_json::Value| {
         let cents = format!("{:.2}", value.as_f64().unwrap());
         let (whole, decimals) = cents.split_once('.').unwrap();
@@ -43,7 +41,7 @@ fn the_summary_shows_the_figures_of_the_result() {
 #[test]
 fn lines_are_narrow_and_plain() {
     let place = Place::new();
-    let eta = serde_json::from_str(include_str!("../../examples/eta.json")).unwrap();
+    let eta = serde_json::from_str(include_str!("../../../examples/eta.json")).unwrap();
     let large = with(insurance("large"), "/args/claim_severity_mu", json!(25));
     let large = with(with(large, "/args/policy_limit", json!(null)), "/args/aggregate_limit", json!(null));
     let verified = with(insurance("verified"), "/policy/verify", json!("full"));

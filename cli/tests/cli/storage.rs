@@ -1,10 +1,8 @@
 //! A store that cannot be written, is full, or has been damaged.
 
-mod common;
-
 use std::fs;
 
-use common::{Ended, Place, forge, insurance, with};
+use crate::common::{Ended, Place, forge, insurance, with};
 use serde_json::json;
 
 #[test]
@@ -38,7 +36,7 @@ fn a_directory_without_permission_is_found_before_anything_is_computed() {
     }
     // Would take hours.
     let envelope = with(insurance("x"), "/args/iterations", json!(1_000_000_000_000u64));
-    common::feed(command, envelope.to_string().as_bytes())
+    crate::common::feed(command, envelope.to_string().as_bytes())
         .expect(3)
         .says("storage_failed")
         .says("permission denied");
@@ -53,7 +51,7 @@ fn a_full_disk_leaves_nothing_half_written() {
     // Files of at most 8 blocks, and an error in place of a signal beyond that.
     limited.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_forge")]);
     limited.args(["run", "-", "--keep-shards", "--out"]).arg(place.out());
-    common::feed(limited, insurance("full").to_string().as_bytes())
+    crate::common::feed(limited, insurance("full").to_string().as_bytes())
         .expect(3)
         .says("error: storage_failed: ")
         .says("could not be written: the file is larger than the system allows")
@@ -101,7 +99,7 @@ fn a_manifest_with_another_result_is_a_mismatch() {
     manifest["result"] = json!("0".repeat(64));
     fs::write(&path, manifest.to_string()).unwrap();
     place.run(&insurance("x"), &[]).expect(4).says("verification_failed");
-    assert_eq!(common::read_json(&path), manifest);
+    assert_eq!(crate::common::read_json(&path), manifest);
 }
 
 #[test]
@@ -129,4 +127,43 @@ fn the_store_can_be_moved() {
     fs::rename(place.out(), &moved).unwrap();
     let output = forge().arg("audit").arg("jobs/x").current_dir(&moved).output().unwrap();
     Ended::new(&output).expect(0);
+}
+
+#[test]
+fn runs_of_one_job_at_once_store_it_once() {
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| place.run(&insurance("x"), &[]))).collect();
+        runs.into_iter().for_each(|run| drop(run.join().unwrap().expect(0)));
+    });
+    assert_eq!(place.files().iter().filter(|file| file.starts_with("jobs/")).count(), 2);
+    place.on_manifest("audit", "x", &[]).expect(0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_killed_leaves_no_manifest_without_its_objects() {
+    let place = Place::new();
+    let file = place.path().join("envelope.json");
+    let mut killed = 0;
+    for attempt in 0..25 {
+        let job = format!("job-{attempt}");
+        fs::write(&file, insurance(&job).to_string()).unwrap();
+        let mut command = forge();
+        command.arg("run").arg(&file).arg("--out").arg(place.out()).arg("--keep-shards");
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(4 * attempt));
+        child.kill().unwrap();
+        killed += i32::from(!child.wait().unwrap().success());
+        if !place.manifest_path(&job).exists() {
+            place.run(&insurance(&job), &["--keep-shards"]).expect(0);
+        }
+        place.on_manifest("audit", &job, &[]).expect(0);
+    }
+    assert!(killed > 3, "no run was killed in time");
+    // What a killed run had not finished lies under another name.
+    for file in place.files().iter().filter(|file| file.starts_with("artifacts/") && !file.contains('#')) {
+        let hash = forge_contract::digest::Digest::of(&[&fs::read(place.out().join(file)).unwrap()]);
+        assert!(file.contains(&hash.to_hex()), "{file}");
+    }
 }

@@ -1,8 +1,5 @@
 //! What the tests of the binary share: running it in a directory of its own, and reading what it left behind.
 
-// Every test file is a crate of its own and uses some of this.
-#![allow(dead_code, reason = "each test crate uses another part of it")]
-
 use std::{
     fs,
     io::Write,

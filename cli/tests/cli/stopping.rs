@@ -1,9 +1,5 @@
 //! Runs that are stopped from outside: by a signal, or by the time that their envelope allows.
 
-#![cfg(unix)]
-
-mod common;
-
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
@@ -12,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Ended, Place, forge, insurance, with};
+use crate::common::{Ended, Place, forge, insurance, with};
 use serde_json::{Value, json};
 
 /// A run that would take hours.

@@ -1,10 +1,8 @@
 //! Bad input: what is said, and that nothing is run or written.
 
-mod common;
-
 use std::io::Read;
 
-use common::{Ended, Place, forge, insurance, with};
+use crate::common::{Ended, Place, forge, insurance, with};
 use serde_json::{Value, json};
 
 /// Runs an envelope, which must be refused, and answers what was said.
@@ -69,7 +67,7 @@ fn all_errors_are_shown_at_once() {
 fn args_are_checked() {
     refused_arg("claim_freq", json!(-1), "must be from 0 to 10000; it is -1");
     refused_arg("claim_freq", json!(10_001), "must be from 0 to 10000");
-    refused_arg("claim_severity_sig", json!(0), "must be greater than 0");
+    refused_arg("claim_severity_sig", json!(0), "must be from 1e-9 to 8; it is 0");
     refused_arg("cat_prob", json!(1.5), "must be from 0 to 1; it is 1.5");
     refused_arg("cat_prob", json!(-0.1), "must be from 0 to 1");
     refused_arg("cat_mu", json!(null), "is missing: cat_prob, cat_mu and cat_sig are given together");
@@ -154,7 +152,7 @@ fn an_envelope_is_checked_without_being_run() {
     let mut check = forge();
     check.args(["envelope", "check", "-"]);
     let bad = with(insurance("x"), "/args/claim_freq", json!("two"));
-    let ended = common::feed(check, bad.to_string().as_bytes()).expect(2);
+    let ended = crate::common::feed(check, bad.to_string().as_bytes()).expect(2);
     assert!(ended.stderr.starts_with("/args/claim_freq: must be a number"), "{}", ended.stderr);
     assert!(
         ended.stderr.ends_with("error: standard input is not a valid envelope: 1 error\n"),
@@ -164,7 +162,7 @@ fn an_envelope_is_checked_without_being_run() {
 
     let mut check = forge();
     check.args(["envelope", "check", "-"]);
-    let ended = common::feed(check, insurance("x").to_string().as_bytes()).expect(0);
+    let ended = crate::common::feed(check, insurance("x").to_string().as_bytes()).expect(0);
     assert!(ended.stdout.starts_with("valid\n"), "{}", ended.stdout);
     assert!(
         ended.stdout.contains("fr1-") && ended.stdout.contains("300,000 years in 5 shards"),
@@ -179,7 +177,7 @@ fn the_examples_that_are_printed_are_valid_and_complete() {
         let printed = forge().args(["envelope", "new", "--profile", profile]).output().unwrap().stdout;
         let mut check = forge();
         check.args(["envelope", "check", "-", "--print"]);
-        let normal = common::feed(check, &printed).expect(0).stdout;
+        let normal = crate::common::feed(check, &printed).expect(0).stdout;
         let (printed, normal): (Value, Value) =
             (serde_json::from_slice(&printed).unwrap(), serde_json::from_str(&normal).unwrap());
         assert_eq!(printed["op"]["profile"], profile);

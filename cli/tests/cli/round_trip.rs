@@ -1,10 +1,12 @@
 //! What is computed and stored, and that it is the same however it is computed.
 
-mod common;
-
-use common::{Place, insurance, keeping_all, read_json, with};
+use crate::common::{Place, insurance, keeping_all, read_json, with};
 use forge_contract::digest::Digest;
-use forge_kernel::execute::{Backend, simd::Simd};
+use forge_kernel::{
+    execute::{Backend, simd::Simd},
+    reduce::merge,
+    request::Request,
+};
 use serde_json::{Value, json};
 
 fn result_hash(place: &Place, job: &str) -> String {
@@ -28,8 +30,7 @@ fn run_replay_and_audit_agree() {
     assert_eq!(audit["passed"], true);
     let checks = audit["checks"].as_array().unwrap();
     assert!(checks.iter().all(|check| check["status"] == "ok"), "{audit:#}");
-    for name in ["envelope and replay key", "seeds", "Merkle root", "re-reduction", "re-execution", "ept.csv"]
-    {
+    for name in ["replay key", "seeds", "Merkle root", "re-reduction", "re-execution", "ept.csv"] {
         assert!(checks.iter().any(|check| check["name"] == name), "{name}: {audit:#}");
     }
 }
@@ -40,7 +41,7 @@ fn the_directory_and_its_page_name_the_job_too() {
     place.run(&insurance("named"), &[]).expect(0);
     let directory = place.out().join("jobs/named");
     for path in [directory.clone(), directory.join("index.html")] {
-        let audited = common::forge().arg("audit").arg(&path).output().unwrap();
+        let audited = crate::common::forge().arg("audit").arg(&path).output().unwrap();
         assert!(audited.status.success(), "{}", path.display());
     }
     let page = std::fs::read_to_string(directory.join("index.html")).unwrap();
@@ -162,7 +163,7 @@ fn the_exceedance_table_is_that_of_the_result() {
     }
     assert_eq!(found, 40);
     // A profile without return periods has no such table.
-    let eta = include_str!("../../examples/eta.json");
+    let eta = include_str!("../../../examples/eta.json");
     let eta = keeping_all(serde_json::from_str(eta).unwrap());
     place.run(&with(eta, "/args/iterations", json!(1000)), &[]).expect(0);
     let names = place.manifest("eta-001")["artifacts"].to_string();
@@ -203,4 +204,31 @@ fn verification_reports_what_it_proves() {
     assert_eq!(document["pairs"][0]["verifier"], "scalar");
     // One of 5 shards is wrong: 3 of 5 draws find it.
     assert!((document["detection"][0]["probability"].as_f64().unwrap() - 0.6).abs() < 1e-12);
+}
+
+#[test]
+fn a_run_converges_at_the_first_checkpoint_that_says_so() {
+    let convergence = json!({"metric": "mean", "relative_half_width": 0.02, "min_iterations": 200_000});
+    let envelope = with(insurance("x"), "/args/convergence", convergence);
+    let envelope =
+        with(with(envelope, "/args/iterations", json!(5_000_000)), "/artifacts/persist", json!(false));
+    let ran = Place::new().run(&envelope, &["--format", "json", "--threads", "3"]).expect(0);
+    let result: Value = serde_json::from_str(&ran.stdout).unwrap();
+
+    // Straight from the kernel: every prefix that ends at a checkpoint, one after the other.
+    let request = Request::parse(envelope.to_string().as_bytes()).unwrap();
+    let plan = &request.plan;
+    let mut monitor = request.monitor().unwrap();
+    let stop = plan.checkpoints().iter().find_map(|&checkpoint| {
+        let ids = plan.shards().take_while(|&id| plan.range(id).end <= checkpoint);
+        let shards: Vec<_> = ids.map(|id| request.shard(id)).collect();
+        let results = Simd::new().execute(&request.program, &shards, &()).unwrap();
+        let merged = merge(&request.program, &results);
+        assert_eq!(merged.iterations, checkpoint);
+        monitor.test(&merged).map(|reason| (checkpoint, reason))
+    });
+    let (checkpoint, reason) = stop.unwrap();
+    assert!(checkpoint > plan.checkpoints()[0], "the first checkpoint would prove nothing");
+    let iterations = &result["iterations"];
+    assert_eq!((&iterations["performed"], &iterations["stop_reason"]), (&json!(checkpoint), &json!(reason)));
 }

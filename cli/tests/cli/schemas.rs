@@ -1,13 +1,11 @@
 //! The JSON Schemas: committed ones are fresh, documents keep to them, and they agree with the parser.
 
-mod common;
-
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use common::{Place, forge, insurance, keeping_all, read_json, with};
+use crate::common::{Place, forge, insurance, keeping_all, read_json, with};
 use forge_kernel::request::Request;
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -56,7 +54,7 @@ fn a_printed_schema_is_the_written_one() {
 #[test]
 fn what_a_job_leaves_behind_keeps_to_its_schema() {
     let place = Place::new();
-    let eta = serde_json::from_str(include_str!("../../examples/eta.json")).unwrap();
+    let eta = serde_json::from_str(include_str!("../../../examples/eta.json")).unwrap();
     let eta = with(with(eta, "/args/iterations", json!(1)), "/ctx/job_id", json!("eta"));
     for (job, envelope) in [("insurance", insurance("insurance")), ("eta", eta)] {
         let envelope = with(keeping_all(envelope), "/policy/verify", json!("full"));
