@@ -176,30 +176,45 @@ fn breakdown(scale: u64, rounds: usize) {
     }
 }
 
-/// How the best level scales over cores, each with shards of its own.
+/// How the best level scales over cores, each with shards of its own; and, for comparison, how the machine lets the f64
+/// loop scale and arithmetic in registers alone, since virtual cores may share a physical one.
 fn scaling(scale: u64, rounds: usize) {
     let request = request("2.0");
     let simd = Simd::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let on = |threads: usize, iterations: u64| {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    let share = shard(iterations / threads as u64);
-                    black_box(simd.execute(&request.program, &[share], &()).expect("nothing cancels it"));
-                });
-            }
-        });
+    let execute = |iterations: u64| {
+        black_box(simd.execute(&request.program, &[shard(iterations)], &()).expect("nothing cancels it"));
+    };
+    let keystream = |iterations: u64| {
+        black_box(simd.keystream(iterations));
     };
     let contenders = [
-        Contender::new("1 thread", 4 * scale, |n| on(1, n)),
-        Contender::new(format!("{cores} threads"), 4 * scale, |n| on(cores, n)),
+        Contender::new("1 thread", 4 * scale, |n| on_threads(1, n, &execute)),
+        Contender::new(format!("{cores} threads"), 4 * scale, |n| on_threads(cores, n, &execute)),
+        Contender::new("f64 loop, 1 thread", scale, |n| on_threads(1, n, &|n| f64_loop(2.0, n))),
+        Contender::new(format!("f64 loop, {cores} threads"), scale, |n| {
+            on_threads(cores, n, &|n| f64_loop(2.0, n));
+        }),
+        Contender::new("ChaCha8 alone, 1 thread", 16 * scale, |n| on_threads(1, n, &keystream)),
+        Contender::new(format!("ChaCha8 alone, {cores} threads"), 16 * scale, |n| {
+            on_threads(cores, n, &keystream);
+        }),
     ];
     let rates = race(&contenders, rounds);
     println!("\nAll cores, {}\n", simd.name());
-    for (contender, own) in contenders.iter().zip(&rates) {
-        println!("  {:<58} {:>9.2} {:>8.2}x", contender.name, median(own.clone()), ratio(own, &rates[0]));
+    for (i, (contender, own)) in contenders.iter().zip(&rates).enumerate() {
+        let one = &rates[i / 2 * 2];
+        println!("  {:<58} {:>9.2} {:>8.2}x", contender.name, median(own.clone()), ratio(own, one));
     }
+}
+
+/// Shares iterations among threads.
+fn on_threads(threads: usize, iterations: u64, run: &(dyn Fn(u64) + Sync)) {
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| run(iterations / threads as u64));
+        }
+    });
 }
 
 fn main() {
