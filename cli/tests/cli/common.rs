@@ -186,6 +186,12 @@ pub fn with(mut envelope: Value, pointer: &str, value: Value) -> Value {
     envelope
 }
 
+/// A job that would take hours; it gives up after half a minute, so that a test that fails ends too.
+pub fn endless(job: &str) -> Value {
+    let envelope = with(insurance(job), "/args/iterations", json!(1_000_000_000_000u64));
+    with(envelope, "/policy/timeout_ms", json!(30_000))
+}
+
 /// The job, keeping every document there is.
 pub fn keeping_all(envelope: Value) -> Value {
     let all = [

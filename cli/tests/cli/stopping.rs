@@ -8,13 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Ended, Place, forge, insurance, with};
+use crate::common::{Ended, Place, endless, forge, insurance, with};
 use serde_json::{Value, json};
-
-/// A run that would take hours.
-fn endless(job: &str) -> Value {
-    with(insurance(job), "/args/iterations", json!(1_000_000_000_000u64))
-}
 
 fn start(place: &Place, envelope: &Value, options: &[&str]) -> Child {
     let file = place.path().join("envelope.json");
