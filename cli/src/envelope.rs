@@ -4,17 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use forge_contract::envelope::{Artifacts, Context, Envelope, Op, Policy, Seed};
+use forge_documents::{Job, number::grouped};
 use forge_kernel::workload::{PROFILES, Profile};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    failure::Failure,
-    input,
-    job::Job,
-    output,
-    text::{number::grouped, table},
-};
+use crate::{failure::Failure, input, output, text::table};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,11 +12,12 @@ use forge_contract::{
     ids::JobId,
     strict::MAX_ENVELOPE_BYTES,
 };
+use forge_documents::Job;
 use forge_kernel::{KERNEL, request::Request};
 use forge_store::{Store, StoreError};
 use tokio::runtime::{self, Runtime};
 
-use crate::{failure::Failure, job::Job};
+use crate::failure::Failure;
 
 /// Reads and plans an envelope; `-` is standard input.
 ///

@@ -2,14 +2,10 @@
 //! command.
 
 mod audit;
-mod curve;
-mod documents;
 mod engine;
 mod envelope;
 mod failure;
-mod figures;
 mod input;
-mod job;
 mod local;
 mod output;
 mod progress;

@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use forge_documents::number;
 use forge_kernel::request::Request;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{local::stop::Stop, text::number};
+use crate::local::stop::Stop;
 
 /// Runs shorter than this show no bar.
 const PATIENCE: Duration = Duration::from_millis(500);

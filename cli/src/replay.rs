@@ -4,17 +4,15 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
 use clap::Args;
+use forge_documents::{Job, document, number::duration};
 
 use crate::{
-    documents,
     engine::{Engine, EngineArgs},
     failure::Failure,
     input::Completed,
-    job::Job,
     local::{run, stop::Stop},
     output,
     progress::Progress,
-    text::number::duration,
 };
 
 const EXAMPLES: &str = "\
@@ -68,7 +66,7 @@ pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
 
 /// The job whose envelope is stored with the manifest.
 fn stored_job(completed: &Completed) -> Result<Job, Failure> {
-    let name = documents::ENVELOPE;
+    let name = document::ENVELOPE;
     let reference = completed.reference(name);
     let reference = reference.ok_or_else(|| Failure::Mismatch(format!("the manifest names no {name}")))?;
     let bytes = completed.get(reference).map_err(|error| Failure::Mismatch(error.to_string()))?;

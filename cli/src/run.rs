@@ -2,25 +2,25 @@
 
 use std::{
     path::{Path, PathBuf},
+    slice,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use forge_contract::{
-    artifact::{ArtifactReference, ManifestDocument, Phase, VerificationDocument},
+    artifact::{ArtifactReference, Execution, ManifestDocument, Phase, VerificationDocument},
     digest::Digest,
     error::FailureCode,
 };
-use forge_store::{Completion, Store};
+use forge_documents::{Document, Job, Outcome};
+use forge_store::{Artifact, Completion, Store, shards};
 use tokio::runtime::Runtime;
 
 use crate::{
-    documents::Outcome,
     engine::{Engine, EngineArgs},
     failure::{Failure, JobFailure},
     input,
-    job::Job,
     local::{
         run::{self, Run},
         stop::Stop,
@@ -69,6 +69,8 @@ enum Format {
 /// What has been computed.
 struct Computed {
     run: Run,
+    /// The record of its shards.
+    executions: Vec<Execution>,
     verification: VerificationDocument,
     backend: String,
     threads: usize,
@@ -88,7 +90,10 @@ pub fn execute(args: &RunArgs, start: Instant) -> Result<(), Failure> {
         false => None,
     };
     let attempt = compute(args, &job, engine, start).and_then(|computed| {
-        let kept = archive.as_ref().map(|archive| archive.store(&computed.outcome(&job))).transpose()?;
+        let kept = archive
+            .as_ref()
+            .map(|archive| archive.store(&computed.outcome(&job), computed.run.kept.as_deref()))
+            .transpose()?;
         Ok((computed, kept))
     });
     match attempt {
@@ -113,18 +118,21 @@ fn compute(args: &RunArgs, job: &Job, engine: Engine, start: Instant) -> Result<
     let again = (verify::share(policy) * run.figures.merged.iterations as f64) as u64;
     let verification =
         progress(again).during(&stop, || verify::verify(job, &run, backend.name(), threads, &stop))?;
-    Ok(Computed { run, verification, backend: backend.name().to_owned(), threads, planning })
+    let executions = run.executions(request, backend.name());
+    Ok(Computed { run, executions, verification, backend: backend.name().to_owned(), threads, planning })
 }
 
 impl Computed {
     fn outcome<'a>(&'a self, job: &'a Job) -> Outcome<'a> {
         Outcome {
             job,
-            run: &self.run,
+            figures: &self.run.figures,
+            executions: &self.executions,
             verification: &self.verification,
-            backend: &self.backend,
-            threads: self.threads,
+            backends: slice::from_ref(&self.backend),
+            threads: self.threads as u64,
             planning: self.planning,
+            executing: self.run.wall,
         }
     }
 }
@@ -172,14 +180,15 @@ impl<'a> Archive<'a> {
         self.store.locate(&Store::manifest_key(&self.job.id))
     }
 
-    /// Stores the artifacts and then the manifest; or, if an earlier run has, compares with what it stored.
-    fn store(&self, outcome: &Outcome<'_>) -> Result<Kept, Failure> {
+    /// Stores the artifacts, `shards` (all shard results as one object) among them, and then the manifest; or, if an
+    /// earlier run has, compares with what it stored.
+    fn store(&self, outcome: &Outcome<'_>, shards: Option<&[u8]>) -> Result<Kept, Failure> {
         if let Some(earlier) = &self.earlier {
             return self.compare(outcome, earlier);
         }
         let storage = |error| JobFailure::storage(&error);
         let stored = self.runtime.block_on(async {
-            let references = self.store.put_artifacts(outcome.artifacts()).await?;
+            let references = self.store.put_artifacts(artifacts(outcome, shards)).await?;
             self.store.complete(&outcome.manifest(references), &outcome.headline()).await
         });
         match stored.map_err(storage)? {
@@ -193,7 +202,7 @@ impl<'a> Archive<'a> {
 
     /// Compares with what an earlier run stored: its result, and that its objects are all there and whole.
     fn compare(&self, outcome: &Outcome<'_>, earlier: &ManifestDocument) -> Result<Kept, Failure> {
-        let result = outcome.run.figures.hash;
+        let result = outcome.figures.hash;
         if result != earlier.result {
             return Err(Failure::Mismatch(format!(
                 "{}: {} stores the result {}, and this run computed {result}",
@@ -211,7 +220,8 @@ impl<'a> Archive<'a> {
 
     /// Records a failed attempt, and answers the failure that says where.
     fn record(&self, mut failure: JobFailure) -> Failure {
-        match self.runtime.block_on(self.store.put_error(&self.job.error_document(&failure))) {
+        let document = self.job.error_document(failure.code, failure.phase, &failure.message, Vec::new());
+        match self.runtime.block_on(self.store.put_error(&document)) {
             Ok(true) => {
                 let place = self.store.locate(&Store::error_key(&self.job.id));
                 failure.message = format!("{} (recorded in {place})", failure.message);
@@ -221,6 +231,19 @@ impl<'a> Archive<'a> {
         }
         failure.into()
     }
+}
+
+/// The documents of a job as objects to be stored, and its shard results if the run kept them.
+fn artifacts(outcome: &Outcome<'_>, shards: Option<&[u8]>) -> Vec<Artifact> {
+    let artifact = |name: &str, media_type: &str, bytes| Artifact {
+        name: name.to_owned(),
+        media_type: media_type.to_owned(),
+        bytes,
+    };
+    let documents = outcome.documents().into_iter();
+    let documents = documents.map(|Document { name, media_type, bytes }| artifact(name, media_type, bytes));
+    let shards = shards.map(|bytes| artifact(shards::NAME, shards::MEDIA_TYPE, bytes.to_vec()));
+    documents.chain(shards).collect()
 }
 
 fn report(args: &RunArgs, job: &Job, computed: &Computed, kept: Option<Kept>) -> Result<(), Failure> {

@@ -1,6 +1,10 @@
 //! Checks of the documents that describe a job as a whole: envelope, result and plan.
 
 use forge_contract::canonical::to_canonical_json;
+use forge_documents::{
+    canonical,
+    document::{PLAN, RESULT},
+};
 use forge_kernel::{KERNEL, request::Request};
 use serde_json::{Value, json};
 
@@ -8,7 +12,6 @@ use super::{
     evidence::Evidence,
     report::{Outcome, Problem, Report},
 };
-use crate::documents::{self, PLAN, RESULT};
 
 /// The stored envelope is the one that the manifest names, and gives its replay key.
 pub fn envelope(evidence: &Evidence<'_>, report: &mut Report) {
@@ -77,7 +80,7 @@ fn ends_where_it_may(result: &Value, request: &Request) -> Result<(), Problem> {
 pub fn plan(evidence: &Evidence<'_>, report: &mut Report) {
     let check = || {
         let kept = evidence.bytes(PLAN)?;
-        let planned = documents::canonical(&evidence.known_job()?.request.plan_document());
+        let planned = canonical(&evidence.known_job()?.request.plan_document());
         if kept == planned {
             return Ok("as the envelope gives it".to_owned());
         }

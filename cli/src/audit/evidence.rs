@@ -6,17 +6,16 @@ use forge_contract::{
     artifact::{ExecutionsDocument, ManifestDocument},
     digest::Digest,
 };
+use forge_documents::{
+    Job,
+    document::{ENVELOPE, EXECUTIONS},
+    number::grouped,
+};
 use forge_store::shards;
 use serde::de::DeserializeOwned;
 
 use super::report::{Problem, Report};
-use crate::{
-    documents::{ENVELOPE, EXECUTIONS},
-    input::Completed,
-    job::Job,
-    local::run::ExecutedShard,
-    text::number::grouped,
-};
+use crate::{input::Completed, local::run::ExecutedShard};
 
 /// The artifacts of a job that have the size and the hash that its manifest names.
 pub struct Evidence<'a> {

@@ -7,6 +7,10 @@ use forge_contract::{
     artifact::ExecutionsDocument, digest::Digest, envelope::ArtifactKind, merkle, program::MAX_COUNT,
     shard::ShardId, shard_result::ShardResult,
 };
+use forge_documents::{
+    document::{self, EXECUTIONS},
+    number::grouped,
+};
 use forge_kernel::request::Request;
 
 use super::{
@@ -14,11 +18,9 @@ use super::{
     report::{Outcome, Problem, Report},
 };
 use crate::{
-    documents::{self, EXECUTIONS},
     failure::Failure,
     local::{fold::Fold, stop::Stop, verify},
     progress::Progress,
-    text::number::grouped,
 };
 
 /// The record of the shards is that of this job: complete, without gaps, with the seeds of the seed tree.
@@ -66,7 +68,7 @@ fn complete(document: &ExecutionsDocument, request: &Request, evidence: &Evidenc
         end = range.end;
     }
     may_end_after(end, request)?;
-    let performed = evidence.document::<serde_json::Value>(documents::RESULT).ok();
+    let performed = evidence.document::<serde_json::Value>(document::RESULT).ok();
     let performed = performed.as_ref().and_then(|result| result.pointer("/iterations/performed")?.as_u64());
     match performed {
         Some(performed) if performed != end => Err(Problem::failed(format!(
@@ -145,9 +147,9 @@ fn reduce(evidence: &Evidence<'_>) -> Outcome {
         )));
     }
     for kind in [ArtifactKind::EptCsv, ArtifactKind::ReportHtml] {
-        let Some(artifact) = documents::pure(kind, request, &figures) else { continue };
-        if evidence.bytes(&artifact.name).is_ok_and(|kept| kept != artifact.bytes) {
-            return Err(Problem::failed(format!("{} is not what the result gives", artifact.name)));
+        let Some(made) = document::pure(kind, request, &figures) else { continue };
+        if evidence.bytes(made.name).is_ok_and(|kept| kept != made.bytes) {
+            return Err(Problem::failed(format!("{} is not what the result gives", made.name)));
         }
     }
     Ok(format!("{} shard results merge to the result, byte for byte", grouped(results.len() as u64)))

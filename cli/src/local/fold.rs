@@ -4,13 +4,12 @@
 use std::ops::ControlFlow;
 
 use forge_contract::shard_result::ShardResult;
+use forge_documents::Figures;
 use forge_kernel::{
     converge::{Monitor, StopReason},
     reduce::{Mismatch, Reduction},
     request::Request,
 };
-
-use crate::figures::Figures;
 
 /// The merged prefix of a run.
 #[derive(Debug)]

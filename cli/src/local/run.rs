@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge_contract::{artifact::Phase, digest::Digest, error::FailureCode, merkle, shard::ShardId};
+use forge_contract::{
+    artifact::{Execution, Phase},
+    digest::Digest,
+    error::FailureCode,
+    shard::ShardId,
+};
+use forge_documents::{Figures, milliseconds};
 use forge_kernel::{execute::Backend, request::Request};
 use forge_store::shards::ShardsWriter;
 
@@ -14,7 +20,7 @@ use super::{
     fold::Fold,
     stop::Stop,
 };
-use crate::{failure::JobFailure, figures::Figures};
+use crate::failure::JobFailure;
 
 /// What a run yields.
 #[derive(Debug)]
@@ -30,15 +36,24 @@ pub struct Run {
 }
 
 impl Run {
-    /// Merkle root over the shards' result hashes.
-    pub fn merkle_root(&self) -> Digest {
-        let hashes: Vec<_> = self.shards.iter().map(|shard| shard.hash).collect();
-        merkle::root(&hashes)
-    }
-
-    /// CPU time of all shards.
-    pub fn cpu(&self) -> Duration {
-        self.shards.iter().map(|shard| shard.cpu).sum()
+    /// The record of the shards, which `backend` executed. Each thread counts as an agent.
+    pub fn executions(&self, request: &Request, backend: &str) -> Vec<Execution> {
+        let execution = |shard: &ExecutedShard| {
+            let planned = request.shard(shard.id);
+            Execution {
+                agent_id: format!("local-{}", shard.agent),
+                shard_id: shard.id,
+                first_iteration: request.plan.range(shard.id).start,
+                iterations: planned.iterations,
+                seed: planned.seed,
+                result_hash: shard.hash,
+                backend: backend.to_owned(),
+                wall_ms: milliseconds(shard.wall),
+                cpu_ms: milliseconds(shard.cpu),
+                signature: None,
+            }
+        };
+        self.shards.iter().map(execution).collect()
     }
 
     /// Iterations in a second.

@@ -10,6 +10,7 @@ use forge_contract::{
     error::FailureCode,
     shard::ShardId,
 };
+use forge_documents::Job;
 use forge_kernel::{
     execute::{Backend, scalar::Scalar},
     request::Request,
@@ -20,7 +21,7 @@ use super::{
     run::{ExecutedShard, Run},
     stop::Stop,
 };
-use crate::{failure::JobFailure, job::Job};
+use crate::failure::JobFailure;
 
 /// The share of shards that `spotcheck` stands for.
 const SPOTCHECK: f64 = 0.1;
@@ -123,6 +124,7 @@ pub fn verify(
         checked: checked.iter().map(|shard| shard.id).collect(),
         pairs: if checked.is_empty() { Vec::new() } else { vec![pair] },
         detection: WRONG_SHARES.into_iter().map(detection).collect(),
+        refuted: Vec::new(),
     })
 }
 

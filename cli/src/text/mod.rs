@@ -2,8 +2,6 @@
 //! name: nouns and units come from [`Words`](forge_kernel::workload::Words).
 
 pub mod bars;
-pub mod number;
 pub mod plot;
 pub mod summary;
 pub mod table;
-pub mod tables;

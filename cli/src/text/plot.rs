@@ -2,9 +2,10 @@
 //! can be told apart without colour.
 
 use forge_contract::{program::Program, shard_result::ShardResult};
-
-use super::number;
-use crate::curve::{Curves, Scale};
+use forge_documents::{
+    curve::{Curves, Scale},
+    number,
+};
 
 /// Size of the picture in characters; each holds 2 by 4 dots.
 const COLUMNS: usize = 64;

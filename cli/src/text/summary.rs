@@ -1,14 +1,14 @@
 //! The summary of a run, for an actuary at a terminal: at most 100 columns wide.
 
 use forge_contract::artifact::VerificationDocument;
-
-use super::{
-    bars,
+use forge_documents::{
+    Figures, Job, histogram,
     number::{duration, grouped, percent, rounded_rate},
-    plot, table,
     tables::{self, Table, capitalised},
 };
-use crate::{figures::Figures, job::Job, local::run::Run, output::Style};
+
+use super::{bars, plot, table};
+use crate::{local::run::Run, output::Style};
 
 /// What is summarised.
 pub struct View<'a> {
@@ -60,7 +60,8 @@ impl View<'_> {
             }
         } else {
             let title = format!("Distribution of the {quantity}");
-            sections.push((title, bars::lines(&figures.merged.total, request.program.units)));
+            let rows = histogram::rows(&figures.merged.total, request.program.units);
+            sections.push((title, bars::lines(&rows)));
         }
         let warnings: Vec<_> =
             tables::warnings(request, figures).iter().map(|warning| format!("  {warning}")).collect();

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    agent::{AgentId, Identity, Signature},
+    canonical::to_canonical_json,
     digest::Digest,
     envelope::Verify,
     error::{FailureCode, FieldError},
@@ -35,11 +37,38 @@ pub struct ManifestDocument {
     pub shards: u64,
     /// The objects, each under `artifacts/sha256/<sha256>/<name>`.
     pub artifacts: Vec<ArtifactReference>,
+    /// Who signed the manifest; absent if nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<AgentId>,
+    /// The signer's signature over `forge/v1/manifest`, NUL, and the canonical JSON of the manifest without this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
 }
 
 impl ManifestDocument {
     /// What `schema` says.
     pub const SCHEMA: &str = "forge.manifest.v1";
+
+    /// What its signer signs.
+    pub fn message(&self) -> Vec<u8> {
+        let unsigned = Self { signature: None, ..self.clone() };
+        let json = to_canonical_json(&unsigned).expect("a manifest holds no number beyond 2^53");
+        [b"forge/v1/manifest\0".as_slice(), &json].concat()
+    }
+
+    /// The manifest with the signature of `identity`.
+    #[must_use]
+    pub fn signed_by(mut self, identity: &Identity) -> Self {
+        self.signer = Some(identity.id().clone());
+        self.signature = Some(identity.sign(&self.message()));
+        self
+    }
+
+    /// Whether its signature is its signer's; `None` if it has none.
+    pub fn is_signed(&self) -> Option<bool> {
+        let (signer, signature) = (self.signer.as_ref()?, self.signature.as_ref()?);
+        Some(signer.signed(&self.message(), signature))
+    }
 }
 
 /// One object of a job.
@@ -107,6 +136,10 @@ pub struct Execution {
     pub wall_ms: f64,
     /// CPU time of the executing thread, ms.
     pub cpu_ms: f64,
+    /// The agent's signature over `forge/v1/result`, NUL, job id, NUL, shard id, NUL, the program's hash and the result's
+    /// hash (32 bytes each).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
 }
 
 /// Document `metrics.json`: how the job went. Nothing here has an influence on the result.
@@ -162,17 +195,40 @@ pub struct VerificationDocument {
     pub share: f64,
     /// Shards in the result.
     pub shards: u64,
-    /// The shards executed a second time, in shard order. Their results were equal, or the job would have failed.
+    /// The shards of the result that were executed a second time, with the same bytes, in shard order.
     pub checked: Vec<ShardId>,
     /// How many of them were executed by which backends.
     pub pairs: Vec<BackendPair>,
     /// How likely it was that an error would have been caught.
     pub detection: Vec<Detection>,
+    /// Results that were found to be wrong. None of them is in the result: the shards were executed again, and so were
+    /// all others that these agents had returned.
+    #[serde(default)]
+    pub refuted: Vec<Refuted>,
 }
 
 impl VerificationDocument {
     /// What `schema` says.
     pub const SCHEMA: &str = "forge.verification.v1";
+}
+
+/// A result that was found to be wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refuted {
+    /// The shard.
+    pub shard_id: ShardId,
+    /// Who returned it.
+    pub agent_id: AgentId,
+    /// SHA-256 of what was returned.
+    pub claimed: Digest,
+    /// SHA-256 of what the scalar reference gives.
+    pub correct: Option<Digest>,
+    /// Who found it out.
+    pub verifier_id: AgentId,
+    /// The verifier's signature over `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL, `refuted`, NUL, the agent's id,
+    /// NUL, and the hash of what was returned (32 bytes).
+    pub signature: Signature,
 }
 
 /// Shards that one backend executed and another verified.

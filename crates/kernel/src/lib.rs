@@ -15,6 +15,7 @@ pub mod request;
 pub mod seed;
 pub mod statistics;
 pub mod tables;
+pub mod verify;
 pub mod workload;
 
 /// The kernel version. Results are equal only under one version; anything that would change a released test vector

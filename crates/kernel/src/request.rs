@@ -1,5 +1,10 @@
 //! The request: an envelope that has been read whole, and everything a run derives from it before it starts.
 
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
@@ -23,13 +28,82 @@ use crate::{
     workload::{self, Model, Profile},
 };
 
+/// A compiled model: what is executed, and its hash.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// What is executed.
+    pub program: Arc<Program>,
+    /// SHA-256 of the program's bytes.
+    pub digest: Digest,
+}
+
+/// Keeps compiled models: compiling one takes milliseconds, and requests for the same model are many.
+pub trait Compiler {
+    /// The compiled model of this name: one that was kept, or else what `compile` makes. `model` is the SHA-256 of the
+    /// canonical JSON of the op and the model's args.
+    ///
+    /// # Errors
+    /// Those of `compile`.
+    fn compiled(
+        &self,
+        model: Digest,
+        compile: &mut dyn FnMut() -> Result<Compiled, Invalid>,
+    ) -> Result<Compiled, Invalid>;
+}
+
+/// Keeps nothing.
+impl Compiler for () {
+    fn compiled(
+        &self,
+        _: Digest,
+        compile: &mut dyn FnMut() -> Result<Compiled, Invalid>,
+    ) -> Result<Compiled, Invalid> {
+        compile()
+    }
+}
+
+/// Keeps the models compiled last.
+#[derive(Debug)]
+pub struct RecentModels {
+    /// The one used last comes first.
+    models: Mutex<VecDeque<(Digest, Compiled)>>,
+    capacity: usize,
+}
+
+impl RecentModels {
+    /// Keeps up to `capacity` models, some 300 kB each.
+    pub fn new(capacity: usize) -> Self {
+        Self { models: Mutex::default(), capacity }
+    }
+}
+
+impl Compiler for RecentModels {
+    fn compiled(
+        &self,
+        model: Digest,
+        compile: &mut dyn FnMut() -> Result<Compiled, Invalid>,
+    ) -> Result<Compiled, Invalid> {
+        let lock = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = {
+            let mut models = lock();
+            models.iter().position(|(name, _)| *name == model).and_then(|at| models.remove(at))
+        };
+        let compiled = kept.map_or_else(compile, |(_, compiled)| Ok(compiled))?;
+        let mut models = lock();
+        models.retain(|(name, _)| *name != model);
+        models.push_front((model, compiled.clone()));
+        models.truncate(self.capacity);
+        Ok(compiled)
+    }
+}
+
 /// A valid envelope with its model compiled and planned. A pure function of the envelope.
 #[derive(Debug)]
 pub struct Request {
     /// The envelope in normal form, args included.
     pub envelope: Envelope,
     /// What is executed.
-    pub program: Program,
+    pub program: Arc<Program>,
     /// SHA-256 of the program's bytes.
     pub program_digest: Digest,
     /// The run cut into shards.
@@ -54,6 +128,14 @@ impl Request {
     /// # Errors
     /// Everything that is wrong with it, at once.
     pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
+        Self::parse_with(json, &())
+    }
+
+    /// Reads an envelope's JSON, and takes the compiled model from where it is kept.
+    ///
+    /// # Errors
+    /// As [`Request::parse`].
+    pub fn parse_with(json: &[u8], compiler: &dyn Compiler) -> Result<Self, Invalid> {
         let root = strict::parse(json)?;
         let mut errors = Errors::new();
         let draft = Envelope::read(&root, &mut errors);
@@ -68,18 +150,23 @@ impl Request {
             return Err(Invalid::single("/args", "must be an object"));
         };
         envelope.args = normal_args(model.as_ref());
-        Self::new(envelope, profile, model)
+        Self::new(envelope, profile, model, compiler)
     }
 
-    fn new(envelope: Envelope, profile: &'static Profile, model: Box<dyn Model>) -> Result<Self, Invalid> {
-        let program = model.compile()?;
-        program.check().map_err(|rule| Invalid::single("/args", format!("make no program: {rule}")))?;
+    fn new(
+        envelope: Envelope,
+        profile: &'static Profile,
+        model: Box<dyn Model>,
+        compiler: &dyn Compiler,
+    ) -> Result<Self, Invalid> {
+        let name = Digest::of(&[&model_json(&envelope, model.as_ref())]);
+        let Compiled { program, digest: program_digest } =
+            compiler.compiled(name, &mut || compile(model.as_ref()))?;
         let budget = model.budget();
         let min = budget.convergence.as_ref().map(|convergence| convergence.min_iterations);
         let plan = Plan::new(budget.iterations, model.draws(), min);
         let root_seed = root_seed(&envelope, model.as_ref());
         let replay_key = replay_key(&envelope);
-        let program_digest = program.digest();
         Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
     }
 
@@ -161,9 +248,21 @@ fn normal_args(model: &dyn Model) -> Map<String, Value> {
     args
 }
 
+fn compile(model: &dyn Model) -> Result<Compiled, Invalid> {
+    let program = model.compile()?;
+    program.check().map_err(|rule| Invalid::single("/args", format!("make no program: {rule}")))?;
+    let digest = program.digest();
+    Ok(Compiled { program: Arc::new(program), digest })
+}
+
+/// Canonical JSON of the op and the model's args.
+fn model_json(envelope: &Envelope, model: &dyn Model) -> Vec<u8> {
+    canonical(&json!({ "op": envelope.op, "args": model.args() }))
+}
+
 fn root_seed(envelope: &Envelope, model: &dyn Model) -> Digest {
     match &envelope.seed {
-        Seed::Derived => seed::derived_root(&canonical(&json!({ "op": envelope.op, "args": model.args() }))),
+        Seed::Derived => seed::derived_root(&model_json(envelope, model)),
         Seed::Explicit { value } => seed::explicit_root(value),
     }
 }

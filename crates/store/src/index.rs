@@ -86,6 +86,8 @@ mod tests {
             merkle_root: hash,
             shards: 1,
             artifacts: vec![artifact],
+            signer: None,
+            signature: None,
         };
         let page = page(&manifest, &[("Mean <annual> loss".to_owned(), "\"5\" & more".to_owned())]);
         assert!(page.contains(&format!("href=\"../../artifacts/sha256/{hash}/result.json\"")));

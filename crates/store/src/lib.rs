@@ -5,15 +5,25 @@
 //! for people who browse. The only crate that uses `object_store`. It knows what documents are called and where they
 //! lie, and nothing of how their figures come about.
 //!
-//! Reading order: [`store`] → [`error`] → [`shards`].
+//! Reading order: [`store`] → [`jobs`] → [`error`] → [`location`] → [`s3`] → [`shards`].
 
 pub mod error;
+#[cfg(test)]
+mod faulty;
 mod index;
+pub mod jobs;
 mod local;
+pub mod location;
+mod open;
+mod probe;
+pub mod s3;
 pub mod shards;
 pub mod store;
 
 pub use self::{
     error::StoreError,
-    store::{Artifact, Completion, Store},
+    jobs::Completion,
+    location::StoreLocation,
+    s3::{LentCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options},
+    store::{Artifact, Store},
 };

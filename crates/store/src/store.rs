@@ -1,28 +1,44 @@
-//! The store: artifacts by hash, and the record of each job. One implementation for every `object_store` backend.
-//!
-//! Order of writing: artifacts, then the index page, then the manifest. So wherever a writer dies, no manifest names an
-//! object that is missing.
+//! The store: artifacts by hash, and how every object is read and written. One implementation for every `object_store`
+//! backend.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use forge_contract::{
-    artifact::{ArtifactReference, ErrorDocument, ManifestDocument},
-    canonical::to_canonical_json,
-    digest::Digest,
-    ids::JobId,
-};
+use forge_contract::{artifact::ArtifactReference, digest::Digest};
 use futures_util::future::join_all;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, memory::InMemory, path::Path as Key};
-use serde::{Serialize, de::DeserializeOwned};
+use object_store::{
+    Attribute, Attributes, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, memory::InMemory,
+    path::Path as Key,
+};
+use serde::de::DeserializeOwned;
 
-use crate::{error::StoreError, index};
+use crate::error::{Refusal, StoreError};
+
+/// How often a conditional write is tried again that was refused because another one was under way.
+const CONFLICT_RETRIES: u32 = 5;
+/// The pause before the first of these; it doubles.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where artifacts and job records are kept. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    objects: Arc<dyn ObjectStore>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
     /// How people call the place: a directory or a bucket.
     place: String,
+    kind: Kind,
+}
+
+/// What the backends differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// This process's memory.
+    Memory,
+    /// A directory, which keeps no media types.
+    Local,
+    /// A bucket.
+    Bucket {
+        /// Artifacts are read again after they were written.
+        read_back: bool,
+    },
 }
 
 /// An object to be stored.
@@ -48,23 +64,14 @@ impl Artifact {
     }
 }
 
-/// What became of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Completion {
-    /// It is stored.
-    Stored,
-    /// Another run of the job had completed before. This is its manifest, which stays.
-    AlreadyComplete(Box<ManifestDocument>),
-}
-
 impl Store {
     /// A store in this process's memory.
     pub fn in_memory() -> Self {
-        Self::at(Arc::new(InMemory::new()), "memory")
+        Self::at(Arc::new(InMemory::new()), "memory", Kind::Memory)
     }
 
-    pub(crate) fn at(objects: Arc<dyn ObjectStore>, place: &str) -> Self {
-        Self { objects, place: place.to_owned() }
+    pub(crate) fn at(objects: Arc<dyn ObjectStore>, place: &str, kind: Kind) -> Self {
+        Self { objects, place: place.to_owned(), kind }
     }
 
     /// Where an object lies, for people: with a local store, its path.
@@ -72,31 +79,21 @@ impl Store {
         format!("{}/{key}", self.place.trim_end_matches('/'))
     }
 
-    /// Key of a job's manifest.
-    pub fn manifest_key(job: &JobId) -> String {
-        format!("jobs/{job}/manifest.json")
-    }
-
-    /// Key of the record of a job's failed attempt.
-    pub fn error_key(job: &JobId) -> String {
-        format!("jobs/{job}/error.json")
-    }
-
-    /// Stores an artifact under its hash. If it is there already, its bytes are compared and nothing is written.
+    /// Stores an artifact under its hash. If it is there already, its bytes are compared and nothing is written. In a bucket
+    /// it is read again after it was written (unless [`S3Options::read_back`](crate::S3Options) says otherwise), so that
+    /// the bytes under the hash are known to be those.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when other bytes lie under the hash; [`StoreError::Malformed`] when the name is unsafe;
     /// [`StoreError::Full`], [`StoreError::Unusable`] or [`StoreError::Unavailable`] when it cannot be written.
     pub async fn put_artifact(&self, artifact: Artifact) -> Result<ArtifactReference, StoreError> {
         let reference = artifact.reference();
-        let key = self.key(&checked_key(&reference)?)?;
-        match self.objects.put_opts(&key, artifact.bytes.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(reference),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                self.get_artifact(&reference).await.map(|_| reference)
-            }
-            Err(error) => Err(self.failed(key.as_ref(), &error)),
+        let key = checked_key(&reference)?;
+        let created = self.put(&key, artifact.bytes, &artifact.media_type, PutMode::Create).await?;
+        if !created || self.kind == (Kind::Bucket { read_back: true }) {
+            self.get_artifact(&reference).await?;
         }
+        Ok(reference)
     }
 
     /// Stores artifacts side by side and returns their references in order. Every write has ended when it returns.
@@ -134,103 +131,44 @@ impl Store {
         Ok(bytes.into())
     }
 
-    /// The manifest of a completed job; `None` while there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Malformed`] when it is not a manifest of this job, or [`StoreError::Unavailable`].
-    pub async fn manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
-        let key = Self::manifest_key(job);
-        let Some(manifest) = self.read::<ManifestDocument>(&key).await? else {
-            return Ok(None);
-        };
-        let malformed = |reason: String| Err(StoreError::Malformed { path: self.locate(&key), reason });
-        if manifest.schema != ManifestDocument::SCHEMA {
-            return malformed(format!(
-                "its schema is {:?}, not {:?}",
-                manifest.schema,
-                ManifestDocument::SCHEMA
-            ));
-        }
-        if manifest.job_id != *job {
-            return malformed(format!("it is the manifest of job {}", manifest.job_id));
-        }
-        Ok(Some(manifest))
-    }
-
-    /// Ends a job whose artifacts are stored: writes its index page and its manifest, and removes the record of a failed
-    /// attempt. `headline` is what the page says about the result: label and text.
-    ///
-    /// A job that has completed before keeps the manifest and the page it has.
-    ///
-    /// # Errors
-    /// [`StoreError::Malformed`] when there is a manifest that cannot be read; otherwise as for a write.
-    pub async fn complete(
-        &self,
-        manifest: &ManifestDocument,
-        headline: &[(String, String)],
-    ) -> Result<Completion, StoreError> {
-        let job = &manifest.job_id;
-        let completion = match self.manifest(job).await? {
-            Some(existing) => Completion::AlreadyComplete(Box::new(existing)),
-            None => self.write_manifest(manifest, headline).await?,
-        };
-        self.delete(&Self::error_key(job)).await?;
-        Ok(completion)
-    }
-
-    async fn write_manifest(
-        &self,
-        manifest: &ManifestDocument,
-        headline: &[(String, String)],
-    ) -> Result<Completion, StoreError> {
-        let job = &manifest.job_id;
-        let page = format!("jobs/{job}/index.html");
-        self.put(&page, index::page(manifest, headline).into_bytes(), PutMode::Overwrite).await?;
-        let key = Self::manifest_key(job);
-        if self.put(&key, canonical(manifest), PutMode::Create).await? {
-            return Ok(Completion::Stored);
-        }
-        // Another run of the job completed in between. The page must show what its manifest names.
-        let Some(existing) = self.manifest(job).await? else {
-            return Err(StoreError::Missing { path: self.locate(&key) });
-        };
-        self.put(&page, index::page(&existing, headline).into_bytes(), PutMode::Overwrite).await?;
-        Ok(Completion::AlreadyComplete(Box::new(existing)))
-    }
-
-    /// Records that an attempt has failed, in place of the record of an earlier one. A job that has completed keeps its
-    /// manifest and gets no such record. Answers whether it was written.
-    ///
-    /// # Errors
-    /// As for a write.
-    pub async fn put_error(&self, error: &ErrorDocument) -> Result<bool, StoreError> {
-        let manifest = Key::from(Self::manifest_key(&error.job_id));
-        if self.objects.head(&manifest).await.is_ok() {
-            return Ok(false);
-        }
-        self.put(&Self::error_key(&error.job_id), canonical(error), PutMode::Overwrite).await
-    }
-
-    /// The record of a job's failed attempt, if there is one.
-    ///
-    /// # Errors
-    /// [`StoreError::Malformed`] or [`StoreError::Unavailable`].
-    pub async fn error(&self, job: &JobId) -> Result<Option<ErrorDocument>, StoreError> {
-        self.read(&Self::error_key(job)).await
-    }
-
     /// Writes an object; `false` if it may only be created and is there already.
-    async fn put(&self, key: &str, bytes: Vec<u8>, mode: PutMode) -> Result<bool, StoreError> {
-        match self.objects.put_opts(&self.key(key)?, bytes.into(), mode.into()).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(self.failed(key, &error)),
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        media_type: &str,
+        mode: PutMode,
+    ) -> Result<bool, StoreError> {
+        let location = self.key(key)?;
+        let mut options = PutOptions::from(mode);
+        if self.kind != Kind::Local {
+            options.attributes = Attributes::from_iter([(Attribute::ContentType, media_type.to_owned())]);
+        }
+        let payload = PutPayload::from(bytes);
+        let mut retries = 0;
+        loop {
+            match self.objects.put_opts(&location, payload.clone(), options.clone()).await {
+                Ok(_) => return Ok(true),
+                // Two conditional writes at once: S3 answers 409 to one of them without saying which will stay.
+                Err(error) if Refusal::of(&error).is_some_and(|refusal| refusal.status == 409) => {
+                    if retries == CONFLICT_RETRIES {
+                        return Err(StoreError::Unavailable {
+                            path: self.locate(key),
+                            reason: "other writes of the object were under way at every attempt".to_owned(),
+                        });
+                    }
+                    tokio::time::sleep(CONFLICT_PAUSE * (1 << retries)).await;
+                    retries += 1;
+                }
+                Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
+                Err(error) => return Err(self.failed(key, &error)),
+            }
         }
     }
 
-    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         let answer = match self.objects.get(&self.key(key)?).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) if self.is_absent(key, &error) => return Ok(None),
             other => other.map_err(|error| self.failed(key, &error))?,
         };
         let bytes = answer.bytes().await.map_err(|error| self.failed(key, &error))?;
@@ -241,19 +179,25 @@ impl Store {
         serde_json::from_slice(&bytes).map(Some).map_err(malformed)
     }
 
-    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self.objects.delete(&self.key(key)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) if self.is_absent(key, &error) => Ok(()),
             Err(error) => Err(self.failed(key, &error)),
         }
     }
 
-    fn key(&self, key: &str) -> Result<Key, StoreError> {
+    /// Whether an error says that this object is not there, and not that all of the bucket is gone.
+    pub(crate) fn is_absent(&self, key: &str, error: &object_store::Error) -> bool {
+        matches!(self.failed(key, error), StoreError::Missing { path } if path == self.locate(key))
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Result<Key, StoreError> {
         Key::parse(key)
             .map_err(|error| StoreError::Malformed { path: self.locate(key), reason: error.to_string() })
     }
 
-    fn failed(&self, key: &str, error: &object_store::Error) -> StoreError {
+    pub(crate) fn failed(&self, key: &str, error: &object_store::Error) -> StoreError {
         StoreError::from_object_store(&self.locate(key), error)
     }
 }
@@ -279,7 +223,38 @@ fn checked_key(reference: &ArtifactReference) -> Result<String, StoreError> {
     })
 }
 
-/// Canonical JSON of a document made of strings, digests and counts of what fits into memory.
-fn canonical(document: &impl Serialize) -> Vec<u8> {
-    to_canonical_json(document).expect("records hold no number beyond 2^53")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::Faulty;
+
+    fn conflict(key: &str) -> object_store::Error {
+        let refusal = Refusal {
+            status: 409,
+            code: "ConditionalRequestConflict".to_owned(),
+            message: "another write is under way".to_owned(),
+        };
+        object_store::Error::AlreadyExists { path: key.to_owned(), source: refusal.into() }
+    }
+
+    fn store_with_conflicts(count: usize) -> Store {
+        let objects =
+            Faulty::new(move |puts, options| if puts < count { Err(conflict("x")) } else { Ok(options) });
+        Store::at(Arc::new(objects), "s3://test", Kind::Bucket { read_back: true })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_is_not_taken_for_an_object_that_is_there() {
+        let artifact = || Artifact {
+            name: "a.txt".to_owned(),
+            media_type: "text/plain".to_owned(),
+            bytes: b"hello".to_vec(),
+        };
+        let store = store_with_conflicts(3);
+        let reference = store.put_artifact(artifact()).await.unwrap();
+        assert_eq!(store.get_artifact(&reference).await.unwrap(), b"hello");
+
+        let error = store_with_conflicts(usize::MAX).put_artifact(artifact()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    }
 }

@@ -1,0 +1,117 @@
+//! What an outcome leaves behind: which documents, and what the ones that record an execution say.
+
+use std::time::Duration;
+
+use forge_contract::{
+    artifact::{Execution, MetricsDocument, Phase, VerificationDocument},
+    envelope::Verify,
+    error::FailureCode,
+    merkle,
+};
+use forge_documents::{Document, Figures, Job, Outcome, canonical, milliseconds};
+use forge_kernel::{
+    converge::StopReason,
+    execute::{Backend, scalar::Scalar},
+    reduce::Reduction,
+    request::Request,
+};
+
+/// A job, its figures, and the record of an execution by two backends.
+fn completed(artifacts: &str) -> (Job, Figures, Vec<Execution>) {
+    let envelope = format!(
+        r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}},
+             "args": {{"iterations": 150000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}},
+             "artifacts": {{"include": [{artifacts}]}}}}"#
+    );
+    let job = Job::new(Request::parse(envelope.as_bytes()).unwrap());
+    let request = &job.request;
+    let mut reduction = Reduction::new(&request.program);
+    let mut executions = Vec::new();
+    for (number, id) in request.plan.shards().enumerate() {
+        let shard = request.shard(id);
+        let result = Scalar.execute(&request.program, &[shard], &()).unwrap().remove(0);
+        reduction.add(&result).unwrap();
+        executions.push(Execution {
+            agent_id: format!("agent-{number}"),
+            shard_id: id,
+            first_iteration: request.plan.range(id).start,
+            iterations: shard.iterations,
+            seed: shard.seed,
+            result_hash: result.digest(),
+            backend: if number == 0 { "scalar" } else { "simd" }.to_owned(),
+            wall_ms: 0.2,
+            cpu_ms: 0.1,
+            signature: None,
+        });
+    }
+    let figures = Figures::new(request, reduction.result(), StopReason::BudgetExhausted);
+    (job, figures, executions)
+}
+
+fn documents(artifacts: &str) -> Vec<Document> {
+    let (job, figures, executions) = completed(artifacts);
+    let verification = VerificationDocument {
+        schema: VerificationDocument::SCHEMA.to_owned(),
+        job_id: job.id.clone(),
+        replay_key: job.request.replay_key,
+        policy: Verify::None,
+        share: 0.0,
+        shards: executions.len() as u64,
+        checked: Vec::new(),
+        pairs: Vec::new(),
+        detection: Vec::new(),
+    };
+    let outcome = Outcome {
+        job: &job,
+        figures: &figures,
+        executions: &executions,
+        verification: &verification,
+        backends: &["scalar".to_owned(), "simd".to_owned()],
+        threads: 2,
+        planning: Duration::from_nanos(1_234_567),
+        executing: Duration::from_secs(2),
+    };
+    let manifest = outcome.manifest(Vec::new());
+    let hashes: Vec<_> = executions.iter().map(|execution| execution.result_hash).collect();
+    assert_eq!((manifest.merkle_root, manifest.shards), (merkle::root(&hashes), hashes.len() as u64));
+    assert_eq!((manifest.result, manifest.request), (figures.hash, job.digest));
+    outcome.documents()
+}
+
+#[test]
+fn the_envelope_comes_first_and_then_what_it_asks_for() {
+    let names = |artifacts| documents(artifacts).iter().map(|document| document.name).collect::<Vec<_>>();
+    assert_eq!(names(""), ["envelope.json"]);
+    assert_eq!(
+        names(r#""result_json", "report_html", "metrics_json", "executions_json", "plan_json", "ept_csv""#),
+        // In the order of the kinds: an envelope's normal form has it sorted.
+        [
+            "envelope.json",
+            "result.json",
+            "executions.json",
+            "metrics.json",
+            "plan.json",
+            "ept.csv",
+            "report.html"
+        ]
+    );
+}
+
+#[test]
+fn metrics_name_every_backend_and_add_up_whole_microseconds() {
+    let documents = documents(r#""metrics_json""#);
+    let metrics: MetricsDocument = serde_json::from_slice(&documents[1].bytes).unwrap();
+    assert_eq!((metrics.backend.as_str(), metrics.threads, metrics.shards), ("scalar, simd", 2, 3));
+    // 0.1 + 0.1 + 0.1 is not 0.3 in binary fractions.
+    assert_eq!((metrics.plan_ms, metrics.execute_ms, metrics.cpu_ms), (1.234, 2000.0, 0.3));
+    assert_eq!(metrics.iterations_per_second, 75_000.0);
+    assert_eq!(milliseconds(Duration::from_nanos(999)), 0.0);
+}
+
+#[test]
+fn a_failure_is_recorded_under_the_job() {
+    let (job, ..) = completed("");
+    let document = job.error_document(FailureCode::Timeout, Phase::Execute, "too slow", Vec::new());
+    assert_eq!((document.job_id.clone(), document.phase), (job.id, Phase::Execute));
+    assert!(String::from_utf8(canonical(&document)).unwrap().contains(r#""message":"too slow""#));
+}

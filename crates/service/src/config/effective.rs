@@ -1,0 +1,107 @@
+//! The configuration as it is in effect: every option of a command with its value and where the value comes from. Read from
+//! clap's own tables, so that no option can be forgotten.
+
+use clap::{ArgMatches, Command, parser::ValueSource};
+use serde_json::{Map, Value, json};
+
+/// An option and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The option without its dashes, as in `nats-url`.
+    pub name: String,
+    /// The environment variable that can give it.
+    pub variable: Option<String>,
+    /// The value, `***` if it is secret; `None` if there is none. Several are joined by commas.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// The environment variable.
+    Environment,
+    /// Nobody gave one.
+    Default,
+}
+
+impl Origin {
+    /// `flag`, `environment` or `default`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// The options of a command and their values, in the order of its help. Options whose environment value clap is told to hide
+/// (`hide_env_values`) are secret, and so is what a URL has before its `@`.
+pub fn effective(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
+    let options = command.get_arguments().filter(|arg| arg.get_long().is_some());
+    let known = options.filter(|arg| matches.try_contains_id(arg.get_id().as_str()).is_ok());
+    known
+        .map(|arg| {
+            let id = arg.get_id().as_str();
+            let origin = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => Origin::Flag,
+                Some(ValueSource::EnvVariable) => Origin::Environment,
+                _ => Origin::Default,
+            };
+            let values = matches.get_raw(id).map(|values| {
+                let values: Vec<_> =
+                    values.map(|value| without_credentials(&value.to_string_lossy())).collect();
+                values.join(",")
+            });
+            let shown = values.filter(|value| !value.is_empty());
+            let value = if arg.is_hide_env_values_set() { shown.map(|_| "***".to_owned()) } else { shown };
+            Setting {
+                name: arg.get_long().unwrap_or(id).to_owned(),
+                variable: arg.get_env().map(|name| name.to_string_lossy().into_owned()),
+                value,
+                origin,
+            }
+        })
+        .collect()
+}
+
+/// `scheme://user:password@host` with `***` for user and password.
+fn without_credentials(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => value.to_owned(),
+    }
+}
+
+/// A line a setting: `name = value  (from flag|environment|default)`. What has no value is `-`.
+pub fn to_text(settings: &[Setting]) -> String {
+    let names = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
+    let line = |setting: &Setting| {
+        let value = setting.value.as_deref().unwrap_or("-");
+        let origin = match (setting.origin, &setting.variable) {
+            (Origin::Environment, Some(variable)) => format!("environment {variable}"),
+            (origin, _) => origin.as_str().to_owned(),
+        };
+        format!("{:names$} = {value}  (from {origin})\n", setting.name)
+    };
+    settings.iter().map(line).collect()
+}
+
+/// An object with a member for each setting: `value`, `from` and `variable`.
+pub fn to_json(settings: &[Setting]) -> Value {
+    let member = |setting: &Setting| {
+        let value = json!({
+            "value": setting.value,
+            "from": setting.origin.as_str(),
+            "variable": setting.variable,
+        });
+        (setting.name.clone(), value)
+    };
+    Value::Object(settings.iter().map(member).collect::<Map<_, _>>())
+}

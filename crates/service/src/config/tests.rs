@@ -1,0 +1,155 @@
+//! Options as a command gives them.
+
+use std::fs;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use forge_bus::jetstream::{Credentials, Options, Tls};
+
+use super::*;
+
+#[derive(Debug, Parser)]
+#[command(name = "service")]
+struct Cli {
+    #[command(flatten)]
+    nats: NatsArgs,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
+}
+
+fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from([&["service"], args].concat())
+}
+
+fn nats(args: &[&str]) -> Result<Options, ConfigError> {
+    parse(args).unwrap().nats.options("test", true, vec!["jobs".to_owned()])
+}
+
+#[test]
+fn without_options_a_server_on_this_machine_is_meant() {
+    let options = nats(&[]).unwrap();
+    assert_eq!(options.urls, ["nats://127.0.0.1:4222"]);
+    assert!(matches!(options.credentials, Credentials::None));
+    assert_eq!(options.tls, Tls::default());
+    assert_eq!(options.settings, forge_bus::topology::Settings::default());
+    assert_eq!(parse(&[]).unwrap().http, HttpArgs::default());
+}
+
+#[test]
+fn the_help_names_every_option_with_its_variable() {
+    let help = Cli::command().render_long_help().to_string();
+    let command = Cli::command();
+    let options: Vec<_> = command.get_arguments().filter(|arg| arg.get_long().is_some()).collect();
+    assert_eq!(options.len(), 17);
+    for option in
+        options.into_iter().filter(|option| !["help", "version"].contains(&option.get_id().as_str()))
+    {
+        let variable = option.get_env().expect("it has a variable").to_str().unwrap();
+        assert!(
+            help.contains(&format!("--{}", option.get_long().unwrap())) && help.contains(variable),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn a_password_comes_from_a_variable_or_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    fs::write(&path, "from a file\n").unwrap();
+    let path = path.to_str().unwrap();
+    let password = |args: &[&str]| match nats(args).unwrap().credentials {
+        Credentials::Password { user, password } if user == "u" => password,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(password(&["--nats-user", "u", "--nats-password-file", path]), "from a file");
+    assert_eq!(password(&["--nats-user", "u", "--nats-password", "p"]), "p");
+    assert!(!format!("{:?}", parse(&["--nats-password", "hush"]).unwrap().nats).contains("hush"));
+}
+
+#[test]
+fn what_does_not_go_together_names_the_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let file = file.to_str().unwrap();
+    let cases: [(&[&str], &str); 9] = [
+        (&["--nats-user", "u"], "--nats-password-file"),
+        (&["--nats-password", "p"], "--nats-user"),
+        (&["--nats-user", "u", "--nats-password", "p", "--nats-password-file", file], "--nats-password-file"),
+        (&["--nats-creds", file, "--nats-user", "u", "--nats-password", "p"], "--nats-creds"),
+        (&["--nats-nkey", file, "--nats-user", "u", "--nats-password", "p"], "--nats-nkey"),
+        (&["--nats-creds", "/nonexistent"], "--nats-creds"),
+        (&["--nats-cert", file], "--nats-key"),
+        (&["--nats-key", file], "--nats-cert"),
+        (&["--nats-inbox-prefix", "a..b"], "--nats-inbox-prefix"),
+    ];
+    for (args, field) in cases {
+        assert_eq!(nats(args).unwrap_err().field, field, "{args:?}");
+    }
+}
+
+#[test]
+fn certificates_refuse_a_connection_in_the_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file.pem");
+    fs::write(&file, "x").unwrap();
+    let path = file.to_str().unwrap();
+    let tls = nats(&["--nats-ca", path, "--nats-cert", path, "--nats-key", path]).unwrap().tls;
+    assert_eq!(
+        tls,
+        Tls { required: true, authority: Some(file.clone()), certificate: Some((file.clone(), file)) }
+    );
+}
+
+#[test]
+fn what_is_left_empty_is_left_out() {
+    let empty = ["--nats-creds=", "--nats-user=", "--nats-password=", "--nats-inbox-prefix=", "--nats-ca="];
+    assert_eq!(format!("{:?}", nats(&empty).unwrap()), format!("{:?}", nats(&[]).unwrap()));
+    let cli = parse(&["--http=", "--identity=", "--otlp-endpoint="]).unwrap();
+    assert_eq!(cli.http, HttpArgs::default());
+    assert!(crate::identity::load(&cli.identity).is_ok());
+    assert!(parse(&["--http", "127.0.0.1:9464"]).unwrap().http.http.is_some());
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    let cases: [&[&str]; 6] = [
+        &["--replicas", "2"],
+        &["--lease-ms", "499"],
+        &["--http", "9464"],
+        &["--log", "loud"],
+        &["--log", "forge_bus=loud"],
+        &["--log-format", "xml"],
+    ];
+    for args in cases {
+        let error = parse(args).unwrap_err().to_string();
+        assert!(error.contains(args[0]), "{error}");
+    }
+    let cli = parse(&["--replicas", "3", "--lease-ms", "500", "--log", "info,forge_bus=debug"]).unwrap();
+    assert_eq!((cli.nats.replicas, cli.nats.settings().lease.as_millis()), (3, 500));
+}
+
+#[test]
+fn the_effective_configuration_tells_origins_and_hides_secrets() {
+    let args = ["service", "--nats-url", "nats://u:secret1@a:1,tls://b:2", "--nats-password", "secret2"];
+    let matches = Cli::command().get_matches_from(args);
+    Cli::from_arg_matches(&matches).unwrap();
+    let settings = effective(&Cli::command(), &matches);
+    let text = to_text(&settings);
+    let has = |line: &str| text.lines().any(|found| found.split_whitespace().eq(line.split_whitespace()));
+    assert!(has("nats-url = nats://***@a:1,tls://b:2 (from flag)"), "{text}");
+    assert!(has("nats-password = *** (from flag)"), "{text}");
+    assert!(has("lease-ms = 30000 (from default)"), "{text}");
+    assert!(has("http = - (from default)"), "{text}");
+    let json = to_json(&settings);
+    assert_eq!(json["nats-password"]["value"], "***");
+    assert_eq!(
+        json["replicas"],
+        serde_json::json!({"value": "1", "from": "default", "variable": "FORGE_REPLICAS"})
+    );
+    assert!(!text.contains("secret") && !json.to_string().contains("secret"));
+}

@@ -1,0 +1,25 @@
+//! What every service of Forge Kernel shares: the loop that receives a message, hands it to the service's handler and settles
+//! it; configuration, telemetry, metrics, health and shutdown. It knows nothing of jobs and shards, and starts nothing by
+//! itself.
+//!
+//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue`] → [`http`] → [`shutdown`].
+
+pub mod config;
+pub mod executor;
+pub mod http;
+pub mod identity;
+pub mod metrics;
+pub mod programs;
+pub mod queue;
+pub mod records;
+pub mod registry;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use self::{
+    config::{ConfigError, HttpArgs, IdentityArgs, NatsArgs, TelemetryArgs},
+    http::Health,
+    metrics::Metrics,
+    queue::{GRACE, Handler, Settlement, serve_queue},
+    telemetry::{Telemetry, trace},
+};

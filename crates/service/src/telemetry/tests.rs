@@ -1,0 +1,134 @@
+//! Contexts survive the way through headers.
+
+use forge_bus::Headers;
+use tracing::{Span, info_span, subscriber::with_default};
+
+use super::*;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn args() -> TelemetryArgs {
+    TelemetryArgs { log: "off".parse().unwrap(), log_format: LogFormat::Text, otlp_endpoint: None }
+}
+
+/// Runs with logs off and traces that are not sent.
+fn traced<T>(act: impl FnOnce() -> T) -> T {
+    let args = args();
+    let provider = provider("test", &args).unwrap();
+    with_default(Registry::default().with(log_layer(&args)).with(trace_layer(&provider)), act)
+}
+
+fn injected(span: &Span) -> Headers {
+    let mut headers = Headers::new();
+    span.in_scope(|| trace::inject(&mut headers));
+    headers
+}
+
+fn parts(headers: &Headers) -> Vec<String> {
+    headers.get(trace::TRACEPARENT).unwrap().split('-').map(str::to_owned).collect()
+}
+
+#[test]
+fn a_trace_goes_on_from_message_to_message() {
+    traced(|| {
+        let first = injected(&info_span!("sender"));
+        let second = injected(&trace::span_from(&first, || info_span!("receiver")));
+        let (first, second) = (parts(&first), parts(&second));
+        assert_eq!(first[1], second[1]);
+        assert_ne!(first[2], second[2]);
+        assert_eq!((&*first[3], &*second[3]), ("01", "01"));
+    });
+}
+
+#[test]
+fn children_belong_to_the_trace_too() {
+    traced(|| {
+        let root = trace::root(TRACE).unwrap();
+        let span = trace::span_from(&root, || info_span!("receiver"));
+        assert_eq!(trace::trace_id(&span).unwrap(), TRACE);
+        let inner = span.in_scope(|| injected(&info_span!("inner")));
+        assert_eq!(parts(&inner)[1], TRACE);
+    });
+}
+
+#[test]
+fn what_was_not_sampled_stays_so_and_vendors_keep_their_state() {
+    traced(|| {
+        let mut headers = Headers::new();
+        headers.set(trace::TRACEPARENT, format!("00-{TRACE}-00f067aa0ba902b7-00"));
+        headers.set(trace::TRACESTATE, "vendor=1");
+        assert!(trace::is_in(&headers));
+        let onward = injected(&trace::span_from(&headers, || info_span!("receiver")));
+        assert_eq!((&*parts(&onward)[1], &*parts(&onward)[3]), (TRACE, "00"));
+        assert_eq!(onward.get(trace::TRACESTATE), Some("vendor=1"));
+    });
+}
+
+#[test]
+fn headers_that_make_no_sense_start_a_trace_of_their_own() {
+    traced(|| {
+        let mut headers = Headers::new();
+        headers.set(trace::TRACEPARENT, "00-nonsense");
+        assert!(!trace::is_in(&headers));
+        let span = trace::span_from(&headers, || info_span!("receiver"));
+        assert_eq!(trace::trace_id(&span).unwrap().len(), 32);
+    });
+}
+
+#[test]
+fn only_trace_ids_give_a_root() {
+    assert_eq!(parts(&trace::root(TRACE).unwrap())[1], TRACE);
+    assert!(trace::is_in(&trace::root(&format!("{}{}", "a".repeat(16), "0".repeat(16))).unwrap()));
+    for wrong in ["", "0", &"0".repeat(32), &TRACE.to_uppercase(), &TRACE[1..], "zz"] {
+        assert_eq!(trace::root(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn without_traces_nothing_is_injected() {
+    with_default(Registry::default(), || {
+        assert_eq!(injected(&info_span!("x")), Headers::new());
+        assert_eq!(trace::trace_id(&info_span!("x")), None);
+    });
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let args = TelemetryArgs { otlp_endpoint: Some("127.0.0.1:4318".to_owned()), ..args() };
+    assert_eq!(provider("test", &args).unwrap_err().field, "--otlp-endpoint");
+}
+
+/// A collector that takes one request and answers its head and body.
+#[cfg(feature = "otlp")]
+fn collector() -> (std::net::SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            request.extend(&buffer[..read]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        request
+    });
+    (address, taken)
+}
+
+#[cfg(feature = "otlp")]
+#[tokio::test]
+async fn traces_are_sent_to_the_collector_at_the_end() {
+    let (address, taken) = collector();
+    let args = TelemetryArgs { otlp_endpoint: Some(format!("http://{address}/")), ..args() };
+    let telemetry = Telemetry { provider: provider("test", &args).unwrap() };
+    let subscriber = Registry::default().with(log_layer(&args)).with(trace_layer(&telemetry.provider));
+    with_default(subscriber, || info_span!("a span to send").in_scope(|| {}));
+    drop(telemetry);
+    let request = taken.join().unwrap();
+    let has = |text: &str| request.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(request.starts_with(b"POST /v1/traces HTTP/1.1"), "{}", String::from_utf8_lossy(&request));
+    assert!(has("a span to send") && has("forge-test"), "{}", String::from_utf8_lossy(&request));
+}

@@ -1,0 +1,101 @@
+//! Trace contexts in the headers of messages, as in <https://www.w3.org/TR/trace-context/>: `traceparent`, `tracestate`.
+
+use forge_bus::Headers;
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, Injector, TextMapPropagator},
+    trace::TraceContextExt,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// Name of the header that says which trace and span a message belongs to.
+pub const TRACEPARENT: &str = "traceparent";
+/// Name of the header with what vendors add to it.
+pub const TRACESTATE: &str = "tracestate";
+
+/// Puts the context of the current span into headers; leaves them alone where there is none.
+pub fn inject(headers: &mut Headers) {
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Carrier(headers));
+}
+
+/// Makes a span a child of the one that headers name, if they do. To be called before the span is entered or has children:
+/// after that it is too late, and nothing happens.
+pub fn set_parent(span: &Span, headers: &Headers) {
+    let parent = context(headers);
+    if parent.has_active_span() {
+        // Fails where traces are off, or too late: the message is handled without.
+        let _ = span.set_parent(parent);
+    }
+}
+
+/// Makes a span that is a child of the one that headers name, if they do.
+pub fn span_from(headers: &Headers, make_span: impl FnOnce() -> Span) -> Span {
+    let span = make_span();
+    set_parent(&span, headers);
+    span
+}
+
+/// Headers that continue the trace of an envelope's `ctx.trace_id`: 32 lower-case hexadecimal digits, not all zero. `None`
+/// if it is something else. The span that is named as parent does not exist: envelopes do not name one.
+pub fn root(trace_id: &str) -> Option<Headers> {
+    let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let valid =
+        trace_id.len() == 32 && trace_id.bytes().all(digits) && trace_id.bytes().any(|byte| byte != b'0');
+    if !valid {
+        return None;
+    }
+    let last = &trace_id[16..];
+    let span_id = if last.bytes().all(|byte| byte == b'0') { &trace_id[..16] } else { last };
+    let mut headers = Headers::new();
+    headers.set(TRACEPARENT, format!("00-{trace_id}-{span_id}-01"));
+    Some(headers)
+}
+
+/// Whether headers name a span that a trace can be continued from.
+pub fn is_in(headers: &Headers) -> bool {
+    context(headers).has_active_span()
+}
+
+/// The trace of a span, as 32 hexadecimal digits. Starts the span: [`set_parent`] comes too late after it.
+pub fn trace_id(span: &Span) -> Option<String> {
+    let context = span.context();
+    let span = context.span();
+    let context = span.span_context();
+    context.is_valid().then(|| context.trace_id().to_string())
+}
+
+/// Starts a span under another name than its own, one of few, and answers its trace as [`trace_id`] does.
+pub fn start(span: &Span, name: String) -> Option<String> {
+    span.context().span().update_name(name);
+    trace_id(span)
+}
+
+fn context(headers: &Headers) -> Context {
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &Source(headers))
+}
+
+struct Carrier<'a>(&'a mut Headers);
+
+impl Injector for Carrier<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if !value.is_empty() {
+            self.0.set(key, value);
+        }
+    }
+}
+
+struct Source<'a>(&'a Headers);
+
+impl Extractor for Source<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let other_case =
+            || self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+        self.0.get(key).or_else(other_case)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| name).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! Where a store is, as people write it: `s3://bucket/prefix`, a directory, or `memory:`. Text only; opening is elsewhere.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use object_store::path::Path as Key;
+
+/// The place of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// `memory:`: this process's memory. Every store opened there is a new and empty one.
+    Memory,
+    /// A directory.
+    Directory(PathBuf),
+    /// `s3://bucket` or `s3://bucket/prefix`.
+    S3 {
+        /// The bucket's name.
+        bucket: String,
+        /// What all keys begin with, without a slash at either end; empty for the whole bucket.
+        prefix: String,
+    },
+}
+
+/// A text that names no place for a store. It does not repeat what may be a credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotALocation(String);
+
+impl FromStr for StoreLocation {
+    type Err = NotALocation;
+
+    fn from_str(text: &str) -> Result<Self, NotALocation> {
+        let refused = |reason: &str| Err(NotALocation(reason.to_owned()));
+        if text.is_empty() {
+            return refused(
+                "the place of the store is empty: write s3://bucket/prefix, a directory, or memory:",
+            );
+        }
+        if text == "memory:" {
+            return Ok(Self::Memory);
+        }
+        match text.split_once("://") {
+            Some(("s3", rest)) => s3(rest),
+            Some((scheme, _)) => Err(NotALocation(format!(
+                "{scheme}:// is no place for a store: write s3://bucket/prefix, a directory, or memory:"
+            ))),
+            None => Ok(Self::Directory(PathBuf::from(text))),
+        }
+    }
+}
+
+fn s3(rest: &str) -> Result<StoreLocation, NotALocation> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.contains(['@', ':']) {
+        return Err(NotALocation(
+            "s3:// is followed by a bucket alone: credentials and the endpoint come from AWS_ACCESS_KEY_ID, \
+             AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+                .to_owned(),
+        ));
+    }
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let ends_well = !bucket.starts_with(['-', '.']) && !bucket.ends_with(['-', '.']);
+    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) || !ends_well {
+        return Err(NotALocation(format!(
+            "{bucket:?} is not the name of a bucket: 3 to 63 characters out of a-z, 0-9, - and ., with a letter or a \
+             digit at both ends"
+        )));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    match Key::parse(prefix) {
+        Ok(key) if key.as_ref() == prefix => {
+            Ok(StoreLocation::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        }
+        _ => Err(NotALocation(format!(
+            "{prefix:?} cannot be what keys begin with: its parts are separated by single slashes, and none is . or .."
+        ))),
+    }
+}
+
+impl fmt::Display for StoreLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory:"),
+            Self::Directory(path) => path.display().fmt(f),
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_shown_as_they_are_read() {
+        for text in ["memory:", "s3://bucket", "s3://bucket.x-1/a/b c", "forge-out", "/var/lib/forge", "./s3"]
+        {
+            assert_eq!(text.parse::<StoreLocation>().unwrap().to_string(), text);
+        }
+        let expected = StoreLocation::S3 { bucket: "bucket".to_owned(), prefix: "a/b".to_owned() };
+        assert_eq!("s3://bucket/a/b/".parse(), Ok(expected));
+        assert_eq!("s3://bucket/".parse::<StoreLocation>().unwrap().to_string(), "s3://bucket");
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        let error = |text: &str| text.parse::<StoreLocation>().unwrap_err().to_string();
+        assert!(error("").contains("empty"));
+        assert!(error("gs://bucket").contains("gs:// is no place"));
+        for text in ["s3://", "s3://ab", "s3://Bucket", "s3://-bucket", "s3://bucket.", "s3://buc_ket"] {
+            assert!(error(text).contains("is not the name of a bucket"), "{text}");
+        }
+        for text in ["s3://bucket/a//b", "s3://bucket//a", "s3://bucket/../a", "s3://bucket/a/./b"] {
+            assert!(error(text).contains("single slashes"), "{text}");
+        }
+        let secret = error("s3://key:hunter2@bucket/x");
+        assert!(secret.contains("AWS_SECRET_ACCESS_KEY") && !secret.contains("hunter2"), "{secret}");
+    }
+}

@@ -1,0 +1,151 @@
+//! The suite that every store passes.
+
+use forge_contract::{
+    artifact::{ArtifactReference, ErrorDocument, ManifestDocument, Phase},
+    digest::Digest,
+    error::FailureCode,
+    ids::{JobId, ReplayKey},
+};
+use forge_store::{Artifact, Completion, Store, StoreError};
+use futures_util::future::join_all;
+
+/// An artifact of plain text.
+pub fn artifact(name: &str, content: &str) -> Artifact {
+    let media_type = "text/plain".to_owned();
+    Artifact { name: name.to_owned(), media_type, bytes: content.as_bytes().to_vec() }
+}
+
+/// A job's id.
+pub fn job(name: &str) -> JobId {
+    name.parse().unwrap()
+}
+
+/// The manifest of a job.
+pub fn manifest(name: &str, artifacts: Vec<ArtifactReference>) -> ManifestDocument {
+    ManifestDocument {
+        schema: ManifestDocument::SCHEMA.to_owned(),
+        job_id: job(name),
+        kernel: 1,
+        replay_key: ReplayKey(Digest::of(&[b"key"])),
+        request: Digest::of(&[b"request"]),
+        result: Digest::of(&[b"result"]),
+        merkle_root: Digest::of(&[b"root"]),
+        shards: 3,
+        artifacts,
+        signer: None,
+        signature: None,
+    }
+}
+
+fn failure(name: &str, message: &str) -> ErrorDocument {
+    ErrorDocument {
+        schema: ErrorDocument::SCHEMA.to_owned(),
+        job_id: job(name),
+        code: FailureCode::Cancelled,
+        message: message.to_owned(),
+        details: Vec::new(),
+        phase: Phase::Execute,
+    }
+}
+
+async fn artifacts_are_stored_once_and_read_back(store: &Store) {
+    let first = store.put_artifact(artifact("a.txt", "hello")).await.unwrap();
+    assert_eq!((first.size, first.sha256), (5, Digest::of(&[b"hello"])));
+    assert_eq!(store.put_artifact(artifact("a.txt", "hello")).await.unwrap(), first);
+    assert_eq!(store.get_artifact(&first).await.unwrap(), b"hello");
+
+    let absent = artifact("b.txt", "never stored").reference();
+    assert!(matches!(store.get_artifact(&absent).await, Err(StoreError::Missing { .. })));
+    let shorter = ArtifactReference { size: 4, ..first };
+    assert!(matches!(store.get_artifact(&shorter).await, Err(StoreError::Corrupt { .. })));
+}
+
+async fn names_cannot_leave_the_store(store: &Store) {
+    for name in ["", "..", "../x", "a/b", ".hidden", "a b", "é", &"a".repeat(65)] {
+        let artifact = artifact(name, "x");
+        let reference = artifact.reference();
+        assert!(matches!(store.put_artifact(artifact).await, Err(StoreError::Malformed { .. })), "{name}");
+        assert!(matches!(store.get_artifact(&reference).await, Err(StoreError::Malformed { .. })), "{name}");
+    }
+}
+
+async fn a_job_has_either_an_error_or_a_manifest(store: &Store) {
+    assert_eq!(store.manifest(&job("one")).await.unwrap(), None);
+    assert!(store.put_error(&failure("one", "first")).await.unwrap());
+    assert!(store.put_error(&failure("one", "second")).await.unwrap());
+    assert_eq!(store.error(&job("one")).await.unwrap().unwrap().message, "second");
+
+    let references =
+        store.put_artifacts(vec![artifact("r.json", "1"), artifact("e.json", "2")]).await.unwrap();
+    assert_eq!(references.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["r.json", "e.json"]);
+    let document = manifest("one", references);
+    assert_eq!(store.complete(&document, &[]).await.unwrap(), Completion::Stored);
+    assert_eq!(store.manifest(&job("one")).await.unwrap().as_ref(), Some(&document));
+    assert_eq!(store.error(&job("one")).await.unwrap(), None);
+
+    assert!(!store.put_error(&failure("one", "too late")).await.unwrap());
+    assert_eq!(store.error(&job("one")).await.unwrap(), None);
+}
+
+async fn the_first_manifest_stays(store: &Store) {
+    let first = manifest("two", Vec::new());
+    let second = ManifestDocument { result: Digest::of(&[b"another"]), ..first.clone() };
+    assert_eq!(store.complete(&first, &[]).await.unwrap(), Completion::Stored);
+    let answer = store.complete(&second, &[]).await.unwrap();
+    assert_eq!(answer, Completion::AlreadyComplete(Box::new(first.clone())));
+    assert_eq!(store.manifest(&job("two")).await.unwrap(), Some(first));
+}
+
+async fn other_bytes_are_not_taken_for_an_artifact(store: &Store) {
+    let stored = store.put_artifact(artifact("a.txt", "hello")).await.unwrap();
+    let other = artifact("a.txt", "HELLO");
+    let claimed = ArtifactReference { sha256: other.reference().sha256, ..stored.clone() };
+    assert!(matches!(store.get_artifact(&claimed).await, Err(StoreError::Missing { .. })));
+    assert_eq!(store.get_artifact(&stored).await.unwrap(), b"hello");
+}
+
+async fn one_of_many_completes_a_job(store: &Store) {
+    let racers: Vec<_> =
+        (0..12_u64).map(|shards| ManifestDocument { shards, ..manifest("race", Vec::new()) }).collect();
+    let answers = join_all(racers.iter().map(|racer| store.complete(racer, &[]))).await;
+    let winner = store.manifest(&job("race")).await.unwrap().unwrap();
+    let mut stored = 0;
+    for (racer, answer) in racers.iter().zip(answers) {
+        match answer.unwrap() {
+            Completion::Stored => {
+                stored += 1;
+                assert_eq!(*racer, winner);
+            }
+            Completion::AlreadyComplete(existing) => assert_eq!(*existing, winner),
+        }
+    }
+    assert_eq!(stored, 1);
+    let writers = (0..12).map(|_| store.put_artifact(artifact("race.txt", "the same")));
+    assert!(join_all(writers).await.into_iter().all(|answer| answer.is_ok()));
+}
+
+async fn completed_jobs_are_listed_in_pages(store: &Store) {
+    // In a key, a slash comes after the id, and - before a slash.
+    for name in ["p", "p-1", "q"] {
+        store.complete(&manifest(name, Vec::new()), &[]).await.unwrap();
+    }
+    store.put_error(&failure("not-complete", "x")).await.unwrap();
+    let all = store.list_jobs(None, 100).await.unwrap();
+    assert_eq!(all, ["one", "p", "p-1", "q", "race", "two"].map(job));
+    assert_eq!(store.list_jobs(None, 2).await.unwrap(), all[..2]);
+    assert_eq!(store.list_jobs(Some(&all[1]), 3).await.unwrap(), all[2..5]);
+    assert_eq!(store.list_jobs(Some(&all[5]), 3).await.unwrap(), []);
+    assert_eq!(store.list_jobs(None, 0).await.unwrap(), []);
+}
+
+/// What every store does, whatever it lies on. It must be empty.
+pub async fn suite(store: &Store) {
+    assert_eq!(store.list_jobs(None, 10).await.unwrap(), []);
+    artifacts_are_stored_once_and_read_back(store).await;
+    names_cannot_leave_the_store(store).await;
+    a_job_has_either_an_error_or_a_manifest(store).await;
+    the_first_manifest_stays(store).await;
+    other_bytes_are_not_taken_for_an_artifact(store).await;
+    one_of_many_completes_a_job(store).await;
+    completed_jobs_are_listed_in_pages(store).await;
+}

@@ -1,0 +1,159 @@
+//! The service: what it is made of, and its loop.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use forge_bus::{
+    Bus, BusError, Delivery, SharedBus,
+    topology::{Bucket, Queue},
+};
+use forge_contract::{
+    agent::Identity,
+    artifact::{Execution, VerificationDocument},
+    envelope::Target,
+    task::Order,
+};
+use forge_documents::{Figures, Job};
+use forge_kernel::{KERNEL, request::RecentModels};
+use forge_service::{
+    metrics::Metrics,
+    queue::{Handler, Settlement, serve_queue},
+    records::Endings,
+    registry::{self, Registry, Role},
+};
+use forge_store::Store;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Compiled models that are kept.
+const KEPT: usize = 32;
+/// The key in bucket `forge_secrets` under which the secret lies that chooses shards for a check.
+const VERIFY_KEY: &str = "verify_key";
+
+/// What an operator chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Jobs that are taken in at once.
+    pub max_jobs: usize,
+    /// How long the store may be away before a job fails.
+    pub store_patience: Duration,
+    /// Buckets of job records that envelopes may name; the first is the default.
+    pub namespaces: Vec<String>,
+    /// How long a message is left to its receiver without a sign of life.
+    pub lease: Duration,
+    /// Compiled models; services of one process share them.
+    pub models: Arc<RecentModels>,
+    /// Also keep every shard's result, as `shards.bin`. They are held in memory.
+    pub keep_shards: bool,
+    /// Where completed jobs are told of, beside their records.
+    pub completed: Option<mpsc::UnboundedSender<Completed>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_jobs: 256,
+            store_patience: Duration::from_secs(600),
+            namespaces: vec!["jobs".to_owned()],
+            lease: Duration::from_secs(30),
+            models: Arc::new(RecentModels::new(KEPT)),
+            keep_shards: false,
+            completed: None,
+        }
+    }
+}
+
+/// A completed job, for whoever shares the process.
+#[derive(Debug)]
+pub struct Completed {
+    /// The job.
+    pub job: Arc<Job>,
+    /// What its result says.
+    pub figures: Figures,
+    /// Who executed what.
+    pub executions: Vec<Execution>,
+    /// What was verified.
+    pub verification: VerificationDocument,
+    /// From the order to reduce to the last result.
+    pub executing: Duration,
+    /// Where the manifest lies, if one is kept.
+    pub manifest: Option<String>,
+    /// Whether an earlier run of the job had stored it.
+    pub stored_before: bool,
+}
+
+/// The aggregator.
+#[derive(Debug)]
+pub(crate) struct Aggregator {
+    pub bus: SharedBus,
+    pub store: Arc<Store>,
+    pub identity: Identity,
+    pub settings: Settings,
+    pub registry: Registry,
+    pub endings: Endings,
+    pub verify_key: Vec<u8>,
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+}
+
+/// Runs an aggregator until `stop`.
+///
+/// # Errors
+/// The bus cannot be used as it is.
+pub async fn run(
+    bus: SharedBus,
+    store: Arc<Store>,
+    identity: Identity,
+    settings: Settings,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), BusError> {
+    bus.prepare().await?;
+    let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
+    let record = registry::record(&identity, Target::Any, "none", 0, KERNEL);
+    let heartbeat = registry::register(bus.clone(), Role::Aggregator, record, stop.clone()).await?;
+    let aggregator = Arc::new(Aggregator {
+        registry: Registry::open(bus.clone(), stop.clone()).await?,
+        endings: Endings::open(bus.clone(), &buckets, &stop).await?,
+        verify_key: verify_key(bus.as_ref()).await?,
+        bus: bus.clone(),
+        store,
+        identity,
+        settings,
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    });
+    let (limit, lease) = (aggregator.settings.max_jobs, aggregator.settings.lease);
+    serve_queue(bus, Queue::Reduce, limit, lease, metrics, stop, aggregator).await;
+    let _ = heartbeat.await;
+    Ok(())
+}
+
+/// The secret that chooses shards for a check: made by the first aggregator, the same for all from then on.
+async fn verify_key(bus: &dyn Bus) -> Result<Vec<u8>, BusError> {
+    let mut fresh = [0; 32];
+    let random = getrandom::fill(&mut fresh);
+    random.map_err(|error| BusError::Unusable(format!("the system gives no randomness: {error}")))?;
+    loop {
+        let found = bus.get(&Bucket::Secrets, VERIFY_KEY).await?;
+        if let Some(key) = found.and_then(|entry| entry.value) {
+            return Ok(key.to_vec());
+        }
+        bus.compare_and_set(&Bucket::Secrets, VERIFY_KEY, fresh.to_vec().into(), None).await?;
+    }
+}
+
+#[async_trait]
+impl Handler for Aggregator {
+    async fn handle(&self, delivery: Delivery) -> Settlement {
+        match serde_json::from_slice::<Order>(&delivery.message.payload) {
+            Ok(Order::Reduce(order)) => self.take_in(*order).await,
+            Ok(Order::End(order)) => self.end(order).await,
+            Err(error) => {
+                let subject = &delivery.message.subject;
+                tracing::error!(%error, subject, "an order that cannot be read is dropped");
+                Settlement::Ack
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Completing a job: its documents, its manifest, its record. From here on it is not stopped any more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use forge_bus::BusError;
+use forge_contract::{
+    artifact::{ManifestDocument, Phase},
+    error::FailureCode,
+    job::{JobRecord, JobState},
+    shard::ShardId,
+};
+use forge_documents::{Document, Figures, Outcome};
+use forge_service::records;
+use forge_store::{Artifact, Completion, StoreError, shards};
+use serde_json::{Map, Value};
+use tokio::time::sleep;
+
+use crate::{
+    aggregator::{Aggregator, Completed},
+    end::{self, is_temporary},
+    intake::Gathered,
+};
+
+/// What is kept of a job.
+struct Kept {
+    manifest: ManifestDocument,
+    /// Whether an earlier run had stored it.
+    before: bool,
+}
+
+/// Why nothing could be kept.
+struct NotKept {
+    code: FailureCode,
+    message: String,
+}
+
+impl Aggregator {
+    /// Makes the result, keeps what the envelope asks to keep, and writes the record.
+    pub(crate) async fn complete(&self, gathered: Gathered) -> Result<(), BusError> {
+        let Gathered { fold, bucket, planning, executing, kept } = gathered;
+        let job = fold.job().clone();
+        let progress = fold.progress();
+        let record = records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
+            record.state = JobState::Reducing;
+            record.progress = progress;
+            true
+        })
+        .await?;
+        if record.state.is_terminal() {
+            return self.clear(&job.id).await;
+        }
+        let (merged, stop_reason) = fold.result().expect("a fold that is complete has a result");
+        let figures = Figures::new(&job.request, merged, stop_reason);
+        let (executions, verification) = (fold.executions(), fold.verification());
+        let backends: BTreeSet<_> = executions.iter().map(|execution| execution.backend.clone()).collect();
+        let backends: Vec<_> = backends.into_iter().collect();
+        let agents: BTreeSet<_> = executions.iter().map(|execution| execution.agent_id.as_str()).collect();
+        let outcome = Outcome {
+            job: &job,
+            figures: &figures,
+            executions: &executions,
+            verification: &verification,
+            backends: &backends,
+            threads: agents.len() as u64,
+            planning,
+            executing,
+        };
+        let persist = job.request.envelope.artifacts.persist;
+        let kept = match persist {
+            true => match self.keep(&outcome, &kept).await {
+                Ok(kept) => Some(kept),
+                Err(NotKept { code, message }) => {
+                    return self
+                        .fail(&bucket, end::order(&job.id, &bucket, code, Phase::Store, message))
+                        .await;
+                }
+            },
+            false => None,
+        };
+        let place = kept.as_ref().map(|_| self.store.locate(&forge_store::Store::manifest_key(&job.id)));
+        let headline = headline(&figures);
+        let record = records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
+            record.state = JobState::Completed;
+            record.headline = headline.clone();
+            record.result = Some(figures.hash);
+            record.manifest = place.clone();
+            record.artifacts = kept.as_ref().map_or_else(Vec::new, |kept| kept.manifest.artifacts.clone());
+            true
+        })
+        .await?;
+        self.told(&record);
+        let stored_before = kept.is_some_and(|kept| kept.before);
+        if let Some(completed) = &self.settings.completed {
+            // Nobody may be listening any more.
+            let _ = completed.send(Completed {
+                job: job.clone(),
+                figures,
+                executions,
+                verification,
+                executing,
+                manifest: place,
+                stored_before,
+            });
+        }
+        self.clear(&job.id).await
+    }
+
+    fn told(&self, record: &JobRecord) {
+        tracing::info!(job = %record.job_id, state = record.state.as_str(), result = ?record.result, "the job has ended");
+        self.count(record);
+    }
+
+    /// Stores the artifacts and then the manifest; or, if an earlier run of the same job has, compares with its.
+    async fn keep(&self, outcome: &Outcome<'_>, results: &Results) -> Result<Kept, NotKept> {
+        let started = Instant::now();
+        loop {
+            match self.store_all(outcome, results).await {
+                Ok((manifest, Completion::Stored)) => return Ok(Kept { manifest, before: false }),
+                Ok((_, Completion::AlreadyComplete(earlier))) => {
+                    let compared = self.compare(outcome, &earlier).await;
+                    return compared.map(|()| Kept { manifest: *earlier, before: true });
+                }
+                Err(error) if !is_temporary(&error) || started.elapsed() > self.settings.store_patience => {
+                    return Err(NotKept { code: FailureCode::StorageFailed, message: error.to_string() });
+                }
+                Err(error) => tracing::warn!(job = %outcome.job.id, %error, "artifacts are not stored yet"),
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn store_all(
+        &self,
+        outcome: &Outcome<'_>,
+        results: &Results,
+    ) -> Result<(ManifestDocument, Completion), StoreError> {
+        let unsigned = outcome.manifest(Vec::new());
+        if let Some(earlier) = self.store.manifest(&outcome.job.id).await? {
+            return Ok((unsigned, Completion::AlreadyComplete(Box::new(earlier))));
+        }
+        let mut artifacts: Vec<_> = outcome.documents().into_iter().map(artifact).collect();
+        if self.settings.keep_shards {
+            let mut writer = shards::ShardsWriter::new();
+            let results = outcome.executions.iter().filter_map(|execution| results.get(&execution.shard_id));
+            results.for_each(|bytes| writer.push(bytes));
+            artifacts.push(Artifact {
+                name: shards::NAME.to_owned(),
+                media_type: shards::MEDIA_TYPE.to_owned(),
+                bytes: writer.finish(),
+            });
+        }
+        let references = self.store.put_artifacts(artifacts).await;
+        self.metrics.artifact_write(if references.is_ok() { "ok" } else { "failed" });
+        let manifest = outcome.manifest(references?).signed_by(&self.identity);
+        let completion = self.store.complete(&manifest, &outcome.headline()).await?;
+        Ok((manifest, completion))
+    }
+
+    /// Compares with what an earlier run stored: its envelope, its result, and that its objects are there and whole.
+    async fn compare(&self, outcome: &Outcome<'_>, earlier: &ManifestDocument) -> Result<(), NotKept> {
+        let place = self.store.locate(&forge_store::Store::manifest_key(&outcome.job.id));
+        if earlier.request != outcome.job.digest {
+            let message = format!(
+                "{place} is the manifest of another envelope under the job id {}: choose another ctx.job_id, or \
+                 another store",
+                outcome.job.id
+            );
+            return Err(NotKept { code: FailureCode::Conflict, message });
+        }
+        let result = outcome.figures.hash;
+        if earlier.result != result {
+            let stored = earlier.result;
+            let message = format!("{place} stores the result {stored}, and this run computed {result}");
+            return Err(NotKept { code: FailureCode::VerificationFailed, message });
+        }
+        for reference in &earlier.artifacts {
+            let whole = self.store.get_artifact(reference).await;
+            whole
+                .map_err(|error| NotKept { code: FailureCode::StorageFailed, message: error.to_string() })?;
+        }
+        Ok(())
+    }
+}
+
+/// Shard results that are kept.
+type Results = BTreeMap<ShardId, Bytes>;
+
+fn artifact(document: Document) -> Artifact {
+    Artifact {
+        name: document.name.to_owned(),
+        media_type: document.media_type.to_owned(),
+        bytes: document.bytes,
+    }
+}
+
+/// The numbers among the result's output, as in `mean_loss`.
+fn headline(figures: &Figures) -> Map<String, Value> {
+    let output = figures.document.output.as_object().into_iter().flatten();
+    output.filter(|(_, value)| value.is_number()).map(|(key, value)| (key.clone(), value.clone())).collect()
+}

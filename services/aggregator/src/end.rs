@@ -1,0 +1,149 @@
+//! Ending a job: its terminal record, and the removal of what it leaves on the bus. Whatever is done twice is done once.
+
+use std::time::{Duration, Instant};
+
+use forge_bus::{
+    BusError, Message,
+    topology::{self, Bucket},
+};
+use forge_contract::{
+    artifact::{ErrorDocument, Phase},
+    error::FailureCode,
+    ids::JobId,
+    job::{JobError, JobRecord, JobState},
+    task::EndOrder,
+};
+use forge_service::{queue::Settlement, records};
+use forge_store::StoreError;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::sleep;
+
+use crate::aggregator::Aggregator;
+
+/// How long the record of a failed job waits for a store that is away.
+const ERROR_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Aggregator {
+    /// Ends a job without a result, as another service asks.
+    pub(crate) async fn end(&self, order: EndOrder) -> Settlement {
+        let bucket = Bucket::Jobs(order.namespace.clone());
+        let found = match records::get(self.bus.as_ref(), &bucket, &order.job_id).await {
+            Ok(Some(found)) => found.record,
+            Ok(None) => {
+                tracing::warn!(job = %order.job_id, "there is no record of a job that is to end");
+                return Settlement::Ack;
+            }
+            Err(error) => return self.later(&error),
+        };
+        // From here on its artifacts are being written, and it is not stopped any more.
+        if found.state == JobState::Reducing {
+            return Settlement::Retry(Duration::from_millis(500));
+        }
+        match self.fail(&bucket, order).await {
+            Ok(()) => Settlement::Ack,
+            Err(error) => self.later(&error),
+        }
+    }
+
+    pub(crate) fn later(&self, error: &BusError) -> Settlement {
+        tracing::warn!(%error, "not done; it is tried again");
+        Settlement::Retry(Duration::from_secs(1))
+    }
+
+    /// Writes error.json and the terminal record, unless the job has ended already.
+    pub(crate) async fn fail(&self, bucket: &Bucket, order: EndOrder) -> Result<(), BusError> {
+        let EndOrder { job_id, code, mut message, details, phase, .. } = order;
+        let found = records::get(self.bus.as_ref(), bucket, &job_id).await?;
+        let open = found.filter(|found| !found.record.state.is_terminal());
+        if open.is_some_and(|found| found.record.persist) {
+            let document = ErrorDocument {
+                schema: ErrorDocument::SCHEMA.to_owned(),
+                job_id: job_id.clone(),
+                code,
+                message: message.clone(),
+                details: details.clone(),
+                phase,
+            };
+            if let Err(error) = self.put_error(&document).await {
+                message = format!("{message} (error.json was not written: {error})");
+            }
+        }
+        let state = match code {
+            FailureCode::Cancelled => JobState::Cancelled,
+            _ => JobState::Failed,
+        };
+        let mut ended_here = false;
+        let record = records::update(self.bus.as_ref(), bucket, &job_id, |record| {
+            record.state = state;
+            let (message, details) = (message.clone(), details.clone());
+            record.error = Some(JobError { code, message, details, phase });
+            ended_here = true;
+            true
+        })
+        .await?;
+        if ended_here && record.state == state {
+            tracing::info!(job = %job_id, %code, message, "the job has ended without a result");
+            self.count(&record);
+        }
+        self.clear(&job_id).await
+    }
+
+    async fn put_error(&self, document: &ErrorDocument) -> Result<(), StoreError> {
+        let started = Instant::now();
+        loop {
+            match self.store.put_error(document).await {
+                Ok(_) => return Ok(()),
+                Err(error) if !is_temporary(&error) || started.elapsed() > ERROR_PATIENCE => {
+                    return Err(error);
+                }
+                Err(error) => tracing::warn!(%error, "error.json is not written yet"),
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Counts a job that has ended.
+    pub(crate) fn count(&self, record: &JobRecord) {
+        let code = record.error.as_ref().map(|error| error.code);
+        self.metrics.job_ended(record.state, code, &record.billing, age(record));
+    }
+
+    /// Says that a job has ended, and removes what it leaves on the bus.
+    pub(crate) async fn clear(&self, job: &JobId) -> Result<(), BusError> {
+        self.bus.broadcast(Message::new(topology::ended(job), job.to_string())).await?;
+        for (stream, subject) in topology::leavings(job) {
+            self.bus.purge(stream, &subject).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether it may help to try again.
+pub(crate) fn is_temporary(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Corrupt { .. } | StoreError::Malformed { .. })
+}
+
+/// The order to end a job for a reason found here.
+pub(crate) fn order(
+    job: &JobId,
+    bucket: &Bucket,
+    code: FailureCode,
+    phase: Phase,
+    message: String,
+) -> EndOrder {
+    EndOrder {
+        job_id: job.clone(),
+        namespace: bucket.name().to_owned(),
+        code,
+        message,
+        details: Vec::new(),
+        phase,
+    }
+}
+
+/// Time since the job was submitted; zero if its record does not tell.
+fn age(record: &JobRecord) -> Duration {
+    let submitted = OffsetDateTime::parse(&record.submitted_at, &Rfc3339);
+    let age = submitted.map(|submitted| OffsetDateTime::now_utc() - submitted).unwrap_or_default();
+    age.try_into().unwrap_or_default()
+}

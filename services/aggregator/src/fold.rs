@@ -1,0 +1,394 @@
+//! The fold: takes in a job's results in any order, merges them by segments between checkpoints, and says which of them are
+//! to be checked. A pure function of what it is told; memory does not grow with iterations, and by some 200 bytes a shard.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use forge_contract::{
+    agent::AgentId,
+    artifact::{BackendPair, Execution, Refuted, VerificationDocument},
+    job::Progress,
+    shard::ShardId,
+    shard_result::ShardResult,
+    task::{Attestation, Claim},
+    verdict::{Outcome, Verdict},
+};
+use forge_documents::Job;
+use forge_kernel::{
+    converge::{Monitor, StopReason},
+    reduce::{Mismatch, Reduction},
+    verify,
+};
+
+/// The state of a job's results.
+#[derive(Debug)]
+pub struct Fold {
+    job: Arc<Job>,
+    key: Vec<u8>,
+    share: f64,
+    /// The shards of the plan, in order.
+    shards: Vec<ShardId>,
+    accepted: Vec<Option<Attestation>>,
+    /// Where segments end: positions in `shards`. At all but the last, convergence is tested, or at all.
+    ends: Vec<usize>,
+    /// Segments of which some results are there and not all.
+    open: BTreeMap<usize, Segment>,
+    /// Segments merged so far.
+    closed: usize,
+    merged: Reduction,
+    monitor: Option<Monitor>,
+    /// Why and with how many shards the run ends, once it is known.
+    ending: Option<(StopReason, usize)>,
+    taken: usize,
+    iterations: u64,
+    /// Positions of the shards that policy wants checked.
+    chosen: BTreeSet<usize>,
+    /// Results to have checked, by position: that of the accepted result, and of any other that contradicts it.
+    checks: BTreeMap<(usize, AgentId), Check>,
+    excluded: BTreeSet<AgentId>,
+    refuted: Vec<Refuted>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    reduction: Reduction,
+    results: usize,
+}
+
+#[derive(Debug)]
+struct Check {
+    claim: Claim,
+    asked: bool,
+    /// The backend that confirmed it.
+    confirmed: Option<String>,
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It counts.
+    Accepted,
+    /// Its shard has been returned before, with the same bytes; or it lies beyond the end of the run.
+    NotNeeded,
+    /// Its shard has been returned before, with other bytes: both are to be checked.
+    Contradicts,
+    /// It cannot be of this job, and why.
+    Wrong(String),
+}
+
+/// What a verdict means for the fold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meaning {
+    /// It was noted.
+    Noted,
+    /// A result that counted does not any more: the fold has to begin anew, with [`Fold::excluded`].
+    BeginAnew,
+    /// Nobody can tell which result of the shard is right.
+    Undecided,
+}
+
+impl Fold {
+    /// Before the first result. `key` is the secret by which shards are chosen for a check; results of `excluded` agents
+    /// do not count.
+    pub fn new(job: Arc<Job>, key: &[u8], excluded: BTreeSet<AgentId>) -> Self {
+        let request = &job.request;
+        let shards: Vec<_> = request.plan.shards().collect();
+        let position = |iteration: u64| shards.partition_point(|&id| request.plan.range(id).end <= iteration);
+        let mut ends: Vec<_> = request.plan.checkpoints().iter().map(|&end| position(end)).collect();
+        if ends.last() != Some(&shards.len()) {
+            ends.push(shards.len());
+        }
+        let mut fold = Self {
+            key: key.to_vec(),
+            share: verify::share(&request.envelope.policy),
+            accepted: vec![None; shards.len()],
+            ends,
+            open: BTreeMap::new(),
+            closed: 0,
+            merged: Reduction::new(&request.program),
+            monitor: request.monitor(),
+            ending: None,
+            taken: 0,
+            iterations: 0,
+            chosen: BTreeSet::new(),
+            checks: BTreeMap::new(),
+            excluded,
+            refuted: Vec::new(),
+            shards,
+            job,
+        };
+        // Where a run that may converge ends is not known yet, unless all shards are checked anyway.
+        if fold.monitor.is_none() || fold.share >= 1.0 {
+            fold.choose(fold.shards.len());
+        }
+        fold
+    }
+
+    /// Chooses the shards to check, of a run of so many shards.
+    fn choose(&mut self, shards: usize) {
+        let count = verify::count(self.share, shards as u64);
+        let chosen = verify::choose(&self.key, &self.job.id, self.shards[..shards].iter().copied(), count);
+        self.chosen = chosen.into_iter().collect();
+        for &position in &self.chosen {
+            if let Some(attestation) = &self.accepted[position] {
+                check(&mut self.checks, position, attestation);
+            }
+        }
+    }
+
+    /// The job.
+    pub fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    /// Agents whose results do not count.
+    pub fn excluded(&self) -> &BTreeSet<AgentId> {
+        &self.excluded
+    }
+
+    /// Whether this result of a shard is the one that counts.
+    pub fn counts(&self, shard: ShardId, attestation: &Attestation) -> bool {
+        let accepted = self.position(shard).and_then(|position| self.accepted[position].as_ref());
+        accepted
+            .is_some_and(|a| a.agent_id == attestation.agent_id && a.result_hash == attestation.result_hash)
+    }
+
+    /// Whether the result of a shard is still wanted.
+    pub fn wants(&self, shard: ShardId) -> bool {
+        self.position(shard).is_some_and(|position| self.accepted[position].is_none())
+    }
+
+    fn position(&self, shard: ShardId) -> Option<usize> {
+        let start = shard.leaves().start;
+        self.shards
+            .binary_search_by_key(&start, |shard| shard.leaves().start)
+            .ok()
+            .filter(|&at| self.shards[at] == shard)
+    }
+
+    /// Takes in a result whose bytes have the attested hash and whose signature is right.
+    pub fn take(&mut self, shard: ShardId, attestation: Attestation, result: &ShardResult) -> Taken {
+        let Some(position) = self.position(shard) else {
+            return Taken::Wrong(format!("shard {shard} is not in the plan"));
+        };
+        if attestation.program != self.job.request.program_digest {
+            return Taken::Wrong(format!("it is of program {}", attestation.program));
+        }
+        if let Some(accepted) = &self.accepted[position] {
+            if accepted.result_hash == attestation.result_hash || accepted.agent_id == attestation.agent_id {
+                return Taken::NotNeeded;
+            }
+            check(&mut self.checks, position, &accepted.clone());
+            check(&mut self.checks, position, &attestation);
+            return Taken::Contradicts;
+        }
+        let planned = self.job.request.shard(shard).iterations;
+        if result.iterations != planned {
+            return Taken::Wrong(format!(
+                "it has {} iterations, where {planned} were asked for",
+                result.iterations
+            ));
+        }
+        if self.ending.is_some_and(|(_, end)| position >= end) {
+            return Taken::NotNeeded;
+        }
+        if let Err(mismatch) = self.merge(position, result) {
+            return Taken::Wrong(mismatch.to_string());
+        }
+        self.taken += 1;
+        self.iterations += planned;
+        if self.chosen.contains(&position) {
+            check(&mut self.checks, position, &attestation);
+        }
+        self.accepted[position] = Some(attestation);
+        self.close_segments();
+        Taken::Accepted
+    }
+
+    fn merge(&mut self, position: usize, result: &ShardResult) -> Result<(), Mismatch> {
+        let segment = self.ends.partition_point(|&end| end <= position);
+        let program = &self.job.request.program;
+        let fresh = || Segment { reduction: Reduction::new(program), results: 0 };
+        let segment = self.open.entry(segment).or_insert_with(fresh);
+        segment.reduction.add(result)?;
+        segment.results += 1;
+        Ok(())
+    }
+
+    /// Merges the segments that are complete and next in order, and ends the run where it converges.
+    fn close_segments(&mut self) {
+        while self.ending.is_none() {
+            let start = self.closed.checked_sub(1).map_or(0, |last| self.ends[last]);
+            let end = self.ends[self.closed];
+            if self.open.get(&self.closed).is_none_or(|segment| segment.results < end - start) {
+                return;
+            }
+            if let Some(segment) = self.open.remove(&self.closed) {
+                let merged = self.merged.add(&segment.reduction.result());
+                merged.expect("a segment has the shape of its program");
+            }
+            self.closed += 1;
+            let tested = self.closed <= self.job.request.plan.checkpoints().len();
+            let stopped = self.monitor.as_mut().filter(|_| tested);
+            let stopped = stopped.and_then(|monitor| monitor.test(&self.merged.result()));
+            self.ending = match stopped {
+                Some(reason) => Some((reason, end)),
+                None if self.closed == self.ends.len() => Some((StopReason::BudgetExhausted, end)),
+                None => None,
+            };
+            if self.ending.is_some() {
+                self.end_at(end);
+            }
+        }
+    }
+
+    /// Forgets what lies beyond the end of the run.
+    fn end_at(&mut self, end: usize) {
+        self.open.clear();
+        self.accepted.truncate(end);
+        self.shards.truncate(end);
+        self.checks.retain(|(position, _), _| *position < end);
+        self.taken = end;
+        self.iterations = self.merged.iterations();
+        self.choose(end);
+    }
+
+    /// Takes in a verdict whose signature is right.
+    pub fn judge(&mut self, shard: ShardId, verdict: &Verdict) -> Meaning {
+        let Some(position) = self.position(shard) else { return Meaning::Noted };
+        match verdict.outcome {
+            Outcome::Rejected => Meaning::Noted,
+            Outcome::Undecided => Meaning::Undecided,
+            Outcome::Confirmed => {
+                let claimed = self.checks.get_mut(&(position, verdict.agent_id.clone()));
+                if let Some(check) = claimed.filter(|check| check.claim.result_hash == verdict.result_hash) {
+                    check.confirmed = Some(verdict.backend.clone());
+                }
+                Meaning::Noted
+            }
+            Outcome::Refuted => self.refute(position, shard, verdict),
+        }
+    }
+
+    fn refute(&mut self, position: usize, shard: ShardId, verdict: &Verdict) -> Meaning {
+        self.checks.remove(&(position, verdict.agent_id.clone()));
+        let known = self.refuted.iter().any(|r| r.shard_id == shard && r.agent_id == verdict.agent_id);
+        if !known {
+            self.refuted.push(Refuted {
+                shard_id: shard,
+                agent_id: verdict.agent_id.clone(),
+                claimed: verdict.result_hash,
+                correct: verdict.correct,
+                verifier_id: verdict.verifier_id.clone(),
+                signature: verdict.signature.clone(),
+            });
+        }
+        self.excluded.insert(verdict.agent_id.clone());
+        let counted = |accepted: &Option<Attestation>| {
+            accepted.as_ref().is_some_and(|accepted| accepted.agent_id == verdict.agent_id)
+        };
+        if self.accepted.iter().any(counted) { Meaning::BeginAnew } else { Meaning::Noted }
+    }
+
+    /// Results to have checked that have not been asked for; asked for from now on.
+    pub fn checks_to_ask(&mut self) -> Vec<(ShardId, Claim)> {
+        let mut asked = Vec::new();
+        for ((position, _), check) in &mut self.checks {
+            if !check.asked && check.confirmed.is_none() {
+                check.asked = true;
+                asked.push((self.shards[*position], check.claim.clone()));
+            }
+        }
+        asked
+    }
+
+    /// Whether all results are in, and all checks have come out well.
+    pub fn is_complete(&self) -> bool {
+        self.ending.is_some()
+            && self.chosen.iter().all(|&position| {
+                let accepted = self.accepted[position].as_ref();
+                let key = accepted.map(|accepted| (position, accepted.agent_id.clone()));
+                key.and_then(|key| self.checks.get(&key)).is_some_and(|check| check.confirmed.is_some())
+            })
+            && self.checks.values().all(|check| check.confirmed.is_some())
+    }
+
+    /// The merged result and why the run ended, once it has.
+    pub fn result(&self) -> Option<(ShardResult, StopReason)> {
+        self.ending.map(|(reason, _)| (self.merged.result(), reason))
+    }
+
+    /// How far the job has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            iterations: self.job.request.plan.iterations(),
+            iterations_done: self.iterations,
+            shards: self.shards.len() as u64,
+            shards_done: self.taken as u64,
+            shards_verified: self.checks.values().filter(|check| check.confirmed.is_some()).count() as u64,
+        }
+    }
+
+    /// The execution of each shard of the result, in shard order.
+    pub fn executions(&self) -> Vec<Execution> {
+        let request = &self.job.request;
+        let execution = |(shard, attestation): (&ShardId, &Attestation)| {
+            let planned = request.shard(*shard);
+            Execution {
+                agent_id: attestation.agent_id.to_string(),
+                shard_id: *shard,
+                first_iteration: request.plan.range(*shard).start,
+                iterations: planned.iterations,
+                seed: planned.seed,
+                result_hash: attestation.result_hash,
+                backend: attestation.backend.clone(),
+                wall_ms: attestation.wall_us.min(MAX_US) as f64 / 1e3,
+                cpu_ms: attestation.cpu_us.min(MAX_US) as f64 / 1e3,
+                signature: Some(attestation.signature.clone()),
+            }
+        };
+        self.shards.iter().zip(self.accepted.iter().flatten()).map(execution).collect()
+    }
+
+    /// What was verified, and what that proves.
+    pub fn verification(&self) -> VerificationDocument {
+        let total = self.shards.len() as u64;
+        let mut pairs: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let mut checked = BTreeSet::new();
+        for ((position, _), check) in &self.checks {
+            if let Some(verifier) = &check.confirmed
+                && checked.insert(*position)
+            {
+                *pairs.entry((&check.claim.backend, verifier)).or_default() += 1;
+            }
+        }
+        let pair = |((primary, verifier), shards): ((&str, &str), u64)| BackendPair {
+            primary: primary.to_owned(),
+            verifier: verifier.to_owned(),
+            shards,
+        };
+        VerificationDocument {
+            schema: VerificationDocument::SCHEMA.to_owned(),
+            job_id: self.job.id.clone(),
+            replay_key: self.job.request.replay_key,
+            policy: self.job.request.envelope.policy.verify,
+            share: self.share,
+            shards: total,
+            detection: verify::detections(total, checked.len() as u64),
+            checked: checked.into_iter().map(|position| self.shards[position]).collect(),
+            pairs: pairs.into_iter().map(pair).collect(),
+            refuted: self.refuted.clone(),
+        }
+    }
+}
+
+/// Longest time that is believed, in microseconds: a year.
+const MAX_US: u64 = 365 * 24 * 3600 * 1_000_000;
+
+fn check(checks: &mut BTreeMap<(usize, AgentId), Check>, position: usize, attestation: &Attestation) {
+    let Attestation { agent_id, backend, result_hash, .. } = attestation.clone();
+    let claim = Claim { agent_id: agent_id.clone(), backend, result_hash };
+    checks.entry((position, agent_id)).or_insert(Check { claim, asked: false, confirmed: None });
+}

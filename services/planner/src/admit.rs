@@ -1,0 +1,189 @@
+//! What becomes of a submission: it is known, refused, or this planner's to hand out. Every submission leaves a record.
+
+use std::sync::Arc;
+
+use forge_bus::{BusError, topology::Bucket};
+use forge_contract::{
+    artifact::Phase,
+    digest::Digest,
+    envelope::{Billing, Envelope},
+    error::{FailureCode, FieldError, Invalid},
+    ids::JobId,
+    job::{JobRecord, JobState, Progress},
+    task::EndOrder,
+};
+use forge_documents::Job;
+use forge_kernel::request::Request;
+use forge_service::{identity::now_rfc3339, records, trace};
+use serde_json::Value;
+use tracing::Span;
+
+use crate::planner::Planner;
+
+/// What becomes of a submission.
+#[derive(Debug)]
+pub enum Admission {
+    /// It has been dealt with, or another message of the same job is being dealt with.
+    Known,
+    /// It cannot become a job.
+    Refused(EndOrder),
+    /// It is a job to hand out.
+    Ours(Box<Admitted>),
+}
+
+/// A job to hand out.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Its record as it was found or made.
+    pub record: JobRecord,
+    /// The bucket of its record.
+    pub bucket: Bucket,
+    /// Whether another planner, or this one at an earlier time, may have handed out shards of it.
+    pub taken_over: bool,
+}
+
+impl Planner {
+    /// Reads an envelope, with the rules of this installation.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(&self, envelope: &[u8]) -> Result<Job, Invalid> {
+        let request = Request::parse_with(envelope, self.settings.models.as_ref())?;
+        let namespace = &request.envelope.artifacts.kv_namespace;
+        let allowed = &self.settings.namespaces;
+        if !allowed.contains(namespace) {
+            return Err(Invalid::single(
+                "/artifacts/kv_namespace",
+                format!("is not allowed here: must be one of {}; it is {namespace:?}", allowed.join(", ")),
+            ));
+        }
+        Ok(Job::new(request))
+    }
+
+    /// Looks at message number `sequence` of the stream of submissions.
+    ///
+    /// # Errors
+    /// As the bus.
+    pub async fn admit(&self, envelope: &[u8], sequence: u64) -> Result<Admission, BusError> {
+        let job = match self.read(envelope) {
+            Ok(job) => job,
+            Err(invalid) => return self.refuse_invalid(envelope, sequence, invalid).await,
+        };
+        let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
+        let fresh = new_record(job.id.clone(), sequence, Some(&job));
+        if records::create(self.bus.as_ref(), &bucket, &fresh).await? {
+            let admitted = Admitted { job: Arc::new(job), record: fresh, bucket, taken_over: false };
+            return Ok(Admission::Ours(Box::new(admitted)));
+        }
+        let Some(found) = records::get(self.bus.as_ref(), &bucket, &job.id).await? else {
+            // Removed in between: look again.
+            return Err(BusError::Unavailable(format!("the record of job {} changes", job.id)));
+        };
+        let record = found.record;
+        if record.submission == sequence && record.request == Some(job.digest) {
+            if record.state.is_terminal() {
+                return Ok(Admission::Known);
+            }
+            let admitted = Admitted { job: Arc::new(job), record, bucket, taken_over: true };
+            return Ok(Admission::Ours(Box::new(admitted)));
+        }
+        if record.request == Some(job.digest) {
+            return Ok(Admission::Known);
+        }
+        let name = rejected_name(envelope);
+        let message = format!(
+            "the job id {} names a job with another envelope: choose another ctx.job_id; this submission is recorded \
+             as {name}",
+            job.id
+        );
+        self.refuse(name, sequence, FailureCode::Conflict, message, Vec::new()).await
+    }
+
+    async fn refuse_invalid(
+        &self,
+        envelope: &[u8],
+        sequence: u64,
+        invalid: Invalid,
+    ) -> Result<Admission, BusError> {
+        let message = format!("the envelope is not valid: {}", one_line(&invalid));
+        let bucket = self.default_bucket();
+        let rejected = rejected_name(envelope);
+        let mut name = claimed_id(envelope).unwrap_or_else(|| rejected.clone());
+        // The record of another submission is not written over.
+        let found = records::get(self.bus.as_ref(), &bucket, &name).await?;
+        if found.is_some_and(|found| found.record.submission != sequence) {
+            name = rejected;
+        }
+        let details = invalid.into_errors();
+        self.refuse(name, sequence, FailureCode::InvalidRequest, message, details).await
+    }
+
+    async fn refuse(
+        &self,
+        name: JobId,
+        sequence: u64,
+        code: FailureCode,
+        message: String,
+        details: Vec<FieldError>,
+    ) -> Result<Admission, BusError> {
+        let bucket = self.default_bucket();
+        let record = new_record(name.clone(), sequence, None);
+        records::create(self.bus.as_ref(), &bucket, &record).await?;
+        let namespace = bucket.name().to_owned();
+        let phase = Phase::Validate;
+        Ok(Admission::Refused(EndOrder { job_id: name, namespace, code, message, details, phase }))
+    }
+
+    pub(crate) fn default_bucket(&self) -> Bucket {
+        Bucket::Jobs(self.settings.namespaces[0].clone())
+    }
+}
+
+/// The record of a submission at its start; of an envelope that is not valid, no more than its name is known.
+fn new_record(job_id: JobId, submission: u64, job: Option<&Job>) -> JobRecord {
+    let now = now_rfc3339();
+    let request = job.map(|job| &job.request);
+    let envelope: Option<&Envelope> = request.map(|request| &request.envelope);
+    JobRecord {
+        schema: JobRecord::SCHEMA.to_owned(),
+        job_id,
+        state: JobState::Accepted,
+        request: job.map(|job| job.digest),
+        replay_key: request.map(|request| request.replay_key),
+        op: envelope.map(|envelope| envelope.op.clone()),
+        billing: envelope.map_or_else(Billing::default, |envelope| envelope.ctx.billing),
+        persist: envelope.is_none_or(|envelope| envelope.artifacts.persist),
+        trace_id: envelope
+            .and_then(|envelope| envelope.ctx.trace_id.clone())
+            .or_else(|| trace::trace_id(&Span::current())),
+        submission,
+        submitted_at: now.clone(),
+        updated_at: now,
+        progress: Progress::default(),
+        headline: serde_json::Map::new(),
+        result: None,
+        manifest: None,
+        artifacts: Vec::new(),
+        error: None,
+    }
+}
+
+/// The name under which a submission is recorded that cannot be recorded under its job id: `rejected-` and the first 16
+/// digits of the SHA-256 of the bytes that were submitted.
+pub fn rejected_name(envelope: &[u8]) -> JobId {
+    let name = format!("rejected-{}", &Digest::of(&[envelope]).to_hex()[..16]);
+    name.parse().expect("hexadecimal digits are allowed in a job id")
+}
+
+/// The job id that an envelope which is not valid asks for, if that much can be read.
+fn claimed_id(envelope: &[u8]) -> Option<JobId> {
+    let value: Value = serde_json::from_slice(envelope).ok()?;
+    value.pointer("/ctx/job_id")?.as_str()?.parse().ok()
+}
+
+pub(crate) fn one_line(invalid: &Invalid) -> String {
+    let errors: Vec<_> = invalid.errors().iter().map(ToString::to_string).collect();
+    errors.join("; ")
+}

@@ -1,0 +1,131 @@
+//! The micro service `forge`: submit, status and cancel, for clients that want an answer at once. Every answer is a job's
+//! record, or an error with a number as in HTTP.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use forge_bus::{BusError, Call, Message, topology};
+use forge_contract::{artifact::Phase, error::FailureCode, ids::JobId, job::JobRecord, task::EndOrder};
+use forge_documents::Job;
+use forge_service::records;
+use futures_util::StreamExt;
+use serde_json::Value;
+use tokio::time::sleep;
+use topology::Bucket;
+
+use crate::{admit::one_line, planner::Planner};
+
+/// How long a request waits for a planner, or an aggregator, to write the record.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// An error as it is answered.
+struct Refusal(u16, String);
+
+impl From<BusError> for Refusal {
+    fn from(error: BusError) -> Self {
+        Self(503, error.to_string())
+    }
+}
+
+/// Serves until the planner stops.
+pub async fn serve(planner: Arc<Planner>) {
+    let calls = records::persist(&planner.stop, "serving requests", || planner.bus.serve()).await;
+    let Some(mut calls) = calls else { return };
+    while let Some(Some(call)) = planner.stop.run_until_cancelled(calls.next()).await {
+        let planner = Arc::clone(&planner);
+        tokio::spawn(async move { planner.answer(call).await });
+    }
+}
+
+impl Planner {
+    async fn answer(&self, call: Call) {
+        let payload = &call.message.payload;
+        let answered = match call.message.subject.as_str() {
+            topology::API_SUBMIT => self.submit(&call.message).await,
+            topology::API_STATUS => self.status(payload).await,
+            topology::API_CANCEL => self.cancel(payload).await,
+            other => Err(Refusal(404, format!("there is no endpoint {other}"))),
+        };
+        match answered {
+            Ok(record) => {
+                let json = serde_json::to_vec(&record).expect("a record is made of strings and numbers");
+                call.respond.answer(json.into()).await;
+            }
+            Err(Refusal(status, reason)) => call.respond.refuse(status, reason.replace('\n', " ")).await,
+        }
+    }
+
+    async fn submit(&self, request: &Message) -> Result<JobRecord, Refusal> {
+        let job = self.read(&request.payload).map_err(|invalid| Refusal(400, one_line(&invalid)))?;
+        let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
+        let found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
+        if let Some(found) = found {
+            return same(&job, found.record);
+        }
+        let mut envelope = Message::new(topology::SUBMIT, request.payload.clone());
+        envelope.headers = request.headers.clone();
+        let id = format!("submit.{}.{}", job.id, job.digest);
+        self.bus.publish(envelope, &id).await?;
+        let started = Instant::now();
+        while started.elapsed() < WAIT {
+            if let Some(found) = records::get(self.bus.as_ref(), &bucket, &job.id).await? {
+                return same(&job, found.record);
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        Err(Refusal(
+            503,
+            format!("job {} is stored, and no planner has taken it yet: ask for its status", job.id),
+        ))
+    }
+
+    async fn status(&self, payload: &[u8]) -> Result<JobRecord, Refusal> {
+        let job = named(payload)?;
+        let found = self.find(&job).await?;
+        found.map(|(_, record)| record).ok_or_else(|| unknown(&job))
+    }
+
+    async fn cancel(&self, payload: &[u8]) -> Result<JobRecord, Refusal> {
+        let job = named(payload)?;
+        let (bucket, record) = self.find(&job).await?.ok_or_else(|| unknown(&job))?;
+        if record.state.is_terminal() {
+            return Ok(record);
+        }
+        self.end(EndOrder {
+            job_id: job.clone(),
+            namespace: bucket.name().to_owned(),
+            code: FailureCode::Cancelled,
+            message: "cancelled on request".to_owned(),
+            details: Vec::new(),
+            phase: Phase::Execute,
+        })
+        .await?;
+        let ended = self.endings.of(&bucket, &job).await?;
+        let _ = tokio::time::timeout(WAIT, ended.cancelled()).await;
+        self.status(payload).await
+    }
+}
+
+/// The record, if it is of this very job.
+fn same(job: &Job, record: JobRecord) -> Result<JobRecord, Refusal> {
+    if record.request == Some(job.digest) {
+        return Ok(record);
+    }
+    let message =
+        format!("the job id {} names a job with another envelope: choose another ctx.job_id", job.id);
+    Err(Refusal(409, message))
+}
+
+fn unknown(job: &JobId) -> Refusal {
+    Refusal(404, format!("there is no job {job}"))
+}
+
+/// Reads `{"job_id": "…"}`, or the id alone.
+fn named(payload: &[u8]) -> Result<JobId, Refusal> {
+    let text = std::str::from_utf8(payload).unwrap_or_default().trim();
+    let json: Option<Value> = serde_json::from_str(text).ok();
+    let id = json.as_ref().and_then(|json| json.get("job_id")?.as_str()).unwrap_or(text);
+    id.parse().map_err(|error| Refusal(400, format!("/job_id: {error}")))
+}

@@ -1,0 +1,274 @@
+//! Handing out a job's shards until it has ended: carries out what [`Dispatcher`] decides.
+
+use std::time::{Duration, Instant};
+
+use forge_bus::{
+    Content, Message, Stored,
+    topology::{self, Kind},
+};
+use forge_contract::{
+    artifact::Phase,
+    error::FailureCode,
+    job::JobState,
+    shard::ShardId,
+    task::{ATTESTATION, Attestation, EndOrder, Order, ReduceOrder, ShardTask, VerifierTask},
+    verdict::{VERDICT, Verdict},
+};
+use forge_kernel::KERNEL;
+use forge_service::{queue::Settlement, records};
+use futures_util::{FutureExt, StreamExt};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admit::Admitted,
+    dispatch::{Dispatcher, Handout, Recipient},
+    planner::{Planner, message},
+};
+
+/// Time between two looks at what no message tells: agents that come and go, shards that are overdue.
+const TICK: Duration = Duration::from_millis(500);
+/// A planner that takes a job over waits until no result has come for this long, before it hands out what is missing.
+const QUIET: Duration = Duration::from_millis(200);
+/// An agent gets work for about this long in advance.
+const AHEAD: Duration = Duration::from_millis(50);
+
+/// How the handing out ended.
+enum Ended {
+    /// The job has ended.
+    Job,
+    /// The service is to stop.
+    Service,
+}
+
+/// Why a job cannot go on.
+struct Failure {
+    code: FailureCode,
+    phase: Phase,
+    message: String,
+}
+
+impl Planner {
+    /// Hands out a job until it has ended.
+    pub(crate) async fn drive(&self, admitted: Admitted) -> Settlement {
+        let endings = records::persist(&self.stop, "looking at the job's record", || {
+            self.endings.of(&admitted.bucket, &admitted.job.id)
+        });
+        let Some(ended) = endings.await else { return Settlement::Retry(Duration::ZERO) };
+        let active = self.metrics.job_active();
+        let settlement = tokio::select! {
+            () = ended.cancelled() => Ok(Ended::Job),
+            () = self.stop.cancelled() => Ok(Ended::Service),
+            failure = self.hand_out(&admitted, &ended) => Err(failure),
+        };
+        drop(active);
+        let settlement = match settlement {
+            Ok(Ended::Job) => Settlement::Ack,
+            Ok(Ended::Service) => Settlement::Retry(Duration::ZERO),
+            Err(failure) => self.fail(&admitted, failure, &ended).await,
+        };
+        self.endings.forget(&admitted.bucket, &admitted.job.id);
+        settlement
+    }
+
+    /// Tells an aggregator that the job has failed, and waits until its record says so.
+    async fn fail(&self, admitted: &Admitted, failure: Failure, ended: &CancellationToken) -> Settlement {
+        let order = EndOrder {
+            job_id: admitted.job.id.clone(),
+            namespace: admitted.bucket.name().to_owned(),
+            code: failure.code,
+            message: failure.message,
+            details: Vec::new(),
+            phase: failure.phase,
+        };
+        let told = records::persist(&self.stop, "ending the job", || self.end(order.clone())).await;
+        if told.is_none() || self.stop.run_until_cancelled(ended.cancelled()).await.is_none() {
+            return Settlement::Retry(Duration::ZERO);
+        }
+        Settlement::Ack
+    }
+
+    /// Hands out shards; returns when the job cannot go on. Dropped when it has ended.
+    async fn hand_out(&self, admitted: &Admitted, ended: &CancellationToken) -> Failure {
+        let started = Instant::now();
+        let timeout = self.timeout(admitted);
+        tokio::pin!(timeout);
+        tokio::select! {
+            failure = &mut timeout => return failure,
+            enough = self.enough_agents(admitted) => if let Err(failure) = enough {
+                return failure;
+            },
+        }
+        tokio::select! {
+            failure = &mut timeout => failure,
+            failure = self.distribute(admitted, started, ended) => failure,
+        }
+    }
+
+    /// Returns when the job's time is up.
+    async fn timeout(&self, admitted: &Admitted) -> Failure {
+        let allowed = admitted.job.request.envelope.policy.timeout_ms;
+        if allowed == 0 {
+            std::future::pending::<()>().await;
+        }
+        let submitted = OffsetDateTime::parse(&admitted.record.submitted_at, &Rfc3339);
+        let elapsed = submitted.map(|submitted| OffsetDateTime::now_utc() - submitted).unwrap_or_default();
+        let elapsed = Duration::try_from(elapsed).unwrap_or_default();
+        sleep(Duration::from_millis(allowed).saturating_sub(elapsed)).await;
+        let message = format!("the job did not end within policy.timeout_ms, {allowed} ms");
+        Failure { code: FailureCode::Timeout, phase: Phase::Execute, message }
+    }
+
+    /// Waits for `policy.min_agents`.
+    async fn enough_agents(&self, admitted: &Admitted) -> Result<(), Failure> {
+        let policy = &admitted.job.request.envelope.policy;
+        let started = Instant::now();
+        loop {
+            let live = self.registry.live(policy.target).agents;
+            if live >= policy.min_agents {
+                return Ok(());
+            }
+            if started.elapsed() >= self.settings.agents_wait {
+                let message = format!(
+                    "policy.min_agents is {}, and {live} live agents take shards for target {} after {} s",
+                    policy.min_agents,
+                    topology::target_token(policy.target),
+                    self.settings.agents_wait.as_secs()
+                );
+                return Err(Failure { code: FailureCode::InsufficientAgents, phase: Phase::Plan, message });
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn distribute(&self, admitted: &Admitted, started: Instant, ended: &CancellationToken) -> Failure {
+        let job = &admitted.job;
+        let outcomes = records::persist(ended, "preparing the job", || async {
+            let (_, _, outcomes) = tokio::try_join!(
+                self.programs.put(job.request.program_digest, &job.request.program),
+                self.announce(admitted, started),
+                self.bus.replay(topology::outcomes(&job.id), Content::Headers),
+            )?;
+            Ok(outcomes)
+        });
+        let Some(mut outcomes) = outcomes.await else { return std::future::pending().await };
+        let mut dispatcher = Dispatcher::new(&job.request.plan);
+        if admitted.taken_over {
+            while let Ok(Some(outcome)) = tokio::time::timeout(QUIET, outcomes.next()).await {
+                take(&mut dispatcher, &outcome);
+            }
+        }
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = started.elapsed();
+            let handouts = dispatcher.take(self.window(admitted, &dispatcher), now);
+            if let Some(shard) = dispatcher.exhausted() {
+                let message =
+                    format!("shard {shard}: no valid result after all attempts, a verifier's included");
+                return Failure { code: FailureCode::ExecutionFailed, phase: Phase::Execute, message };
+            }
+            if !handouts.is_empty() {
+                let messages: Vec<_> =
+                    handouts.into_iter().map(|handout| self.shard_message(admitted, handout)).collect();
+                records::persist(ended, "handing out shards", || self.bus.publish_all(messages.clone()))
+                    .await;
+            }
+            tokio::select! {
+                outcome = outcomes.next() => match outcome {
+                    Some(outcome) => take(&mut dispatcher, &outcome),
+                    None => return std::future::pending().await,
+                },
+                _ = tick.tick() => dispatcher.overdue(started.elapsed(), self.settings.shard_patience),
+            }
+            while let Some(Some(outcome)) = outcomes.next().now_or_never() {
+                take(&mut dispatcher, &outcome);
+            }
+        }
+    }
+
+    /// Has an aggregator take the job in, and says in its record that it is planned.
+    async fn announce(&self, admitted: &Admitted, started: Instant) -> Result<(), forge_bus::BusError> {
+        let job = &admitted.job;
+        let order = Order::Reduce(Box::new(ReduceOrder {
+            job_id: job.id.clone(),
+            envelope: job.request.envelope.clone(),
+            plan_us: started.elapsed().as_micros() as u64,
+        }));
+        self.order(&job.id, &order, &format!("reduce.{}", job.id)).await?;
+        let plan = &job.request.plan;
+        records::update(self.bus.as_ref(), &admitted.bucket, &job.id, |record| {
+            let planned = record.state < JobState::Planned;
+            if planned {
+                record.state = JobState::Planned;
+                record.progress.iterations = plan.iterations();
+                record.progress.shards = plan.shard_count();
+            }
+            planned
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// How many of the job's shards may be out at once.
+    fn window(&self, admitted: &Admitted, dispatcher: &Dispatcher<'_>) -> usize {
+        let policy = &admitted.job.request.envelope.policy;
+        let slots = self.registry.live(policy.target).slots.max(1) as usize;
+        let mean = dispatcher.mean_wall().map_or(AHEAD.as_secs_f64(), |mean| mean.as_secs_f64());
+        let each = (AHEAD.as_secs_f64() / mean.max(1e-6)).clamp(2.0, 256.0) as usize;
+        let window = (slots * each).min(16_384);
+        if policy.max_agents == 0 { window } else { window.min(policy.max_agents as usize) }
+    }
+
+    fn shard_message(&self, admitted: &Admitted, handout: Handout) -> (Message, String) {
+        let request = &admitted.job.request;
+        let Handout { shard, attempt, to } = handout;
+        let task = task(admitted, shard, attempt);
+        let job = &admitted.job.id;
+        let id = format!("shard.{job}.{shard}.{attempt}");
+        match to {
+            Recipient::Worker => {
+                (message(topology::shard(request.envelope.policy.target, job, shard), &task), id)
+            }
+            Recipient::Verifier => {
+                (message(topology::duplicate(job, shard), &VerifierTask { task, claim: None }), id)
+            }
+        }
+    }
+}
+
+fn task(admitted: &Admitted, shard: ShardId, attempt: u32) -> ShardTask {
+    let planned = admitted.job.request.shard(shard);
+    ShardTask {
+        job_id: admitted.job.id.clone(),
+        shard_id: shard,
+        iterations: planned.iterations,
+        seed: planned.seed,
+        program: admitted.job.request.program_digest,
+        kernel: KERNEL,
+        attempt,
+    }
+}
+
+/// Tells the dispatcher of a result or a verdict. What cannot be read is not a result; an aggregator says so.
+fn take(dispatcher: &mut Dispatcher<'_>, outcome: &Stored) {
+    let message = &outcome.message;
+    let Some((kind, job, shard)) = topology::parse_outcome(&message.subject) else { return };
+    match kind {
+        Kind::Result => {
+            let attestation = message.headers.get(ATTESTATION);
+            let attestation = attestation.and_then(|json| serde_json::from_str::<Attestation>(json).ok());
+            if let Some(attestation) = attestation {
+                dispatcher.returned(shard, &attestation.agent_id, attestation.wall_us);
+            }
+        }
+        Kind::Verdict => {
+            let verdict = message.headers.get(VERDICT);
+            let verdict = verdict.and_then(|json| serde_json::from_str::<Verdict>(json).ok());
+            if let Some(verdict) = verdict.filter(|verdict| verdict.is_signed(&job, shard)) {
+                dispatcher.judged(shard, &verdict.agent_id, verdict.outcome);
+            }
+        }
+    }
+}

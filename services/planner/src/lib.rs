@@ -1,0 +1,13 @@
+//! The planner: takes submitted envelopes, validates and plans them, and hands out their shards in a bounded window that is
+//! topped up as results come. It ends no job itself: what a job fails of is told to an aggregator.
+//!
+//! Reading order: [`planner`] → [`admit`] → [`drive`] → [`dispatch`] → [`api`].
+
+pub mod admit;
+mod api;
+mod dead_letters;
+pub mod dispatch;
+mod drive;
+pub mod planner;
+
+pub use self::planner::{Planner, Settings};

@@ -1,0 +1,180 @@
+//! The service: what it is made of, and its loops.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use forge_bus::{
+    BusError, Delivery, Headers, Message, SharedBus,
+    topology::{self, Bucket, Queue},
+};
+use forge_contract::{
+    ids::JobId,
+    task::{EndOrder, Order},
+};
+use forge_kernel::request::RecentModels;
+use forge_service::{
+    metrics::Metrics,
+    programs::Programs,
+    queue::{Handler, Settlement, serve_queue},
+    records::Endings,
+    registry::Registry,
+    trace,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
+
+use crate::{
+    admit::{Admission, Admitted},
+    api,
+    dead_letters::DeadLetters,
+};
+
+/// Compiled models and programs that are kept.
+const KEPT: usize = 32;
+
+/// What an operator chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Jobs that are handed out at once.
+    pub max_jobs: usize,
+    /// How long a job waits for `policy.min_agents`.
+    pub agents_wait: Duration,
+    /// A shard that has not come back for so long is handed out again; twice as long at every further attempt.
+    pub shard_patience: Duration,
+    /// Buckets of job records that envelopes may name; the first is the default.
+    pub namespaces: Vec<String>,
+    /// How long a message is left to its receiver without a sign of life.
+    pub lease: Duration,
+    /// Compiled models; services of one process share them.
+    pub models: Arc<RecentModels>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_jobs: 256,
+            agents_wait: Duration::from_secs(30),
+            shard_patience: Duration::from_secs(300),
+            namespaces: vec!["jobs".to_owned()],
+            lease: Duration::from_secs(30),
+            models: Arc::new(RecentModels::new(KEPT)),
+        }
+    }
+}
+
+/// The planner.
+#[derive(Debug)]
+pub struct Planner {
+    pub(crate) bus: SharedBus,
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) endings: Endings,
+    pub(crate) programs: Programs,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Runs a planner until `stop`.
+///
+/// # Errors
+/// The bus cannot be used as it is.
+pub async fn run(
+    bus: SharedBus,
+    settings: Settings,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), BusError> {
+    bus.prepare().await?;
+    let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
+    let planner = Arc::new(Planner {
+        registry: Registry::open(bus.clone(), stop.clone()).await?,
+        endings: Endings::open(bus.clone(), &buckets, &stop).await?,
+        programs: Programs::new(bus.clone(), KEPT),
+        bus,
+        settings,
+        metrics,
+        stop,
+    });
+    let (max_jobs, lease) = (planner.settings.max_jobs, planner.settings.lease);
+    let (bus, metrics, stop) = (planner.bus.clone(), planner.metrics.clone(), planner.stop.clone());
+    let letters = Arc::new(DeadLetters(Arc::clone(&planner)));
+    tokio::join!(
+        serve_queue(
+            bus.clone(),
+            Queue::Jobs,
+            max_jobs,
+            lease,
+            metrics.clone(),
+            stop.clone(),
+            Arc::clone(&planner)
+        ),
+        serve_queue(bus, Queue::DeadLetters, 8, lease, metrics, stop, letters),
+        api::serve(planner),
+    );
+    Ok(())
+}
+
+#[async_trait]
+impl Handler for Planner {
+    async fn handle(&self, delivery: Delivery) -> Settlement {
+        let admitted = match self.admit(&delivery.message.payload, delivery.sequence).await {
+            Ok(admission) => admission,
+            Err(error) => {
+                tracing::warn!(%error, "a submission could not be looked at; it is tried again");
+                return Settlement::Retry(Duration::from_secs(1));
+            }
+        };
+        match admitted {
+            Admission::Known => Settlement::Ack,
+            Admission::Refused(order) => self.settle(self.end(order).await),
+            Admission::Ours(admitted) => {
+                let span = job_span(&admitted, &delivery.message.headers);
+                self.drive(*admitted).instrument(span).await
+            }
+        }
+    }
+}
+
+impl Planner {
+    /// Has a job ended without a result.
+    pub(crate) async fn end(&self, order: EndOrder) -> Result<(), BusError> {
+        let (job, code) = (order.job_id.clone(), order.code);
+        tracing::info!(%job, %code, message = order.message, "the job is to end");
+        let id = format!("end.{job}.{code}");
+        self.order(&job, &Order::End(order), &id).await
+    }
+
+    pub(crate) async fn order(&self, job: &JobId, order: &Order, id: &str) -> Result<(), BusError> {
+        self.bus.publish(message(topology::reduce(job), order), id).await
+    }
+
+    /// Acknowledges when what was to be done is done.
+    pub(crate) fn settle(&self, done: Result<(), BusError>) -> Settlement {
+        match done {
+            Ok(()) => Settlement::Ack,
+            Err(error) => {
+                tracing::warn!(%error, "not done; it is tried again");
+                Settlement::Retry(Duration::from_secs(1))
+            }
+        }
+    }
+}
+
+/// The span of a job: in the trace of the message that submitted it, or else in the one that its envelope names.
+fn job_span(admitted: &Admitted, headers: &Headers) -> Span {
+    let job = &admitted.job;
+    let named = job.request.envelope.ctx.trace_id.as_deref().and_then(trace::root);
+    let span = tracing::info_span!("job", job_id = %job.id);
+    if let Some(root) = named.filter(|_| !trace::is_in(headers)) {
+        trace::set_parent(&span, &root);
+    }
+    span
+}
+
+/// A message with a JSON payload and the trace context of the current span.
+pub(crate) fn message(subject: String, content: &impl serde::Serialize) -> Message {
+    let payload = serde_json::to_vec(content).expect("messages are made of strings, numbers and lists");
+    let mut message = Message::new(subject, payload);
+    trace::inject(&mut message.headers);
+    message
+}

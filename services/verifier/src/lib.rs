@@ -1,0 +1,9 @@
+//! The verifier: executes shards a second time, on another backend than the first where it has one, and judges the result
+//! that a worker returned. Where they differ, the scalar reference decides, and the agent that was wrong goes into
+//! quarantine. It also executes shards that workers have failed at.
+//!
+//! One file: [`verifier`].
+
+pub mod verifier;
+
+pub use self::verifier::{Settings, run};

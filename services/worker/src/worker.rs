@@ -1,0 +1,268 @@
+//! The service: pulls, executes, returns. A shard is acknowledged when its result is stored.
+
+use std::{sync::Arc, time::Duration};
+
+use forge_bus::{
+    BusError, Delivery, Pull, SharedBus,
+    topology::{self, Bucket, Queue},
+};
+use forge_contract::{agent::Identity, envelope::Target, task::ShardTask};
+use forge_kernel::{KERNEL, execute::Backend};
+use forge_service::{
+    GRACE,
+    executor::{Executor, Failed, result_of},
+    metrics::Metrics,
+    programs::{ProgramError, Programs},
+    queue::Settlement,
+    records,
+    registry::{self, Role},
+    trace,
+};
+use futures_util::StreamExt;
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::shelf::{Place, Shelf};
+
+/// Programs that are kept decoded.
+const KEPT: usize = 16;
+/// Time between two looks at whether this agent is in quarantine.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What an operator chooses.
+#[derive(Clone)]
+pub struct Settings {
+    /// What executes the shards.
+    pub executor: Executor,
+    /// Shards that this agent executes at once.
+    pub slots: usize,
+    /// The hardware: shards for `any` are taken too.
+    pub target: Target,
+    /// How long a message is left to its receiver without a sign of life.
+    pub lease: Duration,
+}
+
+/// The worker.
+struct Worker {
+    bus: SharedBus,
+    backend: Arc<dyn Backend>,
+    identity: Identity,
+    executor: Executor,
+    programs: Programs,
+    shelf: Arc<Shelf>,
+    metrics: Metrics,
+}
+
+/// Runs a worker until `stop`. Shards that are being executed then have [`GRACE`] to end.
+///
+/// # Errors
+/// The bus cannot be used as it is, or the agent is in quarantine.
+pub async fn run(
+    bus: SharedBus,
+    backend: Arc<dyn Backend>,
+    identity: Identity,
+    settings: Settings,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), BusError> {
+    let slots = u32::try_from(settings.slots.max(1)).unwrap_or(u32::MAX);
+    let record = registry::record(&identity, settings.target, backend.name(), slots, KERNEL);
+    let id = identity.id().clone();
+    let beat = CancellationToken::new();
+    let heartbeat = records::persist(&stop, "registering", || {
+        registry::register(bus.clone(), Role::Worker, record.clone(), beat.clone())
+    });
+    let Some(heartbeat) = heartbeat.await else { return Ok(()) };
+    let worker = Arc::new(Worker {
+        executor: settings.executor,
+        programs: Programs::new(bus.clone(), KEPT),
+        shelf: Arc::new(Shelf::new(slots)),
+        bus: bus.clone(),
+        backend,
+        identity,
+        metrics,
+    });
+    let tasks = TaskTracker::new();
+    let pulls = [Queue::Shards(settings.target), Queue::Shards(Target::Any)];
+    let quarantined = tokio::select! {
+        () = stop.cancelled() => None,
+        () = worker.pull(pulls[0], &tasks) => None,
+        () = worker.pull(pulls[1], &tasks), if settings.target != Target::Any => None,
+        () = worker.renew(settings.lease) => None,
+        () = worker.listen() => None,
+        error = in_quarantine(&bus, &id) => Some(error),
+    };
+    tasks.close();
+    let mut in_hand = Box::pin(async {
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = worker.renew(settings.lease) => {}
+        }
+    });
+    if timeout(GRACE, &mut in_hand).await.is_err() {
+        worker.shelf.stop_all();
+        let _ = timeout(Duration::from_secs(2), in_hand).await;
+    }
+    beat.cancel();
+    let _ = heartbeat.await;
+    quarantined.map_or(Ok(()), Err)
+}
+
+/// Returns when the agent is in quarantine.
+async fn in_quarantine(bus: &SharedBus, id: &forge_contract::agent::AgentId) -> BusError {
+    let key = format!("quarantine.{id}");
+    loop {
+        sleep(LOOK).await;
+        let found = bus.get(&Bucket::Agents, &key).await;
+        if found.is_ok_and(|entry| entry.is_some_and(|entry| entry.value.is_some())) {
+            return BusError::Unusable(format!(
+                "agent {id} is in quarantine: it returned a wrong result. Test this machine's memory and processor; \
+                 then remove key {key} from bucket {}",
+                Bucket::Agents.name()
+            ));
+        }
+    }
+}
+
+impl Worker {
+    /// Takes shards off a queue without end.
+    async fn pull(self: &Arc<Self>, queue: Queue, tasks: &TaskTracker) {
+        let forever = CancellationToken::new();
+        let opened = records::persist(&forever, "opening the queue of shards", || self.bus.pull(queue)).await;
+        let Some(mut pull) = opened else { return };
+        loop {
+            let room = self.shelf.room().await;
+            let deliveries = fetch(pull.as_mut(), room.len()).await;
+            for (delivery, room) in deliveries.into_iter().zip(room) {
+                let span = trace::span_from(&delivery.message.headers, || {
+                    tracing::info_span!(
+                        "forge.v1.shards",
+                        otel.kind = "consumer",
+                        shard = tracing::field::Empty
+                    )
+                });
+                let worker = Arc::clone(self);
+                tasks.spawn(async move { worker.work(queue, delivery, room).await }.instrument(span));
+            }
+        }
+    }
+
+    async fn work(
+        self: Arc<Self>,
+        queue: Queue,
+        delivery: Delivery,
+        room: tokio::sync::OwnedSemaphorePermit,
+    ) {
+        let started = tokio::time::Instant::now();
+        let settle = Arc::clone(&delivery.settle);
+        let settlement = match serde_json::from_slice::<ShardTask>(&delivery.message.payload) {
+            Ok(task) => {
+                tracing::Span::current().record("shard", tracing::field::display(task.shard_id));
+                let place = self.shelf.put(task.job_id.clone(), Arc::clone(&settle), room);
+                self.execute(task, delivery.attempt, &place).await
+            }
+            Err(error) => {
+                // It is delivered until it is a dead letter; then its job fails.
+                tracing::error!(%error, subject = delivery.message.subject, "a shard that cannot be read");
+                Settlement::Retry(Duration::ZERO)
+            }
+        };
+        let outcome = match settlement {
+            Settlement::Ack => {
+                settle.ack().await;
+                "ack"
+            }
+            Settlement::Retry(delay) => {
+                settle.retry(delay).await;
+                "retry"
+            }
+            Settlement::Leave => "leave",
+        };
+        self.metrics.message(queue, outcome, started.elapsed());
+    }
+
+    async fn execute(&self, task: ShardTask, attempt: u64, place: &Place) -> Settlement {
+        let (job, shard) = (task.job_id.clone(), task.shard_id);
+        if attempt > 1 {
+            tracing::info!(%job, %shard, attempt, "a shard that was delivered before");
+        }
+        if task.kernel != KERNEL {
+            tracing::warn!(%job, kernel = task.kernel, "the shard is for another version of the kernel");
+            return Settlement::Retry(Duration::from_secs(5));
+        }
+        let program = match self.programs.get(task.program).await {
+            Ok(program) => program,
+            Err(error @ ProgramError::Damaged(..)) => {
+                tracing::error!(%job, %shard, %error, "the shard is left to others");
+                return Settlement::Retry(Duration::from_secs(5));
+            }
+            Err(error) => {
+                tracing::warn!(%job, %shard, %error, "the shard is tried again");
+                return Settlement::Retry(Duration::from_secs(1));
+            }
+        };
+        let backend = Arc::clone(&self.backend);
+        match self.executor.execute(backend, program, task.clone(), place.stop.clone()).await {
+            Ok(executed) => {
+                let name = self.backend.name();
+                self.metrics.shard_executed(name, "ok", executed.iterations, executed.wall);
+                self.shelf.took(executed.wall);
+                let (message, id) = result_of(&self.identity, name, &task, &executed);
+                match self.bus.publish(message, &id).await {
+                    Ok(()) => Settlement::Ack,
+                    Err(error) => {
+                        tracing::warn!(%job, %shard, %error, "a result could not be returned; the shard is tried again");
+                        Settlement::Retry(Duration::from_secs(1))
+                    }
+                }
+            }
+            // The job has ended, and its shards have been removed; or this process ends, and others take the shard.
+            Err(Failed::Stopped) => Settlement::Retry(Duration::ZERO),
+            Err(Failed::Backend(reason)) => {
+                tracing::error!(%job, %shard, reason, "the shard could not be executed");
+                self.metrics.shard_executed(self.backend.name(), "failed", 0, Duration::ZERO);
+                Settlement::Retry(Duration::from_millis(200))
+            }
+        }
+    }
+
+    /// Renews the leases of shards in hand, without end.
+    async fn renew(&self, lease: Duration) {
+        loop {
+            sleep((lease / 3).max(Duration::from_millis(1))).await;
+            for lease in self.shelf.leases() {
+                lease.progress().await;
+            }
+        }
+    }
+
+    /// Hears of jobs that end, without end.
+    async fn listen(&self) {
+        let forever = CancellationToken::new();
+        loop {
+            let heard = records::persist(&forever, "listening for jobs that end", || {
+                self.bus.listen(topology::ENDED)
+            });
+            let Some(mut heard) = heard.await else { return };
+            while let Some(message) = heard.next().await {
+                if let Some(Ok(job)) = message.subject.rsplit('.').next().map(str::parse) {
+                    self.shelf.ended(&job);
+                }
+            }
+        }
+    }
+}
+
+/// Fetches, through whatever goes wrong with the bus.
+async fn fetch(pull: &mut dyn Pull, max: usize) -> Vec<Delivery> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match pull.fetch(max).await {
+            Ok(deliveries) => return deliveries,
+            Err(error) => tracing::warn!(%error, "no shards can be fetched; it is tried again"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
