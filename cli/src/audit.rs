@@ -1,15 +1,19 @@
 //! `forge audit`: checks everything that a completed job left behind, offline, and says of each check whether it holds.
 
 mod checks;
+mod draw;
 mod evidence;
+mod fold;
+mod reexecution;
 mod report;
 mod shards;
+mod signatures;
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use self::{evidence::Evidence, report::Report, shards::Reexecution};
+use self::{evidence::Evidence, reexecution::Reexecution, report::Report};
 use crate::{
     engine::cores,
     failure::Failure,
@@ -66,12 +70,15 @@ pub fn execute(args: &AuditArgs) -> Result<(), Failure> {
     checks::result(&evidence, &mut report);
     checks::plan(&evidence, &mut report);
     shards::executions(&evidence, &mut report);
+    signatures::executions(&evidence, &mut report);
     shards::merkle_root(&evidence, &mut report);
     shards::reduction(&evidence, &mut report);
+    signatures::verification(&evidence, &mut report);
+    signatures::manifest(&evidence, &mut report);
     if args.reexecute > 0 {
         let seed = args.seed.clone().map_or_else(random_seed, Ok)?;
         let threads = args.threads.map_or_else(cores, usize::from);
-        shards::reexecution(&evidence, &Reexecution { count: args.reexecute, seed, threads }, &mut report)?;
+        reexecution::check(&evidence, &Reexecution { count: args.reexecute, seed, threads }, &mut report)?;
     }
     let text = match args.format {
         Format::Text => report.text(Style::of_stdout()),

@@ -1,6 +1,6 @@
 //! What executes shards in this process: the backend and the threads that the command line asks for.
 
-use std::{num::NonZero, thread};
+use std::{num::NonZero, sync::Arc, thread};
 
 use clap::Args;
 use forge_contract::{
@@ -73,7 +73,7 @@ pub fn cores() -> usize {
 }
 
 /// The backend of a name: `auto` and `simd` are the best SIMD level of this CPU.
-fn named(name: &str) -> Result<Box<dyn Backend>, Failure> {
+pub fn named(name: &str) -> Result<Box<dyn Backend>, Failure> {
     match name {
         "auto" | "simd" => return Ok(Box::new(Simd::new())),
         "scalar" => return Ok(Box::new(Scalar)),
@@ -88,4 +88,13 @@ fn named(name: &str) -> Result<Box<dyn Backend>, Failure> {
             names.join(", ")
         ))),
     }
+}
+
+/// What a verifier executes with, the preferred first: `preferred`, then the other SIMD levels of this CPU from the best
+/// on, then the reference.
+pub fn verifiers(preferred: &Arc<dyn Backend>) -> Vec<Arc<dyn Backend>> {
+    let levels = Simd::levels().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
+    let others = levels.chain([Arc::new(Scalar) as Arc<dyn Backend>]);
+    let others = others.filter(|other| other.name() != preferred.name());
+    [Arc::clone(preferred)].into_iter().chain(others).collect()
 }

@@ -78,7 +78,7 @@ fn op(profile: &Profile) -> Op {
 }
 
 fn check(file: &Path, print: bool) -> Result<(), Failure> {
-    let request = input::request(file).map_err(|failure| match failure {
+    let request = input::request(file, &()).map_err(|failure| match failure {
         Failure::Invalid { name, errors } => {
             errors.errors().iter().for_each(|error| output::note(&error.to_string()));
             let count = errors.errors().len();

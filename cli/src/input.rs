@@ -13,24 +13,43 @@ use forge_contract::{
     strict::MAX_ENVELOPE_BYTES,
 };
 use forge_documents::Job;
-use forge_kernel::{KERNEL, request::Request};
+use forge_kernel::{
+    KERNEL,
+    request::{Compiler, Request},
+};
 use forge_store::{Store, StoreError};
 use tokio::runtime::{self, Runtime};
 
 use crate::failure::Failure;
 
-/// Reads and plans an envelope; `-` is standard input.
+/// Reads and plans an envelope, with models that may have been compiled already; `-` is standard input.
 ///
 /// # Errors
 /// The file cannot be read, or holds no valid envelope.
-pub fn request(path: &Path) -> Result<Request, Failure> {
+pub fn request(path: &Path, models: &dyn Compiler) -> Result<Request, Failure> {
+    let (name, bytes) = read(path)?;
+    Request::parse_with(&bytes, models).map_err(|errors| Failure::Invalid { name, errors })
+}
+
+/// Reads an envelope that has to be valid, and answers its bytes; `-` is standard input.
+///
+/// # Errors
+/// As [`request`].
+pub fn envelope(path: &Path) -> Result<Vec<u8>, Failure> {
+    let (name, bytes) = read(path)?;
+    Request::parse(&bytes).map_err(|errors| Failure::Invalid { name, errors })?;
+    Ok(bytes)
+}
+
+/// Name and content of a file; `-` is standard input.
+fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let (name, bytes) = if path == Path::new("-") {
         ("standard input".to_owned(), read_bounded(io::stdin().lock()))
     } else {
         (path.display().to_string(), File::open(path).and_then(read_bounded))
     };
     let bytes = bytes.map_err(|error| Failure::Input(format!("{name} cannot be read: {error}")))?;
-    Request::parse(&bytes).map_err(|errors| Failure::Invalid { name, errors })
+    Ok((name, bytes))
 }
 
 /// At most one byte more than an envelope may have: enough to see that there is too much.

@@ -2,11 +2,14 @@
 //! command.
 
 mod audit;
+mod client;
+mod cluster;
 mod engine;
 mod envelope;
 mod failure;
+mod inprocess;
 mod input;
-mod local;
+mod interrupt;
 mod output;
 mod progress;
 mod replay;
@@ -14,11 +17,11 @@ mod run;
 mod schema;
 mod text;
 
-use std::{process::ExitCode, time::Instant};
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::failure::EXIT_CODES;
+use crate::failure::{EXIT_CODES, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,16 +44,25 @@ enum Command {
     Audit(audit::AuditArgs),
     Envelope(envelope::EnvelopeArgs),
     Schema(schema::SchemaArgs),
+    Submit(client::SubmitArgs),
+    Watch(client::WatchArgs),
+    Status(client::StatusArgs),
+    Jobs(client::JobsArgs),
+    Cancel(client::CancelArgs),
+    Artifacts(client::ArtifactsArgs),
+    Up(cluster::UpArgs),
+    Planner(cluster::PlannerArgs),
+    Worker(cluster::WorkerArgs),
+    Verifier(cluster::VerifierArgs),
+    Aggregator(cluster::AggregatorArgs),
 }
 
 fn main() -> ExitCode {
-    let start = Instant::now();
-    let ended = match Cli::parse().command {
-        Command::Run(args) => run::execute(&args, start),
-        Command::Replay(args) => replay::execute(&args),
-        Command::Audit(args) => audit::execute(&args),
-        Command::Envelope(args) => envelope::execute(&args),
-        Command::Schema(args) => schema::execute(&args),
+    let matches = Cli::command().get_matches();
+    let ended = match cluster::print_config(&Cli::command(), &matches) {
+        Ok(true) => Ok(()),
+        Ok(false) => execute(&matches),
+        Err(failure) => Err(failure),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,5 +70,27 @@ fn main() -> ExitCode {
             output::note(&format!("error: {failure}"));
             failure.exit_code()
         }
+    }
+}
+
+fn execute(matches: &ArgMatches) -> Result<(), Failure> {
+    let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Command::Run(args) => run::execute(&args),
+        Command::Replay(args) => replay::execute(&args),
+        Command::Audit(args) => audit::execute(&args),
+        Command::Envelope(args) => envelope::execute(&args),
+        Command::Schema(args) => schema::execute(&args),
+        Command::Submit(args) => client::commands::submit(&args),
+        Command::Watch(args) => client::commands::watch(&args),
+        Command::Status(args) => client::commands::status(&args),
+        Command::Jobs(args) => client::commands::jobs(&args),
+        Command::Cancel(args) => client::commands::cancel(&args),
+        Command::Artifacts(args) => client::commands::artifacts(&args),
+        Command::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
+        Command::Planner(args) => cluster::commands::planner(&args),
+        Command::Worker(args) => cluster::commands::worker(&args),
+        Command::Verifier(args) => cluster::commands::verifier(&args),
+        Command::Aggregator(args) => cluster::commands::aggregator(&args),
     }
 }

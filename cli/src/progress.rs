@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, IsTerminal},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -10,8 +13,6 @@ use std::{
 use forge_documents::number;
 use forge_kernel::request::Request;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::local::stop::Stop;
 
 /// Runs shorter than this show no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -35,16 +36,15 @@ impl Progress {
         Self { wanted, iterations, word: request.profile().words.iterations }
     }
 
-    /// Does `work` while the bar shows how far `stop` has counted.
-    pub fn during<T>(&self, stop: &Stop, work: impl FnOnce() -> T) -> T {
+    /// Does `work` while the bar shows how many iterations are `done`.
+    pub fn during<T>(&self, done: &AtomicU64, work: impl FnOnce() -> T) -> T {
         if !self.wanted || !io::stderr().is_terminal() {
             return work();
         }
         thread::scope(|scope| {
             // Dropping the sender, also when `work` panics, ends the thread that draws.
             let (end, ended) = mpsc::channel::<()>();
-            let before = stop.done();
-            scope.spawn(move || self.draw(|| stop.done() - before, &ended));
+            scope.spawn(move || self.draw(|| done.load(Ordering::Relaxed), &ended));
             let result = work();
             drop(end);
             result

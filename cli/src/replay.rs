@@ -1,18 +1,19 @@
 //! `forge replay`: recomputes a completed job from its stored envelope and compares the results' hashes.
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, sync::Arc};
 
-use anyhow::Context;
 use clap::Args;
+use forge_contract::envelope::{Artifacts, Policy};
 use forge_documents::{Job, document, number::duration};
+use forge_kernel::request::{RecentModels, Request};
+use forge_store::Store;
 
 use crate::{
     engine::{Engine, EngineArgs},
     failure::Failure,
+    inprocess::{Local, Stage},
     input::Completed,
-    local::{run, stop::Stop},
     output,
-    progress::Progress,
 };
 
 const EXAMPLES: &str = "\
@@ -39,29 +40,38 @@ pub struct ReplayArgs {
 pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
     let Engine { backend, threads } = Engine::new(&args.engine)?;
     let completed = Completed::open(&args.manifest)?;
-    let job = stored_job(&completed)?;
-    let request = &job.request;
-    // The policy's timeout was for the job; a replay takes the time it takes.
-    let stop = Stop::new(Instant::now(), 0);
-    stop.on_signals().context("signals cannot be handled")?;
-    let progress = Progress::new(!args.engine.no_progress, request, request.plan.iterations());
-    let run = progress.during(&stop, || run::run(request, &*backend, threads, &stop, false))?;
-    let (stored, computed) = (completed.manifest.result, run.figures.hash);
+    let models = Arc::new(RecentModels::new(1));
+    let job = recomputation(&stored_job(&completed)?, &models)?;
+    let name = backend.name().to_owned();
+    let store = Arc::new(Store::in_memory());
+    let local = Local { backend: backend.into(), threads, store, models, keep_shards: false };
+    let recomputed = local.execute(&Stage::new()?, &job, !args.engine.no_progress)?;
+    let (stored, computed) = (completed.manifest.result, recomputed.figures.hash);
     let verdict = if stored == computed { "same result" } else { "DIFFERENT result" };
     output::print(
         format!(
-            "Job        {}\nStored     {stored}\nRecomputed {computed}\n{verdict} ({} on {}, {})\n",
-            job.id,
-            backend.name(),
+            "Job        {}\nStored     {stored}\nRecomputed {computed}\n{verdict} ({name} on {}, {})\n",
+            completed.manifest.job_id,
             if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") },
-            duration(run.wall)
+            duration(recomputed.executing)
         )
         .as_bytes(),
     )?;
     if stored == computed {
         return Ok(());
     }
-    Err(Failure::Mismatch(format!("job {} has another result than stored", job.id)))
+    Err(Failure::Mismatch(format!("job {} has another result than stored", completed.manifest.job_id)))
+}
+
+/// The same computation as a job of its own: nothing of it is stored, and the policy, which was for the job, is left out; a
+/// replay takes the time it takes.
+fn recomputation(job: &Job, models: &RecentModels) -> Result<Job, Failure> {
+    let mut envelope = job.request.envelope.clone();
+    envelope.policy = Policy::default();
+    envelope.artifacts = Artifacts { persist: false, ..Artifacts::default() };
+    let json = serde_json::to_vec(&envelope).map_err(|error| Failure::Other(error.into()))?;
+    let request = Request::parse_with(&json, models);
+    request.map(Job::new).map_err(|errors| Failure::Mismatch(format!("the stored envelope: {errors}")))
 }
 
 /// The job whose envelope is stored with the manifest.

@@ -2,32 +2,22 @@
 
 use std::{
     path::{Path, PathBuf},
-    slice,
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
-use forge_contract::{
-    artifact::{ArtifactReference, Execution, ManifestDocument, Phase, VerificationDocument},
-    digest::Digest,
-    error::FailureCode,
-};
-use forge_documents::{Document, Job, Outcome};
-use forge_store::{Artifact, Completion, Store, shards};
-use tokio::runtime::Runtime;
+use forge_aggregator::Completed;
+use forge_contract::{artifact::Phase, error::FailureCode};
+use forge_documents::Job;
+use forge_kernel::request::RecentModels;
+use forge_store::Store;
 
 use crate::{
     engine::{Engine, EngineArgs},
     failure::{Failure, JobFailure},
+    inprocess::{Local, Stage},
     input,
-    local::{
-        run::{self, Run},
-        stop::Stop,
-        verify,
-    },
     output::{self, Style},
-    progress::Progress,
     text::summary::View,
 };
 
@@ -66,213 +56,109 @@ enum Format {
     Json,
 }
 
-/// What has been computed.
-struct Computed {
-    run: Run,
-    /// The record of its shards.
-    executions: Vec<Execution>,
-    verification: VerificationDocument,
-    backend: String,
-    threads: usize,
-    planning: Duration,
-}
-
-/// Carries out the command; `start` is when the process started.
+/// Carries out the command.
 ///
 /// # Errors
 /// The envelope is invalid, or the job failed.
-pub fn execute(args: &RunArgs, start: Instant) -> Result<(), Failure> {
-    let job = Job::new(input::request(&args.envelope)?);
+pub fn execute(args: &RunArgs) -> Result<(), Failure> {
+    // The model is compiled here, once for all services.
+    let models = Arc::new(RecentModels::new(1));
+    let job = Job::new(input::request(&args.envelope, models.as_ref())?);
     let engine = Engine::new(&args.engine)?;
-    let runtime = input::runtime()?;
+    let stage = Stage::new()?;
     let archive = match job.request.envelope.artifacts.persist {
-        true => Some(Archive::open(&runtime, &args.out, &job)?),
+        true => Some(Archive::open(&stage, &args.out, &job)?),
         false => None,
     };
-    let attempt = compute(args, &job, engine, start).and_then(|computed| {
-        let kept = archive
-            .as_ref()
-            .map(|archive| archive.store(&computed.outcome(&job), computed.run.kept.as_deref()))
-            .transpose()?;
-        Ok((computed, kept))
-    });
-    match attempt {
-        Ok((computed, kept)) => report(args, &job, &computed, kept),
-        Err(Failure::Job(failure)) => {
-            Err(archive.map_or(Failure::Job(failure.clone()), |a| a.record(failure)))
-        }
+    let store = archive.as_ref().map_or_else(|| Arc::new(Store::in_memory()), |a| Arc::clone(&a.store));
+    let request = &job.request;
+    let confined = engine.confined(&request.envelope.policy, request.plan.shard_count());
+    let Engine { backend, threads } = confined.map_err(|failure| match &archive {
+        Some(archive) => archive.record(failure),
+        None => failure.into(),
+    })?;
+    let local = Local { backend: backend.into(), threads, store, models, keep_shards: args.keep_shards };
+    match local.execute(&stage, &job, !args.engine.no_progress) {
+        Ok(completed) => report(args, &completed, threads),
+        Err(Failure::Job(failure)) => Err(match archive {
+            Some(archive) => archive.name_record(failure),
+            None => failure.into(),
+        }),
         Err(other) => Err(other),
     }
 }
 
-fn compute(args: &RunArgs, job: &Job, engine: Engine, start: Instant) -> Result<Computed, Failure> {
-    let request = &job.request;
-    let policy = &request.envelope.policy;
-    let Engine { backend, threads } = engine.confined(policy, request.plan.shard_count())?;
-    let stop = Stop::new(start, policy.timeout_ms);
-    stop.on_signals().context("signals cannot be handled")?;
-    let progress = |iterations| Progress::new(!args.engine.no_progress, request, iterations);
-    let planning = start.elapsed();
-    let run = progress(request.plan.iterations())
-        .during(&stop, || run::run(request, &*backend, threads, &stop, args.keep_shards))?;
-    let again = (verify::share(policy) * run.figures.merged.iterations as f64) as u64;
-    let verification =
-        progress(again).during(&stop, || verify::verify(job, &run, backend.name(), threads, &stop))?;
-    let executions = run.executions(request, backend.name());
-    Ok(Computed { run, executions, verification, backend: backend.name().to_owned(), threads, planning })
-}
-
-impl Computed {
-    fn outcome<'a>(&'a self, job: &'a Job) -> Outcome<'a> {
-        Outcome {
-            job,
-            figures: &self.run.figures,
-            executions: &self.executions,
-            verification: &self.verification,
-            backends: slice::from_ref(&self.backend),
-            threads: self.threads as u64,
-            planning: self.planning,
-            executing: self.run.wall,
-        }
-    }
-}
-
-/// The store as one job sees it.
+/// The store as one job sees it before and after its run.
 struct Archive<'a> {
-    runtime: &'a Runtime,
-    store: Store,
+    stage: &'a Stage,
+    store: Arc<Store>,
     job: &'a Job,
-    /// The manifest of an earlier run of the same job.
-    earlier: Option<ManifestDocument>,
-}
-
-/// What became of the artifacts.
-struct Kept {
-    manifest: String,
-    /// Whether an earlier run had stored them.
-    before: bool,
 }
 
 impl<'a> Archive<'a> {
     /// Opens the store, and looks whether the job's id is taken.
-    fn open(runtime: &'a Runtime, root: &Path, job: &'a Job) -> Result<Self, Failure> {
+    fn open(stage: &'a Stage, root: &Path, job: &'a Job) -> Result<Self, Failure> {
         let storage = |error| JobFailure::storage(&error);
-        let store = runtime.block_on(Store::create_local(root)).map_err(storage)?;
-        let earlier = runtime.block_on(store.manifest(&job.id)).map_err(storage)?;
-        let archive = Self { runtime, store, job, earlier };
-        archive.earlier.as_ref().map_or(Ok(()), |earlier| archive.same_request(earlier))?;
-        Ok(archive)
-    }
-
-    fn same_request(&self, earlier: &ManifestDocument) -> Result<(), JobFailure> {
-        if earlier.request == self.job.digest {
-            return Ok(());
+        let store = stage.block_on(Store::create_local(root)).map_err(storage)?;
+        let earlier = stage.block_on(store.manifest(&job.id)).map_err(storage)?;
+        if earlier.is_none_or(|earlier| earlier.request == job.digest) {
+            return Ok(Self { stage, store: Arc::new(store), job });
         }
         let message = format!(
             "{} is the manifest of another envelope under the job id {}: choose another ctx.job_id, or another --out",
-            self.manifest(),
-            self.job.id
+            store.locate(&Store::manifest_key(&job.id)),
+            job.id
         );
-        Err(JobFailure::new(FailureCode::Conflict, Phase::Validate, message))
+        Err(JobFailure::new(FailureCode::Conflict, Phase::Validate, message).into())
     }
 
-    fn manifest(&self) -> String {
-        self.store.locate(&Store::manifest_key(&self.job.id))
-    }
-
-    /// Stores the artifacts, `shards` (all shard results as one object) among them, and then the manifest; or, if an
-    /// earlier run has, compares with what it stored.
-    fn store(&self, outcome: &Outcome<'_>, shards: Option<&[u8]>) -> Result<Kept, Failure> {
-        if let Some(earlier) = &self.earlier {
-            return self.compare(outcome, earlier);
-        }
-        let storage = |error| JobFailure::storage(&error);
-        let stored = self.runtime.block_on(async {
-            let references = self.store.put_artifacts(artifacts(outcome, shards)).await?;
-            self.store.complete(&outcome.manifest(references), &outcome.headline()).await
-        });
-        match stored.map_err(storage)? {
-            Completion::Stored => Ok(Kept { manifest: self.manifest(), before: false }),
-            Completion::AlreadyComplete(earlier) => {
-                self.same_request(&earlier)?;
-                self.compare(outcome, &earlier)
-            }
-        }
-    }
-
-    /// Compares with what an earlier run stored: its result, and that its objects are all there and whole.
-    fn compare(&self, outcome: &Outcome<'_>, earlier: &ManifestDocument) -> Result<Kept, Failure> {
-        let result = outcome.figures.hash;
-        if result != earlier.result {
-            return Err(Failure::Mismatch(format!(
-                "{}: {} stores the result {}, and this run computed {result}",
-                FailureCode::VerificationFailed,
-                self.manifest(),
-                earlier.result
-            )));
-        }
-        let whole = |reference: &ArtifactReference| self.runtime.block_on(self.store.get_artifact(reference));
-        for reference in &earlier.artifacts {
-            whole(reference).map_err(|error| JobFailure::storage(&error))?;
-        }
-        Ok(Kept { manifest: self.manifest(), before: true })
-    }
-
-    /// Records a failed attempt, and answers the failure that says where.
+    /// Records an attempt that failed before anything was run, and answers the failure that says where.
     fn record(&self, mut failure: JobFailure) -> Failure {
         let document = self.job.error_document(failure.code, failure.phase, &failure.message, Vec::new());
-        match self.runtime.block_on(self.store.put_error(&document)) {
-            Ok(true) => {
-                let place = self.store.locate(&Store::error_key(&self.job.id));
-                failure.message = format!("{} (recorded in {place})", failure.message);
+        match self.stage.block_on(self.store.put_error(&document)) {
+            Ok(true) => self.name_record(failure),
+            Ok(false) => failure.into(),
+            Err(error) => {
+                failure.message = format!("{} (not recorded: {error})", failure.message);
+                failure.into()
             }
-            Ok(false) => {}
-            Err(error) => failure.message = format!("{} (not recorded: {error})", failure.message),
+        }
+    }
+
+    /// Says where a failure is recorded, if it is. An earlier run's other result is no failure of this one.
+    fn name_record(&self, mut failure: JobFailure) -> Failure {
+        if (failure.code, failure.phase) == (FailureCode::VerificationFailed, Phase::Store) {
+            return Failure::Mismatch(format!("{}: {}", failure.code, failure.message));
+        }
+        let recorded = self.stage.block_on(self.store.error(&self.job.id)).ok().flatten();
+        if recorded.is_some_and(|recorded| recorded.message == failure.message) {
+            let place = self.store.locate(&Store::error_key(&self.job.id));
+            failure.message = format!("{} (recorded in {place})", failure.message);
         }
         failure.into()
     }
 }
 
-/// The documents of a job as objects to be stored, and its shard results if the run kept them.
-fn artifacts(outcome: &Outcome<'_>, shards: Option<&[u8]>) -> Vec<Artifact> {
-    let artifact = |name: &str, media_type: &str, bytes| Artifact {
-        name: name.to_owned(),
-        media_type: media_type.to_owned(),
-        bytes,
-    };
-    let documents = outcome.documents().into_iter();
-    let documents = documents.map(|Document { name, media_type, bytes }| artifact(name, media_type, bytes));
-    let shards = shards.map(|bytes| artifact(shards::NAME, shards::MEDIA_TYPE, bytes.to_vec()));
-    documents.chain(shards).collect()
-}
-
-fn report(args: &RunArgs, job: &Job, computed: &Computed, kept: Option<Kept>) -> Result<(), Failure> {
+fn report(args: &RunArgs, completed: &Completed, threads: usize) -> Result<(), Failure> {
     if args.format == Format::Json {
-        return output::print(&computed.run.figures.json);
+        return output::print(&completed.figures.json);
     }
-    let view = View {
-        job,
-        run: &computed.run,
-        backend: &computed.backend,
-        threads: computed.threads,
-        verification: &computed.verification,
-        artifacts: places(job, computed.run.figures.hash, kept),
-    };
+    let view = View { completed, threads, artifacts: places(completed) };
     output::print(view.text(Style::of_stdout()).as_bytes())
 }
 
 /// Where the artifacts are and what can be done with them: label and text.
-fn places(job: &Job, result: Digest, kept: Option<Kept>) -> Vec<(String, String)> {
+fn places(completed: &Completed) -> Vec<(String, String)> {
     let mut places = vec![
-        ("SHA-256 of result.json", result.to_string()),
-        ("Replay key", job.request.replay_key.to_string()),
+        ("SHA-256 of result.json", completed.figures.hash.to_string()),
+        ("Replay key", completed.job.request.replay_key.to_string()),
     ];
-    match kept {
+    match &completed.manifest {
         None => places.push(("Stored", "nothing: artifacts.persist is false".to_owned())),
-        Some(Kept { manifest, before }) => {
-            let path = quoted(&manifest);
-            places.push(("Manifest", manifest));
-            if before {
+        Some(manifest) => {
+            let path = quoted(manifest);
+            places.push(("Manifest", manifest.clone()));
+            if completed.stored_before {
                 places.push(("", "same result as stored by an earlier run; nothing was written".to_owned()));
             }
             places.push(("Compute again", format!("forge replay {path}")));

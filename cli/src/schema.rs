@@ -8,8 +8,10 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use forge_contract::{
+    agent::{AgentRecord, QuarantineRecord},
     artifact::{ErrorDocument, ExecutionsDocument, ManifestDocument, MetricsDocument, VerificationDocument},
     envelope::Envelope,
+    job::JobRecord,
     plan::PlanDocument,
 };
 use forge_kernel::{
@@ -83,6 +85,9 @@ fn all() -> Vec<(String, Value)> {
         ("metrics", written::<MetricsDocument>()),
         ("manifest", written::<ManifestDocument>()),
         ("error", written::<ErrorDocument>()),
+        ("job", written::<JobRecord>()),
+        ("agent", written::<AgentRecord>()),
+        ("quarantine", written::<QuarantineRecord>()),
     ];
     let args = PROFILES.iter().map(|profile| (format!("{}.args", profile.name), args(profile)));
     documents.map(|(name, schema)| (name.to_owned(), schema)).into_iter().chain(args).collect()

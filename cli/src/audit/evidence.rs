@@ -14,8 +14,11 @@ use forge_documents::{
 use forge_store::shards;
 use serde::de::DeserializeOwned;
 
-use super::report::{Problem, Report};
-use crate::{input::Completed, local::run::ExecutedShard};
+use super::{
+    draw::Recorded,
+    report::{Problem, Report},
+};
+use crate::input::Completed;
 
 /// The artifacts of a job that have the size and the hash that its manifest names.
 pub struct Evidence<'a> {
@@ -97,11 +100,11 @@ impl<'a> Evidence<'a> {
     ///
     /// # Errors
     /// Neither was kept, or what was kept cannot be read.
-    pub fn shards(&self) -> Result<Vec<ExecutedShard>, Problem> {
+    pub fn shards(&self) -> Result<Vec<Recorded>, Problem> {
         if self.whole.contains_key(EXECUTIONS) {
             let document: ExecutionsDocument = self.document(EXECUTIONS)?;
             let shards = document.executions.into_iter();
-            return Ok(shards.map(|e| ExecutedShard::unmeasured(e.shard_id, e.result_hash)).collect());
+            return Ok(shards.map(|e| Recorded { id: e.shard_id, hash: e.result_hash }).collect());
         }
         let results = self.results().map_err(|problem| match problem {
             Problem::NotPossible(_) => {
@@ -111,6 +114,6 @@ impl<'a> Evidence<'a> {
         })?;
         let hash = |bytes: &&[u8]| Digest::of(&[bytes]);
         let ids = self.known_job()?.request.plan.shards();
-        Ok(ids.zip(results.iter().map(hash)).map(|(id, hash)| ExecutedShard::unmeasured(id, hash)).collect())
+        Ok(ids.zip(results.iter().map(hash)).map(|(id, hash)| Recorded { id, hash }).collect())
     }
 }

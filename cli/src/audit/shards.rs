@@ -1,8 +1,7 @@
-//! Checks of the shards: their record, their Merkle root, their merge, and the execution of some of them again.
+//! Checks of the shards: their record, their Merkle root, and their merge.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::ops::ControlFlow;
 
-use anyhow::Context;
 use forge_contract::{
     artifact::ExecutionsDocument, digest::Digest, envelope::ArtifactKind, merkle, program::MAX_COUNT,
     shard::ShardId, shard_result::ShardResult,
@@ -15,12 +14,8 @@ use forge_kernel::request::Request;
 
 use super::{
     evidence::Evidence,
+    fold::Fold,
     report::{Outcome, Problem, Report},
-};
-use crate::{
-    failure::Failure,
-    local::{fold::Fold, stop::Stop, verify},
-    progress::Progress,
 };
 
 /// The record of the shards is that of this job: complete, without gaps, with the seeds of the seed tree.
@@ -177,53 +172,4 @@ fn decode(
         return Err(wrong("more occurrences than a program can have".to_owned()));
     }
     Ok(result)
-}
-
-/// Which shards to execute again.
-pub struct Reexecution {
-    /// How many.
-    pub count: usize,
-    /// What draws them.
-    pub seed: String,
-    /// On how many threads.
-    pub threads: usize,
-}
-
-/// Some shards, executed again on the scalar reference, give the recorded hashes.
-///
-/// # Errors
-/// The execution was stopped, or is not possible.
-pub fn reexecution(evidence: &Evidence<'_>, asked: &Reexecution, report: &mut Report) -> Result<(), Failure> {
-    let known = || {
-        let (shards, job) = (evidence.shards()?, evidence.known_job()?);
-        if job.request.plan.shards().take(shards.len()).ne(shards.iter().map(|shard| shard.id)) {
-            return Err(Problem::NotPossible("the shards recorded are not those of the plan".to_owned()));
-        }
-        Ok((shards, job))
-    };
-    let (shards, job) = match known() {
-        Ok(known) => known,
-        Err(problem) => {
-            // A record that cannot be read has been reported as such.
-            let (Problem::Failed(reason) | Problem::NotPossible(reason)) = problem;
-            report.add("re-execution", Err(Problem::NotPossible(reason)));
-            return Ok(());
-        }
-    };
-    let stop = Stop::new(Instant::now(), 0);
-    stop.on_signals().context("signals cannot be handled")?;
-    let drawn = verify::draw(&shards, asked.count, asked.seed.as_bytes());
-    let iterations = drawn.iter().map(|shard| job.request.shard(shard.id).iterations).sum();
-    let difference = Progress::new(true, &job.request, iterations)
-        .during(&stop, || verify::compare(&job.request, &drawn, asked.threads, &stop))?;
-    let outcome = match difference {
-        None => {
-            Ok(format!("{} of {} shards, drawn with --seed {}: equal", drawn.len(), shards.len(), asked.seed))
-        }
-        Some(verify::Difference { id, first, second }) => {
-            Err(Problem::failed(format!("shard {id} is recorded as {first}, and gives {second}")))
-        }
-    };
-    report.add("re-execution", outcome);
-    Ok(())
 }

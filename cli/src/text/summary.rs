@@ -1,27 +1,23 @@
 //! The summary of a run, for an actuary at a terminal: at most 100 columns wide.
 
-use forge_contract::artifact::VerificationDocument;
+use std::collections::BTreeSet;
+
+use forge_aggregator::Completed;
 use forge_documents::{
-    Figures, Job, histogram,
+    Figures, histogram,
     number::{duration, grouped, percent, rounded_rate},
     tables::{self, Table, capitalised},
 };
 
 use super::{bars, plot, table};
-use crate::{local::run::Run, output::Style};
+use crate::output::Style;
 
 /// What is summarised.
 pub struct View<'a> {
-    /// The job.
-    pub job: &'a Job,
-    /// Its run.
-    pub run: &'a Run,
-    /// What executed it.
-    pub backend: &'a str,
-    /// On how many threads.
+    /// The job and what came of it.
+    pub completed: &'a Completed,
+    /// On how many threads it was executed.
     pub threads: usize,
-    /// What was verified.
-    pub verification: &'a VerificationDocument,
     /// Where the artifacts are: label and text.
     pub artifacts: Vec<(String, String)>,
 }
@@ -38,13 +34,13 @@ impl View<'_> {
 
     /// Titles and lines.
     fn sections(&self) -> Vec<(String, Vec<String>)> {
-        let (request, figures) = (&self.job.request, self.figures());
+        let (request, figures) = (&self.completed.job.request, self.figures());
         let words = request.profile().words;
         let moments = tables::moments(request, figures).into_iter();
         let moments: Vec<_> = moments.map(|figure| (figure.label, figure.value, figure.remark)).collect();
         let quantity = tables::with_unit(words);
         let mut sections = vec![
-            (format!("Job {}", self.job.id), table::facts(&self.run_facts())),
+            (format!("Job {}", self.completed.job.id), table::facts(&self.run_facts())),
             (capitalised(&quantity), table::figures(&moments)),
             (format!("Quantiles of the {quantity}"), set(&tables::quantiles(figures))),
         ];
@@ -73,19 +69,21 @@ impl View<'_> {
     }
 
     fn figures(&self) -> &Figures {
-        &self.run.figures
+        &self.completed.figures
     }
 
     fn run_facts(&self) -> Vec<(String, String)> {
-        let (request, run) = (&self.job.request, self.run);
+        let Completed { job, executing, executions, .. } = self.completed;
+        let request = &job.request;
         let words = request.profile().words;
         let threads =
             if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        let backends = distinct(executions.iter().map(|execution| &execution.backend));
+        let rate = self.figures().merged.iterations as f64 / executing.as_secs_f64().max(1e-9);
         let engine = format!(
-            "{} on {threads}, {} ({} {}/s)",
-            self.backend,
-            duration(run.wall),
-            rounded_rate(run.iterations_per_second()),
+            "{backends} on {threads}, {} ({} {}/s)",
+            duration(*executing),
+            rounded_rate(rate),
             words.iterations
         );
         let mut facts = vec![
@@ -96,21 +94,44 @@ impl View<'_> {
             ("Executed by", engine),
         ];
         facts.extend(self.verified().map(|verified| ("Verified", verified)));
+        facts.extend(self.refuted().map(|refuted| ("Refuted", refuted)));
         facts.into_iter().map(|(label, text)| (capitalised(label), text)).collect()
     }
 
     fn verified(&self) -> Option<String> {
-        let verification = self.verification;
-        let pair = verification.pairs.first()?;
+        let verification = &self.completed.verification;
+        if verification.checked.is_empty() {
+            return None;
+        }
         let chance = verification.detection.iter().find(|detection| detection.wrong_share == 0.05)?;
         Some(format!(
             "{} of {} shards again by {}: equal; 5% wrong ones would show in {} of cases",
-            grouped(pair.shards),
+            grouped(verification.checked.len() as u64),
             grouped(verification.shards),
-            pair.verifier,
+            distinct(verification.pairs.iter().map(|pair| &pair.verifier)),
             percent(chance.probability)
         ))
     }
+
+    fn refuted(&self) -> Option<String> {
+        let refuted = &self.completed.verification.refuted;
+        let agents: BTreeSet<_> = refuted.iter().map(|refuted| &refuted.agent_id).collect();
+        let count =
+            |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+        (!refuted.is_empty()).then(|| {
+            format!(
+                "{} of {}, executed again by others: test this machine",
+                count(refuted.len(), "wrong result"),
+                count(agents.len(), "thread")
+            )
+        })
+    }
+}
+
+/// Distinct texts, in order.
+fn distinct<'a>(texts: impl Iterator<Item = &'a String>) -> String {
+    let texts: BTreeSet<_> = texts.map(String::as_str).collect();
+    texts.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 const WARNINGS: &str = "Warnings";

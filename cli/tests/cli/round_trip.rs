@@ -1,7 +1,7 @@
 //! What is computed and stored, and that it is the same however it is computed.
 
 use crate::common::{Place, insurance, keeping_all, read_json, with};
-use forge_contract::digest::Digest;
+use forge_contract::{agent::AgentId, digest::Digest};
 use forge_kernel::{
     execute::{Backend, simd::Simd},
     reduce::merge,
@@ -30,7 +30,17 @@ fn run_replay_and_audit_agree() {
     assert_eq!(audit["passed"], true);
     let checks = audit["checks"].as_array().unwrap();
     assert!(checks.iter().all(|check| check["status"] == "ok"), "{audit:#}");
-    for name in ["replay key", "seeds", "Merkle root", "re-reduction", "re-execution", "ept.csv"] {
+    for name in [
+        "replay key",
+        "seeds",
+        "signatures",
+        "Merkle root",
+        "re-reduction",
+        "verification",
+        "manifest signature",
+        "re-execution",
+        "ept.csv",
+    ] {
         assert!(checks.iter().any(|check| check["name"] == name), "{name}: {audit:#}");
     }
 }
@@ -140,6 +150,9 @@ fn records_describe_the_execution() {
     let shards = executions["executions"].as_array().unwrap();
     assert_eq!(shards.iter().map(|s| s["iterations"].as_u64().unwrap()).sum::<u64>(), 300_000);
     assert!(shards.iter().all(|shard| shard["backend"] == "scalar" && shard["cpu_ms"].as_f64() > Some(0.0)));
+    let nkey = |id: &Value| id.as_str().unwrap().parse::<AgentId>().is_ok();
+    assert!(shards.iter().all(|shard| nkey(&shard["agent_id"]) && shard["signature"].is_string()));
+    assert!(nkey(&place.manifest("records")["signer"]));
     let metrics = read_json(&place.artifact("records", "metrics.json"));
     assert_eq!((&metrics["threads"], &metrics["shards"]), (&json!(2), &json!(5)));
     assert!(metrics["execute_ms"].as_f64() > Some(0.0));
@@ -198,10 +211,14 @@ fn verification_reports_what_it_proves() {
     let envelope = with(keeping_all(insurance("verified")), "/policy/verify", json!("spotcheck"));
     let envelope = with(envelope, "/policy/verify_ratio", json!(0.5));
     let ran = place.run(&envelope, &[]).expect(0);
-    assert!(ran.stdout.contains("3 of 5 shards again by scalar: equal"), "{}", ran.stdout);
+    let verifier = Simd::levels().get(1).map_or("scalar", |level| level.name()).to_owned();
+    assert!(ran.stdout.contains(&format!("3 of 5 shards again by {verifier}: equal")), "{}", ran.stdout);
     let document = read_json(&place.artifact("verified", "verification.json"));
     assert_eq!((&document["share"], &document["checked"].as_array().map(Vec::len)), (&json!(0.5), &Some(3)));
-    assert_eq!(document["pairs"][0]["verifier"], "scalar");
+    assert_eq!(
+        document["pairs"],
+        json!([{"primary": Simd::new().name(), "verifier": verifier, "shards": 3}])
+    );
     // One of 5 shards is wrong: 3 of 5 draws find it.
     assert!((document["detection"][0]["probability"].as_f64().unwrap() - 0.6).abs() < 1e-12);
 }

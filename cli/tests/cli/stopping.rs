@@ -51,7 +51,11 @@ fn a_signal_stops_a_run_in_good_order() {
         let ended = Ended::new(&child.wait_with_output().unwrap()).expect(3);
         assert!(sent.elapsed() < Duration::from_secs(5));
         assert_eq!((ended.stdout.as_str(), ended.stderr.lines().count()), ("", 1), "{}", ended.stderr);
-        assert!(ended.stderr.starts_with("error: cancelled: stopped on request after "), "{}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with("error: cancelled: cancelled on request (recorded in "),
+            "{}",
+            ended.stderr
+        );
         let error = place.error(job);
         assert_eq!((&error["code"], &error["phase"]), (&json!("cancelled"), &json!("execute")));
         assert_eq!(place.files(), [format!("jobs/{job}/error.json")]);
@@ -61,7 +65,7 @@ fn a_signal_stops_a_run_in_good_order() {
 #[test]
 fn a_second_signal_kills() {
     let place = Place::new();
-    // A leaf of these takes seconds, and the first signal waits for its end.
+    // A leaf of these takes seconds, and the first signal waits two for its end.
     let slow = with(
         with(endless("slow"), "/args/claim_freq", json!(10_000)),
         "/args/iterations",

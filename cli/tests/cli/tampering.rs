@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Place, insurance, keeping_all};
+use crate::common::{Place, insurance, keeping_all, with};
 use forge_contract::digest::Digest;
 use serde_json::{Value, json};
 
@@ -66,6 +66,67 @@ fn forge_document(place: &Place, name: &str, change: impl FnOnce(&mut Value)) ->
 
 fn write_manifest(place: &Place, manifest: &Value) {
     fs::write(place.manifest_path(JOB), manifest.to_string()).unwrap();
+}
+
+/// Removes who signed something.
+fn unsign(document: &mut Value) {
+    for field in ["signer", "signature"] {
+        document.as_object_mut().unwrap().remove(field);
+    }
+}
+
+#[test]
+fn signatures_are_of_their_signers() {
+    let place = completed(&[]);
+    let whole = audit(&place, 0, &[]);
+    let signer = place.manifest(JOB)["signer"].as_str().unwrap().to_owned();
+    assert_eq!(whole.check("manifest signature"), ("ok", format!("by {signer}").as_str()));
+    assert_eq!(whole.check("signatures").1, "5 results, each signed by its agent");
+    // The aggregator did not execute the shard.
+    forge_document(&place, "executions.json", |e| e["executions"][2]["agent_id"] = json!(signer));
+    let forged = audit(&place, 4, &[]);
+    assert_eq!(
+        forged.check("signatures"),
+        ("failed", "that of shard 0-2 is not its agent's over its result")
+    );
+    assert_eq!(forged.check("manifest signature").0, "failed");
+    let mut manifest = place.manifest(JOB);
+    manifest.as_object_mut().unwrap().remove("signer");
+    write_manifest(&place, &manifest);
+    assert_eq!(audit(&place, 4, &[]).check("manifest signature").0, "failed");
+}
+
+#[test]
+fn forged_records_of_verification_are_found() {
+    let verified = || {
+        let place = Place::new();
+        let envelope = with(keeping_all(insurance(JOB)), "/policy/verify", json!("full"));
+        place.run(&envelope, &[]).expect(0);
+        place
+    };
+    assert_eq!(
+        audit(&verified(), 0, &[]).check("verification"),
+        ("ok", "5 of 5 shards executed twice, 0 wrong results refuted")
+    );
+    let forged = |change: fn(&mut Value, &str), says: &str| {
+        let place = verified();
+        let agent = place.manifest(JOB)["signer"].as_str().unwrap().to_owned();
+        forge_document(&place, "verification.json", |document| change(document, &agent));
+        let audit = audit(&place, 4, &[]);
+        let (status, detail) = audit.check("verification");
+        assert!(status == "failed" && detail.contains(says), "{status}: {detail}");
+    };
+    forged(|v, _| v["checked"][4] = json!("0-5"), "shard 0-5, which was checked, is not one of the job's");
+    forged(|v, _| v["shards"] = json!(6), "another job");
+    forged(
+        |v, agent| {
+            v["refuted"] = json!([{
+                "shard_id": "0-1", "agent_id": agent, "claimed": "1".repeat(64), "correct": "2".repeat(64),
+                "verifier_id": agent, "signature": "0".repeat(128)
+            }]);
+        },
+        "the verdict about shard 0-1 is not signed by its verifier",
+    );
 }
 
 #[test]
@@ -158,14 +219,26 @@ fn forged_records_of_shards_are_found() {
 fn a_forged_shard_hash_is_found_by_executing_it_again() {
     let place = completed(&[]);
     forge_document(&place, "executions.json", |e| e["executions"][2]["result_hash"] = json!("1".repeat(64)));
+    // A signature cannot be forged; it can be left out.
+    assert_eq!(audit(&place, 4, &[]).check("signatures").0, "failed");
+    forge_document(&place, "executions.json", |e| {
+        e["executions"].as_array_mut().unwrap().iter_mut().for_each(unsign);
+    });
     let executions = crate::common::read_json(&place.artifact(JOB, "executions.json"));
     let hashes = executions["executions"].as_array().unwrap().iter();
     let hashes: Vec<Digest> = hashes.map(|e| e["result_hash"].as_str().unwrap().parse().unwrap()).collect();
     let mut manifest = place.manifest(JOB);
     manifest["merkle_root"] = json!(forge_contract::merkle::root(&hashes));
     write_manifest(&place, &manifest);
+    assert_eq!(audit(&place, 4, &[]).check("manifest signature").0, "failed");
+    unsign(&mut manifest);
+    write_manifest(&place, &manifest);
     // Everything that is stored agrees; only the computation does not.
-    audit(&place, 0, &[]);
+    let agrees = audit(&place, 0, &[]);
+    assert_eq!(
+        (agrees.check("signatures").0, agrees.check("manifest signature").0),
+        ("not_possible", "not_possible")
+    );
     let audit = audit(&place, 4, &["--reexecute", "5"]);
     assert!(
         audit.check("re-execution").1.starts_with("shard 0-2 is recorded as 1111"),

@@ -71,7 +71,7 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Unavailable`].
     async fn purge(&self, stream: Stream, subject: &str) -> Result<(), BusError>;
 
-    /// The messages that a queue still holds, waiting or being worked on.
+    /// The messages that a queue still holds, waiting or being worked on. It may lag behind by moments.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].

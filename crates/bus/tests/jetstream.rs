@@ -13,10 +13,7 @@ impl Servers {
     async fn fresh(&self) -> SharedBus {
         let server = NatsServer::start(&NatsConfig::default());
         let options = Options { settings: conformance::settings(), ..Options::new(server.url()) };
-        let mut servers = self.0.lock().unwrap();
-        servers.clear();
-        servers.push(server);
-        drop(servers);
+        *self.0.lock().unwrap() = vec![server];
         let bus = JetStream::connect(options).await.unwrap();
         bus.prepare().await.unwrap();
         bus

@@ -28,11 +28,14 @@ pub enum ProgramError {
     Bus(#[from] BusError),
 }
 
+/// The program used last comes first.
+type Recent = VecDeque<(Digest, Arc<Program>)>;
+
 /// Programs, the ones used last kept decoded.
 #[derive(Debug, Clone)]
 pub struct Programs {
     bus: SharedBus,
-    recent: Arc<Mutex<VecDeque<(Digest, Arc<Program>)>>>,
+    recent: Arc<Mutex<Recent>>,
     capacity: usize,
     /// What was stored last, and when that was known.
     stored: Arc<Mutex<VecDeque<(Digest, Instant)>>>,

@@ -211,6 +211,7 @@ mod tests {
     #[tokio::test]
     async fn agents_come_and_go_and_are_put_into_quarantine() {
         let bus: SharedBus = MemoryBus::new(Settings::default());
+        bus.prepare().await.unwrap();
         let (stop, left) = (CancellationToken::new(), CancellationToken::new());
         let registry = Registry::open(bus.clone(), stop.clone()).await.unwrap();
         let identity = Identity::from_random([1; 32]);

@@ -6,7 +6,10 @@ pub mod trace;
 use std::{env, io, io::IsTerminal, time::Duration};
 
 use opentelemetry::{KeyValue, trace::TracerProvider};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SdkTracerProvider, TracerProviderBuilder},
+};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan};
 
@@ -91,31 +94,31 @@ fn provider(service: &'static str, args: &TelemetryArgs) -> Result<SdkTracerProv
     let builder = SdkTracerProvider::builder().with_resource(resource);
     let endpoint = args.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
     match endpoint {
-        Some(endpoint) => Ok(builder.with_batch_exporter(exporter(endpoint)?).build()),
+        Some(endpoint) => Ok(with_exporter(builder, endpoint)?.build()),
         None => Ok(builder.build()),
     }
 }
 
 #[cfg(feature = "otlp")]
-fn exporter(endpoint: &str) -> Result<opentelemetry_otlp::SpanExporter, ConfigError> {
+fn with_exporter(
+    builder: TracerProviderBuilder,
+    endpoint: &str,
+) -> Result<TracerProviderBuilder, ConfigError> {
     use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 
-    let wrong = |message: String| ConfigError::new(ENDPOINT, message);
     if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-        return Err(wrong(format!("{endpoint} is not an address that begins with http:// or https://")));
+        let message = format!("{endpoint} is not an address that begins with http:// or https://");
+        return Err(ConfigError::new(ENDPOINT, message));
     }
     // As the specification has it: the address of traces alone is taken as it is, the common one is a base.
     let traces = env::var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").ok().filter(|address| !address.is_empty());
     let address = traces.unwrap_or_else(|| format!("{}/v1/traces", endpoint.trim_end_matches('/')));
-    SpanExporter::builder()
-        .with_http()
-        .with_endpoint(address)
-        .build()
-        .map_err(|error| wrong(error.to_string()))
+    let exporter = SpanExporter::builder().with_http().with_endpoint(address).build();
+    Ok(builder.with_batch_exporter(exporter.map_err(|error| ConfigError::new(ENDPOINT, error))?))
 }
 
 #[cfg(not(feature = "otlp"))]
-fn exporter(_: &str) -> Result<opentelemetry_sdk::trace::InMemorySpanExporter, ConfigError> {
+fn with_exporter(_: TracerProviderBuilder, _: &str) -> Result<TracerProviderBuilder, ConfigError> {
     Err(ConfigError::new(ENDPOINT, "this build has no OTLP: it was compiled without feature `otlp`"))
 }
 

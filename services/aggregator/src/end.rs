@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::aggregator::Aggregator;
 
-/// How long the record of a failed job waits for a store that is away.
+/// How long the record of a failed job waits for a store that is away, at most.
 const ERROR_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Aggregator {
@@ -90,10 +90,11 @@ impl Aggregator {
 
     async fn put_error(&self, document: &ErrorDocument) -> Result<(), StoreError> {
         let started = Instant::now();
+        let patience = ERROR_PATIENCE.min(self.settings.store_patience);
         loop {
             match self.store.put_error(document).await {
                 Ok(_) => return Ok(()),
-                Err(error) if !is_temporary(&error) || started.elapsed() > ERROR_PATIENCE => {
+                Err(error) if !is_temporary(&error) || started.elapsed() > patience => {
                     return Err(error);
                 }
                 Err(error) => tracing::warn!(%error, "error.json is not written yet"),

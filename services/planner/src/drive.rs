@@ -51,7 +51,8 @@ struct Failure {
 
 impl Planner {
     /// Hands out a job until it has ended.
-    pub(crate) async fn drive(&self, admitted: Admitted) -> Settlement {
+    /// `started` is when its submission was taken up.
+    pub(crate) async fn drive(&self, admitted: Admitted, started: Instant) -> Settlement {
         let endings = records::persist(&self.stop, "looking at the job's record", || {
             self.endings.of(&admitted.bucket, &admitted.job.id)
         });
@@ -60,7 +61,7 @@ impl Planner {
         let settlement = tokio::select! {
             () = ended.cancelled() => Ok(Ended::Job),
             () = self.stop.cancelled() => Ok(Ended::Service),
-            failure = self.hand_out(&admitted, &ended) => Err(failure),
+            failure = self.hand_out(&admitted, started, &ended) => Err(failure),
         };
         drop(active);
         let settlement = match settlement {
@@ -90,8 +91,8 @@ impl Planner {
     }
 
     /// Hands out shards; returns when the job cannot go on. Dropped when it has ended.
-    async fn hand_out(&self, admitted: &Admitted, ended: &CancellationToken) -> Failure {
-        let started = Instant::now();
+    async fn hand_out(&self, admitted: &Admitted, started: Instant, ended: &CancellationToken) -> Failure {
+        let planned = started.elapsed();
         let timeout = self.timeout(admitted);
         tokio::pin!(timeout);
         tokio::select! {
@@ -102,7 +103,7 @@ impl Planner {
         }
         tokio::select! {
             failure = &mut timeout => failure,
-            failure = self.distribute(admitted, started, ended) => failure,
+            failure = self.distribute(admitted, planned, ended) => failure,
         }
     }
 
@@ -124,6 +125,8 @@ impl Planner {
     async fn enough_agents(&self, admitted: &Admitted) -> Result<(), Failure> {
         let policy = &admitted.job.request.envelope.policy;
         let started = Instant::now();
+        // Short at first: a planner that has just started does not know all agents that are there.
+        let mut pause = Duration::from_millis(1);
         loop {
             let live = self.registry.live(policy.target).agents;
             if live >= policy.min_agents {
@@ -138,16 +141,17 @@ impl Planner {
                 );
                 return Err(Failure { code: FailureCode::InsufficientAgents, phase: Phase::Plan, message });
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(64));
         }
     }
 
-    async fn distribute(&self, admitted: &Admitted, started: Instant, ended: &CancellationToken) -> Failure {
-        let job = &admitted.job;
+    async fn distribute(&self, admitted: &Admitted, planned: Duration, ended: &CancellationToken) -> Failure {
+        let (job, started) = (&admitted.job, Instant::now());
         let outcomes = records::persist(ended, "preparing the job", || async {
             let (_, _, outcomes) = tokio::try_join!(
                 self.programs.put(job.request.program_digest, &job.request.program),
-                self.announce(admitted, started),
+                self.announce(admitted, planned),
                 self.bus.replay(topology::outcomes(&job.id), Content::Headers),
             )?;
             Ok(outcomes)
@@ -189,12 +193,12 @@ impl Planner {
     }
 
     /// Has an aggregator take the job in, and says in its record that it is planned.
-    async fn announce(&self, admitted: &Admitted, started: Instant) -> Result<(), forge_bus::BusError> {
+    async fn announce(&self, admitted: &Admitted, planned: Duration) -> Result<(), forge_bus::BusError> {
         let job = &admitted.job;
         let order = Order::Reduce(Box::new(ReduceOrder {
             job_id: job.id.clone(),
             envelope: job.request.envelope.clone(),
-            plan_us: started.elapsed().as_micros() as u64,
+            plan_us: planned.as_micros() as u64,
         }));
         self.order(&job.id, &order, &format!("reduce.{}", job.id)).await?;
         let plan = &job.request.plan;

@@ -10,4 +10,4 @@ pub mod dispatch;
 mod drive;
 pub mod planner;
 
-pub use self::planner::{Planner, Settings};
+pub use self::planner::{Planner, Settings, run};

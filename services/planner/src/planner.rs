@@ -1,6 +1,9 @@
 //! The service: what it is made of, and its loops.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use forge_bus::{
@@ -117,6 +120,7 @@ pub async fn run(
 #[async_trait]
 impl Handler for Planner {
     async fn handle(&self, delivery: Delivery) -> Settlement {
+        let started = Instant::now();
         let admitted = match self.admit(&delivery.message.payload, delivery.sequence).await {
             Ok(admission) => admission,
             Err(error) => {
@@ -129,7 +133,7 @@ impl Handler for Planner {
             Admission::Refused(order) => self.settle(self.end(order).await),
             Admission::Ours(admitted) => {
                 let span = job_span(&admitted, &delivery.message.headers);
-                self.drive(*admitted).instrument(span).await
+                self.drive(*admitted, started).instrument(span).await
             }
         }
     }

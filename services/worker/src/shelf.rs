@@ -22,8 +22,17 @@ const LEAST: u32 = 2;
 #[derive(Debug)]
 pub struct Shelf {
     slots: u32,
-    room: Arc<Semaphore>,
     state: Mutex<State>,
+}
+
+/// Room for the shards of one queue.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM as usize)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +59,7 @@ pub struct Place {
 impl Shelf {
     /// Of a worker that executes `slots` shards at once.
     pub fn new(slots: u32) -> Self {
-        Self { slots: slots.max(1), room: Arc::new(Semaphore::new(ROOM as usize)), state: Mutex::default() }
+        Self { slots: slots.max(1), state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,14 +74,14 @@ impl Shelf {
     }
 
     /// Waits until there is room for a shard, and answers the room for as many as there is.
-    pub async fn room(&self) -> Vec<OwnedSemaphorePermit> {
+    pub async fn wait_for(&self, room: &Room) -> Vec<OwnedSemaphorePermit> {
         let weight = self.weight();
-        let first = Arc::clone(&self.room).acquire_many_owned(weight).await;
-        let mut room: Vec<_> = first.into_iter().collect();
-        while let Ok(more) = Arc::clone(&self.room).try_acquire_many_owned(weight) {
-            room.push(more);
+        let first = Arc::clone(&room.0).acquire_many_owned(weight).await;
+        let mut found: Vec<_> = first.into_iter().collect();
+        while let Ok(more) = Arc::clone(&room.0).try_acquire_many_owned(weight) {
+            found.push(more);
         }
-        room
+        found
     }
 
     /// Puts a shard on the shelf.
@@ -132,11 +141,11 @@ mod tests {
 
     #[tokio::test]
     async fn short_shards_are_taken_in_numbers_and_long_ones_are_not() {
-        let shelf = Shelf::new(2);
-        assert_eq!(shelf.room().await.len(), 4);
+        let (shelf, room) = (Shelf::new(2), Room::default());
+        assert_eq!(shelf.wait_for(&room).await.len(), 4);
         shelf.took(Duration::from_micros(500));
-        assert!(shelf.room().await.len() > 100);
+        assert!(shelf.wait_for(&room).await.len() > 100);
         (0..64).for_each(|_| shelf.took(Duration::from_secs(2)));
-        assert_eq!(shelf.room().await.len(), 4);
+        assert_eq!(shelf.wait_for(&room).await.len(), 4);
     }
 }

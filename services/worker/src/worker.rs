@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
-use crate::shelf::{Place, Shelf};
+use crate::shelf::{Place, Room, Shelf};
 
 /// Programs that are kept decoded.
 const KEPT: usize = 16;
@@ -85,12 +85,13 @@ pub async fn run(
     });
     let tasks = TaskTracker::new();
     let pulls = [Queue::Shards(settings.target), Queue::Shards(Target::Any)];
+    let mut listening = Box::pin(worker.listen());
     let quarantined = tokio::select! {
         () = stop.cancelled() => None,
         () = worker.pull(pulls[0], &tasks) => None,
         () = worker.pull(pulls[1], &tasks), if settings.target != Target::Any => None,
         () = worker.renew(settings.lease) => None,
-        () = worker.listen() => None,
+        () = &mut listening => None,
         error = in_quarantine(&bus, &id) => Some(error),
     };
     tasks.close();
@@ -98,6 +99,7 @@ pub async fn run(
         tokio::select! {
             () = tasks.wait() => {}
             () = worker.renew(settings.lease) => {}
+            () = &mut listening => {}
         }
     });
     if timeout(GRACE, &mut in_hand).await.is_err() {
@@ -131,8 +133,9 @@ impl Worker {
         let forever = CancellationToken::new();
         let opened = records::persist(&forever, "opening the queue of shards", || self.bus.pull(queue)).await;
         let Some(mut pull) = opened else { return };
+        let queue_room = Room::default();
         loop {
-            let room = self.shelf.room().await;
+            let room = self.shelf.wait_for(&queue_room).await;
             let deliveries = fetch(pull.as_mut(), room.len()).await;
             for (delivery, room) in deliveries.into_iter().zip(room) {
                 let span = trace::span_from(&delivery.message.headers, || {

@@ -86,7 +86,7 @@ async fn nothing_comes(pull: &mut dyn Pull, within: Duration) {
 }
 
 /// Waits until something holds: acknowledgements take a moment to arrive.
-async fn until<R: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> R) {
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..200 {
         if holds().await {
             return;

@@ -12,7 +12,7 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 
 use super::{
     convert::age,
-    link::{Failure, Link},
+    link::{Failure, Link, Nothing},
     publish::Parcel,
     tail::{Source, Tail},
 };
@@ -37,8 +37,8 @@ fn removes(headers: Option<&HeaderMap>) -> bool {
     headers.and_then(|headers| headers.get(OPERATION)).is_some()
 }
 
-/// The last message of a key; a removal, too.
-async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<Entry>, Failure> {
+/// The last change of a key, be it a removal, and the id under which it was written.
+async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<(Entry, String)>, Failure> {
     let stream = stream_name(bucket);
     let subject = format!("{}{key}", prefix(bucket));
     let get = async {
@@ -55,37 +55,40 @@ async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<Entry>, 
     let found = match link.guard(&format!("$JS.API.DIRECT.GET.{stream}.{subject}"), get).await {
         Err(Failure::Passing(reason)) => {
             // Nobody answers for a bucket that is not there.
-            let _: Info = link.api(&format!("STREAM.INFO.{stream}"), &()).await?;
+            let _: Info = link.api(&format!("STREAM.INFO.{stream}"), &Nothing {}).await?;
             return Err(Failure::Passing(reason));
         }
         found => found?,
     };
-    Ok(found.map(|found| Entry {
-        key: key.to_owned(),
-        value: (!removes(Some(&found.headers))).then_some(found.payload),
-        revision: found.sequence,
-        age: age(u64::try_from(found.time.unix_timestamp_nanos()).unwrap_or(u64::MAX)),
+    Ok(found.map(|found| {
+        let entry = Entry {
+            key: key.to_owned(),
+            value: (!removes(Some(&found.headers))).then_some(found.payload),
+            revision: found.sequence,
+            age: age(u64::try_from(found.time.unix_timestamp_nanos()).unwrap_or(u64::MAX)),
+        };
+        let id = found.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
+        (entry, id.unwrap_or_default())
     }))
 }
 
 /// The value under a key.
 pub(super) async fn get(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<Entry>, BusError> {
     let entry = link.persist(bucket.name(), || last(link, bucket, key)).await?;
-    Ok(entry.filter(|entry| entry.value.is_some()))
+    Ok(entry.map(|(entry, _)| entry).filter(|entry| entry.value.is_some()))
 }
 
-/// Writes a change; if `expected` is given, only if that is the number of the key's last change.
+/// Writes a change under an id; if `expected` is given, only if that is the number of the key's last change.
 async fn write(
     link: &Link,
     bucket: &Bucket,
     key: &str,
     value: Option<Bytes>,
     expected: Option<u64>,
+    id: &str,
 ) -> Result<u64, BusError> {
     let mut headers = HeaderMap::new();
-    // Sent again under the same id, it cannot lose against itself.
-    let unique = link.client.new_inbox();
-    headers.insert(NATS_MESSAGE_ID, unique.as_str());
+    headers.insert(NATS_MESSAGE_ID, id);
     if let Some(expected) = expected {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
     }
@@ -104,7 +107,7 @@ async fn write(
 
 /// Writes a value.
 pub(super) async fn put(link: &Link, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
-    write(link, bucket, key, Some(value), None).await
+    write(link, bucket, key, Some(value), None, &link.client.new_inbox()).await
 }
 
 /// Writes a value over the one that is known.
@@ -115,19 +118,26 @@ pub(super) async fn compare_and_set(
     value: Bytes,
     expected: Option<u64>,
 ) -> Result<Option<u64>, BusError> {
+    let id = link.client.new_inbox();
     let lost = |error: &BusError| matches!(error, BusError::Refused { status: 409, .. });
-    match write(link, bucket, key, Some(value.clone()), Some(expected.unwrap_or(0))).await {
-        Err(error) if lost(&error) && expected.is_none() => {
-            // There may be a removal, over which a value may be created.
-            let found = link.persist(bucket.name(), || last(link, bucket, key)).await?;
-            let Some(removal) = found.filter(|entry| entry.value.is_none()) else { return Ok(None) };
-            match write(link, bucket, key, Some(value), Some(removal.revision)).await {
-                Err(error) if lost(&error) => Ok(None),
-                written => written.map(Some),
-            }
+    let mut revision = expected.unwrap_or(0);
+    loop {
+        match write(link, bucket, key, Some(value.clone()), Some(revision), &id).await {
+            Err(error) if lost(&error) => {}
+            written => return written.map(Some),
         }
-        Err(error) if lost(&error) => Ok(None),
-        written => written.map(Some),
+        let Some((entry, writer)) = link.persist(bucket.name(), || last(link, bucket, key)).await? else {
+            return Ok(None);
+        };
+        // The server compares numbers before ids: what was sent twice, its first answer lost, loses against itself.
+        if writer == id {
+            return Ok(Some(entry.revision));
+        }
+        // Over a removal a value may be created.
+        if expected.is_some() || entry.value.is_some() || entry.revision == revision {
+            return Ok(None);
+        }
+        revision = entry.revision;
     }
 }
 
@@ -135,7 +145,7 @@ pub(super) async fn compare_and_set(
 pub(super) async fn delete(link: &Link, bucket: &Bucket, key: &str) -> Result<(), BusError> {
     // A removal is written only over a value: else removals of what never was would be kept.
     if get(link, bucket, key).await?.is_some() {
-        write(link, bucket, key, None, None).await?;
+        write(link, bucket, key, None, None, &link.client.new_inbox()).await?;
     }
     Ok(())
 }
@@ -166,7 +176,7 @@ pub(super) async fn watch(
     filter: &str,
 ) -> Result<BoxStream<'static, Entry>, BusError> {
     let subject = format!("STREAM.INFO.{}", stream_name(bucket));
-    let info: Info = link.persist(bucket.name(), || link.api(&subject, &())).await?;
+    let info: Info = link.persist(bucket.name(), || link.api(&subject, &Nothing {})).await?;
     let before = info.state.last_sequence;
     let tail = Tail::open(link, source(bucket, filter, false)).await?;
     let entries = unfold((tail, prefix(bucket)), move |(mut tail, prefix)| async move {

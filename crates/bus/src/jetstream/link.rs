@@ -43,6 +43,10 @@ struct News {
     violations: watch::Sender<BTreeMap<String, (Instant, bool)>>,
 }
 
+/// A request of the API without parameters.
+#[derive(Serialize)]
+pub(super) struct Nothing {}
+
 /// Why one attempt failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -164,7 +168,8 @@ impl Link {
         if !self.client.server_info().jetstream && self.client.server_info().cluster.is_none() {
             return Err(BusError::Unusable(disabled("on this server")));
         }
-        let _: jetstream::account::Account = self.persist("JetStream", || self.api("INFO", &())).await?;
+        let _: jetstream::account::Account =
+            self.persist("JetStream", || self.api("INFO", &Nothing {})).await?;
         Ok(())
     }
 

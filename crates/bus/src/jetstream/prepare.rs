@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     buckets::stream_name,
-    link::{Failure, Link},
+    link::{Failure, Link, Nothing},
     options::Options,
     queue,
 };
@@ -138,7 +138,7 @@ impl Differences {
 
 async fn ensure_stream(link: &Link, should: &stream::Config) -> Result<(), Failure> {
     let name = &should.name;
-    let found: Result<stream::Info, Failure> = link.api(&format!("STREAM.INFO.{name}"), &()).await;
+    let found: Result<stream::Info, Failure> = link.api(&format!("STREAM.INFO.{name}"), &Nothing {}).await;
     let mut config = match found {
         Ok(info) => info.config,
         Err(Failure::Lasting(BusError::Missing(_))) => {
@@ -168,7 +168,7 @@ async fn ensure_stream(link: &Link, should: &stream::Config) -> Result<(), Failu
 async fn ensure_consumer(link: &Link, stream: &str, should: &consumer::Config) -> Result<(), Failure> {
     let name = should.durable_name.as_deref().unwrap_or_default();
     let found: Result<consumer::Info, Failure> =
-        link.api(&format!("CONSUMER.INFO.{stream}.{name}"), &()).await;
+        link.api(&format!("CONSUMER.INFO.{stream}.{name}"), &Nothing {}).await;
     let (mut config, action) = match found {
         Ok(info) => (info.config, "update"),
         Err(Failure::Lasting(BusError::Missing(_))) => (should.clone(), "create"),

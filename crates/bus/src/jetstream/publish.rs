@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::{
     convert::{check_size, to_headers},
-    link::{Failure, Link, Trouble},
+    link::{Failure, Link, Nothing, Trouble},
 };
 use crate::{bus::BusError, message::Message, topology};
 
@@ -85,7 +85,7 @@ impl Parcel {
             // Nobody listens on the subject: the stream is missing, or the server has not found it yet.
             PublishErrorKind::StreamNotFound => {
                 let info: Result<Info, Failure> =
-                    link.api(&format!("STREAM.INFO.{}", self.stream), &()).await;
+                    link.api(&format!("STREAM.INFO.{}", self.stream), &Nothing {}).await;
                 match info {
                     Err(Failure::Lasting(BusError::Missing(what))) => {
                         Failure::Lasting(BusError::Missing(what))

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     convert::{Origin, received, to_message},
-    link::{Failure, Link, Trouble},
+    link::{Failure, Link, Nothing, Trouble},
     requests::{Incoming, Requests, Until},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) struct QueuePull {
 /// State of a queue's consumer.
 pub(super) async fn info(link: &Link, queue: Queue) -> Result<Info, Failure> {
     let subject = format!("CONSUMER.INFO.{}.{}", queue.stream().name(), queue.consumer());
-    link.api(&subject, &()).await
+    link.api(&subject, &Nothing {}).await
 }
 
 /// Opens a queue.
@@ -103,7 +103,7 @@ impl QueuePull {
                     self.trouble.over();
                     self.waiting.push_back(*message);
                 }
-                Incoming::Ended => {}
+                Incoming::Ended | Incoming::Lost => {}
                 Incoming::Refused(error) => return Err(error),
                 Incoming::Gone(reason) => self.bear(Failure::Passing(reason)).await?,
             }

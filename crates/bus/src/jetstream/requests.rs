@@ -36,8 +36,10 @@ pub(super) enum Until {
 pub(super) enum Incoming {
     /// A message of the stream.
     Message(Box<Message>),
-    /// Nothing more comes without another request.
+    /// Nothing more comes without another request: what was there has come.
     Ended,
+    /// The same, after a connection was lost: there may be more.
+    Lost,
     /// The consumer cannot be reached: it may be gone.
     Gone(String),
     /// It is not permitted.
@@ -129,7 +131,7 @@ impl Requests {
                 message = timeout(SILENCE, self.subscriber.next()) => message,
                 _ = self.connections.changed() => {
                     self.give_up();
-                    return Incoming::Ended;
+                    return Incoming::Lost;
                 }
                 error = self.link.forbidden(&self.next_subject) => {
                     self.give_up();
@@ -139,7 +141,7 @@ impl Requests {
             let Ok(message) = message else {
                 self.give_up();
                 return if self.link.is_connected() {
-                    Incoming::Ended
+                    Incoming::Lost
                 } else {
                     Incoming::Gone("the NATS server cannot be reached".to_owned())
                 };
@@ -171,12 +173,13 @@ impl Requests {
             return None;
         }
         let text = message.description.as_deref().unwrap_or_default();
+        let pending = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let pending = pending.and_then(|pending| pending.as_str().parse::<usize>().ok());
         match status.as_u16() {
+            // All messages of a request have come, which was seen already.
+            409 if text.contains("Batch Completed") && pending.unwrap_or(0) == 0 => None,
             404 | 408 | 409 if !text.contains("Consumer Deleted") && !text.contains("Exceeded") => {
-                let pending =
-                    message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
-                let pending = pending.and_then(|pending| pending.as_str().parse().ok()).unwrap_or(self.open);
-                self.open = self.open.saturating_sub(pending);
+                self.open = self.open.saturating_sub(pending.unwrap_or(self.open));
                 Some(Incoming::Ended)
             }
             status => {

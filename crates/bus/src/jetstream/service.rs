@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_nats::{
     RequestErrorKind,
     client::Request,
-    service::{self, NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, ServiceExt},
+    service::{self, NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Service, ServiceExt},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -104,8 +104,7 @@ pub(super) async fn serve(link: &Arc<Link>, manage: bool) -> Result<BoxStream<'s
         endpoints.push(service.endpoint_builder().name(name).add(subject).await.map_err(trouble)?);
     }
     settled(link, manage).await;
-    // The service lives as long as the stream.
-    let requests = (select_all(endpoints), service);
+    let requests = (select_all(endpoints), Running(Some(service)));
     let calls = unfold(requests, |(mut endpoints, service)| async {
         let request = endpoints.next().await?;
         let sent = &request.message;
@@ -113,6 +112,17 @@ pub(super) async fn serve(link: &Arc<Link>, manage: bool) -> Result<BoxStream<'s
         Some((Call { message, respond: Box::new(Responder(request)) }, (endpoints, service)))
     });
     Ok(calls.boxed())
+}
+
+/// A service that lives as long as the stream of its calls.
+struct Running(Option<Service>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let (Some(service), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(service.stop());
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -86,12 +86,10 @@ impl Tail {
             if live.requests.open_count() == 0 {
                 live.requests.ask(BATCH, Until::Now).await?;
             }
-            let answered = live.requests.open_count();
             match live.requests.next().await {
                 Incoming::Message(message) => found.extend(self.take(*message)?),
-                // Nothing of the last request came, or not all: that is the end.
-                Incoming::Ended if self.link.is_connected() && answered > 0 => return Ok(found),
-                Incoming::Ended => return Err(Failure::Passing("the connection was lost".to_owned())),
+                Incoming::Ended => return Ok(found),
+                Incoming::Lost => return Err(Failure::Passing("the connection was lost".to_owned())),
                 Incoming::Gone(reason) => return Err(Failure::Passing(reason)),
                 Incoming::Refused(error) => return Err(Failure::Lasting(error)),
             }
@@ -123,7 +121,7 @@ impl Tail {
                 }
                 self.take(*message)
             }
-            Incoming::Ended => Ok(None),
+            Incoming::Ended | Incoming::Lost => Ok(None),
             Incoming::Gone(reason) => Err(Failure::Passing(reason)),
             Incoming::Refused(error) => Err(Failure::Lasting(error)),
         }

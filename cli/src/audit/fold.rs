@@ -1,5 +1,5 @@
-//! The merge of a run's shards in order, with the test of convergence at the checkpoints of the plan. Used by the run
-//! itself, and by an audit that merges kept results again.
+//! The merge of a run's shards in order, with the test of convergence at the checkpoints of the plan. Simpler than an
+//! aggregator's, which takes results as they come.
 
 use std::ops::ControlFlow;
 

@@ -1,0 +1,87 @@
+//! The connection of a command to NATS.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use forge_bus::{BusError, Message, SharedBus, jetstream::JetStream, topology::Bucket};
+use forge_contract::{ids::JobId, job::JobRecord};
+use forge_service::{NatsArgs, records, telemetry::trace};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::failure::Failure;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the services are.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectionArgs {
+    #[command(flatten)]
+    nats: NatsArgs,
+    /// The key-value bucket of the job's record
+    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs")]
+    namespace: String,
+}
+
+/// A connection.
+pub struct Connection {
+    runtime: Runtime,
+    /// The bus.
+    pub bus: SharedBus,
+    /// The bucket of job records.
+    pub bucket: Bucket,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The settings cannot be used, or NATS does not answer.
+    pub fn open(args: &ConnectionArgs) -> Result<Self, Failure> {
+        let refused = |error: forge_service::ConfigError| Failure::Input(error.to_string());
+        let options = args.nats.options("forge", false, vec![args.namespace.clone()]).map_err(refused)?;
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.context("no asynchronous runtime can be made")?;
+        let bus = runtime.block_on(JetStream::connect(options)).map_err(failed)?;
+        Ok(Self { runtime, bus: bus as Arc<_>, bucket: Bucket::Jobs(args.namespace.clone()) })
+    }
+
+    /// Waits for something.
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Asks the micro service, whose answers are job records.
+    ///
+    /// # Errors
+    /// Its answer is an error, or there is none.
+    pub fn ask(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, Failure> {
+        let mut message = Message::new(subject, payload);
+        trace::inject(&mut message.headers);
+        let answer = self.wait(self.bus.request(message, PATIENCE)).map_err(failed)?;
+        let record = serde_json::from_slice(&answer.payload);
+        Ok(record.context("the answer is no job record: planner and command are of different versions")?)
+    }
+
+    /// The record of a job.
+    ///
+    /// # Errors
+    /// There is none, or NATS does not answer.
+    pub fn record(&self, job: &JobId) -> Result<JobRecord, Failure> {
+        let found = self.wait(records::get(self.bus.as_ref(), &self.bucket, job)).map_err(failed)?;
+        let found = found.ok_or_else(|| Failure::Input(format!("there is no job {job}")))?;
+        Ok(found.record)
+    }
+}
+
+/// What went wrong on the bus, as the command line reports it.
+pub fn failed(error: BusError) -> Failure {
+    match error {
+        BusError::Refused { status: 400..=499, reason } => Failure::Input(reason),
+        BusError::NoAnswer(_) => Failure::Other(anyhow::anyhow!(
+            "no planner answers: is one running? (forge up starts all services)"
+        )),
+        other => Failure::Other(other.into()),
+    }
+}

@@ -1,0 +1,130 @@
+//! What all services need around them: runtime, logs, signals, NATS, health.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use forge_bus::{
+    BusError, SharedBus,
+    jetstream::{JetStream, Options},
+    topology::Queue,
+};
+use forge_service::{
+    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, http, queue::report_depths, shutdown, telemetry,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::config::{PrintArgs, refused};
+use crate::failure::Failure;
+
+/// Settings that every service has.
+#[derive(Debug, Clone, Args)]
+pub struct HostArgs {
+    #[command(flatten)]
+    pub nats: NatsArgs,
+    #[command(flatten)]
+    pub http: HttpArgs,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// Time between two reports of how much a queue holds.
+const DEPTHS: Duration = Duration::from_secs(5);
+
+/// What a service is given.
+pub struct Host {
+    /// The bus, connected.
+    pub bus: SharedBus,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The end of the process.
+    pub stop: CancellationToken,
+    /// How long a message is left to its receiver.
+    pub lease: Duration,
+    health: Health,
+}
+
+/// Who connects, and what for.
+pub struct Purpose {
+    /// Name of the service.
+    pub name: &'static str,
+    /// Whether it creates the topology.
+    pub manage: bool,
+    /// Buckets of job records.
+    pub namespaces: Vec<String>,
+    /// Queues whose depths are reported.
+    pub queues: Vec<Queue>,
+}
+
+/// Runs a service.
+///
+/// # Errors
+/// Its settings cannot be used, or NATS cannot be as it is.
+pub fn run<F, S>(args: &HostArgs, purpose: Purpose, serve: S) -> Result<(), Failure>
+where
+    S: FnOnce(Host) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let options =
+        args.nats.options(purpose.name, purpose.manage, purpose.namespaces.clone()).map_err(refused)?;
+    run_with(args, purpose, options, serve)
+}
+
+/// Runs a service, or several, with these options.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with<F, S>(args: &HostArgs, purpose: Purpose, options: Options, serve: S) -> Result<(), Failure>
+where
+    S: FnOnce(Host) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("no asynchronous runtime can be made")?;
+    let ended = runtime.block_on(async {
+        let _telemetry = telemetry::init(purpose.name, &args.telemetry).map_err(refused)?;
+        let stop = shutdown::on_signals();
+        let (health, metrics) = (Health::new(), Metrics::new(purpose.name));
+        http::start(&args.http, health.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
+        let Some(bus) = connect(options, &stop).await? else { return Ok(()) };
+        health.bus(bus.clone());
+        health.ready();
+        tracing::info!(service = purpose.name, "connected");
+        tokio::spawn(report_depths(bus.clone(), purpose.queues, DEPTHS, metrics.clone(), stop.clone()));
+        let lease = Duration::from_millis(args.nats.lease_ms);
+        let _alive = health.alive(purpose.name);
+        serve(Host { bus, metrics, stop, lease, health: health.clone() }).await
+    });
+    // Threads that still execute a shard are not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    ended
+}
+
+impl Host {
+    /// Turns the end of a service into the end of the process.
+    pub fn ended(&self, ended: Result<(), BusError>) -> Result<(), Failure> {
+        if let Err(error) = &ended {
+            self.health.not_ready(error.to_string());
+        }
+        Ok(ended.map_err(anyhow::Error::from)?)
+    }
+}
+
+/// Connects; a server that is not there yet is waited for. `None` when the process is to end.
+async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<SharedBus>, Failure> {
+    loop {
+        let attempt = stop.run_until_cancelled(JetStream::connect(options.clone())).await;
+        let error = match attempt {
+            None => return Ok(None),
+            Some(Ok(bus)) => return Ok(Some(bus as Arc<_>)),
+            Some(Err(error @ BusError::Unavailable(_))) => error,
+            Some(Err(error)) => return Err(Failure::Input(format!("--nats-url: {error}"))),
+        };
+        tracing::warn!(%error, "NATS is not there yet");
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `forge planner`.
+
+use std::time::Duration;
+
+use clap::Args;
+use forge_bus::topology::{QUEUES, Queue};
+use forge_planner::Settings;
+
+use super::{
+    config::{NamespaceArgs, refused},
+    host::{self, Host, HostArgs, Purpose},
+};
+use crate::failure::Failure;
+
+/// Start a planner: validates envelopes, plans them, hands out their shards
+#[derive(Debug, Args)]
+pub struct PlannerArgs {
+    #[command(flatten)]
+    tuning: PlannerTuning,
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// How jobs are handed out.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Planner")]
+pub struct PlannerTuning {
+    /// Jobs that are handed out at once
+    #[arg(long, env = "FORGE_MAX_JOBS", value_name = "COUNT", default_value_t = 256)]
+    max_jobs: usize,
+    /// How long a job waits for policy.min_agents, in milliseconds
+    #[arg(long, env = "FORGE_AGENTS_WAIT_MS", value_name = "MILLISECONDS", default_value_t = 30_000)]
+    agents_wait_ms: u64,
+    /// A shard that has not come back for so long is handed out again, in milliseconds; twice as long at every attempt
+    #[arg(long, env = "FORGE_SHARD_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 300_000)]
+    shard_patience_ms: u64,
+}
+
+impl PlannerTuning {
+    /// The planner's settings.
+    pub fn settings(&self, namespaces: Vec<String>, lease: Duration) -> Settings {
+        Settings {
+            max_jobs: self.max_jobs,
+            agents_wait: Duration::from_millis(self.agents_wait_ms),
+            shard_patience: Duration::from_millis(self.shard_patience_ms),
+            namespaces,
+            lease,
+            ..Settings::default()
+        }
+    }
+}
+
+/// Carries out the command.
+///
+/// # Errors
+/// The settings cannot be used, or NATS cannot be as it is.
+pub fn execute(args: &PlannerArgs) -> Result<(), Failure> {
+    let namespaces = args.namespaces.names().map_err(refused)?;
+    let queues = QUEUES.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
+    let purpose = Purpose { name: "forge-planner", manage: true, namespaces: namespaces.clone(), queues };
+    host::run(&args.host, purpose, async |host: Host| {
+        let settings = args.tuning.settings(namespaces, host.lease);
+        let ended = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());
+        host.ended(ended.await)
+    })
+}

@@ -1,0 +1,92 @@
+//! `forge up`: all services in one process, for development.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use forge_bus::topology::QUEUES;
+use forge_contract::envelope::Target;
+use forge_service::{executor::Executor, identity};
+
+use super::{
+    aggregator::AggregatorTuning,
+    config::{NamespaceArgs, StoreArgs, refused},
+    host::{self, Host, HostArgs, Purpose},
+    nats_server::NatsServer,
+    planner::PlannerTuning,
+    worker::ExecutionArgs,
+};
+use crate::{engine, failure::Failure, output};
+
+/// Start planner, worker, verifier and aggregator in one process, for development
+///
+/// Without --nats-url (or FORGE_NATS_URL), a nats-server of the PATH is started on loopback, with its data in --data.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Directory for the data of the nats-server that is started
+    #[arg(long, env = "FORGE_DATA", value_name = "DIR", default_value = ".forge/nats")]
+    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    planner: PlannerTuning,
+    #[command(flatten)]
+    aggregator: AggregatorTuning,
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// Carries out the command; `own_server` when no server was named.
+///
+/// # Errors
+/// The settings cannot be used, or NATS or the store cannot be as they are.
+pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
+    let backend = args.execution.backend()?;
+    let slots = args.execution.slots();
+    let namespaces = args.namespaces.names().map_err(refused)?;
+    let mut options = args.host.nats.options("forge-up", true, namespaces.clone()).map_err(refused)?;
+    let server = own_server.then(|| NatsServer::start(&args.data, 4222)).transpose()?;
+    if let Some(server) = &server {
+        options.urls = vec![server.url.clone()];
+        output::note(&format!("nats-server listens on {}: export FORGE_NATS_URL={0}", server.url));
+    }
+    let purpose =
+        Purpose { name: "forge-up", manage: true, namespaces: namespaces.clone(), queues: QUEUES.to_vec() };
+    host::run_with(&args.host, purpose, options, async |host: Host| {
+        let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
+        let store = Arc::new(store?);
+        let Host { bus, metrics, stop, lease, .. } = &host;
+        let new_identity = || identity::load(&forge_service::IdentityArgs::default()).map_err(refused);
+        let executor = Executor::new(slots, None);
+        let worker =
+            forge_worker::Settings { executor: executor.clone(), slots, target: Target::Cpu, lease: *lease };
+        let verifier = forge_verifier::Settings { executor, slots, lease: *lease };
+        let planner = args.planner.settings(namespaces.clone(), *lease);
+        let aggregator = args.aggregator.settings(namespaces, *lease);
+        let backends = engine::verifiers(&backend);
+        let ended = tokio::try_join!(
+            forge_planner::run(bus.clone(), planner, metrics.clone(), stop.clone()),
+            forge_aggregator::run(
+                bus.clone(),
+                store,
+                new_identity()?,
+                aggregator,
+                metrics.clone(),
+                stop.clone()
+            ),
+            forge_verifier::run(
+                bus.clone(),
+                backends,
+                new_identity()?,
+                verifier,
+                metrics.clone(),
+                stop.clone()
+            ),
+            forge_worker::run(bus.clone(), backend, new_identity()?, worker, metrics.clone(), stop.clone()),
+        );
+        host.ended(ended.map(|_| ()))
+    })
+}

@@ -1,0 +1,45 @@
+//! `forge verifier`.
+
+use clap::Args;
+use forge_bus::topology::Queue;
+use forge_service::{IdentityArgs, executor::Executor, identity};
+use forge_verifier::Settings;
+
+use super::{
+    config::{NamespaceArgs, refused},
+    host::{self, Host, HostArgs, Purpose},
+    worker::ExecutionArgs,
+};
+use crate::{engine, failure::Failure};
+
+/// Start a verifier: executes shards a second time and judges workers' results
+#[derive(Debug, Args)]
+pub struct VerifierArgs {
+    #[command(flatten)]
+    execution: ExecutionArgs,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// Carries out the command.
+///
+/// # Errors
+/// The settings cannot be used, or NATS cannot be as it is.
+pub fn execute(args: &VerifierArgs) -> Result<(), Failure> {
+    let backends = engine::verifiers(&args.execution.backend()?);
+    let slots = args.execution.slots();
+    let identity = identity::load(&args.identity).map_err(refused)?;
+    let namespaces = args.namespaces.names().map_err(refused)?;
+    let purpose =
+        Purpose { name: "forge-verifier", manage: true, namespaces, queues: vec![Queue::Duplicates] };
+    host::run(&args.host, purpose, async |host: Host| {
+        let settings = Settings { executor: Executor::new(slots, None), slots, lease: host.lease };
+        tracing::info!(agent = %identity.id(), slots, "verifying");
+        let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
+        host.ended(forge_verifier::run(bus, backends, identity, settings, metrics, stop).await)
+    })
+}

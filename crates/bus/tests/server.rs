@@ -1,0 +1,181 @@
+//! What operators get wrong: clear errors. And what other clients see of us.
+
+use std::time::Duration;
+
+use forge_bus::{
+    Bus, BusError, JetStream, Message, conformance,
+    jetstream::{Credentials, Options},
+    topology::{self, Bucket, Queue, SUBMIT, Settings},
+};
+use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_harness::{NatsConfig, NatsServer};
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout};
+
+const WORKER: &str = r#"
+authorization {
+  users = [
+    { user: "planner", password: "p" }
+    { user: "worker", password: "w", permissions {
+      publish: [
+        "$JS.API.CONSUMER.INFO.FORGE_SHARDS.workers-cpu", "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu",
+        "$JS.ACK.FORGE_SHARDS.workers-cpu.>", "$JS.ACK.*.*.FORGE_SHARDS.workers-cpu.>", "forge.v1.results.>",
+        "$KV.forge_agents.workers.>", "$JS.API.DIRECT.GET.KV_forge_programs.>",
+        "$JS.API.STREAM.INFO.KV_jobs", "$JS.API.CONSUMER.CREATE.KV_jobs.*.$KV.jobs.>",
+        "$JS.API.CONSUMER.MSG.NEXT.KV_jobs.*", "$JS.API.CONSUMER.DELETE.KV_jobs.*"
+      ]
+      subscribe: ["_INBOX_worker.>", "forge.v1.ended.*"]
+    } }
+  ]
+}"#;
+
+fn options(server: &NatsServer) -> Options {
+    Options { settings: conformance::settings(), ..Options::new(server.url()) }
+}
+
+fn password(user: &str, password: &str) -> Credentials {
+    Credentials::Password { user: user.to_owned(), password: password.to_owned() }
+}
+
+fn unusable<T>(result: Result<T, BusError>, part: &str) {
+    match result {
+        Err(BusError::Unusable(text)) => assert!(text.contains(part), "{text}"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("no error: {part}"),
+    }
+}
+
+#[tokio::test]
+async fn a_worker_may_do_its_work_and_no_more() {
+    let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
+    let wrong = Options { credentials: password("worker", "x"), ..options(&server) };
+    unusable(JetStream::connect(wrong).await, "does not accept these credentials");
+    let planner = Options { credentials: password("planner", "p"), ..options(&server) };
+    let planner = JetStream::connect(planner).await.unwrap();
+    let worker = Options {
+        credentials: password("worker", "w"),
+        inbox_prefix: Some("_INBOX_worker".to_owned()),
+        manage: false,
+        binds: vec![Queue::Shards(Target::Cpu)],
+        ..options(&server)
+    };
+    let worker = JetStream::connect(worker).await.unwrap();
+    let too_early = worker.prepare().await;
+    assert!(matches!(too_early, Err(BusError::Missing(_))), "{too_early:?}");
+    planner.prepare().await.unwrap();
+    worker.prepare().await.unwrap();
+
+    let (job, id) = ("j".parse::<JobId>().unwrap(), ShardId { height: 0, index: 0 });
+    let shard = topology::shard(Target::Cpu, &job, id);
+    planner.put(&Bucket::Programs, "a", "program".into()).await.unwrap();
+    planner.put(&Bucket::jobs(), "j", "record".into()).await.unwrap();
+    planner.publish(Message::new(&shard, "work"), "1").await.unwrap();
+    let mut pull = worker.pull(Queue::Shards(Target::Cpu)).await.unwrap();
+    let mut ended = worker.listen(topology::ENDED).await.unwrap();
+    let delivery = pull.fetch(4).await.unwrap().remove(0);
+    delivery.settle.progress().await;
+    assert!(worker.get(&Bucket::Programs, "a").await.unwrap().is_some());
+    worker.put(&Bucket::Agents, "workers.w", "here".into()).await.unwrap();
+    worker.publish(Message::new(topology::result(&job, id), "done"), "2").await.unwrap();
+    delivery.settle.ack().await;
+    assert!(worker.watch(&Bucket::jobs(), ">").await.unwrap().next().await.is_some());
+    planner.broadcast(Message::new(topology::ended(&job), "")).await.unwrap();
+    assert!(timeout(Duration::from_secs(5), ended.next()).await.is_ok());
+
+    let start = Instant::now();
+    unusable(worker.publish(Message::new(&shard, ""), "3").await, &format!("publish to {shard}"));
+    unusable(worker.publish_all(vec![(Message::new(SUBMIT, ""), "4".to_owned())]).await, SUBMIT);
+    unusable(worker.pull(Queue::Shards(Target::Gpu)).await.map(drop), "workers-gpu");
+    unusable(worker.get(&Bucket::Secrets, "key").await, "KV_forge_secrets");
+    unusable(worker.put(&Bucket::Agents, "quarantine.w", "".into()).await, "$KV.forge_agents.quarantine.w");
+    unusable(worker.watch(&Bucket::Secrets, ">").await.map(drop), "KV_forge_secrets");
+    let request = worker.request(Message::new(topology::API_CANCEL, ""), Duration::from_secs(5)).await;
+    unusable(request, topology::API_CANCEL);
+    assert!(start.elapsed() < Duration::from_secs(2), "without waiting for answers that cannot come");
+}
+
+#[tokio::test]
+async fn answers_that_may_not_come_are_named() {
+    let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
+    let worker = Options { credentials: password("worker", "w"), manage: false, ..options(&server) };
+    let worker = JetStream::connect(worker).await.unwrap();
+    unusable(worker.pull(Queue::Shards(Target::Cpu)).await.map(drop), "subscribe to _INBOX");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_or_has_no_jetstream() {
+    let nowhere = JetStream::connect(Options::new("nats://127.0.0.1:1")).await;
+    assert!(matches!(nowhere, Err(BusError::Unavailable(text)) if text.contains("127.0.0.1:1")));
+    unusable(JetStream::connect(Options::new("nats://[")).await, "not the URL");
+    let extra = "accounts { A { users: [{ user: a, password: a }] } }".to_owned();
+    let server = NatsServer::start(&NatsConfig { extra, ..NatsConfig::default() });
+    let without = Options { credentials: password("a", "a"), ..options(&server) };
+    unusable(JetStream::connect(without).await, "JetStream is disabled");
+    let file = Options { credentials: Credentials::File("/nowhere".into()), ..options(&server) };
+    unusable(JetStream::connect(file).await, "/nowhere");
+}
+
+#[tokio::test]
+async fn objects_are_brought_into_line() {
+    let server = NatsServer::start(&NatsConfig::default());
+    let bus = JetStream::connect(options(&server)).await.unwrap();
+    assert!(matches!(bus.pull(Queue::Jobs).await.map(drop), Err(BusError::Missing(_))));
+    assert!(matches!(bus.get(&Bucket::jobs(), "a").await, Err(BusError::Missing(_))));
+    let missing = bus.publish(Message::new(SUBMIT, ""), "1").await;
+    assert!(matches!(missing, Err(BusError::Missing(_))), "{missing:?}");
+    bus.prepare().await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let lease = async || {
+        let stream = context.get_stream("FORGE_SHARDS").await.unwrap();
+        stream.consumer_info("workers-gpu").await.unwrap().config.ack_wait
+    };
+    assert_eq!(lease().await, conformance::LEASE);
+    let longer = Settings { lease: Duration::from_secs(7), ..Settings::default() };
+    let second = JetStream::connect(Options { settings: longer, ..options(&server) }).await.unwrap();
+    second.prepare().await.unwrap();
+    assert_eq!(lease().await, longer.lease);
+
+    let copies = Settings { replicas: 3, ..longer };
+    let third = JetStream::connect(Options { settings: copies, ..options(&server) }).await.unwrap();
+    unusable(third.prepare().await, "FORGE_JOBS");
+    context.delete_stream("FORGE_REDUCE").await.unwrap();
+    let other = async_nats::jetstream::stream::Config {
+        name: "FORGE_REDUCE".to_owned(),
+        subjects: vec!["forge.v1.reduce.>".to_owned()],
+        ..Default::default()
+    };
+    context.create_stream(other).await.unwrap();
+    unusable(
+        second.prepare().await,
+        "FORGE_REDUCE cannot be used: its retention is Limits and should be WorkQueue",
+    );
+}
+
+#[tokio::test]
+async fn other_clients_find_the_service_and_the_buckets() {
+    let server = NatsServer::start(&NatsConfig::default());
+    let bus = JetStream::connect(options(&server)).await.unwrap();
+    bus.prepare().await.unwrap();
+    let calls = bus.serve().await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let info = client.request("$SRV.INFO.forge", "".into()).await.unwrap();
+    let info = String::from_utf8(info.payload.to_vec()).unwrap();
+    for part in ["\"name\":\"forge\"", env!("CARGO_PKG_VERSION"), topology::API_SUBMIT, topology::API_CANCEL]
+    {
+        assert!(info.contains(part), "{part}: {info}");
+    }
+    drop(calls);
+    let ask = || async_nats::Request::new().timeout(Some(Duration::from_millis(100)));
+    let nobody = |error: async_nats::RequestError| error.kind() == async_nats::RequestErrorKind::NoResponders;
+    let gone = async { while !client.send_request("$SRV.INFO.forge", ask()).await.is_err_and(nobody) {} };
+    timeout(Duration::from_secs(5), gone).await.expect("the service ends with its stream");
+
+    let store = async_nats::jetstream::new(client).get_key_value("jobs").await.unwrap();
+    store.put("theirs", "1".into()).await.unwrap();
+    assert_eq!(bus.get(&Bucket::jobs(), "theirs").await.unwrap().unwrap().value, Some("1".into()));
+    bus.put(&Bucket::jobs(), "ours", "2".into()).await.unwrap();
+    bus.delete(&Bucket::jobs(), "theirs").await.unwrap();
+    assert_eq!(store.get("ours").await.unwrap(), Some("2".into()));
+    assert_eq!(store.get("theirs").await.unwrap(), None);
+}
