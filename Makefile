@@ -16,15 +16,17 @@ lint: ## formatting and lints
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 unit: ## tests of all crates, the binary included
-	cargo test --workspace --all-features --locked
+	FORGE_BINARIES_ARE_BUILT=1 cargo test --workspace --all-features --locked
 
 interop: ## the second implementation, in Python from docs/determinism.md alone, agrees with this one
-	cargo build --locked -p forge
+	test -x target/debug/forge || cargo build --locked -p forge
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py target/debug/forge
 
-bench: ## iterations a second on this machine (docs/benchmarks.md)
+bench: ## iterations a second on this machine, and what the services cost (docs/benchmarks.md)
 	cargo bench -p forge-kernel --locked
+	cargo bench -p forge-bus --locked
+	cargo bench -p forge-cluster-tests --locked
 
 fuzz: ## strangers' bytes against envelope, shard result and program, FUZZ_SECONDS each
 	fuzz/run.sh $(FUZZ_SECONDS)

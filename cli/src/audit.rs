@@ -34,7 +34,7 @@ Exits with 4 if a check fails. What was not kept cannot be checked and is no fai
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditArgs {
-    /// The job: its manifest.json, or the directory jobs/<job_id>
+    /// The job: its manifest.json, or the directory jobs/<job_id>; in a directory, or in a bucket as s3://…
     manifest: PathBuf,
     /// Also execute N shards again, drawn at random, on the scalar reference
     #[arg(long, value_name = "N", default_value_t = 0)]

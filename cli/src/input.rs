@@ -17,7 +17,7 @@ use forge_kernel::{
     KERNEL,
     request::{Compiler, Request},
 };
-use forge_store::{Store, StoreError};
+use forge_store::{S3Options, Store, StoreError, StoreLocation, location::NotALocation};
 use tokio::runtime::{self, Runtime};
 
 use crate::failure::Failure;
@@ -64,7 +64,10 @@ fn read_bounded(input: impl Read) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The system gives none.
 pub fn runtime() -> Result<Runtime, Failure> {
-    Ok(runtime::Builder::new_current_thread().build().context("no asynchronous runtime can be made")?)
+    Ok(runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no asynchronous runtime can be made")?)
 }
 
 /// A completed job in its store.
@@ -76,18 +79,23 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// Opens the job that `path` names: a `manifest.json`, another file beside it, or the directory `jobs/<job_id>`.
+    /// Opens the job that `path` names: a `manifest.json`, another file beside it, or the directory `jobs/<job_id>`; or the
+    /// same in a bucket, as in `s3://bucket/jobs/<job_id>`.
     ///
     /// # Errors
     /// There is no such job, or its manifest is not one of this kernel.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let (root, job) = split(path)?;
+        let (location, job) = match path.to_str().filter(|text| text.starts_with("s3://")) {
+            Some(text) => split_bucket(text)?,
+            None => split(path).map(|(root, job)| (StoreLocation::Directory(root), job))?,
+        };
         let refused = |error: StoreError| match error {
             StoreError::Malformed { .. } => Failure::Mismatch(error.to_string()),
             other => Failure::Input(other.to_string()),
         };
         let runtime = runtime()?;
-        let store = Store::open_local(&root).map_err(refused)?;
+        let options = S3Options::from_env().map_err(refused)?;
+        let store = runtime.block_on(Store::open_for_reading(&location, &options)).map_err(refused)?;
         let Some(manifest) = runtime.block_on(store.manifest(&job)).map_err(refused)? else {
             let place = store.locate(&Store::manifest_key(&job));
             return Err(Failure::Input(format!("{place} does not exist: the job has not completed")));
@@ -153,5 +161,37 @@ fn split(path: &Path) -> Result<(PathBuf, JobId), Failure> {
     match jobs.parent() {
         Some(root) if jobs.ends_with("jobs") => Ok((root.to_owned(), job)),
         _ => Err(wrong("is not in a job's directory")),
+    }
+}
+
+/// The store's place and the job's id: from `s3://<bucket>[/<prefix>]/jobs/<job_id>`, or an object in it.
+fn split_bucket(text: &str) -> Result<(StoreLocation, JobId), Failure> {
+    let wrong = || {
+        let form = "s3://<bucket>[/<prefix>]/jobs/<job_id>/manifest.json";
+        Failure::Input(format!("{text} is not a job in a bucket: give {form}"))
+    };
+    let (place, rest) = text.rsplit_once("/jobs/").ok_or_else(wrong)?;
+    let job = rest.split('/').next().unwrap_or(rest).parse().map_err(|_| wrong())?;
+    let location = place.parse().map_err(|error: NotALocation| Failure::Input(error.to_string()))?;
+    Ok((location, job))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_in_a_bucket_is_named_by_any_of_its_objects() {
+        for text in [
+            "s3://bucket/a/b/jobs/j-1/manifest.json",
+            "s3://bucket/a/b/jobs/j-1",
+            "s3://bucket/a/b/jobs/j-1/",
+        ] {
+            let (location, job) = split_bucket(text).unwrap();
+            assert_eq!((location.to_string().as_str(), job.as_str()), ("s3://bucket/a/b", "j-1"));
+        }
+        for text in ["s3://bucket/j-1", "s3://bucket/jobs/", "s3://b/jobs/j"] {
+            assert!(split_bucket(text).is_err(), "{text}");
+        }
     }
 }

@@ -27,7 +27,7 @@ Exits with 4 if the result is another one than stored.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ReplayArgs {
-    /// The job: its manifest.json, or the directory jobs/<job_id>
+    /// The job: its manifest.json, or the directory jobs/<job_id>; in a directory, or in a bucket as s3://…
     manifest: PathBuf,
     #[command(flatten)]
     engine: EngineArgs,

@@ -64,7 +64,7 @@ pub fn execute(args: &AggregatorArgs) -> Result<(), Failure> {
         name: "forge-aggregator",
         manage: true,
         namespaces: namespaces.clone(),
-        queues: vec![Queue::Reduce],
+        queues: vec![Queue::Reduce, Queue::End],
     };
     host::run(&args.host, purpose, async |host: Host| {
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };

@@ -92,7 +92,9 @@ impl Services {
             ..forge_planner::Settings::default()
         };
         let verifier = forge_verifier::Settings { executor, slots: threads, lease: LEASE };
-        let (backends, identities) = (verifiers(&backend), (identity()?, identity()?));
+        // Not the workers' own: where that fails or is wrong, the verifier stands in.
+        let backends = verifiers(&backend).split_off(1);
+        let identities = (identity()?, identity()?);
         let core = &mut services.core;
         core.spawn(forge_aggregator::run(
             bus.clone(),

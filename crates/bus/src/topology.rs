@@ -108,21 +108,24 @@ pub enum Queue {
     Shards(Target),
     /// Duplicates, for verifiers.
     Duplicates,
-    /// Jobs to take in or to end, for aggregators.
+    /// Jobs to take in, for aggregators.
     Reduce,
+    /// Jobs to end without a result, for aggregators. A queue of its own, so that ending never waits for taking in.
+    End,
     /// Shards that were delivered too often, for planners. The message is the shard's own, as it was published; it stays
     /// in [`Stream::Shards`] until its job ends.
     DeadLetters,
 }
 
 /// Every queue.
-pub const QUEUES: [Queue; 7] = [
+pub const QUEUES: [Queue; 8] = [
     Queue::Jobs,
     Queue::Shards(Target::Cpu),
     Queue::Shards(Target::Gpu),
     Queue::Shards(Target::Any),
     Queue::Duplicates,
     Queue::Reduce,
+    Queue::End,
     Queue::DeadLetters,
 ];
 
@@ -133,7 +136,7 @@ impl Queue {
             Self::Jobs => Stream::Jobs,
             Self::Shards(_) => Stream::Shards,
             Self::Duplicates => Stream::Duplicates,
-            Self::Reduce => Stream::Reduce,
+            Self::Reduce | Self::End => Stream::Reduce,
             Self::DeadLetters => Stream::DeadLetters,
         }
     }
@@ -147,6 +150,7 @@ impl Queue {
             Self::Shards(Target::Any) => "workers-any",
             Self::Duplicates => "verifiers",
             Self::Reduce => "aggregators",
+            Self::End => "aggregators-end",
             Self::DeadLetters => "planners",
         }
     }
@@ -155,6 +159,8 @@ impl Queue {
     pub fn filter(self) -> Option<String> {
         match self {
             Self::Shards(target) => Some(format!("forge.v1.shards.{}.>", target_token(target))),
+            Self::Reduce => Some("forge.v1.reduce.*".to_owned()),
+            Self::End => Some("forge.v1.reduce.*.end".to_owned()),
             _ => None,
         }
     }
@@ -238,9 +244,14 @@ pub fn verdict(job: &JobId, shard: ShardId) -> String {
     format!("forge.v1.verdicts.{job}.{shard}")
 }
 
-/// Subject of what an aggregator is to do with a job.
+/// Subject of the order to take in a job.
 pub fn reduce(job: &JobId) -> String {
     format!("forge.v1.reduce.{job}")
+}
+
+/// Subject of the order to end a job without a result.
+pub fn end(job: &JobId) -> String {
+    format!("forge.v1.reduce.{job}.end")
 }
 
 /// Subject on which it is said that a job has ended; nothing is stored.
@@ -256,14 +267,16 @@ pub fn outcomes(job: &JobId) -> Vec<String> {
     vec![format!("forge.v1.results.{job}.>"), format!("forge.v1.verdicts.{job}.>")]
 }
 
-/// Where a job's messages lie, to be purged when it has ended: stream and subject.
+/// Where a job's messages lie, to be purged when it has ended: stream and subject. The order to reduce comes last: as long
+/// as it is there, somebody will go on with this where another was killed.
 pub fn leavings(job: &JobId) -> Vec<(Stream, String)> {
     let mut leavings = vec![
         (Stream::Shards, format!("forge.v1.shards.*.{job}.>")),
         (Stream::Duplicates, format!("forge.v1.duplicates.{job}.>")),
-        (Stream::Reduce, reduce(job)),
     ];
     leavings.extend(outcomes(job).into_iter().map(|subject| (Stream::Results, subject)));
+    leavings.push((Stream::Reduce, end(job)));
+    leavings.push((Stream::Reduce, reduce(job)));
     leavings
 }
 
@@ -350,6 +363,7 @@ mod tests {
             (shard(Target::Gpu, &job, id), Some(Stream::Shards)),
             (duplicate(&job, id), Some(Stream::Duplicates)),
             (reduce(&job), Some(Stream::Reduce)),
+            (end(&job), Some(Stream::Reduce)),
             (result(&job, id), Some(Stream::Results)),
             (verdict(&job, id), Some(Stream::Results)),
             (ended(&job), None),

@@ -103,6 +103,7 @@ pub fn queue_name(queue: Queue) -> &'static str {
         Queue::Shards(Target::Any) => "shards_any",
         Queue::Duplicates => "duplicates",
         Queue::Reduce => "reduce",
+        Queue::End => "end",
         Queue::DeadLetters => "dead_letters",
     }
 }

@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Compiled models that are kept.
 const KEPT: usize = 32;
+/// Jobs that are ended without a result at once.
+const ENDS_AT_ONCE: usize = 64;
 /// The key in bucket `forge_secrets` under which the secret lies that chooses shards for a check.
 const VERIFY_KEY: &str = "verify_key";
 
@@ -124,7 +126,18 @@ pub async fn run(
         stop: stop.clone(),
     });
     let (limit, lease) = (aggregator.settings.max_jobs, aggregator.settings.lease);
-    serve_queue(bus, Queue::Reduce, limit, lease, metrics, stop, aggregator).await;
+    tokio::join!(
+        serve_queue(
+            bus.clone(),
+            Queue::Reduce,
+            limit,
+            lease,
+            metrics.clone(),
+            stop.clone(),
+            aggregator.clone()
+        ),
+        serve_queue(bus, Queue::End, ENDS_AT_ONCE, lease, metrics, stop, aggregator),
+    );
     let _ = heartbeat.await;
     Ok(())
 }

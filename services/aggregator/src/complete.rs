@@ -50,7 +50,7 @@ impl Aggregator {
             true
         })
         .await?;
-        if record.state.is_terminal() {
+        if record.record.state.is_terminal() {
             return self.clear(&job.id).await;
         }
         let (merged, stop_reason) = fold.result().expect("a fold that is complete has a result");
@@ -92,7 +92,10 @@ impl Aggregator {
             true
         })
         .await?;
-        self.told(&record);
+        // Another aggregator, that was given the job too, may have been first.
+        if record.written {
+            self.told(&record.record);
+        }
         let stored_before = kept.is_some_and(|kept| kept.before);
         if let Some(completed) = &self.settings.completed {
             // Nobody may be listening any more.
@@ -118,7 +121,8 @@ impl Aggregator {
     async fn keep(&self, outcome: &Outcome<'_>, results: &Results) -> Result<Kept, NotKept> {
         let started = Instant::now();
         loop {
-            match self.store_all(outcome, results).await {
+            let left = self.settings.store_patience.saturating_sub(started.elapsed());
+            match within(left, self.store_all(outcome, results)).await {
                 Ok((manifest, Completion::Stored)) => return Ok(Kept { manifest, before: false }),
                 Ok((_, Completion::AlreadyComplete(earlier))) => {
                     let compared = self.compare(outcome, &earlier).await;
@@ -184,6 +188,19 @@ impl Aggregator {
         }
         Ok(())
     }
+}
+
+/// Does something with the store for so long, at least a second: one that hangs must not outlast the patience with it.
+pub(crate) async fn within<T>(
+    left: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let left = left.max(Duration::from_secs(1));
+    let hangs = || StoreError::Unavailable {
+        path: "the store".to_owned(),
+        reason: format!("no answer within {:.0} s", left.as_secs_f64()),
+    };
+    tokio::time::timeout(left, work).await.unwrap_or_else(|_| Err(hangs()))
 }
 
 /// Shard results that are kept.

@@ -13,12 +13,15 @@ use forge_contract::{
     job::{JobError, JobRecord, JobState},
     task::EndOrder,
 };
-use forge_service::{queue::Settlement, records};
+use forge_service::{
+    queue::Settlement,
+    records::{self, Updated},
+};
 use forge_store::StoreError;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::sleep;
 
-use crate::aggregator::Aggregator;
+use crate::{aggregator::Aggregator, complete::within};
 
 /// How long the record of a failed job waits for a store that is away, at most.
 const ERROR_PATIENCE: Duration = Duration::from_secs(60);
@@ -39,8 +42,9 @@ impl Aggregator {
         if found.state == JobState::Reducing {
             return Settlement::Retry(Duration::from_millis(500));
         }
-        match self.fail(&bucket, order).await {
-            Ok(()) => Settlement::Ack,
+        match self.finish(&bucket, order, false).await {
+            Ok(true) => Settlement::Ack,
+            Ok(false) => Settlement::Retry(Duration::from_millis(500)),
             Err(error) => self.later(&error),
         }
     }
@@ -50,8 +54,14 @@ impl Aggregator {
         Settlement::Retry(Duration::from_secs(1))
     }
 
-    /// Writes error.json and the terminal record, unless the job has ended already.
+    /// Ends a job that this aggregator was to complete.
     pub(crate) async fn fail(&self, bucket: &Bucket, order: EndOrder) -> Result<(), BusError> {
+        self.finish(bucket, order, true).await.map(drop)
+    }
+
+    /// Writes error.json and the terminal record, unless the job has ended already. Whether it has ended by then: one that
+    /// is being completed ends only by whoever completes it.
+    async fn finish(&self, bucket: &Bucket, order: EndOrder, completing: bool) -> Result<bool, BusError> {
         let EndOrder { job_id, code, mut message, details, phase, .. } = order;
         let found = records::get(self.bus.as_ref(), bucket, &job_id).await?;
         let open = found.filter(|found| !found.record.state.is_terminal());
@@ -72,27 +82,32 @@ impl Aggregator {
             FailureCode::Cancelled => JobState::Cancelled,
             _ => JobState::Failed,
         };
-        let mut ended_here = false;
-        let record = records::update(self.bus.as_ref(), bucket, &job_id, |record| {
+        let Updated { record, written } = records::update(self.bus.as_ref(), bucket, &job_id, |record| {
+            if record.state == JobState::Reducing && !completing {
+                return false;
+            }
             record.state = state;
             let (message, details) = (message.clone(), details.clone());
             record.error = Some(JobError { code, message, details, phase });
-            ended_here = true;
             true
         })
         .await?;
-        if ended_here && record.state == state {
+        if written {
             tracing::info!(job = %job_id, %code, message, "the job has ended without a result");
             self.count(&record);
         }
-        self.clear(&job_id).await
+        if !record.state.is_terminal() {
+            return Ok(false);
+        }
+        self.clear(&job_id).await.map(|()| true)
     }
 
     async fn put_error(&self, document: &ErrorDocument) -> Result<(), StoreError> {
         let started = Instant::now();
         let patience = ERROR_PATIENCE.min(self.settings.store_patience);
         loop {
-            match self.store.put_error(document).await {
+            let left = patience.saturating_sub(started.elapsed());
+            match within(left, self.store.put_error(document)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if !is_temporary(&error) || started.elapsed() > patience => {
                     return Err(error);

@@ -1,6 +1,8 @@
 //! The fold: takes in a job's results in any order, merges them by segments between checkpoints, and says which of them are
 //! to be checked. A pure function of what it is told; memory does not grow with iterations, and by some 200 bytes a shard.
 
+mod report;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,8 +10,8 @@ use std::{
 
 use forge_contract::{
     agent::AgentId,
-    artifact::{BackendPair, Execution, Refuted, VerificationDocument},
-    job::Progress,
+    artifact::Refuted,
+    digest::Digest,
     shard::ShardId,
     shard_result::ShardResult,
     task::{Attestation, Claim},
@@ -47,6 +49,9 @@ pub struct Fold {
     chosen: BTreeSet<usize>,
     /// Results to have checked, by position: that of the accepted result, and of any other that contradicts it.
     checks: BTreeMap<(usize, AgentId), Check>,
+    /// Results that a verifier confirmed, and its backend: when a fold begins anew, the stream tells of them before it is
+    /// known that their shards are to be checked, and nobody judges them a second time.
+    confirmed: BTreeMap<(usize, AgentId, Digest), String>,
     excluded: BTreeSet<AgentId>,
     refuted: Vec<Refuted>,
 }
@@ -114,6 +119,7 @@ impl Fold {
             iterations: 0,
             chosen: BTreeSet::new(),
             checks: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
             excluded,
             refuted: Vec::new(),
             shards,
@@ -131,9 +137,9 @@ impl Fold {
         let count = verify::count(self.share, shards as u64);
         let chosen = verify::choose(&self.key, &self.job.id, self.shards[..shards].iter().copied(), count);
         self.chosen = chosen.into_iter().collect();
-        for &position in &self.chosen {
-            if let Some(attestation) = &self.accepted[position] {
-                check(&mut self.checks, position, attestation);
+        for position in self.chosen.clone() {
+            if let Some(attestation) = self.accepted[position].clone() {
+                self.check(position, &attestation);
             }
         }
     }
@@ -171,7 +177,11 @@ impl Fold {
     /// Takes in a result whose bytes have the attested hash and whose signature is right.
     pub fn take(&mut self, shard: ShardId, attestation: Attestation, result: &ShardResult) -> Taken {
         let Some(position) = self.position(shard) else {
-            return Taken::Wrong(format!("shard {shard} is not in the plan"));
+            // Once the run has ended, shards beyond its end are forgotten.
+            return match self.ending {
+                Some(_) => Taken::NotNeeded,
+                None => Taken::Wrong(format!("shard {shard} is not in the plan")),
+            };
         };
         if attestation.program != self.job.request.program_digest {
             return Taken::Wrong(format!("it is of program {}", attestation.program));
@@ -180,8 +190,9 @@ impl Fold {
             if accepted.result_hash == attestation.result_hash || accepted.agent_id == attestation.agent_id {
                 return Taken::NotNeeded;
             }
-            check(&mut self.checks, position, &accepted.clone());
-            check(&mut self.checks, position, &attestation);
+            let accepted = accepted.clone();
+            self.check(position, &accepted);
+            self.check(position, &attestation);
             return Taken::Contradicts;
         }
         let planned = self.job.request.shard(shard).iterations;
@@ -191,16 +202,13 @@ impl Fold {
                 result.iterations
             ));
         }
-        if self.ending.is_some_and(|(_, end)| position >= end) {
-            return Taken::NotNeeded;
-        }
         if let Err(mismatch) = self.merge(position, result) {
             return Taken::Wrong(mismatch.to_string());
         }
         self.taken += 1;
         self.iterations += planned;
         if self.chosen.contains(&position) {
-            check(&mut self.checks, position, &attestation);
+            self.check(position, &attestation);
         }
         self.accepted[position] = Some(attestation);
         self.close_segments();
@@ -262,10 +270,12 @@ impl Fold {
             Outcome::Rejected => Meaning::Noted,
             Outcome::Undecided => Meaning::Undecided,
             Outcome::Confirmed => {
-                let claimed = self.checks.get_mut(&(position, verdict.agent_id.clone()));
-                if let Some(check) = claimed.filter(|check| check.claim.result_hash == verdict.result_hash) {
-                    check.confirmed = Some(verdict.backend.clone());
+                let Verdict { agent_id, result_hash, backend, .. } = verdict;
+                let claimed = self.checks.get_mut(&(position, agent_id.clone()));
+                if let Some(check) = claimed.filter(|check| check.claim.result_hash == *result_hash) {
+                    check.confirmed = Some(backend.clone());
                 }
+                self.confirmed.insert((position, agent_id.clone(), *result_hash), backend.clone());
                 Meaning::Noted
             }
             Outcome::Refuted => self.refute(position, shard, verdict),
@@ -290,6 +300,15 @@ impl Fold {
             accepted.as_ref().is_some_and(|accepted| accepted.agent_id == verdict.agent_id)
         };
         if self.accepted.iter().any(counted) { Meaning::BeginAnew } else { Meaning::Noted }
+    }
+
+    /// Wants a result checked.
+    fn check(&mut self, position: usize, attestation: &Attestation) {
+        let Attestation { agent_id, backend, result_hash, .. } = attestation.clone();
+        let confirmed = self.confirmed.get(&(position, agent_id.clone(), result_hash)).cloned();
+        let claim = Claim { agent_id: agent_id.clone(), backend, result_hash };
+        let check = Check { claim, asked: false, confirmed };
+        self.checks.entry((position, agent_id)).or_insert(check);
     }
 
     /// Results to have checked that have not been asked for; asked for from now on.
@@ -319,76 +338,7 @@ impl Fold {
     pub fn result(&self) -> Option<(ShardResult, StopReason)> {
         self.ending.map(|(reason, _)| (self.merged.result(), reason))
     }
-
-    /// How far the job has come.
-    pub fn progress(&self) -> Progress {
-        Progress {
-            iterations: self.job.request.plan.iterations(),
-            iterations_done: self.iterations,
-            shards: self.shards.len() as u64,
-            shards_done: self.taken as u64,
-            shards_verified: self.checks.values().filter(|check| check.confirmed.is_some()).count() as u64,
-        }
-    }
-
-    /// The execution of each shard of the result, in shard order.
-    pub fn executions(&self) -> Vec<Execution> {
-        let request = &self.job.request;
-        let execution = |(shard, attestation): (&ShardId, &Attestation)| {
-            let planned = request.shard(*shard);
-            Execution {
-                agent_id: attestation.agent_id.to_string(),
-                shard_id: *shard,
-                first_iteration: request.plan.range(*shard).start,
-                iterations: planned.iterations,
-                seed: planned.seed,
-                result_hash: attestation.result_hash,
-                backend: attestation.backend.clone(),
-                wall_ms: attestation.wall_us.min(MAX_US) as f64 / 1e3,
-                cpu_ms: attestation.cpu_us.min(MAX_US) as f64 / 1e3,
-                signature: Some(attestation.signature.clone()),
-            }
-        };
-        self.shards.iter().zip(self.accepted.iter().flatten()).map(execution).collect()
-    }
-
-    /// What was verified, and what that proves.
-    pub fn verification(&self) -> VerificationDocument {
-        let total = self.shards.len() as u64;
-        let mut pairs: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        let mut checked = BTreeSet::new();
-        for ((position, _), check) in &self.checks {
-            if let Some(verifier) = &check.confirmed
-                && checked.insert(*position)
-            {
-                *pairs.entry((&check.claim.backend, verifier)).or_default() += 1;
-            }
-        }
-        let pair = |((primary, verifier), shards): ((&str, &str), u64)| BackendPair {
-            primary: primary.to_owned(),
-            verifier: verifier.to_owned(),
-            shards,
-        };
-        VerificationDocument {
-            schema: VerificationDocument::SCHEMA.to_owned(),
-            job_id: self.job.id.clone(),
-            replay_key: self.job.request.replay_key,
-            policy: self.job.request.envelope.policy.verify,
-            share: self.share,
-            shards: total,
-            detection: verify::detections(total, checked.len() as u64),
-            checked: checked.into_iter().map(|position| self.shards[position]).collect(),
-            pairs: pairs.into_iter().map(pair).collect(),
-            refuted: self.refuted.clone(),
-        }
-    }
 }
 
-/// Longest time that is believed, in microseconds: a year.
-const MAX_US: u64 = 365 * 24 * 3600 * 1_000_000;
-
-fn check(checks: &mut BTreeMap<(usize, AgentId), Check>, position: usize, attestation: &Attestation) {
-    let Attestation { agent_id, backend, result_hash, .. } = attestation.clone();
-    let claim = Claim { agent_id: agent_id.clone(), backend, result_hash };
-    checks.entry((position, agent_id)).or_insert(Check { claim, asked: false, confirmed: None });
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use forge_bus::{
-    BusError, Content, Message, Stored,
+    Content, Message, Stored,
     topology::{self, Bucket, Kind},
 };
 use forge_contract::{
@@ -75,23 +75,22 @@ impl Aggregator {
         let endings = records::persist(&self.stop, "looking at the job's record", || {
             self.endings.of(&bucket, &order.job_id)
         });
-        let Some(ended) = endings.await else { return Settlement::Retry(Duration::ZERO) };
-        let settlement = tokio::select! {
+        let Some(ending) = endings.await else { return Settlement::Retry(Duration::ZERO) };
+        let ended = ending.token();
+        tokio::select! {
             () = ended.cancelled() => match self.clear(&order.job_id).await {
                 Ok(()) => Settlement::Ack,
                 Err(error) => self.later(&error),
             },
             () = self.stop.cancelled() => Settlement::Retry(Duration::ZERO),
-            gathered = self.gather(&order, &bucket, &ended) => {
+            gathered = self.gather(&order, &bucket, ended) => {
                 let done = match gathered {
                     Ok(gathered) => self.complete(gathered).await,
                     Err(failure) => self.fail(&bucket, failure).await,
                 };
                 done.map_or_else(|error| self.later(&error), |()| Settlement::Ack)
             }
-        };
-        self.endings.forget(&bucket, &order.job_id);
-        settlement
+        }
     }
 
     async fn gather(
@@ -261,8 +260,10 @@ impl Intake<'_> {
             signature: identity.sign(&signed),
         };
         let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
+        let unguessable = Digest::of(&[json.as_bytes()]);
         let message = Message::new(topology::verdict(job, shard), Bytes::new()).with_header(VERDICT, json);
-        self.rejections.push((message, format!("reject.{job}.{sequence}")));
+        // Only this agent can know it: workers could have a verdict dropped whose id they can guess.
+        self.rejections.push((message, format!("reject.{job}.{sequence}.{unguessable}")));
     }
 
     async fn take_verdict(&mut self, shard: ShardId, message: &Message) -> Result<(), Interrupted> {
@@ -312,14 +313,13 @@ impl Intake<'_> {
     async fn report(&self) {
         let progress = self.fold.progress();
         let job = &self.fold.job().id;
-        let written: Result<_, BusError> =
-            records::update(self.aggregator.bus.as_ref(), self.bucket, job, |record| {
-                let changed = record.progress != progress || record.state < JobState::Running;
-                record.state = record.state.max(JobState::Running);
-                record.progress = progress;
-                changed
-            })
-            .await;
+        let written = records::update(self.aggregator.bus.as_ref(), self.bucket, job, |record| {
+            let changed = record.progress != progress || record.state < JobState::Running;
+            record.state = record.state.max(JobState::Running);
+            record.progress = progress;
+            changed
+        })
+        .await;
         if let Err(error) = written {
             tracing::warn!(%job, %error, "progress could not be reported");
         }

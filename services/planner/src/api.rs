@@ -102,8 +102,8 @@ impl Planner {
             phase: Phase::Execute,
         })
         .await?;
-        let ended = self.endings.of(&bucket, &job).await?;
-        let _ = tokio::time::timeout(WAIT, ended.cancelled()).await;
+        let ending = self.endings.of(&bucket, &job).await?;
+        let _ = tokio::time::timeout(WAIT, ending.token().cancelled()).await;
         self.status(payload).await
     }
 }

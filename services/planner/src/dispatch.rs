@@ -273,7 +273,7 @@ mod tests {
     fn a_planner_that_takes_over_hands_out_what_is_missing() {
         let plan = Plan::new(5 * LEAF_ITERATIONS, 1, None);
         let mut dispatcher = Dispatcher::new(&plan);
-        [0, 1, 3].map(|index| dispatcher.returned(leaf(index), &agent(1), 1));
+        [0, 1, 3].iter().for_each(|&index| dispatcher.returned(leaf(index), &agent(1), 1));
         assert_eq!(indexes(&dispatcher.take(100, NOW)), [2, 4]);
     }
 
@@ -282,7 +282,9 @@ mod tests {
         let plan = Plan::new(4 * LEAF_ITERATIONS, 1, None);
         let mut dispatcher = Dispatcher::new(&plan);
         dispatcher.take(100, NOW);
-        [(0, 1), (1, 2), (2, 1), (3, 2)].map(|(index, by)| dispatcher.returned(leaf(index), &agent(by), 1));
+        for (index, by) in [(0, 1), (1, 2), (2, 1), (3, 2)] {
+            dispatcher.returned(leaf(index), &agent(by), 1);
+        }
         dispatcher.judged(leaf(2), &agent(1), Outcome::Refuted);
         let handouts = dispatcher.take(100, NOW);
         assert_eq!(indexes(&handouts), [0, 2]);

@@ -56,21 +56,20 @@ impl Planner {
         let endings = records::persist(&self.stop, "looking at the job's record", || {
             self.endings.of(&admitted.bucket, &admitted.job.id)
         });
-        let Some(ended) = endings.await else { return Settlement::Retry(Duration::ZERO) };
+        let Some(ending) = endings.await else { return Settlement::Retry(Duration::ZERO) };
+        let ended = ending.token();
         let active = self.metrics.job_active();
         let settlement = tokio::select! {
             () = ended.cancelled() => Ok(Ended::Job),
             () = self.stop.cancelled() => Ok(Ended::Service),
-            failure = self.hand_out(&admitted, started, &ended) => Err(failure),
+            failure = self.hand_out(&admitted, started, ended) => Err(failure),
         };
         drop(active);
-        let settlement = match settlement {
+        match settlement {
             Ok(Ended::Job) => Settlement::Ack,
             Ok(Ended::Service) => Settlement::Retry(Duration::ZERO),
-            Err(failure) => self.fail(&admitted, failure, &ended).await,
-        };
-        self.endings.forget(&admitted.bucket, &admitted.job.id);
-        settlement
+            Err(failure) => self.fail(&admitted, failure, ended).await,
+        }
     }
 
     /// Tells an aggregator that the job has failed, and waits until its record says so.

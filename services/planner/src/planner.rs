@@ -149,7 +149,11 @@ impl Planner {
     }
 
     pub(crate) async fn order(&self, job: &JobId, order: &Order, id: &str) -> Result<(), BusError> {
-        self.bus.publish(message(topology::reduce(job), order), id).await
+        let subject = match order {
+            Order::Reduce(_) => topology::reduce(job),
+            Order::End(_) => topology::end(job),
+        };
+        self.bus.publish(message(subject, order), id).await
     }
 
     /// Acknowledges when what was to be done is done.
@@ -168,9 +172,12 @@ impl Planner {
 fn job_span(admitted: &Admitted, headers: &Headers) -> Span {
     let job = &admitted.job;
     let named = job.request.envelope.ctx.trace_id.as_deref().and_then(trace::root);
-    let span = tracing::info_span!("job", job_id = %job.id);
+    let span = tracing::info_span!("job", job_id = %job.id, trace_id = tracing::field::Empty);
     if let Some(root) = named.filter(|_| !trace::is_in(headers)) {
         trace::set_parent(&span, &root);
+    }
+    if let Some(trace_id) = trace::trace_id(&span) {
+        span.record("trace_id", trace_id);
     }
     span
 }

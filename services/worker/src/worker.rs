@@ -142,9 +142,13 @@ impl Worker {
                     tracing::info_span!(
                         "forge.v1.shards",
                         otel.kind = "consumer",
-                        shard = tracing::field::Empty
+                        shard = tracing::field::Empty,
+                        trace_id = tracing::field::Empty
                     )
                 });
+                if let Some(trace_id) = trace::trace_id(&span) {
+                    span.record("trace_id", trace_id);
+                }
                 let worker = Arc::clone(self);
                 tasks.spawn(async move { worker.work(queue, delivery, room).await }.instrument(span));
             }
@@ -211,6 +215,7 @@ impl Worker {
                 let name = self.backend.name();
                 self.metrics.shard_executed(name, "ok", executed.iterations, executed.wall);
                 self.shelf.took(executed.wall);
+                tracing::debug!(%job, %shard, wall = ?executed.wall, "the shard is executed");
                 let (message, id) = result_of(&self.identity, name, &task, &executed);
                 match self.bus.publish(message, &id).await {
                     Ok(()) => Settlement::Ack,

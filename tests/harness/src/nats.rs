@@ -23,6 +23,10 @@ pub struct NatsConfig {
     pub jetstream: String,
     /// Text of the server's configuration, for its top level: an `authorization` block, say.
     pub extra: String,
+    /// A configuration file to start it with, in place of one made of the above; addresses are set all the same.
+    pub file: Option<PathBuf>,
+    /// Environment variables that the configuration refers to.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running server. Killed when dropped, its data removed.
@@ -32,6 +36,7 @@ pub struct NatsServer {
     port: u16,
     monitoring: Option<u16>,
     config: PathBuf,
+    environment: Vec<(String, String)>,
     directory: TempDir,
 }
 
@@ -54,7 +59,9 @@ impl NatsServer {
         text += &config.extra;
         let path = directory.path().join("nats.conf");
         fs::write(&path, text).expect("a configuration file");
-        let mut server = Self { process: None, port, monitoring, config: path, directory };
+        let path = config.file.clone().unwrap_or(path);
+        let environment = config.environment.clone();
+        let mut server = Self { process: None, port, monitoring, config: path, environment, directory };
         server.restart();
         server
     }
@@ -88,7 +95,11 @@ impl NatsServer {
     pub fn restart(&mut self) {
         self.process = None;
         let mut command = Command::new(tools::nats_server());
-        command.args(["-a", "127.0.0.1", "-c"]).arg(&self.config);
+        command.args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-c"]).arg(&self.config);
+        if let Some(port) = self.monitoring {
+            command.args(["-m", &port.to_string()]);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(command, &self.directory.path().join("nats.log"));
         let greets = || greeting(self.port).is_some_and(|greeting| greeting.starts_with(b"INFO "));
         if let Err(reason) = process.ready(START_LIMIT, greets) {

@@ -68,7 +68,8 @@ fn bucket_config(bucket: &Bucket, settings: &Settings) -> stream::Config {
         max_age: bucket.max_age().unwrap_or_default(),
         max_messages_per_subject: 1,
         discard: DiscardPolicy::New,
-        allow_rollup: true,
+        // A rollup of everything may be asked for on any key that one may write: workers would undo their quarantine.
+        allow_rollup: false,
         deny_delete: true,
         ..common(settings)
     }
@@ -156,6 +157,7 @@ async fn ensure_stream(link: &Link, should: &stream::Config) -> Result<(), Failu
     differences.compare("discard", &mut config.discard, should.discard, false);
     differences.compare("duplicate_window", &mut config.duplicate_window, should.duplicate_window, false);
     differences.compare("allow_direct", &mut config.allow_direct, should.allow_direct, false);
+    differences.compare("allow_rollup", &mut config.allow_rollup, should.allow_rollup, false);
     let (is, wants) = (&mut config.max_messages_per_subject, should.max_messages_per_subject);
     differences.compare("max_msgs_per_subject", is, wants, false);
     if differences.settle(&format!("the stream {name}"))? {

@@ -1,0 +1,81 @@
+//! What a fold tells: how far it has come, who executed what, what was verified. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forge_contract::{
+    artifact::{BackendPair, Execution, VerificationDocument},
+    job::Progress,
+    shard::ShardId,
+    task::Attestation,
+};
+use forge_kernel::verify;
+
+use super::Fold;
+
+/// Longest time that is believed, in microseconds: a year.
+const MAX_US: u64 = 365 * 24 * 3600 * 1_000_000;
+
+impl Fold {
+    /// How far the job has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            iterations: self.job.request.plan.iterations(),
+            iterations_done: self.iterations,
+            shards: self.shards.len() as u64,
+            shards_done: self.taken as u64,
+            shards_verified: self.checks.values().filter(|check| check.confirmed.is_some()).count() as u64,
+        }
+    }
+
+    /// The execution of each shard of the result, in shard order.
+    pub fn executions(&self) -> Vec<Execution> {
+        let request = &self.job.request;
+        let execution = |(shard, attestation): (&ShardId, &Attestation)| {
+            let planned = request.shard(*shard);
+            Execution {
+                agent_id: attestation.agent_id.to_string(),
+                shard_id: *shard,
+                first_iteration: request.plan.range(*shard).start,
+                iterations: planned.iterations,
+                seed: planned.seed,
+                result_hash: attestation.result_hash,
+                backend: attestation.backend.clone(),
+                wall_ms: attestation.wall_us.min(MAX_US) as f64 / 1e3,
+                cpu_ms: attestation.cpu_us.min(MAX_US) as f64 / 1e3,
+                signature: Some(attestation.signature.clone()),
+            }
+        };
+        self.shards.iter().zip(self.accepted.iter().flatten()).map(execution).collect()
+    }
+
+    /// What was verified, and what that proves.
+    pub fn verification(&self) -> VerificationDocument {
+        let total = self.shards.len() as u64;
+        let mut pairs: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let mut checked = BTreeSet::new();
+        for ((position, _), check) in &self.checks {
+            if let Some(verifier) = &check.confirmed
+                && checked.insert(*position)
+            {
+                *pairs.entry((&check.claim.backend, verifier)).or_default() += 1;
+            }
+        }
+        let pair = |((primary, verifier), shards): ((&str, &str), u64)| BackendPair {
+            primary: primary.to_owned(),
+            verifier: verifier.to_owned(),
+            shards,
+        };
+        VerificationDocument {
+            schema: VerificationDocument::SCHEMA.to_owned(),
+            job_id: self.job.id.clone(),
+            replay_key: self.job.request.replay_key,
+            policy: self.job.request.envelope.policy.verify,
+            share: self.share,
+            shards: total,
+            detection: verify::detections(total, checked.len() as u64),
+            checked: checked.into_iter().map(|position| self.shards[position]).collect(),
+            pairs: pairs.into_iter().map(pair).collect(),
+            refuted: self.refuted.clone(),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What the services cost, on this machine: `cargo bench -p forge-cluster-tests [-- latency|shards|throughput|memory]`. Real
+//! nats-server with file storage, every service a process of its own. docs/benchmarks.md says what the figures mean.
+
+#[path = "../tests/cluster/support.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod support;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use forge_bus::{
+    Bus, Message,
+    jetstream::{JetStream, Options},
+    topology::{self, Bucket},
+};
+use forge_contract::shard::Shard;
+use forge_kernel::{
+    execute::{Backend, simd::Simd},
+    request::Request,
+};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::support::{Cluster, insurance, with};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let runtime = Runtime::new()?;
+    let benchmarks: [(&str, fn(&Runtime) -> Result); 4] =
+        [("latency", latency), ("shards", shards), ("throughput", throughput), ("memory", memory)];
+    for (name, benchmark) in benchmarks {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            benchmark(&runtime)?;
+        }
+    }
+    Ok(())
+}
+
+fn say(line: &str) {
+    use std::io::Write;
+    // A reader that has gone needs no figures.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn client(runtime: &Runtime, cluster: &Cluster) -> Result<std::sync::Arc<JetStream>> {
+    Ok(runtime.block_on(JetStream::connect(Options { manage: false, ..Options::new(cluster.nats.url()) }))?)
+}
+
+/// Publishes envelopes and waits until all their records say that they are completed; answers the time it took.
+async fn complete(bus: &JetStream, envelopes: Vec<Value>) -> Result<Duration> {
+    let mut records = bus.watch(&Bucket::jobs(), ">").await?;
+    let mut open: std::collections::BTreeSet<String> = envelopes
+        .iter()
+        .map(|envelope| envelope["ctx"]["job_id"].as_str().unwrap_or("").to_owned())
+        .collect();
+    let started = Instant::now();
+    let messages = envelopes.into_iter().map(|envelope| {
+        let id = format!("bench.{}", envelope["ctx"]["job_id"]);
+        (Message::new(topology::SUBMIT, Bytes::from(envelope.to_string())), id)
+    });
+    bus.publish_all(messages.collect()).await?;
+    while !open.is_empty() {
+        let entry = records.next().await.ok_or("the watch ended")?;
+        let record: Value = serde_json::from_slice(&entry.value.unwrap_or_default()).unwrap_or_default();
+        match record["state"].as_str() {
+            Some("completed") => {
+                open.remove(&entry.key);
+            }
+            Some("failed") => return Err(format!("{record:#}").into()),
+            _ => {}
+        }
+    }
+    Ok(started.elapsed())
+}
+
+fn percentile(times: &mut [Duration], share: f64) -> f64 {
+    times.sort();
+    times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
+}
+
+/// Submit to result of a job of one shard.
+fn latency(runtime: &Runtime) -> Result {
+    for persist in [false, true] {
+        let cluster = Cluster::start();
+        cluster.completes_warm_up();
+        let bus = client(runtime, &cluster)?;
+        let mut times = Vec::new();
+        for number in 0..220 {
+            let envelope = insurance(&format!("latency-{number}"), 1);
+            let envelope = with(envelope, "/artifacts/persist", json!(persist));
+            let time = runtime.block_on(complete(&bus, vec![envelope]))?;
+            if number >= 20 {
+                times.push(time);
+            }
+        }
+        let (half, most) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+        let kept = if persist { "artifacts in a directory, synced" } else { "nothing kept" };
+        say(&format!("one-shard job, {kept}: p50 {half:.1} ms, p99 {most:.1} ms"));
+    }
+    Ok(())
+}
+
+/// Shards of one leaf a second, when executing them costs nothing.
+fn shards(runtime: &Runtime) -> Result {
+    let mut cluster = Cluster::start_without("worker");
+    cluster.spawn_faulty("trivial", "trivial");
+    cluster.completes_trivially();
+    let bus = client(runtime, &cluster)?;
+    let mut rates = Vec::new();
+    for round in 0..3 {
+        let jobs = 20;
+        let envelope = |job: u64| {
+            with(insurance(&format!("shards-{round}-{job}"), 1000), "/artifacts/persist", json!(false))
+        };
+        let time = runtime.block_on(complete(&bus, (0..jobs).map(envelope).collect()))?;
+        rates.push(Duration::from_secs_f64(1.0 / (jobs as f64 * 1000.0 / time.as_secs_f64())));
+    }
+    say(&format!(
+        "one-leaf shards dispatched and reduced: {:.0}/s (median of 3)",
+        1e3 / percentile(&mut rates, 0.5)
+    ));
+    Ok(())
+}
+
+/// 10⁹ iterations through the services against the kernel alone, on two threads each.
+fn throughput(runtime: &Runtime) -> Result {
+    let cluster = Cluster::start();
+    cluster.completes_warm_up();
+    let bus = client(runtime, &cluster)?;
+    let (mut services, mut kernel) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        let envelope =
+            with(insurance(&format!("throughput-{round}"), 15_259), "/artifacts/persist", json!(false));
+        kernel.push(bare_kernel(&envelope)?);
+        services.push(runtime.block_on(complete(&bus, vec![envelope]))?);
+    }
+    let (services, kernel) = (percentile(&mut services, 0.5), percentile(&mut kernel, 0.5));
+    say(&format!(
+        "1e9 iterations: services {:.2} s, kernel alone {:.2} s, ratio {:.3} (medians of 3)",
+        services / 1e3,
+        kernel / 1e3,
+        services / kernel
+    ));
+    Ok(())
+}
+
+/// The same shards on two threads, without anything around them.
+fn bare_kernel(envelope: &Value) -> Result<Duration> {
+    let request = Request::parse(envelope.to_string().as_bytes()).map_err(|errors| errors.to_string())?;
+    let shards: Vec<Shard> = request.plan.shards().map(|id| request.shard(id)).collect();
+    let (next, backend) = (std::sync::atomic::AtomicUsize::new(0), Simd::new());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(shard) = shards.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let result = backend.execute(&request.program, &[*shard], &());
+                    std::hint::black_box(result.expect("nothing cancels it"));
+                }
+            });
+        }
+    });
+    Ok(started.elapsed())
+}
+
+/// The aggregator's memory after jobs of more and more iterations.
+fn memory(runtime: &Runtime) -> Result {
+    let cluster = Cluster::start();
+    cluster.completes_warm_up();
+    let bus = client(runtime, &cluster)?;
+    for (name, leaves) in [("1e6", 16), ("1e8", 1_526), ("1e9", 15_259), ("1e10", 152_588)] {
+        let envelope = with(insurance(&format!("memory-{name}"), leaves), "/artifacts/persist", json!(false));
+        let time = runtime.block_on(complete(&bus, vec![envelope]))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", cluster.id("aggregator")))?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+        };
+        say(&format!(
+            "{name} iterations in {:.1} s: aggregator {:.1} MiB resident, {:.1} MiB at most so far",
+            time.as_secs_f64(),
+            field("VmRSS:"),
+            field("VmHWM:")
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! `deploy/nats/nats-server.conf`: every service can do its work under it, and nobody more than that. What is refused is
+//! tried by hand, with the credential alone: every attempt has to meet the server's refusal.
+
+use std::path::Path;
+
+use forge_harness::{NatsConfig, NatsServer};
+use serde_json::json;
+
+use crate::{
+    support::{Cluster, Place, insurance, with},
+    wire::Wire,
+};
+
+const ROLES: [&str; 5] = ["client", "planner", "worker", "verifier", "aggregator"];
+
+fn password(role: &str) -> String {
+    format!("{role}-secret")
+}
+
+/// The committed file, with a password for each role, and its data in a directory.
+fn server(data: &Path) -> NatsServer {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nats/nats-server.conf");
+    let variable = |role: &&str| (format!("FORGE_{}_PASSWORD", role.to_uppercase()), password(role));
+    let mut environment: Vec<_> = ROLES.iter().map(variable).collect();
+    environment.push(("FORGE_NATS_DATA".to_owned(), data.display().to_string()));
+    NatsServer::start(&NatsConfig { file: Some(file), environment, ..NatsConfig::default() })
+}
+
+fn become_role(cluster: &mut Cluster, role: &str) {
+    cluster.environment = vec![
+        ("FORGE_NATS_USER".to_owned(), role.to_owned()),
+        ("FORGE_NATS_PASSWORD".to_owned(), password(role)),
+        ("FORGE_NATS_INBOX_PREFIX".to_owned(), format!("_INBOX_{role}")),
+    ];
+}
+
+/// All services, each with its own credential; commands with the client's.
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::empty(Place::Directory);
+    cluster.nats = server(&cluster.directory.path().join("nats"));
+    for service in ["planner", "aggregator", "verifier", "worker"] {
+        become_role(&mut cluster, service);
+        cluster.spawn(service, &[service]);
+    }
+    become_role(&mut cluster, "client");
+    cluster
+}
+
+fn wire(cluster: &Cluster, role: &str) -> Wire {
+    Wire::connect(&cluster.nats.url(), role, &password(role))
+}
+
+/// Each of these is refused, by name.
+#[track_caller]
+fn refused(wire: &mut Wire, publish: &[&str], subscribe: &[&str]) {
+    for subject in publish {
+        let errors = wire.publish(subject, "");
+        let expected = format!("Permissions Violation for Publish to \"{subject}\"");
+        assert!(errors.len() == 1 && errors[0].contains(&expected), "{subject}: {errors:?}");
+    }
+    for subject in subscribe {
+        let errors = wire.send(&format!("SUB {subject} 1"));
+        let expected = format!("Permissions Violation for Subscription to \"{subject}\"");
+        assert!(errors.len() == 1 && errors[0].contains(&expected), "{subject}: {errors:?}");
+    }
+}
+
+const OTHERS_INBOXES: [&str; 6] =
+    ["_INBOX.>", "_INBOX_planner.>", "_INBOX_verifier.>", "_INBOX_aggregator.>", "_INBOX_*.>", ">"];
+
+#[test]
+fn every_service_can_do_its_work_and_says_nothing_of_refusals() {
+    let mut cluster = cluster();
+    let envelope = with(insurance("permitted", 6), "/policy/verify", json!("full"));
+    cluster.submit(&envelope);
+    let record = cluster.completes(&envelope);
+    assert_eq!(record["progress"]["shards_verified"], 6);
+    // By the stream, without a planner's answer; and what is cancelled.
+    let long = with(insurance("long", 2_000_000), "/policy/max_agents", json!(1));
+    cluster.submit(&long);
+    for command in [&["cancel", "long"][..], &["jobs"], &["watch", "permitted", "--format", "json"]] {
+        let output = cluster.run(command);
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(cluster.record("long")["state"], "cancelled");
+    // In good order: farewells and purges are permitted too.
+    for service in ["worker", "verifier", "aggregator", "planner"] {
+        cluster.kill(service);
+    }
+    let logs = cluster.logs();
+    assert!(!logs.contains("permit") && !logs.contains("ermissions"), "{logs}");
+}
+
+#[test]
+fn a_worker_can_do_nothing_else() {
+    let cluster = cluster();
+    let envelope = insurance("victim", 2);
+    cluster.submit(&envelope);
+    let record = cluster.completes(&envelope);
+    let mut worker = wire(&cluster, "worker");
+    let publish = [
+        "forge.v1.jobs.submit",
+        "forge.v1.api.submit",
+        "forge.v1.api.status",
+        "forge.v1.api.cancel",
+        "forge.v1.shards.any.victim.0-0",
+        "forge.v1.duplicates.victim.0-0",
+        "forge.v1.reduce.victim",
+        "forge.v1.verdicts.victim.0-0",
+        "forge.v1.ended.victim",
+        "$KV.jobs.victim",
+        "$KV.forge_agents.quarantine.UA",
+        "$KV.forge_agents.verifiers.UA",
+        "$KV.forge_agents.aggregators.UA",
+        "$KV.forge_programs.00",
+        "$KV.forge_secrets.verify_key",
+        "$JS.API.DIRECT.GET.KV_jobs.$KV.jobs.victim",
+        "$JS.API.DIRECT.GET.KV_jobs",
+        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
+        "$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.workers.UA",
+        "$JS.API.DIRECT.GET.FORGE_RESULTS",
+        "$JS.API.DIRECT.GET.FORGE_SHARDS",
+        "$JS.API.STREAM.MSG.GET.KV_jobs",
+        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
+        "$JS.API.STREAM.MSG.GET.FORGE_RESULTS",
+        "$JS.API.STREAM.MSG.GET.FORGE_SHARDS",
+        "$JS.API.STREAM.MSG.DELETE.FORGE_SHARDS",
+        "$JS.API.STREAM.PURGE.FORGE_SHARDS",
+        "$JS.API.STREAM.PURGE.KV_forge_agents",
+        "$JS.API.STREAM.DELETE.FORGE_RESULTS",
+        "$JS.API.STREAM.CREATE.MINE",
+        "$JS.API.STREAM.UPDATE.FORGE_RESULTS",
+        "$JS.API.STREAM.SNAPSHOT.KV_forge_secrets",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.LIST",
+        "$JS.API.INFO",
+        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS",
+        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS.mine",
+        "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.>",
+        "$JS.API.CONSUMER.DURABLE.CREATE.FORGE_SHARDS.mine",
+        "$JS.API.CONSUMER.DELETE.FORGE_SHARDS.workers-cpu",
+        "$JS.API.CONSUMER.PAUSE.FORGE_SHARDS.workers-cpu",
+        "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-gpu",
+        "$JS.API.CONSUMER.MSG.NEXT.FORGE_DUPLICATES.verifiers",
+        "$JS.API.CONSUMER.MSG.NEXT.FORGE_JOBS.planners",
+        "$JS.API.CONSUMER.MSG.NEXT.FORGE_REDUCE.aggregators",
+        "$JS.ACK.FORGE_REDUCE.aggregators.1.1.1.1.1",
+        "$SRV.INFO.forge",
+        "$SYS.REQ.SERVER.PING",
+        "_INBOX_planner.a.b",
+        "_INBOX_aggregator.a.b",
+    ];
+    let subscribe = [
+        "forge.v1.>",
+        "forge.v1.results.>",
+        "forge.v1.verdicts.>",
+        "forge.v1.jobs.>",
+        "forge.v1.shards.>",
+        "forge.v1.duplicates.>",
+        "forge.v1.reduce.>",
+        "forge.v1.api.submit",
+        "$KV.>",
+        "$KV.jobs.>",
+        "$KV.forge_secrets.>",
+        "$JS.>",
+        "$JS.ACK.>",
+        "$JS.API.>",
+        "$SRV.>",
+        "$SYS.>",
+        "_INBOX_client.>",
+    ];
+    refused(&mut worker, &publish, &subscribe);
+    refused(&mut worker, &[], &OTHERS_INBOXES);
+    assert_eq!(cluster.record("victim"), record);
+}
+
+#[test]
+fn a_worker_cannot_undo_its_quarantine() {
+    let cluster = cluster();
+    cluster.completes_warm_up();
+    let mut verifier = wire(&cluster, "verifier");
+    assert_eq!(verifier.publish("$KV.forge_agents.quarantine.UA", "{}"), Vec::<String>::new());
+    let mut worker = wire(&cluster, "worker");
+    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), Vec::<String>::new());
+    // What it may write, it may not use to remove what others wrote.
+    let own = "$KV.forge_agents.workers.UA";
+    for rollup in ["all", "sub"] {
+        let headers = format!("Nats-Rollup: {rollup}\r\n");
+        assert_eq!(worker.request(own, "_INBOX_worker.mine.a", &headers, "{}"), Vec::<String>::new());
+        let answer = worker.next();
+        assert!(answer.contains("error") && answer.contains("rollup"), "{answer}");
+    }
+    let key = "$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.quarantine.UA";
+    assert_eq!(worker.request(key, "_INBOX_worker.mine.b", "", ""), Vec::<String>::new());
+    let answer = worker.next();
+    assert!(answer.contains("quarantine.UA") && answer.contains("{}"), "{answer}");
+}
+
+#[test]
+fn a_client_reads_records_and_writes_none() {
+    let cluster = cluster();
+    let envelope = insurance("read-only", 1);
+    cluster.submit(&envelope);
+    let record = cluster.completes(&envelope);
+    let mut client = wire(&cluster, "client");
+    let publish = [
+        "$KV.jobs.read-only",
+        "forge.v1.shards.any.read-only.0-0",
+        "forge.v1.duplicates.read-only.0-0",
+        "forge.v1.results.read-only.0-0",
+        "forge.v1.verdicts.read-only.0-0",
+        "forge.v1.reduce.read-only",
+        "forge.v1.ended.read-only",
+        "$KV.forge_agents.quarantine.UA",
+        "$KV.forge_agents.workers.UA",
+        "$KV.forge_programs.00",
+        "$KV.forge_secrets.verify_key",
+        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
+        "$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.00",
+        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
+        "$JS.API.CONSUMER.CREATE.KV_forge_secrets",
+        "$JS.API.CONSUMER.CREATE.FORGE_JOBS",
+        "$JS.API.STREAM.PURGE.KV_jobs",
+        "$JS.API.STREAM.DELETE.KV_jobs",
+        "$JS.API.STREAM.UPDATE.KV_jobs",
+        "$JS.API.STREAM.CREATE.MINE",
+        "_INBOX_planner.a.b",
+    ];
+    let subscribe = ["forge.v1.>", "forge.v1.api.*", "forge.v1.jobs.submit", "$KV.jobs.>", "_INBOX_worker.>"];
+    refused(&mut client, &publish, &subscribe);
+    refused(&mut client, &[], &OTHERS_INBOXES);
+    assert_eq!(cluster.record("read-only"), record);
+}
+
+#[test]
+fn trusted_services_keep_to_their_parts() {
+    let data = tempfile::tempdir().unwrap();
+    let nats = server(data.path());
+    let connect = |role| Wire::connect(&nats.url(), role, &password(role));
+    let planner = [
+        "forge.v1.verdicts.j.0-0",
+        "forge.v1.results.j.0-0",
+        "$KV.forge_agents.quarantine.UA",
+        "$KV.forge_secrets.verify_key",
+    ];
+    refused(&mut connect("planner"), &planner, &["forge.v1.results.>", "_INBOX_aggregator.>"]);
+    let verifier =
+        ["$KV.jobs.j", "forge.v1.shards.any.j.0-0", "forge.v1.reduce.j", "$KV.forge_secrets.verify_key"];
+    refused(&mut connect("verifier"), &verifier, &["forge.v1.duplicates.>", "_INBOX_planner.>"]);
+    let aggregator =
+        ["forge.v1.shards.any.j.0-0", "forge.v1.results.j.0-0", "$KV.forge_agents.quarantine.UA"];
+    refused(&mut connect("aggregator"), &aggregator, &["forge.v1.results.>", "_INBOX_verifier.>"]);
+    for role in ROLES {
+        refused(&mut connect(role), &["$JS.API.STREAM.DELETE.KV_jobs", "$SYS.REQ.SERVER.PING"], &["$SYS.>"]);
+    }
+}
