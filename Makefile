@@ -3,6 +3,8 @@
 .PHONY: help test lint unit interop bench fuzz schemas
 
 PYTHON ?= python3
+# The command as the tests have built it.
+FORGE = $(or $(CARGO_TARGET_DIR),target)/debug/forge
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 30
 
@@ -19,9 +21,9 @@ unit: ## tests of all crates, the binary included
 	FORGE_BINARIES_ARE_BUILT=1 cargo test --workspace --all-features --locked
 
 interop: ## the second implementation, in Python from docs/determinism.md alone, agrees with this one
-	test -x target/debug/forge || cargo build --locked -p forge
+	test -x $(FORGE) || cargo build --locked -p forge
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
-	$(PYTHON) tests/interop/compare.py target/debug/forge
+	$(PYTHON) tests/interop/compare.py $(FORGE)
 
 bench: ## iterations a second on this machine, and what the services cost (docs/benchmarks.md)
 	cargo bench -p forge-kernel --locked

@@ -31,7 +31,9 @@ pub fn slow(place: Place) -> Cluster {
 
 /// Starts one of each service; see [`slow`].
 pub fn start_slow(cluster: &mut Cluster) {
-    ["planner", "aggregator", "verifier"].map(|service| cluster.spawn(service, &[service]));
+    for service in ["planner", "aggregator", "verifier"] {
+        cluster.spawn(service, &[service]);
+    }
     cluster.spawn("worker", &["worker", "--backend", "scalar"]);
 }
 
