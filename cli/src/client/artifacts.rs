@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use forge_contract::{artifact::ManifestDocument, ids::JobId};
 use forge_documents::number::grouped;
-use forge_store::Store;
+use forge_store::{Store, StoreError};
 
 use crate::{cluster::StoreArgs, failure::Failure, output, text::table};
 
@@ -95,6 +95,14 @@ fn list(manifest: &ManifestDocument) -> Result<(), Failure> {
     output::print(lines.as_bytes())
 }
 
+/// Why an artifact that a manifest names could not be had. A store that is away proves nothing about it.
+fn unread(error: StoreError) -> Failure {
+    match error {
+        StoreError::Unavailable { .. } => Failure::Other(error.into()),
+        _ => Failure::Mismatch(error.to_string()),
+    }
+}
+
 async fn get_one(
     store: &Store,
     manifest: &ManifestDocument,
@@ -105,7 +113,7 @@ async fn get_one(
         let names: Vec<_> = manifest.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
         return Err(Failure::Input(format!("the job kept no {name:?}; it kept {}", names.join(", "))));
     };
-    let bytes = store.get_artifact(reference).await.map_err(|error| Failure::Mismatch(error.to_string()))?;
+    let bytes = store.get_artifact(reference).await.map_err(unread)?;
     match out {
         Some(directory) => write(directory, name, &bytes),
         None => output::print(&bytes),
@@ -116,8 +124,7 @@ async fn get_all(store: &Store, manifest: &ManifestDocument, out: Option<&PathBu
     let named = PathBuf::from(manifest.job_id.as_str());
     let directory = out.unwrap_or(&named);
     for reference in &manifest.artifacts {
-        let bytes = store.get_artifact(reference).await;
-        let bytes = bytes.map_err(|error| Failure::Mismatch(error.to_string()))?;
+        let bytes = store.get_artifact(reference).await.map_err(unread)?;
         write(directory, &reference.name, &bytes)?;
     }
     let count = manifest.artifacts.len();

@@ -1,7 +1,10 @@
 //! `forge jobs`: the jobs there are.
 
 use clap::Args;
-use forge_contract::{ids::JobId, job::JobRecord};
+use forge_contract::{
+    ids::JobId,
+    job::{JobRecord, JobState},
+};
 use forge_service::records;
 use futures_util::{StreamExt, stream};
 
@@ -19,8 +22,8 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Args)]
 pub struct JobsArgs {
     /// Only jobs in this state, such as running or failed
-    #[arg(long, value_name = "STATE")]
-    state: Option<String>,
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<JobState>,
     /// At most so many
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
@@ -31,6 +34,14 @@ pub struct JobsArgs {
     connection: ConnectionArgs,
 }
 
+fn state(text: &str) -> Result<JobState, String> {
+    use JobState::{Accepted, Cancelled, Completed, Failed, Planned, Reducing, Running};
+
+    let all = [Accepted, Planned, Running, Reducing, Completed, Failed, Cancelled];
+    let found = all.into_iter().find(|state| state.as_str() == text);
+    found.ok_or_else(|| format!("must be one of {}", all.map(JobState::as_str).join(", ")))
+}
+
 /// Carries out the command.
 ///
 /// # Errors
@@ -38,7 +49,7 @@ pub struct JobsArgs {
 pub fn execute(args: &JobsArgs) -> Result<(), Failure> {
     let connection = Connection::open(&args.connection)?;
     let mut found = connection.wait(all(&connection))?;
-    found.retain(|record| args.state.as_ref().is_none_or(|state| state == record.state.as_str()));
+    found.retain(|record| args.state.is_none_or(|state| state == record.state));
     found.sort_by(|a, b| (&b.submitted_at, &b.job_id).cmp(&(&a.submitted_at, &a.job_id)));
     found.truncate(args.limit);
     if args.format == Format::Json {

@@ -53,7 +53,11 @@ pub fn execute(args: &SubmitArgs) -> Result<(), Failure> {
     if let Some(job_id) = &args.job_id {
         let mut envelope: Value =
             serde_json::from_slice(&bytes).map_err(|error| Failure::Input(error.to_string()))?;
-        envelope["ctx"]["job_id"] = job_id.as_str().into();
+        let ctx = envelope.as_object_mut().map(|envelope| envelope.entry("ctx").or_insert(Value::Null));
+        match ctx {
+            Some(ctx @ (Value::Null | Value::Object(_))) => ctx["job_id"] = job_id.as_str().into(),
+            _ => return Err(Failure::Input("--as: the envelope, and its ctx, must be objects".to_owned())),
+        }
         bytes = envelope.to_string().into_bytes();
     }
     let connection = Connection::open(&args.connection)?;

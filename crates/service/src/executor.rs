@@ -145,7 +145,10 @@ fn run(
     let Some(result) = results.into_iter().next() else {
         return Err(Failed::Backend(format!("{} returned nothing", backend.name())));
     };
-    let bytes = Bytes::from(result.encode());
+    let mut bytes = result.encode();
+    // In-process, results wait in memory for the end of their job.
+    bytes.shrink_to_fit();
+    let bytes = Bytes::from(bytes);
     let hash = Digest::of(&[&bytes]);
     let wall = start.elapsed();
     let used = thread_cpu_time().zip(cpu).map(|(now, then)| now.saturating_sub(then));

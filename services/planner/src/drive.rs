@@ -1,10 +1,13 @@
 //! Handing out a job's shards until it has ended: carries out what [`Dispatcher`] decides.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use forge_bus::{
     Content, Message, Stored,
-    topology::{self, Kind},
+    topology::{self, Kind, Stream},
 };
 use forge_contract::{
     artifact::Phase,
@@ -31,6 +34,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(500);
 /// A planner that takes a job over waits until no result has come for this long, before it hands out what is missing.
 const QUIET: Duration = Duration::from_millis(200);
+/// Time after which a worker has heard that a job has ended, or will have returned what it was executing.
+const LATE: Duration = Duration::from_secs(5);
 /// An agent gets work for about this long in advance.
 const AHEAD: Duration = Duration::from_millis(50);
 
@@ -58,18 +63,46 @@ impl Planner {
         });
         let Some(ending) = endings.await else { return Settlement::Retry(Duration::ZERO) };
         let ended = ending.token();
-        let active = self.metrics.job_active();
+        let (active, out) = (self.metrics.job_active(), AtomicUsize::new(0));
         let settlement = tokio::select! {
             () = ended.cancelled() => Ok(Ended::Job),
             () = self.stop.cancelled() => Ok(Ended::Service),
-            failure = self.hand_out(&admitted, started, ended) => Err(failure),
+            failure = self.hand_out(&admitted, started, ended, &out) => Err(failure),
         };
         drop(active);
-        match settlement {
+        let settlement = match settlement {
             Ok(Ended::Job) => Settlement::Ack,
             Ok(Ended::Service) => Settlement::Retry(Duration::ZERO),
             Err(failure) => self.fail(&admitted, failure, ended).await,
+        };
+        if settlement == Settlement::Ack && out.into_inner() > 0 {
+            self.sweep(admitted);
         }
+        settlement
+    }
+
+    /// Removes, a while after a job has ended, what came after its messages were removed: shards that were just being
+    /// handed out, and results of workers that had not heard of its end.
+    fn sweep(&self, admitted: Admitted) {
+        let (bus, stop) = (self.bus.clone(), self.stop.clone());
+        let (job, bucket) = (admitted.job.id.clone(), admitted.bucket);
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            sleep(LATE).await;
+            let swept = async {
+                // Its record may have been removed, and the job submitted anew.
+                let found = records::get(bus.as_ref(), &bucket, &job).await?;
+                if found.is_some_and(|found| found.record.state.is_terminal()) {
+                    let leavings = topology::leavings(&job).into_iter();
+                    for (stream, subject) in leavings.filter(|(stream, _)| *stream != Stream::Reduce) {
+                        bus.purge(stream, &subject).await?;
+                    }
+                }
+                Ok::<_, forge_bus::BusError>(())
+            };
+            if let Err(error) = swept.await {
+                tracing::warn!(%job, %error, "what the job has left is left to its age");
+            }
+        }));
     }
 
     /// Tells an aggregator that the job has failed, and waits until its record says so.
@@ -90,7 +123,14 @@ impl Planner {
     }
 
     /// Hands out shards; returns when the job cannot go on. Dropped when it has ended.
-    async fn hand_out(&self, admitted: &Admitted, started: Instant, ended: &CancellationToken) -> Failure {
+    /// `out` is told how many shards are out.
+    async fn hand_out(
+        &self,
+        admitted: &Admitted,
+        started: Instant,
+        ended: &CancellationToken,
+        out: &AtomicUsize,
+    ) -> Failure {
         let planned = started.elapsed();
         let timeout = self.timeout(admitted);
         tokio::pin!(timeout);
@@ -102,7 +142,7 @@ impl Planner {
         }
         tokio::select! {
             failure = &mut timeout => failure,
-            failure = self.distribute(admitted, planned, ended) => failure,
+            failure = self.distribute(admitted, planned, ended, out) => failure,
         }
     }
 
@@ -145,7 +185,13 @@ impl Planner {
         }
     }
 
-    async fn distribute(&self, admitted: &Admitted, planned: Duration, ended: &CancellationToken) -> Failure {
+    async fn distribute(
+        &self,
+        admitted: &Admitted,
+        planned: Duration,
+        ended: &CancellationToken,
+        out: &AtomicUsize,
+    ) -> Failure {
         let (job, started) = (&admitted.job, Instant::now());
         let outcomes = records::persist(ended, "preparing the job", || async {
             let (_, _, outcomes) = tokio::try_join!(
@@ -167,6 +213,7 @@ impl Planner {
         loop {
             let now = started.elapsed();
             let handouts = dispatcher.take(self.window(admitted, &dispatcher), now);
+            out.store(dispatcher.outstanding(), Ordering::Relaxed);
             if let Some(shard) = dispatcher.exhausted() {
                 let message =
                     format!("shard {shard}: no valid result after all attempts, a verifier's included");

@@ -2,7 +2,7 @@
 //! nats-server with file storage, every service a process of its own. docs/benchmarks.md says what the figures mean.
 
 #[path = "../tests/cluster/support.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
+#[allow(dead_code, reason = "the tests use more of it")]
 mod support;
 
 use std::{
@@ -27,12 +27,13 @@ use tokio::runtime::Runtime;
 
 use crate::support::{Cluster, insurance, with};
 
+type Benchmark = fn(&Runtime) -> Result;
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = Runtime::new()?;
-    let benchmarks: [(&str, fn(&Runtime) -> Result); 4] =
+    let benchmarks: [(&str, Benchmark); 4] =
         [("latency", latency), ("shards", shards), ("throughput", throughput), ("memory", memory)];
     for (name, benchmark) in benchmarks {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {

@@ -19,6 +19,7 @@ const CPU: Queue = Queue::Shards(Target::Cpu);
 /// Checks work queues on buses that `make` makes.
 pub async fn queues(make: impl AsyncFn() -> SharedBus) {
     check("messages arrive as they were sent", make().await, arrive).await;
+    check("publishers do not wait for each other", make().await, many_publishers).await;
     check("ids deduplicate", make().await, deduplicate).await;
     check("a dropped fetch loses nothing", make().await, dropped_fetch).await;
     check("one receiver has a message", make().await, exclusive).await;
@@ -46,6 +47,15 @@ async fn arrive(bus: SharedBus) {
     until("delivered is not done", async || bus.backlog(CPU).await == Ok(100)).await;
     let unknown = bus.publish(Message::new("elsewhere", ""), "1").await;
     assert!(matches!(unknown, Err(BusError::Unusable(_))), "{unknown:?}");
+}
+
+async fn many_publishers(bus: SharedBus) {
+    let publishers = (0..40).map(|number| {
+        let (bus, name) = (bus.clone(), format!("j{number}"));
+        async move { publish_all(&bus, (0..400).map(|i| shard(Target::Cpu, &name, i))).await }
+    });
+    futures_util::future::join_all(publishers).await;
+    until("all are stored", async || bus.backlog(CPU).await == Ok(40 * 400)).await;
 }
 
 async fn deduplicate(bus: SharedBus) {

@@ -25,6 +25,9 @@ use crate::{bus::BusError, topology::MIN_SERVER};
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one answer is waited for.
 pub(super) const ANSWER: Duration = Duration::from_secs(3);
+/// Acknowledgements that may be out at once, over all publishers. Each of them bounds its own; a bound that they share would
+/// have them wait for each other, holding what the others wait for.
+const ACKS: usize = 1 << 24;
 
 /// A connection, and what is known about it.
 pub(super) struct Link {
@@ -155,7 +158,11 @@ impl Link {
             _ => BusError::Unavailable(format!("no NATS server answers at {servers}: {error}")),
         })?;
         check_version(&client.server_info().version)?;
-        let context = ContextBuilder::new().timeout(ANSWER).ack_timeout(ANSWER).build(client.clone());
+        let context = ContextBuilder::new()
+            .timeout(ANSWER)
+            .ack_timeout(ANSWER)
+            .max_ack_inflight(ACKS)
+            .build(client.clone());
         let inbox_prefix = options.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned());
         let link = Arc::new(Self { client, context, news, inbox_prefix });
         if options.manage {

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{bus::BusError, message::Message, topology};
 
-/// Messages on their way at once.
-const IN_FLIGHT: usize = 1024;
+/// Messages of one publisher that are on their way at once.
+const IN_FLIGHT: usize = 512;
 
 /// A message that is ready to be sent, as often as it takes.
 pub(super) struct Parcel {

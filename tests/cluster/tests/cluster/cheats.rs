@@ -124,6 +124,8 @@ fn verifiers_stand_in_where_nobody_honest_is_left() {
     for record in &records {
         assert!(executed_by(&cluster, record).is_disjoint(&quarantined), "{record:#}");
     }
+    assert_eq!(quarantined.len(), 1);
+    witness.saw_all_cleared();
 }
 
 #[test]
@@ -140,6 +142,7 @@ fn results_of_nobody_are_rejected() {
         assert!(executed_by(&cluster, record).is_subset(&known));
     }
     assert!(quarantined(&witness).is_empty());
+    witness.saw_all_cleared();
 }
 
 #[test]

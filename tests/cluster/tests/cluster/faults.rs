@@ -1,8 +1,15 @@
 //! Processes that are killed while jobs are in all phases, and messages that come twice.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
-use forge_bus::{Message, topology};
+use forge_bus::{Message, SharedBus, topology};
 use futures_util::StreamExt;
 use serde_json::json;
 
@@ -95,6 +102,7 @@ fn every_message_comes_twice() {
     cluster.spawn("planner-2", &["planner"]);
     cluster.spawn("aggregator-2", &["aggregator"]);
     let witness = Witness::of(&cluster);
+    let copies = Arc::new(AtomicU64::new(0));
     for subject in [
         "forge.v1.shards.>",
         "forge.v1.duplicates.>",
@@ -102,7 +110,7 @@ fn every_message_comes_twice() {
         "forge.v1.verdicts.>",
         "forge.v1.reduce.>",
     ] {
-        witness.spawn(echo(witness.bus.clone(), subject));
+        witness.spawn(echo(witness.bus.clone(), subject, Arc::clone(&copies)));
     }
     let envelopes = mix("twice");
     for (number, envelope) in envelopes.iter().enumerate() {
@@ -114,25 +122,22 @@ fn every_message_comes_twice() {
     let records = all_complete(&cluster, &witness, &envelopes);
     assert_eq!(records[0]["progress"]["shards_done"], 240);
     assert_eq!(records[1]["progress"]["shards_verified"], 120);
+    // Shards and their results, duplicates and verdicts of those that are checked, orders.
+    let copies = copies.load(Ordering::Relaxed);
+    assert!(copies >= 2 * (240 + 120 + 64) + 2 * (24 + 120 + 32) + 3, "{copies}");
 }
 
+/// Marks copies, which are not copied again.
+const COPY: &str = "Test-Copy";
+
 /// Publishes a copy of every message on a subject, once, under another id.
-async fn echo(bus: forge_bus::SharedBus, subject: &str) {
+async fn echo(bus: SharedBus, subject: &str, copies: Arc<AtomicU64>) {
     let mut heard = bus.listen(subject).await.unwrap();
-    let mut number = 0_u64;
-    // Copies of what is sent once more are not to be sent a third time.
-    let mut known = BTreeSet::new();
     while let Some(message) = heard.next().await {
-        let header = message.headers.get("Nats-Msg-Id").unwrap_or_default().to_owned();
-        if header.starts_with("echo-") || !known.insert(header) {
-            continue;
+        if message.headers.get(COPY).is_none() {
+            let number = copies.fetch_add(1, Ordering::Relaxed);
+            bus.publish(message.with_header(COPY, "1"), &format!("copy-{number}")).await.unwrap();
         }
-        number += 1;
-        let mut copy = Message::new(message.subject.clone(), message.payload.clone());
-        for (name, value) in message.headers.iter().filter(|(name, _)| !name.starts_with("Nats-")) {
-            copy.headers.set(name, value);
-        }
-        bus.publish(copy, &format!("echo-{subject}-{number}")).await.unwrap();
     }
 }
 

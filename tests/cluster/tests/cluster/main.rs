@@ -3,11 +3,13 @@
 
 mod cheats;
 mod clients;
+mod commands;
 mod distributed;
 mod faults;
 mod flow;
 mod mix;
 mod permissions;
 mod servers;
+mod settings;
 mod support;
 mod wire;

@@ -104,12 +104,14 @@ pub fn document(cluster: &Cluster, record: &Value, name: &str) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
+/// The states that each job's record was seen in, with their revisions.
+type Seen = Arc<Mutex<BTreeMap<String, Vec<(u64, String)>>>>;
+
 /// A client of the cluster's bus that sees what becomes of job records.
 pub struct Witness {
     runtime: Runtime,
     pub bus: SharedBus,
-    /// The states that each job's record was seen in, with their revisions.
-    seen: Arc<Mutex<BTreeMap<String, Vec<(u64, String)>>>>,
+    seen: Seen,
 }
 
 impl Witness {
@@ -119,7 +121,7 @@ impl Witness {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let options = Options { manage: false, ..Options::new(cluster.nats.url()) };
         let bus: SharedBus = runtime.block_on(JetStream::connect(options)).unwrap();
-        let seen: Arc<Mutex<BTreeMap<String, Vec<(u64, String)>>>> = Arc::default();
+        let seen = Seen::default();
         let mut changes = runtime.block_on(async {
             loop {
                 match bus.watch(&Bucket::jobs(), ">").await {

@@ -72,6 +72,7 @@ fn jobs_are_stored_when_the_store_is_back() {
         let reducing =
             |job: &str| cluster.wait_until(job, "reducing", |record| record["state"] == "reducing");
         envelopes.iter().for_each(|envelope| drop(reducing(id(envelope))));
+        // Together the store is away for twenty seconds.
         thread::sleep(Duration::from_secs(10));
         envelopes.iter().for_each(|envelope| drop(reducing(id(envelope))));
         match away {
@@ -87,6 +88,10 @@ fn jobs_are_stored_when_the_store_is_back() {
 fn jobs_fail_when_the_store_is_away_too_long() {
     let (cluster, mut server) = on_own_s3(&[("FORGE_STORE_PATIENCE_MS", "3000")]);
     let witness = Witness::of(&cluster);
+    // An aggregator waits at its start until the store is there.
+    let before = insurance("before", 2);
+    cluster.submit(&before);
+    all_complete(&cluster, &witness, &[before]);
     for away in ["gone", "hangs"] {
         match away {
             "gone" => server.kill(),

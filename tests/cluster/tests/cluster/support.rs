@@ -78,6 +78,7 @@ impl Cluster {
     }
 
     /// All services but one, artifacts in a directory.
+    #[allow(dead_code, reason = "for the benchmark, or for tests")]
     pub fn start_without(service: &str) -> Self {
         let mut cluster = Self::empty(Place::Directory);
         for other in SERVICES.into_iter().filter(|other| *other != service) {
@@ -94,6 +95,7 @@ impl Cluster {
     }
 
     /// Waits until a job runs through all services.
+    #[allow(dead_code, reason = "for the benchmark, or for tests")]
     pub fn completes_warm_up(&self) {
         let envelope = insurance("warm-up", 1);
         self.submit(&envelope);
@@ -101,12 +103,14 @@ impl Cluster {
     }
 
     /// Waits until a job has completed, whatever its result.
+    #[allow(dead_code, reason = "for the benchmark, or for tests")]
     pub fn completes_trivially(&self) {
         self.submit(&insurance("warm-up", 1));
         assert_eq!(self.wait("warm-up")["state"], "completed", "{}", self.logs());
     }
 
     /// The process id of a process.
+    #[allow(dead_code, reason = "for the benchmark, or for tests")]
     pub fn id(&self, name: &str) -> u32 {
         self.processes[name].id()
     }

@@ -30,7 +30,12 @@ impl Wire {
 
     /// Sends a line, or more, and answers the errors that come back.
     pub fn send(&mut self, line: &str) -> Vec<String> {
-        self.stream.get_mut().write_all(format!("{line}\r\nPING\r\n").as_bytes()).unwrap();
+        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        self.ping()
+    }
+
+    fn ping(&mut self) -> Vec<String> {
+        self.stream.get_mut().write_all(b"PING\r\n").unwrap();
         self.until_pong()
     }
 
@@ -52,7 +57,7 @@ impl Wire {
             if !self.received.is_empty() {
                 return self.received.remove(0);
             }
-            self.send("");
+            assert_eq!(self.ping(), Vec::<String>::new());
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("nothing came");

@@ -1,0 +1,144 @@
+//! Services as an operator meets them: their settings, their health and metrics, the trace of a job in their logs.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Cluster, PATIENCE, Place, insurance, with};
+
+const SERVICES: [&str; 5] = ["planner", "worker", "verifier", "aggregator", "up"];
+
+/// Exit code and everything that was said.
+fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn settings_are_shown_with_their_origins_and_without_secrets() {
+    let cluster = Cluster::empty(Place::Directory);
+    for service in SERVICES {
+        let mut command = cluster.forge();
+        command.args([service, "--print-config", "--nats-url", "nats://ann:hush@localhost:1"]);
+        command.env("FORGE_NATS_USER", "ann").env("FORGE_NATS_PASSWORD", "hush");
+        let (code, text) = said(&mut command);
+        assert_eq!(code, Some(0), "{service}: {text}");
+        assert!(!text.contains("hush"), "{service}: {text}");
+        for part in [
+            "nats://***@localhost:1  (from flag)",
+            "(from environment FORGE_NATS_USER)",
+            "***",
+            "(from default)",
+        ] {
+            assert!(text.contains(part), "{service}, {part}: {text}");
+        }
+        let (code, help) = said(cluster.forge().args([service, "--help"]));
+        assert_eq!(code, Some(0));
+        for variable in ["FORGE_NATS_URL", "FORGE_NATS_CREDS", "FORGE_LOG", "FORGE_HTTP", "FORGE_LEASE_MS"] {
+            assert!(help.contains(variable), "{service}, {variable}: {help}");
+        }
+        assert!(!help.contains("hush"));
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_named() {
+    let cluster = Cluster::empty(Place::Directory);
+    for service in SERVICES {
+        for (arguments, named) in [
+            (&["--nats-url", "nats://["][..], "--nats-url"),
+            (&["--replicas", "2"], "--replicas"),
+            (&["--nats-creds", "/nowhere"], "--nats-creds"),
+            (&["--nats-user", "ann"], "--nats-password"),
+            (&["--lease-ms", "1"], "--lease-ms"),
+            (&["--log", "loud"], "--log"),
+            (&["--http", "nowhere"], "--http"),
+        ] {
+            let (code, text) = said(cluster.forge().arg(service).args(arguments));
+            assert_eq!(code, Some(2), "{service} {arguments:?}: {text}");
+            assert!(text.contains(named), "{service} {named}: {text}");
+        }
+    }
+    for (arguments, named) in [
+        (&["aggregator", "--object-lock", "governance:1"][..], "--object-lock"),
+        (&["aggregator", "--object-lock", "for-ever"], "--object-lock"),
+        (&["aggregator", "--identity", "/nowhere"], "--identity"),
+        (&["worker", "--backend", "abacus"], "abacus"),
+        (&["planner", "--kv-namespaces", "forge_secrets"], "--kv-namespaces"),
+    ] {
+        let (code, text) = said(cluster.forge().args(arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(named), "{named}: {text}");
+    }
+}
+
+/// Status and body of a GET.
+fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: forge\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+#[track_caller]
+fn comes(port: u16, path: &str, status: u16) {
+    let started = Instant::now();
+    while get(port, path).is_none_or(|(found, _)| found != status) {
+        assert!(started.elapsed() < PATIENCE, "{path}: {:?} is not {status}", get(port, path));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn health_and_metrics_tell_the_truth() {
+    let mut cluster = Cluster::start_without("worker");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    cluster.spawn("worker", &["worker", "--http", &format!("127.0.0.1:{port}")]);
+    comes(port, "/readyz", 200);
+    cluster.completes_warm_up();
+    assert_eq!(get(port, "/healthz").unwrap().0, 200);
+    assert_eq!(get(port, "/nothing").unwrap().0, 404);
+    let (status, metrics) = get(port, "/metrics").unwrap();
+    assert_eq!(status, 200);
+    assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
+    let executed =
+        metrics.lines().find(|line| line.contains("shard") && line.contains("ok") && !line.starts_with('#'));
+    assert!(executed.is_some(), "{metrics}");
+    cluster.nats.kill();
+    comes(port, "/readyz", 503);
+    assert_eq!(get(port, "/healthz").unwrap().0, 200);
+    cluster.nats.restart();
+    comes(port, "/readyz", 200);
+}
+
+#[test]
+fn the_trace_that_an_envelope_names_goes_through_every_service() {
+    let mut cluster = Cluster::empty(Place::Directory);
+    cluster.environment.push(("FORGE_LOG".to_owned(), "info,forge_worker=debug".to_owned()));
+    for service in ["planner", "aggregator", "worker"] {
+        cluster.spawn(service, &[service]);
+    }
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let envelope = with(insurance("traced", 2), "/ctx/trace_id", json!(trace));
+    cluster.submit(&envelope);
+    let record = cluster.completes(&envelope);
+    assert_eq!(record["trace_id"], trace, "{record:#}");
+    for service in ["worker", "aggregator"] {
+        let log = fs::read_to_string(cluster.directory.path().join(format!("{service}.log"))).unwrap();
+        let traced = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let traced = traced.filter(|line| line["span"]["trace_id"] == trace).count();
+        assert!(traced > 0, "{service}: {log}");
+    }
+}
