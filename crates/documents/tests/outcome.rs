@@ -60,6 +60,7 @@ fn documents(artifacts: &str) -> Vec<Document> {
         checked: Vec::new(),
         pairs: Vec::new(),
         detection: Vec::new(),
+        refuted: Vec::new(),
     };
     let outcome = Outcome {
         job: &job,
