@@ -1,8 +1,9 @@
 //! What every service of Forge Kernel shares: the loop that receives a message, hands it to the service's handler and settles
-//! it; configuration, telemetry, metrics, health and shutdown. It knows nothing of jobs and shards, and starts nothing by
-//! itself.
+//! it; executing shards and signing their results; job records, the registry of agents, programs; configuration, telemetry,
+//! metrics, health and shutdown. It starts nothing by itself, and decides nothing about a job.
 //!
-//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue`] → [`http`] → [`shutdown`].
+//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue`] → [`executor`] → [`records`] → [`registry`] →
+//! [`programs`] → [`http`] → [`shutdown`].
 
 pub mod config;
 pub mod executor;
