@@ -72,3 +72,11 @@ fn some_libraries_are_known_to_one_crate() {
         assert!(!users.is_empty() && users.iter().all(|user| allowed.contains(user)), "{library}: {users:?}");
     }
 }
+
+#[test]
+fn cargo_run_is_the_command() {
+    let kinds = |target: &Value| target["kind"].as_array().is_some_and(|kinds| kinds.contains(&"bin".into()));
+    let targets = packages().into_iter().flat_map(|package| package["targets"].as_array().unwrap().clone());
+    let binaries: Vec<_> = targets.filter(kinds).map(|target| target["name"].clone()).collect();
+    assert_eq!(binaries, ["forge"], "a second binary leaves `cargo run` in doubt");
+}

@@ -29,7 +29,16 @@ fn binaries() -> &'static Path {
         // `cargo test --workspace` has built them, and says so (Makefile); by itself this test builds what it needs.
         if env::var_os("FORGE_BINARIES_ARE_BUILT").is_none() {
             let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            build.args(["build", "--locked", "-p", "forge", "-p", "forge-cluster-tests"]);
+            build.args([
+                "build",
+                "--locked",
+                "-p",
+                "forge",
+                "-p",
+                "forge-cluster-tests",
+                "--bins",
+                "--examples",
+            ]);
             build.arg(if directory.ends_with("release") { "--release" } else { "--all-features" });
             let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
             assert!(built.is_ok_and(|status| status.success()), "the binaries cannot be built");
@@ -155,7 +164,7 @@ impl Cluster {
 
     /// Starts a worker that misbehaves.
     pub fn spawn_faulty(&mut self, name: &str, fault: &str) {
-        let mut command = self.command("faulty-worker");
+        let mut command = self.command("examples/faulty-worker");
         command.args([&self.nats.url(), fault]);
         self.start_process(name, command);
     }
