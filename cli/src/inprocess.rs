@@ -24,10 +24,11 @@ use forge_contract::{
     error::FailureCode,
     ids::JobId,
     job::{JobRecord, JobState},
-    task::{EndOrder, Order},
+    task::EndOrder,
 };
 use forge_documents::Job;
 use forge_kernel::{execute::Backend, request::RecentModels, verify};
+use forge_service::orders;
 use forge_store::Store;
 use futures_util::StreamExt;
 use tokio::{
@@ -180,7 +181,7 @@ impl Attended<'_> {
 
     /// Every agent of this process has returned wrong results.
     async fn give_up(&self) -> Result<(), Failure> {
-        let order = Order::End(EndOrder {
+        let (message, id) = orders::end(EndOrder {
             job_id: self.job.clone(),
             namespace: self.bucket.name().to_owned(),
             code: FailureCode::VerificationFailed,
@@ -190,9 +191,7 @@ impl Attended<'_> {
             details: Vec::new(),
             phase: Phase::Verify,
         });
-        let payload = serde_json::to_vec(&order).context("an order cannot be written")?;
-        let message = Message::new(topology::reduce(self.job), payload);
-        self.bus.publish(message, "given-up").await.map_err(broken)
+        self.bus.publish(message, &id).await.map_err(broken)
     }
 }
 

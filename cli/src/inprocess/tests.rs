@@ -1,3 +1,5 @@
+//! A run in this process whose workers are wrong, or right: what its job ends in.
+
 use forge_contract::{envelope::Verify, program::Program, shard::Shard, shard_result::ShardResult};
 use forge_kernel::{
     execute::{Control, ExecuteError, scalar::Scalar, simd::Simd},

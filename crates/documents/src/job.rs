@@ -6,8 +6,10 @@ use forge_contract::{
     envelope::Envelope,
     error::{FailureCode, FieldError},
     ids::JobId,
+    shard::ShardId,
+    task::ShardTask,
 };
-use forge_kernel::request::Request;
+use forge_kernel::{KERNEL, request::Request};
 
 /// A request under a job id.
 #[derive(Debug)]
@@ -25,6 +27,20 @@ impl Job {
     pub fn new(request: Request) -> Self {
         let digest = digest(&request.envelope);
         Self { id: id(&request.envelope, digest), digest, request }
+    }
+
+    /// A shard to execute, which had been handed out `attempt` times before.
+    pub fn task(&self, shard: ShardId, attempt: u32) -> ShardTask {
+        let planned = self.request.shard(shard);
+        ShardTask {
+            job_id: self.id.clone(),
+            shard_id: shard,
+            iterations: planned.iterations,
+            seed: planned.seed,
+            program: self.request.program_digest,
+            kernel: KERNEL,
+            attempt,
+        }
     }
 
     /// The record of a failed attempt; `details` are the fields of the envelope that are wrong, if it is that.

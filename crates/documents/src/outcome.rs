@@ -31,10 +31,6 @@ pub struct Outcome<'a> {
     pub executions: &'a [Execution],
     /// What was verified.
     pub verification: &'a VerificationDocument,
-    /// What executed the shards: distinct names, in the order in which they are to be stated.
-    pub backends: &'a [String],
-    /// On how many threads at once.
-    pub threads: u64,
     /// Reading the envelope, compiling tables and planning.
     pub planning: Duration,
     /// From the first shard's start to the last one's merge.

@@ -1,7 +1,7 @@
 //! `executions.json` and `metrics.json`: who executed what, and how long it took. Nothing here has an influence on the
 //! result.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use forge_contract::artifact::{Execution, ExecutionsDocument, MetricsDocument};
 
@@ -22,6 +22,8 @@ pub fn executions(outcome: &Outcome<'_>) -> ExecutionsDocument {
 /// The record of the job as a whole.
 pub fn metrics(outcome: &Outcome<'_>) -> MetricsDocument {
     let iterations = outcome.figures.merged.iterations;
+    let distinct =
+        |what: fn(&Execution) -> &str| outcome.executions.iter().map(what).collect::<BTreeSet<_>>();
     // Summed in whole microseconds: binary fractions would leave digits that nothing has measured.
     let cpu_us = |execution: &Execution| (execution.cpu_ms * 1e3).round() as u64;
     let cpu_us = outcome.executions.iter().map(cpu_us).fold(0, u64::saturating_add);
@@ -29,8 +31,8 @@ pub fn metrics(outcome: &Outcome<'_>) -> MetricsDocument {
         schema: MetricsDocument::SCHEMA.to_owned(),
         job_id: outcome.job.id.clone(),
         forge_version: env!("CARGO_PKG_VERSION").to_owned(),
-        backend: outcome.backends.join(", "),
-        threads: outcome.threads,
+        backend: distinct(|execution| &execution.backend).into_iter().collect::<Vec<_>>().join(", "),
+        threads: distinct(|execution| &execution.agent_id).len() as u64,
         shards: outcome.executions.len() as u64,
         iterations,
         occurrences: outcome.figures.document.work.occurrences,

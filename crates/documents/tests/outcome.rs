@@ -32,7 +32,7 @@ fn completed(artifacts: &str) -> (Job, Figures, Vec<Execution>) {
         let result = Scalar.execute(&request.program, &[shard], &()).unwrap().remove(0);
         reduction.add(&result).unwrap();
         executions.push(Execution {
-            agent_id: format!("agent-{number}"),
+            agent_id: format!("agent-{}", number % 2),
             shard_id: id,
             first_iteration: request.plan.range(id).start,
             iterations: shard.iterations,
@@ -67,8 +67,6 @@ fn documents(artifacts: &str) -> Vec<Document> {
         figures: &figures,
         executions: &executions,
         verification: &verification,
-        backends: &["scalar".to_owned(), "simd".to_owned()],
-        threads: 2,
         planning: Duration::from_nanos(1_234_567),
         executing: Duration::from_secs(2),
     };

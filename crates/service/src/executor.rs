@@ -13,17 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use forge_bus::{Message, topology};
-use forge_contract::{
-    agent::{Identity, result_message},
-    digest::Digest,
-    program::Program,
-    task::{ATTESTATION, Attestation, ShardTask},
-};
+use forge_contract::{digest::Digest, program::Program, task::ShardTask};
 use forge_kernel::execute::{Backend, Control, ExecuteError};
 use tokio::{sync::Semaphore, task::spawn_blocking};
-
-use crate::telemetry::trace;
 
 /// Stops an execution after the leaf that it is at.
 #[derive(Debug, Clone, Default)]
@@ -169,31 +161,4 @@ fn thread_cpu_time() -> Option<Duration> {
     }
     #[cfg(not(unix))]
     None
-}
-
-/// The message with a shard's result, signed, and the id that deduplicates it.
-pub fn result_of(
-    identity: &Identity,
-    backend: &str,
-    task: &ShardTask,
-    executed: &Executed,
-) -> (Message, String) {
-    let signed = result_message(&task.job_id, task.shard_id, task.program, executed.hash);
-    let attestation = Attestation {
-        agent_id: identity.id().clone(),
-        backend: backend.to_owned(),
-        program: task.program,
-        result_hash: executed.hash,
-        wall_us: executed.wall.as_micros() as u64,
-        cpu_us: executed.cpu.as_micros() as u64,
-        signature: identity.sign(&signed),
-    };
-    let json = serde_json::to_string(&attestation).expect("an attestation is made of strings and numbers");
-    let unguessable = Digest::of(&[json.as_bytes()]);
-    let subject = topology::result(&task.job_id, task.shard_id);
-    let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION, json);
-    trace::inject(&mut message.headers);
-    // Nobody else can know it: who publishes under a message's id before it is sent, has it dropped.
-    let id = format!("result.{}.{}.{}.{unguessable}", task.job_id, task.shard_id, task.attempt);
-    (message, id)
 }

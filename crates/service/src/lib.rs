@@ -2,7 +2,8 @@
 //! it; executing shards and signing their results; job records, the registry of agents, programs; configuration, telemetry,
 //! metrics, health and shutdown. It starts nothing by itself, and decides nothing about a job.
 //!
-//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue`] → [`executor`] → [`records`] → [`registry`] →
+//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue`] → [`executor`] → [`outcomes`] →
+//! [`orders`] → [`records`] → [`registry`] →
 //! [`programs`] → [`http`] → [`shutdown`].
 
 pub mod config;
@@ -10,6 +11,8 @@ pub mod executor;
 pub mod http;
 pub mod identity;
 pub mod metrics;
+pub mod orders;
+pub mod outcomes;
 pub mod programs;
 pub mod queue;
 pub mod records;

@@ -57,8 +57,43 @@ impl Settlement {
     }
 }
 
-/// Serves a queue until `stop` is cancelled, with at most `limit` messages in hand (at least 1), each in a task and a span of
-/// its own. `lease` is the bus's: a message in hand renews it three times as often. The queue may not exist yet, the bus may
+/// How many messages may be in hand at once.
+#[derive(Clone)]
+pub struct Limit {
+    room: Arc<Semaphore>,
+    /// The room that a message takes which is received now.
+    weight: Arc<dyn Fn() -> u32 + Send + Sync>,
+}
+
+impl Limit {
+    /// Messages for which there is room, where one takes `weight` of it: at least 1, at most all of `room`. Asked for every
+    /// message that is received.
+    pub fn weighted(room: u32, weight: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
+        let room = room.max(1);
+        let weight = move || weight().clamp(1, room);
+        Self { room: Arc::new(Semaphore::new(room as usize)), weight: Arc::new(weight) }
+    }
+
+    /// Waits for room for one message.
+    async fn one(&self) -> OwnedSemaphorePermit {
+        let room = Arc::clone(&self.room).acquire_many_owned((self.weight)()).await;
+        room.expect("the semaphore is never closed")
+    }
+
+    /// Messages for which there is room now.
+    fn more(&self) -> usize {
+        self.room.available_permits() / (self.weight)() as usize
+    }
+}
+
+/// So many messages, at least 1.
+impl From<usize> for Limit {
+    fn from(messages: usize) -> Self {
+        Self::weighted(u32::try_from(messages).unwrap_or(u32::MAX), || 1)
+    }
+}
+
+/// Serves a queue until `stop` is cancelled, with at most `limit` messages in hand, each in a task and a span of its own. `lease` is the bus's: a message in hand renews it three times as often. The queue may not exist yet, the bus may
 /// be away: the loop tries again until they are there.
 ///
 /// After `stop` nothing more is received; messages in hand have [`GRACE`] to end, and handlers that hold the same token can
@@ -66,7 +101,7 @@ impl Settlement {
 pub async fn serve_queue<H>(
     bus: SharedBus,
     queue: Queue,
-    limit: usize,
+    limit: impl Into<Limit>,
     lease: Duration,
     metrics: Metrics,
     stop: CancellationToken,
@@ -77,9 +112,9 @@ pub async fn serve_queue<H>(
     let abandon = CancellationToken::new();
     let desk = Arc::new(Desk { queue, lease, metrics, handler, abandon: abandon.clone() });
     let tasks = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS)));
+    let limit = limit.into();
 
-    stop.run_until_cancelled(receive(&bus, &desk, &tasks, &slots)).await;
+    stop.run_until_cancelled(receive(&bus, &desk, &tasks, &limit)).await;
 
     tasks.close();
     if !tasks.is_empty() {
@@ -135,20 +170,20 @@ async fn receive<H: Handler + 'static>(
     bus: &SharedBus,
     desk: &Arc<Desk<H>>,
     tasks: &TaskTracker,
-    slots: &Arc<Semaphore>,
+    limit: &Limit,
 ) {
     let mut pull = None;
     let mut health = BusHealth::new(desk.queue);
     loop {
-        let slot = free(slots).await;
-        match fetch(bus, desk.queue, &mut pull, 1 + slots.available_permits()).await {
+        let slot = limit.one().await;
+        match fetch(bus, desk.queue, &mut pull, 1 + limit.more()).await {
             Ok(deliveries) => {
                 health.up();
                 let mut slot = Some(slot);
                 for delivery in deliveries {
                     let slot = match slot.take() {
                         Some(slot) => slot,
-                        None => free(slots).await,
+                        None => limit.one().await,
                     };
                     let span = span(desk.queue, &delivery);
                     tasks.spawn(Arc::clone(desk).work(delivery, slot).instrument(span));
@@ -162,10 +197,6 @@ async fn receive<H: Handler + 'static>(
             }
         }
     }
-}
-
-async fn free(slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed")
 }
 
 async fn fetch(

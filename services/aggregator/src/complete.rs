@@ -1,7 +1,7 @@
 //! Completing a job: its documents, its manifest, its record. From here on it is not stopped any more.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -56,16 +56,11 @@ impl Aggregator {
         let (merged, stop_reason) = fold.result().expect("a fold that is complete has a result");
         let figures = Figures::new(&job.request, merged, stop_reason);
         let (executions, verification) = (fold.executions(), fold.verification());
-        let backends: BTreeSet<_> = executions.iter().map(|execution| execution.backend.clone()).collect();
-        let backends: Vec<_> = backends.into_iter().collect();
-        let agents: BTreeSet<_> = executions.iter().map(|execution| execution.agent_id.as_str()).collect();
         let outcome = Outcome {
             job: &job,
             figures: &figures,
             executions: &executions,
             verification: &verification,
-            backends: &backends,
-            threads: agents.len() as u64,
             planning,
             executing,
         };

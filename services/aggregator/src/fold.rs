@@ -4,7 +4,7 @@
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -49,6 +49,10 @@ pub struct Fold {
     chosen: BTreeSet<usize>,
     /// Results to have checked, by position: that of the accepted result, and of any other that contradicts it.
     checks: BTreeMap<(usize, AgentId), Check>,
+    /// Checks that have not come out.
+    waiting: BTreeSet<(usize, AgentId)>,
+    /// Checks that have not been asked for.
+    unasked: Vec<(usize, AgentId)>,
     /// Results that a verifier confirmed, and its backend: when a fold begins anew, the stream tells of them before it is
     /// known that their shards are to be checked, and nobody judges them a second time.
     confirmed: BTreeMap<(usize, AgentId, Digest), String>,
@@ -65,7 +69,6 @@ struct Segment {
 #[derive(Debug)]
 struct Check {
     claim: Claim,
-    asked: bool,
     /// The backend that confirmed it.
     confirmed: Option<String>,
 }
@@ -119,6 +122,8 @@ impl Fold {
             iterations: 0,
             chosen: BTreeSet::new(),
             checks: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            unasked: Vec::new(),
             confirmed: BTreeMap::new(),
             excluded,
             refuted: Vec::new(),
@@ -258,6 +263,7 @@ impl Fold {
         self.accepted.truncate(end);
         self.shards.truncate(end);
         self.checks.retain(|(position, _), _| *position < end);
+        self.waiting.retain(|(position, _)| *position < end);
         self.taken = end;
         self.iterations = self.merged.iterations();
         self.choose(end);
@@ -271,9 +277,11 @@ impl Fold {
             Outcome::Undecided => Meaning::Undecided,
             Outcome::Confirmed => {
                 let Verdict { agent_id, result_hash, backend, .. } = verdict;
-                let claimed = self.checks.get_mut(&(position, agent_id.clone()));
+                let key = (position, agent_id.clone());
+                let claimed = self.checks.get_mut(&key);
                 if let Some(check) = claimed.filter(|check| check.claim.result_hash == *result_hash) {
                     check.confirmed = Some(backend.clone());
+                    self.waiting.remove(&key);
                 }
                 self.confirmed.insert((position, agent_id.clone(), *result_hash), backend.clone());
                 Meaning::Noted
@@ -283,7 +291,9 @@ impl Fold {
     }
 
     fn refute(&mut self, position: usize, shard: ShardId, verdict: &Verdict) -> Meaning {
-        self.checks.remove(&(position, verdict.agent_id.clone()));
+        let key = (position, verdict.agent_id.clone());
+        self.checks.remove(&key);
+        self.waiting.remove(&key);
         let known = self.refuted.iter().any(|r| r.shard_id == shard && r.agent_id == verdict.agent_id);
         if !known {
             self.refuted.push(Refuted {
@@ -307,25 +317,29 @@ impl Fold {
         let Attestation { agent_id, backend, result_hash, .. } = attestation.clone();
         let confirmed = self.confirmed.get(&(position, agent_id.clone(), result_hash)).cloned();
         let claim = Claim { agent_id: agent_id.clone(), backend, result_hash };
-        let check = Check { claim, asked: false, confirmed };
-        self.checks.entry((position, agent_id)).or_insert(check);
+        let key = (position, agent_id);
+        if let Entry::Vacant(vacant) = self.checks.entry(key.clone()) {
+            if confirmed.is_none() {
+                self.waiting.insert(key.clone());
+                self.unasked.push(key);
+            }
+            vacant.insert(Check { claim, confirmed });
+        }
     }
 
     /// Results to have checked that have not been asked for; asked for from now on.
     pub fn checks_to_ask(&mut self) -> Vec<(ShardId, Claim)> {
-        let mut asked = Vec::new();
-        for ((position, _), check) in &mut self.checks {
-            if !check.asked && check.confirmed.is_none() {
-                check.asked = true;
-                asked.push((self.shards[*position], check.claim.clone()));
-            }
-        }
-        asked
+        let unasked = std::mem::take(&mut self.unasked).into_iter();
+        let open = unasked.filter(|key| self.waiting.contains(key));
+        let asked = open.filter_map(|key| Some((self.shards[key.0], self.checks.get(&key)?.claim.clone())));
+        asked.collect()
     }
 
     /// Whether all results are in, and all checks have come out well.
     pub fn is_complete(&self) -> bool {
+        // Cheap before dear: this is asked after every message.
         self.ending.is_some()
+            && self.waiting.is_empty()
             && self.chosen.iter().all(|&position| {
                 let accepted = self.accepted[position].as_ref();
                 let key = accepted.map(|accepted| (position, accepted.agent_id.clone()));

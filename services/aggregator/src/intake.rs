@@ -13,19 +13,26 @@ use forge_bus::{
     topology::{self, Bucket, Kind},
 };
 use forge_contract::{
-    agent::{AgentId, verdict_message},
+    agent::AgentId,
     artifact::Phase,
     digest::Digest,
     error::FailureCode,
     job::JobState,
     shard::ShardId,
     shard_result::ShardResult,
-    task::{ATTESTATION, Attestation, Claim, EndOrder, ReduceOrder, ShardTask, VerifierTask},
-    verdict::{Outcome, VERDICT, Verdict},
+    task::{Attestation, Claim, EndOrder, ReduceOrder, VerifierTask},
+    verdict::Outcome,
 };
 use forge_documents::Job;
-use forge_kernel::{KERNEL, request::Request};
-use forge_service::{metrics::ResultOutcome, queue::Settlement, records, registry::Role, trace};
+use forge_kernel::request::Request;
+use forge_service::{
+    metrics::ResultOutcome,
+    outcomes::{self, Judgement},
+    queue::Settlement,
+    records,
+    registry::Role,
+    trace,
+};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -77,19 +84,23 @@ impl Aggregator {
         });
         let Some(ending) = endings.await else { return Settlement::Retry(Duration::ZERO) };
         let ended = ending.token();
-        tokio::select! {
-            () = ended.cancelled() => match self.clear(&order.job_id).await {
-                Ok(()) => Settlement::Ack,
-                Err(error) => self.later(&error),
-            },
-            () = self.stop.cancelled() => Settlement::Retry(Duration::ZERO),
-            gathered = self.gather(&order, &bucket, ended) => {
-                let done = match gathered {
-                    Ok(gathered) => self.complete(gathered).await,
-                    Err(failure) => self.fail(&bucket, failure).await,
-                };
-                done.map_or_else(|error| self.later(&error), |()| Settlement::Ack)
+        let gathered = tokio::select! {
+            () = ended.cancelled() => None,
+            () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
+            gathered = self.gather(&order, &bucket, ended) => Some(gathered),
+        };
+        // Not dropped when the job has ended: that is what this does.
+        let done = async {
+            match gathered {
+                Some(Ok(gathered)) => self.complete(gathered).await,
+                Some(Err(failure)) => self.fail(&bucket, failure).await,
+                None => self.clear(&order.job_id).await,
             }
+        };
+        match self.stop.run_until_cancelled(done).await {
+            Some(Ok(())) => Settlement::Ack,
+            Some(Err(error)) => self.later(&error),
+            None => Settlement::Retry(Duration::ZERO),
         }
     }
 
@@ -177,9 +188,7 @@ impl Intake<'_> {
     }
 
     async fn take_result(&mut self, shard: ShardId, stored: Stored) {
-        let attestation = stored.message.headers.get(ATTESTATION);
-        let attestation = attestation.and_then(|json| serde_json::from_str::<Attestation>(json).ok());
-        let Some(attestation) = attestation else {
+        let Some(attestation) = outcomes::attestation(&stored.message) else {
             let subject = &stored.message.subject;
             tracing::warn!(subject, "a result without an attestation is ignored");
             return;
@@ -246,31 +255,17 @@ impl Intake<'_> {
         if !self.fold.wants(shard) {
             return;
         }
+        let judgement = Judgement::without_execution(Outcome::Rejected, reason);
+        let (agent, hash) = (&attestation.agent_id, attestation.result_hash);
         let identity = &self.aggregator.identity;
-        let (agent_id, result_hash) = (attestation.agent_id.clone(), attestation.result_hash);
-        let signed = verdict_message(job, shard, Outcome::Rejected, &agent_id, result_hash);
-        let verdict = Verdict {
-            outcome: Outcome::Rejected,
-            agent_id,
-            result_hash,
-            correct: None,
-            verifier_id: identity.id().clone(),
-            backend: String::new(),
-            reason,
-            signature: identity.sign(&signed),
-        };
-        let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
-        let unguessable = Digest::of(&[json.as_bytes()]);
-        let message = Message::new(topology::verdict(job, shard), Bytes::new()).with_header(VERDICT, json);
-        // Only this agent can know it: workers could have a verdict dropped whose id they can guess.
-        self.rejections.push((message, format!("reject.{job}.{sequence}.{unguessable}")));
+        let (message, id) = outcomes::verdict(identity, job, shard, agent, hash, judgement);
+        // An agent may return the same wrong result again, and every time the shard is to be executed again.
+        self.rejections.push((message, format!("{id}.{sequence}")));
     }
 
     async fn take_verdict(&mut self, shard: ShardId, message: &Message) -> Result<(), Interrupted> {
-        let verdict = message.headers.get(VERDICT);
-        let verdict = verdict.and_then(|json| serde_json::from_str::<Verdict>(json).ok());
         let job = &self.fold.job().id;
-        let Some(verdict) = verdict.filter(|verdict| verdict.is_signed(job, shard)) else {
+        let Some(verdict) = outcomes::signed_verdict(message, job, shard) else {
             tracing::warn!(%job, %shard, "a verdict that nobody signed is ignored");
             return Ok(());
         };
@@ -303,9 +298,6 @@ impl Intake<'_> {
         if messages.is_empty() {
             return;
         }
-        for (message, _) in &mut messages {
-            trace::inject(&mut message.headers);
-        }
         let bus = &self.aggregator.bus;
         records::persist(self.ended, "sending checks", || bus.publish_all(messages.clone())).await;
     }
@@ -327,18 +319,11 @@ impl Intake<'_> {
 }
 
 fn check(job: &Job, shard: ShardId, claim: Claim) -> (Message, String) {
-    let planned = job.request.shard(shard);
     let id = format!("check.{}.{shard}.{}.{}", job.id, claim.agent_id, claim.result_hash);
-    let task = ShardTask {
-        job_id: job.id.clone(),
-        shard_id: shard,
-        iterations: planned.iterations,
-        seed: planned.seed,
-        program: job.request.program_digest,
-        kernel: KERNEL,
-        attempt: 0,
-    };
+    let task = job.task(shard, 0);
     let payload = serde_json::to_vec(&VerifierTask { task, claim: Some(claim) });
     let payload = payload.expect("a task is made of strings and numbers");
-    (Message::new(topology::duplicate(&job.id, shard), payload), id)
+    let mut message = Message::new(topology::duplicate(&job.id, shard), payload);
+    trace::inject(&mut message.headers);
+    (message, id)
 }

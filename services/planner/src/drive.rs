@@ -13,12 +13,9 @@ use forge_contract::{
     artifact::Phase,
     error::FailureCode,
     job::JobState,
-    shard::ShardId,
-    task::{ATTESTATION, Attestation, EndOrder, Order, ReduceOrder, ShardTask, VerifierTask},
-    verdict::{VERDICT, Verdict},
+    task::{EndOrder, ReduceOrder, VerifierTask},
 };
-use forge_kernel::KERNEL;
-use forge_service::{queue::Settlement, records};
+use forge_service::{orders, outcomes, queue::Settlement, records};
 use futures_util::{FutureExt, StreamExt};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -208,11 +205,12 @@ impl Planner {
                 take(&mut dispatcher, &outcome);
             }
         }
+        let mut slots = self.slots(admitted);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = started.elapsed();
-            let handouts = dispatcher.take(self.window(admitted, &dispatcher), now);
+            let handouts = dispatcher.take(window(admitted, slots, &dispatcher), now);
             out.store(dispatcher.outstanding(), Ordering::Relaxed);
             if let Some(shard) = dispatcher.exhausted() {
                 let message =
@@ -230,7 +228,10 @@ impl Planner {
                     Some(outcome) => take(&mut dispatcher, &outcome),
                     None => return std::future::pending().await,
                 },
-                _ = tick.tick() => dispatcher.overdue(started.elapsed(), self.settings.shard_patience),
+                _ = tick.tick() => {
+                    slots = self.slots(admitted);
+                    dispatcher.overdue(started.elapsed(), self.settings.shard_patience);
+                }
             }
             while let Some(Some(outcome)) = outcomes.next().now_or_never() {
                 take(&mut dispatcher, &outcome);
@@ -241,12 +242,12 @@ impl Planner {
     /// Has an aggregator take the job in, and says in its record that it is planned.
     async fn announce(&self, admitted: &Admitted, planned: Duration) -> Result<(), forge_bus::BusError> {
         let job = &admitted.job;
-        let order = Order::Reduce(Box::new(ReduceOrder {
+        let (message, id) = orders::reduce(ReduceOrder {
             job_id: job.id.clone(),
             envelope: job.request.envelope.clone(),
             plan_us: planned.as_micros() as u64,
-        }));
-        self.order(&job.id, &order, &format!("reduce.{}", job.id)).await?;
+        });
+        self.bus.publish(message, &id).await?;
         let plan = &job.request.plan;
         records::update(self.bus.as_ref(), &admitted.bucket, &job.id, |record| {
             let planned = record.state < JobState::Planned;
@@ -261,20 +262,15 @@ impl Planner {
         Ok(())
     }
 
-    /// How many of the job's shards may be out at once.
-    fn window(&self, admitted: &Admitted, dispatcher: &Dispatcher<'_>) -> usize {
-        let policy = &admitted.job.request.envelope.policy;
-        let slots = self.registry.live(policy.target).slots.max(1) as usize;
-        let mean = dispatcher.mean_wall().map_or(AHEAD.as_secs_f64(), |mean| mean.as_secs_f64());
-        let each = (AHEAD.as_secs_f64() / mean.max(1e-6)).clamp(2.0, 256.0) as usize;
-        let window = (slots * each).min(16_384);
-        if policy.max_agents == 0 { window } else { window.min(policy.max_agents as usize) }
+    /// Shards that the live agents of the job's target execute at once; at least 1.
+    fn slots(&self, admitted: &Admitted) -> usize {
+        self.registry.live(admitted.job.request.envelope.policy.target).slots.max(1) as usize
     }
 
     fn shard_message(&self, admitted: &Admitted, handout: Handout) -> (Message, String) {
         let request = &admitted.job.request;
         let Handout { shard, attempt, to } = handout;
-        let task = task(admitted, shard, attempt);
+        let task = admitted.job.task(shard, attempt);
         let job = &admitted.job.id;
         let id = format!("shard.{job}.{shard}.{attempt}");
         match to {
@@ -288,17 +284,13 @@ impl Planner {
     }
 }
 
-fn task(admitted: &Admitted, shard: ShardId, attempt: u32) -> ShardTask {
-    let planned = admitted.job.request.shard(shard);
-    ShardTask {
-        job_id: admitted.job.id.clone(),
-        shard_id: shard,
-        iterations: planned.iterations,
-        seed: planned.seed,
-        program: admitted.job.request.program_digest,
-        kernel: KERNEL,
-        attempt,
-    }
+/// How many of a job's shards may be out at once, where `slots` are executed at once.
+fn window(admitted: &Admitted, slots: usize, dispatcher: &Dispatcher<'_>) -> usize {
+    let policy = &admitted.job.request.envelope.policy;
+    let mean = dispatcher.mean_wall().map_or(AHEAD.as_secs_f64(), |mean| mean.as_secs_f64());
+    let each = (AHEAD.as_secs_f64() / mean.max(1e-6)).clamp(2.0, 256.0) as usize;
+    let window = (slots * each).min(16_384);
+    if policy.max_agents == 0 { window } else { window.min(policy.max_agents as usize) }
 }
 
 /// Tells the dispatcher of a result or a verdict. What cannot be read is not a result; an aggregator says so.
@@ -307,16 +299,12 @@ fn take(dispatcher: &mut Dispatcher<'_>, outcome: &Stored) {
     let Some((kind, job, shard)) = topology::parse_outcome(&message.subject) else { return };
     match kind {
         Kind::Result => {
-            let attestation = message.headers.get(ATTESTATION);
-            let attestation = attestation.and_then(|json| serde_json::from_str::<Attestation>(json).ok());
-            if let Some(attestation) = attestation {
+            if let Some(attestation) = outcomes::attestation(message) {
                 dispatcher.returned(shard, &attestation.agent_id, attestation.wall_us);
             }
         }
         Kind::Verdict => {
-            let verdict = message.headers.get(VERDICT);
-            let verdict = verdict.and_then(|json| serde_json::from_str::<Verdict>(json).ok());
-            if let Some(verdict) = verdict.filter(|verdict| verdict.is_signed(&job, shard)) {
+            if let Some(verdict) = outcomes::signed_verdict(message, &job, shard) {
                 dispatcher.judged(shard, &verdict.agent_id, verdict.outcome);
             }
         }

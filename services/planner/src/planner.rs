@@ -8,15 +8,13 @@ use std::{
 use async_trait::async_trait;
 use forge_bus::{
     BusError, Delivery, Headers, Message, SharedBus,
-    topology::{self, Bucket, Queue},
+    topology::{Bucket, Queue},
 };
-use forge_contract::{
-    ids::JobId,
-    task::{EndOrder, Order},
-};
+use forge_contract::task::EndOrder;
 use forge_kernel::request::RecentModels;
 use forge_service::{
     metrics::Metrics,
+    orders,
     programs::Programs,
     queue::{Handler, Settlement, serve_queue},
     records::Endings,
@@ -142,18 +140,10 @@ impl Handler for Planner {
 impl Planner {
     /// Has a job ended without a result.
     pub(crate) async fn end(&self, order: EndOrder) -> Result<(), BusError> {
-        let (job, code) = (order.job_id.clone(), order.code);
+        let (job, code) = (&order.job_id, order.code);
         tracing::info!(%job, %code, message = order.message, "the job is to end");
-        let id = format!("end.{job}.{code}");
-        self.order(&job, &Order::End(order), &id).await
-    }
-
-    pub(crate) async fn order(&self, job: &JobId, order: &Order, id: &str) -> Result<(), BusError> {
-        let subject = match order {
-            Order::Reduce(_) => topology::reduce(job),
-            Order::End(_) => topology::end(job),
-        };
-        self.bus.publish(message(subject, order), id).await
+        let (message, id) = orders::end(order);
+        self.bus.publish(message, &id).await
     }
 
     /// Acknowledges when what was to be done is done.

@@ -3,30 +3,26 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use forge_bus::{
-    BusError, Delivery, Message, SharedBus,
-    topology::{self, Queue},
-};
+use forge_bus::{BusError, Delivery, SharedBus, topology::Queue};
 use forge_contract::{
-    agent::{Identity, QuarantineRecord, verdict_message},
+    agent::{Identity, QuarantineRecord},
     digest::Digest,
     envelope::Target,
     task::{Claim, ShardTask, VerifierTask},
-    verdict::{Outcome, VERDICT, Verdict},
+    verdict::Outcome,
 };
 use forge_kernel::{
     KERNEL,
     execute::{Backend, scalar::Scalar},
 };
 use forge_service::{
-    executor::{Executed, Executor, Failed, StopFlag, result_of},
+    executor::{Executed, Executor, Failed, StopFlag},
     metrics::Metrics,
+    outcomes::{self, Judgement},
     programs::Programs,
     queue::{Handler, Settlement, serve_queue},
     records,
     registry::{self, Role},
-    trace,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -149,7 +145,7 @@ impl Verifier {
     async fn stand_in(&self, task: &ShardTask, stop: &StopFlag) -> Result<(), String> {
         let backend = &self.backends[0];
         let executed = self.execute(backend, task, stop).await?;
-        let (message, id) = result_of(&self.identity, backend.name(), task, &executed);
+        let (message, id) = outcomes::result(&self.identity, backend.name(), task, &executed);
         self.bus.publish(message, &id).await.map_err(|error| error.to_string())
     }
 
@@ -216,10 +212,10 @@ impl Verifier {
     }
 
     async fn publish(&self, task: &ShardTask, claim: &Claim, judgement: Judgement) -> Result<(), BusError> {
-        let Judgement { outcome, backend, correct, reason } = judgement;
         let (job, shard) = (&task.job_id, task.shard_id);
         let Claim { agent_id, result_hash, .. } = claim;
-        if let (Outcome::Refuted, Some(correct)) = (outcome, correct) {
+        if let (Outcome::Refuted, Some(correct)) = (judgement.outcome, judgement.correct) {
+            let reason = &judgement.reason;
             tracing::error!(%job, %shard, agent = %agent_id, reason, "a result is refuted: its agent goes into quarantine");
             let record = QuarantineRecord {
                 schema: QuarantineRecord::SCHEMA.to_owned(),
@@ -233,33 +229,8 @@ impl Verifier {
             registry::quarantine(&self.bus, &record).await?;
             self.metrics.agent_quarantined();
         }
-        self.metrics.verification(outcome);
-        let signed = verdict_message(job, shard, outcome, agent_id, *result_hash);
-        let verdict = Verdict {
-            outcome,
-            agent_id: agent_id.clone(),
-            result_hash: *result_hash,
-            correct,
-            verifier_id: self.identity.id().clone(),
-            backend,
-            reason,
-            signature: self.identity.sign(&signed),
-        };
-        let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
-        let unguessable = Digest::of(&[json.as_bytes()]);
-        let mut message =
-            Message::new(topology::verdict(job, shard), Bytes::new()).with_header(VERDICT, json);
-        trace::inject(&mut message.headers);
-        // Nobody else can know the signature, so nobody can have the verdict dropped by using its id before.
-        let id = format!("verdict.{job}.{shard}.{unguessable}");
+        self.metrics.verification(judgement.outcome);
+        let (message, id) = outcomes::verdict(&self.identity, job, shard, agent_id, *result_hash, judgement);
         self.bus.publish(message, &id).await
     }
-}
-
-/// What was found about a result.
-struct Judgement {
-    outcome: Outcome,
-    backend: String,
-    correct: Option<Digest>,
-    reason: String,
 }

@@ -1,4 +1,4 @@
-//! The shards that a worker has in hand: how many it may take, their leases, and the jobs of theirs that have ended.
+//! The shards that a worker has in hand: how much room one takes, and what stops those of a job that has ended.
 
 use std::{
     collections::HashMap,
@@ -6,13 +6,11 @@ use std::{
     time::Duration,
 };
 
-use forge_bus::Settle;
 use forge_contract::ids::JobId;
 use forge_service::executor::StopFlag;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Room for shards, in parts: a shard that takes long takes many.
-const ROOM: u32 = 1024;
+pub const ROOM: u32 = 1024;
 /// A worker takes shards in advance for about this long.
 const AHEAD: Duration = Duration::from_millis(40);
 /// Shards in hand for each that is executed, at least: one more, so that no slot waits for the bus.
@@ -25,35 +23,21 @@ pub struct Shelf {
     state: Mutex<State>,
 }
 
-/// Room for the shards of one queue.
-#[derive(Debug, Clone)]
-pub struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM as usize)))
-    }
-}
-
 #[derive(Debug, Default)]
 struct State {
     /// Mean time of a shard, in seconds.
     mean: Option<f64>,
-    next: u64,
-    leases: HashMap<u64, Arc<dyn Settle>>,
     /// Jobs of shards in hand: how many there are, and what stops them.
     jobs: HashMap<JobId, (usize, StopFlag)>,
 }
 
-/// A shard's place on the shelf. Dropping it makes room.
+/// A shard in hand, until this is dropped.
 #[derive(Debug)]
 pub struct Place {
     shelf: Arc<Shelf>,
-    number: u64,
     job: JobId,
     /// Tells whether the job has ended.
     pub stop: StopFlag,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Shelf {
@@ -67,34 +51,20 @@ impl Shelf {
     }
 
     /// Parts of the room that a shard takes, by how long shards have taken of late.
-    fn weight(&self) -> u32 {
+    pub fn weight(&self) -> u32 {
         let mean = self.lock().mean;
         let each = mean.map_or(LEAST, |mean| (AHEAD.as_secs_f64() / mean.max(1e-6)).min(512.0) as u32);
         (ROOM / (each.max(LEAST) * self.slots)).clamp(1, ROOM / (LEAST * self.slots).min(ROOM))
     }
 
-    /// Waits until there is room for a shard, and answers the room for as many as there is.
-    pub async fn wait_for(&self, room: &Room) -> Vec<OwnedSemaphorePermit> {
-        let weight = self.weight();
-        let first = Arc::clone(&room.0).acquire_many_owned(weight).await;
-        let mut found: Vec<_> = first.into_iter().collect();
-        while let Ok(more) = Arc::clone(&room.0).try_acquire_many_owned(weight) {
-            found.push(more);
-        }
-        found
-    }
-
     /// Puts a shard on the shelf.
-    pub fn put(self: &Arc<Self>, job: JobId, lease: Arc<dyn Settle>, room: OwnedSemaphorePermit) -> Place {
+    pub fn put(self: &Arc<Self>, job: JobId) -> Place {
         let mut state = self.lock();
-        let number = state.next;
-        state.next += 1;
-        state.leases.insert(number, lease);
         let (count, stop) = state.jobs.entry(job.clone()).or_default();
         *count += 1;
         let stop = stop.clone();
         drop(state);
-        Place { shelf: Arc::clone(self), number, job, stop, _room: room }
+        Place { shelf: Arc::clone(self), job, stop }
     }
 
     /// A shard has taken so long.
@@ -104,32 +74,24 @@ impl Shelf {
         state.mean = Some(state.mean.map_or(seconds, |mean| mean + (seconds - mean) / 8.0));
     }
 
-    /// The leases of all shards in hand.
-    pub fn leases(&self) -> Vec<Arc<dyn Settle>> {
-        self.lock().leases.values().cloned().collect()
-    }
-
     /// A job has ended: its shards are stopped.
     pub fn ended(&self, job: &JobId) {
         if let Some((_, stop)) = self.lock().jobs.get(job) {
             stop.stop();
         }
     }
-
-    /// Stops everything.
-    pub fn stop_all(&self) {
-        self.lock().jobs.values().for_each(|(_, stop)| stop.stop());
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // One that is given back in the middle is not executed to its end.
         let mut state = self.shelf.lock();
-        state.leases.remove(&self.number);
         if let Some((count, _)) = state.jobs.get_mut(&self.job) {
             *count -= 1;
-            if *count == 0 {
-                state.jobs.remove(&self.job);
+            if *count == 0
+                && let Some((_, stop)) = state.jobs.remove(&self.job)
+            {
+                stop.stop();
             }
         }
     }
@@ -139,13 +101,28 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn short_shards_are_taken_in_numbers_and_long_ones_are_not() {
-        let (shelf, room) = (Shelf::new(2), Room::default());
-        assert_eq!(shelf.wait_for(&room).await.len(), 4);
+    #[test]
+    fn short_shards_are_taken_in_numbers_and_long_ones_are_not() {
+        let shelf = Shelf::new(2);
+        assert_eq!(ROOM / shelf.weight(), 4);
         shelf.took(Duration::from_micros(500));
-        assert!(shelf.wait_for(&room).await.len() > 100);
+        assert!(ROOM / shelf.weight() > 100);
         (0..64).for_each(|_| shelf.took(Duration::from_secs(2)));
-        assert_eq!(shelf.wait_for(&room).await.len(), 4);
+        assert_eq!(ROOM / shelf.weight(), 4);
+    }
+
+    #[test]
+    fn shards_of_a_job_are_stopped_together_and_when_nobody_holds_them() {
+        let (shelf, job): (_, JobId) = (Arc::new(Shelf::new(1)), "j".parse().unwrap());
+        let (one, other) = (shelf.put(job.clone()), shelf.put(job.clone()));
+        let (stop, another) = (one.stop.clone(), shelf.put("k".parse().unwrap()));
+        drop(one);
+        assert!(!stop.is_stopped());
+        drop(other);
+        assert!(stop.is_stopped() && !another.stop.is_stopped());
+        let again = shelf.put(job.clone());
+        assert!(!again.stop.is_stopped());
+        shelf.ended(&job);
+        assert!(again.stop.is_stopped());
     }
 }

@@ -2,28 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use forge_bus::{
-    BusError, Delivery, Pull, SharedBus,
+    BusError, Delivery, SharedBus,
     topology::{self, Bucket, Queue},
 };
 use forge_contract::{agent::Identity, envelope::Target, task::ShardTask};
 use forge_kernel::{KERNEL, execute::Backend};
 use forge_service::{
-    GRACE,
-    executor::{Executor, Failed, result_of},
+    executor::{Executor, Failed},
     metrics::Metrics,
+    outcomes,
     programs::{ProgramError, Programs},
-    queue::Settlement,
+    queue::{Handler, Limit, Settlement, serve_queue},
     records,
     registry::{self, Role},
-    trace,
 };
 use futures_util::StreamExt;
-use tokio::time::{sleep, timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::shelf::{Place, Room, Shelf};
+use crate::shelf::{Place, ROOM, Shelf};
 
 /// Programs that are kept decoded.
 const KEPT: usize = 16;
@@ -54,7 +53,7 @@ struct Worker {
     metrics: Metrics,
 }
 
-/// Runs a worker until `stop`. Shards that are being executed then have [`GRACE`] to end.
+/// Runs a worker until `stop`. Shards that are being executed then have [`forge_service::GRACE`] to end.
 ///
 /// # Errors
 /// The bus cannot be used as it is, or the agent is in quarantine.
@@ -83,28 +82,35 @@ pub async fn run(
         identity,
         metrics,
     });
-    let tasks = TaskTracker::new();
-    let pulls = [Queue::Shards(settings.target), Queue::Shards(Target::Any)];
-    let mut listening = Box::pin(worker.listen());
-    let quarantined = tokio::select! {
-        () = stop.cancelled() => None,
-        () = worker.pull(pulls[0], &tasks) => None,
-        () = worker.pull(pulls[1], &tasks), if settings.target != Target::Any => None,
-        () = worker.renew(settings.lease) => None,
-        () = &mut listening => None,
-        error = in_quarantine(&bus, &id) => Some(error),
+    // Shards are taken until the process is to end, or the agent is in quarantine.
+    let taking = stop.child_token();
+    let serve = |queue| {
+        let shelf = Arc::clone(&worker.shelf);
+        let limit = Limit::weighted(ROOM, move || shelf.weight());
+        let (metrics, worker) = (worker.metrics.clone(), Arc::clone(&worker));
+        serve_queue(bus.clone(), queue, limit, settings.lease, metrics, taking.clone(), worker)
     };
-    tasks.close();
-    let mut in_hand = Box::pin(async {
-        tokio::select! {
-            () = tasks.wait() => {}
-            () = worker.renew(settings.lease) => {}
-            () = &mut listening => {}
+    let served = async {
+        let any = serve(Queue::Shards(Target::Any));
+        match settings.target {
+            Target::Any => any.await,
+            target => drop(tokio::join!(any, serve(Queue::Shards(target)))),
         }
-    });
-    if timeout(GRACE, &mut in_hand).await.is_err() {
-        worker.shelf.stop_all();
-        let _ = timeout(Duration::from_secs(2), in_hand).await;
+    };
+    let suspected = async {
+        let error = in_quarantine(&bus, &id).await;
+        taking.cancel();
+        error
+    };
+    tokio::pin!(served, suspected);
+    let mut listening = Box::pin(worker.listen());
+    let mut quarantined = None;
+    loop {
+        tokio::select! {
+            () = &mut served => break,
+            error = &mut suspected, if quarantined.is_none() => quarantined = Some(error),
+            () = &mut listening => break,
+        }
     }
     beat.cancel();
     let _ = heartbeat.await;
@@ -127,46 +133,12 @@ async fn in_quarantine(bus: &SharedBus, id: &forge_contract::agent::AgentId) -> 
     }
 }
 
-impl Worker {
-    /// Takes shards off a queue without end.
-    async fn pull(self: &Arc<Self>, queue: Queue, tasks: &TaskTracker) {
-        let forever = CancellationToken::new();
-        let opened = records::persist(&forever, "opening the queue of shards", || self.bus.pull(queue)).await;
-        let Some(mut pull) = opened else { return };
-        let queue_room = Room::default();
-        loop {
-            let room = self.shelf.wait_for(&queue_room).await;
-            let deliveries = fetch(pull.as_mut(), room.len()).await;
-            for (delivery, room) in deliveries.into_iter().zip(room) {
-                let span = trace::span_from(&delivery.message.headers, || {
-                    tracing::info_span!(
-                        "forge.v1.shards",
-                        otel.kind = "consumer",
-                        shard = tracing::field::Empty,
-                        trace_id = tracing::field::Empty
-                    )
-                });
-                if let Some(trace_id) = trace::trace_id(&span) {
-                    span.record("trace_id", trace_id);
-                }
-                let worker = Arc::clone(self);
-                tasks.spawn(async move { worker.work(queue, delivery, room).await }.instrument(span));
-            }
-        }
-    }
-
-    async fn work(
-        self: Arc<Self>,
-        queue: Queue,
-        delivery: Delivery,
-        room: tokio::sync::OwnedSemaphorePermit,
-    ) {
-        let started = tokio::time::Instant::now();
-        let settle = Arc::clone(&delivery.settle);
-        let settlement = match serde_json::from_slice::<ShardTask>(&delivery.message.payload) {
+#[async_trait]
+impl Handler for Worker {
+    async fn handle(&self, delivery: Delivery) -> Settlement {
+        match serde_json::from_slice::<ShardTask>(&delivery.message.payload) {
             Ok(task) => {
-                tracing::Span::current().record("shard", tracing::field::display(task.shard_id));
-                let place = self.shelf.put(task.job_id.clone(), Arc::clone(&settle), room);
+                let place = self.shelf.put(task.job_id.clone());
                 self.execute(task, delivery.attempt, &place).await
             }
             Err(error) => {
@@ -174,21 +146,11 @@ impl Worker {
                 tracing::error!(%error, subject = delivery.message.subject, "a shard that cannot be read");
                 Settlement::Retry(Duration::ZERO)
             }
-        };
-        let outcome = match settlement {
-            Settlement::Ack => {
-                settle.ack().await;
-                "ack"
-            }
-            Settlement::Retry(delay) => {
-                settle.retry(delay).await;
-                "retry"
-            }
-            Settlement::Leave => "leave",
-        };
-        self.metrics.message(queue, outcome, started.elapsed());
+        }
     }
+}
 
+impl Worker {
     async fn execute(&self, task: ShardTask, attempt: u64, place: &Place) -> Settlement {
         let (job, shard) = (task.job_id.clone(), task.shard_id);
         if attempt > 1 {
@@ -216,7 +178,7 @@ impl Worker {
                 self.metrics.shard_executed(name, "ok", executed.iterations, executed.wall);
                 self.shelf.took(executed.wall);
                 tracing::debug!(%job, %shard, wall = ?executed.wall, "the shard is executed");
-                let (message, id) = result_of(&self.identity, name, &task, &executed);
+                let (message, id) = outcomes::result(&self.identity, name, &task, &executed);
                 match self.bus.publish(message, &id).await {
                     Ok(()) => Settlement::Ack,
                     Err(error) => {
@@ -235,16 +197,6 @@ impl Worker {
         }
     }
 
-    /// Renews the leases of shards in hand, without end.
-    async fn renew(&self, lease: Duration) {
-        loop {
-            sleep((lease / 3).max(Duration::from_millis(1))).await;
-            for lease in self.shelf.leases() {
-                lease.progress().await;
-            }
-        }
-    }
-
     /// Hears of jobs that end, without end.
     async fn listen(&self) {
         let forever = CancellationToken::new();
@@ -259,18 +211,5 @@ impl Worker {
                 }
             }
         }
-    }
-}
-
-/// Fetches, through whatever goes wrong with the bus.
-async fn fetch(pull: &mut dyn Pull, max: usize) -> Vec<Delivery> {
-    let mut pause = Duration::from_millis(100);
-    loop {
-        match pull.fetch(max).await {
-            Ok(deliveries) => return deliveries,
-            Err(error) => tracing::warn!(%error, "no shards can be fetched; it is tried again"),
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
     }
 }

@@ -22,7 +22,8 @@ use forge_contract::{
 use forge_kernel::execute::{Backend, Control, ExecuteError, scalar::Scalar, simd::Simd};
 use forge_service::{
     Metrics,
-    executor::{Executor, StopFlag, result_of},
+    executor::{Executor, StopFlag},
+    outcomes,
     programs::Programs,
     shutdown,
 };
@@ -139,7 +140,7 @@ async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error:
             let program = programs.get(task.program).await?;
             let executed =
                 executor.execute(Arc::new(Scalar), program, task.clone(), StopFlag::default()).await?;
-            let (message, id) = result_of(&identity, "scalar", &task, &executed);
+            let (message, id) = outcomes::result(&identity, "scalar", &task, &executed);
             bus.publish(message, &id).await?;
             delivery.settle.ack().await;
         }

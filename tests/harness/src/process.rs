@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// A running server. Killed when dropped.
 #[derive(Debug)]
@@ -69,6 +69,15 @@ impl Process {
             thread::sleep(Duration::from_millis(10));
         }
         self.kill();
+    }
+
+    /// Freezes it, if it still runs; when this returns, all its threads are.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = waitid(WaitId::Pid(pid), seen);
+        }
     }
 
     /// Sends a signal, if it still runs.

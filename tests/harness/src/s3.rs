@@ -146,7 +146,7 @@ impl S3Server {
 
     /// Freezes it: connections are accepted and nothing is answered.
     pub fn pause(&mut self) {
-        self.process.iter_mut().for_each(|process| process.signal(Signal::STOP));
+        self.process.iter_mut().for_each(Process::freeze);
     }
 
     /// Ends a [`S3Server::pause`].

@@ -23,7 +23,7 @@ impl Fold {
             iterations_done: self.iterations,
             shards: self.shards.len() as u64,
             shards_done: self.taken as u64,
-            shards_verified: self.checks.values().filter(|check| check.confirmed.is_some()).count() as u64,
+            shards_verified: (self.checks.len() - self.waiting.len()) as u64,
         }
     }
 

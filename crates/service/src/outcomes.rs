@@ -1,0 +1,122 @@
+//! Results and verdicts as messages: signed and written here, and read here, so that all services agree on their form.
+
+use bytes::Bytes;
+use forge_bus::{Message, topology};
+use forge_contract::{
+    agent::{AgentId, Identity, result_message, verdict_message},
+    digest::Digest,
+    ids::JobId,
+    shard::ShardId,
+    task::{ATTESTATION, Attestation, ShardTask},
+    verdict::{Outcome, VERDICT, Verdict},
+};
+
+use crate::{executor::Executed, telemetry::trace};
+
+/// The message with a shard's result, signed, and the id that deduplicates it.
+pub fn result(
+    identity: &Identity,
+    backend: &str,
+    task: &ShardTask,
+    executed: &Executed,
+) -> (Message, String) {
+    let signed = result_message(&task.job_id, task.shard_id, task.program, executed.hash);
+    let attestation = Attestation {
+        agent_id: identity.id().clone(),
+        backend: backend.to_owned(),
+        program: task.program,
+        result_hash: executed.hash,
+        wall_us: executed.wall.as_micros() as u64,
+        cpu_us: executed.cpu.as_micros() as u64,
+        signature: identity.sign(&signed),
+    };
+    let json = serde_json::to_string(&attestation).expect("an attestation is made of strings and numbers");
+    let unguessable = Digest::of(&[json.as_bytes()]);
+    let subject = topology::result(&task.job_id, task.shard_id);
+    let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION, json);
+    trace::inject(&mut message.headers);
+    // Nobody else can know it: who publishes under a message's id before it is sent, has it dropped.
+    let id = format!("result.{}.{}.{}.{unguessable}", task.job_id, task.shard_id, task.attempt);
+    (message, id)
+}
+
+/// What was found about a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What it is.
+    pub outcome: Outcome,
+    /// What executed the shard a second time; empty if nothing did.
+    pub backend: String,
+    /// SHA-256 of the right result, where it was established.
+    pub correct: Option<Digest>,
+    /// A sentence for people, unless the result was confirmed.
+    pub reason: String,
+}
+
+impl Judgement {
+    /// A judgement for which nothing was executed.
+    pub fn without_execution(outcome: Outcome, reason: String) -> Self {
+        Self { outcome, backend: String::new(), correct: None, reason }
+    }
+}
+
+/// The message with a judgement about an agent's result, signed, and the id that deduplicates it.
+pub fn verdict(
+    identity: &Identity,
+    job: &JobId,
+    shard: ShardId,
+    agent: &AgentId,
+    result: Digest,
+    judgement: Judgement,
+) -> (Message, String) {
+    let Judgement { outcome, backend, correct, reason } = judgement;
+    let verdict = Verdict {
+        outcome,
+        agent_id: agent.clone(),
+        result_hash: result,
+        correct,
+        verifier_id: identity.id().clone(),
+        backend,
+        reason,
+        signature: identity.sign(&verdict_message(job, shard, outcome, agent, result)),
+    };
+    let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
+    let unguessable = Digest::of(&[json.as_bytes()]);
+    let mut message = Message::new(topology::verdict(job, shard), Bytes::new()).with_header(VERDICT, json);
+    trace::inject(&mut message.headers);
+    // Nobody else can know the signature, so nobody can have the verdict dropped by using its id before.
+    (message, format!("verdict.{job}.{shard}.{unguessable}"))
+}
+
+/// The attestation that comes with a result, if there is one that can be read. Its signature has not been looked at.
+pub fn attestation(message: &Message) -> Option<Attestation> {
+    serde_json::from_str(message.headers.get(ATTESTATION)?).ok()
+}
+
+/// The verdict that a message carries, if the verifier that it names has signed it. Whether that verifier is registered has
+/// not been looked at.
+pub fn signed_verdict(message: &Message, job: &JobId, shard: ShardId) -> Option<Verdict> {
+    let verdict: Verdict = serde_json::from_str(message.headers.get(VERDICT)?).ok()?;
+    verdict.is_signed(job, shard).then_some(verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_read_back_and_only_as_they_were_signed() {
+        let (judge, agent) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
+        let (job, other): (JobId, JobId) = ("j".parse().unwrap(), "k".parse().unwrap());
+        let shard = ShardId { height: 0, index: 3 };
+        let judgement = Judgement::without_execution(Outcome::Rejected, "because".to_owned());
+        let hash = Digest([7; 32]);
+        let (message, id) = verdict(&judge, &job, shard, agent.id(), hash, judgement.clone());
+        let read = signed_verdict(&message, &job, shard).unwrap();
+        assert_eq!((read.outcome, &read.agent_id, read.result_hash), (Outcome::Rejected, agent.id(), hash));
+        assert_eq!(signed_verdict(&message, &other, shard), None);
+        assert_eq!(attestation(&message), None);
+        let (_, anothers) = verdict(&agent, &job, shard, agent.id(), hash, judgement);
+        assert_ne!(id, anothers);
+    }
+}
