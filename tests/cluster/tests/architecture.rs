@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, env, process::Command};
 use serde_json::Value;
 
 /// Crates and what of ours each may use.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("forge-contract", &[]),
     ("forge-kernel", &["forge-contract"]),
     ("forge-documents", &["forge-contract", "forge-kernel"]),
+    ("forge-gpu", &["forge-contract", "forge-kernel"]),
     ("forge-bus", &["forge-contract"]),
     ("forge-store", &["forge-contract"]),
     ("forge-service", &["forge-bus", "forge-contract", "forge-kernel"]),
@@ -23,11 +24,12 @@ const EDGES: [(&str, &[&str]); 11] = [
 ];
 
 /// Libraries and the crates that may use them directly.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 7] = [
     ("async-nats", &["forge-bus"]),
     ("object_store", &["forge-store"]),
     ("aws-sdk-s3", &["forge-store"]),
     ("rand_chacha", &["forge-kernel"]),
+    ("wgpu", &["forge-gpu"]),
     ("prometheus-client", &["forge-service"]),
     ("clap", &["forge", "forge-service"]),
 ];

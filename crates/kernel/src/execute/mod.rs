@@ -42,6 +42,16 @@ pub trait Backend: Send + Sync {
     /// Short name for records, as in `simd-avx2`.
     fn name(&self) -> &str;
 
+    /// The device and its driver, for backends that execute on another device than the CPU.
+    fn adapter(&self) -> Option<&str> {
+        None
+    }
+
+    /// How many shards are best given to one call of [`Backend::execute`], where so many are waiting.
+    fn batch(&self) -> usize {
+        1
+    }
+
     /// Executes `shards` and returns their results in order. `program` has passed
     /// [`Program::check`](forge_contract::program::Program::check).
     ///

@@ -1,0 +1,70 @@
+//! Proves that a device that is lost, that does not answer, or that computes wrongly costs a call and no result.
+
+use std::time::Duration;
+
+use forge_kernel::execute::{conformance, scalar::Scalar};
+
+use super::*;
+
+fn adapter() -> Adapter {
+    let found = adapters().into_iter().next();
+    found.expect("these tests need a Vulkan driver, such as Debian's mesa-vulkan-drivers")
+}
+
+fn program() -> Program {
+    conformance::Recipe::usual().program()
+}
+
+fn agrees(gpu: &Gpu) {
+    conformance::assert_agrees(
+        gpu,
+        &program(),
+        &[conformance::shard(0, 1, 3000)],
+        "a device as it should be",
+    );
+}
+
+#[test]
+fn a_lost_device_is_opened_again() {
+    let gpu = Gpu::open(&adapter()).unwrap();
+    agrees(&gpu);
+    let device = gpu.opened().unwrap();
+    device.lose();
+    let lost = batch::execute(
+        &device,
+        &device.pipelines(program().components.len()).unwrap(),
+        &program(),
+        &[conformance::shard(0, 1, 3000)],
+        &(),
+    );
+    assert!(matches!(lost, Err(ExecuteError::Device(_))), "{lost:?}");
+    agrees(&gpu);
+    assert!(!Arc::ptr_eq(&device, &gpu.opened().unwrap()));
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_given_up() {
+    let hasty = Options { patience: Duration::ZERO, ..Options::default() };
+    let given_up = Gpu::with(&adapter(), hasty);
+    let Err(OpenError::Unusable { reason, .. }) = given_up else { panic!("{given_up:?}") };
+    assert!(reason.contains("no answer within 0ns"), "{reason}");
+}
+
+#[test]
+fn a_device_that_computes_wrongly_is_refused() {
+    let options = |miscompile| Options { miscompile, ..Options::default() };
+    let faults: [fn(String) -> String; 3] = [
+        |source| source.replace("rotated(r.b ^ r.c, 7u)", "rotated(r.b ^ r.c, 9u)"),
+        |source| source.replace("u32(low < a.x)", "0u"),
+        |source| source.replace("if largest_counts {", "if true {"),
+    ];
+    for fault in faults {
+        let refused = Gpu::with(&adapter(), options(fault)).expect_err("it is refused");
+        let OpenError::Wrong { adapter: named, .. } = &refused else { panic!("{refused:?}") };
+        assert_eq!(*named, adapter().to_string());
+    }
+    let broken = Gpu::with(&adapter(), options(|source| source.replace("fn execute", "fn execute(")));
+    assert!(matches!(&broken, Err(OpenError::Unusable { .. })), "{broken:?}");
+    assert_eq!(Gpu::open(&adapter()).unwrap().adapter(), Some(adapter().to_string().as_str()));
+    assert!(Scalar.adapter().is_none());
+}

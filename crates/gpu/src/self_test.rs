@@ -1,0 +1,53 @@
+//! Comparing a device with the scalar reference: one leaf of the example's model. What a driver compiles wrongly, or a
+//! device computes wrongly, must not be signed as a result.
+
+use forge_contract::{
+    digest::Digest,
+    program::Program,
+    shard::{LEAF_ITERATIONS, Shard, ShardId},
+};
+use forge_kernel::{
+    execute::{Backend, ExecuteError, scalar::Scalar},
+    request::Request,
+    workload::PROFILES,
+};
+
+use crate::{
+    batch,
+    device::{Device, Pipelines},
+};
+
+/// Components of the program that every device is tested with when it is opened.
+pub(crate) const COMPONENTS: usize = 2;
+
+/// Where the device differs from the reference, if it does.
+///
+/// # Errors
+/// [`ExecuteError::Device`] when it cannot execute at all.
+pub(crate) fn difference(
+    device: &Device,
+    pipelines: &Pipelines,
+    components: usize,
+) -> Result<Option<String>, ExecuteError> {
+    let program = program(components);
+    let id = ShardId { height: 0, index: 1 };
+    let shard = Shard { id, iterations: LEAF_ITERATIONS, seed: Digest::of(&[b"self-test"]) };
+    let expected = Scalar.execute(&program, &[shard], &())?.remove(0);
+    let found = batch::execute(device, pipelines, &program, &[shard], &())?.remove(0);
+    if found == expected {
+        return Ok(None);
+    }
+    let (found, expected) = (found.digest(), expected.digest());
+    Ok(Some(format!("with {components} components one leaf hashes to {found} in place of {expected}")))
+}
+
+/// The first profile's example, with its components repeated or left out.
+fn program(components: usize) -> Program {
+    let profile = &PROFILES[0];
+    let op = serde_json::json!({"name": profile.op, "version": profile.version, "profile": profile.name});
+    let envelope = serde_json::json!({"op": op, "args": (profile.example)()}).to_string();
+    let example = Request::parse(envelope.as_bytes()).expect("a profile's example is valid").program;
+    let mut program = Program::clone(&example);
+    program.components = example.components.iter().cycle().take(components).cloned().collect();
+    program
+}

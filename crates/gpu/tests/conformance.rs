@@ -1,0 +1,80 @@
+//! Proves that every adapter of this machine returns the bytes of the scalar reference: the kernel's conformance suite, the
+//! same functions that CPU backends pass. A machine without an adapter fails: it would prove nothing.
+
+use std::sync::LazyLock;
+
+use forge_gpu::{Gpu, adapters};
+use forge_kernel::execute::{Backend, conformance};
+
+/// All parts of the suite share the open devices: shaders are compiled once.
+static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(|| {
+    adapters().iter().map(|adapter| Gpu::open(adapter).expect("the adapter passes its self-test")).collect()
+});
+
+/// Runs one part of the suite on every adapter.
+fn on_every_adapter(part: fn(&dyn Backend)) {
+    assert!(!GPUS.is_empty(), "no adapter: install a Vulkan driver, such as Debian's mesa-vulkan-drivers");
+    for gpu in GPUS.iter() {
+        part(gpu);
+    }
+}
+
+#[test]
+fn profiles() {
+    on_every_adapter(conformance::profiles);
+}
+
+#[test]
+fn iteration_counts() {
+    on_every_adapter(conformance::iteration_counts);
+}
+
+#[test]
+fn draw_counts() {
+    on_every_adapter(conformance::draw_counts);
+}
+
+#[test]
+fn tall_shards() {
+    on_every_adapter(conformance::tall_shards);
+}
+
+#[test]
+fn many_occurrences() {
+    on_every_adapter(conformance::many_occurrences);
+}
+
+#[test]
+fn saturation() {
+    on_every_adapter(conformance::saturation);
+}
+
+#[test]
+fn impossible_and_certain() {
+    on_every_adapter(conformance::impossible_and_certain);
+}
+
+#[test]
+fn thresholds_at_draws() {
+    on_every_adapter(conformance::thresholds_at_draws);
+}
+
+#[test]
+fn rare_draws() {
+    on_every_adapter(conformance::rare_draws);
+}
+
+#[test]
+fn reuse() {
+    on_every_adapter(conformance::reuse);
+}
+
+#[test]
+fn cancellation() {
+    on_every_adapter(conformance::cancellation);
+}
+
+#[test]
+fn random_programs() {
+    on_every_adapter(|backend| conformance::random_programs(backend, 400));
+}
