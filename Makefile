@@ -16,6 +16,7 @@ test: lint unit interop ## everything that has to pass before a change lands
 lint: ## formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	cargo clippy -p forge --no-default-features --locked -- -D warnings
 
 unit: ## tests of all crates, the binary included
 	FORGE_BINARIES_ARE_BUILT=1 cargo test --workspace --all-features --locked

@@ -2,11 +2,14 @@
 //! command.
 
 mod audit;
+mod bench;
 mod client;
 mod cluster;
+mod devices;
 mod engine;
 mod envelope;
 mod failure;
+mod gpu;
 mod inprocess;
 mod input;
 mod interrupt;
@@ -42,6 +45,8 @@ enum Command {
     Run(run::RunArgs),
     Replay(replay::ReplayArgs),
     Audit(audit::AuditArgs),
+    Devices(devices::DevicesArgs),
+    Bench(bench::BenchArgs),
     Envelope(envelope::EnvelopeArgs),
     Schema(schema::SchemaArgs),
     Submit(client::SubmitArgs),
@@ -58,6 +63,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    quieten_drivers();
     let matches = Cli::command().get_matches();
     let ended = match cluster::print_config(&Cli::command(), &matches) {
         Ok(true) => Ok(()),
@@ -73,12 +79,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Keeps a layer of Mesa's Vulkan drivers from looking for a display: without one, it says so on standard error.
+fn quieten_drivers() {
+    // SAFETY: nothing has started a thread yet.
+    unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+}
+
 fn execute(matches: &ArgMatches) -> Result<(), Failure> {
     let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Run(args) => run::execute(&args),
         Command::Replay(args) => replay::execute(&args),
         Command::Audit(args) => audit::execute(&args),
+        Command::Devices(args) => devices::execute(&args),
+        Command::Bench(args) => bench::execute(&args),
         Command::Envelope(args) => envelope::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Submit(args) => client::commands::submit(&args),

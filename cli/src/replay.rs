@@ -38,13 +38,13 @@ pub struct ReplayArgs {
 /// # Errors
 /// The job cannot be read or executed, or its result is another one.
 pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
-    let Engine { backend, threads } = Engine::new(&args.engine)?;
     let completed = Completed::open(&args.manifest)?;
     let models = Arc::new(RecentModels::new(1));
     let job = recomputation(&stored_job(&completed)?, &models)?;
+    let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
     let name = backend.name().to_owned();
     let store = Arc::new(Store::in_memory());
-    let local = Local { backend: backend.into(), threads, store, models, keep_shards: false };
+    let local = Local { backend, threads, store, models, keep_shards: false };
     let recomputed = local.execute(&Stage::new()?, &job, !args.engine.no_progress)?;
     let (stored, computed) = (completed.manifest.result, recomputed.figures.hash);
     let verdict = if stored == computed { "same result" } else { "DIFFERENT result" };

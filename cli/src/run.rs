@@ -64,7 +64,7 @@ pub fn execute(args: &RunArgs) -> Result<(), Failure> {
     // The model is compiled here, once for all services.
     let models = Arc::new(RecentModels::new(1));
     let job = Job::new(input::request(&args.envelope, models.as_ref())?);
-    let engine = Engine::new(&args.engine)?;
+    let engine = Engine::new(&args.engine, &job.request)?;
     let stage = Stage::new()?;
     let archive = match job.request.envelope.artifacts.persist {
         true => Some(Archive::open(&stage, &args.out, &job)?),
@@ -73,11 +73,11 @@ pub fn execute(args: &RunArgs) -> Result<(), Failure> {
     let store = archive.as_ref().map_or_else(|| Arc::new(Store::in_memory()), |a| Arc::clone(&a.store));
     let request = &job.request;
     let confined = engine.confined(&request.envelope.policy, request.plan.shard_count());
-    let Engine { backend, threads } = confined.map_err(|failure| match &archive {
+    let Engine { backend, threads, .. } = confined.map_err(|failure| match &archive {
         Some(archive) => archive.record(failure),
         None => failure.into(),
     })?;
-    let local = Local { backend: backend.into(), threads, store, models, keep_shards: args.keep_shards };
+    let local = Local { backend, threads, store, models, keep_shards: args.keep_shards };
     match local.execute(&stage, &job, !args.engine.no_progress) {
         Ok(completed) => report(args, &completed, threads),
         Err(Failure::Job(failure)) => Err(match archive {

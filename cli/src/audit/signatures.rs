@@ -3,7 +3,7 @@
 
 use forge_contract::{
     agent::{AgentId, Signature, result_message, verdict_message},
-    artifact::{Execution, ExecutionsDocument, ManifestDocument, VerificationDocument},
+    artifact::{BackendPair, Execution, ExecutionsDocument, ManifestDocument, VerificationDocument},
     verdict::Outcome as Verdict,
 };
 use forge_documents::{document::EXECUTIONS, number::grouped};
@@ -98,16 +98,33 @@ fn check_verification(document: &VerificationDocument, evidence: &Evidence<'_>) 
             "the verdict about shard {shard} is not signed by its verifier"
         )));
     }
+    let (all, other) = counted(&document.pairs);
+    if (all, other) != (document.checked.len() as u64, document.on_other_hardware) {
+        return Err(Problem::failed("its counts of shards by backend are not those of the shards it names"));
+    }
     let mut planned = evidence.known_job()?.request.plan.shards().take(manifest.shards as usize);
     // Both are in shard order, so that each is found after the one before.
     let stray = document.checked.iter().find(|&&checked| !planned.any(|shard| shard == checked));
     if let Some(stray) = stray {
         return Err(Problem::failed(format!("shard {stray}, which was checked, is not one of the job's")));
     }
+    let other = match other {
+        0 => String::new(),
+        shards => format!(" ({} of them on both CPU and GPU)", grouped(shards)),
+    };
     Ok(format!(
-        "{} of {} shards executed twice, {} wrong results refuted",
-        grouped(document.checked.len() as u64),
+        "{} of {} shards executed twice{other}, {} wrong results refuted",
+        grouped(all),
         grouped(document.shards),
         grouped(document.refuted.len() as u64)
     ))
+}
+
+/// How many shards pairs count: all, and those that both kinds of hardware executed.
+fn counted(pairs: &[BackendPair]) -> (u64, u64) {
+    let sum = |shards: &mut dyn Iterator<Item = &BackendPair>| {
+        shards.fold(0_u64, |sum, pair| sum.saturating_add(pair.shards))
+    };
+    let other = |pair: &&BackendPair| pair.primary_hardware != pair.verifier_hardware;
+    (sum(&mut pairs.iter()), sum(&mut pairs.iter().filter(other)))
 }

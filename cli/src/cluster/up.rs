@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use forge_bus::topology::QUEUES;
-use forge_contract::envelope::Target;
-use forge_service::{executor::Executor, identity};
+use forge_contract::agent::Hardware;
+use forge_service::identity;
 
 use super::{
     aggregator::AggregatorTuning,
@@ -13,9 +13,13 @@ use super::{
     host::{self, Host, HostArgs, Purpose},
     nats_server::NatsServer,
     planner::PlannerTuning,
-    worker::ExecutionArgs,
+    worker::{self, ExecutionArgs},
 };
-use crate::{engine, failure::Failure, output};
+use crate::{
+    engine::{self, Chosen},
+    failure::Failure,
+    output,
+};
 
 /// Start planner, worker, verifier and aggregator in one process, for development
 ///
@@ -44,8 +48,8 @@ pub struct UpArgs {
 /// # Errors
 /// The settings cannot be used, or NATS or the store cannot be as they are.
 pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
-    let backend = args.execution.backend()?;
-    let slots = args.execution.slots();
+    let Chosen { backend, no_gpu } = engine::of_worker(&args.execution.backend)?;
+    let slots = args.execution.slots(backend.as_ref());
     let namespaces = args.namespaces.names().map_err(refused)?;
     let mut options = args.host.nats.options("forge-up", true, namespaces.clone()).map_err(refused)?;
     let server = own_server.then(|| NatsServer::start(&args.data, 4222)).transpose()?;
@@ -56,14 +60,15 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
     let purpose =
         Purpose { name: "forge-up", manage: true, namespaces: namespaces.clone(), queues: QUEUES.to_vec() };
     host::run_with(&args.host, purpose, options, async |host: Host| {
+        worker::note(no_gpu.as_deref());
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
         let store = Arc::new(store?);
         let Host { bus, metrics, stop, lease, .. } = &host;
         let new_identity = || identity::load(&forge_service::IdentityArgs::default()).map_err(refused);
-        let executor = Executor::new(slots, None);
-        let worker =
-            forge_worker::Settings { executor: executor.clone(), slots, target: Target::Cpu, lease: *lease };
-        let verifier = forge_verifier::Settings { executor, slots, lease: *lease };
+        let executor = engine::executor(backend.as_ref(), slots, None);
+        let target = Hardware::of(backend.adapter()).target();
+        let worker = forge_worker::Settings { executor: executor.clone(), slots, target, lease: *lease };
+        let verifier = forge_verifier::Settings { executor, slots: engine::cores(), lease: *lease };
         let planner = args.planner.settings(namespaces.clone(), *lease);
         let aggregator = args.aggregator.settings(namespaces, *lease);
         let backends = engine::verifiers(&backend);

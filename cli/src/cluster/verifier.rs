@@ -8,9 +8,12 @@ use forge_verifier::Settings;
 use super::{
     config::{NamespaceArgs, refused},
     host::{self, Host, HostArgs, Purpose},
-    worker::ExecutionArgs,
+    worker::{self, ExecutionArgs},
 };
-use crate::{engine, failure::Failure};
+use crate::{
+    engine::{self, Chosen},
+    failure::Failure,
+};
 
 /// Start a verifier: executes shards a second time and judges workers' results
 #[derive(Debug, Args)]
@@ -30,13 +33,15 @@ pub struct VerifierArgs {
 /// # Errors
 /// The settings cannot be used, or NATS cannot be as it is.
 pub fn execute(args: &VerifierArgs) -> Result<(), Failure> {
-    let backends = engine::verifiers(&args.execution.backend()?);
-    let slots = args.execution.slots();
+    let Chosen { backend, no_gpu } = engine::of_verifier(&args.execution.backend)?;
+    let backends = engine::verifiers(&backend);
+    let slots = args.execution.threads.map_or_else(engine::cores, usize::from);
     let identity = identity::load(&args.identity).map_err(refused)?;
     let namespaces = args.namespaces.names().map_err(refused)?;
     let purpose =
         Purpose { name: "forge-verifier", manage: true, namespaces, queues: vec![Queue::Duplicates] };
     host::run(&args.host, purpose, async |host: Host| {
+        worker::note(no_gpu.as_deref());
         let settings = Settings { executor: Executor::new(slots, None), slots, lease: host.lease };
         tracing::info!(agent = %identity.id(), slots, "verifying");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());

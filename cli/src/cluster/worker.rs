@@ -1,10 +1,8 @@
 //! `forge worker`.
 
-use std::sync::Arc;
-
 use clap::Args;
 use forge_bus::{jetstream::Options, topology::Queue};
-use forge_contract::envelope::Target;
+use forge_contract::{agent::Hardware, envelope::Target};
 use forge_kernel::execute::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_worker::Settings;
@@ -13,7 +11,10 @@ use super::{
     config::refused,
     host::{self, Host, HostArgs, Purpose},
 };
-use crate::{engine, failure::Failure};
+use crate::{
+    engine::{self, BACKENDS, Chosen},
+    failure::Failure,
+};
 
 /// Start a worker: pulls shards, executes them, returns signed results
 #[derive(Debug, Args)]
@@ -30,26 +31,30 @@ pub struct WorkerArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Execution")]
 pub struct ExecutionArgs {
-    /// What executes the shards: auto, simd, scalar, or a SIMD level by name, such as simd-avx2
-    #[arg(long, env = "FORGE_BACKEND", value_name = "NAME", default_value = "auto")]
+    #[arg(
+        long,
+        env = "FORGE_BACKEND",
+        value_name = "NAME",
+        default_value = "auto",
+        help = format!("What executes the shards: {BACKENDS}")
+    )]
     pub backend: String,
-    /// Shards that are executed at once [default: one for each core]
+    /// Shards that are executed at once; on a GPU, batches of them [default: one for each core; two for a GPU]
     #[arg(long, env = "FORGE_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
 }
 
 impl ExecutionArgs {
-    /// The backend.
-    ///
-    /// # Errors
-    /// There is none of that name.
-    pub fn backend(&self) -> Result<Arc<dyn Backend>, Failure> {
-        Ok(engine::named(&self.backend)?.into())
+    /// Calls that are executed at once on a backend.
+    pub fn slots(&self, backend: &dyn Backend) -> usize {
+        self.threads.map_or_else(|| engine::threads(backend), usize::from)
     }
+}
 
-    /// Shards that are executed at once.
-    pub fn slots(&self) -> usize {
-        self.threads.map_or_else(engine::cores, usize::from)
+/// Says why there is no GPU, where one was looked for.
+pub fn note(no_gpu: Option<&str>) {
+    if let Some(reason) = no_gpu {
+        tracing::info!(reason, "no GPU is used here");
     }
 }
 
@@ -58,17 +63,20 @@ impl ExecutionArgs {
 /// # Errors
 /// The settings cannot be used, or NATS cannot be as it is.
 pub fn execute(args: &WorkerArgs) -> Result<(), Failure> {
-    let backend = args.execution.backend()?;
-    let slots = args.execution.slots();
+    let Chosen { backend, no_gpu } = engine::of_worker(&args.execution.backend)?;
+    let slots = args.execution.slots(backend.as_ref());
     let identity = identity::load(&args.identity).map_err(refused)?;
     let options = args.host.nats.options("forge-worker", false, Vec::new()).map_err(refused)?;
-    let binds = vec![Queue::Shards(Target::Cpu), Queue::Shards(Target::Any)];
+    let target = Hardware::of(backend.adapter()).target();
+    let binds = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
     let options = Options { binds, ..options };
     let purpose = Purpose { name: "forge-worker", manage: false, namespaces: Vec::new(), queues: Vec::new() };
     host::run_with(&args.host, purpose, options, async |host: Host| {
+        note(no_gpu.as_deref());
         let executor = Executor::new(slots, None);
-        let settings = Settings { executor, slots, target: Target::Cpu, lease: host.lease };
-        tracing::info!(agent = %identity.id(), backend = backend.name(), slots, "taking shards");
+        let settings = Settings { executor, slots, target, lease: host.lease };
+        let (agent, backend_name, adapter) = (identity.id(), backend.name(), backend.adapter());
+        tracing::info!(%agent, backend = backend_name, adapter, slots, "taking shards");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.ended(forge_worker::run(bus, backend, identity, settings, metrics, stop).await)
     })

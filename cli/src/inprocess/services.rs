@@ -5,12 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::anyhow;
 use forge_aggregator::Completed;
 use forge_bus::{BusError, SharedBus};
-use forge_contract::{agent::Identity, envelope::Target};
-use forge_service::{
-    IdentityArgs, Metrics,
-    executor::{Advance, Executor},
-    identity,
-};
+use forge_contract::agent::{Hardware, Identity};
+use forge_service::{IdentityArgs, Metrics, executor::Advance, identity};
 use tokio::{
     sync::mpsc::UnboundedSender,
     task::{JoinError, JoinSet},
@@ -19,7 +15,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Local;
-use crate::{engine::verifiers, failure::Failure};
+use crate::{
+    engine::{executor, verifiers},
+    failure::Failure,
+};
 
 /// How long a message is left to its receiver: nothing but a bug of this process can lose one.
 pub(super) const LEASE: Duration = Duration::from_secs(3600);
@@ -59,13 +58,13 @@ impl Services {
         let Local { backend, threads, store, models, keep_shards } = local;
         let mut services =
             Self { stop: CancellationToken::new(), core: JoinSet::new(), workers: JoinSet::new() };
-        let executor = Executor::new(threads, Some(advance));
+        let executor = executor(backend.as_ref(), threads, Some(advance));
         let (metrics, stop) = (Metrics::new("forge"), services.stop.clone());
         for _ in 0..threads {
             let settings = forge_worker::Settings {
                 executor: executor.clone(),
                 slots: 1,
-                target: Target::Cpu,
+                target: Hardware::of(backend.adapter()).target(),
                 lease: LEASE,
             };
             let (bus, backend) = (bus.clone(), Arc::clone(&backend));

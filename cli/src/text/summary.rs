@@ -104,8 +104,12 @@ impl View<'_> {
             return None;
         }
         let chance = verification.detection.iter().find(|detection| detection.wrong_share == 0.05)?;
+        let other = match verification.on_other_hardware {
+            0 => String::new(),
+            shards => format!(" ({} of them on other hardware)", grouped(shards)),
+        };
         Some(format!(
-            "{} of {} shards again by {}: equal; 5% wrong ones would show in {} of cases",
+            "{} of {} shards again by {}{other}: equal; 5% wrong ones would show in {} of cases",
             grouped(verification.checked.len() as u64),
             grouped(verification.shards),
             distinct(verification.pairs.iter().map(|pair| &pair.verifier)),

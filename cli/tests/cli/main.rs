@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod common;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod memory;
 mod round_trip;
 mod schemas;

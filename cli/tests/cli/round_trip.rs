@@ -217,8 +217,10 @@ fn verification_reports_what_it_proves() {
     assert_eq!((&document["share"], &document["checked"].as_array().map(Vec::len)), (&json!(0.5), &Some(3)));
     assert_eq!(
         document["pairs"],
-        json!([{"primary": Simd::new().name(), "verifier": verifier, "shards": 3}])
+        json!([{"primary": Simd::new().name(), "primary_hardware": "cpu", "verifier": verifier,
+            "verifier_hardware": "cpu", "shards": 3}])
     );
+    assert_eq!(document["on_other_hardware"], 0);
     // One of 5 shards is wrong: 3 of 5 draws find it.
     assert!((document["detection"][0]["probability"].as_f64().unwrap() - 0.6).abs() < 1e-12);
 }

@@ -104,7 +104,12 @@ fn a_manifest_with_another_result_is_a_mismatch() {
 fn a_failed_job_is_recorded_once_and_can_be_run_again() {
     let place = Place::new();
     let gpu = with(insurance("gpu"), "/policy/target", json!("gpu"));
-    place.run(&gpu, &[]).expect(3).says("error: insufficient_agents: ").says("no GPU backend");
+    let simd = ["--backend", "simd"];
+    place
+        .run(&gpu, &simd)
+        .expect(3)
+        .says("error: insufficient_agents: policy.target is gpu")
+        .says("on the CPU");
     assert_eq!(place.files(), ["jobs/gpu/error.json"]);
     let error = place.error("gpu");
     assert_eq!((&error["code"], &error["schema"]), (&json!("insufficient_agents"), &json!("forge.error.v1")));

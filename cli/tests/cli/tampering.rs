@@ -118,6 +118,9 @@ fn forged_records_of_verification_are_found() {
     };
     forged(|v, _| v["checked"][4] = json!("0-5"), "shard 0-5, which was checked, is not one of the job's");
     forged(|v, _| v["shards"] = json!(6), "another job");
+    forged(|v, _| v["on_other_hardware"] = json!(5), "counts of shards by backend");
+    forged(|v, _| v["pairs"][0]["verifier_hardware"] = json!("gpu"), "counts of shards by backend");
+    forged(|v, _| v["pairs"][0]["shards"] = json!(4), "counts of shards by backend");
     forged(
         |v, agent| {
             v["refuted"] = json!([{

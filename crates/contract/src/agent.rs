@@ -193,8 +193,14 @@ pub struct AgentRecord {
     pub target: Target,
     /// The backend that executes its shards, as in `simd-avx2`.
     pub backend: String,
-    /// Shards that it executes at once.
+    /// The device and its driver, where it does not execute on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// Shards that it executes at once; batches of them, where it executes several together.
     pub slots: u32,
+    /// Shards in a batch, at most: 1 for a CPU.
+    #[serde(default = "one")]
+    pub batch: u32,
     /// Version of the kernel.
     pub kernel: u32,
     /// Version of the software.
@@ -206,6 +212,38 @@ pub struct AgentRecord {
 impl AgentRecord {
     /// What `schema` says.
     pub const SCHEMA: &str = "forge.agent.v1";
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What kind of hardware executed a shard.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Hardware {
+    /// A CPU.
+    #[default]
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
+impl Hardware {
+    /// The kind that a record's `adapter` stands for: whatever has one is not a CPU.
+    pub fn of(adapter: Option<&str>) -> Self {
+        if adapter.is_some() { Self::Gpu } else { Self::Cpu }
+    }
+
+    /// The queue of shards that only this hardware takes.
+    pub fn target(self) -> Target {
+        match self {
+            Self::Cpu => Target::Cpu,
+            Self::Gpu => Target::Gpu,
+        }
+    }
 }
 
 /// Whether an agent takes shards.

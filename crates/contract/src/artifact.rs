@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentId, Identity, Signature},
+    agent::{AgentId, Hardware, Identity, Signature},
     canonical::to_canonical_json,
     digest::Digest,
     envelope::Verify,
@@ -132,9 +132,12 @@ pub struct Execution {
     pub result_hash: Digest,
     /// What executed it, as in `simd-avx2`.
     pub backend: String,
-    /// Time from start to end, ms.
+    /// The device and its driver, where it was not executed on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// Time from start to end, ms. Shards that were executed together share it out by their iterations.
     pub wall_ms: f64,
-    /// CPU time of the executing thread, ms.
+    /// CPU time of the executing thread, ms, shared out likewise.
     pub cpu_ms: f64,
     /// The agent's signature over `forge/v1/result`, NUL, job id, NUL, shard id, NUL, the program's hash and the result's
     /// hash (32 bytes each).
@@ -197,6 +200,10 @@ pub struct VerificationDocument {
     pub shards: u64,
     /// The shards of the result that were executed a second time, with the same bytes, in shard order.
     pub checked: Vec<ShardId>,
+    /// How many of them were executed on one kind of hardware (CPU or GPU) and verified on the other, by what their agents
+    /// say. An error of either kind would show in these.
+    #[serde(default)]
+    pub on_other_hardware: u64,
     /// How many of them were executed by which backends.
     pub pairs: Vec<BackendPair>,
     /// How likely it was that an error would have been caught.
@@ -237,8 +244,20 @@ pub struct Refuted {
 pub struct BackendPair {
     /// The backend whose result counts.
     pub primary: String,
+    /// The hardware that it executed on.
+    #[serde(default)]
+    pub primary_hardware: Hardware,
+    /// The device and its driver, where that was not the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_adapter: Option<String>,
     /// The backend that executed the shard again.
     pub verifier: String,
+    /// The hardware that it executed on.
+    #[serde(default)]
+    pub verifier_hardware: Hardware,
+    /// The device and its driver, where that was not the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifier_adapter: Option<String>,
     /// How many shards.
     pub shards: u64,
 }

@@ -59,6 +59,9 @@ pub struct Claim {
     pub agent_id: AgentId,
     /// What executed it.
     pub backend: String,
+    /// The device and its driver, where it was not executed on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// SHA-256 of its bytes.
     pub result_hash: Digest,
 }
@@ -71,13 +74,16 @@ pub struct Attestation {
     pub agent_id: AgentId,
     /// What executed it, as in `simd-avx2`.
     pub backend: String,
+    /// The device and its driver, where it was not executed on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// SHA-256 of the program.
     pub program: Digest,
     /// SHA-256 of the payload.
     pub result_hash: Digest,
-    /// Time from start to end, in microseconds.
+    /// Time from start to end, in microseconds; of shards that were executed together, its part of that.
     pub wall_us: u64,
-    /// CPU time of the executing thread, in microseconds.
+    /// CPU time of the executing thread, in microseconds; of shards that were executed together, its part of that.
     pub cpu_us: u64,
     /// The agent's signature over [`result_message`].
     pub signature: Signature,

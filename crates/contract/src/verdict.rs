@@ -56,6 +56,9 @@ pub struct Verdict {
     pub verifier_id: AgentId,
     /// What executed the shard a second time; empty for a result that was rejected unexecuted.
     pub backend: String,
+    /// The device and its driver, where that was not executed on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// A sentence for people, unless the result was confirmed.
     pub reason: String,
     /// The verifier's signature over [`verdict_message`].

@@ -63,7 +63,7 @@ impl Gpu {
     }
 
     /// The device; opened and tested again if it was lost.
-    fn opened(&self) -> Result<Arc<Device>, ExecuteError> {
+    pub(crate) fn opened(&self) -> Result<Arc<Device>, ExecuteError> {
         let mut slot = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = slot.as_ref().filter(|device| device.check().is_ok()) {
             return Ok(Arc::clone(device));

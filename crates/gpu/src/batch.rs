@@ -11,8 +11,9 @@ use forge_kernel::execute::{Control, ExecuteError};
 use wgpu::BufferUsages;
 
 use crate::{
-    device::{Device, Pipelines},
+    device::{Device, Mapping},
     model::Model,
+    pipelines::Pipelines,
     record,
     slices::{Slice, Slices, slice_iterations},
 };
@@ -125,13 +126,16 @@ impl Batch<'_> {
                 self.encode_copy(&mut encoder, shards.len());
             }
             let start = Instant::now();
-            self.device.execute(encoder)?;
+            let submission = self.device.submit(encoder);
+            let mapping = is_last.then(|| self.device.map(self.staging(shards.len())));
+            self.device.wait(submission)?;
             self.model.pace.took(dispatch.iterations, start.elapsed());
+            let read = mapping.map(|mapping| self.read(shards, &mapping)).transpose()?;
             if control.advance(dispatch.iterations).is_break() {
                 return Err(ExecuteError::Cancelled);
             }
-            if is_last {
-                return self.read(shards);
+            if let Some(results) = read {
+                return Ok(results);
             }
             encoder = self.device.encoder();
         }
@@ -181,12 +185,17 @@ impl Batch<'_> {
         (shards * HISTOGRAMS * WORD, shards * record::words(self.program.components.len()) * WORD)
     }
 
+    /// The part of the staging buffer that is used.
+    fn staging(&self, shards: usize) -> wgpu::BufferSlice<'_> {
+        let (counts, totals) = self.sizes(shards);
+        self.lane.staging.slice(..(counts + totals) as u64)
+    }
+
     /// The results, once they have been copied.
-    fn read(&self, shards: &[Shard]) -> Result<Vec<ShardResult>, ExecuteError> {
-        let (counts, totals) = self.sizes(shards.len());
-        let mapped = self.device.map(self.lane.staging.slice(..(counts + totals) as u64))?;
+    fn read(&self, shards: &[Shard], mapping: &Mapping<'_>) -> Result<Vec<ShardResult>, ExecuteError> {
+        let mapped = self.device.read(mapping)?;
         let words: &[u32] = bytemuck::cast_slice(&mapped);
-        let (counts, records) = words.split_at(counts / WORD);
+        let (counts, records) = words.split_at(shards.len() * HISTOGRAMS);
         let records = records.chunks(record::words(self.program.components.len()));
         let shards = shards.iter().zip(counts.chunks(HISTOGRAMS)).zip(records);
         let results = shards

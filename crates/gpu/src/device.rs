@@ -4,17 +4,31 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
 };
 
 use forge_contract::{digest::Digest, program::Program};
 use forge_kernel::execute::ExecuteError;
 
-use crate::{adapter::Adapter, batch::Lane, model::Model, self_test, shader};
+use crate::{
+    adapter::{Adapter, Kind},
+    batch::Lane,
+    model::Model,
+    pipelines::Pipelines,
+    self_test,
+    shader::Product,
+};
 
 /// Programs that are kept on the device.
 const KEPT: usize = 8;
+
+/// How many times as fast 64-bit integers have to be to be used.
+const WORTH: f64 = 1.05;
 
 /// How an adapter is used; tests use it in other ways than anybody else.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +37,13 @@ pub(crate) struct Options {
     pub(crate) patience: Duration,
     /// Changes the shaders' source, as a driver would that compiles it wrongly.
     pub(crate) miscompile: fn(String) -> String,
+    /// How products are made, in place of what is faster.
+    pub(crate) product: Option<Product>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(60), miscompile: |source| source }
+        Self { patience: Duration::from_secs(60), miscompile: |source| source, product: None }
     }
 }
 
@@ -58,10 +74,10 @@ pub enum OpenError {
     },
 }
 
-/// The two shaders for programs of one number of components.
-pub(crate) struct Pipelines {
-    pub(crate) execute: wgpu::ComputePipeline,
-    pub(crate) collect: wgpu::ComputePipeline,
+/// A buffer that is to be read.
+pub(crate) struct Mapping<'a> {
+    slice: wgpu::BufferSlice<'a>,
+    answered: mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 /// An open device.
@@ -72,10 +88,13 @@ pub(crate) struct Device {
     options: Options,
     /// The first thing that has gone wrong.
     fault: Arc<OnceLock<String>>,
+    product: Product,
     pipelines: Mutex<BTreeMap<usize, Arc<Pipelines>>>,
     /// The last used comes last.
     models: Mutex<Vec<(Digest, Arc<Model>)>>,
     idle: Mutex<Vec<Lane>>,
+    /// Nanoseconds that it has been waited for.
+    busy: AtomicU64,
 }
 
 impl fmt::Debug for Device {
@@ -91,8 +110,11 @@ impl Device {
     /// [`OpenError`].
     pub(crate) fn open(adapter: &Adapter, options: Options) -> Result<Self, OpenError> {
         let name = adapter.to_string();
+        let has_native = adapter.raw.features().contains(wgpu::Features::SHADER_INT64);
+        let native = if has_native { wgpu::Features::SHADER_INT64 } else { wgpu::Features::empty() };
         let request = adapter.raw.request_device(&wgpu::DeviceDescriptor {
             label: Some("forge"),
+            required_features: native,
             required_limits: adapter.raw.limits(),
             ..wgpu::DeviceDescriptor::default()
         });
@@ -107,18 +129,43 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let _ = failed.set(error.to_string());
         }));
-        let device = Self {
+        let mut device = Self {
             queue,
             device,
             adapter: name,
             options,
             fault,
+            product: Product::Pairs,
             pipelines: Mutex::default(),
             models: Mutex::default(),
             idle: Mutex::default(),
+            busy: AtomicU64::new(0),
         };
-        device.pipelines(self_test::COMPONENTS)?;
+        device.choose(has_native, adapter.kind == Kind::Software)?;
         Ok(device)
+    }
+
+    /// Compiles the shaders in the way that is faster here. A driver on the processor gains nothing from the other.
+    fn choose(&mut self, has_native: bool, is_software: bool) -> Result<(), OpenError> {
+        self.product = self.options.product.unwrap_or(Product::Pairs);
+        let pairs = self.pipelines(self_test::COMPONENTS)?;
+        if self.options.product.is_some() || !has_native || is_software {
+            return Ok(());
+        }
+        self.product = Product::Native;
+        let native = self.compiled(self_test::COMPONENTS)?;
+        let rate =
+            |pipelines: &Pipelines| self_test::rate(self, pipelines).map_err(|error| self.unusable(&error));
+        if rate(&native)? > WORTH * rate(&pairs)? {
+            lock(&self.pipelines).insert(self_test::COMPONENTS, native);
+        } else {
+            self.product = Product::Pairs;
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, error: &ExecuteError) -> OpenError {
+        OpenError::Unusable { adapter: self.adapter.clone(), reason: error.to_string() }
     }
 
     /// What has gone wrong.
@@ -163,46 +210,53 @@ impl Device {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
-    /// Has commands executed, and waits until they are.
+    /// Has commands executed.
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.queue.submit([encoder.finish()])
+    }
+
+    /// Waits until commands have been executed.
     ///
     /// # Errors
     /// [`ExecuteError::Device`].
-    pub(crate) fn execute(&self, encoder: wgpu::CommandEncoder) -> Result<(), ExecuteError> {
-        let submission_index = Some(self.queue.submit([encoder.finish()]));
-        let timeout = Some(self.options.patience);
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout });
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), ExecuteError> {
+        let patience = self.options.patience;
+        let waiting = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(patience) };
+        let start = Instant::now();
+        let waited = self.device.poll(waiting);
+        self.busy.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         self.check()?;
         if let Err(error) = waited {
-            let _ = self.fault.set(format!("no answer within {:?}: {error}", self.options.patience));
+            let _ = self.fault.set(format!("no answer within {patience:?}: {error}"));
         }
         self.check()
     }
 
-    /// Reads a part of a buffer that commands have filled.
+    /// Asks to read a buffer once the commands that have been submitted are executed.
+    pub(crate) fn map<'a>(&self, slice: wgpu::BufferSlice<'a>) -> Mapping<'a> {
+        let (answer, answered) = mpsc::channel();
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            let _ = answer.send(result);
+        });
+        Mapping { slice, answered }
+    }
+
+    /// Reads a buffer, once its commands have been waited for.
     ///
     /// # Errors
     /// [`ExecuteError::Device`].
-    pub(crate) fn map(&self, slice: wgpu::BufferSlice<'_>) -> Result<wgpu::BufferView, ExecuteError> {
-        let failed = |reason: String| {
-            let _ = self.fault.set(format!("results cannot be read: {reason}"));
+    pub(crate) fn read(&self, mapping: &Mapping<'_>) -> Result<wgpu::BufferView, ExecuteError> {
+        // The answer may come by another thread that waits for this device, hence a little later.
+        let reason = match mapping.answered.recv_timeout(self.options.patience) {
+            Ok(Ok(())) => match mapping.slice.get_mapped_range() {
+                Ok(view) => return Ok(view),
+                Err(error) => error.to_string(),
+            },
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
         };
-        let mapped = Arc::new(OnceLock::new());
-        let answer = Arc::clone(&mapped);
-        slice.map_async(wgpu::MapMode::Read, move |result| {
-            let _ = answer.set(result);
-        });
-        let timeout = Some(self.options.patience);
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout });
-        match (mapped.get(), waited) {
-            (Some(Ok(())), _) => {}
-            (Some(Err(error)), _) => failed(error.to_string()),
-            (None, waited) => failed(format!("no answer: {waited:?}")),
-        }
-        self.check()?;
-        slice.get_mapped_range().map_err(|error| {
-            failed(error.to_string());
-            self.check().expect_err("a fault has been set")
-        })
+        let _ = self.fault.set(format!("results cannot be read: {reason}"));
+        Err(self.check().expect_err("a fault has been set"))
     }
 
     /// The compiled shaders for programs of so many components. What is compiled for the first time is compared with the
@@ -216,33 +270,30 @@ impl Device {
         if let Some(pipelines) = compiled.get(&components) {
             return Ok(Arc::clone(pipelines));
         }
-        let compile = |entry_point, source| {
-            let source = wgpu::ShaderSource::Wgsl((self.options.miscompile)(source).into());
-            let module =
-                self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: None,
-                layout: None,
-                module: &module,
-                entry_point: Some(entry_point),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
-                cache: None,
-            })
-        };
-        let pipelines = Arc::new(Pipelines {
-            execute: compile("execute", shader::execute(components)),
-            collect: compile("collect", shader::collect(components)),
-        });
-        let adapter = || self.adapter.clone();
-        let unusable =
-            |error: ExecuteError| OpenError::Unusable { adapter: adapter(), reason: error.to_string() };
-        self.check().map_err(unusable)?;
-        if let Some(reason) = self_test::difference(self, &pipelines, components).map_err(unusable)? {
-            let _ = self.fault.set(reason.clone());
-            return Err(OpenError::Wrong { adapter: adapter(), reason });
-        }
+        let pipelines = self.compiled(components)?;
         compiled.insert(components, Arc::clone(&pipelines));
         Ok(pipelines)
+    }
+
+    /// Compiles the shaders, and compares them with the scalar reference.
+    fn compiled(&self, components: usize) -> Result<Arc<Pipelines>, OpenError> {
+        let pipelines = self.variant(components, self.options.miscompile);
+        let tested = self.check().and_then(|()| self_test::difference(self, &pipelines, components));
+        let Some(reason) = tested.map_err(|error| self.unusable(&error))? else {
+            return Ok(Arc::new(pipelines));
+        };
+        let _ = self.fault.set(reason.clone());
+        Err(OpenError::Wrong { adapter: self.adapter.clone(), reason })
+    }
+
+    /// The shaders compiled from source that `edit` has changed, and not compared with anything.
+    pub(crate) fn variant(&self, components: usize, edit: impl Fn(String) -> String) -> Pipelines {
+        Pipelines::compile(&self.device, components, self.product, edit)
+    }
+
+    /// How long this device has been waited for.
+    pub(crate) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy.load(Ordering::Relaxed))
     }
 
     /// A program on the device; brought there if it is not.

@@ -8,9 +8,11 @@
 pub mod adapter;
 pub mod backend;
 mod batch;
+pub mod breakdown;
 mod device;
 mod model;
 mod pace;
+mod pipelines;
 mod record;
 mod self_test;
 mod shader;

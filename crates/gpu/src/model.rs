@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use forge_contract::program::{MAX_COMPONENTS, Program};
 use wgpu::BufferUsages;
 
-use crate::{device::Device, pace::Pace};
+use crate::{device::Device, pace::Pace, slices::mean_draws};
 
 /// Marks of a program, at most: a cap for each component and one for the program; one more for alignment.
 const MARKS: usize = 18;
@@ -88,7 +88,7 @@ impl Model {
             model: upload(&model),
             thresholds: upload(bytemuck::cast_slice(&thresholds)),
             segments: upload(bytemuck::cast_slice(&segments)),
-            pace: Pace::new(),
+            pace: Pace::new(mean_draws(program)),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 /// How long a dispatch is to take.
 const AIM: Duration = Duration::from_millis(40);
-/// Iterations of the first dispatch.
-const FIRST: u64 = 1 << 18;
+/// Draws of the first dispatch, about: a fraction of a second on a slow device.
+const FIRST: f64 = 1e6;
 /// A dispatch is given at most so many times as much as the one before.
 const GROWTH: u64 = 8;
 
@@ -18,9 +18,9 @@ const GROWTH: u64 = 8;
 pub(crate) struct Pace(AtomicU64);
 
 impl Pace {
-    /// Of a program that has not been executed yet.
-    pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(FIRST))
+    /// Of a program that has not been executed yet, whose iterations take so many draws on average.
+    pub(crate) fn new(draws: f64) -> Self {
+        Self(AtomicU64::new((FIRST / draws.max(1.0)) as u64 + 1))
     }
 
     /// Iterations for the next dispatch.
@@ -44,14 +44,16 @@ mod tests {
 
     #[test]
     fn dispatches_grow_and_shrink_towards_the_aim() {
-        let pace = Pace::new();
-        pace.took(FIRST, Duration::from_micros(10));
-        assert_eq!(pace.iterations(), FIRST * GROWTH);
+        let pace = Pace::new(4.0);
+        let first = pace.iterations();
+        assert_eq!(first, 250_001);
+        pace.took(first, Duration::from_micros(10));
+        assert_eq!(pace.iterations(), first * GROWTH);
         pace.took(1000, Duration::from_millis(100));
-        assert_eq!(pace.iterations(), FIRST * GROWTH);
-        pace.took(FIRST * GROWTH, AIM * 4);
-        assert_eq!(pace.iterations(), FIRST * GROWTH / 4);
-        pace.took(FIRST * GROWTH / 4, AIM);
-        assert_eq!(pace.iterations(), FIRST * GROWTH / 4);
+        assert_eq!(pace.iterations(), first * GROWTH);
+        pace.took(first * GROWTH, AIM * 4);
+        assert_eq!(pace.iterations(), first * GROWTH / 4);
+        pace.took(first * GROWTH / 4, AIM);
+        assert_eq!(pace.iterations(), first * GROWTH / 4);
     }
 }

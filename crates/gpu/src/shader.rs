@@ -6,14 +6,27 @@ const RECORD: &str = include_str!("shader/record.wgsl");
 const EXECUTE: &str = include_str!("shader/execute.wgsl");
 const COLLECT: &str = include_str!("shader/collect.wgsl");
 
+/// How a product of 64 bits is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Product {
+    /// From four of 32 bits: on every adapter.
+    Pairs,
+    /// By 64-bit integers, where the adapter has them.
+    Native,
+}
+
 /// The entry point that executes slices, for programs of so many components.
-pub(crate) fn execute(components: usize) -> String {
-    [&constants(components), WIDE, KEYSTREAM, RECORD, EXECUTE].concat()
+pub(crate) fn execute(components: usize, product: Product) -> String {
+    let product = match product {
+        Product::Pairs => include_str!("shader/product_pairs.wgsl"),
+        Product::Native => include_str!("shader/product_native.wgsl"),
+    };
+    [&constants(components), WIDE, product, KEYSTREAM, RECORD, EXECUTE].concat()
 }
 
 /// The entry point that adds up the slices of each shard.
 pub(crate) fn collect(components: usize) -> String {
-    [&constants(components), WIDE, RECORD, COLLECT].concat()
+    [&constants(components), WIDE, include_str!("shader/product_pairs.wgsl"), RECORD, COLLECT].concat()
 }
 
 fn constants(components: usize) -> String {
@@ -31,7 +44,7 @@ mod tests {
 
     #[test]
     fn no_float_appears() {
-        for source in [execute(16), collect(16)] {
+        for source in [execute(16, Product::Pairs), execute(16, Product::Native), collect(16)] {
             let code: Vec<_> = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
             let code = code.join("\n");
             let words = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');

@@ -3,7 +3,7 @@
 
 use forge_contract::{
     digest::Digest,
-    program::Program,
+    program::{Component, CountTable, Program},
     shard::{LEAF_ITERATIONS, Shard},
 };
 use forge_kernel::seed::{LeafSeeds, leaf_seeds};
@@ -15,25 +15,33 @@ const MAX_PER_INVOCATION: u64 = 256;
 /// Rounds of all its loops, at most: one driver silently ends an invocation after 65,535.
 const MAX_ROUNDS: u64 = 60_000;
 /// Draws of one invocation, about.
-const DRAWS: u64 = 4096;
+const DRAWS: f64 = 4096.0;
 /// Workgroups that a large device is occupied by.
 const OCCUPIED: u64 = 2048;
 /// Iterations of one invocation, at least, where nothing else forbids: below, adding up costs more than executing.
 const MIN_PER_INVOCATION: u64 = 8;
 
+/// Draws of an iteration of this program, on average.
+pub(crate) fn mean_draws(program: &Program) -> f64 {
+    let of_component = |component: &Component| {
+        let CountTable { offset, thresholds } = &component.counts;
+        let above: f64 = thresholds.iter().map(|&t| 1.0 - t as f64 / 2f64.powi(64)).sum();
+        1.0 + f64::from(*offset) + above
+    };
+    program.components.iter().map(of_component).sum()
+}
+
 /// Iterations of a slice of this program, when so many are to be executed.
 pub(crate) fn slice_iterations(program: &Program, iterations: u64) -> u64 {
     let mut rounds = 2 + program.marks().len() as u64;
-    let (mut most, mut mean) = (program.components.len() as u64, 0.0);
+    let mut most = program.components.len() as u64;
     for component in &program.components {
         let counts = &component.counts;
         rounds += u64::from(counts.thresholds.len().checked_ilog2().map_or(0, |log| log + 1));
         most += u64::from(counts.offset) + counts.thresholds.len() as u64;
-        let above: f64 = counts.thresholds.iter().map(|&t| 1.0 - t as f64 / 2f64.powi(64)).sum();
-        mean += 1.0 + f64::from(counts.offset) + above;
     }
     let bounded = MAX_ROUNDS / (rounds + most.div_ceil(8));
-    let short = (DRAWS as f64 / mean) as u64;
+    let short = (DRAWS / mean_draws(program)) as u64;
     let spread = iterations / (WIDTH * OCCUPIED);
     WIDTH * spread.max(MIN_PER_INVOCATION).min(bounded).min(short).clamp(1, MAX_PER_INVOCATION)
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use common::{
     runs::{conclude, envelope, execute, hash, leaf, request},
@@ -88,10 +88,22 @@ fn coins(seed: u64) -> impl Iterator<Item = bool> {
     numbers(seed).map(|number| number % 3 == 0)
 }
 
+/// Every SIMD level of this CPU, and every GPU.
+fn backends() -> &'static [Box<dyn Backend>] {
+    static BACKENDS: LazyLock<Vec<Box<dyn Backend>>> = LazyLock::new(|| {
+        let adapters = forge_gpu::adapters();
+        forge_harness::gpu::is_there(!adapters.is_empty());
+        let open = |adapter| forge_gpu::Gpu::open(adapter).expect("the adapter passes its self-test");
+        let gpus = adapters.iter().map(|adapter| Box::new(open(adapter)) as Box<dyn Backend>);
+        Simd::levels().into_iter().map(|level| Box::new(level) as Box<dyn Backend>).chain(gpus).collect()
+    });
+    &BACKENDS
+}
+
 /// The run, with its shards cut at random, executed in a random order, some of them more than once, each by another
 /// backend, and sorted and freed of duplicates before they are folded.
 fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
-    let backends = Simd::levels();
+    let backends = backends();
     let mut deliveries: Vec<ShardId> = cut(request, &mut coins(seed));
     let again: Vec<_> = deliveries.iter().copied().zip(coins(seed + 1)).filter(|(_, coin)| *coin).collect();
     deliveries.extend(again.into_iter().map(|(id, _)| id));
@@ -101,7 +113,7 @@ fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
     for (number, id) in keyed {
         let backend = &backends[number as usize % backends.len()];
         let range = request.plan.range(id);
-        first.entry(range.start).or_insert((range.end, one(backend, request, id)));
+        first.entry(range.start).or_insert((range.end, one(backend.as_ref(), request, id)));
     }
     conclude(request, first.into_values())
 }
@@ -130,8 +142,8 @@ fn outcomes(request: &Request) -> BTreeMap<String, (Digest, u64, StopReason)> {
     let mut found = BTreeMap::new();
     let mut add = |how: String, run| found.insert(how, outcome(request, run));
     add("reference".into(), execute(request, &Scalar));
-    for level in Simd::levels() {
-        add(level.name().to_owned(), execute(request, &level));
+    for backend in backends() {
+        add(backend.name().to_owned(), execute(request, backend.as_ref()));
     }
     for seed in [10, 20, 30] {
         add(format!("shuffled {seed}"), shuffled(request, seed));

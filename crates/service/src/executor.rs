@@ -1,4 +1,7 @@
-//! Executing shards: on threads of their own, so many at once, with the time it took, and signed.
+//! Executing shards: on threads of their own, so many at once, with the time it took. Shards for a backend that is best given
+//! several at once are put together while they wait.
+
+mod batch;
 
 use std::{
     any::Any,
@@ -13,9 +16,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use forge_contract::{digest::Digest, program::Program, task::ShardTask};
+use forge_contract::{
+    digest::Digest, program::Program, shard::Shard, shard_result::ShardResult, task::ShardTask,
+};
 use forge_kernel::execute::{Backend, Control, ExecuteError};
 use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use self::batch::Batches;
+
+/// Calls at once of a backend that takes several shards in one: while one is computed, the results of the other are read.
+const BATCHES: usize = 2;
 
 /// Stops an execution after the leaf that it is at.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +50,7 @@ pub type Advance = Arc<dyn Fn(u64) + Send + Sync>;
 #[derive(Clone)]
 pub struct Executor {
     slots: Arc<Semaphore>,
+    batches: Arc<Batches>,
     advance: Option<Advance>,
 }
 
@@ -58,9 +69,10 @@ pub struct Executed {
     pub hash: Digest,
     /// Iterations executed.
     pub iterations: u64,
-    /// Time from start to end.
+    /// Time from start to end. Of a shard that was executed together with others: the time of the backend's call, shared
+    /// out by iterations, so that the sum over the shards is the time that the device was busy.
     pub wall: Duration,
-    /// CPU time of the thread.
+    /// CPU time of the thread, shared out likewise.
     pub cpu: Duration,
 }
 
@@ -78,13 +90,24 @@ pub enum Failed {
 impl Executor {
     /// Executes up to `slots` shards at once; tells `advance` of iterations, if somebody wants to know.
     pub fn new(slots: usize, advance: Option<Advance>) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots.max(1))), advance }
+        let slots = slots.max(1);
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            batches: Arc::new(Batches::new(slots.min(BATCHES))),
+            advance,
+        }
     }
 
-    /// Executes a shard, once a slot is free.
+    /// How many of `slots` executions a backend is really given at once.
+    pub fn at_once(backend: &dyn Backend, slots: usize) -> usize {
+        if backend.batch() > 1 { slots.min(BATCHES) } else { slots }.max(1)
+    }
+
+    /// Executes a shard, once a slot is free. Where the backend is best given several shards at once, those of the same
+    /// job and program that wait with it are executed by the same call, which is broken off when all of them are stopped.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// [`Failed`]. What goes wrong with a call goes wrong with all its shards.
     pub async fn execute(
         &self,
         backend: Arc<dyn Backend>,
@@ -92,64 +115,109 @@ impl Executor {
         task: ShardTask,
         stop: StopFlag,
     ) -> Result<Executed, Failed> {
+        if backend.batch() > 1 {
+            return self.batches.execute(backend, program, task, stop, self.advance.clone()).await;
+        }
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let slot = slot.map_err(|_| Failed::Stopped)?;
         let advance = self.advance.clone();
         let execution = spawn_blocking(move || {
             let _slot = slot;
-            run(backend.as_ref(), &program, &task, &Watch { stop, advance })
+            run(backend.as_ref(), &program, &task, Watch { stops: [stop], advance })
         });
         execution.await.unwrap_or(Err(Failed::Stopped))
     }
 }
 
-struct Watch {
-    stop: StopFlag,
+/// Breaks a call off when all its shards are stopped.
+struct Watch<S> {
+    stops: S,
     advance: Option<Advance>,
 }
 
-impl Control for Watch {
+impl<S: AsRef<[StopFlag]>> Watch<S> {
+    fn is_stopped(&self) -> bool {
+        self.stops.as_ref().iter().all(StopFlag::is_stopped)
+    }
+}
+
+impl<S: AsRef<[StopFlag]> + Send + Sync> Control for Watch<S> {
     fn advance(&self, iterations: u64) -> ControlFlow<()> {
         if let Some(advance) = &self.advance {
             advance(iterations);
         }
-        if self.stop.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
+/// Executes one shard.
 fn run(
     backend: &dyn Backend,
     program: &Program,
     task: &ShardTask,
-    watch: &Watch,
+    watch: Watch<[StopFlag; 1]>,
 ) -> Result<Executed, Failed> {
-    if watch.stop.is_stopped() {
+    if watch.is_stopped() {
         return Err(Failed::Stopped);
     }
-    let (start, cpu) = (Instant::now(), thread_cpu_time());
-    let execute = || backend.execute(program, &[task.shard()], watch);
-    let results = match catch_unwind(AssertUnwindSafe(execute)) {
-        Ok(Ok(results)) => results,
-        Ok(Err(ExecuteError::Cancelled)) => return Err(Failed::Stopped),
-        Ok(Err(error)) => return Err(Failed::Backend(error.to_string())),
-        Err(panic) => return Err(Failed::Backend(format!("{} panicked: {}", backend.name(), text(&*panic)))),
-    };
-    let Some(result) = results.into_iter().next() else {
-        return Err(Failed::Backend(format!("{} returned nothing", backend.name())));
-    };
+    let time = Time::start();
+    let results = call(backend, program, &[task.shard()], &watch)?;
+    let result = results.first().ok_or(Failed::Stopped)?;
+    let (bytes, hash) = encode(result);
+    let (wall, cpu) = time.used();
+    Ok(Executed { bytes, hash, iterations: result.iterations, wall, cpu })
+}
+
+/// A call of a backend: a result for each shard, or a failure of all.
+fn call(
+    backend: &dyn Backend,
+    program: &Program,
+    shards: &[Shard],
+    control: &dyn Control,
+) -> Result<Vec<ShardResult>, Failed> {
+    let execute = || backend.execute(program, shards, control);
+    let failed = |reason| Err(Failed::Backend(format!("{} {reason}", backend.name())));
+    match catch_unwind(AssertUnwindSafe(execute)) {
+        Ok(Ok(results)) if results.len() == shards.len() => Ok(results),
+        Ok(Ok(results)) if results.is_empty() => failed("returned nothing".to_owned()),
+        Ok(Ok(results)) => failed(format!("returned {} results for {} shards", results.len(), shards.len())),
+        Ok(Err(ExecuteError::Cancelled)) => Err(Failed::Stopped),
+        Ok(Err(error)) => Err(Failed::Backend(error.to_string())),
+        Err(panic) => failed(format!("panicked: {}", text(&*panic))),
+    }
+}
+
+/// A result's canonical bytes and their hash.
+fn encode(result: &ShardResult) -> (Bytes, Digest) {
     let mut bytes = result.encode();
     // In-process, results wait in memory for the end of their job.
     bytes.shrink_to_fit();
-    let bytes = Bytes::from(bytes);
     let hash = Digest::of(&[&bytes]);
-    let wall = start.elapsed();
-    let used = thread_cpu_time().zip(cpu).map(|(now, then)| now.saturating_sub(then));
-    Ok(Executed { bytes, hash, iterations: result.iterations, wall, cpu: used.unwrap_or(wall) })
+    (Bytes::from(bytes), hash)
 }
 
 fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// When an execution started, by the wall's clock and the thread's.
+struct Time {
+    wall: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Time {
+    fn start() -> Self {
+        Self { wall: Instant::now(), cpu: thread_cpu_time() }
+    }
+
+    /// Wall and CPU time since then.
+    fn used(&self) -> (Duration, Duration) {
+        let wall = self.wall.elapsed();
+        let cpu = thread_cpu_time().zip(self.cpu).map(|(now, then)| now.saturating_sub(then));
+        (wall, cpu.unwrap_or(wall))
+    }
 }
 
 /// CPU time that the calling thread has used; `None` where the system does not tell.
@@ -162,3 +230,6 @@ fn thread_cpu_time() -> Option<Duration> {
     #[cfg(not(unix))]
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,20 +10,22 @@ use forge_contract::{
     task::{ATTESTATION, Attestation, ShardTask},
     verdict::{Outcome, VERDICT, Verdict},
 };
+use forge_kernel::execute::Backend;
 
 use crate::{executor::Executed, telemetry::trace};
 
 /// The message with a shard's result, signed, and the id that deduplicates it.
 pub fn result(
     identity: &Identity,
-    backend: &str,
+    backend: &dyn Backend,
     task: &ShardTask,
     executed: &Executed,
 ) -> (Message, String) {
     let signed = result_message(&task.job_id, task.shard_id, task.program, executed.hash);
     let attestation = Attestation {
         agent_id: identity.id().clone(),
-        backend: backend.to_owned(),
+        backend: backend.name().to_owned(),
+        adapter: backend.adapter().map(str::to_owned),
         program: task.program,
         result_hash: executed.hash,
         wall_us: executed.wall.as_micros() as u64,
@@ -47,6 +49,8 @@ pub struct Judgement {
     pub outcome: Outcome,
     /// What executed the shard a second time; empty if nothing did.
     pub backend: String,
+    /// The device and its driver, where that was not executed on the CPU.
+    pub adapter: Option<String>,
     /// SHA-256 of the right result, where it was established.
     pub correct: Option<Digest>,
     /// A sentence for people, unless the result was confirmed.
@@ -54,9 +58,15 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// A judgement for which `backend` executed the shard.
+    pub fn by(backend: &dyn Backend, outcome: Outcome, correct: Option<Digest>, reason: String) -> Self {
+        let (name, adapter) = (backend.name().to_owned(), backend.adapter().map(str::to_owned));
+        Self { outcome, backend: name, adapter, correct, reason }
+    }
+
     /// A judgement for which nothing was executed.
     pub fn without_execution(outcome: Outcome, reason: String) -> Self {
-        Self { outcome, backend: String::new(), correct: None, reason }
+        Self { outcome, backend: String::new(), adapter: None, correct: None, reason }
     }
 }
 
@@ -69,7 +79,7 @@ pub fn verdict(
     result: Digest,
     judgement: Judgement,
 ) -> (Message, String) {
-    let Judgement { outcome, backend, correct, reason } = judgement;
+    let Judgement { outcome, backend, adapter, correct, reason } = judgement;
     let verdict = Verdict {
         outcome,
         agent_id: agent.clone(),
@@ -77,6 +87,7 @@ pub fn verdict(
         correct,
         verifier_id: identity.id().clone(),
         backend,
+        adapter,
         reason,
         signature: identity.sign(&verdict_message(job, shard, outcome, agent, result)),
     };

@@ -63,6 +63,8 @@ pub struct Limit {
     room: Arc<Semaphore>,
     /// The room that a message takes which is received now.
     weight: Arc<dyn Fn() -> u32 + Send + Sync>,
+    /// For how long nothing is to be received.
+    pause: Arc<dyn Fn() -> Option<Duration> + Send + Sync>,
 }
 
 impl Limit {
@@ -71,7 +73,24 @@ impl Limit {
     pub fn weighted(room: u32, weight: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
         let room = room.max(1);
         let weight = move || weight().clamp(1, room);
-        Self { room: Arc::new(Semaphore::new(room as usize)), weight: Arc::new(weight) }
+        Self {
+            room: Arc::new(Semaphore::new(room as usize)),
+            weight: Arc::new(weight),
+            pause: Arc::new(|| None),
+        }
+    }
+
+    /// The same, and while `pause` answers a time, nothing more is received. Asked before every receipt.
+    #[must_use]
+    pub fn pausing(self, pause: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { pause: Arc::new(pause), ..self }
+    }
+
+    /// Waits until messages may be received.
+    async fn open(&self) {
+        while let Some(pause) = (self.pause)() {
+            sleep(pause).await;
+        }
     }
 
     /// Waits for room for one message.
@@ -176,6 +195,7 @@ async fn receive<H: Handler + 'static>(
     let mut health = BusHealth::new(desk.queue);
     loop {
         let slot = limit.one().await;
+        limit.open().await;
         match fetch(bus, desk.queue, &mut pull, 1 + limit.more()).await {
             Ok(deliveries) => {
                 health.up();

@@ -13,6 +13,7 @@ use forge_contract::{
     canonical::to_canonical_json,
     envelope::Target,
 };
+use forge_kernel::execute::Backend;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +135,9 @@ impl Registry {
             let quarantined = agents.contains_key(&key.replacen("workers", "quarantine", 1));
             if takes && record.state == AgentState::Live && seen.at.elapsed() < SILENCE && !quarantined {
                 live.agents += 1;
-                live.slots += record.slots;
+                live.slots = live.slots.saturating_add(record.slots);
+                let together = record.slots.saturating_mul(record.batch);
+                live.together = live.together.saturating_add(together);
             }
         }
         live
@@ -146,8 +149,10 @@ impl Registry {
 pub struct Live {
     /// Agents.
     pub agents: u32,
-    /// Shards that they execute at once.
+    /// Shards, or batches of them, that they execute at once.
     pub slots: u32,
+    /// Shards that they execute at once, with those in full batches.
+    pub together: u32,
 }
 
 /// Registers an agent, and again with every heartbeat until `stop`; then it says that it has left. The first time is
@@ -176,15 +181,49 @@ pub async fn register(
     }))
 }
 
+/// What executes an agent's shards, as its [`AgentRecord`] says it.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The backend's name; several with commas.
+    pub backend: String,
+    /// The device and its driver, where it is not the CPU.
+    pub adapter: Option<String>,
+    /// Shards, or batches of them, that are executed at once.
+    pub slots: u32,
+    /// Shards in a batch, at most.
+    pub batch: u32,
+}
+
+impl Means {
+    /// Of an agent that executes nothing.
+    pub fn none() -> Self {
+        Self { backend: "none".to_owned(), adapter: None, slots: 0, batch: 1 }
+    }
+
+    /// Of an agent that executes with `backends` (the preferred first), so many shards or batches at once.
+    pub fn new(backends: &[Arc<dyn Backend>], slots: usize) -> Self {
+        let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            backend: names.join(","),
+            adapter: backends.iter().find_map(|backend| backend.adapter()).map(str::to_owned),
+            slots: number(slots),
+            batch: number(backends.iter().map(|backend| backend.batch()).max().unwrap_or(1)),
+        }
+    }
+}
+
 /// What an agent of this process says about itself.
-pub fn record(identity: &Identity, target: Target, backend: &str, slots: u32, kernel: u32) -> AgentRecord {
+pub fn record(identity: &Identity, target: Target, means: Means, kernel: u32) -> AgentRecord {
     AgentRecord {
         schema: AgentRecord::SCHEMA.to_owned(),
         agent_id: identity.id().clone(),
         state: AgentState::Live,
         target,
-        backend: backend.to_owned(),
-        slots,
+        backend: means.backend,
+        adapter: means.adapter,
+        slots: means.slots,
+        batch: means.batch,
         kernel,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: std::env::var("HOSTNAME").unwrap_or_default(),
@@ -205,6 +244,7 @@ pub async fn quarantine(bus: &SharedBus, record: &QuarantineRecord) -> Result<()
 mod tests {
     use forge_bus::{memory::MemoryBus, topology::Settings};
     use forge_contract::{digest::Digest, shard::ShardId};
+    use forge_kernel::execute::scalar::Scalar;
 
     use super::*;
 
@@ -217,11 +257,11 @@ mod tests {
         let identity = Identity::from_random([1; 32]);
         let workers = [Role::Worker];
         assert!(!registry.is_registered(identity.id(), &workers).await.unwrap());
-        let agent = record(&identity, Target::Cpu, "scalar", 3, 1);
+        let agent = record(&identity, Target::Cpu, Means::new(&[Arc::new(Scalar)], 3), 1);
         let beat = register(bus.clone(), Role::Worker, agent, left.clone()).await.unwrap();
         assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
         assert!(!registry.is_registered(identity.id(), &[Role::Verifier]).await.unwrap());
-        assert_eq!(registry.live(Target::Any), Live { agents: 1, slots: 3 });
+        assert_eq!(registry.live(Target::Any), Live { agents: 1, slots: 3, together: 3 });
         assert_eq!(registry.live(Target::Gpu), Live::default());
 
         left.cancel();

@@ -112,7 +112,7 @@ pub async fn run(
 ) -> Result<(), BusError> {
     bus.prepare().await?;
     let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
-    let record = registry::record(&identity, Target::Any, "none", 0, KERNEL);
+    let record = registry::record(&identity, Target::Any, registry::Means::none(), KERNEL);
     let heartbeat = registry::register(bus.clone(), Role::Aggregator, record, stop.clone()).await?;
     let aggregator = Arc::new(Aggregator {
         registry: Registry::open(bus.clone(), stop.clone()).await?,

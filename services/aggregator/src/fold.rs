@@ -53,9 +53,9 @@ pub struct Fold {
     waiting: BTreeSet<(usize, AgentId)>,
     /// Checks that have not been asked for.
     unasked: Vec<(usize, AgentId)>,
-    /// Results that a verifier confirmed, and its backend: when a fold begins anew, the stream tells of them before it is
+    /// Results that a verifier confirmed, and by what: when a fold begins anew, the stream tells of them before it is
     /// known that their shards are to be checked, and nobody judges them a second time.
-    confirmed: BTreeMap<(usize, AgentId, Digest), String>,
+    confirmed: BTreeMap<(usize, AgentId, Digest), Executor>,
     excluded: BTreeSet<AgentId>,
     refuted: Vec<Refuted>,
 }
@@ -69,8 +69,15 @@ struct Segment {
 #[derive(Debug)]
 struct Check {
     claim: Claim,
-    /// The backend that confirmed it.
-    confirmed: Option<String>,
+    /// What confirmed it.
+    confirmed: Option<Executor>,
+}
+
+/// What executed a shard: its backend, and the device where that is not the CPU.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Executor {
+    backend: String,
+    adapter: Option<String>,
 }
 
 /// What became of a result.
@@ -276,14 +283,15 @@ impl Fold {
             Outcome::Rejected => Meaning::Noted,
             Outcome::Undecided => Meaning::Undecided,
             Outcome::Confirmed => {
-                let Verdict { agent_id, result_hash, backend, .. } = verdict;
+                let Verdict { agent_id, result_hash, backend, adapter, .. } = verdict;
+                let executor = Executor { backend: backend.clone(), adapter: adapter.clone() };
                 let key = (position, agent_id.clone());
                 let claimed = self.checks.get_mut(&key);
                 if let Some(check) = claimed.filter(|check| check.claim.result_hash == *result_hash) {
-                    check.confirmed = Some(backend.clone());
+                    check.confirmed = Some(executor.clone());
                     self.waiting.remove(&key);
                 }
-                self.confirmed.insert((position, agent_id.clone(), *result_hash), backend.clone());
+                self.confirmed.insert((position, agent_id.clone(), *result_hash), executor);
                 Meaning::Noted
             }
             Outcome::Refuted => self.refute(position, shard, verdict),
@@ -314,9 +322,9 @@ impl Fold {
 
     /// Wants a result checked.
     fn check(&mut self, position: usize, attestation: &Attestation) {
-        let Attestation { agent_id, backend, result_hash, .. } = attestation.clone();
+        let Attestation { agent_id, backend, adapter, result_hash, .. } = attestation.clone();
         let confirmed = self.confirmed.get(&(position, agent_id.clone(), result_hash)).cloned();
-        let claim = Claim { agent_id: agent_id.clone(), backend, result_hash };
+        let claim = Claim { agent_id: agent_id.clone(), backend, adapter, result_hash };
         let key = (position, agent_id);
         if let Entry::Vacant(vacant) = self.checks.entry(key.clone()) {
             if confirmed.is_none() {

@@ -25,6 +25,8 @@ use crate::planner::Planner;
 pub enum Admission {
     /// It has been dealt with, or another message of the same job is being dealt with.
     Known,
+    /// Its job has ended. Who handed it out may have died before it removed what the job left.
+    Ended(JobId, Bucket),
     /// It cannot become a job.
     Refused(EndOrder),
     /// It is a job to hand out.
@@ -84,7 +86,7 @@ impl Planner {
         let record = found.record;
         if record.submission == sequence && record.request == Some(job.digest) {
             if record.state.is_terminal() {
-                return Ok(Admission::Known);
+                return Ok(Admission::Ended(record.job_id, bucket));
             }
             let admitted = Admitted { job: Arc::new(job), record, bucket, taken_over: true };
             return Ok(Admission::Ours(Box::new(admitted)));

@@ -51,6 +51,8 @@ pub struct Dispatcher<'a> {
     /// The first iterations, up to this one, have all been returned.
     prefix: Prefix,
     wall: Mean,
+    /// Time in which there was nobody to take a shard.
+    unattended: Duration,
     exhausted: Option<ShardId>,
 }
 
@@ -69,6 +71,7 @@ impl std::fmt::Debug for Fresh<'_> {
 #[derive(Debug, Clone, Copy)]
 struct Out {
     attempt: u32,
+    /// By [`Dispatcher::clock`].
     since: Duration,
 }
 
@@ -114,6 +117,7 @@ impl<'a> Dispatcher<'a> {
             agents: Vec::new(),
             prefix: Prefix::default(),
             wall: Mean::default(),
+            unattended: Duration::ZERO,
             exhausted: None,
         }
     }
@@ -167,10 +171,24 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    /// For so long in all there has been no worker to take a shard.
+    pub fn unattended(&mut self, total: Duration) {
+        self.unattended = total;
+    }
+
+    /// The time by which a shard's patience is measured. A first attempt waits for workers as long as there are none; of what
+    /// workers have failed at, a verifier gets hold in any case.
+    fn clock(&self, attempt: u32, now: Duration) -> Duration {
+        if attempt == 0 { now.saturating_sub(self.unattended) } else { now }
+    }
+
     /// Shards that were handed out before `now` − `patience` and have not come back are handed out again; with every
     /// attempt the patience doubles.
     pub fn overdue(&mut self, now: Duration, patience: Duration) {
-        let late = |out: &Out| now.saturating_sub(out.since) > patience * (1 << out.attempt.min(8));
+        let late = |out: &Out| {
+            let waited = self.clock(out.attempt, now).saturating_sub(out.since);
+            waited > patience * (1 << out.attempt.min(8))
+        };
         let late: Vec<_> =
             self.out.iter().filter(|(_, out)| late(out)).map(|(id, out)| (*id, *out)).collect();
         for (shard, out) in late {
@@ -189,7 +207,7 @@ impl<'a> Dispatcher<'a> {
                 break;
             }
             let to = if attempt < WORKER_ATTEMPTS { Recipient::Worker } else { Recipient::Verifier };
-            self.out.insert(shard, Out { attempt, since: now });
+            self.out.insert(shard, Out { attempt, since: self.clock(attempt, now) });
             handouts.push(Handout { shard, attempt, to });
         }
         handouts
@@ -320,6 +338,25 @@ mod tests {
         assert_eq!((indexes(&handouts), handouts[0].attempt), (vec![1], 1));
         dispatcher.overdue(31 * second, patience);
         assert_eq!(dispatcher.take(9, 31 * second), []);
+    }
+
+    #[test]
+    fn what_nobody_could_take_is_not_overdue_but_what_workers_failed_at_is() {
+        let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
+        let mut dispatcher = Dispatcher::new(&plan);
+        let (patience, second) = (Duration::from_secs(10), Duration::from_secs(1));
+        dispatcher.take(2, NOW);
+        dispatcher.returned(leaf(0), &agent(1), 1);
+        dispatcher.judged(leaf(0), &agent(1), Outcome::Rejected);
+        assert_eq!(dispatcher.take(2, 5 * second)[0].attempt, 1);
+        // Then the worker goes.
+        dispatcher.unattended(95 * second);
+        dispatcher.overdue(100 * second, patience);
+        let handouts = dispatcher.take(2, 100 * second);
+        assert_eq!((indexes(&handouts), handouts[0].to), (vec![0], Recipient::Verifier));
+        // And another comes.
+        dispatcher.overdue(106 * second, patience);
+        assert_eq!(indexes(&dispatcher.take(2, 106 * second)), [1]);
     }
 
     #[test]

@@ -7,21 +7,23 @@ use std::{
 
 use forge_bus::{
     Content, Message, Stored,
-    topology::{self, Kind, Stream},
+    topology::{self, Bucket, Kind, Stream},
 };
 use forge_contract::{
     artifact::Phase,
     error::FailureCode,
+    ids::JobId,
     job::JobState,
     task::{EndOrder, ReduceOrder, VerifierTask},
 };
-use forge_service::{orders, outcomes, queue::Settlement, records};
+use forge_service::{orders, outcomes, queue::Settlement, records, registry::Live};
 use futures_util::{FutureExt, StreamExt};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    absence::Absence,
     admit::Admitted,
     dispatch::{Dispatcher, Handout, Recipient},
     planner::{Planner, message},
@@ -73,16 +75,15 @@ impl Planner {
             Err(failure) => self.fail(&admitted, failure, ended).await,
         };
         if settlement == Settlement::Ack && out.into_inner() > 0 {
-            self.sweep(admitted);
+            self.sweep(admitted.job.id.clone(), admitted.bucket);
         }
         settlement
     }
 
     /// Removes, a while after a job has ended, what came after its messages were removed: shards that were just being
     /// handed out, and results of workers that had not heard of its end.
-    fn sweep(&self, admitted: Admitted) {
+    pub(crate) fn sweep(&self, job: JobId, bucket: Bucket) {
         let (bus, stop) = (self.bus.clone(), self.stop.clone());
-        let (job, bucket) = (admitted.job.id.clone(), admitted.bucket);
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             sleep(LATE).await;
             let swept = async {
@@ -205,12 +206,13 @@ impl Planner {
                 take(&mut dispatcher, &outcome);
             }
         }
-        let mut slots = self.slots(admitted);
+        let (mut live, mut absence) = (self.live(admitted), Absence::default());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = started.elapsed();
-            let handouts = dispatcher.take(window(admitted, slots, &dispatcher), now);
+            dispatcher.unattended(absence.total(now));
+            let handouts = dispatcher.take(window(admitted, live, &dispatcher), now);
             out.store(dispatcher.outstanding(), Ordering::Relaxed);
             if let Some(shard) = dispatcher.exhausted() {
                 let message =
@@ -229,8 +231,14 @@ impl Planner {
                     None => return std::future::pending().await,
                 },
                 _ = tick.tick() => {
-                    slots = self.slots(admitted);
-                    dispatcher.overdue(started.elapsed(), self.settings.shard_patience);
+                    live = self.live(admitted);
+                    let now = started.elapsed();
+                    if absence.look(live.agents > 0, now) {
+                        let target = topology::target_token(admitted.job.request.envelope.policy.target);
+                        tracing::warn!(hardware = target, "the job waits: no live agent takes its shards");
+                    }
+                    dispatcher.unattended(absence.total(now));
+                    dispatcher.overdue(now, self.settings.shard_patience);
                 }
             }
             while let Some(Some(outcome)) = outcomes.next().now_or_never() {
@@ -262,9 +270,9 @@ impl Planner {
         Ok(())
     }
 
-    /// Shards that the live agents of the job's target execute at once; at least 1.
-    fn slots(&self, admitted: &Admitted) -> usize {
-        self.registry.live(admitted.job.request.envelope.policy.target).slots.max(1) as usize
+    /// The live agents of the job's target.
+    fn live(&self, admitted: &Admitted) -> Live {
+        self.registry.live(admitted.job.request.envelope.policy.target)
     }
 
     fn shard_message(&self, admitted: &Admitted, handout: Handout) -> (Message, String) {
@@ -284,12 +292,14 @@ impl Planner {
     }
 }
 
-/// How many of a job's shards may be out at once, where `slots` are executed at once.
-fn window(admitted: &Admitted, slots: usize, dispatcher: &Dispatcher<'_>) -> usize {
+/// How many of a job's shards may be out at once. Who is not there yet finds some, and who executes several together finds
+/// full batches.
+fn window(admitted: &Admitted, live: Live, dispatcher: &Dispatcher<'_>) -> usize {
     let policy = &admitted.job.request.envelope.policy;
     let mean = dispatcher.mean_wall().map_or(AHEAD.as_secs_f64(), |mean| mean.as_secs_f64());
     let each = (AHEAD.as_secs_f64() / mean.max(1e-6)).clamp(2.0, 256.0) as usize;
-    let window = (slots * each).min(16_384);
+    let (slots, together) = (live.slots.max(1) as usize, live.together as usize);
+    let window = (slots * each).max(together * 2).min(16_384);
     if policy.max_agents == 0 { window } else { window.min(policy.max_agents as usize) }
 }
 
@@ -310,3 +320,6 @@ fn take(dispatcher: &mut Dispatcher<'_>, outcome: &Stored) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,10 @@ impl Handler for Planner {
         };
         match admitted {
             Admission::Known => Settlement::Ack,
+            Admission::Ended(job, bucket) => {
+                self.sweep(job, bucket);
+                Settlement::Ack
+            }
             Admission::Refused(order) => self.settle(self.end(order).await),
             Admission::Ours(admitted) => {
                 let span = job_span(&admitted, &delivery.message.headers);

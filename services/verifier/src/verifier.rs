@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use forge_bus::{BusError, Delivery, SharedBus, topology::Queue};
 use forge_contract::{
-    agent::{Identity, QuarantineRecord},
+    agent::{Hardware, Identity, QuarantineRecord},
     digest::Digest,
     envelope::Target,
     task::{Claim, ShardTask, VerifierTask},
@@ -22,7 +22,7 @@ use forge_service::{
     programs::Programs,
     queue::{Handler, Settlement, serve_queue},
     records,
-    registry::{self, Role},
+    registry::{self, Means, Role},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -53,8 +53,9 @@ struct Verifier {
     metrics: Metrics,
 }
 
-/// Runs a verifier until `stop`. Of `backends` (at least one, the preferred first), the first is taken that is not the one
-/// whose result is to be judged.
+/// Runs a verifier until `stop`. Of `backends` (at least one, the preferred first), the first is taken whose hardware is not
+/// that of the result which is to be judged; else the first that is another backend; else the first. One that cannot execute
+/// a shard is replaced by the next.
 ///
 /// # Errors
 /// The bus cannot be used as it is.
@@ -67,9 +68,10 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), BusError> {
     bus.prepare().await?;
-    let slots = u32::try_from(settings.slots.max(1)).unwrap_or(u32::MAX);
-    let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
-    let record = registry::record(&identity, Target::Any, &names.join(","), slots, KERNEL);
+    let means = Means::new(&backends, settings.slots.max(1));
+    // So many that a backend which takes several at once gets them.
+    let limit = settings.slots.max(means.batch as usize) * 2;
+    let record = registry::record(&identity, Target::Any, means, KERNEL);
     let heartbeat = records::persist(&stop, "registering", || {
         registry::register(bus.clone(), Role::Verifier, record.clone(), stop.clone())
     });
@@ -82,7 +84,6 @@ pub async fn run(
         programs: Programs::new(bus.clone(), KEPT),
         metrics: metrics.clone(),
     });
-    let limit = settings.slots.max(1) * 2;
     serve_queue(bus, Queue::Duplicates, limit, settings.lease, metrics, stop, verifier).await;
     let _ = heartbeat.await;
     Ok(())
@@ -114,6 +115,17 @@ impl Handler for Verifier {
     }
 }
 
+/// Backends by how much they have in common with what executed a claim, the least first: a fault of either's hardware or code
+/// shows in the other's result.
+fn unlike<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> Vec<&'a Arc<dyn Backend>> {
+    let hardware = Hardware::of(claim.adapter.as_deref());
+    let mut backends: Vec<_> = backends.iter().collect();
+    backends.sort_by_key(|backend| {
+        (Hardware::of(backend.adapter()) == hardware, backend.name() == claim.backend)
+    });
+    backends
+}
+
 /// Stops the execution of a shard when its handling is dropped.
 #[derive(Default)]
 struct Held(StopFlag);
@@ -125,27 +137,41 @@ impl Drop for Held {
 }
 
 impl Verifier {
-    async fn execute(
+    /// Executes a shard with the first of `backends` that can, and answers which one that was.
+    async fn execute<'a>(
         &self,
-        backend: &Arc<dyn Backend>,
+        backends: &[&'a Arc<dyn Backend>],
         task: &ShardTask,
         stop: &StopFlag,
-    ) -> Result<Executed, String> {
+    ) -> Result<(&'a Arc<dyn Backend>, Executed), String> {
         let program = self.programs.get(task.program).await.map_err(|error| error.to_string())?;
-        let executed = self.executor.execute(Arc::clone(backend), program, task.clone(), stop.clone()).await;
-        let (outcome, iterations, wall) = match &executed {
-            Ok(executed) => ("ok", executed.iterations, executed.wall),
-            Err(_) => ("failed", 0, Duration::ZERO),
-        };
-        self.metrics.shard_executed(backend.name(), outcome, iterations, wall);
-        executed.map_err(|error: Failed| error.to_string())
+        let mut failed = Failed::Stopped;
+        for &backend in backends {
+            let execution =
+                self.executor.execute(Arc::clone(backend), Arc::clone(&program), task.clone(), stop.clone());
+            match execution.await {
+                Ok(executed) => {
+                    self.metrics.shard_executed(backend.name(), "ok", executed.iterations, executed.wall);
+                    return Ok((backend, executed));
+                }
+                Err(error) => {
+                    self.metrics.shard_executed(backend.name(), "failed", 0, Duration::ZERO);
+                    if error == Failed::Stopped {
+                        return Err(error.to_string());
+                    }
+                    tracing::warn!(backend = backend.name(), %error, "the shard could not be executed");
+                    failed = error;
+                }
+            }
+        }
+        Err(failed.to_string())
     }
 
     /// Executes a shard in place of workers that failed at it.
     async fn stand_in(&self, task: &ShardTask, stop: &StopFlag) -> Result<(), String> {
-        let backend = &self.backends[0];
-        let executed = self.execute(backend, task, stop).await?;
-        let (message, id) = outcomes::result(&self.identity, backend.name(), task, &executed);
+        let backends: Vec<_> = self.backends.iter().collect();
+        let (backend, executed) = self.execute(&backends, task, stop).await?;
+        let (message, id) = outcomes::result(&self.identity, backend.as_ref(), task, &executed);
         self.bus.publish(message, &id).await.map_err(|error| error.to_string())
     }
 
@@ -157,22 +183,18 @@ impl Verifier {
         attempt: u64,
         stop: &StopFlag,
     ) -> Result<(), String> {
-        let other = self.backends.iter().find(|backend| backend.name() != claim.backend);
-        let backend = other.unwrap_or(&self.backends[0]);
-        let judgement = match self.execute(backend, task, stop).await {
-            Ok(executed) if executed.hash == claim.result_hash => Judgement {
-                outcome: Outcome::Confirmed,
-                backend: backend.name().to_owned(),
-                correct: Some(executed.hash),
-                reason: String::new(),
-            },
-            Ok(executed) => self.arbitrate(task, &claim, backend.name(), executed.hash, stop).await?,
-            Err(reason) if attempt >= MAX_DELIVERIES && !stop.is_stopped() => Judgement {
-                outcome: Outcome::Undecided,
-                backend: backend.name().to_owned(),
-                correct: None,
-                reason: format!("it could not be executed a second time: {reason}"),
-            },
+        let backends = unlike(&self.backends, &claim);
+        let judgement = match self.execute(&backends, task, stop).await {
+            Ok((backend, executed)) if executed.hash == claim.result_hash => {
+                Judgement::by(backend.as_ref(), Outcome::Confirmed, Some(executed.hash), String::new())
+            }
+            Ok((backend, executed)) => {
+                self.arbitrate(task, &claim, backend.name(), executed.hash, stop).await?
+            }
+            Err(reason) if attempt >= MAX_DELIVERIES && !stop.is_stopped() => {
+                let reason = format!("it could not be executed a second time: {reason}");
+                Judgement::by(backends[0].as_ref(), Outcome::Undecided, None, reason)
+            }
             Err(reason) => return Err(reason),
         };
         self.publish(task, &claim, judgement).await.map_err(|error| error.to_string())
@@ -189,26 +211,21 @@ impl Verifier {
     ) -> Result<Judgement, String> {
         let (job, shard) = (&task.job_id, task.shard_id);
         let reference: Arc<dyn Backend> = Arc::new(Scalar);
-        let backend = reference.name().to_owned();
-        let correct = self.execute(&reference, task, stop).await?.hash;
+        let judgement = |outcome, correct, reason| Judgement::by(&Scalar, outcome, correct, reason);
+        let correct = self.execute(&[&reference], task, stop).await?.1.hash;
         if correct == claim.result_hash {
             tracing::error!(%job, %shard, backend = second, "this verifier's own backend is wrong: replace it");
-            return Ok(Judgement {
-                outcome: Outcome::Confirmed,
-                backend,
-                correct: Some(correct),
-                reason: String::new(),
-            });
+            return Ok(judgement(Outcome::Confirmed, Some(correct), String::new()));
         }
         if correct != found {
             let reason = format!(
                 "{} returned {}, {second} {found} and the scalar reference {correct}: no two agree",
                 claim.agent_id, claim.result_hash
             );
-            return Ok(Judgement { outcome: Outcome::Undecided, backend, correct: None, reason });
+            return Ok(judgement(Outcome::Undecided, None, reason));
         }
         let reason = format!("the scalar reference gives {correct}, and so does {second}");
-        Ok(Judgement { outcome: Outcome::Refuted, backend, correct: Some(correct), reason })
+        Ok(judgement(Outcome::Refuted, Some(correct), reason))
     }
 
     async fn publish(&self, task: &ShardTask, claim: &Claim, judgement: Judgement) -> Result<(), BusError> {
@@ -234,3 +251,6 @@ impl Verifier {
         self.bus.publish(message, &id).await
     }
 }
+
+#[cfg(test)]
+mod tests;

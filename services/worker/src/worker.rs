@@ -16,13 +16,16 @@ use forge_service::{
     programs::{ProgramError, Programs},
     queue::{Handler, Limit, Settlement, serve_queue},
     records,
-    registry::{self, Role},
+    registry::{self, Means, Role},
 };
 use futures_util::StreamExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::shelf::{Place, ROOM, Shelf};
+use crate::{
+    pause::Pause,
+    shelf::{Place, ROOM, Shelf},
+};
 
 /// Programs that are kept decoded.
 const KEPT: usize = 16;
@@ -50,6 +53,7 @@ struct Worker {
     executor: Executor,
     programs: Programs,
     shelf: Arc<Shelf>,
+    pause: Arc<Pause>,
     metrics: Metrics,
 }
 
@@ -65,8 +69,9 @@ pub async fn run(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    let slots = u32::try_from(settings.slots.max(1)).unwrap_or(u32::MAX);
-    let record = registry::record(&identity, settings.target, backend.name(), slots, KERNEL);
+    let means = Means::new(&[Arc::clone(&backend)], Executor::at_once(backend.as_ref(), settings.slots));
+    let shelf = Arc::new(Shelf::new(means.slots));
+    let record = registry::record(&identity, settings.target, means, KERNEL);
     let id = identity.id().clone();
     let beat = CancellationToken::new();
     let heartbeat = records::persist(&stop, "registering", || {
@@ -76,7 +81,8 @@ pub async fn run(
     let worker = Arc::new(Worker {
         executor: settings.executor,
         programs: Programs::new(bus.clone(), KEPT),
-        shelf: Arc::new(Shelf::new(slots)),
+        shelf,
+        pause: Arc::default(),
         bus: bus.clone(),
         backend,
         identity,
@@ -85,8 +91,10 @@ pub async fn run(
     // Shards are taken until the process is to end, or the agent is in quarantine.
     let taking = stop.child_token();
     let serve = |queue| {
-        let shelf = Arc::clone(&worker.shelf);
-        let limit = Limit::weighted(ROOM, move || shelf.weight());
+        let (shelf, pause) = (Arc::clone(&worker.shelf), Arc::clone(&worker.pause));
+        let paused = Arc::clone(&pause);
+        let weight = move || if pause.is_failing() { ROOM } else { shelf.weight() };
+        let limit = Limit::weighted(ROOM, weight).pausing(move || paused.left());
         let (metrics, worker) = (worker.metrics.clone(), Arc::clone(&worker));
         serve_queue(bus.clone(), queue, limit, settings.lease, metrics, taking.clone(), worker)
     };
@@ -174,11 +182,11 @@ impl Worker {
         let backend = Arc::clone(&self.backend);
         match self.executor.execute(backend, program, task.clone(), place.stop.clone()).await {
             Ok(executed) => {
-                let name = self.backend.name();
-                self.metrics.shard_executed(name, "ok", executed.iterations, executed.wall);
+                self.pause.succeeded();
+                self.metrics.shard_executed(self.backend.name(), "ok", executed.iterations, executed.wall);
                 self.shelf.took(executed.wall);
                 tracing::debug!(%job, %shard, wall = ?executed.wall, "the shard is executed");
-                let (message, id) = outcomes::result(&self.identity, name, &task, &executed);
+                let (message, id) = outcomes::result(&self.identity, self.backend.as_ref(), &task, &executed);
                 match self.bus.publish(message, &id).await {
                     Ok(()) => Settlement::Ack,
                     Err(error) => {
@@ -192,6 +200,9 @@ impl Worker {
             Err(Failed::Backend(reason)) => {
                 tracing::error!(%job, %shard, reason, "the shard could not be executed");
                 self.metrics.shard_executed(self.backend.name(), "failed", 0, Duration::ZERO);
+                if let Some(pause) = self.pause.failed() {
+                    tracing::warn!(backend = self.backend.name(), ?pause, "no shards are taken for a while");
+                }
                 Settlement::Retry(Duration::from_millis(200))
             }
         }
@@ -213,3 +224,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,7 +140,7 @@ async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error:
             let program = programs.get(task.program).await?;
             let executed =
                 executor.execute(Arc::new(Scalar), program, task.clone(), StopFlag::default()).await?;
-            let (message, id) = outcomes::result(&identity, "scalar", &task, &executed);
+            let (message, id) = outcomes::result(&identity, &Scalar, &task, &executed);
             bus.publish(message, &id).await?;
             delivery.settle.ack().await;
         }

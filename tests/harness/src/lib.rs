@@ -4,6 +4,7 @@
 //! It knows nothing of Forge, so that every crate's tests may use it. Every call blocks; what goes wrong is a panic with
 //! the tail of the server's log, because a test has nothing better to do about it. Unix only.
 
+pub mod gpu;
 mod nats;
 mod process;
 mod s3;

@@ -1,4 +1,5 @@
-// 64-bit integers as pairs of 32-bit ones, low word first, so that every adapter can execute them.
+// 64-bit integers as pairs of 32-bit ones, low word first, so that every adapter can execute them. `product` is in a file of
+// its own: where the adapter has 64-bit integers, one instruction may do it.
 
 alias U64 = vec2<u32>;
 
@@ -22,20 +23,6 @@ fn larger(a: U64, b: U64) -> U64 {
 fn add(a: U64, b: U64) -> U64 {
     let low = a.x + b.x;
     return U64(low, a.y + b.y + u32(low < a.x));
-}
-
-// All 64 bits of a product.
-fn product(a: u32, b: u32) -> U64 {
-    let a0 = a & 0xffffu;
-    let a1 = a >> 16u;
-    let b0 = b & 0xffffu;
-    let b1 = b >> 16u;
-    let p00 = a0 * b0;
-    let p01 = a0 * b1;
-    let p10 = a1 * b0;
-    // Below 3 * 2^16, so nothing is lost.
-    let middle = (p00 >> 16u) + (p01 & 0xffffu) + (p10 & 0xffffu);
-    return U64(a * b, a1 * b1 + (p01 >> 16u) + (p10 >> 16u) + (middle >> 16u));
 }
 
 // The product of a below 2^31 and a signed b, in two's complement.

@@ -72,7 +72,7 @@ struct Setup {
 }
 
 impl Setup {
-    fn start(limit: usize) -> Self {
+    fn start(limit: impl Into<Limit> + Send + 'static) -> Self {
         let bus = MemoryBus::new(Settings { lease: LEASE, ..Settings::default() });
         let script = Arc::new(Script::default());
         let metrics = Metrics::new("test");
@@ -88,7 +88,7 @@ impl Setup {
         Self { bus, script, metrics, served }
     }
 
-    async fn prepared(limit: usize) -> Self {
+    async fn prepared(limit: impl Into<Limit> + Send + 'static) -> Self {
         let setup = Self::start(limit);
         setup.bus.prepare().await.unwrap();
         setup
@@ -221,4 +221,17 @@ async fn depths_are_reported_until_the_end() {
     let text = metrics.encode();
     assert!(text.contains("forge_queue_depth{service=\"test\",queue=\"jobs\"} 1"), "{text}");
     assert!(text.contains("forge_queue_depth{service=\"test\",queue=\"reduce\"} 0"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_received_during_a_pause() {
+    let until = Instant::now() + Duration::from_secs(5);
+    let left = move || Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+    let setup = Setup::prepared(Limit::from(4).pausing(left)).await;
+    setup.publish(&["a", "b"]).await;
+    sleep(Duration::from_millis(4900)).await;
+    assert_eq!(setup.script.log(), Vec::<String>::new());
+    setup.done().await;
+    assert!(Instant::now() < until + Duration::from_millis(200));
+    assert_eq!(setup.stop().await, ["a 1", "b 1"]);
 }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forge_contract::{
+    agent::Hardware,
     artifact::{BackendPair, Execution, VerificationDocument},
     job::Progress,
     shard::ShardId,
-    task::Attestation,
+    task::{Attestation, Claim},
 };
 use forge_kernel::verify;
 
-use super::Fold;
+use super::{Executor, Fold};
 
 /// Longest time that is believed, in microseconds: a year.
 const MAX_US: u64 = 365 * 24 * 3600 * 1_000_000;
@@ -40,6 +41,7 @@ impl Fold {
                 seed: planned.seed,
                 result_hash: attestation.result_hash,
                 backend: attestation.backend.clone(),
+                adapter: attestation.adapter.clone(),
                 wall_ms: attestation.wall_us.min(MAX_US) as f64 / 1e3,
                 cpu_ms: attestation.cpu_us.min(MAX_US) as f64 / 1e3,
                 signature: Some(attestation.signature.clone()),
@@ -51,20 +53,27 @@ impl Fold {
     /// What was verified, and what that proves.
     pub fn verification(&self) -> VerificationDocument {
         let total = self.shards.len() as u64;
-        let mut pairs: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let mut pairs: BTreeMap<(Executor, &Executor), u64> = BTreeMap::new();
         let mut checked = BTreeSet::new();
         for ((position, _), check) in &self.checks {
             if let Some(verifier) = &check.confirmed
                 && checked.insert(*position)
             {
-                *pairs.entry((&check.claim.backend, verifier)).or_default() += 1;
+                let Claim { backend, adapter, .. } = check.claim.clone();
+                *pairs.entry((Executor { backend, adapter }, verifier)).or_default() += 1;
             }
         }
-        let pair = |((primary, verifier), shards): ((&str, &str), u64)| BackendPair {
-            primary: primary.to_owned(),
-            verifier: verifier.to_owned(),
+        let pair = |((primary, verifier), shards): ((Executor, &Executor), u64)| BackendPair {
+            primary_hardware: Hardware::of(primary.adapter.as_deref()),
+            primary: primary.backend,
+            primary_adapter: primary.adapter,
+            verifier_hardware: Hardware::of(verifier.adapter.as_deref()),
+            verifier: verifier.backend.clone(),
+            verifier_adapter: verifier.adapter.clone(),
             shards,
         };
+        let pairs: Vec<_> = pairs.into_iter().map(pair).collect();
+        let other = pairs.iter().filter(|pair| pair.primary_hardware != pair.verifier_hardware);
         VerificationDocument {
             schema: VerificationDocument::SCHEMA.to_owned(),
             job_id: self.job.id.clone(),
@@ -74,7 +83,8 @@ impl Fold {
             shards: total,
             detection: verify::detections(total, checked.len() as u64),
             checked: checked.into_iter().map(|position| self.shards[position]).collect(),
-            pairs: pairs.into_iter().map(pair).collect(),
+            on_other_hardware: other.map(|pair| pair.shards).sum(),
+            pairs,
             refuted: self.refuted.clone(),
         }
     }

@@ -1,6 +1,6 @@
 //! The fold against the kernel's own merge, in all orders and with all that workers and verifiers may say.
 
-use forge_contract::agent::{Identity, verdict_message};
+use forge_contract::agent::{Hardware, Identity, verdict_message};
 use forge_kernel::{
     execute::{Backend, simd::Simd},
     reduce::merge,
@@ -45,6 +45,7 @@ fn attestation(job: &Job, by: u8, result: &ShardResult) -> Attestation {
     Attestation {
         agent_id: identity.id().clone(),
         backend: "simd".to_owned(),
+        adapter: None,
         program: job.request.program_digest,
         result_hash: Digest::of(&[&result.encode()]),
         wall_us: 1,
@@ -62,19 +63,23 @@ fn judge(fold: &mut Fold, position: usize, by: u8, result: &ShardResult, outcome
     let job = Arc::clone(fold.job());
     let (id, Attestation { agent_id, result_hash, .. }) =
         (shard(&job, position), attestation(&job, by, result));
+    fold.judge(id, &verdict(&job, id, outcome, agent_id, result_hash))
+}
+
+fn verdict(job: &Job, id: ShardId, outcome: Outcome, agent_id: AgentId, result_hash: Digest) -> Verdict {
     let verifier = identity(100);
     let signature = verifier.sign(&verdict_message(&job.id, id, outcome, &agent_id, result_hash));
-    let verdict = Verdict {
+    Verdict {
         outcome,
         agent_id,
         result_hash,
         correct: None,
         verifier_id: verifier.id().clone(),
         backend: "scalar".to_owned(),
+        adapter: None,
         reason: String::new(),
         signature,
-    };
-    fold.judge(id, &verdict)
+    }
 }
 
 /// Positions of what is to be checked.
@@ -240,6 +245,33 @@ fn a_share_of_the_shards_is_checked_and_the_job_waits_for_it() {
     }
     assert!(fold.is_complete());
     assert_eq!((fold.progress().shards_verified, fold.verification().checked.len()), (3, 3));
+}
+
+#[test]
+fn what_one_kind_of_hardware_executed_and_the_other_verified_is_counted() {
+    let (job, results) = job(4, Value::Null, json!({"verify": "full"}));
+    let mut fold = fold(&job, &[]);
+    let device = |on_gpu: bool| on_gpu.then(|| "a card, driver 1".to_owned());
+    // Executed and verified by the CPU, by either and the other, and by a GPU twice.
+    for (position, result) in results.iter().enumerate() {
+        let (shard, adapter) = (shard(&job, position), device(position % 2 == 1));
+        let attested = Attestation { adapter, ..attestation(&job, 1, result) };
+        let (agent, hash) = (attested.agent_id.clone(), attested.result_hash);
+        assert_eq!(fold.take(shard, attested.clone(), result), Taken::Accepted);
+        let asked = fold.checks_to_ask();
+        assert_eq!((asked.len(), &asked[0].1.adapter), (1, &attested.adapter));
+        let confirmed = verdict(&job, shard, Outcome::Confirmed, agent, hash);
+        fold.judge(shard, &Verdict { adapter: device(position >= 2), ..confirmed });
+    }
+    assert!(fold.is_complete());
+    let verification = fold.verification();
+    assert_eq!((verification.checked.len(), verification.on_other_hardware), (4, 2));
+    let pairs = verification.pairs.iter();
+    let hardware: Vec<_> = pairs.map(|pair| (pair.primary_hardware, pair.verifier_hardware)).collect();
+    use Hardware::{Cpu, Gpu};
+    assert_eq!(hardware, [(Cpu, Cpu), (Cpu, Gpu), (Gpu, Cpu), (Gpu, Gpu)]);
+    assert_eq!(verification.pairs[2].primary_adapter, device(true));
+    assert_eq!(fold.executions()[3].adapter, device(true));
 }
 
 #[test]

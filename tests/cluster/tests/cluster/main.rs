@@ -7,6 +7,7 @@ mod commands;
 mod distributed;
 mod faults;
 mod flow;
+mod gpu;
 mod mix;
 mod permissions;
 mod servers;

@@ -15,7 +15,7 @@ use crate::{
     wire::Wire,
 };
 
-const ROLES: [&str; 5] = ["client", "planner", "worker", "verifier", "aggregator"];
+const ROLES: [&str; 6] = ["client", "planner", "worker", "worker-gpu", "verifier", "aggregator"];
 
 fn password(role: &str) -> String {
     format!("{role}-secret")
@@ -24,7 +24,8 @@ fn password(role: &str) -> String {
 /// The committed file, with a password for each role, and its data in a directory.
 fn server(data: &Path) -> NatsServer {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nats/nats-server.conf");
-    let variable = |role: &&str| (format!("FORGE_{}_PASSWORD", role.to_uppercase()), password(role));
+    let variable =
+        |role: &&str| (format!("FORGE_{}_PASSWORD", role.to_uppercase().replace('-', "_")), password(role));
     let mut environment: Vec<_> = ROLES.iter().map(variable).collect();
     environment.push(("FORGE_NATS_DATA".to_owned(), data.display().to_string()));
     NatsServer::start(&NatsConfig { file: Some(file), environment, ..NatsConfig::default() })
@@ -40,10 +41,14 @@ fn become_role(cluster: &mut Cluster, role: &str) {
 
 /// All services, each with its own credential; commands with the client's.
 fn cluster() -> Cluster {
+    // The planner first: a worker that finds no bucket asks whether there is one, which it is not permitted.
+    cluster_of(&["planner", "aggregator", "verifier", "worker"])
+}
+
+fn cluster_of(services: &[&str]) -> Cluster {
     let mut cluster = Cluster::empty(Place::Directory);
     cluster.nats = server(&cluster.directory.path().join("nats"));
-    // The planner first: a worker that finds no bucket asks whether there is one, which it is not permitted.
-    for service in ["planner", "aggregator", "verifier", "worker"] {
+    for service in services {
         become_role(&mut cluster, service);
         cluster.spawn(service, &[service]);
         become_role(&mut cluster, "client");
@@ -182,6 +187,47 @@ fn a_worker_can_do_nothing_else() {
     refused(&mut worker, &publish, &subscribe);
     refused(&mut worker, &[], &OTHERS_INBOXES);
     assert_eq!(cluster.record("victim"), record);
+}
+
+/// What taking from a queue needs: is it there, give me a shard, a shard is done (in both forms).
+fn taking(queue: &str) -> [String; 4] {
+    [
+        format!("$JS.API.CONSUMER.INFO.FORGE_SHARDS.{queue}"),
+        format!("$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{queue}"),
+        format!("$JS.ACK.FORGE_SHARDS.{queue}.1.1.1.1.1"),
+        format!("$JS.ACK.domain.account.FORGE_SHARDS.{queue}.1.1.1.1.1"),
+    ]
+}
+
+#[test]
+fn workers_take_shards_for_their_hardware_and_for_any_and_no_others() {
+    let nothing = Vec::<String>::new();
+    let cluster = cluster_of(&["planner"]);
+    let mut planner = wire(&cluster, "planner");
+    for (role, own, others) in [("worker", "cpu", "gpu"), ("worker-gpu", "gpu", "cpu")] {
+        let mut worker = wire(&cluster, role);
+        let inbox = format!("_INBOX_{role}.mine");
+        assert_eq!(worker.send(&format!("SUB {inbox}.* 1")), nothing);
+        for target in [own, "any"] {
+            let (queue, text) = (format!("workers-{target}"), format!("for {target}, by {role}"));
+            let subject = format!("forge.v1.shards.{target}.none.0-0");
+            assert_eq!(planner.publish(&subject, &text), nothing);
+            let [info, next, done, also_done] = taking(&queue);
+            assert_eq!(worker.request(&info, &format!("{inbox}.info"), "", ""), nothing);
+            let answer = worker.next();
+            assert!(answer.contains(&format!("\"name\":\"{queue}\"")), "{answer}");
+            assert_eq!(worker.request(&next, &format!("{inbox}.next"), "", ""), nothing);
+            assert_eq!(worker.next().trim_end(), text);
+            for done in [done, also_done] {
+                assert_eq!(worker.publish(&done, ""), nothing);
+            }
+        }
+        let others = taking(&format!("workers-{others}"));
+        refused(&mut worker, &others.each_ref().map(String::as_str), &OTHERS_INBOXES);
+    }
+    refused(&mut wire(&cluster, "worker"), &["_INBOX_worker-gpu.mine.a"], &["_INBOX_worker-gpu.>"]);
+    let more = ["forge.v1.shards.gpu.none.0-0", "forge.v1.jobs.submit", "forge.v1.verdicts.none.0-0"];
+    refused(&mut wire(&cluster, "worker-gpu"), &more, &["_INBOX_worker.>", "forge.v1.results.>"]);
 }
 
 #[test]
