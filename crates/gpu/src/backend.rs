@@ -57,11 +57,6 @@ impl Gpu {
         })
     }
 
-    /// The adapter that it executes on.
-    pub fn device(&self) -> &Adapter {
-        &self.adapter
-    }
-
     /// The device; opened and tested again if it was lost.
     pub(crate) fn opened(&self) -> Result<Arc<Device>, ExecuteError> {
         let mut slot = self.device.lock().unwrap_or_else(PoisonError::into_inner);
