@@ -107,6 +107,8 @@ pub(super) fn check_version(version: &str) -> Result<(), BusError> {
 }
 
 async fn connect_options(options: &Options, news: &Arc<News>) -> Result<ConnectOptions, BusError> {
+    // The first to say so decides for the process; everybody here says the same.
+    let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
     let news = news.clone();
     let mut connect = ConnectOptions::new()
         .name(&options.name)

@@ -134,6 +134,8 @@ async fn exists(s3: &AmazonS3, prefix: &str, shown: &str) -> Result<bool, StoreE
 }
 
 fn client(bucket: &str, options: &S3Options, shown: &str) -> Result<AmazonS3, StoreError> {
+    // The first to say so decides for the process; everybody here says the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let endpoint = options.checked_endpoint()?;
     let client = ClientOptions::new()
         .with_connect_timeout(options.connect_timeout)
