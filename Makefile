@@ -1,6 +1,6 @@
 # The tests, the benchmark and the generated files. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop bench fuzz schemas
+.PHONY: help test lint unit interop test-deploy bench fuzz schemas
 
 PYTHON ?= python3
 # The command as the tests have built it.
@@ -25,6 +25,11 @@ interop: ## the second implementation, in Python from docs/determinism.md alone,
 	test -x $(FORGE) || cargo build --locked -p forge
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
+
+test-deploy: ## chart and Compose with the real tools; needs root, and what .ci/run installs for it
+	test -x $(FORGE) || cargo build --locked -p forge
+	$(PYTHON) tests/deploy/chart.py $(FORGE)
+	$(PYTHON) tests/deploy/compose.py $(FORGE)
 
 bench: ## iterations a second on this machine, and what the services cost (docs/benchmarks.md)
 	cargo bench -p forge-kernel --locked

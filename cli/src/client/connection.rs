@@ -1,18 +1,31 @@
 //! The connection of a command to NATS.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use clap::Args;
-use forge_bus::{BusError, Message, SharedBus, jetstream::JetStream, topology::Bucket};
+use forge_bus::{
+    BusError, Message, SharedBus,
+    jetstream::JetStream,
+    topology::{API_SUBMIT, Bucket},
+};
 use forge_contract::{ids::JobId, job::JobRecord};
 use forge_service::{NatsArgs, records, telemetry::trace};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::sleep,
+};
 
 use crate::failure::Failure;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a submission is repeated that is stored and has no record yet, and the time between two attempts.
+const CHANGE_OVER: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Where the services are.
 #[derive(Debug, Clone, Args)]
@@ -59,9 +72,26 @@ impl Connection {
     pub fn ask(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, Failure> {
         let mut message = Message::new(subject, payload);
         trace::inject(&mut message.headers);
-        let answer = self.wait(self.bus.request(message, PATIENCE)).map_err(failed)?;
-        let record = serde_json::from_slice(&answer.payload);
-        Ok(record.context("the answer is no job record: planner and command are of different versions")?)
+        read(self.wait(self.bus.request(message, PATIENCE)))
+    }
+
+    /// Submits an envelope. While NATS or the planners are changing over, an answer is asked for again: to submit the same
+    /// once more is the same job.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn submit(&self, envelope: &[u8]) -> Result<JobRecord, Failure> {
+        let started = Instant::now();
+        loop {
+            let mut message = Message::new(API_SUBMIT, envelope.to_vec());
+            trace::inject(&mut message.headers);
+            match self.wait(self.bus.request(message, PATIENCE)) {
+                Err(BusError::Refused { status: 503, .. }) if started.elapsed() < CHANGE_OVER => {
+                    self.wait(sleep(PAUSE));
+                }
+                answered => return read(answered),
+            }
+        }
     }
 
     /// The record of a job.
@@ -73,6 +103,11 @@ impl Connection {
         let found = found.ok_or_else(|| Failure::Input(format!("there is no job {job}")))?;
         Ok(found.record)
     }
+}
+
+fn read(answered: Result<Message, BusError>) -> Result<JobRecord, Failure> {
+    let record = serde_json::from_slice(&answered.map_err(failed)?.payload);
+    Ok(record.context("the answer is no job record: planner and command are of different versions")?)
 }
 
 /// What went wrong on the bus, as the command line reports it.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use forge_bus::topology::API_SUBMIT;
 use forge_contract::ids::JobId;
 use serde_json::Value;
 
@@ -61,7 +60,7 @@ pub fn execute(args: &SubmitArgs) -> Result<(), Failure> {
         bytes = envelope.to_string().into_bytes();
     }
     let connection = Connection::open(&args.connection)?;
-    let mut submitted = connection.ask(API_SUBMIT, bytes)?;
+    let mut submitted = connection.submit(&bytes)?;
     if args.wait {
         submitted = watch::until_ended(&connection, &submitted.job_id, args.format == watch::Format::Text)?;
     }

@@ -81,7 +81,7 @@ impl NamespaceArgs {
 #[command(next_help_heading = "Artifacts")]
 pub struct StoreArgs {
     /// Where artifacts are stored: s3://bucket[/prefix], or a directory. The endpoint and keys of S3 come from
-    /// AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    /// AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_CA_BUNDLE
     #[arg(long, env = "FORGE_STORE", value_name = "PLACE", default_value = "forge-out")]
     pub store: StoreLocation,
     /// Keep artifacts from being deleted for so many days: governance:DAYS or compliance:DAYS. S3 only; the bucket is created

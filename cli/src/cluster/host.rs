@@ -90,6 +90,9 @@ where
         http::start(&args.http, health.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
         let Some(bus) = connect(options, &stop).await? else { return Ok(()) };
         health.bus(bus.clone());
+        if !prepare(&bus, &health, &stop).await? {
+            return Ok(());
+        }
         health.ready();
         tracing::info!(service = purpose.name, "connected");
         tokio::spawn(report_depths(bus.clone(), purpose.queues, DEPTHS, metrics.clone(), stop.clone()));
@@ -125,6 +128,28 @@ async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<Sh
         tracing::warn!(%error, "NATS is not there yet");
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
             return Ok(None);
+        }
+    }
+}
+
+/// Brings the topology into line, or waits, where that is not ours to do, until somebody has: before that no work can be taken.
+/// False when the process is to end.
+async fn prepare(bus: &SharedBus, health: &Health, stop: &CancellationToken) -> Result<bool, Failure> {
+    let mut said = String::new();
+    loop {
+        let error = match stop.run_until_cancelled(bus.prepare()).await {
+            None => return Ok(false),
+            Some(Ok(())) => return Ok(true),
+            Some(Err(error @ (BusError::Unavailable(_) | BusError::Missing(_)))) => error.to_string(),
+            Some(Err(error)) => return Err(anyhow::Error::from(error).into()),
+        };
+        if error != said {
+            tracing::warn!(error, "streams and buckets are not there yet");
+            health.not_ready(error.clone());
+            said = error;
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(500))).await.is_none() {
+            return Ok(false);
         }
     }
 }

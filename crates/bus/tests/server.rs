@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use forge_bus::{
     Bus, BusError, JetStream, Message, conformance,
-    jetstream::{Credentials, Options},
+    jetstream::{Credentials, Options, Tls},
     topology::{self, Bucket, Queue, SUBMIT, Settings},
 };
 use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
-use forge_harness::{NatsConfig, NatsServer};
+use forge_harness::{Certificates, NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
@@ -178,4 +178,33 @@ async fn other_clients_find_the_service_and_the_buckets() {
     bus.delete(&Bucket::jobs(), "theirs").await.unwrap();
     assert_eq!(store.get("ours").await.unwrap(), Some("2".into()));
     assert_eq!(store.get("theirs").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_and_only_servers_and_clients_with_a_certificate_are_talked_to() {
+    let certificates = Certificates::new();
+    let (server, key) = certificates.server();
+    let tls = format!(
+        "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
+        server,
+        key,
+        certificates.authority()
+    );
+    let server = NatsServer::start(&NatsConfig { extra: tls, ..NatsConfig::default() });
+    let (authority, own) = (Some(certificates.authority()), Some(certificates.client()));
+    let with = |tls: Tls| Options { tls, ..options(&server) };
+    let encrypted = || Tls { required: true, ..Tls::default() };
+    unusable(JetStream::connect(with(encrypted())).await, "no encrypted connection");
+    let stranger = Tls { authority: authority.clone(), ..encrypted() };
+    assert!(JetStream::connect(with(stranger)).await.is_err(), "the server asks for a certificate");
+    let strange =
+        Tls { authority: Some(Certificates::new().authority()), certificate: own.clone(), ..encrypted() };
+    unusable(JetStream::connect(with(strange)).await, "no encrypted connection");
+
+    let mut known = with(Tls { authority, certificate: own, ..encrypted() });
+    known.urls = vec![server.url().replace("nats://", "tls://")];
+    let bus = JetStream::connect(known).await.unwrap();
+    bus.prepare().await.unwrap();
+    bus.put(&Bucket::jobs(), "j", "record".into()).await.unwrap();
+    assert!(bus.get(&Bucket::jobs(), "j").await.unwrap().is_some());
 }

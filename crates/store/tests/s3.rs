@@ -175,3 +175,18 @@ async fn a_store_that_stops_answering_and_comes_back() {
     assert_eq!(patient.list_jobs(None, 10).await.unwrap(), [job("before")]);
     assert_eq!(patient.get_artifact(&reference).await.unwrap(), b"hello");
 }
+
+#[tokio::test]
+async fn a_store_is_reached_by_tls_where_its_authority_is_known() {
+    let server = S3Server::start_with_tls();
+    let (endpoint, authority) = server.tls_endpoint().unwrap();
+    let place = location("s3://forge/encrypted");
+    let hasty = S3Options { max_retries: 0, endpoint: Some(endpoint), ..options(&server) };
+    let unknown = Store::open(&place, &hasty).await;
+    assert!(matches!(unknown, Err(StoreError::Unavailable { .. })), "{:?}", unknown.err());
+    let none = S3Options { authority: Some("/dev/null".into()), ..hasty.clone() };
+    let none = Store::open(&place, &none).await.err().unwrap().to_string();
+    assert!(none.contains("AWS_CA_BUNDLE holds no certificate"), "{none}");
+    let known = S3Options { authority: Some(authority), ..hasty };
+    suite(&Store::open(&place, &known).await.unwrap()).await;
+}

@@ -8,9 +8,11 @@ pub mod gpu;
 mod nats;
 mod process;
 mod s3;
+mod tls;
 pub mod tools;
 
 pub use self::{
     nats::{NatsConfig, NatsServer},
     s3::S3Server,
+    tls::Certificates,
 };

@@ -13,6 +13,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    path::PathBuf,
     process::Command,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::{
     process::{Process, free_ports},
+    tls::Certificates,
     tools,
 };
 
@@ -38,6 +40,7 @@ pub struct S3Server {
     process: Option<Process>,
     ports: Ports,
     directory: TempDir,
+    tls: Option<Certificates>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,8 @@ struct Ports {
     grpc: [u16; 4],
     /// The admin part's, for HTTP. gRPC is 10000 above.
     admin: u16,
+    /// S3's with TLS, where it has a certificate.
+    https: u16,
 }
 
 impl Ports {
@@ -55,11 +60,11 @@ impl Ports {
 
     fn free() -> Self {
         loop {
-            let [a, b, c, d, e, f, g, h, admin] = free_ports();
+            let [a, b, c, d, e, f, g, h, admin, https] = free_ports();
             let (http, grpc) = ([a, b, c, d], [e, f, g, h]);
             let Some(above) = admin.checked_add(Self::ADMIN_OFFSET) else { continue };
             if http.iter().chain(&grpc).all(|port| *port != above) {
-                return Self { http, grpc, admin };
+                return Self { http, grpc, admin, https };
             }
         }
     }
@@ -74,6 +79,18 @@ impl S3Server {
     /// # Panics
     /// When it does not come up; the message has the end of its log.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts a store that answers by TLS, with a certificate of its own authority, too.
+    ///
+    /// # Panics
+    /// When it does not come up; the message has the end of its log.
+    pub fn start_with_tls() -> Self {
+        Self::start_with(Some(Certificates::new()))
+    }
+
+    fn start_with(mut tls: Option<Certificates>) -> Self {
         let mut failures = String::new();
         for _ in 0..START_ATTEMPTS {
             let directory = tempfile::Builder::new().prefix("forge-s3-").tempdir().expect("a directory");
@@ -81,11 +98,12 @@ impl S3Server {
                 r#"{{"identities":[{{"name":"test","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],"actions":["Admin"]}}]}}"#
             );
             fs::write(directory.path().join("identities.json"), identities).expect("a configuration file");
-            let mut server = Self { process: None, ports: Ports::free(), directory };
+            let mut server = Self { process: None, ports: Ports::free(), directory, tls };
             match server.launch() {
                 Ok(()) => return server,
                 Err(reason) => failures += &format!("{reason}\n"),
             }
+            tls = server.tls.take();
         }
         panic!("weed did not start in {START_ATTEMPTS} attempts: {failures}");
     }
@@ -107,6 +125,12 @@ impl S3Server {
     /// Where it answers: `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.http[3])
+    }
+
+    /// Where it answers by TLS: `https://localhost:<port>`, and the certificate of the authority that vouches for it.
+    pub fn tls_endpoint(&self) -> Option<(String, PathBuf)> {
+        let certificates = self.tls.as_ref()?;
+        Some((format!("https://localhost:{}", self.ports.https), certificates.authority()))
     }
 
     /// The id of an access key that may do everything.
@@ -190,6 +214,12 @@ impl S3Server {
         }
         for off in ["webdav", "admin.ui", "s3.iam", "s3.autoCreateBucket", "master.telemetry"] {
             flag(off, "false".to_owned());
+        }
+        if let Some(certificates) = &self.tls {
+            let (certificate, key) = certificates.server();
+            flag("s3.port.https", self.ports.https.to_string());
+            flag("s3.cert.file", certificate.display().to_string());
+            flag("s3.key.file", key.display().to_string());
         }
         for unused in ["s3.port.iceberg", "s3.port.lance"] {
             flag(unused, "0".to_owned());

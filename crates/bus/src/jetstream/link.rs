@@ -1,16 +1,17 @@
 //! The connection: what it takes to open one, what the server says about it, and how long trouble is borne before it is
 //! called an error.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, future::Future, io, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, ServerError,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerError,
     connection::State,
     jetstream::{
         self, Context, ErrorCode,
         context::{ContextBuilder, RequestErrorKind},
         response::Response,
     },
+    rustls,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -108,7 +109,7 @@ pub(super) fn check_version(version: &str) -> Result<(), BusError> {
 
 async fn connect_options(options: &Options, news: &Arc<News>) -> Result<ConnectOptions, BusError> {
     // The first to say so decides for the process; everybody here says the same.
-    let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let news = news.clone();
     let mut connect = ConnectOptions::new()
         .name(&options.name)
@@ -141,6 +142,16 @@ async fn connect_options(options: &Options, news: &Arc<News>) -> Result<ConnectO
     })
 }
 
+/// Whether a connection failed because one side does not accept the other's certificate, or has none. Waiting helps nothing.
+fn is_about_certificates(error: &ConnectError) -> bool {
+    let is_tls = |error: &(dyn Error + 'static)| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    };
+    let sources = std::iter::successors(error.source(), |&error| error.source());
+    error.kind() == ConnectErrorKind::Tls || sources.into_iter().any(is_tls)
+}
+
 impl Link {
     /// Connects, once, and checks the server's version. From then on connections are made anew without end.
     pub(super) async fn open(options: &Options) -> Result<Arc<Self>, BusError> {
@@ -154,7 +165,7 @@ impl Link {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 BusError::Unusable(format!("the NATS server at {servers} does not accept these credentials"))
             }
-            ConnectErrorKind::Tls => {
+            _ if is_about_certificates(&error) => {
                 BusError::Unusable(format!("no encrypted connection to NATS at {servers}: {error}"))
             }
             _ => BusError::Unavailable(format!("no NATS server answers at {servers}: {error}")),

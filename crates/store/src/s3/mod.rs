@@ -10,7 +10,7 @@ mod options;
 use std::{sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, Checksum},
     list::{PaginatedListOptions, PaginatedListStore},
     prefix::PrefixStore,
@@ -85,6 +85,11 @@ impl Bucket<'_> {
         credentials: object_store::aws::AwsCredentialProvider,
         retention: ObjectLock,
     ) -> Result<Store, StoreError> {
+        if self.options.authority.is_some() {
+            let reason =
+                "Object Lock does not go together with AWS_CA_BUNDLE: add the authority to the system's";
+            return Err(StoreError::Unusable { path: self.shown.to_owned(), reason: reason.to_owned() });
+        }
         let locked =
             lock::Locked::new(Arc::clone(&objects), self.name, self.options, credentials, retention)?;
         locked.prepare_bucket(self.there, self.shown).await?;
@@ -137,10 +142,13 @@ fn client(bucket: &str, options: &S3Options, shown: &str) -> Result<AmazonS3, St
     // The first to say so decides for the process; everybody here says the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let endpoint = options.checked_endpoint()?;
-    let client = ClientOptions::new()
+    let mut client = ClientOptions::new()
         .with_connect_timeout(options.connect_timeout)
         .with_timeout(options.request_timeout)
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
+    for certificate in authorities(options)? {
+        client = client.with_root_certificate(certificate);
+    }
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_secs(2),
@@ -173,6 +181,20 @@ fn client(bucket: &str, options: &S3Options, shown: &str) -> Result<AmazonS3, St
         }
     }
     builder.build().map_err(|error| StoreError::from_object_store(shown, &error))
+}
+
+/// The certificates of the authorities that may vouch for the store beside the system's.
+fn authorities(options: &S3Options) -> Result<Vec<Certificate>, StoreError> {
+    let Some(path) = &options.authority else { return Ok(Vec::new()) };
+    let unusable = |reason: String| StoreError::Unusable { path: path.display().to_string(), reason };
+    let pem = std::fs::read(path).map_err(|error| unusable(format!("the file in AWS_CA_BUNDLE: {error}")))?;
+    let certificates = Certificate::from_pem_bundle(&pem);
+    let certificates =
+        certificates.map_err(|error| unusable(format!("the file in AWS_CA_BUNDLE: {error}")))?;
+    if certificates.is_empty() {
+        return Err(unusable("the file in AWS_CA_BUNDLE holds no certificate".to_owned()));
+    }
+    Ok(certificates)
 }
 
 /// Whether the bucket's name is part of the host name: on AWS, unless its dots would break the certificate.

@@ -1,7 +1,7 @@
 //! How a bucket is reached: endpoint, credentials, patience, retention. Read from the usual variables once, by the caller's
 //! wish; nothing else here looks at the environment.
 
-use std::{env, fmt, time::Duration};
+use std::{env, fmt, path::PathBuf, time::Duration};
 
 use object_store::aws::AmazonS3ConfigKey;
 
@@ -27,6 +27,8 @@ pub struct S3Options {
     pub region: Option<String>,
     /// An access key. Without one, what the platform lends is used (a Kubernetes service account, an instance profile).
     pub credentials: Option<S3Credentials>,
+    /// A PEM file with certificates of authorities that may vouch for the store, beside those of the system.
+    pub authority: Option<PathBuf>,
     /// Keep artifacts and manifests from being deleted or replaced.
     pub object_lock: Option<ObjectLock>,
     /// Read every artifact again after writing it. Their SHA-256 is sent along in any case, and stores that check it (AWS,
@@ -85,6 +87,7 @@ impl Default for S3Options {
             endpoint: None,
             region: None,
             credentials: None,
+            authority: None,
             object_lock: None,
             read_back: true,
             connect_timeout: Duration::from_secs(3),
@@ -98,7 +101,7 @@ impl Default for S3Options {
 
 impl S3Options {
     /// From `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`,
-    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, and the variables by which platforms lend credentials.
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the variables by which platforms lend credentials.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when they contradict each other.
@@ -132,6 +135,7 @@ impl S3Options {
             endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
             region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
             credentials,
+            authority: variable("AWS_CA_BUNDLE").map(PathBuf::from),
             lent: LentCredentials(
                 LENT.into_iter().filter_map(|(name, key)| Some((key, variable(name)?))).collect(),
             ),

@@ -1,0 +1,155 @@
+{{/*
+Names, labels, and the one Deployment that all services are made from.
+*/}}
+
+{{- define "forge.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the pods of this release, all components. */}}
+{{- define "forge.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "forge.labels" -}}
+{{ include "forge.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: forge
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* An image of a map with repository, tag and digest; .tag is the tag where it names none. */}}
+{{- define "forge.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ default .tag .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The components that are to be run, as a map: name of the component -> what it is.
+  role     its role in NATS' permissions, and the key of its secret
+  command  the subcommand of forge
+  queues   the consumers of FORGE_SHARDS that it takes from
+*/}}
+{{- define "forge.components" -}}
+{{- $all := dict
+  "planner" (dict "values" .Values.planner "role" "planner" "command" "planner")
+  "worker-cpu" (dict "values" .Values.workerCpu "role" "worker" "command" "worker" "queues" (list "workers-cpu" "workers-any"))
+  "worker-gpu" (dict "values" .Values.workerGpu "role" "worker-gpu" "command" "worker" "queues" (list "workers-gpu" "workers-any"))
+  "verifier" (dict "values" .Values.verifier "role" "verifier" "command" "verifier")
+  "aggregator" (dict "values" .Values.aggregator "role" "aggregator" "command" "aggregator")
+-}}
+{{- range $name, $component := $all -}}
+{{- if not $component.values.enabled -}}{{- $_ := unset $all $name -}}{{- end -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
+{{/* The Secret with a key for each role. */}}
+{{- define "forge.natsSecret" -}}
+{{- if .Values.nats.auth.plainTextPasswords -}}
+{{ include "forge.fullname" . }}-nats
+{{- else -}}
+{{ required "nats.auth.existingSecret: which Secret has the credentials of NATS?" .Values.nats.auth.existingSecret }}
+{{- end -}}
+{{- end -}}
+
+{{- define "forge.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "forge.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* How NATS is reached by a role: environment, mounts and volumes. Takes root and role. */}}
+{{- define "forge.natsEnv" -}}
+{{- $nats := .root.Values.nats -}}
+{{- $variable := dict "password" "FORGE_NATS_PASSWORD_FILE" "creds" "FORGE_NATS_CREDS" "nkey" "FORGE_NATS_NKEY_FILE" -}}
+- name: FORGE_NATS_INBOX_PREFIX
+  value: {{ printf "_INBOX_%s" (index $nats.auth.users .role) | quote }}
+{{- if eq $nats.auth.method "password" }}
+- name: FORGE_NATS_USER
+  value: {{ index $nats.auth.users .role | quote }}
+{{- end }}
+{{- if ne $nats.auth.method "none" }}
+- name: {{ index $variable $nats.auth.method }}
+  value: /run/forge/nats/secret
+{{- end }}
+{{- if $nats.tls.caSecret }}
+- name: FORGE_NATS_CA
+  value: /run/forge/nats-ca/ca.crt
+{{- end }}
+{{- if $nats.tls.clientSecret }}
+- name: FORGE_NATS_CERT
+  value: /run/forge/nats-tls/tls.crt
+- name: FORGE_NATS_KEY
+  value: /run/forge/nats-tls/tls.key
+{{- end }}
+{{- end -}}
+
+{{- define "forge.natsMounts" -}}
+{{- $nats := .root.Values.nats -}}
+{{- if ne $nats.auth.method "none" }}
+- {name: nats-auth, mountPath: /run/forge/nats, readOnly: true}
+{{- end }}
+{{- if $nats.tls.caSecret }}
+- {name: nats-ca, mountPath: /run/forge/nats-ca, readOnly: true}
+{{- end }}
+{{- if $nats.tls.clientSecret }}
+- {name: nats-tls, mountPath: /run/forge/nats-tls, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "forge.natsVolumes" -}}
+{{- $nats := .root.Values.nats -}}
+{{- if ne $nats.auth.method "none" }}
+- name: nats-auth
+  secret:
+    secretName: {{ include "forge.natsSecret" .root }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .role }}, path: secret}
+{{- end }}
+{{- if $nats.tls.caSecret }}
+- name: nats-ca
+  secret:
+    secretName: {{ $nats.tls.caSecret }}
+    defaultMode: 0444
+    items:
+      - {key: {{ $nats.tls.caKey | quote }}, path: ca.crt}
+{{- end }}
+{{- if $nats.tls.clientSecret }}
+- name: nats-tls
+  secret:
+    secretName: {{ $nats.tls.clientSecret }}
+    defaultMode: 0440
+    items:
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+{{- end }}
+{{- end -}}

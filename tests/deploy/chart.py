@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""helm/forge with the real tools: helm, Kubernetes' own schemas, and the rendered release run against real servers.
+
+    tests/deploy/chart.py target/release/forge
+
+Lints and renders the chart with many values; holds every object against the OpenAPI schemas of the oldest Kubernetes that the chart
+names and of the newest that is known, strictly; holds what no such schema covers (KEDA, the Prometheus operator) and what the
+chart promises (security, probes, secrets) against rules that stand here; tries values that must be refused. Then it starts every
+container of a rendered release as a process on loopback, with its very environment and files, against a NATS server with TLS and
+deploy/nats/nats-server.conf, and an S3 store, and runs the script of `helm test`. Needs openssl.
+"""
+
+import copy
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from chart_values import MATRIX, REFUSED
+from release import check_running, one, pod_spec
+from tools import (
+    KUBERNETES_VALIDATE,
+    ROOT,
+    TOOLS,
+    Checks,
+    Failure,
+    environment,
+    kubernetes_tools,
+    missing,
+    need,
+    run,
+)
+
+TOOLS.mkdir(parents=True, exist_ok=True)
+PYTHON = environment(KUBERNETES_VALIDATE) / "bin/python"
+try:
+    import kubernetes_validate
+    import yaml
+except ImportError:
+    # Again, in the virtual environment that has them.
+    os.execv(PYTHON, [str(PYTHON), *sys.argv])
+
+CHART = ROOT / "helm/forge"
+NATS_VALUES = ROOT / "helm/nats-values.yaml"
+VERSIONS = ["1.29", kubernetes_validate.latest_version()]
+# Kinds of which the schemas of Kubernetes know nothing.
+FOREIGN = {"ScaledObject", "PodMonitor"}
+USER = 65532
+
+
+class Chart:
+    """The chart, as helm renders it."""
+
+    def __init__(self, directory):
+        self.helm, self.kubectl = kubernetes_tools()
+        self.directory = directory
+        # helm keeps caches and settings at home; these are nobody's.
+        self.environment = dict(
+            os.environ,
+            HELM_CACHE_HOME=str(directory / "c"),
+            HELM_CONFIG_HOME=str(directory / "g"),
+            HELM_DATA_HOME=str(directory / "d"),
+        )
+
+    def call(self, verb, values, *more, check=True):
+        path = self.directory / "values.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return run(self.helm, verb, *more, CHART, "--values", path, env=self.environment, check=check)
+
+    def render(self, values):
+        text = self.call("template", values, "release", "--namespace", "forge")
+        return [document for document in yaml.safe_load_all(text) if document]
+
+
+def check_sources(checks):
+    need(
+        (CHART / "files/insurance.json").read_bytes() == (ROOT / "examples/insurance.json").read_bytes(),
+        "helm/forge/files/insurance.json differs from examples/insurance.json",
+    )
+    version = re.search(r'^version = "([^"]+)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    need(chart["appVersion"] == version, f"Chart.yaml is of version {chart['appVersion']}, Cargo.toml of {version}")
+    hash_of_example = re.search(r"expected=([0-9a-f]{64})", (CHART / "templates/tests/submit.yaml").read_text()).group(
+        1
+    )
+    need(hash_of_example in (ROOT / "README.md").read_text(), "helm test expects another hash than README.md shows")
+    # Each group of values has a line in the table of README.md, which otherwise would be forgotten.
+    readme = (CHART / "README.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def paths(value, prefix):
+        for key, below in value.items():
+            yield from paths(below, f"{prefix}{key}.") if isinstance(below, dict) and below else [f"{prefix}{key}"]
+
+    common = {
+        "enabled",
+        "replicas",
+        "resources",
+        "serviceAccountAnnotations",
+        "podAnnotations",
+        "podLabels",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "priorityClassName",
+        "extraEnv",
+    }
+    for path in paths(values, ""):
+        parts = path.split(".")
+        shown = (
+            f"*.{parts[1]}"
+            if len(parts) > 1
+            and parts[1] in common
+            and parts[0] in ("planner", "workerCpu", "workerGpu", "verifier", "aggregator")
+            else path
+        )
+        shown = re.sub(r"^worker(Cpu|Gpu)\.(autoscaling|identitySecret|backend)", r"worker*.\2", shown)
+        need(
+            any(f"`{'.'.join(shown.split('.')[:end])}`" in readme for end in range(1, len(shown.split(".")) + 1)),
+            f"helm/forge/README.md does not explain {shown}",
+        )
+    checks.ok("the chart's example, version, hash and README fit the repository")
+
+
+def check_security_page(checks):
+    """Every test that docs/security.md names as its witness is there."""
+    page = (ROOT / "docs/security.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    names = {name for row in rows for name in re.findall(r"`(?:[a-z]+::)?([a-z]+(?:_[a-z0-9]+){3,})`", row)}
+    sources = [
+        path.read_text() for folder in ("cli", "crates", "tests/cluster") for path in (ROOT / folder).rglob("*.rs")
+    ]
+    absent = [name for name in sorted(names) if not any(f"fn {name}(" in source for source in sources)]
+    need(names and not absent, f"docs/security.md names tests that are not there: {absent}")
+    checks.ok(f"docs/security.md: the {len(names)} tests that it names are there")
+
+
+def check_pod(document):
+    """What the chart promises of every pod."""
+    name, pod = document["metadata"]["name"], pod_spec(document)
+    security = pod["securityContext"]
+    need(
+        security["runAsNonRoot"]
+        and security["runAsUser"] == USER
+        and security["seccompProfile"] == {"type": "RuntimeDefault"},
+        f"{name}: {security}",
+    )
+    need(pod["automountServiceAccountToken"] is False, f"{name} has a token")
+    for flag in ("hostNetwork", "hostPID", "hostIPC"):
+        need(not pod.get(flag), f"{name}: {flag}")
+    for volume in pod["volumes"]:
+        need(set(volume) - {"name"} <= {"secret", "configMap", "emptyDir"}, f"{name}: {volume}")
+        if "secret" in volume:
+            need(volume["secret"]["items"], f"{name} sees all of a secret")
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    for container in pod["containers"]:
+        security = container["securityContext"]
+        need(
+            security
+            == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+            f"{name}: {security}",
+        )
+        need({mount["name"] for mount in container["volumeMounts"]} <= volumes, f"{name}: a mount without a volume")
+        variables = [variable["name"] for variable in container["env"]]
+        need(len(variables) == len(set(variables)), f"{name}: a variable twice: {variables}")
+        for variable in container["env"]:
+            secret = re.search("PASSWORD$|SECRET|_KEY_ID$", variable["name"])
+            need(not secret or "value" not in variable, f"{name}: {variable['name']} in plain text")
+    if document["kind"] == "Deployment":
+        (container,) = pod["containers"]
+        need(container["livenessProbe"]["httpGet"]["path"] == "/healthz", f"{name}: liveness")
+        need(container["readinessProbe"]["httpGet"]["path"] == "/readyz", f"{name}: readiness")
+        need(pod["terminationGracePeriodSeconds"] > 20, f"{name} is killed before its shards are done")
+        selector = document["spec"]["selector"]["matchLabels"]
+        need(
+            selector.items() <= document["spec"]["template"]["metadata"]["labels"].items(),
+            f"{name} does not select its own pods",
+        )
+        mounted = {
+            item["key"]
+            for volume in pod["volumes"]
+            if volume["name"] == "nats-auth"
+            for item in volume["secret"]["items"]
+        }
+        need(len(mounted) <= 1, f"{name} sees the credentials of others: {mounted}")
+        store = {variable["name"] for variable in container["env"] if variable["name"].startswith("AWS_")}
+        need(not store or name.endswith("-aggregator"), f"{name} has credentials of the store")
+
+
+def check_foreign(document):
+    """KEDA's and the Prometheus operator's kinds: exactly what their documentation names, and nothing misspelt."""
+    spec = document["spec"]
+    if document["kind"] == "ScaledObject":
+        need(document["apiVersion"] == "keda.sh/v1alpha1", document["apiVersion"])
+        need(
+            set(spec)
+            == {
+                "scaleTargetRef",
+                "minReplicaCount",
+                "maxReplicaCount",
+                "pollingInterval",
+                "cooldownPeriod",
+                "triggers",
+            },
+            f"{set(spec)}",
+        )
+        queues = set()
+        for trigger in spec["triggers"]:
+            need(set(trigger) == {"type", "metadata"} and trigger["type"] == "nats-jetstream", f"{trigger}")
+            metadata = trigger["metadata"]
+            need(
+                set(metadata)
+                == {
+                    "natsServerMonitoringEndpoint",
+                    "account",
+                    "stream",
+                    "consumer",
+                    "lagThreshold",
+                    "activationLagThreshold",
+                    "useHttps",
+                },
+                f"{metadata}",
+            )
+            need(all(isinstance(value, str) for value in metadata.values()), f"KEDA takes texts alone: {metadata}")
+            queues.add(metadata["consumer"])
+        kind = document["metadata"]["labels"]["app.kubernetes.io/component"].removeprefix("worker-")
+        need(queues == {f"workers-{kind}", "workers-any"}, f"{queues}")
+        topology = (ROOT / "crates/bus/src/topology.rs").read_text()
+        need(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "no such queue")
+    else:
+        need(document["apiVersion"] == "monitoring.coreos.com/v1", document["apiVersion"])
+        need(set(spec) == {"selector", "podTargetLabels", "podMetricsEndpoints"}, f"{set(spec)}")
+        need([set(endpoint) for endpoint in spec["podMetricsEndpoints"]] == [{"port", "path", "interval"}], "endpoints")
+
+
+def check_documents(documents):
+    names = {(document["kind"], document["metadata"]["name"]) for document in documents}
+    need(len(names) == len(documents), "two objects of one name")
+    for document in documents:
+        kind = document["kind"]
+        if kind in FOREIGN:
+            check_foreign(document)
+        else:
+            for version in VERSIONS:
+                try:
+                    kubernetes_validate.validate(document, version, strict=True)
+                except kubernetes_validate.ValidationError as error:
+                    raise Failure(
+                        f"{kind} {document['metadata']['name']}, Kubernetes {version}: {error.message} at {list(error.path)}"
+                    ) from None
+        need(kind not in ("Ingress", "Service", "Role", "ClusterRole"), f"a {kind}")
+        if kind in ("Deployment", "Pod"):
+            check_pod(document)
+        target = document["spec"].get("scaleTargetRef") if "spec" in document else None
+        if target:
+            need((target["kind"], target["name"]) in names, f"scales {target}, which is not there")
+            deployment = next(
+                d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == target["name"]
+            )
+            need("replicas" not in deployment["spec"], "two masters of one number of replicas")
+
+
+def check_particulars(chart, checks):
+    """What single values are to change."""
+    gpu = one(chart.render(MATRIX["GPU"]), "Deployment", "release-forge-worker-gpu")["spec"]["template"]["spec"]
+    (container,) = gpu["containers"]
+    need(container["resources"]["limits"]["nvidia.com/gpu"] == 1, f"{container['resources']}")
+    need(container["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}, f"{container['resources']}")
+    need(gpu["runtimeClassName"] == "nvidia" and gpu["tolerations"][0]["key"] == "nvidia.com/gpu", "no GPU")
+    need(container["image"] == "registry.example/forge:1-gpu", container["image"])
+
+    documents = chart.render(MATRIX["defaults"])
+    need(
+        {d["metadata"]["name"] for d in documents if d["kind"] == "Deployment"}
+        == {f"release-forge-{c}" for c in ("planner", "worker-cpu", "verifier", "aggregator")},
+        "deployments",
+    )
+    need(one(documents, "ConfigMap", "release-forge-settings")["data"]["FORGE_REPLICAS"] == "3", "replicas of streams")
+    need(not any(d["kind"] == "Secret" for d in documents), "a secret that nobody asked for")
+    policy = one(documents, "NetworkPolicy", "release-forge")["spec"]
+    need(policy["policyTypes"] == ["Ingress", "Egress"] and policy["ingress"] == [], f"{policy}")
+    need({port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 4222}, f"{policy}")
+    store = one(documents, "NetworkPolicy", "release-forge-store")["spec"]
+    need(store["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "aggregator", f"{store}")
+    for budget in (d for d in documents if d["kind"] == "PodDisruptionBudget"):
+        need(budget["spec"]["maxUnavailable"] == 1, f"{budget}")
+
+    def annotations(values):
+        deployment = one(chart.render(values), "Deployment", "release-forge-planner")
+        return deployment["spec"]["template"]["metadata"]["annotations"]
+
+    need(annotations({}) != annotations({"settings": {"log": "debug"}}), "a new setting restarts nothing")
+    passwords = copy.deepcopy(MATRIX["passwords in values"])
+    before = annotations(passwords)
+    passwords["nats"]["auth"]["plainTextPasswords"]["planner"] = "another"
+    need(before != annotations(passwords), "a new password restarts nothing")
+    lock = one(chart.render(MATRIX["Object Lock"]), "Deployment", "release-forge-aggregator")
+    need(
+        {"name": "FORGE_OBJECT_LOCK", "value": "compliance:3650"}
+        in lock["spec"]["template"]["spec"]["containers"][0]["env"],
+        "no Object Lock",
+    )
+    notes = chart.call("install", {}, "release", "--dry-run=client", "--namespace", "forge")
+    need("helm test release --namespace forge" in notes, "NOTES.txt does not name the next command")
+    checks.ok("GPU, secrets, network policies, budgets, checksums, Object Lock and NOTES.txt are as promised")
+
+
+def check_kubectl(chart, checks):
+    """kubectl reads what helm has rendered, and puts a kustomization over it."""
+    (chart.directory / "release.yaml").write_text(yaml.safe_dump_all(chart.render(MATRIX["defaults"])))
+    (chart.directory / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["release.yaml"], "namespace": "elsewhere"})
+    )
+    built = list(yaml.safe_load_all(run(chart.kubectl, "kustomize", chart.directory)))
+    need(built and all(d["metadata"]["namespace"] == "elsewhere" for d in built), "kubectl kustomize")
+    checks.ok("kubectl reads the rendered release")
+
+
+def check_nats_values(checks):
+    """helm/nats-values.yaml asks for what is written about durability, and takes its permissions from the one file of them."""
+    values = yaml.safe_load(NATS_VALUES.read_text())
+    config = values["config"]
+    need(config["cluster"] == {"enabled": True, "replicas": 3}, f"{config['cluster']}")
+    need(config["jetstream"]["enabled"] and config["jetstream"]["fileStore"]["enabled"], "no file storage")
+    need(config["jetstream"]["merge"]["sync_interval"] == "always", "an acknowledged message may be lost")
+    variables = set(re.findall(r"\$(FORGE_[A-Z_]+_PASSWORD)", (ROOT / "deploy/nats/nats-server.conf").read_text()))
+    given = {
+        name: source["valueFrom"]["secretKeyRef"]
+        for name, source in values["container"]["env"].items()
+        if name.startswith("FORGE_")
+    }
+    need(set(given) == variables, f"{set(given) ^ variables}")
+    for name, reference in given.items():
+        role = name.removeprefix("FORGE_").removesuffix("_PASSWORD").lower().replace("_", "-")
+        need(reference == {"name": "forge-nats", "key": role}, f"{name} is {reference}")
+    checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, a password for each role")
+
+
+def authorization():
+    """What the command of helm/forge/README.md cuts out of nats-server.conf, which nats-server takes as a file of its own."""
+    readme = (CHART / "README.md").read_text()
+    cut = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > authorization\.conf", readme, re.M).group(1)
+    text = run("bash", "-c", cut, cwd=ROOT)
+    need(text.startswith("authorization {") and text.rstrip().endswith("}"), f"not the permissions: {text[:60]}")
+    return text
+
+
+def check_compose(directory, checks):
+    """docker-compose.yml is understood by the Compose that is there, and asks for credentials."""
+    commands = [["docker-compose"]] if shutil.which("docker-compose") else []
+    if shutil.which("docker") and run("docker", "compose", "version", check=False).returncode == 0:
+        commands.append(["docker", "compose"])
+    need(commands, "no Compose: install docker-compose or Docker's plugin")
+    run(ROOT / "deploy/compose/credentials.sh", directory / "env")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("FORGE_", "AWS_"))}
+    for command in commands:
+        files = ["--project-directory", ROOT, "--file", ROOT / "docker-compose.yml"]
+        # A file of its own in both calls: the project may have a .env of somebody's.
+        (directory / "empty").write_text("")
+        refused = run(*command, *files, "--env-file", directory / "empty", "config", env=own, check=False)
+        need(refused.returncode != 0 and "credentials.sh" in refused.stderr, f"{command}: starts without credentials")
+        config = yaml.safe_load(run(*command, *files, "--env-file", directory / "env", "config", env=own))
+        for name, service in config["services"].items():
+            need(
+                service["read_only"] and service["cap_drop"] == ["ALL"] and service["user"] == f"{USER}:{USER}",
+                f"{name} is not confined",
+            )
+            need(service["security_opt"] == ["no-new-privileges:true"], f"{name} may gain privileges")
+            # A variable that is read from the user's shell instead would hold another system's key.
+            need(
+                "AWS_" not in str([v for k, v in service.get("environment", {}).items() if k.startswith("AWS_")]), name
+            )
+        checks.ok(f"{' '.join(command)} config: every service confined, and none without credentials")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    forge = Path(sys.argv[1]).resolve()
+    lacking = missing("openssl")
+    need(not lacking, f"missing: {lacking}")
+    checks = Checks()
+    with tempfile.TemporaryDirectory(prefix="forge-chart-") as directory:
+        directory = Path(directory)
+        chart = Chart(directory)
+        check_sources(checks)
+        check_security_page(checks)
+        for name, values in MATRIX.items():
+            chart.call("lint", values, "--strict")
+            documents = chart.render(values)
+            check_documents(documents)
+            checks.ok(f"{name}: {len(documents)} objects, Kubernetes {' and '.join(VERSIONS)}")
+        check_particulars(chart, checks)
+        check_kubectl(chart, checks)
+        for values, word in REFUSED:
+            refused = chart.call("template", values, "release", check=False)
+            need(
+                refused.returncode != 0 and word in refused.stderr,
+                f"not refused for {word!r}: {json.dumps(values)}\n{refused.stderr}",
+            )
+        checks.ok(f"{len(REFUSED)} wrong values are refused, each by name")
+        check_nats_values(checks)
+        permissions = authorization()
+        check_compose(directory, checks)
+        include = yaml.safe_load(NATS_VALUES.read_text())["config"]["merge"]["$include"]
+        for kind in ("one server", "three servers", "TLS"):
+            check_running(chart, forge, kind, (include, permissions), checks)
+    checks.close()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"chart.py: {failure}")

@@ -1,0 +1,113 @@
+"""The values that tests/deploy/chart.py renders helm/forge with, and those that the chart has to refuse."""
+
+# Passwords of a rendered release, by role.
+PASSWORDS = {role: f"{role}-secret" for role in ("planner", "worker", "worker-gpu", "verifier", "aggregator", "client")}
+
+KEDA = {"kind": "keda", "keda": {"monitoringEndpoint": "nats-headless.nats.svc:8222"}}
+MATRIX = {
+    "defaults": {},
+    "GPU": {
+        "workerGpu": {"enabled": True, "replicas": 3, "nodeSelector": {"gpu": "h100"}},
+        "imageGpu": {"repository": "registry.example/forge", "tag": "1-gpu"},
+    },
+    "GPU without a runtime class": {
+        "workerGpu": {"enabled": True, "runtimeClassName": "", "tolerations": [], "gpuCount": 2}
+    },
+    "KEDA": {
+        "workerCpu": {"autoscaling": KEDA},
+        "workerGpu": {"enabled": True, "autoscaling": dict(KEDA, minReplicas=0)},
+    },
+    "HPA": {"workerCpu": {"autoscaling": {"kind": "hpa", "minReplicas": 2, "maxReplicas": 40}}},
+    "existing NATS with TLS": {
+        "nats": {
+            "url": "tls://nats-0.example:4222, tls://nats-1.example:4222",
+            "tls": {"caSecret": "nats-ca", "clientSecret": "forge-client-tls"},
+        },
+        "networkPolicy": {"nats": {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}},
+    },
+    "credentials files": {"nats": {"auth": {"method": "creds", "existingSecret": "forge-creds"}}},
+    "nkeys": {"nats": {"auth": {"method": "nkey"}}},
+    "no authentication": {"nats": {"auth": {"method": "none"}, "replicas": 1}},
+    "Object Lock": {"store": {"objectLock": "compliance:3650", "keepShards": True}},
+    "AWS with a role": {
+        "store": {"existingSecret": "", "url": "s3://risk/forge", "region": "eu-central-1"},
+        "aggregator": {"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/forge"}},
+    },
+    "passwords in values": {"nats": {"auth": {"plainTextPasswords": PASSWORDS}}},
+    "identities": {
+        "workerCpu": {"replicas": 1, "identitySecret": "worker-seed"},
+        "aggregator": {"identitySecret": "aggregator-seed"},
+        "verifier": {"identitySecret": "verifier-seed"},
+    },
+    "observed": {
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "settings": {"otlpEndpoint": "http://collector.telemetry:4318"},
+        "networkPolicy": {
+            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+        },
+    },
+    "workers alone": {
+        "planner": {"enabled": False},
+        "verifier": {"enabled": False},
+        "aggregator": {"enabled": False},
+        "test": {"enabled": False},
+        "nats": {"auth": {"users": {"worker": "worker-of-acme"}}},
+    },
+    "everything by hand": {
+        "fullnameOverride": "mc",
+        "commonLabels": {"team": "risk"},
+        "image": {"digest": "sha256:" + "a" * 64, "pullPolicy": "Always", "pullSecrets": ["registry"]},
+        "planner": {
+            "extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "high",
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+        },
+        "topologySpread": {"keys": ["kubernetes.io/hostname"], "whenUnsatisfiable": "DoNotSchedule"},
+        "podDisruptionBudget": {"maxUnavailable": "50%"},
+        "networkPolicy": {"enabled": False},
+    },
+    "no extras": {
+        "podDisruptionBudget": {"enabled": False},
+        "networkPolicy": {"enabled": False},
+        "topologySpread": {"keys": []},
+        "test": {"enabled": False},
+    },
+}
+
+# Values that must be refused, and what the refusal has to name.
+REFUSED = [
+    ({"workerCPU": {}}, "workerCPU"),
+    ({"workerCpu": {"replica": 3}}, "replica"),
+    ({"workerCpu": {"replicas": "3"}}, "replicas"),
+    ({"workerCpu": {"autoscaling": {"enabled": True}}}, "enabled"),
+    ({"workerCpu": {"autoscaling": {"kind": "vpa"}}}, "kind"),
+    ({"workerCpu": {"autoscaling": {"keda": {"lag": 3}}}}, "lag"),
+    ({"workerGpu": {"gpu": 1}}, "gpu"),
+    ({"planner": {"backend": "simd"}}, "backend"),
+    ({"planner": {"resources": {"limit": {}}}}, "limit"),
+    ({"planner": {"extraEnv": [{"name": "A", "val": "b"}]}}, "val"),
+    ({"nats": {"urls": "nats://a"}}, "urls"),
+    ({"nats": {"url": "nats.example:4222"}}, "url"),
+    ({"nats": {"url": "nats://user:password@nats:4222"}}, "url"),
+    ({"nats": {"replicas": 2}}, "replicas"),
+    ({"nats": {"auth": {"method": "token"}}}, "method"),
+    ({"nats": {"auth": {"plainTextPasswords": {"planner": "x"}}}}, "plainTextPasswords"),
+    ({"nats": {"auth": {"existingSecret": ""}}}, "nats.auth.existingSecret"),
+    ({"nats": {"auth": {"users": {"planner": "a.b"}}}}, "planner"),
+    ({"nats": {"tls": {"caSecret": "ca"}}}, "tls://"),
+    ({"nats": {"tls": {"enabled": True}}}, "enabled"),
+    ({"store": {"url": "file:///data"}}, "url"),
+    ({"store": {"objectLock": "compliance"}}, "objectLock"),
+    ({"store": {"secretAccessKey": "x"}}, "secretAccessKey"),
+    ({"store": {"endpoint": "http://s3:8333", "existingSecret": ""}}, "store.endpoint"),
+    ({"image": {"digest": "latest"}}, "digest"),
+    ({"networkPolicy": {"store": {"ports": ["443"]}}}, "ports"),
+    ({"networkPolicy": {"nats": {"to": [{"podSelectors": {}}]}}}, "podSelectors"),
+    ({"settings": {"logFormat": "xml"}}, "logFormat"),
+    ({"podMonitor": {"interval": "often"}}, "interval"),
+    ({"workerCpu": {"identitySecret": "seed"}}, "one replica"),
+    ({"workerCpu": {"autoscaling": {"kind": "keda"}}}, "monitoringEndpoint"),
+    ({"workerCpu": {"autoscaling": {"kind": "hpa", "minReplicas": 5, "maxReplicas": 2}}}, "minReplicas"),
+]

