@@ -13,6 +13,7 @@ use forge_contract::{
     envelope::Envelope,
     job::JobRecord,
     plan::PlanDocument,
+    quota::Quotas,
 };
 use forge_kernel::{
     report::ResultDocument,
@@ -88,6 +89,7 @@ fn all() -> Vec<(String, Value)> {
         ("job", written::<JobRecord>()),
         ("agent", written::<AgentRecord>()),
         ("quarantine", written::<QuarantineRecord>()),
+        ("quotas", reader().into_root_schema_for::<Quotas>().to_value()),
     ];
     let args = PROFILES.iter().map(|profile| (format!("{}.args", profile.name), args(profile)));
     documents.map(|(name, schema)| (name.to_owned(), schema)).into_iter().chain(args).collect()

@@ -16,6 +16,7 @@ import uuid
 import nats
 from nats.js.errors import KeyValueError
 
+# Alone it is the subject of the submitter `default`; others have `.<name>` after it.
 SUBMIT = "forge.v1.jobs.submit"
 TERMINAL = {"completed", "failed", "cancelled"}
 # A submission that cannot be recorded under its job id is recorded as rejected-<first 16 digits of its SHA-256>.
@@ -33,6 +34,8 @@ def arguments():
                         help="prefix of the subjects on which answers come, where permissions ask for one")
     parser.add_argument("--bucket", default="jobs", help="key-value bucket of the job records [%(default)s]")
     parser.add_argument("--as", dest="job_id", help="submit it under this job id [ctx.job_id, or a new one]")
+    parser.add_argument("--submitter", default=os.environ.get("FORGE_SUBMITTER"), help="submit it by this name, whose quotas "
+                        "count [default]")
     parser.add_argument("--timeout", type=float, help="seconds to wait for the end of the job [for ever]")
     return parser.parse_args()
 
@@ -101,7 +104,8 @@ async def main():
         js = connection.jetstream()
         # The same bytes submitted twice within two minutes are one message; after that, still one job.
         message_id = "submit." + hashlib.sha256(payload).hexdigest()
-        stored = await js.publish(SUBMIT, payload, headers={"Nats-Msg-Id": message_id})
+        subject = SUBMIT if args.submitter in (None, "", "default") else f"{SUBMIT}.{args.submitter}"
+        stored = await js.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
         print(f"submitted {job_id} as message {stored.seq} of {stored.stream}", file=sys.stderr)
         kv = await js.key_value(args.bucket)
         record = await asyncio.wait_for(follow(kv, job_id, payload, stored.seq), args.timeout)

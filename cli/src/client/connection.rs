@@ -7,11 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use forge_bus::{
-    BusError, Message, SharedBus,
-    jetstream::JetStream,
-    topology::{API_SUBMIT, Bucket},
-};
+use forge_bus::{BusError, Message, SharedBus, jetstream::JetStream, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
 use forge_service::{NatsArgs, records, telemetry::trace};
 use tokio::{
@@ -75,15 +71,15 @@ impl Connection {
         read(self.wait(self.bus.request(message, PATIENCE)))
     }
 
-    /// Submits an envelope. While NATS or the planners are changing over, an answer is asked for again: to submit the same
+    /// Submits an envelope on a submitter's subject. While NATS or the planners are changing over, an answer is asked for again: to submit the same
     /// once more is the same job.
     ///
     /// # Errors
     /// As [`Connection::ask`].
-    pub fn submit(&self, envelope: &[u8]) -> Result<JobRecord, Failure> {
+    pub fn submit(&self, subject: &str, envelope: &[u8]) -> Result<JobRecord, Failure> {
         let started = Instant::now();
         loop {
-            let mut message = Message::new(API_SUBMIT, envelope.to_vec());
+            let mut message = Message::new(subject, envelope.to_vec());
             trace::inject(&mut message.headers);
             match self.wait(self.bus.request(message, PATIENCE)) {
                 Err(BusError::Refused { status: 503, .. }) if started.elapsed() < CHANGE_OVER => {

@@ -17,6 +17,8 @@ use crate::{failure::Failure, output, text::table};
 
 /// Records that are asked for at once.
 const AT_ONCE: usize = 32;
+/// Characters of a line, at most, if submitters are shown.
+const WIDTH: usize = 100;
 
 /// List jobs, the latest first
 #[derive(Debug, Args)]
@@ -55,16 +57,26 @@ pub fn execute(args: &JobsArgs) -> Result<(), Failure> {
     if args.format == Format::Json {
         return output::print(&found.iter().flat_map(watch::json).collect::<Vec<_>>());
     }
-    let rows = found.iter().map(|job| {
-        let done = format!("{:.0}%", 100.0 * record::done(job));
-        vec![job.job_id.to_string(), record::state(job), done, job.submitted_at.clone()]
-    });
-    let rows: Vec<_> = rows.collect();
-    let lines: String = table::lines(&["Job", "State", "Done", "Submitted"], &rows)
-        .into_iter()
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let lines: String = listed(&found).into_iter().map(|line| format!("{line}\n")).collect();
     output::print(lines.as_bytes())
+}
+
+/// The table, with submitters if any but the default one is among them and there is room.
+fn listed(jobs: &[JobRecord]) -> Vec<String> {
+    let header = ["Job", "State", "Done", "Submitted", "Submitter"];
+    let rows = jobs.iter().map(|job| {
+        let done = format!("{:.0}%", 100.0 * record::done(job));
+        let submitter = job.submitter.to_string();
+        vec![job.job_id.to_string(), record::state(job), done, job.submitted_at.clone(), submitter]
+    });
+    let mut rows: Vec<_> = rows.collect();
+    let lines = table::lines(&header, &rows);
+    let fits = lines.iter().all(|line| line.chars().count() <= WIDTH);
+    if fits && jobs.iter().any(|job| !job.submitter.is_default()) {
+        return lines;
+    }
+    rows.iter_mut().for_each(|row| drop(row.pop()));
+    table::lines(&header[..header.len() - 1], &rows)
 }
 
 async fn all(connection: &Connection) -> Result<Vec<JobRecord>, Failure> {
@@ -74,4 +86,32 @@ async fn all(connection: &Connection) -> Result<Vec<JobRecord>, Failure> {
     let found: Vec<_> = stream::iter(jobs).map(get).buffer_unordered(AT_ONCE).collect().await;
     let found: Result<Vec<_>, _> = found.into_iter().collect();
     Ok(found.map_err(failed)?.into_iter().flatten().map(|found| found.record).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(job: &str, submitter: &str) -> JobRecord {
+        let json = json!({"schema": JobRecord::SCHEMA, "job_id": job, "submitter": submitter, "state": "planned",
+            "persist": true, "submission": 1, "submitted_at": "2026-11-23T04:21:23.123Z",
+            "updated_at": "2026-11-23T04:21:23.123Z", "progress": {"iterations": 0, "iterations_done": 0, "shards": 0,
+            "shards_done": 0, "shards_verified": 0}});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn submitters_are_shown_where_there_are_any_and_there_is_room() {
+        let shows = |jobs: &[JobRecord]| {
+            let lines = listed(jobs);
+            assert!(lines[0].starts_with("  Job") && lines[1].contains("planned"), "{lines:?}");
+            lines[0].contains("Submitter")
+        };
+        assert!(!shows(&[record("a", "default")]));
+        assert!(shows(&[record("a", "default"), record("b", "alice")]));
+        assert!(listed(&[record("b", "alice")])[1].ends_with("alice"));
+        assert!(!shows(&[record(&"b".repeat(64), "alice")]));
+    }
 }

@@ -22,6 +22,7 @@ pub fn text(record: &JobRecord, style: Style) -> String {
     };
     let op = record.op.as_ref();
     fact("Model", op.map(|op| format!("{}@{} {}", op.name, op.version, op.profile)));
+    fact("Submitter", Some(record.submitter.to_string()).filter(|_| !record.submitter.is_default()));
     let progress = &record.progress;
     if progress.shards > 0 {
         let done = (progress.iterations_done, progress.iterations);

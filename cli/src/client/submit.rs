@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use forge_contract::ids::JobId;
+use forge_bus::topology;
+use forge_contract::ids::{JobId, Submitter};
 use serde_json::Value;
 
 use super::{
@@ -33,6 +34,9 @@ pub struct SubmitArgs {
     /// Submit it under this job id
     #[arg(long = "as", value_name = "JOB_ID")]
     job_id: Option<JobId>,
+    /// Submit it by this name, whose quotas count; where permissions are set, they say who may use which [default: default]
+    #[arg(long, env = "FORGE_SUBMITTER", value_name = "NAME")]
+    submitter: Option<Submitter>,
     /// Wait until the job has ended
     #[arg(long)]
     wait: bool,
@@ -60,7 +64,8 @@ pub fn execute(args: &SubmitArgs) -> Result<(), Failure> {
         bytes = envelope.to_string().into_bytes();
     }
     let connection = Connection::open(&args.connection)?;
-    let mut submitted = connection.submit(&bytes)?;
+    let subject = topology::api_submit(&args.submitter.clone().unwrap_or_default());
+    let mut submitted = connection.submit(&subject, &bytes)?;
     if args.wait {
         submitted = watch::until_ended(&connection, &submitted.job_id, args.format == watch::Format::Text)?;
     }

@@ -1,10 +1,17 @@
 //! `forge planner`.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use forge_bus::topology::{QUEUES, Queue};
+use forge_contract::quota::Quotas;
 use forge_planner::Settings;
+use forge_service::ConfigError;
 
 use super::{
     config::{NamespaceArgs, refused},
@@ -36,20 +43,42 @@ pub struct PlannerTuning {
     /// A shard that has not come back for so long is handed out again, in milliseconds; twice as long at every attempt
     #[arg(long, env = "FORGE_SHARD_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 300_000)]
     shard_patience_ms: u64,
+    /// How much each submitter may have: a JSON file (docs/operations.md). Without it, as much as it likes
+    #[arg(long, env = "FORGE_QUOTAS", value_name = "FILE")]
+    quotas: Option<PathBuf>,
 }
 
 impl PlannerTuning {
+    /// How much each submitter may have.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, with everything that is wrong in it.
+    pub fn quotas(&self) -> Result<Arc<Quotas>, ConfigError> {
+        let Some(path) = self.quotas.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(Arc::default());
+        };
+        read_quotas(path)
+            .map(Arc::new)
+            .map_err(|error| ConfigError::new("--quotas", format!("{}: {error}", path.display())))
+    }
+
     /// The planner's settings.
-    pub fn settings(&self, namespaces: Vec<String>, lease: Duration) -> Settings {
+    pub fn settings(&self, namespaces: Vec<String>, quotas: Arc<Quotas>, lease: Duration) -> Settings {
         Settings {
             max_jobs: self.max_jobs,
             agents_wait: Duration::from_millis(self.agents_wait_ms),
             shard_patience: Duration::from_millis(self.shard_patience_ms),
             namespaces,
+            quotas,
             lease,
             ..Settings::default()
         }
     }
+}
+
+fn read_quotas(path: &Path) -> Result<Quotas, String> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Quotas::parse(&bytes).map_err(|invalid| format!("is not valid:\n{invalid}"))
 }
 
 /// Carries out the command.
@@ -58,10 +87,11 @@ impl PlannerTuning {
 /// The settings cannot be used, or NATS cannot be as it is.
 pub fn execute(args: &PlannerArgs) -> Result<(), Failure> {
     let namespaces = args.namespaces.names().map_err(refused)?;
+    let quotas = args.tuning.quotas().map_err(refused)?;
     let queues = QUEUES.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
     let purpose = Purpose { name: "forge-planner", manage: true, namespaces: namespaces.clone(), queues };
     host::run(&args.host, purpose, async |host: Host| {
-        let settings = args.tuning.settings(namespaces, host.lease);
+        let settings = args.tuning.settings(namespaces, quotas, host.lease);
         let ended = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());
         host.ended(ended.await)
     })

@@ -51,6 +51,7 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
     let Chosen { backend, no_gpu } = engine::of_worker(&args.execution.backend)?;
     let slots = args.execution.slots(backend.as_ref());
     let namespaces = args.namespaces.names().map_err(refused)?;
+    let quotas = args.planner.quotas().map_err(refused)?;
     let mut options = args.host.nats.options("forge-up", true, namespaces.clone()).map_err(refused)?;
     let server = own_server.then(|| NatsServer::start(&args.data, 4222)).transpose()?;
     if let Some(server) = &server {
@@ -69,7 +70,7 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
         let target = Hardware::of(backend.adapter()).target();
         let worker = forge_worker::Settings { executor: executor.clone(), slots, target, lease: *lease };
         let verifier = forge_verifier::Settings { executor, slots: engine::cores(), lease: *lease };
-        let planner = args.planner.settings(namespaces.clone(), *lease);
+        let planner = args.planner.settings(namespaces.clone(), quotas, *lease);
         let aggregator = args.aggregator.settings(namespaces, *lease);
         let backends = engine::verifiers(&backend);
         let ended = tokio::try_join!(

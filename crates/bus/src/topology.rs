@@ -4,17 +4,26 @@
 use std::time::Duration;
 
 use crate::bus::BusError;
-use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_contract::{
+    envelope::Target,
+    ids::{JobId, Submitter},
+    shard::ShardId,
+};
 
-/// Where envelopes are submitted.
+/// Where envelopes are submitted, by the submitter `default`.
 pub const SUBMIT: &str = "forge.v1.jobs.submit";
+/// Where envelopes are submitted by others: the last token names the submitter. A receiver is not told who published, but
+/// permissions say who may publish where.
+pub const SUBMIT_AS: &str = "forge.v1.jobs.submit.*";
 /// Name of the micro service.
 pub const SERVICE: &str = "forge";
-/// Endpoints of the micro service: name and subject.
-pub const ENDPOINTS: [(&str, &str); 3] =
-    [("submit", API_SUBMIT), ("status", API_STATUS), ("cancel", API_CANCEL)];
-/// Submits an envelope and answers the job's record.
+/// Endpoints of the micro service: name and subject (`*` as in NATS).
+pub const ENDPOINTS: [(&str, &str); 4] =
+    [("submit", API_SUBMIT), ("submit-as", API_SUBMIT_AS), ("status", API_STATUS), ("cancel", API_CANCEL)];
+/// Submits an envelope and answers the job's record, by the submitter `default`.
 pub const API_SUBMIT: &str = "forge.v1.api.submit";
+/// The same by others: the last token names the submitter.
+pub const API_SUBMIT_AS: &str = "forge.v1.api.submit.*";
 /// Answers a job's record.
 pub const API_STATUS: &str = "forge.v1.api.status";
 /// Cancels a job.
@@ -84,7 +93,7 @@ impl Stream {
     /// The subjects it stores.
     pub fn subjects(self) -> &'static [&'static str] {
         match self {
-            Self::Jobs => &[SUBMIT],
+            Self::Jobs => &[SUBMIT, SUBMIT_AS],
             Self::Shards => &["forge.v1.shards.>"],
             Self::Duplicates => &["forge.v1.duplicates.>"],
             Self::Reduce => &["forge.v1.reduce.>"],
@@ -182,6 +191,8 @@ pub enum Bucket {
     Programs,
     /// What services know and workers do not: the key by which shards are chosen for verification.
     Secrets,
+    /// What submitters use of their quotas, by submitter.
+    Quotas,
 }
 
 impl Bucket {
@@ -197,6 +208,7 @@ impl Bucket {
             Self::Agents => "forge_agents",
             Self::Programs => "forge_programs",
             Self::Secrets => "forge_secrets",
+            Self::Quotas => "forge_quotas",
         }
     }
 
@@ -212,7 +224,7 @@ impl Bucket {
 /// Every bucket, with these namespaces of job records.
 pub fn buckets(namespaces: &[String]) -> Vec<Bucket> {
     let jobs = namespaces.iter().cloned().map(Bucket::Jobs);
-    jobs.chain([Bucket::Agents, Bucket::Programs, Bucket::Secrets]).collect()
+    jobs.chain([Bucket::Agents, Bucket::Programs, Bucket::Secrets, Bucket::Quotas]).collect()
 }
 
 /// The token of a target in subjects.
@@ -222,6 +234,26 @@ pub fn target_token(target: Target) -> &'static str {
         Target::Gpu => "gpu",
         Target::Any => "any",
     }
+}
+
+/// Subject on which a submitter's envelopes are stored.
+pub fn submit(submitter: &Submitter) -> String {
+    named(SUBMIT, submitter)
+}
+
+/// Subject on which a submitter's envelopes are answered at once.
+pub fn api_submit(submitter: &Submitter) -> String {
+    named(API_SUBMIT, submitter)
+}
+
+fn named(subject: &str, submitter: &Submitter) -> String {
+    if submitter.is_default() { subject.to_owned() } else { format!("{subject}.{submitter}") }
+}
+
+/// Who submits on a subject of [`submit`] or [`api_submit`]; `None` if it is another subject, or names nobody.
+pub fn submitter(subject: &str) -> Option<Submitter> {
+    let rest = subject.strip_prefix(SUBMIT).or_else(|| subject.strip_prefix(API_SUBMIT))?;
+    if rest.is_empty() { Some(Submitter::default()) } else { rest.strip_prefix('.')?.parse().ok() }
 }
 
 /// Subject of a shard to execute.
@@ -342,44 +374,4 @@ pub fn matches(filter: &str, subject: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subjects_read_back() {
-        let (job, id) = ("a-1".parse::<JobId>().unwrap(), ShardId { height: 4, index: 17 });
-        assert_eq!(parse_outcome(&result(&job, id)), Some((Kind::Result, job.clone(), id)));
-        assert_eq!(parse_outcome(&verdict(&job, id)), Some((Kind::Verdict, job.clone(), id)));
-        assert_eq!(parse_shard(&shard(Target::Any, &job, id)), Some((job.clone(), id)));
-        assert_eq!(parse_outcome("forge.v1.results.a-1"), None);
-        assert_eq!(parse_outcome("forge.v1.results.a-1.x"), None);
-    }
-
-    #[test]
-    fn every_subject_belongs_to_its_stream_and_to_no_other() {
-        let (job, id) = ("j".parse::<JobId>().unwrap(), ShardId { height: 0, index: 0 });
-        let subjects = [
-            (SUBMIT.to_owned(), Some(Stream::Jobs)),
-            (shard(Target::Gpu, &job, id), Some(Stream::Shards)),
-            (duplicate(&job, id), Some(Stream::Duplicates)),
-            (reduce(&job), Some(Stream::Reduce)),
-            (end(&job), Some(Stream::Reduce)),
-            (result(&job, id), Some(Stream::Results)),
-            (verdict(&job, id), Some(Stream::Results)),
-            (ended(&job), None),
-            (API_CANCEL.to_owned(), None),
-        ];
-        for (subject, expected) in subjects {
-            let stores = |stream: &Stream| stream.subjects().iter().any(|filter| matches(filter, &subject));
-            let found: Vec<_> = STREAMS.into_iter().filter(stores).collect();
-            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{subject}");
-        }
-        assert!(leavings(&job).iter().all(|(_, filter)| !matches(filter, "forge.v1.results.k.0-0")));
-    }
-
-    #[test]
-    fn filters_match_as_in_nats() {
-        assert!(matches("a.*.c", "a.b.c") && matches("a.>", "a.b.c") && matches("a", "a"));
-        assert!(!matches("a.*", "a.b.c") && !matches("a.>", "a") && !matches("a.b", "a"));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Names that travel in subjects, object keys and documents: job id, replay key.
+//! Names that travel in subjects, object keys and documents: job id, submitter, replay key.
 
 use std::{fmt, str::FromStr};
 
@@ -27,12 +27,7 @@ impl FromStr for JobId {
     type Err = InvalidJobId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        if (1..=64).contains(&text.len()) && text.bytes().all(safe) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidJobId)
-        }
+        if text.len() <= 64 && is_token(text) { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
     }
 }
 
@@ -60,6 +55,77 @@ impl JsonSchema for JobId {
             "description": "The job's name: 1 to 64 of A-Z, a-z, 0-9, _ and -."
         })
     }
+}
+
+/// Who submits jobs: 1 to 32 of `A–Z a–z 0–9 _ -`. A token of the subject that a job is submitted on, so that permissions
+/// of NATS can tie a user to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Submitter(String);
+
+/// The text is not a submitter's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a submitter's name is 1 to 32 characters out of A-Z, a-z, 0-9, _ and -")]
+pub struct InvalidSubmitter;
+
+impl Submitter {
+    /// Who submits without saying who it is.
+    pub const DEFAULT: &str = "default";
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is [`DEFAULT`](Self::DEFAULT).
+    pub fn is_default(&self) -> bool {
+        self.0 == Self::DEFAULT
+    }
+}
+
+impl Default for Submitter {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+impl FromStr for Submitter {
+    type Err = InvalidSubmitter;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() <= 32 && is_token(text) { Ok(Self(text.to_owned())) } else { Err(InvalidSubmitter) }
+    }
+}
+
+impl fmt::Display for Submitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Submitter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Submitter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Submitter".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[A-Za-z0-9_-]{1,32}$",
+            "description": "Who submits jobs: 1 to 32 of A-Z, a-z, 0-9, _ and -."
+        })
+    }
+}
+
+/// Whether a text is safe as a token of a subject, and not empty.
+fn is_token(text: &str) -> bool {
+    let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    !text.is_empty() && text.bytes().all(safe)
 }
 
 /// Names a computation: two jobs with one replay key have the same result, byte for byte.
@@ -123,6 +189,16 @@ mod tests {
         assert!("a".repeat(64).parse::<JobId>().is_ok());
         for bad in ["", "a.b", "a/b", "a b", "é", &"a".repeat(65)] {
             assert!(bad.parse::<JobId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn submitters_are_safe_tokens() {
+        assert!("alice-2_B".parse::<Submitter>().is_ok());
+        assert!("a".repeat(32).parse::<Submitter>().is_ok());
+        assert!(Submitter::DEFAULT.parse::<Submitter>().unwrap().is_default());
+        for bad in ["", "a.b", "*", ">", "a b", "é", &"a".repeat(33)] {
+            assert!(bad.parse::<Submitter>().is_err(), "{bad}");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     envelope::{Billing, Op},
     error::{FailureCode, FieldError},
-    ids::{JobId, ReplayKey},
+    ids::{JobId, ReplayKey, Submitter},
 };
 
 /// Document `forge.job.v1`, the record of a job.
@@ -22,6 +22,9 @@ pub struct JobRecord {
     pub schema: String,
     /// The job.
     pub job_id: JobId,
+    /// Who submitted it: the last token of `forge.v1.jobs.submit.<submitter>`, or `default`.
+    #[serde(default)]
+    pub submitter: Submitter,
     /// How far it has come.
     pub state: JobState,
     /// SHA-256 of the canonical JSON of the envelope without its job id: tells a repeated submission from a conflict.

@@ -2,7 +2,7 @@
 //! and an auditor. Types, strict reading and canonical bytes; no I/O, no clock, no randomness, no execution.
 //!
 //! Reading order: [`envelope`] → [`plan`] → [`program`] → [`shard`] → [`shard_result`] → [`task`] →
-//! [`verdict`] → [`job`] → [`artifact`].
+//! [`verdict`] → [`job`] → [`artifact`]; [`quota`].
 
 pub mod agent;
 pub mod artifact;
@@ -15,6 +15,7 @@ pub mod job;
 pub mod merkle;
 pub mod plan;
 pub mod program;
+pub mod quota;
 pub mod shard;
 pub mod shard_result;
 pub mod strict;

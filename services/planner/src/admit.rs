@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use forge_bus::{BusError, topology::Bucket};
+use forge_bus::{
+    BusError, Message,
+    topology::{self, Bucket},
+};
 use forge_contract::{
     artifact::Phase,
     digest::Digest,
     envelope::{Billing, Envelope},
     error::{FailureCode, FieldError, Invalid},
-    ids::JobId,
+    ids::{InvalidSubmitter, JobId, Submitter},
     job::{JobRecord, JobState, Progress},
     task::EndOrder,
 };
@@ -18,7 +21,10 @@ use forge_service::{identity::now_rfc3339, records, trace};
 use serde_json::Value;
 use tracing::Span;
 
-use crate::planner::Planner;
+use crate::{charge::Charge, planner::Planner};
+
+/// The length of the day in a time, as in `2026-11-23`.
+const DAY: usize = 10;
 
 /// What becomes of a submission.
 #[derive(Debug)]
@@ -64,20 +70,24 @@ impl Planner {
         Ok(Job::new(request))
     }
 
-    /// Looks at message number `sequence` of the stream of submissions.
+    /// Looks at a submission, message number `sequence` of their stream.
     ///
     /// # Errors
     /// As the bus.
-    pub async fn admit(&self, envelope: &[u8], sequence: u64) -> Result<Admission, BusError> {
+    pub async fn admit(&self, submission: &Message, sequence: u64) -> Result<Admission, BusError> {
+        let envelope = &submission.payload;
+        let Some(submitter) = topology::submitter(&submission.subject) else {
+            return self.refuse_nobody(submission, sequence).await;
+        };
         let job = match self.read(envelope) {
             Ok(job) => job,
-            Err(invalid) => return self.refuse_invalid(envelope, sequence, invalid).await,
+            Err(invalid) => return self.refuse_invalid(envelope, submitter, sequence, invalid).await,
         };
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
-        let fresh = new_record(job.id.clone(), sequence, Some(&job));
+        let fresh = new_record(job.id.clone(), submitter.clone(), sequence, Some(&job));
         if records::create(self.bus.as_ref(), &bucket, &fresh).await? {
             let admitted = Admitted { job: Arc::new(job), record: fresh, bucket, taken_over: false };
-            return Ok(Admission::Ours(Box::new(admitted)));
+            return self.allow(admitted).await;
         }
         let Some(found) = records::get(self.bus.as_ref(), &bucket, &job.id).await? else {
             // Removed in between: look again.
@@ -88,8 +98,7 @@ impl Planner {
             if record.state.is_terminal() {
                 return Ok(Admission::Ended(record.job_id, bucket));
             }
-            let admitted = Admitted { job: Arc::new(job), record, bucket, taken_over: true };
-            return Ok(Admission::Ours(Box::new(admitted)));
+            return self.allow(Admitted { job: Arc::new(job), record, bucket, taken_over: true }).await;
         }
         if record.request == Some(job.digest) {
             return Ok(Admission::Known);
@@ -100,38 +109,80 @@ impl Planner {
              as {name}",
             job.id
         );
-        self.refuse(name, sequence, FailureCode::Conflict, message, Vec::new()).await
+        self.refuse(name, submitter, sequence, FailureCode::Conflict, message, Vec::new()).await
+    }
+
+    /// Admits a job if its submitter may have it.
+    ///
+    /// The record is made before the job is charged, and nothing is handed out before that. A crash in between leaves a
+    /// record in state `accepted` and no charge: the submission is delivered again, and charged then. A crash after the
+    /// charge leaves the job among the active ones, so that it is not charged again. The other order would have active
+    /// jobs without a record, and whoever looks which have ended could not tell them from those whose record is gone.
+    async fn allow(&self, admitted: Admitted) -> Result<Admission, BusError> {
+        if admitted.record.state != JobState::Accepted {
+            return Ok(Admission::Ours(Box::new(admitted)));
+        }
+        let charge = self.charge(&admitted, &now_rfc3339()[..DAY]).await?;
+        let Admitted { record, bucket, .. } = &admitted;
+        Ok(match charge {
+            Charge::Paid => Admission::Ours(Box::new(admitted)),
+            Charge::Ended => Admission::Ended(record.job_id.clone(), bucket.clone()),
+            Charge::Refused(refusal) => Admission::Refused(EndOrder {
+                job_id: record.job_id.clone(),
+                namespace: bucket.name().to_owned(),
+                code: refusal.code,
+                message: refusal.message,
+                details: Vec::new(),
+                phase: Phase::Validate,
+            }),
+        })
+    }
+
+    /// Refuses a submission whose subject names no submitter.
+    async fn refuse_nobody(&self, submission: &Message, sequence: u64) -> Result<Admission, BusError> {
+        let name = self.name_of_refused(&submission.payload, sequence).await?;
+        let message = format!(
+            "the subject {} names no submitter: {InvalidSubmitter}; the record says {}",
+            submission.subject,
+            Submitter::DEFAULT
+        );
+        let (nobody, code) = (Submitter::default(), FailureCode::InvalidRequest);
+        self.refuse(name, nobody, sequence, code, message, Vec::new()).await
     }
 
     async fn refuse_invalid(
         &self,
         envelope: &[u8],
+        submitter: Submitter,
         sequence: u64,
         invalid: Invalid,
     ) -> Result<Admission, BusError> {
         let message = format!("the envelope is not valid: {}", one_line(&invalid));
-        let bucket = self.default_bucket();
-        let rejected = rejected_name(envelope);
-        let mut name = claimed_id(envelope).unwrap_or_else(|| rejected.clone());
-        // The record of another submission is not written over.
-        let found = records::get(self.bus.as_ref(), &bucket, &name).await?;
-        if found.is_some_and(|found| found.record.submission != sequence) {
-            name = rejected;
-        }
+        let name = self.name_of_refused(envelope, sequence).await?;
         let details = invalid.into_errors();
-        self.refuse(name, sequence, FailureCode::InvalidRequest, message, details).await
+        self.refuse(name, submitter, sequence, FailureCode::InvalidRequest, message, details).await
+    }
+
+    /// The name under which a submission is recorded that cannot become a job: the id that it asks for, unless that names
+    /// another submission, whose record is not written over.
+    async fn name_of_refused(&self, envelope: &[u8], sequence: u64) -> Result<JobId, BusError> {
+        let rejected = rejected_name(envelope);
+        let name = claimed_id(envelope).unwrap_or_else(|| rejected.clone());
+        let found = records::get(self.bus.as_ref(), &self.default_bucket(), &name).await?;
+        Ok(if found.is_some_and(|found| found.record.submission != sequence) { rejected } else { name })
     }
 
     async fn refuse(
         &self,
         name: JobId,
+        submitter: Submitter,
         sequence: u64,
         code: FailureCode,
         message: String,
         details: Vec<FieldError>,
     ) -> Result<Admission, BusError> {
         let bucket = self.default_bucket();
-        let record = new_record(name.clone(), sequence, None);
+        let record = new_record(name.clone(), submitter, sequence, None);
         records::create(self.bus.as_ref(), &bucket, &record).await?;
         let namespace = bucket.name().to_owned();
         let phase = Phase::Validate;
@@ -144,13 +195,14 @@ impl Planner {
 }
 
 /// The record of a submission at its start; of an envelope that is not valid, no more than its name is known.
-fn new_record(job_id: JobId, submission: u64, job: Option<&Job>) -> JobRecord {
+fn new_record(job_id: JobId, submitter: Submitter, submission: u64, job: Option<&Job>) -> JobRecord {
     let now = now_rfc3339();
     let request = job.map(|job| &job.request);
     let envelope: Option<&Envelope> = request.map(|request| &request.envelope);
     JobRecord {
         schema: JobRecord::SCHEMA.to_owned(),
         job_id,
+        submitter,
         state: JobState::Accepted,
         request: job.map(|job| job.digest),
         replay_key: request.map(|request| request.replay_key),

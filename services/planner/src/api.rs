@@ -7,7 +7,13 @@ use std::{
 };
 
 use forge_bus::{BusError, Call, Message, topology};
-use forge_contract::{artifact::Phase, error::FailureCode, ids::JobId, job::JobRecord, task::EndOrder};
+use forge_contract::{
+    artifact::Phase,
+    error::FailureCode,
+    ids::{InvalidSubmitter, JobId, Submitter},
+    job::JobRecord,
+    task::EndOrder,
+};
 use forge_documents::Job;
 use forge_service::records;
 use futures_util::StreamExt;
@@ -42,11 +48,14 @@ pub async fn serve(planner: Arc<Planner>) {
 impl Planner {
     async fn answer(&self, call: Call) {
         let payload = &call.message.payload;
-        let answered = match call.message.subject.as_str() {
-            topology::API_SUBMIT => self.submit(&call.message).await,
-            topology::API_STATUS => self.status(payload).await,
-            topology::API_CANCEL => self.cancel(payload).await,
-            other => Err(Refusal(404, format!("there is no endpoint {other}"))),
+        let answered = match (call.message.subject.as_str(), topology::submitter(&call.message.subject)) {
+            (topology::API_STATUS, _) => self.status(payload).await,
+            (topology::API_CANCEL, _) => self.cancel(payload).await,
+            (_, Some(submitter)) => self.submit(&submitter, &call.message).await,
+            (other, None) if topology::matches(topology::API_SUBMIT_AS, other) => {
+                Err(Refusal(400, format!("the subject {other} names no submitter: {InvalidSubmitter}")))
+            }
+            (other, None) => Err(Refusal(404, format!("there is no endpoint {other}"))),
         };
         match answered {
             Ok(record) => {
@@ -57,28 +66,33 @@ impl Planner {
         }
     }
 
-    async fn submit(&self, request: &Message) -> Result<JobRecord, Refusal> {
+    /// Stores an envelope, unless its job is there, and answers the job's record once a planner has decided about it.
+    async fn submit(&self, submitter: &Submitter, request: &Message) -> Result<JobRecord, Refusal> {
         let job = self.read(&request.payload).map_err(|invalid| Refusal(400, one_line(&invalid)))?;
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
-        let found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
-        if let Some(found) = found {
-            return same(&job, found.record);
+        let mut found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
+        if found.is_none() {
+            let mut envelope = Message::new(topology::submit(submitter), request.payload.clone());
+            envelope.headers = request.headers.clone();
+            let id = format!("submit.{}.{}", job.id, job.digest);
+            self.bus.publish(envelope, &id).await?;
         }
-        let mut envelope = Message::new(topology::SUBMIT, request.payload.clone());
-        envelope.headers = request.headers.clone();
-        let id = format!("submit.{}.{}", job.id, job.digest);
-        self.bus.publish(envelope, &id).await?;
         let started = Instant::now();
-        while started.elapsed() < WAIT {
-            if let Some(found) = records::get(self.bus.as_ref(), &bucket, &job.id).await? {
-                return same(&job, found.record);
+        loop {
+            let waited = started.elapsed() >= WAIT;
+            if let Some(found) = found {
+                let record = same(&job, found.record)?;
+                if waited || self.is_decided(&bucket, &record).await? {
+                    return Ok(record);
+                }
+            } else if waited {
+                let message =
+                    format!("job {} is stored, and no planner has taken it yet: ask for its status", job.id);
+                return Err(Refusal(503, message));
             }
             sleep(Duration::from_millis(2)).await;
+            found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         }
-        Err(Refusal(
-            503,
-            format!("job {} is stored, and no planner has taken it yet: ask for its status", job.id),
-        ))
     }
 
     async fn status(&self, payload: &[u8]) -> Result<JobRecord, Refusal> {

@@ -10,7 +10,7 @@ use forge_bus::{
     BusError, Delivery, Headers, Message, SharedBus,
     topology::{Bucket, Queue},
 };
-use forge_contract::task::EndOrder;
+use forge_contract::{quota::Quotas, task::EndOrder};
 use forge_kernel::request::RecentModels;
 use forge_service::{
     metrics::Metrics,
@@ -21,6 +21,7 @@ use forge_service::{
     registry::Registry,
     trace,
 };
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
@@ -46,6 +47,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// How long a message is left to its receiver without a sign of life.
     pub lease: Duration,
+    /// How much each submitter may have.
+    pub quotas: Arc<Quotas>,
     /// Compiled models; services of one process share them.
     pub models: Arc<RecentModels>,
 }
@@ -58,6 +61,7 @@ impl Default for Settings {
             shard_patience: Duration::from_secs(300),
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
+            quotas: Arc::default(),
             models: Arc::new(RecentModels::new(KEPT)),
         }
     }
@@ -73,6 +77,8 @@ pub struct Planner {
     pub(crate) programs: Programs,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
+    /// Held while a job is charged to its submitter.
+    pub(crate) charging: Mutex<()>,
 }
 
 /// Runs a planner until `stop`.
@@ -86,16 +92,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), BusError> {
     bus.prepare().await?;
-    let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
-    let planner = Arc::new(Planner {
-        registry: Registry::open(bus.clone(), stop.clone()).await?,
-        endings: Endings::open(bus.clone(), &buckets, &stop).await?,
-        programs: Programs::new(bus.clone(), KEPT),
-        bus,
-        settings,
-        metrics,
-        stop,
-    });
+    let planner = Arc::new(Planner::open(bus, settings, metrics, stop).await?);
     let (max_jobs, lease) = (planner.settings.max_jobs, planner.settings.lease);
     let (bus, metrics, stop) = (planner.bus.clone(), planner.metrics.clone(), planner.stop.clone());
     let letters = Arc::new(DeadLetters(Arc::clone(&planner)));
@@ -119,7 +116,7 @@ pub async fn run(
 impl Handler for Planner {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let started = Instant::now();
-        let admitted = match self.admit(&delivery.message.payload, delivery.sequence).await {
+        let admitted = match self.admit(&delivery.message, delivery.sequence).await {
             Ok(admission) => admission,
             Err(error) => {
                 tracing::warn!(%error, "a submission could not be looked at; it is tried again");
@@ -142,6 +139,29 @@ impl Handler for Planner {
 }
 
 impl Planner {
+    /// A planner on a bus that is prepared.
+    ///
+    /// # Errors
+    /// As the bus.
+    pub(crate) async fn open(
+        bus: SharedBus,
+        settings: Settings,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Result<Self, BusError> {
+        let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
+        Ok(Self {
+            registry: Registry::open(bus.clone(), stop.clone()).await?,
+            endings: Endings::open(bus.clone(), &buckets, &stop).await?,
+            programs: Programs::new(bus.clone(), KEPT),
+            bus,
+            settings,
+            metrics,
+            stop,
+            charging: Mutex::new(()),
+        })
+    }
+
     /// Has a job ended without a result.
     pub(crate) async fn end(&self, order: EndOrder) -> Result<(), BusError> {
         let (job, code) = (&order.job_id, order.code);

@@ -13,6 +13,9 @@ use crate::{
     topology::{self, API_CANCEL, API_STATUS, API_SUBMIT},
 };
 
+/// A subject that an endpoint names with a `*`.
+const AS_ALICE: &str = "forge.v1.api.submit.alice";
+
 /// Checks broadcasts and requests on buses that `make` makes.
 pub async fn wire(make: impl AsyncFn() -> SharedBus) {
     check("broadcasts", make().await, broadcasts).await;
@@ -43,14 +46,16 @@ async fn answers(bus: SharedBus) {
     let serving = tokio::spawn(async move {
         while let Some(call) = calls.next().await {
             match call.message.subject.as_str() {
-                API_SUBMIT => call.respond.answer(call.message.payload).await,
+                API_SUBMIT | AS_ALICE => call.respond.answer(call.message.payload).await,
                 API_STATUS => call.respond.refuse(404, "no such\njob".to_owned()).await,
                 _ => drop(call),
             }
         }
     });
-    let request = Message::new(API_SUBMIT, "hello").with_header("Forge-Test", "1");
-    assert_eq!(bus.request(request, SOON).await.unwrap().payload, "hello");
+    for subject in [API_SUBMIT, AS_ALICE] {
+        let request = Message::new(subject, "hello").with_header("Forge-Test", "1");
+        assert_eq!(bus.request(request, SOON).await.unwrap().payload, "hello", "{subject}");
+    }
     match bus.request(Message::new(API_STATUS, ""), SOON).await {
         Err(BusError::Refused { status: 404, reason }) => assert!(reason.starts_with("no such"), "{reason}"),
         other => panic!("{other:?}"),

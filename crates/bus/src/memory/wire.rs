@@ -49,7 +49,7 @@ impl Wire {
     /// Hands a request to the server whose turn it is; `None` if there is none.
     pub(super) fn request(&mut self, message: Message) -> Option<oneshot::Receiver<Answer>> {
         self.servers.retain(|server| !server.is_closed());
-        let served = ENDPOINTS.iter().any(|(_, subject)| *subject == message.subject);
+        let served = ENDPOINTS.iter().any(|(_, filter)| topology::matches(filter, &message.subject));
         if self.servers.is_empty() || !served {
             return None;
         }

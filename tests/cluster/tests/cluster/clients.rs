@@ -15,14 +15,16 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, insurance, result_of_run, with};
 
-fn script(cluster: &Cluster, name: &str) -> Command {
+/// A script of `examples/python` that talks to the cluster's NATS.
+pub fn script(cluster: &Cluster, name: &str) -> Command {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python").join(name);
     let mut command = Command::new(tools::python(&[NATS_PY, BOTO3]));
     command.arg(path).env("NATS_URL", cluster.nats.url()).envs(S3Server::shared().env());
     command
 }
 
-fn text(output: &Output) -> (Option<i32>, String) {
+/// Exit code and everything that was said.
+pub fn text(output: &Output) -> (Option<i32>, String) {
     let all = [&output.stdout[..], &output.stderr[..]].concat();
     (output.status.code(), String::from_utf8(all).unwrap())
 }
@@ -112,14 +114,21 @@ fn the_micro_service_is_found_and_answers_in_json() {
     let mut subjects: Vec<_> =
         endpoints.iter().map(|endpoint| endpoint["subject"].as_str().unwrap()).collect();
     subjects.sort_unstable();
-    assert_eq!(subjects, ["forge.v1.api.cancel", "forge.v1.api.status", "forge.v1.api.submit"]);
-    for answer in ["submit", "again", "status", "cancel"] {
+    let expected =
+        ["forge.v1.api.cancel", "forge.v1.api.status", "forge.v1.api.submit", "forge.v1.api.submit.*"];
+    assert_eq!(subjects, expected);
+    for answer in ["submit", "again", "as_alice", "status", "cancel"] {
         assert_eq!(said[answer]["code"], Value::Null, "{said:#}");
         assert_eq!(said[answer]["body"]["schema"], "forge.job.v1", "{said:#}");
         assert_eq!(said[answer]["body"]["job_id"], "micro");
+        assert_eq!(
+            said[answer]["body"]["submitter"], "default",
+            "who submits it again does not change whose it is"
+        );
     }
     assert_eq!(said["cancel"]["body"]["state"], "cancelled", "{said:#}");
     assert_eq!((&said["unknown"]["code"], &said["invalid"]["code"]), (&json!("404"), &json!("400")));
     assert!(said["invalid"]["reason"].as_str().unwrap().contains("/op"), "{said:#}");
-    assert_eq!(said["stats"]["body"]["endpoints"].as_array().unwrap().len(), 3);
+    assert_eq!(said["stats"]["body"]["endpoints"].as_array().unwrap().len(), 4);
+    assert_eq!(said["nobody"]["code"], "400", "{said:#}");
 }

@@ -10,6 +10,7 @@ mod flow;
 mod gpu;
 mod mix;
 mod permissions;
+mod quotas;
 mod servers;
 mod settings;
 mod support;

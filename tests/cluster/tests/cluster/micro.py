@@ -23,6 +23,8 @@ async def main():
         "info": await ask("$SRV.INFO.forge"),
         "submit": await ask("forge.v1.api.submit", envelope),
         "again": await ask("forge.v1.api.submit", envelope),
+        "as_alice": await ask("forge.v1.api.submit.alice", envelope),
+        "nobody": await ask("forge.v1.api.submit." + 33 * "x", envelope),
         "status": await ask("forge.v1.api.status", json.dumps({"job_id": job}).encode()),
         "cancel": await ask("forge.v1.api.cancel", job.encode()),
         "unknown": await ask("forge.v1.api.status", b"nobody"),

@@ -2,7 +2,8 @@
 //! tried by hand, with the credential alone: every attempt has to meet the server's refusal.
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -21,9 +22,17 @@ fn password(role: &str) -> String {
     format!("{role}-secret")
 }
 
+/// The committed file.
+fn configuration() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nats/nats-server.conf")
+}
+
 /// The committed file, with a password for each role, and its data in a directory.
 fn server(data: &Path) -> NatsServer {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nats/nats-server.conf");
+    server_of(configuration(), data)
+}
+
+fn server_of(file: PathBuf, data: &Path) -> NatsServer {
     let variable =
         |role: &&str| (format!("FORGE_{}_PASSWORD", role.to_uppercase().replace('-', "_")), password(role));
     let mut environment: Vec<_> = ROLES.iter().map(variable).collect();
@@ -115,7 +124,9 @@ fn a_worker_can_do_nothing_else() {
     let mut worker = wire(&cluster, "worker");
     let publish = [
         "forge.v1.jobs.submit",
+        "forge.v1.jobs.submit.alice",
         "forge.v1.api.submit",
+        "forge.v1.api.submit.alice",
         "forge.v1.api.status",
         "forge.v1.api.cancel",
         "forge.v1.shards.any.victim.0-0",
@@ -129,6 +140,8 @@ fn a_worker_can_do_nothing_else() {
         "$KV.forge_agents.aggregators.UA",
         "$KV.forge_programs.00",
         "$KV.forge_secrets.verify_key",
+        "$KV.forge_quotas.default",
+        "$JS.API.DIRECT.GET.KV_forge_quotas.$KV.forge_quotas.default",
         "$JS.API.DIRECT.GET.KV_jobs.$KV.jobs.victim",
         "$JS.API.DIRECT.GET.KV_jobs",
         "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
@@ -274,6 +287,11 @@ fn a_client_reads_records_and_writes_none() {
         "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
         "$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.00",
         "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
+        "forge.v1.jobs.submit.alice",
+        "forge.v1.api.submit.alice",
+        "$KV.forge_quotas.default",
+        "$JS.API.DIRECT.GET.KV_forge_quotas.$KV.forge_quotas.default",
+        "$JS.API.CONSUMER.CREATE.KV_forge_quotas",
         "$JS.API.CONSUMER.CREATE.KV_forge_secrets",
         "$JS.API.CONSUMER.CREATE.FORGE_JOBS",
         "$JS.API.STREAM.PURGE.KV_jobs",
@@ -288,6 +306,57 @@ fn a_client_reads_records_and_writes_none() {
     assert_eq!(cluster.record("read-only"), record);
 }
 
+/// The committed file with a user for alice alone, made from `client` as the file says.
+fn with_alice(directory: &Path) -> PathBuf {
+    let text = fs::read_to_string(configuration()).unwrap();
+    let from = text.find("    {\n      user: client\n").unwrap();
+    let to = from + text[from..].find("\n    }\n").unwrap() + "\n    }\n".len();
+    let api = r#""forge.v1.api.submit.alice", "forge.v1.api.status", "forge.v1.api.cancel""#;
+    let alice = text[from..to]
+        .replace("user: client", "user: client-alice")
+        .replace("$FORGE_CLIENT_PASSWORD", &password("client-alice"))
+        .replace("_INBOX_client.>", "_INBOX_client-alice.>")
+        .replace("\"forge.v1.jobs.submit\"", "\"forge.v1.jobs.submit.alice\"")
+        .replace("\"forge.v1.api.*\"", api);
+    let path = directory.join("nats-server.conf");
+    fs::write(&path, [&text[..to], &alice, &text[to..]].concat()).unwrap();
+    path
+}
+
+#[test]
+fn a_user_that_is_tied_to_a_submitter_submits_as_nobody_else() {
+    let mut cluster = Cluster::empty(Place::Directory);
+    let file = with_alice(cluster.directory.path());
+    cluster.nats = server_of(file, &cluster.directory.path().join("nats"));
+    let quotas = cluster.directory.path().join("quotas.json").display().to_string();
+    let text = r#"{"schema": "forge.quotas.v1", "submitters": {"alice": {"iterations_per_day": 65536}}}"#;
+    fs::write(&quotas, text).unwrap();
+    become_role(&mut cluster, "planner");
+    cluster.spawn("planner", &["planner", "--quotas", &quotas]);
+    become_role(&mut cluster, "client-alice");
+    cluster.environment.push(("FORGE_SUBMITTER".to_owned(), "alice".to_owned()));
+    assert_eq!(cluster.submit(&insurance("mine", 1)), "mine");
+    assert_eq!(cluster.record("mine")["submitter"], "alice");
+    let publish = [
+        "forge.v1.jobs.submit",
+        "forge.v1.jobs.submit.bob",
+        "forge.v1.jobs.submit.default",
+        "forge.v1.jobs.submit.alice.bob",
+        "forge.v1.api.submit",
+        "forge.v1.api.submit.bob",
+        "$KV.forge_quotas.alice",
+        "$KV.jobs.mine",
+    ];
+    let mut alice = wire(&cluster, "client-alice");
+    refused(&mut alice, &publish, &["forge.v1.api.submit.*", "_INBOX_client.>"]);
+    let path = cluster.directory.path().join("mine.json").display().to_string();
+    let output = cluster.run(&["submit", &path, "--as", "bobs", "--submitter", "bob"]);
+    assert!(!output.status.success() && cluster.record("bobs").is_null(), "{output:?}");
+    refused(&mut wire(&cluster, "client"), &["forge.v1.jobs.submit.alice", "forge.v1.api.submit.alice"], &[]);
+    // The planner has what it needs to count.
+    assert!(!cluster.logs().contains("ermission"), "{}", cluster.logs());
+}
+
 #[test]
 fn trusted_services_keep_to_their_parts() {
     let data = tempfile::tempdir().unwrap();
@@ -300,11 +369,21 @@ fn trusted_services_keep_to_their_parts() {
         "$KV.forge_secrets.verify_key",
     ];
     refused(&mut connect("planner"), &planner, &["forge.v1.results.>", "_INBOX_aggregator.>"]);
-    let verifier =
-        ["$KV.jobs.j", "forge.v1.shards.any.j.0-0", "forge.v1.reduce.j", "$KV.forge_secrets.verify_key"];
+    let verifier = [
+        "$KV.jobs.j",
+        "forge.v1.shards.any.j.0-0",
+        "forge.v1.reduce.j",
+        "$KV.forge_secrets.verify_key",
+        "$KV.forge_quotas.alice",
+    ];
     refused(&mut connect("verifier"), &verifier, &["forge.v1.duplicates.>", "_INBOX_planner.>"]);
-    let aggregator =
-        ["forge.v1.shards.any.j.0-0", "forge.v1.results.j.0-0", "$KV.forge_agents.quarantine.UA"];
+    let aggregator = [
+        "forge.v1.shards.any.j.0-0",
+        "forge.v1.results.j.0-0",
+        "$KV.forge_agents.quarantine.UA",
+        "$KV.forge_quotas.alice",
+        "$JS.API.DIRECT.GET.KV_forge_quotas.$KV.forge_quotas.alice",
+    ];
     refused(&mut connect("aggregator"), &aggregator, &["forge.v1.results.>", "_INBOX_verifier.>"]);
     for role in ROLES {
         refused(&mut connect(role), &["$JS.API.STREAM.DELETE.KV_jobs", "$SYS.REQ.SERVER.PING"], &["$SYS.>"]);

@@ -66,8 +66,13 @@ fn settings_that_cannot_be_used_are_named() {
             assert!(text.contains(named), "{service} {named}: {text}");
         }
     }
+    let quotas = cluster.directory.path().join("quotas.json").display().to_string();
+    fs::write(&quotas, r#"{"schema": "forge.quotas.v1", "submitters": {"a": {"jobs": 1}}}"#).unwrap();
     for (arguments, named) in [
-        (&["aggregator", "--object-lock", "governance:1"][..], "--object-lock"),
+        (&["planner", "--quotas", &quotas][..], "/submitters/a/jobs"),
+        (&["up", "--quotas", &quotas], "/submitters/a/jobs"),
+        (&["planner", "--quotas", "/nowhere"], "--quotas: /nowhere"),
+        (&["aggregator", "--object-lock", "governance:1"], "--object-lock"),
         (&["aggregator", "--object-lock", "for-ever"], "--object-lock"),
         (&["aggregator", "--identity", "/nowhere"], "--identity"),
         (&["worker", "--backend", "abacus"], "abacus"),
