@@ -85,7 +85,7 @@ impl Bucket<'_> {
         credentials: object_store::aws::AwsCredentialProvider,
         retention: ObjectLock,
     ) -> Result<Store, StoreError> {
-        if self.options.authority.is_some() {
+        if self.options.authority().is_some() {
             let reason =
                 "Object Lock does not go together with AWS_CA_BUNDLE: add the authority to the system's";
             return Err(StoreError::Unusable { path: self.shown.to_owned(), reason: reason.to_owned() });
@@ -185,7 +185,7 @@ fn client(bucket: &str, options: &S3Options, shown: &str) -> Result<AmazonS3, St
 
 /// The certificates of the authorities that may vouch for the store beside the system's.
 fn authorities(options: &S3Options) -> Result<Vec<Certificate>, StoreError> {
-    let Some(path) = &options.authority else { return Ok(Vec::new()) };
+    let Some(path) = options.authority() else { return Ok(Vec::new()) };
     let unusable = |reason: String| StoreError::Unusable { path: path.display().to_string(), reason };
     let pem = std::fs::read(path).map_err(|error| unusable(format!("the file in AWS_CA_BUNDLE: {error}")))?;
     let certificates = Certificate::from_pem_bundle(&pem);

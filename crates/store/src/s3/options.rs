@@ -1,7 +1,11 @@
 //! How a bucket is reached: endpoint, credentials, patience, retention. Read from the usual variables once, by the caller's
 //! wish; nothing else here looks at the environment.
 
-use std::{env, fmt, path::PathBuf, time::Duration};
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use object_store::aws::AmazonS3ConfigKey;
 
@@ -100,6 +104,12 @@ impl Default for S3Options {
 }
 
 impl S3Options {
+    /// The authority's file, where there is something to vouch for: many environments name one for all programs.
+    pub(crate) fn authority(&self) -> Option<&Path> {
+        let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        self.authority.as_deref().filter(|_| !is_plain)
+    }
+
     /// From `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`,
     /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the variables by which platforms lend credentials.
     ///
