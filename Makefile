@@ -1,6 +1,6 @@
 # The tests, the benchmark and the generated files. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop test-deploy bench fuzz schemas
+.PHONY: help test lint unit interop test-deploy test-chart test-compose bench fuzz schemas
 
 PYTHON ?= python3
 # The command as the tests have built it.
@@ -9,7 +9,7 @@ FORGE = $(or $(CARGO_TARGET_DIR),target)/debug/forge
 FUZZ_SECONDS ?= 30
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 test: lint unit interop ## everything that has to pass before a change lands
 
@@ -26,9 +26,14 @@ interop: ## the second implementation, in Python from docs/determinism.md alone,
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
 
-test-deploy: ## chart and Compose with the real tools; needs root, and what .ci/run installs for it
+test-deploy: test-chart test-compose ## the deployment with the real tools
+
+test-chart: ## the Helm chart: schemas, refused values, its pods as processes; needs openssl and docker-compose
 	test -x $(FORGE) || cargo build --locked -p forge
 	$(PYTHON) tests/deploy/chart.py $(FORGE)
+
+test-compose: ## Compose on a Docker engine of its own; needs root, docker.io, docker-compose, debootstrap, busybox-static, iptables
+	test -x $(FORGE) || cargo build --locked -p forge
 	$(PYTHON) tests/deploy/compose.py $(FORGE)
 
 bench: ## iterations a second on this machine, and what the services cost (docs/benchmarks.md)
