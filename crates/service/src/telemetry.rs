@@ -113,6 +113,8 @@ fn with_exporter(
     // As the specification has it: the address of traces alone is taken as it is, the common one is a base.
     let traces = env::var("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").ok().filter(|address| !address.is_empty());
     let address = traces.unwrap_or_else(|| format!("{}/v1/traces", endpoint.trim_end_matches('/')));
+    // The first to say so decides for the process; everybody here says the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let exporter = SpanExporter::builder().with_http().with_endpoint(address).build();
     Ok(builder.with_batch_exporter(exporter.map_err(|error| ConfigError::new(ENDPOINT, error))?))
 }
