@@ -13,7 +13,7 @@ use forge_contract::{
     shard::{Shard, ShardId},
 };
 use forge_kernel::{
-    execute::{Backend, simd::Simd},
+    execute::{Backend, ExecuteError, simd::Simd},
     request::Request,
 };
 use serde::Serialize;
@@ -120,9 +120,9 @@ pub fn execute(args: &BenchArgs) -> Result<(), Failure> {
     let mut report = Report { schema: "forge.bench.v1", models: Vec::new(), breakdowns: Vec::new() };
     for (title, claims_per_year) in MODELS {
         let program = program(claims_per_year);
-        let contenders = race(&contenders, &program, args)?;
-        report.models.push(Model { title, claims_per_year, contenders });
-        report.breakdowns.extend(breakdowns(args, title, &program)?);
+        let rates = race(&contenders, &program, args)?;
+        report.models.push(Model { title, claims_per_year, contenders: rates });
+        report.breakdowns.extend(breakdowns(&contenders, title, &program, args)?);
     }
     match args.format {
         Format::Json => output::print(format!("{:#}\n", serde_json::json!(report)).as_bytes()),
@@ -166,12 +166,8 @@ fn shards(backend: &dyn Backend, thread: usize, iterations: u64) -> Vec<Shard> {
 
 /// Million iterations a second of each contender, in turns.
 fn race(contenders: &[Contender], program: &Program, args: &BenchArgs) -> Result<Vec<Rate>, Failure> {
-    let failed = |error| Failure::Other(anyhow::Error::new(error));
-    let mut sizes = Vec::new();
-    for contender in contenders {
-        let rate = engine::rate(contender.backend.as_ref(), program, Duration::from_millis(20));
-        sizes.push((rate.map_err(failed)? * args.seconds) as u64);
-    }
+    let sizes = contenders.iter().map(|contender| size(contender.backend.as_ref(), program, args));
+    let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
     let mut rates = vec![Vec::new(); contenders.len()];
     for round in 0..=args.rounds {
         for ((contender, &size), rates) in contenders.iter().zip(&sizes).zip(&mut rates) {
@@ -192,11 +188,7 @@ fn race(contenders: &[Contender], program: &Program, args: &BenchArgs) -> Result
 }
 
 /// Iterations a second when each thread executes so many.
-fn on_threads(
-    contender: &Contender,
-    program: &Program,
-    size: u64,
-) -> Result<f64, forge_kernel::execute::ExecuteError> {
+fn on_threads(contender: &Contender, program: &Program, size: u64) -> Result<f64, ExecuteError> {
     let backend = contender.backend.as_ref();
     let start = Instant::now();
     let done = std::thread::scope(|scope| {
@@ -210,40 +202,42 @@ fn on_threads(
     Ok(iterations as f64 / start.elapsed().as_secs_f64())
 }
 
-#[cfg(feature = "gpu")]
-fn breakdowns(args: &BenchArgs, title: &'static str, program: &Program) -> Result<Vec<Breakdown>, Failure> {
-    use forge_gpu::{adapter::Kind, breakdown::breakdown};
-    let mut all = Vec::new();
-    let failed = |error| Failure::Other(anyhow::Error::new(error));
-    for adapter in forge_gpu::adapters() {
-        let name = format!("gpu-{}", adapter.index);
-        let first = all.is_empty() && args.backend.iter().any(|asked| asked == "gpu");
-        let named = args.backend.contains(&name) || first;
-        if !named && (!args.backend.is_empty() || adapter.kind == Kind::Software) {
-            continue;
-        }
-        let Ok(gpu) = forge_gpu::Gpu::open(&adapter) else { continue };
-        let rate = engine::rate(&gpu, program, Duration::from_millis(20)).map_err(failed)?;
-        let shards = shards(&gpu, 0, (rate * args.seconds) as u64);
+/// Where the time of each GPU among the contenders goes.
+fn breakdowns(
+    contenders: &[Contender],
+    title: &'static str,
+    program: &Program,
+    args: &BenchArgs,
+) -> Result<Vec<Breakdown>, Failure> {
+    let gpus = contenders.iter().map(|contender| contender.backend.as_ref());
+    let gpus = gpus.filter(|backend| backend.adapter().is_some());
+    gpus.map(|gpu| {
+        let shards = shards(gpu, 0, size(gpu, program, args)?);
         let iterations: u64 = shards.iter().map(|shard| shard.iterations).sum();
-        let found = breakdown(&gpu, program, &shards, usize::from(args.rounds)).map_err(failed)?;
+        let found = gpu::breakdown(gpu.name(), program, &shards, usize::from(args.rounds))
+            .map_err(|reason| Failure::Other(anyhow::anyhow!(reason)))?;
         let ns = |time: Duration| time.as_secs_f64() * 1e9 / iterations as f64;
-        all.push(Breakdown {
-            backend: name,
+        Ok(Breakdown {
+            backend: gpu.name().to_owned(),
             title,
             keystream_ns: ns(found.keystream),
             amounts_ns: ns(found.all) - ns(found.without_amounts),
             histograms_ns: ns(found.all) - ns(found.without_histograms),
             all_ns: ns(found.all),
             host_share: 1.0 - found.all.as_secs_f64() / found.call.as_secs_f64(),
-        });
-    }
-    Ok(all)
+        })
+    })
+    .collect()
 }
 
-#[cfg(not(feature = "gpu"))]
-fn breakdowns(_: &BenchArgs, _: &'static str, _: &Program) -> Result<Vec<Breakdown>, Failure> {
-    Ok(Vec::new())
+/// Iterations that take a backend about as long as a measurement is to take.
+fn size(backend: &dyn Backend, program: &Program, args: &BenchArgs) -> Result<u64, Failure> {
+    let rate = engine::rate(backend, program, Duration::from_millis(20)).map_err(failed)?;
+    Ok((rate * args.seconds) as u64)
+}
+
+fn failed(error: ExecuteError) -> Failure {
+    Failure::Other(error.into())
 }
 
 fn text(report: &Report, style: Style) -> String {

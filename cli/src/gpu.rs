@@ -26,6 +26,8 @@ pub struct Listed {
 mod present {
     use std::sync::Arc;
 
+    use forge_contract::{program::Program, shard::Shard};
+    pub use forge_gpu::breakdown::Breakdown;
     use forge_gpu::{Adapter, Gpu, adapter::Kind};
     use forge_kernel::execute::Backend;
 
@@ -53,13 +55,7 @@ mod present {
                 Err(error) => Err(error.to_string()),
             };
         }
-        let adapters = forge_gpu::adapters();
-        let named = adapters.iter().find(|adapter| name == format!("gpu-{}", adapter.index));
-        let adapter = named.ok_or_else(|| {
-            let found = adapters.len();
-            format!("there is no {name}: this machine shows {found} adapters, see forge devices")
-        })?;
-        open_one(adapter).map_err(|error| error.to_string())
+        open_one(&named(name)?).map_err(|error| error.to_string())
     }
 
     /// The first GPU that is not a driver on the processor.
@@ -77,6 +73,29 @@ mod present {
         Err(if reasons.is_empty() { "no Vulkan driver shows a GPU".to_owned() } else { reasons.join("; ") })
     }
 
+    /// Where the time of the GPU of a name goes, on shards of a program.
+    ///
+    /// # Errors
+    /// As [`open`], or the device fails.
+    pub fn breakdown(
+        name: &str,
+        program: &Program,
+        shards: &[Shard],
+        rounds: usize,
+    ) -> Result<Breakdown, String> {
+        let gpu = Gpu::open(&named(name)?).map_err(|error| error.to_string())?;
+        forge_gpu::breakdown::breakdown(&gpu, program, shards, rounds).map_err(|error| error.to_string())
+    }
+
+    fn named(name: &str) -> Result<Adapter, String> {
+        let adapters = forge_gpu::adapters();
+        let found = adapters.len();
+        let mut named = adapters.into_iter().filter(|adapter| name == format!("gpu-{}", adapter.index));
+        named.next().ok_or_else(|| {
+            format!("there is no {name}: this machine shows {found} adapters, see forge devices")
+        })
+    }
+
     fn open_one(adapter: &Adapter) -> Result<Arc<dyn Backend>, forge_gpu::OpenError> {
         Ok(Arc::new(Gpu::open(adapter)?))
     }
@@ -84,11 +103,31 @@ mod present {
 
 #[cfg(not(feature = "gpu"))]
 mod present {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
+    use forge_contract::{program::Program, shard::Shard};
     use forge_kernel::execute::Backend;
 
     use super::Listed;
+
+    const NONE: &str = "this build has no GPU backend";
+
+    /// What a GPU would need; there is none.
+    pub struct Breakdown {
+        pub keystream: Duration,
+        pub without_amounts: Duration,
+        pub without_histograms: Duration,
+        pub all: Duration,
+        pub call: Duration,
+    }
+
+    /// Says that there is none.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn breakdown(_: &str, _: &Program, _: &[Shard], _: usize) -> Result<Breakdown, String> {
+        Err(NONE.to_owned())
+    }
 
     /// None.
     pub fn list() -> Vec<Listed> {
@@ -108,8 +147,8 @@ mod present {
     /// # Errors
     /// Always.
     pub fn open_real() -> Result<Arc<dyn Backend>, String> {
-        Err("this build has no GPU backend".to_owned())
+        Err(NONE.to_owned())
     }
 }
 
-pub use self::present::{list, open, open_real};
+pub use self::present::{breakdown, list, open, open_real};

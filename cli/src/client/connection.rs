@@ -83,7 +83,7 @@ impl Connection {
             trace::inject(&mut message.headers);
             match self.wait(self.bus.request(message, PATIENCE)) {
                 Err(BusError::Refused { status: 503, .. }) if started.elapsed() < CHANGE_OVER => {
-                    self.wait(sleep(PAUSE));
+                    self.wait(async { sleep(PAUSE).await });
                 }
                 answered => return read(answered),
             }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Local;
 use crate::{
-    engine::{executor, verifiers},
+    engine::{cores, executor, verifiers},
     failure::Failure,
 };
 
@@ -90,7 +90,7 @@ impl Services {
             models,
             ..forge_planner::Settings::default()
         };
-        let verifier = forge_verifier::Settings { executor, slots: threads, lease: LEASE };
+        let verifier = forge_verifier::Settings { executor, slots: threads.max(cores()), lease: LEASE };
         // Not the workers' own: where that fails or is wrong, the verifier stands in.
         let backends = verifiers(&backend).split_off(1);
         let identities = (identity()?, identity()?);

@@ -1,7 +1,7 @@
 //! Where a device's time goes: the shaders with parts left out, timed one after the other. For benchmarks; what such shaders
 //! return is thrown away.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forge_contract::{program::Program, shard::Shard};
 use forge_kernel::execute::ExecuteError;
@@ -58,22 +58,26 @@ pub fn breakdown(
         })
     });
     device.check()?;
-    let mut times = [const { Vec::new() }; 4];
-    let mut calls = Vec::new();
+    let mut times = [const { (Vec::new(), Vec::new()) }; 4];
     for round in 0..=rounds {
-        for (variant, times) in variants.iter().zip(&mut times) {
-            let (start, busy) = (std::time::Instant::now(), device.busy());
+        for (variant, (device_times, calls)) in variants.iter().zip(&mut times) {
+            let (start, busy) = (Instant::now(), device.busy());
             batch::execute(&device, variant, program, shards, &())?;
             // The first round brings everything to the device.
             if round > 0 {
-                times.push(device.busy() - busy);
+                device_times.push(device.busy() - busy);
                 calls.push(start.elapsed());
             }
         }
     }
-    let call = median(calls.into_iter().skip(3).step_by(4).collect());
-    let [keystream, without_amounts, without_histograms, all] = times.map(median);
-    Ok(Breakdown { keystream, without_amounts, without_histograms, all, call })
+    let [keystream, without_amounts, without_histograms, all] = times;
+    Ok(Breakdown {
+        keystream: median(keystream.0),
+        without_amounts: median(without_amounts.0),
+        without_histograms: median(without_histograms.0),
+        all: median(all.0),
+        call: median(all.1),
+    })
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -51,7 +51,7 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The machine has no adapter, or no driver for it.
-    #[error("there is no GPU: no Vulkan driver shows one")]
+    #[error("no Vulkan driver shows a GPU")]
     NoAdapter,
     /// The device could not be opened, or broke while it was tested.
     #[error("{adapter} cannot be used: {reason}")]

@@ -79,7 +79,9 @@ fn a_device_that_computes_wrongly_is_refused() {
 fn products_by_64_bit_integers_are_the_same() {
     let Some(adapter) = adapter() else { return };
     if !adapter.raw.features().contains(wgpu::Features::SHADER_INT64) {
-        return eprintln!("{} has no 64-bit integers: there is nothing to compare", adapter);
+        return forge_harness::gpu::say(&format!(
+            "{adapter} has no 64-bit integers: there is nothing to compare"
+        ));
     }
     let native = Options { product: Some(Product::Native), ..Options::default() };
     let gpu = Gpu::with(&adapter, native).unwrap();

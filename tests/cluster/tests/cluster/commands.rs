@@ -9,11 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use forge_bus::{
+    Bus,
+    jetstream::{JetStream, Options},
+};
 use forge_harness::{S3Server, tools};
+use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, PATIENCE, insurance, result_of_run, with};
+use crate::support::{Cluster, PATIENCE, Place, insurance, result_of_run, with};
 
 /// Exit code, standard output, standard error.
 fn ended(output: &Output) -> (Option<i32>, String, String) {
@@ -199,4 +204,35 @@ fn artifacts_are_locked_where_that_is_asked_for() {
     assert_eq!(python(line, &[&bucket, &key]).trim(), "GOVERNANCE");
     let line = "print(s3.get_object_lock_configuration(Bucket=a[0])['ObjectLockConfiguration']['ObjectLockEnabled'])";
     assert_eq!(python(line, &[&bucket]).trim(), "Enabled");
+}
+
+#[test]
+fn a_submission_outlasts_planners_that_are_changing_over() {
+    let cluster = Cluster::empty(Place::Directory);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut calls = runtime.block_on(async {
+        let bus = JetStream::connect(Options::new(cluster.nats.url())).await.unwrap();
+        bus.prepare().await.unwrap();
+        bus.serve().await.unwrap()
+    });
+    // A planner that cannot reach JetStream says 503, at first.
+    let planner = runtime.spawn(async move {
+        for _ in 0..2 {
+            let call = calls.next().await.unwrap();
+            call.respond.refuse(503, "JetStream is changing over".to_owned()).await;
+        }
+        let call = calls.next().await.unwrap();
+        let progress = json!({
+            "iterations": 1, "iterations_done": 0, "shards": 1, "shards_done": 0, "shards_verified": 0,
+        });
+        let record = json!({
+            "schema": "forge.job.v1", "job_id": "late", "state": "planned", "persist": false, "submission": 1,
+            "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "progress": progress,
+        });
+        call.respond.answer(record.to_string().into()).await;
+    });
+    let path = written(&cluster, "late.json", &insurance("late", 1));
+    let output = cluster.run(&["submit", &path, "--format", "json"]);
+    assert!(expect(&output, 0, &[]).contains("\"late\""));
+    runtime.block_on(planner).unwrap();
 }
