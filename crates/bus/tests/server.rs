@@ -94,6 +94,43 @@ async fn a_worker_may_do_its_work_and_no_more() {
     assert!(start.elapsed() < Duration::from_secs(2), "without waiting for answers that cannot come");
 }
 
+/// The system account tells the account of services how servers sync, as in `deploy/nats/nats-server.conf`.
+const TELLS: &str = r#"
+accounts {
+  SYS {
+    exports: [{ service: "$SYS.REQ.SERVER.PING.JSZ", response_type: stream, accounts: [FORGE] }]
+  }
+  FORGE {
+    jetstream: enabled
+    users: [{ user: planner, password: p }]
+    imports: [{ service: { account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ" }, to: "forge.v1.nats.jetstream" }]
+  }
+}
+system_account: SYS
+"#;
+
+#[tokio::test]
+async fn servers_tell_whether_they_sync() {
+    for (jetstream, expected) in [("", false), ("sync_interval: always", true), ("sync_interval: 1s", false)]
+    {
+        let config =
+            NatsConfig { extra: TELLS.to_owned(), jetstream: jetstream.to_owned(), ..NatsConfig::default() };
+        let server = NatsServer::start(&config);
+        let bus = JetStream::connect(Options { credentials: password("planner", "p"), ..options(&server) });
+        assert_eq!(bus.await.unwrap().syncs_always().await, Some(expected), "{jetstream}");
+    }
+    let server = NatsServer::start(&NatsConfig::default());
+    assert_eq!(JetStream::connect(options(&server)).await.unwrap().syncs_always().await, None);
+    let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
+    let worker = Options {
+        credentials: password("worker", "w"),
+        inbox_prefix: Some("_INBOX_worker".to_owned()),
+        manage: false,
+        ..options(&server)
+    };
+    assert_eq!(JetStream::connect(worker).await.unwrap().syncs_always().await, None);
+}
+
 #[tokio::test]
 async fn answers_that_may_not_come_are_named() {
     let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });

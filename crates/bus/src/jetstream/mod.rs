@@ -2,10 +2,11 @@
 //! that may pass by itself is borne for ten seconds before it is an error.
 //!
 //! Reading order: [`options`] → `link` (the connection) → `prepare` → `publish` → `requests` (pulling) → `queue`, `tail` →
-//! `buckets` → `service`.
+//! `buckets` → `service`; `durability` stands by itself.
 
 mod buckets;
 mod convert;
+mod durability;
 mod link;
 pub mod options;
 mod prepare;
@@ -60,6 +61,12 @@ impl JetStream {
     pub async fn connect(options: Options) -> Result<Arc<Self>, BusError> {
         let link = Link::open(&options).await?;
         Ok(Arc::new(Self { link, options }))
+    }
+
+    /// Whether every server has on disk what it acknowledges (`sync_interval: always`); `None` where the account does not
+    /// import what tells (`deploy/nats/nats-server.conf`). Takes a second, in which servers answer.
+    pub async fn syncs_always(&self) -> Option<bool> {
+        durability::syncs_always(&self.link).await
     }
 }
 

@@ -210,10 +210,11 @@ fn artifacts_are_locked_where_that_is_asked_for() {
 fn a_submission_outlasts_planners_that_are_changing_over() {
     let cluster = Cluster::empty(Place::Directory);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let mut calls = runtime.block_on(async {
+    let (bus, mut calls) = runtime.block_on(async {
         let bus = JetStream::connect(Options::new(cluster.nats.url())).await.unwrap();
         bus.prepare().await.unwrap();
-        bus.serve().await.unwrap()
+        let calls = bus.serve().await.unwrap();
+        (bus, calls)
     });
     // A planner that cannot reach JetStream says 503, at first.
     let planner = runtime.spawn(async move {
@@ -230,9 +231,10 @@ fn a_submission_outlasts_planners_that_are_changing_over() {
             "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "progress": progress,
         });
         call.respond.answer(record.to_string().into()).await;
+        bus
     });
     let path = written(&cluster, "late.json", &insurance("late", 1));
     let output = cluster.run(&["submit", &path, "--format", "json"]);
     assert!(expect(&output, 0, &[]).contains("\"late\""));
-    runtime.block_on(planner).unwrap();
+    drop(runtime.block_on(planner).unwrap());
 }

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""deploy/sbom.py: what it lists, against what cargo would compile, and that it can refuse.
+
+    tests/deploy/sbom.py
+
+The crates that are linked are compared with the plan of the very build of the Dockerfile, which nothing is compiled for. Packages come
+from a made up /var/lib/dpkg/status, once as a file and once out of an image of a docker that is a script.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from tools import ROOT, Checks, Failure, need, run
+
+SBOM = ROOT / "deploy/sbom.py"
+CRATE = re.compile("pkg:(cargo|generic)/")
+TARGET = "x86_64-unknown-linux-gnu"
+# The features of the Dockerfile, said once more.
+FEATURES = {"cpu": ["--no-default-features", "--features", "object-lock"], "gpu": ["--features", "object-lock"]}
+# Only tests need these.
+FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "tempfile", "dashu-float", "rand_distr"}
+# Only Object Lock needs these.
+FOR_OBJECT_LOCK = {"aws-lc-rs", "aws-lc-sys", "aws-sdk-s3"}
+
+STATUS = """\
+Package: ca-certificates
+Status: install ok installed
+Architecture: all
+Version: 20230311+deb12u1
+Description: Common CA certificates
+ Contains more than one line.
+
+Package: libc6
+Status: install ok installed
+Architecture: amd64
+Source: glibc
+Version: 2.36-9+deb12u14
+Description: GNU C Library: Shared libraries
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 1
+
+Package: libgcc-s1
+Status: install ok installed
+Architecture: amd64
+Source: gcc-12 (12.2.0-14+deb12u1)
+Version: 12.2.0-14+deb12u1
+Description: GCC support library
+"""
+VULKAN = """
+Package: libvulkan1
+Status: install ok installed
+Architecture: amd64
+Source: vulkan-loader
+Version: 1.3.239.0-1
+"""
+RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n'
+DOCKER = """\
+#!/bin/sh
+# A docker with one image.
+case "$1" in
+  image) echo sha256:0123 ;;
+  create) [ "$2" = forge:made-up ] && echo container ;;
+  cp) tar -cf - -C {directory}/image "${{2#container:/}}" ;;
+  rm) touch {directory}/removed ;;
+esac
+"""
+
+
+def sbom(directory, *arguments, check=True, **variables):
+    """Writes a document, and answers its bytes, or how it failed."""
+    output = directory / "forge.cdx.json"
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    done = run(sys.executable, SBOM, "--output", output, *arguments, env=dict(environment, **variables), check=check)
+    return output.read_bytes() if check else done
+
+
+def crates(document, *scopes):
+    """The crates below `forge` that have one of these scopes."""
+    return {
+        (component["name"], component["version"])
+        for component in document["components"]
+        if CRATE.match(component.get("purl", "")) and component["scope"] in scopes
+    }
+
+
+def planned(features):
+    """The crates that cargo would link into the binary, by its plan of the build."""
+    command = ["cargo", "build", "--unit-graph", "-Z", "unstable-options", "--locked", "--release", "-p", "forge"]
+    # Plans are for Rust's nightly versions alone, unless one insists.
+    environment = dict(os.environ, RUSTC_BOOTSTRAP="1")
+    graph = json.loads(run(*command, "--target", TARGET, *features, cwd=ROOT, env=environment))
+    found, todo = set(), list(graph["roots"])
+    while todo:
+        index = todo.pop()
+        if index in found:
+            continue
+        found.add(index)
+        below = [entry["index"] for entry in graph["units"][index]["dependencies"]]
+        todo += [i for i in below if not {"proc-macro", "custom-build"} & set(graph["units"][i]["target"]["kind"])]
+
+    def crate(pkg_id):
+        place, fragment = pkg_id.split("#")
+        return tuple(fragment.split("@")) if "@" in fragment else (place.rsplit("/", 1)[1], fragment)
+
+    return {crate(graph["units"][index]["pkg_id"]) for index in found} - {forge()}
+
+
+def listed(features):
+    """The crates that `cargo tree` lists."""
+    command = ["cargo", "tree", "--locked", "-p", "forge", "-e", "normal", "--prefix", "none", "--target", TARGET]
+    lines = run(*command, *features, cwd=ROOT).splitlines()
+    return {(line.split()[0], line.split()[1].lstrip("v")) for line in lines} - {forge()}
+
+
+def forge():
+    return "forge", re.search(r'^version = "([^"]+)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+
+
+def check_crates(document, variant, checks):
+    """A document's crates are those of the build of its variant."""
+    features = FEATURES[variant]
+    linked, plan = crates(document, "required"), planned(features)
+    need(linked == plan, f"{variant}: {sorted(linked ^ plan)}")
+    everything, tree = crates(document, "required", "excluded"), listed(features)
+    need(everything == tree, f"{variant}: {sorted(everything ^ tree)}")
+    names = {name for name, _ in everything}
+    need(not names & FOR_TESTS, f"{variant}: {names & FOR_TESTS} are for tests")
+    need(names >= FOR_OBJECT_LOCK, f"{variant}: the image has Object Lock, and the list has not")
+    need(("wgpu" in names) == (variant == "gpu"), f"{variant}: wgpu")
+    check_details(document)
+    check_graph(document)
+    checks.ok(f"{variant}: {len(linked)} crates linked, as the plan of the build says, {len(everything)} with macros")
+
+
+def check_other_features(directory, checks):
+    document = json.loads(sbom(directory, "--variant", "gpu", "--features", ""))
+    names = {name for name, _ in crates(document, "required", "excluded")}
+    need(not names & FOR_OBJECT_LOCK and "wgpu" in names, f"{names & FOR_OBJECT_LOCK}")
+    need(crates(document, "required") == planned([]), "without Object Lock, not the plan of the build")
+    need(len(document["components"]) == len(crates(document, "required", "excluded")), "not crates alone")
+    checks.ok("without Object Lock: no AWS SDK, no second library of cryptography; without an image: no packages")
+
+
+def check_details(document):
+    """Each crate has a licence, and a checksum and a name of crates.io unless it is of this workspace."""
+    lock = (ROOT / "Cargo.lock").read_text()
+    for component in document["components"]:
+        if not CRATE.match(component.get("purl", "")):
+            continue
+        name, version = component["name"], component["version"]
+        need(component["licenses"], f"{name} has no licence")
+        if name.startswith("forge-"):
+            need(component["purl"] == f"pkg:generic/{name}@{version}" and "hashes" not in component, f"{component}")
+            continue
+        need(component["purl"] == f"pkg:cargo/{name}@{version.replace('+', '%2B')}", f"{component}")
+        (entry,) = component["hashes"]
+        block = f'name = "{name}"\nversion = "{version}"\nsource = "registry+'
+        (_, after) = lock.split(block)
+        need(f'checksum = "{entry["content"]}"' in after.split("\n\n")[0], f"{name} has another checksum in Cargo.lock")
+    root = document["metadata"]["component"]
+    need((root["name"], root["version"]) == forge() and root["type"] == "application", f"{root}")
+    need(root["licenses"] == [{"license": {"id": "Apache-2.0"}}], f"{root}")
+
+
+def check_graph(document):
+    """Every component can be reached from `forge`."""
+    below = {entry["ref"]: entry.get("dependsOn", []) for entry in document["dependencies"]}
+    found, todo = set(), [document["metadata"]["component"]["bom-ref"]]
+    while todo:
+        reference = todo.pop()
+        if reference not in found:
+            found.add(reference)
+            todo += below.get(reference, [])
+    absent = {component["bom-ref"] for component in document["components"]} - found
+    need(not absent, f"nothing needs {sorted(absent)}")
+
+
+def check_packages(directory, checks):
+    status, release = directory / "status", directory / "os-release"
+    status.write_text(STATUS)
+    release.write_text(RELEASE)
+    files = ["--dpkg-status", status, "--os-release", release]
+    first = sbom(directory, *files)
+    document = json.loads(first)
+    purls = {c["purl"] for c in document["components"] if c.get("purl", "").startswith("pkg:deb/")}
+    expected = {
+        "pkg:deb/debian/ca-certificates@20230311%2Bdeb12u1?arch=all&distro=debian-12",
+        "pkg:deb/debian/libc6@2.36-9%2Bdeb12u14?arch=amd64&distro=debian-12&upstream=glibc",
+        "pkg:deb/debian/libgcc-s1@12.2.0-14%2Bdeb12u1?arch=amd64&distro=debian-12&upstream=gcc-12%4012.2.0-14%2Bdeb12u1",
+    }
+    need(purls == expected, f"{sorted(purls)}")
+    need("timestamp" not in document["metadata"] and "serialNumber" not in document, "a time or a number")
+    checks.ok("the installed packages of a dpkg status, and not what was removed")
+    check_crates(document, "cpu", checks)
+
+    need(sbom(directory, *files, PYTHONHASHSEED="1") == first, "the second time it is another document")
+    later = json.loads(sbom(directory, *files, SOURCE_DATE_EPOCH="1700000000"))
+    need(later["metadata"].pop("timestamp") == "2023-11-14T22:13:20+00:00" and later == document, "SOURCE_DATE_EPOCH")
+    checks.ok("the same bytes again; a time where SOURCE_DATE_EPOCH gives one")
+
+    status.write_text(STATUS + VULKAN)
+    check_crates(json.loads(sbom(directory, *files)), "gpu", checks)
+    told = crates(json.loads(sbom(directory, *files, "--variant", "cpu")), "required", "excluded")
+    need(told == crates(document, "required", "excluded"), "--variant does not count")
+    status.write_text("no package\n")
+    wrong = sbom(directory, *files, check=False)
+    need(wrong.returncode == 1 and "no installed package" in wrong.stderr, wrong.stderr)
+    checks.ok(
+        "an image for GPUs is told by its packages, unless --variant says otherwise; what is no status of dpkg is refused"
+    )
+
+    (directory / "image/var/lib/dpkg").mkdir(parents=True)
+    (directory / "image/usr/lib").mkdir(parents=True)
+    (directory / "image/var/lib/dpkg/status").write_text(STATUS)
+    (directory / "image/usr/lib/os-release").write_text(RELEASE)
+    (directory / "bin").mkdir()
+    (directory / "bin/docker").write_text(DOCKER.format(directory=directory))
+    (directory / "bin/docker").chmod(0o755)
+    path = f"{directory}/bin:{os.environ['PATH']}"
+    image = json.loads(sbom(directory, "--image", "forge:made-up", PATH=path))
+    properties = {entry["name"]: entry["value"] for entry in image["metadata"]["component"]["properties"]}
+    need(properties["forge:image"] == "forge:made-up" and properties["forge:image-id"] == "sha256:0123", properties)
+    need(image["components"] == document["components"], "out of an image come other packages than out of its status")
+    need((directory / "removed").exists(), "the container is left behind")
+    checks.ok("the same out of an image, by a container that is removed again")
+    return first
+
+
+def check_refused(directory, good, checks):
+    """Documents that are wrong in one place each."""
+
+    def broken(change):
+        document = json.loads(good)
+        change(document)
+        return json.dumps(document)
+
+    cases = {
+        "not JSON": good.decode()[:-10],
+        "unknown": broken(lambda d: d.update(unknown=1)),
+        "'librarry'": broken(lambda d: d["components"][0].update(type="librarry")),
+        "'12'": broken(lambda d: d["components"][0]["hashes"][0].update(content="12")),
+        "'name' is a required property": broken(lambda d: d["components"][0].pop("name")),
+        "twice": broken(lambda d: d["components"].append(dict(d["components"][0], name="other"))),
+        "what is not there": broken(lambda d: d["components"].pop(0)),
+        "what it is about": broken(lambda d: d["metadata"].pop("component")),
+    }
+    paths = [directory / f"case-{number}.json" for number in range(len(cases))]
+    for path, text in zip(paths, cases.values()):
+        path.write_text(text)
+    (directory / "good.json").write_bytes(good)
+    run(sys.executable, SBOM, "--check", directory / "good.json")
+    done = run(sys.executable, SBOM, "--check", *paths, directory / "good.json", check=False)
+    need(done.returncode == 1 and "Traceback" not in done.stderr and "good.json" not in done.stderr, done.stderr)
+    for path, word in zip(paths, cases):
+        (reason,) = re.findall(rf"{path}: (.*)", done.stderr) or [""]
+        need(word in reason, f"not refused for {word}: {done.stderr}")
+    checks.ok(f"{len(cases)} broken documents are refused")
+
+
+def main():
+    if len(sys.argv) != 1:
+        sys.exit(__doc__)
+    checks = Checks()
+    with tempfile.TemporaryDirectory(prefix="forge-sbom-") as directory:
+        directory = Path(directory)
+        good = check_packages(directory, checks)
+        check_other_features(directory, checks)
+        check_refused(directory, good, checks)
+    checks.close()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"sbom.py: {failure}")
