@@ -24,18 +24,18 @@ unit: ## tests of all crates, the binary included
 	FORGE_BINARIES_ARE_BUILT=1 cargo test --workspace --all-features --locked
 
 interop: ## the second implementation, in Python from docs/determinism.md alone, agrees with this one
-	test -x $(FORGE) || cargo build --locked -p forge
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
 
 test-deploy: test-chart test-compose test-sbom ## the deployment with the real tools
 
 test-chart: ## the Helm chart: schemas, refused values, its pods as processes; needs openssl and docker-compose
-	test -x $(FORGE) || cargo build --locked -p forge
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/deploy/chart.py $(FORGE)
 
 test-compose: ## Compose on a Docker engine of its own; needs root, docker.io, docker-compose, debootstrap, busybox-static, iptables
-	test -x $(FORGE) || cargo build --locked -p forge
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/deploy/compose.py $(FORGE)
 
 test-sbom: ## what `make sbom` lists, against the plan of the build

@@ -28,7 +28,15 @@ MATRIX = {
     "credentials files": {"nats": {"auth": {"method": "creds", "existingSecret": "forge-creds"}}},
     "nkeys": {"nats": {"auth": {"method": "nkey"}}},
     "no authentication": {"nats": {"auth": {"method": "none"}, "replicas": 1}},
-    "Object Lock": {"store": {"objectLock": "compliance:3650", "keepShards": True}},
+    "Object Lock": {
+        "store": {
+            "endpoint": "https://s3.example:8333",
+            "caSecret": "s3-ca",
+            "caKey": "tls.crt",
+            "objectLock": "compliance:3650",
+            "keepShards": True,
+        }
+    },
     "AWS with a role": {
         "store": {"existingSecret": "", "url": "s3://risk/forge", "region": "eu-central-1"},
         "aggregator": {"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/forge"}},
@@ -102,6 +110,7 @@ REFUSED = [
     ({"store": {"objectLock": "compliance"}}, "objectLock"),
     ({"store": {"secretAccessKey": "x"}}, "secretAccessKey"),
     ({"store": {"endpoint": "http://s3:8333", "existingSecret": ""}}, "store.endpoint"),
+    ({"store": {"endpoint": "http://s3:8333", "caSecret": "ca"}}, "https://"),
     ({"image": {"digest": "latest"}}, "digest"),
     ({"networkPolicy": {"store": {"ports": ["443"]}}}, "ports"),
     ({"networkPolicy": {"nats": {"to": [{"podSelectors": {}}]}}}, "podSelectors"),

@@ -207,8 +207,8 @@ class Release:
         process.wait()
         self.processes.remove((name, process))
 
-    def store(self):
-        """An S3 store with one key."""
+    def store(self, certificates):
+        """An S3 store with one key, behind TLS where there are certificates."""
         weed_ports = free_ports(8)
         names = ("master", "volume", "filer", "s3")
         ports = dict(zip(names, weed_ports))
@@ -217,6 +217,12 @@ class Release:
         ]
         # The admin part's own port is 10000 below that of its gRPC, whatever is set.
         (admin,) = [port for port in free_ports(20) if port < 55_000][:1]
+        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        if certificates is not None:
+            (https,) = free_ports(1)
+            files = [f"-s3.{kind}.file={certificates.directory}/server.{end}" for kind, end in (("cert", "crt"), ("key", "key"))]
+            flags += [f"-s3.port.https={https}", *files]
+            endpoint = f"https://localhost:{https}"
         store = self.directory / "weed"
         store.mkdir()
         self.start(
@@ -245,7 +251,7 @@ class Release:
             store,
         )
         self.wait("the bucket", lambda: status(f"http://127.0.0.1:{ports['filer']}/buckets/forge/") == 200)
-        return f"http://127.0.0.1:{ports['s3']}"
+        return endpoint
 
     def container(self, document, documents, secrets):
         """The environment of a container, and its files below a directory of its own in place of /run/forge."""
@@ -343,16 +349,18 @@ def check_running(chart, forge, kind, nats, checks):
     }
     values = {"workerCpu": {"backend": "simd"}, "verifier": {"backend": "simd"}, "nats": {}}
     try:
+        certificates = Certificates(directory / "certificates") if kind == "TLS" else None
         if kind == "three servers":
             values["nats"]["url"] = release.three_nats(*nats)
         else:
-            certificates = Certificates(directory / "certificates") if kind == "TLS" else None
             values["nats"] = {"url": release.one_nats(certificates), "replicas": 1}
             if certificates is not None:
-                values["nats"]["tls"] = {"caSecret": "nats-ca", "clientSecret": "forge-tls"}
-                secrets["nats-ca"] = {"ca.crt": certificates.read("ca.crt")}
+                values["nats"]["tls"] = {"caSecret": "forge-ca", "clientSecret": "forge-tls"}
+                secrets["forge-ca"] = {"ca.crt": certificates.read("ca.crt")}
                 secrets["forge-tls"] = {f"tls.{end}": certificates.read(f"client.{end}") for end in ("crt", "key")}
-        values["store"] = {"endpoint": release.store()}
+        values["store"] = {"endpoint": release.store(certificates)}
+        if certificates is not None:
+            values["store"] |= {"caSecret": "forge-ca", "objectLock": "governance:1", "url": "s3://forge-locked"}
         documents = chart.render(values)
         start_services(release, documents, secrets)
         checks.ok(f"NATS, {kind}: the rendered pods, started in the worst order: all probes answer 200")

@@ -24,7 +24,7 @@ FEATURES = {"cpu": ["--no-default-features", "--features", "object-lock"], "gpu"
 # Only tests need these.
 FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "tempfile", "dashu-float", "rand_distr"}
 # Only Object Lock needs these.
-FOR_OBJECT_LOCK = {"aws-lc-rs", "aws-lc-sys", "aws-sdk-s3"}
+FOR_OBJECT_LOCK = {"aws-sdk-s3", "aws-smithy-http-client"}
 
 STATUS = """\
 Package: ca-certificates

@@ -189,4 +189,9 @@ async fn a_store_is_reached_by_tls_where_its_authority_is_known() {
     assert!(none.contains("AWS_CA_BUNDLE holds no certificate"), "{none}");
     let known = S3Options { authority: Some(authority), ..hasty };
     suite(&Store::open(&place, &known).await.unwrap()).await;
+    // The SDK, which Object Lock goes by, trusts the same.
+    let retention = ObjectLock { mode: RetentionMode::Governance, days: 1 };
+    let locked = S3Options { object_lock: Some(retention), ..known };
+    let place = location("s3://forge-encrypted-locked/encrypted");
+    suite(&Store::open(&place, &locked).await.unwrap()).await;
 }

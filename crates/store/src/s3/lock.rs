@@ -15,7 +15,7 @@ use aws_sdk_s3::{
     Client,
     config::{
         BehaviorVersion, Config, Credentials, ProvideCredentials, Region, RequestChecksumCalculation,
-        ResponseChecksumValidation, retry::RetryConfig, timeout::TimeoutConfig,
+        ResponseChecksumValidation, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
     primitives::{ByteStream, DateTime},
@@ -24,6 +24,10 @@ use aws_sdk_s3::{
         ObjectLockMode,
     },
 };
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
 use futures_util::stream::BoxStream;
 use object_store::{
     Attribute, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
@@ -31,7 +35,7 @@ use object_store::{
     aws::AwsCredentialProvider, path::Path as Key,
 };
 
-use super::{ObjectLock, RetentionMode, S3Options, virtual_hosted};
+use super::{ObjectLock, RetentionMode, S3Options, authorities_pem, virtual_hosted};
 use crate::error::{Refusal, StoreError, causes};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -69,6 +73,7 @@ impl Locked {
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(options.region().to_owned()))
+            .http_client(http_client(options)?)
             .credentials_provider(Shared(credentials))
             .force_path_style(!virtual_hosted(bucket, endpoint))
             // Artifacts carry their SHA-256. Other checksums travel in a framing that some stores do not know.
@@ -178,6 +183,17 @@ impl Locked {
             Err(error) => Err(translated(key.as_ref(), &error)),
         }
     }
+}
+
+/// HTTP for the SDK: TLS by the library, and trust in the authorities, that the plain store has.
+fn http_client(options: &S3Options) -> std::result::Result<SharedHttpClient, StoreError> {
+    let mut trusted = TrustStore::default();
+    if let Some(pem) = authorities_pem(options)? {
+        trusted.add_pem_certificate(pem);
+    }
+    let context =
+        TlsContext::builder().with_trust_store(trusted).build().expect("certificates are read later");
+    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
 }
 
 /// An error of the SDK as `object_store` would have said it.

@@ -7,7 +7,7 @@
 mod lock;
 mod options;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig,
@@ -85,11 +85,6 @@ impl Bucket<'_> {
         credentials: object_store::aws::AwsCredentialProvider,
         retention: ObjectLock,
     ) -> Result<Store, StoreError> {
-        if self.options.authority().is_some() {
-            let reason =
-                "Object Lock does not go together with AWS_CA_BUNDLE: add the authority to the system's";
-            return Err(StoreError::Unusable { path: self.shown.to_owned(), reason: reason.to_owned() });
-        }
         let locked =
             lock::Locked::new(Arc::clone(&objects), self.name, self.options, credentials, retention)?;
         locked.prepare_bucket(self.there, self.shown).await?;
@@ -183,18 +178,29 @@ fn client(bucket: &str, options: &S3Options, shown: &str) -> Result<AmazonS3, St
     builder.build().map_err(|error| StoreError::from_object_store(shown, &error))
 }
 
-/// The certificates of the authorities that may vouch for the store beside the system's.
+/// The PEM file of the authorities that may vouch for the store beside the system's.
+fn authorities_pem(options: &S3Options) -> Result<Option<Vec<u8>>, StoreError> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| unusable_bundle(path, &format!(": {error}")));
+    options.authority().map(read).transpose()
+}
+
+/// The certificates of those authorities.
 fn authorities(options: &S3Options) -> Result<Vec<Certificate>, StoreError> {
-    let Some(path) = options.authority() else { return Ok(Vec::new()) };
-    let unusable = |reason: String| StoreError::Unusable { path: path.display().to_string(), reason };
-    let pem = std::fs::read(path).map_err(|error| unusable(format!("the file in AWS_CA_BUNDLE: {error}")))?;
+    let (Some(path), Some(pem)) = (options.authority(), authorities_pem(options)?) else {
+        return Ok(Vec::new());
+    };
     let certificates = Certificate::from_pem_bundle(&pem);
-    let certificates =
-        certificates.map_err(|error| unusable(format!("the file in AWS_CA_BUNDLE: {error}")))?;
+    let certificates = certificates.map_err(|error| unusable_bundle(path, &format!(": {error}")))?;
     if certificates.is_empty() {
-        return Err(unusable("the file in AWS_CA_BUNDLE holds no certificate".to_owned()));
+        return Err(unusable_bundle(path, " holds no certificate"));
     }
     Ok(certificates)
+}
+
+fn unusable_bundle(path: &Path, reason: &str) -> StoreError {
+    let reason = format!("the file in AWS_CA_BUNDLE{reason}");
+    StoreError::Unusable { path: path.display().to_string(), reason }
 }
 
 /// Whether the bucket's name is part of the host name: on AWS, unless its dots would break the certificate.
