@@ -78,6 +78,26 @@ fn an_aggregator_is_killed_while_it_completes_jobs() {
 }
 
 #[test]
+fn everything_is_stopped_in_the_middle_of_jobs_and_started_again() {
+    let mut cluster = slow(Place::Directory);
+    let witness = Witness::of(&cluster);
+    let envelopes = mix("upgrade");
+    submit_all(&cluster, &envelopes);
+    until_shards(&cluster, id(&envelopes[0]), 40);
+    for service in ["planner", "worker", "verifier", "aggregator"] {
+        cluster.kill(service);
+    }
+    // What is submitted meanwhile waits.
+    let waiting = insurance("upgrade-waiting", 8);
+    let message = Message::new(topology::SUBMIT, waiting.to_string().into_bytes());
+    witness.run(witness.bus.publish(message, "waiting")).unwrap();
+    start_slow(&mut cluster);
+    all_complete(&cluster, &witness, &envelopes);
+    all_complete(&cluster, &witness, &[waiting]);
+    witness.saw_all_cleared();
+}
+
+#[test]
 fn two_of_each_compete_and_one_of_each_is_killed() {
     let mut cluster = Cluster::empty(Place::Directory);
     start_slow(&mut cluster);
