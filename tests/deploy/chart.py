@@ -339,12 +339,12 @@ def check_nats_values(checks):
     checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, a password for each role")
 
 
-def authorization():
+def accounts():
     """What the command of helm/forge/README.md cuts out of nats-server.conf, which nats-server takes as a file of its own."""
     readme = (CHART / "README.md").read_text()
-    cut = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > authorization\.conf", readme, re.M).group(1)
+    cut = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > accounts\.conf", readme, re.M).group(1)
     text = run("bash", "-c", cut, cwd=ROOT)
-    need(text.startswith("authorization {") and text.rstrip().endswith("}"), f"not the permissions: {text[:60]}")
+    need(text.startswith("accounts {") and text.rstrip().endswith("}"), f"not the accounts: {text[:60]}")
     return text
 
 
@@ -403,7 +403,7 @@ def main():
             )
         checks.ok(f"{len(REFUSED)} wrong values are refused, each by name")
         check_nats_values(checks)
-        permissions = authorization()
+        permissions = accounts()
         check_compose(directory, checks)
         include = yaml.safe_load(NATS_VALUES.read_text())["config"]["merge"]["$include"]
         for kind in ("one server", "three servers", "TLS"):

@@ -179,13 +179,13 @@ class Release:
         self.wait("NATS is well", lambda: status(f"http://127.0.0.1:{http}/healthz") == 200)
         return f"tls://localhost:{port}" if certificates is not None else f"nats://127.0.0.1:{port}"
 
-    def three_nats(self, include, authorization):
-        """A cluster as helm/nats-values.yaml asks for: on disk before it is acknowledged, permissions from a file of their own."""
+    def three_nats(self, include, accounts):
+        """A cluster as helm/nats-values.yaml asks for: on disk before it is acknowledged, accounts from a file of their own."""
         clients, routes, self.monitors = free_ports(3), free_ports(3), free_ports(3)
         (self.directory / "nats-config").mkdir()
         included = self.directory / "nats-config" / include
         included.parent.resolve().mkdir(parents=True, exist_ok=True)
-        included.write_text(authorization)
+        included.write_text(accounts)
         for i in range(3):
             file = self.directory / f"nats-config/{i}.conf"
             peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)

@@ -11,12 +11,12 @@ use tokio::{sync::watch, time::timeout};
 use super::link::{Failure, Link};
 use crate::bus::BusError;
 
-/// How long a request stays open.
-const EXPIRES: Duration = Duration::from_secs(30);
+/// How long a request stays open. Also after its asker is gone, where a cluster of servers cannot see that.
+const EXPIRES: Duration = Duration::from_secs(10);
 /// How often the server says that it still has an open request.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(4);
 /// Silence after which a request is given up.
-const SILENCE: Duration = Duration::from_secs(11);
+const SILENCE: Duration = Duration::from_secs(9);
 /// Bytes to be sent in answer to one request, at most; a larger message is an exception.
 const BYTES: usize = 16 << 20;
 

@@ -12,6 +12,7 @@ use serde_json::json;
 /// A connection.
 pub struct Wire {
     stream: BufReader<TcpStream>,
+    user: String,
     /// Payloads that have come to this connection's subscriptions, headers first.
     pub received: Vec<String>,
 }
@@ -21,7 +22,7 @@ impl Wire {
     pub fn connect(url: &str, user: &str, password: &str) -> Self {
         let stream = TcpStream::connect(url.strip_prefix("nats://").unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut wire = Self { stream: BufReader::new(stream), received: Vec::new() };
+        let mut wire = Self { stream: BufReader::new(stream), user: user.to_owned(), received: Vec::new() };
         let options = json!({"user": user, "pass": password, "verbose": false, "headers": true});
         let errors = wire.send(&format!("CONNECT {options}"));
         assert!(errors.is_empty(), "{user}: {errors:?}");
@@ -49,6 +50,16 @@ impl Wire {
         let headers = format!("NATS/1.0\r\n{headers}\r\n");
         let (length, total) = (headers.len(), headers.len() + payload.len());
         self.send(&format!("HPUB {subject} {reply} {length} {total}\r\n{headers}{payload}"))
+    }
+
+    /// Asks, and waits for the answer, headers first; needs a subscription to `_INBOX_<user>.mine.*`.
+    pub fn ask(&mut self, subject: &str, payload: &str) -> String {
+        let reply = format!("_INBOX_{}.mine.answer", self.user);
+        assert_eq!(
+            self.send(&format!("PUB {subject} {reply} {}\r\n{payload}", payload.len())),
+            Vec::<String>::new()
+        );
+        self.next().trim_end().to_owned()
     }
 
     /// Waits for the next message to a subscription.
