@@ -1,6 +1,6 @@
 # The tests, the benchmark and the generated files. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop test-deploy test-chart test-compose test-sbom deny sbom bench fuzz schemas
+.PHONY: help test lint unit interop test-deploy test-chart test-compose test-images test-sbom deny sbom bench fuzz schemas
 
 PYTHON ?= python3
 # The command as the tests have built it.
@@ -37,6 +37,9 @@ test-chart: ## the Helm chart: schemas, refused values, its pods as processes; n
 test-compose: ## Compose on a Docker engine of its own; needs root, docker.io, docker-compose, debootstrap, busybox-static, iptables
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/deploy/compose.py $(FORGE)
+
+test-images: ## the stages of Dockerfile that compile, on the same engine; takes as long as two release builds
+	$(PYTHON) tests/deploy/compose.py --compile
 
 test-sbom: ## what `make sbom` lists, against the plan of the build
 	$(PYTHON) tests/deploy/sbom.py

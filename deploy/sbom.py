@@ -27,8 +27,11 @@ sys.path.insert(0, str(ROOT / "tests/deploy"))
 
 from tools import CYCLONEDX, TOOLS, Failure, environment, need, run
 
-TOOLS.mkdir(parents=True, exist_ok=True)
-PYTHON = environment(CYCLONEDX) / "bin/python"
+try:
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    PYTHON = environment(CYCLONEDX) / "bin/python"
+except Failure as failure:
+    sys.exit(f"sbom.py: {failure}")
 if Path(sys.prefix).resolve() != PYTHON.parent.parent.resolve():
     # Again, in the virtual environment that has the library.
     os.execv(PYTHON, [str(PYTHON), *sys.argv])

@@ -2,6 +2,7 @@
 """docker-compose.yml on a real Docker engine: it comes up as README says, is as confined as it says, and survives kills.
 
     tests/deploy/compose.py target/release/forge
+    tests/deploy/compose.py --compile        only the stages of Dockerfile that compile, with the toolchain of this machine
 
 No image is pulled: Dockerfile is built on a Debian made by debootstrap, from the binary that is given, and NATS and SeaweedFS
 are the servers that tests/harness uses, each beside a busybox as the published images have it. The engine is the test's own,
@@ -26,6 +27,7 @@ from tools import ROOT, TOOLS, Checks, Failure, missing, need, pinned, run, serv
 
 REFERENCE = "8f84f79cc32439f9dd5484ade46d98b76553e929f0c63744a81b63f13a44af84"
 USER = 65532
+BASE = "forge-test-debian:bookworm"
 # Long enough that kills come in the middle of it, on a machine with two cores.
 LONG_JOB = 2_000_000_000
 PATIENCE = 240
@@ -125,6 +127,11 @@ class Engine:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def import_debian(engine):
+    """Makes the image of Debian 12 that takes the place of the pulled one."""
+    run("docker", "import", debian(), BASE, env=engine.environment)
+
+
 def debian():
     """A root file system of Debian 12 as an archive, made once."""
     archive = TOOLS / "debian-bookworm.tar"
@@ -138,12 +145,12 @@ def debian():
 
 
 def build_images(engine, forge, checks):
-    run("docker", "import", debian(), "forge-test-debian:bookworm", env=engine.environment)
+    import_debian(engine)
     # The image is built from a file of the working tree that is not committed, as .dockerignore lets it through.
     binary = ROOT / "target/image/forge"
     binary.parent.mkdir(parents=True, exist_ok=True)
     run("strip", "-o", binary, forge)
-    base = ["--build-arg", "RUNTIME_IMAGE=forge-test-debian:bookworm"]
+    base = ["--build-arg", f"RUNTIME_IMAGE={BASE}"]
     for target, tag in (("prebuilt", "forge:cpu"), ("prebuilt-gpu", "forge:gpu")):
         engine.docker("build", "--quiet", *base, "--target", target, "--tag", tag, ROOT)
         confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
@@ -153,7 +160,7 @@ def build_images(engine, forge, checks):
         need(identity.strip() == str(USER), f"{tag} runs as {identity}")
         checks.ok(f"Dockerfile, target {target}: {version.strip()}, as user {USER}, read-only")
     size = int(engine.docker("image", "inspect", "--format={{.Size}}", "forge:cpu"))
-    size -= int(engine.docker("image", "inspect", "--format={{.Size}}", "forge-test-debian:bookworm"))
+    size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
     checks.ok(f"the CPU image adds {size / 1e6:.0f} MB to its base")
 
     # A driver for the processor in place of NVIDIA's: the loader of the image finds it, and Forge the loader.
@@ -163,6 +170,13 @@ def build_images(engine, forge, checks):
     gpu = [line for line in devices.splitlines() if "gpu-0" in line]
     need(gpu and "passed" in gpu[0], f"no GPU was found or it failed its test:\n{devices}")
     checks.ok("the GPU image finds a Vulkan driver and executes on it")
+    with tempfile.TemporaryDirectory(prefix="forge-sbom-") as directory:
+        bill = Path(directory) / "forge.cdx.json"
+        run(ROOT / "deploy/sbom.py", "--output", bill, "--image", "forge:gpu", env=engine.environment)
+        kinds = [component.get("purl", "").split("/")[0] for component in json.loads(bill.read_text())["components"]]
+        crates, packages = kinds.count("pkg:cargo"), kinds.count("pkg:deb")
+    need(crates > 200 and packages > 80, f"the SBOM of the image lists {crates} crates and {packages} packages")
+    checks.ok(f"the SBOM of the GPU image: {crates} crates, {packages} packages of Debian")
 
     # The servers as the published images have them: a program, a busybox, and /tmp.
     with tempfile.TemporaryDirectory(prefix="forge-servers-") as context:
@@ -185,6 +199,32 @@ def build_images(engine, forge, checks):
             f"{image}:{version}" in compose, f"docker-compose.yml names another {image} than {version}, which is tested"
         )
     checks.ok("docker-compose.yml pins the versions that are tested")
+
+
+def compile_images(engine, checks):
+    """The stages that compile, in an image that has what rust:…-bookworm has: the toolchain, and a linker."""
+    import_debian(engine)
+    dockerfile = (
+        f"FROM {BASE}\n"
+        "RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev ca-certificates\n"
+        "COPY bin /usr/local/bin/\nCOPY lib /usr/local/lib/\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="forge-rust-") as context:
+        toolchain = Path(run("rustc", "--print", "sysroot").strip())
+        shutil.copytree(toolchain / "bin", f"{context}/bin")
+        shutil.copytree(toolchain / "lib", f"{context}/lib")
+        Path(context, "Dockerfile").write_text(dockerfile)
+        engine.docker("build", "--quiet", "--tag", "forge-test-rust", context)
+    images = {"RUST_IMAGE": "forge-test-rust", "RUNTIME_IMAGE": BASE}
+    arguments = [part for name, image in images.items() for part in ("--build-arg", f"{name}={image}")]
+    for target, devices in (("cpu", "No GPU: this build has no GPU backend"), ("gpu", "No GPU: no Vulkan driver")):
+        engine.docker("build", "--quiet", *arguments, "--target", target, "--tag", f"forge:{target}", ROOT)
+        confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
+        said = engine.docker("run", *confined, f"forge:{target}", "devices")
+        need(devices in said, said)
+        size = int(engine.docker("image", "inspect", "--format={{.Size}}", f"forge:{target}"))
+        size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
+        checks.ok(f"Dockerfile, target {target}: compiled, runs, adds {size / 1e6:.0f} MB to its base")
 
 
 class Deployment:
@@ -428,7 +468,7 @@ def long_job(forge, directory):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    forge = Path(sys.argv[1]).resolve()
+    forge = None if sys.argv[1] == "--compile" else Path(sys.argv[1]).resolve()
     lacking = missing(
         "dockerd",
         "docker",
@@ -439,6 +479,7 @@ def main():
         "ip",
         "iptables-save",
         "iptables-restore",
+        *(["rustc"] if forge is None else []),
     )
     if lacking or os.geteuid() != 0:
         sys.exit(
@@ -453,6 +494,9 @@ def main():
     try:
         driver = engine.start()
         checks.ok(f"a Docker engine of our own, storage driver {driver}")
+        if forge is None:
+            compile_images(engine, checks)
+            return checks.close()
         build_images(engine, forge, checks)
         envelope, reference = long_job(forge, engine.directory)
         deployment = Deployment(engine, forge)

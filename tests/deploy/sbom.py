@@ -145,7 +145,7 @@ def check_other_features(directory, checks):
     need(not names & FOR_OBJECT_LOCK and "wgpu" in names, f"{names & FOR_OBJECT_LOCK}")
     need(crates(document, "required") == planned([]), "without Object Lock, not the plan of the build")
     need(len(document["components"]) == len(crates(document, "required", "excluded")), "not crates alone")
-    checks.ok("without Object Lock: no AWS SDK, no second library of cryptography; without an image: no packages")
+    checks.ok("without Object Lock: no AWS SDK; without an image: no packages")
 
 
 def check_details(document):

@@ -27,6 +27,8 @@ use crate::{
     shelf::{Place, ROOM, Shelf},
 };
 
+/// How long a shard that this worker cannot execute is left to others.
+const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Programs that are kept decoded.
 const KEPT: usize = 16;
 /// Time between two looks at whether this agent is in quarantine.
@@ -150,9 +152,9 @@ impl Handler for Worker {
                 self.execute(task, delivery.attempt, &place).await
             }
             Err(error) => {
-                // It is delivered until it is a dead letter; then its job fails.
+                // It may be a newer planner's, for newer workers. If nobody reads it, it becomes a dead letter, and its job fails.
                 tracing::error!(%error, subject = delivery.message.subject, "a shard that cannot be read");
-                Settlement::Retry(Duration::ZERO)
+                Settlement::Retry(ELSEWHERE)
             }
         }
     }
@@ -166,13 +168,13 @@ impl Worker {
         }
         if task.kernel != KERNEL {
             tracing::warn!(%job, kernel = task.kernel, "the shard is for another version of the kernel");
-            return Settlement::Retry(Duration::from_secs(5));
+            return Settlement::Retry(ELSEWHERE);
         }
         let program = match self.programs.get(task.program).await {
             Ok(program) => program,
             Err(error @ ProgramError::Damaged(..)) => {
                 tracing::error!(%job, %shard, %error, "the shard is left to others");
-                return Settlement::Retry(Duration::from_secs(5));
+                return Settlement::Retry(ELSEWHERE);
             }
             Err(error) => {
                 tracing::warn!(%job, %shard, %error, "the shard is tried again");

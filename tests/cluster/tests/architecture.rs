@@ -24,10 +24,11 @@ const EDGES: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries and the crates that may use them directly.
-const RESERVED: [(&str, &[&str]); 7] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     ("async-nats", &["forge-bus"]),
     ("object_store", &["forge-store"]),
     ("aws-sdk-s3", &["forge-store"]),
+    ("aws-smithy-http-client", &["forge-store"]),
     ("rand_chacha", &["forge-kernel"]),
     ("wgpu", &["forge-gpu"]),
     ("prometheus-client", &["forge-service"]),

@@ -22,6 +22,9 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Info {
+    /// A server of a cluster that stores nothing.
+    #[serde(default)]
+    disabled: bool,
     config: Config,
 }
 
@@ -48,8 +51,10 @@ async fn ask(link: &Link) -> Result<Option<bool>, Failure> {
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             break;
         }
-        if let Ok(answer) = serde_json::from_slice::<Answer>(&answer.payload) {
-            all = Some(all.unwrap_or(true) && answer.data.config.sync_always);
+        if let Ok(Answer { data }) = serde_json::from_slice(&answer.payload)
+            && !data.disabled
+        {
+            all = Some(all.unwrap_or(true) && data.config.sync_always);
         }
     }
     Ok(all)
