@@ -25,13 +25,17 @@ pub struct Read {
 /// The record of a job, if there is one.
 ///
 /// # Errors
-/// As [`Bus::get`]; [`BusError::Unusable`] when it cannot be read.
+/// As [`Bus::get`]; [`BusError::Unusable`] when it cannot be read, or is another job's.
 pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<Read>, BusError> {
     let Some(Entry { value: Some(value), revision, .. }) = bus.get(bucket, job.as_str()).await? else {
         return Ok(None);
     };
     let unreadable = |error| BusError::Unusable(format!("the record of job {job} cannot be read: {error}"));
-    let record = serde_json::from_slice(&value).map_err(unreadable)?;
+    let record: JobRecord = serde_json::from_slice(&value).map_err(unreadable)?;
+    if record.job_id != *job {
+        // Nobody of ours writes such a thing, but an answer may be sent there (docs/security.md).
+        return Err(BusError::Unusable(format!("under job {job} lies the record of job {}", record.job_id)));
+    }
     Ok(Some(Read { record, revision }))
 }
 
@@ -243,6 +247,16 @@ mod tests {
         let second = update(bus.as_ref(), &bucket, &job, end(JobState::Failed)).await.unwrap();
         assert!(first.written && !second.written);
         assert_eq!(second.record.state, JobState::Completed);
+    }
+
+    #[tokio::test]
+    async fn a_record_of_another_job_is_refused() {
+        let (bus, bucket, job) = bus().await;
+        create(bus.as_ref(), &bucket, &record("completed")).await.unwrap();
+        let copy = bus.get(&bucket, job.as_str()).await.unwrap().unwrap().value.unwrap();
+        bus.put(&bucket, "victim", copy).await.unwrap();
+        let refused = get(bus.as_ref(), &bucket, &"victim".parse().unwrap()).await.unwrap_err();
+        assert_eq!(refused, BusError::Unusable("under job victim lies the record of job j".to_owned()));
     }
 
     #[tokio::test]
