@@ -6,7 +6,7 @@
 #   docker build -t forge:gpu --target prebuilt-gpu .                the same with what a GPU needs
 #
 # Stages stand in this order so that a builder that goes through the file from the top, as the one before BuildKit does,
-# compiles nothing for `prebuilt`.
+# compiles nothing for `prebuilt`. To compile with such a builder, give it some file for `prebuilt`: --build-arg PREBUILT=Cargo.toml
 
 # Both are Debian 12, so that a binary finds the C library that it was linked against.
 ARG RUST_IMAGE=rust:1.95-bookworm

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -208,15 +209,19 @@ def compile_images(engine, checks):
         f"FROM {BASE}\n"
         "RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev ca-certificates\n"
         "COPY bin /usr/local/bin/\nCOPY lib /usr/local/lib/\n"
+        # What this machine trusts, which may be more than Debian's authorities.
+        "COPY trusted.crt /etc/ssl/trusted.crt\nENV CARGO_HTTP_CAINFO=/etc/ssl/trusted.crt\n"
     )
     with tempfile.TemporaryDirectory(prefix="forge-rust-") as context:
         toolchain = Path(run("rustc", "--print", "sysroot").strip())
         shutil.copytree(toolchain / "bin", f"{context}/bin")
         shutil.copytree(toolchain / "lib", f"{context}/lib")
+        shutil.copy(ssl.get_default_verify_paths().cafile, f"{context}/trusted.crt")
         Path(context, "Dockerfile").write_text(dockerfile)
         engine.docker("build", "--quiet", "--tag", "forge-test-rust", context)
-    images = {"RUST_IMAGE": "forge-test-rust", "RUNTIME_IMAGE": BASE}
-    arguments = [part for name, image in images.items() for part in ("--build-arg", f"{name}={image}")]
+    # The builder before BuildKit goes through the stages of `prebuilt` too, which want some file.
+    values = {"RUST_IMAGE": "forge-test-rust", "RUNTIME_IMAGE": BASE, "PREBUILT": "Cargo.toml"}
+    arguments = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
     for target, devices in (("cpu", "No GPU: this build has no GPU backend"), ("gpu", "No GPU: no Vulkan driver")):
         engine.docker("build", "--quiet", *arguments, "--target", target, "--tag", f"forge:{target}", ROOT)
         confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
@@ -296,12 +301,13 @@ class Deployment:
         names = self.compose("ps", "--quiet", service).split()
         return [json.loads(self.engine.docker("inspect", name))[0] for name in names]
 
-    def well(self):
-        found = {service: self.containers(service) for service in SERVICES}
+    def well(self, **more):
+        services = SERVICES | more
+        found = {service: self.containers(service) for service in services}
         return all(
             len(found[service]) == count
             and all(c["State"].get("Health", {}).get("Status") == "healthy" for c in found[service])
-            for service, count in SERVICES.items()
+            for service, count in services.items()
         )
 
 
@@ -438,6 +444,9 @@ def restart(deployment, checks):
     need(record and record["result"] == REFERENCE, f"the record is gone: {record}")
     deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json")
     checks.ok("docker-compose down and up: records and artifacts are still there")
+    deployment.compose("up", "--detach", "--scale", "worker=4")
+    within(60, "four workers are well", lambda: deployment.well(worker=4))
+    checks.ok("docker-compose up --scale worker=4: four workers are well")
 
 
 def long_job(forge, directory):
