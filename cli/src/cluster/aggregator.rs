@@ -64,6 +64,7 @@ pub fn execute(args: &AggregatorArgs) -> Result<(), Failure> {
         name: "forge-aggregator",
         namespaces: namespaces.clone(),
         queues: vec![Queue::Reduce, Queue::End],
+        production: true,
     };
     host::run(&args.host, purpose, async |host: Host| {
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };

@@ -54,9 +54,11 @@ pub struct Purpose {
     pub namespaces: Vec<String>,
     /// Queues whose depths are reported.
     pub queues: Vec<Queue>,
+    /// Whether the log is to say what production would not do without.
+    pub production: bool,
 }
 
-/// Runs one of the services that create the topology, and has the log say what production would not do without.
+/// Runs one of the services that create the topology.
 ///
 /// # Errors
 /// Its settings cannot be used, or NATS cannot be as it is.
@@ -66,7 +68,7 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let options = args.nats.options(purpose.name, true, purpose.namespaces.clone()).map_err(refused)?;
-    start(args, purpose, options, true, serve)
+    run_with(args, purpose, options, serve)
 }
 
 /// Runs a service, or several, with these options.
@@ -74,20 +76,6 @@ where
 /// # Errors
 /// As [`run`].
 pub fn run_with<F, S>(args: &HostArgs, purpose: Purpose, options: Options, serve: S) -> Result<(), Failure>
-where
-    S: FnOnce(Host) -> F,
-    F: Future<Output = Result<(), Failure>>,
-{
-    start(args, purpose, options, false, serve)
-}
-
-fn start<F, S>(
-    args: &HostArgs,
-    purpose: Purpose,
-    options: Options,
-    production: bool,
-    serve: S,
-) -> Result<(), Failure>
 where
     S: FnOnce(Host) -> F,
     F: Future<Output = Result<(), Failure>>,
@@ -108,7 +96,7 @@ where
         }
         health.ready();
         tracing::info!(service = purpose.name, "connected");
-        if production {
+        if purpose.production {
             tokio::spawn(async move { warn_of_loss(&nats, replicas).await });
         }
         tokio::spawn(report_depths(bus.clone(), purpose.queues, DEPTHS, metrics.clone(), stop.clone()));

@@ -89,7 +89,7 @@ pub fn execute(args: &PlannerArgs) -> Result<(), Failure> {
     let namespaces = args.namespaces.names().map_err(refused)?;
     let quotas = args.tuning.quotas().map_err(refused)?;
     let queues = QUEUES.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
-    let purpose = Purpose { name: "forge-planner", namespaces: namespaces.clone(), queues };
+    let purpose = Purpose { name: "forge-planner", namespaces: namespaces.clone(), queues, production: true };
     host::run(&args.host, purpose, async |host: Host| {
         let settings = args.tuning.settings(namespaces, quotas, host.lease);
         let ended = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());

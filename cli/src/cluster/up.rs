@@ -58,7 +58,12 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
         options.urls = vec![server.url.clone()];
         output::note(&format!("nats-server listens on {}: export FORGE_NATS_URL={0}", server.url));
     }
-    let purpose = Purpose { name: "forge-up", namespaces: namespaces.clone(), queues: QUEUES.to_vec() };
+    let purpose = Purpose {
+        name: "forge-up",
+        namespaces: namespaces.clone(),
+        queues: QUEUES.to_vec(),
+        production: false,
+    };
     host::run_with(&args.host, purpose, options, async |host: Host| {
         worker::note(no_gpu.as_deref());
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };

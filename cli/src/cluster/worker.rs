@@ -70,7 +70,8 @@ pub fn execute(args: &WorkerArgs) -> Result<(), Failure> {
     let target = Hardware::of(backend.adapter()).target();
     let binds = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
     let options = Options { binds, ..options };
-    let purpose = Purpose { name: "forge-worker", namespaces: Vec::new(), queues: Vec::new() };
+    let purpose =
+        Purpose { name: "forge-worker", namespaces: Vec::new(), queues: Vec::new(), production: false };
     host::run_with(&args.host, purpose, options, async |host: Host| {
         note(no_gpu.as_deref());
         let executor = Executor::new(slots, None);

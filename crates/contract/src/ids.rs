@@ -23,40 +23,6 @@ impl JobId {
     }
 }
 
-impl FromStr for JobId {
-    type Err = InvalidJobId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() <= 64 && is_token(text) { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for JobId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for JobId {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "JobId".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "pattern": "^[A-Za-z0-9_-]{1,64}$",
-            "description": "The job's name: 1 to 64 of A-Z, a-z, 0-9, _ and -."
-        })
-    }
-}
-
 /// Who submits jobs: 1 to 32 of `A–Z a–z 0–9 _ -`. A token of the subject that a job is submitted on, so that permissions
 /// of NATS can tie a user to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -88,39 +54,47 @@ impl Default for Submitter {
     }
 }
 
-impl FromStr for Submitter {
-    type Err = InvalidSubmitter;
+/// What names have in common that are a token of a subject: their length at most, and what their schema says.
+macro_rules! token {
+    ($name:ident, $invalid:ident, $most:literal, $description:literal) => {
+        impl FromStr for $name {
+            type Err = $invalid;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() <= 32 && is_token(text) { Ok(Self(text.to_owned())) } else { Err(InvalidSubmitter) }
-    }
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                if text.len() <= $most && is_token(text) { Ok(Self(text.to_owned())) } else { Err($invalid) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": "string",
+                    "pattern": concat!("^[A-Za-z0-9_-]{1,", $most, "}$"),
+                    "description": $description
+                })
+            }
+        }
+    };
 }
 
-impl fmt::Display for Submitter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Submitter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for Submitter {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Submitter".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "pattern": "^[A-Za-z0-9_-]{1,32}$",
-            "description": "Who submits jobs: 1 to 32 of A-Z, a-z, 0-9, _ and -."
-        })
-    }
-}
+token!(JobId, InvalidJobId, 64, "The job's name: 1 to 64 of A-Z, a-z, 0-9, _ and -.");
+token!(Submitter, InvalidSubmitter, 32, "Who submits jobs: 1 to 32 of A-Z, a-z, 0-9, _ and -.");
 
 /// Whether a text is safe as a token of a subject, and not empty.
 fn is_token(text: &str) -> bool {

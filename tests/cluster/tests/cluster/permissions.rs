@@ -1,15 +1,15 @@
 //! `deploy/nats/nats-server.conf`: every service can do its work under it, and nobody more than that. What is refused is
 //! tried by hand, with the credential alone: every attempt has to meet the server's refusal.
 
+mod workers;
+
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use forge_bus::topology::{self, STREAMS};
 use forge_harness::{NatsConfig, NatsServer};
 use serde_json::{Value, json};
 
@@ -126,238 +126,6 @@ fn every_service_can_do_its_work_and_says_nothing_of_refusals() {
 }
 
 #[test]
-fn a_worker_can_do_nothing_else() {
-    let cluster = cluster();
-    let envelope = insurance("victim", 2);
-    cluster.submit(&envelope);
-    let record = cluster.completes(&envelope);
-    let mut worker = wire(&cluster, "worker");
-    let publish = [
-        "forge.v1.jobs.submit",
-        "forge.v1.jobs.submit.alice",
-        "forge.v1.api.submit",
-        "forge.v1.api.submit.alice",
-        "forge.v1.api.status",
-        "forge.v1.api.cancel",
-        "forge.v1.shards.any.victim.0-0",
-        "forge.v1.duplicates.victim.0-0",
-        "forge.v1.reduce.victim",
-        "forge.v1.verdicts.victim.0-0",
-        "forge.v1.ended.victim",
-        "$KV.jobs.victim",
-        "$KV.forge_agents.quarantine.UA",
-        "$KV.forge_agents.verifiers.UA",
-        "$KV.forge_agents.aggregators.UA",
-        "$KV.forge_programs.00",
-        "$KV.forge_secrets.verify_key",
-        "$KV.forge_quotas.default",
-        "$JS.API.DIRECT.GET.KV_forge_quotas.$KV.forge_quotas.default",
-        "$JS.API.DIRECT.GET.KV_jobs.$KV.jobs.victim",
-        "$JS.API.DIRECT.GET.KV_jobs",
-        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
-        "$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.workers.UA",
-        "$JS.API.DIRECT.GET.FORGE_RESULTS",
-        "$JS.API.DIRECT.GET.FORGE_SHARDS",
-        "$JS.API.STREAM.MSG.GET.KV_jobs",
-        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
-        "$JS.API.STREAM.MSG.GET.FORGE_RESULTS",
-        "$JS.API.STREAM.MSG.GET.FORGE_SHARDS",
-        "$JS.API.STREAM.MSG.DELETE.FORGE_SHARDS",
-        "$JS.API.STREAM.PURGE.FORGE_SHARDS",
-        "$JS.API.STREAM.PURGE.KV_forge_agents",
-        "$JS.API.STREAM.DELETE.FORGE_RESULTS",
-        "$JS.API.STREAM.CREATE.MINE",
-        "$JS.API.STREAM.UPDATE.FORGE_RESULTS",
-        "$JS.API.STREAM.SNAPSHOT.KV_forge_secrets",
-        "$JS.API.STREAM.NAMES",
-        "$JS.API.STREAM.LIST",
-        "$JS.API.INFO",
-        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS",
-        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS.mine",
-        "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.>",
-        "$JS.API.CONSUMER.DURABLE.CREATE.FORGE_SHARDS.mine",
-        "$JS.API.CONSUMER.DELETE.FORGE_SHARDS.workers-cpu",
-        "$JS.API.CONSUMER.PAUSE.FORGE_SHARDS.workers-cpu",
-        "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-gpu",
-        "$JS.API.CONSUMER.MSG.NEXT.FORGE_DUPLICATES.verifiers",
-        "$JS.API.CONSUMER.MSG.NEXT.FORGE_JOBS.planners",
-        "$JS.API.CONSUMER.MSG.NEXT.FORGE_REDUCE.aggregators",
-        "$JS.ACK.FORGE_REDUCE.aggregators.1.1.1.1.1",
-        "$SRV.INFO.forge",
-        "$SYS.REQ.SERVER.PING",
-        "$SYS.REQ.SERVER.PING.JSZ",
-        "forge.v1.nats.jetstream",
-        "_INBOX_planner.a.b",
-        "_INBOX_aggregator.a.b",
-    ];
-    let subscribe = [
-        "forge.v1.>",
-        "forge.v1.results.>",
-        "forge.v1.verdicts.>",
-        "forge.v1.jobs.>",
-        "forge.v1.shards.>",
-        "forge.v1.duplicates.>",
-        "forge.v1.reduce.>",
-        "forge.v1.api.submit",
-        "$KV.>",
-        "$KV.jobs.>",
-        "$KV.forge_secrets.>",
-        "$JS.>",
-        "$JS.ACK.>",
-        "$JS.API.>",
-        "$SRV.>",
-        "$SYS.>",
-        "_R_.>",
-        "forge.v1.nats.>",
-        "_INBOX_client.>",
-    ];
-    refused(&mut worker, &publish, &subscribe);
-    refused(&mut worker, &[], &OTHERS_INBOXES);
-    assert_eq!(cluster.record("victim"), record);
-}
-
-/// What taking from a queue needs: is it there (by the name that this has in the workers' account), give me a shard, a shard
-/// is done (in both forms).
-fn taking(queue: &str) -> [String; 4] {
-    [
-        format!("forge.v1.nats.queue.{queue}"),
-        format!("$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{queue}"),
-        format!("$JS.ACK.FORGE_SHARDS.{queue}.1.1.1.1.1"),
-        format!("$JS.ACK.domain.account.FORGE_SHARDS.{queue}.1.1.1.1.1"),
-    ]
-}
-
-#[test]
-fn workers_take_shards_for_their_hardware_and_for_any_and_no_others() {
-    let nothing = Vec::<String>::new();
-    let cluster = cluster_of(&["planner"]);
-    let mut planner = wire(&cluster, "planner");
-    for (role, own, others) in [("worker", "cpu", "gpu"), ("worker-gpu", "gpu", "cpu")] {
-        let mut worker = wire(&cluster, role);
-        let inbox = format!("_INBOX_{role}.mine");
-        assert_eq!(worker.send(&format!("SUB {inbox}.* 1")), nothing);
-        for target in [own, "any"] {
-            let (queue, text) = (format!("workers-{target}"), format!("for {target}, by {role}"));
-            let subject = format!("forge.v1.shards.{target}.none.0-0");
-            assert_eq!(planner.publish(&subject, &text), nothing);
-            let [info, next, done, also_done] = taking(&queue);
-            for info in [info, format!("$JS.API.CONSUMER.INFO.FORGE_SHARDS.{queue}")] {
-                assert_eq!(worker.request(&info, &format!("{inbox}.info"), "", ""), nothing);
-                let answer = worker.next();
-                assert!(answer.contains(&format!("\"name\":\"{queue}\"")), "{answer}");
-            }
-            assert_eq!(worker.request(&next, &format!("{inbox}.next"), "", ""), nothing);
-            assert_eq!(worker.next().trim_end(), text);
-            for done in [done, also_done] {
-                assert_eq!(worker.publish(&done, ""), nothing);
-            }
-        }
-        let queue = format!("workers-{others}");
-        refused(&mut worker, &taking(&queue).each_ref().map(String::as_str), &OTHERS_INBOXES);
-        let errors = worker.publish(&format!("$JS.API.CONSUMER.INFO.FORGE_SHARDS.{queue}"), "");
-        assert!(errors.iter().any(|error| error.contains("Permissions Violation for Publish")), "{errors:?}");
-    }
-    refused(&mut wire(&cluster, "worker"), &["_INBOX_worker-gpu.mine.a"], &["_INBOX_worker-gpu.>"]);
-    let more = ["forge.v1.shards.gpu.none.0-0", "forge.v1.jobs.submit", "forge.v1.verdicts.none.0-0"];
-    refused(&mut wire(&cluster, "worker-gpu"), &more, &["_INBOX_worker.>", "forge.v1.results.>"]);
-}
-
-#[test]
-fn a_worker_cannot_undo_its_quarantine() {
-    let cluster = cluster();
-    cluster.completes_warm_up();
-    let mut verifier = wire(&cluster, "verifier");
-    assert_eq!(verifier.publish("$KV.forge_agents.quarantine.UA", "{}"), Vec::<String>::new());
-    let mut worker = wire(&cluster, "worker");
-    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), Vec::<String>::new());
-    // What it may write, it may not use to remove what others wrote.
-    let own = "$KV.forge_agents.workers.UA";
-    for rollup in ["all", "sub"] {
-        let headers = format!("Nats-Rollup: {rollup}\r\n");
-        assert_eq!(worker.request(own, "_INBOX_worker.mine.a", &headers, "{}"), Vec::<String>::new());
-        let answer = worker.next();
-        assert!(answer.contains("error") && answer.contains("rollup"), "{answer}");
-    }
-    let key = "$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.quarantine.UA";
-    assert_eq!(worker.request(key, "_INBOX_worker.mine.b", "", ""), Vec::<String>::new());
-    let answer = worker.next();
-    assert!(answer.contains("quarantine.UA") && answer.contains("{}"), "{answer}");
-}
-
-/// Number of the last message of each stream and bucket.
-fn last_numbers(planner: &mut Wire) -> BTreeMap<String, u64> {
-    let buckets = topology::buckets(&["jobs".to_owned()]);
-    let buckets = buckets.iter().map(|bucket| format!("KV_{}", bucket.name()));
-    let names = STREAMS.iter().map(|stream| stream.name().to_owned()).chain(buckets);
-    let mut number = |name: &str| {
-        let info = planner.ask(&format!("$JS.API.STREAM.INFO.{name}"), "");
-        let info: Value = serde_json::from_str(&info).unwrap();
-        info["state"]["last_seq"].as_u64().unwrap_or_else(|| panic!("{name}: {info}"))
-    };
-    names.map(|name| (name.clone(), number(&name))).collect()
-}
-
-#[test]
-fn no_answer_to_a_worker_is_stored_under_a_subject_that_it_chose() {
-    let nothing = Vec::<String>::new();
-    let cluster = cluster_of(&["planner"]);
-    let mut planner = wire(&cluster, "planner");
-    assert_eq!(planner.send("SUB _INBOX_planner.mine.* 1"), nothing);
-    let mut worker = wire(&cluster, "worker");
-    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), nothing);
-    planner.ask("$KV.forge_programs.aa", "a program");
-    for shard in 0..4 {
-        planner.ask(&format!("forge.v1.shards.any.none.0-{shard}"), "a shard");
-    }
-    let before = last_numbers(&mut planner);
-    let chosen = [
-        "$KV.jobs.x",
-        "$KV.forge_agents.quarantine.UA",
-        "$KV.forge_programs.aa",
-        "$KV.forge_secrets.verify_key",
-        "$KV.forge_quotas.default",
-        "forge.v1.jobs.submit",
-        "forge.v1.shards.any.x.0-0",
-        "forge.v1.duplicates.x.0-0",
-        "forge.v1.reduce.x",
-        "forge.v1.verdicts.x.0-0",
-        // What is exported to it, and what would do harm if it were asked for.
-        "$KV.forge_agents.workers.UA",
-        "forge.v1.results.x.0-0",
-        "$JS.API.STREAM.PURGE.FORGE_SHARDS",
-        "$JS.API.STREAM.DELETE.FORGE_SHARDS",
-    ];
-    let next = "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-any";
-    let asked = [
-        // A shard; that there is none; whatever comes within a second, or heartbeats.
-        (next, r#"{"batch":1,"no_wait":true}"#),
-        ("$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu", r#"{"batch":1,"no_wait":true}"#),
-        (next, r#"{"batch":1,"expires":1000000000,"idle_heartbeat":200000000}"#),
-        ("$JS.API.CONSUMER.INFO.FORGE_SHARDS.workers-any", ""),
-        ("$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.aa", ""),
-        ("$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.quarantine.UA", ""),
-        ("$JS.ACK.FORGE_SHARDS.workers-any.1.99.99.1.0", "+NXT"),
-        // These two are stored, as is their right; what says so is not.
-        ("$KV.forge_agents.workers.UB", "{}"),
-        ("forge.v1.results.y.0-0", "a result"),
-    ];
-    for reply in chosen {
-        for (subject, payload) in asked {
-            assert_eq!(worker.request(subject, reply, "", payload), nothing, "{subject} {reply}");
-        }
-    }
-    // The pulls end, and what was to be stored would have been.
-    thread::sleep(Duration::from_millis(1500));
-    let own = |stream: &str| ["KV_forge_agents", "FORGE_RESULTS"].contains(&stream);
-    let expected = before
-        .iter()
-        .map(|(stream, number)| (stream.clone(), number + if own(stream) { chosen.len() as u64 } else { 0 }));
-    assert_eq!(last_numbers(&mut planner), expected.collect());
-    let kept = planner.ask("$JS.API.STREAM.INFO.FORGE_SHARDS", "");
-    assert!(kept.contains("\"messages\":4"), "{kept}");
-}
-
-#[test]
 fn planners_and_verifiers_cannot_read_the_key_of_checks() {
     let cluster = cluster_of(&["planner", "aggregator"]);
     let mut aggregator = wire(&cluster, "aggregator");
@@ -398,33 +166,6 @@ fn planners_and_verifiers_cannot_read_the_key_of_checks() {
     let body = json!({"stream_name": "KV_forge_secrets", "action": "create", "config": config});
     let answer = planner.ask("$JS.API.CONSUMER.CREATE.KV_jobs.mine", &body.to_string());
     assert!(answer.contains("\"error\""), "{answer}");
-}
-
-#[test]
-fn workers_hear_of_ended_jobs_and_of_nothing_else() {
-    let nothing = Vec::<String>::new();
-    let data = tempfile::tempdir().unwrap();
-    let nats = server(data.path());
-    let connect = |role| Wire::connect(&nats.url(), role, &password(role));
-    let (mut worker, mut gpu, mut aggregator) =
-        (connect("worker"), connect("worker-gpu"), connect("aggregator"));
-    for worker in [&mut worker, &mut gpu] {
-        assert_eq!(worker.send("SUB forge.v1.ended.* 1"), nothing);
-    }
-    assert_eq!(worker.send("SUB _INBOX_worker.> 2"), nothing);
-    for subject in ["forge.v1.ended.j", "forge.v1.duplicates.j.0-0", "forge.v1.verdicts.j.0-0", "$KV.jobs.j"]
-    {
-        assert_eq!(aggregator.publish(subject, subject), nothing);
-    }
-    for worker in [&mut worker, &mut gpu] {
-        assert_eq!(worker.next().trim_end(), "forge.v1.ended.j");
-    }
-    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 3"), nothing);
-    assert!(worker.received.is_empty(), "{:?}", worker.received);
-    // What is said in their account stays there.
-    assert_eq!(worker.publish("forge.v1.results.j.0-0", "{}"), nothing);
-    assert_eq!(gpu.send("SUB _INBOX_worker-gpu.> 3"), nothing);
-    assert!(gpu.received.is_empty(), "{:?}", gpu.received);
 }
 
 #[test]
