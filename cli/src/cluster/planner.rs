@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use forge_bus::topology::{QUEUES, Queue};
 use forge_contract::quota::Quotas;
-use forge_planner::Settings;
+use forge_planner::PlannerSettings;
 use forge_service::ConfigError;
 
 use super::{
@@ -63,15 +63,15 @@ impl PlannerTuning {
     }
 
     /// The planner's settings.
-    pub fn settings(&self, namespaces: Vec<String>, quotas: Arc<Quotas>, lease: Duration) -> Settings {
-        Settings {
+    pub fn settings(&self, namespaces: Vec<String>, quotas: Arc<Quotas>, lease: Duration) -> PlannerSettings {
+        PlannerSettings {
             max_jobs: self.max_jobs,
-            agents_wait: Duration::from_millis(self.agents_wait_ms),
+            agent_wait: Duration::from_millis(self.agents_wait_ms),
             shard_patience: Duration::from_millis(self.shard_patience_ms),
             namespaces,
             quotas,
             lease,
-            ..Settings::default()
+            ..PlannerSettings::default()
         }
     }
 }

@@ -82,13 +82,13 @@ impl Services {
             completed: Some(completed),
             ..forge_aggregator::Settings::default()
         };
-        let planner = forge_planner::Settings {
-            agents_wait: AGENTS_WAIT,
+        let planner = forge_planner::PlannerSettings {
+            agent_wait: AGENTS_WAIT,
             shard_patience: SHARD_PATIENCE,
             namespaces: vec![namespace],
             lease: LEASE,
             models,
-            ..forge_planner::Settings::default()
+            ..forge_planner::PlannerSettings::default()
         };
         let verifier = forge_verifier::Settings { executor, slots: threads.max(cores()), lease: LEASE };
         // Not the workers' own: where that fails or is wrong, the verifier stands in.

@@ -169,12 +169,12 @@ impl Planner {
             if live >= policy.min_agents {
                 return Ok(());
             }
-            if started.elapsed() >= self.settings.agents_wait {
+            if started.elapsed() >= self.settings.agent_wait {
                 let message = format!(
                     "policy.min_agents is {}, and {live} live agents take shards for target {} after {} s",
                     policy.min_agents,
                     topology::target_token(policy.target),
-                    self.settings.agents_wait.as_secs()
+                    self.settings.agent_wait.as_secs()
                 );
                 return Err(Failure { code: FailureCode::InsufficientAgents, phase: Phase::Plan, message });
             }

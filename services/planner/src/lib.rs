@@ -13,4 +13,4 @@ mod drive;
 pub mod planner;
 pub mod quota;
 
-pub use self::planner::{Planner, Settings, run};
+pub use self::planner::{Planner, PlannerSettings, run};

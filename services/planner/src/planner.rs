@@ -36,11 +36,11 @@ const KEPT: usize = 32;
 
 /// What an operator chooses.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct PlannerSettings {
     /// Jobs that are handed out at once.
     pub max_jobs: usize,
     /// How long a job waits for `policy.min_agents`.
-    pub agents_wait: Duration,
+    pub agent_wait: Duration,
     /// A shard that has not come back for so long is handed out again; twice as long at every further attempt.
     pub shard_patience: Duration,
     /// Buckets of job records that envelopes may name; the first is the default.
@@ -53,11 +53,11 @@ pub struct Settings {
     pub models: Arc<RecentModels>,
 }
 
-impl Default for Settings {
+impl Default for PlannerSettings {
     fn default() -> Self {
         Self {
             max_jobs: 256,
-            agents_wait: Duration::from_secs(30),
+            agent_wait: Duration::from_secs(30),
             shard_patience: Duration::from_secs(300),
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
@@ -71,7 +71,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Planner {
     pub(crate) bus: SharedBus,
-    pub(crate) settings: Settings,
+    pub(crate) settings: PlannerSettings,
     pub(crate) registry: Registry,
     pub(crate) endings: Endings,
     pub(crate) programs: Programs,
@@ -87,7 +87,7 @@ pub struct Planner {
 /// The bus cannot be used as it is.
 pub async fn run(
     bus: SharedBus,
-    settings: Settings,
+    settings: PlannerSettings,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
@@ -145,7 +145,7 @@ impl Planner {
     /// As the bus.
     pub(crate) async fn open(
         bus: SharedBus,
-        settings: Settings,
+        settings: PlannerSettings,
         metrics: Metrics,
         stop: CancellationToken,
     ) -> Result<Self, BusError> {

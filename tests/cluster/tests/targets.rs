@@ -66,7 +66,7 @@ impl Services {
         let bus = MemoryBus::new(Topology::default());
         let stop = CancellationToken::new();
         let shared: SharedBus = bus.clone();
-        let settings = forge_planner::Settings::default();
+        let settings = forge_planner::PlannerSettings::default();
         let planner = forge_planner::run(shared, settings, Metrics::new("test"), stop.clone());
         Self { bus, stop, started: vec![tokio::spawn(planner)] }
     }

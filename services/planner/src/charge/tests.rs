@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{slow::Slow, *};
-use crate::{admit::Admission, planner::Settings};
+use crate::{admit::Admission, planner::PlannerSettings};
 
 const DAY: &str = "2026-11-23";
 const EACH: u64 = 1000;
@@ -34,9 +34,12 @@ async fn bus() -> Arc<MemoryBus> {
     bus
 }
 
-fn settings(quota: Quota) -> Settings {
+fn settings(quota: Quota) -> PlannerSettings {
     let submitters = BTreeMap::from([(alice(), quota)]);
-    Settings { quotas: Arc::new(Quotas { submitters, ..Quotas::default() }), ..Settings::default() }
+    PlannerSettings {
+        quotas: Arc::new(Quotas { submitters, ..Quotas::default() }),
+        ..PlannerSettings::default()
+    }
 }
 
 /// A planner of a bus, for which alice has this quota.

@@ -16,10 +16,10 @@ use forge_service::{
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::planner::Settings;
+use crate::planner::PlannerSettings;
 
 fn start(bus: &SharedBus, stop: &CancellationToken) -> JoinHandle<Result<(), forge_bus::BusError>> {
-    tokio::spawn(crate::run(bus.clone(), Settings::default(), Metrics::new("test"), stop.clone()))
+    tokio::spawn(crate::run(bus.clone(), PlannerSettings::default(), Metrics::new("test"), stop.clone()))
 }
 
 struct Setup {
