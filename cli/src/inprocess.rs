@@ -181,16 +181,13 @@ impl Attended<'_> {
 
     /// Every agent of this process has returned wrong results.
     async fn give_up(&self) -> Result<(), Failure> {
-        let (message, id) = orders::end(EndOrder {
-            job_id: self.job.clone(),
-            namespace: self.bucket.name().to_owned(),
-            code: FailureCode::VerificationFailed,
-            message: "every agent of this process returned wrong results; run again with --backend scalar, and report \
-                      this"
-                .to_owned(),
-            details: Vec::new(),
-            phase: Phase::Verify,
-        });
+        let (message, id) = orders::end(EndOrder::new(
+            self.job.clone(),
+            self.bucket.name(),
+            FailureCode::VerificationFailed,
+            Phase::Verify,
+            "every agent of this process returned wrong results; run again with --backend scalar, and report this",
+        ));
         self.bus.publish(message, &id).await.map_err(broken)
     }
 }

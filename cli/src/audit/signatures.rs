@@ -4,7 +4,7 @@
 use forge_contract::{
     agent::{AgentId, Signature, result_message, verdict_message},
     artifact::{BackendPair, Execution, ExecutionsDocument, ManifestDocument, VerificationDocument},
-    verdict::Outcome as Verdict,
+    verdict::VerdictOutcome,
 };
 use forge_documents::{document::EXECUTIONS, number::grouped};
 
@@ -86,7 +86,7 @@ fn check_verification(document: &VerificationDocument, evidence: &Evidence<'_>) 
         let message = verdict_message(
             &manifest.job_id,
             refuted.shard_id,
-            Verdict::Refuted,
+            VerdictOutcome::Refuted,
             &refuted.agent_id,
             refuted.claimed,
         );

@@ -7,7 +7,7 @@ use nkeys::{KeyPair, KeyPairType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{digest::Digest, envelope::Target, ids::JobId, shard::ShardId, verdict::Outcome};
+use crate::{digest::Digest, envelope::Target, ids::JobId, shard::ShardId, verdict::VerdictOutcome};
 
 /// An agent's name: its public user nkey, `U` and 55 characters of base 32.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -168,7 +168,7 @@ pub fn result_message(job: &JobId, shard: ShardId, program: Digest, result: Dige
 pub fn verdict_message(
     job: &JobId,
     shard: ShardId,
-    outcome: Outcome,
+    outcome: VerdictOutcome,
     agent: &AgentId,
     result: Digest,
 ) -> Vec<u8> {

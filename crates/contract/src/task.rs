@@ -139,3 +139,29 @@ pub struct EndOrder {
     /// What the job was doing.
     pub phase: Phase,
 }
+
+impl EndOrder {
+    /// An order without [`details`](Self::details); `namespace` is the key-value bucket of the job's record.
+    pub fn new(
+        job_id: JobId,
+        namespace: impl Into<String>,
+        code: FailureCode,
+        phase: Phase,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            job_id,
+            namespace: namespace.into(),
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            phase,
+        }
+    }
+
+    /// The order with the errors found in the envelope's fields.
+    #[must_use]
+    pub fn with_details(self, details: Vec<FieldError>) -> Self {
+        Self { details, ..self }
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
 /// What was found about a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum VerdictOutcome {
     /// A second execution gave the same bytes.
     Confirmed,
     /// The scalar reference gives other bytes: the agent's results no longer count.
@@ -24,7 +24,7 @@ pub enum Outcome {
     Undecided,
 }
 
-impl Outcome {
+impl VerdictOutcome {
     /// As it is written in documents.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ pub const VERDICT: &str = "Forge-Verdict";
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// What was found.
-    pub outcome: Outcome,
+    pub outcome: VerdictOutcome,
     /// Who returned the result.
     pub agent_id: AgentId,
     /// SHA-256 of the result that was returned, as the agent named it.

@@ -26,7 +26,7 @@ use forge_contract::{
     envelope::{Billing, BillingMode, BillingReason, Target},
     error::FailureCode,
     job::JobState,
-    verdict::Outcome,
+    verdict::VerdictOutcome,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -228,7 +228,7 @@ impl Metrics {
     }
 
     /// A verdict has been given.
-    pub fn verification(&self, outcome: Outcome) {
+    pub fn verification(&self, outcome: VerdictOutcome) {
         self.0.verifications.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 

@@ -8,7 +8,7 @@ use forge_contract::{
     ids::JobId,
     shard::ShardId,
     task::{ATTESTATION, Attestation, ShardTask},
-    verdict::{Outcome, VERDICT, Verdict},
+    verdict::{VERDICT, Verdict, VerdictOutcome},
 };
 use forge_kernel::execute::Backend;
 
@@ -46,7 +46,7 @@ pub fn result(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// What it is.
-    pub outcome: Outcome,
+    pub outcome: VerdictOutcome,
     /// What executed the shard a second time; empty if nothing did.
     pub backend: String,
     /// The device and its driver, where that was not executed on the CPU.
@@ -59,13 +59,18 @@ pub struct Judgement {
 
 impl Judgement {
     /// A judgement for which `backend` executed the shard.
-    pub fn by(backend: &dyn Backend, outcome: Outcome, correct: Option<Digest>, reason: String) -> Self {
+    pub fn by(
+        backend: &dyn Backend,
+        outcome: VerdictOutcome,
+        correct: Option<Digest>,
+        reason: String,
+    ) -> Self {
         let (name, adapter) = (backend.name().to_owned(), backend.adapter().map(str::to_owned));
         Self { outcome, backend: name, adapter, correct, reason }
     }
 
     /// A judgement for which nothing was executed.
-    pub fn without_execution(outcome: Outcome, reason: String) -> Self {
+    pub fn without_execution(outcome: VerdictOutcome, reason: String) -> Self {
         Self { outcome, backend: String::new(), adapter: None, correct: None, reason }
     }
 }
@@ -120,11 +125,14 @@ mod tests {
         let (judge, agent) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
         let (job, other): (JobId, JobId) = ("j".parse().unwrap(), "k".parse().unwrap());
         let shard = ShardId { height: 0, index: 3 };
-        let judgement = Judgement::without_execution(Outcome::Rejected, "because".to_owned());
+        let judgement = Judgement::without_execution(VerdictOutcome::Rejected, "because".to_owned());
         let hash = Digest([7; 32]);
         let (message, id) = verdict(&judge, &job, shard, agent.id(), hash, judgement.clone());
         let read = signed_verdict(&message, &job, shard).unwrap();
-        assert_eq!((read.outcome, &read.agent_id, read.result_hash), (Outcome::Rejected, agent.id(), hash));
+        assert_eq!(
+            (read.outcome, &read.agent_id, read.result_hash),
+            (VerdictOutcome::Rejected, agent.id(), hash)
+        );
         assert_eq!(signed_verdict(&message, &other, shard), None);
         assert_eq!(attestation(&message), None);
         let (_, anothers) = verdict(&agent, &job, shard, agent.id(), hash, judgement);

@@ -12,6 +12,7 @@ use forge_contract::{
     error::FailureCode,
     job::{JobRecord, JobState},
     shard::ShardId,
+    task::EndOrder,
 };
 use forge_documents::{Document, Figures, Outcome};
 use forge_service::records;
@@ -21,7 +22,7 @@ use tokio::time::sleep;
 
 use crate::{
     aggregator::{Aggregator, Completed},
-    end::{self, is_temporary},
+    end::is_temporary,
     intake::Gathered,
 };
 
@@ -69,9 +70,8 @@ impl Aggregator {
             true => match self.keep(&outcome, &kept).await {
                 Ok(kept) => Some(kept),
                 Err(NotKept { code, message }) => {
-                    return self
-                        .fail(&bucket, end::order(&job.id, &bucket, code, Phase::Store, message))
-                        .await;
+                    let order = EndOrder::new(job.id.clone(), bucket.name(), code, Phase::Store, message);
+                    return self.fail(&bucket, order).await;
                 }
             },
             false => None,

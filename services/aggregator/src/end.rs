@@ -7,7 +7,7 @@ use forge_bus::{
     topology::{self, Bucket},
 };
 use forge_contract::{
-    artifact::{ErrorDocument, Phase},
+    artifact::ErrorDocument,
     error::FailureCode,
     ids::JobId,
     job::{JobError, JobRecord, JobState},
@@ -137,24 +137,6 @@ impl Aggregator {
 /// Whether it may help to try again.
 pub(crate) fn is_temporary(error: &StoreError) -> bool {
     !matches!(error, StoreError::Corrupt { .. } | StoreError::Malformed { .. })
-}
-
-/// The order to end a job for a reason found here.
-pub(crate) fn order(
-    job: &JobId,
-    bucket: &Bucket,
-    code: FailureCode,
-    phase: Phase,
-    message: String,
-) -> EndOrder {
-    EndOrder {
-        job_id: job.clone(),
-        namespace: bucket.name().to_owned(),
-        code,
-        message,
-        details: Vec::new(),
-        phase,
-    }
 }
 
 /// Time since the job was submitted; zero if its record does not tell.

@@ -15,7 +15,7 @@ use forge_contract::{
     shard::ShardId,
     shard_result::ShardResult,
     task::{Attestation, Claim},
-    verdict::{Outcome, Verdict},
+    verdict::{Verdict, VerdictOutcome},
 };
 use forge_documents::Job;
 use forge_kernel::{
@@ -280,9 +280,9 @@ impl Fold {
     pub fn judge(&mut self, shard: ShardId, verdict: &Verdict) -> Meaning {
         let Some(position) = self.position(shard) else { return Meaning::Noted };
         match verdict.outcome {
-            Outcome::Rejected => Meaning::Noted,
-            Outcome::Undecided => Meaning::Undecided,
-            Outcome::Confirmed => {
+            VerdictOutcome::Rejected => Meaning::Noted,
+            VerdictOutcome::Undecided => Meaning::Undecided,
+            VerdictOutcome::Confirmed => {
                 let Verdict { agent_id, result_hash, backend, adapter, .. } = verdict;
                 let executor = Executor { backend: backend.clone(), adapter: adapter.clone() };
                 let key = (position, agent_id.clone());
@@ -294,7 +294,7 @@ impl Fold {
                 self.confirmed.insert((position, agent_id.clone(), *result_hash), executor);
                 Meaning::Noted
             }
-            Outcome::Refuted => self.refute(position, shard, verdict),
+            VerdictOutcome::Refuted => self.refute(position, shard, verdict),
         }
     }
 

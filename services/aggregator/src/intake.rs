@@ -21,7 +21,7 @@ use forge_contract::{
     shard::ShardId,
     shard_result::ShardResult,
     task::{Attestation, Claim, EndOrder, ReduceOrder, VerifierTask},
-    verdict::Outcome,
+    verdict::VerdictOutcome,
 };
 use forge_documents::Job;
 use forge_kernel::request::Request;
@@ -39,7 +39,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     aggregator::Aggregator,
-    end,
     fold::{Fold, Meaning, Taken},
 };
 
@@ -145,7 +144,7 @@ impl Aggregator {
         let json = serde_json::to_vec(&order.envelope).expect("an envelope in normal form is JSON");
         let request = Request::parse_with(&json, self.settings.models.as_ref()).map_err(|invalid| {
             let message = format!("the planner accepted an envelope that is not valid here: {invalid}");
-            end::order(&order.job_id, bucket, FailureCode::Internal, Phase::Reduce, message)
+            EndOrder::new(order.job_id.clone(), bucket.name(), FailureCode::Internal, Phase::Reduce, message)
         })?;
         Ok(Job::new(request))
     }
@@ -255,7 +254,7 @@ impl Intake<'_> {
         if !self.fold.wants(shard) {
             return;
         }
-        let judgement = Judgement::without_execution(Outcome::Rejected, reason);
+        let judgement = Judgement::without_execution(VerdictOutcome::Rejected, reason);
         let (agent, hash) = (&attestation.agent_id, attestation.result_hash);
         let identity = &self.aggregator.identity;
         let (message, id) = outcomes::verdict(identity, job, shard, agent, hash, judgement);
@@ -283,8 +282,9 @@ impl Intake<'_> {
             Meaning::BeginAnew => Err(Interrupted::BeginAnew(self.fold.excluded().clone())),
             Meaning::Undecided => {
                 let message = format!("shard {shard}: {}", verdict.reason);
-                let (code, phase) = (FailureCode::VerificationFailed, Phase::Verify);
-                Err(Interrupted::Failed(end::order(&self.fold.job().id, self.bucket, code, phase, message)))
+                let (job, code) = (self.fold.job().id.clone(), FailureCode::VerificationFailed);
+                let order = EndOrder::new(job, self.bucket.name(), code, Phase::Verify, message);
+                Err(Interrupted::Failed(order))
             }
         }
     }

@@ -127,14 +127,13 @@ impl Planner {
         Ok(match charge {
             Charge::Paid => Admission::Ours(Box::new(admitted)),
             Charge::Ended => Admission::Ended(record.job_id.clone(), bucket.clone()),
-            Charge::Refused(refusal) => Admission::Refused(EndOrder {
-                job_id: record.job_id.clone(),
-                namespace: bucket.name().to_owned(),
-                code: refusal.code,
-                message: refusal.message,
-                details: Vec::new(),
-                phase: Phase::Validate,
-            }),
+            Charge::Refused(refusal) => Admission::Refused(EndOrder::new(
+                record.job_id.clone(),
+                bucket.name(),
+                refusal.code,
+                Phase::Validate,
+                refusal.message,
+            )),
         })
     }
 
@@ -184,9 +183,8 @@ impl Planner {
         let bucket = self.default_bucket();
         let record = new_record(name.clone(), submitter, sequence, None);
         records::create(self.bus.as_ref(), &bucket, &record).await?;
-        let namespace = bucket.name().to_owned();
-        let phase = Phase::Validate;
-        Ok(Admission::Refused(EndOrder { job_id: name, namespace, code, message, details, phase }))
+        let order = EndOrder::new(name, bucket.name(), code, Phase::Validate, message);
+        Ok(Admission::Refused(order.with_details(details)))
     }
 
     pub(crate) fn default_bucket(&self) -> Bucket {

@@ -107,14 +107,13 @@ impl Planner {
         if record.state.is_terminal() {
             return Ok(record);
         }
-        self.end(EndOrder {
-            job_id: job.clone(),
-            namespace: bucket.name().to_owned(),
-            code: FailureCode::Cancelled,
-            message: "cancelled on request".to_owned(),
-            details: Vec::new(),
-            phase: Phase::Execute,
-        })
+        self.end(EndOrder::new(
+            job.clone(),
+            bucket.name(),
+            FailureCode::Cancelled,
+            Phase::Execute,
+            "cancelled on request",
+        ))
         .await?;
         let ending = self.endings.of(&bucket, &job).await?;
         let _ = tokio::time::timeout(WAIT, ending.token().cancelled()).await;

@@ -34,14 +34,7 @@ impl Handler for DeadLetters {
             "shard {shard} was delivered {} times, and no worker returned a result: it may have killed them",
             topology::MAX_SHARD_DELIVERIES
         );
-        let order = EndOrder {
-            job_id: job,
-            namespace: bucket.name().to_owned(),
-            code: FailureCode::ExecutionFailed,
-            message,
-            details: Vec::new(),
-            phase: Phase::Execute,
-        };
+        let order = EndOrder::new(job, bucket.name(), FailureCode::ExecutionFailed, Phase::Execute, message);
         planner.settle(planner.end(order).await)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use forge_contract::{agent::AgentId, shard::ShardId, verdict::Outcome};
+use forge_contract::{agent::AgentId, shard::ShardId, verdict::VerdictOutcome};
 use forge_kernel::plan::Plan;
 
 /// After so many attempts of workers a shard is given to a verifier.
@@ -142,16 +142,16 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// A verdict about a result has come.
-    pub fn judged(&mut self, shard: ShardId, agent: &AgentId, outcome: Outcome) {
+    pub fn judged(&mut self, shard: ShardId, agent: &AgentId, outcome: VerdictOutcome) {
         match outcome {
-            Outcome::Confirmed | Outcome::Undecided => {}
-            Outcome::Rejected => {
+            VerdictOutcome::Confirmed | VerdictOutcome::Undecided => {}
+            VerdictOutcome::Rejected => {
                 let number = self.agent(agent);
                 if self.returned.get(&shard).is_some_and(|(by, _)| *by == number) {
                     self.hand_out_again(shard);
                 }
             }
-            Outcome::Refuted => {
+            VerdictOutcome::Refuted => {
                 let number = self.agent(agent);
                 let mut theirs: Vec<_> = self
                     .returned
@@ -303,7 +303,7 @@ mod tests {
         for (index, by) in [(0, 1), (1, 2), (2, 1), (3, 2)] {
             dispatcher.returned(leaf(index), &agent(by), 1);
         }
-        dispatcher.judged(leaf(2), &agent(1), Outcome::Refuted);
+        dispatcher.judged(leaf(2), &agent(1), VerdictOutcome::Refuted);
         let handouts = dispatcher.take(100, NOW);
         assert_eq!(indexes(&handouts), [0, 2]);
         assert!(handouts.iter().all(|handout| handout.attempt == 1 && handout.to == Recipient::Worker));
@@ -317,7 +317,7 @@ mod tests {
         for _ in 0..MAX_ATTEMPTS {
             recipients.extend(dispatcher.take(1, NOW).into_iter().map(|handout| handout.to));
             dispatcher.returned(leaf(0), &agent(1), 1);
-            dispatcher.judged(leaf(0), &agent(1), Outcome::Rejected);
+            dispatcher.judged(leaf(0), &agent(1), VerdictOutcome::Rejected);
         }
         use Recipient::{Verifier, Worker};
         assert_eq!(recipients, [Worker, Worker, Verifier, Verifier, Verifier, Verifier]);
@@ -347,7 +347,7 @@ mod tests {
         let (patience, second) = (Duration::from_secs(10), Duration::from_secs(1));
         dispatcher.take(2, NOW);
         dispatcher.returned(leaf(0), &agent(1), 1);
-        dispatcher.judged(leaf(0), &agent(1), Outcome::Rejected);
+        dispatcher.judged(leaf(0), &agent(1), VerdictOutcome::Rejected);
         assert_eq!(dispatcher.take(2, 5 * second)[0].attempt, 1);
         // Then the worker goes.
         dispatcher.unattended(95 * second);

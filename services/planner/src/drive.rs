@@ -105,14 +105,13 @@ impl Planner {
 
     /// Tells an aggregator that the job has failed, and waits until its record says so.
     async fn fail(&self, admitted: &Admitted, failure: Failure, ended: &CancellationToken) -> Settlement {
-        let order = EndOrder {
-            job_id: admitted.job.id.clone(),
-            namespace: admitted.bucket.name().to_owned(),
-            code: failure.code,
-            message: failure.message,
-            details: Vec::new(),
-            phase: failure.phase,
-        };
+        let order = EndOrder::new(
+            admitted.job.id.clone(),
+            admitted.bucket.name(),
+            failure.code,
+            failure.phase,
+            failure.message,
+        );
         let told = records::persist(&self.stop, "ending the job", || self.end(order.clone())).await;
         if told.is_none() || self.stop.run_until_cancelled(ended.cancelled()).await.is_none() {
             return Settlement::Retry(Duration::ZERO);

@@ -9,7 +9,7 @@ use forge_contract::{
     digest::Digest,
     envelope::Target,
     task::{Claim, ShardTask, VerifierTask},
-    verdict::Outcome,
+    verdict::VerdictOutcome,
 };
 use forge_kernel::{
     KERNEL,
@@ -186,14 +186,14 @@ impl Verifier {
         let backends = unlike(&self.backends, &claim);
         let judgement = match self.execute(&backends, task, stop).await {
             Ok((backend, executed)) if executed.hash == claim.result_hash => {
-                Judgement::by(backend.as_ref(), Outcome::Confirmed, Some(executed.hash), String::new())
+                Judgement::by(backend.as_ref(), VerdictOutcome::Confirmed, Some(executed.hash), String::new())
             }
             Ok((backend, executed)) => {
                 self.arbitrate(task, &claim, backend.name(), executed.hash, stop).await?
             }
             Err(reason) if attempt >= MAX_DELIVERIES && !stop.is_stopped() => {
                 let reason = format!("it could not be executed a second time: {reason}");
-                Judgement::by(backends[0].as_ref(), Outcome::Undecided, None, reason)
+                Judgement::by(backends[0].as_ref(), VerdictOutcome::Undecided, None, reason)
             }
             Err(reason) => return Err(reason),
         };
@@ -215,23 +215,23 @@ impl Verifier {
         let correct = self.execute(&[&reference], task, stop).await?.1.hash;
         if correct == claim.result_hash {
             tracing::error!(%job, %shard, backend = second, "this verifier's own backend is wrong: replace it");
-            return Ok(judgement(Outcome::Confirmed, Some(correct), String::new()));
+            return Ok(judgement(VerdictOutcome::Confirmed, Some(correct), String::new()));
         }
         if correct != found {
             let reason = format!(
                 "{} returned {}, {second} {found} and the scalar reference {correct}: no two agree",
                 claim.agent_id, claim.result_hash
             );
-            return Ok(judgement(Outcome::Undecided, None, reason));
+            return Ok(judgement(VerdictOutcome::Undecided, None, reason));
         }
         let reason = format!("the scalar reference gives {correct}, and so does {second}");
-        Ok(judgement(Outcome::Refuted, Some(correct), reason))
+        Ok(judgement(VerdictOutcome::Refuted, Some(correct), reason))
     }
 
     async fn publish(&self, task: &ShardTask, claim: &Claim, judgement: Judgement) -> Result<(), BusError> {
         let (job, shard) = (&task.job_id, task.shard_id);
         let Claim { agent_id, result_hash, .. } = claim;
-        if let (Outcome::Refuted, Some(correct)) = (judgement.outcome, judgement.correct) {
+        if let (VerdictOutcome::Refuted, Some(correct)) = (judgement.outcome, judgement.correct) {
             let reason = &judgement.reason;
             tracing::error!(%job, %shard, agent = %agent_id, reason, "a result is refuted: its agent goes into quarantine");
             let record = QuarantineRecord {

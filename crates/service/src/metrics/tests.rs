@@ -9,7 +9,7 @@ fn filled() -> String {
     metrics.message(Queue::Jobs, "retry", second);
     metrics.shard_executed("simd-avx2", "ok", 65_536, second);
     metrics.result(ResultOutcome::Duplicate);
-    metrics.verification(Outcome::Refuted);
+    metrics.verification(VerdictOutcome::Refuted);
     metrics.agent_quarantined();
     metrics.job_ended(JobState::Failed, Some(FailureCode::Timeout), &Billing::default(), second);
     metrics.job_ended(JobState::Completed, None, &Billing::default(), second);

@@ -59,14 +59,20 @@ fn take(fold: &mut Fold, position: usize, by: u8, result: &ShardResult) -> Taken
     fold.take(shard(&job, position), attestation(&job, by, result), result)
 }
 
-fn judge(fold: &mut Fold, position: usize, by: u8, result: &ShardResult, outcome: Outcome) -> Meaning {
+fn judge(fold: &mut Fold, position: usize, by: u8, result: &ShardResult, outcome: VerdictOutcome) -> Meaning {
     let job = Arc::clone(fold.job());
     let (id, Attestation { agent_id, result_hash, .. }) =
         (shard(&job, position), attestation(&job, by, result));
     fold.judge(id, &verdict(&job, id, outcome, agent_id, result_hash))
 }
 
-fn verdict(job: &Job, id: ShardId, outcome: Outcome, agent_id: AgentId, result_hash: Digest) -> Verdict {
+fn verdict(
+    job: &Job,
+    id: ShardId,
+    outcome: VerdictOutcome,
+    agent_id: AgentId,
+    result_hash: Digest,
+) -> Verdict {
     let verifier = identity(100);
     let signature = verifier.sign(&verdict_message(&job.id, id, outcome, &agent_id, result_hash));
     Verdict {
@@ -187,9 +193,9 @@ fn two_that_contradict_each_other_are_both_checked() {
     assert_eq!(take(&mut fold, 0, 2, &wrong(&results[0])), Taken::Contradicts);
     assert!(!fold.is_complete());
     assert_eq!((asked(&mut fold), asked(&mut fold)), (vec![0, 0], vec![]));
-    assert_eq!(judge(&mut fold, 0, 1, &results[0], Outcome::Confirmed), Meaning::Noted);
+    assert_eq!(judge(&mut fold, 0, 1, &results[0], VerdictOutcome::Confirmed), Meaning::Noted);
     assert!(!fold.is_complete());
-    assert_eq!(judge(&mut fold, 0, 2, &wrong(&results[0]), Outcome::Refuted), Meaning::Noted);
+    assert_eq!(judge(&mut fold, 0, 2, &wrong(&results[0]), VerdictOutcome::Refuted), Meaning::Noted);
     assert!(fold.is_complete());
     assert_eq!(fold.result().unwrap().0.encode(), merge(&job.request.program, &results).encode());
     let verification = fold.verification();
@@ -205,28 +211,28 @@ fn a_result_that_counted_and_is_refuted_has_the_fold_begin_anew() {
     take(&mut first, 1, 1, &results[1]);
     take(&mut first, 2, 2, &results[2]);
     assert_eq!(asked(&mut first), [0, 1, 2]);
-    assert_eq!(judge(&mut first, 2, 2, &results[2], Outcome::Confirmed), Meaning::Noted);
-    assert_eq!(judge(&mut first, 0, 1, &wrong(&results[0]), Outcome::Refuted), Meaning::BeginAnew);
+    assert_eq!(judge(&mut first, 2, 2, &results[2], VerdictOutcome::Confirmed), Meaning::Noted);
+    assert_eq!(judge(&mut first, 0, 1, &wrong(&results[0]), VerdictOutcome::Refuted), Meaning::BeginAnew);
     assert_eq!(first.excluded().iter().collect::<Vec<_>>(), [identity(1).id()]);
 
     // The stream again: results of the excluded agent are not offered.
     let mut second = fold(&job, &[1]);
     take(&mut second, 2, 2, &results[2]);
-    judge(&mut second, 2, 2, &results[2], Outcome::Confirmed);
-    assert_eq!(judge(&mut second, 0, 1, &wrong(&results[0]), Outcome::Refuted), Meaning::Noted);
+    judge(&mut second, 2, 2, &results[2], VerdictOutcome::Confirmed);
+    assert_eq!(judge(&mut second, 0, 1, &wrong(&results[0]), VerdictOutcome::Refuted), Meaning::Noted);
     for (position, result) in results.iter().enumerate().take(2) {
         take(&mut second, position, 2, result);
     }
     assert_eq!(asked(&mut second), [0, 1]);
     for (position, result) in results.iter().enumerate().take(2) {
         assert!(!second.is_complete());
-        judge(&mut second, position, 2, result, Outcome::Confirmed);
+        judge(&mut second, position, 2, result, VerdictOutcome::Confirmed);
     }
     assert!(second.is_complete());
     assert_eq!(second.result().unwrap().0.encode(), merge(&job.request.program, &results).encode());
     assert_eq!(second.verification().refuted.len(), 1);
     assert!(second.executions().iter().all(|one| one.agent_id == identity(2).id().as_str()));
-    assert_eq!(judge(&mut second, 0, 2, &results[0], Outcome::Undecided), Meaning::Undecided);
+    assert_eq!(judge(&mut second, 0, 2, &results[0], VerdictOutcome::Undecided), Meaning::Undecided);
 }
 
 #[test]
@@ -239,9 +245,9 @@ fn a_share_of_the_shards_is_checked_and_the_job_waits_for_it() {
     for shard in chosen {
         assert!(!fold.is_complete());
         // A verdict about something else does not count.
-        judge(&mut fold, shard as usize, 1, &wrong(&results[shard as usize]), Outcome::Confirmed);
+        judge(&mut fold, shard as usize, 1, &wrong(&results[shard as usize]), VerdictOutcome::Confirmed);
         assert!(!fold.is_complete());
-        judge(&mut fold, shard as usize, 1, &results[shard as usize], Outcome::Confirmed);
+        judge(&mut fold, shard as usize, 1, &results[shard as usize], VerdictOutcome::Confirmed);
     }
     assert!(fold.is_complete());
     assert_eq!((fold.progress().shards_verified, fold.verification().checked.len()), (3, 3));
@@ -260,7 +266,7 @@ fn what_one_kind_of_hardware_executed_and_the_other_verified_is_counted() {
         assert_eq!(fold.take(shard, attested.clone(), result), Taken::Accepted);
         let asked = fold.checks_to_ask();
         assert_eq!((asked.len(), &asked[0].1.adapter), (1, &attested.adapter));
-        let confirmed = verdict(&job, shard, Outcome::Confirmed, agent, hash);
+        let confirmed = verdict(&job, shard, VerdictOutcome::Confirmed, agent, hash);
         fold.judge(shard, &Verdict { adapter: device(position >= 2), ..confirmed });
     }
     assert!(fold.is_complete());
@@ -288,14 +294,14 @@ fn a_confirmation_from_before_the_run_ended_still_counts_after() {
     let by_one = |shard: &&u64| shard.is_multiple_of(2);
     (0..24).step_by(2).for_each(|position| drop(take(&mut second, position, 1, &results[position])));
     for &shard in chosen.iter().filter(by_one) {
-        judge(&mut second, shard as usize, 1, &results[shard as usize], Outcome::Confirmed);
+        judge(&mut second, shard as usize, 1, &results[shard as usize], VerdictOutcome::Confirmed);
     }
     (1..24).step_by(2).for_each(|position| drop(take(&mut second, position, 3, &results[position])));
     let left: Vec<_> = chosen.iter().copied().filter(|shard| shard % 2 == 1).collect();
     assert_eq!(asked(&mut second), left);
     assert!(left.len() < chosen.len());
     for shard in left {
-        judge(&mut second, shard as usize, 3, &results[shard as usize], Outcome::Confirmed);
+        judge(&mut second, shard as usize, 3, &results[shard as usize], VerdictOutcome::Confirmed);
     }
     assert!(second.is_complete());
 }

@@ -147,14 +147,15 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
     verdicts.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-fn by(verdicts: &[Verdict]) -> Vec<(&str, Option<&str>, Outcome)> {
+fn by(verdicts: &[Verdict]) -> Vec<(&str, Option<&str>, VerdictOutcome)> {
     verdicts.iter().map(|one| (one.backend.as_str(), one.adapter.as_deref(), one.outcome)).collect()
 }
 
 #[tokio::test]
 async fn what_a_gpu_executed_a_cpu_verifies_and_the_other_way_round() {
     let found = verdicts(&[GPU, CPU], &[(CPU, true), (GPU, true), (OTHER, true), (CPU, true)]).await;
-    let (gpu, cpu) = (("gpu", GPU.adapter, Outcome::Confirmed), ("cpu", None, Outcome::Confirmed));
+    let (gpu, cpu) =
+        (("gpu", GPU.adapter, VerdictOutcome::Confirmed), ("cpu", None, VerdictOutcome::Confirmed));
     assert_eq!(by(&found), [gpu, cpu, gpu, gpu]);
 }
 
@@ -162,7 +163,7 @@ async fn what_a_gpu_executed_a_cpu_verifies_and_the_other_way_round() {
 async fn where_they_differ_the_reference_decides() {
     let wrong = Double { fault: Fault::Wrong, ..GPU };
     let found = verdicts(&[wrong, CPU], &[(CPU, true), (CPU, false), (GPU, false)]).await;
-    let outcomes = [Outcome::Confirmed, Outcome::Undecided, Outcome::Refuted];
+    let outcomes = [VerdictOutcome::Confirmed, VerdictOutcome::Undecided, VerdictOutcome::Refuted];
     assert_eq!(by(&found), outcomes.map(|outcome| ("scalar", None, outcome)));
 }
 
@@ -170,5 +171,8 @@ async fn where_they_differ_the_reference_decides() {
 async fn where_a_device_is_lost_the_next_backend_takes_its_place() {
     let lost = Double { fault: Fault::Lost, ..GPU };
     let found = verdicts(&[lost, CPU, OTHER], &[(CPU, true), (GPU, true)]).await;
-    assert_eq!(by(&found), [("other", None, Outcome::Confirmed), ("cpu", None, Outcome::Confirmed)]);
+    assert_eq!(
+        by(&found),
+        [("other", None, VerdictOutcome::Confirmed), ("cpu", None, VerdictOutcome::Confirmed)]
+    );
 }
