@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         args["convergence"] = json!({"metric": "var", "level": 0.99, "relative_half_width": 0.01});
         let envelope =
             json!({"op": op, "args": args, "seed": {"mode": "explicit", "value": "s"}}).to_string();
-        assert!(Request::parse(envelope.as_bytes()).is_ok(), "the seeds are valid envelopes");
+        assert!(Request::from_json(envelope.as_bytes()).is_ok(), "the seeds are valid envelopes");
         write("envelope", &format!("{}-convergence", profile.name), envelope.as_bytes())?;
     }
     for (file, list) in [("shards", "shards"), ("shards", "merges"), ("statistics", "distributions")] {

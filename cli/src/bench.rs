@@ -150,7 +150,7 @@ fn program(claims: &str) -> Arc<Program> {
         "claim_freq": {claims}, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0, "cat_prob": 0.02, "cat_mu": 10.0,
         "cat_sig": 1.5, "policy_limit": 50000, "aggregate_limit": 250000}}}}"#
     );
-    Request::parse(json.as_bytes()).expect("the benchmark's envelope is valid").program
+    Request::from_json(json.as_bytes()).expect("the benchmark's envelope is valid").program
 }
 
 /// So many iterations in shards that one thread is given at once.

@@ -230,7 +230,7 @@ pub fn example() -> Arc<Program> {
     let profile = PROFILES[0];
     let op = json!({"name": profile.op, "version": profile.version, "profile": profile.name});
     let envelope = json!({"op": op, "args": (profile.example)()}).to_string();
-    Request::parse(envelope.as_bytes()).expect("a profile's example is valid").program
+    Request::from_json(envelope.as_bytes()).expect("a profile's example is valid").program
 }
 
 /// Iterations a second of one call at a time, from a call that takes at least `long`.

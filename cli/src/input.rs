@@ -15,7 +15,7 @@ use forge_contract::{
 use forge_documents::Job;
 use forge_kernel::{
     KERNEL,
-    request::{Compiler, Request},
+    request::{ModelCompiler, Request},
 };
 use forge_store::{S3Options, Store, StoreError, StoreLocation, location::NotALocation};
 use tokio::runtime::{self, Runtime};
@@ -26,9 +26,9 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// The file cannot be read, or holds no valid envelope.
-pub fn request(path: &Path, models: &dyn Compiler) -> Result<Request, Failure> {
+pub fn request(path: &Path, models: &dyn ModelCompiler) -> Result<Request, Failure> {
     let (name, bytes) = read(path)?;
-    Request::parse_with(&bytes, models).map_err(|errors| Failure::Invalid { name, errors })
+    Request::from_json_with(&bytes, models).map_err(|errors| Failure::Invalid { name, errors })
 }
 
 /// Reads an envelope that has to be valid, and answers its bytes; `-` is standard input.
@@ -37,7 +37,7 @@ pub fn request(path: &Path, models: &dyn Compiler) -> Result<Request, Failure> {
 /// As [`request`].
 pub fn envelope(path: &Path) -> Result<Vec<u8>, Failure> {
     let (name, bytes) = read(path)?;
-    Request::parse(&bytes).map_err(|errors| Failure::Invalid { name, errors })?;
+    Request::from_json(&bytes).map_err(|errors| Failure::Invalid { name, errors })?;
     Ok(bytes)
 }
 
@@ -128,7 +128,7 @@ impl Completed {
     /// # Errors
     /// What is wrong with it.
     pub fn job(&self, envelope: &[u8]) -> Result<Job, String> {
-        let request = Request::parse(envelope)
+        let request = Request::from_json(envelope)
             .map_err(|errors| format!("the stored envelope is not valid: {errors}"))?;
         let job = Job::new(request);
         let (request, replay_key) = (self.manifest.request, self.manifest.replay_key);

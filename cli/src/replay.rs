@@ -69,8 +69,7 @@ fn recomputation(job: &Job, models: &RecentModels) -> Result<Job, Failure> {
     let mut envelope = job.request.envelope.clone();
     envelope.policy = Policy::default();
     envelope.artifacts = Artifacts { persist: false, ..Artifacts::default() };
-    let json = serde_json::to_vec(&envelope).map_err(|error| Failure::Other(error.into()))?;
-    let request = Request::parse_with(&json, models);
+    let request = Request::from_envelope_with(envelope, models);
     request.map(Job::new).map_err(|errors| Failure::Mismatch(format!("the stored envelope: {errors}")))
 }
 

@@ -8,7 +8,7 @@ use forge_kernel::request::Request;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let request = match Request::parse(data) {
+    let request = match Request::from_json(data) {
         Ok(request) => request,
         Err(invalid) => {
             assert!(!invalid.errors().is_empty() && !invalid.to_string().is_empty());
@@ -16,12 +16,16 @@ fuzz_target!(|data: &[u8]| {
         }
     };
     let normal = to_canonical_json(&request.envelope).expect("a read envelope has canonical JSON");
-    let again = Request::parse(&normal).unwrap_or_else(|error| panic!("the normal form is refused: {error}"));
-    assert_eq!(again.envelope, request.envelope);
-    assert_eq!(again.replay_key, request.replay_key);
-    assert_eq!(again.root_seed, request.root_seed);
-    assert_eq!(again.program_digest, request.program_digest);
-    assert_eq!(again.plan, request.plan);
+    let again = Request::from_json(&normal).unwrap_or_else(|error| panic!("the normal form is refused: {error}"));
+    let rebuilt = Request::from_envelope(request.envelope.clone())
+        .unwrap_or_else(|error| panic!("the envelope read before is refused: {error}"));
+    for other in [again, rebuilt] {
+        assert_eq!(other.envelope, request.envelope);
+        assert_eq!(other.replay_key, request.replay_key);
+        assert_eq!(other.root_seed, request.root_seed);
+        assert_eq!(other.program_digest, request.program_digest);
+        assert_eq!(other.plan, request.plan);
+    }
     let first = request.plan.shards().next().expect("a run has a shard");
     assert!(request.shard(first).iterations > 0);
 });

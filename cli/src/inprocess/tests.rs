@@ -15,7 +15,7 @@ fn job(verify: Verify) -> Job {
              "policy": {{"verify": {}}}, "artifacts": {{"persist": false}}}}"#,
         serde_json::to_string(&verify).unwrap()
     );
-    Job::new(Request::parse(envelope.as_bytes()).unwrap())
+    Job::new(Request::from_json(envelope.as_bytes()).unwrap())
 }
 
 fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<Completed, Failure> {

@@ -235,7 +235,7 @@ fn a_run_converges_at_the_first_checkpoint_that_says_so() {
     let result: Value = serde_json::from_str(&ran.stdout).unwrap();
 
     // Straight from the kernel: every prefix that ends at a checkpoint, one after the other.
-    let request = Request::parse(envelope.to_string().as_bytes()).unwrap();
+    let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
     let plan = &request.plan;
     let mut monitor = request.monitor().unwrap();
     let stop = plan.checkpoints().iter().find_map(|&checkpoint| {

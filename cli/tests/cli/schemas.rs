@@ -83,7 +83,7 @@ fn examples_keep_to_the_schema() {
     for (name, example) in examples {
         let errors: Vec<_> = validator.iter_errors(&example).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{name}: {errors:#?}");
-        Request::parse(example.to_string().as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        Request::from_json(example.to_string().as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
@@ -147,7 +147,8 @@ fn schema_and_parser_agree() {
             changed
         });
         for changed in replaced.chain(removed) {
-            let errors = Request::parse(changed.to_string().as_bytes()).err().map(|error| error.to_string());
+            let errors =
+                Request::from_json(changed.to_string().as_bytes()).err().map(|error| error.to_string());
             match (validator.is_valid(&changed), errors) {
                 (true, None) => accepted += 1,
                 (false, Some(_)) => refused += 1,

@@ -15,7 +15,7 @@ use serde_json::{Map, Number, Value};
 
 pub use self::{
     object::Object,
-    parse::{MAX_DEPTH, MAX_ENVELOPE_BYTES, parse},
+    parse::{MAX_DEPTH, MAX_ENVELOPE_BYTES, from_object, parse},
 };
 use crate::error::{FieldError, Invalid};
 

@@ -23,7 +23,7 @@ fn completed(artifacts: &str) -> (Job, Figures, Vec<Execution>) {
              "args": {{"iterations": 150000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}},
              "artifacts": {{"include": [{artifacts}]}}}}"#
     );
-    let job = Job::new(Request::parse(envelope.as_bytes()).unwrap());
+    let job = Job::new(Request::from_json(envelope.as_bytes()).unwrap());
     let request = &job.request;
     let mut reduction = Reduction::new(&request.program);
     let mut executions = Vec::new();

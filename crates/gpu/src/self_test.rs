@@ -67,7 +67,7 @@ fn program(components: usize) -> Program {
     let profile = &PROFILES[0];
     let op = serde_json::json!({"name": profile.op, "version": profile.version, "profile": profile.name});
     let envelope = serde_json::json!({"op": op, "args": (profile.example)()}).to_string();
-    let example = Request::parse(envelope.as_bytes()).expect("a profile's example is valid").program;
+    let example = Request::from_json(envelope.as_bytes()).expect("a profile's example is valid").program;
     let mut program = Program::clone(&example);
     program.components = example.components.iter().cycle().take(components).cloned().collect();
     program

@@ -31,7 +31,7 @@ const QUICKSTART: &str = r#"{"op": {"name": "mc", "version": 1, "profile": "insu
 
 fn request(claim_freq: &str) -> Request {
     let json = QUICKSTART.replace("\"claim_freq\": 2.0", &format!("\"claim_freq\": {claim_freq}"));
-    Request::parse(json.as_bytes()).expect("the benchmark's envelope is valid")
+    Request::from_json(json.as_bytes()).expect("the benchmark's envelope is valid")
 }
 
 /// A shard of so many iterations.

@@ -15,7 +15,7 @@ use forge_contract::{
     program::Program,
     shard::{LEAF_ITERATIONS, Shard, ShardId},
     shard_result::ShardResult,
-    strict::{self, Errors, Object},
+    strict::{self, Errors, Node, Object},
 };
 use serde_json::{Map, Value, json};
 
@@ -28,67 +28,68 @@ use crate::{
     workload::{self, Model, Profile},
 };
 
-/// A compiled model: what is executed, and its hash.
+/// A model compiled to a program.
 #[derive(Debug, Clone)]
-pub struct Compiled {
-    /// What is executed.
+pub struct CompiledModel {
+    /// What a backend executes.
     pub program: Arc<Program>,
     /// SHA-256 of the program's bytes.
     pub digest: Digest,
 }
 
-/// Keeps compiled models: compiling one takes milliseconds, and requests for the same model are many.
-pub trait Compiler {
-    /// The compiled model of this name: one that was kept, or else what `compile` makes. `model` is the SHA-256 of the
+/// Compiles models, or returns the program of an equal model that it compiled before. Compiling takes milliseconds, and
+/// many requests share a model.
+pub trait ModelCompiler {
+    /// The compiled model with this digest: a cached one, or else the value of `compile`. `model` is the SHA-256 of the
     /// canonical JSON of the op and the model's args.
     ///
     /// # Errors
-    /// Those of `compile`.
-    fn compiled(
+    /// Returns any error of `compile`; an error is not cached.
+    fn get_or_compile(
         &self,
         model: Digest,
-        compile: &mut dyn FnMut() -> Result<Compiled, Invalid>,
-    ) -> Result<Compiled, Invalid>;
+        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
+    ) -> Result<CompiledModel, Invalid>;
 }
 
-/// Keeps nothing.
-impl Compiler for () {
-    fn compiled(
+/// Caches nothing.
+impl ModelCompiler for () {
+    fn get_or_compile(
         &self,
         _: Digest,
-        compile: &mut dyn FnMut() -> Result<Compiled, Invalid>,
-    ) -> Result<Compiled, Invalid> {
+        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
+    ) -> Result<CompiledModel, Invalid> {
         compile()
     }
 }
 
-/// Keeps the models compiled last.
+/// Caches the most recently used models.
 #[derive(Debug)]
 pub struct RecentModels {
-    /// The one used last comes first.
-    models: Mutex<VecDeque<(Digest, Compiled)>>,
+    /// Most recently used first.
+    models: Mutex<VecDeque<(Digest, CompiledModel)>>,
     capacity: usize,
 }
 
 impl RecentModels {
-    /// Keeps up to `capacity` models, some 300 kB each.
+    /// Caches up to `capacity` models, of some 300 kB each.
     pub fn new(capacity: usize) -> Self {
         Self { models: Mutex::default(), capacity }
     }
 }
 
-impl Compiler for RecentModels {
-    fn compiled(
+impl ModelCompiler for RecentModels {
+    fn get_or_compile(
         &self,
         model: Digest,
-        compile: &mut dyn FnMut() -> Result<Compiled, Invalid>,
-    ) -> Result<Compiled, Invalid> {
+        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
+    ) -> Result<CompiledModel, Invalid> {
         let lock = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = {
+        let cached = {
             let mut models = lock();
             models.iter().position(|(name, _)| *name == model).and_then(|at| models.remove(at))
         };
-        let compiled = kept.map_or_else(compile, |(_, compiled)| Ok(compiled))?;
+        let compiled = cached.map_or_else(compile, |(_, compiled)| Ok(compiled))?;
         let mut models = lock();
         models.retain(|(name, _)| *name != model);
         models.push_front((model, compiled.clone()));
@@ -123,30 +124,56 @@ impl std::fmt::Debug for Profile {
 }
 
 impl Request {
-    /// Reads an envelope's JSON.
+    /// Reads a submitted envelope, compiling its model.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
-    pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
-        Self::parse_with(json, &())
+    /// Every error of the document, at once, each with its JSON pointer.
+    pub fn from_json(json: &[u8]) -> Result<Self, Invalid> {
+        Self::from_json_with(json, &())
     }
 
-    /// Reads an envelope's JSON, and takes the compiled model from where it is kept.
+    /// Reads a submitted envelope; `compiler` supplies the compiled model.
     ///
     /// # Errors
-    /// As [`Request::parse`].
-    pub fn parse_with(json: &[u8], compiler: &dyn Compiler) -> Result<Self, Invalid> {
+    /// As [`Request::from_json`].
+    pub fn from_json_with(json: &[u8], compiler: &dyn ModelCompiler) -> Result<Self, Invalid> {
         let root = strict::parse(json)?;
         let mut errors = Errors::new();
         let draft = Envelope::read(&root, &mut errors);
-        let profile =
-            if errors.mention("/op") { None } else { workload::find(&draft.envelope.op, &mut errors) };
-        let model = profile.zip(draft.args).and_then(|(profile, args)| {
+        Self::read(draft.envelope, draft.args, errors, compiler)
+    }
+
+    /// Builds the request of an envelope that has been read before, compiling its model. Only the op and the args are
+    /// checked again: the rest has to be in normal form, as in [`Request::envelope`].
+    ///
+    /// # Errors
+    /// Every error of the op and the args, the same as [`Request::from_json`] returns.
+    pub fn from_envelope(envelope: Envelope) -> Result<Self, Invalid> {
+        Self::from_envelope_with(envelope, &())
+    }
+
+    /// As [`Request::from_envelope`]; `compiler` supplies the compiled model.
+    ///
+    /// # Errors
+    /// As [`Request::from_envelope`].
+    pub fn from_envelope_with(envelope: Envelope, compiler: &dyn ModelCompiler) -> Result<Self, Invalid> {
+        let args = strict::from_object(&envelope.args, "/args")?;
+        Self::read(envelope, Some(&args), Errors::new(), compiler)
+    }
+
+    /// Reads the args of an envelope whose other fields have been read; `errors` holds what was wrong with those.
+    fn read(
+        mut envelope: Envelope,
+        args: Option<&Node>,
+        mut errors: Errors,
+        compiler: &dyn ModelCompiler,
+    ) -> Result<Self, Invalid> {
+        let profile = if errors.mention("/op") { None } else { workload::find(&envelope.op, &mut errors) };
+        let model = profile.zip(args).and_then(|(profile, args)| {
             let object = Object::open(args, "/args", &mut errors)?;
             Some((profile, (profile.read)(object)))
         });
-        let (mut envelope, model) = errors.into_result((draft.envelope, model))?;
-        let Some((profile, model)) = model else {
+        let Some((profile, model)) = errors.into_result(model)? else {
             return Err(Invalid::single("/args", "must be an object"));
         };
         envelope.args = normal_args(model.as_ref());
@@ -157,11 +184,11 @@ impl Request {
         envelope: Envelope,
         profile: &'static Profile,
         model: Box<dyn Model>,
-        compiler: &dyn Compiler,
+        compiler: &dyn ModelCompiler,
     ) -> Result<Self, Invalid> {
-        let name = Digest::of(&[&model_json(&envelope, model.as_ref())]);
-        let Compiled { program, digest: program_digest } =
-            compiler.compiled(name, &mut || compile(model.as_ref()))?;
+        let model_digest = Digest::of(&[&model_json(&envelope, model.as_ref())]);
+        let CompiledModel { program, digest: program_digest } =
+            compiler.get_or_compile(model_digest, &mut || compile(model.as_ref()))?;
         let budget = model.budget();
         let min = budget.convergence.as_ref().map(|convergence| convergence.min_iterations);
         let plan = Plan::new(budget.iterations, model.draws(), min);
@@ -248,11 +275,11 @@ fn normal_args(model: &dyn Model) -> Map<String, Value> {
     args
 }
 
-fn compile(model: &dyn Model) -> Result<Compiled, Invalid> {
+fn compile(model: &dyn Model) -> Result<CompiledModel, Invalid> {
     let program = model.compile()?;
     program.check().map_err(|rule| Invalid::single("/args", format!("make no program: {rule}")))?;
     let digest = program.digest();
-    Ok(Compiled { program: Arc::new(program), digest })
+    Ok(CompiledModel { program: Arc::new(program), digest })
 }
 
 /// Canonical JSON of the op and the model's args.

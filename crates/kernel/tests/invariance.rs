@@ -216,7 +216,7 @@ fn what_arrives_beyond_the_end_changes_nothing() {
 fn a_short_run_is_the_beginning_of_a_long_one() {
     let derived = |iterations: u64| {
         let args = args(json!({"iterations": iterations}));
-        Request::parse(&envelope("insurance.v1", &args, &json!({"mode": "derived"}))).expect("valid")
+        Request::from_json(&envelope("insurance.v1", &args, &json!({"mode": "derived"}))).expect("valid")
     };
     let explicit = |iterations: u64| quickstart(json!({"iterations": iterations}));
     let backend = Simd::new();

@@ -48,7 +48,7 @@ const FILES: [&str; 10] = [
 ];
 
 fn parse(envelope: &Value) -> Request {
-    Request::parse(envelope.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+    Request::from_json(envelope.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn args_seeds_and_replay_keys() {
     for case in cases("seeds", "runs") {
         let envelope =
             format!(r#"{{"op":{},"args":{},"seed":{}}}"#, case["op"], text(&case["args_text"]), case["seed"]);
-        let request =
-            Request::parse(envelope.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
+        let request = Request::from_json(envelope.as_bytes())
+            .unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
         let canonical = |value: &Value| String::from_utf8(to_canonical_json(value).unwrap()).unwrap();
         let mut args = json!(request.envelope.args);
         assert_eq!(canonical(&args), text(&case["normalised_args"]), "{}", case["name"]);

@@ -141,8 +141,8 @@ impl Aggregator {
     }
 
     fn read(&self, order: &ReduceOrder, bucket: &Bucket) -> Result<Job, EndOrder> {
-        let json = serde_json::to_vec(&order.envelope).expect("an envelope in normal form is JSON");
-        let request = Request::parse_with(&json, self.settings.models.as_ref()).map_err(|invalid| {
+        let (envelope, models) = (order.envelope.clone(), self.settings.models.as_ref());
+        let request = Request::from_envelope_with(envelope, models).map_err(|invalid| {
             let message = format!("the planner accepted an envelope that is not valid here: {invalid}");
             EndOrder::new(order.job_id.clone(), bucket.name(), FailureCode::Internal, Phase::Reduce, message)
         })?;

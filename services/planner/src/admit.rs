@@ -58,7 +58,7 @@ impl Planner {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(&self, envelope: &[u8]) -> Result<Job, Invalid> {
-        let request = Request::parse_with(envelope, self.settings.models.as_ref())?;
+        let request = Request::from_json_with(envelope, self.settings.models.as_ref())?;
         let namespace = &request.envelope.artifacts.kv_namespace;
         let allowed = &self.settings.namespaces;
         if !allowed.contains(namespace) {

@@ -153,7 +153,7 @@ fn throughput(runtime: &Runtime) -> Result {
 
 /// The same shards on two threads, without anything around them.
 fn bare_kernel(envelope: &Value) -> Result<Duration> {
-    let request = Request::parse(envelope.to_string().as_bytes()).map_err(|errors| errors.to_string())?;
+    let request = Request::from_json(envelope.to_string().as_bytes()).map_err(|errors| errors.to_string())?;
     let shards: Vec<Shard> = request.plan.shards().map(|id| request.shard(id)).collect();
     let (next, backend) = (std::sync::atomic::AtomicUsize::new(0), Simd::new());
     let started = Instant::now();

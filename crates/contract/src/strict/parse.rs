@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::{Errors, MAX_NUMBER, Node, append_token};
 use crate::error::Invalid;
@@ -26,6 +27,23 @@ pub fn parse(bytes: &[u8]) -> Result<Node, Invalid> {
     let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
     let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
     let node = parsed.unwrap_or_else(|error| {
+        state.record_fatal(&error);
+        Node::Null
+    });
+    state.errors.into_result(node)
+}
+
+/// Converts an object that is already in memory into a [`Node`], with the checks that [`parse`] makes of numbers and
+/// nesting. `pointer` is where the object belongs in its document: errors name it, and its depth counts.
+///
+/// # Errors
+///
+/// Every number beyond 2^53 in magnitude, and nesting deeper than [`MAX_DEPTH`].
+pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, Invalid> {
+    let mut state = State { pointer: pointer.to_owned(), ..State::default() };
+    let depth = pointer.matches('/').count();
+    let tree = NodeSeed { state: &mut state, depth }.deserialize(members.into_deserializer());
+    let node = tree.unwrap_or_else(|error: serde_json::Error| {
         state.record_fatal(&error);
         Node::Null
     });

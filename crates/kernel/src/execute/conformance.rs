@@ -129,7 +129,7 @@ pub fn profiles(backend: &dyn Backend) {
         envelopes.push(serde_json::json!({"op": op, "args": args}).to_string());
     }
     for envelope in envelopes {
-        let request = Request::parse(envelope.as_bytes()).expect("the envelope is valid");
+        let request = Request::from_json(envelope.as_bytes()).expect("the envelope is valid");
         let shards: Vec<_> = request.plan.shards().map(|id| request.shard(id)).collect();
         assert_agrees(backend, &request.program, &shards, &envelope);
     }

@@ -51,7 +51,7 @@ pub fn envelope(profile: &str, args: &Value, seed: &Value) -> Vec<u8> {
 /// The request of an envelope with an explicit seed.
 pub fn request(profile: &str, args: &Value, seed: &str) -> Request {
     let seed = json!({"mode": "explicit", "value": seed});
-    Request::parse(&envelope(profile, args, &seed)).unwrap_or_else(|error| panic!("{error}"))
+    Request::from_json(&envelope(profile, args, &seed)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A whole run on the best backend.

@@ -87,7 +87,7 @@ fn program(frequency: f64) -> (Arc<Program>, Digest) {
         r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}},
              "args": {{"iterations": 1000, "claim_freq": {frequency}, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
     );
-    let request = Request::parse(envelope.as_bytes()).unwrap();
+    let request = Request::from_json(envelope.as_bytes()).unwrap();
     (request.program, request.program_digest)
 }
 

@@ -23,7 +23,7 @@ fn job(leaves: u64, convergence: Value, policy: Value) -> (Arc<Job>, Vec<ShardRe
     }
     let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": args,
         "seed": {"mode": "explicit", "value": "fold"}, "policy": policy});
-    let job = Job::new(Request::parse(envelope.to_string().as_bytes()).unwrap());
+    let job = Job::new(Request::from_json(envelope.to_string().as_bytes()).unwrap());
     let request = &job.request;
     let shards: Vec<_> = request.plan.shards().map(|id| request.shard(id)).collect();
     assert_eq!(shards.len() as u64, leaves);

@@ -98,7 +98,7 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
     bus.prepare().await.unwrap();
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
-    let request = Request::parse(envelope).unwrap();
+    let request = Request::from_json(envelope).unwrap();
     let shared: SharedBus = bus.clone();
     Programs::new(shared.clone(), 1).put(request.program_digest, &request.program).await.unwrap();
     let job: forge_contract::ids::JobId = "j".parse().unwrap();

@@ -87,7 +87,7 @@ async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     bus.prepare().await.unwrap();
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
-    let request = Request::parse(envelope).unwrap();
+    let request = Request::from_json(envelope).unwrap();
     let programs = Programs::new(bus.clone(), 1);
     programs.put(request.program_digest, &request.program).await.unwrap();
     for index in 0..shards {
