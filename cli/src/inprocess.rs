@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use forge_aggregator::Completed;
+use forge_aggregator::JobCompletion;
 use forge_bus::{
     Entry, MemoryBus, Message, SharedBus,
     topology::{self, Bucket},
@@ -97,7 +97,7 @@ impl Local {
     ///
     /// # Errors
     /// The job failed or was cancelled, as its record says.
-    pub fn execute(self, stage: &Stage, job: &Job, progress: bool) -> Result<Completed, Failure> {
+    pub fn execute(self, stage: &Stage, job: &Job, progress: bool) -> Result<JobCompletion, Failure> {
         let request = &job.request;
         let iterations = request.plan.iterations();
         let again = verify::share(&request.envelope.policy) * iterations as f64;
@@ -110,7 +110,11 @@ impl Local {
             .during(&done, || stage.block_on(self.run(job, advance)))
     }
 
-    async fn run(self, job: &Job, advance: forge_service::executor::Advance) -> Result<Completed, Failure> {
+    async fn run(
+        self,
+        job: &Job,
+        advance: forge_service::executor::Advance,
+    ) -> Result<JobCompletion, Failure> {
         let mut interrupt = Interrupt::new().context("signals cannot be handled")?;
         let namespace = job.request.envelope.artifacts.kv_namespace.clone();
         let settings = topology::Settings { lease: LEASE, ..topology::Settings::default() };
@@ -139,12 +143,12 @@ struct Attended<'a> {
     job: &'a JobId,
     services: &'a mut Services,
     interrupt: &'a mut Interrupt,
-    completed: mpsc::UnboundedReceiver<Completed>,
+    completed: mpsc::UnboundedReceiver<JobCompletion>,
 }
 
 impl Attended<'_> {
     /// Submits the job and waits until it has ended and its shards have been stopped.
-    async fn attend(mut self, job: &Job) -> Result<Completed, Failure> {
+    async fn attend(mut self, job: &Job) -> Result<JobCompletion, Failure> {
         let mut ended = self.bus.listen(&topology::ended(self.job)).await.map_err(broken)?;
         let envelope = serde_json::to_vec(&job.request.envelope);
         let envelope = envelope.context("the envelope cannot be written")?;
@@ -158,7 +162,7 @@ impl Attended<'_> {
         outcome
     }
 
-    async fn wait(&mut self) -> Result<Completed, Failure> {
+    async fn wait(&mut self) -> Result<JobCompletion, Failure> {
         let mut records = self.bus.watch(&self.bucket, self.job.as_str()).await.map_err(broken)?;
         let mut cancelled = false;
         loop {

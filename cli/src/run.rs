@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use forge_aggregator::Completed;
+use forge_aggregator::JobCompletion;
 use forge_contract::{artifact::Phase, error::FailureCode};
 use forge_documents::Job;
 use forge_kernel::request::RecentModels;
@@ -139,7 +139,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-fn report(args: &RunArgs, completed: &Completed, threads: usize) -> Result<(), Failure> {
+fn report(args: &RunArgs, completed: &JobCompletion, threads: usize) -> Result<(), Failure> {
     if args.format == Format::Json {
         return output::print(&completed.figures.json);
     }
@@ -148,7 +148,7 @@ fn report(args: &RunArgs, completed: &Completed, threads: usize) -> Result<(), F
 }
 
 /// Where the artifacts are and what can be done with them: label and text.
-fn places(completed: &Completed) -> Vec<(String, String)> {
+fn places(completed: &JobCompletion) -> Vec<(String, String)> {
     let mut places = vec![
         ("SHA-256 of result.json", completed.figures.hash.to_string()),
         ("Replay key", completed.job.request.replay_key.to_string()),

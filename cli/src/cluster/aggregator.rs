@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use forge_aggregator::Settings;
+use forge_aggregator::AggregatorSettings;
 use forge_bus::topology::Queue;
 use forge_service::{IdentityArgs, identity};
 
@@ -42,13 +42,13 @@ pub struct AggregatorTuning {
 
 impl AggregatorTuning {
     /// The aggregator's settings.
-    pub fn settings(&self, namespaces: Vec<String>, lease: Duration) -> Settings {
-        Settings {
+    pub fn settings(&self, namespaces: Vec<String>, lease: Duration) -> AggregatorSettings {
+        AggregatorSettings {
             store_patience: Duration::from_millis(self.store_patience_ms),
             keep_shards: self.keep_shards,
             namespaces,
             lease,
-            ..Settings::default()
+            ..AggregatorSettings::default()
         }
     }
 }

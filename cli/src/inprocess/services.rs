@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use forge_aggregator::Completed;
+use forge_aggregator::JobCompletion;
 use forge_bus::{BusError, SharedBus};
 use forge_contract::agent::{Hardware, Identity};
 use forge_service::{IdentityArgs, Metrics, executor::Advance, identity};
@@ -52,7 +52,7 @@ impl Services {
         bus: &SharedBus,
         local: Local,
         namespace: String,
-        completed: UnboundedSender<Completed>,
+        completed: UnboundedSender<JobCompletion>,
         advance: Advance,
     ) -> Result<Self, Failure> {
         let Local { backend, threads, store, models, keep_shards } = local;
@@ -72,15 +72,15 @@ impl Services {
                 forge_worker::run(bus, backend, identity()?, settings, metrics.clone(), stop.clone());
             services.workers.spawn(worker);
         }
-        let aggregator = forge_aggregator::Settings {
+        let aggregator = forge_aggregator::AggregatorSettings {
             // A disk that is full or away is for whoever runs this to see to.
             store_patience: Duration::ZERO,
             namespaces: vec![namespace.clone()],
             lease: LEASE,
             models: Arc::clone(&models),
             keep_shards,
-            completed: Some(completed),
-            ..forge_aggregator::Settings::default()
+            completions: Some(completed),
+            ..forge_aggregator::AggregatorSettings::default()
         };
         let planner = forge_planner::PlannerSettings {
             agent_wait: AGENTS_WAIT,

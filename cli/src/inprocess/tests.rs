@@ -18,7 +18,7 @@ fn job(verify: Verify) -> Job {
     Job::new(Request::from_json(envelope.as_bytes()).unwrap())
 }
 
-fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<Completed, Failure> {
+fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<JobCompletion, Failure> {
     let (store, models) = (Arc::new(Store::in_memory()), Arc::new(RecentModels::new(1)));
     let local = Local { backend, threads, store, models, keep_shards: false };
     local.execute(&Stage::new().unwrap(), job, false)
@@ -68,7 +68,7 @@ fn every_backend_and_number_of_threads_gives_the_same_result() {
     assert_eq!(one.figures.hash, many.figures.hash);
     assert_eq!((one.verification.shards, one.verification.checked.len()), (5, 5));
     assert!(one.verification.detection.iter().all(|detection| detection.probability == 1.0));
-    let pair = |completed: &Completed| {
+    let pair = |completed: &JobCompletion| {
         let pairs = &completed.verification.pairs;
         (pairs.len(), pairs[0].primary.clone(), pairs[0].verifier != pairs[0].primary)
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use forge_aggregator::Completed;
+use forge_aggregator::JobCompletion;
 use forge_documents::{
     Figures, histogram,
     number::{duration, grouped, percent, rounded_rate},
@@ -15,7 +15,7 @@ use crate::output::Style;
 /// What is summarised.
 pub struct View<'a> {
     /// The job and what came of it.
-    pub completed: &'a Completed,
+    pub completed: &'a JobCompletion,
     /// On how many threads it was executed.
     pub threads: usize,
     /// Where the artifacts are: label and text.
@@ -73,7 +73,7 @@ impl View<'_> {
     }
 
     fn run_facts(&self) -> Vec<(String, String)> {
-        let Completed { job, executing, executions, .. } = self.completed;
+        let JobCompletion { job, executing, executions, .. } = self.completed;
         let request = &job.request;
         let words = request.profile().words;
         let threads =

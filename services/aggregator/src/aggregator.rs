@@ -34,7 +34,7 @@ const VERIFY_KEY: &str = "verify_key";
 
 /// What an operator chooses.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct AggregatorSettings {
     /// Jobs that are taken in at once.
     pub max_jobs: usize,
     /// How long the store may be away before a job fails.
@@ -48,10 +48,10 @@ pub struct Settings {
     /// Also keep every shard's result, as `shards.bin`. They are held in memory.
     pub keep_shards: bool,
     /// Where completed jobs are told of, beside their records.
-    pub completed: Option<mpsc::UnboundedSender<Completed>>,
+    pub completions: Option<mpsc::UnboundedSender<JobCompletion>>,
 }
 
-impl Default for Settings {
+impl Default for AggregatorSettings {
     fn default() -> Self {
         Self {
             max_jobs: 256,
@@ -60,14 +60,14 @@ impl Default for Settings {
             lease: Duration::from_secs(30),
             models: Arc::new(RecentModels::new(KEPT)),
             keep_shards: false,
-            completed: None,
+            completions: None,
         }
     }
 }
 
 /// A completed job, for whoever shares the process.
 #[derive(Debug)]
-pub struct Completed {
+pub struct JobCompletion {
     /// The job.
     pub job: Arc<Job>,
     /// What its result says.
@@ -90,7 +90,7 @@ pub(crate) struct Aggregator {
     pub bus: SharedBus,
     pub store: Arc<Store>,
     pub identity: Identity,
-    pub settings: Settings,
+    pub settings: AggregatorSettings,
     pub registry: Registry,
     pub endings: Endings,
     pub verify_key: Vec<u8>,
@@ -106,7 +106,7 @@ pub async fn run(
     bus: SharedBus,
     store: Arc<Store>,
     identity: Identity,
-    settings: Settings,
+    settings: AggregatorSettings,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {

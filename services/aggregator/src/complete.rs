@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use tokio::time::sleep;
 
 use crate::{
-    aggregator::{Aggregator, Completed},
+    aggregator::{Aggregator, JobCompletion},
     end::is_temporary,
     intake::Gathered,
 };
@@ -92,9 +92,9 @@ impl Aggregator {
             self.told(&record.record);
         }
         let stored_before = kept.is_some_and(|kept| kept.before);
-        if let Some(completed) = &self.settings.completed {
+        if let Some(completions) = &self.settings.completions {
             // Nobody may be listening any more.
-            let _ = completed.send(Completed {
+            let _ = completions.send(JobCompletion {
                 job: job.clone(),
                 figures,
                 executions,

@@ -9,4 +9,4 @@ mod end;
 pub mod fold;
 mod intake;
 
-pub use self::aggregator::{Completed, Settings, run};
+pub use self::aggregator::{AggregatorSettings, JobCompletion, run};
