@@ -58,6 +58,7 @@ COPY cli cli
 COPY crates crates
 COPY services services
 COPY tests/cluster tests/cluster
+COPY tests/architecture tests/architecture
 COPY tests/harness tests/harness
 RUN cargo fetch --locked
 
