@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
-use forge_documents::number::rounded_rate;
+use forge_documents::number_format::format_rate;
 use forge_kernel::execute::{Backend, scalar::Scalar, simd::Simd};
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ pub fn execute(args: &DevicesArgs) -> Result<(), Failure> {
     }
     let style = Style::of_stdout();
     let row = |device: &Device| {
-        let rate = device.iterations_per_second.map_or_else(|| "-".to_owned(), rounded_rate);
+        let rate = device.iterations_per_second.map_or_else(|| "-".to_owned(), format_rate);
         let passed = if device.usable { "passed" } else { "FAILED" };
         vec![device.backend.clone(), device.kind.to_owned(), passed.to_owned(), rate]
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use forge_contract::envelope::{Artifacts, Context, Envelope, Op, Policy, Seed};
-use forge_documents::{Job, number::grouped};
+use forge_documents::{Job, number_format::format_count};
 use forge_kernel::workload::{PROFILES, Profile};
 use serde::Serialize;
 use serde_json::Value;
@@ -99,9 +99,9 @@ fn check(file: &Path, print: bool) -> Result<(), Failure> {
             "Plan",
             format!(
                 "{} {} in {} shard{}",
-                grouped(plan.iterations()),
+                format_count(plan.iterations()),
                 words.iterations,
-                grouped(shards),
+                format_count(shards),
                 plural(shards as usize)
             ),
         ),

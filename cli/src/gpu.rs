@@ -27,8 +27,8 @@ mod present {
     use std::sync::Arc;
 
     use forge_contract::{program::Program, shard::Shard};
-    pub use forge_gpu::breakdown::Breakdown;
-    use forge_gpu::{Adapter, Gpu, adapter::Kind};
+    pub use forge_gpu::call_breakdown::CallBreakdown;
+    use forge_gpu::{Adapter, GpuBackend, adapter::AdapterKind};
     use forge_kernel::execute::Backend;
 
     use super::Listed;
@@ -41,7 +41,7 @@ mod present {
             adapter: adapter.to_string(),
             opened: open_one(&adapter).map_err(|error| error.to_string()),
         };
-        forge_gpu::adapters().into_iter().map(opened).collect()
+        forge_gpu::list_adapters().into_iter().map(opened).collect()
     }
 
     /// The GPU of a name.
@@ -50,7 +50,7 @@ mod present {
     /// Why there is none, or why it cannot be used.
     pub fn open(name: &str) -> Result<Arc<dyn Backend>, String> {
         if name == "gpu" {
-            return match Gpu::open_any() {
+            return match GpuBackend::open_any() {
                 Ok(gpu) => Ok(Arc::new(gpu)),
                 Err(error) => Err(error.to_string()),
             };
@@ -64,7 +64,9 @@ mod present {
     /// Why there is none.
     pub fn open_real() -> Result<Arc<dyn Backend>, String> {
         let mut reasons = Vec::new();
-        for adapter in forge_gpu::adapters().iter().filter(|adapter| adapter.kind != Kind::Software) {
+        for adapter in
+            forge_gpu::list_adapters().iter().filter(|adapter| adapter.kind != AdapterKind::Software)
+        {
             match open_one(adapter) {
                 Ok(gpu) => return Ok(gpu),
                 Err(error) => reasons.push(error.to_string()),
@@ -82,13 +84,14 @@ mod present {
         program: &Program,
         shards: &[Shard],
         rounds: usize,
-    ) -> Result<Breakdown, String> {
-        let gpu = Gpu::open(&named(name)?).map_err(|error| error.to_string())?;
-        forge_gpu::breakdown::breakdown(&gpu, program, shards, rounds).map_err(|error| error.to_string())
+    ) -> Result<CallBreakdown, String> {
+        let gpu = GpuBackend::open(&named(name)?).map_err(|error| error.to_string())?;
+        forge_gpu::call_breakdown::measure_call(&gpu, program, shards, rounds)
+            .map_err(|error| error.to_string())
     }
 
     fn named(name: &str) -> Result<Adapter, String> {
-        let adapters = forge_gpu::adapters();
+        let adapters = forge_gpu::list_adapters();
         let found = adapters.len();
         let mut named = adapters.into_iter().filter(|adapter| name == format!("gpu-{}", adapter.index));
         named.next().ok_or_else(|| {
@@ -97,7 +100,7 @@ mod present {
     }
 
     fn open_one(adapter: &Adapter) -> Result<Arc<dyn Backend>, forge_gpu::OpenError> {
-        Ok(Arc::new(Gpu::open(adapter)?))
+        Ok(Arc::new(GpuBackend::open(adapter)?))
     }
 }
 
@@ -113,7 +116,7 @@ mod present {
     const NONE: &str = "this build has no GPU backend";
 
     /// What a GPU would need; there is none.
-    pub struct Breakdown {
+    pub struct CallBreakdown {
         pub keystream: Duration,
         pub without_amounts: Duration,
         pub without_histograms: Duration,
@@ -125,7 +128,7 @@ mod present {
     ///
     /// # Errors
     /// Always.
-    pub fn breakdown(_: &str, _: &Program, _: &[Shard], _: usize) -> Result<Breakdown, String> {
+    pub fn breakdown(_: &str, _: &Program, _: &[Shard], _: usize) -> Result<CallBreakdown, String> {
         Err(NONE.to_owned())
     }
 

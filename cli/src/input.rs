@@ -138,7 +138,7 @@ impl Completed {
                 job.request.replay_key
             ));
         }
-        if (job.digest, &job.id) != (request, &self.manifest.job_id) {
+        if (job.envelope_digest, &job.id) != (request, &self.manifest.job_id) {
             return Err("it is not the envelope that the manifest names".to_owned());
         }
         Ok(job)

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge_documents::number;
+use forge_documents::number_format;
 use forge_kernel::request::Request;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -73,7 +73,12 @@ impl Progress {
     fn message(&self, done: u64, elapsed: Duration) -> String {
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
         let left = Duration::try_from_secs_f64((self.iterations - done) as f64 / rate.max(1e-9));
-        let left = left.map_or_else(|_| "unknown time".to_owned(), number::duration);
-        format!("{} {}, {}/s, {left} left", number::grouped(done), self.word, number::rounded_rate(rate))
+        let left = left.map_or_else(|_| "unknown time".to_owned(), number_format::format_duration);
+        format!(
+            "{} {}, {}/s, {left} left",
+            number_format::format_count(done),
+            self.word,
+            number_format::format_rate(rate)
+        )
     }
 }

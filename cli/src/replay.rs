@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use forge_contract::envelope::{Artifacts, Policy};
-use forge_documents::{Job, document, number::duration};
+use forge_documents::{Job, document, number_format::format_duration};
 use forge_kernel::request::{RecentModels, Request};
 use forge_store::Store;
 
@@ -46,14 +46,14 @@ pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
     let store = Arc::new(Store::in_memory());
     let local = Local { backend, threads, store, models, keep_shards: false };
     let recomputed = local.execute(&Stage::new()?, &job, !args.engine.no_progress)?;
-    let (stored, computed) = (completed.manifest.result, recomputed.figures.hash);
+    let (stored, computed) = (completed.manifest.result, recomputed.job_result.hash);
     let verdict = if stored == computed { "same result" } else { "DIFFERENT result" };
     output::print(
         format!(
             "Job        {}\nStored     {stored}\nRecomputed {computed}\n{verdict} ({name} on {}, {})\n",
             completed.manifest.job_id,
             if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") },
-            duration(recomputed.executing)
+            format_duration(recomputed.executing)
         )
         .as_bytes(),
     )?;
@@ -75,7 +75,7 @@ fn recomputation(job: &Job, models: &RecentModels) -> Result<Job, Failure> {
 
 /// The job whose envelope is stored with the manifest.
 fn stored_job(completed: &Completed) -> Result<Job, Failure> {
-    let name = document::ENVELOPE;
+    let name = document::ENVELOPE_JSON;
     let reference = completed.reference(name);
     let reference = reference.ok_or_else(|| Failure::Mismatch(format!("the manifest names no {name}")))?;
     let bytes = completed.get(reference).map_err(|error| Failure::Mismatch(error.to_string()))?;

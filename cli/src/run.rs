@@ -101,7 +101,7 @@ impl<'a> Archive<'a> {
         let storage = |error| JobFailure::storage(&error);
         let store = stage.block_on(Store::create_local(root)).map_err(storage)?;
         let earlier = stage.block_on(store.manifest(&job.id)).map_err(storage)?;
-        if earlier.is_none_or(|earlier| earlier.request == job.digest) {
+        if earlier.is_none_or(|earlier| earlier.request == job.envelope_digest) {
             return Ok(Self { stage, store: Arc::new(store), job });
         }
         let message = format!(
@@ -141,7 +141,7 @@ impl<'a> Archive<'a> {
 
 fn report(args: &RunArgs, completed: &JobCompletion, threads: usize) -> Result<(), Failure> {
     if args.format == Format::Json {
-        return output::print(&completed.figures.json);
+        return output::print(&completed.job_result.json);
     }
     let view = View { completed, threads, artifacts: places(completed) };
     output::print(view.text(Style::of_stdout()).as_bytes())
@@ -150,7 +150,7 @@ fn report(args: &RunArgs, completed: &JobCompletion, threads: usize) -> Result<(
 /// Where the artifacts are and what can be done with them: label and text.
 fn places(completed: &JobCompletion) -> Vec<(String, String)> {
     let mut places = vec![
-        ("SHA-256 of result.json", completed.figures.hash.to_string()),
+        ("SHA-256 of result.json", completed.job_result.hash.to_string()),
         ("Replay key", completed.job.request.replay_key.to_string()),
     ];
     match &completed.manifest {

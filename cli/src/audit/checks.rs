@@ -2,8 +2,8 @@
 
 use forge_contract::canonical::to_canonical_json;
 use forge_documents::{
-    canonical,
-    document::{PLAN, RESULT},
+    canonical_json,
+    document::{PLAN_JSON, RESULT_JSON},
 };
 use forge_kernel::{KERNEL, request::Request};
 use serde_json::{Value, json};
@@ -24,13 +24,15 @@ pub fn result(evidence: &Evidence<'_>, report: &mut Report) {
 }
 
 fn check_result(evidence: &Evidence<'_>) -> Outcome {
-    let bytes = evidence.bytes(RESULT)?;
+    let bytes = evidence.bytes(RESULT_JSON)?;
     let hash = evidence.manifest.result;
-    let named = evidence.manifest.artifacts.iter().find(|artifact| artifact.name == RESULT);
+    let named = evidence.manifest.artifacts.iter().find(|artifact| artifact.name == RESULT_JSON);
     if named.is_none_or(|named| named.sha256 != hash) {
-        return Err(Problem::failed(format!("the manifest's result is {hash}, which is not its {RESULT}")));
+        return Err(Problem::failed(format!(
+            "the manifest's result is {hash}, which is not its {RESULT_JSON}"
+        )));
     }
-    let result: Value = evidence.document(RESULT)?;
+    let result: Value = evidence.document(RESULT_JSON)?;
     if to_canonical_json(&result).ok().as_deref() != Some(bytes) {
         return Err(Problem::failed("it is not canonical JSON"));
     }
@@ -79,8 +81,8 @@ fn ends_where_it_may(result: &Value, request: &Request) -> Result<(), Problem> {
 /// The plan, if it was kept, is the one that the envelope gives.
 pub fn plan(evidence: &Evidence<'_>, report: &mut Report) {
     let check = || {
-        let kept = evidence.bytes(PLAN)?;
-        let planned = canonical(&evidence.known_job()?.request.plan_document());
+        let kept = evidence.bytes(PLAN_JSON)?;
+        let planned = canonical_json(&evidence.known_job()?.request.plan_document());
         if kept == planned {
             return Ok("as the envelope gives it".to_owned());
         }

@@ -8,8 +8,8 @@ use forge_contract::{
 };
 use forge_documents::{
     Job,
-    document::{ENVELOPE, EXECUTIONS},
-    number::grouped,
+    document::{ENVELOPE_JSON, EXECUTIONS_JSON},
+    number_format::format_count,
 };
 use forge_store::shards;
 use serde::de::DeserializeOwned;
@@ -35,12 +35,13 @@ impl<'a> Evidence<'a> {
     pub fn collect(completed: &'a Completed, report: &mut Report) -> Self {
         let manifest = &completed.manifest;
         let kept = manifest.artifacts.len();
-        report.add("manifest.json", Ok(format!("{} shards, {kept} artifacts", grouped(manifest.shards))));
+        report
+            .add("manifest.json", Ok(format!("{} shards, {kept} artifacts", format_count(manifest.shards))));
         let mut whole = BTreeMap::new();
         for reference in &manifest.artifacts {
             let found = completed.get(reference);
             let outcome = match &found {
-                Ok(bytes) => Ok(format!("{} bytes, SHA-256 as named", grouped(bytes.len() as u64))),
+                Ok(bytes) => Ok(format!("{} bytes, SHA-256 as named", format_count(bytes.len() as u64))),
                 Err(error) => Err(Problem::failed(error.to_string())),
             };
             report.add(&reference.name, outcome);
@@ -75,7 +76,7 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// The envelope is damaged, or not the one that the manifest names.
     pub fn job(&self) -> Result<&Job, Problem> {
-        let read = || self.completed.job(self.bytes(ENVELOPE)?).map_err(Problem::Failed);
+        let read = || self.completed.job(self.bytes(ENVELOPE_JSON)?).map_err(Problem::Failed);
         self.job.get_or_init(read).as_ref().map_err(Clone::clone)
     }
 
@@ -84,7 +85,7 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// As [`Evidence::job`], but never as a failure.
     pub fn known_job(&self) -> Result<&Job, Problem> {
-        self.job().map_err(|_| Problem::NotPossible(format!("{ENVELOPE} cannot be relied on")))
+        self.job().map_err(|_| Problem::NotPossible(format!("{ENVELOPE_JSON} cannot be relied on")))
     }
 
     /// The kept shard results, in shard order, as bytes.
@@ -101,14 +102,14 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// Neither was kept, or what was kept cannot be read.
     pub fn shards(&self) -> Result<Vec<Recorded>, Problem> {
-        if self.whole.contains_key(EXECUTIONS) {
-            let document: ExecutionsDocument = self.document(EXECUTIONS)?;
+        if self.whole.contains_key(EXECUTIONS_JSON) {
+            let document: ExecutionsDocument = self.document(EXECUTIONS_JSON)?;
             let shards = document.executions.into_iter();
             return Ok(shards.map(|e| Recorded { id: e.shard_id, hash: e.result_hash }).collect());
         }
         let results = self.results().map_err(|problem| match problem {
             Problem::NotPossible(_) => {
-                Problem::NotPossible(format!("neither {EXECUTIONS} nor {} was kept", shards::NAME))
+                Problem::NotPossible(format!("neither {EXECUTIONS_JSON} nor {} was kept", shards::NAME))
             }
             failed => failed,
         })?;

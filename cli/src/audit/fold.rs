@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use forge_contract::shard_result::ShardResult;
-use forge_documents::Figures;
+use forge_documents::JobResult;
 use forge_kernel::{
     converge::{Monitor, StopReason},
     reduce::{Mismatch, Reduction},
@@ -58,8 +58,8 @@ impl<'a> Fold<'a> {
     }
 
     /// The figures of what has been merged, after the last shard.
-    pub fn finish(self) -> Figures {
+    pub fn finish(self) -> JobResult {
         let stop_reason = self.stopped.unwrap_or(StopReason::BudgetExhausted);
-        Figures::new(self.request, self.reduction.result(), stop_reason)
+        JobResult::new(self.request, self.reduction.result(), stop_reason)
     }
 }

@@ -7,8 +7,9 @@ use forge_contract::{
     shard::ShardId, shard_result::ShardResult,
 };
 use forge_documents::{
-    document::{self, EXECUTIONS},
-    number::grouped,
+    document::{EXECUTIONS_JSON, RESULT_JSON},
+    number_format::format_count,
+    reproducible_document,
 };
 use forge_kernel::request::Request;
 
@@ -20,7 +21,7 @@ use super::{
 
 /// The record of the shards is that of this job: complete, without gaps, with the seeds of the seed tree.
 pub fn executions(evidence: &Evidence<'_>, report: &mut Report) {
-    let document = evidence.document::<ExecutionsDocument>(EXECUTIONS);
+    let document = evidence.document::<ExecutionsDocument>(EXECUTIONS_JSON);
     let with = |check: fn(&ExecutionsDocument, &Request, &Evidence<'_>) -> Outcome| {
         let document = document.as_ref().map_err(Clone::clone)?;
         check(document, &evidence.known_job()?.request, evidence)
@@ -63,15 +64,17 @@ fn complete(document: &ExecutionsDocument, request: &Request, evidence: &Evidenc
         end = range.end;
     }
     may_end_after(end, request)?;
-    let performed = evidence.document::<serde_json::Value>(document::RESULT).ok();
+    let performed = evidence.document::<serde_json::Value>(RESULT_JSON).ok();
     let performed = performed.as_ref().and_then(|result| result.pointer("/iterations/performed")?.as_u64());
     match performed {
         Some(performed) if performed != end => Err(Problem::failed(format!(
             "the shards hold {} iterations, and the result {}",
-            grouped(end),
-            grouped(performed)
+            format_count(end),
+            format_count(performed)
         ))),
-        _ => Ok(format!("{} in order, {} iterations without a gap", grouped(recorded), grouped(end))),
+        _ => {
+            Ok(format!("{} in order, {} iterations without a gap", format_count(recorded), format_count(end)))
+        }
     }
 }
 
@@ -80,7 +83,10 @@ fn may_end_after(iterations: u64, request: &Request) -> Result<(), Problem> {
     if iterations == request.plan.iterations() || request.plan.checkpoints().contains(&iterations) {
         return Ok(());
     }
-    Err(Problem::failed(format!("the shards end after {} iterations, where no run may", grouped(iterations))))
+    Err(Problem::failed(format!(
+        "the shards end after {} iterations, where no run may",
+        format_count(iterations)
+    )))
 }
 
 fn seeds(document: &ExecutionsDocument, request: &Request, _: &Evidence<'_>) -> Outcome {
@@ -118,7 +124,9 @@ fn reduce(evidence: &Evidence<'_>) -> Outcome {
     if let Ok(shards) = evidence.shards() {
         let hashes = results.iter().map(|bytes| Digest::of(&[bytes]));
         if !hashes.eq(shards.iter().map(|shard| shard.hash)) {
-            return Err(Problem::failed(format!("the kept results are not those that {EXECUTIONS} records")));
+            return Err(Problem::failed(format!(
+                "the kept results are not those that {EXECUTIONS_JSON} records"
+            )));
         }
     }
     let mut fold = Fold::new(request);
@@ -133,21 +141,21 @@ fn reduce(evidence: &Evidence<'_>) -> Outcome {
         }
     }
     may_end_after(fold.iterations(), request)?;
-    let figures = fold.finish();
+    let job_result = fold.finish();
     let named = evidence.manifest.result;
-    if figures.hash != named {
-        let merged = figures.hash;
+    if job_result.hash != named {
+        let merged = job_result.hash;
         return Err(Problem::failed(format!(
             "the merge gives the result {merged}, and the manifest has {named}"
         )));
     }
     for kind in [ArtifactKind::EptCsv, ArtifactKind::ReportHtml] {
-        let Some(made) = document::pure(kind, request, &figures) else { continue };
+        let Some(made) = reproducible_document(kind, request, &job_result) else { continue };
         if evidence.bytes(made.name).is_ok_and(|kept| kept != made.bytes) {
             return Err(Problem::failed(format!("{} is not what the result gives", made.name)));
         }
     }
-    Ok(format!("{} shard results merge to the result, byte for byte", grouped(results.len() as u64)))
+    Ok(format!("{} shard results merge to the result, byte for byte", format_count(results.len() as u64)))
 }
 
 /// A kept result, if it is a possible one of its shard.
@@ -161,10 +169,10 @@ fn decode(
     let result = ShardResult::decode(bytes).map_err(|error| wrong(error.to_string()))?;
     let range = planned.map(|id| request.plan.range(id)).unwrap_or_default();
     if result.iterations != range.end - range.start {
-        let expected = grouped(range.end - range.start);
+        let expected = format_count(range.end - range.start);
         return Err(wrong(format!(
             "{} iterations, where the plan has {expected}",
-            grouped(result.iterations)
+            format_count(result.iterations)
         )));
     }
     let most = result.iterations.saturating_mul(MAX_COUNT);

@@ -6,7 +6,7 @@ use forge_contract::{
     artifact::{BackendPair, Execution, ExecutionsDocument, ManifestDocument, VerificationDocument},
     verdict::VerdictOutcome,
 };
-use forge_documents::{document::EXECUTIONS, number::grouped};
+use forge_documents::{document::EXECUTIONS_JSON, number_format::format_count};
 
 use super::{
     evidence::Evidence,
@@ -35,7 +35,7 @@ fn check_manifest(manifest: &ManifestDocument) -> Outcome {
 /// Every result is signed by the agent that is on record for it.
 pub fn executions(evidence: &Evidence<'_>, report: &mut Report) {
     let check = || {
-        let document: ExecutionsDocument = evidence.document(EXECUTIONS)?;
+        let document: ExecutionsDocument = evidence.document(EXECUTIONS_JSON)?;
         check_executions(&document, evidence.manifest)
     };
     report.add("signatures", check());
@@ -53,10 +53,10 @@ fn check_executions(document: &ExecutionsDocument, manifest: &ManifestDocument) 
     }
     let unsigned = document.executions.len() - signed;
     if unsigned > 0 {
-        let (unsigned, all) = (grouped(unsigned as u64), grouped(document.executions.len() as u64));
+        let (unsigned, all) = (format_count(unsigned as u64), format_count(document.executions.len() as u64));
         return Err(Problem::NotPossible(format!("{unsigned} of {all} executions are not signed")));
     }
-    Ok(format!("{} results, each signed by its agent", grouped(signed as u64)))
+    Ok(format!("{} results, each signed by its agent", format_count(signed as u64)))
 }
 
 fn is_signed(
@@ -110,13 +110,13 @@ fn check_verification(document: &VerificationDocument, evidence: &Evidence<'_>) 
     }
     let other = match other {
         0 => String::new(),
-        shards => format!(" ({} of them on both CPU and GPU)", grouped(shards)),
+        shards => format!(" ({} of them on both CPU and GPU)", format_count(shards)),
     };
     Ok(format!(
         "{} of {} shards executed twice{other}, {} wrong results refuted",
-        grouped(all),
-        grouped(document.shards),
-        grouped(document.refuted.len() as u64)
+        format_count(all),
+        format_count(document.shards),
+        format_count(document.refuted.len() as u64)
     ))
 }
 

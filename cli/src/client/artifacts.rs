@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use forge_contract::{artifact::ManifestDocument, ids::JobId};
-use forge_documents::number::grouped;
+use forge_documents::number_format::format_count;
 use forge_store::{Store, StoreError};
 
 use crate::{cluster::StoreArgs, failure::Failure, output, text::table};
@@ -83,10 +83,9 @@ async fn manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, Failur
 }
 
 fn list(manifest: &ManifestDocument) -> Result<(), Failure> {
-    let rows = manifest
-        .artifacts
-        .iter()
-        .map(|artifact| vec![artifact.name.clone(), grouped(artifact.size), artifact.sha256.to_string()]);
+    let rows = manifest.artifacts.iter().map(|artifact| {
+        vec![artifact.name.clone(), format_count(artifact.size), artifact.sha256.to_string()]
+    });
     let rows: Vec<_> = rows.collect();
     let lines: String = table::lines(&["Name", "Bytes", "SHA-256"], &rows)
         .into_iter()

@@ -4,7 +4,7 @@ use forge_contract::{
     error::FailureCode,
     job::{JobRecord, JobState},
 };
-use forge_documents::number::{amount, grouped};
+use forge_documents::number_format::{format_amount, format_count};
 
 use crate::{
     failure::{Failure, JobFailure},
@@ -26,16 +26,16 @@ pub fn text(record: &JobRecord, style: Style) -> String {
     let progress = &record.progress;
     if progress.shards > 0 {
         let done = (progress.iterations_done, progress.iterations);
-        fact("Iterations", Some(format!("{} of {}", grouped(done.0), grouped(done.1))));
+        fact("Iterations", Some(format!("{} of {}", format_count(done.0), format_count(done.1))));
         let verified = match progress.shards_verified {
             0 => String::new(),
-            verified => format!(", {} verified", grouped(verified)),
+            verified => format!(", {} verified", format_count(verified)),
         };
-        let shards = (grouped(progress.shards_done), grouped(progress.shards));
+        let shards = (format_count(progress.shards_done), format_count(progress.shards));
         fact("Shards", Some(format!("{} of {}{verified}", shards.0, shards.1)));
     }
     for (name, value) in &record.headline {
-        fact(name, value.as_f64().map(amount));
+        fact(name, value.as_f64().map(format_amount));
     }
     fact("SHA-256 of result.json", record.result.map(|result| result.to_string()));
     fact("Replay key", record.replay_key.map(|key| key.to_string()));

@@ -65,7 +65,7 @@ fn every_backend_and_number_of_threads_gives_the_same_result() {
     let job = job(Verify::Full);
     let one = execute(&job, Arc::new(Scalar), 1).unwrap();
     let many = execute(&job, Arc::new(Simd::new()), 4).unwrap();
-    assert_eq!(one.figures.hash, many.figures.hash);
+    assert_eq!(one.job_result.hash, many.job_result.hash);
     assert_eq!((one.verification.shards, one.verification.checked.len()), (5, 5));
     assert!(one.verification.detection.iter().all(|detection| detection.probability == 1.0));
     let pair = |completed: &JobCompletion| {
@@ -81,7 +81,7 @@ fn wrong_results_are_refuted_and_others_take_their_place() {
     let job = job(Verify::Full);
     let right = execute(&job, Arc::new(Scalar), 1).unwrap();
     let completed = execute(&job, Arc::new(Wrong), 2).unwrap();
-    assert_eq!(completed.figures.hash, right.figures.hash);
+    assert_eq!(completed.job_result.hash, right.job_result.hash);
     assert!(!completed.verification.refuted.is_empty());
     assert!(completed.executions.iter().all(|execution| execution.backend != "wrong"));
 }

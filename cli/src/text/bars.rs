@@ -1,18 +1,19 @@
 //! A histogram as horizontal bars, for quantities without return periods.
 
-use forge_documents::{histogram::Row, number};
+use forge_documents::{histogram::HistogramRow, number_format};
 
 /// Width of the longest bar.
 const WIDTH: usize = 40;
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// The rows as lines: the range of amounts, its share of the iterations, and a bar.
-pub fn lines(rows: &[Row]) -> Vec<String> {
+pub fn lines(rows: &[HistogramRow]) -> Vec<String> {
     let most = rows.iter().map(|row| row.share).fold(0.0, f64::max);
-    let width = rows.last().map_or(0, |row| number::amount(row.range.1).len());
-    let line = |row: &Row| {
-        let (low, high) = (number::amount(row.range.0), number::amount(row.range.1));
-        let (share, bar) = (number::percent(row.share), bar(row.share, most));
+    let width = rows.last().map_or(0, |row| number_format::format_amount(row.range.1).len());
+    let line = |row: &HistogramRow| {
+        let (low, high) =
+            (number_format::format_amount(row.range.0), number_format::format_amount(row.range.1));
+        let (share, bar) = (number_format::format_percent(row.share), bar(row.share, most));
         format!("  {low:>width$} to {high:>width$} {share:>10} {bar}").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     fn amounts_are_aligned() {
-        let row = |low, high| Row { range: (low, high), share: 0.5 };
+        let row = |low, high| HistogramRow { range: (low, high), share: 0.5 };
         assert_eq!(
             lines(&[row(0.0, 10.0), row(150.0, 160.0)])[0],
             "    0.00 to  10.00     50.00% ████████████████████████████████████████"

@@ -3,8 +3,8 @@
 
 use forge_contract::{program::Program, shard_result::ShardResult};
 use forge_documents::{
-    curve::{Curves, Scale},
-    number,
+    exceedance_curves::{ExceedanceCurves, LogScale},
+    number_format,
 };
 
 /// Size of the picture in characters; each holds 2 by 4 dots.
@@ -17,7 +17,7 @@ const DOTTED: usize = 4;
 
 /// The plot as lines; `None` when there are too few iterations for one, or nothing was ever lost.
 pub fn lines(result: &ShardResult, program: &Program) -> Option<Vec<String>> {
-    let curves = Curves::new(result, &program.marks(), program.units, DOTS_X)?;
+    let curves = ExceedanceCurves::new(result, &program.marks(), program.units, DOTS_X)?;
     let mut picture = Picture::new();
     picture.draw(&curves.aep, curves.scale, 1);
     picture.draw(&curves.oep, curves.scale, DOTTED);
@@ -25,12 +25,12 @@ pub fn lines(result: &ShardResult, program: &Program) -> Option<Vec<String>> {
 }
 
 /// The dot of an amount, from the bottom.
-fn dot(scale: Scale, amount: f64) -> Option<usize> {
-    scale.share(amount).map(|share| (share * (DOTS_Y - 1) as f64).round() as usize)
+fn dot(scale: LogScale, amount: f64) -> Option<usize> {
+    scale.position(amount).map(|share| (share * (DOTS_Y - 1) as f64).round() as usize)
 }
 
 /// The picture with its axes: amounts at the left, return periods below.
-fn framed(rows: &[String], scale: Scale, decades: u32) -> Vec<String> {
+fn framed(rows: &[String], scale: LogScale, decades: u32) -> Vec<String> {
     let labels = labels(scale);
     let width = labels.iter().map(String::len).max().unwrap_or(0);
     let line = |(label, dots): (&String, &String)| {
@@ -45,14 +45,14 @@ fn framed(rows: &[String], scale: Scale, decades: u32) -> Vec<String> {
 }
 
 /// What stands beside each row: powers of ten, and the highest amount.
-fn labels(scale: Scale) -> [String; ROWS] {
+fn labels(scale: LogScale) -> [String; ROWS] {
     let mut labels = [const { String::new() }; ROWS];
     for amount in scale.ticks() {
         if let Some(dot) = dot(scale, amount) {
-            labels[ROWS - 1 - dot / 4] = number::amount(amount);
+            labels[ROWS - 1 - dot / 4] = number_format::format_amount(amount);
         }
     }
-    labels[0] = number::amount(scale.top);
+    labels[0] = number_format::format_amount(scale.top);
     labels
 }
 
@@ -63,7 +63,7 @@ fn axis(decades: u32) -> [String; 2] {
     let mut labels = vec![' '; COLUMNS + 8];
     for decade in 0..=decades {
         ticks[place(decade)] = '┴';
-        for (offset, digit) in number::grouped(10u64.pow(decade)).chars().enumerate() {
+        for (offset, digit) in number_format::format_count(10u64.pow(decade)).chars().enumerate() {
             labels[place(decade) + offset] = digit;
         }
     }
@@ -79,7 +79,7 @@ impl Picture {
     }
 
     /// Draws a curve from column to column; of a dotted one, a dot in each `step` columns.
-    fn draw(&mut self, curve: &[f64], scale: Scale, step: usize) {
+    fn draw(&mut self, curve: &[f64], scale: LogScale, step: usize) {
         let mut last = None;
         for (x, now) in curve.iter().map(|&amount| dot(scale, amount)).enumerate() {
             if let Some(now) = now {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_steep_line_has_no_gaps_and_a_dotted_one_has() {
-        let scale = Scale { bottom: 1.0, top: 1000.0 };
+        let scale = LogScale { bottom: 1.0, top: 1000.0 };
         let jump = [vec![1.0; DOTS_X / 2], vec![1000.0; DOTS_X / 2]].concat();
         let dots = |step| {
             let mut picture = Picture::new();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn axes_are_labelled_at_decades() {
-        let labels = labels(Scale { bottom: 10.0, top: 25_000.0 });
+        let labels = labels(LogScale { bottom: 10.0, top: 25_000.0 });
         let labels: Vec<_> = labels.iter().filter(|label| !label.is_empty()).collect();
         assert_eq!(labels, ["25,000.00", "10,000.00", "1,000.00", "100.00", "10.00"]);
         let [ticks, labels] = axis(2);

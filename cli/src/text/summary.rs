@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use forge_aggregator::JobCompletion;
 use forge_documents::{
-    Figures, histogram,
-    number::{duration, grouped, percent, rounded_rate},
-    tables::{self, Table, capitalised},
+    JobResult, histogram,
+    number_format::{format_count, format_duration, format_percent, format_rate},
+    result_tables::{self, ResultTable, capitalise},
 };
 
 use super::{bars, plot, table};
@@ -34,33 +34,38 @@ impl View<'_> {
 
     /// Titles and lines.
     fn sections(&self) -> Vec<(String, Vec<String>)> {
-        let (request, figures) = (&self.completed.job.request, self.figures());
+        let (request, job_result) = (&self.completed.job.request, self.job_result());
         let words = request.profile().words;
-        let moments = tables::moments(request, figures).into_iter();
+        let moments = result_tables::moment_values(request, job_result).into_iter();
         let moments: Vec<_> = moments.map(|figure| (figure.label, figure.value, figure.remark)).collect();
-        let quantity = tables::with_unit(words);
+        let quantity = result_tables::quantity_with_unit(words);
         let mut sections = vec![
             (format!("Job {}", self.completed.job.id), table::facts(&self.run_facts())),
-            (capitalised(&quantity), table::figures(&moments)),
-            (format!("Quantiles of the {quantity}"), set(&tables::quantiles(figures))),
+            (capitalise(&quantity), table::figures(&moments)),
+            (format!("Quantiles of the {quantity}"), set(&result_tables::quantile_table(job_result))),
         ];
         if words.return_periods {
-            sections.push((tables::exceedance_title(words), set(&tables::exceedance(figures, words))));
-            if let Some(lines) = plot::lines(&figures.merged, &request.program) {
+            sections.push((
+                result_tables::exceedance_title(words),
+                set(&result_tables::exceedance_table(job_result, words)),
+            ));
+            if let Some(lines) = plot::lines(&job_result.merged, &request.program) {
                 let title = format!(
                     "{} by return period in {}: AEP solid line, OEP dotted",
-                    capitalised(words.quantity),
+                    capitalise(words.quantity),
                     words.iterations
                 );
                 sections.push((title, lines));
             }
         } else {
             let title = format!("Distribution of the {quantity}");
-            let rows = histogram::rows(&figures.merged.total, request.program.units);
+            let rows = histogram::histogram_rows(&job_result.merged.total, request.program.units);
             sections.push((title, bars::lines(&rows)));
         }
-        let warnings: Vec<_> =
-            tables::warnings(request, figures).iter().map(|warning| format!("  {warning}")).collect();
+        let warnings: Vec<_> = result_tables::result_warnings(request, job_result)
+            .iter()
+            .map(|warning| format!("  {warning}"))
+            .collect();
         if !warnings.is_empty() {
             sections.push((WARNINGS.to_owned(), warnings));
         }
@@ -68,8 +73,8 @@ impl View<'_> {
         sections
     }
 
-    fn figures(&self) -> &Figures {
-        &self.completed.figures
+    fn job_result(&self) -> &JobResult {
+        &self.completed.job_result
     }
 
     fn run_facts(&self) -> Vec<(String, String)> {
@@ -79,23 +84,23 @@ impl View<'_> {
         let threads =
             if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         let backends = distinct(executions.iter().map(|execution| &execution.backend));
-        let rate = self.figures().merged.iterations as f64 / executing.as_secs_f64().max(1e-9);
+        let rate = self.job_result().merged.iterations as f64 / executing.as_secs_f64().max(1e-9);
         let engine = format!(
             "{backends} on {threads}, {} ({} {}/s)",
-            duration(*executing),
-            rounded_rate(rate),
+            format_duration(*executing),
+            format_rate(rate),
             words.iterations
         );
         let mut facts = vec![
-            ("Profile", tables::profile(request)),
-            (words.iterations, tables::iterations(self.figures(), words)),
-            (words.occurrences, tables::occurrences(request, self.figures())),
-            ("Seed", tables::seed(request).to_owned()),
+            ("Profile", result_tables::profile_label(request)),
+            (words.iterations, result_tables::iterations_text(self.job_result(), words)),
+            (words.occurrences, result_tables::occurrences_text(request, self.job_result())),
+            ("Seed", result_tables::seed_text(request).to_owned()),
             ("Executed by", engine),
         ];
         facts.extend(self.verified().map(|verified| ("Verified", verified)));
         facts.extend(self.refuted().map(|refuted| ("Refuted", refuted)));
-        facts.into_iter().map(|(label, text)| (capitalised(label), text)).collect()
+        facts.into_iter().map(|(label, text)| (capitalise(label), text)).collect()
     }
 
     fn verified(&self) -> Option<String> {
@@ -106,14 +111,14 @@ impl View<'_> {
         let chance = verification.detection.iter().find(|detection| detection.wrong_share == 0.05)?;
         let other = match verification.on_other_hardware {
             0 => String::new(),
-            shards => format!(" ({} of them on other hardware)", grouped(shards)),
+            shards => format!(" ({} of them on other hardware)", format_count(shards)),
         };
         Some(format!(
             "{} of {} shards again by {}{other}: equal; 5% wrong ones would show in {} of cases",
-            grouped(verification.checked.len() as u64),
-            grouped(verification.shards),
+            format_count(verification.checked.len() as u64),
+            format_count(verification.shards),
             distinct(verification.pairs.iter().map(|pair| &pair.verifier)),
-            percent(chance.probability)
+            format_percent(chance.probability)
         ))
     }
 
@@ -140,6 +145,6 @@ fn distinct<'a>(texts: impl Iterator<Item = &'a String>) -> String {
 
 const WARNINGS: &str = "Warnings";
 
-fn set(table: &Table) -> Vec<String> {
+fn set(table: &ResultTable) -> Vec<String> {
     table::lines(&table.header, &table.rows)
 }

@@ -1,63 +1,40 @@
-//! A document as it is kept: name, media type and bytes. Here are the names, and the documents that are a function of the
-//! request and its result alone, so that an audit can make them again.
+//! An artifact as bytes, with its file name and media type. Does not know where artifacts are
+//! stored.
 
-use forge_contract::{canonical::to_canonical_json, envelope::ArtifactKind};
-use forge_kernel::request::Request;
+use forge_contract::canonical::to_canonical_json;
 use serde::Serialize;
 
-use crate::{ept, figures::Figures, report};
+/// File name of the normalised envelope.
+pub const ENVELOPE_JSON: &str = "envelope.json";
+/// File name of the result; the SHA-256 of this document is the result hash.
+pub const RESULT_JSON: &str = "result.json";
+/// File name of the plan.
+pub const PLAN_JSON: &str = "plan.json";
+/// File name of the list of shard executions.
+pub const EXECUTIONS_JSON: &str = "executions.json";
 
-/// Name of the document that holds the envelope in normal form.
-pub const ENVELOPE: &str = "envelope.json";
-/// Name of the document that holds the result.
-pub const RESULT: &str = "result.json";
-/// Name of the document that holds the plan.
-pub const PLAN: &str = "plan.json";
-/// Name of the document that holds the record of the shards.
-pub const EXECUTIONS: &str = "executions.json";
-
-const JSON: &str = "application/json";
-
-/// An artifact to be kept.
+/// One artifact of a job, ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// File name, as in `result.json`.
+    /// File name, such as `result.json`.
     pub name: &'static str,
-    /// Media type, as in `application/json`.
+    /// Media type, such as `application/json`.
     pub media_type: &'static str,
-    /// The content.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
 }
 
 impl Document {
-    /// A document in canonical JSON.
-    pub(crate) fn json(name: &'static str, document: &impl Serialize) -> Self {
-        Self { name, media_type: JSON, bytes: canonical(document) }
+    pub(crate) fn from_json(name: &'static str, bytes: Vec<u8>) -> Self {
+        Self { name, media_type: "application/json", bytes }
     }
 }
 
-/// The documents that are a function of the result, among those that can be kept; `None` for the others, and for a
-/// table of return periods of what has none.
-pub fn pure(kind: ArtifactKind, request: &Request, figures: &Figures) -> Option<Document> {
-    match kind {
-        ArtifactKind::ResultJson => {
-            Some(Document { name: RESULT, media_type: JSON, bytes: figures.json.clone() })
-        }
-        ArtifactKind::EptCsv if request.profile().words.return_periods => Some(Document {
-            name: "ept.csv",
-            media_type: "text/csv",
-            bytes: ept::csv(&figures.summary).into_bytes(),
-        }),
-        ArtifactKind::ReportHtml => Some(Document {
-            name: "report.html",
-            media_type: "text/html",
-            bytes: report::page(request, figures).into_bytes(),
-        }),
-        _ => None,
-    }
-}
-
-/// Canonical JSON of a document of this kernel, all of whose numbers are finite and within 2^53.
-pub fn canonical(document: &impl Serialize) -> Vec<u8> {
-    to_canonical_json(document).expect("documents hold no number that canonical JSON cannot")
+/// Serialises a document as canonical JSON (RFC 8785).
+///
+/// # Panics
+/// If the document holds a number that canonical JSON cannot represent. The documents of this
+/// kernel do not: all their numbers are finite, and all integers are within 2^53.
+pub fn canonical_json(document: &impl Serialize) -> Vec<u8> {
+    to_canonical_json(document).expect("every number of a document is finite and within 2^53")
 }

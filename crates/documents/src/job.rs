@@ -1,4 +1,4 @@
-//! A job: a request with its name.
+//! A request together with its job id.
 
 use forge_contract::{
     artifact::{ErrorDocument, Phase},
@@ -11,26 +11,28 @@ use forge_contract::{
 };
 use forge_kernel::{KERNEL, request::Request};
 
-/// A request under a job id.
+/// A request with its job id.
 #[derive(Debug)]
 pub struct Job {
-    /// What is asked for.
+    /// The validated and compiled envelope.
     pub request: Request,
-    /// The envelope's job id, or one made from its digest.
+    /// `ctx.job_id` of the envelope; if it has none, `job-` and the first 16 hexadecimal digits of
+    /// `envelope_digest`.
     pub id: JobId,
-    /// The envelope's digest: tells a repeated submission from a conflict.
-    pub digest: Digest,
+    /// Digest of the normalised envelope. Two submissions under one job id are repetitions of each
+    /// other if their digests are equal, and in conflict otherwise.
+    pub envelope_digest: Digest,
 }
 
 impl Job {
-    /// Names a request.
+    /// Takes the job id from the request's envelope, or derives it from the envelope's digest.
     pub fn new(request: Request) -> Self {
-        let digest = digest(&request.envelope);
-        Self { id: id(&request.envelope, digest), digest, request }
+        let envelope_digest = envelope_digest(&request.envelope);
+        Self { id: job_id(&request.envelope, envelope_digest), envelope_digest, request }
     }
 
-    /// A shard to execute, which had been handed out `attempt` times before.
-    pub fn task(&self, shard: ShardId, attempt: u32) -> ShardTask {
+    /// The task message for one attempt at a shard. Attempts count from 0.
+    pub fn shard_task(&self, shard: ShardId, attempt: u32) -> ShardTask {
         let planned = self.request.shard(shard);
         ShardTask {
             job_id: self.id.clone(),
@@ -43,7 +45,8 @@ impl Job {
         }
     }
 
-    /// The record of a failed attempt; `details` are the fields of the envelope that are wrong, if it is that.
+    /// The `error.json` of a job that ended without a result. `details` lists the invalid fields of
+    /// the envelope, and is empty if the envelope is not the cause.
     pub fn error_document(
         &self,
         code: FailureCode,
@@ -62,13 +65,13 @@ impl Job {
     }
 }
 
-fn digest(envelope: &Envelope) -> Digest {
-    envelope.digest().expect("an envelope that was read has canonical JSON")
+fn envelope_digest(envelope: &Envelope) -> Digest {
+    envelope.digest().expect("a validated envelope has a canonical JSON form")
 }
 
-fn id(envelope: &Envelope, digest: Digest) -> JobId {
+fn job_id(envelope: &Envelope, envelope_digest: Digest) -> JobId {
     envelope.ctx.job_id.clone().unwrap_or_else(|| {
-        let named = format!("job-{}", &digest.to_hex()[..16]);
-        named.parse().expect("hexadecimal digits are allowed in a job id")
+        let derived = format!("job-{}", &envelope_digest.to_hex()[..16]);
+        derived.parse().expect("a job id may consist of letters, a hyphen and hexadecimal digits")
     })
 }

@@ -12,13 +12,13 @@ pub struct Adapter {
     /// The driver and its version.
     pub driver: String,
     /// What kind of device it is.
-    pub kind: Kind,
+    pub kind: AdapterKind,
     pub(crate) raw: wgpu::Adapter,
 }
 
 /// What an adapter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum AdapterKind {
     /// A card with memory of its own.
     Discrete,
     /// A part of a virtual machine.
@@ -31,7 +31,7 @@ pub enum Kind {
     Software,
 }
 
-impl Kind {
+impl AdapterKind {
     /// As it is written in lists.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl fmt::Display for Adapter {
 }
 
 /// The adapters of this machine, real devices first; empty where there is no Vulkan.
-pub fn adapters() -> Vec<Adapter> {
+pub fn list_adapters() -> Vec<Adapter> {
     // No validation layers: they are for whoever changes the shaders, and slow.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::VULKAN,
@@ -73,11 +73,11 @@ fn describe(raw: wgpu::Adapter) -> Adapter {
     let driver = [info.driver.as_str(), info.driver_info.as_str()];
     let driver: Vec<_> = driver.into_iter().filter(|part| !part.is_empty()).collect();
     let kind = match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => Kind::Discrete,
-        wgpu::DeviceType::VirtualGpu => Kind::Virtual,
-        wgpu::DeviceType::IntegratedGpu => Kind::Integrated,
-        wgpu::DeviceType::Other => Kind::Other,
-        wgpu::DeviceType::Cpu => Kind::Software,
+        wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+        wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+        wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+        wgpu::DeviceType::Other => AdapterKind::Other,
+        wgpu::DeviceType::Cpu => AdapterKind::Software,
     };
     Adapter { index: 0, name: info.name, driver: driver.join(" "), kind, raw }
 }

@@ -6,14 +6,14 @@ use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
 use forge_kernel::execute::{Backend, Control, ExecuteError};
 
 use crate::{
-    adapter::{Adapter, adapters},
+    adapter::{Adapter, list_adapters},
     batch::{self, MAX_SHARDS},
     device::{Device, OpenError, Options},
 };
 
 /// Executes shards on an adapter.
 #[derive(Debug)]
-pub struct Gpu {
+pub struct GpuBackend {
     name: String,
     adapter: Adapter,
     described: String,
@@ -22,7 +22,7 @@ pub struct Gpu {
     device: Mutex<Option<Arc<Device>>>,
 }
 
-impl Gpu {
+impl GpuBackend {
     /// Opens an adapter and compares it with the scalar reference.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Gpu {
     /// [`OpenError`] of the first one, where none can be.
     pub fn open_any() -> Result<Self, OpenError> {
         let mut first = None;
-        for adapter in adapters() {
+        for adapter in list_adapters() {
             match Self::open(&adapter) {
                 Ok(gpu) => return Ok(gpu),
                 Err(error) => first = first.or(Some(error)),
@@ -67,8 +67,10 @@ impl Gpu {
         // The adapters are looked for again: a driver that has crashed knows nothing of the old ones.
         let same =
             |found: &Adapter| (&found.name, &found.driver) == (&self.adapter.name, &self.adapter.driver);
-        let found =
-            adapters().into_iter().filter(same).min_by_key(|found| found.index.abs_diff(self.adapter.index));
+        let found = list_adapters()
+            .into_iter()
+            .filter(same)
+            .min_by_key(|found| found.index.abs_diff(self.adapter.index));
         let gone = || ExecuteError::Device(format!("{} is gone", self.described));
         let opened = Device::open(&found.ok_or_else(gone)?, self.options);
         let device = Arc::new(opened.map_err(|error| ExecuteError::Device(error.to_string()))?);
@@ -77,7 +79,7 @@ impl Gpu {
     }
 }
 
-impl Backend for Gpu {
+impl Backend for GpuBackend {
     fn name(&self) -> &str {
         &self.name
     }

@@ -16,7 +16,7 @@ use forge_contract::{digest::Digest, program::Program};
 use forge_kernel::execute::ExecuteError;
 
 use crate::{
-    adapter::{Adapter, Kind},
+    adapter::{Adapter, AdapterKind},
     batch::Lane,
     model::Model,
     pipelines::Pipelines,
@@ -66,7 +66,7 @@ pub enum OpenError {
         "{adapter} is refused: it computes other results than the scalar reference ({reason}); its driver or hardware is \
          faulty"
     )]
-    Wrong {
+    WrongResults {
         /// Name and driver.
         adapter: String,
         /// Where results differ.
@@ -141,7 +141,7 @@ impl Device {
             idle: Mutex::default(),
             busy: AtomicU64::new(0),
         };
-        device.choose(has_native, adapter.kind == Kind::Software)?;
+        device.choose(has_native, adapter.kind == AdapterKind::Software)?;
         Ok(device)
     }
 
@@ -283,7 +283,7 @@ impl Device {
             return Ok(Arc::new(pipelines));
         };
         let _ = self.fault.set(reason.clone());
-        Err(OpenError::Wrong { adapter: self.adapter.clone(), reason })
+        Err(OpenError::WrongResults { adapter: self.adapter.clone(), reason })
     }
 
     /// The shaders compiled from source that `edit` has changed, and not compared with anything.
@@ -350,11 +350,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::adapters;
+    use crate::adapter::list_adapters;
 
     #[test]
     fn the_faster_way_to_make_products_is_taken_and_either_is_right() {
-        let adapter = adapters().into_iter().next();
+        let adapter = list_adapters().into_iter().next();
         forge_harness::gpu::is_there(adapter.is_some());
         let Some(adapter) = adapter else { return };
         let mut device = Device::open(&adapter, Options::default()).unwrap();

@@ -8,7 +8,7 @@
 pub mod adapter;
 pub mod backend;
 mod batch;
-pub mod breakdown;
+pub mod call_breakdown;
 mod device;
 mod model;
 mod pace;
@@ -19,7 +19,7 @@ mod shader;
 mod slices;
 
 pub use self::{
-    adapter::{Adapter, adapters},
-    backend::Gpu,
+    adapter::{Adapter, list_adapters},
+    backend::GpuBackend,
     device::OpenError,
 };

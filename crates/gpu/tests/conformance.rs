@@ -3,12 +3,15 @@
 
 use std::sync::LazyLock;
 
-use forge_gpu::{Gpu, adapters};
+use forge_gpu::{GpuBackend, list_adapters};
 use forge_kernel::execute::{Backend, conformance};
 
 /// All parts of the suite share the open devices: shaders are compiled once.
-static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(|| {
-    adapters().iter().map(|adapter| Gpu::open(adapter).expect("the adapter passes its self-test")).collect()
+static GPUS: LazyLock<Vec<GpuBackend>> = LazyLock::new(|| {
+    list_adapters()
+        .iter()
+        .map(|adapter| GpuBackend::open(adapter).expect("the adapter passes its self-test"))
+        .collect()
 });
 
 /// Runs one part of the suite on every adapter.

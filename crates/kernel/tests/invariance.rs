@@ -91,9 +91,9 @@ fn coins(seed: u64) -> impl Iterator<Item = bool> {
 /// Every SIMD level of this CPU, and every GPU.
 fn backends() -> &'static [Box<dyn Backend>] {
     static BACKENDS: LazyLock<Vec<Box<dyn Backend>>> = LazyLock::new(|| {
-        let adapters = forge_gpu::adapters();
+        let adapters = forge_gpu::list_adapters();
         forge_harness::gpu::is_there(!adapters.is_empty());
-        let open = |adapter| forge_gpu::Gpu::open(adapter).expect("the adapter passes its self-test");
+        let open = |adapter| forge_gpu::GpuBackend::open(adapter).expect("the adapter passes its self-test");
         let gpus = adapters.iter().map(|adapter| Box::new(open(adapter)) as Box<dyn Backend>);
         Simd::levels().into_iter().map(|level| Box::new(level) as Box<dyn Backend>).chain(gpus).collect()
     });

@@ -13,7 +13,7 @@ use forge_contract::{
     envelope::Target,
     task::Order,
 };
-use forge_documents::{Figures, Job};
+use forge_documents::{Job, JobResult};
 use forge_kernel::{KERNEL, request::RecentModels};
 use forge_service::{
     metrics::Metrics,
@@ -71,7 +71,7 @@ pub struct JobCompletion {
     /// The job.
     pub job: Arc<Job>,
     /// What its result says.
-    pub figures: Figures,
+    pub job_result: JobResult,
     /// Who executed what.
     pub executions: Vec<Execution>,
     /// What was verified.

@@ -14,7 +14,7 @@ use forge_contract::{
     shard::ShardId,
     task::EndOrder,
 };
-use forge_documents::{Document, Figures, Outcome};
+use forge_documents::{CompletedJob, Document, JobResult};
 use forge_service::records;
 use forge_store::{Artifact, Completion, StoreError, shards};
 use serde_json::{Map, Value};
@@ -55,19 +55,19 @@ impl Aggregator {
             return self.clear(&job.id).await;
         }
         let (merged, stop_reason) = fold.result().expect("a fold that is complete has a result");
-        let figures = Figures::new(&job.request, merged, stop_reason);
+        let job_result = JobResult::new(&job.request, merged, stop_reason);
         let (executions, verification) = (fold.executions(), fold.verification());
-        let outcome = Outcome {
+        let completed_job = CompletedJob {
             job: &job,
-            figures: &figures,
+            result: &job_result,
             executions: &executions,
             verification: &verification,
-            planning,
-            executing,
+            planning_duration: planning,
+            execution_duration: executing,
         };
         let persist = job.request.envelope.artifacts.persist;
         let kept = match persist {
-            true => match self.keep(&outcome, &kept).await {
+            true => match self.keep(&completed_job, &kept).await {
                 Ok(kept) => Some(kept),
                 Err(NotKept { code, message }) => {
                     let order = EndOrder::new(job.id.clone(), bucket.name(), code, Phase::Store, message);
@@ -77,11 +77,11 @@ impl Aggregator {
             false => None,
         };
         let place = kept.as_ref().map(|_| self.store.locate(&forge_store::Store::manifest_key(&job.id)));
-        let headline = headline(&figures);
+        let headline = headline(&job_result);
         let record = records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
             record.state = JobState::Completed;
             record.headline = headline.clone();
-            record.result = Some(figures.hash);
+            record.result = Some(job_result.hash);
             record.manifest = place.clone();
             record.artifacts = kept.as_ref().map_or_else(Vec::new, |kept| kept.manifest.artifacts.clone());
             true
@@ -96,7 +96,7 @@ impl Aggregator {
             // Nobody may be listening any more.
             let _ = completions.send(JobCompletion {
                 job: job.clone(),
-                figures,
+                job_result,
                 executions,
                 verification,
                 executing,
@@ -113,20 +113,22 @@ impl Aggregator {
     }
 
     /// Stores the artifacts and then the manifest; or, if an earlier run of the same job has, compares with its.
-    async fn keep(&self, outcome: &Outcome<'_>, results: &Results) -> Result<Kept, NotKept> {
+    async fn keep(&self, completed_job: &CompletedJob<'_>, results: &Results) -> Result<Kept, NotKept> {
         let started = Instant::now();
         loop {
             let left = self.settings.store_patience.saturating_sub(started.elapsed());
-            match within(left, self.store_all(outcome, results)).await {
+            match within(left, self.store_all(completed_job, results)).await {
                 Ok((manifest, Completion::Stored)) => return Ok(Kept { manifest, before: false }),
                 Ok((_, Completion::AlreadyComplete(earlier))) => {
-                    let compared = self.compare(outcome, &earlier).await;
+                    let compared = self.compare(completed_job, &earlier).await;
                     return compared.map(|()| Kept { manifest: *earlier, before: true });
                 }
                 Err(error) if !is_temporary(&error) || started.elapsed() > self.settings.store_patience => {
                     return Err(NotKept { code: FailureCode::StorageFailed, message: error.to_string() });
                 }
-                Err(error) => tracing::warn!(job = %outcome.job.id, %error, "artifacts are not stored yet"),
+                Err(error) => {
+                    tracing::warn!(job = %completed_job.job.id, %error, "artifacts are not stored yet")
+                }
             }
             sleep(Duration::from_millis(500)).await;
         }
@@ -134,17 +136,18 @@ impl Aggregator {
 
     async fn store_all(
         &self,
-        outcome: &Outcome<'_>,
+        completed_job: &CompletedJob<'_>,
         results: &Results,
     ) -> Result<(ManifestDocument, Completion), StoreError> {
-        let unsigned = outcome.manifest(Vec::new());
-        if let Some(earlier) = self.store.manifest(&outcome.job.id).await? {
+        let unsigned = completed_job.manifest(Vec::new());
+        if let Some(earlier) = self.store.manifest(&completed_job.job.id).await? {
             return Ok((unsigned, Completion::AlreadyComplete(Box::new(earlier))));
         }
-        let mut artifacts: Vec<_> = outcome.documents().into_iter().map(artifact).collect();
+        let mut artifacts: Vec<_> = completed_job.documents().into_iter().map(artifact).collect();
         if self.settings.keep_shards {
             let mut writer = shards::ShardsWriter::new();
-            let results = outcome.executions.iter().filter_map(|execution| results.get(&execution.shard_id));
+            let results =
+                completed_job.executions.iter().filter_map(|execution| results.get(&execution.shard_id));
             results.for_each(|bytes| writer.push(bytes));
             artifacts.push(Artifact {
                 name: shards::NAME.to_owned(),
@@ -154,23 +157,27 @@ impl Aggregator {
         }
         let references = self.store.put_artifacts(artifacts).await;
         self.metrics.artifact_write(if references.is_ok() { "ok" } else { "failed" });
-        let manifest = outcome.manifest(references?).signed_by(&self.identity);
-        let completion = self.store.complete(&manifest, &outcome.headline()).await?;
+        let manifest = completed_job.manifest(references?).signed_by(&self.identity);
+        let completion = self.store.complete(&manifest, &completed_job.headline()).await?;
         Ok((manifest, completion))
     }
 
     /// Compares with what an earlier run stored: its envelope, its result, and that its objects are there and whole.
-    async fn compare(&self, outcome: &Outcome<'_>, earlier: &ManifestDocument) -> Result<(), NotKept> {
-        let place = self.store.locate(&forge_store::Store::manifest_key(&outcome.job.id));
-        if earlier.request != outcome.job.digest {
+    async fn compare(
+        &self,
+        completed_job: &CompletedJob<'_>,
+        earlier: &ManifestDocument,
+    ) -> Result<(), NotKept> {
+        let place = self.store.locate(&forge_store::Store::manifest_key(&completed_job.job.id));
+        if earlier.request != completed_job.job.envelope_digest {
             let message = format!(
                 "{place} is the manifest of another envelope under the job id {}: choose another ctx.job_id, or \
                  another store",
-                outcome.job.id
+                completed_job.job.id
             );
             return Err(NotKept { code: FailureCode::Conflict, message });
         }
-        let result = outcome.figures.hash;
+        let result = completed_job.result.hash;
         if earlier.result != result {
             let stored = earlier.result;
             let message = format!("{place} stores the result {stored}, and this run computed {result}");
@@ -210,7 +217,7 @@ fn artifact(document: Document) -> Artifact {
 }
 
 /// The numbers among the result's output, as in `mean_loss`.
-fn headline(figures: &Figures) -> Map<String, Value> {
-    let output = figures.document.output.as_object().into_iter().flatten();
+fn headline(job_result: &JobResult) -> Map<String, Value> {
+    let output = job_result.document.output.as_object().into_iter().flatten();
     output.filter(|(_, value)| value.is_number()).map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -320,7 +320,7 @@ impl Intake<'_> {
 
 fn check(job: &Job, shard: ShardId, claim: Claim) -> (Message, String) {
     let id = format!("check.{}.{shard}.{}.{}", job.id, claim.agent_id, claim.result_hash);
-    let task = job.task(shard, 0);
+    let task = job.shard_task(shard, 0);
     let payload = serde_json::to_vec(&VerifierTask { task, claim: Some(claim) });
     let payload = payload.expect("a task is made of strings and numbers");
     let mut message = Message::new(topology::duplicate(&job.id, shard), payload);

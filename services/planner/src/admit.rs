@@ -94,13 +94,13 @@ impl Planner {
             return Err(BusError::Unavailable(format!("the record of job {} changes", job.id)));
         };
         let record = found.record;
-        if record.submission == sequence && record.request == Some(job.digest) {
+        if record.submission == sequence && record.request == Some(job.envelope_digest) {
             if record.state.is_terminal() {
                 return Ok(Admission::Ended(record.job_id, bucket));
             }
             return self.allow(Admitted { job: Arc::new(job), record, bucket, taken_over: true }).await;
         }
-        if record.request == Some(job.digest) {
+        if record.request == Some(job.envelope_digest) {
             return Ok(Admission::Known);
         }
         let name = rejected_name(envelope);
@@ -202,7 +202,7 @@ fn new_record(job_id: JobId, submitter: Submitter, submission: u64, job: Option<
         job_id,
         submitter,
         state: JobState::Accepted,
-        request: job.map(|job| job.digest),
+        request: job.map(|job| job.envelope_digest),
         replay_key: request.map(|request| request.replay_key),
         op: envelope.map(|envelope| envelope.op.clone()),
         billing: envelope.map_or_else(Billing::default, |envelope| envelope.ctx.billing),

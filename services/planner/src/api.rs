@@ -74,7 +74,7 @@ impl Planner {
         if found.is_none() {
             let mut envelope = Message::new(topology::submit(submitter), request.payload.clone());
             envelope.headers = request.headers.clone();
-            let id = format!("submit.{}.{}", job.id, job.digest);
+            let id = format!("submit.{}.{}", job.id, job.envelope_digest);
             self.bus.publish(envelope, &id).await?;
         }
         let started = Instant::now();
@@ -123,7 +123,7 @@ impl Planner {
 
 /// The record, if it is of this very job.
 fn same(job: &Job, record: JobRecord) -> Result<JobRecord, Refusal> {
-    if record.request == Some(job.digest) {
+    if record.request == Some(job.envelope_digest) {
         return Ok(record);
     }
     let message =

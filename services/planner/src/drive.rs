@@ -277,7 +277,7 @@ impl Planner {
     fn shard_message(&self, admitted: &Admitted, handout: Handout) -> (Message, String) {
         let request = &admitted.job.request;
         let Handout { shard, attempt, to } = handout;
-        let task = admitted.job.task(shard, attempt);
+        let task = admitted.job.shard_task(shard, attempt);
         let job = &admitted.job.id;
         let id = format!("shard.{job}.{shard}.{attempt}");
         match to {

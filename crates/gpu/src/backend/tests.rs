@@ -9,7 +9,7 @@ use crate::shader::Product;
 
 /// The best adapter, if there is one.
 fn adapter() -> Option<Adapter> {
-    let found = adapters().into_iter().next();
+    let found = list_adapters().into_iter().next();
     forge_harness::gpu::is_there(found.is_some());
     found
 }
@@ -18,7 +18,7 @@ fn program() -> Program {
     conformance::Recipe::usual().program()
 }
 
-fn agrees(gpu: &Gpu) {
+fn agrees(gpu: &GpuBackend) {
     conformance::assert_agrees(
         gpu,
         &program(),
@@ -30,7 +30,7 @@ fn agrees(gpu: &Gpu) {
 #[test]
 fn a_lost_device_is_opened_again() {
     let Some(adapter) = adapter() else { return };
-    let gpu = Gpu::open(&adapter).unwrap();
+    let gpu = GpuBackend::open(&adapter).unwrap();
     agrees(&gpu);
     let device = gpu.opened().unwrap();
     device.lose();
@@ -50,7 +50,7 @@ fn a_lost_device_is_opened_again() {
 fn a_device_that_does_not_answer_is_given_up() {
     let Some(adapter) = adapter() else { return };
     let hasty = Options { patience: Duration::ZERO, ..Options::default() };
-    let given_up = Gpu::with(&adapter, hasty);
+    let given_up = GpuBackend::with(&adapter, hasty);
     let Err(OpenError::Unusable { reason, .. }) = given_up else { panic!("{given_up:?}") };
     assert!(reason.contains("no answer within 0ns"), "{reason}");
 }
@@ -65,13 +65,13 @@ fn a_device_that_computes_wrongly_is_refused() {
         |source| source.replace("if largest_counts {", "if true {"),
     ];
     for fault in faults {
-        let refused = Gpu::with(&adapter, options(fault)).expect_err("it is refused");
-        let OpenError::Wrong { adapter: named, .. } = &refused else { panic!("{refused:?}") };
+        let refused = GpuBackend::with(&adapter, options(fault)).expect_err("it is refused");
+        let OpenError::WrongResults { adapter: named, .. } = &refused else { panic!("{refused:?}") };
         assert_eq!(*named, adapter.to_string());
     }
-    let broken = Gpu::with(&adapter, options(|source| source.replace("fn execute", "fn execute(")));
+    let broken = GpuBackend::with(&adapter, options(|source| source.replace("fn execute", "fn execute(")));
     assert!(matches!(&broken, Err(OpenError::Unusable { .. })), "{broken:?}");
-    assert_eq!(Gpu::open(&adapter).unwrap().adapter(), Some(adapter.to_string().as_str()));
+    assert_eq!(GpuBackend::open(&adapter).unwrap().adapter(), Some(adapter.to_string().as_str()));
     assert!(Scalar.adapter().is_none());
 }
 
@@ -84,7 +84,7 @@ fn products_by_64_bit_integers_are_the_same() {
         ));
     }
     let native = Options { product: Some(Product::Native), ..Options::default() };
-    let gpu = Gpu::with(&adapter, native).unwrap();
+    let gpu = GpuBackend::with(&adapter, native).unwrap();
     for part in [
         conformance::profiles,
         conformance::saturation,

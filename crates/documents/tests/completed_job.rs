@@ -1,4 +1,4 @@
-//! What an outcome leaves behind: which documents, and what the ones that record an execution say.
+//! The documents and the manifest of a completed job.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use forge_contract::{
     error::FailureCode,
     merkle,
 };
-use forge_documents::{Document, Figures, Job, Outcome, canonical, milliseconds};
+use forge_documents::{CompletedJob, Document, Job, JobResult, canonical_json, to_milliseconds};
 use forge_kernel::{
     converge::StopReason,
     execute::{Backend, scalar::Scalar},
@@ -16,8 +16,8 @@ use forge_kernel::{
     request::Request,
 };
 
-/// A job, its figures, and the record of an execution by two backends.
-fn completed(artifacts: &str) -> (Job, Figures, Vec<Execution>) {
+/// A job of three shards, its result, and its executions by two agents with different backends.
+fn execute_job(artifacts: &str) -> (Job, JobResult, Vec<Execution>) {
     let envelope = format!(
         r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}},
              "args": {{"iterations": 150000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}},
@@ -45,12 +45,12 @@ fn completed(artifacts: &str) -> (Job, Figures, Vec<Execution>) {
             signature: None,
         });
     }
-    let figures = Figures::new(request, reduction.result(), StopReason::BudgetExhausted);
-    (job, figures, executions)
+    let job_result = JobResult::new(request, reduction.result(), StopReason::BudgetExhausted);
+    (job, job_result, executions)
 }
 
 fn documents(artifacts: &str) -> Vec<Document> {
-    let (job, figures, executions) = completed(artifacts);
+    let (job, job_result, executions) = execute_job(artifacts);
     let verification = VerificationDocument {
         schema: VerificationDocument::SCHEMA.to_owned(),
         job_id: job.id.clone(),
@@ -64,28 +64,28 @@ fn documents(artifacts: &str) -> Vec<Document> {
         detection: Vec::new(),
         refuted: Vec::new(),
     };
-    let outcome = Outcome {
+    let completed_job = CompletedJob {
         job: &job,
-        figures: &figures,
+        result: &job_result,
         executions: &executions,
         verification: &verification,
-        planning: Duration::from_nanos(1_234_567),
-        executing: Duration::from_secs(2),
+        planning_duration: Duration::from_nanos(1_234_567),
+        execution_duration: Duration::from_secs(2),
     };
-    let manifest = outcome.manifest(Vec::new());
+    let manifest = completed_job.manifest(Vec::new());
     let hashes: Vec<_> = executions.iter().map(|execution| execution.result_hash).collect();
     assert_eq!((manifest.merkle_root, manifest.shards), (merkle::root(&hashes), hashes.len() as u64));
-    assert_eq!((manifest.result, manifest.request), (figures.hash, job.digest));
-    outcome.documents()
+    assert_eq!((manifest.result, manifest.request), (job_result.hash, job.envelope_digest));
+    completed_job.documents()
 }
 
 #[test]
-fn the_envelope_comes_first_and_then_what_it_asks_for() {
+fn envelope_comes_first_followed_by_the_requested_artifacts() {
     let names = |artifacts| documents(artifacts).iter().map(|document| document.name).collect::<Vec<_>>();
     assert_eq!(names(""), ["envelope.json"]);
     assert_eq!(
         names(r#""result_json", "report_html", "metrics_json", "executions_json", "plan_json", "ept_csv""#),
-        // In the order of the kinds: an envelope's normal form has it sorted.
+        // In the order of the kinds, because normalisation sorts `include`.
         [
             "envelope.json",
             "result.json",
@@ -99,20 +99,20 @@ fn the_envelope_comes_first_and_then_what_it_asks_for() {
 }
 
 #[test]
-fn metrics_name_every_backend_and_add_up_whole_microseconds() {
+fn metrics_list_every_backend_and_sum_whole_microseconds() {
     let documents = documents(r#""metrics_json""#);
     let metrics: MetricsDocument = serde_json::from_slice(&documents[1].bytes).unwrap();
     assert_eq!((metrics.backend.as_str(), metrics.threads, metrics.shards), ("scalar, simd", 2, 3));
-    // 0.1 + 0.1 + 0.1 is not 0.3 in binary fractions.
+    // Summed as f64, 0.1 + 0.1 + 0.1 would not be 0.3.
     assert_eq!((metrics.plan_ms, metrics.execute_ms, metrics.cpu_ms), (1.234, 2000.0, 0.3));
     assert_eq!(metrics.iterations_per_second, 75_000.0);
-    assert_eq!(milliseconds(Duration::from_nanos(999)), 0.0);
+    assert_eq!(to_milliseconds(Duration::from_nanos(999)), 0.0);
 }
 
 #[test]
-fn a_failure_is_recorded_under_the_job() {
-    let (job, ..) = completed("");
+fn error_document_carries_the_job_id() {
+    let (job, ..) = execute_job("");
     let document = job.error_document(FailureCode::Timeout, Phase::Execute, "too slow", Vec::new());
     assert_eq!((document.job_id.clone(), document.phase), (job.id, Phase::Execute));
-    assert!(String::from_utf8(canonical(&document)).unwrap().contains(r#""message":"too slow""#));
+    assert!(String::from_utf8(canonical_json(&document)).unwrap().contains(r#""message":"too slow""#));
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use forge_contract::{program::Program, shard::Shard};
 use forge_kernel::execute::ExecuteError;
 
-use crate::{backend::Gpu, batch};
+use crate::{backend::GpuBackend, batch};
 
 /// What a device needs for some shards, with less and less to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Breakdown {
+pub struct CallBreakdown {
     /// One block of keystream an iteration, and nothing else: what no executor that draws from ChaCha8 can be faster than.
     pub keystream: Duration,
     /// All but the look-up of amounts, which are made up in place of it.
@@ -43,12 +43,12 @@ const WITHOUT_HISTOGRAMS: Edit = &[
 ///
 /// # Errors
 /// [`ExecuteError::Device`].
-pub fn breakdown(
-    gpu: &Gpu,
+pub fn measure_call(
+    gpu: &GpuBackend,
     program: &Program,
     shards: &[Shard],
     rounds: usize,
-) -> Result<Breakdown, ExecuteError> {
+) -> Result<CallBreakdown, ExecuteError> {
     let device = gpu.opened()?;
     let components = program.components.len();
     let whole: [Edit; 4] = [KEYSTREAM, WITHOUT_AMOUNTS, WITHOUT_HISTOGRAMS, &[]];
@@ -71,7 +71,7 @@ pub fn breakdown(
         }
     }
     let [keystream, without_amounts, without_histograms, all] = times;
-    Ok(Breakdown {
+    Ok(CallBreakdown {
         keystream: median(keystream.0),
         without_amounts: median(without_amounts.0),
         without_histograms: median(without_histograms.0),

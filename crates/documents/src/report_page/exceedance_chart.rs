@@ -1,9 +1,10 @@
-//! The loss exceedance curves as inline SVG. Coordinates are rounded to a tenth, from correctly rounded operations only.
+//! The loss exceedance curves as inline SVG. Coordinates are rounded to a tenth, from correctly
+//! rounded operations only.
 
 use forge_kernel::request::Request;
 
 use super::push;
-use crate::{curve::Curves, figures::Figures, number};
+use crate::{exceedance_curves::ExceedanceCurves, job_result::JobResult, number_format};
 
 /// Size of the picture, and of the area of the curves in it.
 const WIDTH: f64 = 760.0;
@@ -16,9 +17,9 @@ const BOTTOM: f64 = 320.0;
 const POINTS: usize = 253;
 
 /// The picture; `None` when there are too few iterations for one, or nothing was lost.
-pub fn exceedance(request: &Request, figures: &Figures) -> Option<String> {
+pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<String> {
     let program = &request.program;
-    let curves = Curves::new(&figures.merged, &program.marks(), program.units, POINTS)?;
+    let curves = ExceedanceCurves::new(&job_result.merged, &program.marks(), program.units, POINTS)?;
     let words = request.profile().words;
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n\
@@ -45,7 +46,7 @@ pub fn exceedance(request: &Request, figures: &Figures) -> Option<String> {
 }
 
 /// Lines and labels at powers of ten.
-fn grid(svg: &mut String, curves: &Curves) {
+fn grid(svg: &mut String, curves: &ExceedanceCurves) {
     let top = curves.scale.top;
     for amount in curves.scale.ticks().chain([top]) {
         let Some(y) = y(curves, amount) else { continue };
@@ -57,14 +58,14 @@ fn grid(svg: &mut String, curves: &Curves) {
         );
         if label {
             let (x, y) = (LEFT - 8.0, y + 4.0);
-            let amount = number::amount(amount);
+            let amount = number_format::format_amount(amount);
             push(svg, format_args!("<text x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{amount}</text>"));
         }
         svg.push('\n');
     }
     for decade in 0..=curves.decades {
         let x = LEFT + (RIGHT - LEFT) * f64::from(decade) / f64::from(curves.decades);
-        let (y, years) = (BOTTOM + 18.0, number::grouped(10u64.pow(decade)));
+        let (y, years) = (BOTTOM + 18.0, number_format::format_count(10u64.pow(decade)));
         push(
             svg,
             format_args!("<line class=\"grid\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{BOTTOM}\"/>"),
@@ -73,11 +74,11 @@ fn grid(svg: &mut String, curves: &Curves) {
     }
 }
 
-fn y(curves: &Curves, amount: f64) -> Option<f64> {
-    curves.scale.share(amount).map(|share| BOTTOM - (BOTTOM - TOP) * share)
+fn y(curves: &ExceedanceCurves, amount: f64) -> Option<f64> {
+    curves.scale.position(amount).map(|share| BOTTOM - (BOTTOM - TOP) * share)
 }
 
-fn points(curves: &Curves, curve: &[f64]) -> String {
+fn points(curves: &ExceedanceCurves, curve: &[f64]) -> String {
     let x = |index: usize| LEFT + (RIGHT - LEFT) * index as f64 / (curve.len() - 1) as f64;
     let point = |(index, &amount): (usize, &f64)| Some(format!("{:.1},{:.1}", x(index), y(curves, amount)?));
     curve.iter().enumerate().filter_map(point).collect::<Vec<_>>().join(" ")

@@ -1,0 +1,168 @@
+//! Exceedance curves for charts: amounts at return periods evenly spaced on a logarithmic axis.
+//!
+//! Logarithms and powers are computed from correctly rounded operations in a fixed order and never
+//! by the platform's math library: the report page is an artifact, and its bytes must be the same
+//! on every machine.
+
+use std::f64::consts::{LN_2, LN_10};
+
+use forge_contract::shard_result::{Distribution, ShardResult};
+use forge_kernel::{
+    dd::Dd,
+    statistics::{Level, Ordered},
+};
+
+/// Denominator of every level.
+const LEVEL_DENOMINATOR: u64 = 1_000_000;
+/// Iterations that must lie beyond the longest return period shown. With fewer, the end of the
+/// curve would be noise.
+const MIN_TAIL_ITERATIONS: u64 = 10;
+/// The longest return period shown is 10^4.
+const MAX_DECADES: u32 = 4;
+
+/// Aggregate and occurrence exceedance curves over return periods from 1 to `10^decades`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExceedanceCurves {
+    /// Number of decades on the axis of return periods: 1 to 4.
+    pub decades: u32,
+    /// Aggregate exceedance: quantiles of an iteration's total, one per return period.
+    pub aep: Vec<f64>,
+    /// Occurrence exceedance: quantiles of an iteration's largest occurrence, one per return
+    /// period.
+    pub oep: Vec<f64>,
+    /// The axis of amounts, common to both curves.
+    pub scale: LogScale,
+}
+
+impl ExceedanceCurves {
+    /// Computes both curves at `points` return periods. `marks` and `units` are those of the
+    /// program that was executed.
+    ///
+    /// Returns `None` if there are fewer than 100 iterations, or if every amount is 0.
+    pub fn new(result: &ShardResult, marks: &[u64], units: u32, points: usize) -> Option<Self> {
+        let decades = decades(result.iterations)?;
+        let levels: Vec<_> = levels(decades, points).collect();
+        let curve = |distribution: &Distribution| {
+            let ordered = Ordered::new(distribution, marks);
+            levels.iter().map(|&level| ordered.var(level) / f64::from(units)).collect::<Vec<_>>()
+        };
+        let (aep, oep) = (curve(&result.total), curve(&result.largest));
+        let median = levels.iter().position(|level| 2 * level.numerator >= LEVEL_DENOMINATOR)?;
+        let scale = LogScale::new(aep.iter().chain(&oep).copied(), oep[median])?;
+        Some(Self { decades, aep, oep, scale })
+    }
+}
+
+/// Number of whole decades of return periods that have [`MIN_TAIL_ITERATIONS`] beyond them, at most
+/// [`MAX_DECADES`].
+fn decades(iterations: u64) -> Option<u32> {
+    let decades = (iterations / MIN_TAIL_ITERATIONS).checked_ilog10()?.min(MAX_DECADES);
+    (decades >= 1).then_some(decades)
+}
+
+/// The probability level of each return period.
+fn levels(decades: u32, points: usize) -> impl Iterator<Item = Level> {
+    (0..points).map(move |x| {
+        let exponent = f64::from(decades) * x as f64 / (points - 1) as f64;
+        let exceedance = (LEVEL_DENOMINATOR as f64 / power_of_ten(exponent) + 0.5) as u64;
+        Level::new(LEVEL_DENOMINATOR - exceedance.clamp(1, LEVEL_DENOMINATOR - 1), LEVEL_DENOMINATOR)
+    })
+}
+
+/// A logarithmic axis of amounts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogScale {
+    /// Amount at the lower end of the axis: a power of ten.
+    pub bottom: f64,
+    /// Amount at the upper end of the axis: the largest amount shown.
+    pub top: f64,
+}
+
+impl LogScale {
+    /// An axis that ends at the largest of `amounts` and begins at the power of ten at or below
+    /// `low`. If `low` is 0 or not below the largest amount, it begins at the power of ten at or
+    /// below a tenth of the largest amount.
+    ///
+    /// Returns `None` if the largest amount is 0.
+    pub fn new(amounts: impl Iterator<Item = f64>, low: f64) -> Option<Self> {
+        let top = amounts.fold(0.0, f64::max);
+        let low = if low > 0.0 && low < top { low } else { top / 10.0 };
+        (top > 0.0).then(|| Self { bottom: power_of_ten(log10(low).floor()), top })
+    }
+
+    /// Position of an amount on the axis: 0 at the bottom, 1 at the top. `None` if the amount is
+    /// below the bottom.
+    pub fn position(self, amount: f64) -> Option<f64> {
+        (amount >= self.bottom).then(|| log10(amount / self.bottom) / log10(self.top / self.bottom))
+    }
+
+    /// The powers of ten from the bottom up to, but not including, the top.
+    pub fn ticks(self) -> impl Iterator<Item = f64> {
+        std::iter::successors(Some(self.bottom), |amount| Some(amount * 10.0))
+            .take_while(move |&amount| amount < self.top)
+    }
+}
+
+/// Computes 10^exponent. Exact for integers from 0 to 22.
+fn power_of_ten(exponent: f64) -> f64 {
+    let is_exact = exponent.trunc() == exponent && exponent.abs() <= 22.0;
+    match is_exact {
+        true if exponent >= 0.0 => (0..exponent as u32).fold(1.0, |power, _| power * 10.0),
+        true => 1.0 / power_of_ten(-exponent),
+        false => Dd::product(exponent, LN_10).exp().to_f64(),
+    }
+}
+
+/// Decimal logarithm of a positive number, accurate to 15 digits, and exact for powers of ten from
+/// 1 to 10^22.
+fn log10(x: f64) -> f64 {
+    // x = m · 2^k with m first in [1, 2), then in [√½, √2); ln m = 2·artanh(s) with s = (m − 1) /
+    // (m + 1).
+    let k = ((x.to_bits() >> 52) as i32) - 1023;
+    let m = f64::from_bits((x.to_bits() & ((1 << 52) - 1)) | (1023 << 52));
+    let (m, k) = if m > std::f64::consts::SQRT_2 { (m / 2.0, k + 1) } else { (m, k) };
+    let s = (m - 1.0) / (m + 1.0);
+    let series = (0..14).rev().fold(0.0, |sum, n| sum * (s * s) + 1.0 / f64::from(2 * n + 1));
+    let log = (f64::from(k) * LN_2 + 2.0 * s * series) / LN_10;
+    let nearest = (log + 0.5).floor();
+    if (0.0..=22.0).contains(&nearest) && power_of_ten(nearest) == x { nearest } else { log }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the platform's logarithm is the reference of this test")]
+    fn logarithms_agree_with_the_platform_to_1e_minus_14() {
+        for x in [1e-9, 0.02, 0.99, 1.0, 1.5, 2.0, 999.0, 123_456.789, 9e15] {
+            assert!((log10(x) - x.log10()).abs() < 1e-14 * x.log10().abs().max(1.0), "{x}");
+        }
+        assert_eq!([1.0, 10.0, 1000.0, 1e15].map(log10), [0.0, 1.0, 3.0, 15.0]);
+        assert_eq!([0.0, 3.0, -2.0].map(power_of_ten), [1.0, 1000.0, 0.01]);
+        assert!((power_of_ten(0.5) - 10f64.sqrt()).abs() < 1e-14);
+    }
+
+    #[test]
+    fn log_scale_spans_powers_of_ten_up_to_the_largest_amount() {
+        let scale = LogScale::new([0.0, 35.0, 25_000.0].into_iter(), 35.0).unwrap();
+        assert_eq!((scale.bottom, scale.top), (10.0, 25_000.0));
+        assert_eq!([9.9, 10.0, 25_000.0].map(|amount| scale.position(amount)), [None, Some(0.0), Some(1.0)]);
+        assert_eq!(scale.ticks().collect::<Vec<_>>(), [10.0, 100.0, 1000.0, 10_000.0]);
+        assert_eq!(LogScale::new([0.0].into_iter(), 0.0), None);
+        assert_eq!(LogScale::new([5.0, 5.0].into_iter(), 5.0).unwrap().bottom, 0.1);
+        assert_eq!(LogScale::new([10.0].into_iter(), 0.0).unwrap().bottom, 1.0);
+    }
+
+    #[test]
+    fn return_periods_end_where_ten_iterations_lie_beyond() {
+        let decades = [99, 100, 9_999, 1_000_000, u64::MAX].map(decades);
+        assert_eq!(decades, [None, Some(1), Some(2), Some(4), Some(4)]);
+        let all: Vec<_> = levels(4, 101).collect();
+        assert_eq!(
+            (all[0], all[100]),
+            (Level::new(1, LEVEL_DENOMINATOR), Level::new(LEVEL_DENOMINATOR - 100, LEVEL_DENOMINATOR))
+        );
+        assert_eq!(all[25], Level::new(LEVEL_DENOMINATOR - 100_000, LEVEL_DENOMINATOR));
+    }
+}

@@ -1,0 +1,120 @@
+//! Numbers for human readers: thousands separators, two decimals, percentages, durations, rates.
+
+use std::time::Duration;
+
+/// Formats `1234567` as `1,234,567`.
+pub fn format_count(value: u64) -> String {
+    insert_separators(&value.to_string())
+}
+
+/// Formats an amount with thousands separators and two decimals. From 10^12 on the decimals are
+/// omitted: they carry no information.
+pub fn format_amount(value: f64) -> String {
+    let sign = if value < 0.0 { "-" } else { "" };
+    let decimals = if value.abs() < 1e12 { 2 } else { 0 };
+    let text = format!("{:.decimals$}", value.abs());
+    match text.split_once('.') {
+        Some((whole, decimals)) => format!("{sign}{}.{decimals}", insert_separators(whole)),
+        None => format!("{sign}{}", insert_separators(&text)),
+    }
+}
+
+/// Formats an amount, or `-` for `None`.
+pub fn format_optional_amount(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), format_amount)
+}
+
+/// Formats a probability as a percentage, with enough decimals to distinguish it from 0% and from
+/// 100%.
+pub fn format_percent(probability: f64) -> String {
+    let percent = probability * 100.0;
+    let distance = percent.min(100.0 - percent);
+    match distance {
+        0.0 => format!("{percent:.0}%"),
+        _ if distance < 0.000_1 && percent < 50.0 => "< 0.0001%".to_owned(),
+        _ if distance < 0.000_1 => "> 99.9999%".to_owned(),
+        _ if distance < 0.1 => format!("{percent:.4}%"),
+        _ => format!("{percent:.2}%"),
+    }
+}
+
+/// Formats a level such as 0.995 as `99.5%`.
+pub fn format_level(level: f64) -> String {
+    // A level has at most six decimals; any further digits of the percentage are rounding noise.
+    let percent = format!("{:.6}", level * 100.0);
+    format!("{}%", percent.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Formats a duration in the unit that suits its length.
+pub fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match duration.as_secs() {
+        0 if seconds < 0.1 => format!("{:.1} ms", seconds * 1e3),
+        0 => format!("{:.0} ms", seconds * 1e3),
+        1..120 => format!("{seconds:.1} s"),
+        whole @ 120..7200 => format!("{} min {} s", whole / 60, whole % 60),
+        whole @ 7200..172_800 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        whole => format!("{} days", format_count(whole / 86_400)),
+    }
+}
+
+/// Formats a rate per second with about three significant digits, such as `18.2 million`.
+pub fn format_rate(rate: f64) -> String {
+    match rate {
+        _ if rate >= 1e9 => format!("{:.2} billion", rate / 1e9),
+        _ if rate >= 1e6 => format!("{:.1} million", rate / 1e6),
+        _ => format_count(rate.max(0.0) as u64),
+    }
+}
+
+fn insert_separators(digits: &str) -> String {
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_insert_separators() {
+        assert_eq!(
+            [0, 12, 123, 1234, 123_456, 1_234_567].map(format_count),
+            ["0", "12", "123", "1,234", "123,456", "1,234,567"]
+        );
+        assert_eq!(
+            [0.0, 0.005, 999.999, -1234.5].map(format_amount),
+            ["0.00", "0.01", "1,000.00", "-1,234.50"]
+        );
+        assert_eq!(
+            [999_999_999_999.99, 1e12].map(format_amount),
+            ["999,999,999,999.99", "1,000,000,000,000"]
+        );
+    }
+
+    #[test]
+    fn rare_events_are_never_formatted_as_0_percent() {
+        assert_eq!(
+            [0.0, 1.0, 0.1325, 0.000_5, 1e-5, 1e-9].map(format_percent),
+            ["0%", "100%", "13.25%", "0.0500%", "0.0010%", "< 0.0001%"]
+        );
+        assert_eq!([0.999_5, 1.0 - 1e-9].map(format_percent), ["99.9500%", "> 99.9999%"]);
+        assert_eq!([0.5, 0.995, 0.999_999].map(format_level), ["50%", "99.5%", "99.9999%"]);
+    }
+
+    #[test]
+    fn durations_are_formatted_in_a_suitable_unit() {
+        let format_ms = |ms| format_duration(Duration::from_millis(ms));
+        assert_eq!(
+            [5, 150, 12_340, 200_000, 7_260_000, 200_000_000].map(format_ms),
+            ["5.0 ms", "150 ms", "12.3 s", "3 min 20 s", "2 h 1 min", "2 days"]
+        );
+        assert_eq!([1234.0, 18_234_567.0, 2.5e9].map(format_rate), ["1,234", "18.2 million", "2.50 billion"]);
+    }
+}

@@ -1,0 +1,185 @@
+//! The tables and labelled values of a result, independent of layout. The terminal summary and the
+//! report page both render them.
+
+use forge_contract::{envelope::Seed, program::MAX_AMOUNT};
+use forge_kernel::{converge::StopReason, request::Request, statistics::two_sided_z, workload::Words};
+
+use crate::{
+    job_result::JobResult,
+    number_format::{format_amount, format_count, format_level, format_optional_amount, format_percent},
+};
+
+/// A table. Every row has as many cells as there are columns.
+pub struct ResultTable {
+    /// Column headings.
+    pub header: Vec<&'static str>,
+    /// Cells by row: the first is the label of the row, the others are numbers or values.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// A formatted statistic with its label.
+pub struct LabelledValue {
+    /// Name of the statistic.
+    pub label: String,
+    /// Formatted number.
+    pub value: String,
+    /// Additional text such as the standard error; usually empty.
+    pub remark: String,
+}
+
+impl LabelledValue {
+    fn new(label: impl Into<String>, value: String) -> Self {
+        Self { label: label.into(), value, remark: String::new() }
+    }
+}
+
+/// Converts the first letter to upper case.
+pub fn capitalise(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A quantity with its unit, such as `travel time, s`.
+pub fn quantity_with_unit(words: Words) -> String {
+    if words.unit.is_empty() {
+        words.quantity.to_owned()
+    } else {
+        format!("{}, {}", words.quantity, words.unit)
+    }
+}
+
+/// The op with its version and profile, such as `mc@1 insurance.v1`.
+pub fn profile_label(request: &Request) -> String {
+    let op = &request.envelope.op;
+    format!("{}@{} {}", op.name, op.version, op.profile)
+}
+
+/// Performed and requested iterations, with the reason why the job stopped.
+pub fn iterations_text(job_result: &JobResult, words: Words) -> String {
+    let iterations = &job_result.document.iterations;
+    let reason = match iterations.stop_reason {
+        StopReason::BandReached => "converged: band reached",
+        StopReason::VarianceStable => "converged: variance stable",
+        StopReason::BudgetExhausted => "budget exhausted",
+    };
+    let (performed, requested) = (format_count(iterations.performed), format_count(iterations.requested));
+    format!("{performed} of {requested} {} ({reason})", words.iterations)
+}
+
+/// Total occurrences, then those of each component with the number that reached its cap.
+pub fn occurrences_text(request: &Request, job_result: &JobResult) -> String {
+    let work = &job_result.document.work;
+    let components = work.components.iter().zip(&request.program.components);
+    let components = components.map(|(tally, component)| {
+        let is_capped = component.cap < MAX_AMOUNT && tally.capped > 0;
+        let capped =
+            if is_capped { format!(" ({} at the limit)", format_count(tally.capped)) } else { String::new() };
+        format!("{} {}{capped}", tally.name, format_count(tally.occurrences))
+    });
+    format!("{}: {}", format_count(work.occurrences), components.collect::<Vec<_>>().join(", "))
+}
+
+/// Origin of the root seed.
+pub fn seed_text(request: &Request) -> &'static str {
+    match request.envelope.seed {
+        Seed::Derived => "derived from op and args",
+        Seed::Explicit { .. } => "explicit",
+    }
+}
+
+/// Mean, standard deviation, extremes, and the probabilities of no occurrence and of reaching the
+/// aggregate limit.
+pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledValue> {
+    let (summary, words) = (&job_result.summary, request.profile().words);
+    let iterations = capitalise(words.iterations);
+    let mut moments = vec![LabelledValue::new("Mean", format_amount(summary.mean))];
+    if let Some(error) = summary.std_error {
+        let half_width = two_sided_z(0.95) * error;
+        moments[0].remark = format!("standard error {}", format_amount(error));
+        moments.push(LabelledValue {
+            remark: format!("to {}", format_amount(summary.mean + half_width)),
+            ..LabelledValue::new("95% CI of the mean", format_amount(summary.mean - half_width))
+        });
+    }
+    moments.extend([
+        LabelledValue::new("Standard deviation", format_optional_amount(summary.std_dev)),
+        LabelledValue::new("Smallest", format_amount(summary.min)),
+        LabelledValue::new("Largest", format_amount(summary.max)),
+    ]);
+    if words.return_periods {
+        let label = format!("{iterations} without {}", words.occurrences);
+        moments.push(LabelledValue::new(label, format_percent(summary.zero_probability)));
+    }
+    if request.program.cap < MAX_AMOUNT {
+        moments.push(LabelledValue::new(
+            format!("{iterations} at the aggregate limit"),
+            format_percent(summary.cap_probability),
+        ));
+    }
+    moments
+}
+
+/// Value at risk (VaR) with its 95% confidence interval, and tail value at risk (TVaR), by level.
+pub fn quantile_table(job_result: &JobResult) -> ResultTable {
+    let rows = job_result.summary.quantiles.iter().map(|q| {
+        vec![
+            format_level(q.level),
+            format_amount(q.var),
+            format_optional_amount(q.var_low),
+            format_optional_amount(q.var_high),
+            format_amount(q.tvar),
+        ]
+    });
+    ResultTable { header: vec!["Level", "VaR", "95% CI low", "95% CI high", "TVaR"], rows: rows.collect() }
+}
+
+/// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period.
+pub fn exceedance_table(job_result: &JobResult, words: Words) -> ResultTable {
+    let rows = job_result.summary.exceedance.iter().map(|e| {
+        let period = format!("{} {}", format_count(e.return_period), words.iterations);
+        [period].into_iter().chain([e.aep, e.aep_tvar, e.oep, e.oep_tvar].map(format_amount)).collect()
+    });
+    ResultTable { header: vec!["Return period", "AEP", "AEP TVaR", "OEP", "OEP TVaR"], rows: rows.collect() }
+}
+
+/// Title of [`exceedance_table`], which says what AEP and OEP refer to.
+pub fn exceedance_title(words: Words) -> String {
+    format!("Exceedance (AEP: {}, OEP: largest of its {})", words.quantity, words.occurrences)
+}
+
+/// Limitations that a reader must know before using the result, as complete sentences.
+pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String> {
+    let words = request.profile().words;
+    let performed = job_result.document.iterations.performed;
+    let mut warnings = Vec::new();
+    let saturated = job_result.document.work.saturated;
+    if saturated > 0 {
+        let largest = format_amount(MAX_AMOUNT as f64 / f64::from(request.program.units));
+        warnings.push(format!(
+            "{} amounts exceeded {largest}, the largest there is, and were cut to it.",
+            format_count(saturated)
+        ));
+        warnings
+            .push("All figures understate them: lower the model's parameters, or give a limit.".to_owned());
+    }
+    let quantiles = &job_result.summary.quantiles;
+    let unbounded = quantiles.iter().filter(|q| q.var_low.is_none() || q.var_high.is_none()).count();
+    if unbounded > 0 {
+        warnings.push(format!(
+            "Too few {} ({}) for a full 95% confidence interval of {unbounded} of {} quantiles.",
+            words.iterations,
+            format_count(performed),
+            quantiles.len()
+        ));
+    }
+    let beyond = job_result.summary.exceedance.iter().filter(|e| e.return_period > performed).count();
+    if words.return_periods && beyond > 0 {
+        warnings.push(format!(
+            "{beyond} of {} return periods are longer than the {} simulated ({}).",
+            job_result.summary.exceedance.len(),
+            words.iterations,
+            format_count(performed)
+        ));
+    }
+    warnings
+}
