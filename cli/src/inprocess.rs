@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use forge_aggregator::JobCompletion;
 use forge_bus::{
-    Entry, MemoryBus, Message, SharedBus,
+    BucketEntry, MemoryBus, Message, SharedBus,
     topology::{self, Bucket},
 };
 use forge_contract::{
@@ -117,7 +117,7 @@ impl Local {
     ) -> Result<JobCompletion, Failure> {
         let mut interrupt = Interrupt::new().context("signals cannot be handled")?;
         let namespace = job.request.envelope.artifacts.kv_namespace.clone();
-        let settings = topology::Settings { lease: LEASE, ..topology::Settings::default() };
+        let settings = topology::TopologySettings { lease: LEASE, ..topology::TopologySettings::default() };
         let bus: SharedBus = MemoryBus::with_namespaces(settings, vec![namespace.clone()]);
         bus.prepare().await.map_err(broken)?;
         let (sender, completed) = mpsc::unbounded_channel();
@@ -149,10 +149,10 @@ struct Attended<'a> {
 impl Attended<'_> {
     /// Submits the job and waits until it has ended and its shards have been stopped.
     async fn attend(mut self, job: &Job) -> Result<JobCompletion, Failure> {
-        let mut ended = self.bus.listen(&topology::ended(self.job)).await.map_err(broken)?;
+        let mut ended = self.bus.subscribe(&topology::job_ended_subject(self.job)).await.map_err(broken)?;
         let envelope = serde_json::to_vec(&job.request.envelope);
         let envelope = envelope.context("the envelope cannot be written")?;
-        let submission = Message::new(topology::SUBMIT, envelope);
+        let submission = Message::new(topology::SUBMIT_SUBJECT, envelope);
         self.bus.publish(submission, "submission").await.map_err(broken)?;
         let outcome = self.wait().await;
         if matches!(outcome, Ok(_) | Err(Failure::Job(_))) {
@@ -197,7 +197,7 @@ impl Attended<'_> {
 }
 
 /// The failure that a record tells of.
-fn failure(entry: &Entry) -> Option<JobFailure> {
+fn failure(entry: &BucketEntry) -> Option<JobFailure> {
     let record: JobRecord = serde_json::from_slice(entry.value.as_ref()?).ok()?;
     if !matches!(record.state, JobState::Failed | JobState::Cancelled) {
         return None;
@@ -217,7 +217,7 @@ fn failure(entry: &Entry) -> Option<JobFailure> {
 /// Asks for the cancellation of a job until somebody has heard it: a planner may not have it yet.
 async fn cancel(bus: SharedBus, job: JobId) {
     let (limit, pause) = CANCELLING;
-    while bus.request(Message::new(topology::API_CANCEL, job.to_string()), limit).await.is_err() {
+    while bus.request(Message::new(topology::API_CANCEL_SUBJECT, job.to_string()), limit).await.is_err() {
         sleep(pause).await;
     }
 }

@@ -1,7 +1,7 @@
 //! `forge cancel`: stops a job.
 
 use clap::Args;
-use forge_bus::topology::API_CANCEL;
+use forge_bus::topology::API_CANCEL_SUBJECT;
 use forge_contract::{ids::JobId, job::JobState};
 
 use super::{
@@ -28,7 +28,7 @@ pub struct CancelArgs {
 /// There is no such job, nobody answers, or the job had ended otherwise.
 pub fn execute(args: &CancelArgs) -> Result<(), Failure> {
     let connection = Connection::open(&args.connection)?;
-    let ended = connection.ask(API_CANCEL, args.job.as_str().into())?;
+    let ended = connection.ask(API_CANCEL_SUBJECT, args.job.as_str().into())?;
     output::print(record::text(&ended, Style::of_stdout()).as_bytes())?;
     if ended.state == JobState::Cancelled {
         return Ok(());

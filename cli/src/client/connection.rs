@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use forge_bus::{BusError, Message, SharedBus, jetstream::JetStream, topology::Bucket};
+use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
 use forge_service::{NatsArgs, records, telemetry::trace};
 use tokio::{
@@ -52,7 +52,7 @@ impl Connection {
         let options = args.nats.options("forge", false, vec![args.namespace.clone()]).map_err(refused)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("no asynchronous runtime can be made")?;
-        let bus = runtime.block_on(JetStream::connect(options)).map_err(failed)?;
+        let bus = runtime.block_on(JetStreamBus::connect(options)).map_err(failed)?;
         Ok(Self { runtime, bus: bus as Arc<_>, bucket: Bucket::Jobs(args.namespace.clone()) })
     }
 
@@ -110,7 +110,7 @@ fn read(answered: Result<Message, BusError>) -> Result<JobRecord, Failure> {
 pub fn failed(error: BusError) -> Failure {
     match error {
         BusError::Refused { status: 400..=499, reason } => Failure::Input(reason),
-        BusError::NoAnswer(_) => Failure::Other(anyhow::anyhow!(
+        BusError::NoResponse(_) => Failure::Other(anyhow::anyhow!(
             "no planner answers: is one running? (forge up starts all services)"
         )),
         other => Failure::Other(other.into()),

@@ -1,7 +1,7 @@
 //! `forge status`: what is known of a job.
 
 use clap::Args;
-use forge_bus::topology::API_STATUS;
+use forge_bus::topology::API_STATUS_SUBJECT;
 use forge_contract::ids::JobId;
 
 use super::{
@@ -32,7 +32,7 @@ pub struct StatusArgs {
 /// There is no such job, or nobody answers.
 pub fn execute(args: &StatusArgs) -> Result<(), Failure> {
     let connection = Connection::open(&args.connection)?;
-    let found = connection.ask(API_STATUS, args.job.as_str().into())?;
+    let found = connection.ask(API_STATUS_SUBJECT, args.job.as_str().into())?;
     match args.format {
         Format::Json => output::print(&watch::json(&found)),
         Format::Text => output::print(record::text(&found, Style::of_stdout()).as_bytes()),

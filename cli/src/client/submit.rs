@@ -64,7 +64,7 @@ pub fn execute(args: &SubmitArgs) -> Result<(), Failure> {
         bytes = envelope.to_string().into_bytes();
     }
     let connection = Connection::open(&args.connection)?;
-    let subject = topology::api_submit(&args.submitter.clone().unwrap_or_default());
+    let subject = topology::api_submit_subject(&args.submitter.clone().unwrap_or_default());
     let mut submitted = connection.submit(&subject, &bytes)?;
     if args.wait {
         submitted = watch::until_ended(&connection, &submitted.job_id, args.format == watch::Format::Text)?;

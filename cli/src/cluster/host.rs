@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use forge_bus::{
     BusError, SharedBus,
-    jetstream::{JetStream, Options},
+    jetstream::{JetStreamBus, JetStreamOptions},
     topology::Queue,
 };
 use forge_service::{
@@ -75,7 +75,12 @@ where
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with<F, S>(args: &HostArgs, purpose: Purpose, options: Options, serve: S) -> Result<(), Failure>
+pub fn run_with<F, S>(
+    args: &HostArgs,
+    purpose: Purpose,
+    options: JetStreamOptions,
+    serve: S,
+) -> Result<(), Failure>
 where
     S: FnOnce(Host) -> F,
     F: Future<Output = Result<(), Failure>>,
@@ -87,7 +92,7 @@ where
         let stop = shutdown::on_signals();
         let (health, metrics) = (Health::new(), Metrics::new(purpose.name));
         http::start(&args.http, health.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
-        let replicas = options.settings.replicas;
+        let replicas = options.topology.replicas;
         let Some(nats) = connect(options, &stop).await? else { return Ok(()) };
         let bus: SharedBus = nats.clone();
         health.bus(bus.clone());
@@ -120,9 +125,12 @@ impl Host {
 }
 
 /// Connects; a server that is not there yet is waited for. `None` when the process is to end.
-async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<Arc<JetStream>>, Failure> {
+async fn connect(
+    options: JetStreamOptions,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<JetStreamBus>>, Failure> {
     loop {
-        let attempt = stop.run_until_cancelled(JetStream::connect(options.clone())).await;
+        let attempt = stop.run_until_cancelled(JetStreamBus::connect(options.clone())).await;
         let error = match attempt {
             None => return Ok(None),
             Some(Ok(bus)) => return Ok(Some(bus)),
@@ -137,7 +145,7 @@ async fn connect(options: Options, stop: &CancellationToken) -> Result<Option<Ar
 }
 
 /// Says what a production deployment would not do without (docs/operations.md, "Durability").
-async fn warn_of_loss(nats: &JetStream, replicas: usize) {
+async fn warn_of_loss(nats: &JetStreamBus, replicas: usize) {
     if replicas < 3 {
         tracing::warn!(
             replicas,

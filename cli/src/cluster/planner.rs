@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use forge_bus::topology::{QUEUES, Queue};
+use forge_bus::topology::Queue;
 use forge_contract::quota::Quotas;
 use forge_planner::PlannerSettings;
 use forge_service::ConfigError;
@@ -88,7 +88,8 @@ fn read_quotas(path: &Path) -> Result<Quotas, String> {
 pub fn execute(args: &PlannerArgs) -> Result<(), Failure> {
     let namespaces = args.namespaces.names().map_err(refused)?;
     let quotas = args.tuning.quotas().map_err(refused)?;
-    let queues = QUEUES.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
+    let queues =
+        Queue::ALL.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
     let purpose = Purpose { name: "forge-planner", namespaces: namespaces.clone(), queues, production: true };
     host::run(&args.host, purpose, async |host: Host| {
         let settings = args.tuning.settings(namespaces, quotas, host.lease);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
-use forge_bus::topology::QUEUES;
+use forge_bus::topology::Queue;
 use forge_contract::agent::Hardware;
 use forge_service::identity;
 
@@ -61,7 +61,7 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
     let purpose = Purpose {
         name: "forge-up",
         namespaces: namespaces.clone(),
-        queues: QUEUES.to_vec(),
+        queues: Queue::ALL.to_vec(),
         production: false,
     };
     host::run_with(&args.host, purpose, options, async |host: Host| {

@@ -39,7 +39,7 @@ pub fn execute(args: &VerifierArgs) -> Result<(), Failure> {
     let identity = identity::load(&args.identity).map_err(refused)?;
     let namespaces = args.namespaces.names().map_err(refused)?;
     let purpose =
-        Purpose { name: "forge-verifier", namespaces, queues: vec![Queue::Duplicates], production: true };
+        Purpose { name: "forge-verifier", namespaces, queues: vec![Queue::Verifications], production: true };
     host::run(&args.host, purpose, async |host: Host| {
         worker::note(no_gpu.as_deref());
         let settings = Settings { executor: Executor::new(slots, None), slots, lease: host.lease };

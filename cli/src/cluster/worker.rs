@@ -1,7 +1,7 @@
 //! `forge worker`.
 
 use clap::Args;
-use forge_bus::{jetstream::Options, topology::Queue};
+use forge_bus::{jetstream::JetStreamOptions, topology::Queue};
 use forge_contract::{agent::Hardware, envelope::Target};
 use forge_kernel::execute::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
@@ -68,8 +68,8 @@ pub fn execute(args: &WorkerArgs) -> Result<(), Failure> {
     let identity = identity::load(&args.identity).map_err(refused)?;
     let options = args.host.nats.options("forge-worker", false, Vec::new()).map_err(refused)?;
     let target = Hardware::of(backend.adapter()).target();
-    let binds = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
-    let options = Options { binds, ..options };
+    let required_queues = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
+    let options = JetStreamOptions { required_queues, ..options };
     let purpose =
         Purpose { name: "forge-worker", namespaces: Vec::new(), queues: Vec::new(), production: false };
     host::run_with(&args.host, purpose, options, async |host: Host| {

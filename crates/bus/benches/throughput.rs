@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use forge_bus::topology::{Bucket, Queue, Settings};
-use forge_bus::{JetStream, MemoryBus, Message, SharedBus, jetstream::Options, topology};
+use forge_bus::topology::{Bucket, Queue, TopologySettings};
+use forge_bus::{JetStreamBus, MemoryBus, Message, SharedBus, jetstream::JetStreamOptions, topology};
 use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
 use forge_harness::{NatsConfig, NatsServer};
 use futures_util::StreamExt;
@@ -15,13 +15,13 @@ const QUEUE: Queue = Queue::Shards(Target::Cpu);
 
 fn shard(index: u64) -> (Message, String) {
     let job: JobId = "j".parse().expect("an identifier");
-    let subject = topology::shard(Target::Cpu, &job, ShardId { height: 0, index });
+    let subject = topology::shard_subject(Target::Cpu, &job, ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 512]), subject)
 }
 
 fn result(index: u64) -> (Message, String) {
     let job: JobId = "j".parse().expect("an identifier");
-    let subject = topology::result(&job, ShardId { height: 0, index });
+    let subject = topology::result_subject(&job, ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 512]), subject)
 }
 
@@ -38,11 +38,11 @@ async fn measure(name: &str, bus: SharedBus) {
     bus.publish_all(all).await.expect("published");
     report("publish_all", start);
 
-    let mut pull = bus.pull(QUEUE).await.expect("a queue");
+    let mut pull = bus.open_queue(QUEUE).await.expect("a queue");
     let (start, mut count) = (Instant::now(), 0);
     while count < COUNT {
         for delivery in pull.fetch(512).await.expect("fetched") {
-            delivery.settle.ack().await;
+            delivery.lease.ack().await;
             count += 1;
         }
     }
@@ -51,7 +51,10 @@ async fn measure(name: &str, bus: SharedBus) {
     bus.publish_all((0..COUNT).map(result).collect()).await.expect("published");
     let job: JobId = "j".parse().expect("an identifier");
     let start = Instant::now();
-    let replay = bus.replay(topology::outcomes(&job), forge_bus::Content::Full).await.expect("a replay");
+    let replay = bus
+        .replay(topology::shard_message_subjects(&job), forge_bus::ReplayContent::Full)
+        .await
+        .expect("a replay");
     assert_eq!(replay.take(COUNT as usize).count().await as u64, COUNT);
     report("replay", start);
 
@@ -61,7 +64,7 @@ async fn measure(name: &str, bus: SharedBus) {
         let fetching = tokio::spawn(async move {
             let fetched = pull.fetch(1).await.expect("fetched");
             let arrived = Instant::now();
-            fetched[0].settle.ack().await;
+            fetched[0].lease.ack().await;
             (arrived, pull)
         });
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -93,9 +96,9 @@ fn percentiles(name: &str, mut times: Vec<Duration>) {
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        measure("in memory", MemoryBus::new(Settings::default())).await;
+        measure("in memory", MemoryBus::new(TopologySettings::default())).await;
         let server = NatsServer::start(&NatsConfig::default());
-        let bus = JetStream::connect(Options::new(server.url())).await.expect("connected");
+        let bus = JetStreamBus::connect(JetStreamOptions::new(server.url())).await.expect("connected");
         measure("JetStream", bus).await;
     });
 }

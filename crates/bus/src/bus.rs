@@ -1,4 +1,4 @@
-//! The trait that services are written against, and what can go wrong with it. Implementations pass one conformance suite.
+//! The [`Bus`] trait that services are written against. Every implementation passes one conformance suite (`testing`).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,93 +7,103 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::{
-    message::{Message, Stored},
+    error::BusError,
+    message::{Message, StoredMessage},
     topology::{Bucket, Queue, Stream},
 };
 
-/// A bus that services share.
+/// A bus shared by the tasks of a service.
 pub type SharedBus = Arc<dyn Bus>;
 
-/// Durable messages, key-value buckets, request and reply. Delivery is at least once: every receiver is idempotent.
+/// Durable messages, key-value buckets, requests and replies.
+///
+/// Delivery is at least once, so every receiver must be idempotent. Filters may contain `*` and `>` as in NATS.
 #[async_trait]
 pub trait Bus: Send + Sync + fmt::Debug {
-    /// Creates every stream, consumer and bucket of the topology, or checks that those there are as they should be.
+    /// Creates every missing stream, queue and bucket of the topology, and updates existing ones that differ from it.
     ///
     /// # Errors
-    /// [`BusError::Unusable`] when the server is too old or its objects cannot be brought into line.
+    /// [`BusError::Unusable`] if the server is too old, or an existing object differs in a way that cannot be changed.
     async fn prepare(&self) -> Result<(), BusError>;
 
-    /// Stores a message in the stream of its subject; done when it is durable. A second message of the same `id` within
-    /// two minutes is dropped and counts as stored.
+    /// Publishes a message to the stream that stores its subject; returns once the message is durable. The stream drops a
+    /// message whose `id` it has stored within [`DUPLICATE_WINDOW`](crate::topology::DUPLICATE_WINDOW), and the call
+    /// succeeds all the same.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]: it may or may not have been stored; publishing again under the same id is safe.
+    /// [`BusError::Unavailable`] if the message may or may not be stored; publishing it again under the same id is safe.
+    /// [`BusError::Missing`] if the stream does not exist. [`BusError::Unusable`] if no stream stores the subject.
+    /// [`BusError::TooLarge`].
     async fn publish(&self, message: Message, id: &str) -> Result<(), BusError>;
 
-    /// Stores messages in order, without waiting for one before the next is sent; done when all are durable.
+    /// Publishes pairs of message and id in order, without waiting for one acknowledgement before sending the next;
+    /// returns once all are durable.
     ///
     /// # Errors
-    /// As [`Bus::publish`], for any of them.
+    /// The first error of [`Bus::publish`] for any message. Earlier messages may be stored.
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError>;
 
-    /// Sends a message to whoever listens at this moment. Nothing is stored.
+    /// Sends a message to all current subscribers. No stream stores it, and delivery is not guaranteed.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`].
+    /// [`BusError::Unavailable`] if the message could not be sent; [`BusError::TooLarge`].
     async fn broadcast(&self, message: Message) -> Result<(), BusError>;
 
-    /// The messages sent to a subject (`*` and `>` as in NATS) from now on.
+    /// Subscribes to the messages that match `filter`. The stream yields every message sent after this call returns,
+    /// stored ones included. Messages sent while the connection is lost are missed.
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
-    async fn listen(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError>;
+    async fn subscribe(&self, filter: &str) -> Result<BoxStream<'static, Message>, BusError>;
 
-    /// Opens a work queue.
+    /// Opens a work queue for receiving.
     ///
     /// # Errors
-    /// [`BusError::Missing`] while nobody has prepared the topology; [`BusError::Unavailable`].
-    async fn pull(&self, queue: Queue) -> Result<Box<dyn Pull>, BusError>;
+    /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
+    async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError>;
 
-    /// The messages of [`Stream::Results`] on any of `subjects`, from the first that is still stored, in order of their
-    /// sequence, and then as they come. Gaps are filled after a lost connection; the stream does not end by itself.
+    /// Replays the messages of [`Stream::Results`] that match any of `filters`: first the stored ones, then new ones as
+    /// they arrive, all in order of their sequence. After a lost connection the replay resumes without a gap. The stream
+    /// does not end by itself.
+    ///
+    /// # Errors
+    /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
+    async fn replay(
+        &self,
+        filters: Vec<String>,
+        content: ReplayContent,
+    ) -> Result<BoxStream<'static, StoredMessage>, BusError>;
+
+    /// Removes the messages that match `filter` from a stream, delivered or not.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].
-    async fn replay(
-        &self,
-        subjects: Vec<String>,
-        content: Content,
-    ) -> Result<BoxStream<'static, Stored>, BusError>;
+    async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError>;
 
-    /// Removes the messages on a subject (`*` and `>` as in NATS) from a stream, delivered or not.
-    ///
-    /// # Errors
-    /// [`BusError::Unavailable`].
-    async fn purge(&self, stream: Stream, subject: &str) -> Result<(), BusError>;
-
-    /// The messages that a queue still holds, waiting or being worked on. It may lag behind by moments.
+    /// Returns the number of messages of a queue, both waiting and in-flight. May lag behind by moments.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError>;
 
-    /// The value under a key.
+    /// Reads the entry of a key; `None` if the key has no value.
     ///
     /// # Errors
-    /// [`BusError::Missing`] when there is no such bucket; [`BusError::Unavailable`].
-    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Entry>, BusError>;
+    /// [`BusError::Missing`] if the bucket does not exist. [`BusError::Unusable`] if the key is not valid
+    /// ([`check_key`](crate::topology::check_key)). [`BusError::Unavailable`].
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError>;
 
-    /// Writes a key's value and answers its revision.
+    /// Writes a key's value and returns its revision.
     ///
     /// # Errors
-    /// As [`Bus::get`].
+    /// Returns the errors of [`Bus::get`], or [`BusError::TooLarge`].
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError>;
 
-    /// Writes a key's value if its revision is still `expected` (`None`: if it has none), and answers the new one;
-    /// `None` if it is another by now.
+    /// Writes a key's value if its revision is still `expected` (`None`: if the key has no value). Returns the new
+    /// revision, or `None` if the current revision differs.
     ///
     /// # Errors
-    /// As [`Bus::get`].
+    /// Returns the errors of [`Bus::get`], or [`BusError::TooLarge`].
     async fn compare_and_set(
         &self,
         bucket: &Bucket,
@@ -102,148 +112,121 @@ pub trait Bus: Send + Sync + fmt::Debug {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError>;
 
-    /// Removes a key.
+    /// Deletes a key. Deleting a key without a value succeeds.
     ///
     /// # Errors
-    /// As [`Bus::get`].
+    /// Returns the errors of [`Bus::get`].
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError>;
 
-    /// The keys of a bucket, in no order.
+    /// Returns the keys of a bucket, in no particular order.
     ///
     /// # Errors
-    /// As [`Bus::get`].
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn keys(&self, bucket: &Bucket) -> Result<Vec<String>, BusError>;
 
-    /// The entries of the keys that match `filter` (`*` and `>` as in NATS): those there are first, then every change.
-    /// Survives a lost connection; does not end by itself.
+    /// Watches the keys that match `filter`: yields their current entries first, then every change. Several quick changes
+    /// of one key may be reported as one. Resumes after a lost connection; the stream does not end by itself.
     ///
     /// # Errors
-    /// As [`Bus::get`].
-    async fn watch(&self, bucket: &Bucket, filter: &str) -> Result<BoxStream<'static, Entry>, BusError>;
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
+    async fn watch(&self, bucket: &Bucket, filter: &str)
+    -> Result<BoxStream<'static, BucketEntry>, BusError>;
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its reply, at most `timeout`.
     ///
     /// # Errors
-    /// [`BusError::NoAnswer`] when nobody serves it or the time is up; [`BusError::Refused`] when the answer is an error.
+    /// [`BusError::NoResponse`] if no endpoint serves the subject or the timeout expires; [`BusError::Refused`] if the
+    /// reply is an error; [`BusError::TooLarge`]; [`BusError::Unavailable`].
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError>;
 
-    /// Serves the endpoints of the micro service `forge`; requests go to one of its instances.
+    /// Serves the [endpoints](crate::topology::SERVICE_ENDPOINTS) of the micro service. Each request goes to one of the
+    /// processes that serve them. Dropping the stream stops serving.
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
-    async fn serve(&self) -> Result<BoxStream<'static, Call>, BusError>;
+    async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError>;
 
-    /// The largest payload of a message, in bytes.
+    /// Returns the largest accepted payload of a message, in bytes.
     fn max_payload(&self) -> usize;
 
-    /// Whether the bus can be reached at this moment.
+    /// Whether the bus is currently connected to a server.
     fn is_connected(&self) -> bool;
 }
 
-/// An open work queue.
+/// The receiving end of a work queue.
 #[async_trait]
-pub trait Pull: Send {
-    /// Waits for a message and answers it with those that are ready with it, at most `max` (at least 1). May be
-    /// dropped while it waits; no message is lost by that, though one may come again after the lease time.
+pub trait QueueReceiver: Send {
+    /// Waits until a message is ready and returns it with all others that are ready too, at most `max` (at least 1).
+    ///
+    /// The future may be dropped while it waits: no message is lost, though the server may redeliver one after its lease.
     ///
     /// # Errors
-    /// [`BusError::Missing`], [`BusError::Unavailable`]: try again.
+    /// [`BusError::Missing`], [`BusError::Unavailable`]. The receiver remains usable after an error.
     async fn fetch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError>;
 }
 
-/// A message of a work queue. It is delivered again after the lease time, unless it is settled or its lease renewed.
+/// One hand-out of a message of a work queue. The server delivers the message again when the lease expires, unless the
+/// receiver settles the delivery or renews the lease before.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The message.
+    /// The message as it was published.
     pub message: Message,
-    /// Its number in the stream.
+    /// Position of the message in its stream.
     pub sequence: u64,
-    /// How many times it has been delivered, this time included.
+    /// Number of deliveries of the message so far, including this one.
     pub attempt: u64,
-    /// How it is settled.
-    pub settle: Arc<dyn Settle>,
+    /// Settles the delivery.
+    pub lease: Arc<dyn DeliveryLease>,
 }
 
-/// How a delivery is settled. A settlement that is lost on its way only means that the message is delivered again.
+/// Right to work on a delivered message for the lease time. Settlements are best effort: if one is lost, the server
+/// delivers the message again.
 #[async_trait]
-pub trait Settle: Send + Sync + fmt::Debug {
-    /// Done: the message is removed. Called when its consequences are durable.
+pub trait DeliveryLease: Send + Sync + fmt::Debug {
+    /// Acknowledges the message, which removes it from the queue. Call it once the effects of the message are durable.
     async fn ack(&self);
-    /// To be delivered again, after `delay`.
+    /// Returns the message to the queue, to be delivered again after `delay`.
     async fn retry(&self, delay: Duration);
-    /// Renews the lease.
-    async fn progress(&self);
+    /// Restarts the lease time.
+    async fn renew(&self);
 }
 
-/// What a replay holds.
+/// What a replay loads of each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// Messages as they are.
+pub enum ReplayContent {
+    /// Subject, headers and payload.
     Full,
-    /// Messages without payload.
+    /// Subject and headers.
     Headers,
 }
 
-/// A key's value, or its removal.
+/// The value of a key, or its removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct BucketEntry {
     /// The key.
     pub key: String,
-    /// The value; `None` if the key has been removed.
+    /// The value; `None` if the key was deleted.
     pub value: Option<Bytes>,
-    /// Number of this change; grows with every change of the bucket.
+    /// Number of the change, increasing with every change in the bucket.
     pub revision: u64,
-    /// Time since the change, by the clocks of server and client; zero if they disagree.
+    /// Time since the change, from the server's timestamp and the local clock. Zero if the clocks disagree.
     pub age: Duration,
 }
 
-/// A request to answer.
+/// A request to an endpoint of the micro service.
 #[derive(Debug)]
-pub struct Call {
-    /// The request; its subject tells the endpoint.
+pub struct ServiceCall {
+    /// The request; its subject identifies the endpoint.
     pub message: Message,
-    /// Where the answer goes.
-    pub respond: Box<dyn Respond>,
+    /// Sends the reply. Dropping it leaves the caller to its timeout.
+    pub responder: Box<dyn CallResponder>,
 }
 
-/// Answers a request, once.
+/// Replies to a request, once.
 #[async_trait]
-pub trait Respond: Send + fmt::Debug {
-    /// Sends the answer.
-    async fn answer(self: Box<Self>, payload: Bytes);
-    /// Sends an error: a number as in HTTP, and a sentence without line breaks.
-    async fn refuse(self: Box<Self>, status: u16, reason: String);
-}
-
-/// Why the bus did not do as asked, by what the caller can do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BusError {
-    /// Cannot be used as it is: an operator has to change something.
-    #[error("{0}")]
-    Unusable(String),
-    /// No such stream, consumer or bucket: nobody has prepared the topology yet.
-    #[error("{0} does not exist yet: a planner creates it at its start")]
-    Missing(String),
-    /// The server cannot be reached or did not answer as it should: try again.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The message or value is too large.
-    #[error("{size} bytes are more than the server takes, {limit}: raise max_payload")]
-    TooLarge {
-        /// Bytes of the payload.
-        size: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// Nobody answered a request.
-    #[error("nobody answered: {0}")]
-    NoAnswer(String),
-    /// A request was answered with an error.
-    #[error("{reason}")]
-    Refused {
-        /// A number as in HTTP.
-        status: u16,
-        /// A sentence.
-        reason: String,
-    },
+pub trait CallResponder: Send + fmt::Debug {
+    /// Sends the reply.
+    async fn reply(self: Box<Self>, payload: Bytes);
+    /// Sends an error: a status code with HTTP semantics and a sentence without line breaks.
+    async fn reply_error(self: Box<Self>, status: u16, reason: String);
 }

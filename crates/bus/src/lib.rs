@@ -1,20 +1,49 @@
-//! What the services say to each other, and over what: durable work queues, the ordered replay of a job's results,
-//! key-value buckets, request and reply. The only crate that uses `async-nats`. It knows names and guarantees, and nothing
-//! of what is in a message.
+//! The message bus of Forge Kernel: durable work queues, the ordered replay of a job's results, key-value buckets, requests
+//! and replies. Defines the topology (every stream, queue, bucket and subject) and its guarantees; payloads are opaque to
+//! it. No other crate uses `async-nats`.
 //!
-//! Reading order: [`topology`] → [`message`] → [`bus`] → [`memory`] → [`jetstream`].
+//! Services depend on the [`Bus`] trait. [`JetStreamBus`] implements it over NATS; [`MemoryBus`] implements it within one
+//! process, for local runs and tests.
+//!
+//! ```
+//! use forge_bus::{Bus, MemoryBus, Message, topology::{self, Queue, TopologySettings}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), forge_bus::BusError> {
+//! let bus = MemoryBus::new(TopologySettings::default());
+//! bus.prepare().await?;
+//! bus.publish(Message::new(topology::SUBMIT_SUBJECT, "envelope"), "submission-1").await?;
+//!
+//! let mut jobs = bus.open_queue(Queue::Jobs).await?;
+//! for delivery in jobs.fetch(16).await? {
+//!     assert_eq!(delivery.message.payload, "envelope");
+//!     delivery.lease.ack().await;
+//! }
+//! assert_eq!(bus.backlog(Queue::Jobs).await?, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Modules, each using only those before it: [`error`], [`retry`], [`message`], [`topology`], [`bus`], [`memory`],
+//! [`jetstream`], `testing` (with the feature of that name).
 
 pub mod bus;
-#[cfg(feature = "conformance")]
-pub mod conformance;
+pub mod error;
 pub mod jetstream;
 pub mod memory;
 pub mod message;
+pub mod retry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topology;
 
 pub use self::{
-    bus::{Bus, BusError, Call, Content, Delivery, Entry, Pull, Respond, Settle, SharedBus},
-    jetstream::JetStream,
+    bus::{
+        BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall,
+        SharedBus,
+    },
+    error::BusError,
+    jetstream::JetStreamBus,
     memory::MemoryBus,
-    message::{Headers, Message, Stored},
+    message::{Headers, Message, StoredMessage},
 };

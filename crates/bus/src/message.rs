@@ -1,53 +1,53 @@
-//! Messages: subject, headers, payload.
+//! Messages as they are sent, received and stored. Payloads are opaque here.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-/// Headers of a message: names and values in printable ASCII. Names are compared as they are written.
+/// Headers of a message: printable ASCII names and values. Names are case-sensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    /// Without headers.
+    /// Creates an empty set of headers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The value under a name.
+    /// Returns the value of the header `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Sets the value under a name.
+    /// Sets the value of the header `name`, replacing any former value.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.0.insert(name.into(), value.into());
     }
 
-    /// All headers, by name.
+    /// Iterates over names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
-/// A message to send, or as it was received.
+/// A message to publish, or a received one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Where it goes, or came by.
+    /// Subject of the message, without wildcards. Empty in the reply to a request.
     pub subject: String,
-    /// Its headers.
+    /// Headers; those that the server adds (`Nats-…`) are left out.
     pub headers: Headers,
-    /// Its content.
+    /// Content, at most [`Bus::max_payload`](crate::Bus::max_payload) bytes together with the headers.
     pub payload: Bytes,
 }
 
 impl Message {
-    /// A message without headers.
+    /// Creates a message without headers.
     pub fn new(subject: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self { subject: subject.into(), headers: Headers::new(), payload: payload.into() }
     }
 
-    /// The message with a header more.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.set(name, value);
@@ -57,9 +57,9 @@ impl Message {
 
 /// A message of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Its number in the stream; numbers grow in the order of storing and are never used again.
+pub struct StoredMessage {
+    /// Position in the stream. Later messages have higher sequences, and no sequence is ever reused.
     pub sequence: u64,
-    /// The message; without payload if only headers were asked for.
+    /// The message; its payload is empty if the replay asked for [headers only](crate::ReplayContent::Headers).
     pub message: Message,
 }

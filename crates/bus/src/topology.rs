@@ -1,170 +1,172 @@
-//! Every subject, stream, consumer and bucket there is, with its settings: the one place. Services build and read subjects
-//! by these functions.
+//! Every stream, queue and bucket with its settings, and every [subject](subjects). The single source of these names:
+//! services address the bus only through this module.
+//!
+//! Names on the wire are permanent. Where this crate says *verification*, the wire says *duplicate*: the stream is
+//! `FORGE_DUPLICATES` and its subjects are `forge.v1.duplicates.>`.
 
 use std::time::Duration;
 
-use crate::bus::BusError;
-use forge_contract::{
-    envelope::Target,
-    ids::{JobId, Submitter},
-    shard::ShardId,
-};
+use forge_contract::{envelope::Target, ids::JobId};
 
-/// Where envelopes are submitted, by the submitter `default`.
-pub const SUBMIT: &str = "forge.v1.jobs.submit";
-/// Where envelopes are submitted by others: the last token names the submitter. A receiver is not told who published, but
-/// permissions say who may publish where.
-pub const SUBMIT_AS: &str = "forge.v1.jobs.submit.*";
-/// Name of the micro service.
-pub const SERVICE: &str = "forge";
-/// Endpoints of the micro service: name and subject (`*` as in NATS).
-pub const ENDPOINTS: [(&str, &str); 4] =
-    [("submit", API_SUBMIT), ("submit-as", API_SUBMIT_AS), ("status", API_STATUS), ("cancel", API_CANCEL)];
-/// Submits an envelope and answers the job's record, by the submitter `default`.
-pub const API_SUBMIT: &str = "forge.v1.api.submit";
-/// The same by others: the last token names the submitter.
-pub const API_SUBMIT_AS: &str = "forge.v1.api.submit.*";
-/// Answers a job's record.
-pub const API_STATUS: &str = "forge.v1.api.status";
-/// Cancels a job.
-pub const API_CANCEL: &str = "forge.v1.api.cancel";
-/// The oldest server that has everything that is used here.
-pub const MIN_SERVER: (u64, u64) = (2, 14);
-/// How long the id of a message is remembered.
+pub use self::subjects::*;
+use crate::error::BusError;
+
+pub mod subjects;
+
+/// Name of the NATS micro service that planners serve.
+pub const SERVICE_NAME: &str = "forge";
+/// Endpoints of the micro service: name and subject filter.
+pub const SERVICE_ENDPOINTS: [(&str, &str); 4] = [
+    ("submit", API_SUBMIT_SUBJECT),
+    ("submit-as", API_SUBMIT_AS_FILTER),
+    ("status", API_STATUS_SUBJECT),
+    ("cancel", API_CANCEL_SUBJECT),
+];
+/// Oldest supported nats-server: major and minor version.
+pub const MIN_SERVER_VERSION: (u64, u64) = (2, 14);
+/// Period in which a stream drops a message whose id it has already stored.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// Deliveries of one message of [`Queue::Shards`] before it goes to [`Queue::DeadLetters`]: a shard that kills its worker
-/// must not kill them all.
+/// Deliveries of one message of [`Queue::Shards`] before it moves to [`Queue::DeadLetters`]. The limit stops a shard that
+/// crashes its worker from crashing all workers.
 pub const MAX_SHARD_DELIVERIES: u64 = 4;
-/// Age at which messages of ended jobs and unused programs are dropped, should nobody have done so: the longest timeout
-/// of a job.
-pub const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Messages of a queue that may be worked on at once, over all consumers.
+/// Age at which streams drop messages of ended jobs, and the bucket drops programs. Equals the longest timeout of a job,
+/// so it only affects messages that the regular cleanup missed.
+pub const MAX_MESSAGE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Unacknowledged messages of one queue, over all its receivers, at which the server stops delivering.
 pub const MAX_ACK_PENDING: i64 = 100_000;
 
-/// What an operator chooses.
+/// Settings of the topology that the operator chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Copies of every stream and bucket in a cluster: 1, 3 or 5.
+pub struct TopologySettings {
+    /// Replicas of every stream and bucket: 1, 3 or 5. More than 1 needs a NATS cluster.
     pub replicas: usize,
-    /// How long a message is left to its receiver without a sign of life.
+    /// Time after which the server redelivers a message whose receiver has neither settled it nor renewed its lease.
     pub lease: Duration,
 }
 
-impl Default for Settings {
+impl Default for TopologySettings {
+    /// One replica and a lease of 30 s.
     fn default() -> Self {
         Self { replicas: 1, lease: Duration::from_secs(30) }
     }
 }
 
-/// A stream.
+/// A JetStream stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
-    /// Submitted envelopes: a work queue.
+    /// Submitted envelopes; a work queue.
     Jobs,
-    /// Shards to execute: a work queue.
+    /// Shards for workers; a work queue.
     Shards,
-    /// Shards to execute a second time: a work queue.
-    Duplicates,
-    /// Jobs to take in or to end: a work queue.
+    /// Shards that a verifier executes again; a work queue.
+    Verifications,
+    /// Orders to reduce and to end jobs; a work queue.
     Reduce,
     /// Results and verdicts, kept until their job ends.
     Results,
-    /// The server's notices that a shard was delivered too often: a work queue.
+    /// Server advisories about shards that exceeded [`MAX_SHARD_DELIVERIES`]; a work queue.
     DeadLetters,
 }
 
-/// Every stream.
-pub const STREAMS: [Stream; 6] =
-    [Stream::Jobs, Stream::Shards, Stream::Duplicates, Stream::Reduce, Stream::Results, Stream::DeadLetters];
-
 impl Stream {
-    /// Its name on the server.
+    /// Every stream.
+    pub const ALL: [Self; 6] =
+        [Self::Jobs, Self::Shards, Self::Verifications, Self::Reduce, Self::Results, Self::DeadLetters];
+
+    /// Returns the stream's name on the server.
     pub fn name(self) -> &'static str {
         match self {
             Self::Jobs => "FORGE_JOBS",
             Self::Shards => "FORGE_SHARDS",
-            Self::Duplicates => "FORGE_DUPLICATES",
+            Self::Verifications => "FORGE_DUPLICATES",
             Self::Reduce => "FORGE_REDUCE",
             Self::Results => "FORGE_RESULTS",
             Self::DeadLetters => "FORGE_DEAD_LETTERS",
         }
     }
 
-    /// The subjects it stores.
+    /// Returns the filters of the subjects that the stream stores. No subject belongs to two streams.
     pub fn subjects(self) -> &'static [&'static str] {
         match self {
-            Self::Jobs => &[SUBMIT, SUBMIT_AS],
+            Self::Jobs => &[SUBMIT_SUBJECT, SUBMIT_AS_FILTER],
             Self::Shards => &["forge.v1.shards.>"],
-            Self::Duplicates => &["forge.v1.duplicates.>"],
+            Self::Verifications => &["forge.v1.duplicates.>"],
             Self::Reduce => &["forge.v1.reduce.>"],
             Self::Results => &["forge.v1.results.>", "forge.v1.verdicts.>"],
             Self::DeadLetters => &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.FORGE_SHARDS.>"],
         }
     }
 
-    /// Whether its messages are removed when one receiver has acknowledged them.
+    /// Returns the stream that stores `subject`, if any does.
+    pub fn for_subject(subject: &str) -> Option<Self> {
+        let stores = |stream: &Self| stream.subjects().iter().any(|filter| subject_matches(filter, subject));
+        Self::ALL.into_iter().find(stores)
+    }
+
+    /// Whether an acknowledgement removes the message from the stream.
     pub fn is_work_queue(self) -> bool {
         self != Self::Results
     }
 }
 
-/// A durable consumer of a work queue.
+/// A durable consumer of a work queue. Each message goes to one of its receivers at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Queue {
     /// Submitted envelopes, for planners.
     Jobs,
-    /// Shards for agents of a kind.
+    /// Shards for agents that accept this target.
     Shards(Target),
-    /// Duplicates, for verifiers.
-    Duplicates,
-    /// Jobs to take in, for aggregators.
+    /// Verification tasks, for verifiers.
+    Verifications,
+    /// Jobs to reduce, for aggregators.
     Reduce,
-    /// Jobs to end without a result, for aggregators. A queue of its own, so that ending never waits for taking in.
+    /// Jobs to end without a result, for aggregators. Separate from [`Self::Reduce`], so that ending a job never waits
+    /// for a reduction.
     End,
-    /// Shards that were delivered too often, for planners. The message is the shard's own, as it was published; it stays
-    /// in [`Stream::Shards`] until its job ends.
+    /// Shards that exceeded [`MAX_SHARD_DELIVERIES`], for planners. Delivers the shard's own message as published, which
+    /// stays in [`Stream::Shards`] until its job ends.
     DeadLetters,
 }
 
-/// Every queue.
-pub const QUEUES: [Queue; 8] = [
-    Queue::Jobs,
-    Queue::Shards(Target::Cpu),
-    Queue::Shards(Target::Gpu),
-    Queue::Shards(Target::Any),
-    Queue::Duplicates,
-    Queue::Reduce,
-    Queue::End,
-    Queue::DeadLetters,
-];
-
 impl Queue {
-    /// The stream it is of.
+    /// Every queue.
+    pub const ALL: [Self; 8] = [
+        Self::Jobs,
+        Self::Shards(Target::Cpu),
+        Self::Shards(Target::Gpu),
+        Self::Shards(Target::Any),
+        Self::Verifications,
+        Self::Reduce,
+        Self::End,
+        Self::DeadLetters,
+    ];
+
+    /// Returns the stream that holds the queue's messages.
     pub fn stream(self) -> Stream {
         match self {
             Self::Jobs => Stream::Jobs,
             Self::Shards(_) => Stream::Shards,
-            Self::Duplicates => Stream::Duplicates,
+            Self::Verifications => Stream::Verifications,
             Self::Reduce | Self::End => Stream::Reduce,
             Self::DeadLetters => Stream::DeadLetters,
         }
     }
 
-    /// Name of the durable consumer.
+    /// Returns the name of the durable consumer, unique within its stream.
     pub fn consumer(self) -> &'static str {
         match self {
             Self::Jobs => "planners",
             Self::Shards(Target::Cpu) => "workers-cpu",
             Self::Shards(Target::Gpu) => "workers-gpu",
             Self::Shards(Target::Any) => "workers-any",
-            Self::Duplicates => "verifiers",
+            Self::Verifications => "verifiers",
             Self::Reduce => "aggregators",
             Self::End => "aggregators-end",
             Self::DeadLetters => "planners",
         }
     }
 
-    /// The subjects it takes, where they are not all of its stream's.
+    /// Returns the filter of the queue's subjects; `None` if it takes every subject of its stream.
     pub fn filter(self) -> Option<String> {
         match self {
             Self::Shards(target) => Some(format!("forge.v1.shards.{}.>", target_token(target))),
@@ -174,34 +176,49 @@ impl Queue {
         }
     }
 
-    /// Deliveries of one message before it is given up; `None` is without end.
+    /// Returns the number of deliveries after which the server gives a message up; `None` if it never does.
     pub fn max_deliveries(self) -> Option<u64> {
         matches!(self, Self::Shards(_)).then_some(MAX_SHARD_DELIVERIES)
+    }
+
+    /// Returns the queue's name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Shards(Target::Cpu) => "shards_cpu",
+            Self::Shards(Target::Gpu) => "shards_gpu",
+            Self::Shards(Target::Any) => "shards_any",
+            Self::Verifications => "verifications",
+            Self::Reduce => "reduce",
+            Self::End => "end",
+            Self::DeadLetters => "dead_letters",
+        }
     }
 }
 
 /// A key-value bucket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bucket {
-    /// Job records by job id. The name is an envelope's `artifacts.kv_namespace`.
+    /// Job records by job id. Its name is the envelope's `artifacts.kv_namespace`.
     Jobs(String),
-    /// Agents (`workers.<id>`, `verifiers.<id>`) and those whose results do not count (`quarantine.<id>`).
+    /// Heartbeats of agents (`workers.<id>`, `verifiers.<id>`, `aggregators.<id>`) and quarantined agents
+    /// (`quarantine.<id>`).
     Agents,
-    /// Programs by hash.
+    /// Programs by digest.
     Programs,
-    /// What services know and workers do not: the key by which shards are chosen for verification.
+    /// Secrets that services share and workers must not read: the key that selects shards for verification.
     Secrets,
-    /// What submitters use of their quotas, by submitter.
+    /// Quota usage by submitter.
     Quotas,
 }
 
 impl Bucket {
-    /// The bucket of job records that an envelope gets by default.
-    pub fn jobs() -> Self {
+    /// Returns the bucket that holds a job's record if its envelope names no `artifacts.kv_namespace`.
+    pub fn default_jobs() -> Self {
         Self::Jobs("jobs".to_owned())
     }
 
-    /// Its name on the server.
+    /// Returns the bucket's name on the server.
     pub fn name(&self) -> &str {
         match self {
             Self::Jobs(namespace) => namespace,
@@ -212,164 +229,49 @@ impl Bucket {
         }
     }
 
-    /// Age at which its entries are dropped; `None` is never.
+    /// Returns the age at which the bucket drops an entry; `None` if it never does.
     pub fn max_age(&self) -> Option<Duration> {
         match self {
-            Self::Programs => Some(MAX_AGE),
+            Self::Programs => Some(MAX_MESSAGE_AGE),
             _ => None,
         }
     }
 }
 
-/// Every bucket, with these namespaces of job records.
-pub fn buckets(namespaces: &[String]) -> Vec<Bucket> {
+/// Returns every bucket, with one bucket of job records per namespace.
+pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
     let jobs = namespaces.iter().cloned().map(Bucket::Jobs);
     jobs.chain([Bucket::Agents, Bucket::Programs, Bucket::Secrets, Bucket::Quotas]).collect()
 }
 
-/// The token of a target in subjects.
-pub fn target_token(target: Target) -> &'static str {
-    match target {
-        Target::Cpu => "cpu",
-        Target::Gpu => "gpu",
-        Target::Any => "any",
-    }
-}
-
-/// Subject on which a submitter's envelopes are stored.
-pub fn submit(submitter: &Submitter) -> String {
-    named(SUBMIT, submitter)
-}
-
-/// Subject on which a submitter's envelopes are answered at once.
-pub fn api_submit(submitter: &Submitter) -> String {
-    named(API_SUBMIT, submitter)
-}
-
-fn named(subject: &str, submitter: &Submitter) -> String {
-    if submitter.is_default() { subject.to_owned() } else { format!("{subject}.{submitter}") }
-}
-
-/// Who submits on a subject of [`submit`] or [`api_submit`]; `None` if it is another subject, or names nobody.
-pub fn submitter(subject: &str) -> Option<Submitter> {
-    let rest = subject.strip_prefix(SUBMIT).or_else(|| subject.strip_prefix(API_SUBMIT))?;
-    if rest.is_empty() { Some(Submitter::default()) } else { rest.strip_prefix('.')?.parse().ok() }
-}
-
-/// Subject of a shard to execute.
-pub fn shard(target: Target, job: &JobId, shard: ShardId) -> String {
-    format!("forge.v1.shards.{}.{job}.{shard}", target_token(target))
-}
-
-/// Subject of a shard to execute a second time.
-pub fn duplicate(job: &JobId, shard: ShardId) -> String {
-    format!("forge.v1.duplicates.{job}.{shard}")
-}
-
-/// Subject of a shard's result.
-pub fn result(job: &JobId, shard: ShardId) -> String {
-    format!("forge.v1.results.{job}.{shard}")
-}
-
-/// Subject of a verdict about a shard's result.
-pub fn verdict(job: &JobId, shard: ShardId) -> String {
-    format!("forge.v1.verdicts.{job}.{shard}")
-}
-
-/// Subject of the order to take in a job.
-pub fn reduce(job: &JobId) -> String {
-    format!("forge.v1.reduce.{job}")
-}
-
-/// Subject of the order to end a job without a result.
-pub fn end(job: &JobId) -> String {
-    format!("forge.v1.reduce.{job}.end")
-}
-
-/// Subject on which it is said that a job has ended; nothing is stored.
-pub fn ended(job: &JobId) -> String {
-    format!("forge.v1.ended.{job}")
-}
-
-/// All of [`ended`].
-pub const ENDED: &str = "forge.v1.ended.*";
-
-/// The subjects of all results and verdicts of a job.
-pub fn outcomes(job: &JobId) -> Vec<String> {
-    vec![format!("forge.v1.results.{job}.>"), format!("forge.v1.verdicts.{job}.>")]
-}
-
-/// Where a job's messages lie, to be purged when it has ended: stream and subject. The order to reduce comes last: as long
-/// as it is there, somebody will go on with this where another was killed.
-pub fn leavings(job: &JobId) -> Vec<(Stream, String)> {
-    let mut leavings = vec![
+/// Returns the stream and subject filter of every message of a job, for purging them when it ends. The order to reduce
+/// comes last: until it is purged, another aggregator resumes a cleanup that was interrupted.
+pub fn job_subjects(job: &JobId) -> Vec<(Stream, String)> {
+    let mut subjects = vec![
         (Stream::Shards, format!("forge.v1.shards.*.{job}.>")),
-        (Stream::Duplicates, format!("forge.v1.duplicates.{job}.>")),
+        (Stream::Verifications, format!("forge.v1.duplicates.{job}.>")),
     ];
-    leavings.extend(outcomes(job).into_iter().map(|subject| (Stream::Results, subject)));
-    leavings.push((Stream::Reduce, end(job)));
-    leavings.push((Stream::Reduce, reduce(job)));
-    leavings
+    subjects.extend(shard_message_subjects(job).into_iter().map(|subject| (Stream::Results, subject)));
+    subjects.push((Stream::Reduce, end_subject(job)));
+    subjects.push((Stream::Reduce, reduce_subject(job)));
+    subjects
 }
 
-/// What kind of outcome a message of [`Stream::Results`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A result.
-    Result,
-    /// A verdict.
-    Verdict,
-}
-
-/// Reads the subject of a result or a verdict.
-pub fn parse_outcome(subject: &str) -> Option<(Kind, JobId, ShardId)> {
-    let rest = subject.strip_prefix("forge.v1.")?;
-    let (kind, rest) = rest.split_once('.')?;
-    let kind = match kind {
-        "results" => Kind::Result,
-        "verdicts" => Kind::Verdict,
-        _ => return None,
-    };
-    let (job, shard) = rest.split_once('.')?;
-    Some((kind, job.parse().ok()?, shard.parse().ok()?))
-}
-
-/// Reads the subject of a shard to execute.
-pub fn parse_shard(subject: &str) -> Option<(JobId, ShardId)> {
-    let rest = subject.strip_prefix("forge.v1.shards.")?;
-    let mut tokens = rest.splitn(3, '.');
-    let (_, job, shard) = (tokens.next()?, tokens.next()?, tokens.next()?);
-    Some((job.parse().ok()?, shard.parse().ok()?))
-}
-
-/// The stream that stores a subject.
-pub fn stream_of(subject: &str) -> Option<Stream> {
-    let stores = |stream: &Stream| stream.subjects().iter().any(|filter| matches(filter, subject));
-    STREAMS.into_iter().find(stores)
-}
-
-/// Checks a key of a bucket: tokens of letters, digits and `-/_=`, with dots between them.
+/// Checks the key of a bucket entry: dot-separated tokens of ASCII letters, digits and `-/_=`.
 ///
 /// # Errors
-/// [`BusError::Unusable`] naming the key.
+/// [`BusError::Unusable`], naming the key.
 pub fn check_key(key: &str) -> Result<(), BusError> {
-    let token = |token: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-/_=".contains(c);
-        !token.is_empty() && token.chars().all(plain)
+    let is_token = |token: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-/_=".contains(c);
+        !token.is_empty() && token.chars().all(is_allowed)
     };
-    if key.split('.').all(token) { Ok(()) } else { Err(BusError::Unusable(format!("not a key: {key:?}"))) }
-}
-
-/// Whether a subject matches a filter with `*` (one token) and `>` (one or more, at the end).
-pub fn matches(filter: &str, subject: &str) -> bool {
-    let (mut filter, mut subject) = (filter.split('.'), subject.split('.'));
-    loop {
-        match (filter.next(), subject.next()) {
-            (Some(">"), Some(_)) | (None, None) => return true,
-            (Some("*"), Some(_)) => {}
-            (Some(a), Some(b)) if a == b => {}
-            _ => return false,
-        }
+    if key.split('.').all(is_token) {
+        Ok(())
+    } else {
+        Err(BusError::Unusable(format!(
+            "{key:?} is not a valid key: use letters, digits and -/_= in tokens separated by dots"
+        )))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use forge_bus::{Bus, JetStream, SharedBus, conformance, jetstream::Options};
+use forge_bus::{Bus, JetStreamBus, SharedBus, jetstream::JetStreamOptions, testing::conformance};
 use forge_harness::{NatsConfig, NatsServer};
 
 /// Makes buses on servers of their own, which live as long as this.
@@ -12,9 +12,10 @@ struct Servers(Mutex<Vec<NatsServer>>);
 impl Servers {
     async fn fresh(&self) -> SharedBus {
         let server = NatsServer::start(&NatsConfig::default());
-        let options = Options { settings: conformance::settings(), ..Options::new(server.url()) };
+        let options =
+            JetStreamOptions { topology: conformance::settings(), ..JetStreamOptions::new(server.url()) };
         *self.0.lock().unwrap() = vec![server];
-        let bus = JetStream::connect(options).await.unwrap();
+        let bus = JetStreamBus::connect(options).await.unwrap();
         bus.prepare().await.unwrap();
         bus
     }

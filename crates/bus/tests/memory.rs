@@ -1,6 +1,6 @@
 //! The twin passes the conformance suite, in a time of its own.
 
-use forge_bus::{Bus, MemoryBus, SharedBus, conformance, topology::Queue};
+use forge_bus::{Bus, MemoryBus, SharedBus, testing::conformance, topology::Queue};
 
 async fn fresh() -> SharedBus {
     let bus = MemoryBus::new(conformance::settings());
@@ -31,5 +31,5 @@ async fn wire() {
 #[tokio::test]
 async fn unprepared() {
     let bus = MemoryBus::new(conformance::settings());
-    assert!(matches!(bus.pull(Queue::Jobs).await.map(drop), Err(forge_bus::BusError::Missing(_))));
+    assert!(matches!(bus.open_queue(Queue::Jobs).await.map(drop), Err(forge_bus::BusError::Missing(_))));
 }

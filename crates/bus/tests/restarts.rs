@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use forge_bus::topology::{Bucket, Queue};
-use forge_bus::{Bus, Content, JetStream, Message, SharedBus, conformance, jetstream::Options, topology};
+use forge_bus::{
+    Bus, JetStreamBus, Message, ReplayContent, SharedBus, jetstream::JetStreamOptions, testing::conformance,
+    topology,
+};
 use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
 use forge_harness::{NatsConfig, NatsServer};
 use futures_util::StreamExt;
@@ -12,8 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn connect(server: &NatsServer) -> SharedBus {
-    let options = Options { settings: conformance::settings(), ..Options::new(server.url()) };
-    let bus = JetStream::connect(options).await.unwrap();
+    let options =
+        JetStreamOptions { topology: conformance::settings(), ..JetStreamOptions::new(server.url()) };
+    let bus = JetStreamBus::connect(options).await.unwrap();
     bus.prepare().await.unwrap();
     bus
 }
@@ -23,12 +27,12 @@ fn job() -> JobId {
 }
 
 fn result(index: u64) -> (Message, String) {
-    let subject = topology::result(&job(), ShardId { height: 0, index });
+    let subject = topology::result_subject(&job(), ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 100]), subject)
 }
 
 fn shard(index: u64) -> (Message, String) {
-    let subject = topology::shard(Target::Cpu, &job(), ShardId { height: 0, index });
+    let subject = topology::shard_subject(Target::Cpu, &job(), ShardId { height: 0, index });
     (Message::new(subject.clone(), index.to_string()), subject)
 }
 
@@ -52,7 +56,7 @@ async fn disturb(mut server: NatsServer, times: u32) -> NatsServer {
 async fn publishing_and_replaying() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
-    let mut replay = bus.replay(topology::outcomes(&job()), Content::Full).await.unwrap();
+    let mut replay = bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Full).await.unwrap();
     let disturbing = tokio::spawn(disturb(server, 3));
     let publishing = tokio::spawn({
         let bus = bus.clone();
@@ -79,7 +83,8 @@ async fn publishing_and_replaying() {
         seen.insert(stored.message.subject);
     }
     assert!((0..count).all(|index| seen.contains(&result(index).1)));
-    let mut again = bus.replay(topology::outcomes(&job()), Content::Headers).await.unwrap();
+    let mut again =
+        bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
     let mut stored = 0;
     while timeout(Duration::from_secs(1), again.next()).await.is_ok() {
         stored += 1;
@@ -93,7 +98,7 @@ async fn pulling() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
     let count = 2000;
-    let mut pull = bus.pull(Queue::Shards(Target::Cpu)).await.unwrap();
+    let mut pull = bus.open_queue(Queue::Shards(Target::Cpu)).await.unwrap();
     let disturbing = tokio::spawn(disturb(server, 3));
     let publishing = tokio::spawn({
         let bus = bus.clone();
@@ -109,7 +114,7 @@ async fn pulling() {
         while (seen.len() as u64) < count {
             for delivery in pull.fetch(16).await.unwrap() {
                 seen.insert(delivery.message.subject);
-                delivery.settle.ack().await;
+                delivery.lease.ack().await;
             }
         }
     };
@@ -120,7 +125,7 @@ async fn pulling() {
         while bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap() > 0 {
             if let Ok(Ok(more)) = timeout(Duration::from_millis(100), pull.fetch(16)).await {
                 for delivery in more {
-                    delivery.settle.ack().await;
+                    delivery.lease.ack().await;
                 }
             }
         }
@@ -134,7 +139,7 @@ async fn watching_and_writing() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
     let mut watch = bus.watch(&Bucket::Agents, ">").await.unwrap();
-    let mut listening = bus.listen(topology::ENDED).await.unwrap();
+    let mut listening = bus.subscribe(topology::JOB_ENDED_FILTER).await.unwrap();
     let mut calls = bus.serve().await.unwrap();
     let disturbing = tokio::spawn(disturb(server, 3));
     let (agents, start) = (Bucket::Agents, Instant::now());
@@ -163,11 +168,11 @@ async fn watching_and_writing() {
     bus.delete(&agents, "counter").await.unwrap();
     assert_eq!(timeout(LIMIT, watch.next()).await.unwrap().unwrap().value, None);
 
-    bus.broadcast(Message::new(topology::ended(&job()), "over")).await.unwrap();
+    bus.broadcast(Message::new(topology::job_ended_subject(&job()), "over")).await.unwrap();
     assert_eq!(timeout(LIMIT, listening.next()).await.unwrap().unwrap().payload, "over");
-    let asked = bus.request(Message::new(topology::API_STATUS, ""), LIMIT);
+    let asked = bus.request(Message::new(topology::API_STATUS_SUBJECT, ""), LIMIT);
     let (answer, ()) = tokio::join!(asked, async {
-        calls.next().await.unwrap().respond.answer("yes".into()).await;
+        calls.next().await.unwrap().responder.reply("yes".into()).await;
     });
     assert_eq!(answer.unwrap().payload, "yes");
     drop(server);
@@ -177,17 +182,17 @@ async fn watching_and_writing() {
 async fn an_outage_that_lasts_is_an_error() {
     let mut server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
-    let mut pull = bus.pull(Queue::Jobs).await.unwrap();
+    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
     server.kill();
     let (published, fetched) = tokio::join!(
-        timeout(LIMIT, bus.publish(Message::new(topology::SUBMIT, ""), "1")),
+        timeout(LIMIT, bus.publish(Message::new(topology::SUBMIT_SUBJECT, ""), "1")),
         timeout(LIMIT, pull.fetch(1)),
     );
     assert!(matches!(published.unwrap(), Err(forge_bus::BusError::Unavailable(_))));
     assert!(matches!(fetched.unwrap().map(drop), Err(forge_bus::BusError::Unavailable(_))));
     assert!(!bus.is_connected());
     server.restart();
-    bus.publish(Message::new(topology::SUBMIT, ""), "1").await.unwrap();
+    bus.publish(Message::new(topology::SUBMIT_SUBJECT, ""), "1").await.unwrap();
     let fetched = timeout(LIMIT, pull.fetch(1)).await.unwrap().unwrap();
-    assert_eq!(fetched[0].message.subject, topology::SUBMIT);
+    assert_eq!(fetched[0].message.subject, topology::SUBMIT_SUBJECT);
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use forge_bus::{
-    Bus, BusError, JetStream, Message, conformance,
-    jetstream::{Credentials, Options, Tls},
-    topology::{self, Bucket, Queue, SUBMIT, Settings},
+    Bus, BusError, JetStreamBus, Message,
+    jetstream::{JetStreamOptions, NatsCredentials, TlsOptions},
+    testing::conformance,
+    topology::{self, Bucket, Queue, SUBMIT_SUBJECT, TopologySettings},
 };
 use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
 use forge_harness::{Certificates, NatsConfig, NatsServer};
@@ -29,12 +30,12 @@ authorization {
   ]
 }"#;
 
-fn options(server: &NatsServer) -> Options {
-    Options { settings: conformance::settings(), ..Options::new(server.url()) }
+fn options(server: &NatsServer) -> JetStreamOptions {
+    JetStreamOptions { topology: conformance::settings(), ..JetStreamOptions::new(server.url()) }
 }
 
-fn password(user: &str, password: &str) -> Credentials {
-    Credentials::Password { user: user.to_owned(), password: password.to_owned() }
+fn password(user: &str, password: &str) -> NatsCredentials {
+    NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
 }
 
 fn unusable<T>(result: Result<T, BusError>, part: &str) {
@@ -48,49 +49,53 @@ fn unusable<T>(result: Result<T, BusError>, part: &str) {
 #[tokio::test]
 async fn a_worker_may_do_its_work_and_no_more() {
     let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
-    let wrong = Options { credentials: password("worker", "x"), ..options(&server) };
-    unusable(JetStream::connect(wrong).await, "does not accept these credentials");
-    let planner = Options { credentials: password("planner", "p"), ..options(&server) };
-    let planner = JetStream::connect(planner).await.unwrap();
-    let worker = Options {
+    let wrong = JetStreamOptions { credentials: password("worker", "x"), ..options(&server) };
+    unusable(JetStreamBus::connect(wrong).await, "does not accept these credentials");
+    let planner = JetStreamOptions { credentials: password("planner", "p"), ..options(&server) };
+    let planner = JetStreamBus::connect(planner).await.unwrap();
+    let worker = JetStreamOptions {
         credentials: password("worker", "w"),
         inbox_prefix: Some("_INBOX_worker".to_owned()),
-        manage: false,
-        binds: vec![Queue::Shards(Target::Cpu)],
+        manage_topology: false,
+        required_queues: vec![Queue::Shards(Target::Cpu)],
         ..options(&server)
     };
-    let worker = JetStream::connect(worker).await.unwrap();
+    let worker = JetStreamBus::connect(worker).await.unwrap();
     let too_early = worker.prepare().await;
     assert!(matches!(too_early, Err(BusError::Missing(_))), "{too_early:?}");
     planner.prepare().await.unwrap();
     worker.prepare().await.unwrap();
 
     let (job, id) = ("j".parse::<JobId>().unwrap(), ShardId { height: 0, index: 0 });
-    let shard = topology::shard(Target::Cpu, &job, id);
+    let shard = topology::shard_subject(Target::Cpu, &job, id);
     planner.put(&Bucket::Programs, "a", "program".into()).await.unwrap();
-    planner.put(&Bucket::jobs(), "j", "record".into()).await.unwrap();
+    planner.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
     planner.publish(Message::new(&shard, "work"), "1").await.unwrap();
-    let mut pull = worker.pull(Queue::Shards(Target::Cpu)).await.unwrap();
-    let mut ended = worker.listen(topology::ENDED).await.unwrap();
+    let mut pull = worker.open_queue(Queue::Shards(Target::Cpu)).await.unwrap();
+    let mut ended = worker.subscribe(topology::JOB_ENDED_FILTER).await.unwrap();
     let delivery = pull.fetch(4).await.unwrap().remove(0);
-    delivery.settle.progress().await;
+    delivery.lease.renew().await;
     assert!(worker.get(&Bucket::Programs, "a").await.unwrap().is_some());
     worker.put(&Bucket::Agents, "workers.w", "here".into()).await.unwrap();
-    worker.publish(Message::new(topology::result(&job, id), "done"), "2").await.unwrap();
-    delivery.settle.ack().await;
-    assert!(worker.watch(&Bucket::jobs(), ">").await.unwrap().next().await.is_some());
-    planner.broadcast(Message::new(topology::ended(&job), "")).await.unwrap();
+    worker.publish(Message::new(topology::result_subject(&job, id), "done"), "2").await.unwrap();
+    delivery.lease.ack().await;
+    assert!(worker.watch(&Bucket::default_jobs(), ">").await.unwrap().next().await.is_some());
+    planner.broadcast(Message::new(topology::job_ended_subject(&job), "")).await.unwrap();
     assert!(timeout(Duration::from_secs(5), ended.next()).await.is_ok());
 
     let start = Instant::now();
     unusable(worker.publish(Message::new(&shard, ""), "3").await, &format!("publish to {shard}"));
-    unusable(worker.publish_all(vec![(Message::new(SUBMIT, ""), "4".to_owned())]).await, SUBMIT);
-    unusable(worker.pull(Queue::Shards(Target::Gpu)).await.map(drop), "workers-gpu");
+    unusable(
+        worker.publish_all(vec![(Message::new(SUBMIT_SUBJECT, ""), "4".to_owned())]).await,
+        SUBMIT_SUBJECT,
+    );
+    unusable(worker.open_queue(Queue::Shards(Target::Gpu)).await.map(drop), "workers-gpu");
     unusable(worker.get(&Bucket::Secrets, "key").await, "KV_forge_secrets");
     unusable(worker.put(&Bucket::Agents, "quarantine.w", "".into()).await, "$KV.forge_agents.quarantine.w");
     unusable(worker.watch(&Bucket::Secrets, ">").await.map(drop), "KV_forge_secrets");
-    let request = worker.request(Message::new(topology::API_CANCEL, ""), Duration::from_secs(5)).await;
-    unusable(request, topology::API_CANCEL);
+    let request =
+        worker.request(Message::new(topology::API_CANCEL_SUBJECT, ""), Duration::from_secs(5)).await;
+    unusable(request, topology::API_CANCEL_SUBJECT);
     assert!(start.elapsed() < Duration::from_secs(2), "without waiting for answers that cannot come");
 }
 
@@ -116,49 +121,53 @@ async fn servers_tell_whether_they_sync() {
         let config =
             NatsConfig { extra: TELLS.to_owned(), jetstream: jetstream.to_owned(), ..NatsConfig::default() };
         let server = NatsServer::start(&config);
-        let bus = JetStream::connect(Options { credentials: password("planner", "p"), ..options(&server) });
+        let bus = JetStreamBus::connect(JetStreamOptions {
+            credentials: password("planner", "p"),
+            ..options(&server)
+        });
         assert_eq!(bus.await.unwrap().syncs_always().await, Some(expected), "{jetstream}");
     }
     let server = NatsServer::start(&NatsConfig::default());
-    assert_eq!(JetStream::connect(options(&server)).await.unwrap().syncs_always().await, None);
+    assert_eq!(JetStreamBus::connect(options(&server)).await.unwrap().syncs_always().await, None);
     let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
-    let worker = Options {
+    let worker = JetStreamOptions {
         credentials: password("worker", "w"),
         inbox_prefix: Some("_INBOX_worker".to_owned()),
-        manage: false,
+        manage_topology: false,
         ..options(&server)
     };
-    assert_eq!(JetStream::connect(worker).await.unwrap().syncs_always().await, None);
+    assert_eq!(JetStreamBus::connect(worker).await.unwrap().syncs_always().await, None);
 }
 
 #[tokio::test]
 async fn answers_that_may_not_come_are_named() {
     let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
-    let worker = Options { credentials: password("worker", "w"), manage: false, ..options(&server) };
-    let worker = JetStream::connect(worker).await.unwrap();
-    unusable(worker.pull(Queue::Shards(Target::Cpu)).await.map(drop), "subscribe to _INBOX");
+    let worker =
+        JetStreamOptions { credentials: password("worker", "w"), manage_topology: false, ..options(&server) };
+    let worker = JetStreamBus::connect(worker).await.unwrap();
+    unusable(worker.open_queue(Queue::Shards(Target::Cpu)).await.map(drop), "subscribe to _INBOX");
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_or_has_no_jetstream() {
-    let nowhere = JetStream::connect(Options::new("nats://127.0.0.1:1")).await;
+    let nowhere = JetStreamBus::connect(JetStreamOptions::new("nats://127.0.0.1:1")).await;
     assert!(matches!(nowhere, Err(BusError::Unavailable(text)) if text.contains("127.0.0.1:1")));
-    unusable(JetStream::connect(Options::new("nats://[")).await, "not the URL");
+    unusable(JetStreamBus::connect(JetStreamOptions::new("nats://[")).await, "not the URL");
     let extra = "accounts { A { users: [{ user: a, password: a }] } }".to_owned();
     let server = NatsServer::start(&NatsConfig { extra, ..NatsConfig::default() });
-    let without = Options { credentials: password("a", "a"), ..options(&server) };
-    unusable(JetStream::connect(without).await, "JetStream is disabled");
-    let file = Options { credentials: Credentials::File("/nowhere".into()), ..options(&server) };
-    unusable(JetStream::connect(file).await, "/nowhere");
+    let without = JetStreamOptions { credentials: password("a", "a"), ..options(&server) };
+    unusable(JetStreamBus::connect(without).await, "JetStream is disabled");
+    let file = JetStreamOptions { credentials: NatsCredentials::File("/nowhere".into()), ..options(&server) };
+    unusable(JetStreamBus::connect(file).await, "/nowhere");
 }
 
 #[tokio::test]
 async fn objects_are_brought_into_line() {
     let server = NatsServer::start(&NatsConfig::default());
-    let bus = JetStream::connect(options(&server)).await.unwrap();
-    assert!(matches!(bus.pull(Queue::Jobs).await.map(drop), Err(BusError::Missing(_))));
-    assert!(matches!(bus.get(&Bucket::jobs(), "a").await, Err(BusError::Missing(_))));
-    let missing = bus.publish(Message::new(SUBMIT, ""), "1").await;
+    let bus = JetStreamBus::connect(options(&server)).await.unwrap();
+    assert!(matches!(bus.open_queue(Queue::Jobs).await.map(drop), Err(BusError::Missing(_))));
+    assert!(matches!(bus.get(&Bucket::default_jobs(), "a").await, Err(BusError::Missing(_))));
+    let missing = bus.publish(Message::new(SUBMIT_SUBJECT, ""), "1").await;
     assert!(matches!(missing, Err(BusError::Missing(_))), "{missing:?}");
     bus.prepare().await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
@@ -168,13 +177,15 @@ async fn objects_are_brought_into_line() {
         stream.consumer_info("workers-gpu").await.unwrap().config.ack_wait
     };
     assert_eq!(lease().await, conformance::LEASE);
-    let longer = Settings { lease: Duration::from_secs(7), ..Settings::default() };
-    let second = JetStream::connect(Options { settings: longer, ..options(&server) }).await.unwrap();
+    let longer = TopologySettings { lease: Duration::from_secs(7), ..TopologySettings::default() };
+    let second =
+        JetStreamBus::connect(JetStreamOptions { topology: longer, ..options(&server) }).await.unwrap();
     second.prepare().await.unwrap();
     assert_eq!(lease().await, longer.lease);
 
-    let copies = Settings { replicas: 3, ..longer };
-    let third = JetStream::connect(Options { settings: copies, ..options(&server) }).await.unwrap();
+    let copies = TopologySettings { replicas: 3, ..longer };
+    let third =
+        JetStreamBus::connect(JetStreamOptions { topology: copies, ..options(&server) }).await.unwrap();
     unusable(third.prepare().await, "FORGE_JOBS");
     context.delete_stream("FORGE_REDUCE").await.unwrap();
     let other = async_nats::jetstream::stream::Config {
@@ -192,14 +203,18 @@ async fn objects_are_brought_into_line() {
 #[tokio::test]
 async fn other_clients_find_the_service_and_the_buckets() {
     let server = NatsServer::start(&NatsConfig::default());
-    let bus = JetStream::connect(options(&server)).await.unwrap();
+    let bus = JetStreamBus::connect(options(&server)).await.unwrap();
     bus.prepare().await.unwrap();
     let calls = bus.serve().await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let info = client.request("$SRV.INFO.forge", "".into()).await.unwrap();
     let info = String::from_utf8(info.payload.to_vec()).unwrap();
-    for part in ["\"name\":\"forge\"", env!("CARGO_PKG_VERSION"), topology::API_SUBMIT, topology::API_CANCEL]
-    {
+    for part in [
+        "\"name\":\"forge\"",
+        env!("CARGO_PKG_VERSION"),
+        topology::API_SUBMIT_SUBJECT,
+        topology::API_CANCEL_SUBJECT,
+    ] {
         assert!(info.contains(part), "{part}: {info}");
     }
     drop(calls);
@@ -210,9 +225,9 @@ async fn other_clients_find_the_service_and_the_buckets() {
 
     let store = async_nats::jetstream::new(client).get_key_value("jobs").await.unwrap();
     store.put("theirs", "1".into()).await.unwrap();
-    assert_eq!(bus.get(&Bucket::jobs(), "theirs").await.unwrap().unwrap().value, Some("1".into()));
-    bus.put(&Bucket::jobs(), "ours", "2".into()).await.unwrap();
-    bus.delete(&Bucket::jobs(), "theirs").await.unwrap();
+    assert_eq!(bus.get(&Bucket::default_jobs(), "theirs").await.unwrap().unwrap().value, Some("1".into()));
+    bus.put(&Bucket::default_jobs(), "ours", "2".into()).await.unwrap();
+    bus.delete(&Bucket::default_jobs(), "theirs").await.unwrap();
     assert_eq!(store.get("ours").await.unwrap(), Some("2".into()));
     assert_eq!(store.get("theirs").await.unwrap(), None);
 }
@@ -229,19 +244,22 @@ async fn connections_are_encrypted_and_only_servers_and_clients_with_a_certifica
     );
     let server = NatsServer::start(&NatsConfig { extra: tls, ..NatsConfig::default() });
     let (authority, own) = (Some(certificates.authority()), Some(certificates.client()));
-    let with = |tls: Tls| Options { tls, ..options(&server) };
-    let encrypted = || Tls { required: true, ..Tls::default() };
-    unusable(JetStream::connect(with(encrypted())).await, "no encrypted connection");
-    let stranger = Tls { authority: authority.clone(), ..encrypted() };
-    assert!(JetStream::connect(with(stranger)).await.is_err(), "the server asks for a certificate");
-    let strange =
-        Tls { authority: Some(Certificates::new().authority()), certificate: own.clone(), ..encrypted() };
-    unusable(JetStream::connect(with(strange)).await, "no encrypted connection");
+    let with = |tls: TlsOptions| JetStreamOptions { tls, ..options(&server) };
+    let encrypted = || TlsOptions { required: true, ..TlsOptions::default() };
+    unusable(JetStreamBus::connect(with(encrypted())).await, "no encrypted connection");
+    let stranger = TlsOptions { ca_file: authority.clone(), ..encrypted() };
+    assert!(JetStreamBus::connect(with(stranger)).await.is_err(), "the server asks for a certificate");
+    let strange = TlsOptions {
+        ca_file: Some(Certificates::new().authority()),
+        client_certificate: own.clone(),
+        ..encrypted()
+    };
+    unusable(JetStreamBus::connect(with(strange)).await, "no encrypted connection");
 
-    let mut known = with(Tls { authority, certificate: own, ..encrypted() });
+    let mut known = with(TlsOptions { ca_file: authority, client_certificate: own, ..encrypted() });
     known.urls = vec![server.url().replace("nats://", "tls://")];
-    let bus = JetStream::connect(known).await.unwrap();
+    let bus = JetStreamBus::connect(known).await.unwrap();
     bus.prepare().await.unwrap();
-    bus.put(&Bucket::jobs(), "j", "record".into()).await.unwrap();
-    assert!(bus.get(&Bucket::jobs(), "j").await.unwrap().is_some());
+    bus.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
+    assert!(bus.get(&Bucket::default_jobs(), "j").await.unwrap().is_some());
 }

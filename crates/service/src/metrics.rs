@@ -39,8 +39,6 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use crate::queue::queue_name;
-
 /// What a process counts and measures. Clones are the same.
 #[derive(Clone)]
 pub struct Metrics(Arc<Series>);
@@ -198,13 +196,13 @@ impl Metrics {
 
     /// A queue holds so many messages, waiting or being worked on.
     pub fn queue_depth(&self, queue: Queue, messages: u64) {
-        let label = QueueLabel { queue: queue_name(queue) };
+        let label = QueueLabel { queue: queue.label() };
         self.0.queue_depth.get_or_create(&label).set(signed(messages));
     }
 
     /// A message has been settled.
     pub fn message(&self, queue: Queue, outcome: &'static str, elapsed: Duration) {
-        let queue = queue_name(queue);
+        let queue = queue.label();
         self.0.messages.get_or_create(&MessageLabels { queue, outcome }).inc();
         self.0.message_seconds.get_or_create(&QueueLabel { queue }).observe(elapsed.as_secs_f64());
     }

@@ -7,13 +7,14 @@ use crate::telemetry::trace;
 
 /// The message that has a job taken in, and the id that deduplicates it.
 pub fn reduce(order: ReduceOrder) -> (Message, String) {
-    let (subject, id) = (topology::reduce(&order.job_id), format!("reduce.{}", order.job_id));
+    let (subject, id) = (topology::reduce_subject(&order.job_id), format!("reduce.{}", order.job_id));
     (message(subject, &Order::Reduce(Box::new(order))), id)
 }
 
 /// The message that has a job ended without a result, and the id that deduplicates it.
 pub fn end(order: EndOrder) -> (Message, String) {
-    let (subject, id) = (topology::end(&order.job_id), format!("end.{}.{}", order.job_id, order.code));
+    let (subject, id) =
+        (topology::end_subject(&order.job_id), format!("end.{}.{}", order.job_id, order.code));
     (message(subject, &Order::End(order)), id)
 }
 

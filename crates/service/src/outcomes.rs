@@ -34,7 +34,7 @@ pub fn result(
     };
     let json = serde_json::to_string(&attestation).expect("an attestation is made of strings and numbers");
     let unguessable = Digest::of(&[json.as_bytes()]);
-    let subject = topology::result(&task.job_id, task.shard_id);
+    let subject = topology::result_subject(&task.job_id, task.shard_id);
     let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION, json);
     trace::inject(&mut message.headers);
     // Nobody else can know it: who publishes under a message's id before it is sent, has it dropped.
@@ -98,7 +98,8 @@ pub fn verdict(
     };
     let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
     let unguessable = Digest::of(&[json.as_bytes()]);
-    let mut message = Message::new(topology::verdict(job, shard), Bytes::new()).with_header(VERDICT, json);
+    let mut message =
+        Message::new(topology::verdict_subject(job, shard), Bytes::new()).with_header(VERDICT, json);
     trace::inject(&mut message.headers);
     // Nobody else can know the signature, so nobody can have the verdict dropped by using its id before.
     (message, format!("verdict.{job}.{shard}.{unguessable}"))

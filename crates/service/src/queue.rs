@@ -5,7 +5,7 @@
 use std::{any::Any, convert::Infallible, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_bus::{BusError, Delivery, Pull, Settle, SharedBus, topology::Queue};
+use forge_bus::{BusError, Delivery, DeliveryLease, QueueReceiver, SharedBus, topology::Queue};
 use futures_util::FutureExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -137,28 +137,12 @@ pub async fn serve_queue<H>(
 
     tasks.close();
     if !tasks.is_empty() {
-        tracing::info!(queue = queue_name(queue), messages = tasks.len(), "waiting for messages in hand");
+        tracing::info!(queue = queue.label(), messages = tasks.len(), "waiting for messages in hand");
     }
     if timeout(GRACE, tasks.wait()).await.is_err() {
-        tracing::warn!(queue = queue_name(queue), messages = tasks.len(), "giving messages back");
+        tracing::warn!(queue = queue.label(), messages = tasks.len(), "giving messages back");
         abandon.cancel();
         tasks.wait().await;
-    }
-}
-
-/// A queue's name in metrics and logs.
-pub fn queue_name(queue: Queue) -> &'static str {
-    use forge_contract::envelope::Target;
-
-    match queue {
-        Queue::Jobs => "jobs",
-        Queue::Shards(Target::Cpu) => "shards_cpu",
-        Queue::Shards(Target::Gpu) => "shards_gpu",
-        Queue::Shards(Target::Any) => "shards_any",
-        Queue::Duplicates => "duplicates",
-        Queue::Reduce => "reduce",
-        Queue::End => "end",
-        Queue::DeadLetters => "dead_letters",
     }
 }
 
@@ -222,12 +206,12 @@ async fn receive<H: Handler + 'static>(
 async fn fetch(
     bus: &SharedBus,
     queue: Queue,
-    pull: &mut Option<Box<dyn Pull>>,
+    pull: &mut Option<Box<dyn QueueReceiver>>,
     max: usize,
 ) -> Result<Vec<Delivery>, BusError> {
     let open = match pull {
         Some(open) => open,
-        None => pull.insert(bus.pull(queue).await?),
+        None => pull.insert(bus.open_queue(queue).await?),
     };
     open.fetch(max).await
 }
@@ -247,7 +231,7 @@ impl BusHealth {
     fn up(&mut self) {
         self.wait = BACKOFF.0;
         if self.failing.take().is_some() {
-            tracing::info!(queue = queue_name(self.queue), "receiving messages again");
+            tracing::info!(queue = self.queue.label(), "receiving messages again");
         }
     }
 
@@ -255,7 +239,7 @@ impl BusHealth {
     fn down(&mut self, error: &BusError) -> Duration {
         let kind = mem::discriminant(error);
         if self.failing.replace(kind) != Some(kind) {
-            tracing::warn!(queue = queue_name(self.queue), %error, "cannot receive messages; trying again");
+            tracing::warn!(queue = self.queue.label(), %error, "cannot receive messages; trying again");
         }
         let wait = self.wait;
         self.wait = (wait * 2).min(BACKOFF.1);
@@ -265,7 +249,7 @@ impl BusHealth {
 
 /// A span whose parent is the one that sent the message.
 fn span(queue: Queue, delivery: &Delivery) -> Span {
-    let queue = queue_name(queue);
+    let queue = queue.label();
     let span = trace::span_from(&delivery.message.headers, || {
         tracing::info_span!(
             parent: None,
@@ -296,7 +280,7 @@ struct Desk<H> {
 impl<H: Handler> Desk<H> {
     async fn work(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
         let started = Instant::now();
-        let settle = Arc::clone(&delivery.settle);
+        let settle = Arc::clone(&delivery.lease);
         let settlement = tokio::select! {
             biased;
             settlement = self.handle_and_settle(delivery, &settle) => settlement,
@@ -312,7 +296,7 @@ impl<H: Handler> Desk<H> {
         tracing::debug!(outcome = settlement.as_str(), ms = elapsed.as_millis() as u64, "settled");
     }
 
-    async fn handle_and_settle(&self, delivery: Delivery, settle: &Arc<dyn Settle>) -> Settlement {
+    async fn handle_and_settle(&self, delivery: Delivery, settle: &Arc<dyn DeliveryLease>) -> Settlement {
         let settlement = tokio::select! {
             biased;
             settlement = self.handle(delivery) => settlement,
@@ -335,13 +319,13 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Renews a message's lease without end.
-    async fn renew(&self, settle: &Arc<dyn Settle>) -> Infallible {
+    async fn renew(&self, settle: &Arc<dyn DeliveryLease>) -> Infallible {
         let period = (self.lease / 3).max(Duration::from_millis(1));
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            settle.progress().await;
+            settle.renew().await;
         }
     }
 }

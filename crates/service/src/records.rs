@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use forge_bus::{Bus, BusError, Entry, SharedBus, topology::Bucket};
+use forge_bus::{BucketEntry, Bus, BusError, SharedBus, topology::Bucket};
 use forge_contract::{canonical::to_canonical_json, ids::JobId, job::JobRecord};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub struct Read {
 /// # Errors
 /// As [`Bus::get`]; [`BusError::Unusable`] when it cannot be read, or is another job's.
 pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<Read>, BusError> {
-    let Some(Entry { value: Some(value), revision, .. }) = bus.get(bucket, job.as_str()).await? else {
+    let Some(BucketEntry { value: Some(value), revision, .. }) = bus.get(bucket, job.as_str()).await? else {
         return Ok(None);
     };
     let unreadable = |error| BusError::Unusable(format!("the record of job {job} cannot be read: {error}"));
@@ -157,7 +157,7 @@ impl Endings {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, bucket: &Bucket, entry: &Entry) {
+    fn take(&self, bucket: &Bucket, entry: &BucketEntry) {
         let Ok(job) = entry.key.parse::<JobId>() else { return };
         let mut waiting = self.lock();
         let key = (bucket.clone(), job);
@@ -212,7 +212,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use forge_bus::{MemoryBus, topology::Settings};
+    use forge_bus::{MemoryBus, topology::TopologySettings};
     use forge_contract::job::JobState;
     use serde_json::json;
 
@@ -227,9 +227,9 @@ mod tests {
     }
 
     async fn bus() -> (SharedBus, Bucket, JobId) {
-        let bus: SharedBus = MemoryBus::new(Settings::default());
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
-        (bus, Bucket::jobs(), "j".parse().unwrap())
+        (bus, Bucket::default_jobs(), "j".parse().unwrap())
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge_bus::{BusError, Entry, SharedBus, topology::Bucket};
+use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
 use forge_contract::{
     agent::{AgentId, AgentRecord, AgentState, Identity, QuarantineRecord},
     canonical::to_canonical_json,
@@ -87,7 +87,7 @@ impl Registry {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, entry: Entry) {
+    fn take(&self, entry: BucketEntry) {
         let Some(value) = entry.value else {
             self.lock().remove(&entry.key);
             return;
@@ -242,7 +242,7 @@ pub async fn quarantine(bus: &SharedBus, record: &QuarantineRecord) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use forge_bus::{memory::MemoryBus, topology::Settings};
+    use forge_bus::{memory::MemoryBus, topology::TopologySettings};
     use forge_contract::{digest::Digest, shard::ShardId};
     use forge_kernel::execute::scalar::Scalar;
 
@@ -250,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn agents_come_and_go_and_are_put_into_quarantine() {
-        let bus: SharedBus = MemoryBus::new(Settings::default());
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
         let (stop, left) = (CancellationToken::new(), CancellationToken::new());
         let registry = Registry::open(bus.clone(), stop.clone()).await.unwrap();

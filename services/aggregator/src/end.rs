@@ -126,8 +126,8 @@ impl Aggregator {
 
     /// Says that a job has ended, and removes what it leaves on the bus.
     pub(crate) async fn clear(&self, job: &JobId) -> Result<(), BusError> {
-        self.bus.broadcast(Message::new(topology::ended(job), job.to_string())).await?;
-        for (stream, subject) in topology::leavings(job) {
+        self.bus.broadcast(Message::new(topology::job_ended_subject(job), job.to_string())).await?;
+        for (stream, subject) in topology::job_subjects(job) {
             self.bus.purge(stream, &subject).await?;
         }
         Ok(())

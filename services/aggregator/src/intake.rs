@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use forge_bus::{
-    Content, Message, Stored,
-    topology::{self, Bucket, Kind},
+    Message, ReplayContent, StoredMessage,
+    topology::{self, Bucket, ShardMessageKind},
 };
 use forge_contract::{
     agent::AgentId,
@@ -155,7 +155,7 @@ impl Intake<'_> {
         let job = self.fold.job().id.clone();
         let bus = &self.aggregator.bus;
         let opened = records::persist(self.ended, "reading results", || {
-            bus.replay(topology::outcomes(&job), Content::Full)
+            bus.replay(topology::shard_message_subjects(&job), ReplayContent::Full)
         });
         let Some(mut outcomes) = opened.await else { return std::future::pending().await };
         let mut report = interval(REPORT);
@@ -177,16 +177,18 @@ impl Intake<'_> {
         Ok((self.fold, self.kept))
     }
 
-    async fn take(&mut self, stored: Stored) -> Result<(), Interrupted> {
-        let Some((kind, _, shard)) = topology::parse_outcome(&stored.message.subject) else { return Ok(()) };
+    async fn take(&mut self, stored: StoredMessage) -> Result<(), Interrupted> {
+        let Some((kind, _, shard)) = topology::parse_shard_message_subject(&stored.message.subject) else {
+            return Ok(());
+        };
         match kind {
-            Kind::Result => self.take_result(shard, stored).await,
-            Kind::Verdict => self.take_verdict(shard, &stored.message).await?,
+            ShardMessageKind::Result => self.take_result(shard, stored).await,
+            ShardMessageKind::Verdict => self.take_verdict(shard, &stored.message).await?,
         }
         Ok(())
     }
 
-    async fn take_result(&mut self, shard: ShardId, stored: Stored) {
+    async fn take_result(&mut self, shard: ShardId, stored: StoredMessage) {
         let Some(attestation) = outcomes::attestation(&stored.message) else {
             let subject = &stored.message.subject;
             tracing::warn!(subject, "a result without an attestation is ignored");
@@ -323,7 +325,7 @@ fn check(job: &Job, shard: ShardId, claim: Claim) -> (Message, String) {
     let task = job.shard_task(shard, 0);
     let payload = serde_json::to_vec(&VerifierTask { task, claim: Some(claim) });
     let payload = payload.expect("a task is made of strings and numbers");
-    let mut message = Message::new(topology::duplicate(&job.id, shard), payload);
+    let mut message = Message::new(topology::verification_subject(&job.id, shard), payload);
     trace::inject(&mut message.headers);
     (message, id)
 }

@@ -76,7 +76,7 @@ impl Planner {
     /// As the bus.
     pub async fn admit(&self, submission: &Message, sequence: u64) -> Result<Admission, BusError> {
         let envelope = &submission.payload;
-        let Some(submitter) = topology::submitter(&submission.subject) else {
+        let Some(submitter) = topology::parse_submit_subject(&submission.subject) else {
             return self.refuse_nobody(submission, sequence).await;
         };
         let job = match self.read(envelope) {

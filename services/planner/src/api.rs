@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge_bus::{BusError, Call, Message, topology};
+use forge_bus::{BusError, Message, ServiceCall, topology};
 use forge_contract::{
     artifact::Phase,
     error::FailureCode,
@@ -46,23 +46,26 @@ pub async fn serve(planner: Arc<Planner>) {
 }
 
 impl Planner {
-    async fn answer(&self, call: Call) {
+    async fn answer(&self, call: ServiceCall) {
         let payload = &call.message.payload;
-        let answered = match (call.message.subject.as_str(), topology::submitter(&call.message.subject)) {
-            (topology::API_STATUS, _) => self.status(payload).await,
-            (topology::API_CANCEL, _) => self.cancel(payload).await,
-            (_, Some(submitter)) => self.submit(&submitter, &call.message).await,
-            (other, None) if topology::matches(topology::API_SUBMIT_AS, other) => {
-                Err(Refusal(400, format!("the subject {other} names no submitter: {InvalidSubmitter}")))
-            }
-            (other, None) => Err(Refusal(404, format!("there is no endpoint {other}"))),
-        };
+        let answered =
+            match (call.message.subject.as_str(), topology::parse_submit_subject(&call.message.subject)) {
+                (topology::API_STATUS_SUBJECT, _) => self.status(payload).await,
+                (topology::API_CANCEL_SUBJECT, _) => self.cancel(payload).await,
+                (_, Some(submitter)) => self.submit(&submitter, &call.message).await,
+                (other, None) if topology::subject_matches(topology::API_SUBMIT_AS_FILTER, other) => {
+                    Err(Refusal(400, format!("the subject {other} names no submitter: {InvalidSubmitter}")))
+                }
+                (other, None) => Err(Refusal(404, format!("there is no endpoint {other}"))),
+            };
         match answered {
             Ok(record) => {
                 let json = serde_json::to_vec(&record).expect("a record is made of strings and numbers");
-                call.respond.answer(json.into()).await;
+                call.responder.reply(json.into()).await;
             }
-            Err(Refusal(status, reason)) => call.respond.refuse(status, reason.replace('\n', " ")).await,
+            Err(Refusal(status, reason)) => {
+                call.responder.reply_error(status, reason.replace('\n', " ")).await
+            }
         }
     }
 
@@ -72,7 +75,7 @@ impl Planner {
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
         let mut found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         if found.is_none() {
-            let mut envelope = Message::new(topology::submit(submitter), request.payload.clone());
+            let mut envelope = Message::new(topology::submit_subject(submitter), request.payload.clone());
             envelope.headers = request.headers.clone();
             let id = format!("submit.{}.{}", job.id, job.envelope_digest);
             self.bus.publish(envelope, &id).await?;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use forge_bus::{BusError, Entry, topology::Bucket};
+use forge_bus::{BucketEntry, BusError, topology::Bucket};
 use forge_contract::{
     ids::{JobId, Submitter},
     job::{JobRecord, JobState},
@@ -103,7 +103,7 @@ impl Planner {
     /// What a submitter uses.
     async fn usage(&self, submitter: &Submitter) -> Result<Read, BusError> {
         let found = self.bus.get(&Bucket::Quotas, submitter.as_str()).await?;
-        let Some(Entry { value: Some(value), revision, age, .. }) = found else {
+        let Some(BucketEntry { value: Some(value), revision, age, .. }) = found else {
             return Ok(Read { usage: Usage::default(), revision: None, age: Duration::ZERO });
         };
         let unreadable =
@@ -141,7 +141,5 @@ fn named(active: &str) -> Option<(Bucket, JobId)> {
     Some((Bucket::Jobs(bucket.to_owned()), job.parse().ok()?))
 }
 
-#[cfg(test)]
-mod slow;
 #[cfg(test)]
 mod tests;

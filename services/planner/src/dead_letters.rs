@@ -20,7 +20,7 @@ pub struct DeadLetters(pub Arc<Planner>);
 impl Handler for DeadLetters {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let planner = &self.0;
-        let Some((job, shard)) = topology::parse_shard(&delivery.message.subject) else {
+        let Some((job, shard)) = topology::parse_shard_subject(&delivery.message.subject) else {
             tracing::warn!(subject = delivery.message.subject, "a dead letter that is no shard");
             return Settlement::Ack;
         };

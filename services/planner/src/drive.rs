@@ -6,8 +6,8 @@ use std::{
 };
 
 use forge_bus::{
-    Content, Message, Stored,
-    topology::{self, Bucket, Kind, Stream},
+    Message, ReplayContent, StoredMessage,
+    topology::{self, Bucket, ShardMessageKind, Stream},
 };
 use forge_contract::{
     artifact::Phase,
@@ -90,7 +90,7 @@ impl Planner {
                 // Its record may have been removed, and the job submitted anew.
                 let found = records::get(bus.as_ref(), &bucket, &job).await?;
                 if found.is_some_and(|found| found.record.state.is_terminal()) {
-                    let leavings = topology::leavings(&job).into_iter();
+                    let leavings = topology::job_subjects(&job).into_iter();
                     for (stream, subject) in leavings.filter(|(stream, _)| *stream != Stream::Reduce) {
                         bus.purge(stream, &subject).await?;
                     }
@@ -194,7 +194,7 @@ impl Planner {
             let (_, _, outcomes) = tokio::try_join!(
                 self.programs.put(job.request.program_digest, &job.request.program),
                 self.announce(admitted, planned),
-                self.bus.replay(topology::outcomes(&job.id), Content::Headers),
+                self.bus.replay(topology::shard_message_subjects(&job.id), ReplayContent::Headers),
             )?;
             Ok(outcomes)
         });
@@ -282,10 +282,10 @@ impl Planner {
         let id = format!("shard.{job}.{shard}.{attempt}");
         match to {
             Recipient::Worker => {
-                (message(topology::shard(request.envelope.policy.target, job, shard), &task), id)
+                (message(topology::shard_subject(request.envelope.policy.target, job, shard), &task), id)
             }
             Recipient::Verifier => {
-                (message(topology::duplicate(job, shard), &VerifierTask { task, claim: None }), id)
+                (message(topology::verification_subject(job, shard), &VerifierTask { task, claim: None }), id)
             }
         }
     }
@@ -303,16 +303,16 @@ fn window(admitted: &Admitted, live: Live, dispatcher: &Dispatcher<'_>) -> usize
 }
 
 /// Tells the dispatcher of a result or a verdict. What cannot be read is not a result; an aggregator says so.
-fn take(dispatcher: &mut Dispatcher<'_>, outcome: &Stored) {
+fn take(dispatcher: &mut Dispatcher<'_>, outcome: &StoredMessage) {
     let message = &outcome.message;
-    let Some((kind, job, shard)) = topology::parse_outcome(&message.subject) else { return };
+    let Some((kind, job, shard)) = topology::parse_shard_message_subject(&message.subject) else { return };
     match kind {
-        Kind::Result => {
+        ShardMessageKind::Result => {
             if let Some(attestation) = outcomes::attestation(message) {
                 dispatcher.returned(shard, &attestation.agent_id, attestation.wall_us);
             }
         }
-        Kind::Verdict => {
+        ShardMessageKind::Verdict => {
             if let Some(verdict) = outcomes::signed_verdict(message, &job, shard) {
                 dispatcher.judged(shard, &verdict.agent_id, verdict.outcome);
             }

@@ -84,7 +84,7 @@ pub async fn run(
         programs: Programs::new(bus.clone(), KEPT),
         metrics: metrics.clone(),
     });
-    serve_queue(bus, Queue::Duplicates, limit, settings.lease, metrics, stop, verifier).await;
+    serve_queue(bus, Queue::Verifications, limit, settings.lease, metrics, stop, verifier).await;
     let _ = heartbeat.await;
     Ok(())
 }

@@ -215,7 +215,7 @@ impl Worker {
         let forever = CancellationToken::new();
         loop {
             let heard = records::persist(&forever, "listening for jobs that end", || {
-                self.bus.listen(topology::ENDED)
+                self.bus.subscribe(topology::JOB_ENDED_FILTER)
             });
             let Some(mut heard) = heard.await else { return };
             while let Some(message) = heard.next().await {

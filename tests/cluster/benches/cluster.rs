@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use forge_bus::{
     Bus, Message,
-    jetstream::{JetStream, Options},
+    jetstream::{JetStreamBus, JetStreamOptions},
     topology::{self, Bucket},
 };
 use forge_contract::shard::Shard;
@@ -49,13 +49,16 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn client(runtime: &Runtime, cluster: &Cluster) -> Result<std::sync::Arc<JetStream>> {
-    Ok(runtime.block_on(JetStream::connect(Options { manage: false, ..Options::new(cluster.nats.url()) }))?)
+fn client(runtime: &Runtime, cluster: &Cluster) -> Result<std::sync::Arc<JetStreamBus>> {
+    Ok(runtime.block_on(JetStreamBus::connect(JetStreamOptions {
+        manage_topology: false,
+        ..JetStreamOptions::new(cluster.nats.url())
+    }))?)
 }
 
 /// Publishes envelopes and waits until all their records say that they are completed; answers the time it took.
-async fn complete(bus: &JetStream, envelopes: Vec<Value>) -> Result<Duration> {
-    let mut records = bus.watch(&Bucket::jobs(), ">").await?;
+async fn complete(bus: &JetStreamBus, envelopes: Vec<Value>) -> Result<Duration> {
+    let mut records = bus.watch(&Bucket::default_jobs(), ">").await?;
     let mut open: std::collections::BTreeSet<String> = envelopes
         .iter()
         .map(|envelope| envelope["ctx"]["job_id"].as_str().unwrap_or("").to_owned())
@@ -63,7 +66,7 @@ async fn complete(bus: &JetStream, envelopes: Vec<Value>) -> Result<Duration> {
     let started = Instant::now();
     let messages = envelopes.into_iter().map(|envelope| {
         let id = format!("bench.{}", envelope["ctx"]["job_id"]);
-        (Message::new(topology::SUBMIT, Bytes::from(envelope.to_string())), id)
+        (Message::new(topology::SUBMIT_SUBJECT, Bytes::from(envelope.to_string())), id)
     });
     bus.publish_all(messages.collect()).await?;
     while !open.is_empty() {

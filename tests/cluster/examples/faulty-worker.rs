@@ -8,7 +8,7 @@ use std::{env, sync::Arc, time::Duration};
 
 use forge_bus::{
     SharedBus,
-    jetstream::{JetStream, Options},
+    jetstream::{JetStreamBus, JetStreamOptions},
     topology::Queue,
 };
 use forge_contract::{
@@ -97,7 +97,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         other => return Err(format!("there is no fault {other}").into()),
     };
     let lease = Duration::from_millis(env::var("FORGE_LEASE_MS").map_or(Ok(30_000), |text| text.parse())?);
-    let bus = JetStream::connect(Options { manage: false, ..Options::new(url) }).await? as SharedBus;
+    let bus = JetStreamBus::connect(JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(url) })
+        .await? as SharedBus;
     match fault {
         Fault::Unregistered | Fault::Stall => by_hand(bus, fault).await?,
         _ => {
@@ -128,7 +129,7 @@ const KEPT: usize = 8;
 async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error::Error>> {
     let identity = identity()?;
     let (executor, programs) = (Executor::new(1, None), Programs::new(bus.clone(), 4));
-    let mut pull = bus.pull(Queue::Shards(Target::Any)).await?;
+    let mut pull = bus.open_queue(Queue::Shards(Target::Any)).await?;
     let mut kept = 0;
     while kept < KEPT {
         for delivery in pull.fetch(1).await? {
@@ -142,7 +143,7 @@ async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error:
                 executor.execute(Arc::new(Scalar), program, task.clone(), StopFlag::default()).await?;
             let (message, id) = outcomes::result(&identity, &Scalar, &task, &executed);
             bus.publish(message, &id).await?;
-            delivery.settle.ack().await;
+            delivery.lease.ack().await;
         }
     }
     std::future::pending().await

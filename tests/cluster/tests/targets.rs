@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use forge_bus::{
-    Bus, Content, Message, SharedBus,
+    Bus, Message, ReplayContent, SharedBus,
     memory::MemoryBus,
-    topology::{self, SUBMIT, Settings as Topology},
+    topology::{self, SUBMIT_SUBJECT, TopologySettings},
 };
 use forge_contract::{
     agent::{Hardware, Identity},
@@ -63,7 +63,7 @@ struct Services {
 
 impl Services {
     fn new() -> Self {
-        let bus = MemoryBus::new(Topology::default());
+        let bus = MemoryBus::new(TopologySettings::default());
         let stop = CancellationToken::new();
         let shared: SharedBus = bus.clone();
         let settings = forge_planner::PlannerSettings::default();
@@ -86,13 +86,14 @@ impl Services {
         let envelope = json!({"ctx": {"job_id": format!("for-{target}")},
             "op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "policy": {"target": target},
             "args": {"iterations": SHARDS * 65_536, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}});
-        self.bus.publish(Message::new(SUBMIT, envelope.to_string()), target).await.unwrap();
+        self.bus.publish(Message::new(SUBMIT_SUBJECT, envelope.to_string()), target).await.unwrap();
         format!("for-{target}").parse().unwrap()
     }
 
     /// The backends of a job's results, once all are there; `None` if they do not come.
     async fn executed_by(&self, job: &JobId, patience: Duration) -> Option<BTreeSet<By>> {
-        let results = self.bus.replay(topology::outcomes(job), Content::Headers).await.unwrap();
+        let results =
+            self.bus.replay(topology::shard_message_subjects(job), ReplayContent::Headers).await.unwrap();
         let by = results.filter_map(async |stored| {
             let attestation = outcomes::attestation(&stored.message)?;
             Some((attestation.backend, attestation.adapter))

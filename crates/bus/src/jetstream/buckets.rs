@@ -16,10 +16,7 @@ use super::{
     publish::Parcel,
     tail::{Source, Tail},
 };
-use crate::{
-    bus::{BusError, Entry},
-    topology::Bucket,
-};
+use crate::{bus::BucketEntry, error::BusError, topology::Bucket};
 
 /// Says that a message removes its key.
 const OPERATION: &str = "KV-Operation";
@@ -38,7 +35,7 @@ fn removes(headers: Option<&HeaderMap>) -> bool {
 }
 
 /// The last change of a key, be it a removal, and the id under which it was written.
-async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<(Entry, String)>, Failure> {
+async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<(BucketEntry, String)>, Failure> {
     let stream = stream_name(bucket);
     let subject = format!("{}{key}", prefix(bucket));
     let get = async {
@@ -61,7 +58,7 @@ async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<(Entry, 
         found => found?,
     };
     Ok(found.map(|found| {
-        let entry = Entry {
+        let entry = BucketEntry {
             key: key.to_owned(),
             value: (!removes(Some(&found.headers))).then_some(found.payload),
             revision: found.sequence,
@@ -73,7 +70,7 @@ async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<(Entry, 
 }
 
 /// The value under a key.
-pub(super) async fn get(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<Entry>, BusError> {
+pub(super) async fn get(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
     let entry = link.persist(bucket.name(), || last(link, bucket, key)).await?;
     Ok(entry.map(|(entry, _)| entry).filter(|entry| entry.value.is_some()))
 }
@@ -174,7 +171,7 @@ pub(super) async fn watch(
     link: &Arc<Link>,
     bucket: &Bucket,
     filter: &str,
-) -> Result<BoxStream<'static, Entry>, BusError> {
+) -> Result<BoxStream<'static, BucketEntry>, BusError> {
     let subject = format!("STREAM.INFO.{}", stream_name(bucket));
     let info: Info = link.persist(bucket.name(), || link.api(&subject, &Nothing {})).await?;
     let before = info.state.last_sequence;
@@ -189,7 +186,7 @@ pub(super) async fn watch(
             }
             let Some(key) = message.subject.strip_prefix(&prefix).map(str::to_owned) else { continue };
             let value = (!removal).then_some(message.payload);
-            let entry = Entry { key, value, revision: origin.sequence, age: origin.age() };
+            let entry = BucketEntry { key, value, revision: origin.sequence, age: origin.age() };
             return Some((entry, (tail, prefix)));
         }
     });

@@ -6,7 +6,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
 use crate::{
-    bus::BusError,
+    error::BusError,
     message::{Headers, Message},
 };
 

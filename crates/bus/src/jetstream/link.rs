@@ -19,8 +19,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::options::{Credentials, Options};
-use crate::{bus::BusError, topology::MIN_SERVER};
+use super::options::{JetStreamOptions, NatsCredentials};
+use crate::{error::BusError, topology::MIN_SERVER_VERSION};
 
 /// How long trouble is borne that may pass by itself, the restart of a server above all.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,17 +97,17 @@ fn violation(text: &str) -> Option<(&str, bool)> {
 pub(super) fn check_version(version: &str) -> Result<(), BusError> {
     let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u64>().ok());
     let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if (major, minor) >= MIN_SERVER {
+    if (major, minor) >= MIN_SERVER_VERSION {
         return Ok(());
     }
-    let (needs_major, needs_minor) = MIN_SERVER;
+    let (needs_major, needs_minor) = MIN_SERVER_VERSION;
     Err(BusError::Unusable(format!(
         "nats-server {version} is too old: {needs_major}.{needs_minor} or later is needed, from \
          https://github.com/nats-io/nats-server/releases"
     )))
 }
 
-async fn connect_options(options: &Options, news: &Arc<News>) -> Result<ConnectOptions, BusError> {
+async fn connect_options(options: &JetStreamOptions, news: &Arc<News>) -> Result<ConnectOptions, BusError> {
     // The first to say so decides for the process; everybody here says the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let news = news.clone();
@@ -125,17 +125,19 @@ async fn connect_options(options: &Options, news: &Arc<News>) -> Result<ConnectO
     if let Some(prefix) = &options.inbox_prefix {
         connect = connect.custom_inbox_prefix(prefix);
     }
-    if let Some(authority) = &options.tls.authority {
+    if let Some(authority) = &options.tls.ca_file {
         connect = connect.add_root_certificates(authority.clone()).require_tls(true);
     }
-    if let Some((certificate, key)) = &options.tls.certificate {
+    if let Some((certificate, key)) = &options.tls.client_certificate {
         connect = connect.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
     }
     Ok(match &options.credentials {
-        Credentials::None => connect,
-        Credentials::Password { user, password } => connect.user_and_password(user.clone(), password.clone()),
-        Credentials::Nkey(seed) => connect.nkey(seed.clone()),
-        Credentials::File(path) => connect
+        NatsCredentials::None => connect,
+        NatsCredentials::Password { user, password } => {
+            connect.user_and_password(user.clone(), password.clone())
+        }
+        NatsCredentials::Nkey(seed) => connect.nkey(seed.clone()),
+        NatsCredentials::File(path) => connect
             .credentials_file(path)
             .await
             .map_err(|e| BusError::Unusable(format!("the credentials file {}: {e}", path.display())))?,
@@ -154,7 +156,7 @@ fn is_about_certificates(error: &ConnectError) -> bool {
 
 impl Link {
     /// Connects, once, and checks the server's version. From then on connections are made anew without end.
-    pub(super) async fn open(options: &Options) -> Result<Arc<Self>, BusError> {
+    pub(super) async fn open(options: &JetStreamOptions) -> Result<Arc<Self>, BusError> {
         let news = Arc::new(News::default());
         let connect = connect_options(options, &news).await?;
         let servers = options.servers();
@@ -178,7 +180,7 @@ impl Link {
             .build(client.clone());
         let inbox_prefix = options.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned());
         let link = Arc::new(Self { client, context, news, inbox_prefix });
-        if options.manage {
+        if options.manage_topology {
             link.check_jetstream().await?;
         }
         Ok(link)

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
 use serde_json::json;
 
-pub use self::options::{Credentials, Options, Tls};
+pub use self::options::{JetStreamOptions, NatsCredentials, TlsOptions};
 use self::{
     convert::received,
     link::Link,
@@ -32,18 +32,19 @@ use self::{
     tail::{Source, Tail},
 };
 use crate::{
-    bus::{Bus, BusError, Call, Content, Entry, Pull},
-    message::{Message, Stored},
+    bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall},
+    error::BusError,
+    message::{Message, StoredMessage},
     topology::{Bucket, Queue, Stream, check_key},
 };
 
 /// A connection to NATS.
-pub struct JetStream {
+pub struct JetStreamBus {
     link: Arc<Link>,
-    options: Options,
+    options: JetStreamOptions,
 }
 
-impl fmt::Debug for JetStream {
+impl fmt::Debug for JetStreamBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JetStream")
             .field("options", &self.options)
@@ -52,13 +53,13 @@ impl fmt::Debug for JetStream {
     }
 }
 
-impl JetStream {
+impl JetStreamBus {
     /// Connects. Nothing is repeated here; once there has been a connection, it is made anew without end.
     ///
     /// # Errors
     /// [`BusError::Unavailable`] when no server answers; [`BusError::Unusable`] when it is too old, has JetStream
     /// disabled, or does not take the credentials.
-    pub async fn connect(options: Options) -> Result<Arc<Self>, BusError> {
+    pub async fn connect(options: JetStreamOptions) -> Result<Arc<Self>, BusError> {
         let link = Link::open(&options).await?;
         Ok(Arc::new(Self { link, options }))
     }
@@ -71,7 +72,7 @@ impl JetStream {
 }
 
 #[async_trait]
-impl Bus for JetStream {
+impl Bus for JetStreamBus {
     async fn prepare(&self) -> Result<(), BusError> {
         prepare::prepare(&self.link, &self.options).await
     }
@@ -90,25 +91,25 @@ impl Bus for JetStream {
         service::broadcast(&self.link, message).await
     }
 
-    async fn listen(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError> {
-        service::listen(&self.link, subject, self.options.manage).await
+    async fn subscribe(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError> {
+        service::subscribe(&self.link, subject, self.options.manage_topology).await
     }
 
-    async fn pull(&self, queue: Queue) -> Result<Box<dyn Pull>, BusError> {
+    async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
         Ok(Box::new(queue::open(&self.link, queue).await?))
     }
 
     async fn replay(
         &self,
         subjects: Vec<String>,
-        content: Content,
-    ) -> Result<BoxStream<'static, Stored>, BusError> {
-        let headers_only = content == Content::Headers;
+        content: ReplayContent,
+    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
+        let headers_only = content == ReplayContent::Headers;
         let source = Source { stream: Stream::Results.name().to_owned(), filters: subjects, headers_only };
         let tail = Tail::open(&self.link, source).await?;
         let stored = unfold(tail, |mut tail| async {
             let (message, origin) = tail.next().await;
-            Some((Stored { sequence: origin.sequence, message: received(message) }, tail))
+            Some((StoredMessage { sequence: origin.sequence, message: received(message) }, tail))
         });
         Ok(stored.boxed())
     }
@@ -125,7 +126,7 @@ impl Bus for JetStream {
         Ok(info.num_pending + info.num_ack_pending as u64)
     }
 
-    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Entry>, BusError> {
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
         check_key(key)?;
         buckets::get(&self.link, bucket, key).await
     }
@@ -155,7 +156,11 @@ impl Bus for JetStream {
         buckets::keys(&self.link, bucket).await
     }
 
-    async fn watch(&self, bucket: &Bucket, filter: &str) -> Result<BoxStream<'static, Entry>, BusError> {
+    async fn watch(
+        &self,
+        bucket: &Bucket,
+        filter: &str,
+    ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
         buckets::watch(&self.link, bucket, filter).await
     }
 
@@ -163,8 +168,8 @@ impl Bus for JetStream {
         service::request(&self.link, message, timeout).await
     }
 
-    async fn serve(&self) -> Result<BoxStream<'static, Call>, BusError> {
-        service::serve(&self.link, self.options.manage).await
+    async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
+        service::serve(&self.link, self.options.manage_topology).await
     }
 
     fn max_payload(&self) -> usize {

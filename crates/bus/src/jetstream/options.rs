@@ -2,44 +2,44 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::topology::{Bucket, Queue, Settings};
+use crate::topology::{Bucket, Queue, TopologySettings};
 
 /// Where the server is, who we are, and what is expected of it.
 #[derive(Clone)]
-pub struct Options {
+pub struct JetStreamOptions {
     /// Servers, any of which will do: `nats://host:4222`, or `tls://host:4222`.
     pub urls: Vec<String>,
     /// Who we are.
-    pub credentials: Credentials,
+    pub credentials: NatsCredentials,
     /// How the connection is encrypted.
-    pub tls: Tls,
+    pub tls: TlsOptions,
     /// What the server's lists of connections call us.
     pub name: String,
     /// Prefix of the subjects by which answers come, for accounts that may not subscribe to all of `_INBOX.>`.
     pub inbox_prefix: Option<String>,
     /// What the operator chose.
-    pub settings: Settings,
+    pub topology: TopologySettings,
     /// Buckets of job records to prepare.
     pub kv_namespaces: Vec<String>,
-    /// Whether [`crate::Bus::prepare`] creates what is missing. If not, it checks that the queues of `binds` are there.
-    pub manage: bool,
+    /// Whether [`crate::Bus::prepare`] creates what is missing. If not, it checks that the `required_queues` exist.
+    pub manage_topology: bool,
     /// The queues that are checked where nothing is created.
-    pub binds: Vec<Queue>,
+    pub required_queues: Vec<Queue>,
 }
 
-impl Options {
+impl JetStreamOptions {
     /// One server, no credentials, everything else as usual for a planner.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
-            credentials: Credentials::None,
-            tls: Tls::default(),
+            credentials: NatsCredentials::None,
+            tls: TlsOptions::default(),
             name: "forge".to_owned(),
             inbox_prefix: None,
-            settings: Settings::default(),
-            kv_namespaces: vec![Bucket::jobs().name().to_owned()],
-            manage: true,
-            binds: Vec::new(),
+            topology: TopologySettings::default(),
+            kv_namespaces: vec![Bucket::default_jobs().name().to_owned()],
+            manage_topology: true,
+            required_queues: Vec::new(),
         }
     }
 
@@ -49,7 +49,7 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for JetStreamOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("urls", &self.servers())
@@ -57,10 +57,10 @@ impl fmt::Debug for Options {
             .field("tls", &self.tls)
             .field("name", &self.name)
             .field("inbox_prefix", &self.inbox_prefix)
-            .field("settings", &self.settings)
+            .field("topology", &self.topology)
             .field("kv_namespaces", &self.kv_namespaces)
-            .field("manage", &self.manage)
-            .field("binds", &self.binds)
+            .field("manage_topology", &self.manage_topology)
+            .field("required_queues", &self.required_queues)
             .finish()
     }
 }
@@ -73,7 +73,7 @@ fn without_secrets(url: &str) -> String {
 
 /// Who we are to the server.
 #[derive(Clone, Default)]
-pub enum Credentials {
+pub enum NatsCredentials {
     /// Nobody in particular, or as the URL says.
     #[default]
     None,
@@ -90,7 +90,7 @@ pub enum Credentials {
     File(PathBuf),
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for NatsCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("None"),
@@ -103,13 +103,13 @@ impl fmt::Debug for Credentials {
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsOptions {
     /// Refuse a connection in the clear. Certificates of the system's authorities are taken, and of `authority`.
     pub required: bool,
     /// A PEM file with the certificates of an authority.
-    pub authority: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     /// PEM files of our own certificate and its key, for servers that ask.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
 #[cfg(test)]
@@ -118,11 +118,11 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show() {
-        let mut options = Options::new("nats://ann:hush@h:1");
+        let mut options = JetStreamOptions::new("nats://ann:hush@h:1");
         options.urls.push("hush@h".to_owned());
         for credentials in [
-            Credentials::Password { user: "ann".to_owned(), password: "hush".to_owned() },
-            Credentials::Nkey("hush".to_owned()),
+            NatsCredentials::Password { user: "ann".to_owned(), password: "hush".to_owned() },
+            NatsCredentials::Nkey("hush".to_owned()),
         ] {
             options.credentials = credentials;
             assert!(!format!("{options:?}").contains("hush"), "{options:?}");

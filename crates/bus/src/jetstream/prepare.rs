@@ -11,56 +11,56 @@ use serde_json::json;
 use super::{
     buckets::stream_name,
     link::{Failure, Link, Nothing},
-    options::Options,
+    options::JetStreamOptions,
     queue,
 };
 use crate::{
-    bus::BusError,
+    error::BusError,
     topology::{
-        self, Bucket, DUPLICATE_WINDOW, MAX_ACK_PENDING, MAX_AGE, QUEUES, Queue, STREAMS, Settings, Stream,
+        self, Bucket, DUPLICATE_WINDOW, MAX_ACK_PENDING, MAX_MESSAGE_AGE, Queue, Stream, TopologySettings,
     },
 };
 
 /// Pull requests that may wait at one queue: one for each agent there may be.
 const MAX_WAITING: i64 = 10_000;
 
-/// Creates or updates everything; checks only what `binds` says if nothing is to be managed.
-pub(super) async fn prepare(link: &Link, options: &Options) -> Result<(), BusError> {
-    if !options.manage {
-        for queue in &options.binds {
+/// Creates or updates everything; without `manage_topology`, only checks that `required_queues` exist.
+pub(super) async fn prepare(link: &Link, options: &JetStreamOptions) -> Result<(), BusError> {
+    if !options.manage_topology {
+        for queue in &options.required_queues {
             link.persist(queue.consumer(), || queue::info(link, *queue)).await?;
         }
         return Ok(());
     }
-    let settings = &options.settings;
-    for stream in STREAMS {
+    let settings = &options.topology;
+    for stream in Stream::ALL {
         let config = stream_config(stream, settings);
         link.persist(stream.name(), || ensure_stream(link, &config)).await?;
     }
-    for queue in QUEUES {
+    for queue in Queue::ALL {
         let config = consumer_config(queue, settings);
         link.persist(queue.consumer(), || ensure_consumer(link, queue.stream().name(), &config)).await?;
     }
-    for bucket in topology::buckets(&options.kv_namespaces) {
+    for bucket in topology::all_buckets(&options.kv_namespaces) {
         let config = bucket_config(&bucket, settings);
         link.persist(bucket.name(), || ensure_stream(link, &config)).await?;
     }
     Ok(())
 }
 
-fn stream_config(stream: Stream, settings: &Settings) -> stream::Config {
+fn stream_config(stream: Stream, settings: &TopologySettings) -> stream::Config {
     stream::Config {
         name: stream.name().to_owned(),
         subjects: stream.subjects().iter().map(|&subject| subject.to_owned()).collect(),
         retention: if stream.is_work_queue() { RetentionPolicy::WorkQueue } else { RetentionPolicy::Limits },
         // A submitted envelope waits as long as it takes; everything else is of a job, and jobs end.
-        max_age: if stream == Stream::Jobs { Duration::ZERO } else { MAX_AGE },
+        max_age: if stream == Stream::Jobs { Duration::ZERO } else { MAX_MESSAGE_AGE },
         discard: DiscardPolicy::New,
         ..common(settings)
     }
 }
 
-fn bucket_config(bucket: &Bucket, settings: &Settings) -> stream::Config {
+fn bucket_config(bucket: &Bucket, settings: &TopologySettings) -> stream::Config {
     stream::Config {
         name: stream_name(bucket),
         subjects: vec![format!("$KV.{}.>", bucket.name())],
@@ -75,7 +75,7 @@ fn bucket_config(bucket: &Bucket, settings: &Settings) -> stream::Config {
     }
 }
 
-fn common(settings: &Settings) -> stream::Config {
+fn common(settings: &TopologySettings) -> stream::Config {
     stream::Config {
         max_messages: -1,
         max_bytes: -1,
@@ -90,7 +90,7 @@ fn common(settings: &Settings) -> stream::Config {
     }
 }
 
-fn consumer_config(queue: Queue, settings: &Settings) -> consumer::Config {
+fn consumer_config(queue: Queue, settings: &TopologySettings) -> consumer::Config {
     consumer::Config {
         name: Some(queue.consumer().to_owned()),
         durable_name: Some(queue.consumer().to_owned()),

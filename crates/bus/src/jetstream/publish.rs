@@ -19,7 +19,7 @@ use super::{
     convert::{check_size, to_headers},
     link::{Failure, Link, Nothing, Trouble},
 };
-use crate::{bus::BusError, message::Message, topology};
+use crate::{error::BusError, message::Message, topology};
 
 /// Messages of one publisher that are on their way at once.
 const IN_FLIGHT: usize = 512;
@@ -35,7 +35,7 @@ pub(super) struct Parcel {
 impl Parcel {
     /// A message for the stream of its subject.
     pub(super) fn new(link: &Link, message: Message, id: &str) -> Result<Self, BusError> {
-        let stream = topology::stream_of(&message.subject)
+        let stream = topology::Stream::for_subject(&message.subject)
             .ok_or_else(|| BusError::Unusable(format!("no stream stores {}", message.subject)))?;
         let mut headers = to_headers(&message.headers)?;
         headers.insert(NATS_MESSAGE_ID, id);

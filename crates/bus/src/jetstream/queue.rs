@@ -17,7 +17,8 @@ use super::{
     requests::{Incoming, Requests, Until},
 };
 use crate::{
-    bus::{BusError, Delivery, Pull, Settle},
+    bus::{Delivery, DeliveryLease, QueueReceiver},
+    error::BusError,
     message,
     topology::{Queue, Stream},
 };
@@ -51,7 +52,7 @@ pub(super) async fn open(link: &Arc<Link>, queue: Queue) -> Result<QueuePull, Bu
 }
 
 #[async_trait]
-impl Pull for QueuePull {
+impl QueueReceiver for QueuePull {
     async fn fetch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError> {
         let max = max.max(1);
         loop {
@@ -133,7 +134,7 @@ impl QueuePull {
 
     fn delivered(&self, message: message::Message, reply: Subject, attempt: u64, sequence: u64) -> Delivery {
         let lease = Lease { link: self.link.clone(), reply };
-        Delivery { message, sequence, attempt, settle: Arc::new(lease) }
+        Delivery { message, sequence, attempt, lease: Arc::new(lease) }
     }
 
     /// The shard that an advisory is about; `None` if it is gone.
@@ -202,7 +203,7 @@ impl Lease {
 }
 
 #[async_trait]
-impl Settle for Lease {
+impl DeliveryLease for Lease {
     async fn ack(&self) {
         self.tell(&b"+ACK"[..]).await;
     }
@@ -215,7 +216,7 @@ impl Settle for Lease {
         }
     }
 
-    async fn progress(&self) {
+    async fn renew(&self) {
         self.tell(&b"+WPI"[..]).await;
     }
 }

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::{sync::watch, time::timeout};
 
 use super::link::{Failure, Link};
-use crate::bus::BusError;
+use crate::error::BusError;
 
 /// How long a request stays open. Also after its asker is gone, where a cluster of servers cannot see that.
 const EXPIRES: Duration = Duration::from_secs(10);

@@ -16,9 +16,10 @@ use super::{
     link::{Failure, Link},
 };
 use crate::{
-    bus::{BusError, Call, Respond},
+    bus::{CallResponder, ServiceCall},
+    error::BusError,
     message::Message,
-    topology::{ENDPOINTS, SERVICE},
+    topology::{SERVICE_ENDPOINTS, SERVICE_NAME},
 };
 
 /// A subject on which nobody listens: being told so takes one round trip.
@@ -33,24 +34,24 @@ pub(super) async fn broadcast(link: &Link, message: Message) -> Result<(), BusEr
 }
 
 /// Waits until the server has seen what was subscribed to before.
-async fn settled(link: &Link, manage: bool) {
+async fn settled(link: &Link, manage_topology: bool) {
     // Passing trouble is no matter: subscriptions are made again with each connection.
     link.client.flush().await.ok();
-    if manage {
+    if manage_topology {
         let request = Request::new().timeout(Some(Duration::from_secs(1)));
         link.client.send_request(NOBODY, request).await.ok();
     }
 }
 
 /// The messages sent to a subject from now on.
-pub(super) async fn listen(
+pub(super) async fn subscribe(
     link: &Arc<Link>,
     subject: &str,
-    manage: bool,
+    manage_topology: bool,
 ) -> Result<BoxStream<'static, Message>, BusError> {
     let subscriber = link.client.subscribe(subject.to_owned()).await;
     let subscriber = subscriber.map_err(|error| BusError::Unavailable(format!("{subject}: {error}")))?;
-    settled(link, manage).await;
+    settled(link, manage_topology).await;
     Ok(subscriber.map(received).boxed())
 }
 
@@ -66,9 +67,9 @@ pub(super) async fn request(link: &Link, message: Message, limit: Duration) -> R
     let ask = async {
         link.client.send_request(subject.clone(), request).await.map_err(|error| {
             Failure::Lasting(match error.kind() {
-                RequestErrorKind::NoResponders => BusError::NoAnswer(format!("nobody serves {subject}")),
+                RequestErrorKind::NoResponders => BusError::NoResponse(format!("nobody serves {subject}")),
                 RequestErrorKind::TimedOut => {
-                    BusError::NoAnswer(format!("{subject}: none within {} s", limit.as_secs_f64()))
+                    BusError::NoResponse(format!("{subject}: none within {} s", limit.as_secs_f64()))
                 }
                 _ => BusError::Unavailable(format!("{subject}: {error}")),
             })
@@ -90,26 +91,30 @@ pub(super) async fn request(link: &Link, message: Message, limit: Duration) -> R
 }
 
 /// Serves the endpoints.
-pub(super) async fn serve(link: &Arc<Link>, manage: bool) -> Result<BoxStream<'static, Call>, BusError> {
-    let trouble = |error: async_nats::Error| BusError::Unavailable(format!("serving {SERVICE}: {error}"));
+pub(super) async fn serve(
+    link: &Arc<Link>,
+    manage_topology: bool,
+) -> Result<BoxStream<'static, ServiceCall>, BusError> {
+    let trouble =
+        |error: async_nats::Error| BusError::Unavailable(format!("serving {SERVICE_NAME}: {error}"));
     let service = link
         .client
         .service_builder()
         .description("Submits, reports and cancels jobs of Forge Kernel")
-        .start(SERVICE, env!("CARGO_PKG_VERSION"))
+        .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(trouble)?;
     let mut endpoints = Vec::new();
-    for (name, subject) in ENDPOINTS {
+    for (name, subject) in SERVICE_ENDPOINTS {
         endpoints.push(service.endpoint_builder().name(name).add(subject).await.map_err(trouble)?);
     }
-    settled(link, manage).await;
+    settled(link, manage_topology).await;
     let requests = (select_all(endpoints), Running(Some(service)));
     let calls = unfold(requests, |(mut endpoints, service)| async {
         let request = endpoints.next().await?;
         let sent = &request.message;
         let message = to_message(&sent.subject, sent.headers.as_ref(), sent.payload.clone());
-        Some((Call { message, respond: Box::new(Responder(request)) }, (endpoints, service)))
+        Some((ServiceCall { message, responder: Box::new(Responder(request)) }, (endpoints, service)))
     });
     Ok(calls.boxed())
 }
@@ -137,12 +142,12 @@ impl Responder {
 }
 
 #[async_trait]
-impl Respond for Responder {
-    async fn answer(self: Box<Self>, payload: Bytes) {
+impl CallResponder for Responder {
+    async fn reply(self: Box<Self>, payload: Bytes) {
         self.send(Ok(payload)).await;
     }
 
-    async fn refuse(self: Box<Self>, status: u16, reason: String) {
+    async fn reply_error(self: Box<Self>, status: u16, reason: String) {
         let status_text = reason.replace(['\r', '\n'], " ");
         self.send(Err(service::error::Error { status: status_text, code: usize::from(status) })).await;
     }

@@ -15,7 +15,7 @@ use super::{
     link::{Failure, Link, Trouble},
     requests::{Incoming, Requests, Until},
 };
-use crate::bus::BusError;
+use crate::error::BusError;
 
 /// Messages asked for at once.
 const BATCH: usize = 512;

@@ -9,7 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    bus::{BusError, Entry},
+    bus::BucketEntry,
+    error::BusError,
     topology::{self, Bucket},
 };
 
@@ -24,7 +25,7 @@ struct Values {
     values: BTreeMap<String, Value>,
     /// The same in the order of their age.
     order: BTreeMap<u64, String>,
-    watchers: Vec<(String, UnboundedSender<Entry>)>,
+    watchers: Vec<(String, UnboundedSender<BucketEntry>)>,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Buckets {
         now: Instant,
         bucket: &Bucket,
         key: &str,
-    ) -> Result<Option<Entry>, BusError> {
+    ) -> Result<Option<BucketEntry>, BusError> {
         let values = self.of(now, bucket)?;
         Ok(values.values.get(key).map(|value| value.entry(now, key)))
     }
@@ -102,10 +103,10 @@ impl Buckets {
         now: Instant,
         bucket: &Bucket,
         filter: &str,
-    ) -> Result<UnboundedReceiver<Entry>, BusError> {
+    ) -> Result<UnboundedReceiver<BucketEntry>, BusError> {
         let values = self.of(now, bucket)?;
         let (sender, receiver) = unbounded_channel();
-        for (key, value) in values.values.iter().filter(|(key, _)| topology::matches(filter, key)) {
+        for (key, value) in values.values.iter().filter(|(key, _)| topology::subject_matches(filter, key)) {
             sender.send(value.entry(now, key)).expect("the receiver is here");
         }
         values.watchers.push((filter.to_owned(), sender));
@@ -114,8 +115,8 @@ impl Buckets {
 }
 
 impl Value {
-    fn entry(&self, now: Instant, key: &str) -> Entry {
-        Entry {
+    fn entry(&self, now: Instant, key: &str) -> BucketEntry {
+        BucketEntry {
             key: key.to_owned(),
             value: Some(self.value.clone()),
             revision: self.revision,
@@ -140,8 +141,9 @@ impl Values {
             self.order.insert(revision, key.to_owned());
         }
         self.watchers.retain(|(filter, sender)| {
-            let entry = || Entry { key: key.to_owned(), value: value.clone(), revision, age: Duration::ZERO };
-            !sender.is_closed() && (!topology::matches(filter, key) || sender.send(entry()).is_ok())
+            let entry =
+                || BucketEntry { key: key.to_owned(), value: value.clone(), revision, age: Duration::ZERO };
+            !sender.is_closed() && (!topology::subject_matches(filter, key) || sender.send(entry()).is_ok())
         });
         revision
     }

@@ -25,13 +25,14 @@ use self::{
     wire::Wire,
 };
 use crate::{
-    bus::{Bus, BusError, Call, Content, Delivery, Entry, Pull, Settle},
-    message::{Message, Stored},
-    topology::{self, Bucket, QUEUES, Queue, Settings, Stream, check_key, stream_of},
+    bus::{BucketEntry, Bus, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall},
+    error::BusError,
+    message::{Message, StoredMessage},
+    topology::{self, Bucket, Queue, Stream, TopologySettings, check_key},
 };
 
 /// The largest payload the twin takes: what a nats-server takes that was not told otherwise.
-pub const MAX_PAYLOAD: usize = 1 << 20;
+pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// The bus within one process. It is empty at its start and gone with its last user.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct MemoryBus {
 
 struct Shared {
     state: Mutex<State>,
-    /// By the order of [`QUEUES`].
+    /// By the order of [`Queue::ALL`].
     ready: Vec<Notify>,
     /// Told when there is a deadline earlier than those known.
     rearm: Notify,
@@ -66,12 +67,12 @@ impl fmt::Debug for Shared {
 
 impl MemoryBus {
     /// A bus with nothing in it, where [`Bus::prepare`] makes the bucket of job records `jobs`.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        Self::with_namespaces(settings, vec![Bucket::jobs().name().to_owned()])
+    pub fn new(settings: TopologySettings) -> Arc<Self> {
+        Self::with_namespaces(settings, vec![Bucket::default_jobs().name().to_owned()])
     }
 
     /// The same with these buckets of job records.
-    pub fn with_namespaces(settings: Settings, namespaces: Vec<String>) -> Arc<Self> {
+    pub fn with_namespaces(settings: TopologySettings, namespaces: Vec<String>) -> Arc<Self> {
         let state = State {
             prepared: false,
             streams: Streams::new(settings.lease),
@@ -80,7 +81,7 @@ impl MemoryBus {
         };
         let shared = Shared {
             state: Mutex::new(state),
-            ready: QUEUES.iter().map(|_| Notify::new()).collect(),
+            ready: Queue::ALL.iter().map(|_| Notify::new()).collect(),
             rearm: Notify::new(),
             results: watch::Sender::new(()),
         };
@@ -88,7 +89,7 @@ impl MemoryBus {
     }
 
     /// Messages stored in a stream at this moment.
-    pub fn stored(&self, stream: Stream) -> usize {
+    pub fn message_count(&self, stream: Stream) -> usize {
         self.shared.lock().streams.stored(stream)
     }
 
@@ -98,7 +99,7 @@ impl MemoryBus {
         let mut state = self.shared.lock();
         let stored = messages.into_iter().try_for_each(|(message, id)| {
             fits(message.payload.len())?;
-            let stream = stream_of(&message.subject)
+            let stream = Stream::for_subject(&message.subject)
                 .ok_or_else(|| BusError::Unusable(format!("no stream stores {}", message.subject)))?;
             state.prepared_or(stream.name())?;
             results |= stream == Stream::Results;
@@ -143,7 +144,7 @@ impl Shared {
 }
 
 fn fits(size: usize) -> Result<(), BusError> {
-    if size > MAX_PAYLOAD { Err(BusError::TooLarge { size, limit: MAX_PAYLOAD }) } else { Ok(()) }
+    if size > MAX_PAYLOAD_BYTES { Err(BusError::TooLarge { size, limit: MAX_PAYLOAD_BYTES }) } else { Ok(()) }
 }
 
 #[async_trait]
@@ -151,7 +152,7 @@ impl Bus for MemoryBus {
     async fn prepare(&self) -> Result<(), BusError> {
         let mut state = self.shared.lock();
         state.prepared = true;
-        for bucket in topology::buckets(&self.namespaces) {
+        for bucket in topology::all_buckets(&self.namespaces) {
             state.buckets.create(&bucket);
         }
         Ok(())
@@ -171,11 +172,11 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
-    async fn listen(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError> {
+    async fn subscribe(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError> {
         Ok(wire::stream(self.shared.lock().wire.listen(subject)))
     }
 
-    async fn pull(&self, queue: Queue) -> Result<Box<dyn Pull>, BusError> {
+    async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
         self.shared.lock().prepared_or(queue.stream().name())?;
         Ok(Box::new(MemoryPull { shared: self.shared.clone(), queue: queue_index(queue) }))
     }
@@ -183,8 +184,8 @@ impl Bus for MemoryBus {
     async fn replay(
         &self,
         subjects: Vec<String>,
-        content: Content,
-    ) -> Result<BoxStream<'static, Stored>, BusError> {
+        content: ReplayContent,
+    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
         self.shared.lock().prepared_or(Stream::Results.name())?;
         let mut changes = self.shared.results.subscribe();
         changes.mark_changed();
@@ -198,7 +199,7 @@ impl Bus for MemoryBus {
                     continue;
                 }
                 after = looked;
-                if content == Content::Headers {
+                if content == ReplayContent::Headers {
                     found.iter_mut().for_each(|stored| stored.message.payload = Bytes::new());
                 }
                 return Some((iter(found), (shared, changes, after, subjects)));
@@ -220,7 +221,7 @@ impl Bus for MemoryBus {
         }))
     }
 
-    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Entry>, BusError> {
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
         check_key(key)?;
         self.shared.lock().buckets.get(Instant::now(), bucket, key)
     }
@@ -252,7 +253,11 @@ impl Bus for MemoryBus {
         self.shared.lock().buckets.keys(Instant::now(), bucket)
     }
 
-    async fn watch(&self, bucket: &Bucket, filter: &str) -> Result<BoxStream<'static, Entry>, BusError> {
+    async fn watch(
+        &self,
+        bucket: &Bucket,
+        filter: &str,
+    ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
         let watcher = self.shared.lock().buckets.watch(Instant::now(), bucket, filter)?;
         Ok(wire::stream(watcher))
     }
@@ -260,7 +265,7 @@ impl Bus for MemoryBus {
     async fn request(&self, message: Message, limit: Duration) -> Result<Message, BusError> {
         fits(message.payload.len())?;
         let subject = message.subject.clone();
-        let no_answer = || BusError::NoAnswer(subject);
+        let no_answer = || BusError::NoResponse(subject);
         let Some(answer) = self.shared.lock().wire.request(message) else { return Err(no_answer()) };
         match timeout(limit, answer).await {
             Ok(Ok(answer)) => answer,
@@ -268,12 +273,12 @@ impl Bus for MemoryBus {
         }
     }
 
-    async fn serve(&self) -> Result<BoxStream<'static, Call>, BusError> {
+    async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
         Ok(wire::stream(self.shared.lock().wire.serve()))
     }
 
     fn max_payload(&self) -> usize {
-        MAX_PAYLOAD
+        MAX_PAYLOAD_BYTES
     }
 
     fn is_connected(&self) -> bool {
@@ -288,7 +293,7 @@ struct MemoryPull {
 }
 
 #[async_trait]
-impl Pull for MemoryPull {
+impl QueueReceiver for MemoryPull {
     async fn fetch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError> {
         loop {
             let rearm = self.shared.rearm.notified();
@@ -326,7 +331,7 @@ impl MemoryPull {
             message: taken.message,
             sequence: taken.sequence,
             attempt: taken.attempt,
-            settle: Arc::new(lease),
+            lease: Arc::new(lease),
         }
     }
 }
@@ -349,7 +354,7 @@ impl Lease {
 }
 
 #[async_trait]
-impl Settle for Lease {
+impl DeliveryLease for Lease {
     async fn ack(&self) {
         self.shared.lock().streams.ack(self.queue, self.slot);
     }
@@ -358,7 +363,7 @@ impl Settle for Lease {
         self.postpone(Some(delay));
     }
 
-    async fn progress(&self) {
+    async fn renew(&self) {
         self.postpone(None);
     }
 }

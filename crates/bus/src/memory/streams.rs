@@ -9,8 +9,8 @@ use std::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    message::{Message, Stored},
-    topology::{self, DUPLICATE_WINDOW, MAX_AGE, QUEUES, Queue, STREAMS, Stream},
+    message::{Message, StoredMessage},
+    topology::{self, DUPLICATE_WINDOW, MAX_MESSAGE_AGE, Queue, Stream},
 };
 
 /// Messages of a log looked at under one lock.
@@ -40,9 +40,9 @@ pub(super) struct Effects {
 #[derive(Debug)]
 pub(super) struct Streams {
     lease: Duration,
-    /// By the order of [`STREAMS`].
+    /// By the order of [`Stream::ALL`].
     logs: Vec<Log>,
-    /// By the order of [`QUEUES`].
+    /// By the order of [`Queue::ALL`].
     queues: Vec<Line>,
     /// When which message of which log is to be delivered again.
     timers: BTreeSet<(Instant, usize, u64)>,
@@ -79,12 +79,12 @@ struct Slot {
 }
 
 fn log_of(stream: Stream) -> usize {
-    STREAMS.iter().position(|other| *other == stream).expect("every stream is listed")
+    Stream::ALL.iter().position(|other| *other == stream).expect("every stream is listed")
 }
 
 /// Index of a queue.
 pub(super) fn queue_index(queue: Queue) -> usize {
-    QUEUES.iter().position(|other| *other == queue).expect("every queue is listed")
+    Queue::ALL.iter().position(|other| *other == queue).expect("every queue is listed")
 }
 
 impl Streams {
@@ -98,8 +98,8 @@ impl Streams {
         };
         Self {
             lease,
-            logs: STREAMS.iter().map(|_| Log::default()).collect(),
-            queues: QUEUES.into_iter().map(line).collect(),
+            logs: Stream::ALL.iter().map(|_| Log::default()).collect(),
+            queues: Queue::ALL.into_iter().map(line).collect(),
             timers: BTreeSet::new(),
         }
     }
@@ -129,7 +129,10 @@ impl Streams {
     ) {
         let takes = |line: &Line| {
             line.log == log
-                && line.filter.as_ref().is_none_or(|filter| topology::matches(filter, &message.subject))
+                && line
+                    .filter
+                    .as_ref()
+                    .is_none_or(|filter| topology::subject_matches(filter, &message.subject))
         };
         let queue = self.queues.iter().position(takes);
         self.logs[log].last += 1;
@@ -259,7 +262,7 @@ impl Streams {
         let log = log_of(stream);
         let slots = self.logs[log].slots.iter();
         let gone: Vec<u64> = slots
-            .filter(|(_, slot)| topology::matches(subject, &slot.message.subject))
+            .filter(|(_, slot)| topology::subject_matches(subject, &slot.message.subject))
             .map(|(sequence, _)| *sequence)
             .collect();
         gone.into_iter().for_each(|sequence| self.remove(log, sequence));
@@ -276,7 +279,7 @@ impl Streams {
     }
 
     /// Some of the results after `after` on any of `subjects`, and how far was looked.
-    pub(super) fn results(&self, after: u64, subjects: &[String]) -> (Vec<Stored>, u64) {
+    pub(super) fn results(&self, after: u64, subjects: &[String]) -> (Vec<StoredMessage>, u64) {
         let log = &self.logs[log_of(Stream::Results)];
         let (mut found, mut looked, mut count) = (Vec::new(), log.last, 0);
         for (sequence, slot) in log.slots.range(after + 1..) {
@@ -285,8 +288,8 @@ impl Streams {
                 break;
             }
             count += 1;
-            if subjects.iter().any(|filter| topology::matches(filter, &slot.message.subject)) {
-                found.push(Stored { sequence: *sequence, message: slot.message.clone() });
+            if subjects.iter().any(|filter| topology::subject_matches(filter, &slot.message.subject)) {
+                found.push(StoredMessage { sequence: *sequence, message: slot.message.clone() });
             }
         }
         (found, looked)
@@ -311,11 +314,11 @@ impl Log {
         true
     }
 
-    /// Drops messages past [`MAX_AGE`] that no queue delivers.
+    /// Drops messages past [`MAX_MESSAGE_AGE`] that no queue delivers.
     fn forget_old(&mut self, now: Instant) {
         while let Some(first) = self.slots.first_entry()
             && first.get().queue.is_none()
-            && now.duration_since(first.get().stored) >= MAX_AGE
+            && now.duration_since(first.get().stored) >= MAX_MESSAGE_AGE
         {
             first.remove();
         }

@@ -9,9 +9,10 @@ use tokio::sync::{
 };
 
 use crate::{
-    bus::{BusError, Call, Respond},
+    bus::{CallResponder, ServiceCall},
+    error::BusError,
     message::Message,
-    topology::{self, ENDPOINTS},
+    topology::{self, SERVICE_ENDPOINTS},
 };
 
 /// What is answered to a request.
@@ -21,7 +22,7 @@ pub(super) type Answer = Result<Message, BusError>;
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     listeners: Vec<(String, UnboundedSender<Message>)>,
-    servers: Vec<UnboundedSender<Call>>,
+    servers: Vec<UnboundedSender<ServiceCall>>,
     turn: usize,
 }
 
@@ -30,7 +31,8 @@ impl Wire {
     pub(super) fn broadcast(&mut self, message: &Message) {
         self.listeners.retain(|(filter, sender)| {
             !sender.is_closed()
-                && (!topology::matches(filter, &message.subject) || sender.send(message.clone()).is_ok())
+                && (!topology::subject_matches(filter, &message.subject)
+                    || sender.send(message.clone()).is_ok())
         });
     }
 
@@ -40,7 +42,7 @@ impl Wire {
         receiver
     }
 
-    pub(super) fn serve(&mut self) -> UnboundedReceiver<Call> {
+    pub(super) fn serve(&mut self) -> UnboundedReceiver<ServiceCall> {
         let (sender, receiver) = unbounded_channel();
         self.servers.push(sender);
         receiver
@@ -49,13 +51,14 @@ impl Wire {
     /// Hands a request to the server whose turn it is; `None` if there is none.
     pub(super) fn request(&mut self, message: Message) -> Option<oneshot::Receiver<Answer>> {
         self.servers.retain(|server| !server.is_closed());
-        let served = ENDPOINTS.iter().any(|(_, filter)| topology::matches(filter, &message.subject));
+        let served =
+            SERVICE_ENDPOINTS.iter().any(|(_, filter)| topology::subject_matches(filter, &message.subject));
         if self.servers.is_empty() || !served {
             return None;
         }
         self.turn += 1;
         let (sender, receiver) = oneshot::channel();
-        let call = Call { message, respond: Box::new(Responder(sender)) };
+        let call = ServiceCall { message, responder: Box::new(Responder(sender)) };
         self.servers[self.turn % self.servers.len()].send(call).ok()?;
         Some(receiver)
     }
@@ -70,13 +73,13 @@ pub(super) fn stream<T: Send + 'static>(receiver: UnboundedReceiver<T>) -> BoxSt
 struct Responder(oneshot::Sender<Answer>);
 
 #[async_trait]
-impl Respond for Responder {
-    async fn answer(self: Box<Self>, payload: Bytes) {
+impl CallResponder for Responder {
+    async fn reply(self: Box<Self>, payload: Bytes) {
         // Whoever asked may have left.
         self.0.send(Ok(Message::new(String::new(), payload))).ok();
     }
 
-    async fn refuse(self: Box<Self>, status: u16, reason: String) {
+    async fn reply_error(self: Box<Self>, status: u16, reason: String) {
         self.0.send(Err(BusError::Refused { status, reason })).ok();
     }
 }

@@ -1,57 +1,68 @@
-//! Subjects are read back as they are written, and belong to the stream they should.
+//! Parsers invert builders, and every subject belongs to its own stream only.
+
+use forge_contract::{envelope::Target, ids::Submitter, shard::ShardId};
 
 use super::*;
 
 #[test]
-fn subjects_read_back() {
+fn shard_subjects_parse_back() {
     let (job, id) = ("a-1".parse::<JobId>().unwrap(), ShardId { height: 4, index: 17 });
-    assert_eq!(parse_outcome(&result(&job, id)), Some((Kind::Result, job.clone(), id)));
-    assert_eq!(parse_outcome(&verdict(&job, id)), Some((Kind::Verdict, job.clone(), id)));
-    assert_eq!(parse_shard(&shard(Target::Any, &job, id)), Some((job.clone(), id)));
-    assert_eq!(parse_outcome("forge.v1.results.a-1"), None);
-    assert_eq!(parse_outcome("forge.v1.results.a-1.x"), None);
+    let result = (ShardMessageKind::Result, job.clone(), id);
+    assert_eq!(parse_shard_message_subject(&result_subject(&job, id)), Some(result));
+    let verdict = (ShardMessageKind::Verdict, job.clone(), id);
+    assert_eq!(parse_shard_message_subject(&verdict_subject(&job, id)), Some(verdict));
+    assert_eq!(parse_shard_subject(&shard_subject(Target::Any, &job, id)), Some((job.clone(), id)));
+    assert_eq!(parse_shard_message_subject("forge.v1.results.a-1"), None);
+    assert_eq!(parse_shard_message_subject("forge.v1.results.a-1.x"), None);
 }
 
 #[test]
-fn submitters_read_back() {
+fn submit_subjects_parse_back() {
     for name in ["default", "alice", "x-1_Y"] {
         let name = name.parse::<Submitter>().unwrap();
-        assert_eq!(submitter(&submit(&name)).as_ref(), Some(&name));
-        assert_eq!(submitter(&api_submit(&name)), Some(name));
+        assert_eq!(parse_submit_subject(&submit_subject(&name)).as_ref(), Some(&name));
+        assert_eq!(parse_submit_subject(&api_submit_subject(&name)), Some(name));
     }
-    assert_eq!((submit(&Submitter::default()).as_str(), submitter(SUBMIT)), (SUBMIT, submitter(API_SUBMIT)));
-    for nobody in ["forge.v1.jobs.submit.", "forge.v1.jobs.submit.a.b", "forge.v1.jobs.submitter", API_STATUS]
-    {
-        assert_eq!(submitter(nobody), None, "{nobody}");
+    let default = Submitter::default();
+    assert_eq!(submit_subject(&default), SUBMIT_SUBJECT);
+    assert_eq!(parse_submit_subject(SUBMIT_SUBJECT), parse_submit_subject(API_SUBMIT_SUBJECT));
+    let invalid = ["forge.v1.jobs.submit.", "forge.v1.jobs.submit.a.b", "forge.v1.jobs.submitter"];
+    for subject in invalid.into_iter().chain([API_STATUS_SUBJECT]) {
+        assert_eq!(parse_submit_subject(subject), None, "{subject}");
     }
 }
 
 #[test]
-fn every_subject_belongs_to_its_stream_and_to_no_other() {
+fn every_subject_belongs_to_its_own_stream_only() {
     let (job, id) = ("j".parse::<JobId>().unwrap(), ShardId { height: 0, index: 0 });
     let subjects = [
-        (SUBMIT.to_owned(), Some(Stream::Jobs)),
-        (submit(&"alice".parse().unwrap()), Some(Stream::Jobs)),
-        (api_submit(&"alice".parse().unwrap()), None),
-        (shard(Target::Gpu, &job, id), Some(Stream::Shards)),
-        (duplicate(&job, id), Some(Stream::Duplicates)),
-        (reduce(&job), Some(Stream::Reduce)),
-        (end(&job), Some(Stream::Reduce)),
-        (result(&job, id), Some(Stream::Results)),
-        (verdict(&job, id), Some(Stream::Results)),
-        (ended(&job), None),
-        (API_CANCEL.to_owned(), None),
+        (SUBMIT_SUBJECT.to_owned(), Some(Stream::Jobs)),
+        (submit_subject(&"alice".parse().unwrap()), Some(Stream::Jobs)),
+        (api_submit_subject(&"alice".parse().unwrap()), None),
+        (shard_subject(Target::Gpu, &job, id), Some(Stream::Shards)),
+        (verification_subject(&job, id), Some(Stream::Verifications)),
+        (reduce_subject(&job), Some(Stream::Reduce)),
+        (end_subject(&job), Some(Stream::Reduce)),
+        (result_subject(&job, id), Some(Stream::Results)),
+        (verdict_subject(&job, id), Some(Stream::Results)),
+        (job_ended_subject(&job), None),
+        (API_CANCEL_SUBJECT.to_owned(), None),
     ];
     for (subject, expected) in subjects {
-        let stores = |stream: &Stream| stream.subjects().iter().any(|filter| matches(filter, &subject));
-        let found: Vec<_> = STREAMS.into_iter().filter(stores).collect();
+        let stores =
+            |stream: &Stream| stream.subjects().iter().any(|filter| subject_matches(filter, &subject));
+        let found: Vec<_> = Stream::ALL.into_iter().filter(stores).collect();
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{subject}");
     }
-    assert!(leavings(&job).iter().all(|(_, filter)| !matches(filter, "forge.v1.results.k.0-0")));
+    assert!(job_subjects(&job).iter().all(|(_, filter)| !subject_matches(filter, "forge.v1.results.k.0-0")));
 }
 
 #[test]
 fn filters_match_as_in_nats() {
-    assert!(matches("a.*.c", "a.b.c") && matches("a.>", "a.b.c") && matches("a", "a"));
-    assert!(!matches("a.*", "a.b.c") && !matches("a.>", "a") && !matches("a.b", "a"));
+    for (filter, subject) in [("a.*.c", "a.b.c"), ("a.>", "a.b.c"), ("a", "a")] {
+        assert!(subject_matches(filter, subject), "{filter} {subject}");
+    }
+    for (filter, subject) in [("a.*", "a.b.c"), ("a.>", "a"), ("a.b", "a")] {
+        assert!(!subject_matches(filter, subject), "{filter} {subject}");
+    }
 }

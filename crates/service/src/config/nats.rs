@@ -11,8 +11,8 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use forge_bus::{
-    jetstream::{Credentials, Options, Tls},
-    topology::Settings,
+    jetstream::{JetStreamOptions, NatsCredentials, TlsOptions},
+    topology::TopologySettings,
 };
 
 use super::{ConfigError, file};
@@ -86,41 +86,41 @@ impl fmt::Debug for NatsArgs {
 
 impl NatsArgs {
     /// Streams are kept so.
-    pub fn settings(&self) -> Settings {
-        Settings { replicas: self.replicas, lease: Duration::from_millis(self.lease_ms) }
+    pub fn settings(&self) -> TopologySettings {
+        TopologySettings { replicas: self.replicas, lease: Duration::from_millis(self.lease_ms) }
     }
 
     /// Checks how the settings go together and reads the files that hold secrets: how the bus is reached under a name, whether
-    /// it creates what is missing (`manage`), and the buckets of job records. The queues that are checked otherwise
-    /// (`binds`) are the caller's to add.
+    /// it creates what is missing (`manage_topology`), and the buckets of job records. The queues that are checked otherwise
+    /// (`required_queues`) are the caller's to add.
     ///
     /// # Errors
     /// [`ConfigError`] names the option that is too much, missing, or names a file that cannot be read.
     pub fn options(
         &self,
         name: impl Into<String>,
-        manage: bool,
+        manage_topology: bool,
         kv_namespaces: Vec<String>,
-    ) -> Result<Options, ConfigError> {
+    ) -> Result<JetStreamOptions, ConfigError> {
         let urls: Vec<String> =
             self.nats_url.iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
         if urls.is_empty() {
             return Err(ConfigError::new("--nats-url", "names no server"));
         }
-        Ok(Options {
+        Ok(JetStreamOptions {
             urls,
             credentials: self.credentials()?,
             tls: self.tls()?,
             name: name.into(),
             inbox_prefix: self.inbox_prefix()?,
-            settings: self.settings(),
+            topology: self.settings(),
             kv_namespaces,
-            manage,
-            binds: Vec::new(),
+            manage_topology,
+            required_queues: Vec::new(),
         })
     }
 
-    fn credentials(&self) -> Result<Credentials, ConfigError> {
+    fn credentials(&self) -> Result<NatsCredentials, ConfigError> {
         let creds = given_path(self.nats_creds.as_deref());
         let user = given(self.nats_user.as_deref());
         let nkey = given_path(self.nats_nkey.as_deref());
@@ -129,18 +129,18 @@ impl NatsArgs {
             (None, None, None) if password.is_some() => {
                 Err(ConfigError::new("--nats-user", "is missing: a password is given"))
             }
-            (None, None, None) => Ok(Credentials::None),
+            (None, None, None) => Ok(NatsCredentials::None),
             (Some(path), None, None) => {
                 read("--nats-creds", path)?;
-                Ok(Credentials::File(path.to_owned()))
+                Ok(NatsCredentials::File(path.to_owned()))
             }
             (None, Some(user), None) => {
                 let missing =
                     || ConfigError::new("--nats-password-file", "is missing: --nats-user needs a password");
                 let password = password.ok_or_else(missing)?;
-                Ok(Credentials::Password { user: user.to_owned(), password })
+                Ok(NatsCredentials::Password { user: user.to_owned(), password })
             }
-            (None, None, Some(path)) => Ok(Credentials::Nkey(read("--nats-nkey", path)?)),
+            (None, None, Some(path)) => Ok(NatsCredentials::Nkey(read("--nats-nkey", path)?)),
             (Some(_), ..) => Err(too_many("--nats-creds")),
             (None, ..) => Err(too_many("--nats-nkey")),
         }
@@ -157,7 +157,7 @@ impl NatsArgs {
         }
     }
 
-    fn tls(&self) -> Result<Tls, ConfigError> {
+    fn tls(&self) -> Result<TlsOptions, ConfigError> {
         let path = |path: &Option<PathBuf>| given_path(path.as_deref()).map(Path::to_owned);
         let client = match (path(&self.nats_cert), path(&self.nats_key)) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -179,7 +179,7 @@ impl NatsArgs {
                 read(field, path)?;
             }
         }
-        Ok(Tls { required: ca.is_some() || client.is_some(), authority: ca, certificate: client })
+        Ok(TlsOptions { required: ca.is_some() || client.is_some(), ca_file: ca, client_certificate: client })
     }
 
     fn inbox_prefix(&self) -> Result<Option<String>, ConfigError> {

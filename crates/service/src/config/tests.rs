@@ -3,7 +3,7 @@
 use std::fs;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use forge_bus::jetstream::{Credentials, Options, Tls};
+use forge_bus::jetstream::{JetStreamOptions, NatsCredentials, TlsOptions};
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from([&["service"], args].concat())
 }
 
-fn nats(args: &[&str]) -> Result<Options, ConfigError> {
+fn nats(args: &[&str]) -> Result<JetStreamOptions, ConfigError> {
     parse(args).unwrap().nats.options("test", true, vec!["jobs".to_owned()])
 }
 
@@ -32,9 +32,9 @@ fn nats(args: &[&str]) -> Result<Options, ConfigError> {
 fn without_options_a_server_on_this_machine_is_meant() {
     let options = nats(&[]).unwrap();
     assert_eq!(options.urls, ["nats://127.0.0.1:4222"]);
-    assert!(matches!(options.credentials, Credentials::None));
-    assert_eq!(options.tls, Tls::default());
-    assert_eq!(options.settings, forge_bus::topology::Settings::default());
+    assert!(matches!(options.credentials, NatsCredentials::None));
+    assert_eq!(options.tls, TlsOptions::default());
+    assert_eq!(options.topology, forge_bus::topology::TopologySettings::default());
     assert_eq!(parse(&[]).unwrap().http, HttpArgs::default());
 }
 
@@ -62,7 +62,7 @@ fn a_password_comes_from_a_variable_or_a_file() {
     fs::write(&path, "from a file\n").unwrap();
     let path = path.to_str().unwrap();
     let password = |args: &[&str]| match nats(args).unwrap().credentials {
-        Credentials::Password { user, password } if user == "u" => password,
+        NatsCredentials::Password { user, password } if user == "u" => password,
         other => panic!("{other:?}"),
     };
     assert_eq!(password(&["--nats-user", "u", "--nats-password-file", path]), "from a file");
@@ -101,7 +101,11 @@ fn certificates_refuse_a_connection_in_the_clear() {
     let tls = nats(&["--nats-ca", path, "--nats-cert", path, "--nats-key", path]).unwrap().tls;
     assert_eq!(
         tls,
-        Tls { required: true, authority: Some(file.clone()), certificate: Some((file.clone(), file)) }
+        TlsOptions {
+            required: true,
+            ca_file: Some(file.clone()),
+            client_certificate: Some((file.clone(), file))
+        }
     );
 }
 

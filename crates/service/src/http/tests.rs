@@ -1,6 +1,6 @@
 //! Health and metrics over real connections.
 
-use forge_bus::{memory::MemoryBus, topology::Settings};
+use forge_bus::{memory::MemoryBus, topology::TopologySettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -27,7 +27,7 @@ async fn probes_follow_the_state_of_the_service() {
     assert_eq!(get(address, "GET /healthz").await.0, 200);
     let (status, text) = get(address, "GET /readyz").await;
     assert!(status == 503 && text.ends_with("starting\n"), "{text}");
-    health.bus(MemoryBus::new(Settings::default()));
+    health.bus(MemoryBus::new(TopologySettings::default()));
     health.ready();
     assert_eq!(get(address, "GET /readyz").await.0, 200);
     health.not_ready("the bucket is read-only");

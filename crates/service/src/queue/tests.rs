@@ -8,7 +8,7 @@ use std::sync::{
 use forge_bus::{
     Bus, Message,
     memory::MemoryBus,
-    topology::{SUBMIT, Settings, Stream},
+    topology::{SUBMIT_SUBJECT, Stream, TopologySettings},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -73,7 +73,7 @@ struct Setup {
 
 impl Setup {
     fn start(limit: impl Into<Limit> + Send + 'static) -> Self {
-        let bus = MemoryBus::new(Settings { lease: LEASE, ..Settings::default() });
+        let bus = MemoryBus::new(TopologySettings { lease: LEASE, ..TopologySettings::default() });
         let script = Arc::new(Script::default());
         let metrics = Metrics::new("test");
         let served = tokio::spawn(serve_queue(
@@ -96,14 +96,14 @@ impl Setup {
 
     async fn publish(&self, texts: &[&str]) {
         for (number, text) in texts.iter().enumerate() {
-            let message = Message::new(SUBMIT, text.as_bytes().to_vec());
+            let message = Message::new(SUBMIT_SUBJECT, text.as_bytes().to_vec());
             self.bus.publish(message, &format!("{number} {text}")).await.unwrap();
         }
     }
 
     /// Waits until the queue is empty.
     async fn done(&self) {
-        while self.bus.stored(Stream::Jobs) > 0 {
+        while self.bus.message_count(Stream::Jobs) > 0 {
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -187,7 +187,7 @@ async fn at_the_end_messages_in_hand_are_finished_and_no_more_are_taken() {
     let start = Instant::now();
     assert_eq!(setup.stop().await, ["until stop 1"]);
     assert!(start.elapsed() < Duration::from_secs(1));
-    assert_eq!(bus.stored(Stream::Jobs), 1);
+    assert_eq!(bus.message_count(Stream::Jobs), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +200,7 @@ async fn at_the_end_what_does_not_finish_is_given_back() {
     assert_eq!(setup.stop().await, ["never 1"]);
     let elapsed = start.elapsed();
     assert!(elapsed >= GRACE && elapsed < GRACE + GIVE_BACK, "{elapsed:?}");
-    let mut pull = bus.pull(Queue::Jobs).await.unwrap();
+    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
     let again =
         timeout(Duration::from_millis(10), pull.fetch(1)).await.expect("it is there at once").unwrap();
     assert_eq!(again[0].attempt, 2);
@@ -208,9 +208,9 @@ async fn at_the_end_what_does_not_finish_is_given_back() {
 
 #[tokio::test(start_paused = true)]
 async fn depths_are_reported_until_the_end() {
-    let bus = MemoryBus::new(Settings::default());
+    let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
-    bus.publish(Message::new(SUBMIT, "a"), "1").await.unwrap();
+    bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "1").await.unwrap();
     let (metrics, stop) = (Metrics::new("test"), CancellationToken::new());
     let queues = vec![Queue::Jobs, Queue::Reduce];
     let period = Duration::from_secs(5);

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use forge_bus::{
     Bus, MemoryBus, Message, SharedBus,
-    topology::{self, Queue, Settings as Topology},
+    testing::{BusFault, BusOperation, FaultyBus},
+    topology::{self, Queue, TopologySettings},
 };
 use forge_contract::{
     artifact::Phase,
@@ -18,7 +19,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{slow::Slow, *};
+use super::*;
 use crate::{admit::Admission, planner::PlannerSettings};
 
 const DAY: &str = "2026-11-23";
@@ -29,7 +30,7 @@ fn alice() -> Submitter {
 }
 
 async fn bus() -> Arc<MemoryBus> {
-    let bus = MemoryBus::new(Topology::default());
+    let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
     bus
 }
@@ -45,6 +46,16 @@ fn settings(quota: Quota) -> PlannerSettings {
 /// A planner of a bus, for which alice has this quota.
 async fn planner(bus: &Arc<MemoryBus>, quota: Quota) -> Arc<Planner> {
     planner_on(bus.clone(), quota).await
+}
+
+/// Delays every update of a quota, so that concurrent planners have all read it before the first one writes.
+fn slow_quotas(bus: SharedBus) -> SharedBus {
+    Arc::new(FaultyBus::new(bus, |operation| match operation {
+        BusOperation::CompareAndSet { bucket: Bucket::Quotas, .. } => {
+            BusFault::Delay(Duration::from_millis(1))
+        }
+        _ => BusFault::None,
+    }))
 }
 
 async fn planner_on(bus: SharedBus, quota: Quota) -> Arc<Planner> {
@@ -64,7 +75,7 @@ fn submission(job: &str, mode: &str) -> Message {
     let envelope = json!({"ctx": {"job_id": job, "billing": {"mode": mode}},
         "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": EACH, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}});
-    Message::new(topology::submit(&alice()), envelope.to_string())
+    Message::new(topology::submit_subject(&alice()), envelope.to_string())
 }
 
 /// What becomes of message number `sequence`, by which alice submits a job.
@@ -101,7 +112,7 @@ async fn end(bus: &dyn Bus, job: &JobId, code: FailureCode, message: &str) {
             Some(JobError { code, message: message.to_owned(), details: Vec::new(), phase: Phase::Validate });
         true
     };
-    assert!(records::update(bus, &Bucket::jobs(), job, change).await.unwrap().written);
+    assert!(records::update(bus, &Bucket::default_jobs(), job, change).await.unwrap().written);
 }
 
 #[tokio::test]
@@ -118,11 +129,12 @@ async fn a_job_too_many_is_refused_and_its_record_tells_the_same() {
     );
     assert!(order.message.contains("submitter alice may have 2 jobs at once and has 2"), "{}", order.message);
     assert_eq!(used(&planner).await, (2 * EACH, vec!["jobs/a".to_owned(), "jobs/b".to_owned()]));
-    let record = records::get(bus.as_ref(), &Bucket::jobs(), &order.job_id).await.unwrap().unwrap().record;
+    let record =
+        records::get(bus.as_ref(), &Bucket::default_jobs(), &order.job_id).await.unwrap().unwrap().record;
     assert_eq!((record.submitter, record.state), (alice(), JobState::Accepted));
     // Others have quotas of their own: here, none.
     let mut other = submission("d", "billable");
-    other.subject = topology::SUBMIT.to_owned();
+    other.subject = topology::SUBMIT_SUBJECT.to_owned();
     assert!(ours(planner.admit(&other, 4).await.unwrap()).record.submitter.is_default());
 }
 
@@ -142,7 +154,7 @@ async fn jobs_whose_record_is_gone_free_their_place_after_a_while() {
     let bus = bus().await;
     let planner = planner(&bus, jobs(1)).await;
     ours(admit(&planner, "a", 1).await);
-    bus.delete(&Bucket::jobs(), "a").await.unwrap();
+    bus.delete(&Bucket::default_jobs(), "a").await.unwrap();
     refused(admit(&planner, "b", 2).await);
     sleep(SETTLED * 2).await;
     ours(admit(&planner, "c", 3).await);
@@ -188,7 +200,7 @@ async fn planners_that_race_admit_as_many_as_there_may_be() {
     let bus = bus().await;
     let mut tasks = Vec::new();
     for turn in 0..4 {
-        let planner = planner_on(Arc::new(Slow(bus.clone())), jobs(3)).await;
+        let planner = planner_on(slow_quotas(bus.clone()), jobs(3)).await;
         for job in 0..4 {
             let planner = Arc::clone(&planner);
             let (job, sequence) = (format!("{turn}-{job}"), 1 + 4 * turn + job);
@@ -210,7 +222,7 @@ async fn planners_that_race_admit_as_many_as_there_may_be() {
 #[tokio::test(start_paused = true)]
 async fn of_two_planners_one_gets_the_last_place() {
     let bus = bus().await;
-    let slow = || Arc::new(Slow(bus.clone()));
+    let slow = || slow_quotas(bus.clone());
     let (one, other) = (planner_on(slow(), jobs(2)).await, planner_on(slow(), jobs(2)).await);
     ours(admit(&one, "before", 1).await);
     let (left, right) = tokio::join!(admit(&one, "left", 2), admit(&other, "right", 3));
@@ -266,7 +278,7 @@ async fn a_subject_that_names_nobody_is_refused() {
     let bus = bus().await;
     let planner = planner(&bus, Quota::default()).await;
     let mut message = submission("a", "test");
-    message.subject = format!("{}.{}", topology::SUBMIT, "x".repeat(33));
+    message.subject = format!("{}.{}", topology::SUBMIT_SUBJECT, "x".repeat(33));
     let order = refused(planner.admit(&message, 1).await.unwrap());
     assert_eq!((order.code, order.job_id.as_str()), (FailureCode::InvalidRequest, "a"));
     assert!(order.message.contains("names no submitter"), "{}", order.message);
@@ -279,7 +291,7 @@ async fn a_request_is_answered_when_it_is_decided() {
         tokio::spawn(crate::run(bus.clone(), settings(jobs(1)), Metrics::new("test"), stop.clone()));
     sleep(Duration::from_secs(1)).await;
     let ask = async |job: &str| {
-        let request = Message::new(topology::api_submit(&alice()), submission(job, "test").payload);
+        let request = Message::new(topology::api_submit_subject(&alice()), submission(job, "test").payload);
         let answer = bus.request(request, Duration::from_secs(10)).await.unwrap();
         serde_json::from_slice::<JobRecord>(&answer.payload).unwrap()
     };
@@ -288,7 +300,7 @@ async fn a_request_is_answered_when_it_is_decided() {
     let ending = tokio::spawn({
         let bus = bus.clone();
         async move {
-            let mut orders = bus.pull(Queue::End).await.unwrap();
+            let mut orders = bus.open_queue(Queue::End).await.unwrap();
             let delivery = orders.fetch(1).await.unwrap().remove(0);
             // An aggregator takes its time.
             sleep(Duration::from_secs(2)).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forge_bus::{
     Bus, SharedBus,
     memory::MemoryBus,
-    topology::{Queue, SUBMIT, Settings as Topology},
+    topology::{Queue, SUBMIT_SUBJECT, TopologySettings},
 };
 use forge_contract::{agent::Identity, envelope::Target, job::JobRecord, task::Order};
 use forge_kernel::execute::{Backend, scalar::Scalar};
@@ -31,7 +31,7 @@ struct Setup {
 impl Setup {
     /// A planner, a live worker on a CPU, and a job of two shards for a GPU.
     async fn new(timeout_ms: u64) -> Self {
-        let bus = MemoryBus::new(Topology::default());
+        let bus = MemoryBus::new(TopologySettings::default());
         let (shared, stop): (SharedBus, _) = (bus.clone(), CancellationToken::new());
         bus.prepare().await.unwrap();
         let means = Means::new(&[Arc::new(Scalar) as Arc<dyn Backend>], 1);
@@ -43,20 +43,20 @@ impl Setup {
                  "args": {{"iterations": 100000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}},
                  "policy": {{"target": "gpu", "timeout_ms": {timeout_ms}}}}}"#
         );
-        bus.publish(Message::new(SUBMIT, envelope), "1").await.unwrap();
+        bus.publish(Message::new(SUBMIT_SUBJECT, envelope), "1").await.unwrap();
         Self { bus, stop, planner }
     }
 
     async fn record(&self) -> JobRecord {
         let job: JobId = "waits".parse().unwrap();
-        records::get(self.bus.as_ref(), &Bucket::jobs(), &job).await.unwrap().unwrap().record
+        records::get(self.bus.as_ref(), &Bucket::default_jobs(), &job).await.unwrap().unwrap().record
     }
 
     /// Messages of shards for a GPU, of shards for anybody else, and of shards for verifiers.
     async fn out(&self) -> (u64, u64, u64) {
         let backlog = async |queue| self.bus.backlog(queue).await.unwrap();
         let others = backlog(Queue::Shards(Target::Cpu)).await + backlog(Queue::Shards(Target::Any)).await;
-        (backlog(Queue::Shards(Target::Gpu)).await, others, backlog(Queue::Duplicates).await)
+        (backlog(Queue::Shards(Target::Gpu)).await, others, backlog(Queue::Verifications).await)
     }
 
     /// Somebody ends the job.
@@ -66,7 +66,7 @@ impl Setup {
             record.state = JobState::Cancelled;
             true
         };
-        records::update(self.bus.as_ref(), &Bucket::jobs(), &job, cancelled).await.unwrap();
+        records::update(self.bus.as_ref(), &Bucket::default_jobs(), &job, cancelled).await.unwrap();
     }
 
     async fn end(self) {
@@ -91,7 +91,7 @@ async fn a_job_waits_for_agents_of_its_target_and_no_shard_of_it_becomes_overdue
 async fn a_job_that_waits_for_agents_ends_with_its_time() {
     let setup = Setup::new(20_000).await;
     sleep(Duration::from_secs(25)).await;
-    let mut orders = setup.bus.pull(Queue::End).await.unwrap();
+    let mut orders = setup.bus.open_queue(Queue::End).await.unwrap();
     let order = orders.fetch(1).await.unwrap().remove(0).message.payload;
     match serde_json::from_slice(&order).unwrap() {
         Order::End(order) => assert_eq!(order.code, FailureCode::Timeout),

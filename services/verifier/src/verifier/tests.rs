@@ -1,9 +1,9 @@
 //! Which backend a verifier takes, on the in-process bus.
 
 use forge_bus::{
-    Bus, Content, Message,
+    Bus, Message, ReplayContent,
     memory::MemoryBus,
-    topology::{self, Settings as Topology},
+    topology::{self, TopologySettings},
 };
 use forge_contract::{
     program::Program,
@@ -94,7 +94,7 @@ fn other_hardware_comes_first_then_another_backend() {
 
 /// What a verifier with these backends says about the claims.
 async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
-    let bus = MemoryBus::new(Topology::default());
+    let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
@@ -117,9 +117,12 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
         };
         let claim = Some(claim(*by, if *right { hash } else { Digest([9; 32]) }));
         let payload = serde_json::to_vec(&VerifierTask { task, claim }).unwrap();
-        bus.publish(Message::new(topology::duplicate(&job, shard.id), payload), &index.to_string())
-            .await
-            .unwrap();
+        bus.publish(
+            Message::new(topology::verification_subject(&job, shard.id), payload),
+            &index.to_string(),
+        )
+        .await
+        .unwrap();
     }
     let stop = CancellationToken::new();
     let settings = Settings { executor: Executor::new(1, None), slots: 1, lease: Duration::from_secs(30) };
@@ -132,10 +135,10 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
         stop.clone(),
     );
     let verifier = tokio::spawn(verifier);
-    let outcomes = bus.replay(topology::outcomes(&job), Content::Headers).await.unwrap();
+    let outcomes = bus.replay(topology::shard_message_subjects(&job), ReplayContent::Headers).await.unwrap();
     let mut verdicts: Vec<_> = outcomes
         .filter_map(async |stored| {
-            let (_, job, shard) = topology::parse_outcome(&stored.message.subject)?;
+            let (_, job, shard) = topology::parse_shard_message_subject(&stored.message.subject)?;
             Some((shard.index, outcomes::signed_verdict(&stored.message, &job, shard)?))
         })
         .take(claims.len())

@@ -9,9 +9,9 @@ use std::{
 };
 
 use forge_bus::{
-    Bus, Content, Message,
+    Bus, Message, ReplayContent,
     memory::MemoryBus,
-    topology::{Settings as Topology, Stream},
+    topology::{Stream, TopologySettings},
 };
 use forge_contract::{
     digest::Digest,
@@ -83,7 +83,7 @@ impl Backend for Card {
 
 /// A bus with so many shards for a target.
 async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
-    let bus = MemoryBus::new(Topology::default());
+    let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
@@ -101,7 +101,7 @@ async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
             kernel: KERNEL,
             attempt: 0,
         };
-        let subject = topology::shard(target, &task.job_id, shard_id);
+        let subject = topology::shard_subject(target, &task.job_id, shard_id);
         let message = Message::new(subject, serde_json::to_vec(&task).unwrap());
         bus.publish(message, &index.to_string()).await.unwrap();
     }
@@ -127,7 +127,8 @@ fn start(
 
 /// Waits for so many results, and answers the backends and devices that their attestations name.
 async fn results(bus: &Arc<MemoryBus>, count: usize) -> Vec<(String, Option<String>)> {
-    let outcomes = bus.replay(topology::outcomes(&job()), Content::Headers).await.unwrap();
+    let outcomes =
+        bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
     let attested = outcomes.filter_map(async |stored| outcomes::attestation(&stored.message));
     attested.map(|one| (one.backend, one.adapter)).take(count).collect().await
 }
@@ -156,7 +157,7 @@ async fn a_device_that_is_lost_once_costs_its_shards_one_delivery() {
     worker.await.unwrap().unwrap();
     let most = card.log.lock().unwrap().1.values().copied().max();
     assert!(most <= Some(3), "{most:?}");
-    assert_eq!(bus.stored(Stream::DeadLetters), 0);
+    assert_eq!(bus.message_count(Stream::DeadLetters), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +174,7 @@ async fn a_device_that_always_fails_does_not_use_up_what_others_can_execute() {
     let results = results(&bus, 1000).await;
     assert!(results.iter().all(|(name, adapter)| name == "scalar" && adapter.is_none()));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    assert_eq!(bus.stored(Stream::DeadLetters), 0);
+    assert_eq!(bus.message_count(Stream::DeadLetters), 0);
     stop.cancel();
     broken.await.unwrap().unwrap();
     other.await.unwrap().unwrap();

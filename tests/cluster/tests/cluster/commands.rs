@@ -11,7 +11,7 @@ use std::{
 
 use forge_bus::{
     Bus,
-    jetstream::{JetStream, Options},
+    jetstream::{JetStreamBus, JetStreamOptions},
 };
 use forge_harness::{S3Server, tools};
 use futures_util::StreamExt;
@@ -211,7 +211,7 @@ fn a_submission_outlasts_planners_that_are_changing_over() {
     let cluster = Cluster::empty(Place::Directory);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (bus, mut calls) = runtime.block_on(async {
-        let bus = JetStream::connect(Options::new(cluster.nats.url())).await.unwrap();
+        let bus = JetStreamBus::connect(JetStreamOptions::new(cluster.nats.url())).await.unwrap();
         bus.prepare().await.unwrap();
         let calls = bus.serve().await.unwrap();
         (bus, calls)
@@ -220,7 +220,7 @@ fn a_submission_outlasts_planners_that_are_changing_over() {
     let planner = runtime.spawn(async move {
         for _ in 0..2 {
             let call = calls.next().await.unwrap();
-            call.respond.refuse(503, "JetStream is changing over".to_owned()).await;
+            call.responder.reply_error(503, "JetStream is changing over".to_owned()).await;
         }
         let call = calls.next().await.unwrap();
         let progress = json!({
@@ -230,7 +230,7 @@ fn a_submission_outlasts_planners_that_are_changing_over() {
             "schema": "forge.job.v1", "job_id": "late", "state": "planned", "persist": false, "submission": 1,
             "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "progress": progress,
         });
-        call.respond.answer(record.to_string().into()).await;
+        call.responder.reply(record.to_string().into()).await;
         bus
     });
     let path = written(&cluster, "late.json", &insurance("late", 1));

@@ -89,7 +89,7 @@ fn everything_is_stopped_in_the_middle_of_jobs_and_started_again() {
     }
     // What is submitted meanwhile waits.
     let waiting = insurance("upgrade-waiting", 8);
-    let message = Message::new(topology::SUBMIT, waiting.to_string().into_bytes());
+    let message = Message::new(topology::SUBMIT_SUBJECT, waiting.to_string().into_bytes());
     witness.run(witness.bus.publish(message, "waiting")).unwrap();
     start_slow(&mut cluster);
     all_complete(&cluster, &witness, &envelopes);
@@ -135,7 +135,7 @@ fn every_message_comes_twice() {
     let envelopes = mix("twice");
     for (number, envelope) in envelopes.iter().enumerate() {
         for copy in 0..2 {
-            let message = Message::new(topology::SUBMIT, envelope.to_string());
+            let message = Message::new(topology::SUBMIT_SUBJECT, envelope.to_string());
             witness.run(witness.bus.publish(message, &format!("raw-{number}-{copy}"))).unwrap();
         }
     }
@@ -152,7 +152,7 @@ const COPY: &str = "Test-Copy";
 
 /// Publishes a copy of every message on a subject, once, under another id.
 async fn echo(bus: SharedBus, subject: &str, copies: Arc<AtomicU64>) {
-    let mut heard = bus.listen(subject).await.unwrap();
+    let mut heard = bus.subscribe(subject).await.unwrap();
     while let Some(message) = heard.next().await {
         if message.headers.get(COPY).is_none() {
             let number = copies.fetch_add(1, Ordering::Relaxed);
@@ -170,7 +170,7 @@ fn the_same_envelope_from_all_sides_is_one_job() {
     let others = [eta("same-eta", 12), insurance("same-small", 2)];
     submit_all(&cluster, &others);
     for number in 0..10 {
-        let message = Message::new(topology::SUBMIT, envelope.to_string());
+        let message = Message::new(topology::SUBMIT_SUBJECT, envelope.to_string());
         witness.run(witness.bus.publish(message, &format!("same-{number}"))).unwrap();
     }
     all_complete(&cluster, &witness, &[envelope]);

@@ -10,7 +10,7 @@ use std::{
 
 use forge_bus::{
     Message, SharedBus,
-    topology::{self, Kind},
+    topology::{self, ShardMessageKind},
 };
 use forge_contract::digest::Digest;
 use futures_util::StreamExt;
@@ -30,7 +30,7 @@ fn ends_with(cluster: &Cluster, witness: &Witness, job: &str, state: &str, code:
 }
 
 fn publish(witness: &Witness, bytes: &[u8], id: &str) {
-    let message = Message::new(topology::SUBMIT, bytes.to_vec());
+    let message = Message::new(topology::SUBMIT_SUBJECT, bytes.to_vec());
     witness.run(witness.bus.publish(message, id)).unwrap();
 }
 
@@ -156,15 +156,16 @@ fn at_most_max_agents_execute_a_job_at_once() {
 
 /// Follows how many shards of the job `one` are out, and remembers the most.
 async fn outstanding(bus: SharedBus, most: Arc<AtomicU64>) {
-    let mut heard = bus.listen("forge.v1.>").await.unwrap();
+    let mut heard = bus.subscribe("forge.v1.>").await.unwrap();
     let mut out = BTreeSet::new();
     while let Some(message) = heard.next().await {
-        if let Some((job, shard)) = topology::parse_shard(&message.subject) {
+        if let Some((job, shard)) = topology::parse_shard_subject(&message.subject) {
             if job.as_str() == "one" {
                 out.insert(shard);
                 most.fetch_max(out.len() as u64, Ordering::Relaxed);
             }
-        } else if let Some((Kind::Result, job, shard)) = topology::parse_outcome(&message.subject)
+        } else if let Some((ShardMessageKind::Result, job, shard)) =
+            topology::parse_shard_message_subject(&message.subject)
             && job.as_str() == "one"
         {
             out.remove(&shard);

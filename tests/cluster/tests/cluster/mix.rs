@@ -9,9 +9,9 @@ use std::{
 };
 
 use forge_bus::{
-    Content, SharedBus,
-    jetstream::{JetStream, Options},
-    topology::{self, Bucket, QUEUES, Queue},
+    ReplayContent, SharedBus,
+    jetstream::{JetStreamBus, JetStreamOptions},
+    topology::{self, Bucket, Queue},
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -119,12 +119,13 @@ impl Witness {
     pub fn of(cluster: &Cluster) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let options = Options { manage: false, ..Options::new(cluster.nats.url()) };
-        let bus: SharedBus = runtime.block_on(JetStream::connect(options)).unwrap();
+        let options =
+            JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(cluster.nats.url()) };
+        let bus: SharedBus = runtime.block_on(JetStreamBus::connect(options)).unwrap();
         let seen = Seen::default();
         let mut changes = runtime.block_on(async {
             loop {
-                match bus.watch(&Bucket::jobs(), ">").await {
+                match bus.watch(&Bucket::default_jobs(), ">").await {
                     Ok(changes) => return changes,
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
@@ -173,7 +174,7 @@ impl Witness {
 
     async fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for queue in QUEUES.into_iter().filter(|queue| *queue != Queue::DeadLetters) {
+        for queue in Queue::ALL.into_iter().filter(|queue| *queue != Queue::DeadLetters) {
             let count = self.bus.backlog(queue).await.unwrap_or(u64::MAX);
             if count > 0 {
                 left.push(format!("{queue:?}: {count}"));
@@ -181,7 +182,7 @@ impl Witness {
         }
         let outcomes =
             topology::Stream::Results.subjects().iter().map(|&subject| subject.to_owned()).collect();
-        let mut outcomes = self.bus.replay(outcomes, Content::Headers).await.unwrap();
+        let mut outcomes = self.bus.replay(outcomes, ReplayContent::Headers).await.unwrap();
         while let Ok(Some(stored)) = tokio::time::timeout(Duration::from_millis(300), outcomes.next()).await {
             left.push(stored.message.subject);
         }

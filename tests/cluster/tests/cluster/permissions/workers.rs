@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use forge_bus::topology::{self, STREAMS};
+use forge_bus::topology::{self, Stream};
 use serde_json::Value;
 
 use super::{OTHERS_INBOXES, cluster, cluster_of, password, refused, server, wire};
@@ -169,9 +169,9 @@ fn a_worker_cannot_undo_its_quarantine() {
 
 /// Number of the last message of each stream and bucket.
 fn last_numbers(planner: &mut Wire) -> BTreeMap<String, u64> {
-    let buckets = topology::buckets(&["jobs".to_owned()]);
+    let buckets = topology::all_buckets(&["jobs".to_owned()]);
     let buckets = buckets.iter().map(|bucket| format!("KV_{}", bucket.name()));
-    let names = STREAMS.iter().map(|stream| stream.name().to_owned()).chain(buckets);
+    let names = Stream::ALL.iter().map(|stream| stream.name().to_owned()).chain(buckets);
     let mut number = |name: &str| {
         let info = planner.ask(&format!("$JS.API.STREAM.INFO.{name}"), "");
         let info: Value = serde_json::from_str(&info).unwrap();

@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{QUIET, SOON, check};
 use crate::{
-    bus::{BusError, Entry, SharedBus},
+    bus::{BucketEntry, SharedBus},
+    error::BusError,
     topology::Bucket,
 };
 
@@ -27,7 +28,7 @@ fn bytes(text: &str) -> Bytes {
 }
 
 async fn read_and_write(bus: SharedBus) {
-    let jobs = Bucket::jobs();
+    let jobs = Bucket::default_jobs();
     assert_eq!(bus.get(&jobs, "a").await, Ok(None));
     let first = bus.put(&jobs, "a", bytes("1")).await.unwrap();
     let second = bus.put(&jobs, "a", bytes("2")).await.unwrap();
@@ -46,7 +47,7 @@ async fn read_and_write(bus: SharedBus) {
 }
 
 async fn compare_and_set(bus: SharedBus) {
-    let jobs = Bucket::jobs();
+    let jobs = Bucket::default_jobs();
     let first = bus.compare_and_set(&jobs, "a", bytes("1"), None).await.unwrap().unwrap();
     assert_eq!(bus.compare_and_set(&jobs, "a", bytes("x"), None).await, Ok(None));
     let second = bus.compare_and_set(&jobs, "a", bytes("2"), Some(first)).await.unwrap().unwrap();
@@ -60,7 +61,7 @@ async fn compare_and_set(bus: SharedBus) {
 }
 
 async fn race(bus: SharedBus) {
-    let jobs = Bucket::jobs();
+    let jobs = Bucket::default_jobs();
     let attempts = |expected| {
         let (bus, jobs) = (bus.clone(), jobs.clone());
         let one = move |i: u64| {
@@ -79,7 +80,7 @@ async fn race(bus: SharedBus) {
     assert_eq!(attempts(None).await.into_iter().flatten().count(), 1, "over a removal, too");
 }
 
-async fn next(stream: &mut BoxStream<'static, Entry>) -> (String, Option<Bytes>) {
+async fn next(stream: &mut BoxStream<'static, BucketEntry>) -> (String, Option<Bytes>) {
     let entry = timeout(SOON, stream.next()).await.expect("a change").expect("no end");
     (entry.key, entry.value)
 }
@@ -139,7 +140,7 @@ async fn errors(bus: SharedBus) {
         assert!(matches!(bus.get(&Bucket::Agents, key).await, Err(BusError::Unusable(_))), "{key:?}");
     }
     let huge = Bytes::from(vec![0; bus.max_payload() + 1]);
-    let refused = bus.put(&Bucket::jobs(), "a", huge).await;
+    let refused = bus.put(&Bucket::default_jobs(), "a", huge).await;
     assert!(matches!(refused, Err(BusError::TooLarge { .. })), "{refused:?}");
     sleep(Duration::ZERO).await;
 }

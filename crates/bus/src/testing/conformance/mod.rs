@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 pub use self::{buckets::buckets, queues::queues, replay::replay, wire::wire};
 use crate::{
-    bus::{Delivery, Pull, SharedBus},
+    bus::{Delivery, QueueReceiver, SharedBus},
     message::Message,
-    topology::{self, Settings},
+    topology::{self, TopologySettings},
 };
 
 /// Lease time of the buses under test.
@@ -26,8 +26,8 @@ const SOON: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_millis(300);
 
 /// Settings of the buses under test.
-pub fn settings() -> Settings {
-    Settings { lease: LEASE, ..Settings::default() }
+pub fn settings() -> TopologySettings {
+    TopologySettings { lease: LEASE, ..TopologySettings::default() }
 }
 
 /// Runs one check on a fresh bus, within a time that is ample.
@@ -45,12 +45,12 @@ fn id(index: u64) -> ShardId {
 }
 
 fn shard(target: Target, job_name: &str, index: u64) -> Message {
-    Message::new(topology::shard(target, &job(job_name), id(index)), format!("shard {index}"))
+    Message::new(topology::shard_subject(target, &job(job_name), id(index)), format!("shard {index}"))
         .with_header("Forge-Test", index.to_string())
 }
 
 fn result(job_name: &str, index: u64) -> Message {
-    Message::new(topology::result(&job(job_name), id(index)), format!("result {index}"))
+    Message::new(topology::result_subject(&job(job_name), id(index)), format!("result {index}"))
         .with_header("Forge-Test", index.to_string())
 }
 
@@ -64,7 +64,7 @@ async fn publish_all(bus: &SharedBus, messages: impl Iterator<Item = Message>) {
 }
 
 /// The next `count` deliveries.
-async fn take(pull: &mut dyn Pull, count: usize) -> Vec<Delivery> {
+async fn take(pull: &mut dyn QueueReceiver, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
         let fetched = timeout(SOON, pull.fetch(count - taken.len())).await;
@@ -75,11 +75,11 @@ async fn take(pull: &mut dyn Pull, count: usize) -> Vec<Delivery> {
     taken
 }
 
-async fn take_one(pull: &mut dyn Pull) -> Delivery {
+async fn take_one(pull: &mut dyn QueueReceiver) -> Delivery {
     take(pull, 1).await.remove(0)
 }
 
-async fn nothing_comes(pull: &mut dyn Pull, within: Duration) {
+async fn nothing_comes(pull: &mut dyn QueueReceiver, within: Duration) {
     if let Ok(fetched) = timeout(within, pull.fetch(1)).await {
         panic!("nothing was to come: {fetched:?}");
     }

@@ -9,9 +9,10 @@ use super::{
     LEASE, QUIET, SOON, check, id, job, nothing_comes, publish, publish_all, shard, take, take_one, until,
 };
 use crate::{
-    bus::{BusError, SharedBus},
+    bus::SharedBus,
+    error::BusError,
     message::Message,
-    topology::{self, MAX_SHARD_DELIVERIES, Queue, SUBMIT, Stream},
+    topology::{self, MAX_SHARD_DELIVERIES, Queue, SUBMIT_SUBJECT, Stream},
 };
 
 const CPU: Queue = Queue::Shards(Target::Cpu);
@@ -36,7 +37,7 @@ pub async fn queues(make: impl AsyncFn() -> SharedBus) {
 }
 
 async fn arrive(bus: SharedBus) {
-    let mut pull = bus.pull(CPU).await.unwrap();
+    let mut pull = bus.open_queue(CPU).await.unwrap();
     publish_all(&bus, (0..100).map(|i| shard(Target::Cpu, "j", i))).await;
     let taken = take(&mut *pull, 100).await;
     for (i, delivery) in taken.iter().enumerate() {
@@ -60,36 +61,38 @@ async fn many_publishers(bus: SharedBus) {
 
 async fn deduplicate(bus: SharedBus) {
     for _ in 0..3 {
-        bus.publish(Message::new(SUBMIT, "a"), "same").await.unwrap();
+        bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "same").await.unwrap();
     }
-    let twice =
-        [(Message::new(SUBMIT, "b"), "other".to_owned()), (Message::new(SUBMIT, "c"), "same".to_owned())];
+    let twice = [
+        (Message::new(SUBMIT_SUBJECT, "b"), "other".to_owned()),
+        (Message::new(SUBMIT_SUBJECT, "c"), "same".to_owned()),
+    ];
     bus.publish_all(twice.to_vec()).await.unwrap();
     until("two are stored", async || bus.backlog(Queue::Jobs).await == Ok(2)).await;
-    let mut pull = bus.pull(Queue::Jobs).await.unwrap();
+    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
     let taken = take(&mut *pull, 2).await;
     assert_eq!(taken[0].message.payload, "a");
     assert_eq!(taken[1].message.payload, "b");
-    taken[0].settle.ack().await;
+    taken[0].lease.ack().await;
     until("one is left", async || bus.backlog(Queue::Jobs).await == Ok(1)).await;
-    bus.publish(Message::new(SUBMIT, "d"), "same").await.unwrap();
+    bus.publish(Message::new(SUBMIT_SUBJECT, "d"), "same").await.unwrap();
     sleep(QUIET).await;
     assert_eq!(bus.backlog(Queue::Jobs).await, Ok(1), "the id is known though its message is done");
 }
 
 async fn dropped_fetch(bus: SharedBus) {
-    let mut pull = bus.pull(CPU).await.unwrap();
+    let mut pull = bus.open_queue(CPU).await.unwrap();
     for i in 0..20 {
         let message = shard(Target::Cpu, "j", i);
         let fetching = timeout(LEASE / 50, async {
-            take_one(&mut *pull).await.settle.ack().await;
+            take_one(&mut *pull).await.lease.ack().await;
         });
         let ((), _) = tokio::join!(publish(&bus, &message), fetching);
     }
     until("all are taken", async || {
         if let Ok(Ok(fetched)) = timeout(LEASE / 10, pull.fetch(7)).await {
             for delivery in fetched {
-                delivery.settle.ack().await;
+                delivery.lease.ack().await;
             }
         }
         bus.backlog(CPU).await == Ok(0)
@@ -98,13 +101,13 @@ async fn dropped_fetch(bus: SharedBus) {
 }
 
 async fn exclusive(bus: SharedBus) {
-    let mut pulls = [bus.pull(CPU).await.unwrap(), bus.pull(CPU).await.unwrap()];
+    let mut pulls = [bus.open_queue(CPU).await.unwrap(), bus.open_queue(CPU).await.unwrap()];
     publish_all(&bus, (0..60).map(|i| shard(Target::Cpu, "j", i))).await;
     let mut seen = BTreeSet::new();
     for round in 0..60 {
         let delivery = take_one(&mut *pulls[round % 2]).await;
         assert!(seen.insert(delivery.sequence), "delivered to both");
-        delivery.settle.ack().await;
+        delivery.lease.ack().await;
     }
     // Both wait; a message comes to one.
     let [first, second] = &mut pulls;
@@ -118,32 +121,32 @@ async fn exclusive(bus: SharedBus) {
 }
 
 async fn acknowledged(bus: SharedBus) {
-    let mut pull = bus.pull(CPU).await.unwrap();
+    let mut pull = bus.open_queue(CPU).await.unwrap();
     publish_all(&bus, (0..10).map(|i| shard(Target::Cpu, "j", i))).await;
     for delivery in take(&mut *pull, 10).await {
-        delivery.settle.ack().await;
+        delivery.lease.ack().await;
     }
     until("nothing is left", async || bus.backlog(CPU).await == Ok(0)).await;
     nothing_comes(&mut *pull, LEASE + QUIET).await;
 }
 
 async fn retried(bus: SharedBus) {
-    let mut pull = bus.pull(CPU).await.unwrap();
+    let mut pull = bus.open_queue(CPU).await.unwrap();
     publish(&bus, &shard(Target::Cpu, "j", 0)).await;
     let first = take_one(&mut *pull).await;
-    first.settle.retry(LEASE * 2).await;
+    first.lease.retry(LEASE * 2).await;
     nothing_comes(&mut *pull, LEASE + QUIET).await;
     let second = take_one(&mut *pull).await;
     assert_eq!((second.attempt, second.sequence), (2, first.sequence));
     let start = Instant::now();
-    second.settle.retry(std::time::Duration::ZERO).await;
+    second.lease.retry(std::time::Duration::ZERO).await;
     let third = take_one(&mut *pull).await;
     assert_eq!(third.attempt, 3);
     assert!(start.elapsed() < LEASE, "at once");
 }
 
 async fn expired(bus: SharedBus) {
-    let (mut pull, mut other) = (bus.pull(CPU).await.unwrap(), bus.pull(CPU).await.unwrap());
+    let (mut pull, mut other) = (bus.open_queue(CPU).await.unwrap(), bus.open_queue(CPU).await.unwrap());
     publish(&bus, &shard(Target::Cpu, "j", 0)).await;
     let start = Instant::now();
     let first = take_one(&mut *pull).await;
@@ -151,23 +154,24 @@ async fn expired(bus: SharedBus) {
     let second = take_one(&mut *other).await;
     assert!(start.elapsed() >= LEASE * 9 / 10, "not before its time");
     assert_eq!(second.attempt, 2);
-    second.settle.ack().await;
+    second.lease.ack().await;
     nothing_comes(&mut *pull, LEASE + QUIET).await;
 }
 
 async fn kept(bus: SharedBus) {
-    let (mut pull, mut other) = (bus.pull(CPU).await.unwrap(), bus.pull(CPU).await.unwrap());
+    let (mut pull, mut other) = (bus.open_queue(CPU).await.unwrap(), bus.open_queue(CPU).await.unwrap());
     publish(&bus, &shard(Target::Cpu, "j", 0)).await;
     let held = take_one(&mut *pull).await;
     for _ in 0..6 {
         nothing_comes(&mut *other, LEASE / 2).await;
-        held.settle.progress().await;
+        held.lease.renew().await;
     }
     assert_eq!(take_one(&mut *other).await.attempt, 2, "after the last sign of life");
 }
 
 async fn dead_letters(bus: SharedBus) {
-    let (mut pull, mut dead) = (bus.pull(CPU).await.unwrap(), bus.pull(Queue::DeadLetters).await.unwrap());
+    let (mut pull, mut dead) =
+        (bus.open_queue(CPU).await.unwrap(), bus.open_queue(Queue::DeadLetters).await.unwrap());
     let message = shard(Target::Cpu, "j", 7);
     publish(&bus, &message).await;
     let mut sequence = 0;
@@ -175,33 +179,37 @@ async fn dead_letters(bus: SharedBus) {
         let delivery = take_one(&mut *pull).await;
         assert_eq!(delivery.attempt, attempt);
         sequence = delivery.sequence;
-        delivery.settle.retry(std::time::Duration::ZERO).await;
+        delivery.lease.retry(std::time::Duration::ZERO).await;
     }
     nothing_comes(&mut *pull, QUIET).await;
     let letter = take_one(&mut *dead).await;
     assert_eq!(letter.message, message, "as it was published");
     assert_eq!((letter.attempt, letter.sequence), (1, sequence));
-    letter.settle.retry(std::time::Duration::ZERO).await;
+    letter.lease.retry(std::time::Duration::ZERO).await;
     let again = take_one(&mut *dead).await;
     assert_eq!((&again.message, again.attempt), (&message, 2));
-    again.settle.ack().await;
+    again.lease.ack().await;
     nothing_comes(&mut *dead, LEASE + QUIET).await;
     until("given up is not waiting", async || bus.backlog(CPU).await == Ok(0)).await;
 }
 
 async fn dead_letters_purged(bus: SharedBus) {
-    let (mut pull, mut dead) = (bus.pull(CPU).await.unwrap(), bus.pull(Queue::DeadLetters).await.unwrap());
+    let (mut pull, mut dead) =
+        (bus.open_queue(CPU).await.unwrap(), bus.open_queue(Queue::DeadLetters).await.unwrap());
     for name in ["gone", "here"] {
         publish(&bus, &shard(Target::Cpu, name, 0)).await;
         for _ in 0..MAX_SHARD_DELIVERIES {
-            take_one(&mut *pull).await.settle.retry(std::time::Duration::ZERO).await;
+            take_one(&mut *pull).await.lease.retry(std::time::Duration::ZERO).await;
         }
         nothing_comes(&mut *pull, QUIET).await;
     }
-    for (stream, subject) in topology::leavings(&job("gone")) {
+    for (stream, subject) in topology::job_subjects(&job("gone")) {
         bus.purge(stream, &subject).await.unwrap();
     }
-    assert_eq!(take_one(&mut *dead).await.message.subject, topology::shard(Target::Cpu, &job("here"), id(0)));
+    assert_eq!(
+        take_one(&mut *dead).await.message.subject,
+        topology::shard_subject(Target::Cpu, &job("here"), id(0))
+    );
     nothing_comes(&mut *dead, QUIET).await;
 }
 
@@ -212,49 +220,49 @@ async fn targets(bus: SharedBus) {
     }
     for target in targets {
         until("one each", async || bus.backlog(Queue::Shards(target)).await == Ok(1)).await;
-        let mut pull = bus.pull(Queue::Shards(target)).await.unwrap();
+        let mut pull = bus.open_queue(Queue::Shards(target)).await.unwrap();
         let delivery = take_one(&mut *pull).await;
         assert_eq!(delivery.message, shard(target, "j", 0));
-        delivery.settle.ack().await;
+        delivery.lease.ack().await;
         nothing_comes(&mut *pull, QUIET).await;
     }
 }
 
 async fn purged(bus: SharedBus) {
-    let mut pull = bus.pull(CPU).await.unwrap();
+    let mut pull = bus.open_queue(CPU).await.unwrap();
     publish_all(&bus, (0..10).map(|i| shard(Target::Cpu, "gone", i))).await;
     publish_all(&bus, (0..10).map(|i| shard(Target::Cpu, "here", i))).await;
     let held = take(&mut *pull, 5).await;
-    for (stream, subject) in topology::leavings(&job("gone")) {
+    for (stream, subject) in topology::job_subjects(&job("gone")) {
         bus.purge(stream, &subject).await.unwrap();
     }
-    held[0].settle.ack().await;
-    held[1].settle.retry(std::time::Duration::ZERO).await;
+    held[0].lease.ack().await;
+    held[1].lease.retry(std::time::Duration::ZERO).await;
     let rest = take(&mut *pull, 10).await;
     for (i, delivery) in rest.iter().enumerate() {
         assert_eq!(delivery.message, shard(Target::Cpu, "here", i as u64));
-        delivery.settle.ack().await;
+        delivery.lease.ack().await;
     }
     nothing_comes(&mut *pull, LEASE + QUIET).await;
     until("nothing is left", async || bus.backlog(CPU).await == Ok(0)).await;
-    bus.purge(Stream::Reduce, &topology::reduce(&job("never"))).await.unwrap();
+    bus.purge(Stream::Reduce, &topology::reduce_subject(&job("never"))).await.unwrap();
 }
 
 async fn sizes(bus: SharedBus) {
-    let mut pull = bus.pull(Queue::Jobs).await.unwrap();
+    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
     let big: Vec<u8> = (0..512 * 1024).map(|i| (i % 251) as u8).collect();
-    bus.publish(Message::new(SUBMIT, big.clone()), "big").await.unwrap();
-    bus.publish(Message::new(SUBMIT, ""), "empty").await.unwrap();
+    bus.publish(Message::new(SUBMIT_SUBJECT, big.clone()), "big").await.unwrap();
+    bus.publish(Message::new(SUBMIT_SUBJECT, ""), "empty").await.unwrap();
     let taken = take(&mut *pull, 2).await;
     assert_eq!(taken[0].message.payload, big);
     assert!(taken[1].message.payload.is_empty());
     let limit = bus.max_payload();
-    let huge = Message::new(SUBMIT, vec![0; limit + 1]);
+    let huge = Message::new(SUBMIT_SUBJECT, vec![0; limit + 1]);
     let refused = [
         bus.publish(huge.clone(), "huge").await,
         bus.publish_all(vec![(huge.clone(), "huge".to_owned())]).await,
         bus.broadcast(Message::new("forge.v1.ended.j", huge.payload.clone())).await,
-        bus.request(Message::new(topology::API_SUBMIT, huge.payload), SOON).await.map(drop),
+        bus.request(Message::new(topology::API_SUBMIT_SUBJECT, huge.payload), SOON).await.map(drop),
     ];
     for refused in refused {
         assert!(matches!(refused, Err(BusError::TooLarge { size, .. }) if size > limit), "{refused:?}");

@@ -1,0 +1,35 @@
+//! The one error type of the crate. Variants tell the caller what to do next: retry, wait for a planner, report to the
+//! operator, or report to the user.
+
+/// Error of a bus operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// The request, the configuration or the server is at fault. Retrying does not help; an operator must act.
+    #[error("{0}")]
+    Unusable(String),
+    /// The stream, consumer or bucket does not exist: no planner has prepared the topology yet.
+    #[error("{0} does not exist yet: a planner creates it when it starts")]
+    Missing(String),
+    /// The server is unreachable or its reply is unusable. Retry with backoff.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The message or value exceeds the server's payload limit.
+    #[error("the message has {size} bytes, but the server accepts at most {limit}: raise max_payload")]
+    TooLarge {
+        /// Payload and headers, in bytes.
+        size: usize,
+        /// Largest accepted size, in bytes.
+        limit: usize,
+    },
+    /// No endpoint serves the request, or no reply arrived within its timeout.
+    #[error("no reply: {0}")]
+    NoResponse(String),
+    /// The endpoint replied with an error, or a conditional write found another revision (status 409).
+    #[error("{reason}")]
+    Refused {
+        /// Status code with HTTP semantics.
+        status: u16,
+        /// One sentence, safe to show to the user.
+        reason: String,
+    },
+}

@@ -1,0 +1,207 @@
+//! A decorator that delays or fails operations of a bus, so that tests can force races and outages.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use tokio::time::sleep;
+
+use crate::{
+    bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall, SharedBus},
+    error::BusError,
+    message::{Message, StoredMessage},
+    topology::{Bucket, Queue, Stream},
+};
+
+/// An operation of [`Bus`] that is about to run, with the arguments that tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "variants and fields are named after the methods and parameters of the trait"
+)]
+pub enum BusOperation<'a> {
+    Prepare,
+    Publish { subject: &'a str },
+    PublishAll { count: usize },
+    Broadcast { subject: &'a str },
+    Subscribe { filter: &'a str },
+    OpenQueue { queue: Queue },
+    Replay { filters: &'a [String] },
+    Purge { stream: Stream },
+    Backlog { queue: Queue },
+    Get { bucket: &'a Bucket, key: &'a str },
+    Put { bucket: &'a Bucket, key: &'a str },
+    CompareAndSet { bucket: &'a Bucket, key: &'a str },
+    Delete { bucket: &'a Bucket, key: &'a str },
+    Keys { bucket: &'a Bucket },
+    Watch { bucket: &'a Bucket },
+    Request { subject: &'a str },
+    Serve,
+}
+
+/// What [`FaultyBus`] does to one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusFault {
+    /// Runs the operation unchanged.
+    None,
+    /// Waits before running the operation. Other operations proceed meanwhile.
+    Delay(Duration),
+    /// Returns this error without running the operation.
+    Error(BusError),
+}
+
+/// A bus that asks `inject` for a fault before each operation and otherwise behaves like the bus that it wraps.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use forge_bus::testing::{BusFault, BusOperation, FaultyBus};
+/// use forge_bus::topology::{Bucket, TopologySettings};
+/// use forge_bus::{Bus, MemoryBus};
+///
+/// let bus = FaultyBus::new(MemoryBus::new(TopologySettings::default()), |operation| match operation {
+///     BusOperation::CompareAndSet { bucket: Bucket::Quotas, .. } => BusFault::Delay(Duration::from_millis(1)),
+///     _ => BusFault::None,
+/// });
+/// assert!(bus.is_connected());
+/// ```
+pub struct FaultyBus<F> {
+    inner: SharedBus,
+    inject: F,
+}
+
+impl<F: Fn(BusOperation<'_>) -> BusFault> FaultyBus<F> {
+    /// Wraps `inner`.
+    pub fn new(inner: SharedBus, inject: F) -> Self {
+        Self { inner, inject }
+    }
+
+    async fn disturb(&self, operation: BusOperation<'_>) -> Result<(), BusError> {
+        let fault = (self.inject)(operation);
+        match fault {
+            BusFault::None => Ok(()),
+            BusFault::Delay(delay) => {
+                sleep(delay).await;
+                Ok(())
+            }
+            BusFault::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<F> fmt::Debug for FaultyBus<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyBus").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
+    async fn prepare(&self) -> Result<(), BusError> {
+        self.disturb(BusOperation::Prepare).await?;
+        self.inner.prepare().await
+    }
+
+    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
+        self.disturb(BusOperation::Publish { subject: &message.subject }).await?;
+        self.inner.publish(message, id).await
+    }
+
+    async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
+        self.disturb(BusOperation::PublishAll { count: messages.len() }).await?;
+        self.inner.publish_all(messages).await
+    }
+
+    async fn broadcast(&self, message: Message) -> Result<(), BusError> {
+        self.disturb(BusOperation::Broadcast { subject: &message.subject }).await?;
+        self.inner.broadcast(message).await
+    }
+
+    async fn subscribe(&self, filter: &str) -> Result<BoxStream<'static, Message>, BusError> {
+        self.disturb(BusOperation::Subscribe { filter }).await?;
+        self.inner.subscribe(filter).await
+    }
+
+    async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
+        self.disturb(BusOperation::OpenQueue { queue }).await?;
+        self.inner.open_queue(queue).await
+    }
+
+    async fn replay(
+        &self,
+        filters: Vec<String>,
+        content: ReplayContent,
+    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
+        self.disturb(BusOperation::Replay { filters: &filters }).await?;
+        self.inner.replay(filters, content).await
+    }
+
+    async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
+        self.disturb(BusOperation::Purge { stream }).await?;
+        self.inner.purge(stream, filter).await
+    }
+
+    async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
+        self.disturb(BusOperation::Backlog { queue }).await?;
+        self.inner.backlog(queue).await
+    }
+
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
+        self.disturb(BusOperation::Get { bucket, key }).await?;
+        self.inner.get(bucket, key).await
+    }
+
+    async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
+        self.disturb(BusOperation::Put { bucket, key }).await?;
+        self.inner.put(bucket, key, value).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+    ) -> Result<Option<u64>, BusError> {
+        self.disturb(BusOperation::CompareAndSet { bucket, key }).await?;
+        self.inner.compare_and_set(bucket, key, value, expected).await
+    }
+
+    async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {
+        self.disturb(BusOperation::Delete { bucket, key }).await?;
+        self.inner.delete(bucket, key).await
+    }
+
+    async fn keys(&self, bucket: &Bucket) -> Result<Vec<String>, BusError> {
+        self.disturb(BusOperation::Keys { bucket }).await?;
+        self.inner.keys(bucket).await
+    }
+
+    async fn watch(
+        &self,
+        bucket: &Bucket,
+        filter: &str,
+    ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
+        self.disturb(BusOperation::Watch { bucket }).await?;
+        self.inner.watch(bucket, filter).await
+    }
+
+    async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError> {
+        self.disturb(BusOperation::Request { subject: &message.subject }).await?;
+        self.inner.request(message, timeout).await
+    }
+
+    async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
+        self.disturb(BusOperation::Serve).await?;
+        self.inner.serve().await
+    }
+
+    fn max_payload(&self) -> usize {
+        self.inner.max_payload()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+}
