@@ -1,6 +1,6 @@
 # The tests, the benchmark and the generated files. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop test-deploy test-chart test-compose test-images test-sbom deny sbom bench fuzz schemas
+.PHONY: help test lint unit interop tutorials book reference test-deploy test-chart test-compose test-images test-sbom deny sbom bench fuzz schemas
 
 PYTHON ?= python3
 # The command as the tests have built it.
@@ -60,3 +60,15 @@ fuzz: ## strangers' bytes against envelope, shard result and program, FUZZ_SECON
 
 schemas: ## writes schemas/v1 anew from the types
 	cargo run --locked -p forge -- schema --write schemas/v1
+
+reference: ## writes docs/reference anew from the types and the command line
+	FORGE_WRITE_REFERENCE=1 cargo test --locked -p forge --all-features --bin forge reference
+
+tutorials: ## runs the commands of docs/start and compares what they print
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) tests/prose/tutorials.py $(FORGE)
+
+book: ## builds docs as a book into target/book; its links are checked
+	$(PYTHON) tests/prose/check.py self-test
+	$(PYTHON) tests/prose/check.py links
+	$(PYTHON) tests/prose/book.py

@@ -15,6 +15,8 @@ mod input;
 mod interrupt;
 mod output;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod replay;
 mod run;
 mod schema;

@@ -76,7 +76,7 @@ fn text(schema: &Value) -> String {
 }
 
 /// Every schema by name.
-fn all() -> Vec<(String, Value)> {
+pub(crate) fn all() -> Vec<(String, Value)> {
     let documents = [
         ("envelope", envelope()),
         ("plan", written::<PlanDocument>()),
