@@ -22,7 +22,7 @@ use forge_kernel::{
     request::Request,
     workload::PROFILES,
 };
-use forge_service::executor::{Advance, Executor};
+use forge_service::executor::{Executor, ProgressCallback};
 use serde_json::json;
 
 use crate::{
@@ -114,12 +114,12 @@ pub fn cores() -> usize {
 
 /// Calls at once that keep a backend busy.
 pub fn threads(backend: &dyn Backend) -> usize {
-    Executor::at_once(backend, cores())
+    Executor::concurrent_calls(backend, cores())
 }
 
 /// What executes the shards of a worker and a verifier of this process: one lends cores to both. A GPU leaves them to the
 /// verifier.
-pub fn executor(backend: &dyn Backend, threads: usize, advance: Option<Advance>) -> Executor {
+pub fn executor(backend: &dyn Backend, threads: usize, advance: Option<ProgressCallback>) -> Executor {
     match Hardware::of(backend.adapter()) {
         Hardware::Cpu => Executor::new(threads, advance),
         Hardware::Gpu => Executor::new(cores(), advance),

@@ -27,8 +27,8 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_documents::Job;
-use forge_kernel::{execute::Backend, request::RecentModels, verify};
-use forge_service::orders;
+use forge_kernel::{execute::Backend, verify};
+use forge_service::{model_cache::ModelCache, orders};
 use forge_store::Store;
 use futures_util::StreamExt;
 use tokio::{
@@ -87,7 +87,7 @@ pub struct Local {
     /// Where its artifacts go, if it has any.
     pub store: Arc<Store>,
     /// Models that have been compiled already.
-    pub models: Arc<RecentModels>,
+    pub models: Arc<ModelCache>,
     /// Whether all shard results are kept.
     pub keep_shards: bool,
 }
@@ -113,7 +113,7 @@ impl Local {
     async fn run(
         self,
         job: &Job,
-        advance: forge_service::executor::Advance,
+        advance: forge_service::executor::ProgressCallback,
     ) -> Result<JobCompletion, Failure> {
         let mut interrupt = Interrupt::new().context("signals cannot be handled")?;
         let namespace = job.request.envelope.artifacts.kv_namespace.clone();
@@ -185,7 +185,7 @@ impl Attended<'_> {
 
     /// Every agent of this process has returned wrong results.
     async fn give_up(&self) -> Result<(), Failure> {
-        let (message, id) = orders::end(EndOrder::new(
+        let (message, id) = orders::build_end(EndOrder::new(
             self.job.clone(),
             self.bucket.name(),
             FailureCode::VerificationFailed,

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use forge_contract::envelope::{Artifacts, Policy};
 use forge_documents::{Job, document, number_format::format_duration};
-use forge_kernel::request::{RecentModels, Request};
+use forge_kernel::request::Request;
+use forge_service::model_cache::ModelCache;
 use forge_store::Store;
 
 use crate::{
@@ -39,7 +40,7 @@ pub struct ReplayArgs {
 /// The job cannot be read or executed, or its result is another one.
 pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
     let completed = Completed::open(&args.manifest)?;
-    let models = Arc::new(RecentModels::new(1));
+    let models = Arc::new(ModelCache::new(1));
     let job = recomputation(&stored_job(&completed)?, &models)?;
     let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
     let name = backend.name().to_owned();
@@ -65,7 +66,7 @@ pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
 
 /// The same computation as a job of its own: nothing of it is stored, and the policy, which was for the job, is left out; a
 /// replay takes the time it takes.
-fn recomputation(job: &Job, models: &RecentModels) -> Result<Job, Failure> {
+fn recomputation(job: &Job, models: &ModelCache) -> Result<Job, Failure> {
     let mut envelope = job.request.envelope.clone();
     envelope.policy = Policy::default();
     envelope.artifacts = Artifacts { persist: false, ..Artifacts::default() };

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use forge_aggregator::JobCompletion;
 use forge_contract::{artifact::Phase, error::FailureCode};
 use forge_documents::Job;
-use forge_kernel::request::RecentModels;
+use forge_service::model_cache::ModelCache;
 use forge_store::Store;
 
 use crate::{
@@ -62,7 +62,7 @@ enum Format {
 /// The envelope is invalid, or the job failed.
 pub fn execute(args: &RunArgs) -> Result<(), Failure> {
     // The model is compiled here, once for all services.
-    let models = Arc::new(RecentModels::new(1));
+    let models = Arc::new(ModelCache::new(1));
     let job = Job::new(input::request(&args.envelope, models.as_ref())?);
     let engine = Engine::new(&args.engine, &job.request)?;
     let stage = Stage::new()?;

@@ -12,7 +12,7 @@ use forge_kernel::{
     KERNEL,
     execute::{Backend, scalar::Scalar},
 };
-use forge_service::executor::{Executor, Failed, StopFlag};
+use forge_service::executor::{ExecutionFailure, Executor, StopFlag};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
@@ -114,7 +114,7 @@ async fn first_difference(
         let program = Arc::clone(&job.request.program);
         let executed = executor.execute(Arc::clone(&scalar), program, task(job, shard), StopFlag::default());
         async move {
-            let failed = |error: Failed| {
+            let failed = |error: ExecutionFailure| {
                 let message = format!("shard {}: {error}", shard.id);
                 JobFailure::new(FailureCode::ExecutionFailed, Phase::Verify, message)
             };

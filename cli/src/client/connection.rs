@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
-use forge_service::{NatsArgs, records, telemetry::trace};
+use forge_service::{NatsArgs, job_records, telemetry::trace};
 use tokio::{
     runtime::{Builder, Runtime},
     time::sleep,
@@ -49,7 +49,8 @@ impl Connection {
     /// The settings cannot be used, or NATS does not answer.
     pub fn open(args: &ConnectionArgs) -> Result<Self, Failure> {
         let refused = |error: forge_service::ConfigError| Failure::Input(error.to_string());
-        let options = args.nats.options("forge", false, vec![args.namespace.clone()]).map_err(refused)?;
+        let options =
+            args.nats.jetstream_options("forge", false, vec![args.namespace.clone()]).map_err(refused)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("no asynchronous runtime can be made")?;
         let bus = runtime.block_on(JetStreamBus::connect(options)).map_err(failed)?;
@@ -67,7 +68,7 @@ impl Connection {
     /// Its answer is an error, or there is none.
     pub fn ask(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, Failure> {
         let mut message = Message::new(subject, payload);
-        trace::inject(&mut message.headers);
+        trace::inject_context(&mut message.headers);
         read(self.wait(self.bus.request(message, PATIENCE)))
     }
 
@@ -80,7 +81,7 @@ impl Connection {
         let started = Instant::now();
         loop {
             let mut message = Message::new(subject, envelope.to_vec());
-            trace::inject(&mut message.headers);
+            trace::inject_context(&mut message.headers);
             match self.wait(self.bus.request(message, PATIENCE)) {
                 Err(BusError::Refused { status: 503, .. }) if started.elapsed() < CHANGE_OVER => {
                     self.wait(async { sleep(PAUSE).await });
@@ -95,7 +96,7 @@ impl Connection {
     /// # Errors
     /// There is none, or NATS does not answer.
     pub fn record(&self, job: &JobId) -> Result<JobRecord, Failure> {
-        let found = self.wait(records::get(self.bus.as_ref(), &self.bucket, job)).map_err(failed)?;
+        let found = self.wait(job_records::get(self.bus.as_ref(), &self.bucket, job)).map_err(failed)?;
         let found = found.ok_or_else(|| Failure::Input(format!("there is no job {job}")))?;
         Ok(found.record)
     }

@@ -5,7 +5,7 @@ use forge_contract::{
     ids::JobId,
     job::{JobRecord, JobState},
 };
-use forge_service::records;
+use forge_service::job_records;
 use futures_util::{StreamExt, stream};
 
 use super::{
@@ -82,7 +82,7 @@ fn listed(jobs: &[JobRecord]) -> Vec<String> {
 async fn all(connection: &Connection) -> Result<Vec<JobRecord>, Failure> {
     let keys = connection.bus.keys(&connection.bucket).await.map_err(failed)?;
     let jobs = keys.into_iter().filter_map(|key| key.parse::<JobId>().ok());
-    let get = async |job: JobId| records::get(connection.bus.as_ref(), &connection.bucket, &job).await;
+    let get = async |job: JobId| job_records::get(connection.bus.as_ref(), &connection.bucket, &job).await;
     let found: Vec<_> = stream::iter(jobs).map(get).buffer_unordered(AT_ONCE).collect().await;
     let found: Result<Vec<_>, _> = found.into_iter().collect();
     Ok(found.map_err(failed)?.into_iter().flatten().map(|found| found.record).collect())

@@ -26,7 +26,7 @@ pub fn print_config(command: &Command, matches: &ArgMatches) -> Result<bool, Fai
         return Ok(false);
     }
     let Some(command) = command.find_subcommand(name) else { return Ok(false) };
-    output::print(config::to_text(&config::effective(command, matches)).as_bytes())?;
+    output::print(config::render_text(&config::effective_settings(command, matches)).as_bytes())?;
     Ok(true)
 }
 

@@ -10,7 +10,8 @@ use forge_bus::{
     topology::Queue,
 };
 use forge_service::{
-    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, http, queue::report_depths, shutdown, telemetry,
+    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, http, queue_depths::report_queue_depths, shutdown,
+    telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +68,8 @@ where
     S: FnOnce(Host) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    let options = args.nats.options(purpose.name, true, purpose.namespaces.clone()).map_err(refused)?;
+    let options =
+        args.nats.jetstream_options(purpose.name, true, purpose.namespaces.clone()).map_err(refused)?;
     run_with(args, purpose, options, serve)
 }
 
@@ -89,24 +91,24 @@ where
     let runtime = runtime.context("no asynchronous runtime can be made")?;
     let ended = runtime.block_on(async {
         let _telemetry = telemetry::init(purpose.name, &args.telemetry).map_err(refused)?;
-        let stop = shutdown::on_signals();
+        let stop = shutdown::stop_on_signals();
         let (health, metrics) = (Health::new(), Metrics::new(purpose.name));
-        http::start(&args.http, health.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
+        http::serve(&args.http, health.clone(), metrics.clone(), stop.clone()).await.map_err(refused)?;
         let replicas = options.topology.replicas;
         let Some(nats) = connect(options, &stop).await? else { return Ok(()) };
         let bus: SharedBus = nats.clone();
-        health.bus(bus.clone());
+        health.set_bus(bus.clone());
         if !prepare(&bus, &health, &stop).await? {
             return Ok(());
         }
-        health.ready();
+        health.set_ready();
         tracing::info!(service = purpose.name, "connected");
         if purpose.production {
             tokio::spawn(async move { warn_of_loss(&nats, replicas).await });
         }
-        tokio::spawn(report_depths(bus.clone(), purpose.queues, DEPTHS, metrics.clone(), stop.clone()));
+        tokio::spawn(report_queue_depths(bus.clone(), purpose.queues, DEPTHS, metrics.clone(), stop.clone()));
         let lease = Duration::from_millis(args.nats.lease_ms);
-        let _alive = health.alive(purpose.name);
+        let _alive = health.guard_loop(purpose.name);
         serve(Host { bus, metrics, stop, lease, health: health.clone() }).await
     });
     // Threads that still execute a shard are not waited for.
@@ -118,7 +120,7 @@ impl Host {
     /// Turns the end of a service into the end of the process.
     pub fn ended(&self, ended: Result<(), BusError>) -> Result<(), Failure> {
         if let Err(error) = &ended {
-            self.health.not_ready(error.to_string());
+            self.health.set_not_ready(error.to_string());
         }
         Ok(ended.map_err(anyhow::Error::from)?)
     }
@@ -176,7 +178,7 @@ async fn prepare(bus: &SharedBus, health: &Health, stop: &CancellationToken) -> 
         };
         if error != said {
             tracing::warn!(error, "streams and buckets are not there yet");
-            health.not_ready(error.clone());
+            health.set_not_ready(error.clone());
             said = error;
         }
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(500))).await.is_none() {

@@ -52,7 +52,8 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
     let slots = args.execution.slots(backend.as_ref());
     let namespaces = args.namespaces.names().map_err(refused)?;
     let quotas = args.planner.quotas().map_err(refused)?;
-    let mut options = args.host.nats.options("forge-up", true, namespaces.clone()).map_err(refused)?;
+    let mut options =
+        args.host.nats.jetstream_options("forge-up", true, namespaces.clone()).map_err(refused)?;
     let server = own_server.then(|| NatsServer::start(&args.data, 4222)).transpose()?;
     if let Some(server) = &server {
         options.urls = vec![server.url.clone()];
@@ -72,8 +73,9 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
         let new_identity = || identity::load(&forge_service::IdentityArgs::default()).map_err(refused);
         let executor = engine::executor(backend.as_ref(), slots, None);
         let target = Hardware::of(backend.adapter()).target();
-        let worker = forge_worker::Settings { executor: executor.clone(), slots, target, lease: *lease };
-        let verifier = forge_verifier::Settings { executor, slots: engine::cores(), lease: *lease };
+        let worker =
+            forge_worker::WorkerSettings { executor: executor.clone(), slots, target, lease: *lease };
+        let verifier = forge_verifier::VerifierSettings { executor, slots: engine::cores(), lease: *lease };
         let planner = args.planner.settings(namespaces.clone(), quotas, *lease);
         let aggregator = args.aggregator.settings(namespaces, *lease);
         let backends = engine::verifiers(&backend);

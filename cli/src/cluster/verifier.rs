@@ -3,7 +3,7 @@
 use clap::Args;
 use forge_bus::topology::Queue;
 use forge_service::{IdentityArgs, executor::Executor, identity};
-use forge_verifier::Settings;
+use forge_verifier::VerifierSettings;
 
 use super::{
     config::{NamespaceArgs, refused},
@@ -42,7 +42,7 @@ pub fn execute(args: &VerifierArgs) -> Result<(), Failure> {
         Purpose { name: "forge-verifier", namespaces, queues: vec![Queue::Verifications], production: true };
     host::run(&args.host, purpose, async |host: Host| {
         worker::note(no_gpu.as_deref());
-        let settings = Settings { executor: Executor::new(slots, None), slots, lease: host.lease };
+        let settings = VerifierSettings { executor: Executor::new(slots, None), slots, lease: host.lease };
         tracing::info!(agent = %identity.id(), slots, "verifying");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.ended(forge_verifier::run(bus, backends, identity, settings, metrics, stop).await)

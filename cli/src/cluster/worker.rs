@@ -5,7 +5,7 @@ use forge_bus::{jetstream::JetStreamOptions, topology::Queue};
 use forge_contract::{agent::Hardware, envelope::Target};
 use forge_kernel::execute::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
-use forge_worker::Settings;
+use forge_worker::WorkerSettings;
 
 use super::{
     config::refused,
@@ -66,7 +66,7 @@ pub fn execute(args: &WorkerArgs) -> Result<(), Failure> {
     let Chosen { backend, no_gpu } = engine::of_worker(&args.execution.backend)?;
     let slots = args.execution.slots(backend.as_ref());
     let identity = identity::load(&args.identity).map_err(refused)?;
-    let options = args.host.nats.options("forge-worker", false, Vec::new()).map_err(refused)?;
+    let options = args.host.nats.jetstream_options("forge-worker", false, Vec::new()).map_err(refused)?;
     let target = Hardware::of(backend.adapter()).target();
     let required_queues = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
     let options = JetStreamOptions { required_queues, ..options };
@@ -75,7 +75,7 @@ pub fn execute(args: &WorkerArgs) -> Result<(), Failure> {
     host::run_with(&args.host, purpose, options, async |host: Host| {
         note(no_gpu.as_deref());
         let executor = Executor::new(slots, None);
-        let settings = Settings { executor, slots, target, lease: host.lease };
+        let settings = WorkerSettings { executor, slots, target, lease: host.lease };
         let (agent, backend_name, adapter) = (identity.id(), backend.name(), backend.adapter());
         tracing::info!(%agent, backend = backend_name, adapter, slots, "taking shards");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use forge_aggregator::JobCompletion;
 use forge_bus::{BusError, SharedBus};
 use forge_contract::agent::{Hardware, Identity};
-use forge_service::{IdentityArgs, Metrics, executor::Advance, identity};
+use forge_service::{IdentityArgs, Metrics, executor::ProgressCallback, identity};
 use tokio::{
     sync::mpsc::UnboundedSender,
     task::{JoinError, JoinSet},
@@ -53,7 +53,7 @@ impl Services {
         local: Local,
         namespace: String,
         completed: UnboundedSender<JobCompletion>,
-        advance: Advance,
+        advance: ProgressCallback,
     ) -> Result<Self, Failure> {
         let Local { backend, threads, store, models, keep_shards } = local;
         let mut services =
@@ -61,7 +61,7 @@ impl Services {
         let executor = executor(backend.as_ref(), threads, Some(advance));
         let (metrics, stop) = (Metrics::new("forge"), services.stop.clone());
         for _ in 0..threads {
-            let settings = forge_worker::Settings {
+            let settings = forge_worker::WorkerSettings {
                 executor: executor.clone(),
                 slots: 1,
                 target: Hardware::of(backend.adapter()).target(),
@@ -90,7 +90,8 @@ impl Services {
             models,
             ..forge_planner::PlannerSettings::default()
         };
-        let verifier = forge_verifier::Settings { executor, slots: threads.max(cores()), lease: LEASE };
+        let verifier =
+            forge_verifier::VerifierSettings { executor, slots: threads.max(cores()), lease: LEASE };
         // Not the workers' own: where that fails or is wrong, the verifier stands in.
         let backends = verifiers(&backend).split_off(1);
         let identities = (identity()?, identity()?);

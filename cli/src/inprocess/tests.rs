@@ -6,6 +6,8 @@ use forge_kernel::{
     request::Request,
 };
 
+use forge_service::model_cache::ModelCache;
+
 use super::*;
 
 fn job(verify: Verify) -> Job {
@@ -19,7 +21,7 @@ fn job(verify: Verify) -> Job {
 }
 
 fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<JobCompletion, Failure> {
-    let (store, models) = (Arc::new(Store::in_memory()), Arc::new(RecentModels::new(1)));
+    let (store, models) = (Arc::new(Store::in_memory()), Arc::new(ModelCache::new(1)));
     let local = Local { backend, threads, store, models, keep_shards: false };
     local.execute(&Stage::new().unwrap(), job, false)
 }

@@ -1,9 +1,6 @@
 //! The request: an envelope that has been read whole, and everything a run derives from it before it starts.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use forge_contract::{
     canonical::to_canonical_json,
@@ -60,41 +57,6 @@ impl ModelCompiler for () {
         compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
     ) -> Result<CompiledModel, Invalid> {
         compile()
-    }
-}
-
-/// Caches the most recently used models.
-#[derive(Debug)]
-pub struct RecentModels {
-    /// Most recently used first.
-    models: Mutex<VecDeque<(Digest, CompiledModel)>>,
-    capacity: usize,
-}
-
-impl RecentModels {
-    /// Caches up to `capacity` models, of some 300 kB each.
-    pub fn new(capacity: usize) -> Self {
-        Self { models: Mutex::default(), capacity }
-    }
-}
-
-impl ModelCompiler for RecentModels {
-    fn get_or_compile(
-        &self,
-        model: Digest,
-        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
-    ) -> Result<CompiledModel, Invalid> {
-        let lock = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = {
-            let mut models = lock();
-            models.iter().position(|(name, _)| *name == model).and_then(|at| models.remove(at))
-        };
-        let compiled = cached.map_or_else(compile, |(_, compiled)| Ok(compiled))?;
-        let mut models = lock();
-        models.retain(|(name, _)| *name != model);
-        models.push_front((model, compiled.clone()));
-        models.truncate(self.capacity);
-        Ok(compiled)
     }
 }
 

@@ -18,7 +18,7 @@ use tracing_subscriber::filter::Targets;
 
 pub(crate) use self::nats::read;
 pub use self::{
-    effective::{Origin, Setting, effective, to_json, to_text},
+    effective::{EffectiveSetting, SettingOrigin, effective_settings, render_json, render_text},
     nats::NatsArgs,
 };
 
@@ -52,13 +52,13 @@ pub struct HttpArgs {
         hide_default_value = true,
         value_parser = address
     )]
-    pub http: Address,
+    pub http: OptionalAddress,
 }
 
 /// An address, or none. An alias, so that clap takes an empty value for none.
-pub type Address = Option<SocketAddr>;
+pub type OptionalAddress = Option<SocketAddr>;
 
-fn address(text: &str) -> Result<Address, AddrParseError> {
+fn address(text: &str) -> Result<OptionalAddress, AddrParseError> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 

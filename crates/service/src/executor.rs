@@ -4,7 +4,6 @@
 mod batch;
 
 use std::{
-    any::Any,
     fmt,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,6 +22,7 @@ use forge_kernel::execute::{Backend, Control, ExecuteError};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use self::batch::Batches;
+use crate::panic_message::panic_message;
 
 /// Calls at once of a backend that takes several shards in one: while one is computed, the results of the other are read.
 const BATCHES: usize = 2;
@@ -44,14 +44,14 @@ impl StopFlag {
 }
 
 /// Told of iterations as they are executed.
-pub type Advance = Arc<dyn Fn(u64) + Send + Sync>;
+pub type ProgressCallback = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Executes shards.
 #[derive(Clone)]
 pub struct Executor {
     slots: Arc<Semaphore>,
     batches: Arc<Batches>,
-    advance: Option<Advance>,
+    advance: Option<ProgressCallback>,
 }
 
 impl fmt::Debug for Executor {
@@ -62,7 +62,7 @@ impl fmt::Debug for Executor {
 
 /// A shard that has been executed.
 #[derive(Debug, Clone)]
-pub struct Executed {
+pub struct ShardExecution {
     /// The result's canonical bytes.
     pub bytes: Bytes,
     /// Their SHA-256.
@@ -78,7 +78,7 @@ pub struct Executed {
 
 /// Why a shard was not executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
+pub enum ExecutionFailure {
     /// It was stopped.
     #[error("the execution was stopped")]
     Stopped,
@@ -89,7 +89,7 @@ pub enum Failed {
 
 impl Executor {
     /// Executes up to `slots` shards at once; tells `advance` of iterations, if somebody wants to know.
-    pub fn new(slots: usize, advance: Option<Advance>) -> Self {
+    pub fn new(slots: usize, advance: Option<ProgressCallback>) -> Self {
         let slots = slots.max(1);
         Self {
             slots: Arc::new(Semaphore::new(slots)),
@@ -99,7 +99,7 @@ impl Executor {
     }
 
     /// How many of `slots` executions a backend is really given at once.
-    pub fn at_once(backend: &dyn Backend, slots: usize) -> usize {
+    pub fn concurrent_calls(backend: &dyn Backend, slots: usize) -> usize {
         if backend.batch() > 1 { slots.min(BATCHES) } else { slots }.max(1)
     }
 
@@ -107,32 +107,32 @@ impl Executor {
     /// job and program that wait with it are executed by the same call, which is broken off when all of them are stopped.
     ///
     /// # Errors
-    /// [`Failed`]. What goes wrong with a call goes wrong with all its shards.
+    /// [`ExecutionFailure`]. What goes wrong with a call goes wrong with all its shards.
     pub async fn execute(
         &self,
         backend: Arc<dyn Backend>,
         program: Arc<Program>,
         task: ShardTask,
         stop: StopFlag,
-    ) -> Result<Executed, Failed> {
+    ) -> Result<ShardExecution, ExecutionFailure> {
         if backend.batch() > 1 {
             return self.batches.execute(backend, program, task, stop, self.advance.clone()).await;
         }
         let slot = Arc::clone(&self.slots).acquire_owned().await;
-        let slot = slot.map_err(|_| Failed::Stopped)?;
+        let slot = slot.map_err(|_| ExecutionFailure::Stopped)?;
         let advance = self.advance.clone();
         let execution = spawn_blocking(move || {
             let _slot = slot;
             run(backend.as_ref(), &program, &task, Watch { stops: [stop], advance })
         });
-        execution.await.unwrap_or(Err(Failed::Stopped))
+        execution.await.unwrap_or(Err(ExecutionFailure::Stopped))
     }
 }
 
 /// Breaks a call off when all its shards are stopped.
 struct Watch<S> {
     stops: S,
-    advance: Option<Advance>,
+    advance: Option<ProgressCallback>,
 }
 
 impl<S: AsRef<[StopFlag]>> Watch<S> {
@@ -156,16 +156,16 @@ fn run(
     program: &Program,
     task: &ShardTask,
     watch: Watch<[StopFlag; 1]>,
-) -> Result<Executed, Failed> {
+) -> Result<ShardExecution, ExecutionFailure> {
     if watch.is_stopped() {
-        return Err(Failed::Stopped);
+        return Err(ExecutionFailure::Stopped);
     }
     let time = Time::start();
     let results = call(backend, program, &[task.shard()], &watch)?;
-    let result = results.first().ok_or(Failed::Stopped)?;
+    let result = results.first().ok_or(ExecutionFailure::Stopped)?;
     let (bytes, hash) = encode(result);
     let (wall, cpu) = time.used();
-    Ok(Executed { bytes, hash, iterations: result.iterations, wall, cpu })
+    Ok(ShardExecution { bytes, hash, iterations: result.iterations, wall, cpu })
 }
 
 /// A call of a backend: a result for each shard, or a failure of all.
@@ -174,16 +174,16 @@ fn call(
     program: &Program,
     shards: &[Shard],
     control: &dyn Control,
-) -> Result<Vec<ShardResult>, Failed> {
+) -> Result<Vec<ShardResult>, ExecutionFailure> {
     let execute = || backend.execute(program, shards, control);
-    let failed = |reason| Err(Failed::Backend(format!("{} {reason}", backend.name())));
+    let failed = |reason| Err(ExecutionFailure::Backend(format!("{} {reason}", backend.name())));
     match catch_unwind(AssertUnwindSafe(execute)) {
         Ok(Ok(results)) if results.len() == shards.len() => Ok(results),
         Ok(Ok(results)) if results.is_empty() => failed("returned nothing".to_owned()),
         Ok(Ok(results)) => failed(format!("returned {} results for {} shards", results.len(), shards.len())),
-        Ok(Err(ExecuteError::Cancelled)) => Err(Failed::Stopped),
-        Ok(Err(error)) => Err(Failed::Backend(error.to_string())),
-        Err(panic) => failed(format!("panicked: {}", text(&*panic))),
+        Ok(Err(ExecuteError::Cancelled)) => Err(ExecutionFailure::Stopped),
+        Ok(Err(error)) => Err(ExecutionFailure::Backend(error.to_string())),
+        Err(panic) => failed(format!("panicked: {}", panic_message(&*panic))),
     }
 }
 
@@ -194,11 +194,6 @@ fn encode(result: &ShardResult) -> (Bytes, Digest) {
     bytes.shrink_to_fit();
     let hash = Digest::of(&[&bytes]);
     (Bytes::from(bytes), hash)
-}
-
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// When an execution started, by the wall's clock and the thread's.

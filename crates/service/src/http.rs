@@ -1,12 +1,7 @@
 //! Health and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`. Nothing else, no TLS, no login: to be bound to an address
 //! that only probes and scrapers reach.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forge_bus::SharedBus;
@@ -15,6 +10,7 @@ use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
@@ -33,10 +29,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// What the process says about its health. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     bus: Option<SharedBus>,
     ready: bool,
     reason: Option<String>,
@@ -50,12 +46,12 @@ impl Health {
     }
 
     /// The process has a bus. It is ready only while that is connected.
-    pub fn bus(&self, bus: SharedBus) {
+    pub fn set_bus(&self, bus: SharedBus) {
         self.with(|state| state.bus = Some(bus));
     }
 
     /// The service takes work from now on.
-    pub fn ready(&self) {
+    pub fn set_ready(&self) {
         self.with(|state| {
             state.ready = true;
             state.reason = None;
@@ -63,7 +59,7 @@ impl Health {
     }
 
     /// The service takes no work, for a reason that `/readyz` tells.
-    pub fn not_ready(&self, reason: impl Into<String>) {
+    pub fn set_not_ready(&self, reason: impl Into<String>) {
         let reason = reason.into();
         self.with(|state| {
             state.ready = false;
@@ -72,17 +68,17 @@ impl Health {
     }
 
     /// To be held by a loop that the process cannot live without: when it is dropped, `/healthz` fails and names the loop.
-    pub fn alive(&self, name: &'static str) -> Alive {
-        Alive { health: self.clone(), name }
+    pub fn guard_loop(&self, name: &'static str) -> LoopGuard {
+        LoopGuard { health: self.clone(), name }
     }
 
     /// Why the process is dead, if it is.
-    pub fn why_dead(&self) -> Option<String> {
+    pub fn liveness_failure(&self) -> Option<String> {
         self.with(|state| state.ended.map(|name| format!("{name} has ended")))
     }
 
     /// Why the process is not ready, if it is not.
-    pub fn why_not_ready(&self) -> Option<String> {
+    pub fn readiness_failure(&self) -> Option<String> {
         self.with(|state| {
             if !state.ready {
                 return Some(state.reason.clone().unwrap_or_else(|| "starting".to_owned()));
@@ -92,20 +88,20 @@ impl Health {
         })
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, act: impl FnOnce(&mut HealthState) -> T) -> T {
+        act(&mut self.0.lock())
     }
 }
 
-/// See [`Health::alive`].
+/// See [`Health::guard_loop`].
 #[derive(Debug)]
 #[must_use = "the loop counts as ended when it is dropped"]
-pub struct Alive {
+pub struct LoopGuard {
     health: Health,
     name: &'static str,
 }
 
-impl Drop for Alive {
+impl Drop for LoopGuard {
     fn drop(&mut self) {
         self.health.with(|state| state.ended = Some(self.name));
     }
@@ -116,7 +112,7 @@ impl Drop for Alive {
 ///
 /// # Errors
 /// [`ConfigError`] when the address cannot be bound.
-pub async fn start(
+pub async fn serve(
     args: &HttpArgs,
     health: Health,
     metrics: Metrics,
@@ -137,7 +133,7 @@ async fn accept(listener: TcpListener, health: Health, metrics: Metrics) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(timeout(CONNECTION, converse(stream, health.clone(), metrics.clone())));
+                tokio::spawn(timeout(CONNECTION, serve_connection(stream, health.clone(), metrics.clone())));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
@@ -147,7 +143,7 @@ async fn accept(listener: TcpListener, health: Health, metrics: Metrics) {
     }
 }
 
-async fn converse(stream: TcpStream, health: Health, metrics: Metrics) {
+async fn serve_connection(stream: TcpStream, health: Health, metrics: Metrics) {
     let service = service_fn(|request: Request<Incoming>| {
         let response = respond(request.method(), request.uri().path(), &health, &metrics);
         async { Ok::<_, Infallible>(response) }
@@ -161,28 +157,28 @@ async fn converse(stream: TcpStream, health: Health, metrics: Metrics) {
 
 fn respond(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        return text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
     }
     match path {
-        "/healthz" => state(health.why_dead()),
-        "/readyz" => state(health.why_dead().or_else(|| health.why_not_ready())),
-        "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics"),
+        "/healthz" => probe_response(health.liveness_failure()),
+        "/readyz" => probe_response(health.liveness_failure().or_else(|| health.readiness_failure())),
+        "/metrics" => response(StatusCode::OK, OPEN_METRICS, metrics.encode()),
+        _ => text_response(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics"),
     }
 }
 
-fn state(trouble: Option<String>) -> Response<Full<Bytes>> {
+fn probe_response(trouble: Option<String>) -> Response<Full<Bytes>> {
     match trouble {
-        None => text(StatusCode::OK, "ok"),
-        Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        None => text_response(StatusCode::OK, "ok"),
+        Some(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, &reason),
     }
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
+fn text_response(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    response(status, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
-fn answer(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));

@@ -1,7 +1,6 @@
-//! Who a process is, and what time it is.
+//! The identity of a process.
 
 use forge_contract::agent::Identity;
-use time::OffsetDateTime;
 
 use crate::config::{ConfigError, IdentityArgs, read};
 
@@ -25,24 +24,6 @@ pub fn load(args: &IdentityArgs) -> Result<Identity, ConfigError> {
             Ok(Identity::from_random(bytes))
         }
     }
-}
-
-/// The time, as in `2026-11-23T04:21:23.123Z`: RFC 3339, UTC, milliseconds.
-pub fn now_rfc3339() -> String {
-    rfc3339(OffsetDateTime::now_utc())
-}
-
-fn rfc3339(time: OffsetDateTime) -> String {
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.millisecond()
-    )
 }
 
 #[cfg(test)]
@@ -71,12 +52,5 @@ mod tests {
         let key = KeyPair::new_from_raw(KeyPairType::User, [7; 32]).unwrap();
         fs::write(&path, format!("{}\n", key.seed().unwrap())).unwrap();
         assert_eq!(load(&args).unwrap().id().as_str(), key.public_key());
-    }
-
-    #[test]
-    fn times_are_utc_with_milliseconds() {
-        let time = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_007_999_999).unwrap();
-        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.007Z");
-        assert!(now_rfc3339().as_str() > "2026");
     }
 }

@@ -1,22 +1,25 @@
-//! What every service of Forge Kernel shares: the loop that receives a message, hands it to the service's handler and settles
-//! it; executing shards and signing their results; job records, the registry of agents, programs; configuration, telemetry,
-//! metrics, health and shutdown. It starts nothing by itself, and decides nothing about a job.
-//!
-//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue`] → [`executor`] → [`outcomes`] →
-//! [`orders`] → [`records`] → [`registry`] →
-//! [`programs`] → [`http`] → [`shutdown`].
+//! The shared runtime of all Forge Kernel services: the message loop, shard execution, signed shard messages, job records,
+//! the agent registry, the program store, configuration, telemetry, metrics, health probes and shutdown. It starts nothing
+//! by itself and decides nothing about a job.
 
+pub mod clock;
 pub mod config;
 pub mod executor;
 pub mod http;
 pub mod identity;
+pub mod job_records;
+pub mod job_watch;
 pub mod metrics;
+pub mod model_cache;
+pub mod moving_average;
 pub mod orders;
-pub mod outcomes;
-pub mod programs;
-pub mod queue;
-pub mod records;
+mod panic_message;
+pub mod program_store;
+pub mod queue_depths;
+pub mod queue_worker;
 pub mod registry;
+pub mod retry;
+pub mod shard_messages;
 pub mod shutdown;
 pub mod telemetry;
 
@@ -24,6 +27,6 @@ pub use self::{
     config::{ConfigError, HttpArgs, IdentityArgs, NatsArgs, TelemetryArgs},
     http::Health,
     metrics::Metrics,
-    queue::{GRACE, Handler, Settlement, serve_queue},
+    queue_worker::{Concurrency, Handler, QueueSettings, SHUTDOWN_GRACE_PERIOD, Settlement, serve_queue},
     telemetry::{Telemetry, trace},
 };

@@ -5,12 +5,12 @@
 //! |---|---|---|---|
 //! | `forge_up` | gauge | `version` | 1 while the process lives |
 //! | `forge_queue_depth` | gauge | `queue` | Messages waiting or being worked on |
-//! | `forge_messages_total` | counter | `queue`, `outcome` (`ack`, `retry`, `leave`) | Messages handled |
+//! | `forge_messages_total` | counter | `queue`, `outcome` (`ack`, `retry`, `unsettled`) | Messages handled |
 //! | `forge_message_seconds` | histogram | `queue` | Time from receipt to settlement |
 //! | `forge_shards_executed_total` | counter | `backend`, `outcome` | Shards executed |
 //! | `forge_iterations_total` | counter | `backend` | Iterations executed |
 //! | `forge_shard_seconds` | histogram | `backend` | Time of executing a shard |
-//! | `forge_results_total` | counter | `outcome` (`accepted`, `duplicate`, `rejected`) | Results taken in |
+//! | `forge_results_total` | counter | `outcome` (`accepted`, `duplicate`, `contradiction`, `rejected`) | Results taken in |
 //! | `forge_verifications_total` | counter | `outcome` (`confirmed`, `refuted`, `rejected`, `undecided`) | Verdicts |
 //! | `forge_quarantined_agents_total` | counter | | Agents put into quarantine |
 //! | `forge_jobs_total` | counter | `state`, `code`, `billing_mode`, `billing_reason` | Jobs ended; `code` is `none` without a failure |
@@ -56,6 +56,8 @@ pub enum ResultOutcome {
     Accepted,
     /// The shard had a result already.
     Duplicate,
+    /// The shard has another result already, which differs.
+    Contradiction,
     /// It is not a result that could count.
     Rejected,
 }
@@ -195,20 +197,20 @@ impl Metrics {
     }
 
     /// A queue holds so many messages, waiting or being worked on.
-    pub fn queue_depth(&self, queue: Queue, messages: u64) {
+    pub fn set_queue_depth(&self, queue: Queue, messages: u64) {
         let label = QueueLabel { queue: queue.label() };
         self.0.queue_depth.get_or_create(&label).set(signed(messages));
     }
 
     /// A message has been settled.
-    pub fn message(&self, queue: Queue, outcome: &'static str, elapsed: Duration) {
+    pub fn record_message(&self, queue: Queue, outcome: &'static str, elapsed: Duration) {
         let queue = queue.label();
         self.0.messages.get_or_create(&MessageLabels { queue, outcome }).inc();
         self.0.message_seconds.get_or_create(&QueueLabel { queue }).observe(elapsed.as_secs_f64());
     }
 
     /// A backend has executed a shard, with success (`outcome` is `ok`) or not; `iterations` are those it did.
-    pub fn shard_executed(&self, backend: &str, outcome: &'static str, iterations: u64, elapsed: Duration) {
+    pub fn record_shard(&self, backend: &str, outcome: &'static str, iterations: u64, elapsed: Duration) {
         let label = BackendLabel { backend: backend.to_owned() };
         self.0.shards_executed.get_or_create(&ShardLabels { backend: backend.to_owned(), outcome }).inc();
         self.0.iterations.get_or_create(&label).inc_by(iterations);
@@ -216,27 +218,28 @@ impl Metrics {
     }
 
     /// A result has come in.
-    pub fn result(&self, outcome: ResultOutcome) {
+    pub fn count_result(&self, outcome: ResultOutcome) {
         let outcome = match outcome {
             ResultOutcome::Accepted => "accepted",
             ResultOutcome::Duplicate => "duplicate",
+            ResultOutcome::Contradiction => "contradiction",
             ResultOutcome::Rejected => "rejected",
         };
         self.0.results.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A verdict has been given.
-    pub fn verification(&self, outcome: VerdictOutcome) {
+    pub fn count_verification(&self, outcome: VerdictOutcome) {
         self.0.verifications.get_or_create(&OutcomeLabel { outcome: outcome.as_str() }).inc();
     }
 
     /// An agent has been put into quarantine.
-    pub fn agent_quarantined(&self) {
+    pub fn count_quarantined_agent(&self) {
         self.0.quarantined_agents.inc();
     }
 
     /// A job has ended.
-    pub fn job_ended(
+    pub fn record_job_end(
         &self,
         state: JobState,
         code: Option<FailureCode>,
@@ -265,24 +268,24 @@ impl Metrics {
     }
 
     /// Counts a job as active until the answer is dropped.
-    pub fn job_active(&self) -> ActiveJob {
+    pub fn track_active_job(&self) -> ActiveJob {
         self.0.jobs_active.inc();
         ActiveJob(self.clone())
     }
 
     /// An object has been written, with success (`outcome` is `ok`) or not.
-    pub fn artifact_write(&self, outcome: &'static str) {
+    pub fn count_artifact_write(&self, outcome: &'static str) {
         self.0.artifact_writes.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// So many agents of a kind take shards.
-    pub fn live_agents(&self, target: Target, agents: u64) {
+    pub fn set_live_agents(&self, target: Target, agents: u64) {
         let label = TargetLabel { target: target_token(target) };
         self.0.live_agents.get_or_create(&label).set(signed(agents));
     }
 }
 
-/// A job in the hands of this process; see [`Metrics::job_active`].
+/// A job in the hands of this process; see [`Metrics::track_active_job`].
 #[derive(Debug)]
 #[must_use = "the job counts as active while it lives"]
 pub struct ActiveJob(Metrics);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,12 +15,13 @@ use forge_contract::{
 };
 use forge_kernel::execute::Backend;
 use futures_util::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// Heartbeats of a live agent are this far apart.
-pub const HEARTBEAT: Duration = Duration::from_secs(2);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// An agent that has not been heard of for this long is not live.
-pub const SILENCE: Duration = Duration::from_secs(10);
+pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an agent may do, by the prefix of its key in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,12 +57,12 @@ fn quarantine_key(id: &AgentId) -> String {
 #[derive(Debug, Clone)]
 pub struct Registry {
     bus: SharedBus,
-    agents: Arc<Mutex<HashMap<String, Seen>>>,
+    agents: Arc<Mutex<HashMap<String, RegistryEntry>>>,
 }
 
 /// An entry and when it was last written.
 #[derive(Debug)]
-struct Seen {
+struct RegistryEntry {
     record: Option<AgentRecord>,
     at: Instant,
 }
@@ -83,8 +84,8 @@ impl Registry {
         Ok(registry)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, RegistryEntry>> {
+        self.agents.lock()
     }
 
     fn take(&self, entry: BucketEntry) {
@@ -95,7 +96,7 @@ impl Registry {
         let now = Instant::now();
         let at = now.checked_sub(entry.age).unwrap_or(now);
         let record = serde_json::from_slice(&value).ok();
-        self.lock().insert(entry.key, Seen { record, at });
+        self.lock().insert(entry.key, RegistryEntry { record, at });
     }
 
     async fn knows(&self, key: &str) -> Result<bool, BusError> {
@@ -126,18 +127,22 @@ impl Registry {
     }
 
     /// The live workers that take shards of a target, and the shards that they execute at once.
-    pub fn live(&self, target: Target) -> Live {
+    pub fn live_capacity(&self, target: Target) -> LiveCapacity {
         let agents = self.lock();
-        let mut live = Live::default();
+        let mut live = LiveCapacity::default();
         for (key, seen) in agents.iter().filter(|(key, _)| key.starts_with("workers.")) {
             let Some(record) = &seen.record else { continue };
             let takes = target == Target::Any || record.target == target;
             let quarantined = agents.contains_key(&key.replacen("workers", "quarantine", 1));
-            if takes && record.state == AgentState::Live && seen.at.elapsed() < SILENCE && !quarantined {
+            if takes
+                && record.state == AgentState::Live
+                && seen.at.elapsed() < LIVENESS_TIMEOUT
+                && !quarantined
+            {
                 live.agents += 1;
                 live.slots = live.slots.saturating_add(record.slots);
-                let together = record.slots.saturating_mul(record.batch);
-                live.together = live.together.saturating_add(together);
+                let shards = record.slots.saturating_mul(record.batch);
+                live.shards = live.shards.saturating_add(shards);
             }
         }
         live
@@ -146,13 +151,13 @@ impl Registry {
 
 /// How many agents there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Live {
+pub struct LiveCapacity {
     /// Agents.
     pub agents: u32,
     /// Shards, or batches of them, that they execute at once.
     pub slots: u32,
     /// Shards that they execute at once, with those in full batches.
-    pub together: u32,
+    pub shards: u32,
 }
 
 /// Registers an agent, and again with every heartbeat until `stop`; then it says that it has left. The first time is
@@ -170,7 +175,7 @@ pub async fn register(
     let written = |record: &AgentRecord| to_canonical_json(record).expect("a record holds small numbers");
     bus.put(&Bucket::Agents, &key, written(&record).into()).await?;
     Ok(tokio::spawn(async move {
-        while stop.run_until_cancelled(tokio::time::sleep(HEARTBEAT)).await.is_some() {
+        while stop.run_until_cancelled(tokio::time::sleep(HEARTBEAT_INTERVAL)).await.is_some() {
             if let Err(error) = bus.put(&Bucket::Agents, &key, written(&record).into()).await {
                 tracing::debug!(%error, "a heartbeat was lost");
             }
@@ -183,7 +188,7 @@ pub async fn register(
 
 /// What executes an agent's shards, as its [`AgentRecord`] says it.
 #[derive(Debug, Clone)]
-pub struct Means {
+pub struct AgentCapacity {
     /// The backend's name; several with commas.
     pub backend: String,
     /// The device and its driver, where it is not the CPU.
@@ -194,7 +199,7 @@ pub struct Means {
     pub batch: u32,
 }
 
-impl Means {
+impl AgentCapacity {
     /// Of an agent that executes nothing.
     pub fn none() -> Self {
         Self { backend: "none".to_owned(), adapter: None, slots: 0, batch: 1 }
@@ -214,7 +219,7 @@ impl Means {
 }
 
 /// What an agent of this process says about itself.
-pub fn record(identity: &Identity, target: Target, means: Means, kernel: u32) -> AgentRecord {
+pub fn agent_record(identity: &Identity, target: Target, means: AgentCapacity, kernel: u32) -> AgentRecord {
     AgentRecord {
         schema: AgentRecord::SCHEMA.to_owned(),
         agent_id: identity.id().clone(),
@@ -234,7 +239,7 @@ pub fn record(identity: &Identity, target: Target, means: Means, kernel: u32) ->
 ///
 /// # Errors
 /// As [`forge_bus::Bus::compare_and_set`].
-pub async fn quarantine(bus: &SharedBus, record: &QuarantineRecord) -> Result<(), BusError> {
+pub async fn quarantine_agent(bus: &SharedBus, record: &QuarantineRecord) -> Result<(), BusError> {
     let value = to_canonical_json(record).expect("a record holds no number");
     bus.compare_and_set(&Bucket::Agents, &quarantine_key(&record.agent_id), value.into(), None).await?;
     Ok(())
@@ -257,17 +262,17 @@ mod tests {
         let identity = Identity::from_random([1; 32]);
         let workers = [Role::Worker];
         assert!(!registry.is_registered(identity.id(), &workers).await.unwrap());
-        let agent = record(&identity, Target::Cpu, Means::new(&[Arc::new(Scalar)], 3), 1);
+        let agent = agent_record(&identity, Target::Cpu, AgentCapacity::new(&[Arc::new(Scalar)], 3), 1);
         let beat = register(bus.clone(), Role::Worker, agent, left.clone()).await.unwrap();
         assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
         assert!(!registry.is_registered(identity.id(), &[Role::Verifier]).await.unwrap());
-        assert_eq!(registry.live(Target::Any), Live { agents: 1, slots: 3, together: 3 });
-        assert_eq!(registry.live(Target::Gpu), Live::default());
+        assert_eq!(registry.live_capacity(Target::Any), LiveCapacity { agents: 1, slots: 3, shards: 3 });
+        assert_eq!(registry.live_capacity(Target::Gpu), LiveCapacity::default());
 
         left.cancel();
         beat.await.unwrap();
         tokio::task::yield_now().await;
-        assert_eq!(registry.live(Target::Any), Live::default());
+        assert_eq!(registry.live_capacity(Target::Any), LiveCapacity::default());
         assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
 
         let found = QuarantineRecord {
@@ -279,7 +284,7 @@ mod tests {
             correct: Digest([2; 32]),
             verifier_id: identity.id().clone(),
         };
-        quarantine(&bus, &found).await.unwrap();
+        quarantine_agent(&bus, &found).await.unwrap();
         while !registry.is_quarantined(identity.id()) {
             tokio::task::yield_now().await;
         }

@@ -3,11 +3,11 @@
 use tokio_util::sync::CancellationToken;
 
 /// Exit code after a second signal, when the process does not wait for anything any more.
-pub const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED_EXIT_CODE: i32 = 130;
 
 /// A token that is cancelled when the process is asked to end (SIGTERM, SIGINT; Ctrl-C on Windows). A second such signal ends
-/// the process at once with exit code [`INTERRUPTED`]. To be called once, in a runtime.
-pub fn on_signals() -> CancellationToken {
+/// the process at once with exit code [`INTERRUPTED_EXIT_CODE`]. To be called once, in a runtime.
+pub fn stop_on_signals() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
     let mut signals = Signals::new();
@@ -20,7 +20,7 @@ pub fn on_signals() -> CancellationToken {
         token.cancel();
         let name = signals.next().await;
         tracing::warn!(signal = name, "ending at once");
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED_EXIT_CODE);
     });
     stop
 }
@@ -105,12 +105,12 @@ mod tests {
             let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
             assert!(sent.success());
         }
-        assert_eq!(child.wait().unwrap().code(), Some(super::INTERRUPTED));
+        assert_eq!(child.wait().unwrap().code(), Some(super::INTERRUPTED_EXIT_CODE));
     }
 
     fn child() {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let stop = super::on_signals();
+            let stop = super::stop_on_signals();
             eprintln!("up");
             stop.cancelled().await;
             eprintln!("asked");

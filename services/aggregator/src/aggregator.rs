@@ -14,11 +14,12 @@ use forge_contract::{
     task::Order,
 };
 use forge_documents::{Job, JobResult};
-use forge_kernel::{KERNEL, request::RecentModels};
+use forge_kernel::KERNEL;
 use forge_service::{
+    job_watch::JobWatch,
     metrics::Metrics,
-    queue::{Handler, Settlement, serve_queue},
-    records::Endings,
+    model_cache::ModelCache,
+    queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
     registry::{self, Registry, Role},
 };
 use forge_store::Store;
@@ -44,7 +45,7 @@ pub struct AggregatorSettings {
     /// How long a message is left to its receiver without a sign of life.
     pub lease: Duration,
     /// Compiled models; services of one process share them.
-    pub models: Arc<RecentModels>,
+    pub models: Arc<ModelCache>,
     /// Also keep every shard's result, as `shards.bin`. They are held in memory.
     pub keep_shards: bool,
     /// Where completed jobs are told of, beside their records.
@@ -58,7 +59,7 @@ impl Default for AggregatorSettings {
             store_patience: Duration::from_secs(600),
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
-            models: Arc::new(RecentModels::new(KEPT)),
+            models: Arc::new(ModelCache::new(KEPT)),
             keep_shards: false,
             completions: None,
         }
@@ -92,7 +93,7 @@ pub(crate) struct Aggregator {
     pub identity: Identity,
     pub settings: AggregatorSettings,
     pub registry: Registry,
-    pub endings: Endings,
+    pub job_watch: JobWatch,
     pub verify_key: Vec<u8>,
     pub metrics: Metrics,
     pub stop: CancellationToken,
@@ -112,11 +113,11 @@ pub async fn run(
 ) -> Result<(), BusError> {
     bus.prepare().await?;
     let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
-    let record = registry::record(&identity, Target::Any, registry::Means::none(), KERNEL);
+    let record = registry::agent_record(&identity, Target::Any, registry::AgentCapacity::none(), KERNEL);
     let heartbeat = registry::register(bus.clone(), Role::Aggregator, record, stop.clone()).await?;
     let aggregator = Arc::new(Aggregator {
         registry: Registry::open(bus.clone(), stop.clone()).await?,
-        endings: Endings::open(bus.clone(), &buckets, &stop).await?,
+        job_watch: JobWatch::open(bus.clone(), &buckets, &stop).await?,
         verify_key: verify_key(bus.as_ref()).await?,
         bus: bus.clone(),
         store,
@@ -129,14 +130,18 @@ pub async fn run(
     tokio::join!(
         serve_queue(
             bus.clone(),
-            Queue::Reduce,
-            limit,
-            lease,
+            QueueSettings { queue: Queue::Reduce, concurrency: Concurrency::new(limit), lease },
             metrics.clone(),
             stop.clone(),
             aggregator.clone()
         ),
-        serve_queue(bus, Queue::End, ENDS_AT_ONCE, lease, metrics, stop, aggregator),
+        serve_queue(
+            bus,
+            QueueSettings { queue: Queue::End, concurrency: Concurrency::new(ENDS_AT_ONCE), lease },
+            metrics,
+            stop,
+            aggregator
+        ),
     );
     let _ = heartbeat.await;
     Ok(())

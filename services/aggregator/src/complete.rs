@@ -15,7 +15,7 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_documents::{CompletedJob, Document, JobResult};
-use forge_service::records;
+use forge_service::job_records;
 use forge_store::{Artifact, Completion, StoreError, shards};
 use serde_json::{Map, Value};
 use tokio::time::sleep;
@@ -45,7 +45,7 @@ impl Aggregator {
         let Gathered { fold, bucket, planning, executing, kept } = gathered;
         let job = fold.job().clone();
         let progress = fold.progress();
-        let record = records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
+        let record = job_records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
             record.state = JobState::Reducing;
             record.progress = progress;
             true
@@ -78,7 +78,7 @@ impl Aggregator {
         };
         let place = kept.as_ref().map(|_| self.store.locate(&forge_store::Store::manifest_key(&job.id)));
         let headline = headline(&job_result);
-        let record = records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
+        let record = job_records::update(self.bus.as_ref(), &bucket, &job.id, |record| {
             record.state = JobState::Completed;
             record.headline = headline.clone();
             record.result = Some(job_result.hash);
@@ -156,7 +156,7 @@ impl Aggregator {
             });
         }
         let references = self.store.put_artifacts(artifacts).await;
-        self.metrics.artifact_write(if references.is_ok() { "ok" } else { "failed" });
+        self.metrics.count_artifact_write(if references.is_ok() { "ok" } else { "failed" });
         let manifest = completed_job.manifest(references?).signed_by(&self.identity);
         let completion = self.store.complete(&manifest, &completed_job.headline()).await?;
         Ok((manifest, completion))

@@ -14,11 +14,11 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_service::{
-    queue::Settlement,
-    records::{self, Updated},
+    clock::elapsed_since,
+    job_records::{self, RecordUpdate},
+    queue_worker::Settlement,
 };
 use forge_store::StoreError;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::sleep;
 
 use crate::{aggregator::Aggregator, complete::within};
@@ -30,7 +30,7 @@ impl Aggregator {
     /// Ends a job without a result, as another service asks.
     pub(crate) async fn end(&self, order: EndOrder) -> Settlement {
         let bucket = Bucket::Jobs(order.namespace.clone());
-        let found = match records::get(self.bus.as_ref(), &bucket, &order.job_id).await {
+        let found = match job_records::get(self.bus.as_ref(), &bucket, &order.job_id).await {
             Ok(Some(found)) => found.record,
             Ok(None) => {
                 tracing::warn!(job = %order.job_id, "there is no record of a job that is to end");
@@ -63,7 +63,7 @@ impl Aggregator {
     /// is being completed ends only by whoever completes it.
     async fn finish(&self, bucket: &Bucket, order: EndOrder, completing: bool) -> Result<bool, BusError> {
         let EndOrder { job_id, code, mut message, details, phase, .. } = order;
-        let found = records::get(self.bus.as_ref(), bucket, &job_id).await?;
+        let found = job_records::get(self.bus.as_ref(), bucket, &job_id).await?;
         let open = found.filter(|found| !found.record.state.is_terminal());
         if open.is_some_and(|found| found.record.persist) {
             let document = ErrorDocument {
@@ -82,16 +82,17 @@ impl Aggregator {
             FailureCode::Cancelled => JobState::Cancelled,
             _ => JobState::Failed,
         };
-        let Updated { record, written } = records::update(self.bus.as_ref(), bucket, &job_id, |record| {
-            if record.state == JobState::Reducing && !completing {
-                return false;
-            }
-            record.state = state;
-            let (message, details) = (message.clone(), details.clone());
-            record.error = Some(JobError { code, message, details, phase });
-            true
-        })
-        .await?;
+        let RecordUpdate { record, written } =
+            job_records::update(self.bus.as_ref(), bucket, &job_id, |record| {
+                if record.state == JobState::Reducing && !completing {
+                    return false;
+                }
+                record.state = state;
+                let (message, details) = (message.clone(), details.clone());
+                record.error = Some(JobError { code, message, details, phase });
+                true
+            })
+            .await?;
         if written {
             tracing::info!(job = %job_id, %code, message, "the job has ended without a result");
             self.count(&record);
@@ -121,7 +122,7 @@ impl Aggregator {
     /// Counts a job that has ended.
     pub(crate) fn count(&self, record: &JobRecord) {
         let code = record.error.as_ref().map(|error| error.code);
-        self.metrics.job_ended(record.state, code, &record.billing, age(record));
+        self.metrics.record_job_end(record.state, code, &record.billing, elapsed_since(&record.submitted_at));
     }
 
     /// Says that a job has ended, and removes what it leaves on the bus.
@@ -137,11 +138,4 @@ impl Aggregator {
 /// Whether it may help to try again.
 pub(crate) fn is_temporary(error: &StoreError) -> bool {
     !matches!(error, StoreError::Corrupt { .. } | StoreError::Malformed { .. })
-}
-
-/// Time since the job was submitted; zero if its record does not tell.
-fn age(record: &JobRecord) -> Duration {
-    let submitted = OffsetDateTime::parse(&record.submitted_at, &Rfc3339);
-    let age = submitted.map(|submitted| OffsetDateTime::now_utc() - submitted).unwrap_or_default();
-    age.try_into().unwrap_or_default()
 }

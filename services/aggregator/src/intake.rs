@@ -26,11 +26,12 @@ use forge_contract::{
 use forge_documents::Job;
 use forge_kernel::request::Request;
 use forge_service::{
+    job_records,
     metrics::ResultOutcome,
-    outcomes::{self, Judgement},
-    queue::Settlement,
-    records,
+    queue_worker::Settlement,
     registry::Role,
+    retry::retry_until_stopped,
+    shard_messages::{self, Judgement},
     trace,
 };
 use futures_util::{FutureExt, StreamExt};
@@ -78,8 +79,8 @@ impl Aggregator {
     /// Takes in a job until it has ended.
     pub(crate) async fn take_in(&self, order: ReduceOrder) -> Settlement {
         let bucket = Bucket::Jobs(order.envelope.artifacts.kv_namespace.clone());
-        let endings = records::persist(&self.stop, "looking at the job's record", || {
-            self.endings.of(&bucket, &order.job_id)
+        let endings = retry_until_stopped(&self.stop, "looking at the job's record", || {
+            self.job_watch.watch(&bucket, &order.job_id)
         });
         let Some(ending) = endings.await else { return Settlement::Retry(Duration::ZERO) };
         let ended = ending.token();
@@ -154,7 +155,7 @@ impl Intake<'_> {
     async fn gather(mut self) -> Result<(Fold, BTreeMap<ShardId, Bytes>), Interrupted> {
         let job = self.fold.job().id.clone();
         let bus = &self.aggregator.bus;
-        let opened = records::persist(self.ended, "reading results", || {
+        let opened = retry_until_stopped(self.ended, "reading results", || {
             bus.replay(topology::shard_message_subjects(&job), ReplayContent::Full)
         });
         let Some(mut outcomes) = opened.await else { return std::future::pending().await };
@@ -189,7 +190,7 @@ impl Intake<'_> {
     }
 
     async fn take_result(&mut self, shard: ShardId, stored: StoredMessage) {
-        let Some(attestation) = outcomes::attestation(&stored.message) else {
+        let Some(attestation) = shard_messages::parse_attestation(&stored.message) else {
             let subject = &stored.message.subject;
             tracing::warn!(subject, "a result without an attestation is ignored");
             return;
@@ -197,7 +198,7 @@ impl Intake<'_> {
         let metrics = &self.aggregator.metrics;
         // Cheap before dear: what is not needed is not looked at further, unless it contradicts.
         if self.fold.counts(shard, &attestation) {
-            metrics.result(ResultOutcome::Duplicate);
+            metrics.count_result(ResultOutcome::Duplicate);
             return;
         }
         let payload = stored.message.payload;
@@ -207,15 +208,15 @@ impl Intake<'_> {
         };
         match taken {
             Taken::Accepted => {
-                metrics.result(ResultOutcome::Accepted);
+                metrics.count_result(ResultOutcome::Accepted);
                 if self.aggregator.settings.keep_shards {
                     self.kept.insert(shard, payload);
                 }
             }
-            Taken::NotNeeded => metrics.result(ResultOutcome::Duplicate),
-            Taken::Contradicts => metrics.result(ResultOutcome::Duplicate),
+            Taken::NotNeeded => metrics.count_result(ResultOutcome::Duplicate),
+            Taken::Contradicts => metrics.count_result(ResultOutcome::Duplicate),
             Taken::Wrong(reason) => {
-                metrics.result(ResultOutcome::Rejected);
+                metrics.count_result(ResultOutcome::Rejected);
                 self.reject(shard, &attestation, stored.sequence, reason);
             }
         }
@@ -237,8 +238,9 @@ impl Intake<'_> {
             return Err("the signature is not the agent's".to_owned());
         }
         let executes = [Role::Worker, Role::Verifier];
-        let registered =
-            records::persist(self.ended, "looking up an agent", || registry.is_registered(agent, &executes));
+        let registered = retry_until_stopped(self.ended, "looking up an agent", || {
+            registry.is_registered(agent, &executes)
+        });
         if registered.await != Some(true) {
             return Err("the agent is not registered".to_owned());
         }
@@ -259,20 +261,20 @@ impl Intake<'_> {
         let judgement = Judgement::without_execution(VerdictOutcome::Rejected, reason);
         let (agent, hash) = (&attestation.agent_id, attestation.result_hash);
         let identity = &self.aggregator.identity;
-        let (message, id) = outcomes::verdict(identity, job, shard, agent, hash, judgement);
+        let (message, id) = shard_messages::build_verdict(identity, job, shard, agent, hash, judgement);
         // An agent may return the same wrong result again, and every time the shard is to be executed again.
         self.rejections.push((message, format!("{id}.{sequence}")));
     }
 
     async fn take_verdict(&mut self, shard: ShardId, message: &Message) -> Result<(), Interrupted> {
         let job = &self.fold.job().id;
-        let Some(verdict) = outcomes::signed_verdict(message, job, shard) else {
+        let Some(verdict) = shard_messages::parse_signed_verdict(message, job, shard) else {
             tracing::warn!(%job, %shard, "a verdict that nobody signed is ignored");
             return Ok(());
         };
         let registry = &self.aggregator.registry;
         let judges = [Role::Verifier, Role::Aggregator];
-        let registered = records::persist(self.ended, "looking up a verifier", || {
+        let registered = retry_until_stopped(self.ended, "looking up a verifier", || {
             registry.is_registered(&verdict.verifier_id, &judges)
         });
         if registered.await != Some(true) {
@@ -301,13 +303,13 @@ impl Intake<'_> {
             return;
         }
         let bus = &self.aggregator.bus;
-        records::persist(self.ended, "sending checks", || bus.publish_all(messages.clone())).await;
+        retry_until_stopped(self.ended, "sending checks", || bus.publish_all(messages.clone())).await;
     }
 
     async fn report(&self) {
         let progress = self.fold.progress();
         let job = &self.fold.job().id;
-        let written = records::update(self.aggregator.bus.as_ref(), self.bucket, job, |record| {
+        let written = job_records::update(self.aggregator.bus.as_ref(), self.bucket, job, |record| {
             let changed = record.progress != progress || record.state < JobState::Running;
             record.state = record.state.max(JobState::Running);
             record.progress = progress;
@@ -326,6 +328,6 @@ fn check(job: &Job, shard: ShardId, claim: Claim) -> (Message, String) {
     let payload = serde_json::to_vec(&VerifierTask { task, claim: Some(claim) });
     let payload = payload.expect("a task is made of strings and numbers");
     let mut message = Message::new(topology::verification_subject(&job.id, shard), payload);
-    trace::inject(&mut message.headers);
+    trace::inject_context(&mut message.headers);
     (message, id)
 }

@@ -17,7 +17,7 @@ use forge_contract::{
 };
 use forge_documents::Job;
 use forge_kernel::request::Request;
-use forge_service::{identity::now_rfc3339, records, trace};
+use forge_service::{clock::now_rfc3339, job_records, trace};
 use serde_json::Value;
 use tracing::Span;
 
@@ -85,11 +85,11 @@ impl Planner {
         };
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
         let fresh = new_record(job.id.clone(), submitter.clone(), sequence, Some(&job));
-        if records::create(self.bus.as_ref(), &bucket, &fresh).await? {
+        if job_records::create(self.bus.as_ref(), &bucket, &fresh).await? {
             let admitted = Admitted { job: Arc::new(job), record: fresh, bucket, taken_over: false };
             return self.allow(admitted).await;
         }
-        let Some(found) = records::get(self.bus.as_ref(), &bucket, &job.id).await? else {
+        let Some(found) = job_records::get(self.bus.as_ref(), &bucket, &job.id).await? else {
             // Removed in between: look again.
             return Err(BusError::Unavailable(format!("the record of job {} changes", job.id)));
         };
@@ -167,7 +167,7 @@ impl Planner {
     async fn name_of_refused(&self, envelope: &[u8], sequence: u64) -> Result<JobId, BusError> {
         let rejected = rejected_name(envelope);
         let name = claimed_id(envelope).unwrap_or_else(|| rejected.clone());
-        let found = records::get(self.bus.as_ref(), &self.default_bucket(), &name).await?;
+        let found = job_records::get(self.bus.as_ref(), &self.default_bucket(), &name).await?;
         Ok(if found.is_some_and(|found| found.record.submission != sequence) { rejected } else { name })
     }
 
@@ -182,7 +182,7 @@ impl Planner {
     ) -> Result<Admission, BusError> {
         let bucket = self.default_bucket();
         let record = new_record(name.clone(), submitter, sequence, None);
-        records::create(self.bus.as_ref(), &bucket, &record).await?;
+        job_records::create(self.bus.as_ref(), &bucket, &record).await?;
         let order = EndOrder::new(name, bucket.name(), code, Phase::Validate, message);
         Ok(Admission::Refused(order.with_details(details)))
     }

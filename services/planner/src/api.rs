@@ -15,7 +15,7 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_documents::Job;
-use forge_service::records;
+use forge_service::{job_records, retry::retry_until_stopped};
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -37,7 +37,7 @@ impl From<BusError> for Refusal {
 
 /// Serves until the planner stops.
 pub async fn serve(planner: Arc<Planner>) {
-    let calls = records::persist(&planner.stop, "serving requests", || planner.bus.serve()).await;
+    let calls = retry_until_stopped(&planner.stop, "serving requests", || planner.bus.serve()).await;
     let Some(mut calls) = calls else { return };
     while let Some(Some(call)) = planner.stop.run_until_cancelled(calls.next()).await {
         let planner = Arc::clone(&planner);
@@ -73,7 +73,7 @@ impl Planner {
     async fn submit(&self, submitter: &Submitter, request: &Message) -> Result<JobRecord, Refusal> {
         let job = self.read(&request.payload).map_err(|invalid| Refusal(400, one_line(&invalid)))?;
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
-        let mut found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
+        let mut found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         if found.is_none() {
             let mut envelope = Message::new(topology::submit_subject(submitter), request.payload.clone());
             envelope.headers = request.headers.clone();
@@ -94,7 +94,7 @@ impl Planner {
                 return Err(Refusal(503, message));
             }
             sleep(Duration::from_millis(2)).await;
-            found = records::get(self.bus.as_ref(), &bucket, &job.id).await?;
+            found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         }
     }
 
@@ -118,7 +118,7 @@ impl Planner {
             "cancelled on request",
         ))
         .await?;
-        let ending = self.endings.of(&bucket, &job).await?;
+        let ending = self.job_watch.watch(&bucket, &job).await?;
         let _ = tokio::time::timeout(WAIT, ending.token().cancelled()).await;
         self.status(payload).await
     }

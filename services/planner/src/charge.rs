@@ -9,7 +9,7 @@ use forge_contract::{
     job::{JobRecord, JobState},
     quota::Usage,
 };
-use forge_service::records;
+use forge_service::job_records;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
@@ -125,7 +125,7 @@ impl Planner {
 
     /// Whether a job's record is terminal, or, if `gone_counts`, gone.
     async fn has_ended(&self, bucket: &Bucket, job: &JobId, gone_counts: bool) -> Result<bool, BusError> {
-        let found = records::get(self.bus.as_ref(), bucket, job).await?;
+        let found = job_records::get(self.bus.as_ref(), bucket, job).await?;
         Ok(found.map_or(gone_counts, |found| found.record.state.is_terminal()))
     }
 }

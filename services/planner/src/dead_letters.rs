@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use forge_bus::{Delivery, topology};
 use forge_contract::{artifact::Phase, error::FailureCode, task::EndOrder};
 use forge_service::{
-    queue::{Handler, Settlement},
-    records,
+    job_records,
+    queue_worker::{Handler, Settlement},
 };
 
 use crate::planner::Planner;
@@ -47,7 +47,7 @@ impl Planner {
     ) -> Result<Option<(topology::Bucket, forge_contract::job::JobRecord)>, forge_bus::BusError> {
         for namespace in &self.settings.namespaces {
             let bucket = topology::Bucket::Jobs(namespace.clone());
-            if let Some(found) = records::get(self.bus.as_ref(), &bucket, job).await? {
+            if let Some(found) = job_records::get(self.bus.as_ref(), &bucket, job).await? {
                 return Ok(Some((bucket, found.record)));
             }
         }

@@ -8,11 +8,14 @@ use std::{
 
 use forge_contract::{agent::AgentId, shard::ShardId, verdict::VerdictOutcome};
 use forge_kernel::plan::Plan;
+use forge_service::moving_average::MovingAverage;
 
 /// After so many attempts of workers a shard is given to a verifier.
 const WORKER_ATTEMPTS: u32 = 2;
 /// After so many attempts in all the job fails.
 const MAX_ATTEMPTS: u32 = 6;
+/// Upper bound of a shard's execution time in the average: agents report it themselves.
+const MAX_WALL: Duration = Duration::from_secs(3600);
 /// Checkpoints beyond the first incomplete one whose shards may be handed out: bounds what an aggregator has to hold.
 const CHECKPOINTS_AHEAD: usize = 8;
 
@@ -50,7 +53,7 @@ pub struct Dispatcher<'a> {
     agents: Vec<AgentId>,
     /// The first iterations, up to this one, have all been returned.
     prefix: Prefix,
-    wall: Mean,
+    wall: MovingAverage,
     /// Time in which there was nobody to take a shard.
     unattended: Duration,
     exhausted: Option<ShardId>,
@@ -92,17 +95,6 @@ impl Prefix {
     }
 }
 
-/// Mean time of a shard, with the newest counting an eighth.
-#[derive(Debug, Default)]
-struct Mean(Option<f64>);
-
-impl Mean {
-    fn add(&mut self, micros: u64) {
-        let value = micros as f64;
-        self.0 = Some(self.0.map_or(value, |mean| mean + (value - mean) / 8.0));
-    }
-}
-
 impl<'a> Dispatcher<'a> {
     /// Before the first shard.
     pub fn new(plan: &'a Plan) -> Self {
@@ -116,7 +108,7 @@ impl<'a> Dispatcher<'a> {
             returned: HashMap::new(),
             agents: Vec::new(),
             prefix: Prefix::default(),
-            wall: Mean::default(),
+            wall: MovingAverage::default(),
             unattended: Duration::ZERO,
             exhausted: None,
         }
@@ -126,7 +118,7 @@ impl<'a> Dispatcher<'a> {
     pub fn returned(&mut self, shard: ShardId, agent: &AgentId, wall_us: u64) {
         let attempt = self.out.remove(&shard).map_or(0, |out| out.attempt);
         self.again.retain(|(again, _)| *again != shard);
-        self.wall.add(wall_us.min(3_600_000_000));
+        self.wall.add(Duration::from_micros(wall_us).min(MAX_WALL));
         let range = self.plan.range(shard);
         self.prefix.add(range.start, range.end);
         let agent = self.agent(agent);
@@ -239,7 +231,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Mean time of a shard, once one is known.
     pub fn mean_wall(&self) -> Option<Duration> {
-        self.wall.0.map(|micros| Duration::from_micros(micros as u64))
+        self.wall.mean()
     }
 
     /// A shard that has failed so often that the job has to.

@@ -16,9 +16,11 @@ use forge_contract::{
     job::JobState,
     task::{EndOrder, ReduceOrder, VerifierTask},
 };
-use forge_service::{orders, outcomes, queue::Settlement, records, registry::Live};
+use forge_service::{
+    clock::elapsed_since, job_records, orders, queue_worker::Settlement, registry::LiveCapacity,
+    retry::retry_until_stopped, shard_messages,
+};
 use futures_util::{FutureExt, StreamExt};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -57,12 +59,12 @@ impl Planner {
     /// Hands out a job until it has ended.
     /// `started` is when its submission was taken up.
     pub(crate) async fn drive(&self, admitted: Admitted, started: Instant) -> Settlement {
-        let endings = records::persist(&self.stop, "looking at the job's record", || {
-            self.endings.of(&admitted.bucket, &admitted.job.id)
+        let endings = retry_until_stopped(&self.stop, "looking at the job's record", || {
+            self.job_watch.watch(&admitted.bucket, &admitted.job.id)
         });
         let Some(ending) = endings.await else { return Settlement::Retry(Duration::ZERO) };
         let ended = ending.token();
-        let (active, out) = (self.metrics.job_active(), AtomicUsize::new(0));
+        let (active, out) = (self.metrics.track_active_job(), AtomicUsize::new(0));
         let settlement = tokio::select! {
             () = ended.cancelled() => Ok(Ended::Job),
             () = self.stop.cancelled() => Ok(Ended::Service),
@@ -88,7 +90,7 @@ impl Planner {
             sleep(LATE).await;
             let swept = async {
                 // Its record may have been removed, and the job submitted anew.
-                let found = records::get(bus.as_ref(), &bucket, &job).await?;
+                let found = job_records::get(bus.as_ref(), &bucket, &job).await?;
                 if found.is_some_and(|found| found.record.state.is_terminal()) {
                     let leavings = topology::job_subjects(&job).into_iter();
                     for (stream, subject) in leavings.filter(|(stream, _)| *stream != Stream::Reduce) {
@@ -112,7 +114,7 @@ impl Planner {
             failure.phase,
             failure.message,
         );
-        let told = records::persist(&self.stop, "ending the job", || self.end(order.clone())).await;
+        let told = retry_until_stopped(&self.stop, "ending the job", || self.end(order.clone())).await;
         if told.is_none() || self.stop.run_until_cancelled(ended.cancelled()).await.is_none() {
             return Settlement::Retry(Duration::ZERO);
         }
@@ -149,9 +151,7 @@ impl Planner {
         if allowed == 0 {
             std::future::pending::<()>().await;
         }
-        let submitted = OffsetDateTime::parse(&admitted.record.submitted_at, &Rfc3339);
-        let elapsed = submitted.map(|submitted| OffsetDateTime::now_utc() - submitted).unwrap_or_default();
-        let elapsed = Duration::try_from(elapsed).unwrap_or_default();
+        let elapsed = elapsed_since(&admitted.record.submitted_at);
         sleep(Duration::from_millis(allowed).saturating_sub(elapsed)).await;
         let message = format!("the job did not end within policy.timeout_ms, {allowed} ms");
         Failure { code: FailureCode::Timeout, phase: Phase::Execute, message }
@@ -164,7 +164,7 @@ impl Planner {
         // Short at first: a planner that has just started does not know all agents that are there.
         let mut pause = Duration::from_millis(1);
         loop {
-            let live = self.registry.live(policy.target).agents;
+            let live = self.registry.live_capacity(policy.target).agents;
             if live >= policy.min_agents {
                 return Ok(());
             }
@@ -190,7 +190,7 @@ impl Planner {
         out: &AtomicUsize,
     ) -> Failure {
         let (job, started) = (&admitted.job, Instant::now());
-        let outcomes = records::persist(ended, "preparing the job", || async {
+        let outcomes = retry_until_stopped(ended, "preparing the job", || async {
             let (_, _, outcomes) = tokio::try_join!(
                 self.programs.put(job.request.program_digest, &job.request.program),
                 self.announce(admitted, planned),
@@ -221,7 +221,7 @@ impl Planner {
             if !handouts.is_empty() {
                 let messages: Vec<_> =
                     handouts.into_iter().map(|handout| self.shard_message(admitted, handout)).collect();
-                records::persist(ended, "handing out shards", || self.bus.publish_all(messages.clone()))
+                retry_until_stopped(ended, "handing out shards", || self.bus.publish_all(messages.clone()))
                     .await;
             }
             tokio::select! {
@@ -249,14 +249,14 @@ impl Planner {
     /// Has an aggregator take the job in, and says in its record that it is planned.
     async fn announce(&self, admitted: &Admitted, planned: Duration) -> Result<(), forge_bus::BusError> {
         let job = &admitted.job;
-        let (message, id) = orders::reduce(ReduceOrder {
+        let (message, id) = orders::build_reduce(ReduceOrder {
             job_id: job.id.clone(),
             envelope: job.request.envelope.clone(),
             plan_us: planned.as_micros() as u64,
         });
         self.bus.publish(message, &id).await?;
         let plan = &job.request.plan;
-        records::update(self.bus.as_ref(), &admitted.bucket, &job.id, |record| {
+        job_records::update(self.bus.as_ref(), &admitted.bucket, &job.id, |record| {
             let planned = record.state < JobState::Planned;
             if planned {
                 record.state = JobState::Planned;
@@ -270,8 +270,8 @@ impl Planner {
     }
 
     /// The live agents of the job's target.
-    fn live(&self, admitted: &Admitted) -> Live {
-        self.registry.live(admitted.job.request.envelope.policy.target)
+    fn live(&self, admitted: &Admitted) -> LiveCapacity {
+        self.registry.live_capacity(admitted.job.request.envelope.policy.target)
     }
 
     fn shard_message(&self, admitted: &Admitted, handout: Handout) -> (Message, String) {
@@ -293,11 +293,11 @@ impl Planner {
 
 /// How many of a job's shards may be out at once. Who is not there yet finds some, and who executes several together finds
 /// full batches.
-fn window(admitted: &Admitted, live: Live, dispatcher: &Dispatcher<'_>) -> usize {
+fn window(admitted: &Admitted, live: LiveCapacity, dispatcher: &Dispatcher<'_>) -> usize {
     let policy = &admitted.job.request.envelope.policy;
     let mean = dispatcher.mean_wall().map_or(AHEAD.as_secs_f64(), |mean| mean.as_secs_f64());
     let each = (AHEAD.as_secs_f64() / mean.max(1e-6)).clamp(2.0, 256.0) as usize;
-    let (slots, together) = (live.slots.max(1) as usize, live.together as usize);
+    let (slots, together) = (live.slots.max(1) as usize, live.shards as usize);
     let window = (slots * each).max(together * 2).min(16_384);
     if policy.max_agents == 0 { window } else { window.min(policy.max_agents as usize) }
 }
@@ -308,12 +308,12 @@ fn take(dispatcher: &mut Dispatcher<'_>, outcome: &StoredMessage) {
     let Some((kind, job, shard)) = topology::parse_shard_message_subject(&message.subject) else { return };
     match kind {
         ShardMessageKind::Result => {
-            if let Some(attestation) = outcomes::attestation(message) {
+            if let Some(attestation) = shard_messages::parse_attestation(message) {
                 dispatcher.returned(shard, &attestation.agent_id, attestation.wall_us);
             }
         }
         ShardMessageKind::Verdict => {
-            if let Some(verdict) = outcomes::signed_verdict(message, &job, shard) {
+            if let Some(verdict) = shard_messages::parse_signed_verdict(message, &job, shard) {
                 dispatcher.judged(shard, &verdict.agent_id, verdict.outcome);
             }
         }

@@ -11,13 +11,13 @@ use forge_bus::{
     topology::{Bucket, Queue},
 };
 use forge_contract::{quota::Quotas, task::EndOrder};
-use forge_kernel::request::RecentModels;
 use forge_service::{
+    job_watch::JobWatch,
     metrics::Metrics,
+    model_cache::ModelCache,
     orders,
-    programs::Programs,
-    queue::{Handler, Settlement, serve_queue},
-    records::Endings,
+    program_store::ProgramStore,
+    queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
     registry::Registry,
     trace,
 };
@@ -50,7 +50,7 @@ pub struct PlannerSettings {
     /// How much each submitter may have.
     pub quotas: Arc<Quotas>,
     /// Compiled models; services of one process share them.
-    pub models: Arc<RecentModels>,
+    pub models: Arc<ModelCache>,
 }
 
 impl Default for PlannerSettings {
@@ -62,7 +62,7 @@ impl Default for PlannerSettings {
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
             quotas: Arc::default(),
-            models: Arc::new(RecentModels::new(KEPT)),
+            models: Arc::new(ModelCache::new(KEPT)),
         }
     }
 }
@@ -73,8 +73,8 @@ pub struct Planner {
     pub(crate) bus: SharedBus,
     pub(crate) settings: PlannerSettings,
     pub(crate) registry: Registry,
-    pub(crate) endings: Endings,
-    pub(crate) programs: Programs,
+    pub(crate) job_watch: JobWatch,
+    pub(crate) programs: ProgramStore,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
     /// Held while a job is charged to its submitter.
@@ -99,14 +99,18 @@ pub async fn run(
     tokio::join!(
         serve_queue(
             bus.clone(),
-            Queue::Jobs,
-            max_jobs,
-            lease,
+            QueueSettings { queue: Queue::Jobs, concurrency: Concurrency::new(max_jobs), lease },
             metrics.clone(),
             stop.clone(),
             Arc::clone(&planner)
         ),
-        serve_queue(bus, Queue::DeadLetters, 8, lease, metrics, stop, letters),
+        serve_queue(
+            bus,
+            QueueSettings { queue: Queue::DeadLetters, concurrency: Concurrency::new(8), lease },
+            metrics,
+            stop,
+            letters
+        ),
         api::serve(planner),
     );
     Ok(())
@@ -152,8 +156,8 @@ impl Planner {
         let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
         Ok(Self {
             registry: Registry::open(bus.clone(), stop.clone()).await?,
-            endings: Endings::open(bus.clone(), &buckets, &stop).await?,
-            programs: Programs::new(bus.clone(), KEPT),
+            job_watch: JobWatch::open(bus.clone(), &buckets, &stop).await?,
+            programs: ProgramStore::new(bus.clone(), KEPT),
             bus,
             settings,
             metrics,
@@ -166,7 +170,7 @@ impl Planner {
     pub(crate) async fn end(&self, order: EndOrder) -> Result<(), BusError> {
         let (job, code) = (&order.job_id, order.code);
         tracing::info!(%job, %code, message = order.message, "the job is to end");
-        let (message, id) = orders::end(order);
+        let (message, id) = orders::build_end(order);
         self.bus.publish(message, &id).await
     }
 
@@ -185,9 +189,9 @@ impl Planner {
 /// The span of a job: in the trace of the message that submitted it, or else in the one that its envelope names.
 fn job_span(admitted: &Admitted, headers: &Headers) -> Span {
     let job = &admitted.job;
-    let named = job.request.envelope.ctx.trace_id.as_deref().and_then(trace::root);
+    let named = job.request.envelope.ctx.trace_id.as_deref().and_then(trace::root_headers);
     let span = tracing::info_span!("job", job_id = %job.id, trace_id = tracing::field::Empty);
-    if let Some(root) = named.filter(|_| !trace::is_in(headers)) {
+    if let Some(root) = named.filter(|_| !trace::has_context(headers)) {
         trace::set_parent(&span, &root);
     }
     if let Some(trace_id) = trace::trace_id(&span) {
@@ -200,6 +204,6 @@ fn job_span(admitted: &Admitted, headers: &Headers) -> Span {
 pub(crate) fn message(subject: String, content: &impl serde::Serialize) -> Message {
     let payload = serde_json::to_vec(content).expect("messages are made of strings, numbers and lists");
     let mut message = Message::new(subject, payload);
-    trace::inject(&mut message.headers);
+    trace::inject_context(&mut message.headers);
     message
 }

@@ -6,4 +6,4 @@
 
 pub mod verifier;
 
-pub use self::verifier::{Settings, run};
+pub use self::verifier::{VerifierSettings, run};

@@ -16,13 +16,13 @@ use forge_kernel::{
     execute::{Backend, scalar::Scalar},
 };
 use forge_service::{
-    executor::{Executed, Executor, Failed, StopFlag},
+    executor::{ExecutionFailure, Executor, ShardExecution, StopFlag},
     metrics::Metrics,
-    outcomes::{self, Judgement},
-    programs::Programs,
-    queue::{Handler, Settlement, serve_queue},
-    records,
-    registry::{self, Means, Role},
+    program_store::ProgramStore,
+    queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
+    registry::{self, AgentCapacity, Role},
+    retry::retry_until_stopped,
+    shard_messages::{self, Judgement},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ const MAX_DELIVERIES: u64 = 5;
 
 /// What an operator chooses.
 #[derive(Clone)]
-pub struct Settings {
+pub struct VerifierSettings {
     /// What executes the shards.
     pub executor: Executor,
     /// Shards that are executed at once.
@@ -49,7 +49,7 @@ struct Verifier {
     backends: Vec<Arc<dyn Backend>>,
     identity: Identity,
     executor: Executor,
-    programs: Programs,
+    programs: ProgramStore,
     metrics: Metrics,
 }
 
@@ -63,16 +63,16 @@ pub async fn run(
     bus: SharedBus,
     backends: Vec<Arc<dyn Backend>>,
     identity: Identity,
-    settings: Settings,
+    settings: VerifierSettings,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
     bus.prepare().await?;
-    let means = Means::new(&backends, settings.slots.max(1));
+    let capacity = AgentCapacity::new(&backends, settings.slots.max(1));
     // So many that a backend which takes several at once gets them.
-    let limit = settings.slots.max(means.batch as usize) * 2;
-    let record = registry::record(&identity, Target::Any, means, KERNEL);
-    let heartbeat = records::persist(&stop, "registering", || {
+    let concurrency = Concurrency::new(settings.slots.max(capacity.batch as usize) * 2);
+    let record = registry::agent_record(&identity, Target::Any, capacity, KERNEL);
+    let heartbeat = retry_until_stopped(&stop, "registering", || {
         registry::register(bus.clone(), Role::Verifier, record.clone(), stop.clone())
     });
     let Some(heartbeat) = heartbeat.await else { return Ok(()) };
@@ -81,10 +81,11 @@ pub async fn run(
         backends,
         identity,
         executor: settings.executor,
-        programs: Programs::new(bus.clone(), KEPT),
+        programs: ProgramStore::new(bus.clone(), KEPT),
         metrics: metrics.clone(),
     });
-    serve_queue(bus, Queue::Verifications, limit, settings.lease, metrics, stop, verifier).await;
+    let settings = QueueSettings { queue: Queue::Verifications, concurrency, lease: settings.lease };
+    serve_queue(bus, settings, metrics, stop, verifier).await;
     let _ = heartbeat.await;
     Ok(())
 }
@@ -143,20 +144,20 @@ impl Verifier {
         backends: &[&'a Arc<dyn Backend>],
         task: &ShardTask,
         stop: &StopFlag,
-    ) -> Result<(&'a Arc<dyn Backend>, Executed), String> {
+    ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), String> {
         let program = self.programs.get(task.program).await.map_err(|error| error.to_string())?;
-        let mut failed = Failed::Stopped;
+        let mut failed = ExecutionFailure::Stopped;
         for &backend in backends {
             let execution =
                 self.executor.execute(Arc::clone(backend), Arc::clone(&program), task.clone(), stop.clone());
             match execution.await {
                 Ok(executed) => {
-                    self.metrics.shard_executed(backend.name(), "ok", executed.iterations, executed.wall);
+                    self.metrics.record_shard(backend.name(), "ok", executed.iterations, executed.wall);
                     return Ok((backend, executed));
                 }
                 Err(error) => {
-                    self.metrics.shard_executed(backend.name(), "failed", 0, Duration::ZERO);
-                    if error == Failed::Stopped {
+                    self.metrics.record_shard(backend.name(), "failed", 0, Duration::ZERO);
+                    if error == ExecutionFailure::Stopped {
                         return Err(error.to_string());
                     }
                     tracing::warn!(backend = backend.name(), %error, "the shard could not be executed");
@@ -171,7 +172,7 @@ impl Verifier {
     async fn stand_in(&self, task: &ShardTask, stop: &StopFlag) -> Result<(), String> {
         let backends: Vec<_> = self.backends.iter().collect();
         let (backend, executed) = self.execute(&backends, task, stop).await?;
-        let (message, id) = outcomes::result(&self.identity, backend.as_ref(), task, &executed);
+        let (message, id) = shard_messages::build_result(&self.identity, backend.as_ref(), task, &executed);
         self.bus.publish(message, &id).await.map_err(|error| error.to_string())
     }
 
@@ -185,15 +186,18 @@ impl Verifier {
     ) -> Result<(), String> {
         let backends = unlike(&self.backends, &claim);
         let judgement = match self.execute(&backends, task, stop).await {
-            Ok((backend, executed)) if executed.hash == claim.result_hash => {
-                Judgement::by(backend.as_ref(), VerdictOutcome::Confirmed, Some(executed.hash), String::new())
-            }
+            Ok((backend, executed)) if executed.hash == claim.result_hash => Judgement::from_execution(
+                backend.as_ref(),
+                VerdictOutcome::Confirmed,
+                Some(executed.hash),
+                String::new(),
+            ),
             Ok((backend, executed)) => {
                 self.arbitrate(task, &claim, backend.name(), executed.hash, stop).await?
             }
             Err(reason) if attempt >= MAX_DELIVERIES && !stop.is_stopped() => {
                 let reason = format!("it could not be executed a second time: {reason}");
-                Judgement::by(backends[0].as_ref(), VerdictOutcome::Undecided, None, reason)
+                Judgement::from_execution(backends[0].as_ref(), VerdictOutcome::Undecided, None, reason)
             }
             Err(reason) => return Err(reason),
         };
@@ -211,7 +215,8 @@ impl Verifier {
     ) -> Result<Judgement, String> {
         let (job, shard) = (&task.job_id, task.shard_id);
         let reference: Arc<dyn Backend> = Arc::new(Scalar);
-        let judgement = |outcome, correct, reason| Judgement::by(&Scalar, outcome, correct, reason);
+        let judgement =
+            |outcome, correct, reason| Judgement::from_execution(&Scalar, outcome, correct, reason);
         let correct = self.execute(&[&reference], task, stop).await?.1.hash;
         if correct == claim.result_hash {
             tracing::error!(%job, %shard, backend = second, "this verifier's own backend is wrong: replace it");
@@ -243,11 +248,12 @@ impl Verifier {
                 correct,
                 verifier_id: self.identity.id().clone(),
             };
-            registry::quarantine(&self.bus, &record).await?;
-            self.metrics.agent_quarantined();
+            registry::quarantine_agent(&self.bus, &record).await?;
+            self.metrics.count_quarantined_agent();
         }
-        self.metrics.verification(judgement.outcome);
-        let (message, id) = outcomes::verdict(&self.identity, job, shard, agent_id, *result_hash, judgement);
+        self.metrics.count_verification(judgement.outcome);
+        let (message, id) =
+            shard_messages::build_verdict(&self.identity, job, shard, agent_id, *result_hash, judgement);
         self.bus.publish(message, &id).await
     }
 }

@@ -1,10 +1,10 @@
 //! The worker: pulls shards for its hardware, executes them, and returns signed results. It keeps nothing and knows nothing of
 //! a job but the shards it is given.
 //!
-//! Reading order: [`worker`] → [`shelf`] → [`pause`].
+//! Reading order: [`worker`] → [`in_flight`] → [`backend_breaker`].
 
-mod pause;
-mod shelf;
+mod backend_breaker;
+mod in_flight;
 pub mod worker;
 
-pub use self::worker::{Settings, run};
+pub use self::worker::{WorkerSettings, run};

@@ -10,21 +10,21 @@ use forge_bus::{
 use forge_contract::{agent::Identity, envelope::Target, task::ShardTask};
 use forge_kernel::{KERNEL, execute::Backend};
 use forge_service::{
-    executor::{Executor, Failed},
+    executor::{ExecutionFailure, Executor},
     metrics::Metrics,
-    outcomes,
-    programs::{ProgramError, Programs},
-    queue::{Handler, Limit, Settlement, serve_queue},
-    records,
-    registry::{self, Means, Role},
+    program_store::{ProgramError, ProgramStore},
+    queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
+    registry::{self, AgentCapacity, Role},
+    retry::retry_until_stopped,
+    shard_messages,
 };
 use futures_util::StreamExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    pause::Pause,
-    shelf::{Place, ROOM, Shelf},
+    backend_breaker::BackendBreaker,
+    in_flight::{InFlight, InFlightGuard, PERMITS},
 };
 
 /// How long a shard that this worker cannot execute is left to others.
@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// What an operator chooses.
 #[derive(Clone)]
-pub struct Settings {
+pub struct WorkerSettings {
     /// What executes the shards.
     pub executor: Executor,
     /// Shards that this agent executes at once.
@@ -53,13 +53,13 @@ struct Worker {
     backend: Arc<dyn Backend>,
     identity: Identity,
     executor: Executor,
-    programs: Programs,
-    shelf: Arc<Shelf>,
-    pause: Arc<Pause>,
+    programs: ProgramStore,
+    in_flight: Arc<InFlight>,
+    breaker: Arc<BackendBreaker>,
     metrics: Metrics,
 }
 
-/// Runs a worker until `stop`. Shards that are being executed then have [`forge_service::GRACE`] to end.
+/// Runs a worker until `stop`. Shards that are being executed then have [`forge_service::SHUTDOWN_GRACE_PERIOD`] to end.
 ///
 /// # Errors
 /// The bus cannot be used as it is, or the agent is in quarantine.
@@ -67,24 +67,27 @@ pub async fn run(
     bus: SharedBus,
     backend: Arc<dyn Backend>,
     identity: Identity,
-    settings: Settings,
+    settings: WorkerSettings,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    let means = Means::new(&[Arc::clone(&backend)], Executor::at_once(backend.as_ref(), settings.slots));
-    let shelf = Arc::new(Shelf::new(means.slots));
-    let record = registry::record(&identity, settings.target, means, KERNEL);
+    let capacity = AgentCapacity::new(
+        &[Arc::clone(&backend)],
+        Executor::concurrent_calls(backend.as_ref(), settings.slots),
+    );
+    let in_flight = Arc::new(InFlight::new(capacity.slots));
+    let record = registry::agent_record(&identity, settings.target, capacity, KERNEL);
     let id = identity.id().clone();
     let beat = CancellationToken::new();
-    let heartbeat = records::persist(&stop, "registering", || {
+    let heartbeat = retry_until_stopped(&stop, "registering", || {
         registry::register(bus.clone(), Role::Worker, record.clone(), beat.clone())
     });
     let Some(heartbeat) = heartbeat.await else { return Ok(()) };
     let worker = Arc::new(Worker {
         executor: settings.executor,
-        programs: Programs::new(bus.clone(), KEPT),
-        shelf,
-        pause: Arc::default(),
+        programs: ProgramStore::new(bus.clone(), KEPT),
+        in_flight,
+        breaker: Arc::default(),
         bus: bus.clone(),
         backend,
         identity,
@@ -93,12 +96,13 @@ pub async fn run(
     // Shards are taken until the process is to end, or the agent is in quarantine.
     let taking = stop.child_token();
     let serve = |queue| {
-        let (shelf, pause) = (Arc::clone(&worker.shelf), Arc::clone(&worker.pause));
-        let paused = Arc::clone(&pause);
-        let weight = move || if pause.is_failing() { ROOM } else { shelf.weight() };
-        let limit = Limit::weighted(ROOM, weight).pausing(move || paused.left());
-        let (metrics, worker) = (worker.metrics.clone(), Arc::clone(&worker));
-        serve_queue(bus.clone(), queue, limit, settings.lease, metrics, taking.clone(), worker)
+        let (in_flight, breaker) = (Arc::clone(&worker.in_flight), Arc::clone(&worker.breaker));
+        let pausing_breaker = Arc::clone(&breaker);
+        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard() };
+        let concurrency =
+            Concurrency::weighted(PERMITS, weight).with_pause(move || pausing_breaker.remaining_pause());
+        let settings = QueueSettings { queue, concurrency, lease: settings.lease };
+        serve_queue(bus.clone(), settings, worker.metrics.clone(), taking.clone(), Arc::clone(&worker))
     };
     let served = async {
         let any = serve(Queue::Shards(Target::Any));
@@ -148,8 +152,8 @@ impl Handler for Worker {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         match serde_json::from_slice::<ShardTask>(&delivery.message.payload) {
             Ok(task) => {
-                let place = self.shelf.put(task.job_id.clone());
-                self.execute(task, delivery.attempt, &place).await
+                let guard = self.in_flight.add(task.job_id.clone());
+                self.execute(task, delivery.attempt, &guard).await
             }
             Err(error) => {
                 // It may be a newer planner's, for newer workers. If nobody reads it, it becomes a dead letter, and its job fails.
@@ -161,7 +165,7 @@ impl Handler for Worker {
 }
 
 impl Worker {
-    async fn execute(&self, task: ShardTask, attempt: u64, place: &Place) -> Settlement {
+    async fn execute(&self, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
         let (job, shard) = (task.job_id.clone(), task.shard_id);
         if attempt > 1 {
             tracing::info!(%job, %shard, attempt, "a shard that was delivered before");
@@ -182,13 +186,14 @@ impl Worker {
             }
         };
         let backend = Arc::clone(&self.backend);
-        match self.executor.execute(backend, program, task.clone(), place.stop.clone()).await {
+        match self.executor.execute(backend, program, task.clone(), guard.stop.clone()).await {
             Ok(executed) => {
-                self.pause.succeeded();
-                self.metrics.shard_executed(self.backend.name(), "ok", executed.iterations, executed.wall);
-                self.shelf.took(executed.wall);
+                self.breaker.record_success();
+                self.metrics.record_shard(self.backend.name(), "ok", executed.iterations, executed.wall);
+                self.in_flight.record_shard_time(executed.wall);
                 tracing::debug!(%job, %shard, wall = ?executed.wall, "the shard is executed");
-                let (message, id) = outcomes::result(&self.identity, self.backend.as_ref(), &task, &executed);
+                let (message, id) =
+                    shard_messages::build_result(&self.identity, self.backend.as_ref(), &task, &executed);
                 match self.bus.publish(message, &id).await {
                     Ok(()) => Settlement::Ack,
                     Err(error) => {
@@ -198,11 +203,11 @@ impl Worker {
                 }
             }
             // The job has ended, and its shards have been removed; or this process ends, and others take the shard.
-            Err(Failed::Stopped) => Settlement::Retry(Duration::ZERO),
-            Err(Failed::Backend(reason)) => {
+            Err(ExecutionFailure::Stopped) => Settlement::Retry(Duration::ZERO),
+            Err(ExecutionFailure::Backend(reason)) => {
                 tracing::error!(%job, %shard, reason, "the shard could not be executed");
-                self.metrics.shard_executed(self.backend.name(), "failed", 0, Duration::ZERO);
-                if let Some(pause) = self.pause.failed() {
+                self.metrics.record_shard(self.backend.name(), "failed", 0, Duration::ZERO);
+                if let Some(pause) = self.breaker.record_failure() {
                     tracing::warn!(backend = self.backend.name(), ?pause, "no shards are taken for a while");
                 }
                 Settlement::Retry(Duration::from_millis(200))
@@ -214,13 +219,13 @@ impl Worker {
     async fn listen(&self) {
         let forever = CancellationToken::new();
         loop {
-            let heard = records::persist(&forever, "listening for jobs that end", || {
+            let heard = retry_until_stopped(&forever, "listening for jobs that end", || {
                 self.bus.subscribe(topology::JOB_ENDED_FILTER)
             });
             let Some(mut heard) = heard.await else { return };
             while let Some(message) = heard.next().await {
                 if let Some(Ok(job)) = message.subject.rsplit('.').next().map(str::parse) {
-                    self.shelf.ended(&job);
+                    self.in_flight.stop_job(&job);
                 }
             }
         }

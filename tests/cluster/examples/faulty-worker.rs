@@ -23,9 +23,8 @@ use forge_kernel::execute::{Backend, Control, ExecuteError, scalar::Scalar, simd
 use forge_service::{
     Metrics,
     executor::{Executor, StopFlag},
-    outcomes,
-    programs::Programs,
-    shutdown,
+    program_store::ProgramStore,
+    shard_messages, shutdown,
 };
 
 /// The SIMD backend, with a fault.
@@ -102,13 +101,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match fault {
         Fault::Unregistered | Fault::Stall => by_hand(bus, fault).await?,
         _ => {
-            let settings = forge_worker::Settings {
+            let settings = forge_worker::WorkerSettings {
                 executor: Executor::new(2, None),
                 slots: 2,
                 target: Target::Cpu,
                 lease,
             };
-            let stop = shutdown::on_signals();
+            let stop = shutdown::stop_on_signals();
             let backend = Arc::new(Faulty(fault));
             forge_worker::run(bus, backend, identity()?, settings, Metrics::new("faulty"), stop).await?;
         }
@@ -128,7 +127,7 @@ const KEPT: usize = 8;
 /// A worker without registration; one that stalls keeps what it has taken.
 async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error::Error>> {
     let identity = identity()?;
-    let (executor, programs) = (Executor::new(1, None), Programs::new(bus.clone(), 4));
+    let (executor, programs) = (Executor::new(1, None), ProgramStore::new(bus.clone(), 4));
     let mut pull = bus.open_queue(Queue::Shards(Target::Any)).await?;
     let mut kept = 0;
     while kept < KEPT {
@@ -141,7 +140,7 @@ async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error:
             let program = programs.get(task.program).await?;
             let executed =
                 executor.execute(Arc::new(Scalar), program, task.clone(), StopFlag::default()).await?;
-            let (message, id) = outcomes::result(&identity, &Scalar, &task, &executed);
+            let (message, id) = shard_messages::build_result(&identity, &Scalar, &task, &executed);
             bus.publish(message, &id).await?;
             delivery.lease.ack().await;
         }

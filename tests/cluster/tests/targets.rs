@@ -15,7 +15,7 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_kernel::execute::{Backend, Control, ExecuteError, scalar::Scalar};
-use forge_service::{Metrics, executor::Executor, outcomes};
+use forge_service::{Metrics, executor::Executor, shard_messages};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::time::timeout;
@@ -75,7 +75,7 @@ impl Services {
         let target = Hardware::of(backend.adapter()).target();
         let identity = Identity::from_random([self.started.len() as u8; 32]);
         let settings =
-            forge_worker::Settings { executor: Executor::new(1, None), slots: 1, target, lease: LEASE };
+            forge_worker::WorkerSettings { executor: Executor::new(1, None), slots: 1, target, lease: LEASE };
         let (bus, stop) = (self.bus.clone(), self.stop.clone());
         let worker = forge_worker::run(bus, backend, identity, settings, Metrics::new("test"), stop);
         self.started.push(tokio::spawn(worker));
@@ -95,7 +95,7 @@ impl Services {
         let results =
             self.bus.replay(topology::shard_message_subjects(job), ReplayContent::Headers).await.unwrap();
         let by = results.filter_map(async |stored| {
-            let attestation = outcomes::attestation(&stored.message)?;
+            let attestation = shard_messages::parse_attestation(&stored.message)?;
             Some((attestation.backend, attestation.adapter))
         });
         let all = timeout(patience, by.take(SHARDS).collect::<Vec<_>>()).await;

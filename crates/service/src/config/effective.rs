@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 /// An option and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub struct EffectiveSetting {
     /// The option without its dashes, as in `nats-url`.
     pub name: String,
     /// The environment variable that can give it.
@@ -14,12 +14,12 @@ pub struct Setting {
     /// The value, `***` if it is secret; `None` if there is none. Several are joined by commas.
     pub value: Option<String>,
     /// Where the value comes from.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The command line.
     Flag,
     /// The environment variable.
@@ -28,7 +28,7 @@ pub enum Origin {
     Default,
 }
 
-impl Origin {
+impl SettingOrigin {
     /// `flag`, `environment` or `default`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,16 +41,16 @@ impl Origin {
 
 /// The options of a command and their values, in the order of its help. Options whose environment value clap is told to hide
 /// (`hide_env_values`) are secret, and so is what a URL has before its `@`.
-pub fn effective(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
+pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<EffectiveSetting> {
     let options = command.get_arguments().filter(|arg| arg.get_long().is_some());
     let known = options.filter(|arg| matches.try_contains_id(arg.get_id().as_str()).is_ok());
     known
         .map(|arg| {
             let id = arg.get_id().as_str();
             let origin = match matches.value_source(id) {
-                Some(ValueSource::CommandLine) => Origin::Flag,
-                Some(ValueSource::EnvVariable) => Origin::Environment,
-                _ => Origin::Default,
+                Some(ValueSource::CommandLine) => SettingOrigin::Flag,
+                Some(ValueSource::EnvVariable) => SettingOrigin::Environment,
+                _ => SettingOrigin::Default,
             };
             let values = matches.get_raw(id).map(|values| {
                 let values: Vec<_> =
@@ -59,7 +59,7 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> Vec<Setting> {
             });
             let shown = values.filter(|value| !value.is_empty());
             let value = if arg.is_hide_env_values_set() { shown.map(|_| "***".to_owned()) } else { shown };
-            Setting {
+            EffectiveSetting {
                 name: arg.get_long().unwrap_or(id).to_owned(),
                 variable: arg.get_env().map(|name| name.to_string_lossy().into_owned()),
                 value,
@@ -80,12 +80,12 @@ fn without_credentials(value: &str) -> String {
 }
 
 /// A line a setting: `name = value  (from flag|environment|default)`. What has no value is `-`.
-pub fn to_text(settings: &[Setting]) -> String {
+pub fn render_text(settings: &[EffectiveSetting]) -> String {
     let names = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
-    let line = |setting: &Setting| {
+    let line = |setting: &EffectiveSetting| {
         let value = setting.value.as_deref().unwrap_or("-");
         let origin = match (setting.origin, &setting.variable) {
-            (Origin::Environment, Some(variable)) => format!("environment {variable}"),
+            (SettingOrigin::Environment, Some(variable)) => format!("environment {variable}"),
             (origin, _) => origin.as_str().to_owned(),
         };
         format!("{:names$} = {value}  (from {origin})\n", setting.name)
@@ -94,8 +94,8 @@ pub fn to_text(settings: &[Setting]) -> String {
 }
 
 /// An object with a member for each setting: `value`, `from` and `variable`.
-pub fn to_json(settings: &[Setting]) -> Value {
-    let member = |setting: &Setting| {
+pub fn render_json(settings: &[EffectiveSetting]) -> Value {
+    let member = |setting: &EffectiveSetting| {
         let value = json!({
             "value": setting.value,
             "from": setting.origin.as_str(),

@@ -86,7 +86,7 @@ impl fmt::Debug for NatsArgs {
 
 impl NatsArgs {
     /// Streams are kept so.
-    pub fn settings(&self) -> TopologySettings {
+    pub fn topology_settings(&self) -> TopologySettings {
         TopologySettings { replicas: self.replicas, lease: Duration::from_millis(self.lease_ms) }
     }
 
@@ -96,7 +96,7 @@ impl NatsArgs {
     ///
     /// # Errors
     /// [`ConfigError`] names the option that is too much, missing, or names a file that cannot be read.
-    pub fn options(
+    pub fn jetstream_options(
         &self,
         name: impl Into<String>,
         manage_topology: bool,
@@ -113,7 +113,7 @@ impl NatsArgs {
             tls: self.tls()?,
             name: name.into(),
             inbox_prefix: self.inbox_prefix()?,
-            topology: self.settings(),
+            topology: self.topology_settings(),
             kv_namespaces,
             manage_topology,
             required_queues: Vec::new(),

@@ -25,7 +25,7 @@ fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
 }
 
 fn nats(args: &[&str]) -> Result<JetStreamOptions, ConfigError> {
-    parse(args).unwrap().nats.options("test", true, vec!["jobs".to_owned()])
+    parse(args).unwrap().nats.jetstream_options("test", true, vec!["jobs".to_owned()])
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn wrong_values_are_refused_by_name() {
         assert!(error.contains(args[0]), "{error}");
     }
     let cli = parse(&["--replicas", "3", "--lease-ms", "500", "--log", "info,forge_bus=debug"]).unwrap();
-    assert_eq!((cli.nats.replicas, cli.nats.settings().lease.as_millis()), (3, 500));
+    assert_eq!((cli.nats.replicas, cli.nats.topology_settings().lease.as_millis()), (3, 500));
 }
 
 #[test]
@@ -142,14 +142,14 @@ fn the_effective_configuration_tells_origins_and_hides_secrets() {
     let args = ["service", "--nats-url", "nats://u:secret1@a:1,tls://b:2", "--nats-password", "secret2"];
     let matches = Cli::command().get_matches_from(args);
     Cli::from_arg_matches(&matches).unwrap();
-    let settings = effective(&Cli::command(), &matches);
-    let text = to_text(&settings);
+    let settings = effective_settings(&Cli::command(), &matches);
+    let text = render_text(&settings);
     let has = |line: &str| text.lines().any(|found| found.split_whitespace().eq(line.split_whitespace()));
     assert!(has("nats-url = nats://***@a:1,tls://b:2 (from flag)"), "{text}");
     assert!(has("nats-password = *** (from flag)"), "{text}");
     assert!(has("lease-ms = 30000 (from default)"), "{text}");
     assert!(has("http = - (from default)"), "{text}");
-    let json = to_json(&settings);
+    let json = render_json(&settings);
     assert_eq!(json["nats-password"]["value"], "***");
     assert_eq!(
         json["replicas"],

@@ -1,20 +1,17 @@
 //! Putting shards together that wait for the same backend: whoever gets a slot takes all that are alike. Shards of several
 //! jobs or programs are never in one call.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use forge_contract::{program::Program, task::ShardTask};
 use forge_kernel::execute::Backend;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::spawn_blocking,
 };
 
-use super::{Advance, Executed, Failed, StopFlag, Time, Watch, call, encode};
+use super::{ExecutionFailure, ProgressCallback, ShardExecution, StopFlag, Time, Watch, call, encode};
 
 /// Calls of backends that take several shards in one, and the shards that wait for them.
 pub(super) struct Batches {
@@ -37,7 +34,7 @@ struct Waiting {
     task: ShardTask,
     stop: StopFlag,
     /// Closed when nobody waits for the shard any more.
-    answer: oneshot::Sender<Result<Executed, Failed>>,
+    answer: oneshot::Sender<Result<ShardExecution, ExecutionFailure>>,
 }
 
 impl Waiting {
@@ -56,7 +53,7 @@ impl Queue {
         program: Arc<Program>,
         task: ShardTask,
         stop: StopFlag,
-    ) -> (u64, oneshot::Receiver<Result<Executed, Failed>>) {
+    ) -> (u64, oneshot::Receiver<Result<ShardExecution, ExecutionFailure>>) {
         let (answer, answered) = oneshot::channel();
         let number = self.next;
         self.next += 1;
@@ -71,7 +68,7 @@ impl Queue {
         let (stopped, mut waiting): (VecDeque<_>, VecDeque<_>) =
             all.partition(|waiting| waiting.stop.is_stopped());
         for waiting in stopped {
-            let _ = waiting.answer.send(Err(Failed::Stopped));
+            let _ = waiting.answer.send(Err(ExecutionFailure::Stopped));
         }
         waiting.retain(|waiting| !waiting.answer.is_closed());
         let own = waiting.iter().position(|waiting| waiting.number == number);
@@ -100,38 +97,38 @@ impl Batches {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Executes a shard, by a call of its own or by one that another shard has started.
     ///
     /// # Errors
-    /// [`Failed`].
+    /// [`ExecutionFailure`].
     pub(super) async fn execute(
         &self,
         backend: Arc<dyn Backend>,
         program: Arc<Program>,
         task: ShardTask,
         stop: StopFlag,
-        advance: Option<Advance>,
-    ) -> Result<Executed, Failed> {
+        advance: Option<ProgressCallback>,
+    ) -> Result<ShardExecution, ExecutionFailure> {
         let (number, mut answered) = self.queue().put(backend, program, task, stop);
         let slot = tokio::select! {
             biased;
-            answer = &mut answered => return answer.unwrap_or(Err(Failed::Stopped)),
-            slot = Arc::clone(&self.slots).acquire_owned() => slot.map_err(|_| Failed::Stopped)?,
+            answer = &mut answered => return answer.unwrap_or(Err(ExecutionFailure::Stopped)),
+            slot = Arc::clone(&self.slots).acquire_owned() => slot.map_err(|_| ExecutionFailure::Stopped)?,
         };
         // The call is nobody's: whoever is dropped from here on takes no other shard with it.
         match self.queue().take(number) {
             Some(batch) => drop(spawn_blocking(move || run(batch, advance, slot))),
             None => drop(slot),
         }
-        answered.await.unwrap_or(Err(Failed::Stopped))
+        answered.await.unwrap_or(Err(ExecutionFailure::Stopped))
     }
 }
 
 /// Executes shards by one call, and answers those who wait for them.
-fn run(batch: Vec<Waiting>, advance: Option<Advance>, slot: OwnedSemaphorePermit) {
+fn run(batch: Vec<Waiting>, advance: Option<ProgressCallback>, slot: OwnedSemaphorePermit) {
     let (backend, program) = (Arc::clone(&batch[0].backend), Arc::clone(&batch[0].program));
     let shards: Vec<_> = batch.iter().map(|waiting| waiting.task.shard()).collect();
     let stops: Vec<_> = batch.iter().map(|waiting| waiting.stop.clone()).collect();
@@ -154,7 +151,7 @@ fn run(batch: Vec<Waiting>, advance: Option<Advance>, slot: OwnedSemaphorePermit
         let (bytes, hash) = encode(&result);
         let iterations = result.iterations;
         let (wall, cpu) = (share(wall, iterations, total), share(cpu, iterations, total));
-        let _ = waiting.answer.send(Ok(Executed { bytes, hash, iterations, wall, cpu }));
+        let _ = waiting.answer.send(Ok(ShardExecution { bytes, hash, iterations, wall, cpu }));
     }
 }
 

@@ -99,14 +99,14 @@ struct Setup {
     model: (Arc<Program>, Digest),
 }
 
-type Running = JoinHandle<Result<Executed, Failed>>;
+type Running = JoinHandle<Result<ShardExecution, ExecutionFailure>>;
 
 impl Setup {
     /// One slot, and a backend that takes so many shards.
     fn new(batch: usize) -> Self {
         let advanced = Arc::new(AtomicU64::new(0));
         let (counted, (backend, go)) = (Arc::clone(&advanced), Gated::new(batch));
-        let advance: Advance = Arc::new(move |iterations| {
+        let advance: ProgressCallback = Arc::new(move |iterations| {
             counted.fetch_add(iterations, Ordering::SeqCst);
         });
         Self { executor: Executor::new(1, Some(advance)), backend, go, advanced, model: program(0.1) }
@@ -267,8 +267,10 @@ async fn what_goes_wrong_goes_wrong_for_the_batch_alone() {
         for (index, running) in (1..).zip(others) {
             match running.await.unwrap() {
                 Ok(executed) => assert_eq!((index > 3, executed.hash), (true, setup.right(index))),
-                Err(Failed::Backend(reason)) => assert!(index <= 3 && reason.contains(says), "{reason}"),
-                Err(Failed::Stopped) => panic!("nobody stopped {index}"),
+                Err(ExecutionFailure::Backend(reason)) => {
+                    assert!(index <= 3 && reason.contains(says), "{reason}")
+                }
+                Err(ExecutionFailure::Stopped) => panic!("nobody stopped {index}"),
             }
         }
     }
@@ -315,7 +317,7 @@ async fn a_shard_that_is_stopped_while_it_waits_is_not_executed() {
     let other = setup.queue(setup.task("a", 2), &setup.model.0, &go_on).await;
     stop.stop();
     (0..2).for_each(|_| setup.go.send(Go::Right).unwrap());
-    assert_eq!(one.await.unwrap().unwrap_err(), Failed::Stopped);
+    assert_eq!(one.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);
     assert_eq!(hash(other).await, setup.right(2));
     assert_eq!(hash(first).await, setup.right(0));
     assert_eq!(setup.backend.calls(), [vec![0], vec![2]]);
@@ -334,7 +336,7 @@ async fn a_call_is_broken_off_when_all_its_shards_are_stopped() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!one.is_finished() && !other.is_finished());
     stops[1].stop();
-    assert_eq!(one.await.unwrap().unwrap_err(), Failed::Stopped);
-    assert_eq!(other.await.unwrap().unwrap_err(), Failed::Stopped);
+    assert_eq!(one.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);
+    assert_eq!(other.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);
     assert_eq!(hash(first).await, setup.right(0));
 }

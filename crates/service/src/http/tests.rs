@@ -20,17 +20,17 @@ fn local() -> HttpArgs {
 #[tokio::test]
 async fn probes_follow_the_state_of_the_service() {
     let (health, stop) = (Health::new(), CancellationToken::new());
-    let started = start(&local(), health.clone(), Metrics::new("test"), stop.clone()).await;
+    let started = serve(&local(), health.clone(), Metrics::new("test"), stop.clone()).await;
     let address = started.unwrap().unwrap();
-    let alive = health.alive("the loop");
+    let alive = health.guard_loop("the loop");
 
     assert_eq!(get(address, "GET /healthz").await.0, 200);
     let (status, text) = get(address, "GET /readyz").await;
     assert!(status == 503 && text.ends_with("starting\n"), "{text}");
-    health.bus(MemoryBus::new(TopologySettings::default()));
-    health.ready();
+    health.set_bus(MemoryBus::new(TopologySettings::default()));
+    health.set_ready();
     assert_eq!(get(address, "GET /readyz").await.0, 200);
-    health.not_ready("the bucket is read-only");
+    health.set_not_ready("the bucket is read-only");
     let (status, text) = get(address, "GET /readyz").await;
     assert!(status == 503 && text.ends_with("the bucket is read-only\n"), "{text}");
     assert_eq!(get(address, "GET /healthz").await.0, 200);
@@ -48,8 +48,8 @@ async fn probes_follow_the_state_of_the_service() {
 #[tokio::test]
 async fn metrics_are_served_and_nothing_else() {
     let metrics = Metrics::new("test");
-    metrics.agent_quarantined();
-    let started = start(&local(), Health::new(), metrics, CancellationToken::new()).await;
+    metrics.count_quarantined_agent();
+    let started = serve(&local(), Health::new(), metrics, CancellationToken::new()).await;
     let address = started.unwrap().unwrap();
     let (status, text) = get(address, "GET /metrics").await;
     assert_eq!(status, 200);
@@ -66,9 +66,9 @@ async fn an_address_in_use_is_an_error_that_names_the_option() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let args = HttpArgs { http: Some(taken.local_addr().unwrap()) };
     let error =
-        start(&args, Health::new(), Metrics::new("test"), CancellationToken::new()).await.unwrap_err();
+        serve(&args, Health::new(), Metrics::new("test"), CancellationToken::new()).await.unwrap_err();
     assert_eq!(error.field, "--http");
     let off =
-        start(&HttpArgs::default(), Health::new(), Metrics::new("test"), CancellationToken::new()).await;
+        serve(&HttpArgs::default(), Health::new(), Metrics::new("test"), CancellationToken::new()).await;
     assert_eq!(off.unwrap(), None);
 }

@@ -20,7 +20,7 @@ fn traced<T>(act: impl FnOnce() -> T) -> T {
 
 fn injected(span: &Span) -> Headers {
     let mut headers = Headers::new();
-    span.in_scope(|| trace::inject(&mut headers));
+    span.in_scope(|| trace::inject_context(&mut headers));
     headers
 }
 
@@ -32,7 +32,7 @@ fn parts(headers: &Headers) -> Vec<String> {
 fn a_trace_goes_on_from_message_to_message() {
     traced(|| {
         let first = injected(&info_span!("sender"));
-        let second = injected(&trace::span_from(&first, || info_span!("receiver")));
+        let second = injected(&trace::span_with_parent(&first, || info_span!("receiver")));
         let (first, second) = (parts(&first), parts(&second));
         assert_eq!(first[1], second[1]);
         assert_ne!(first[2], second[2]);
@@ -43,8 +43,8 @@ fn a_trace_goes_on_from_message_to_message() {
 #[test]
 fn children_belong_to_the_trace_too() {
     traced(|| {
-        let root = trace::root(TRACE).unwrap();
-        let span = trace::span_from(&root, || info_span!("receiver"));
+        let root = trace::root_headers(TRACE).unwrap();
+        let span = trace::span_with_parent(&root, || info_span!("receiver"));
         assert_eq!(trace::trace_id(&span).unwrap(), TRACE);
         let inner = span.in_scope(|| injected(&info_span!("inner")));
         assert_eq!(parts(&inner)[1], TRACE);
@@ -57,8 +57,8 @@ fn what_was_not_sampled_stays_so_and_vendors_keep_their_state() {
         let mut headers = Headers::new();
         headers.set(trace::TRACEPARENT, format!("00-{TRACE}-00f067aa0ba902b7-00"));
         headers.set(trace::TRACESTATE, "vendor=1");
-        assert!(trace::is_in(&headers));
-        let onward = injected(&trace::span_from(&headers, || info_span!("receiver")));
+        assert!(trace::has_context(&headers));
+        let onward = injected(&trace::span_with_parent(&headers, || info_span!("receiver")));
         assert_eq!((&*parts(&onward)[1], &*parts(&onward)[3]), (TRACE, "00"));
         assert_eq!(onward.get(trace::TRACESTATE), Some("vendor=1"));
     });
@@ -69,18 +69,20 @@ fn headers_that_make_no_sense_start_a_trace_of_their_own() {
     traced(|| {
         let mut headers = Headers::new();
         headers.set(trace::TRACEPARENT, "00-nonsense");
-        assert!(!trace::is_in(&headers));
-        let span = trace::span_from(&headers, || info_span!("receiver"));
+        assert!(!trace::has_context(&headers));
+        let span = trace::span_with_parent(&headers, || info_span!("receiver"));
         assert_eq!(trace::trace_id(&span).unwrap().len(), 32);
     });
 }
 
 #[test]
 fn only_trace_ids_give_a_root() {
-    assert_eq!(parts(&trace::root(TRACE).unwrap())[1], TRACE);
-    assert!(trace::is_in(&trace::root(&format!("{}{}", "a".repeat(16), "0".repeat(16))).unwrap()));
+    assert_eq!(parts(&trace::root_headers(TRACE).unwrap())[1], TRACE);
+    assert!(trace::has_context(
+        &trace::root_headers(&format!("{}{}", "a".repeat(16), "0".repeat(16))).unwrap()
+    ));
     for wrong in ["", "0", &"0".repeat(32), &TRACE.to_uppercase(), &TRACE[1..], "zz"] {
-        assert_eq!(trace::root(wrong), None, "{wrong}");
+        assert_eq!(trace::root_headers(wrong), None, "{wrong}");
     }
 }
 

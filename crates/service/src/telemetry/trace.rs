@@ -16,8 +16,8 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 
 /// Puts the context of the current span into headers; leaves them alone where there is none.
-pub fn inject(headers: &mut Headers) {
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Carrier(headers));
+pub fn inject_context(headers: &mut Headers) {
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeaderInjector(headers));
 }
 
 /// Makes a span a child of the one that headers name, if they do. To be called before the span is entered or has children:
@@ -31,7 +31,7 @@ pub fn set_parent(span: &Span, headers: &Headers) {
 }
 
 /// Makes a span that is a child of the one that headers name, if they do.
-pub fn span_from(headers: &Headers, make_span: impl FnOnce() -> Span) -> Span {
+pub fn span_with_parent(headers: &Headers, make_span: impl FnOnce() -> Span) -> Span {
     let span = make_span();
     set_parent(&span, headers);
     span
@@ -39,7 +39,7 @@ pub fn span_from(headers: &Headers, make_span: impl FnOnce() -> Span) -> Span {
 
 /// Headers that continue the trace of an envelope's `ctx.trace_id`: 32 lower-case hexadecimal digits, not all zero. `None`
 /// if it is something else. The span that is named as parent does not exist: envelopes do not name one.
-pub fn root(trace_id: &str) -> Option<Headers> {
+pub fn root_headers(trace_id: &str) -> Option<Headers> {
     let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let valid =
         trace_id.len() == 32 && trace_id.bytes().all(digits) && trace_id.bytes().any(|byte| byte != b'0');
@@ -54,7 +54,7 @@ pub fn root(trace_id: &str) -> Option<Headers> {
 }
 
 /// Whether headers name a span that a trace can be continued from.
-pub fn is_in(headers: &Headers) -> bool {
+pub fn has_context(headers: &Headers) -> bool {
     context(headers).has_active_span()
 }
 
@@ -67,18 +67,18 @@ pub fn trace_id(span: &Span) -> Option<String> {
 }
 
 /// Starts a span under another name than its own, one of few, and answers its trace as [`trace_id`] does.
-pub fn start(span: &Span, name: String) -> Option<String> {
+pub fn start_span(span: &Span, name: String) -> Option<String> {
     span.context().span().update_name(name);
     trace_id(span)
 }
 
 fn context(headers: &Headers) -> Context {
-    TraceContextPropagator::new().extract_with_context(&Context::new(), &Source(headers))
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers))
 }
 
-struct Carrier<'a>(&'a mut Headers);
+struct HeaderInjector<'a>(&'a mut Headers);
 
-impl Injector for Carrier<'_> {
+impl Injector for HeaderInjector<'_> {
     fn set(&mut self, key: &str, value: String) {
         if !value.is_empty() {
             self.0.set(key, value);
@@ -86,9 +86,9 @@ impl Injector for Carrier<'_> {
     }
 }
 
-struct Source<'a>(&'a Headers);
+struct HeaderExtractor<'a>(&'a Headers);
 
-impl Extractor for Source<'_> {
+impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let other_case =
             || self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);

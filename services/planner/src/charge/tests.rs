@@ -112,7 +112,7 @@ async fn end(bus: &dyn Bus, job: &JobId, code: FailureCode, message: &str) {
             Some(JobError { code, message: message.to_owned(), details: Vec::new(), phase: Phase::Validate });
         true
     };
-    assert!(records::update(bus, &Bucket::default_jobs(), job, change).await.unwrap().written);
+    assert!(job_records::update(bus, &Bucket::default_jobs(), job, change).await.unwrap().written);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_job_too_many_is_refused_and_its_record_tells_the_same() {
     assert!(order.message.contains("submitter alice may have 2 jobs at once and has 2"), "{}", order.message);
     assert_eq!(used(&planner).await, (2 * EACH, vec!["jobs/a".to_owned(), "jobs/b".to_owned()]));
     let record =
-        records::get(bus.as_ref(), &Bucket::default_jobs(), &order.job_id).await.unwrap().unwrap().record;
+        job_records::get(bus.as_ref(), &Bucket::default_jobs(), &order.job_id).await.unwrap().unwrap().record;
     assert_eq!((record.submitter, record.state), (alice(), JobState::Accepted));
     // Others have quotas of their own: here, none.
     let mut other = submission("d", "billable");

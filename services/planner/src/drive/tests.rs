@@ -11,7 +11,7 @@ use forge_contract::{agent::Identity, envelope::Target, job::JobRecord, task::Or
 use forge_kernel::execute::{Backend, scalar::Scalar};
 use forge_service::{
     metrics::Metrics,
-    registry::{self, Means, Role},
+    registry::{self, AgentCapacity, Role},
 };
 use tokio::task::JoinHandle;
 
@@ -34,8 +34,8 @@ impl Setup {
         let bus = MemoryBus::new(TopologySettings::default());
         let (shared, stop): (SharedBus, _) = (bus.clone(), CancellationToken::new());
         bus.prepare().await.unwrap();
-        let means = Means::new(&[Arc::new(Scalar) as Arc<dyn Backend>], 1);
-        let agent = registry::record(&Identity::from_random([1; 32]), Target::Cpu, means, 1);
+        let means = AgentCapacity::new(&[Arc::new(Scalar) as Arc<dyn Backend>], 1);
+        let agent = registry::agent_record(&Identity::from_random([1; 32]), Target::Cpu, means, 1);
         registry::register(shared.clone(), Role::Worker, agent, stop.clone()).await.unwrap();
         let planner = start(&shared, &stop);
         let envelope = format!(
@@ -49,7 +49,7 @@ impl Setup {
 
     async fn record(&self) -> JobRecord {
         let job: JobId = "waits".parse().unwrap();
-        records::get(self.bus.as_ref(), &Bucket::default_jobs(), &job).await.unwrap().unwrap().record
+        job_records::get(self.bus.as_ref(), &Bucket::default_jobs(), &job).await.unwrap().unwrap().record
     }
 
     /// Messages of shards for a GPU, of shards for anybody else, and of shards for verifiers.
@@ -66,7 +66,7 @@ impl Setup {
             record.state = JobState::Cancelled;
             true
         };
-        records::update(self.bus.as_ref(), &Bucket::default_jobs(), &job, cancelled).await.unwrap();
+        job_records::update(self.bus.as_ref(), &Bucket::default_jobs(), &job, cancelled).await.unwrap();
     }
 
     async fn end(self) {

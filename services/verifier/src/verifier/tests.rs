@@ -100,7 +100,7 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
     let request = Request::from_json(envelope).unwrap();
     let shared: SharedBus = bus.clone();
-    Programs::new(shared.clone(), 1).put(request.program_digest, &request.program).await.unwrap();
+    ProgramStore::new(shared.clone(), 1).put(request.program_digest, &request.program).await.unwrap();
     let job: forge_contract::ids::JobId = "j".parse().unwrap();
     for (index, (by, right)) in (0..).zip(claims) {
         let shard =
@@ -125,7 +125,8 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
         .unwrap();
     }
     let stop = CancellationToken::new();
-    let settings = Settings { executor: Executor::new(1, None), slots: 1, lease: Duration::from_secs(30) };
+    let settings =
+        VerifierSettings { executor: Executor::new(1, None), slots: 1, lease: Duration::from_secs(30) };
     let verifier = run(
         shared,
         backends(has),
@@ -139,7 +140,7 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
     let mut verdicts: Vec<_> = outcomes
         .filter_map(async |stored| {
             let (_, job, shard) = topology::parse_shard_message_subject(&stored.message.subject)?;
-            Some((shard.index, outcomes::signed_verdict(&stored.message, &job, shard)?))
+            Some((shard.index, shard_messages::parse_signed_verdict(&stored.message, &job, shard)?))
         })
         .take(claims.len())
         .collect()

@@ -88,7 +88,7 @@ async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
     let request = Request::from_json(envelope).unwrap();
-    let programs = Programs::new(bus.clone(), 1);
+    let programs = ProgramStore::new(bus.clone(), 1);
     programs.put(request.program_digest, &request.program).await.unwrap();
     for index in 0..shards {
         let shard_id = ShardId { height: 0, index };
@@ -120,7 +120,7 @@ fn start(
 ) -> JoinHandle<Result<(), BusError>> {
     let target = forge_contract::agent::Hardware::of(backend.adapter()).target();
     let settings =
-        Settings { executor: Executor::new(1, None), slots: 1, target, lease: Duration::from_secs(30) };
+        WorkerSettings { executor: Executor::new(1, None), slots: 1, target, lease: Duration::from_secs(30) };
     let identity = Identity::from_random([number; 32]);
     tokio::spawn(run(bus.clone(), backend, identity, settings, Metrics::new("test"), stop.clone()))
 }
@@ -129,7 +129,7 @@ fn start(
 async fn results(bus: &Arc<MemoryBus>, count: usize) -> Vec<(String, Option<String>)> {
     let outcomes =
         bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
-    let attested = outcomes.filter_map(async |stored| outcomes::attestation(&stored.message));
+    let attested = outcomes.filter_map(async |stored| shard_messages::parse_attestation(&stored.message));
     attested.map(|one| (one.backend, one.adapter)).take(count).collect().await
 }
 

@@ -72,15 +72,13 @@ struct Setup {
 }
 
 impl Setup {
-    fn start(limit: impl Into<Limit> + Send + 'static) -> Self {
+    fn start(concurrency: Concurrency) -> Self {
         let bus = MemoryBus::new(TopologySettings { lease: LEASE, ..TopologySettings::default() });
         let script = Arc::new(Script::default());
         let metrics = Metrics::new("test");
         let served = tokio::spawn(serve_queue(
             bus.clone() as SharedBus,
-            Queue::Jobs,
-            limit,
-            LEASE,
+            QueueSettings { queue: Queue::Jobs, concurrency, lease: LEASE },
             metrics.clone(),
             script.stop.clone(),
             script.clone(),
@@ -88,8 +86,8 @@ impl Setup {
         Self { bus, script, metrics, served }
     }
 
-    async fn prepared(limit: impl Into<Limit> + Send + 'static) -> Self {
-        let setup = Self::start(limit);
+    async fn prepared(concurrency: Concurrency) -> Self {
+        let setup = Self::start(concurrency);
         setup.bus.prepare().await.unwrap();
         setup
     }
@@ -117,7 +115,7 @@ impl Setup {
 
 #[tokio::test(start_paused = true)]
 async fn messages_are_acknowledged_and_counted() {
-    let setup = Setup::prepared(4).await;
+    let setup = Setup::prepared(Concurrency::new(4)).await;
     setup.publish(&["a", "b", "c"]).await;
     setup.done().await;
     let text = setup.metrics.encode();
@@ -130,7 +128,7 @@ async fn messages_are_acknowledged_and_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_comes_after_its_delay_and_what_is_left_after_the_lease() {
-    let setup = Setup::prepared(4).await;
+    let setup = Setup::prepared(Concurrency::new(4)).await;
     let start = Instant::now();
     setup.publish(&["retry"]).await;
     setup.done().await;
@@ -145,7 +143,7 @@ async fn a_retry_comes_after_its_delay_and_what_is_left_after_the_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_survived_and_the_message_tried_again() {
-    let setup = Setup::prepared(1).await;
+    let setup = Setup::prepared(Concurrency::new(1)).await;
     setup.publish(&["panic", "a"]).await;
     setup.done().await;
     assert_eq!(setup.stop().await, ["panic 1", "a 1", "panic 2"]);
@@ -153,7 +151,7 @@ async fn a_panic_is_survived_and_the_message_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_lease_is_renewed_while_a_message_is_handled() {
-    let setup = Setup::prepared(2).await;
+    let setup = Setup::prepared(Concurrency::new(2)).await;
     setup.publish(&["sleep 30"]).await;
     setup.done().await;
     assert_eq!(setup.stop().await, ["sleep 30 1"]);
@@ -161,7 +159,7 @@ async fn the_lease_is_renewed_while_a_message_is_handled() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_than_the_limit_are_in_hand() {
-    let setup = Setup::prepared(3).await;
+    let setup = Setup::prepared(Concurrency::new(3)).await;
     setup.publish(&["sleep 1"; 10]).await;
     setup.done().await;
     assert_eq!(setup.script.most_in_hand.load(Ordering::SeqCst), 3);
@@ -170,7 +168,7 @@ async fn no_more_than_the_limit_are_in_hand() {
 
 #[tokio::test(start_paused = true)]
 async fn the_loop_waits_for_a_queue_that_does_not_exist_yet() {
-    let setup = Setup::start(1);
+    let setup = Setup::start(Concurrency::new(1));
     sleep(Duration::from_secs(20)).await;
     setup.bus.prepare().await.unwrap();
     setup.publish(&["a"]).await;
@@ -180,7 +178,7 @@ async fn the_loop_waits_for_a_queue_that_does_not_exist_yet() {
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_messages_in_hand_are_finished_and_no_more_are_taken() {
-    let setup = Setup::prepared(1).await;
+    let setup = Setup::prepared(Concurrency::new(1)).await;
     setup.publish(&["until stop", "a"]).await;
     setup.script.called.notified().await;
     let bus = setup.bus.clone();
@@ -192,14 +190,17 @@ async fn at_the_end_messages_in_hand_are_finished_and_no_more_are_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_what_does_not_finish_is_given_back() {
-    let setup = Setup::prepared(1).await;
+    let setup = Setup::prepared(Concurrency::new(1)).await;
     setup.publish(&["never"]).await;
     setup.script.called.notified().await;
     let bus = setup.bus.clone();
     let start = Instant::now();
     assert_eq!(setup.stop().await, ["never 1"]);
     let elapsed = start.elapsed();
-    assert!(elapsed >= GRACE && elapsed < GRACE + GIVE_BACK, "{elapsed:?}");
+    assert!(
+        elapsed >= SHUTDOWN_GRACE_PERIOD && elapsed < SHUTDOWN_GRACE_PERIOD + RETURN_TIMEOUT,
+        "{elapsed:?}"
+    );
     let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
     let again =
         timeout(Duration::from_millis(10), pull.fetch(1)).await.expect("it is there at once").unwrap();
@@ -207,27 +208,10 @@ async fn at_the_end_what_does_not_finish_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn depths_are_reported_until_the_end() {
-    let bus = MemoryBus::new(TopologySettings::default());
-    bus.prepare().await.unwrap();
-    bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "1").await.unwrap();
-    let (metrics, stop) = (Metrics::new("test"), CancellationToken::new());
-    let queues = vec![Queue::Jobs, Queue::Reduce];
-    let period = Duration::from_secs(5);
-    let reported = tokio::spawn(report_depths(bus, queues, period, metrics.clone(), stop.clone()));
-    sleep(Duration::from_millis(10)).await;
-    stop.cancel();
-    reported.await.unwrap();
-    let text = metrics.encode();
-    assert!(text.contains("forge_queue_depth{service=\"test\",queue=\"jobs\"} 1"), "{text}");
-    assert!(text.contains("forge_queue_depth{service=\"test\",queue=\"reduce\"} 0"), "{text}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn nothing_is_received_during_a_pause() {
     let until = Instant::now() + Duration::from_secs(5);
     let left = move || Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
-    let setup = Setup::prepared(Limit::from(4).pausing(left)).await;
+    let setup = Setup::prepared(Concurrency::new(4).with_pause(left)).await;
     setup.publish(&["a", "b"]).await;
     sleep(Duration::from_millis(4900)).await;
     assert_eq!(setup.script.log(), Vec::<String>::new());

@@ -12,14 +12,14 @@ use forge_contract::{
 };
 use forge_kernel::execute::Backend;
 
-use crate::{executor::Executed, telemetry::trace};
+use crate::{executor::ShardExecution, telemetry::trace};
 
 /// The message with a shard's result, signed, and the id that deduplicates it.
-pub fn result(
+pub fn build_result(
     identity: &Identity,
     backend: &dyn Backend,
     task: &ShardTask,
-    executed: &Executed,
+    executed: &ShardExecution,
 ) -> (Message, String) {
     let signed = result_message(&task.job_id, task.shard_id, task.program, executed.hash);
     let attestation = Attestation {
@@ -36,7 +36,7 @@ pub fn result(
     let unguessable = Digest::of(&[json.as_bytes()]);
     let subject = topology::result_subject(&task.job_id, task.shard_id);
     let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION, json);
-    trace::inject(&mut message.headers);
+    trace::inject_context(&mut message.headers);
     // Nobody else can know it: who publishes under a message's id before it is sent, has it dropped.
     let id = format!("result.{}.{}.{}.{unguessable}", task.job_id, task.shard_id, task.attempt);
     (message, id)
@@ -59,7 +59,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// A judgement for which `backend` executed the shard.
-    pub fn by(
+    pub fn from_execution(
         backend: &dyn Backend,
         outcome: VerdictOutcome,
         correct: Option<Digest>,
@@ -76,7 +76,7 @@ impl Judgement {
 }
 
 /// The message with a judgement about an agent's result, signed, and the id that deduplicates it.
-pub fn verdict(
+pub fn build_verdict(
     identity: &Identity,
     job: &JobId,
     shard: ShardId,
@@ -100,19 +100,19 @@ pub fn verdict(
     let unguessable = Digest::of(&[json.as_bytes()]);
     let mut message =
         Message::new(topology::verdict_subject(job, shard), Bytes::new()).with_header(VERDICT, json);
-    trace::inject(&mut message.headers);
+    trace::inject_context(&mut message.headers);
     // Nobody else can know the signature, so nobody can have the verdict dropped by using its id before.
     (message, format!("verdict.{job}.{shard}.{unguessable}"))
 }
 
 /// The attestation that comes with a result, if there is one that can be read. Its signature has not been looked at.
-pub fn attestation(message: &Message) -> Option<Attestation> {
+pub fn parse_attestation(message: &Message) -> Option<Attestation> {
     serde_json::from_str(message.headers.get(ATTESTATION)?).ok()
 }
 
 /// The verdict that a message carries, if the verifier that it names has signed it. Whether that verifier is registered has
 /// not been looked at.
-pub fn signed_verdict(message: &Message, job: &JobId, shard: ShardId) -> Option<Verdict> {
+pub fn parse_signed_verdict(message: &Message, job: &JobId, shard: ShardId) -> Option<Verdict> {
     let verdict: Verdict = serde_json::from_str(message.headers.get(VERDICT)?).ok()?;
     verdict.is_signed(job, shard).then_some(verdict)
 }
@@ -128,15 +128,15 @@ mod tests {
         let shard = ShardId { height: 0, index: 3 };
         let judgement = Judgement::without_execution(VerdictOutcome::Rejected, "because".to_owned());
         let hash = Digest([7; 32]);
-        let (message, id) = verdict(&judge, &job, shard, agent.id(), hash, judgement.clone());
-        let read = signed_verdict(&message, &job, shard).unwrap();
+        let (message, id) = build_verdict(&judge, &job, shard, agent.id(), hash, judgement.clone());
+        let read = parse_signed_verdict(&message, &job, shard).unwrap();
         assert_eq!(
             (read.outcome, &read.agent_id, read.result_hash),
             (VerdictOutcome::Rejected, agent.id(), hash)
         );
-        assert_eq!(signed_verdict(&message, &other, shard), None);
-        assert_eq!(attestation(&message), None);
-        let (_, anothers) = verdict(&agent, &job, shard, agent.id(), hash, judgement);
+        assert_eq!(parse_signed_verdict(&message, &other, shard), None);
+        assert_eq!(parse_attestation(&message), None);
+        let (_, anothers) = build_verdict(&agent, &job, shard, agent.id(), hash, judgement);
         assert_ne!(id, anothers);
     }
 }

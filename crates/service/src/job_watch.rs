@@ -1,0 +1,154 @@
+//! Notification of job ends, from one watch per bucket of job records, however many jobs are waited for.
+
+use std::{collections::HashMap, sync::Arc};
+
+use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
+use forge_contract::{ids::JobId, job::JobRecord};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::job_records;
+
+/// Watches job records and notifies subscribers when their jobs end. Clones share the watch.
+#[derive(Debug, Clone)]
+pub struct JobWatch {
+    bus: SharedBus,
+    subscribers: Arc<Mutex<Subscribers>>,
+}
+
+/// A redelivered message is handled while the first delivery still is, so one process can wait for a job twice. Each
+/// subscriber therefore has its own token, and removes only that.
+#[derive(Debug, Default)]
+struct Subscribers {
+    next_number: u64,
+    tokens: HashMap<(Bucket, JobId), Vec<(u64, CancellationToken)>>,
+}
+
+/// A subscription to the end of one job; dropping it unsubscribes.
+#[derive(Debug)]
+pub struct JobEndSignal {
+    watch: JobWatch,
+    job: (Bucket, JobId),
+    number: u64,
+    token: CancellationToken,
+}
+
+impl JobEndSignal {
+    /// Returns a token that is cancelled once the job has ended or its record has been removed.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+impl Drop for JobEndSignal {
+    fn drop(&mut self) {
+        let mut subscribers = self.watch.subscribers.lock();
+        if let Some(tokens) = subscribers.tokens.get_mut(&self.job) {
+            tokens.retain(|(number, _)| *number != self.number);
+            if tokens.is_empty() {
+                subscribers.tokens.remove(&self.job);
+            }
+        }
+    }
+}
+
+impl JobWatch {
+    /// Watches the records in `buckets` until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// Returns any error of opening a watch.
+    pub async fn open(
+        bus: SharedBus,
+        buckets: &[Bucket],
+        stop: &CancellationToken,
+    ) -> Result<Self, BusError> {
+        let watch = Self { bus, subscribers: Arc::default() };
+        for bucket in buckets {
+            let mut entries = watch.bus.watch(bucket, ">").await?;
+            let (watch, bucket, stop) = (watch.clone(), bucket.clone(), stop.clone());
+            tokio::spawn(async move {
+                while let Some(Some(entry)) = stop.run_until_cancelled(entries.next()).await {
+                    watch.notify_if_ended(&bucket, &entry);
+                }
+            });
+        }
+        Ok(watch)
+    }
+
+    fn notify_if_ended(&self, bucket: &Bucket, entry: &BucketEntry) {
+        let Ok(job) = entry.key.parse::<JobId>() else { return };
+        let mut subscribers = self.subscribers.lock();
+        let key = (bucket.clone(), job);
+        if !subscribers.tokens.contains_key(&key) {
+            return;
+        }
+        let record = entry.value.as_ref().and_then(|value| serde_json::from_slice::<JobRecord>(value).ok());
+        if record.is_none_or(|record| record.state.is_terminal()) {
+            let tokens = subscribers.tokens.remove(&key);
+            tokens.into_iter().flatten().for_each(|(_, token)| token.cancel());
+        }
+    }
+
+    /// Subscribes to the end of a job. The signal is already set if the job has ended or has no record.
+    ///
+    /// # Errors
+    /// Returns any error of [`job_records::get`].
+    pub async fn watch(&self, bucket: &Bucket, job: &JobId) -> Result<JobEndSignal, BusError> {
+        let signal = self.subscribe(bucket, job);
+        // The job may have ended before the subscription, in which case no further change will arrive.
+        let versioned = job_records::get(self.bus.as_ref(), bucket, job).await?;
+        if versioned.is_none_or(|versioned| versioned.record.state.is_terminal()) {
+            signal.token.cancel();
+        }
+        Ok(signal)
+    }
+
+    fn subscribe(&self, bucket: &Bucket, job: &JobId) -> JobEndSignal {
+        let (job, token) = ((bucket.clone(), job.clone()), CancellationToken::new());
+        let mut subscribers = self.subscribers.lock();
+        let number = subscribers.next_number;
+        subscribers.next_number += 1;
+        subscribers.tokens.entry(job.clone()).or_default().push((number, token.clone()));
+        JobEndSignal { watch: self.clone(), job, number, token }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use forge_bus::{MemoryBus, topology::TopologySettings};
+    use forge_contract::job::JobState;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_subscriber_leaves_the_others_subscribed() {
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
+        let (bucket, job, stop) = (Bucket::default_jobs(), "j".parse().unwrap(), CancellationToken::new());
+        let record = json!({"schema": JobRecord::SCHEMA, "job_id": "j", "state": "running", "persist": true,
+            "submission": 1, "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
+            "billing": {"mode": "test", "reason": "api"}, "progress": {"iterations": 0, "iterations_done": 0,
+            "shards": 0, "shards_done": 0, "shards_verified": 0}});
+        let record = serde_json::from_value(record).unwrap();
+        job_records::create(bus.as_ref(), &bucket, &record).await.unwrap();
+        let watch = JobWatch::open(bus.clone(), std::slice::from_ref(&bucket), &stop).await.unwrap();
+        let first = watch.watch(&bucket, &job).await.unwrap();
+        let second = watch.watch(&bucket, &job).await.unwrap();
+        drop(first);
+        assert!(!second.token().is_cancelled());
+        job_records::update(bus.as_ref(), &bucket, &job, |record| {
+            record.state = JobState::Cancelled;
+            true
+        })
+        .await
+        .unwrap();
+        tokio::time::timeout(Duration::from_secs(10), second.token().cancelled()).await.unwrap();
+        assert!(watch.watch(&bucket, &job).await.unwrap().token().is_cancelled());
+        drop(second);
+        assert!(watch.subscribers.lock().tokens.is_empty());
+    }
+}

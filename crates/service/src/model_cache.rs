@@ -1,0 +1,99 @@
+//! A cache of compiled models for the services that turn envelopes into requests.
+
+use forge_contract::{digest::Digest, error::Invalid};
+use forge_kernel::request::{CompiledModel, ModelCompiler};
+use quick_cache::sync::Cache;
+
+/// Caches compiled models, some 300 kB each. When several threads ask for the same model at once, one compiles it and the
+/// others wait for its result.
+///
+/// ```
+/// use forge_kernel::request::Request;
+/// use forge_service::model_cache::ModelCache;
+///
+/// let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {"iterations": 1000,
+///     "claim_freq": 0.1, "claim_severity_mu": 8, "claim_severity_sig": 1.2}}"#;
+/// let models = ModelCache::new(32);
+/// let first = Request::from_json_with(envelope, &models).unwrap();
+/// let second = Request::from_json_with(envelope, &models).unwrap();
+/// assert!(std::sync::Arc::ptr_eq(&first.program, &second.program));
+/// ```
+#[derive(Debug)]
+pub struct ModelCache {
+    models: Cache<Digest, CompiledModel>,
+}
+
+impl ModelCache {
+    /// Caches up to `capacity` models.
+    pub fn new(capacity: usize) -> Self {
+        Self { models: Cache::new(capacity) }
+    }
+}
+
+impl ModelCompiler for ModelCache {
+    fn get_or_compile(
+        &self,
+        model: Digest,
+        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
+    ) -> Result<CompiledModel, Invalid> {
+        self.models.get_or_insert_with(&model, compile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use forge_kernel::request::Request;
+
+    use super::*;
+
+    fn compiled(frequency: f64) -> CompiledModel {
+        let envelope = format!(
+            r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}}, "args": {{"iterations": 1000,
+                "claim_freq": {frequency}, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
+        );
+        let request = Request::from_json(envelope.as_bytes()).unwrap();
+        CompiledModel { program: request.program, digest: request.program_digest }
+    }
+
+    #[test]
+    fn threads_that_ask_at_once_share_one_compilation() {
+        let (models, compilations, barrier) = (ModelCache::new(1), AtomicUsize::new(0), Barrier::new(4));
+        let model = compiled(0.1);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let cached = models.get_or_compile(Digest([1; 32]), &mut || {
+                        compilations.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(Duration::from_millis(20));
+                        Ok(model.clone())
+                    });
+                    assert_eq!(cached.unwrap().digest, model.digest);
+                });
+            }
+        });
+        assert_eq!(compilations.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn no_more_than_the_capacity_is_cached_and_errors_are_not() {
+        let (models, model) = (ModelCache::new(2), compiled(0.1));
+        let invalid = || Err(Invalid::single("/args", "are wrong"));
+        assert!(models.get_or_compile(Digest([0; 32]), &mut { invalid }).is_err());
+        for number in 0..10 {
+            let name = Digest([number; 32]);
+            assert!(models.get_or_compile(name, &mut || Ok(model.clone())).is_ok());
+            assert!(models.get_or_compile(name, &mut { invalid }).is_ok(), "model {number} is not cached");
+        }
+        assert!(models.models.len() <= 2);
+    }
+}
