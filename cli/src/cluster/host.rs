@@ -10,7 +10,7 @@ use forge_bus::{
     topology::Queue,
 };
 use forge_service::{
-    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, http, queue_depths::report_queue_depths, shutdown,
+    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, gauge_reports::report_queue_depths, http, shutdown,
     telemetry,
 };
 use tokio_util::sync::CancellationToken;

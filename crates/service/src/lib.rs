@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod executor;
+pub mod gauge_reports;
 pub mod http;
 pub mod identity;
 pub mod job_records;
@@ -15,7 +16,6 @@ pub mod moving_average;
 pub mod orders;
 mod panic_message;
 pub mod program_store;
-pub mod queue_depths;
 pub mod queue_worker;
 pub mod registry;
 pub mod retry;

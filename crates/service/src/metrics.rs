@@ -279,9 +279,9 @@ impl Metrics {
     }
 
     /// So many agents of a kind take shards.
-    pub fn set_live_agents(&self, target: Target, agents: u64) {
+    pub fn set_live_agents(&self, target: Target, agents: u32) {
         let label = TargetLabel { target: target_token(target) };
-        self.0.live_agents.get_or_create(&label).set(signed(agents));
+        self.0.live_agents.get_or_create(&label).set(agents.into());
     }
 }
 

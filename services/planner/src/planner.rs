@@ -12,6 +12,7 @@ use forge_bus::{
 };
 use forge_contract::{quota::Quotas, task::EndOrder};
 use forge_service::{
+    gauge_reports::report_live_agents,
     job_watch::JobWatch,
     metrics::Metrics,
     model_cache::ModelCache,
@@ -33,6 +34,8 @@ use crate::{
 
 /// Compiled models and programs that are kept.
 const KEPT: usize = 32;
+/// Interval between two updates of metric `forge_live_agents`.
+const LIVE_AGENTS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What an operator chooses.
 #[derive(Debug, Clone)]
@@ -95,6 +98,12 @@ pub async fn run(
     let planner = Arc::new(Planner::open(bus, settings, metrics, stop).await?);
     let (max_jobs, lease) = (planner.settings.max_jobs, planner.settings.lease);
     let (bus, metrics, stop) = (planner.bus.clone(), planner.metrics.clone(), planner.stop.clone());
+    let live_agents = report_live_agents(
+        planner.registry.clone(),
+        LIVE_AGENTS_REPORT_INTERVAL,
+        metrics.clone(),
+        stop.clone(),
+    );
     let letters = Arc::new(DeadLetters(Arc::clone(&planner)));
     tokio::join!(
         serve_queue(
@@ -112,6 +121,7 @@ pub async fn run(
             letters
         ),
         api::serve(planner),
+        live_agents,
     );
     Ok(())
 }
