@@ -72,7 +72,7 @@ mod present {
                 Err(error) => reasons.push(error.to_string()),
             }
         }
-        Err(if reasons.is_empty() { "no Vulkan driver shows a GPU".to_owned() } else { reasons.join("; ") })
+        Err(if reasons.is_empty() { "no Vulkan driver reports a GPU".to_owned() } else { reasons.join("; ") })
     }
 
     /// Where the time of the GPU of a name goes, on shards of a program.

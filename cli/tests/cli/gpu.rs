@@ -77,9 +77,9 @@ fn a_gpu_that_is_not_there_or_not_wanted_is_refused() {
         Ended::new(&command.output().unwrap())
     };
     let devices = no_driver(&["devices"]).expect(0);
-    assert!(devices.stdout.contains("No GPU: no Vulkan driver shows a GPU"), "{}", devices.stdout);
+    assert!(devices.stdout.contains("No GPU: no Vulkan driver reports a GPU"), "{}", devices.stdout);
     let worker = ["worker", "--backend", "gpu", "--nats-url", "nats://127.0.0.1:1"];
-    no_driver(&worker).expect(2).says("--backend gpu: no Vulkan driver shows a GPU");
+    no_driver(&worker).expect(2).says("--backend gpu: no Vulkan driver reports a GPU");
     if !is_there() {
         return;
     }

@@ -46,7 +46,7 @@ impl CompletedJob<'_> {
     pub fn documents(&self) -> Vec<Document> {
         let envelope = &self.job.request.envelope;
         let requested = envelope.artifacts.include.iter().filter_map(|&kind| self.document(kind));
-        let envelope = Document::from_json(ENVELOPE_JSON, canonical_json(envelope));
+        let envelope = Document::json(ENVELOPE_JSON, canonical_json(envelope));
         [envelope].into_iter().chain(requested).collect()
     }
 
@@ -67,7 +67,7 @@ impl CompletedJob<'_> {
                 return reproducible_document(kind, &job.request, result);
             }
         };
-        Some(Document::from_json(name, json))
+        Some(Document::json(name, json))
     }
 
     /// Merkle root over the result hashes of all shards.

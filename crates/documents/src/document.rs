@@ -25,7 +25,7 @@ pub struct Document {
 }
 
 impl Document {
-    pub(crate) fn from_json(name: &'static str, bytes: Vec<u8>) -> Self {
+    pub(crate) fn json(name: &'static str, bytes: Vec<u8>) -> Self {
         Self { name, media_type: "application/json", bytes }
     }
 }

@@ -1,11 +1,11 @@
-//! `report.html`: the result as a page for people, with nothing from elsewhere and no script. Pure:
-//! a function of the request and its result, so an audit can make it again.
+//! `report.html`: the result as a self-contained page without scripts or external resources.
+//! Depends on the request and its result alone, so that an audit can render it again and compare
+//! the bytes.
 
 mod exceedance_chart;
 
-use std::fmt::Write as _;
-
 use forge_kernel::{KERNEL, request::Request};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -17,95 +17,114 @@ use crate::{
 
 const STYLE: &str = include_str!("report_page/report.css");
 
-/// The page.
+/// Renders the page.
 pub fn report_page(request: &Request, job_result: &JobResult) -> String {
     let words = request.profile().words;
-    let quantity = result_tables::quantity_with_unit(words);
     let title = format!("{}: {}", capitalise(words.quantity), result_tables::profile_label(request));
-    let title = escaped(&title);
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{}</p>\n",
-        escaped(&result_tables::iterations_text(job_result, words))
-    );
     let warnings = result_tables::result_warnings(request, job_result);
-    if !warnings.is_empty() {
-        push(&mut html, format_args!("<p class=\"warning\">{}</p>\n", escaped(&warnings.join(" "))));
-    }
-    moments(&mut html, &capitalise(&quantity), request, job_result);
-    section(&mut html, &format!("Quantiles of the {quantity}"), &result_tables::quantile_table(job_result));
-    if words.return_periods {
-        let title = result_tables::exceedance_title(words);
-        section(&mut html, &title, &result_tables::exceedance_table(job_result, words));
-        html.push_str(&exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default());
-    } else {
-        let rows = histogram::histogram_rows(&job_result.merged.total, request.program.units);
-        distribution(&mut html, &format!("Distribution of the {quantity}"), &rows);
-    }
-    model(&mut html, request, job_result);
-    html.push_str("</body>\n</html>\n");
-    html
-}
-
-fn moments(html: &mut String, title: &str, request: &Request, job_result: &JobResult) {
-    push(html, format_args!("<h2>{}</h2>\n<table class=\"facts\">\n", escaped(title)));
-    for figure in result_tables::moment_values(request, job_result) {
-        push(
-            html,
-            format_args!(
-                "<tr><th>{}</th><td class=\"figure\">{}</td><td>{}</td></tr>\n",
-                escaped(&figure.label),
-                escaped(&figure.value),
-                escaped(&figure.remark)
-            ),
-        );
-    }
-    html.push_str("</table>\n");
-}
-
-fn section(html: &mut String, title: &str, table: &ResultTable) {
-    push(html, format_args!("<h2>{}</h2>\n<table>\n<tr class=\"head\">", escaped(title)));
-    table.header.iter().for_each(|cell| push(html, format_args!("<th>{cell}</th>")));
-    html.push_str("</tr>\n");
-    for row in &table.rows {
-        html.push_str("<tr>");
-        for (column, cell) in row.iter().enumerate() {
-            let cell = escaped(cell);
-            match column {
-                0 => push(html, format_args!("<th>{cell}</th>")),
-                _ => push(html, format_args!("<td class=\"figure\">{cell}</td>")),
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                p { (result_tables::iterations_text(job_result, words)) }
+                @if !warnings.is_empty() {
+                    p class="warning" { (warnings.join(" ")) }
+                }
+                (statistics_sections(request, job_result))
+                (model_section(request))
+                (origin_section(request, job_result))
             }
         }
-        html.push_str("</tr>\n");
-    }
-    html.push_str("</table>\n");
+    };
+    page.into_string()
 }
 
-fn distribution(html: &mut String, title: &str, rows: &[HistogramRow]) {
-    let most = rows.iter().map(|row| row.share).fold(0.0, f64::max);
-    push(html, format_args!("<h2>{}</h2>\n<table>\n", escaped(title)));
-    for row in rows {
-        let width = if most > 0.0 { 100.0 * row.share / most } else { 0.0 };
-        push(
-            html,
-            format_args!(
-                "<tr><th>{} to {}</th><td class=\"figure\">{}</td>\
-                 <td class=\"bar\"><span style=\"width:{width:.2}%\"></span></td></tr>\n",
-                format_amount(row.range.0),
-                format_amount(row.range.1),
-                escaped(&format_percent(row.share))
-            ),
-        );
+/// Moments and quantiles; then exceedance for profiles with return periods, and the distribution
+/// for the others.
+fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
+    let words = request.profile().words;
+    let quantity = result_tables::quantity_with_unit(words);
+    html! {
+        h2 { (capitalise(&quantity)) }
+        table class="facts" {
+            @for moment in result_tables::moment_values(request, job_result) {
+                tr { th { (moment.label) } td class="figure" { (moment.value) } td { (moment.remark) } }
+            }
+        }
+        h2 { "Quantiles of the " (quantity) }
+        (table(&result_tables::quantile_table(job_result)))
+        @if words.return_periods {
+            h2 { (result_tables::exceedance_title(words)) }
+            (table(&result_tables::exceedance_table(job_result, words)))
+            (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
+        } @else {
+            h2 { "Distribution of the " (quantity) }
+            (distribution(&histogram::histogram_rows(&job_result.merged.total, request.program.units)))
+        }
     }
-    html.push_str("</table>\n");
 }
 
-/// The args, and what names the computation.
-fn model(html: &mut String, request: &Request, job_result: &JobResult) {
+fn table(table: &ResultTable) -> Markup {
+    html! {
+        table {
+            tr class="head" { @for heading in &table.header { th { (heading) } } }
+            @for row in &table.rows {
+                tr {
+                    @for (column, cell) in row.iter().enumerate() {
+                        @if column == 0 { th { (cell) } } @else { td class="figure" { (cell) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A table with one bar per row; the longest bar has the full width.
+fn distribution(rows: &[HistogramRow]) -> Markup {
+    let largest_share = rows.iter().map(|row| row.share).fold(0.0, f64::max);
+    let width = |share: f64| if largest_share > 0.0 { 100.0 * share / largest_share } else { 0.0 };
+    html! {
+        table {
+            @for HistogramRow { range: (low, high), share } in rows {
+                tr {
+                    th { (format_amount(*low)) " to " (format_amount(*high)) }
+                    td class="figure" { (format_percent(*share)) }
+                    td class="bar" { span style=(format_args!("width:{:.2}%", width(*share))) {} }
+                }
+            }
+        }
+    }
+}
+
+/// The args of the envelope.
+fn model_section(request: &Request) -> Markup {
     let mut rows = Vec::new();
-    args("", &request.envelope.args, &mut rows);
-    section(html, "Model", &ResultTable { header: vec!["Arg", "Value"], rows });
+    push_arg_rows("", &request.envelope.args, &mut rows);
+    html! {
+        h2 { "Model" }
+        (table(&ResultTable { header: vec!["Arg", "Value"], rows }))
+    }
+}
+
+/// Adds one row per arg. The args inside an object are prefixed with its name and a dot.
+fn push_arg_rows(prefix: &str, args: &Map<String, Value>, rows: &mut Vec<Vec<String>>) {
+    for (name, value) in args {
+        match value {
+            Value::Object(inner) => push_arg_rows(&format!("{prefix}{name}."), inner, rows),
+            value => rows.push(vec![format!("{prefix}{name}"), value.to_string()]),
+        }
+    }
+}
+
+/// The seeds, digests and versions that identify the computation.
+fn origin_section(request: &Request, job_result: &JobResult) -> Markup {
     let facts = [
         ("Occurrences", result_tables::occurrences_text(request, job_result)),
         ("Seed", result_tables::seed_text(request).to_owned()),
@@ -115,29 +134,16 @@ fn model(html: &mut String, request: &Request, job_result: &JobResult) {
         ("SHA-256 of result.json", job_result.hash.to_string()),
         ("Kernel version", KERNEL.to_string()),
     ];
-    html.push_str("<h2>Where it comes from</h2>\n<table class=\"facts\">\n");
-    for (label, text) in facts {
-        push(html, format_args!("<tr><th>{label}</th><td class=\"code\">{}</td></tr>\n", escaped(&text)));
-    }
-    html.push_str("</table>\n<p>The same args and seed give the same bytes on every machine: ");
-    html.push_str("<code>forge replay</code> computes them again.</p>\n");
-}
-
-/// The args in rows; those inside another one with its name before theirs.
-fn args(prefix: &str, args_here: &Map<String, Value>, rows: &mut Vec<Vec<String>>) {
-    for (name, value) in args_here {
-        match value {
-            Value::Object(inner) => args(&format!("{prefix}{name}."), inner, rows),
-            value => rows.push(vec![format!("{prefix}{name}"), value.to_string()]),
+    html! {
+        h2 { "Where it comes from" }
+        table class="facts" {
+            @for (label, text) in facts {
+                tr { th { (label) } td class="code" { (text) } }
+            }
+        }
+        p {
+            "The same args and seed give the same bytes on every machine: "
+            code { "forge replay" } " computes them again."
         }
     }
-}
-
-fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = html.write_fmt(text);
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

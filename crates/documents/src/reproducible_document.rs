@@ -21,7 +21,7 @@ pub fn reproducible_document(
     job_result: &JobResult,
 ) -> Option<Document> {
     match kind {
-        ArtifactKind::ResultJson => Some(Document::from_json(RESULT_JSON, job_result.json.clone())),
+        ArtifactKind::ResultJson => Some(Document::json(RESULT_JSON, job_result.json.clone())),
         ArtifactKind::EptCsv if request.profile().words.return_periods => Some(Document {
             name: "ept.csv",
             media_type: "text/csv",

@@ -1,4 +1,5 @@
-//! The backend: a device that is opened again when it is lost.
+//! The GPU as a backend of the kernel. Opens the device again after it was lost, and never falls
+//! back to another one: a result must come from the adapter that [`Backend::adapter`] names.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,75 +8,84 @@ use forge_kernel::execute::{Backend, Control, ExecuteError};
 
 use crate::{
     adapter::{Adapter, list_adapters},
-    batch::{self, MAX_SHARDS},
-    device::{Device, OpenError, Options},
+    batch_buffers::MAX_BATCH_SHARDS,
+    open_error::OpenError,
+    verified_device::{GpuOptions, VerifiedDevice},
 };
 
-/// Executes shards on an adapter.
+/// Executes shards on one adapter.
 #[derive(Debug)]
 pub struct GpuBackend {
     name: String,
     adapter: Adapter,
-    described: String,
-    options: Options,
-    /// None after it has failed, until the next call.
-    device: Mutex<Option<Arc<Device>>>,
+    adapter_name: String,
+    options: GpuOptions,
+    /// `None` if the device could not be opened again after a fault; the next call tries once more.
+    device: Mutex<Option<Arc<VerifiedDevice>>>,
 }
 
 impl GpuBackend {
     /// Opens an adapter and compares it with the scalar reference.
     ///
     /// # Errors
-    /// [`OpenError`]: it cannot be used, or it computes other results than the reference.
+    /// [`OpenError`] if the adapter cannot be used, or if its results differ from those of the
+    /// reference.
     pub fn open(adapter: &Adapter) -> Result<Self, OpenError> {
-        Self::with(adapter, Options::default())
+        Self::open_with(adapter, GpuOptions::default())
     }
 
-    /// Opens the first adapter that can be used.
+    /// Opens the first usable adapter in the order of [`list_adapters`].
     ///
     /// # Errors
-    /// [`OpenError`] of the first one, where none can be.
+    /// If no adapter is usable, the error of the first one; [`OpenError::NoAdapter`] if there is
+    /// none.
     pub fn open_any() -> Result<Self, OpenError> {
-        let mut first = None;
+        let mut first_error = None;
         for adapter in list_adapters() {
             match Self::open(&adapter) {
-                Ok(gpu) => return Ok(gpu),
-                Err(error) => first = first.or(Some(error)),
+                Ok(backend) => return Ok(backend),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Err(first.unwrap_or(OpenError::NoAdapter))
+        Err(first_error.unwrap_or(OpenError::NoAdapter))
     }
 
-    fn with(adapter: &Adapter, options: Options) -> Result<Self, OpenError> {
-        let device = Device::open(adapter, options)?;
+    fn open_with(adapter: &Adapter, options: GpuOptions) -> Result<Self, OpenError> {
+        let device = VerifiedDevice::open(adapter, options)?;
         Ok(Self {
             name: format!("gpu-{}", adapter.index),
             adapter: adapter.clone(),
-            described: adapter.to_string(),
+            adapter_name: adapter.to_string(),
             options,
             device: Mutex::new(Some(Arc::new(device))),
         })
     }
 
-    /// The device; opened and tested again if it was lost.
-    pub(crate) fn opened(&self) -> Result<Arc<Device>, ExecuteError> {
-        let mut slot = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = slot.as_ref().filter(|device| device.check().is_ok()) {
+    /// The device. If it has failed, opens and verifies it again.
+    pub(crate) fn open_device(&self) -> Result<Arc<VerifiedDevice>, ExecuteError> {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = device.as_ref().filter(|device| device.check().is_ok()) {
             return Ok(Arc::clone(device));
         }
-        *slot = None;
-        // The adapters are looked for again: a driver that has crashed knows nothing of the old ones.
-        let same =
-            |found: &Adapter| (&found.name, &found.driver) == (&self.adapter.name, &self.adapter.driver);
-        let found = list_adapters()
-            .into_iter()
-            .filter(same)
-            .min_by_key(|found| found.index.abs_diff(self.adapter.index));
-        let gone = || ExecuteError::Device(format!("{} is gone", self.described));
-        let opened = Device::open(&found.ok_or_else(gone)?, self.options);
-        let device = Arc::new(opened.map_err(|error| ExecuteError::Device(error.to_string()))?);
-        *slot = Some(Arc::clone(&device));
-        Ok(device)
+        *device = None;
+        let adapter = self.find_adapter()?;
+        let reopened = VerifiedDevice::open(&adapter, self.options);
+        let reopened = Arc::new(reopened.map_err(|error| ExecuteError::Device(error.to_string()))?);
+        *device = Some(Arc::clone(&reopened));
+        Ok(reopened)
+    }
+
+    /// Finds the adapter in a new list, because a driver that has crashed does not recognise
+    /// adapters listed before. Of several equal adapters, takes the one whose index is closest to
+    /// the original one.
+    fn find_adapter(&self) -> Result<Adapter, ExecuteError> {
+        let is_same = |adapter: &Adapter| {
+            (&adapter.name, &adapter.driver) == (&self.adapter.name, &self.adapter.driver)
+        };
+        let adapters = list_adapters().into_iter().filter(is_same);
+        adapters.min_by_key(|adapter| adapter.index.abs_diff(self.adapter.index)).ok_or_else(|| {
+            ExecuteError::Device(format!("{} is no longer reported by its driver", self.adapter_name))
+        })
     }
 }
 
@@ -85,11 +95,11 @@ impl Backend for GpuBackend {
     }
 
     fn adapter(&self) -> Option<&str> {
-        Some(&self.described)
+        Some(&self.adapter_name)
     }
 
     fn batch(&self) -> usize {
-        MAX_SHARDS
+        MAX_BATCH_SHARDS
     }
 
     fn execute(
@@ -98,11 +108,7 @@ impl Backend for GpuBackend {
         shards: &[Shard],
         control: &dyn Control,
     ) -> Result<Vec<ShardResult>, ExecuteError> {
-        let device = self.opened()?;
-        let pipelines = device
-            .pipelines(program.components.len())
-            .map_err(|error| ExecuteError::Device(error.to_string()))?;
-        batch::execute(&device, &pipelines, program, shards, control)
+        self.open_device()?.execute(program, shards, control)
     }
 }
 

@@ -1,72 +1,75 @@
-//! Where a device's time goes: the shaders with parts left out, timed one after the other. For benchmarks; what such shaders
-//! return is thrown away.
+//! Measures how the time of a call divides among the parts of the shader, by timing variants of the
+//! shader that omit parts. For benchmarks only: the results of the variants are discarded.
 
 use std::time::{Duration, Instant};
 
 use forge_contract::{program::Program, shard::Shard};
 use forge_kernel::execute::ExecuteError;
 
-use crate::{backend::GpuBackend, batch};
+use crate::backend::GpuBackend;
 
-/// What a device needs for some shards, with less and less to do.
+/// Execution times of the same shards with more and more of the shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallBreakdown {
-    /// One block of keystream an iteration, and nothing else: what no executor that draws from ChaCha8 can be faster than.
+    /// Time with nothing but one keystream block per iteration: a lower bound for any backend,
+    /// since every one must generate the ChaCha8 keystream.
     pub keystream: Duration,
-    /// All but the look-up of amounts, which are made up in place of it.
+    /// Time without the quantile table lookup: amounts are taken from the bits of the draw instead.
     pub without_amounts: Duration,
-    /// All but counting into histograms.
+    /// Time without counting into histograms.
     pub without_histograms: Duration,
-    /// All of it.
+    /// Time with the complete shader.
     pub all: Duration,
-    /// The whole call, in which the host prepares the commands and reads the results, too.
+    /// Time of the whole call: `all`, and the work of the host before and after it.
     pub call: Duration,
 }
 
-/// Replaces parts of a shader.
-type Edit = &'static [(&'static str, &'static str)];
+/// Replacements within the source of the shader: old and new text.
+type ShaderEdit = &'static [(&'static str, &'static str)];
 
-const KEYSTREAM: Edit = &[
+const KEYSTREAM: ShaderEdit = &[
     (
-        "iterate(slice.y + i);",
+        "simulate_iteration(slice.y + i);",
         "let rows = keystream_block(key_low, key_high, 0u, slice.y + i);\n        sum += (rows.a ^ rows.b ^ rows.c ^ rows.d).xy;",
     ),
-    ("account(slice.w * 2u * BUCKETS);", ""),
+    ("count_iteration(slice.w * 2u * BUCKETS);", ""),
 ];
-const WITHOUT_AMOUNTS: Edit = &[("amount(component, draw);", "U64(draw.x & 0xfffffu, 0u);")];
-const WITHOUT_HISTOGRAMS: Edit = &[
+const WITHOUT_AMOUNTS: ShaderEdit = &[("draw_to_amount(component, draw);", "U64(draw.x & 0xfffffu, 0u);")];
+const WITHOUT_HISTOGRAMS: ShaderEdit = &[
     ("atomicAdd(&histograms[histogram + bucket(total)], 1u);", ""),
     ("atomicAdd(&histograms[histogram + BUCKETS + bucket(largest)], 1u);", ""),
 ];
 
-/// Times shards on a device, with less and less to do; medians of some rounds, in which all take turns.
+/// Measures the times of `shards` as medians over `rounds` rounds. All variants take turns within a
+/// round, so that a change of the clock rate affects all of them.
 ///
 /// # Errors
 /// [`ExecuteError::Device`].
 pub fn measure_call(
-    gpu: &GpuBackend,
+    backend: &GpuBackend,
     program: &Program,
     shards: &[Shard],
     rounds: usize,
 ) -> Result<CallBreakdown, ExecuteError> {
-    let device = gpu.opened()?;
+    let device = backend.open_device()?;
+    let executor = &device.executor;
     let components = program.components.len();
-    let whole: [Edit; 4] = [KEYSTREAM, WITHOUT_AMOUNTS, WITHOUT_HISTOGRAMS, &[]];
-    let variants = whole.map(|edit| {
-        device.variant(components, |source| {
+    let edits: [ShaderEdit; 4] = [KEYSTREAM, WITHOUT_AMOUNTS, WITHOUT_HISTOGRAMS, &[]];
+    let variants = edits.map(|edit| {
+        device.compile_unverified(components, |source| {
             edit.iter().fold(source, |source, (old, new)| source.replace(old, new))
         })
     });
     device.check()?;
     let mut times = [const { (Vec::new(), Vec::new()) }; 4];
     for round in 0..=rounds {
-        for (variant, (device_times, calls)) in variants.iter().zip(&mut times) {
-            let (start, busy) = (Instant::now(), device.busy());
-            batch::execute(&device, variant, program, shards, &())?;
-            // The first round brings everything to the device.
+        for (variant, (device_times, call_times)) in variants.iter().zip(&mut times) {
+            let (start, waited) = (Instant::now(), executor.device.waited());
+            executor.execute(variant, program, shards, &())?;
+            // Round 0 is not timed: it uploads the program and allocates buffers.
             if round > 0 {
-                device_times.push(device.busy() - busy);
-                calls.push(start.elapsed());
+                device_times.push(executor.device.waited() - waited);
+                call_times.push(start.elapsed());
             }
         }
     }
@@ -88,11 +91,11 @@ fn median(mut times: Vec<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shader::{self, Product};
+    use crate::shader::{self, ProductMethod};
 
     #[test]
-    fn edits_are_of_what_is_there() {
-        let source = shader::execute(2, Product::Pairs);
+    fn every_edit_matches_the_source_once() {
+        let source = shader::execute_source(2, ProductMethod::Pairs);
         for (old, _) in [KEYSTREAM, WITHOUT_AMOUNTS, WITHOUT_HISTOGRAMS].concat() {
             assert_eq!(source.matches(old).count(), 1, "{old}");
         }

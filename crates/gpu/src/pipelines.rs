@@ -1,45 +1,55 @@
-//! Compiling the two shaders for programs of one number of components.
+//! Compiles the two shaders for one number of components.
 
-use crate::shader::{self, Product};
+use crate::{
+    device::GpuDevice,
+    shader::{self, ProductMethod},
+};
 
-/// What a shader does with a buffer.
+/// How a shader accesses a buffer.
 #[derive(Clone, Copy)]
-enum Binding {
-    Reads,
-    Writes,
+enum BufferAccess {
+    Read,
+    ReadWrite,
 }
 
-use Binding::{Reads, Writes};
+use BufferAccess::{Read, ReadWrite};
 
-/// The buffers of shader/execute.wgsl: model, thresholds, segments, seeds, slices, histograms, parts.
-const EXECUTE: [Binding; 7] = [Reads, Reads, Reads, Reads, Reads, Writes, Writes];
-/// The buffers of shader/collect.wgsl: ranges, parts, records.
-const COLLECT: [Binding; 3] = [Reads, Reads, Writes];
+/// The buffers of shader/execute.wgsl: program, thresholds, segments, seeds, slices, histograms,
+/// slice accumulators.
+const EXECUTE_BUFFERS: [BufferAccess; 7] = [Read, Read, Read, Read, Read, ReadWrite, ReadWrite];
+/// The buffers of shader/merge.wgsl: slice ranges, slice accumulators, shard accumulators.
+const MERGE_BUFFERS: [BufferAccess; 3] = [Read, Read, ReadWrite];
 
-/// The two shaders, compiled.
+/// Both shaders, compiled.
+#[derive(Debug)]
 pub(crate) struct Pipelines {
+    /// Executes slices.
     pub(crate) execute: wgpu::ComputePipeline,
-    pub(crate) collect: wgpu::ComputePipeline,
+    /// Merges the accumulators of slices into those of their shards.
+    pub(crate) merge: wgpu::ComputePipeline,
 }
 
 impl Pipelines {
-    /// Compiles them, from source that `edit` may change. What goes wrong is reported to the device's handler of errors.
+    /// Compiles both shaders from their sources as changed by `edit_source`. Compile errors become
+    /// a fault of the device.
     pub(crate) fn compile(
-        device: &wgpu::Device,
+        device: &GpuDevice,
         components: usize,
-        product: Product,
-        edit: impl Fn(String) -> String,
+        product_method: ProductMethod,
+        edit_source: impl Fn(String) -> String,
     ) -> Self {
-        let compile = |entry_point, source, bindings: &[Binding]| {
-            let layout = layout(device, bindings);
-            let source = wgpu::ShaderSource::Wgsl(edit(source).into());
+        let device = &device.wgpu_device;
+        let compile = |entry_point, source, buffers: &[BufferAccess]| {
+            let layout = create_layout(device, buffers);
+            let source = wgpu::ShaderSource::Wgsl(edit_source(source).into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(entry_point), source };
             let checks = wgpu::ShaderRuntimeChecks {
                 force_loop_bounding: false,
                 ..wgpu::ShaderRuntimeChecks::checked()
             };
-            // SAFETY: every loop of the shaders counts towards a bound that it does not change, so all of them end; that is
-            // all that the check left out is about. It costs a third of the time where an iteration has many draws.
+            // SAFETY: the only check that is disabled makes every loop finite. Each loop of the
+            // shaders counts towards a bound that it does not change, so all of them end. The check
+            // would take a third of the time of iterations with many draws.
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(entry_point),
@@ -50,25 +60,26 @@ impl Pipelines {
                 cache: None,
             })
         };
+        let execute_source = shader::execute_source(components, product_method);
         Self {
-            execute: compile("execute", shader::execute(components, product), &EXECUTE),
-            collect: compile("collect", shader::collect(components), &COLLECT),
+            execute: compile("execute", execute_source, &EXECUTE_BUFFERS),
+            merge: compile("merge", shader::merge_source(components), &MERGE_BUFFERS),
         }
     }
 }
 
-fn layout(device: &wgpu::Device, bindings: &[Binding]) -> wgpu::PipelineLayout {
-    let entry = |(binding, does): (u32, &Binding)| wgpu::BindGroupLayoutEntry {
+fn create_layout(device: &wgpu::Device, buffers: &[BufferAccess]) -> wgpu::PipelineLayout {
+    let entry = |(binding, access): (u32, &BufferAccess)| wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Storage { read_only: matches!(does, Reads) },
+            ty: wgpu::BufferBindingType::Storage { read_only: matches!(access, Read) },
             has_dynamic_offset: false,
             min_binding_size: None,
         },
         count: None,
     };
-    let entries: Vec<_> = (0..).zip(bindings).map(entry).collect();
+    let entries: Vec<_> = (0..).zip(buffers).map(entry).collect();
     let group =
         device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
     device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

@@ -1,5 +1,6 @@
-//! Comparing a device with the scalar reference: one leaf of the example's model. What a driver compiles wrongly, or a
-//! device computes wrongly, must not be signed as a result.
+//! Compares a device with the scalar reference on one leaf. A worker signs its results, so a shader
+//! that the driver miscompiles, or a device that computes wrongly, must be found before any result
+//! is used.
 
 use std::time::{Duration, Instant};
 
@@ -14,56 +15,59 @@ use forge_kernel::{
     workload::PROFILES,
 };
 
-use crate::{batch, device::Device, pipelines::Pipelines};
+use crate::{batch_executor::BatchExecutor, pipelines::Pipelines};
 
-/// Components of the program that every device is tested with when it is opened.
-pub(crate) const COMPONENTS: usize = 2;
-/// An execution that tells how fast a device is takes this long.
-const LONG_ENOUGH: Duration = Duration::from_millis(10);
+/// Number of components of the program that every device is tested with when it is opened.
+pub(crate) const SELF_TEST_COMPONENTS: usize = 2;
+/// Shortest execution from which [`measure_rate`] computes a rate.
+const MIN_RATE_DURATION: Duration = Duration::from_millis(10);
 
-/// Where the device differs from the reference, if it does.
+/// Describes the difference between the device and the reference; `None` if their results are
+/// equal.
 ///
 /// # Errors
-/// [`ExecuteError::Device`] when it cannot execute at all.
-pub(crate) fn difference(
-    device: &Device,
+/// [`ExecuteError::Device`] if the device cannot execute at all.
+pub(crate) fn find_difference(
+    executor: &BatchExecutor,
     pipelines: &Pipelines,
     components: usize,
 ) -> Result<Option<String>, ExecuteError> {
-    let program = program(components);
+    let program = example_program(components);
     let id = ShardId { height: 0, index: 1 };
     let shard = Shard { id, iterations: LEAF_ITERATIONS, seed: Digest::of(&[b"self-test"]) };
     let expected = Scalar.execute(&program, &[shard], &())?.remove(0);
-    let found = batch::execute(device, pipelines, &program, &[shard], &())?.remove(0);
-    if found == expected {
+    let actual = executor.execute(pipelines, &program, &[shard], &())?.remove(0);
+    if actual == expected {
         return Ok(None);
     }
-    let (found, expected) = (found.digest(), expected.digest());
-    Ok(Some(format!("with {components} components one leaf hashes to {found} in place of {expected}")))
+    let (actual, expected) = (actual.digest(), expected.digest());
+    Ok(Some(format!("with {components} components, one leaf hashes to {actual} instead of {expected}")))
 }
 
-/// Iterations a second of the example, to compare two ways of compiling. The values mean nothing else.
+/// Iterations per second of the example program. Comparable only between two measurements of this
+/// function.
 ///
 /// # Errors
 /// [`ExecuteError::Device`].
-pub(crate) fn rate(device: &Device, pipelines: &Pipelines) -> Result<f64, ExecuteError> {
-    let program = program(COMPONENTS);
+pub(crate) fn measure_rate(executor: &BatchExecutor, pipelines: &Pipelines) -> Result<f64, ExecuteError> {
+    let program = example_program(SELF_TEST_COMPONENTS);
     let id = ShardId { height: 12, index: 0 };
     let mut iterations = LEAF_ITERATIONS;
     loop {
         let shard = Shard { id, iterations, seed: Digest::of(&[b"rate"]) };
         let start = Instant::now();
-        batch::execute(device, pipelines, &program, &[shard], &())?;
-        let took = start.elapsed();
-        if took > LONG_ENOUGH || iterations == LEAF_ITERATIONS << id.height {
-            return Ok(iterations as f64 / took.as_secs_f64());
+        executor.execute(pipelines, &program, &[shard], &())?;
+        let duration = start.elapsed();
+        if duration > MIN_RATE_DURATION || iterations == LEAF_ITERATIONS << id.height {
+            return Ok(iterations as f64 / duration.as_secs_f64());
         }
         iterations *= 4;
     }
 }
 
-/// The first profile's example, with its components repeated or left out.
-fn program(components: usize) -> Program {
+/// The example of the first profile, with its components repeated or dropped to have `components`
+/// of them.
+fn example_program(components: usize) -> Program {
     let profile = &PROFILES[0];
     let op = serde_json::json!({"name": profile.op, "version": profile.version, "profile": profile.name});
     let envelope = serde_json::json!({"op": op, "args": (profile.example)()}).to_string();

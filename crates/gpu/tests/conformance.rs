@@ -1,13 +1,13 @@
-//! Proves that every adapter of this machine returns the bytes of the scalar reference: the kernel's conformance suite, the
-//! same functions that CPU backends pass.
+//! Runs the kernel's conformance suite, which also the CPU backends pass, on every adapter of this
+//! machine: each must return the bytes of the scalar reference.
 
 use std::sync::LazyLock;
 
 use forge_gpu::{GpuBackend, list_adapters};
 use forge_kernel::execute::{Backend, conformance};
 
-/// All parts of the suite share the open devices: shaders are compiled once.
-static GPUS: LazyLock<Vec<GpuBackend>> = LazyLock::new(|| {
+/// Shared by all tests, so that shaders are compiled once.
+static BACKENDS: LazyLock<Vec<GpuBackend>> = LazyLock::new(|| {
     list_adapters()
         .iter()
         .map(|adapter| GpuBackend::open(adapter).expect("the adapter passes its self-test"))
@@ -16,9 +16,9 @@ static GPUS: LazyLock<Vec<GpuBackend>> = LazyLock::new(|| {
 
 /// Runs one part of the suite on every adapter.
 fn on_every_adapter(part: fn(&dyn Backend)) {
-    forge_harness::gpu::is_there(!GPUS.is_empty());
-    for gpu in GPUS.iter() {
-        part(gpu);
+    forge_harness::gpu::is_there(!BACKENDS.is_empty());
+    for backend in BACKENDS.iter() {
+        part(backend);
     }
 }
 

@@ -1,97 +1,93 @@
-//! Proves that a device that is lost, that does not answer, or that computes wrongly costs a call and no result.
+//! A device that is lost, does not respond or computes wrongly fails the call, and never yields a
+//! wrong result.
 
 use std::time::Duration;
 
 use forge_kernel::execute::{conformance, scalar::Scalar};
 
 use super::*;
-use crate::shader::Product;
+use crate::shader::ProductMethod;
 
-/// The best adapter, if there is one.
-fn adapter() -> Option<Adapter> {
-    let found = list_adapters().into_iter().next();
-    forge_harness::gpu::is_there(found.is_some());
-    found
+/// The preferred adapter of this machine, if it has any.
+fn preferred_adapter() -> Option<Adapter> {
+    let adapter = list_adapters().into_iter().next();
+    forge_harness::gpu::is_there(adapter.is_some());
+    adapter
 }
 
 fn program() -> Program {
     conformance::Recipe::usual().program()
 }
 
-fn agrees(gpu: &GpuBackend) {
+fn assert_agrees(backend: &GpuBackend) {
     conformance::assert_agrees(
-        gpu,
+        backend,
         &program(),
         &[conformance::shard(0, 1, 3000)],
-        "a device as it should be",
+        "a device without faults",
     );
 }
 
 #[test]
-fn a_lost_device_is_opened_again() {
-    let Some(adapter) = adapter() else { return };
-    let gpu = GpuBackend::open(&adapter).unwrap();
-    agrees(&gpu);
-    let device = gpu.opened().unwrap();
+fn lost_device_fails_the_call_and_is_opened_again() {
+    let Some(adapter) = preferred_adapter() else { return };
+    let backend = GpuBackend::open(&adapter).unwrap();
+    assert_agrees(&backend);
+    let device = backend.open_device().unwrap();
     device.lose();
-    let lost = batch::execute(
-        &device,
-        &device.pipelines(program().components.len()).unwrap(),
-        &program(),
-        &[conformance::shard(0, 1, 3000)],
-        &(),
-    );
-    assert!(matches!(lost, Err(ExecuteError::Device(_))), "{lost:?}");
-    agrees(&gpu);
-    assert!(!Arc::ptr_eq(&device, &gpu.opened().unwrap()));
+    let result = device.execute(&program(), &[conformance::shard(0, 1, 3000)], &());
+    assert!(matches!(result, Err(ExecuteError::Device(_))), "{result:?}");
+    assert_agrees(&backend);
+    assert!(!Arc::ptr_eq(&device, &backend.open_device().unwrap()));
 }
 
 #[test]
-fn a_device_that_does_not_answer_is_given_up() {
-    let Some(adapter) = adapter() else { return };
-    let hasty = Options { patience: Duration::ZERO, ..Options::default() };
-    let given_up = GpuBackend::with(&adapter, hasty);
-    let Err(OpenError::Unusable { reason, .. }) = given_up else { panic!("{given_up:?}") };
-    assert!(reason.contains("no answer within 0ns"), "{reason}");
+fn device_that_exceeds_the_response_timeout_is_unusable() {
+    let Some(adapter) = preferred_adapter() else { return };
+    let options = GpuOptions { response_timeout: Duration::ZERO, ..GpuOptions::default() };
+    let opened = GpuBackend::open_with(&adapter, options);
+    let Err(OpenError::Unusable { reason, .. }) = opened else { panic!("{opened:?}") };
+    assert!(reason.contains("no response within 0ns"), "{reason}");
 }
 
 #[test]
-fn a_device_that_computes_wrongly_is_refused() {
-    let Some(adapter) = adapter() else { return };
-    let options = |miscompile| Options { miscompile, ..Options::default() };
+fn device_with_wrong_results_is_refused() {
+    let Some(adapter) = preferred_adapter() else { return };
+    let options = |miscompile| GpuOptions { miscompile, ..GpuOptions::default() };
     let faults: [fn(String) -> String; 3] = [
-        |source| source.replace("rotated(r.b ^ r.c, 7u)", "rotated(r.b ^ r.c, 9u)"),
+        |source| source.replace("rotate_left(r.b ^ r.c, 7u)", "rotate_left(r.b ^ r.c, 9u)"),
         |source| source.replace("u32(low < a.x)", "0u"),
-        |source| source.replace("if largest_counts {", "if true {"),
+        |source| source.replace("if counts_largest {", "if true {"),
     ];
     for fault in faults {
-        let refused = GpuBackend::with(&adapter, options(fault)).expect_err("it is refused");
-        let OpenError::WrongResults { adapter: named, .. } = &refused else { panic!("{refused:?}") };
-        assert_eq!(*named, adapter.to_string());
+        let error = GpuBackend::open_with(&adapter, options(fault)).expect_err("the adapter is refused");
+        let OpenError::WrongResults { adapter: name, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*name, adapter.to_string());
     }
-    let broken = GpuBackend::with(&adapter, options(|source| source.replace("fn execute", "fn execute(")));
-    assert!(matches!(&broken, Err(OpenError::Unusable { .. })), "{broken:?}");
+    let invalid =
+        GpuBackend::open_with(&adapter, options(|source| source.replace("fn execute", "fn execute(")));
+    assert!(matches!(&invalid, Err(OpenError::Unusable { .. })), "{invalid:?}");
     assert_eq!(GpuBackend::open(&adapter).unwrap().adapter(), Some(adapter.to_string().as_str()));
     assert!(Scalar.adapter().is_none());
 }
 
 #[test]
-fn products_by_64_bit_integers_are_the_same() {
-    let Some(adapter) = adapter() else { return };
-    if !adapter.raw.features().contains(wgpu::Features::SHADER_INT64) {
+fn native_products_agree_with_the_reference() {
+    let Some(adapter) = preferred_adapter() else { return };
+    if !adapter.wgpu_adapter.features().contains(wgpu::Features::SHADER_INT64) {
         return forge_harness::gpu::say(&format!(
-            "{adapter} has no 64-bit integers: there is nothing to compare"
+            "{adapter} does not support 64-bit integers: nothing to compare"
         ));
     }
-    let native = Options { product: Some(Product::Native), ..Options::default() };
-    let gpu = GpuBackend::with(&adapter, native).unwrap();
+    let options = GpuOptions { product_method: Some(ProductMethod::Native), ..GpuOptions::default() };
+    let backend = GpuBackend::open_with(&adapter, options).unwrap();
     for part in [
         conformance::profiles,
         conformance::saturation,
         conformance::rare_draws,
         conformance::many_occurrences,
     ] {
-        part(&gpu);
+        part(&backend);
     }
-    conformance::random_programs(&gpu, 100);
+    conformance::random_programs(&backend, 100);
 }

@@ -1,8 +1,9 @@
-// Executes iterations (docs/determinism.md, section 7): a slice of a leaf in each workgroup, an iteration at a time in each
-// invocation.
+// Executes iterations (docs/determinism.md, section 7): one slice of a leaf per workgroup. Each
+// invocation executes its iterations one after the other.
 //
-// No loop is long: drivers may end an invocation that loops without end, and one is known to end it after 65,535 rounds of
-// all its loops together. slices.rs cuts slices so that this cannot happen.
+// Drivers may end an invocation whose loops run for too long; one is known to end it after 65,535
+// rounds of all its loops together. work_slices.rs cuts slices short enough to stay below that
+// limit.
 
 const MAX_AMOUNT = U64(0xffffffffu, 0x1fffffu); // 2^53 - 1
 const BUCKETS = 45056u;
@@ -10,105 +11,111 @@ const BUCKETS = 45056u;
 struct Component {
     cap: U64,
     offset: u32,
-    first: u32, // of its thresholds
-    thresholds: u32, // how many
-    top: u32, // the largest power of two that is not above their number; 0 for none
+    first_threshold: u32,
+    threshold_count: u32,
+    // Of the binary search: the largest power of two up to threshold_count; 0 without thresholds.
+    first_step: u32,
     padding: vec2<u32>,
 }
 
-struct Model {
+struct Program {
     base: U64,
     cap: U64,
     segment_bits: u32,
-    marks: u32, // how many
+    mark_count: u32,
     padding: vec2<u32>,
-    mark: array<U64, 18>,
+    marks: array<U64, 18>,
     components: array<Component, 16>,
 }
 
-@group(0) @binding(0) var<storage, read> model: Model;
+@group(0) @binding(0) var<storage, read> program: Program;
 @group(0) @binding(1) var<storage, read> thresholds: array<U64>;
-// Segments of quantile tables: left, slope, curve, shift. One table after the other.
+// Segments of the quantile tables, one table after the other: left, slope, curve, shift.
 @group(0) @binding(2) var<storage, read> segments: array<vec4<u32>>;
-// Two vectors a leaf.
+// The seed of each leaf: two vectors.
 @group(0) @binding(3) var<storage, read> seeds: array<vec4<u32>>;
-// Leaf, first iteration, number of iterations, shard.
+// Index of the leaf's seed, first iteration within the leaf, number of iterations, index of the
+// shard.
 @group(0) @binding(4) var<storage, read> slices: array<vec4<u32>>;
-// Two histograms a shard: of the total, of the largest occurrence. Iterations without an occurrence and those on a mark
-// are not in them: they are in the record.
+// Two histograms per shard: of the total, and of the largest occurrence. Iterations without an
+// occurrence, and amounts that equal a mark, are counted in the accumulator instead.
 @group(0) @binding(5) var<storage, read_write> histograms: array<atomic<u32>>;
-@group(0) @binding(6) var<storage, read_write> parts: array<u32>;
+@group(0) @binding(6) var<storage, read_write> slice_accumulators: array<u32>;
 
-// The iteration that an invocation is at.
+// State of the current iteration.
 var<private> key_low: vec4<u32>;
 var<private> key_high: vec4<u32>;
 var<private> block: Rows;
 var<private> occurrences: u32;
-var<private> ends: array<u32, 16>; // for each component, the occurrences of it and those before
+// By component: the occurrences of it and of all components before it.
+var<private> occurrence_ends: array<u32, 16>;
 var<private> total: U64;
 var<private> largest: U64;
 
-// What its iterations amount to. A u32 or so many limbs are enough for the 256 that slices.rs allows.
-var<private> idle: u32;
+// Totals over the iterations of the invocation. These widths suffice for the 256 iterations that
+// work_slices.rs allows.
+var<private> empty_iterations: u32;
 var<private> tallies: array<u32, COMPONENTS>;
 var<private> sum: U64;
 var<private> sum_squares: vec4<u32>;
 var<private> extremes: array<U64, 4>;
 
-// How many thresholds are not above the draw.
-fn count(component: u32, draw: U64) -> u32 {
-    let first = model.components[component].first;
-    let number = model.components[component].thresholds;
-    var found = 0u;
-    for (var step = model.components[component].top; step != 0u; step >>= 1u) {
-        let next = found + step;
-        if next <= number && !is_less(draw, thresholds[first + next - 1u]) {
-            found = next;
+// The number of occurrences that a draw stands for: the offset, plus the number of thresholds not
+// above the draw.
+fn draw_to_count(component: u32, draw: U64) -> u32 {
+    let first = program.components[component].first_threshold;
+    let threshold_count = program.components[component].threshold_count;
+    var count = 0u;
+    for (var step = program.components[component].first_step; step != 0u; step >>= 1u) {
+        let next = count + step;
+        if next <= threshold_count && !is_less(draw, thresholds[first + next - 1u]) {
+            count = next;
         }
     }
-    return model.components[component].offset + found;
+    return program.components[component].offset + count;
 }
 
 fn draw_count(component: u32, draw: U64) {
-    let n = count(component, draw);
+    let n = draw_to_count(component, draw);
     occurrences += n;
-    ends[component] = occurrences;
+    occurrence_ends[component] = occurrences;
     tallies[component] += n;
 }
 
-// The component of an occurrence. Written out, so that `ends` can stay in registers.
+// The component of an occurrence. Unrolled by hand, so that `occurrence_ends` can stay in
+// registers.
 fn component_of(occurrence: u32) -> u32 {
     var component = 0u;
-    if COMPONENTS > 1u { component += u32(occurrence >= ends[0]); }
-    if COMPONENTS > 2u { component += u32(occurrence >= ends[1]); }
-    if COMPONENTS > 3u { component += u32(occurrence >= ends[2]); }
-    if COMPONENTS > 4u { component += u32(occurrence >= ends[3]); }
-    if COMPONENTS > 5u { component += u32(occurrence >= ends[4]); }
-    if COMPONENTS > 6u { component += u32(occurrence >= ends[5]); }
-    if COMPONENTS > 7u { component += u32(occurrence >= ends[6]); }
-    if COMPONENTS > 8u { component += u32(occurrence >= ends[7]); }
-    if COMPONENTS > 9u { component += u32(occurrence >= ends[8]); }
-    if COMPONENTS > 10u { component += u32(occurrence >= ends[9]); }
-    if COMPONENTS > 11u { component += u32(occurrence >= ends[10]); }
-    if COMPONENTS > 12u { component += u32(occurrence >= ends[11]); }
-    if COMPONENTS > 13u { component += u32(occurrence >= ends[12]); }
-    if COMPONENTS > 14u { component += u32(occurrence >= ends[13]); }
-    if COMPONENTS > 15u { component += u32(occurrence >= ends[14]); }
+    if COMPONENTS > 1u { component += u32(occurrence >= occurrence_ends[0]); }
+    if COMPONENTS > 2u { component += u32(occurrence >= occurrence_ends[1]); }
+    if COMPONENTS > 3u { component += u32(occurrence >= occurrence_ends[2]); }
+    if COMPONENTS > 4u { component += u32(occurrence >= occurrence_ends[3]); }
+    if COMPONENTS > 5u { component += u32(occurrence >= occurrence_ends[4]); }
+    if COMPONENTS > 6u { component += u32(occurrence >= occurrence_ends[5]); }
+    if COMPONENTS > 7u { component += u32(occurrence >= occurrence_ends[6]); }
+    if COMPONENTS > 8u { component += u32(occurrence >= occurrence_ends[7]); }
+    if COMPONENTS > 9u { component += u32(occurrence >= occurrence_ends[8]); }
+    if COMPONENTS > 10u { component += u32(occurrence >= occurrence_ends[9]); }
+    if COMPONENTS > 11u { component += u32(occurrence >= occurrence_ends[10]); }
+    if COMPONENTS > 12u { component += u32(occurrence >= occurrence_ends[11]); }
+    if COMPONENTS > 13u { component += u32(occurrence >= occurrence_ends[12]); }
+    if COMPONENTS > 14u { component += u32(occurrence >= occurrence_ends[13]); }
+    if COMPONENTS > 15u { component += u32(occurrence >= occurrence_ends[14]); }
     return component;
 }
 
-// The amount of a draw, before its component's cap.
-fn amount(component: u32, draw: U64) -> U64 {
-    let bits = model.segment_bits;
+// The amount that a draw stands for, before the cap of its component.
+fn draw_to_amount(component: u32, draw: U64) -> U64 {
+    let bits = program.segment_bits;
     let upper = draw.y >> 31u;
     let flip = 0u - upper;
     let distance = draw ^ U64(flip);
-    // w = 2 * distance + 1, and its octave.
+    // w = 2 * distance + 1, and the rank of its leading bit.
     let w = U64((distance.x << 1u) | 1u, (distance.y << 1u) | (distance.x >> 31u));
     let is_far = w.y == 0u;
     let zeros = countLeadingZeros(select(w.y, w.x, is_far));
     let rank = select(63u, 31u, is_far) - zeros;
-    // w with its leading bit at 2^63.
+    // w shifted so that its leading bit is bit 63.
     let near = U64(w.x << zeros, (w.y << zeros) | ((w.x >> 1u) >> (31u - zeros)));
     let n = select(near, U64(0u, w.x << zeros), is_far);
     let segment = (n.y << 1u) >> (32u - bits);
@@ -128,21 +135,21 @@ fn amount(component: u32, draw: U64) -> U64 {
 
 fn draw_amount(occurrence: u32, draw: U64) {
     let component = component_of(occurrence);
-    let raw = amount(component, draw);
-    let cap = model.components[component].cap;
+    let raw = draw_to_amount(component, draw);
+    let cap = program.components[component].cap;
     let is_below = is_less(raw, cap);
     let capped = select(cap, raw, is_below);
     if !is_below {
-        atomicAdd(&record[TALLIES + 4u * component + 2u], 1u);
+        atomicAdd(&accumulator[TALLIES + 4u * component + 2u], 1u);
     }
-    total = smaller(add(total, capped), MAX_AMOUNT);
-    largest = larger(largest, capped);
+    total = min_u64(add(total, capped), MAX_AMOUNT);
+    largest = max_u64(largest, capped);
 }
 
-// Draws counts and amounts of an iteration.
-fn iterate(iteration: u32) {
+// Draws the counts and then the amounts of an iteration.
+fn simulate_iteration(iteration: u32) {
     occurrences = 0u;
-    total = model.base;
+    total = program.base;
     largest = U64(0u);
     block = keystream_block(key_low, key_high, 0u, iteration);
     draw_count(0u, block.a.xy);
@@ -164,24 +171,25 @@ fn iterate(iteration: u32) {
         if COMPONENTS > 14u { draw_count(14u, block.d.xy); }
         if COMPONENTS > 15u { draw_count(15u, block.d.zw); }
     }
-    // The first amount draw is number COMPONENTS; `done` is the number of occurrences before the block's first draw.
-    // It wraps below zero where the block begins with count draws: those are not below `occurrences` either.
+    // Draw number COMPONENTS is the first that is an amount. `drawn` is the number of occurrences
+    // before the first draw of the block. If the block begins with counts it wraps below zero, and
+    // those draws are skipped: their numbers are not below `occurrences`.
     var counter = COMPONENTS / 8u;
-    var done = 8u * counter - COMPONENTS;
+    var drawn = 8u * counter - COMPONENTS;
     if COMPONENTS % 8u != 0u {
-        draw_amounts(done);
+        draw_amounts(drawn);
         counter += 1u;
-        done += 8u;
+        drawn += 8u;
     }
-    while done < occurrences {
+    while drawn < occurrences {
         block = keystream_block(key_low, key_high, counter, iteration);
-        draw_amounts(done);
+        draw_amounts(drawn);
         counter += 1u;
-        done += 8u;
+        drawn += 8u;
     }
 }
 
-// Draws the amounts of the block in hand, whose first draw is that of occurrence `first`.
+// Draws the amounts of the current block, whose first draw belongs to occurrence `first`.
 fn draw_amounts(first: u32) {
     if first < occurrences { draw_amount(first, block.a.xy); }
     if first + 1u < occurrences { draw_amount(first + 1u, block.a.zw); }
@@ -200,7 +208,7 @@ fn bucket(amount: U64) -> u32 {
     return (shift << 10u) + shift_right(amount, shift).x;
 }
 
-// Adds the square of an amount below 2^53.
+// Adds the square of an amount, which must be below 2^53.
 fn add_square(amount: U64) {
     var square = vec4<u32>(product(amount.x, amount.x), 0u, 0u);
     if amount.y != 0u {
@@ -218,62 +226,64 @@ fn add_square(amount: U64) {
     sum_squares = vec4<u32>(a, c.x, upper);
 }
 
-// Counts an iteration that has been drawn.
-fn account(histogram: u32) {
-    total = smaller(total, model.cap);
-    largest = smaller(largest, model.cap);
+// Adds the current iteration to the accumulator and to the histograms. `histogram` is the first
+// word of the shard's two.
+fn count_iteration(histogram: u32) {
+    total = min_u64(total, program.cap);
+    largest = min_u64(largest, program.cap);
     sum = add(sum, total);
     add_square(total);
-    extremes[0] = larger(extremes[0], ~total);
-    extremes[1] = larger(extremes[1], total);
-    extremes[2] = larger(extremes[2], ~largest);
-    extremes[3] = larger(extremes[3], largest);
-    if is_equal(total, model.cap) {
-        atomicAdd(&record[CAPPED], 1u);
+    extremes[0] = max_u64(extremes[0], ~total);
+    extremes[1] = max_u64(extremes[1], total);
+    extremes[2] = max_u64(extremes[2], ~largest);
+    extremes[3] = max_u64(extremes[3], largest);
+    if is_equal(total, program.cap) {
+        atomicAdd(&accumulator[CAPPED], 1u);
     }
-    let is_idle = occurrences == 0u;
-    idle += u32(is_idle);
-    // A mark is where many iterations may fall, so they are counted in the workgroup.
-    var total_counts = !is_idle;
-    var largest_counts = !is_idle;
-    for (var i = 0u; i < model.marks; i++) {
-        if is_equal(total, model.mark[i]) {
-            atomicAdd(&record[AT_MARKS + 2u * i], 1u);
-            total_counts = false;
+    let is_empty = occurrences == 0u;
+    empty_iterations += u32(is_empty);
+    // Many iterations may have the amount of a mark. Counting them within the workgroup avoids
+    // contention on one bucket.
+    var counts_total = !is_empty;
+    var counts_largest = !is_empty;
+    for (var i = 0u; i < program.mark_count; i++) {
+        if is_equal(total, program.marks[i]) {
+            atomicAdd(&accumulator[MARK_COUNTS + 2u * i], 1u);
+            counts_total = false;
         }
-        if is_equal(largest, model.mark[i]) {
-            atomicAdd(&record[AT_MARKS + 2u * i + 1u], 1u);
-            largest_counts = false;
+        if is_equal(largest, program.marks[i]) {
+            atomicAdd(&accumulator[MARK_COUNTS + 2u * i + 1u], 1u);
+            counts_largest = false;
         }
     }
-    if total_counts {
+    if counts_total {
         atomicAdd(&histograms[histogram + bucket(total)], 1u);
     }
-    if largest_counts {
+    if counts_largest {
         atomicAdd(&histograms[histogram + BUCKETS + bucket(largest)], 1u);
     }
 }
 
-@compute @workgroup_size(WIDTH)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn execute(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let slice = slices[group.x];
     key_low = seeds[2u * slice.x];
     key_high = seeds[2u * slice.x + 1u];
-    for (var i = lane; i < slice.z; i += WIDTH) {
-        iterate(slice.y + i);
-        account(slice.w * 2u * BUCKETS);
+    for (var i = lane; i < slice.z; i += WORKGROUP_SIZE) {
+        simulate_iteration(slice.y + i);
+        count_iteration(slice.w * 2u * BUCKETS);
     }
-    add_to_record(SUM, sum.x);
-    add_to_record(SUM + 1u, sum.y);
+    add_to_accumulator(SUM, sum.x);
+    add_to_accumulator(SUM + 1u, sum.y);
     for (var i = 0u; i < 4u; i++) {
-        add_to_record(SUM_SQUARES + i, sum_squares[i]);
+        add_to_accumulator(SUM_SQUARES + i, sum_squares[i]);
     }
-    add_to_record(IDLE, idle);
+    add_to_accumulator(EMPTY, empty_iterations);
     for (var i = 0u; i < COMPONENTS; i++) {
-        add_to_record(TALLIES + 4u * i, tallies[i]);
+        add_to_accumulator(TALLIES + 4u * i, tallies[i]);
     }
-    settle_extremes(extremes);
-    for (var word = lane; word < RECORD; word += WIDTH) {
-        parts[group.x * RECORD + word] = atomicLoad(&record[word]);
+    merge_extremes(extremes);
+    for (var word = lane; word < ACCUMULATOR_WORDS; word += WORKGROUP_SIZE) {
+        slice_accumulators[group.x * ACCUMULATOR_WORDS + word] = atomicLoad(&accumulator[word]);
     }
 }

@@ -1,5 +1,5 @@
-// ChaCha with 8 rounds (docs/determinism.md, section 4). The four rows of the state are vectors, so the four quarter rounds
-// of a column or diagonal round are one.
+// ChaCha with 8 rounds (docs/determinism.md, section 4). The four rows of the state are vectors, so
+// that one vector operation computes the four quarter rounds of a column or diagonal round.
 
 struct Rows {
     a: vec4<u32>,
@@ -11,20 +11,20 @@ struct Rows {
 // "expand 32-byte k".
 const CONSTANTS = vec4<u32>(0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u);
 
-fn rotated(v: vec4<u32>, left: u32) -> vec4<u32> {
-    return (v << vec4<u32>(left)) | (v >> vec4<u32>(32u - left));
+fn rotate_left(v: vec4<u32>, bits: u32) -> vec4<u32> {
+    return (v << vec4<u32>(bits)) | (v >> vec4<u32>(32u - bits));
 }
 
 fn quarter_rounds(rows: Rows) -> Rows {
     var r = rows;
     r.a = r.a + r.b;
-    r.d = rotated(r.d ^ r.a, 16u);
+    r.d = rotate_left(r.d ^ r.a, 16u);
     r.c = r.c + r.d;
-    r.b = rotated(r.b ^ r.c, 12u);
+    r.b = rotate_left(r.b ^ r.c, 12u);
     r.a = r.a + r.b;
-    r.d = rotated(r.d ^ r.a, 8u);
+    r.d = rotate_left(r.d ^ r.a, 8u);
     r.c = r.c + r.d;
-    r.b = rotated(r.b ^ r.c, 7u);
+    r.b = rotate_left(r.b ^ r.c, 7u);
     return r;
 }
 
@@ -34,7 +34,7 @@ fn double_round(rows: Rows) -> Rows {
     return Rows(s.a, s.b.wxyz, s.c.zwxy, s.d.yzwx);
 }
 
-// One block: 16 words, 8 draws.
+// One block of the keystream: 16 words, which are 8 draws.
 fn keystream_block(key_low: vec4<u32>, key_high: vec4<u32>, counter: u32, nonce: u32) -> Rows {
     let start = Rows(CONSTANTS, key_low, key_high, vec4<u32>(counter, 0u, nonce, 0u));
     let end = double_round(double_round(double_round(double_round(start))));

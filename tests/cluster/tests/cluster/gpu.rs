@@ -103,5 +103,5 @@ fn a_worker_without_a_gpu_says_why_and_takes_what_is_for_the_cpu() {
         (&json!("timeout"), &json!(0))
     );
     let log = fs::read_to_string(cluster.directory.path().join("worker.log")).unwrap();
-    assert!(log.contains("no Vulkan driver shows a GPU"), "{log}");
+    assert!(log.contains("no Vulkan driver reports a GPU"), "{log}");
 }
