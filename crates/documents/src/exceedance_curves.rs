@@ -54,7 +54,7 @@ impl ExceedanceCurves {
 }
 
 /// Number of whole decades of return periods that have [`MIN_TAIL_ITERATIONS`] beyond them, at most
-/// [`MAX_DECADES`].
+/// [`MAX_DECADES`]. `None` if there is none.
 fn decades(iterations: u64) -> Option<u32> {
     let decades = (iterations / MIN_TAIL_ITERATIONS).checked_ilog10()?.min(MAX_DECADES);
     (decades >= 1).then_some(decades)
@@ -116,8 +116,8 @@ fn power_of_ten(exponent: f64) -> f64 {
 /// Decimal logarithm of a positive number, accurate to 15 digits, and exact for powers of ten from
 /// 1 to 10^22.
 fn log10(x: f64) -> f64 {
-    // x = m · 2^k with m first in [1, 2), then in [√½, √2); ln m = 2·artanh(s) with s = (m − 1) /
-    // (m + 1).
+    // x = m · 2^k with m first in [1, 2), then in [√½, √2);
+    // ln m = 2 · artanh(s) with s = (m − 1) / (m + 1).
     let k = ((x.to_bits() >> 52) as i32) - 1023;
     let m = f64::from_bits((x.to_bits() & ((1 << 52) - 1)) | (1023 << 52));
     let (m, k) = if m > std::f64::consts::SQRT_2 { (m / 2.0, k + 1) } else { (m, k) };

@@ -2,8 +2,8 @@
 
 use forge_contract::shard_result::{Distribution, bucket_bounds};
 
-/// Upper bound on the number of rows. The first and last row may be incomplete, which can add one.
-const MAX_ROWS: u64 = 16;
+/// Number of rows to aim for. There can be one more, because the first and the last row are partial.
+const TARGET_ROWS: u64 = 16;
 
 /// The share of iterations whose amount lies in a range.
 #[derive(Debug, PartialEq)]
@@ -19,19 +19,19 @@ pub struct HistogramRow {
 /// overlap with each.
 pub fn histogram_rows(distribution: &Distribution, units: u32) -> Vec<HistogramRow> {
     let (min, max) = (distribution.min, distribution.max);
-    let step = row_width(max.saturating_sub(min), MAX_ROWS);
-    let first = min / step;
-    let mut counts = vec![0.0; (max / step - first + 1) as usize];
+    let width = row_width(max.saturating_sub(min), TARGET_ROWS);
+    let first = min / width;
+    let mut counts = vec![0.0; (max / width - first + 1) as usize];
     for &(bucket, count) in &distribution.histogram {
         let (low, high) = bucket_bounds(bucket as usize);
         let (low, high) = (low.max(min), high.min(max));
-        for row in low / step..=high / step {
-            let overlap = high.min((row + 1) * step - 1) - low.max(row * step) + 1;
+        for row in low / width..=high / width {
+            let overlap = high.min((row + 1) * width - 1) - low.max(row * width) + 1;
             counts[(row - first) as usize] += count as f64 * overlap as f64 / (high - low + 1) as f64;
         }
     }
     let total: u64 = distribution.histogram.iter().map(|&(_, count)| count).sum();
-    let amount = |row: u64| (row * step) as f64 / f64::from(units);
+    let amount = |row: u64| (row * width) as f64 / f64::from(units);
     let row = |(row, count): (u64, f64)| HistogramRow {
         range: (amount(row), amount(row + 1)),
         share: count / total.max(1) as f64,

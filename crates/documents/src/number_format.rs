@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_insert_separators() {
+    fn thousands_are_separated() {
         assert_eq!(
             [0, 12, 123, 1234, 123_456, 1_234_567].map(format_count),
             ["0", "12", "123", "1,234", "123,456", "1,234,567"]
