@@ -4,7 +4,7 @@ use std::{error::Error, fs, path::Path};
 
 use forge_contract::program::Program;
 use forge_kernel::{
-    execute::conformance::{Counts, Part, Recipe, Table},
+    testing::{CountRecipe, ComponentRecipe, ProgramRecipe, AmountRecipe},
     request::Request,
     workload::PROFILES,
 };
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for profile in PROFILES {
         let op = json!({"name": profile.op, "version": profile.version, "profile": profile.name});
-        let mut args = (profile.example)();
+        let mut args = (profile.example_args)();
         write("envelope", profile.name, json!({"op": op, "args": args}).to_string().as_bytes())?;
         args["convergence"] = json!({"metric": "var", "level": 0.99, "relative_half_width": 0.01});
         let envelope =
@@ -52,13 +52,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn programs() -> [(&'static str, Program); 3] {
     let one = |counts, table| {
-        Recipe { segment_bits: 1, base: 0, cap: 1 << 40, parts: vec![Part::new(counts, table)] }.program()
+        ProgramRecipe { segment_bits: 1, base: 0, cap: 1 << 40, parts: vec![ComponentRecipe::new(counts, table)] }.program()
     };
-    let parts = (0..3).map(|i| Part { cap: 1000 + i, ..Part::new(Counts::Bernoulli(0.5), Table::Noise(i)) });
-    let three = Recipe { segment_bits: 1, base: 7, cap: 5000, parts: parts.collect() }.program();
+    let parts = (0..3).map(|i| ComponentRecipe { cap: 1000 + i, ..ComponentRecipe::new(CountRecipe::Bernoulli(0.5), AmountRecipe::Noise(i)) });
+    let three = ProgramRecipe { segment_bits: 1, base: 7, cap: 5000, parts: parts.collect() }.program();
     [
-        ("constant", one(Counts::Constant(3), Table::Steep(1))),
-        ("poisson", one(Counts::Poisson(2.0), Table::Extreme(2))),
+        ("constant", one(CountRecipe::Constant(3), AmountRecipe::Steep(1))),
+        ("poisson", one(CountRecipe::Poisson(2.0), AmountRecipe::Extreme(2))),
         ("three", three),
     ]
 }

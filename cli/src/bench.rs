@@ -13,7 +13,7 @@ use forge_contract::{
     shard::{Shard, ShardId},
 };
 use forge_kernel::{
-    execute::{Backend, ExecuteError, simd::Simd},
+    backend::{Backend, ExecutionError, simd::Simd},
     request::Request,
 };
 use serde::Serialize;
@@ -155,7 +155,7 @@ fn program(claims: &str) -> Arc<Program> {
 
 /// So many iterations in shards that one thread is given at once.
 fn shards(backend: &dyn Backend, thread: usize, iterations: u64) -> Vec<Shard> {
-    let number = backend.batch().min(8) as u64;
+    let number = backend.batch_size().min(8) as u64;
     let shard = |index: u64| {
         let id = ShardId { height: 12, index: 16 * thread as u64 + index };
         let seed = Digest::of(&[b"bench", id.to_string().as_bytes()]);
@@ -188,7 +188,7 @@ fn race(contenders: &[Contender], program: &Program, args: &BenchArgs) -> Result
 }
 
 /// Iterations a second when each thread executes so many.
-fn on_threads(contender: &Contender, program: &Program, size: u64) -> Result<f64, ExecuteError> {
+fn on_threads(contender: &Contender, program: &Program, size: u64) -> Result<f64, ExecutionError> {
     let backend = contender.backend.as_ref();
     let start = Instant::now();
     let done = std::thread::scope(|scope| {
@@ -236,7 +236,7 @@ fn size(backend: &dyn Backend, program: &Program, args: &BenchArgs) -> Result<u6
     Ok((rate * args.seconds) as u64)
 }
 
-fn failed(error: ExecuteError) -> Failure {
+fn failed(error: ExecutionError) -> Failure {
     Failure::Other(error.into())
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use forge_documents::number_format::format_rate;
-use forge_kernel::execute::{Backend, scalar::Scalar, simd::Simd};
+use forge_kernel::backend::{Backend, scalar::Scalar, simd::Simd};
 use serde::Serialize;
 
 use crate::{
@@ -98,7 +98,7 @@ pub fn execute(args: &DevicesArgs) -> Result<(), Failure> {
 
 /// Everything that can execute shards: the CPU's backends, the best first, then the GPUs.
 fn devices() -> Vec<Device> {
-    let simd = Simd::levels().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
+    let simd = Simd::supported().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
     let cpu = simd.chain([Arc::new(Scalar) as Arc<dyn Backend>]);
     let cpu = cpu.map(|backend| tried(backend.name().to_owned(), "cpu", None, Ok(backend.clone())));
     let gpus = gpu::list().into_iter();

@@ -18,7 +18,7 @@ use forge_contract::{
     shard::{Shard, ShardId},
 };
 use forge_kernel::{
-    execute::{Backend, ExecuteError, scalar::Scalar, simd::Simd},
+    backend::{Backend, ExecutionError, scalar::Scalar, simd::Simd},
     request::Request,
     workload::PROFILES,
 };
@@ -139,7 +139,7 @@ pub fn named(name: &str) -> Result<Arc<dyn Backend>, Failure> {
         "scalar" => return Ok(Arc::new(Scalar)),
         _ => {}
     }
-    let levels = Simd::levels();
+    let levels = Simd::supported();
     let names: Vec<_> = levels.iter().map(|level| level.name().to_owned()).collect();
     match levels.into_iter().find(|level| level.name() == name) {
         Some(level) => Ok(Arc::new(level)),
@@ -229,7 +229,7 @@ pub fn of_verifier(name: &str) -> Result<Chosen, Failure> {
 pub fn example() -> Arc<Program> {
     let profile = PROFILES[0];
     let op = json!({"name": profile.op, "version": profile.version, "profile": profile.name});
-    let envelope = json!({"op": op, "args": (profile.example)()}).to_string();
+    let envelope = json!({"op": op, "args": (profile.example_args)()}).to_string();
     Request::from_json(envelope.as_bytes()).expect("a profile's example is valid").program
 }
 
@@ -237,7 +237,7 @@ pub fn example() -> Arc<Program> {
 ///
 /// # Errors
 /// As [`Backend::execute`].
-pub fn rate(backend: &dyn Backend, program: &Program, long: Duration) -> Result<f64, ExecuteError> {
+pub fn rate(backend: &dyn Backend, program: &Program, long: Duration) -> Result<f64, ExecutionError> {
     let id = ShardId { height: 12, index: 0 };
     let shard = |iterations| Shard { id, iterations, seed: Digest::of(&[b"calibration"]) };
     let mut iterations = 256;
@@ -257,7 +257,7 @@ pub fn rate(backend: &dyn Backend, program: &Program, long: Duration) -> Result<
 /// What a verifier executes with, the preferred first: `preferred`, then the other SIMD levels of this CPU from the best
 /// on, then the reference. It takes other hardware than a result was made on where it has it.
 pub fn verifiers(preferred: &Arc<dyn Backend>) -> Vec<Arc<dyn Backend>> {
-    let levels = Simd::levels().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
+    let levels = Simd::supported().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
     let others = levels.chain([Arc::new(Scalar) as Arc<dyn Backend>]);
     let others = others.filter(|other| other.name() != preferred.name());
     [Arc::clone(preferred)].into_iter().chain(others).collect()

@@ -63,7 +63,7 @@ fn example(name: &str) -> Result<Envelope, Failure> {
     Ok(Envelope {
         ctx: Context::default(),
         op: op(profile),
-        args: match (profile.example)() {
+        args: match (profile.example_args)() {
             Value::Object(args) => args,
             _ => serde_json::Map::new(),
         },
@@ -90,7 +90,7 @@ fn check(file: &Path, print: bool) -> Result<(), Failure> {
     if print {
         return output::print(pretty(&job.request.envelope).as_bytes());
     }
-    let (plan, words) = (&job.request.plan, job.request.profile().words);
+    let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
     let shards = plan.shard_count();
     let mut facts = vec![
         ("Job id", job.id.to_string()),

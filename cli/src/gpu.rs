@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use forge_kernel::execute::Backend;
+use forge_kernel::backend::Backend;
 
 /// Whether a backend's name is that of a GPU.
 pub fn is_named(name: &str) -> bool {
@@ -29,7 +29,7 @@ mod present {
     use forge_contract::{program::Program, shard::Shard};
     pub use forge_gpu::call_breakdown::CallBreakdown;
     use forge_gpu::{Adapter, GpuBackend, adapter::AdapterKind};
-    use forge_kernel::execute::Backend;
+    use forge_kernel::backend::Backend;
 
     use super::Listed;
 
@@ -109,7 +109,7 @@ mod present {
     use std::{sync::Arc, time::Duration};
 
     use forge_contract::{program::Program, shard::Shard};
-    use forge_kernel::execute::Backend;
+    use forge_kernel::backend::Backend;
 
     use super::Listed;
 

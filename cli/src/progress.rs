@@ -33,7 +33,7 @@ pub struct Progress {
 impl Progress {
     /// The progress of executing `iterations` of a request.
     pub fn new(wanted: bool, request: &Request, iterations: u64) -> Self {
-        Self { wanted, iterations, word: request.profile().words.iterations }
+        Self { wanted, iterations, word: request.profile().vocabulary.iterations }
     }
 
     /// Does `work` while the bar shows how many iterations are `done`.

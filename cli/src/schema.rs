@@ -16,7 +16,7 @@ use forge_contract::{
     quota::Quotas,
 };
 use forge_kernel::{
-    report::ResultDocument,
+    result_document::ResultDocument,
     workload::{PROFILES, Profile},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};

@@ -4,9 +4,9 @@
 
 use forge_contract::program::Program;
 use forge_fuzz as _;
-use forge_kernel::execute::{
-    conformance::{assert_agrees, shard},
-    simd::Simd,
+use forge_kernel::{
+    backend::simd::Simd,
+    testing::{conformance::assert_agrees, sample_shard},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -19,8 +19,8 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(program.check(), Ok(()));
     let most = |c: &forge_contract::program::Component| c.counts.offset as usize + c.counts.thresholds.len();
     if program.components.iter().map(most).sum::<usize>() <= MOST_OCCURRENCES {
-        for backend in Simd::levels() {
-            assert_agrees(&backend, &program, &[shard(0, 0, 19)], "a decoded program");
+        for backend in Simd::supported() {
+            assert_agrees(&backend, &program, &[sample_shard(0, 0, 19)], "a decoded program");
         }
     }
 });

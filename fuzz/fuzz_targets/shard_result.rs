@@ -7,7 +7,7 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_fuzz as _;
-use forge_kernel::{reduce::Reduction, report::Summary};
+use forge_kernel::{reduction::Reduction, summary::Summary};
 use libfuzzer_sys::fuzz_target;
 
 /// A program whose results have these numbers of components and marks; marks are 1,000, 2,000, ….

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use forge_contract::shard_result::ShardResult;
 use forge_documents::JobResult;
 use forge_kernel::{
-    converge::{Monitor, StopReason},
-    reduce::{Mismatch, Reduction},
+    convergence::{ConvergenceMonitor, StopReason},
+    reduction::{Reduction, ShapeMismatch},
     request::Request,
 };
 
@@ -16,7 +16,7 @@ use forge_kernel::{
 pub struct Fold<'a> {
     request: &'a Request,
     reduction: Reduction,
-    monitor: Option<Monitor>,
+    monitor: Option<ConvergenceMonitor>,
     /// Checkpoints that are still to come.
     checkpoints: &'a [u64],
     stopped: Option<StopReason>,
@@ -37,8 +37,8 @@ impl<'a> Fold<'a> {
     /// Merges the next shard's result; `Break` when it completes a checkpoint that ends the run.
     ///
     /// # Errors
-    /// [`Mismatch`]: the result is of another program.
-    pub fn add(&mut self, result: &ShardResult) -> Result<ControlFlow<()>, Mismatch> {
+    /// [`ShapeMismatch`]: the result is of another program.
+    pub fn add(&mut self, result: &ShardResult) -> Result<ControlFlow<()>, ShapeMismatch> {
         self.reduction.add(result)?;
         let (Some(monitor), Some((&next, later))) = (&mut self.monitor, self.checkpoints.split_first())
         else {

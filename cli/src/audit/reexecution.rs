@@ -10,7 +10,7 @@ use forge_contract::{artifact::Phase, digest::Digest, error::FailureCode, task::
 use forge_documents::Job;
 use forge_kernel::{
     KERNEL,
-    execute::{Backend, scalar::Scalar},
+    backend::{Backend, scalar::Scalar},
 };
 use forge_service::executor::{ExecutionFailure, Executor, StopFlag};
 use futures_util::{StreamExt, TryStreamExt, stream};

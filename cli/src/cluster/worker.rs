@@ -3,7 +3,7 @@
 use clap::Args;
 use forge_bus::{jetstream::JetStreamOptions, topology::Queue};
 use forge_contract::{agent::Hardware, envelope::Target};
-use forge_kernel::execute::Backend;
+use forge_kernel::backend::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_worker::WorkerSettings;
 

@@ -2,7 +2,7 @@
 
 use forge_contract::{envelope::Verify, program::Program, shard::Shard, shard_result::ShardResult};
 use forge_kernel::{
-    execute::{Control, ExecuteError, scalar::Scalar, simd::Simd},
+    backend::{ExecutionControl, ExecutionError, scalar::Scalar, simd::Simd},
     request::Request,
 };
 
@@ -38,8 +38,8 @@ impl Backend for Wrong {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         let mut results = Scalar.execute(program, shards, control)?;
         results.iter_mut().for_each(|result| result.components[0].occurrences += 1);
         Ok(results)
@@ -56,9 +56,14 @@ impl Backend for Unable {
         "unable"
     }
 
-    fn execute(&self, _: &Program, _: &[Shard], _: &dyn Control) -> Result<Vec<ShardResult>, ExecuteError> {
+    fn execute(
+        &self,
+        _: &Program,
+        _: &[Shard],
+        _: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         assert!(!self.panics, "a bug");
-        Err(ExecuteError::Device("gone".to_owned()))
+        Err(ExecutionError::Device("gone".to_owned()))
     }
 }
 

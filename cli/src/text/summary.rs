@@ -35,7 +35,7 @@ impl View<'_> {
     /// Titles and lines.
     fn sections(&self) -> Vec<(String, Vec<String>)> {
         let (request, job_result) = (&self.completed.job.request, self.job_result());
-        let words = request.profile().words;
+        let words = request.profile().vocabulary;
         let moments = result_tables::moment_values(request, job_result).into_iter();
         let moments: Vec<_> = moments.map(|figure| (figure.label, figure.value, figure.remark)).collect();
         let quantity = result_tables::quantity_with_unit(words);
@@ -80,7 +80,7 @@ impl View<'_> {
     fn run_facts(&self) -> Vec<(String, String)> {
         let JobCompletion { job, executing, executions, .. } = self.completed;
         let request = &job.request;
-        let words = request.profile().words;
+        let words = request.profile().vocabulary;
         let threads =
             if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         let backends = distinct(executions.iter().map(|execution| &execution.backend));

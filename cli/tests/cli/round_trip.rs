@@ -3,8 +3,8 @@
 use crate::common::{Place, insurance, keeping_all, read_json, with};
 use forge_contract::{agent::AgentId, digest::Digest};
 use forge_kernel::{
-    execute::{Backend, simd::Simd},
-    reduce::merge,
+    backend::{Backend, simd::Simd},
+    reduction::merge_results,
     request::Request,
 };
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ fn json_output_is_exactly_the_stored_result() {
 #[test]
 fn threads_and_backends_do_not_change_the_result() {
     let mut names = vec!["scalar".to_owned(), "auto".to_owned(), "simd".to_owned()];
-    names.extend(Simd::levels().iter().map(|level| level.name().to_owned()));
+    names.extend(Simd::supported().iter().map(|level| level.name().to_owned()));
     let place = Place::new();
     let envelope = with(insurance("x"), "/artifacts/persist", json!(false));
     let mut results = Vec::new();
@@ -211,7 +211,7 @@ fn verification_reports_what_it_proves() {
     let envelope = with(keeping_all(insurance("verified")), "/policy/verify", json!("spotcheck"));
     let envelope = with(envelope, "/policy/verify_ratio", json!(0.5));
     let ran = place.run(&envelope, &[]).expect(0);
-    let verifier = Simd::levels().get(1).map_or("scalar", |level| level.name()).to_owned();
+    let verifier = Simd::supported().get(1).map_or("scalar", |level| level.name()).to_owned();
     assert!(ran.stdout.contains(&format!("3 of 5 shards again by {verifier}: equal")), "{}", ran.stdout);
     let document = read_json(&place.artifact("verified", "verification.json"));
     assert_eq!((&document["share"], &document["checked"].as_array().map(Vec::len)), (&json!(0.5), &Some(3)));
@@ -242,7 +242,7 @@ fn a_run_converges_at_the_first_checkpoint_that_says_so() {
         let ids = plan.shards().take_while(|&id| plan.range(id).end <= checkpoint);
         let shards: Vec<_> = ids.map(|id| request.shard(id)).collect();
         let results = Simd::new().execute(&request.program, &shards, &()).unwrap();
-        let merged = merge(&request.program, &results);
+        let merged = merge_results(&request.program, &results);
         assert_eq!(merged.iterations, checkpoint);
         monitor.test(&merged).map(|reason| (checkpoint, reason))
     });

@@ -97,7 +97,7 @@ impl CompletedJob<'_> {
     pub fn headline(&self) -> Vec<(String, String)> {
         let request = &self.job.request;
         let (merged, summary) = (&self.result.merged, &self.result.summary);
-        let words = request.profile().words;
+        let words = request.profile().vocabulary;
         let unit = if words.unit.is_empty() { String::new() } else { format!(" {}", words.unit) };
         let mut headline = vec![
             ("Profile".to_owned(), profile_label(request)),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use forge_kernel::report::{Exceedance, Summary};
+use forge_kernel::summary::{Exceedance, Summary};
 
 const HEADER: &str = "SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n";
 

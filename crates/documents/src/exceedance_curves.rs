@@ -8,8 +8,8 @@ use std::f64::consts::{LN_2, LN_10};
 
 use forge_contract::shard_result::{Distribution, ShardResult};
 use forge_kernel::{
-    dd::Dd,
-    statistics::{Level, Ordered},
+    double_double::DoubleDouble,
+    statistics::{Level, OrderStatistics},
 };
 
 /// Denominator of every level.
@@ -43,7 +43,7 @@ impl ExceedanceCurves {
         let decades = decades(result.iterations)?;
         let levels: Vec<_> = levels(decades, points).collect();
         let curve = |distribution: &Distribution| {
-            let ordered = Ordered::new(distribution, marks);
+            let ordered = OrderStatistics::new(distribution, marks);
             levels.iter().map(|&level| ordered.var(level) / f64::from(units)).collect::<Vec<_>>()
         };
         let (aep, oep) = (curve(&result.total), curve(&result.largest));
@@ -109,7 +109,7 @@ fn power_of_ten(exponent: f64) -> f64 {
     match is_exact {
         true if exponent >= 0.0 => (0..exponent as u32).fold(1.0, |power, _| power * 10.0),
         true => 1.0 / power_of_ten(-exponent),
-        false => Dd::product(exponent, LN_10).exp().to_f64(),
+        false => DoubleDouble::product(exponent, LN_10).exp().to_f64(),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use forge_contract::{digest::Digest, shard_result::ShardResult};
 use forge_kernel::{
-    converge::StopReason,
-    report::{ResultDocument, Summary},
+    convergence::StopReason,
+    result_document::ResultDocument, summary::Summary,
     request::Request,
 };
 

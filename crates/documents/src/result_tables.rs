@@ -2,7 +2,7 @@
 //! report page both render them.
 
 use forge_contract::{envelope::Seed, program::MAX_AMOUNT};
-use forge_kernel::{converge::StopReason, request::Request, statistics::two_sided_z, workload::Words};
+use forge_kernel::{convergence::StopReason, request::Request, statistics::two_sided_z, workload::Vocabulary};
 
 use crate::{
     job_result::JobResult,
@@ -40,7 +40,7 @@ pub fn capitalise(text: &str) -> String {
 }
 
 /// A quantity with its unit, such as `travel time, s`.
-pub fn quantity_with_unit(words: Words) -> String {
+pub fn quantity_with_unit(words: Vocabulary) -> String {
     if words.unit.is_empty() {
         words.quantity.to_owned()
     } else {
@@ -55,7 +55,7 @@ pub fn profile_label(request: &Request) -> String {
 }
 
 /// Performed and requested iterations, with the reason why the job stopped.
-pub fn iterations_text(job_result: &JobResult, words: Words) -> String {
+pub fn iterations_text(job_result: &JobResult, words: Vocabulary) -> String {
     let iterations = &job_result.document.iterations;
     let reason = match iterations.stop_reason {
         StopReason::BandReached => "converged: band reached",
@@ -90,7 +90,7 @@ pub fn seed_text(request: &Request) -> &'static str {
 /// Mean, standard deviation, extremes, and the probabilities of no occurrence and of reaching the
 /// aggregate limit.
 pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledValue> {
-    let (summary, words) = (&job_result.summary, request.profile().words);
+    let (summary, words) = (&job_result.summary, request.profile().vocabulary);
     let iterations = capitalise(words.iterations);
     let mut moments = vec![LabelledValue::new("Mean", format_amount(summary.mean))];
     if let Some(error) = summary.std_error {
@@ -134,7 +134,7 @@ pub fn quantile_table(job_result: &JobResult) -> ResultTable {
 }
 
 /// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period.
-pub fn exceedance_table(job_result: &JobResult, words: Words) -> ResultTable {
+pub fn exceedance_table(job_result: &JobResult, words: Vocabulary) -> ResultTable {
     let rows = job_result.summary.exceedance.iter().map(|e| {
         let period = format!("{} {}", format_count(e.return_period), words.iterations);
         [period].into_iter().chain([e.aep, e.aep_tvar, e.oep, e.oep_tvar].map(format_amount)).collect()
@@ -143,13 +143,13 @@ pub fn exceedance_table(job_result: &JobResult, words: Words) -> ResultTable {
 }
 
 /// Title of [`exceedance_table`], which says what AEP and OEP refer to.
-pub fn exceedance_title(words: Words) -> String {
+pub fn exceedance_title(words: Vocabulary) -> String {
     format!("Exceedance (AEP: {}, OEP: largest of its {})", words.quantity, words.occurrences)
 }
 
 /// Limitations that a reader must know before using the result, as complete sentences.
 pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String> {
-    let words = request.profile().words;
+    let words = request.profile().vocabulary;
     let performed = job_result.document.iterations.performed;
     let mut warnings = Vec::new();
     let saturated = job_result.document.work.saturated;

@@ -10,9 +10,9 @@ use forge_contract::{
 };
 use forge_documents::{CompletedJob, Document, Job, JobResult, canonical_json, to_milliseconds};
 use forge_kernel::{
-    converge::StopReason,
-    execute::{Backend, scalar::Scalar},
-    reduce::Reduction,
+    backend::{Backend, scalar::Scalar},
+    convergence::StopReason,
+    reduction::Reduction,
     request::Request,
 };
 

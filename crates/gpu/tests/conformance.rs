@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use forge_gpu::{GpuBackend, list_adapters};
-use forge_kernel::execute::{Backend, conformance};
+use forge_kernel::{backend::Backend, testing::conformance};
 
 /// Shared by all tests, so that shaders are compiled once.
 static BACKENDS: LazyLock<Vec<GpuBackend>> = LazyLock::new(|| {
@@ -24,60 +24,60 @@ fn on_every_adapter(part: fn(&dyn Backend)) {
 
 #[test]
 fn profiles() {
-    on_every_adapter(conformance::profiles);
+    on_every_adapter(conformance::check_profiles);
 }
 
 #[test]
 fn iteration_counts() {
-    on_every_adapter(conformance::iteration_counts);
+    on_every_adapter(conformance::check_iteration_counts);
 }
 
 #[test]
 fn draw_counts() {
-    on_every_adapter(conformance::draw_counts);
+    on_every_adapter(conformance::check_draw_counts);
 }
 
 #[test]
 fn tall_shards() {
-    on_every_adapter(conformance::tall_shards);
+    on_every_adapter(conformance::check_tall_shards);
 }
 
 #[test]
 fn many_occurrences() {
-    on_every_adapter(conformance::many_occurrences);
+    on_every_adapter(conformance::check_many_occurrences);
 }
 
 #[test]
 fn saturation() {
-    on_every_adapter(conformance::saturation);
+    on_every_adapter(conformance::check_saturation);
 }
 
 #[test]
 fn impossible_and_certain() {
-    on_every_adapter(conformance::impossible_and_certain);
+    on_every_adapter(conformance::check_constant_counts);
 }
 
 #[test]
 fn thresholds_at_draws() {
-    on_every_adapter(conformance::thresholds_at_draws);
+    on_every_adapter(conformance::check_thresholds_at_draws);
 }
 
 #[test]
 fn rare_draws() {
-    on_every_adapter(conformance::rare_draws);
+    on_every_adapter(conformance::check_rare_draws);
 }
 
 #[test]
 fn reuse() {
-    on_every_adapter(conformance::reuse);
+    on_every_adapter(conformance::check_reuse);
 }
 
 #[test]
 fn cancellation() {
-    on_every_adapter(conformance::cancellation);
+    on_every_adapter(conformance::check_cancellation);
 }
 
 #[test]
 fn random_programs() {
-    on_every_adapter(|backend| conformance::random_programs(backend, 400));
+    on_every_adapter(|backend| conformance::check_random_programs(backend, 400));
 }

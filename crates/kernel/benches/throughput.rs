@@ -18,9 +18,9 @@ use forge_contract::{
     shard_result::{BUCKETS, bucket_of},
 };
 use forge_kernel::{
-    execute::{Backend, scalar::Scalar, simd::Simd},
+    backend::{Backend, scalar::Scalar, simd::Simd},
     request::Request,
-    seed,
+    seed_tree,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Bernoulli, Distribution, LogNormal, Poisson};
@@ -37,7 +37,7 @@ fn request(claim_freq: &str) -> Request {
 /// A shard of so many iterations.
 fn shard(iterations: u64) -> Shard {
     let id = ShardId { height: 12, index: 0 };
-    Shard { id, iterations, seed: seed::shard_seed(seed::explicit_root("benchmark"), id) }
+    Shard { id, iterations, seed: seed_tree::shard_seed(seed_tree::explicit_root("benchmark"), id) }
 }
 
 /// The same model as one would write it by hand: f64, library distributions, one stream.
@@ -117,7 +117,7 @@ fn ratio(rates: &[f64], to: &[f64]) -> f64 {
 
 fn compare(title: &str, claim_freq: &str, scale: u64, rounds: usize) {
     let request = request(claim_freq);
-    let levels = Simd::levels();
+    let levels = Simd::supported();
     let frequency: f64 = claim_freq.parse().expect("a number");
     let mut contenders = vec![
         Contender::new("f64 loop (rand_distr, ChaCha8)", scale / 4, |n| f64_loop(frequency, n)),
@@ -153,7 +153,7 @@ fn breakdown(scale: u64, rounds: usize) {
     };
     let (counted, idle) = (request("0.000000000001").program, never(&full));
     println!("\nWhere the time goes, insurance quickstart, ns an iteration\n");
-    for simd in Simd::levels() {
+    for simd in Simd::supported() {
         let contenders = [
             Contender::new("keystream", scale, |n| {
                 black_box(simd.keystream(n));

@@ -9,12 +9,12 @@ use std::sync::OnceLock;
 
 use forge_contract::program::OCTAVES;
 
-use crate::dd::{Dd, power_of_two};
+use crate::double_double::{DoubleDouble, power_of_two};
 
 /// √(2π).
-const SQRT_TAU: Dd = Dd::new(2.506_628_274_631_000_7, -1.832_857_998_045_916_7e-16);
+const SQRT_TAU: DoubleDouble = DoubleDouble::new(2.506_628_274_631_000_7, -1.832_857_998_045_916_7e-16);
 /// z(2^-65) = −9.155293772686072545996483742373583649…
-const FAR_END: Dd = Dd::new(-9.155_293_772_686_072, -6.279_087_924_408_936e-16);
+const FAR_END: DoubleDouble = DoubleDouble::new(-9.155_293_772_686_072, -6.279_087_924_408_936e-16);
 /// A Taylor step spans 1/16 of an octave's lower end, so each term adds at least 4 bits.
 const BLOCKS: usize = 16;
 /// Terms of the Taylor series: 28 · 4 bits.
@@ -23,31 +23,31 @@ const TERMS: usize = 28;
 /// z and its derivative at one point; the derivative is taken in units of the octave being worked on.
 #[derive(Clone, Copy)]
 struct State {
-    z: Dd,
-    slope: Dd,
+    z: DoubleDouble,
+    slope: DoubleDouble,
 }
 
 /// Taylor coefficients of z about `state`: z″ = z·z′², term by term.
-fn series(state: State) -> [Dd; TERMS] {
-    let mut z = [Dd::ZERO; TERMS];
-    let mut slope = [Dd::ZERO; TERMS]; // coefficients of z′
-    let mut square = [Dd::ZERO; TERMS]; // of z′²
+fn series(state: State) -> [DoubleDouble; TERMS] {
+    let mut z = [DoubleDouble::ZERO; TERMS];
+    let mut slope = [DoubleDouble::ZERO; TERMS]; // coefficients of z′
+    let mut square = [DoubleDouble::ZERO; TERMS]; // of z′²
     (z[0], slope[0]) = (state.z, state.slope);
     for n in 0..TERMS - 1 {
         let next = f64::from(n as u32 + 1);
-        z[n + 1] = slope[n] / Dd::from(next);
+        z[n + 1] = slope[n] / DoubleDouble::from(next);
         square[n] = convolution(&slope, &slope, n);
-        slope[n + 1] = convolution(&z, &square, n) / Dd::from(next);
+        slope[n + 1] = convolution(&z, &square, n) / DoubleDouble::from(next);
     }
     z
 }
 
-fn convolution(a: &[Dd; TERMS], b: &[Dd; TERMS], n: usize) -> Dd {
-    (0..=n).fold(Dd::ZERO, |sum, i| sum + a[i] * b[n - i])
+fn convolution(a: &[DoubleDouble; TERMS], b: &[DoubleDouble; TERMS], n: usize) -> DoubleDouble {
+    (0..=n).fold(DoubleDouble::ZERO, |sum, i| sum + a[i] * b[n - i])
 }
 
-fn evaluate(series: &[Dd; TERMS], x: Dd) -> Dd {
-    series.iter().rev().fold(Dd::ZERO, |sum, &c| sum * x + c)
+fn evaluate(series: &[DoubleDouble; TERMS], x: DoubleDouble) -> DoubleDouble {
+    series.iter().rev().fold(DoubleDouble::ZERO, |sum, &c| sum * x + c)
 }
 
 /// z at the `2 · 2^segment_bits` half-segment nodes of all octaves, ascending in t: entry i of octave rank r (node
@@ -55,13 +55,13 @@ fn evaluate(series: &[Dd; TERMS], x: Dd) -> Dd {
 ///
 /// # Panics
 /// When `segment_bits` is below 4 or above 8.
-pub fn nodes(segment_bits: u32) -> &'static [Dd] {
-    static TABLES: [OnceLock<Vec<Dd>>; 5] = [const { OnceLock::new() }; 5];
+pub fn nodes(segment_bits: u32) -> &'static [DoubleDouble] {
+    static TABLES: [OnceLock<Vec<DoubleDouble>>; 5] = [const { OnceLock::new() }; 5];
     assert!((4..=8).contains(&segment_bits), "tables have 4 to 8 segment bits");
     TABLES[segment_bits as usize - 4].get_or_init(|| build_nodes(2 << segment_bits))
 }
 
-fn build_nodes(per_octave: usize) -> Vec<Dd> {
+fn build_nodes(per_octave: usize) -> Vec<DoubleDouble> {
     let mut nodes = Vec::with_capacity(OCTAVES * per_octave + 1);
     let step = 1.0 / per_octave as f64;
     let block = per_octave / BLOCKS;
@@ -70,21 +70,21 @@ fn build_nodes(per_octave: usize) -> Vec<Dd> {
         let unit = power_of_two(octave as i32 - 65);
         for _block in 0..BLOCKS {
             let series = series(State { z, slope: slope(z).scale(unit) });
-            nodes.extend((0..block).map(|i| evaluate(&series, Dd::from(i as f64 * step))));
-            z = evaluate(&series, Dd::from(1.0 / BLOCKS as f64));
+            nodes.extend((0..block).map(|i| evaluate(&series, DoubleDouble::from(i as f64 * step))));
+            z = evaluate(&series, DoubleDouble::from(1.0 / BLOCKS as f64));
         }
     }
-    nodes.push(Dd::ZERO);
+    nodes.push(DoubleDouble::ZERO);
     nodes
 }
 
 /// z′ = √(2π)·exp(z²/2).
-fn slope(z: Dd) -> Dd {
+fn slope(z: DoubleDouble) -> DoubleDouble {
     SQRT_TAU * (z * z).scale(0.5).exp()
 }
 
 /// z(t) for 2^-65 ≤ t ≤ 1 − 2^-65, with absolute error below 2^-90.
-pub fn quantile(t: f64) -> Dd {
+pub fn quantile(t: f64) -> DoubleDouble {
     if t > 0.5 {
         // 1 − t is exact for t in [1/2, 1].
         return -quantile(1.0 - t);
@@ -99,7 +99,7 @@ pub fn quantile(t: f64) -> Dd {
     let node = (exponent + 65) as usize * per_octave + index as usize;
     let z = nodes[node];
     let offset = t - unit * (1.0 + index / per_octave as f64); // exact: both have few bits
-    evaluate(&series(State { z, slope: slope(z).scale(unit) }), Dd::from(offset / unit))
+    evaluate(&series(State { z, slope: slope(z).scale(unit) }), DoubleDouble::from(offset / unit))
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
     fn known_quantiles() {
         // Φ⁻¹ at the f64 nearest to 0.975 and at the one nearest to 0.025.
         assert_eq!(quantile(0.975).to_f64(), 1.959_963_984_540_053_8);
-        assert_eq!(quantile(0.5), Dd::ZERO);
+        assert_eq!(quantile(0.5), DoubleDouble::ZERO);
         assert_eq!(quantile(0.025).to_f64(), -1.959_963_984_540_054_3);
     }
 
@@ -120,7 +120,10 @@ mod tests {
         let nodes = nodes(6);
         let last = nodes.len() - 1;
         let start = nodes[last - 8];
-        let end = evaluate(&series(State { z: start, slope: slope(start).scale(0.25) }), Dd::from(0.0625));
+        let end = evaluate(
+            &series(State { z: start, slope: slope(start).scale(0.25) }),
+            DoubleDouble::from(0.0625),
+        );
         assert!(end.abs().to_f64() < power_of_two(-94), "{end:?}");
     }
 

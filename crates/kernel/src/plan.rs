@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use forge_contract::shard::{LEAF_ITERATIONS, ShardId};
 
+/// The largest number of iterations of a run: 2^48.
+pub const MAX_ITERATIONS: u64 = 1 << 48;
 /// Shards aimed at: a run has about as many or fewer, unless a limit below says otherwise.
 const SHARDS: u64 = 1024;
 /// A shard holds at most 2^12 leaves, 2^28 iterations.

@@ -18,11 +18,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     KERNEL,
-    converge::{Monitor, StopReason},
+    convergence::{ConvergenceMonitor, StopReason},
     plan::Plan,
-    report::{Iterations, ResultDocument, SeedReport, Summary, Work},
-    seed,
-    workload::{self, Model, Profile},
+    result_document::{IterationReport, ResultDocument, SeedReport, WorkReport},
+    seed_tree,
+    summary::Summary,
+    workload::{self, Profile, WorkloadModel},
 };
 
 /// A model compiled to a program.
@@ -76,7 +77,7 @@ pub struct Request {
     /// Root of the seed tree.
     pub root_seed: Digest,
     profile: &'static Profile,
-    model: Box<dyn Model>,
+    model: Box<dyn WorkloadModel>,
 }
 
 impl std::fmt::Debug for Profile {
@@ -130,10 +131,11 @@ impl Request {
         mut errors: Errors,
         compiler: &dyn ModelCompiler,
     ) -> Result<Self, Invalid> {
-        let profile = if errors.mention("/op") { None } else { workload::find(&envelope.op, &mut errors) };
+        let profile =
+            if errors.mention("/op") { None } else { workload::find_profile(&envelope.op, &mut errors) };
         let model = profile.zip(args).and_then(|(profile, args)| {
             let object = Object::open(args, "/args", &mut errors)?;
-            Some((profile, (profile.read)(object)))
+            Some((profile, (profile.read_args)(object)))
         });
         let Some((profile, model)) = errors.into_result(model)? else {
             return Err(Invalid::single("/args", "must be an object"));
@@ -145,7 +147,7 @@ impl Request {
     fn new(
         envelope: Envelope,
         profile: &'static Profile,
-        model: Box<dyn Model>,
+        model: Box<dyn WorkloadModel>,
         compiler: &dyn ModelCompiler,
     ) -> Result<Self, Invalid> {
         let model_digest = Digest::of(&[&model_json(&envelope, model.as_ref())]);
@@ -153,7 +155,7 @@ impl Request {
             compiler.get_or_compile(model_digest, &mut || compile(model.as_ref()))?;
         let budget = model.budget();
         let min = budget.convergence.as_ref().map(|convergence| convergence.min_iterations);
-        let plan = Plan::new(budget.iterations, model.draws(), min);
+        let plan = Plan::new(budget.iterations, model.expected_draws(), min);
         let root_seed = root_seed(&envelope, model.as_ref());
         let replay_key = replay_key(&envelope);
         Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
@@ -167,14 +169,14 @@ impl Request {
     /// What a worker needs to execute a shard of the plan.
     pub fn shard(&self, id: ShardId) -> Shard {
         let range = self.plan.range(id);
-        let seed = seed::shard_seed(self.root_seed, id);
+        let seed = seed_tree::shard_seed(self.root_seed, id);
         Shard { id, iterations: range.end - range.start, seed }
     }
 
     /// The test of convergence, when the args ask for one.
-    pub fn monitor(&self) -> Option<Monitor> {
+    pub fn monitor(&self) -> Option<ConvergenceMonitor> {
         let convergence = self.model.budget().convergence.clone()?;
-        Some(Monitor::new(convergence, self.program.marks()))
+        Some(ConvergenceMonitor::new(convergence, self.program.marks()))
     }
 
     /// Document `plan.json`.
@@ -211,12 +213,12 @@ impl Request {
             args: self.envelope.args.clone(),
             seed: SeedReport { mode, root_seed: self.root_seed },
             program: self.program_digest,
-            iterations: Iterations {
+            iterations: IterationReport {
                 requested: self.plan.iterations(),
                 performed: result.iterations,
                 stop_reason,
             },
-            work: Work::new(result, &self.program, &self.model.components()),
+            work: WorkReport::new(result, &self.program, &self.model.component_names()),
             output: self.model.output(&self.summary(result)),
         }
     }
@@ -227,8 +229,8 @@ fn canonical(value: &Value) -> Vec<u8> {
     to_canonical_json(value).expect("read args and names have canonical JSON")
 }
 
-fn normal_args(model: &dyn Model) -> Map<String, Value> {
-    let mut args = model.args();
+fn normal_args(model: &dyn WorkloadModel) -> Map<String, Value> {
+    let mut args = model.model_args();
     let budget = model.budget();
     args.insert("iterations".into(), budget.iterations.into());
     if let Some(convergence) = &budget.convergence {
@@ -237,7 +239,7 @@ fn normal_args(model: &dyn Model) -> Map<String, Value> {
     args
 }
 
-fn compile(model: &dyn Model) -> Result<CompiledModel, Invalid> {
+fn compile(model: &dyn WorkloadModel) -> Result<CompiledModel, Invalid> {
     let program = model.compile()?;
     program.check().map_err(|rule| Invalid::single("/args", format!("make no program: {rule}")))?;
     let digest = program.digest();
@@ -245,14 +247,14 @@ fn compile(model: &dyn Model) -> Result<CompiledModel, Invalid> {
 }
 
 /// Canonical JSON of the op and the model's args.
-fn model_json(envelope: &Envelope, model: &dyn Model) -> Vec<u8> {
-    canonical(&json!({ "op": envelope.op, "args": model.args() }))
+fn model_json(envelope: &Envelope, model: &dyn WorkloadModel) -> Vec<u8> {
+    canonical(&json!({ "op": envelope.op, "args": model.model_args() }))
 }
 
-fn root_seed(envelope: &Envelope, model: &dyn Model) -> Digest {
+fn root_seed(envelope: &Envelope, model: &dyn WorkloadModel) -> Digest {
     match &envelope.seed {
-        Seed::Derived => seed::derived_root(&model_json(envelope, model)),
-        Seed::Explicit { value } => seed::explicit_root(value),
+        Seed::Derived => seed_tree::derived_root(&model_json(envelope, model)),
+        Seed::Explicit { value } => seed_tree::explicit_root(value),
     }
 }
 

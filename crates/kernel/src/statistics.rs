@@ -5,7 +5,7 @@
 use ethnum::U256;
 use forge_contract::shard_result::{Distribution, ShardResult, bucket_bounds};
 
-use crate::{dd::power_of_two, normal};
+use crate::{double_double::power_of_two, normal};
 
 /// A probability as an exact fraction, 0 < numerator < denominator ≤ 10^6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ struct Piece {
 
 impl Piece {
     /// The amount of rank `j` within the piece, from 1.
-    fn at(&self, j: u64) -> f64 {
+    fn value_at(&self, j: u64) -> f64 {
         let width = (self.high - self.low) as f64;
         self.low as f64 + width * (2 * j - 1) as f64 / (2 * self.count) as f64
     }
@@ -51,15 +51,15 @@ impl Piece {
 
 /// The order statistics of a distribution, as far as its histogram and its marks tell them.
 #[derive(Debug, Clone)]
-pub struct Ordered {
+pub struct OrderStatistics {
     pieces: Vec<Piece>,
     /// Iterations up to and including each piece.
     ranks: Vec<u64>,
     /// Σ count · (low + high) of the pieces after each piece.
-    later: Vec<u128>,
+    sums_above: Vec<u128>,
 }
 
-impl Ordered {
+impl OrderStatistics {
     /// Orders a distribution; `marks` are those of the program. The distribution holds at least one iteration.
     pub fn new(distribution: &Distribution, marks: &[u64]) -> Self {
         let mut pieces = Vec::with_capacity(distribution.histogram.len() + 2 * marks.len());
@@ -82,12 +82,12 @@ impl Ordered {
         });
         let ranks = ranks.collect();
         let mut sum = 0;
-        let mut later = vec![0; pieces.len()];
-        for (slot, piece) in later.iter_mut().zip(&pieces).rev() {
+        let mut sums_above = vec![0; pieces.len()];
+        for (slot, piece) in sums_above.iter_mut().zip(&pieces).rev() {
             *slot = sum;
             sum += u128::from(piece.count) * u128::from(piece.low + piece.high);
         }
-        Self { pieces, ranks, later }
+        Self { pieces, ranks, sums_above }
     }
 
     /// Number of iterations.
@@ -108,9 +108,9 @@ impl Ordered {
     }
 
     /// The `rank`-th smallest amount, from 1 to the number of iterations.
-    pub fn statistic(&self, rank: u64) -> f64 {
+    pub fn value_at_rank(&self, rank: u64) -> f64 {
         let (at, j) = self.locate(rank);
-        self.pieces[at].at(j)
+        self.pieces[at].value_at(j)
     }
 
     /// The rank of the quantile: ⌈n·p⌉.
@@ -121,7 +121,7 @@ impl Ordered {
 
     /// Value at risk: the smallest amount with at least the level's share of iterations at or below it.
     pub fn var(&self, level: Level) -> f64 {
-        self.statistic(self.rank(level))
+        self.value_at_rank(self.rank(level))
     }
 
     /// Tail value at risk: the mean of the quantiles above the level. An atom counts in full measure.
@@ -134,9 +134,9 @@ impl Ordered {
         let rest = u128::from(c - j);
         let own =
             (2 * rest * u128::from(piece.low)) as f64 + width * (rest * u128::from(c + j)) as f64 / c as f64;
-        let tail = (self.later[at] as f64 + own) / 2.0;
+        let tail = (self.sums_above[at] as f64 + own) / 2.0;
         let (a, b) = (u128::from(level.numerator), u128::from(level.denominator));
-        let var = piece.at(j);
+        let var = piece.value_at(j);
         let share = u128::from(rank) * b - n * a;
         let tvar = (share as f64 * var + b as f64 * tail) / (n * (b - a)) as f64;
         tvar.max(var)
@@ -162,7 +162,7 @@ impl Ordered {
     /// Distribution-free confidence interval of the quantile; an end is `None` where no order statistic bounds it.
     pub fn var_interval(&self, level: Level, confidence: f64) -> (Option<f64>, Option<f64>) {
         let (low, high) = interval_ranks(self.len(), level, confidence);
-        (low.map(|rank| self.statistic(rank)), high.map(|rank| self.statistic(rank)))
+        (low.map(|rank| self.value_at_rank(rank)), high.map(|rank| self.value_at_rank(rank)))
     }
 }
 
@@ -299,8 +299,11 @@ mod tests {
 
     #[test]
     fn small_amounts_are_exact_order_statistics() {
-        let ordered = Ordered::new(&distribution(&[5, 1, 3, 3, 900], &[]), &[]);
-        assert_eq!((1..=5).map(|r| ordered.statistic(r)).collect::<Vec<_>>(), [1.0, 3.0, 3.0, 5.0, 900.0]);
+        let ordered = OrderStatistics::new(&distribution(&[5, 1, 3, 3, 900], &[]), &[]);
+        assert_eq!(
+            (1..=5).map(|r| ordered.value_at_rank(r)).collect::<Vec<_>>(),
+            [1.0, 3.0, 3.0, 5.0, 900.0]
+        );
         assert_eq!(ordered.var(Level::new(1, 2)), 3.0);
         // Above 0.5: half of the third, then 5 and 900: (0.5·3 + 5 + 900) / 2.5.
         assert_eq!(ordered.tvar(Level::new(1, 2)), 362.6);
@@ -311,7 +314,7 @@ mod tests {
         let mut amounts = vec![25_000_000; 50];
         amounts.extend((0..950).map(|i| 20_000_000 + i * 5_260));
         let marks = [5_000_000, 25_000_000];
-        let ordered = Ordered::new(&distribution(&amounts, &marks), &marks);
+        let ordered = OrderStatistics::new(&distribution(&amounts, &marks), &marks);
         for level in [Level::new(96, 100), Level::new(99, 100), Level::new(999, 1000)] {
             assert_eq!((ordered.var(level), ordered.tvar(level)), (25_000_000.0, 25_000_000.0));
         }
@@ -321,9 +324,9 @@ mod tests {
     #[test]
     fn interpolated_amounts_stay_within_a_tenth_of_a_percent() {
         let amounts: Vec<u64> = (0..10_000u64).map(|i| 3_000 + i * i).collect();
-        let ordered = Ordered::new(&distribution(&amounts, &[]), &[]);
+        let ordered = OrderStatistics::new(&distribution(&amounts, &[]), &[]);
         for (rank, &amount) in (1..).zip(&amounts) {
-            assert!((ordered.statistic(rank) / amount as f64 - 1.0).abs() < 1e-3);
+            assert!((ordered.value_at_rank(rank) / amount as f64 - 1.0).abs() < 1e-3);
         }
         let exact = amounts[9_900..].iter().sum::<u64>() as f64 / 100.0;
         assert!((ordered.tvar(Level::new(99, 100)) / exact - 1.0).abs() < 1e-5);
@@ -331,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_single_iteration_is_its_own_quantile() {
-        let ordered = Ordered::new(&distribution(&[123_456_789], &[]), &[]);
+        let ordered = OrderStatistics::new(&distribution(&[123_456_789], &[]), &[]);
         assert_eq!(ordered.var(Level::new(1, 1000)), 123_456_789.0);
         assert_eq!(ordered.tvar(Level::new(999, 1000)), 123_456_789.0);
         assert_eq!(ordered.var_interval(Level::new(1, 2), 0.95), (None, None));

@@ -7,7 +7,7 @@ use ethnum::U256;
 use forge_contract::program::{CountTable, NODE_BITS, Segment};
 
 use crate::{
-    dd::{Dd, power_of_two},
+    double_double::{DoubleDouble, power_of_two},
     normal,
 };
 
@@ -19,10 +19,10 @@ const NODE_LIMIT: f64 = (1u64 << 54) as f64;
 /// A node of a table lies so close to an integer that double-double cannot tell its floor (chance: 2^-50 a table).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a table entry lies too close to an integer to be floored; change a parameter in its last digit")]
-pub struct Undecided;
+pub struct UndecidedFloor;
 
 /// A finite positive f64 as mantissa · 2^-shift.
-fn decompose(x: f64) -> (u64, u32) {
+fn mantissa_and_shift(x: f64) -> (u64, u32) {
     let bits = x.to_bits();
     let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
     let (mantissa, exponent) =
@@ -34,7 +34,7 @@ fn decompose(x: f64) -> (u64, u32) {
 
 /// `floor(value · 2^64)` for 0 ≤ value ≤ 1.
 fn floor_of_2_64(value: f64) -> (u128, bool) {
-    let (mantissa, shift) = decompose(value);
+    let (mantissa, shift) = mantissa_and_shift(value);
     if shift > 127 {
         return (0, mantissa == 0);
     }
@@ -44,7 +44,7 @@ fn floor_of_2_64(value: f64) -> (u128, bool) {
 
 /// Keeps the thresholds of `floor(2^64 · CDF(k))`, k = 0, 1, …: zeros become the offset, and the table ends before the
 /// first that is 2^64 − 1 or more.
-fn count_table(thresholds: impl Iterator<Item = u128>) -> CountTable {
+fn from_thresholds(thresholds: impl Iterator<Item = u128>) -> CountTable {
     let mut table = CountTable { offset: 0, thresholds: Vec::new() };
     for threshold in thresholds.take_while(|&t| t < u128::from(u64::MAX)) {
         if threshold == 0 {
@@ -57,24 +57,24 @@ fn count_table(thresholds: impl Iterator<Item = u128>) -> CountTable {
 }
 
 /// Exactly `count` occurrences in every iteration.
-pub fn constant(count: u32) -> CountTable {
+pub fn constant_counts(count: u32) -> CountTable {
     CountTable { offset: count, thresholds: Vec::new() }
 }
 
 /// One occurrence with this probability (0 to 1), else none.
-pub fn bernoulli(probability: f64) -> CountTable {
+pub fn bernoulli_counts(probability: f64) -> CountTable {
     let (floor, exact) = floor_of_2_64(probability);
     // CDF(0) = 1 − p, so floor(2^64·CDF(0)) = 2^64 − ceil(2^64·p).
     let ceil = floor + u128::from(!exact);
-    count_table([(1u128 << 64) - ceil, 1 << 64].into_iter())
+    from_thresholds([(1u128 << 64) - ceil, 1 << 64].into_iter())
 }
 
 /// Poisson with this mean (0 to 10,000).
 ///
 /// Weights relative to the mode's follow w(k+1) = w(k)·λ/(k+1); their partial sums over their total are the CDF, so
 /// no exponential is needed. Error below 2^-150, where the floor needs 2^-64.
-pub fn poisson(mean: f64) -> CountTable {
-    let (mantissa, shift) = decompose(mean);
+pub fn poisson_counts(mean: f64) -> CountTable {
+    let (mantissa, shift) = mantissa_and_shift(mean);
     let mode = mean.floor() as u64;
     let one = U256::ONE << WEIGHT_BITS;
     let mantissa = U256::from(mantissa);
@@ -103,35 +103,38 @@ pub fn poisson(mean: f64) -> CountTable {
         let scaled: U256 = (sum << 64u32) / total;
         scaled.as_u128()
     });
-    count_table(cdf)
+    from_thresholds(cdf)
 }
 
 /// A quantile table: `amount` maps the normal quantile z, ascending, to minor units.
 ///
 /// # Errors
-/// [`Undecided`].
-pub fn amounts(segment_bits: u32, amount: impl Fn(Dd) -> Dd) -> Result<Vec<Segment>, Undecided> {
+/// [`UndecidedFloor`].
+pub fn quantile_table(
+    segment_bits: u32,
+    amount: impl Fn(DoubleDouble) -> DoubleDouble,
+) -> Result<Vec<Segment>, UndecidedFloor> {
     let nodes = normal::nodes(segment_bits);
-    let limit = Dd::from(NODE_LIMIT);
+    let limit = DoubleDouble::from(NODE_LIMIT);
     // Half a unit is added so that execution, which floors, rounds to the nearest minor unit.
-    let node = |z: Dd| {
-        let value = amount(z) + Dd::from(0.5);
-        let cut = if limit.less(value) { limit } else { value };
-        if cut.less(-limit) { -limit } else { cut }
+    let node = |z: DoubleDouble| {
+        let value = amount(z) + DoubleDouble::from(0.5);
+        let cut = if limit.is_less_than(value) { limit } else { value };
+        if cut.is_less_than(-limit) { -limit } else { cut }
     };
-    let lower: Vec<Dd> = nodes.iter().map(|&z| node(z)).collect();
-    let upper: Vec<Dd> = nodes.iter().map(|&z| node(-z)).collect();
+    let lower: Vec<DoubleDouble> = nodes.iter().map(|&z| node(z)).collect();
+    let upper: Vec<DoubleDouble> = nodes.iter().map(|&z| node(-z)).collect();
     let lower = lower.windows(3).step_by(2).map(|n| segment(n[0], n[1], n[2]));
     let upper = upper.windows(3).step_by(2).map(|n| segment(n[2], n[1], n[0]));
     lower.chain(upper).collect()
 }
 
 /// The quadratic through the quantile at a segment's lower end, middle and upper end.
-fn segment(left: Dd, middle: Dd, right: Dd) -> Result<Segment, Undecided> {
-    let magnitude = if left.abs().less(right.abs()) { right.abs() } else { left.abs() };
+fn segment(left: DoubleDouble, middle: DoubleDouble, right: DoubleDouble) -> Result<Segment, UndecidedFloor> {
+    let magnitude = if left.abs().is_less_than(right.abs()) { right.abs() } else { left.abs() };
     // Smallest exponent ≥ −29 with magnitude < 2^(29 + exponent).
     let mut exponent = -29;
-    while !magnitude.less(Dd::from(power_of_two(exponent + NODE_BITS as i32))) {
+    while !magnitude.is_less_than(DoubleDouble::from(power_of_two(exponent + NODE_BITS as i32))) {
         exponent += 1;
     }
     let (a, b, c) =
@@ -145,17 +148,17 @@ fn segment(left: Dd, middle: Dd, right: Dd) -> Result<Segment, Undecided> {
 }
 
 /// `floor(value / 2^exponent)`, when the value's own uncertainty cannot move it across an integer.
-fn floor_scaled(value: Dd, exponent: i32) -> Result<i64, Undecided> {
+fn floor_scaled(value: DoubleDouble, exponent: i32) -> Result<i64, UndecidedFloor> {
     let scaled = value.scale(power_of_two(-exponent));
     let floor = scaled.floor();
     if scaled.is_integer() {
         return Ok(floor);
     }
     // The quantile's relative error is below 2^-85; the half that was added to it is exact.
-    let quantile = (value - Dd::from(0.5)).abs();
+    let quantile = (value - DoubleDouble::from(0.5)).abs();
     let uncertainty = quantile.scale(power_of_two(-exponent - 85));
     let decided = (scaled - uncertainty).floor() == floor && (scaled + uncertainty).floor() == floor;
-    if decided { Ok(floor) } else { Err(Undecided) }
+    if decided { Ok(floor) } else { Err(UndecidedFloor) }
 }
 
 #[cfg(test)]
@@ -164,34 +167,34 @@ mod tests {
 
     #[test]
     fn bernoulli_thresholds_are_exact() {
-        assert_eq!(bernoulli(0.0), constant(0));
-        assert_eq!(bernoulli(1.0), constant(1));
-        assert_eq!(bernoulli(0.5).thresholds, [1 << 63]);
+        assert_eq!(bernoulli_counts(0.0), constant_counts(0));
+        assert_eq!(bernoulli_counts(1.0), constant_counts(1));
+        assert_eq!(bernoulli_counts(0.5).thresholds, [1 << 63]);
         // 0.02 is 5764607523034235 · 2^-58, so 2^64·p = 5764607523034235 · 64 exactly.
         assert_eq!(
-            bernoulli(0.02).thresholds,
+            bernoulli_counts(0.02).thresholds,
             [(1u128 << 64).wrapping_sub(5_764_607_523_034_235 * 64) as u64]
         );
-        assert_eq!(bernoulli(1e-30), constant(0));
+        assert_eq!(bernoulli_counts(1e-30), constant_counts(0));
         // The smallest probability that can strike: the draw 2^64 − 1 is above 2^64 − 2.
-        assert_eq!(bernoulli(power_of_two(-63)).thresholds, [u64::MAX - 1]);
+        assert_eq!(bernoulli_counts(power_of_two(-63)).thresholds, [u64::MAX - 1]);
     }
 
     #[test]
     fn poisson_of_small_means() {
-        assert_eq!(poisson(0.0), constant(0));
-        let table = poisson(2.0);
+        assert_eq!(poisson_counts(0.0), constant_counts(0));
+        let table = poisson_counts(2.0);
         // 2^64·e^-2 and 2^64·3e^-2, to the last digit.
         assert_eq!(table.thresholds[0], 2_496_495_334_008_788_799);
         assert_eq!(table.thresholds[1], 7_489_486_002_026_366_399);
         assert_eq!(table.offset, 0);
-        assert_eq!(poisson(1e-300), constant(0));
-        assert_eq!(poisson(5e-324), constant(0));
+        assert_eq!(poisson_counts(1e-300), constant_counts(0));
+        assert_eq!(poisson_counts(5e-324), constant_counts(0));
     }
 
     #[test]
     fn poisson_of_large_means_has_an_offset() {
-        let table = poisson(10_000.0);
+        let table = poisson_counts(10_000.0);
         assert!(table.offset > 9_000 && table.offset < 9_200, "{}", table.offset);
         assert!(table.thresholds.is_sorted());
         let median = table.count(1 << 63);
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_linear_quantile_is_reproduced() {
-        let table = amounts(6, |z| z.scale(1000.0) + Dd::from(5000.0)).unwrap();
+        let table = quantile_table(6, |z| z.scale(1000.0) + DoubleDouble::from(5000.0)).unwrap();
         assert_eq!(table.len(), 2 * 64 * 64);
         // The last segment of the lower half ends at t = 1/2, z = 0.
         let last = table[64 * 64 - 1];

@@ -10,7 +10,7 @@ use common::{
 };
 use forge_contract::program::{MAX_AMOUNT, OCTAVES, Segment};
 use forge_kernel::{
-    dd::{Dd, power_of_two as two_to},
+    double_double::{DoubleDouble, power_of_two as two_to},
     tables,
 };
 
@@ -28,10 +28,14 @@ use Law::{LogNormal, Normal};
 
 impl Law {
     /// The amount in the kernel's arithmetic.
-    fn tabulated(self, z: Dd) -> Dd {
+    fn tabulated(self, z: DoubleDouble) -> DoubleDouble {
         match self {
-            LogNormal { mu, sigma } => (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(100.0),
-            Normal { mean, deviation } => (Dd::from(mean) + z * Dd::from(deviation)) * Dd::from(1000.0),
+            LogNormal { mu, sigma } => {
+                (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
+            }
+            Normal { mean, deviation } => {
+                (DoubleDouble::from(mean) + z * DoubleDouble::from(deviation)) * DoubleDouble::from(1000.0)
+            }
         }
     }
 
@@ -53,7 +57,7 @@ struct Tabulated {
 
 impl Tabulated {
     fn new(bits: u32, law: Law) -> Self {
-        let table = tables::amounts(bits, |z| law.tabulated(z)).expect("all floors are decided");
+        let table = tables::quantile_table(bits, |z| law.tabulated(z)).expect("all floors are decided");
         Self { bits, law, table }
     }
 

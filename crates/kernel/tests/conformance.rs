@@ -1,11 +1,14 @@
 //! Proves that every CPU backend returns the bytes of the scalar reference: the conformance suite of the kernel, run on
 //! each instruction set that this CPU has. On the reference itself it shows that execution repeats and can be cancelled.
 
-use forge_kernel::execute::{Backend, conformance, scalar::Scalar, simd::Simd};
+use forge_kernel::{
+    backend::{Backend, scalar::Scalar, simd::Simd},
+    testing::conformance,
+};
 
 /// Runs one part of the suite on every backend.
 fn on_every_backend(part: fn(&dyn Backend)) {
-    let levels = Simd::levels();
+    let levels = Simd::supported();
     assert_eq!(levels.last().map(|level| level.name()), Some("simd-portable"));
     for level in &levels {
         part(level);
@@ -14,68 +17,68 @@ fn on_every_backend(part: fn(&dyn Backend)) {
 
 #[test]
 fn the_reference_passes() {
-    conformance::iteration_counts(&Scalar);
-    conformance::reuse(&Scalar);
-    conformance::cancellation(&Scalar);
-    conformance::random_programs(&Scalar, 20);
+    conformance::check_iteration_counts(&Scalar);
+    conformance::check_reuse(&Scalar);
+    conformance::check_cancellation(&Scalar);
+    conformance::check_random_programs(&Scalar, 20);
 }
 
 #[test]
 fn profiles() {
-    on_every_backend(conformance::profiles);
+    on_every_backend(conformance::check_profiles);
 }
 
 #[test]
 fn iteration_counts() {
-    on_every_backend(conformance::iteration_counts);
+    on_every_backend(conformance::check_iteration_counts);
 }
 
 #[test]
 fn draw_counts() {
-    on_every_backend(conformance::draw_counts);
+    on_every_backend(conformance::check_draw_counts);
 }
 
 #[test]
 fn tall_shards() {
-    on_every_backend(conformance::tall_shards);
+    on_every_backend(conformance::check_tall_shards);
 }
 
 #[test]
 fn many_occurrences() {
-    on_every_backend(conformance::many_occurrences);
+    on_every_backend(conformance::check_many_occurrences);
 }
 
 #[test]
 fn saturation() {
-    on_every_backend(conformance::saturation);
+    on_every_backend(conformance::check_saturation);
 }
 
 #[test]
 fn impossible_and_certain() {
-    on_every_backend(conformance::impossible_and_certain);
+    on_every_backend(conformance::check_constant_counts);
 }
 
 #[test]
 fn thresholds_at_draws() {
-    on_every_backend(conformance::thresholds_at_draws);
+    on_every_backend(conformance::check_thresholds_at_draws);
 }
 
 #[test]
 fn rare_draws() {
-    on_every_backend(conformance::rare_draws);
+    on_every_backend(conformance::check_rare_draws);
 }
 
 #[test]
 fn reuse() {
-    on_every_backend(conformance::reuse);
+    on_every_backend(conformance::check_reuse);
 }
 
 #[test]
 fn cancellation() {
-    on_every_backend(conformance::cancellation);
+    on_every_backend(conformance::check_cancellation);
 }
 
 #[test]
 fn random_programs() {
-    on_every_backend(|backend| conformance::random_programs(backend, 400));
+    on_every_backend(|backend| conformance::check_random_programs(backend, 400));
 }

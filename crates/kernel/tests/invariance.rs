@@ -15,9 +15,9 @@ use forge_contract::{
     shard_result::{ShardResult, Tally},
 };
 use forge_kernel::{
-    converge::StopReason,
-    execute::{Backend, scalar::Scalar, simd::Simd},
-    reduce::{Reduction, merge},
+    backend::{Backend, scalar::Scalar, simd::Simd},
+    convergence::StopReason,
+    reduction::{Reduction, merge_results},
     request::Request,
 };
 use proptest::prelude::*;
@@ -95,7 +95,7 @@ fn backends() -> &'static [Box<dyn Backend>] {
         forge_harness::gpu::is_there(!adapters.is_empty());
         let open = |adapter| forge_gpu::GpuBackend::open(adapter).expect("the adapter passes its self-test");
         let gpus = adapters.iter().map(|adapter| Box::new(open(adapter)) as Box<dyn Backend>);
-        Simd::levels().into_iter().map(|level| Box::new(level) as Box<dyn Backend>).chain(gpus).collect()
+        Simd::supported().into_iter().map(|level| Box::new(level) as Box<dyn Backend>).chain(gpus).collect()
     });
     &BACKENDS
 }
@@ -227,14 +227,14 @@ fn a_short_run_is_the_beginning_of_a_long_one() {
             ids.map(|id| one(&backend, &long, id)).collect()
         };
         let short = parse(10 * LEAF_ITERATIONS);
-        assert_eq!(execute(&short, &Scalar).0, merge(&long.program, &leaves(10)));
+        assert_eq!(execute(&short, &Scalar).0, merge_results(&long.program, &leaves(10)));
         // A million is 15 leaves and a part of the 16th.
         let short = parse(1_000_000);
         let mut last = long.shard(ShardId { height: 0, index: 15 });
         last.iterations = 1_000_000 - 15 * LEAF_ITERATIONS;
         let mut parts = leaves(15);
         parts.extend(backend.execute(&long.program, &[last], &()).expect("nothing cancels it"));
-        assert_eq!(execute(&short, &backend).0, merge(&long.program, &parts));
+        assert_eq!(execute(&short, &backend).0, merge_results(&long.program, &parts));
         assert_ne!(short.replay_key, long.replay_key);
     }
     assert_ne!(derived(1_000_000).root_seed, explicit(1_000_000).root_seed);
@@ -246,7 +246,10 @@ fn a_leaf_by_its_own_seed_is_the_leaf_of_a_shard() {
     let backend = Simd::new();
     let leaves: Vec<_> = (0..12).map(|i| leaf(&request, i)).collect();
     let parts = backend.execute(&request.program, &leaves, &()).expect("nothing cancels it");
-    assert_eq!(merge(&request.program, &parts), one(&backend, &request, ShardId { height: 32, index: 0 }));
+    assert_eq!(
+        merge_results(&request.program, &parts),
+        one(&backend, &request, ShardId { height: 32, index: 0 })
+    );
 }
 
 const MARKS: [u64; 2] = [50_000, 9_000_000];
@@ -275,7 +278,7 @@ proptest! {
         });
         let expected = result(&MARKS, &all, &halves, tallies.collect());
         let results: Vec<_> = parts.into_iter().map(|(_, result)| result).collect();
-        prop_assert_eq!(merge(&program(&MARKS, 2), &results), expected);
+        prop_assert_eq!(merge_results(&program(&MARKS, 2), &results), expected);
     }
 
     #[test]
@@ -283,10 +286,10 @@ proptest! {
         (_, a) in results(), (_, b) in results(), (_, c) in results(),
     ) {
         let program = program(&MARKS, 2);
-        let plus = |a: &ShardResult, b: &ShardResult| merge(&program, &[a.clone(), b.clone()]);
+        let plus = |a: &ShardResult, b: &ShardResult| merge_results(&program, &[a.clone(), b.clone()]);
         prop_assert_eq!(plus(&a, &b).encode(), plus(&b, &a).encode());
         prop_assert_eq!(plus(&plus(&a, &b), &c).encode(), plus(&a, &plus(&b, &c)).encode());
-        let nothing = merge(&program, &[]);
+        let nothing = merge_results(&program, &[]);
         prop_assert_eq!(plus(&a, &nothing).encode(), a.encode());
         prop_assert_eq!(Reduction::new(&program).result(), nothing);
     }
@@ -296,6 +299,6 @@ proptest! {
         let other = program(&[50_000], components);
         let mut reduction = Reduction::new(&other);
         prop_assert!(reduction.add(&a).is_err());
-        prop_assert_eq!(reduction.result(), merge(&other, &[]));
+        prop_assert_eq!(reduction.result(), merge_results(&other, &[]));
     }
 }

@@ -27,7 +27,7 @@ fn assert_share(found: f64, probability: f64, n: f64, what: &str) {
 
 /// A model of insurance.v1.
 #[derive(Clone, Copy)]
-struct Model {
+struct PortfolioModel {
     frequency: f64,
     claim: Severity,
     /// Probability and loss of the catastrophe.
@@ -35,7 +35,7 @@ struct Model {
     aggregate_limit: f64,
 }
 
-impl Model {
+impl PortfolioModel {
     fn run(self, iterations: u64) -> Run {
         let claim = self.claim;
         let mut args = json!({
@@ -93,12 +93,12 @@ impl Model {
     }
 }
 
-fn claims(frequency: f64, claim: Severity) -> Model {
-    Model { frequency, claim, catastrophe: None, aggregate_limit: f64::INFINITY }
+fn claims(frequency: f64, claim: Severity) -> PortfolioModel {
+    PortfolioModel { frequency, claim, catastrophe: None, aggregate_limit: f64::INFINITY }
 }
 
 /// Mean, its standard error, and the probability of a year without loss.
-fn check_mean(run: &Run, model: Model) {
+fn check_mean(run: &Run, model: PortfolioModel) {
     let (mean, variance) = model.moments();
     let error = (variance / run.n()).sqrt();
     assert_near(run.output("mean_loss"), mean, error, "mean");
@@ -121,7 +121,7 @@ fn assert_quantile(found: f64, level: f64, n: f64, cdf: impl Fn(f64) -> f64, wha
 }
 
 /// OEP in closed form.
-fn check_oep(run: &Run, model: Model) {
+fn check_oep(run: &Run, model: PortfolioModel) {
     for row in run.list("exceedance") {
         let period = row["return_period"].as_f64().unwrap();
         let (level, oep) = (1.0 - 1.0 / period, row["oep"].as_f64().unwrap());
@@ -134,7 +134,7 @@ fn check_oep(run: &Run, model: Model) {
 }
 
 /// VaR, its interval and TVaR at all levels and return periods, and the aggregate limit, against the computed total.
-fn check_total(run: &Run, model: Model, total: &Lattice) {
+fn check_total(run: &Run, model: PortfolioModel, total: &Lattice) {
     let limit = model.aggregate_limit;
     let cdf = |x: f64| if x >= limit { 1.0 } else { total.cdf(x) };
     let n = run.n();
@@ -211,7 +211,7 @@ fn limited_expected_value() {
 
 #[test]
 fn quickstart_total_with_limits() {
-    let model = Model {
+    let model = PortfolioModel {
         frequency: 2.0,
         claim: Severity::limited(6.0, 1.0, 50_000.0),
         catastrophe: Some((0.02, Severity::unlimited(10.0, 1.5))),
@@ -224,7 +224,7 @@ fn quickstart_total_with_limits() {
 
 #[test]
 fn limits_that_bind_often() {
-    let model = Model {
+    let model = PortfolioModel {
         frequency: 3.0,
         claim: Severity::limited(6.0, 1.2, 600.0),
         catastrophe: Some((0.3, Severity::unlimited(7.0, 0.7))),
@@ -256,7 +256,7 @@ fn heavy_tail() {
 
 #[test]
 fn rare_catastrophe() {
-    let model = Model {
+    let model = PortfolioModel {
         frequency: 0.5,
         claim: Severity::limited(6.0, 0.8, 10_000.0),
         catastrophe: Some((1e-5, Severity::unlimited(14.0, 0.5))),
@@ -280,7 +280,8 @@ fn tiny_frequency() {
 #[test]
 fn catastrophe_only() {
     let loss = Severity::unlimited(9.0, 1.2);
-    let model = Model { catastrophe: Some((0.15, loss)), ..claims(0.0, Severity::unlimited(6.0, 1.0)) };
+    let model =
+        PortfolioModel { catastrophe: Some((0.15, loss)), ..claims(0.0, Severity::unlimited(6.0, 1.0)) };
     let run = model.run(2_000_000);
     check_mean(&run, model);
     check_oep(&run, model);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 fn example(profile: &Profile) -> Value {
     let op = json!({ "name": profile.op, "version": profile.version, "profile": profile.name });
-    json!({ "op": op, "args": (profile.example)() })
+    json!({ "op": op, "args": (profile.example_args)() })
 }
 
 /// The profiles' examples and the files in `examples/`.

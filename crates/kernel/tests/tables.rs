@@ -11,7 +11,7 @@ use common::precise::{
 use dashu_int::IBig;
 use forge_contract::program::{CountTable, Segment};
 use forge_kernel::{
-    dd::{Dd, power_of_two as two_to},
+    double_double::{DoubleDouble, power_of_two as two_to},
     normal, tables,
 };
 
@@ -33,7 +33,7 @@ fn nodes_are_quantiles_of_the_normal_law() {
     let every = |bits: u32, stride: usize| {
         let nodes = normal::nodes(bits).len() - 1;
         let errors = halves(nodes.div_ceil(stride), |i| node_error(bits, i * stride));
-        assert_eq!(normal::nodes(bits)[nodes], Dd::ZERO);
+        assert_eq!(normal::nodes(bits)[nodes], DoubleDouble::ZERO);
         errors.into_iter().fold(0.0, f64::max)
     };
     let worst = [every(4, 1), every(5, 7), every(6, 1), every(8, 13)];
@@ -46,18 +46,21 @@ fn nodes_are_quantiles_of_the_normal_law() {
 }
 
 /// Pseudo-random double-doubles of both signs, from 2^-40 to 2^40.
-fn double_doubles() -> impl Iterator<Item = Dd> {
+fn double_doubles() -> impl Iterator<Item = DoubleDouble> {
     let part = |i: u64| {
         let mixed = (i ^ (i << 17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let magnitude = (1.0 + (mixed >> 12) as f64 * two_to(-52)) * two_to((mixed % 80) as i32 - 40);
         if mixed & (1 << 40) == 0 { magnitude } else { -magnitude }
     };
-    (1..).map(move |i| Dd::from(part(2 * i)) + Dd::from(part(2 * i + 1)) * Dd::from(two_to(-60)))
+    (1..).map(move |i| {
+        DoubleDouble::from(part(2 * i))
+            + DoubleDouble::from(part(2 * i + 1)) * DoubleDouble::from(two_to(-60))
+    })
 }
 
 #[test]
 fn double_double_arithmetic_keeps_its_bounds() {
-    let relative = |found: Dd, exact: &Real| magnitude(&((of_dd(found) - exact) / exact));
+    let relative = |found: DoubleDouble, exact: &Real| magnitude(&((of_dd(found) - exact) / exact));
     for (a, b) in double_doubles().zip(double_doubles().skip(1)).take(3000) {
         let (x, y) = (of_dd(a), of_dd(b));
         assert!(relative(a + b, &(&x + &y)) < power_of_two(-103), "{a:?} + {b:?}");
@@ -65,8 +68,8 @@ fn double_double_arithmetic_keeps_its_bounds() {
         assert!(relative(a * b, &(&x * &y)) < power_of_two(-102), "{a:?} * {b:?}");
         assert!(relative(a / b, &(&x / &y)) < power_of_two(-100), "{a:?} / {b:?}");
     }
-    let moderate = double_doubles().filter(|x| x.abs().less(Dd::from(600.0))).take(2000);
-    for x in moderate.chain((-600..=600).step_by(25).map(|x| Dd::from(f64::from(x)))) {
+    let moderate = double_doubles().filter(|x| x.abs().is_less_than(DoubleDouble::from(600.0))).take(2000);
+    for x in moderate.chain((-600..=600).step_by(25).map(|x| DoubleDouble::from(f64::from(x)))) {
         assert!(relative(x.exp(), &of_dd(x).exp()) < power_of_two(-95), "e^{x:?}");
     }
 }
@@ -169,8 +172,10 @@ fn check_lognormals(segment_bits: u32, sigma: f64, mus: &[f64]) {
             if mu == 0.0 && i == z.len() - 1 { Ball::exact(&x) } else { Ball::near(&x) }
         };
         let expected = Values::new(z.len(), Some(IBig::ZERO), q).table();
-        let amount = |z: Dd| (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(100.0);
-        let found = tables::amounts(segment_bits, amount).expect("all floors are decided");
+        let amount = |z: DoubleDouble| {
+            (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
+        };
+        let found = tables::quantile_table(segment_bits, amount).expect("all floors are decided");
         assert_same(&found, &expected, &format!("lognormal({mu}, {sigma})"));
     }
 }
@@ -230,8 +235,10 @@ fn normal_tables_are_exact_across_zero() {
             }
         };
         let expected = Values::new(z.len(), None, q).table();
-        let amount = |z: Dd| (Dd::from(mean) + z * Dd::from(std)) * Dd::from(1000.0);
-        let found = tables::amounts(6, amount).expect("all floors are decided");
+        let amount = |z: DoubleDouble| {
+            (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * DoubleDouble::from(1000.0)
+        };
+        let found = tables::quantile_table(6, amount).expect("all floors are decided");
         assert_same(&found, &expected, &format!("normal({mean}, {std})"));
     }
 }
@@ -266,9 +273,9 @@ fn poisson(mean: f64) -> CountTable {
 fn poisson_thresholds_are_exact() {
     let means = [1e-6, 1e-4, 0.1, 0.5, 2.0, 3.7, 30.0, 300.0, 9999.75, 10_000.0, 1e-19, 1e-20, 5e-324];
     for mean in means {
-        assert_eq!(tables::poisson(mean), poisson(mean), "λ = {mean}");
+        assert_eq!(tables::poisson_counts(mean), poisson(mean), "λ = {mean}");
     }
-    assert_eq!(tables::poisson(0.0), CountTable { offset: 0, thresholds: Vec::new() });
+    assert_eq!(tables::poisson_counts(0.0), CountTable { offset: 0, thresholds: Vec::new() });
 }
 
 #[test]
@@ -278,6 +285,6 @@ fn bernoulli_thresholds_are_exact() {
     for probability in powers.chain(probabilities) {
         let none = (real(1.0).with_precision(1200).value() - real(probability)) * power_of_two(64);
         let expected = count_table([floor_scaled(&none, 0), IBig::ONE << 64].into_iter());
-        assert_eq!(tables::bernoulli(probability), expected, "p = {probability}");
+        assert_eq!(tables::bernoulli_counts(probability), expected, "p = {probability}");
     }
 }

@@ -18,15 +18,12 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_kernel::{
-    dd::Dd,
-    execute::{
-        Backend,
-        scalar::{self, Scalar},
-        simd::Simd,
-    },
-    reduce::merge,
+    backend::{Backend, scalar::Scalar, simd::Simd},
+    double_double::DoubleDouble,
+    reduction::merge_results,
     request::Request,
-    seed, tables,
+    seed_tree, tables,
+    testing::amount_of_draw,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -84,17 +81,20 @@ fn args_seeds_and_replay_keys() {
 fn seed_trees() {
     for case in cases("seeds", "trees") {
         let root = digest(&case["root_seed"]);
-        let children = [0, 1].map(|bit| json!(seed::child(root, bit)));
+        let children = [0, 1].map(|bit| json!(seed_tree::child(root, bit)));
         assert_eq!(children, list(&case, "children"));
         for leaf in list(&case, "leaves") {
-            assert_eq!(seed::descend(root, integer(&leaf["leaf"]), TREE_DEPTH), digest(&leaf["seed"]));
+            assert_eq!(
+                seed_tree::descendant(root, integer(&leaf["leaf"]), TREE_DEPTH),
+                digest(&leaf["seed"])
+            );
         }
         for shard in list(&case, "shards") {
             let id = ShardId { height: integer(&shard["height"]) as u32, index: integer(&shard["index"]) };
-            let node = seed::shard_seed(root, id);
+            let node = seed_tree::shard_seed(root, id);
             assert_eq!(node, digest(&shard["seed"]));
-            if let Some(first) = seed::leaf_seeds(node, id.height, 1).next() {
-                assert_eq!(first, seed::descend(root, id.leaves().start, TREE_DEPTH));
+            if let Some(first) = seed_tree::leaf_seeds(node, id.height, 1).next() {
+                assert_eq!(first, seed_tree::descendant(root, id.leaves().start, TREE_DEPTH));
             }
         }
     }
@@ -121,9 +121,9 @@ fn random_streams() {
 
 fn count_table(case: &Value) -> CountTable {
     match text(&case["law"]) {
-        "poisson" => tables::poisson(number(&case["rate"])),
-        "bernoulli" => tables::bernoulli(number(&case["probability"])),
-        "constant" => tables::constant(integer(&case["count"]) as u32),
+        "poisson" => tables::poisson_counts(number(&case["rate"])),
+        "bernoulli" => tables::bernoulli_counts(number(&case["probability"])),
+        "constant" => tables::constant_counts(integer(&case["count"]) as u32),
         law => panic!("no law {law}"),
     }
 }
@@ -151,11 +151,11 @@ fn count_tables() {
 }
 
 fn quantile_table(case: &Value) -> (u32, Vec<Segment>) {
-    let (bits, units) = (integer(&case["segment_bits"]) as u32, Dd::from(number(&case["units"])));
-    let arg = |name: &str| Dd::from(number(&case[name]));
+    let (bits, units) = (integer(&case["segment_bits"]) as u32, DoubleDouble::from(number(&case["units"])));
+    let arg = |name: &str| DoubleDouble::from(number(&case[name]));
     let table = match text(&case["law"]) {
-        "lognormal" => tables::amounts(bits, |z| (arg("mu") + z * arg("sigma")).exp() * units),
-        "normal" => tables::amounts(bits, |z| (arg("mean") + z * arg("deviation")) * units),
+        "lognormal" => tables::quantile_table(bits, |z| (arg("mu") + z * arg("sigma")).exp() * units),
+        "normal" => tables::quantile_table(bits, |z| (arg("mean") + z * arg("deviation")) * units),
         law => panic!("no law {law}"),
     };
     (bits, table.expect("all floors are decided"))
@@ -182,7 +182,7 @@ fn amounts_of_draws() {
     for case in cases("amounts", "tables") {
         let (bits, table) = quantile_table(&case);
         for pair in list(&case, "amounts") {
-            assert_eq!(scalar::amount(bits, &table, integer(&pair[0])), integer(&pair[1]), "{case}");
+            assert_eq!(amount_of_draw(bits, &table, integer(&pair[0])), integer(&pair[1]), "{case}");
         }
     }
 }
@@ -211,7 +211,7 @@ fn programs() {
 fn check_shard(case: &Value) -> (Program, ShardResult) {
     let request = parse(&case["envelope"]);
     let shard = request.shard(text(&case["shard"]).parse().expect("a shard id"));
-    let simd = Simd::levels();
+    let simd = Simd::supported();
     let backends = simd.iter().map(|level| level as &dyn Backend).chain([&Scalar as &dyn Backend]);
     for backend in backends {
         let result = backend.execute(&request.program, &[shard], &()).unwrap().remove(0);
@@ -230,7 +230,7 @@ fn shard_results() {
     }
     for case in cases("shards", "merges") {
         let (programs, parts): (Vec<_>, Vec<_>) = list(&case, "parts").iter().map(check_shard).unzip();
-        let merged = merge(&programs[0], &parts);
+        let merged = merge_results(&programs[0], &parts);
         assert_eq!(hex::encode(merged.encode()), text(&case["bytes"]), "{}", case["name"]);
         assert_eq!(
             (merged.digest(), merged.iterations),

@@ -8,9 +8,9 @@ use common::{
 };
 use forge_contract::shard_result::ShardResult;
 use forge_kernel::{
-    converge::{Convergence, Metric, Monitor},
+    convergence::{Convergence, ConvergenceMonitor, Metric},
     plan::Plan,
-    statistics::{Level, Moments, Ordered, interval_ranks, two_sided_z},
+    statistics::{Level, Moments, OrderStatistics, interval_ranks, two_sided_z},
 };
 use serde_json::{Value, json};
 
@@ -33,10 +33,10 @@ fn statistics() {
             (result.sum.to_string(), result.sum_squares.to_string()),
             (text(&case["sum"]).into(), text(&case["sum_of_squares"]).into())
         );
-        let ordered = Ordered::new(&result.total, &marks);
+        let ordered = OrderStatistics::new(&result.total, &marks);
         for statistic in list(&case, "order_statistics") {
             assert_eq!(
-                Some(ordered.statistic(integer(&statistic["rank"]))),
+                Some(ordered.value_at_rank(integer(&statistic["rank"]))),
                 float(&statistic["x"]),
                 "{}",
                 case["name"]
@@ -90,7 +90,7 @@ fn convergence() {
         let convergence = settings(&case["convergence"]);
         let (budget, marks) = (integer(&case["iterations"]), states[0].0.clone());
         let plan = Plan::new(budget, 5, Some(convergence.min_iterations));
-        let mut monitor = Monitor::new(convergence.clone(), marks.clone());
+        let mut monitor = ConvergenceMonitor::new(convergence.clone(), marks.clone());
         let mut evaluations = list(&case, "evaluations").iter();
         let mut end = (budget, json!("budget_exhausted"));
         for &checkpoint in plan.checkpoints() {
@@ -114,7 +114,7 @@ fn convergence() {
 /// Estimate, half width and variance of one checkpoint.
 fn check_evaluation(convergence: &Convergence, marks: &[u64], state: &ShardResult, expected: &Value) {
     assert_eq!(state.iterations, integer(&expected["iterations"]));
-    let (moments, ordered) = (Moments::new(state), Ordered::new(&state.total, marks));
+    let (moments, ordered) = (Moments::new(state), OrderStatistics::new(&state.total, marks));
     let z = two_sided_z(convergence.confidence);
     let level = || Level::new((convergence.level.expect("a level") * 1e6).round() as u64, 1_000_000);
     let (estimate, half_width) = match convergence.metric {

@@ -13,7 +13,7 @@ use forge_contract::{
     canonical::to_canonical_json,
     envelope::Target,
 };
-use forge_kernel::execute::Backend;
+use forge_kernel::backend::Backend;
 use futures_util::StreamExt;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -213,7 +213,7 @@ impl AgentCapacity {
             backend: names.join(","),
             adapter: backends.iter().find_map(|backend| backend.adapter()).map(str::to_owned),
             slots: number(slots),
-            batch: number(backends.iter().map(|backend| backend.batch()).max().unwrap_or(1)),
+            batch: number(backends.iter().map(|backend| backend.batch_size()).max().unwrap_or(1)),
         }
     }
 }
@@ -249,7 +249,7 @@ pub async fn quarantine_agent(bus: &SharedBus, record: &QuarantineRecord) -> Res
 mod tests {
     use forge_bus::{memory::MemoryBus, topology::TopologySettings};
     use forge_contract::{digest::Digest, shard::ShardId};
-    use forge_kernel::execute::scalar::Scalar;
+    use forge_kernel::backend::scalar::Scalar;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use forge_contract::{
     task::{ATTESTATION, Attestation, ShardTask},
     verdict::{VERDICT, Verdict, VerdictOutcome},
 };
-use forge_kernel::execute::Backend;
+use forge_kernel::backend::Backend;
 
 use crate::{executor::ShardExecution, telemetry::trace};
 

@@ -19,9 +19,9 @@ use forge_contract::{
 };
 use forge_documents::Job;
 use forge_kernel::{
-    converge::{Monitor, StopReason},
-    reduce::{Mismatch, Reduction},
-    verify,
+    convergence::{ConvergenceMonitor, StopReason},
+    reduction::{Reduction, ShapeMismatch},
+    verification,
 };
 
 /// The state of a job's results.
@@ -40,7 +40,7 @@ pub struct Fold {
     /// Segments merged so far.
     closed: usize,
     merged: Reduction,
-    monitor: Option<Monitor>,
+    monitor: Option<ConvergenceMonitor>,
     /// Why and with how many shards the run ends, once it is known.
     ending: Option<(StopReason, usize)>,
     taken: usize,
@@ -117,7 +117,7 @@ impl Fold {
         }
         let mut fold = Self {
             key: key.to_vec(),
-            share: verify::share(&request.envelope.policy),
+            share: verification::ratio(&request.envelope.policy),
             accepted: vec![None; shards.len()],
             ends,
             open: BTreeMap::new(),
@@ -146,8 +146,13 @@ impl Fold {
 
     /// Chooses the shards to check, of a run of so many shards.
     fn choose(&mut self, shards: usize) {
-        let count = verify::count(self.share, shards as u64);
-        let chosen = verify::choose(&self.key, &self.job.id, self.shards[..shards].iter().copied(), count);
+        let count = verification::sample_size(self.share, shards as u64);
+        let chosen = verification::select_shards(
+            &self.key,
+            &self.job.id,
+            self.shards[..shards].iter().copied(),
+            count,
+        );
         self.chosen = chosen.into_iter().collect();
         for position in self.chosen.clone() {
             if let Some(attestation) = self.accepted[position].clone() {
@@ -227,7 +232,7 @@ impl Fold {
         Taken::Accepted
     }
 
-    fn merge(&mut self, position: usize, result: &ShardResult) -> Result<(), Mismatch> {
+    fn merge(&mut self, position: usize, result: &ShardResult) -> Result<(), ShapeMismatch> {
         let segment = self.ends.partition_point(|&end| end <= position);
         let program = &self.job.request.program;
         let fresh = || Segment { reduction: Reduction::new(program), results: 0 };

@@ -13,7 +13,7 @@ use forge_contract::{
 };
 use forge_kernel::{
     KERNEL,
-    execute::{Backend, scalar::Scalar},
+    backend::{Backend, scalar::Scalar},
 };
 use forge_service::{
     executor::{ExecutionFailure, Executor, ShardExecution, StopFlag},

@@ -8,7 +8,7 @@ use forge_bus::{
     topology::{self, Bucket, Queue},
 };
 use forge_contract::{agent::Identity, envelope::Target, task::ShardTask};
-use forge_kernel::{KERNEL, execute::Backend};
+use forge_kernel::{KERNEL, backend::Backend};
 use forge_service::{
     executor::{ExecutionFailure, Executor},
     metrics::Metrics,

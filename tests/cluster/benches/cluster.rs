@@ -18,7 +18,7 @@ use forge_bus::{
 };
 use forge_contract::shard::Shard;
 use forge_kernel::{
-    execute::{Backend, simd::Simd},
+    backend::{Backend, simd::Simd},
     request::Request,
 };
 use futures_util::StreamExt;

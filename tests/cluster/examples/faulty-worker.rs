@@ -19,7 +19,7 @@ use forge_contract::{
     shard_result::{Distribution, ShardResult, Tally},
     task::ShardTask,
 };
-use forge_kernel::execute::{Backend, Control, ExecuteError, scalar::Scalar, simd::Simd};
+use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar, simd::Simd};
 use forge_service::{
     Metrics,
     executor::{Executor, StopFlag},
@@ -48,8 +48,8 @@ impl Backend for Faulty {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         match self.0 {
             Fault::Crash if shards.iter().any(|shard| shard.id.index == 1) => std::process::abort(),
             Fault::Trivial => Ok(shards.iter().map(|shard| zeros(program, shard)).collect()),

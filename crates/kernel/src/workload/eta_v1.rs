@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Model, Profile, Words, minor_units, undecided};
+use super::{Budget, Profile, Vocabulary, WorkloadModel, to_minor_units, undecided_floor};
 use crate::{
-    converge::Convergence,
-    dd::Dd,
-    report::{Buckets, Quantile, Summary},
+    convergence::Convergence,
+    double_double::DoubleDouble,
+    summary::{Histogram, Quantile, Summary},
     tables,
 };
 
@@ -23,17 +23,17 @@ pub const PROFILE: Profile = Profile {
     op: "mc",
     version: 1,
     name: "eta.v1",
-    words: Words {
+    vocabulary: Vocabulary {
         iterations: "trips",
         occurrences: "delays",
         quantity: "travel time",
         unit: "s",
         return_periods: false,
     },
-    read,
-    args_schema: |generator| generator.subschema_for::<Args>(),
-    output_schema: |generator| generator.subschema_for::<Output>(),
-    example: || {
+    read_args,
+    args_schema: |generator| generator.subschema_for::<EtaArgs>(),
+    output_schema: |generator| generator.subschema_for::<EtaOutput>(),
+    example_args: || {
         json!({
             "iterations": 1_000_000, "base_eta": 1800, "traffic_mean": 300, "traffic_std": 120,
             "weather_prob": 0.1, "weather_mean": 240, "weather_std": 90,
@@ -53,7 +53,7 @@ const MIN_STD: f64 = 1e-9;
 /// Args of `mc` version 1, profile `eta.v1`: one iteration is one trip. Times are in seconds, with three decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "EtaArgs")]
-pub struct Args {
+pub struct EtaArgs {
     /// Trips to simulate.
     #[schemars(range(min = 1, max = 281_474_976_710_656_u64))]
     pub iterations: u64,
@@ -95,19 +95,19 @@ pub struct Args {
     pub convergence: Option<Convergence>,
 }
 
-/// Args that have been read.
+/// EtaArgs that have been read.
 #[derive(Debug)]
-struct Eta {
+struct EtaModel {
     base: f64,
     traffic: (f64, f64),
     /// Delays that may or may not come.
-    chances: Vec<Chance>,
+    optional_delays: Vec<OptionalDelay>,
     budget: Budget,
 }
 
 /// A delay with a probability.
 #[derive(Debug)]
-struct Chance {
+struct OptionalDelay {
     name: &'static str,
     keys: [&'static str; 3],
     probability: f64,
@@ -118,27 +118,31 @@ struct Chance {
 const WEATHER: [&str; 3] = ["weather_prob", "weather_mean", "weather_std"];
 const INCIDENT: [&str; 3] = ["incident_prob", "incident_mean", "incident_std"];
 
-fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
+fn read_args(mut object: Object<'_, '_>) -> Box<dyn WorkloadModel> {
     let budget = Budget::read(&mut object);
     let std = MIN_STD..=MAX_SECONDS;
-    let model = Eta {
+    let model = EtaModel {
         base: object.required_number("base_eta", 0.0..=MAX_SECONDS),
         traffic: (
             object.required_number("traffic_mean", 0.0..=MAX_SECONDS),
             object.required_number("traffic_std", std),
         ),
-        chances: [("weather", WEATHER), ("incident", INCIDENT)]
+        optional_delays: [("weather", WEATHER), ("incident", INCIDENT)]
             .into_iter()
-            .filter_map(|(name, keys)| read_chance(&mut object, name, keys))
+            .filter_map(|(name, keys)| read_optional_delay(&mut object, name, keys))
             .collect(),
         budget,
     };
-    model.budget.check_draws(model.draws(), &mut object);
+    model.budget.check_draws(model.expected_draws(), &mut object);
     object.finish();
     Box::new(model)
 }
 
-fn read_chance(object: &mut Object<'_, '_>, name: &'static str, keys: [&'static str; 3]) -> Option<Chance> {
+fn read_optional_delay(
+    object: &mut Object<'_, '_>,
+    name: &'static str,
+    keys: [&'static str; 3],
+) -> Option<OptionalDelay> {
     let values = [
         object.optional_number(keys[0], 0.0..=1.0),
         object.optional_number(keys[1], 0.0..=MAX_SECONDS),
@@ -150,26 +154,32 @@ fn read_chance(object: &mut Object<'_, '_>, name: &'static str, keys: [&'static 
         }
     }
     let [probability, mean, std] = values;
-    Some(Chance { name, keys, probability: probability?, mean: mean?, std: std? })
+    Some(OptionalDelay { name, keys, probability: probability?, mean: mean?, std: std? })
 }
 
-fn normal(counts: CountTable, (mean, std): (f64, f64), pointer: &str) -> Result<Component, Invalid> {
-    let units = Dd::from(f64::from(UNITS));
-    let amounts = tables::amounts(SEGMENT_BITS, |z| (Dd::from(mean) + z * Dd::from(std)) * units);
-    Ok(Component { counts, amounts: amounts.map_err(undecided(pointer))?, cap: MAX_AMOUNT })
+fn normal_component(
+    counts: CountTable,
+    (mean, std): (f64, f64),
+    pointer: &str,
+) -> Result<Component, Invalid> {
+    let units = DoubleDouble::from(f64::from(UNITS));
+    let amounts = tables::quantile_table(SEGMENT_BITS, |z| {
+        (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * units
+    });
+    Ok(Component { counts, amounts: amounts.map_err(undecided_floor(pointer))?, cap: MAX_AMOUNT })
 }
 
-impl Model for Eta {
-    fn args(&self) -> Map<String, Value> {
+impl WorkloadModel for EtaModel {
+    fn model_args(&self) -> Map<String, Value> {
         let mut args = Map::new();
         let mut put = |name: &str, value: f64| args.insert(name.to_owned(), number_value(value));
         put("base_eta", self.base);
         put("traffic_mean", self.traffic.0);
         put("traffic_std", self.traffic.1);
-        for chance in &self.chances {
-            put(chance.keys[0], chance.probability);
-            put(chance.keys[1], chance.mean);
-            put(chance.keys[2], chance.std);
+        for delay in &self.optional_delays {
+            put(delay.keys[0], delay.probability);
+            put(delay.keys[1], delay.mean);
+            put(delay.keys[2], delay.std);
         }
         args
     }
@@ -178,28 +188,29 @@ impl Model for Eta {
         &self.budget
     }
 
-    fn components(&self) -> Vec<&'static str> {
-        ["traffic"].into_iter().chain(self.chances.iter().map(|chance| chance.name)).collect()
+    fn component_names(&self) -> Vec<&'static str> {
+        ["traffic"].into_iter().chain(self.optional_delays.iter().map(|delay| delay.name)).collect()
     }
 
-    fn draws(&self) -> u64 {
-        2 * self.components().len() as u64
+    fn expected_draws(&self) -> u64 {
+        2 * self.component_names().len() as u64
     }
 
     fn compile(&self) -> Result<Program, Invalid> {
-        let mut components = vec![normal(tables::constant(1), self.traffic, "/args/traffic_mean")?];
-        for chance in &self.chances {
-            let counts = tables::bernoulli(chance.probability);
-            let pointer = format!("/args/{}", chance.keys[1]);
-            components.push(normal(counts, (chance.mean, chance.std), &pointer)?);
+        let mut components =
+            vec![normal_component(tables::constant_counts(1), self.traffic, "/args/traffic_mean")?];
+        for delay in &self.optional_delays {
+            let counts = tables::bernoulli_counts(delay.probability);
+            let pointer = format!("/args/{}", delay.keys[1]);
+            components.push(normal_component(counts, (delay.mean, delay.std), &pointer)?);
         }
-        let base = minor_units(self.base, UNITS);
+        let base = to_minor_units(self.base, UNITS);
         Ok(Program { units: UNITS, segment_bits: SEGMENT_BITS, base, cap: MAX_AMOUNT, components })
     }
 
     fn output(&self, summary: &Summary) -> Value {
-        let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.percentiles();
-        let output = Output {
+        let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.quantile_values();
+        let output = EtaOutput {
             mean_eta: summary.mean,
             std_dev: summary.std_dev,
             std_error: summary.std_error,
@@ -221,7 +232,7 @@ impl Model for Eta {
 /// Output of `eta.v1`: the travel time, in seconds.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "EtaOutput")]
-struct Output {
+struct EtaOutput {
     /// Mean travel time.
     mean_eta: f64,
     /// Sample standard deviation of the travel time; null with a single trip.
@@ -247,5 +258,5 @@ struct Output {
     /// Quantiles of the travel time, with the mean beyond each.
     quantiles: Vec<Quantile>,
     /// Histogram of the travel time.
-    eta_distribution: Buckets,
+    eta_distribution: Histogram,
 }

@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Model, Profile, Words, cap, undecided};
+use super::{Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit, undecided_floor};
 use crate::{
-    converge::Convergence,
-    dd::Dd,
-    report::{Buckets, Exceedance, Quantile, Summary},
+    convergence::Convergence,
+    double_double::DoubleDouble,
+    summary::{Exceedance, Histogram, Quantile, Summary},
     tables,
 };
 
@@ -26,17 +26,17 @@ pub const PROFILE: Profile = Profile {
     op: "mc",
     version: 1,
     name: "insurance.v1",
-    words: Words {
+    vocabulary: Vocabulary {
         iterations: "years",
         occurrences: "losses",
         quantity: "annual loss",
         unit: "",
         return_periods: true,
     },
-    read,
-    args_schema: |generator| generator.subschema_for::<Args>(),
-    output_schema: |generator| generator.subschema_for::<Output>(),
-    example: || {
+    read_args,
+    args_schema: |generator| generator.subschema_for::<InsuranceArgs>(),
+    output_schema: |generator| generator.subschema_for::<InsuranceOutput>(),
+    example_args: || {
         json!({
             "iterations": 1_000_000, "claim_freq": 2.0, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0,
             "cat_prob": 0.02, "cat_mu": 10.0, "cat_sig": 1.5, "policy_limit": 50_000, "aggregate_limit": 250_000
@@ -55,7 +55,7 @@ const SIGMA_OF_SMALL_TABLES: f64 = 4.0;
 /// decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "InsuranceArgs")]
-pub struct Args {
+pub struct InsuranceArgs {
     /// Years to simulate.
     #[schemars(range(min = 1, max = 281_474_976_710_656_u64))]
     pub iterations: u64,
@@ -96,17 +96,17 @@ pub struct Args {
 
 /// Args that have been read.
 #[derive(Debug)]
-struct Insurance {
-    args: Args,
+struct InsuranceModel {
+    args: InsuranceArgs,
     budget: Budget,
 }
 
-fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
+fn read_args(mut object: Object<'_, '_>) -> Box<dyn WorkloadModel> {
     let budget = Budget::read(&mut object);
     let mu = -50.0..=50.0;
     let sigma = 1e-9..=8.0;
     let limit = 0.01..=MAX_LIMIT;
-    let args = Args {
+    let args = InsuranceArgs {
         iterations: budget.iterations,
         claim_freq: object.required_number("claim_freq", 0.0..=10_000.0),
         claim_severity_mu: object.required_number("claim_severity_mu", mu.clone()),
@@ -125,13 +125,13 @@ fn read(mut object: Object<'_, '_>) -> Box<dyn Model> {
                 .error(name, "is missing: cat_prob, cat_mu and cat_sig are given together, or none of them");
         }
     }
-    let model = Insurance { args, budget };
-    model.budget.check_draws(model.draws(), &mut object);
+    let model = InsuranceModel { args, budget };
+    model.budget.check_draws(model.expected_draws(), &mut object);
     object.finish();
     Box::new(model)
 }
 
-impl Insurance {
+impl InsuranceModel {
     /// (probability, mu, sigma) of the catastrophe.
     fn catastrophe(&self) -> Option<(f64, f64, f64)> {
         Some((self.args.cat_prob?, self.args.cat_mu?, self.args.cat_sig?))
@@ -142,14 +142,17 @@ impl Insurance {
         if self.args.claim_severity_sig.max(cat_sigma) <= SIGMA_OF_SMALL_TABLES { 6 } else { 7 }
     }
 
-    fn lognormal(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, Invalid> {
-        let quantile = |z: Dd| (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(f64::from(UNITS));
-        tables::amounts(self.segment_bits(), quantile).map_err(undecided(pointer))
+    fn lognormal_table(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, Invalid> {
+        let quantile = |z: DoubleDouble| {
+            (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp()
+                * DoubleDouble::from(f64::from(UNITS))
+        };
+        tables::quantile_table(self.segment_bits(), quantile).map_err(undecided_floor(pointer))
     }
 
     /// Refuses a model whose amounts would saturate more often than not.
     fn check_size(&self, mu: f64, expected: f64, limit: Option<f64>, pointer: &str) -> Result<(), Invalid> {
-        let median = Dd::from(mu).exp().to_f64() * f64::from(UNITS) * expected.max(1.0);
+        let median = DoubleDouble::from(mu).exp().to_f64() * f64::from(UNITS) * expected.max(1.0);
         let limited = limit.is_some() || self.args.aggregate_limit.is_some();
         if limited || median < MAX_AMOUNT as f64 {
             return Ok(());
@@ -163,8 +166,8 @@ impl Insurance {
     }
 }
 
-impl Model for Insurance {
-    fn args(&self) -> Map<String, Value> {
+impl WorkloadModel for InsuranceModel {
+    fn model_args(&self) -> Map<String, Value> {
         let mut args = Map::new();
         let mut put = |name: &str, value: Option<f64>| {
             if let Some(value) = value {
@@ -187,12 +190,12 @@ impl Model for Insurance {
         &self.budget
     }
 
-    fn components(&self) -> Vec<&'static str> {
+    fn component_names(&self) -> Vec<&'static str> {
         if self.catastrophe().is_some() { vec!["claims", "catastrophe"] } else { vec!["claims"] }
     }
 
-    fn draws(&self) -> u64 {
-        let components = self.components().len() as u64;
+    fn expected_draws(&self) -> u64 {
+        let components = self.component_names().len() as u64;
         // Two draws for the catastrophe: whether, and how large.
         self.args.claim_freq.ceil() as u64 + 2 * components - 1
     }
@@ -204,27 +207,31 @@ impl Model for Insurance {
             self.check_size(mu, a.claim_freq, a.policy_limit, "/args/claim_severity_mu")?;
         }
         let mut components = vec![Component {
-            counts: tables::poisson(a.claim_freq),
-            amounts: self.lognormal(a.claim_severity_mu, a.claim_severity_sig, "/args/claim_severity_mu")?,
-            cap: cap(a.policy_limit, UNITS),
+            counts: tables::poisson_counts(a.claim_freq),
+            amounts: self.lognormal_table(
+                a.claim_severity_mu,
+                a.claim_severity_sig,
+                "/args/claim_severity_mu",
+            )?,
+            cap: cap_of_limit(a.policy_limit, UNITS),
         }];
         if let Some((probability, mu, sigma)) = self.catastrophe() {
             self.check_size(mu, 1.0, None, "/args/cat_mu")?;
             components.push(Component {
-                counts: tables::bernoulli(probability),
-                amounts: self.lognormal(mu, sigma, "/args/cat_mu")?,
+                counts: tables::bernoulli_counts(probability),
+                amounts: self.lognormal_table(mu, sigma, "/args/cat_mu")?,
                 cap: MAX_AMOUNT,
             });
         }
         let segment_bits = self.segment_bits();
-        let cap = cap(a.aggregate_limit, UNITS);
+        let cap = cap_of_limit(a.aggregate_limit, UNITS);
         Ok(Program { units: UNITS, segment_bits, base: 0, cap, components })
     }
 
     fn output(&self, summary: &Summary) -> Value {
-        let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.percentiles();
+        let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.quantile_values();
         let limited = self.args.aggregate_limit.is_some();
-        let output = Output {
+        let output = InsuranceOutput {
             mean_loss: summary.mean,
             std_dev: summary.std_dev,
             std_error: summary.std_error,
@@ -249,7 +256,7 @@ impl Model for Insurance {
 /// Output of `insurance.v1`: the annual loss, in the currency of the args.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "InsuranceOutput")]
-struct Output {
+struct InsuranceOutput {
     /// Mean annual loss (AAL).
     mean_loss: f64,
     /// Sample standard deviation of the annual loss; null with a single year.
@@ -281,5 +288,5 @@ struct Output {
     /// Loss exceedance by return period: of the year's total (AEP) and of its largest occurrence (OEP).
     exceedance: Vec<Exceedance>,
     /// Histogram of the annual loss.
-    loss_distribution: Buckets,
+    loss_distribution: Histogram,
 }

@@ -1,4 +1,4 @@
-//! Workloads: what an op computes. One file a profile; everything a profile needs is behind [`Model`] and [`Profile`],
+//! Workloads: what an op computes. One file a profile; everything a profile needs is behind [`WorkloadModel`] and [`Profile`],
 //! so a new one touches this list and nothing of execution, reduction or services.
 
 use std::fmt;
@@ -12,13 +12,13 @@ use forge_contract::{
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
 
-use crate::{converge::Convergence, dd::Dd, report::Summary, tables};
+use crate::{
+    convergence::Convergence, double_double::DoubleDouble, plan::MAX_ITERATIONS, summary::Summary, tables,
+};
 
 pub mod eta_v1;
 pub mod insurance_v1;
 
-/// Iterations a run may have at most: 2^48.
-pub const MAX_ITERATIONS: u64 = 1 << 48;
 /// Draws that a run may be expected to take at most: 2^52, so that all counts stay exact in JSON.
 const MAX_DRAWS: u64 = 1 << 52;
 
@@ -34,20 +34,20 @@ pub struct Profile {
     /// Name of the profile, as in `insurance.v1`.
     pub name: &'static str,
     /// How people call what is computed.
-    pub words: Words,
+    pub vocabulary: Vocabulary,
     /// Reads and checks args; errors go to the object's collector.
-    pub read: fn(Object<'_, '_>) -> Box<dyn Model>,
+    pub read_args: fn(Object<'_, '_>) -> Box<dyn WorkloadModel>,
     /// JSON Schema of the args.
     pub args_schema: fn(&mut SchemaGenerator) -> Schema,
     /// JSON Schema of the result document's `output`.
     pub output_schema: fn(&mut SchemaGenerator) -> Schema,
     /// Args to start from: the required ones, with plausible values.
-    pub example: fn() -> Value,
+    pub example_args: fn() -> Value,
 }
 
 /// How people call what a profile computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Words {
+pub struct Vocabulary {
     /// One iteration, in the plural: "years".
     pub iterations: &'static str,
     /// One occurrence, in the plural: "losses".
@@ -61,15 +61,15 @@ pub struct Words {
 }
 
 /// Args that have been read: a model, and how long to run it.
-pub trait Model: fmt::Debug + Send + Sync {
+pub trait WorkloadModel: fmt::Debug + Send + Sync {
     /// The args in normal form: defaults filled in, absent optional ones left out.
-    fn args(&self) -> Map<String, Value>;
+    fn model_args(&self) -> Map<String, Value>;
     /// How long to run.
     fn budget(&self) -> &Budget;
     /// The components' names, in draw order.
-    fn components(&self) -> Vec<&'static str>;
+    fn component_names(&self) -> Vec<&'static str>;
     /// Expected draws of an iteration, rounded up.
-    fn draws(&self) -> u64;
+    fn expected_draws(&self) -> u64;
     /// Compiles the model to integers.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Budget {
 }
 
 /// The profile of an op; records an error that says what exists where there is none.
-pub fn find(op: &Op, errors: &mut Errors) -> Option<&'static Profile> {
+pub fn find_profile(op: &Op, errors: &mut Errors) -> Option<&'static Profile> {
     let listed = |values: Vec<String>| values.join(", ");
     let named: Vec<_> = PROFILES.into_iter().filter(|p| p.op == op.name).collect();
     if named.is_empty() {
@@ -139,16 +139,19 @@ pub fn find(op: &Op, errors: &mut Errors) -> Option<&'static Profile> {
 }
 
 /// `⌊units·x + 1/2⌋`: a limit or a base in minor units. `x` is 0 to 10^15.
-fn minor_units(x: f64, units: u32) -> u64 {
-    (Dd::product(x, f64::from(units)) + Dd::from(0.5)).floor().unsigned_abs().min(MAX_AMOUNT)
+fn to_minor_units(x: f64, units: u32) -> u64 {
+    (DoubleDouble::product(x, f64::from(units)) + DoubleDouble::from(0.5))
+        .floor()
+        .unsigned_abs()
+        .min(MAX_AMOUNT)
 }
 
 /// A limit in minor units; [`MAX_AMOUNT`] when there is none.
-fn cap(limit: Option<f64>, units: u32) -> u64 {
-    limit.map_or(MAX_AMOUNT, |limit| minor_units(limit, units))
+fn cap_of_limit(limit: Option<f64>, units: u32) -> u64 {
+    limit.map_or(MAX_AMOUNT, |limit| to_minor_units(limit, units))
 }
 
 /// An undecided table entry, as an error of the parameter it comes from.
-fn undecided(pointer: &str) -> impl Fn(tables::Undecided) -> Invalid {
+fn undecided_floor(pointer: &str) -> impl Fn(tables::UndecidedFloor) -> Invalid {
     move |error| Invalid::single(pointer, error.to_string())
 }

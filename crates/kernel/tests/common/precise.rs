@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use dashu_float::{ConstCache, FBig, round::mode::HalfEven};
 use dashu_int::IBig;
-use forge_kernel::{dd::Dd, normal};
+use forge_kernel::{double_double::DoubleDouble, normal};
 
 /// A binary float that computes with 256 bits.
 pub type Real = FBig<HalfEven, 2>;
@@ -27,7 +27,7 @@ pub fn power_of_two(exponent: i32) -> Real {
 }
 
 /// Exactly the double-double.
-pub fn of_dd(x: Dd) -> Real {
+pub fn of_dd(x: DoubleDouble) -> Real {
     let (high, low) = x.parts();
     real(high) + real(low)
 }

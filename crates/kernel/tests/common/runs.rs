@@ -9,12 +9,12 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_kernel::{
-    converge::StopReason,
-    execute::{Backend, simd::Simd},
-    reduce::Reduction,
-    report::ResultDocument,
+    backend::{Backend, simd::Simd},
+    convergence::StopReason,
+    reduction::Reduction,
     request::Request,
-    seed::descend,
+    result_document::ResultDocument,
+    seed_tree::descendant,
 };
 use serde_json::{Value, json};
 
@@ -116,6 +116,6 @@ pub fn leaf(request: &Request, leaf: u64) -> Shard {
     Shard {
         id: ShardId { height: 0, index: leaf },
         iterations: iterations.end - iterations.start,
-        seed: descend(request.root_seed, leaf, TREE_DEPTH),
+        seed: descendant(request.root_seed, leaf, TREE_DEPTH),
     }
 }

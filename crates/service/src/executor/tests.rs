@@ -10,7 +10,7 @@ use std::{
 };
 
 use forge_contract::{ids::JobId, shard::ShardId};
-use forge_kernel::{execute::scalar::Scalar, request::Request};
+use forge_kernel::{backend::scalar::Scalar, request::Request};
 use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
@@ -43,7 +43,7 @@ impl Gated {
         self.calls.lock().unwrap().clone()
     }
 
-    fn told(&self, control: &dyn Control) -> Option<Go> {
+    fn told(&self, control: &dyn ExecutionControl) -> Option<Go> {
         let go = self.go.lock().unwrap();
         loop {
             match go.recv_timeout(Duration::from_millis(1)) {
@@ -60,7 +60,7 @@ impl Backend for Gated {
         "gated"
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         self.batch
     }
 
@@ -68,12 +68,12 @@ impl Backend for Gated {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         self.calls.lock().unwrap().push(shards.iter().map(|shard| shard.id.index).collect());
         match self.told(control) {
-            None => Err(ExecuteError::Cancelled),
-            Some(Go::Lost) => Err(ExecuteError::Device("gone".to_owned())),
+            None => Err(ExecutionError::Cancelled),
+            Some(Go::Lost) => Err(ExecutionError::Device("gone".to_owned())),
             Some(Go::Panic) => panic!("a bug"),
             Some(Go::Short) => Scalar.execute(program, &shards[1..], control),
             Some(Go::Right) => Scalar.execute(program, shards, control),

@@ -9,7 +9,7 @@ use forge_contract::{
     shard::ShardId,
     task::{Attestation, Claim},
 };
-use forge_kernel::verify;
+use forge_kernel::verification;
 
 use super::{Executor, Fold};
 
@@ -81,7 +81,7 @@ impl Fold {
             policy: self.job.request.envelope.policy.verify,
             share: self.share,
             shards: total,
-            detection: verify::detections(total, checked.len() as u64),
+            detection: verification::detection_probabilities(total, checked.len() as u64),
             checked: checked.into_iter().map(|position| self.shards[position]).collect(),
             on_other_hardware: other.map(|pair| pair.shards).sum(),
             pairs,

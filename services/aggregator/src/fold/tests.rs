@@ -2,8 +2,8 @@
 
 use forge_contract::agent::{Hardware, Identity, verdict_message};
 use forge_kernel::{
-    execute::{Backend, simd::Simd},
-    reduce::merge,
+    backend::{Backend, simd::Simd},
+    reduction::merge_results,
     request::Request,
 };
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ fn wrong(result: &ShardResult) -> ShardResult {
 #[test]
 fn any_order_gives_the_bytes_of_the_merge_in_order() {
     let (job, results) = job(13, Value::Null, json!({}));
-    let expected = merge(&job.request.program, &results).encode();
+    let expected = merge_results(&job.request.program, &results).encode();
     for order in [(0..13).collect(), (0..13).rev().collect(), shuffled(13, 5), shuffled(13, 8)] {
         let mut fold = fold(&job, &[]);
         for position in order {
@@ -130,13 +130,13 @@ fn convergence_ends_where_a_run_in_order_does() {
         let (job, results) = job(24, convergence, json!({}));
         let (request, mut monitor) = (&job.request, job.request.monitor().unwrap());
         let stops = |end: &usize| {
-            let prefix = merge(&request.program, &results[..*end]);
+            let prefix = merge_results(&request.program, &results[..*end]);
             let tested = request.plan.checkpoints().contains(&prefix.iterations);
             tested && monitor.test(&prefix).is_some()
         };
         let end = (1..=24).find(stops).unwrap_or(24);
         assert_eq!(end < 24, reason == StopReason::BandReached, "{end}");
-        let expected = merge(&request.program, &results[..end]).encode();
+        let expected = merge_results(&request.program, &results[..end]).encode();
         for order in [(0..24).collect(), (0..24).rev().collect(), shuffled(24, 5), shuffled(24, 7)] {
             let mut fold = fold(&job, &[]);
             for position in order {
@@ -197,7 +197,7 @@ fn two_that_contradict_each_other_are_both_checked() {
     assert!(!fold.is_complete());
     assert_eq!(judge(&mut fold, 0, 2, &wrong(&results[0]), VerdictOutcome::Refuted), Meaning::Noted);
     assert!(fold.is_complete());
-    assert_eq!(fold.result().unwrap().0.encode(), merge(&job.request.program, &results).encode());
+    assert_eq!(fold.result().unwrap().0.encode(), merge_results(&job.request.program, &results).encode());
     let verification = fold.verification();
     assert_eq!((verification.refuted.len(), verification.checked.len()), (1, 1));
     assert_eq!(verification.refuted[0].agent_id, *identity(2).id());
@@ -229,7 +229,7 @@ fn a_result_that_counted_and_is_refuted_has_the_fold_begin_anew() {
         judge(&mut second, position, 2, result, VerdictOutcome::Confirmed);
     }
     assert!(second.is_complete());
-    assert_eq!(second.result().unwrap().0.encode(), merge(&job.request.program, &results).encode());
+    assert_eq!(second.result().unwrap().0.encode(), merge_results(&job.request.program, &results).encode());
     assert_eq!(second.verification().refuted.len(), 1);
     assert!(second.executions().iter().all(|one| one.agent_id == identity(2).id().as_str()));
     assert_eq!(judge(&mut second, 0, 2, &results[0], VerdictOutcome::Undecided), Meaning::Undecided);

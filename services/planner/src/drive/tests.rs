@@ -8,7 +8,7 @@ use forge_bus::{
     topology::{Queue, SUBMIT_SUBJECT, TopologySettings},
 };
 use forge_contract::{agent::Identity, envelope::Target, job::JobRecord, task::Order};
-use forge_kernel::execute::{Backend, scalar::Scalar};
+use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::{
     metrics::Metrics,
     registry::{self, AgentCapacity, Role},

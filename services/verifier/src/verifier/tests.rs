@@ -12,7 +12,7 @@ use forge_contract::{
     verdict::Verdict,
 };
 use forge_kernel::{
-    execute::{Control, ExecuteError},
+    backend::{ExecutionControl, ExecutionError},
     request::Request,
 };
 use futures_util::StreamExt;
@@ -47,7 +47,7 @@ impl Backend for Double {
         self.adapter
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         if self.adapter.is_some() { 4 } else { 1 }
     }
 
@@ -55,10 +55,10 @@ impl Backend for Double {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         if self.fault == Fault::Lost {
-            return Err(ExecuteError::Device("the card is gone".to_owned()));
+            return Err(ExecutionError::Device("the card is gone".to_owned()));
         }
         let mut results = Scalar.execute(program, shards, control)?;
         let wrong = u64::from(self.fault == Fault::Wrong);

@@ -21,7 +21,7 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_kernel::{
-    execute::{Control, ExecuteError, scalar::Scalar},
+    backend::{ExecutionControl, ExecutionError, scalar::Scalar},
     request::Request,
 };
 use tokio::{task::JoinHandle, time::Instant};
@@ -56,7 +56,7 @@ impl Backend for Card {
         Some("a card, driver 1")
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         self.batch
     }
 
@@ -64,8 +64,8 @@ impl Backend for Card {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         {
             let mut log = self.log.lock().unwrap();
@@ -75,7 +75,7 @@ impl Backend for Card {
         // As long as a device needs to be opened, or to execute a batch.
         std::thread::sleep(Duration::from_millis(5));
         if call < self.failing {
-            return Err(ExecuteError::Device("the card is gone".to_owned()));
+            return Err(ExecutionError::Device("the card is gone".to_owned()));
         }
         Scalar.execute(program, shards, control)
     }

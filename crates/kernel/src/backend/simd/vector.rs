@@ -4,7 +4,7 @@ use forge_contract::program::Segment;
 
 /// A register of `LANES` u64 lanes, also read as `2 · LANES` u32 lanes. Arithmetic wraps.
 ///
-/// Implementations over CPU intrinsics must only be reached on a CPU that has them: [`super::Level`] sees to that.
+/// Implementations over CPU intrinsics must only be reached on a CPU that has them: [`super::InstructionSet`] sees to that.
 /// Every method is inlined into a function compiled for the instruction set.
 pub(super) trait Vector: Copy {
     /// Number of u64 lanes: 4 or 8.

@@ -18,7 +18,7 @@ const TWO_84: u64 = 0x4530_0000_0000_0000;
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256i);
 
-// SAFETY of all intrinsics below: this type is used only where AVX2 was detected (`Level::Avx2`).
+// SAFETY of all intrinsics below: this type is used only where AVX2 was detected (`InstructionSet::Avx2`).
 macro_rules! avx2 {
     ($e:expr) => {
         // SAFETY: see above; loads and stores are within the slices, whose length is checked.

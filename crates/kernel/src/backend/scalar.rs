@@ -15,8 +15,8 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Backend, Control, ExecuteError};
-use crate::seed::leaf_seeds;
+use super::{Backend, ExecutionControl, ExecutionError};
+use crate::seed_tree::leaf_seeds;
 
 /// The normative backend.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,8 +31,8 @@ impl Backend for Scalar {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         shards.iter().map(|shard| execute_shard(program, shard, control)).collect()
     }
 }
@@ -40,8 +40,8 @@ impl Backend for Scalar {
 fn execute_shard(
     program: &Program,
     shard: &Shard,
-    control: &dyn Control,
-) -> Result<ShardResult, ExecuteError> {
+    control: &dyn ExecutionControl,
+) -> Result<ShardResult, ExecutionError> {
     let mut record = Record::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
@@ -50,7 +50,7 @@ fn execute_shard(
             execute_iteration(program, seed, iteration, &mut record);
         }
         if control.advance(iterations).is_break() {
-            return Err(ExecuteError::Cancelled);
+            return Err(ExecutionError::Cancelled);
         }
     }
     Ok(record.finish())
@@ -73,7 +73,7 @@ fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, recor
     let (mut total, mut largest) = (program.base, 0);
     for (index, component) in program.components.iter().enumerate() {
         for _ in 0..counts[index] {
-            let raw = amount(program.segment_bits, &component.amounts, stream.next_u64());
+            let raw = amount_of_draw(program.segment_bits, &component.amounts, stream.next_u64());
             let amount = raw.min(component.cap);
             record.components[index].occurrences += 1;
             record.components[index].capped += u64::from(amount == component.cap);
@@ -86,7 +86,7 @@ fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, recor
 
 /// The amount of one occurrence, before the component's cap.
 #[inline]
-pub fn amount(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
+pub(crate) fn amount_of_draw(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
     let (index, y) = locate(draw, segment_bits);
     interpolate(table[index], y as i64)
 }
@@ -197,14 +197,16 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{seed, tables};
+    use crate::{seed_tree, tables};
     use forge_contract::{program::Component, shard::ShardId};
 
     #[test]
     fn amounts_round_to_the_nearest_minor_unit() {
-        let table = tables::amounts(6, |z| z.scale(100.0) + crate::dd::Dd::from(1000.0)).unwrap();
+        let table =
+            tables::quantile_table(6, |z| z.scale(100.0) + crate::double_double::DoubleDouble::from(1000.0))
+                .unwrap();
         // z at the quartiles is ∓0.67449, so the amounts are 932.55 and 1067.45; at the middle 1000.
-        let at = |draw| amount(6, &table, draw);
+        let at = |draw| amount_of_draw(6, &table, draw);
         assert_eq!([at(1 << 62), at(3 << 62), at(1 << 63), at((1 << 63) - 1)], [933, 1067, 1000, 1000]);
         // 2^-65 from either end, z = ∓9.1552: the low end is cut at 0.
         assert_eq!(at(u64::MAX), 1000 + 916);
@@ -214,13 +216,16 @@ mod tests {
     #[test]
     fn a_shard_is_the_sum_of_its_iterations() {
         let component = Component {
-            counts: tables::constant(2),
-            amounts: tables::amounts(6, |z| z.scale(10.0) + crate::dd::Dd::from(500.0)).unwrap(),
+            counts: tables::constant_counts(2),
+            amounts: tables::quantile_table(6, |z| {
+                z.scale(10.0) + crate::double_double::DoubleDouble::from(500.0)
+            })
+            .unwrap(),
             cap: 505,
         };
         let program = Program { units: 1, segment_bits: 6, base: 7, cap: 1010, components: vec![component] };
         let id = ShardId { height: 1, index: 3 };
-        let seed = seed::shard_seed(seed::explicit_root("x"), id);
+        let seed = seed_tree::shard_seed(seed_tree::explicit_root("x"), id);
         let shard = Shard { id, iterations: LEAF_ITERATIONS + 3, seed };
         let result = Scalar.execute(&program, &[shard], &()).unwrap().remove(0);
         assert_eq!(result.iterations, LEAF_ITERATIONS + 3);

@@ -10,7 +10,7 @@ use super::vector::{BUCKET_BIAS, BUCKET_SHIFT, Lookup, Vector, price};
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(__m512i);
 
-// SAFETY of all intrinsics below: this type is used only where the features were detected (`Level::Avx512`).
+// SAFETY of all intrinsics below: this type is used only where the features were detected (`InstructionSet::Avx512`).
 macro_rules! avx512 {
     ($e:expr) => {
         // SAFETY: see above; loads and stores are within the slices, whose length is checked.

@@ -23,7 +23,7 @@ pub struct Reduction {
 #[error(
     "the result has {components} components and {marks} marks, where the program has {expected_components} and {expected_marks}"
 )]
-pub struct Mismatch {
+pub struct ShapeMismatch {
     components: usize,
     marks: usize,
     expected_components: usize,
@@ -53,14 +53,14 @@ impl Reduction {
     /// Adds a result.
     ///
     /// # Errors
-    /// [`Mismatch`]; then nothing is added.
-    pub fn add(&mut self, result: &ShardResult) -> Result<(), Mismatch> {
+    /// [`ShapeMismatch`]; then nothing is added.
+    pub fn add(&mut self, result: &ShardResult) -> Result<(), ShapeMismatch> {
         let shape =
             |components: usize, total: &[u64], largest: &[u64]| (components, total.len(), largest.len());
         let found = shape(result.components.len(), &result.total.at_marks, &result.largest.at_marks);
         let expected = shape(self.components.len(), &self.total.at_marks, &self.largest.at_marks);
         if found != expected {
-            return Err(Mismatch {
+            return Err(ShapeMismatch {
                 components: found.0,
                 marks: found.1,
                 expected_components: expected.0,
@@ -98,7 +98,7 @@ impl Reduction {
 ///
 /// # Panics
 /// When a result has another number of components or marks than the program.
-pub fn merge(program: &Program, results: &[ShardResult]) -> ShardResult {
+pub fn merge_results(program: &Program, results: &[ShardResult]) -> ShardResult {
     let mut reduction = Reduction::new(program);
     for result in results {
         reduction.add(result).expect("the results are of this program");

@@ -71,6 +71,7 @@ fn lane_numbers<V: Vector>() -> V {
 }
 
 /// The first block of `groups` groups of streams; the lanes' sum keeps the compiler from leaving it out.
+#[cfg(feature = "testing")]
 #[inline(always)]
 pub(super) fn keystream<V: Vector>(groups: u64) -> u64 {
     let block = Key::new(&[7; 32]).prepare(0);

@@ -5,7 +5,7 @@ use forge_contract::{program::Segment, shard_result::bucket_of};
 
 use wide::{u32x4, u64x2};
 
-use super::{super::scalar::amount, vector::Vector};
+use super::{super::scalar::amount_of_draw, vector::Vector};
 
 const LANES: usize = 4;
 
@@ -185,7 +185,9 @@ impl Vector for Portable {
     #[inline(always)]
     fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
         let draws = draws.lanes();
-        Self::from_lanes(std::array::from_fn(|i| if here[i] { amount(bits, table, draws[i]) } else { 0 }))
+        Self::from_lanes(std::array::from_fn(
+            |i| if here[i] { amount_of_draw(bits, table, draws[i]) } else { 0 },
+        ))
     }
 
     #[inline(always)]

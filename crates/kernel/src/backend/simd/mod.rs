@@ -10,8 +10,8 @@ use forge_contract::{
 };
 
 use self::{portable::Portable, scratch::Scratch, vector::Vector};
-use super::{Backend, Control, ExecuteError, scalar};
-use crate::seed::leaf_seeds;
+use super::{Backend, ExecutionControl, ExecutionError, scalar};
+use crate::seed_tree::leaf_seeds;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -23,9 +23,9 @@ mod portable;
 mod scratch;
 mod vector;
 
-/// An instruction set this CPU has: only [`Simd::levels`] makes one.
+/// An instruction set this CPU has: only [`Simd::supported`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
+enum InstructionSet {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -35,7 +35,7 @@ enum Level {
 
 /// Executes many iterations in the lanes of vector registers.
 pub struct Simd {
-    level: Level,
+    level: InstructionSet,
     /// Idle scratches, one for each thread that has executed at once.
     idle: Mutex<Vec<Scratch>>,
 }
@@ -43,11 +43,11 @@ pub struct Simd {
 impl Simd {
     /// The backend for the best instruction set of this CPU.
     pub fn new() -> Self {
-        Self::levels().remove(0)
+        Self::supported().remove(0)
     }
 
     /// One backend for each instruction set of this CPU, the best first.
-    pub fn levels() -> Vec<Self> {
+    pub fn supported() -> Vec<Self> {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -59,28 +59,29 @@ impl Simd {
                 && is_x86_feature_detected!("avx512cd")
                 && is_x86_feature_detected!("avx512dq");
             if avx2 && avx512 {
-                levels.push(Level::Avx512);
+                levels.push(InstructionSet::Avx512);
             }
             if avx2 {
-                levels.push(Level::Avx2);
+                levels.push(InstructionSet::Avx2);
             }
         }
-        levels.push(Level::Portable);
+        levels.push(InstructionSet::Portable);
         levels.into_iter().map(|level| Self { level, idle: Mutex::default() }).collect()
     }
 
     /// Makes the first block of the keystream of so many iterations (rounded down to whole groups) and nothing else:
     /// what no executor that draws from ChaCha8 can be faster than. For benchmarks; the value has no meaning.
+    #[cfg(feature = "testing")]
     pub fn keystream(&self, iterations: u64) -> u64 {
         let groups = iterations / self.level.iterations_at_once();
         match self.level {
-            Level::Portable => leaf::keystream::<Portable>(groups),
+            InstructionSet::Portable => leaf::keystream::<Portable>(groups),
             // SAFETY: a level exists only where its features were detected.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { keystream_avx2(groups) },
+            InstructionSet::Avx2 => unsafe { keystream_avx2(groups) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { keystream_avx512(groups) },
+            InstructionSet::Avx512 => unsafe { keystream_avx512(groups) },
         }
     }
 
@@ -89,8 +90,8 @@ impl Simd {
         program: &Program,
         shard: &Shard,
         scratch: &mut Scratch,
-        control: &dyn Control,
-    ) -> Result<ShardResult, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<ShardResult, ExecutionError> {
         scratch.begin(program);
         let lanes = self.level.iterations_at_once();
         let mut rest = None;
@@ -106,12 +107,12 @@ impl Simd {
             }
             if control.advance(iterations).is_break() {
                 scratch.take();
-                return Err(ExecuteError::Cancelled);
+                return Err(ExecutionError::Cancelled);
             }
         }
         let result = scratch.take();
         Ok(match rest {
-            Some(rest) => crate::reduce::merge(program, &[result, rest]),
+            Some(rest) => crate::reduction::merge_results(program, &[result, rest]),
             None => result,
         })
     }
@@ -132,8 +133,8 @@ impl Backend for Simd {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = idle().pop().unwrap_or_else(Scratch::new);
         let results =
@@ -143,7 +144,7 @@ impl Backend for Simd {
     }
 }
 
-impl Level {
+impl InstructionSet {
     fn name(self) -> &'static str {
         match self {
             Self::Portable => "simd-portable",
@@ -190,13 +191,13 @@ fn execute_leaf_avx512(program: &Program, seed: &[u8; 32], groups: u64, out: &mu
     leaf::execute::<avx512::Avx512>(program, seed, groups, out);
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "testing", target_arch = "x86_64"))]
 #[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
 fn keystream_avx2(groups: u64) -> u64 {
     leaf::keystream::<avx2::Avx2>(groups)
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "testing", target_arch = "x86_64"))]
 #[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
 fn keystream_avx512(groups: u64) -> u64 {
     leaf::keystream::<avx512::Avx512>(groups)

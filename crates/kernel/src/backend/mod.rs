@@ -6,19 +6,17 @@ use std::ops::ControlFlow;
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
 
-#[cfg(feature = "conformance")]
-pub mod conformance;
 pub mod scalar;
 pub mod simd;
 
 /// Told of progress, and asked whether to go on.
-pub trait Control: Sync {
-    /// `iterations` more are done. `Break` ends the execution with [`ExecuteError::Cancelled`].
+pub trait ExecutionControl: Sync {
+    /// `iterations` more are done. `Break` ends the execution with [`ExecutionError::Cancelled`].
     fn advance(&self, iterations: u64) -> ControlFlow<()>;
 }
 
 /// Never stops anything.
-impl Control for () {
+impl ExecutionControl for () {
     fn advance(&self, _: u64) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
@@ -26,8 +24,8 @@ impl Control for () {
 
 /// Why shards were not executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExecuteError {
-    /// [`Control::advance`] said to stop.
+pub enum ExecutionError {
+    /// [`ExecutionControl::advance`] said to stop.
     #[error("the execution was cancelled")]
     Cancelled,
     /// The device failed; the shards can be given to another backend.
@@ -48,7 +46,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// How many shards are best given to one call of [`Backend::execute`], where so many are waiting.
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         1
     }
 
@@ -56,11 +54,11 @@ pub trait Backend: Send + Sync {
     /// [`Program::check`](forge_contract::program::Program::check).
     ///
     /// # Errors
-    /// [`ExecuteError`]; then no shard counts as executed.
+    /// [`ExecutionError`]; then no shard counts as executed.
     fn execute(
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError>;
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError>;
 }

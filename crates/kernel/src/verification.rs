@@ -18,7 +18,7 @@ const SPOTCHECK: f64 = 0.1;
 const WRONG_SHARES: [f64; 3] = [0.01, 0.05, 0.1];
 
 /// The share of shards that a policy wants executed a second time.
-pub fn share(policy: &Policy) -> f64 {
+pub fn ratio(policy: &Policy) -> f64 {
     policy.verify_ratio.unwrap_or(match policy.verify {
         Verify::None => 0.0,
         Verify::Spotcheck => SPOTCHECK,
@@ -27,20 +27,26 @@ pub fn share(policy: &Policy) -> f64 {
 }
 
 /// How many of `shards` are executed a second time: the share of them, rounded up.
-pub fn count(share: f64, shards: u64) -> u64 {
-    ((share * shards as f64).ceil() as u64).min(shards)
+pub fn sample_size(ratio: f64, shards: u64) -> u64 {
+    ((ratio * shards as f64).ceil() as u64).min(shards)
 }
 
 /// A shard's place in the order in which a job's shards are chosen: the smallest are.
-pub fn rank(key: &[u8], job: &JobId, shard: ShardId) -> [u8; 32] {
+pub fn selection_rank(key: &[u8], job: &JobId, shard: ShardId) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key may have any length");
     mac.update(format!("forge/v1/verify\0{job}\0{shard}").as_bytes());
     mac.finalize().into_bytes().into()
 }
 
 /// Positions, ascending, of the `count` shards that are executed a second time.
-pub fn choose(key: &[u8], job: &JobId, shards: impl Iterator<Item = ShardId>, count: u64) -> Vec<usize> {
-    let mut ranked: Vec<_> = shards.enumerate().map(|(at, shard)| (rank(key, job, shard), at)).collect();
+pub fn select_shards(
+    key: &[u8],
+    job: &JobId,
+    shards: impl Iterator<Item = ShardId>,
+    count: u64,
+) -> Vec<usize> {
+    let mut ranked: Vec<_> =
+        shards.enumerate().map(|(at, shard)| (selection_rank(key, job, shard), at)).collect();
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(ranked.len());
     if count == 0 {
         return Vec::new();
@@ -55,17 +61,17 @@ pub fn choose(key: &[u8], job: &JobId, shards: impl Iterator<Item = ShardId>, co
 }
 
 /// The chances of catching errors of some extents, when `checked` of `shards` were executed a second time.
-pub fn detections(shards: u64, checked: u64) -> Vec<Detection> {
+pub fn detection_probabilities(shards: u64, checked: u64) -> Vec<Detection> {
     let detection = |wrong_share: f64| {
         let wrong = (wrong_share * shards as f64).ceil() as u64;
-        Detection { wrong_share, probability: detection(shards, wrong, checked) }
+        Detection { wrong_share, probability: detection_probability(shards, wrong, checked) }
     };
     WRONG_SHARES.into_iter().map(detection).collect()
 }
 
 /// The probability that at least one of `wrong` among `total` shards is among `checked` ones drawn without
 /// replacement: 1 − C(total − wrong, checked) / C(total, checked).
-pub fn detection(total: u64, wrong: u64, checked: u64) -> f64 {
+pub fn detection_probability(total: u64, wrong: u64, checked: u64) -> f64 {
     let missed = |i: u64| total.saturating_sub(checked + i) as f64 / (total - i) as f64;
     1.0 - (0..wrong).map(missed).product::<f64>()
 }
@@ -81,13 +87,13 @@ mod tests {
     #[test]
     fn a_choice_depends_on_key_and_job() {
         let (a, b): (JobId, JobId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let choose = |key: &[u8], job| choose(key, job, shards(100), 10);
+        let choose = |key: &[u8], job| select_shards(key, job, shards(100), 10);
         assert_eq!(choose(b"k", &a), choose(b"k", &a));
         assert_ne!(choose(b"k", &a), choose(b"l", &a));
         assert_ne!(choose(b"k", &a), choose(b"k", &b));
         assert!(choose(b"k", &a).is_sorted() && choose(b"k", &a).len() == 10);
-        assert_eq!(super::choose(b"k", &a, shards(3), 9), [0, 1, 2]);
-        assert_eq!(super::choose(b"k", &a, shards(3), 0), [0; 0]);
+        assert_eq!(select_shards(b"k", &a, shards(3), 9), [0, 1, 2]);
+        assert_eq!(select_shards(b"k", &a, shards(3), 0), [0; 0]);
     }
 
     #[test]
@@ -95,7 +101,7 @@ mod tests {
         let job: JobId = "a".parse().unwrap();
         let mut hits = [0u32; 20];
         for key in 0..2000u32 {
-            choose(&key.to_le_bytes(), &job, shards(20), 5).into_iter().for_each(|at| hits[at] += 1);
+            select_shards(&key.to_le_bytes(), &job, shards(20), 5).into_iter().for_each(|at| hits[at] += 1);
         }
         // 500 expected, standard deviation 19.4.
         assert!(hits.iter().all(|hits| (400..600).contains(hits)), "{hits:?}");
@@ -104,10 +110,13 @@ mod tests {
     #[test]
     fn detection_is_hypergeometric() {
         // 10 shards, 2 wrong, 3 checked: 1 - C(8,3)/C(10,3) = 1 - 56/120.
-        assert!((detection(10, 2, 3) - (1.0 - 56.0 / 120.0)).abs() < 1e-12);
-        assert_eq!(detection(10, 1, 0), 0.0);
-        assert_eq!(detection(10, 1, 10), 1.0);
-        assert_eq!(detection(10, 5, 6), 1.0);
-        assert_eq!((count(0.1, 16), count(0.1, 1), count(0.0, 9), count(1.0, 9)), (2, 1, 0, 9));
+        assert!((detection_probability(10, 2, 3) - (1.0 - 56.0 / 120.0)).abs() < 1e-12);
+        assert_eq!(detection_probability(10, 1, 0), 0.0);
+        assert_eq!(detection_probability(10, 1, 10), 1.0);
+        assert_eq!(detection_probability(10, 5, 6), 1.0);
+        assert_eq!(
+            (sample_size(0.1, 16), sample_size(0.1, 1), sample_size(0.0, 9), sample_size(1.0, 9)),
+            (2, 1, 0, 9)
+        );
     }
 }

@@ -8,7 +8,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::statistics::{Level, Moments, Ordered, two_sided_z};
+use crate::{
+    plan::MAX_ITERATIONS,
+    statistics::{Level, Moments, OrderStatistics, two_sided_z},
+};
 
 /// Levels are given with at most six decimals.
 const LEVEL_UNITS: u64 = 1_000_000;
@@ -93,7 +96,7 @@ impl Convergence {
             _ => {}
         }
         let confidence = object.optional_number("confidence", 0.5..=0.999_999);
-        let min_iterations = object.optional_integer("min_iterations", 1..=crate::workload::MAX_ITERATIONS);
+        let min_iterations = object.optional_integer("min_iterations", 1..=MAX_ITERATIONS);
         let convergence = Self {
             metric,
             level,
@@ -133,7 +136,7 @@ fn exact_level(level: f64) -> Option<Level> {
 
 /// The state of the test from checkpoint to checkpoint.
 #[derive(Debug, Clone)]
-pub struct Monitor {
+pub struct ConvergenceMonitor {
     convergence: Convergence,
     marks: Vec<u64>,
     z: f64,
@@ -141,7 +144,7 @@ pub struct Monitor {
     stable: u64,
 }
 
-impl Monitor {
+impl ConvergenceMonitor {
     /// Starts a run; `marks` are those of the program.
     pub fn new(convergence: Convergence, marks: Vec<u64>) -> Self {
         let z = two_sided_z(convergence.confidence);
@@ -170,7 +173,7 @@ impl Monitor {
             return Some((moments.mean, self.z * moments.std_error?));
         }
         let level = exact_level(self.convergence.level?)?;
-        let ordered = Ordered::new(&prefix.total, &self.marks);
+        let ordered = OrderStatistics::new(&prefix.total, &self.marks);
         // Without an order statistic on either side there are too few iterations to say anything about this level.
         let (low, high) = ordered.var_interval(level, self.convergence.confidence);
         let (low, high) = (low?, high?);

@@ -23,11 +23,11 @@ pub fn child(parent: Digest, bit: u8) -> Digest {
 
 /// The node of a shard's subtree, which yields the seeds of its leaves and of no other.
 pub fn shard_seed(root: Digest, id: ShardId) -> Digest {
-    descend(root, id.index, TREE_DEPTH - id.height)
+    descendant(root, id.index, TREE_DEPTH - id.height)
 }
 
 /// The node `levels` below `node` whose path, from the most significant of its `levels` bits, is `path`.
-pub fn descend(node: Digest, path: u64, levels: u32) -> Digest {
+pub fn descendant(node: Digest, path: u64, levels: u32) -> Digest {
     (0..levels).rev().fold(node, |node, level| child(node, (path >> level) as u8 & 1))
 }
 
@@ -78,7 +78,7 @@ mod tests {
             ShardId { height: 6, index: (1 << 26) - 1 },
         ] {
             let seeds: Vec<_> = leaf_seeds(shard_seed(root, id), id.height, 1 << id.height).collect();
-            let direct: Vec<_> = id.leaves().map(|leaf| descend(root, leaf, TREE_DEPTH)).collect();
+            let direct: Vec<_> = id.leaves().map(|leaf| descendant(root, leaf, TREE_DEPTH)).collect();
             assert_eq!(seeds, direct);
         }
     }

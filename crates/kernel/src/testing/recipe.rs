@@ -3,35 +3,35 @@
 use forge_contract::program::{Component, CountTable, MAX_AMOUNT, NODE_BITS, OCTAVES, Program, Segment};
 use proptest::prelude::*;
 
-use crate::{dd::Dd, tables};
+use crate::{double_double::DoubleDouble, tables};
 
 /// How to make a program.
 #[derive(Debug, Clone)]
-pub struct Recipe {
-    /// 1 to 8; at least 4 for [`Table::LogNormal`].
+pub struct ProgramRecipe {
+    /// 1 to 8; at least 4 for [`AmountRecipe::LogNormal`].
     pub segment_bits: u32,
     /// Added to every total.
     pub base: u64,
     /// Largest total.
     pub cap: u64,
     /// 1 to 16 components.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ComponentRecipe>,
 }
 
 /// How to make a component.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct ComponentRecipe {
     /// Its counts.
-    pub counts: Counts,
+    pub counts: CountRecipe,
     /// Its amounts.
-    pub table: Table,
+    pub table: AmountRecipe,
     /// Largest amount.
     pub cap: u64,
 }
 
 /// How to make a count table.
 #[derive(Debug, Clone)]
-pub enum Counts {
+pub enum CountRecipe {
     /// Always so many.
     Constant(u32),
     /// One with this probability.
@@ -58,25 +58,25 @@ pub enum Counts {
 
 /// How to make a quantile table.
 #[derive(Debug, Clone)]
-pub enum Table {
+pub enum AmountRecipe {
     /// The same amount everywhere.
     Flat(i32, u32),
     /// A lognormal's, from mu and sigma.
     LogNormal(f64, f64),
-    /// Random entries of all kinds, a third of them negative.
+    /// SplitMix64 entries of all kinds, a third of them negative.
     Noise(u64),
-    /// Random entries that are neither negative nor too large, and so steep that the last bit of every place shows.
+    /// SplitMix64 entries that are neither negative nor too large, and so steep that the last bit of every place shows.
     Steep(u64),
-    /// Random entries on the edge of what is safe, mostly steep and with small shifts.
+    /// SplitMix64 entries on the edge of what is safe, mostly steep and with small shifts.
     Extreme(u64),
     /// The largest entries there are, all beyond the largest amount.
     Largest,
 }
 
 /// Pseudo-random numbers (SplitMix64; Steele, Lea and Flood 2014).
-struct Random(u64);
+struct SplitMix64(u64);
 
-impl Random {
+impl SplitMix64 {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -96,23 +96,25 @@ impl Random {
 }
 
 /// Largest |left|.
-const LEFT: i32 = (1 << NODE_BITS) - 1;
+const MAX_LEFT: i32 = (1 << NODE_BITS) - 1;
 /// Largest |slope| + |curve|.
-const RISE: i32 = (3 << 29) - 1;
+const MAX_RISE: i32 = (3 << 29) - 1;
 
-impl Table {
+impl AmountRecipe {
     fn segments(&self, segment_bits: u32) -> Vec<Segment> {
         let length = (2 * OCTAVES) << segment_bits;
         let many = |make: &mut dyn FnMut() -> Segment| (0..length).map(|_| make()).collect();
         match *self {
             Self::Flat(left, shift) => vec![Segment { left, slope: 0, curve: 0, shift }; length],
-            Self::Largest => vec![Segment { left: LEFT, slope: RISE, curve: 0, shift: 5 }; length],
+            Self::Largest => vec![Segment { left: MAX_LEFT, slope: MAX_RISE, curve: 0, shift: 5 }; length],
             Self::LogNormal(mu, sigma) => {
-                let amount = |z: Dd| (Dd::from(mu) + z * Dd::from(sigma)).exp() * Dd::from(100.0);
-                tables::amounts(segment_bits, amount).expect("all floors are decided")
+                let amount = |z: DoubleDouble| {
+                    (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
+                };
+                tables::quantile_table(segment_bits, amount).expect("all floors are decided")
             }
             Self::Noise(seed) => {
-                let mut random = Random(seed);
+                let mut random = SplitMix64(seed);
                 many(&mut || {
                     let mut word = |bits: u32| random.next() as i32 >> (31 - bits);
                     let (left, slope, curve) = (word(28), word(29), word(29));
@@ -126,7 +128,7 @@ impl Table {
                 })
             }
             Self::Steep(seed) => {
-                let mut random = Random(seed);
+                let mut random = SplitMix64(seed);
                 many(&mut || {
                     let mut word = |bits: u32| (1 << bits) + random.below(1 << bits) as i32;
                     let (left, slope, curve) = (word(28), word(27), word(26));
@@ -135,29 +137,29 @@ impl Table {
                 })
             }
             Self::Extreme(seed) => {
-                let mut random = Random(seed);
+                let mut random = SplitMix64(seed);
                 many(&mut || {
-                    let slope = random.near(RISE);
-                    let curve = random.near(RISE - slope.abs());
+                    let slope = random.near(MAX_RISE);
+                    let curve = random.near(MAX_RISE - slope.abs());
                     let shift = if random.below(2) == 0 { 5 } else { 5 + random.below(57) as u32 };
-                    Segment { left: random.near(LEFT), slope, curve, shift }
+                    Segment { left: random.near(MAX_LEFT), slope, curve, shift }
                 })
             }
         }
     }
 }
 
-impl Counts {
+impl CountRecipe {
     fn table(&self) -> CountTable {
         match self {
-            Self::Constant(count) => tables::constant(*count),
-            Self::Bernoulli(probability) => tables::bernoulli(*probability),
-            Self::Poisson(mean) => tables::poisson(*mean),
+            Self::Constant(count) => tables::constant_counts(*count),
+            Self::Bernoulli(probability) => tables::bernoulli_counts(*probability),
+            Self::Poisson(mean) => tables::poisson_counts(*mean),
             Self::Thresholds(offset, thresholds) => {
                 CountTable { offset: *offset, thresholds: thresholds.clone() }
             }
             Self::Dense { thresholds, seed } => {
-                let mut random = Random(*seed);
+                let mut random = SplitMix64(*seed);
                 let mut thresholds: Vec<_> = (0..*thresholds).map(|_| random.next()).collect();
                 thresholds.sort_unstable();
                 CountTable { offset: 0, thresholds }
@@ -167,24 +169,28 @@ impl Counts {
     }
 }
 
-impl Part {
+impl ComponentRecipe {
     /// A component without a cap.
-    pub fn new(counts: Counts, table: Table) -> Self {
+    pub fn new(counts: CountRecipe, table: AmountRecipe) -> Self {
         Self { counts, table, cap: MAX_AMOUNT }
     }
 }
 
-impl Recipe {
+impl ProgramRecipe {
     /// Two components with a cap each, and a cap of the total: like a year of insurance.
-    pub fn usual() -> Self {
-        let claims = Part { cap: 100_000, ..Part::new(Counts::Poisson(2.0), Table::LogNormal(6.0, 1.0)) };
-        let catastrophe = Part::new(Counts::Bernoulli(0.2), Table::LogNormal(8.0, 1.5));
+    pub fn typical() -> Self {
+        let claims = ComponentRecipe {
+            cap: 100_000,
+            ..ComponentRecipe::new(CountRecipe::Poisson(2.0), AmountRecipe::LogNormal(6.0, 1.0))
+        };
+        let catastrophe =
+            ComponentRecipe::new(CountRecipe::Bernoulli(0.2), AmountRecipe::LogNormal(8.0, 1.5));
         Self { segment_bits: 6, base: 0, cap: 1_000_000, parts: vec![claims, catastrophe] }
     }
 
     /// The program.
     pub fn program(&self) -> Program {
-        let component = |part: &Part| Component {
+        let component = |part: &ComponentRecipe| Component {
             counts: part.counts.table(),
             amounts: part.table.segments(self.segment_bits),
             cap: part.cap,
@@ -195,53 +201,61 @@ impl Recipe {
 }
 
 /// Caps and bases: small, large, and next to the largest.
-fn amounts() -> impl Strategy<Value = u64> {
+fn any_amount() -> impl Strategy<Value = u64> {
     let any_size = (1..=MAX_AMOUNT, 0..53u32).prop_map(|(amount, shift)| (amount >> shift).max(1));
     prop_oneof![3 => any_size, 2 => Just(MAX_AMOUNT), 1 => Just(MAX_AMOUNT - 1), 1 => Just(1)]
 }
 
-fn counts() -> impl Strategy<Value = Counts> {
+fn any_counts() -> impl Strategy<Value = CountRecipe> {
     let thresholds =
         prop::collection::vec(prop_oneof![4 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)], 0..20);
     prop_oneof![
-        (0..12u32).prop_map(Counts::Constant),
-        (0.0..=1.0).prop_map(Counts::Bernoulli),
-        (0.0..20.0).prop_map(Counts::Poisson),
+        (0..12u32).prop_map(CountRecipe::Constant),
+        (0.0..=1.0).prop_map(CountRecipe::Bernoulli),
+        (0.0..20.0).prop_map(CountRecipe::Poisson),
         (0..3u32, thresholds).prop_map(|(offset, mut thresholds)| {
             thresholds.sort_unstable();
-            Counts::Thresholds(offset, thresholds)
+            CountRecipe::Thresholds(offset, thresholds)
         }),
-        (0..200u32, any::<u64>()).prop_map(|(thresholds, seed)| Counts::Dense { thresholds, seed }),
-        (any::<u64>(), 0..100u32).prop_map(|(at, count)| Counts::Block { at, count }),
+        (0..200u32, any::<u64>()).prop_map(|(thresholds, seed)| CountRecipe::Dense { thresholds, seed }),
+        (any::<u64>(), 0..100u32).prop_map(|(at, count)| CountRecipe::Block { at, count }),
     ]
 }
 
-fn tables_of(segment_bits: u32) -> impl Strategy<Value = Table> {
-    let flat = (-LEFT..=LEFT, 5..=61u32).prop_map(|(left, shift)| Table::Flat(left, shift)).boxed();
+fn any_amounts(segment_bits: u32) -> impl Strategy<Value = AmountRecipe> {
+    let flat =
+        (-MAX_LEFT..=MAX_LEFT, 5..=61u32).prop_map(|(left, shift)| AmountRecipe::Flat(left, shift)).boxed();
     // Lognormal tables take long to make; with fewer than 4 bits there are none.
     let lognormal = if (4..=6).contains(&segment_bits) {
-        (-5.0..30.0, 0.01..8.0).prop_map(|(mu, sigma)| Table::LogNormal(mu, sigma)).boxed()
+        (-5.0..30.0, 0.01..8.0).prop_map(|(mu, sigma)| AmountRecipe::LogNormal(mu, sigma)).boxed()
     } else {
         flat.clone()
     };
     prop_oneof![
         1 => flat,
         1 => lognormal,
-        2 => any::<u64>().prop_map(Table::Noise),
-        4 => any::<u64>().prop_map(Table::Steep),
-        2 => any::<u64>().prop_map(Table::Extreme),
-        1 => Just(Table::Largest),
+        2 => any::<u64>().prop_map(AmountRecipe::Noise),
+        4 => any::<u64>().prop_map(AmountRecipe::Steep),
+        2 => any::<u64>().prop_map(AmountRecipe::Extreme),
+        1 => Just(AmountRecipe::Largest),
     ]
 }
 
-/// Random recipes, valid ones all.
-pub fn recipes() -> impl Strategy<Value = Recipe> {
+/// SplitMix64 recipes, valid ones all.
+pub fn any_recipe() -> impl Strategy<Value = ProgramRecipe> {
     let segment_bits = prop_oneof![3 => 1..=4u32, 1 => 5..=8u32];
     segment_bits.prop_flat_map(|segment_bits| {
-        let part = (counts(), tables_of(segment_bits), amounts());
-        let parts =
-            prop::collection::vec(part.prop_map(|(counts, table, cap)| Part { counts, table, cap }), 1..=16);
-        let base = prop_oneof![3 => Just(0), 1 => amounts()];
-        (parts, base, amounts()).prop_map(move |(parts, base, cap)| Recipe { segment_bits, base, cap, parts })
+        let part = (any_counts(), any_amounts(segment_bits), any_amount());
+        let parts = prop::collection::vec(
+            part.prop_map(|(counts, table, cap)| ComponentRecipe { counts, table, cap }),
+            1..=16,
+        );
+        let base = prop_oneof![3 => Just(0), 1 => any_amount()];
+        (parts, base, any_amount()).prop_map(move |(parts, base, cap)| ProgramRecipe {
+            segment_bits,
+            base,
+            cap,
+            parts,
+        })
     })
 }

@@ -9,37 +9,37 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A number `hi + lo` with |lo| ≤ ulp(hi) / 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dd {
+pub struct DoubleDouble {
     hi: f64,
     lo: f64,
 }
 
-const LN_2: Dd = Dd { hi: std::f64::consts::LN_2, lo: 2.319_046_813_846_299_6e-17 };
+const LN_2: DoubleDouble = DoubleDouble { hi: std::f64::consts::LN_2, lo: 2.319_046_813_846_299_6e-17 };
 
 /// 1/n! for n = 2 to 10.
-const INVERSE_FACTORIALS: [Dd; 9] = [
-    Dd::new(0.5, 0.0),
-    Dd::new(0.166_666_666_666_666_66, 9.251_858_538_542_97e-18),
-    Dd::new(0.041_666_666_666_666_664, 2.312_964_634_635_742_7e-18),
-    Dd::new(0.008_333_333_333_333_333, 1.156_482_317_317_871_4e-19),
-    Dd::new(0.001_388_888_888_888_889, -5.300_543_954_373_577e-20),
-    Dd::new(0.000_198_412_698_412_698_4, 1.720_955_829_342_070_5e-22),
-    Dd::new(2.480_158_730_158_73e-5, 2.151_194_786_677_588_2e-23),
-    Dd::new(2.755_731_922_398_589_3e-6, -1.858_393_274_046_472e-22),
-    Dd::new(2.755_731_922_398_589e-7, 2.376_771_462_225_029_7e-23),
+const INVERSE_FACTORIALS: [DoubleDouble; 9] = [
+    DoubleDouble::new(0.5, 0.0),
+    DoubleDouble::new(0.166_666_666_666_666_66, 9.251_858_538_542_97e-18),
+    DoubleDouble::new(0.041_666_666_666_666_664, 2.312_964_634_635_742_7e-18),
+    DoubleDouble::new(0.008_333_333_333_333_333, 1.156_482_317_317_871_4e-19),
+    DoubleDouble::new(0.001_388_888_888_888_889, -5.300_543_954_373_577e-20),
+    DoubleDouble::new(0.000_198_412_698_412_698_4, 1.720_955_829_342_070_5e-22),
+    DoubleDouble::new(2.480_158_730_158_73e-5, 2.151_194_786_677_588_2e-23),
+    DoubleDouble::new(2.755_731_922_398_589_3e-6, -1.858_393_274_046_472e-22),
+    DoubleDouble::new(2.755_731_922_398_589e-7, 2.376_771_462_225_029_7e-23),
 ];
 
 /// `a + b` exactly, as rounded sum and error (Knuth).
-fn two_sum(a: f64, b: f64) -> Dd {
+fn two_sum(a: f64, b: f64) -> DoubleDouble {
     let hi = a + b;
     let b_part = hi - a;
-    Dd { hi, lo: (a - (hi - b_part)) + (b - b_part) }
+    DoubleDouble { hi, lo: (a - (hi - b_part)) + (b - b_part) }
 }
 
 /// `a + b` exactly, for |a| ≥ |b| or a = 0 (Dekker).
-fn fast_two_sum(a: f64, b: f64) -> Dd {
+fn fast_two_sum(a: f64, b: f64) -> DoubleDouble {
     let hi = a + b;
-    Dd { hi, lo: b - (hi - a) }
+    DoubleDouble { hi, lo: b - (hi - a) }
 }
 
 /// Splits into two halves of at most 26 bits (Veltkamp).
@@ -51,13 +51,13 @@ fn split(a: f64) -> (f64, f64) {
 
 /// `a · b` exactly, as rounded product and error (Dekker). Not by fused multiply-add: without the CPU feature that
 /// is a slow library call.
-fn two_prod(a: f64, b: f64) -> Dd {
+fn two_prod(a: f64, b: f64) -> DoubleDouble {
     let hi = a * b;
     let ((ah, al), (bh, bl)) = (split(a), split(b));
-    Dd { hi, lo: ((ah * bh - hi) + ah * bl + al * bh) + al * bl }
+    DoubleDouble { hi, lo: ((ah * bh - hi) + ah * bl + al * bh) + al * bl }
 }
 
-impl Dd {
+impl DoubleDouble {
     /// 0.
     pub const ZERO: Self = Self { hi: 0.0, lo: 0.0 };
     /// 1.
@@ -94,7 +94,7 @@ impl Dd {
     }
 
     /// Whether `self < other`.
-    pub fn less(self, other: Self) -> bool {
+    pub fn is_less_than(self, other: Self) -> bool {
         self.hi < other.hi || (self.hi == other.hi && self.lo < other.lo)
     }
 
@@ -129,13 +129,13 @@ pub fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-impl From<f64> for Dd {
+impl From<f64> for DoubleDouble {
     fn from(hi: f64) -> Self {
         Self { hi, lo: 0.0 }
     }
 }
 
-impl Neg for Dd {
+impl Neg for DoubleDouble {
     type Output = Self;
 
     fn neg(self) -> Self {
@@ -143,7 +143,7 @@ impl Neg for Dd {
     }
 }
 
-impl Add for Dd {
+impl Add for DoubleDouble {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -154,7 +154,7 @@ impl Add for Dd {
     }
 }
 
-impl Sub for Dd {
+impl Sub for DoubleDouble {
     type Output = Self;
 
     fn sub(self, other: Self) -> Self {
@@ -162,7 +162,7 @@ impl Sub for Dd {
     }
 }
 
-impl Mul for Dd {
+impl Mul for DoubleDouble {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
@@ -171,7 +171,7 @@ impl Mul for Dd {
     }
 }
 
-impl Div for Dd {
+impl Div for DoubleDouble {
     type Output = Self;
 
     /// Relative error below 2^-100.
@@ -188,7 +188,7 @@ impl Div for Dd {
 mod tests {
     use super::*;
 
-    fn close(a: Dd, b: Dd) -> bool {
+    fn close(a: DoubleDouble, b: DoubleDouble) -> bool {
         let difference = (a - b).abs().to_f64();
         difference <= b.abs().to_f64() * power_of_two(-95)
     }
@@ -196,31 +196,37 @@ mod tests {
     #[test]
     fn sums_and_products_are_exact_where_they_fit() {
         let tiny = power_of_two(-90);
-        assert_eq!((Dd::from(1.0) + Dd::from(tiny)).parts(), (1.0, tiny));
-        let square = Dd::product(1.0 + power_of_two(-52), 1.0 + power_of_two(-52));
+        assert_eq!((DoubleDouble::from(1.0) + DoubleDouble::from(tiny)).parts(), (1.0, tiny));
+        let square = DoubleDouble::product(1.0 + power_of_two(-52), 1.0 + power_of_two(-52));
         assert_eq!(square.parts(), (1.0 + power_of_two(-51), power_of_two(-104)));
-        let third = Dd::ONE / Dd::from(3.0);
-        assert!(close(third * Dd::from(3.0), Dd::ONE));
+        let third = DoubleDouble::ONE / DoubleDouble::from(3.0);
+        assert!(close(third * DoubleDouble::from(3.0), DoubleDouble::ONE));
     }
 
     #[test]
     fn exp_obeys_its_laws() {
-        assert_eq!(Dd::ZERO.exp(), Dd::ONE);
+        assert_eq!(DoubleDouble::ZERO.exp(), DoubleDouble::ONE);
         // e to 40 digits is 2.718281828459045235360287471352662497757; the second part is e minus the first.
-        assert!(close(Dd::ONE.exp(), Dd::new(std::f64::consts::E, 1.445_646_891_729_250_2e-16)));
+        assert!(close(
+            DoubleDouble::ONE.exp(),
+            DoubleDouble::new(std::f64::consts::E, 1.445_646_891_729_250_2e-16)
+        ));
         for x in [0.1, 0.5, 1.0, 10.0, 77.7, 300.0] {
-            let x = Dd::from(x);
-            assert!(close(x.exp() * (-x).exp(), Dd::ONE), "{x:?}");
-            assert!(close((x + Dd::ONE).exp(), x.exp() * Dd::ONE.exp()), "{x:?}");
+            let x = DoubleDouble::from(x);
+            assert!(close(x.exp() * (-x).exp(), DoubleDouble::ONE), "{x:?}");
+            assert!(close((x + DoubleDouble::ONE).exp(), x.exp() * DoubleDouble::ONE.exp()), "{x:?}");
         }
     }
 
     #[test]
     fn floors_look_at_both_parts() {
         let tiny = power_of_two(-80);
-        assert_eq!((Dd::from(7.0) - Dd::from(tiny)).floor(), 6);
-        assert_eq!((Dd::from(7.0) + Dd::from(tiny)).floor(), 7);
-        assert_eq!((Dd::from(-7.0) - Dd::from(tiny)).floor(), -8);
-        assert!(Dd::from(7.0).is_integer() && !(Dd::from(7.0) + Dd::from(tiny)).is_integer());
+        assert_eq!((DoubleDouble::from(7.0) - DoubleDouble::from(tiny)).floor(), 6);
+        assert_eq!((DoubleDouble::from(7.0) + DoubleDouble::from(tiny)).floor(), 7);
+        assert_eq!((DoubleDouble::from(-7.0) - DoubleDouble::from(tiny)).floor(), -8);
+        assert!(
+            DoubleDouble::from(7.0).is_integer()
+                && !(DoubleDouble::from(7.0) + DoubleDouble::from(tiny)).is_integer()
+        );
     }
 }

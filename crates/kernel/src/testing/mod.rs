@@ -1,0 +1,25 @@
+//! Support for tests of backends (feature `testing`): the conformance suite, and programs made for tests. Not part of
+//! the kernel's stable interface.
+
+pub mod conformance;
+mod recipe;
+
+use forge_contract::{
+    digest::Digest,
+    program::Segment,
+    shard::{Shard, ShardId},
+};
+
+pub use self::recipe::{AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe, any_recipe};
+use crate::backend::scalar;
+
+/// A shard whose seed is derived from its id alone.
+pub fn sample_shard(height: u32, index: u64, iterations: u64) -> Shard {
+    let id = ShardId { height, index };
+    Shard { id, iterations, seed: Digest::of(&[b"conformance ", id.to_string().as_bytes()]) }
+}
+
+/// The amount of one occurrence, before the component's cap, by the scalar reference.
+pub fn amount_of_draw(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
+    scalar::amount_of_draw(segment_bits, table, draw)
+}
