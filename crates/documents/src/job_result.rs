@@ -3,9 +3,7 @@
 
 use forge_contract::{digest::Digest, shard_result::ShardResult};
 use forge_kernel::{
-    convergence::StopReason,
-    result_document::ResultDocument, summary::Summary,
-    request::Request,
+    convergence::StopReason, request::Request, result_document::ResultDocument, summary::Summary,
 };
 
 use crate::document::canonical_json;

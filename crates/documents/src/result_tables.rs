@@ -2,7 +2,9 @@
 //! report page both render them.
 
 use forge_contract::{envelope::Seed, program::MAX_AMOUNT};
-use forge_kernel::{convergence::StopReason, request::Request, statistics::two_sided_z, workload::Vocabulary};
+use forge_kernel::{
+    convergence::StopReason, request::Request, statistics::two_sided_z, workload::Vocabulary,
+};
 
 use crate::{
     job_result::JobResult,
