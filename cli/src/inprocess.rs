@@ -27,7 +27,7 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_documents::Job;
-use forge_kernel::{execute::Backend, verify};
+use forge_kernel::{backend::Backend, verification};
 use forge_service::{model_cache::ModelCache, orders};
 use forge_store::Store;
 use futures_util::StreamExt;
@@ -100,7 +100,7 @@ impl Local {
     pub fn execute(self, stage: &Stage, job: &Job, progress: bool) -> Result<JobCompletion, Failure> {
         let request = &job.request;
         let iterations = request.plan.iterations();
-        let again = verify::share(&request.envelope.policy) * iterations as f64;
+        let again = verification::ratio(&request.envelope.policy) * iterations as f64;
         let done = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&done);
         let advance = Arc::new(move |iterations| {

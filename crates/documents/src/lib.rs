@@ -13,9 +13,9 @@
 //! use forge_contract::envelope::ArtifactKind;
 //! use forge_documents::{Job, JobResult, reproducible_document};
 //! use forge_kernel::{
-//!     converge::StopReason,
-//!     execute::{Backend, scalar::Scalar},
-//!     reduce::Reduction,
+//!     convergence::StopReason,
+//!     backend::{Backend, scalar::Scalar},
+//!     reduction::Reduction,
 //!     request::Request,
 //! };
 //!

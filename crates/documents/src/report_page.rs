@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("report_page/report.css");
 
 /// Renders the page.
 pub fn report_page(request: &Request, job_result: &JobResult) -> String {
-    let words = request.profile().words;
+    let words = request.profile().vocabulary;
     let title = format!("{}: {}", capitalise(words.quantity), result_tables::profile_label(request));
     let warnings = result_tables::result_warnings(request, job_result);
     let page = html! {
@@ -49,7 +49,7 @@ pub fn report_page(request: &Request, job_result: &JobResult) -> String {
 /// Moments and quantiles; then exceedance for profiles with return periods, and the distribution
 /// for the others.
 fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
-    let words = request.profile().words;
+    let words = request.profile().vocabulary;
     let quantity = result_tables::quantity_with_unit(words);
     html! {
         h2 { (capitalise(&quantity)) }

@@ -22,7 +22,7 @@ pub fn reproducible_document(
 ) -> Option<Document> {
     match kind {
         ArtifactKind::ResultJson => Some(Document::json(RESULT_JSON, job_result.json.clone())),
-        ArtifactKind::EptCsv if request.profile().words.return_periods => Some(Document {
+        ArtifactKind::EptCsv if request.profile().vocabulary.return_periods => Some(Document {
             name: "ept.csv",
             media_type: "text/csv",
             bytes: ept_csv::ept_csv(&job_result.summary).into_bytes(),

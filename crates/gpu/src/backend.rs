@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
-use forge_kernel::execute::{Backend, Control, ExecuteError};
+use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError};
 
 use crate::{
     adapter::{Adapter, list_adapters},
@@ -62,7 +62,7 @@ impl GpuBackend {
     }
 
     /// The device. If it has failed, opens and verifies it again.
-    pub(crate) fn open_device(&self) -> Result<Arc<VerifiedDevice>, ExecuteError> {
+    pub(crate) fn open_device(&self) -> Result<Arc<VerifiedDevice>, ExecutionError> {
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = device.as_ref().filter(|device| device.check().is_ok()) {
             return Ok(Arc::clone(device));
@@ -70,7 +70,7 @@ impl GpuBackend {
         *device = None;
         let adapter = self.find_adapter()?;
         let reopened = VerifiedDevice::open(&adapter, self.options);
-        let reopened = Arc::new(reopened.map_err(|error| ExecuteError::Device(error.to_string()))?);
+        let reopened = Arc::new(reopened.map_err(|error| ExecutionError::Device(error.to_string()))?);
         *device = Some(Arc::clone(&reopened));
         Ok(reopened)
     }
@@ -78,13 +78,13 @@ impl GpuBackend {
     /// Finds the adapter in a new list, because a driver that has crashed does not recognise
     /// adapters listed before. Of several equal adapters, takes the one whose index is closest to
     /// the original one.
-    fn find_adapter(&self) -> Result<Adapter, ExecuteError> {
+    fn find_adapter(&self) -> Result<Adapter, ExecutionError> {
         let is_same = |adapter: &Adapter| {
             (&adapter.name, &adapter.driver) == (&self.adapter.name, &self.adapter.driver)
         };
         let adapters = list_adapters().into_iter().filter(is_same);
         adapters.min_by_key(|adapter| adapter.index.abs_diff(self.adapter.index)).ok_or_else(|| {
-            ExecuteError::Device(format!("{} is no longer reported by its driver", self.adapter_name))
+            ExecutionError::Device(format!("{} is no longer reported by its driver", self.adapter_name))
         })
     }
 }
@@ -98,7 +98,7 @@ impl Backend for GpuBackend {
         Some(&self.adapter_name)
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         MAX_BATCH_SHARDS
     }
 
@@ -106,8 +106,8 @@ impl Backend for GpuBackend {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         self.open_device()?.execute(program, shards, control)
     }
 }

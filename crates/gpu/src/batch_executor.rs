@@ -4,7 +4,7 @@
 use std::{iter::Peekable, time::Instant};
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
-use forge_kernel::execute::{Control, ExecuteError};
+use forge_kernel::backend::{ExecutionControl, ExecutionError};
 
 use crate::{
     accumulator::{accumulator_words, decode_shard_result},
@@ -33,15 +33,15 @@ impl BatchExecutor {
     /// for the number of components of `program`.
     ///
     /// # Errors
-    /// [`ExecuteError::Device`] if the device fails, [`ExecuteError::Cancelled`] if `control`
+    /// [`ExecutionError::Device`] if the device fails, [`ExecutionError::Cancelled`] if `control`
     /// cancels.
     pub(crate) fn execute(
         &self,
         pipelines: &Pipelines,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         let device = &self.device;
         let gpu_program = self.buffer_cache.program(device, program);
         let mut results = Vec::with_capacity(shards.len());
@@ -88,7 +88,7 @@ struct ComputeDispatch {
 }
 
 impl ShardBatch<'_> {
-    fn execute(&self, control: &dyn Control) -> Result<Vec<ShardResult>, ExecuteError> {
+    fn execute(&self, control: &dyn ExecutionControl) -> Result<Vec<ShardResult>, ExecutionError> {
         let iterations = self.shards.iter().map(|shard| shard.iterations).sum();
         let mut slices = WorkSlices::new(self.shards, slice_iterations(self.program, iterations)).peekable();
         let mut encoder = self.device.create_encoder();
@@ -109,7 +109,7 @@ impl ShardBatch<'_> {
             self.gpu_program.pacer.record_dispatch(dispatch.iterations, start.elapsed());
             let results = readback.map(|readback| self.read_results(&readback)).transpose()?;
             if control.advance(dispatch.iterations).is_break() {
-                return Err(ExecuteError::Cancelled);
+                return Err(ExecutionError::Cancelled);
             }
             if let Some(results) = results {
                 return Ok(results);
@@ -181,7 +181,7 @@ impl ShardBatch<'_> {
     }
 
     /// Decodes the contents of the staging buffer, and unmaps it.
-    fn read_results(&self, readback: &PendingReadback<'_>) -> Result<Vec<ShardResult>, ExecuteError> {
+    fn read_results(&self, readback: &PendingReadback<'_>) -> Result<Vec<ShardResult>, ExecutionError> {
         let view = self.device.read(readback)?;
         let words: &[u32] = bytemuck::cast_slice(&view);
         let (histograms, accumulators) = words.split_at(self.shards.len() * HISTOGRAM_WORDS);

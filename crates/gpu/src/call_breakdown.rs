@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use forge_contract::{program::Program, shard::Shard};
-use forge_kernel::execute::ExecuteError;
+use forge_kernel::backend::ExecutionError;
 
 use crate::backend::GpuBackend;
 
@@ -44,13 +44,13 @@ const WITHOUT_HISTOGRAMS: ShaderEdit = &[
 /// round, so that a change of the clock rate affects all of them.
 ///
 /// # Errors
-/// [`ExecuteError::Device`].
+/// [`ExecutionError::Device`].
 pub fn measure_call(
     backend: &GpuBackend,
     program: &Program,
     shards: &[Shard],
     rounds: usize,
-) -> Result<CallBreakdown, ExecuteError> {
+) -> Result<CallBreakdown, ExecutionError> {
     let device = backend.open_device()?;
     let executor = &device.executor;
     let components = program.components.len();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge_kernel::execute::ExecuteError;
+use forge_kernel::backend::ExecutionError;
 
 use crate::{adapter::Adapter, open_error::OpenError};
 
@@ -88,11 +88,11 @@ impl GpuDevice {
     /// Reports the first fault of the device.
     ///
     /// # Errors
-    /// [`ExecuteError::Device`], on every call after the first fault.
-    pub(crate) fn check(&self) -> Result<(), ExecuteError> {
+    /// [`ExecutionError::Device`], on every call after the first fault.
+    pub(crate) fn check(&self) -> Result<(), ExecutionError> {
         self.fault
             .get()
-            .map_or(Ok(()), |fault| Err(ExecuteError::Device(format!("{}: {fault}", self.adapter_name))))
+            .map_or(Ok(()), |fault| Err(ExecutionError::Device(format!("{}: {fault}", self.adapter_name))))
     }
 
     /// Allocates a buffer of zeros.
@@ -135,8 +135,8 @@ impl GpuDevice {
     /// fault.
     ///
     /// # Errors
-    /// [`ExecuteError::Device`].
-    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), ExecuteError> {
+    /// [`ExecutionError::Device`].
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), ExecutionError> {
         let timeout = self.response_timeout;
         let start = Instant::now();
         let polled = self
@@ -168,8 +168,8 @@ impl GpuDevice {
     /// it first.
     ///
     /// # Errors
-    /// [`ExecuteError::Device`].
-    pub(crate) fn read(&self, readback: &PendingReadback<'_>) -> Result<wgpu::BufferView, ExecuteError> {
+    /// [`ExecutionError::Device`].
+    pub(crate) fn read(&self, readback: &PendingReadback<'_>) -> Result<wgpu::BufferView, ExecutionError> {
         // Another thread that polls this device may run the callback, so it can complete slightly
         // after `wait` returns.
         let reason = match readback.completion.recv_timeout(self.response_timeout) {

@@ -14,7 +14,7 @@
 //!
 //! ```no_run
 //! use forge_gpu::GpuBackend;
-//! use forge_kernel::{execute::Backend, request::Request};
+//! use forge_kernel::{backend::Backend, request::Request};
 //!
 //! # fn run(envelope: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
 //! let request = Request::from_json(envelope)?;

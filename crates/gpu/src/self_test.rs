@@ -10,7 +10,7 @@ use forge_contract::{
     shard::{LEAF_ITERATIONS, Shard, ShardId},
 };
 use forge_kernel::{
-    execute::{Backend, ExecuteError, scalar::Scalar},
+    backend::{Backend, ExecutionError, scalar::Scalar},
     request::Request,
     workload::PROFILES,
 };
@@ -26,12 +26,12 @@ const MIN_RATE_DURATION: Duration = Duration::from_millis(10);
 /// equal.
 ///
 /// # Errors
-/// [`ExecuteError::Device`] if the device cannot execute at all.
+/// [`ExecutionError::Device`] if the device cannot execute at all.
 pub(crate) fn find_difference(
     executor: &BatchExecutor,
     pipelines: &Pipelines,
     components: usize,
-) -> Result<Option<String>, ExecuteError> {
+) -> Result<Option<String>, ExecutionError> {
     let program = example_program(components);
     let id = ShardId { height: 0, index: 1 };
     let shard = Shard { id, iterations: LEAF_ITERATIONS, seed: Digest::of(&[b"self-test"]) };
@@ -48,8 +48,8 @@ pub(crate) fn find_difference(
 /// function.
 ///
 /// # Errors
-/// [`ExecuteError::Device`].
-pub(crate) fn measure_rate(executor: &BatchExecutor, pipelines: &Pipelines) -> Result<f64, ExecuteError> {
+/// [`ExecutionError::Device`].
+pub(crate) fn measure_rate(executor: &BatchExecutor, pipelines: &Pipelines) -> Result<f64, ExecutionError> {
     let program = example_program(SELF_TEST_COMPONENTS);
     let id = ShardId { height: 12, index: 0 };
     let mut iterations = LEAF_ITERATIONS;
@@ -70,7 +70,7 @@ pub(crate) fn measure_rate(executor: &BatchExecutor, pipelines: &Pipelines) -> R
 fn example_program(components: usize) -> Program {
     let profile = &PROFILES[0];
     let op = serde_json::json!({"name": profile.op, "version": profile.version, "profile": profile.name});
-    let envelope = serde_json::json!({"op": op, "args": (profile.example)()}).to_string();
+    let envelope = serde_json::json!({"op": op, "args": (profile.example_args)()}).to_string();
     let example = Request::from_json(envelope.as_bytes()).expect("a profile's example is valid").program;
     let mut program = Program::clone(&example);
     program.components = example.components.iter().cycle().take(components).cloned().collect();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
-use forge_kernel::execute::{Control, ExecuteError};
+use forge_kernel::backend::{ExecutionControl, ExecutionError};
 
 use crate::{
     adapter::{Adapter, AdapterKind},
@@ -90,7 +90,7 @@ impl VerifiedDevice {
         Ok(())
     }
 
-    fn unusable(&self, error: &ExecuteError) -> OpenError {
+    fn unusable(&self, error: &ExecutionError) -> OpenError {
         let adapter = self.executor.device.adapter_name().to_owned();
         OpenError::Unusable { adapter, reason: error.to_string() }
     }
@@ -98,24 +98,24 @@ impl VerifiedDevice {
     /// Reports the first fault of the device.
     ///
     /// # Errors
-    /// [`ExecuteError::Device`], on every call after the first fault.
-    pub(crate) fn check(&self) -> Result<(), ExecuteError> {
+    /// [`ExecutionError::Device`], on every call after the first fault.
+    pub(crate) fn check(&self) -> Result<(), ExecutionError> {
         self.executor.device.check()
     }
 
     /// Executes shards and returns their results in the same order.
     ///
     /// # Errors
-    /// [`ExecuteError`].
+    /// [`ExecutionError`].
     pub(crate) fn execute(
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         let pipelines = self
             .pipelines(program.components.len())
-            .map_err(|error| ExecuteError::Device(error.to_string()))?;
+            .map_err(|error| ExecutionError::Device(error.to_string()))?;
         self.executor.execute(&pipelines, program, shards, control)
     }
 

@@ -7,7 +7,7 @@ use forge_contract::{
     program::{Component, CountTable, Program},
     shard::{LEAF_ITERATIONS, Shard},
 };
-use forge_kernel::seed::{LeafSeeds, leaf_seeds};
+use forge_kernel::seed_tree::{LeafSeeds, leaf_seeds};
 
 /// Invocations in a workgroup. It must match shader/accumulator.wgsl.
 pub(crate) const WORKGROUP_SIZE: u64 = 256;
@@ -126,17 +126,22 @@ impl Iterator for WorkSlices<'_> {
 #[cfg(test)]
 mod tests {
     use forge_contract::shard::ShardId;
-    use forge_kernel::execute::conformance::{Counts, Part, Recipe, Table, shard};
+    use forge_kernel::testing::{AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe, sample_shard};
 
     use super::*;
 
-    fn program(counts: Counts) -> Program {
-        Recipe { parts: vec![Part::new(counts, Table::Noise(1))], ..Recipe::usual() }.program()
+    fn program(counts: CountRecipe) -> Program {
+        ProgramRecipe {
+            parts: vec![ComponentRecipe::new(counts, AmountRecipe::Noise(1))],
+            ..ProgramRecipe::typical()
+        }
+        .program()
     }
 
     #[test]
     fn slices_cover_every_iteration_once() {
-        let shards = [shard(2, 1, 3 * LEAF_ITERATIONS + 1000), shard(0, 9, 0), shard(0, 3, 700)];
+        let shards =
+            [sample_shard(2, 1, 3 * LEAF_ITERATIONS + 1000), sample_shard(0, 9, 0), sample_shard(0, 3, 700)];
         let slices: Vec<_> = WorkSlices::new(&shards, 512).collect();
         for (index, shard) in shards.iter().enumerate() {
             let mut shard_slices = slices.iter().filter(|slice| slice.shard_index == index as u32);
@@ -161,13 +166,13 @@ mod tests {
     fn invocations_stay_below_the_round_limit_of_drivers() {
         let size = |counts, iterations| slice_iterations(&program(counts), iterations) / WORKGROUP_SIZE;
         // Large jobs get the largest slices; small jobs are spread over more workgroups.
-        assert_eq!(size(Counts::Poisson(2.0), 1 << 30), 256);
-        assert_eq!(size(Counts::Poisson(2.0), 1 << 20), MIN_INVOCATION_ITERATIONS);
+        assert_eq!(size(CountRecipe::Poisson(2.0), 1 << 30), 256);
+        assert_eq!(size(CountRecipe::Poisson(2.0), 1 << 20), MIN_INVOCATION_ITERATIONS);
         // With many draws, up to the maximum, the loop rounds stay below the limit at which a
         // driver ends an invocation.
-        assert!((5..=20).contains(&size(Counts::Poisson(300.0), 1 << 30)));
-        assert_eq!(size(Counts::Constant(32_768), 1 << 30), 1);
-        let rare = Counts::Block { at: u64::MAX - 5, count: 32_768 };
+        assert!((5..=20).contains(&size(CountRecipe::Poisson(300.0), 1 << 30)));
+        assert_eq!(size(CountRecipe::Constant(32_768), 1 << 30), 1);
+        let rare = CountRecipe::Block { at: u64::MAX - 5, count: 32_768 };
         assert!(size(rare, 1 << 30) * (32_768 / 8 + 16) < 65_535);
     }
 }

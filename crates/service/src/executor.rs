@@ -18,7 +18,7 @@ use bytes::Bytes;
 use forge_contract::{
     digest::Digest, program::Program, shard::Shard, shard_result::ShardResult, task::ShardTask,
 };
-use forge_kernel::execute::{Backend, Control, ExecuteError};
+use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use self::batch::Batches;
@@ -100,7 +100,7 @@ impl Executor {
 
     /// How many of `slots` executions a backend is really given at once.
     pub fn concurrent_calls(backend: &dyn Backend, slots: usize) -> usize {
-        if backend.batch() > 1 { slots.min(BATCHES) } else { slots }.max(1)
+        if backend.batch_size() > 1 { slots.min(BATCHES) } else { slots }.max(1)
     }
 
     /// Executes a shard, once a slot is free. Where the backend is best given several shards at once, those of the same
@@ -115,7 +115,7 @@ impl Executor {
         task: ShardTask,
         stop: StopFlag,
     ) -> Result<ShardExecution, ExecutionFailure> {
-        if backend.batch() > 1 {
+        if backend.batch_size() > 1 {
             return self.batches.execute(backend, program, task, stop, self.advance.clone()).await;
         }
         let slot = Arc::clone(&self.slots).acquire_owned().await;
@@ -141,7 +141,7 @@ impl<S: AsRef<[StopFlag]>> Watch<S> {
     }
 }
 
-impl<S: AsRef<[StopFlag]> + Send + Sync> Control for Watch<S> {
+impl<S: AsRef<[StopFlag]> + Send + Sync> ExecutionControl for Watch<S> {
     fn advance(&self, iterations: u64) -> ControlFlow<()> {
         if let Some(advance) = &self.advance {
             advance(iterations);
@@ -173,7 +173,7 @@ fn call(
     backend: &dyn Backend,
     program: &Program,
     shards: &[Shard],
-    control: &dyn Control,
+    control: &dyn ExecutionControl,
 ) -> Result<Vec<ShardResult>, ExecutionFailure> {
     let execute = || backend.execute(program, shards, control);
     let failed = |reason| Err(ExecutionFailure::Backend(format!("{} {reason}", backend.name())));
@@ -181,7 +181,7 @@ fn call(
         Ok(Ok(results)) if results.len() == shards.len() => Ok(results),
         Ok(Ok(results)) if results.is_empty() => failed("returned nothing".to_owned()),
         Ok(Ok(results)) => failed(format!("returned {} results for {} shards", results.len(), shards.len())),
-        Ok(Err(ExecuteError::Cancelled)) => Err(ExecutionFailure::Stopped),
+        Ok(Err(ExecutionError::Cancelled)) => Err(ExecutionFailure::Stopped),
         Ok(Err(error)) => Err(ExecutionFailure::Backend(error.to_string())),
         Err(panic) => failed(format!("panicked: {}", panic_message(&*panic))),
     }

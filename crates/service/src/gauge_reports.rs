@@ -59,7 +59,7 @@ mod tests {
         topology::{SUBMIT_SUBJECT, TopologySettings},
     };
     use forge_contract::agent::Identity;
-    use forge_kernel::execute::scalar::Scalar;
+    use forge_kernel::backend::scalar::Scalar;
 
     use super::*;
     use crate::registry::{self, AgentCapacity, Role, agent_record};

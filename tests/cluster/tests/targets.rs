@@ -14,7 +14,7 @@ use forge_contract::{
     shard::Shard,
     shard_result::ShardResult,
 };
-use forge_kernel::execute::{Backend, Control, ExecuteError, scalar::Scalar};
+use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar};
 use forge_service::{Metrics, executor::Executor, shard_messages};
 use futures_util::StreamExt;
 use serde_json::json;
@@ -36,7 +36,7 @@ impl Backend for Card {
         Some("a card, driver 1")
     }
 
-    fn batch(&self) -> usize {
+    fn batch_size(&self) -> usize {
         4
     }
 
@@ -44,8 +44,8 @@ impl Backend for Card {
         &self,
         program: &Program,
         shards: &[Shard],
-        control: &dyn Control,
-    ) -> Result<Vec<ShardResult>, ExecuteError> {
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
         std::thread::sleep(Duration::from_millis(20) * shards.len() as u32);
         Scalar.execute(program, shards, control)
     }

@@ -21,7 +21,7 @@ const POINTS: usize = 253;
 pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Markup> {
     let program = &request.program;
     let curves = ExceedanceCurves::new(&job_result.merged, &program.marks(), program.units, POINTS)?;
-    let iterations = request.profile().words.iterations;
+    let iterations = request.profile().vocabulary.iterations;
     Some(html! {
         svg viewBox=(format_args!("0 0 {WIDTH} {HEIGHT}")) role="img" {
             title { "Amounts exceeded once in a return period: AEP solid, OEP dashed" }

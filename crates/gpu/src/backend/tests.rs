@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use forge_kernel::execute::{conformance, scalar::Scalar};
+use forge_kernel::{
+    backend::scalar::Scalar,
+    testing::{ProgramRecipe, conformance, sample_shard},
+};
 
 use super::*;
 use crate::shader::ProductMethod;
@@ -16,16 +19,11 @@ fn preferred_adapter() -> Option<Adapter> {
 }
 
 fn program() -> Program {
-    conformance::Recipe::usual().program()
+    ProgramRecipe::typical().program()
 }
 
 fn assert_agrees(backend: &GpuBackend) {
-    conformance::assert_agrees(
-        backend,
-        &program(),
-        &[conformance::shard(0, 1, 3000)],
-        "a device without faults",
-    );
+    conformance::assert_agrees(backend, &program(), &[sample_shard(0, 1, 3000)], "a device without faults");
 }
 
 #[test]
@@ -35,8 +33,8 @@ fn lost_device_fails_the_call_and_is_opened_again() {
     assert_agrees(&backend);
     let device = backend.open_device().unwrap();
     device.lose();
-    let result = device.execute(&program(), &[conformance::shard(0, 1, 3000)], &());
-    assert!(matches!(result, Err(ExecuteError::Device(_))), "{result:?}");
+    let result = device.execute(&program(), &[sample_shard(0, 1, 3000)], &());
+    assert!(matches!(result, Err(ExecutionError::Device(_))), "{result:?}");
     assert_agrees(&backend);
     assert!(!Arc::ptr_eq(&device, &backend.open_device().unwrap()));
 }
@@ -82,12 +80,12 @@ fn native_products_agree_with_the_reference() {
     let options = GpuOptions { product_method: Some(ProductMethod::Native), ..GpuOptions::default() };
     let backend = GpuBackend::open_with(&adapter, options).unwrap();
     for part in [
-        conformance::profiles,
-        conformance::saturation,
-        conformance::rare_draws,
-        conformance::many_occurrences,
+        conformance::check_profiles,
+        conformance::check_saturation,
+        conformance::check_rare_draws,
+        conformance::check_many_occurrences,
     ] {
         part(&backend);
     }
-    conformance::random_programs(&backend, 100);
+    conformance::check_random_programs(&backend, 100);
 }

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use forge_contract::{program::Program, task::ShardTask};
-use forge_kernel::execute::Backend;
+use forge_kernel::backend::Backend;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -77,7 +77,7 @@ impl Queue {
             self.waiting = waiting;
             return None;
         };
-        let most = own.backend.batch();
+        let most = own.backend.batch_size();
         let mut batch = vec![own];
         for waiting in waiting {
             if batch.len() < most && waiting.is_like(&batch[0]) {
