@@ -54,7 +54,7 @@ impl ExceedanceCurves {
 }
 
 /// Number of whole decades of return periods that have [`MIN_TAIL_ITERATIONS`] beyond them, at most
-/// [`MAX_DECADES`]. `None` if there is none.
+/// [`MAX_DECADES`]. `None` with fewer than 100 iterations.
 fn decades(iterations: u64) -> Option<u32> {
     let decades = (iterations / MIN_TAIL_ITERATIONS).checked_ilog10()?.min(MAX_DECADES);
     (decades >= 1).then_some(decades)

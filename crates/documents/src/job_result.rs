@@ -13,7 +13,7 @@ use crate::document::canonical_json;
 pub struct JobResult {
     /// The merge of all shard results.
     pub merged: ShardResult,
-    /// Statistics of the merge, in units of the profile (not in the minor units of `merged`).
+    /// Statistics of the merge, in units of the args; the amounts of `merged` are in minor units.
     pub summary: Summary,
     /// `result.json` before serialisation.
     pub document: ResultDocument,
