@@ -1,4 +1,5 @@
-//! The [`Bus`] trait that services are written against. Every implementation passes one conformance suite (`testing`).
+//! The [`Bus`] trait that services are written against. Every implementation passes one conformance
+//! suite (`testing`).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,40 +18,45 @@ pub type SharedBus = Arc<dyn Bus>;
 
 /// Durable messages, key-value buckets, requests and replies.
 ///
-/// Delivery is at least once, so every receiver must be idempotent. Filters may contain `*` and `>` as in NATS.
+/// Delivery is at least once, so every receiver must be idempotent. Filters may contain `*` and `>`
+/// as in NATS.
 #[async_trait]
 pub trait Bus: Send + Sync + fmt::Debug {
-    /// Creates every missing stream, queue and bucket of the topology, and updates existing ones that differ from it.
+    /// Creates every missing stream, queue and bucket of the topology, and updates existing ones
+    /// that differ from it.
     ///
     /// # Errors
-    /// [`BusError::Unusable`] if the server is too old, or an existing object differs in a way that cannot be changed.
+    /// [`BusError::Unusable`] if the server is too old, or an existing object differs in a way that
+    /// cannot be changed.
     async fn prepare(&self) -> Result<(), BusError>;
 
-    /// Publishes a message to the stream that stores its subject; returns once the message is durable. The stream drops a
-    /// message whose `id` it has stored within [`DUPLICATE_WINDOW`](crate::topology::DUPLICATE_WINDOW), and the call
-    /// succeeds all the same.
+    /// Publishes a message to the stream that stores its subject; returns once the message is
+    /// durable. The stream drops a message whose `id` it has stored within
+    /// [`DUPLICATE_WINDOW`](crate::topology::DUPLICATE_WINDOW), and the call succeeds all the same.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] if the message may or may not be stored; publishing it again under the same id is safe.
-    /// [`BusError::Missing`] if the stream does not exist. [`BusError::Unusable`] if no stream stores the subject.
-    /// [`BusError::TooLarge`].
+    /// [`BusError::Unavailable`] if the message may or may not be stored; publishing it again under
+    /// the same id is safe. [`BusError::Missing`] if the stream does not exist.
+    /// [`BusError::Unusable`] if no stream stores the subject. [`BusError::TooLarge`].
     async fn publish(&self, message: Message, id: &str) -> Result<(), BusError>;
 
-    /// Publishes pairs of message and id in order, without waiting for one acknowledgement before sending the next;
-    /// returns once all are durable.
+    /// Publishes pairs of message and id in order, without waiting for one acknowledgement before
+    /// sending the next; returns once all are durable.
     ///
     /// # Errors
     /// The first error of [`Bus::publish`] for any message. Earlier messages may be stored.
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError>;
 
-    /// Sends a message to all current subscribers. No stream stores it, and delivery is not guaranteed.
+    /// Sends a message to all current subscribers. No stream stores it, and delivery is not
+    /// guaranteed.
     ///
     /// # Errors
     /// [`BusError::Unavailable`] if the message could not be sent; [`BusError::TooLarge`].
     async fn broadcast(&self, message: Message) -> Result<(), BusError>;
 
-    /// Subscribes to the messages that match `filter`. The stream yields every message sent after this call returns,
-    /// stored ones included. Messages sent while the connection is lost are missed.
+    /// Subscribes to the messages that match `filter`. The stream yields every message sent after
+    /// this call returns, stored ones included. Messages sent while the connection is lost are
+    /// missed.
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
@@ -62,9 +68,9 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError>;
 
-    /// Replays the messages of [`Stream::Results`] that match any of `filters`: first the stored ones, then new ones as
-    /// they arrive, all in order of their sequence. After a lost connection the replay resumes without a gap. The stream
-    /// does not end by itself.
+    /// Replays the messages of [`Stream::Results`] that match any of `filters`: first the stored
+    /// ones, then new ones as they arrive, all in order of their sequence. After a lost connection
+    /// the replay resumes without a gap. The stream does not end by itself.
     ///
     /// # Errors
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
@@ -80,7 +86,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError>;
 
-    /// Returns the number of messages of a queue, both waiting and in-flight. May lag behind by moments.
+    /// Returns the number of messages of a queue, both waiting and in-flight. May lag behind by
+    /// moments.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].
@@ -89,8 +96,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Reads the entry of a key; `None` if the key has no value.
     ///
     /// # Errors
-    /// [`BusError::Missing`] if the bucket does not exist. [`BusError::Unusable`] if the key is not valid
-    /// ([`check_key`](crate::topology::check_key)). [`BusError::Unavailable`].
+    /// [`BusError::Missing`] if the bucket does not exist. [`BusError::Unusable`] if the key is not
+    /// valid ([`check_key`](crate::topology::check_key)). [`BusError::Unavailable`].
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError>;
 
     /// Writes a key's value and returns its revision.
@@ -99,8 +106,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Returns the errors of [`Bus::get`], or [`BusError::TooLarge`].
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError>;
 
-    /// Writes a key's value if its revision is still `expected` (`None`: if the key has no value). Returns the new
-    /// revision, or `None` if the current revision differs.
+    /// Writes a key's value if its revision is still `expected` (`None`: if the key has no value).
+    /// Returns the new revision, or `None` if the current revision differs.
     ///
     /// # Errors
     /// Returns the errors of [`Bus::get`], or [`BusError::TooLarge`].
@@ -124,8 +131,9 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn keys(&self, bucket: &Bucket) -> Result<Vec<String>, BusError>;
 
-    /// Watches the keys that match `filter`: yields their current entries first, then every change. Several quick changes
-    /// of one key may be reported as one. Resumes after a lost connection; the stream does not end by itself.
+    /// Watches the keys that match `filter`: yields their current entries first, then every change.
+    /// Several quick changes of one key may be reported as one. Resumes after a lost connection;
+    /// the stream does not end by itself.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].
@@ -135,12 +143,13 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Sends a request and waits for its reply, at most `timeout`.
     ///
     /// # Errors
-    /// [`BusError::NoResponse`] if no endpoint serves the subject or the timeout expires; [`BusError::Refused`] if the
-    /// reply is an error; [`BusError::TooLarge`]; [`BusError::Unavailable`].
+    /// [`BusError::NoResponse`] if no endpoint serves the subject or the timeout expires;
+    /// [`BusError::Refused`] if the reply is an error; [`BusError::TooLarge`];
+    /// [`BusError::Unavailable`].
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError>;
 
-    /// Serves the [endpoints](crate::topology::SERVICE_ENDPOINTS) of the micro service. Each request goes to one of the
-    /// processes that serve them. Dropping the stream stops serving.
+    /// Serves the [endpoints](crate::topology::SERVICE_ENDPOINTS) of the micro service. Each
+    /// request goes to one of the processes that serve them. Dropping the stream stops serving.
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
@@ -156,17 +165,20 @@ pub trait Bus: Send + Sync + fmt::Debug {
 /// The receiving end of a work queue.
 #[async_trait]
 pub trait QueueReceiver: Send {
-    /// Waits until a message is ready and returns it with all others that are ready too, at most `max` (at least 1).
+    /// Waits until a message is ready and returns it with all others that are ready too, at most
+    /// `max` (at least 1).
     ///
-    /// The future may be dropped while it waits: no message is lost, though the server may redeliver one after its lease.
+    /// The future may be dropped while it waits: no message is lost, though the server may
+    /// redeliver one after its lease.
     ///
     /// # Errors
-    /// [`BusError::Missing`], [`BusError::Unavailable`]. The receiver remains usable after an error.
+    /// [`BusError::Missing`], [`BusError::Unavailable`]. The receiver remains usable after an
+    /// error.
     async fn fetch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError>;
 }
 
-/// One hand-out of a message of a work queue. The server delivers the message again when the lease expires, unless the
-/// receiver settles the delivery or renews the lease before.
+/// One hand-out of a message of a work queue. The server delivers the message again when the lease
+/// expires, unless the receiver settles the delivery or renews the lease before.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The message as it was published.
@@ -179,11 +191,12 @@ pub struct Delivery {
     pub lease: Arc<dyn DeliveryLease>,
 }
 
-/// Right to work on a delivered message for the lease time. Settlements are best effort: if one is lost, the server
-/// delivers the message again.
+/// Right to work on a delivered message for the lease time. Settlements are best effort: if one is
+/// lost, the server delivers the message again.
 #[async_trait]
 pub trait DeliveryLease: Send + Sync + fmt::Debug {
-    /// Acknowledges the message, which removes it from the queue. Call it once the effects of the message are durable.
+    /// Acknowledges the message, which removes it from the queue. Call it once the effects of the
+    /// message are durable.
     async fn ack(&self);
     /// Returns the message to the queue, to be delivered again after `delay`.
     async fn retry(&self, delay: Duration);
@@ -209,7 +222,8 @@ pub struct BucketEntry {
     pub value: Option<Bytes>,
     /// Number of the change, increasing with every change in the bucket.
     pub revision: u64,
-    /// Time since the change, from the server's timestamp and the local clock. Zero if the clocks disagree.
+    /// Time since the change, from the server's timestamp and the local clock. Zero if the clocks
+    /// disagree.
     pub age: Duration,
 }
 

@@ -1,10 +1,11 @@
-//! The one error type of the crate. Variants tell the caller what to do next: retry, wait for a planner, report to the
-//! operator, or report to the user.
+//! The one error type of the crate. Variants tell the caller what to do next: retry, wait for a
+//! planner, report to the operator, or report to the user.
 
 /// Error of a bus operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
-    /// The request, the configuration or the server is at fault. Retrying does not help; an operator must act.
+    /// The request, the configuration or the server is at fault. Retrying does not help; an
+    /// operator must act.
     #[error("{0}")]
     Unusable(String),
     /// The stream, consumer or bucket does not exist: no planner has prepared the topology yet.
@@ -24,7 +25,8 @@ pub enum BusError {
     /// No endpoint serves the request, or no reply arrived within its timeout.
     #[error("no reply: {0}")]
     NoResponse(String),
-    /// The endpoint replied with an error, or a conditional write found another revision (status 409).
+    /// The endpoint replied with an error, or a conditional write found another revision (status
+    /// 409).
     #[error("{reason}")]
     Refused {
         /// Status code with HTTP semantics.

@@ -1,9 +1,9 @@
-//! The message bus of Forge Kernel: durable work queues, the ordered replay of a job's results, key-value buckets, requests
-//! and replies. Defines the topology (every stream, queue, bucket and subject) and its guarantees; payloads are opaque to
-//! it. No other crate uses `async-nats`.
+//! The message bus of Forge Kernel: durable work queues, the ordered replay of a job's results,
+//! key-value buckets, requests and replies. Defines the topology (every stream, queue, bucket and
+//! subject) and its guarantees; payloads are opaque to it. No other crate uses `async-nats`.
 //!
-//! Services depend on the [`Bus`] trait. [`JetStreamBus`] implements it over NATS; [`MemoryBus`] implements it within one
-//! process, for local runs and tests.
+//! Services depend on the [`Bus`] trait. [`JetStreamBus`] implements it over NATS; [`MemoryBus`]
+//! implements it within one process, for local runs and tests.
 //!
 //! ```
 //! use forge_bus::{Bus, MemoryBus, Message, topology::{self, Queue, TopologySettings}};
@@ -24,8 +24,8 @@
 //! # }
 //! ```
 //!
-//! Modules, each using only those before it: [`error`], [`retry`], [`message`], [`topology`], [`bus`], [`memory`],
-//! [`jetstream`], `testing` (with the feature of that name).
+//! Modules, each using only those before it: [`error`], [`retry`], [`message`], [`topology`],
+//! [`bus`], [`memory`], [`jetstream`], `testing` (with the feature of that name).
 
 pub mod bus;
 pub mod error;

@@ -37,7 +37,8 @@ pub struct Message {
     pub subject: String,
     /// Headers; those that the server adds (`Nats-…`) are left out.
     pub headers: Headers,
-    /// Content, at most [`Bus::max_payload`](crate::Bus::max_payload) bytes together with the headers.
+    /// Content, at most [`Bus::max_payload`](crate::Bus::max_payload) bytes together with the
+    /// headers.
     pub payload: Bytes,
 }
 
@@ -58,8 +59,10 @@ impl Message {
 /// A message of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMessage {
-    /// Position in the stream. Later messages have higher sequences, and no sequence is ever reused.
+    /// Position in the stream. Later messages have higher sequences, and no sequence is ever
+    /// reused.
     pub sequence: u64,
-    /// The message; its payload is empty if the replay asked for [headers only](crate::ReplayContent::Headers).
+    /// The message; its payload is empty if the replay asked for [headers
+    /// only](crate::ReplayContent::Headers).
     pub message: Message,
 }

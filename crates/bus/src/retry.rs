@@ -1,5 +1,5 @@
-//! The retry policy of every service: exponential backoff with jitter. Yields delays only; callers decide how long and
-//! how often they retry.
+//! The retry policy of every service: exponential backoff with jitter. Yields delays only; callers
+//! decide how long and how often they retry.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 /// Yields the delays between attempts of one operation, without end.
 ///
-/// The n-th delay is drawn from the upper half of the interval up to `first * 2^n`, and never exceeds `max`. Jitter keeps
-/// agents that lost the same server from retrying in step.
+/// The n-th delay is drawn from the upper half of the interval up to `first * 2^n`, and never
+/// exceeds `max`. Jitter keeps agents that lost the same server from retrying in step.
 ///
 /// ```
 /// use std::time::Duration;

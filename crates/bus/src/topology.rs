@@ -1,8 +1,8 @@
-//! Every stream, queue and bucket with its settings, and every [subject](subjects). The single source of these names:
-//! services address the bus only through this module.
+//! Every stream, queue and bucket with its settings, and every [subject](subjects). The single
+//! source of these names: services address the bus only through this module.
 //!
-//! Names on the wire are permanent. Where this crate says *verification*, the wire says *duplicate*: the stream is
-//! `FORGE_DUPLICATES` and its subjects are `forge.v1.duplicates.>`.
+//! Names on the wire are permanent. Where this crate says *verification*, the wire says
+//! *duplicate*: the stream is `FORGE_DUPLICATES` and its subjects are `forge.v1.duplicates.>`.
 
 use std::time::Duration;
 
@@ -26,13 +26,14 @@ pub const SERVICE_ENDPOINTS: [(&str, &str); 4] = [
 pub const MIN_SERVER_VERSION: (u64, u64) = (2, 14);
 /// Period in which a stream drops a message whose id it has already stored.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// Deliveries of one message of [`Queue::Shards`] before it moves to [`Queue::DeadLetters`]. The limit stops a shard that
-/// crashes its worker from crashing all workers.
+/// Deliveries of one message of [`Queue::Shards`] before it moves to [`Queue::DeadLetters`]. The
+/// limit stops a shard that crashes its worker from crashing all workers.
 pub const MAX_SHARD_DELIVERIES: u64 = 4;
-/// Age at which streams drop messages of ended jobs, and the bucket drops programs. Equals the longest timeout of a job,
-/// so it only affects messages that the regular cleanup missed.
+/// Age at which streams drop messages of ended jobs, and the bucket drops programs. Equals the
+/// longest timeout of a job, so it only affects messages that the regular cleanup missed.
 pub const MAX_MESSAGE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Unacknowledged messages of one queue, over all its receivers, at which the server stops delivering.
+/// Unacknowledged messages of one queue, over all its receivers, at which the server stops
+/// delivering.
 pub const MAX_ACK_PENDING: i64 = 100_000;
 
 /// Settings of the topology that the operator chooses.
@@ -40,7 +41,8 @@ pub const MAX_ACK_PENDING: i64 = 100_000;
 pub struct TopologySettings {
     /// Replicas of every stream and bucket: 1, 3 or 5. More than 1 needs a NATS cluster.
     pub replicas: usize,
-    /// Time after which the server redelivers a message whose receiver has neither settled it nor renewed its lease.
+    /// Time after which the server redelivers a message whose receiver has neither settled it nor
+    /// renewed its lease.
     pub lease: Duration,
 }
 
@@ -85,7 +87,8 @@ impl Stream {
         }
     }
 
-    /// Returns the filters of the subjects that the stream stores. No subject belongs to two streams.
+    /// Returns the filters of the subjects that the stream stores. No subject belongs to two
+    /// streams.
     pub fn subjects(self) -> &'static [&'static str] {
         match self {
             Self::Jobs => &[SUBMIT_SUBJECT, SUBMIT_AS_FILTER],
@@ -120,11 +123,11 @@ pub enum Queue {
     Verifications,
     /// Jobs to reduce, for aggregators.
     Reduce,
-    /// Jobs to end without a result, for aggregators. Separate from [`Self::Reduce`], so that ending a job never waits
-    /// for a reduction.
+    /// Jobs to end without a result, for aggregators. Separate from [`Self::Reduce`], so that
+    /// ending a job never waits for a reduction.
     End,
-    /// Shards that exceeded [`MAX_SHARD_DELIVERIES`], for planners. Delivers the shard's own message as published, which
-    /// stays in [`Stream::Shards`] until its job ends.
+    /// Shards that exceeded [`MAX_SHARD_DELIVERIES`], for planners. Delivers the shard's own
+    /// message as published, which stays in [`Stream::Shards`] until its job ends.
     DeadLetters,
 }
 
@@ -176,7 +179,8 @@ impl Queue {
         }
     }
 
-    /// Returns the number of deliveries after which the server gives a message up; `None` if it never does.
+    /// Returns the number of deliveries after which the server gives a message up; `None` if it
+    /// never does.
     pub fn max_deliveries(self) -> Option<u64> {
         matches!(self, Self::Shards(_)).then_some(MAX_SHARD_DELIVERIES)
     }
@@ -201,19 +205,21 @@ impl Queue {
 pub enum Bucket {
     /// Job records by job id. Its name is the envelope's `artifacts.kv_namespace`.
     Jobs(String),
-    /// Heartbeats of agents (`workers.<id>`, `verifiers.<id>`, `aggregators.<id>`) and quarantined agents
-    /// (`quarantine.<id>`).
+    /// Heartbeats of agents (`workers.<id>`, `verifiers.<id>`, `aggregators.<id>`) and quarantined
+    /// agents (`quarantine.<id>`).
     Agents,
     /// Programs by digest.
     Programs,
-    /// Secrets that services share and workers must not read: the key that selects shards for verification.
+    /// Secrets that services share and workers must not read: the key that selects shards for
+    /// verification.
     Secrets,
     /// Quota usage by submitter.
     Quotas,
 }
 
 impl Bucket {
-    /// Returns the bucket that holds a job's record if its envelope names no `artifacts.kv_namespace`.
+    /// Returns the bucket that holds a job's record if its envelope names no
+    /// `artifacts.kv_namespace`.
     pub fn default_jobs() -> Self {
         Self::Jobs("jobs".to_owned())
     }
@@ -244,8 +250,9 @@ pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
     jobs.chain([Bucket::Agents, Bucket::Programs, Bucket::Secrets, Bucket::Quotas]).collect()
 }
 
-/// Returns the stream and subject filter of every message of a job, for purging them when it ends. The order to reduce
-/// comes last: until it is purged, another aggregator resumes a cleanup that was interrupted.
+/// Returns the stream and subject filter of every message of a job, for purging them when it ends.
+/// The order to reduce comes last: until it is purged, another aggregator resumes a cleanup that
+/// was interrupted.
 pub fn job_subjects(job: &JobId) -> Vec<(Stream, String)> {
     let mut subjects = vec![
         (Stream::Shards, format!("forge.v1.shards.*.{job}.>")),

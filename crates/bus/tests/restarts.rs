@@ -1,4 +1,4 @@
-//! A server that is killed and comes back: everything goes on, and nothing is lost.
+//! A server that is killed and restarted: every operation continues, and no message is lost.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,8 @@ use forge_harness::{NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout};
 
-const LIMIT: Duration = Duration::from_secs(60);
+/// Bound on waiting for an event that must happen.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn connect(server: &NatsServer) -> SharedBus {
     let options =
@@ -26,18 +27,18 @@ fn job() -> JobId {
     "j".parse().unwrap()
 }
 
-fn result(index: u64) -> (Message, String) {
+fn result_message(index: u64) -> (Message, String) {
     let subject = topology::result_subject(&job(), ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 100]), subject)
 }
 
-fn shard(index: u64) -> (Message, String) {
+fn shard_message(index: u64) -> (Message, String) {
     let subject = topology::shard_subject(Target::Cpu, &job(), ShardId { height: 0, index });
     (Message::new(subject.clone(), index.to_string()), subject)
 }
 
-/// Kills the server a few times, while `done` is false.
-async fn disturb(mut server: NatsServer, times: u32) -> NatsServer {
+/// Kills and restarts a server `times` times.
+async fn restart_repeatedly(mut server: NatsServer, times: u32) -> NatsServer {
     for _ in 0..times {
         sleep(Duration::from_millis(400)).await;
         server = tokio::task::spawn_blocking(move || {
@@ -53,40 +54,40 @@ async fn disturb(mut server: NatsServer, times: u32) -> NatsServer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn publishing_and_replaying() {
+async fn publishing_and_replaying_survive_restarts() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
     let mut replay = bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Full).await.unwrap();
-    let disturbing = tokio::spawn(disturb(server, 3));
+    let restarting = tokio::spawn(restart_repeatedly(server, 3));
     let publishing = tokio::spawn({
         let bus = bus.clone();
         async move {
             let mut index = 0;
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(5) {
-                let some = (index..index + 500).map(result).collect();
-                bus.publish_all(some).await.unwrap();
-                bus.publish(result(index + 500).0, &result(index + 500).1).await.unwrap();
+                let batch = (index..index + 500).map(result_message).collect();
+                bus.publish_all(batch).await.unwrap();
+                bus.publish(result_message(index + 500).0, &result_message(index + 500).1).await.unwrap();
                 index += 501;
             }
             index
         }
     });
-    let count = timeout(LIMIT, publishing).await.unwrap().unwrap();
-    let server = disturbing.await.unwrap();
+    let count = timeout(EVENT_TIMEOUT, publishing).await.unwrap().unwrap();
+    let server = restarting.await.unwrap();
     let mut last = 0;
     let mut seen = BTreeSet::new();
     while (seen.len() as u64) < count {
-        let stored = timeout(LIMIT, replay.next()).await.expect("more results").unwrap();
-        assert!(stored.sequence > last, "in order, none twice");
+        let stored = timeout(EVENT_TIMEOUT, replay.next()).await.expect("all results arrive").unwrap();
+        assert!(stored.sequence > last, "in order, without repetition");
         last = stored.sequence;
         seen.insert(stored.message.subject);
     }
-    assert!((0..count).all(|index| seen.contains(&result(index).1)));
-    let mut again =
+    assert!((0..count).all(|index| seen.contains(&result_message(index).1)));
+    let mut second_replay =
         bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
     let mut stored = 0;
-    while timeout(Duration::from_secs(1), again.next()).await.is_ok() {
+    while timeout(Duration::from_secs(1), second_replay.next()).await.is_ok() {
         stored += 1;
     }
     assert!(stored >= count, "{stored} of {count}");
@@ -94,17 +95,17 @@ async fn publishing_and_replaying() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pulling() {
+async fn fetching_survives_restarts() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
     let count = 2000;
-    let mut pull = bus.open_queue(Queue::Shards(Target::Cpu)).await.unwrap();
-    let disturbing = tokio::spawn(disturb(server, 3));
+    let mut receiver = bus.open_queue(Queue::Shards(Target::Cpu)).await.unwrap();
+    let restarting = tokio::spawn(restart_repeatedly(server, 3));
     let publishing = tokio::spawn({
         let bus = bus.clone();
         async move {
             for index in 0..count {
-                bus.publish(shard(index).0, &shard(index).1).await.unwrap();
+                bus.publish(shard_message(index).0, &shard_message(index).1).await.unwrap();
                 sleep(Duration::from_millis(1)).await;
             }
         }
@@ -112,87 +113,87 @@ async fn pulling() {
     let mut seen = BTreeSet::new();
     let fetching = async {
         while (seen.len() as u64) < count {
-            for delivery in pull.fetch(16).await.unwrap() {
+            for delivery in receiver.fetch(16).await.unwrap() {
                 seen.insert(delivery.message.subject);
                 delivery.lease.ack().await;
             }
         }
     };
-    timeout(LIMIT, fetching).await.expect("all shards come");
+    timeout(EVENT_TIMEOUT, fetching).await.expect("all shards arrive");
     publishing.await.unwrap();
-    let server = disturbing.await.unwrap();
-    let emptied = async {
+    let server = restarting.await.unwrap();
+    let draining = async {
         while bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap() > 0 {
-            if let Ok(Ok(more)) = timeout(Duration::from_millis(100), pull.fetch(16)).await {
-                for delivery in more {
+            if let Ok(Ok(deliveries)) = timeout(Duration::from_millis(100), receiver.fetch(16)).await {
+                for delivery in deliveries {
                     delivery.lease.ack().await;
                 }
             }
         }
     };
-    timeout(LIMIT, emptied).await.expect("nothing is left");
+    timeout(EVENT_TIMEOUT, draining).await.expect("the queue is drained");
     drop(server);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watching_and_writing() {
+async fn watches_and_writes_survive_restarts() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
     let mut watch = bus.watch(&Bucket::Agents, ">").await.unwrap();
-    let mut listening = bus.subscribe(topology::JOB_ENDED_FILTER).await.unwrap();
+    let mut ended = bus.subscribe(topology::JOB_ENDED_FILTER).await.unwrap();
     let mut calls = bus.serve().await.unwrap();
-    let disturbing = tokio::spawn(disturb(server, 3));
+    let restarting = tokio::spawn(restart_repeatedly(server, 3));
     let (agents, start) = (Bucket::Agents, Instant::now());
     let mut revision = None;
     let mut value = 0_u64;
-    // A counter that only a writer who is sure of the last value may raise.
+    // A counter whose every increment must know the previous revision.
     while start.elapsed() < Duration::from_secs(4) {
         value += 1;
         let written =
             bus.compare_and_set(&agents, "counter", value.to_string().into(), revision).await.unwrap();
-        revision = Some(written.expect("nobody else writes"));
+        revision = Some(written.expect("there is no other writer"));
     }
-    let server = disturbing.await.unwrap();
-    let seen = async {
+    let server = restarting.await.unwrap();
+    let last_value = async {
         let mut last = 0;
         loop {
             let entry = watch.next().await.unwrap();
-            assert!(entry.revision > last, "each change once, in order");
+            assert!(entry.revision > last, "each change at most once, in order");
             last = entry.revision;
             if entry.value.unwrap() == value.to_string() {
                 return;
             }
         }
     };
-    timeout(LIMIT, seen).await.expect("the last value comes");
+    timeout(EVENT_TIMEOUT, last_value).await.expect("the last value arrives");
     bus.delete(&agents, "counter").await.unwrap();
-    assert_eq!(timeout(LIMIT, watch.next()).await.unwrap().unwrap().value, None);
+    assert_eq!(timeout(EVENT_TIMEOUT, watch.next()).await.unwrap().unwrap().value, None);
 
-    bus.broadcast(Message::new(topology::job_ended_subject(&job()), "over")).await.unwrap();
-    assert_eq!(timeout(LIMIT, listening.next()).await.unwrap().unwrap().payload, "over");
-    let asked = bus.request(Message::new(topology::API_STATUS_SUBJECT, ""), LIMIT);
-    let (answer, ()) = tokio::join!(asked, async {
+    bus.broadcast(Message::new(topology::job_ended_subject(&job()), "ended")).await.unwrap();
+    assert_eq!(timeout(EVENT_TIMEOUT, ended.next()).await.unwrap().unwrap().payload, "ended");
+    let request = bus.request(Message::new(topology::API_STATUS_SUBJECT, ""), EVENT_TIMEOUT);
+    let (reply, ()) = tokio::join!(request, async {
         calls.next().await.unwrap().responder.reply("yes".into()).await;
     });
-    assert_eq!(answer.unwrap().payload, "yes");
+    assert_eq!(reply.unwrap().payload, "yes");
     drop(server);
 }
 
 #[tokio::test]
-async fn an_outage_that_lasts_is_an_error() {
+async fn operations_fail_during_a_long_outage_and_recover_after_it() {
     let mut server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
-    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
+    let mut receiver = bus.open_queue(Queue::Jobs).await.unwrap();
     server.kill();
     let (published, fetched) = tokio::join!(
-        timeout(LIMIT, bus.publish(Message::new(topology::SUBMIT_SUBJECT, ""), "1")),
-        timeout(LIMIT, pull.fetch(1)),
+        timeout(EVENT_TIMEOUT, bus.publish(Message::new(topology::SUBMIT_SUBJECT, ""), "1")),
+        timeout(EVENT_TIMEOUT, receiver.fetch(1)),
     );
     assert!(matches!(published.unwrap(), Err(forge_bus::BusError::Unavailable(_))));
     assert!(matches!(fetched.unwrap().map(drop), Err(forge_bus::BusError::Unavailable(_))));
     assert!(!bus.is_connected());
     server.restart();
     bus.publish(Message::new(topology::SUBMIT_SUBJECT, ""), "1").await.unwrap();
-    let fetched = timeout(LIMIT, pull.fetch(1)).await.unwrap().unwrap();
+    let fetched = timeout(EVENT_TIMEOUT, receiver.fetch(1)).await.unwrap().unwrap();
     assert_eq!(fetched[0].message.subject, topology::SUBMIT_SUBJECT);
 }

@@ -1,4 +1,4 @@
-//! What operators get wrong: clear errors. And what other clients see of us.
+//! Errors for wrong configurations and missing permissions, and the view of other NATS clients.
 
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use forge_harness::{Certificates, NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
 
-const WORKER: &str = r#"
+/// Users of one account: a planner without restrictions, and a worker with the permissions of its
+/// role.
+const WORKER_PERMISSIONS: &str = r#"
 authorization {
   users = [
     { user: "planner", password: "p" }
@@ -38,19 +40,20 @@ fn password(user: &str, password: &str) -> NatsCredentials {
     NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
 }
 
-fn unusable<T>(result: Result<T, BusError>, part: &str) {
+fn assert_unusable<T>(result: Result<T, BusError>, part: &str) {
     match result {
         Err(BusError::Unusable(text)) => assert!(text.contains(part), "{text}"),
         Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("no error: {part}"),
+        Ok(_) => panic!("expected an error with {part:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_worker_may_do_its_work_and_no_more() {
-    let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
+async fn worker_permissions_allow_its_work_and_nothing_else() {
+    let server =
+        NatsServer::start(&NatsConfig { extra: WORKER_PERMISSIONS.to_owned(), ..NatsConfig::default() });
     let wrong = JetStreamOptions { credentials: password("worker", "x"), ..options(&server) };
-    unusable(JetStreamBus::connect(wrong).await, "does not accept these credentials");
+    assert_unusable(JetStreamBus::connect(wrong).await, "does not accept these credentials");
     let planner = JetStreamOptions { credentials: password("planner", "p"), ..options(&server) };
     let planner = JetStreamBus::connect(planner).await.unwrap();
     let worker = JetStreamOptions {
@@ -61,8 +64,8 @@ async fn a_worker_may_do_its_work_and_no_more() {
         ..options(&server)
     };
     let worker = JetStreamBus::connect(worker).await.unwrap();
-    let too_early = worker.prepare().await;
-    assert!(matches!(too_early, Err(BusError::Missing(_))), "{too_early:?}");
+    let unprepared = worker.prepare().await;
+    assert!(matches!(unprepared, Err(BusError::Missing(_))), "{unprepared:?}");
     planner.prepare().await.unwrap();
     worker.prepare().await.unwrap();
 
@@ -71,9 +74,9 @@ async fn a_worker_may_do_its_work_and_no_more() {
     planner.put(&Bucket::Programs, "a", "program".into()).await.unwrap();
     planner.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
     planner.publish(Message::new(&shard, "work"), "1").await.unwrap();
-    let mut pull = worker.open_queue(Queue::Shards(Target::Cpu)).await.unwrap();
+    let mut receiver = worker.open_queue(Queue::Shards(Target::Cpu)).await.unwrap();
     let mut ended = worker.subscribe(topology::JOB_ENDED_FILTER).await.unwrap();
-    let delivery = pull.fetch(4).await.unwrap().remove(0);
+    let delivery = receiver.fetch(4).await.unwrap().remove(0);
     delivery.lease.renew().await;
     assert!(worker.get(&Bucket::Programs, "a").await.unwrap().is_some());
     worker.put(&Bucket::Agents, "workers.w", "here".into()).await.unwrap();
@@ -84,23 +87,27 @@ async fn a_worker_may_do_its_work_and_no_more() {
     assert!(timeout(Duration::from_secs(5), ended.next()).await.is_ok());
 
     let start = Instant::now();
-    unusable(worker.publish(Message::new(&shard, ""), "3").await, &format!("publish to {shard}"));
-    unusable(
+    assert_unusable(worker.publish(Message::new(&shard, ""), "3").await, &format!("publish to {shard}"));
+    assert_unusable(
         worker.publish_all(vec![(Message::new(SUBMIT_SUBJECT, ""), "4".to_owned())]).await,
         SUBMIT_SUBJECT,
     );
-    unusable(worker.open_queue(Queue::Shards(Target::Gpu)).await.map(drop), "workers-gpu");
-    unusable(worker.get(&Bucket::Secrets, "key").await, "KV_forge_secrets");
-    unusable(worker.put(&Bucket::Agents, "quarantine.w", "".into()).await, "$KV.forge_agents.quarantine.w");
-    unusable(worker.watch(&Bucket::Secrets, ">").await.map(drop), "KV_forge_secrets");
+    assert_unusable(worker.open_queue(Queue::Shards(Target::Gpu)).await.map(drop), "workers-gpu");
+    assert_unusable(worker.get(&Bucket::Secrets, "key").await, "KV_forge_secrets");
+    assert_unusable(
+        worker.put(&Bucket::Agents, "quarantine.w", "".into()).await,
+        "$KV.forge_agents.quarantine.w",
+    );
+    assert_unusable(worker.watch(&Bucket::Secrets, ">").await.map(drop), "KV_forge_secrets");
     let request =
         worker.request(Message::new(topology::API_CANCEL_SUBJECT, ""), Duration::from_secs(5)).await;
-    unusable(request, topology::API_CANCEL_SUBJECT);
-    assert!(start.elapsed() < Duration::from_secs(2), "without waiting for answers that cannot come");
+    assert_unusable(request, topology::API_CANCEL_SUBJECT);
+    assert!(start.elapsed() < Duration::from_secs(2), "denied requests fail without waiting for a timeout");
 }
 
-/// The system account tells the account of services how servers sync, as in `deploy/nats/nats-server.conf`.
-const TELLS: &str = r#"
+/// Accounts in which the services import the servers' reports, as in
+/// `deploy/nats/nats-server.conf`.
+const ACCOUNTS_WITH_REPORTS: &str = r#"
 accounts {
   SYS {
     exports: [{ service: "$SYS.REQ.SERVER.PING.JSZ", response_type: stream, accounts: [FORGE] }]
@@ -115,11 +122,14 @@ system_account: SYS
 "#;
 
 #[tokio::test]
-async fn servers_tell_whether_they_sync() {
+async fn servers_report_whether_they_sync() {
     for (jetstream, expected) in [("", false), ("sync_interval: always", true), ("sync_interval: 1s", false)]
     {
-        let config =
-            NatsConfig { extra: TELLS.to_owned(), jetstream: jetstream.to_owned(), ..NatsConfig::default() };
+        let config = NatsConfig {
+            extra: ACCOUNTS_WITH_REPORTS.to_owned(),
+            jetstream: jetstream.to_owned(),
+            ..NatsConfig::default()
+        };
         let server = NatsServer::start(&config);
         let bus = JetStreamBus::connect(JetStreamOptions {
             credentials: password("planner", "p"),
@@ -129,7 +139,8 @@ async fn servers_tell_whether_they_sync() {
     }
     let server = NatsServer::start(&NatsConfig::default());
     assert_eq!(JetStreamBus::connect(options(&server)).await.unwrap().syncs_always().await, None);
-    let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
+    let server =
+        NatsServer::start(&NatsConfig { extra: WORKER_PERMISSIONS.to_owned(), ..NatsConfig::default() });
     let worker = JetStreamOptions {
         credentials: password("worker", "w"),
         inbox_prefix: Some("_INBOX_worker".to_owned()),
@@ -140,29 +151,30 @@ async fn servers_tell_whether_they_sync() {
 }
 
 #[tokio::test]
-async fn answers_that_may_not_come_are_named() {
-    let server = NatsServer::start(&NatsConfig { extra: WORKER.to_owned(), ..NatsConfig::default() });
+async fn denied_reply_inbox_is_named() {
+    let server =
+        NatsServer::start(&NatsConfig { extra: WORKER_PERMISSIONS.to_owned(), ..NatsConfig::default() });
     let worker =
         JetStreamOptions { credentials: password("worker", "w"), manage_topology: false, ..options(&server) };
     let worker = JetStreamBus::connect(worker).await.unwrap();
-    unusable(worker.open_queue(Queue::Shards(Target::Cpu)).await.map(drop), "subscribe to _INBOX");
+    assert_unusable(worker.open_queue(Queue::Shards(Target::Cpu)).await.map(drop), "subscribe to _INBOX");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_or_has_no_jetstream() {
-    let nowhere = JetStreamBus::connect(JetStreamOptions::new("nats://127.0.0.1:1")).await;
-    assert!(matches!(nowhere, Err(BusError::Unavailable(text)) if text.contains("127.0.0.1:1")));
-    unusable(JetStreamBus::connect(JetStreamOptions::new("nats://[")).await, "not the URL");
+async fn unreachable_servers_and_servers_without_jetstream_are_rejected() {
+    let unreachable = JetStreamBus::connect(JetStreamOptions::new("nats://127.0.0.1:1")).await;
+    assert!(matches!(unreachable, Err(BusError::Unavailable(text)) if text.contains("127.0.0.1:1")));
+    assert_unusable(JetStreamBus::connect(JetStreamOptions::new("nats://[")).await, "not the URL");
     let extra = "accounts { A { users: [{ user: a, password: a }] } }".to_owned();
     let server = NatsServer::start(&NatsConfig { extra, ..NatsConfig::default() });
-    let without = JetStreamOptions { credentials: password("a", "a"), ..options(&server) };
-    unusable(JetStreamBus::connect(without).await, "JetStream is disabled");
-    let file = JetStreamOptions { credentials: NatsCredentials::File("/nowhere".into()), ..options(&server) };
-    unusable(JetStreamBus::connect(file).await, "/nowhere");
+    let without_jetstream = JetStreamOptions { credentials: password("a", "a"), ..options(&server) };
+    assert_unusable(JetStreamBus::connect(without_jetstream).await, "JetStream is disabled");
+    let file = JetStreamOptions { credentials: NatsCredentials::File("/missing".into()), ..options(&server) };
+    assert_unusable(JetStreamBus::connect(file).await, "/missing");
 }
 
 #[tokio::test]
-async fn objects_are_brought_into_line() {
+async fn preparing_updates_what_can_change_and_reports_what_cannot() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = JetStreamBus::connect(options(&server)).await.unwrap();
     assert!(matches!(bus.open_queue(Queue::Jobs).await.map(drop), Err(BusError::Missing(_))));
@@ -177,16 +189,17 @@ async fn objects_are_brought_into_line() {
         stream.consumer_info("workers-gpu").await.unwrap().config.ack_wait
     };
     assert_eq!(lease().await, conformance::LEASE);
-    let longer = TopologySettings { lease: Duration::from_secs(7), ..TopologySettings::default() };
+    let longer_lease = TopologySettings { lease: Duration::from_secs(7), ..TopologySettings::default() };
     let second =
-        JetStreamBus::connect(JetStreamOptions { topology: longer, ..options(&server) }).await.unwrap();
+        JetStreamBus::connect(JetStreamOptions { topology: longer_lease, ..options(&server) }).await.unwrap();
     second.prepare().await.unwrap();
-    assert_eq!(lease().await, longer.lease);
+    assert_eq!(lease().await, longer_lease.lease);
 
-    let copies = TopologySettings { replicas: 3, ..longer };
-    let third =
-        JetStreamBus::connect(JetStreamOptions { topology: copies, ..options(&server) }).await.unwrap();
-    unusable(third.prepare().await, "FORGE_JOBS");
+    let more_replicas = TopologySettings { replicas: 3, ..longer_lease };
+    let third = JetStreamBus::connect(JetStreamOptions { topology: more_replicas, ..options(&server) })
+        .await
+        .unwrap();
+    assert_unusable(third.prepare().await, "FORGE_JOBS");
     context.delete_stream("FORGE_REDUCE").await.unwrap();
     let other = async_nats::jetstream::stream::Config {
         name: "FORGE_REDUCE".to_owned(),
@@ -194,14 +207,14 @@ async fn objects_are_brought_into_line() {
         ..Default::default()
     };
     context.create_stream(other).await.unwrap();
-    unusable(
+    assert_unusable(
         second.prepare().await,
         "FORGE_REDUCE cannot be used: its retention is Limits and should be WorkQueue",
     );
 }
 
 #[tokio::test]
-async fn other_clients_find_the_service_and_the_buckets() {
+async fn other_clients_can_use_the_service_and_the_buckets() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = JetStreamBus::connect(options(&server)).await.unwrap();
     bus.prepare().await.unwrap();
@@ -218,22 +231,25 @@ async fn other_clients_find_the_service_and_the_buckets() {
         assert!(info.contains(part), "{part}: {info}");
     }
     drop(calls);
-    let ask = || async_nats::Request::new().timeout(Some(Duration::from_millis(100)));
-    let nobody = |error: async_nats::RequestError| error.kind() == async_nats::RequestErrorKind::NoResponders;
-    let gone = async { while !client.send_request("$SRV.INFO.forge", ask()).await.is_err_and(nobody) {} };
-    timeout(Duration::from_secs(5), gone).await.expect("the service ends with its stream");
+    let request = || async_nats::Request::new().timeout(Some(Duration::from_millis(100)));
+    let has_no_responder =
+        |error: async_nats::RequestError| error.kind() == async_nats::RequestErrorKind::NoResponders;
+    let gone = async {
+        while !client.send_request("$SRV.INFO.forge", request()).await.is_err_and(has_no_responder) {}
+    };
+    timeout(Duration::from_secs(5), gone).await.expect("dropping the stream stops the service");
 
     let store = async_nats::jetstream::new(client).get_key_value("jobs").await.unwrap();
-    store.put("theirs", "1".into()).await.unwrap();
-    assert_eq!(bus.get(&Bucket::default_jobs(), "theirs").await.unwrap().unwrap().value, Some("1".into()));
-    bus.put(&Bucket::default_jobs(), "ours", "2".into()).await.unwrap();
-    bus.delete(&Bucket::default_jobs(), "theirs").await.unwrap();
-    assert_eq!(store.get("ours").await.unwrap(), Some("2".into()));
-    assert_eq!(store.get("theirs").await.unwrap(), None);
+    store.put("foreign", "1".into()).await.unwrap();
+    assert_eq!(bus.get(&Bucket::default_jobs(), "foreign").await.unwrap().unwrap().value, Some("1".into()));
+    bus.put(&Bucket::default_jobs(), "own", "2".into()).await.unwrap();
+    bus.delete(&Bucket::default_jobs(), "foreign").await.unwrap();
+    assert_eq!(store.get("own").await.unwrap(), Some("2".into()));
+    assert_eq!(store.get("foreign").await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn connections_are_encrypted_and_only_servers_and_clients_with_a_certificate_are_talked_to() {
+async fn tls_requires_valid_certificates_on_both_sides() {
     let certificates = Certificates::new();
     let (server, key) = certificates.server();
     let tls = format!(
@@ -246,19 +262,22 @@ async fn connections_are_encrypted_and_only_servers_and_clients_with_a_certifica
     let (authority, own) = (Some(certificates.authority()), Some(certificates.client()));
     let with = |tls: TlsOptions| JetStreamOptions { tls, ..options(&server) };
     let encrypted = || TlsOptions { required: true, ..TlsOptions::default() };
-    unusable(JetStreamBus::connect(with(encrypted())).await, "no encrypted connection");
-    let stranger = TlsOptions { ca_file: authority.clone(), ..encrypted() };
-    assert!(JetStreamBus::connect(with(stranger)).await.is_err(), "the server asks for a certificate");
-    let strange = TlsOptions {
+    assert_unusable(JetStreamBus::connect(with(encrypted())).await, "no encrypted connection");
+    let without_certificate = TlsOptions { ca_file: authority.clone(), ..encrypted() };
+    assert!(
+        JetStreamBus::connect(with(without_certificate)).await.is_err(),
+        "the server requires a certificate"
+    );
+    let wrong_authority = TlsOptions {
         ca_file: Some(Certificates::new().authority()),
         client_certificate: own.clone(),
         ..encrypted()
     };
-    unusable(JetStreamBus::connect(with(strange)).await, "no encrypted connection");
+    assert_unusable(JetStreamBus::connect(with(wrong_authority)).await, "no encrypted connection");
 
-    let mut known = with(TlsOptions { ca_file: authority, client_certificate: own, ..encrypted() });
-    known.urls = vec![server.url().replace("nats://", "tls://")];
-    let bus = JetStreamBus::connect(known).await.unwrap();
+    let mut trusted = with(TlsOptions { ca_file: authority, client_certificate: own, ..encrypted() });
+    trusted.urls = vec![server.url().replace("nats://", "tls://")];
+    let bus = JetStreamBus::connect(trusted).await.unwrap();
     bus.prepare().await.unwrap();
     bus.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
     assert!(bus.get(&Bucket::default_jobs(), "j").await.unwrap().is_some());

@@ -1,4 +1,5 @@
-//! Key-value buckets, laid out as every NATS client lays them out: stream `KV_<bucket>`, subjects `$KV.<bucket>.<key>`.
+//! Key-value buckets in the layout that every NATS client shares: stream `KV_<bucket>`, subjects
+//! `$KV.<bucket>.<key>`.
 
 use std::sync::Arc;
 
@@ -11,73 +12,93 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
 
 use super::{
-    convert::age,
-    link::{Failure, Link, Nothing},
-    publish::Parcel,
-    tail::{Source, Tail},
+    attempt::{AttemptFailure, retry_transient},
+    connection::{EmptyRequest, NatsConnection},
+    convert::time_since,
+    publish::OutgoingMessage,
+    stream_reader::{StreamReader, StreamSelection},
 };
 use crate::{bus::BucketEntry, error::BusError, topology::Bucket};
 
-/// Says that a message removes its key.
-const OPERATION: &str = "KV-Operation";
+/// Header that marks the removal of a key.
+const OPERATION_HEADER: &str = "KV-Operation";
 
-/// Name of a bucket's stream.
+/// Returns the name of a bucket's stream.
 pub(super) fn stream_name(bucket: &Bucket) -> String {
     format!("KV_{}", bucket.name())
 }
 
-fn prefix(bucket: &Bucket) -> String {
+fn subject_prefix(bucket: &Bucket) -> String {
     format!("$KV.{}.", bucket.name())
 }
 
-fn removes(headers: Option<&HeaderMap>) -> bool {
-    headers.and_then(|headers| headers.get(OPERATION)).is_some()
+fn is_removal(headers: Option<&HeaderMap>) -> bool {
+    headers.and_then(|headers| headers.get(OPERATION_HEADER)).is_some()
 }
 
-/// The last change of a key, be it a removal, and the id under which it was written.
-async fn last(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<(BucketEntry, String)>, Failure> {
+/// The latest change of a key, possibly its removal.
+struct LatestChange {
+    entry: BucketEntry,
+    /// Id of the message that made the change; empty if it had none.
+    message_id: String,
+}
+
+/// Reads the latest change of a key; `None` if the key was never written.
+async fn latest_change(
+    connection: &NatsConnection,
+    bucket: &Bucket,
+    key: &str,
+) -> Result<Option<LatestChange>, AttemptFailure> {
     let stream = stream_name(bucket);
-    let subject = format!("{}{key}", prefix(bucket));
-    let get = async {
-        let handle = link.context.get_stream_no_info(&stream).await;
-        let handle = handle.map_err(|error| Failure::Passing(error.to_string()))?;
+    let subject = format!("{}{key}", subject_prefix(bucket));
+    let read = async {
+        let handle = connection.context.get_stream_no_info(&stream).await;
+        let handle = handle.map_err(AttemptFailure::transient)?;
         handle.direct_get_last_for_subject(&subject).await.map_or_else(
             |error| match error.kind() {
                 DirectGetErrorKind::NotFound => Ok(None),
-                _ => Err(Failure::Passing(format!("{}: {error}", bucket.name()))),
+                _ => Err(AttemptFailure::Transient(format!("{}: {error}", bucket.name()))),
             },
-            |found| Ok(Some(found)),
+            |message| Ok(Some(message)),
         )
     };
-    let found = match link.guard(&format!("$JS.API.DIRECT.GET.{stream}.{subject}"), get).await {
-        Err(Failure::Passing(reason)) => {
-            // Nobody answers for a bucket that is not there.
-            let _: Info = link.api(&format!("STREAM.INFO.{stream}"), &Nothing {}).await?;
-            return Err(Failure::Passing(reason));
+    let request_subject = format!("$JS.API.DIRECT.GET.{stream}.{subject}");
+    let message = match connection.fail_if_denied(&request_subject, read).await {
+        Err(AttemptFailure::Transient(reason)) => {
+            // A missing bucket has no responder, which looks like an outage: ask for the bucket
+            // itself.
+            let info_request = format!("STREAM.INFO.{stream}");
+            let _: Info = connection.request_api(&info_request, &EmptyRequest {}).await?;
+            return Err(AttemptFailure::Transient(reason));
         }
-        found => found?,
+        result => result?,
     };
-    Ok(found.map(|found| {
+    Ok(message.map(|message| {
         let entry = BucketEntry {
             key: key.to_owned(),
-            value: (!removes(Some(&found.headers))).then_some(found.payload),
-            revision: found.sequence,
-            age: age(u64::try_from(found.time.unix_timestamp_nanos()).unwrap_or(u64::MAX)),
+            value: (!is_removal(Some(&message.headers))).then_some(message.payload),
+            revision: message.sequence,
+            age: time_since(u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(u64::MAX)),
         };
-        let id = found.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
-        (entry, id.unwrap_or_default())
+        let id = message.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
+        LatestChange { entry, message_id: id.unwrap_or_default() }
     }))
 }
 
-/// The value under a key.
-pub(super) async fn get(link: &Link, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
-    let entry = link.persist(bucket.name(), || last(link, bucket, key)).await?;
-    Ok(entry.map(|(entry, _)| entry).filter(|entry| entry.value.is_some()))
+/// Reads the entry of a key; `None` if it has no value.
+pub(super) async fn get(
+    connection: &NatsConnection,
+    bucket: &Bucket,
+    key: &str,
+) -> Result<Option<BucketEntry>, BusError> {
+    let change = retry_transient(bucket.name(), || latest_change(connection, bucket, key)).await?;
+    Ok(change.map(|change| change.entry).filter(|entry| entry.value.is_some()))
 }
 
-/// Writes a change under an id; if `expected` is given, only if that is the number of the key's last change.
-async fn write(
-    link: &Link,
+/// Writes a change under a message id; `None` removes the key. If `expected` is given, the write
+/// succeeds only if that is the sequence of the key's latest change (0: the key was never written).
+async fn write_change(
+    connection: &NatsConnection,
     bucket: &Bucket,
     key: &str,
     value: Option<Bytes>,
@@ -90,47 +111,53 @@ async fn write(
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
     }
     if value.is_none() {
-        headers.insert(OPERATION, "DEL");
+        headers.insert(OPERATION_HEADER, "DEL");
     }
-    let parcel = Parcel {
+    let message = OutgoingMessage {
         stream: stream_name(bucket),
-        subject: format!("{}{key}", prefix(bucket)),
+        subject: format!("{}{key}", subject_prefix(bucket)),
         headers,
         payload: value.unwrap_or_default(),
     };
-    parcel.check(link)?;
-    Ok(parcel.store(link).await?.sequence)
+    message.check_size(connection)?;
+    Ok(message.publish(connection).await?.sequence)
 }
 
-/// Writes a value.
-pub(super) async fn put(link: &Link, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
-    write(link, bucket, key, Some(value), None, &link.client.new_inbox()).await
+/// Writes a value and returns its revision.
+pub(super) async fn put(
+    connection: &NatsConnection,
+    bucket: &Bucket,
+    key: &str,
+    value: Bytes,
+) -> Result<u64, BusError> {
+    write_change(connection, bucket, key, Some(value), None, &connection.client.new_inbox()).await
 }
 
-/// Writes a value over the one that is known.
+/// Writes a value if the key's revision is still `expected`; `None` if it is another one.
 pub(super) async fn compare_and_set(
-    link: &Link,
+    connection: &NatsConnection,
     bucket: &Bucket,
     key: &str,
     value: Bytes,
     expected: Option<u64>,
 ) -> Result<Option<u64>, BusError> {
-    let id = link.client.new_inbox();
-    let lost = |error: &BusError| matches!(error, BusError::Refused { status: 409, .. });
+    let id = connection.client.new_inbox();
+    let is_conflict = |error: &BusError| matches!(error, BusError::Refused { status: 409, .. });
     let mut revision = expected.unwrap_or(0);
     loop {
-        match write(link, bucket, key, Some(value.clone()), Some(revision), &id).await {
-            Err(error) if lost(&error) => {}
-            written => return written.map(Some),
+        match write_change(connection, bucket, key, Some(value.clone()), Some(revision), &id).await {
+            Err(error) if is_conflict(&error) => {}
+            result => return result.map(Some),
         }
-        let Some((entry, writer)) = link.persist(bucket.name(), || last(link, bucket, key)).await? else {
-            return Ok(None);
-        };
-        // The server compares numbers before ids: what was sent twice, its first answer lost, loses against itself.
-        if writer == id {
+        let latest = retry_transient(bucket.name(), || latest_change(connection, bucket, key)).await?;
+        let Some(LatestChange { entry, message_id }) = latest else { return Ok(None) };
+        // The server compares sequences before ids. A write that is repeated because its
+        // acknowledgement was lost therefore conflicts with itself.
+        if message_id == id {
             return Ok(Some(entry.revision));
         }
-        // Over a removal a value may be created.
+        // Creating a value over a removal is allowed: the expected revision is then that of the
+        // removal.
         if expected.is_some() || entry.value.is_some() || entry.revision == revision {
             return Ok(None);
         }
@@ -139,55 +166,56 @@ pub(super) async fn compare_and_set(
 }
 
 /// Removes a key.
-pub(super) async fn delete(link: &Link, bucket: &Bucket, key: &str) -> Result<(), BusError> {
-    // A removal is written only over a value: else removals of what never was would be kept.
-    if get(link, bucket, key).await?.is_some() {
-        write(link, bucket, key, None, None, &link.client.new_inbox()).await?;
+pub(super) async fn delete(connection: &NatsConnection, bucket: &Bucket, key: &str) -> Result<(), BusError> {
+    // Writes a removal only over a value: the bucket would keep removals of keys that never
+    // existed.
+    if get(connection, bucket, key).await?.is_some() {
+        write_change(connection, bucket, key, None, None, &connection.client.new_inbox()).await?;
     }
     Ok(())
 }
 
-fn source(bucket: &Bucket, filter: &str, headers_only: bool) -> Source {
-    let filters = vec![format!("{}{filter}", prefix(bucket))];
-    Source { stream: stream_name(bucket), filters, headers_only }
+fn select_keys(bucket: &Bucket, filter: &str, headers_only: bool) -> StreamSelection {
+    let filters = vec![format!("{}{filter}", subject_prefix(bucket))];
+    StreamSelection { stream: stream_name(bucket), filters, headers_only }
 }
 
-/// The keys there are.
-pub(super) async fn keys(link: &Arc<Link>, bucket: &Bucket) -> Result<Vec<String>, BusError> {
-    let prefix = prefix(bucket);
-    let all = link
-        .persist(bucket.name(), || async {
-            let tail = Tail::open(link, source(bucket, ">", true)).await.map_err(Failure::Lasting)?;
-            tail.read_all().await
-        })
-        .await?;
-    let kept = all.iter().filter(|(message, _)| !removes(message.headers.as_ref()));
-    Ok(kept.filter_map(|(message, _)| message.subject.strip_prefix(&prefix).map(str::to_owned)).collect())
+/// Lists the keys that have a value.
+pub(super) async fn keys(connection: &Arc<NatsConnection>, bucket: &Bucket) -> Result<Vec<String>, BusError> {
+    let prefix = subject_prefix(bucket);
+    let changes = retry_transient(bucket.name(), || async {
+        let reader = StreamReader::open(connection, select_keys(bucket, ">", true)).await;
+        reader.map_err(AttemptFailure::Permanent)?.read_to_end().await
+    })
+    .await?;
+    let values = changes.iter().filter(|(message, _)| !is_removal(message.headers.as_ref()));
+    Ok(values.filter_map(|(message, _)| message.subject.strip_prefix(&prefix).map(str::to_owned)).collect())
 }
 
-/// The entries there are and every change after that. Only the last change of a key is stored, so reading on after the
-/// last one seen loses nothing that still holds.
+/// Yields the current entries and then every change. The bucket stores only the latest change of a
+/// key, so a reader that resumes after an interruption misses only values that have been replaced.
 pub(super) async fn watch(
-    link: &Arc<Link>,
+    connection: &Arc<NatsConnection>,
     bucket: &Bucket,
     filter: &str,
 ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
-    let subject = format!("STREAM.INFO.{}", stream_name(bucket));
-    let info: Info = link.persist(bucket.name(), || link.api(&subject, &Nothing {})).await?;
-    let before = info.state.last_sequence;
-    let tail = Tail::open(link, source(bucket, filter, false)).await?;
-    let entries = unfold((tail, prefix(bucket)), move |(mut tail, prefix)| async move {
+    let info_request = format!("STREAM.INFO.{}", stream_name(bucket));
+    let request_info = || connection.request_api(&info_request, &EmptyRequest {});
+    let info: Info = retry_transient(bucket.name(), request_info).await?;
+    let last_sequence_at_start = info.state.last_sequence;
+    let reader = StreamReader::open(connection, select_keys(bucket, filter, false)).await?;
+    let entries = unfold((reader, subject_prefix(bucket)), move |(mut reader, prefix)| async move {
         loop {
-            let (message, origin) = tail.next().await;
-            let removal = removes(message.headers.as_ref());
-            // A removal from before the start is of a value that nobody was told of.
-            if removal && origin.sequence <= before {
+            let (message, info) = reader.next().await;
+            let is_removal = is_removal(message.headers.as_ref());
+            // A removal from before the start concerns a value that this watch never reported.
+            if is_removal && info.stream_sequence <= last_sequence_at_start {
                 continue;
             }
             let Some(key) = message.subject.strip_prefix(&prefix).map(str::to_owned) else { continue };
-            let value = (!removal).then_some(message.payload);
-            let entry = BucketEntry { key, value, revision: origin.sequence, age: origin.age() };
-            return Some((entry, (tail, prefix)));
+            let value = (!is_removal).then_some(message.payload);
+            let entry = BucketEntry { key, value, revision: info.stream_sequence, age: info.age() };
+            return Some((entry, (reader, prefix)));
         }
     });
     Ok(entries.boxed())

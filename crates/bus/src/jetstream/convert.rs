@@ -1,6 +1,9 @@
-//! Between our messages and those of the client library.
+//! Conversion between the messages of this crate and those of async-nats.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
@@ -10,26 +13,26 @@ use crate::{
     message::{Headers, Message},
 };
 
-/// What the server adds to a message begins so; nobody else's headers may.
-const SERVERS: &str = "Nats-";
+/// Prefix of the headers that the server adds.
+const SERVER_HEADER_PREFIX: &str = "Nats-";
 
-/// Headers to send.
-pub(super) fn to_headers(headers: &Headers) -> Result<HeaderMap, BusError> {
+/// Converts headers for sending; fails on names or values that NATS does not allow.
+pub(super) fn encode_headers(headers: &Headers) -> Result<HeaderMap, BusError> {
     let mut map = HeaderMap::new();
     for (name, value) in headers.iter() {
-        let bad = || BusError::Unusable(format!("not a header: {name:?}: {value:?}"));
-        let key = HeaderName::from_str(name).map_err(|_| bad())?;
-        map.insert(key, HeaderValue::from_str(value).map_err(|_| bad())?);
+        let invalid = || BusError::Unusable(format!("{name:?}: {value:?} is not a valid NATS header"));
+        let key = HeaderName::from_str(name).map_err(|_| invalid())?;
+        map.insert(key, HeaderValue::from_str(value).map_err(|_| invalid())?);
     }
     Ok(map)
 }
 
-/// A message as it was received, without the server's own headers.
-pub(super) fn to_message(subject: &str, headers: Option<&HeaderMap>, payload: Bytes) -> Message {
+/// Builds a message from its received parts, without the server's own headers.
+pub(super) fn decode_message(subject: &str, headers: Option<&HeaderMap>, payload: Bytes) -> Message {
     let mut message = Message::new(subject, payload);
     for (name, values) in headers.iter().flat_map(|headers| headers.iter()) {
         if let Some(value) = values.last()
-            && !name.to_string().starts_with(SERVERS)
+            && !name.to_string().starts_with(SERVER_HEADER_PREFIX)
         {
             message.headers.set(name.to_string(), value.as_str());
         }
@@ -37,53 +40,61 @@ pub(super) fn to_message(subject: &str, headers: Option<&HeaderMap>, payload: By
     message
 }
 
-/// A message as it was received.
-pub(super) fn received(message: async_nats::Message) -> Message {
-    to_message(&message.subject, message.headers.as_ref(), message.payload)
+/// Converts a received message.
+pub(super) fn from_nats(message: async_nats::Message) -> Message {
+    decode_message(&message.subject, message.headers.as_ref(), message.payload)
 }
 
-/// Checks the size of what is sent, headers included.
+/// Checks that payload and encoded headers together stay within `limit` bytes.
 pub(super) fn check_size(headers: &HeaderMap, payload: &Bytes, limit: usize) -> Result<(), BusError> {
-    let lines = headers.iter().flat_map(|(name, values)| {
+    // Each header is a line `name: value\r\n`; the block starts with `NATS/1.0\r\n` and ends with
+    // an empty line.
+    let header_lines = headers.iter().flat_map(|(name, values)| {
         let name = name.to_string().len();
         values.iter().map(move |value| name + value.as_str().len() + 4)
     });
-    let lines: usize = lines.sum();
-    let size = payload.len() + if lines == 0 { 0 } else { lines + 12 };
+    let header_bytes: usize = header_lines.sum();
+    let size = payload.len() + if header_bytes == 0 { 0 } else { header_bytes + 12 };
     if size > limit { Err(BusError::TooLarge { size, limit }) } else { Ok(()) }
 }
 
-/// What the subject for acknowledgements says about a message of a consumer.
+/// Metadata of a consumer's delivery, from the reply subject that acknowledges it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Origin {
-    /// How many times it has been delivered.
+pub(super) struct DeliveryInfo {
+    /// Number of deliveries of the message so far, this one included.
     pub(super) attempt: u64,
-    /// Its number in the stream.
-    pub(super) sequence: u64,
-    /// Its number among the consumer's deliveries.
-    pub(super) delivery: u64,
-    /// When it was stored: nanoseconds since 1970.
-    pub(super) stored: u64,
+    /// Position in the stream.
+    pub(super) stream_sequence: u64,
+    /// Position among the consumer's deliveries.
+    pub(super) consumer_sequence: u64,
+    /// Time of storing, in nanoseconds since the Unix epoch.
+    pub(super) stored_at: u64,
 }
 
-impl Origin {
-    /// Reads `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempt>.<sequence>.<delivery>.<time>.<pending>`.
-    pub(super) fn read(reply: &str) -> Option<Self> {
+impl DeliveryInfo {
+    /// Parses a subject of `$JS.ACK.`, an optional `<domain>.<account>.`, and
+    /// `<stream>.<consumer>.<attempt>.<stream sequence>.<consumer sequence>.<time>.<pending>`.
+    pub(super) fn parse(reply: &str) -> Option<Self> {
         let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
         let start = if tokens.len() >= 9 { 4 } else { 2 };
         let number = |index: usize| tokens.get(start + index)?.parse::<u64>().ok();
-        Some(Self { attempt: number(0)?, sequence: number(1)?, delivery: number(2)?, stored: number(3)? })
+        Some(Self {
+            attempt: number(0)?,
+            stream_sequence: number(1)?,
+            consumer_sequence: number(2)?,
+            stored_at: number(3)?,
+        })
     }
 
-    /// Time since it was stored, if the clocks agree.
+    /// Time since the message was stored; zero if the clocks disagree.
     pub(super) fn age(&self) -> Duration {
-        age(self.stored)
+        time_since(self.stored_at)
     }
 }
 
-/// Time since a moment in nanoseconds since 1970; zero if it has yet to come.
-pub(super) fn age(nanoseconds: u64) -> Duration {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+/// Time since a moment in nanoseconds since the Unix epoch; zero if it lies in the future.
+pub(super) fn time_since(nanoseconds: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_nanos(nanoseconds))
 }
 
@@ -92,11 +103,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_read() {
-        let expected = Origin { attempt: 2, sequence: 30, delivery: 4, stored: 500 };
-        assert_eq!(Origin::read("$JS.ACK.S.c.2.30.4.500.6"), Some(expected));
-        assert_eq!(Origin::read("$JS.ACK._.hash.S.c.2.30.4.500.6.token"), Some(expected));
-        assert_eq!(Origin::read("$JS.ACK.S.c.2"), None);
-        assert_eq!(Origin::read("x"), None);
+    fn reply_subjects_are_parsed_with_and_without_a_domain() {
+        let expected = DeliveryInfo { attempt: 2, stream_sequence: 30, consumer_sequence: 4, stored_at: 500 };
+        assert_eq!(DeliveryInfo::parse("$JS.ACK.S.c.2.30.4.500.6"), Some(expected));
+        assert_eq!(DeliveryInfo::parse("$JS.ACK._.hash.S.c.2.30.4.500.6.token"), Some(expected));
+        assert_eq!(DeliveryInfo::parse("$JS.ACK.S.c.2"), None);
+        assert_eq!(DeliveryInfo::parse("x"), None);
     }
 }

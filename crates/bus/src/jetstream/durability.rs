@@ -1,4 +1,5 @@
-//! What the server does for what it has acknowledged.
+//! Whether the servers sync messages to disk before they acknowledge them. Only reports; operators
+//! change it.
 
 use std::time::Duration;
 
@@ -7,55 +8,56 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::link::{Failure, Link};
+use super::{attempt::AttemptFailure, connection::NatsConnection};
 
-/// Where servers tell how JetStream is configured: the system account's `$SYS.REQ.SERVER.PING.JSZ`, as the account of services
-/// imports it (`deploy/nats/nats-server.conf`).
-const SERVERS: &str = "forge.v1.nats.jetstream";
-/// How long their answers are waited for.
-const ANSWERS: Duration = Duration::from_secs(1);
+/// Subject on which every server reports its JetStream configuration: `$SYS.REQ.SERVER.PING.JSZ` of
+/// the system account, under the name by which the account of the services imports it
+/// (`deploy/nats/nats-server.conf`).
+const JETSTREAM_STATUS_SUBJECT: &str = "forge.v1.nats.jetstream";
+/// Period in which reports are collected. The number of servers is not known beforehand.
+const COLLECTION_PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
-struct Answer {
-    data: Info,
+struct JetStreamReport {
+    data: JetStreamStatus,
 }
 
 #[derive(Deserialize)]
-struct Info {
-    /// A server of a cluster that stores nothing.
+struct JetStreamStatus {
+    /// Set on a server of a cluster that stores nothing.
     #[serde(default)]
     disabled: bool,
-    config: Config,
+    config: JetStreamConfig,
 }
 
 #[derive(Deserialize)]
-struct Config {
-    /// Left out where it is false.
+struct JetStreamConfig {
+    /// The server omits the field if it is false.
     #[serde(default)]
     sync_always: bool,
 }
 
-/// Whether every server that answers syncs before it acknowledges; `None` where none answers.
-pub(super) async fn syncs_always(link: &Link) -> Option<bool> {
-    link.guard(SERVERS, ask(link)).await.ok().flatten()
+/// Whether every server that reports syncs before it acknowledges; `None` if none reports.
+pub(super) async fn syncs_always(connection: &NatsConnection) -> Option<bool> {
+    connection.fail_if_denied(JETSTREAM_STATUS_SUBJECT, collect_reports(connection)).await.ok().flatten()
 }
 
-async fn ask(link: &Link) -> Result<Option<bool>, Failure> {
-    let passing = |error: &dyn std::fmt::Display| Failure::Passing(error.to_string());
-    let inbox = link.client.new_inbox();
-    let mut answers = link.client.subscribe(inbox.clone()).await.map_err(|error| passing(&error))?;
-    let asked = link.client.publish_with_reply(SERVERS, inbox, "{}".into()).await;
-    asked.map_err(|error| passing(&error))?;
-    let (end, mut all) = (Instant::now() + ANSWERS, None);
-    while let Ok(Some(answer)) = timeout_at(end, answers.next()).await {
-        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+async fn collect_reports(connection: &NatsConnection) -> Result<Option<bool>, AttemptFailure> {
+    let client = &connection.client;
+    let inbox = client.new_inbox();
+    let mut reports = client.subscribe(inbox.clone()).await.map_err(AttemptFailure::transient)?;
+    let request = client.publish_with_reply(JETSTREAM_STATUS_SUBJECT, inbox, "{}".into());
+    request.await.map_err(AttemptFailure::transient)?;
+    let (deadline, mut all_sync) = (Instant::now() + COLLECTION_PERIOD, None);
+    while let Ok(Some(report)) = timeout_at(deadline, reports.next()).await {
+        if report.status == Some(StatusCode::NO_RESPONDERS) {
             break;
         }
-        if let Ok(Answer { data }) = serde_json::from_slice(&answer.payload)
+        if let Ok(JetStreamReport { data }) = serde_json::from_slice(&report.payload)
             && !data.disabled
         {
-            all = Some(all.unwrap_or(true) && data.config.sync_always);
+            all_sync = Some(all_sync.unwrap_or(true) && data.config.sync_always);
         }
     }
-    Ok(all)
+    Ok(all_sync)
 }

@@ -1,20 +1,50 @@
-//! The bus over NATS JetStream. Streams, queues and buckets outlive the server's restarts and lost connections; trouble
-//! that may pass by itself is borne for ten seconds before it is an error.
+//! The bus over NATS JetStream. Streams, queues and buckets survive restarts of the server and lost
+//! connections. An operation retries transient failures for ten seconds before it returns an error.
 //!
-//! Reading order: [`options`] → `link` (the connection) → `prepare` → `publish` → `requests` (pulling) → `queue`, `tail` →
-//! `buckets` → `service`; `durability` stands by itself.
+//! # Why not async-nats' high-level JetStream API
+//!
+//! This module uses async-nats for the connection, for single publishes and reads, and for the
+//! micro service. It builds API requests, pull consumers and key-value operations itself, because
+//! the library's versions lack guarantees that services rely on:
+//!
+//! - **A denied request fails at once.** The server reports a permission violation on the
+//!   connection and sends no reply. The library then waits for its timeout; here every request also
+//!   waits for a violation of its subject.
+//! - **Each role needs few permissions.** Every request goes to a subject that
+//!   `deploy/nats/nats-server.conf` can grant. The library's handles of buckets and streams request
+//!   `STREAM.INFO` first, which a worker may not read.
+//! - **A dropped `fetch` loses no message.** The inbox of a receiver outlives its futures. A batch
+//!   of the library takes the messages in transit with it, and they wait until their lease expires.
+//! - **A receiver holds no more messages than it asked for.** The library's continuous streams
+//!   prefetch, and the lease of a prefetched message runs while its receiver is busy.
+//! - **Replays and watches have no gaps and no end.** A reader resumes behind the last message read
+//!   after any failure, be it a lost connection, a removed consumer or a lost message.
+//! - **A repeated compare-and-set does not fail because of itself.** The server compares revisions
+//!   before message ids. The library's key-value store sends no ids, so after a lost
+//!   acknowledgement a writer cannot tell its own write from that of another.
+//! - **Failures are classified.** [`BusError`] separates missing objects, outages and wrong
+//!   configuration, and transient failures are retried under the same message id. Provisioning
+//!   names the field that differs, and leaves fields that it does not own unchanged.
+//!
+//! # Modules
+//!
+//! Each uses only those before it: [`options`], `attempt` (retries), `connection_events`,
+//! `connection`, `convert`, `durability`, `publish`, `pull_requests`, `work_queue`,
+//! `stream_reader`, `buckets`, `provisioning`, `core_messaging`.
 
+mod attempt;
 mod buckets;
+mod connection;
+mod connection_events;
 mod convert;
+mod core_messaging;
 mod durability;
-mod link;
 pub mod options;
-mod prepare;
+mod provisioning;
 mod publish;
-mod queue;
-mod requests;
-mod service;
-mod tail;
+mod pull_requests;
+mod stream_reader;
+mod work_queue;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,10 +56,12 @@ use serde_json::json;
 
 pub use self::options::{JetStreamOptions, NatsCredentials, TlsOptions};
 use self::{
-    convert::received,
-    link::Link,
-    publish::{Parcel, store_all},
-    tail::{Source, Tail},
+    attempt::retry_transient,
+    connection::NatsConnection,
+    convert::from_nats,
+    publish::{OutgoingMessage, publish_all},
+    stream_reader::{StreamReader, StreamSelection},
+    work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
     bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall},
@@ -38,9 +70,9 @@ use crate::{
     topology::{Bucket, Queue, Stream, check_key},
 };
 
-/// A connection to NATS.
+/// A bus over one connection to NATS.
 pub struct JetStreamBus {
-    link: Arc<Link>,
+    connection: Arc<NatsConnection>,
     options: JetStreamOptions,
 }
 
@@ -48,92 +80,95 @@ impl fmt::Debug for JetStreamBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JetStream")
             .field("options", &self.options)
-            .field("connected", &self.link.is_connected())
+            .field("connected", &self.connection.is_connected())
             .finish()
     }
 }
 
 impl JetStreamBus {
-    /// Connects. Nothing is repeated here; once there has been a connection, it is made anew without end.
+    /// Connects, without retrying. Once connected, the client reconnects by itself without end.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] when no server answers; [`BusError::Unusable`] when it is too old, has JetStream
-    /// disabled, or does not take the credentials.
+    /// [`BusError::Unavailable`] if no server answers; [`BusError::Unusable`] if the server is too
+    /// old, has JetStream disabled, or rejects the credentials or certificates.
     pub async fn connect(options: JetStreamOptions) -> Result<Arc<Self>, BusError> {
-        let link = Link::open(&options).await?;
-        Ok(Arc::new(Self { link, options }))
+        let connection = NatsConnection::open(&options).await?;
+        Ok(Arc::new(Self { connection, options }))
     }
 
-    /// Whether every server has on disk what it acknowledges (`sync_interval: always`); `None` where the account does not
-    /// import what tells (`deploy/nats/nats-server.conf`). Takes a second, in which servers answer.
+    /// Whether every server syncs a message to disk before acknowledging it (`sync_interval:
+    /// always`); `None` if the account does not import the servers' report
+    /// (`deploy/nats/nats-server.conf`). Collects reports for one second.
     pub async fn syncs_always(&self) -> Option<bool> {
-        durability::syncs_always(&self.link).await
+        durability::syncs_always(&self.connection).await
     }
 }
 
 #[async_trait]
 impl Bus for JetStreamBus {
     async fn prepare(&self) -> Result<(), BusError> {
-        prepare::prepare(&self.link, &self.options).await
+        provisioning::prepare(&self.connection, &self.options).await
     }
 
     async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
-        Parcel::new(&self.link, message, id)?.store(&self.link).await.map(drop)
+        OutgoingMessage::new(&self.connection, message, id)?.publish(&self.connection).await.map(drop)
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
-        let parcels = messages.into_iter().map(|(message, id)| Parcel::new(&self.link, message, &id));
-        let parcels = parcels.collect::<Result<Vec<_>, _>>()?;
-        store_all(&self.link, &parcels).await
+        let messages =
+            messages.into_iter().map(|(message, id)| OutgoingMessage::new(&self.connection, message, &id));
+        let messages = messages.collect::<Result<Vec<_>, _>>()?;
+        publish_all(&self.connection, &messages).await
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BusError> {
-        service::broadcast(&self.link, message).await
+        core_messaging::broadcast(&self.connection, message).await
     }
 
-    async fn subscribe(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError> {
-        service::subscribe(&self.link, subject, self.options.manage_topology).await
+    async fn subscribe(&self, filter: &str) -> Result<BoxStream<'static, Message>, BusError> {
+        core_messaging::subscribe(&self.connection, filter, self.options.manage_topology).await
     }
 
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
-        Ok(Box::new(queue::open(&self.link, queue).await?))
+        Ok(Box::new(JetStreamReceiver::open(&self.connection, queue).await?))
     }
 
     async fn replay(
         &self,
-        subjects: Vec<String>,
+        filters: Vec<String>,
         content: ReplayContent,
     ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
         let headers_only = content == ReplayContent::Headers;
-        let source = Source { stream: Stream::Results.name().to_owned(), filters: subjects, headers_only };
-        let tail = Tail::open(&self.link, source).await?;
-        let stored = unfold(tail, |mut tail| async {
-            let (message, origin) = tail.next().await;
-            Some((StoredMessage { sequence: origin.sequence, message: received(message) }, tail))
+        let selection = StreamSelection { stream: Stream::Results.name().to_owned(), filters, headers_only };
+        let reader = StreamReader::open(&self.connection, selection).await?;
+        let messages = unfold(reader, |mut reader| async {
+            let (message, info) = reader.next().await;
+            let message = StoredMessage { sequence: info.stream_sequence, message: from_nats(message) };
+            Some((message, reader))
         });
-        Ok(stored.boxed())
+        Ok(messages.boxed())
     }
 
-    async fn purge(&self, stream: Stream, subject: &str) -> Result<(), BusError> {
+    async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
         let request = format!("STREAM.PURGE.{}", stream.name());
-        let body = json!({ "filter": subject });
-        let purge = || self.link.api::<PurgeResponse>(&request, &body);
-        self.link.persist(stream.name(), purge).await.map(drop)
+        let body = json!({ "filter": filter });
+        let purge = || self.connection.request_api::<PurgeResponse>(&request, &body);
+        retry_transient(stream.name(), purge).await.map(drop)
     }
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
-        let info = self.link.persist(queue.consumer(), || queue::info(&self.link, queue)).await?;
+        let info = retry_transient(queue.consumer(), || consumer_info(&self.connection, queue)).await?;
         Ok(info.num_pending + info.num_ack_pending as u64)
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
         check_key(key)?;
-        buckets::get(&self.link, bucket, key).await
+        buckets::get(&self.connection, bucket, key).await
     }
 
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
         check_key(key)?;
-        buckets::put(&self.link, bucket, key, value).await
+        buckets::put(&self.connection, bucket, key, value).await
     }
 
     async fn compare_and_set(
@@ -144,16 +179,16 @@ impl Bus for JetStreamBus {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
         check_key(key)?;
-        buckets::compare_and_set(&self.link, bucket, key, value, expected).await
+        buckets::compare_and_set(&self.connection, bucket, key, value, expected).await
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {
         check_key(key)?;
-        buckets::delete(&self.link, bucket, key).await
+        buckets::delete(&self.connection, bucket, key).await
     }
 
     async fn keys(&self, bucket: &Bucket) -> Result<Vec<String>, BusError> {
-        buckets::keys(&self.link, bucket).await
+        buckets::keys(&self.connection, bucket).await
     }
 
     async fn watch(
@@ -161,22 +196,22 @@ impl Bus for JetStreamBus {
         bucket: &Bucket,
         filter: &str,
     ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
-        buckets::watch(&self.link, bucket, filter).await
+        buckets::watch(&self.connection, bucket, filter).await
     }
 
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError> {
-        service::request(&self.link, message, timeout).await
+        core_messaging::request(&self.connection, message, timeout).await
     }
 
     async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
-        service::serve(&self.link, self.options.manage_topology).await
+        core_messaging::serve(&self.connection, self.options.manage_topology).await
     }
 
     fn max_payload(&self) -> usize {
-        self.link.client.server_info().max_payload
+        self.connection.max_payload()
     }
 
     fn is_connected(&self) -> bool {
-        self.link.is_connected()
+        self.connection.is_connected()
     }
 }

@@ -1,34 +1,38 @@
-//! How to reach the server. Secrets do not show in `Debug` nor in errors.
+//! Options of a connection to NATS. Secrets show up neither in `Debug` output nor in errors.
 
 use std::{fmt, path::PathBuf};
 
 use crate::topology::{Bucket, Queue, TopologySettings};
 
-/// Where the server is, who we are, and what is expected of it.
+/// Servers, identity and expectations of a [`JetStreamBus`](crate::JetStreamBus).
 #[derive(Clone)]
 pub struct JetStreamOptions {
-    /// Servers, any of which will do: `nats://host:4222`, or `tls://host:4222`.
+    /// URLs of servers of one cluster, as in `nats://host:4222` or `tls://host:4222`. The client
+    /// connects to any of them.
     pub urls: Vec<String>,
-    /// Who we are.
+    /// Credentials of the NATS user.
     pub credentials: NatsCredentials,
-    /// How the connection is encrypted.
+    /// Encryption of the connection.
     pub tls: TlsOptions,
-    /// What the server's lists of connections call us.
+    /// Client name, as the server lists it among its connections.
     pub name: String,
-    /// Prefix of the subjects by which answers come, for accounts that may not subscribe to all of `_INBOX.>`.
+    /// Prefix of reply subjects, for users that may not subscribe to all of `_INBOX.>`; `None`
+    /// means `_INBOX`.
     pub inbox_prefix: Option<String>,
-    /// What the operator chose.
+    /// Settings that [`prepare`](crate::Bus::prepare) applies to streams and queues.
     pub topology: TopologySettings,
-    /// Buckets of job records to prepare.
+    /// Names of the buckets of job records that [`prepare`](crate::Bus::prepare) creates.
     pub kv_namespaces: Vec<String>,
-    /// Whether [`crate::Bus::prepare`] creates what is missing. If not, it checks that the `required_queues` exist.
+    /// Whether [`prepare`](crate::Bus::prepare) creates and updates the topology. If not, it only
+    /// checks that `required_queues` exist.
     pub manage_topology: bool,
-    /// The queues that are checked where nothing is created.
+    /// Queues that must exist if this client does not manage the topology.
     pub required_queues: Vec<Queue>,
 }
 
 impl JetStreamOptions {
-    /// One server, no credentials, everything else as usual for a planner.
+    /// Options for one server without credentials, with the default topology, which the client
+    /// manages.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
@@ -43,16 +47,16 @@ impl JetStreamOptions {
         }
     }
 
-    /// The servers, for people: without what stands before an `@`.
-    pub(super) fn servers(&self) -> String {
-        self.urls.iter().map(|url| without_secrets(url)).collect::<Vec<_>>().join(", ")
+    /// The URLs for error texts and logs, without user and password.
+    pub(super) fn servers_without_secrets(&self) -> String {
+        self.urls.iter().map(|url| without_user_info(url)).collect::<Vec<_>>().join(", ")
     }
 }
 
 impl fmt::Debug for JetStreamOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("urls", &self.servers())
+        f.debug_struct("JetStreamOptions")
+            .field("urls", &self.servers_without_secrets())
             .field("credentials", &self.credentials)
             .field("tls", &self.tls)
             .field("name", &self.name)
@@ -65,28 +69,28 @@ impl fmt::Debug for JetStreamOptions {
     }
 }
 
-fn without_secrets(url: &str) -> String {
+fn without_user_info(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
-/// Who we are to the server.
+/// Credentials of a NATS user.
 #[derive(Clone, Default)]
 pub enum NatsCredentials {
-    /// Nobody in particular, or as the URL says.
+    /// None beside those in the URL.
     #[default]
     None,
-    /// A user with a password.
+    /// A user name with a password.
     Password {
-        /// The user.
+        /// User name.
         user: String,
-        /// The password.
+        /// Password.
         password: String,
     },
-    /// The seed of an nkey: `SU…`.
+    /// The seed of a user nkey (`SU…`).
     Nkey(String),
-    /// A credentials file: a JWT and the seed of an nkey.
+    /// A credentials file: a user JWT and the seed of its nkey.
     File(PathBuf),
 }
 
@@ -101,14 +105,14 @@ impl fmt::Debug for NatsCredentials {
     }
 }
 
-/// How the connection is encrypted.
+/// Encryption of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// Refuse a connection in the clear. Certificates of the system's authorities are taken, and of `authority`.
+    /// Whether to refuse unencrypted connections.
     pub required: bool,
-    /// A PEM file with the certificates of an authority.
+    /// PEM file of certificate authorities to trust, in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// PEM files of our own certificate and its key, for servers that ask.
+    /// PEM files of the client certificate and its key, for servers that verify clients.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_do_not_show() {
+    fn debug_output_and_error_texts_hide_secrets() {
         let mut options = JetStreamOptions::new("nats://ann:hush@h:1");
         options.urls.push("hush@h".to_owned());
         for credentials in [
@@ -127,6 +131,6 @@ mod tests {
             options.credentials = credentials;
             assert!(!format!("{options:?}").contains("hush"), "{options:?}");
         }
-        assert_eq!(options.servers(), "nats://h:1, h");
+        assert_eq!(options.servers_without_secrets(), "nats://h:1, h");
     }
 }

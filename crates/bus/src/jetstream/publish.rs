@@ -1,4 +1,5 @@
-//! Storing messages: every one under an id, so that it can be sent again when it is not known whether it arrived.
+//! Publishing to streams. Every message carries an id, so that it can be sent again whenever its
+//! acknowledgement is lost.
 
 use std::{collections::VecDeque, future::IntoFuture};
 
@@ -6,7 +7,7 @@ use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_ID,
     jetstream::{
-        Error,
+        self,
         context::{PublishAckFuture, PublishError, PublishErrorKind},
         message::PublishMessage,
         publish::PublishAck,
@@ -16,140 +17,157 @@ use async_nats::{
 use bytes::Bytes;
 
 use super::{
-    convert::{check_size, to_headers},
-    link::{Failure, Link, Nothing, Trouble},
+    attempt::{AttemptFailure, RetryBudget, retry_transient},
+    connection::{EmptyRequest, NatsConnection},
+    convert::{check_size, encode_headers},
 };
-use crate::{error::BusError, message::Message, topology};
+use crate::{error::BusError, message::Message, topology::Stream};
 
-/// Messages of one publisher that are on their way at once.
-const IN_FLIGHT: usize = 512;
+/// Unacknowledged messages of one publisher.
+const MAX_IN_FLIGHT: usize = 512;
 
-/// A message that is ready to be sent, as often as it takes.
-pub(super) struct Parcel {
+/// A message in the form in which it is sent, as often as necessary.
+pub(super) struct OutgoingMessage {
+    /// Name of the stream that stores the subject.
     pub(super) stream: String,
     pub(super) subject: String,
+    /// Headers, the message id among them.
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
 }
 
-impl Parcel {
-    /// A message for the stream of its subject.
-    pub(super) fn new(link: &Link, message: Message, id: &str) -> Result<Self, BusError> {
-        let stream = topology::Stream::for_subject(&message.subject)
-            .ok_or_else(|| BusError::Unusable(format!("no stream stores {}", message.subject)))?;
-        let mut headers = to_headers(&message.headers)?;
+impl OutgoingMessage {
+    /// Encodes a message for the stream of its subject, and checks its size.
+    pub(super) fn new(connection: &NatsConnection, message: Message, id: &str) -> Result<Self, BusError> {
+        let stream = Stream::for_subject(&message.subject)
+            .ok_or_else(|| BusError::Unusable(format!("no stream stores the subject {}", message.subject)))?;
+        let mut headers = encode_headers(&message.headers)?;
         headers.insert(NATS_MESSAGE_ID, id);
-        let parcel = Self {
+        let outgoing = Self {
             stream: stream.name().to_owned(),
             subject: message.subject,
             headers,
             payload: message.payload,
         };
-        parcel.check(link)?;
-        Ok(parcel)
+        outgoing.check_size(connection)?;
+        Ok(outgoing)
     }
 
-    /// Checks its size.
-    pub(super) fn check(&self, link: &Link) -> Result<(), BusError> {
-        check_size(&self.headers, &self.payload, link.client.server_info().max_payload)
+    /// Checks the size against the server's limit.
+    pub(super) fn check_size(&self, connection: &NatsConnection) -> Result<(), BusError> {
+        check_size(&self.headers, &self.payload, connection.max_payload())
     }
 
-    async fn send(&self, link: &Link) -> Result<PublishAckFuture, Failure> {
+    /// Publishes the message, and sends it again under the same id until it is acknowledged.
+    pub(super) async fn publish(&self, connection: &NatsConnection) -> Result<PublishAck, BusError> {
+        retry_transient(&self.subject, || async {
+            let ack = self.send(connection).await?;
+            self.await_ack(connection, ack).await
+        })
+        .await
+    }
+
+    async fn send(&self, connection: &NatsConnection) -> Result<PublishAckFuture, AttemptFailure> {
         let message = PublishMessage::build().headers(self.headers.clone()).payload(self.payload.clone());
-        match link.context.send_publish(self.subject.clone(), message).await {
+        match connection.context.send_publish(self.subject.clone(), message).await {
             Ok(ack) => Ok(ack),
-            Err(error) => Err(self.failure(link, &error).await),
+            Err(error) => Err(self.classify(connection, &error).await),
         }
     }
 
-    async fn acknowledged(&self, link: &Link, ack: PublishAckFuture) -> Result<PublishAck, Failure> {
-        let mut connections = link.connections();
+    /// Waits for an acknowledgement; fails at once if the connection is lost, since it will not
+    /// arrive then.
+    async fn await_ack(
+        &self,
+        connection: &NatsConnection,
+        ack: PublishAckFuture,
+    ) -> Result<PublishAck, AttemptFailure> {
+        let mut connection_count = connection.connection_count();
         let acknowledged = async {
             tokio::select! {
                 biased;
                 ack = ack.into_future() => match ack {
                     Ok(ack) => Ok(ack),
-                    Err(error) => Err(self.failure(link, &error).await),
+                    Err(error) => Err(self.classify(connection, &error).await),
                 },
-                _ = connections.changed() => Err(Failure::Passing("the connection was lost".to_owned())),
+                _ = connection_count.changed() => Err(AttemptFailure::transient("the connection was lost")),
             }
         };
-        link.guard(&self.subject, acknowledged).await
+        connection.fail_if_denied(&self.subject, acknowledged).await
     }
 
-    async fn failure(&self, link: &Link, error: &PublishError) -> Failure {
+    async fn classify(&self, connection: &NatsConnection, error: &PublishError) -> AttemptFailure {
         match error.kind() {
             PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
-                Failure::Lasting(BusError::Refused { status: 409, reason: error.to_string() })
+                AttemptFailure::Permanent(BusError::Refused { status: 409, reason: error.to_string() })
             }
-            // Nobody listens on the subject: the stream is missing, or the server has not found it yet.
+            // The subject has no responder: the stream does not exist, or the server is still
+            // loading it.
             PublishErrorKind::StreamNotFound => {
-                let info: Result<Info, Failure> =
-                    link.api(&format!("STREAM.INFO.{}", self.stream), &Nothing {}).await;
-                match info {
-                    Err(Failure::Lasting(BusError::Missing(what))) => {
-                        Failure::Lasting(BusError::Missing(what))
+                let request = format!("STREAM.INFO.{}", self.stream);
+                match connection.request_api::<Info>(&request, &EmptyRequest {}).await {
+                    Err(AttemptFailure::Permanent(BusError::Missing(object))) => {
+                        AttemptFailure::Permanent(BusError::Missing(object))
                     }
-                    _ => Failure::Passing(error.to_string()),
+                    _ => AttemptFailure::transient(error),
                 }
             }
             PublishErrorKind::Other => {
-                let source =
-                    std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
-                match source {
-                    Some(source) => Failure::from_api(&self.subject, source),
-                    None => Failure::Passing(error.to_string()),
+                let source = std::error::Error::source(error);
+                match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+                    Some(source) => AttemptFailure::from_api(&self.subject, source),
+                    None => AttemptFailure::transient(error),
                 }
             }
-            _ => Failure::Passing(error.to_string()),
+            _ => AttemptFailure::transient(error),
         }
-    }
-
-    /// Stores it; sent again under the same id while that is in doubt.
-    pub(super) async fn store(&self, link: &Link) -> Result<PublishAck, BusError> {
-        link.persist(&self.subject, || async {
-            let ack = self.send(link).await?;
-            self.acknowledged(link, ack).await
-        })
-        .await
     }
 }
 
-/// Stores all, in order. When one fails, it and all after it are sent again.
-pub(super) async fn store_all(link: &Link, parcels: &[Parcel]) -> Result<(), BusError> {
-    let mut trouble = Trouble::default();
-    let mut done = 0;
-    while done < parcels.len() {
-        match burst(link, &parcels[done..]).await {
-            (stored, Ok(())) => done += stored,
-            (_, Err(Failure::Lasting(error))) => return Err(error),
-            (stored, Err(Failure::Passing(reason))) => {
-                if stored > 0 {
-                    trouble.over();
+/// Publishes messages in order. After a failure it sends the failed message and all later ones
+/// again, which keeps the order.
+pub(super) async fn publish_all(
+    connection: &NatsConnection,
+    messages: &[OutgoingMessage],
+) -> Result<(), BusError> {
+    let mut budget = RetryBudget::default();
+    let mut stored = 0;
+    while stored < messages.len() {
+        let (newly_stored, result) = publish_until_failure(connection, &messages[stored..]).await;
+        stored += newly_stored;
+        match result {
+            Ok(()) => {}
+            Err(AttemptFailure::Permanent(error)) => return Err(error),
+            Err(AttemptFailure::Transient(reason)) => {
+                if newly_stored > 0 {
+                    budget.reset();
                 }
-                done += stored;
-                trouble.bear(&parcels[done].subject, reason).await?;
+                budget.back_off(&messages[stored].subject, reason).await?;
             }
         }
     }
     Ok(())
 }
 
-/// Sends until something fails; answers how many are stored.
-async fn burst(link: &Link, parcels: &[Parcel]) -> (usize, Result<(), Failure>) {
+/// Publishes messages with up to [`MAX_IN_FLIGHT`] unacknowledged ones. Returns how many are
+/// stored, and the failure that ended it, if any.
+async fn publish_until_failure(
+    connection: &NatsConnection,
+    messages: &[OutgoingMessage],
+) -> (usize, Result<(), AttemptFailure>) {
     let mut acks: VecDeque<PublishAckFuture> = VecDeque::new();
     let mut stored = 0;
     loop {
-        while acks.len() < IN_FLIGHT
-            && let Some(parcel) = parcels.get(stored + acks.len())
+        while acks.len() < MAX_IN_FLIGHT
+            && let Some(message) = messages.get(stored + acks.len())
         {
-            match parcel.send(link).await {
+            match message.send(connection).await {
                 Ok(ack) => acks.push_back(ack),
                 Err(failure) => return (stored, Err(failure)),
             }
         }
         let Some(ack) = acks.pop_front() else { return (stored, Ok(())) };
-        if let Err(failure) = parcels[stored].acknowledged(link, ack).await {
+        if let Err(failure) = messages[stored].await_ack(connection, ack).await {
             return (stored, Err(failure));
         }
         stored += 1;

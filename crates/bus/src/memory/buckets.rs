@@ -1,4 +1,5 @@
-//! Key-value buckets of the twin. Synchronous: callers say what time it is, under one lock.
+//! Key-value buckets of the in-process bus. Synchronous and without a clock: callers hold the lock
+//! and pass the time.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,46 +12,50 @@ use tokio::{
 use crate::{
     bus::BucketEntry,
     error::BusError,
-    topology::{self, Bucket},
+    topology::{Bucket, subject_matches},
 };
 
-/// Every bucket, by name.
+/// All buckets, by name.
 #[derive(Debug, Default)]
-pub(super) struct Buckets(HashMap<String, Values>);
+pub(super) struct MemoryBuckets(HashMap<String, MemoryBucket>);
 
 #[derive(Debug)]
-struct Values {
+struct MemoryBucket {
     max_age: Option<Duration>,
+    /// Revision of the latest change.
     revision: u64,
-    values: BTreeMap<String, Value>,
-    /// The same in the order of their age.
-    order: BTreeMap<u64, String>,
+    values: BTreeMap<String, BucketValue>,
+    /// Keys by the revision of their value, so oldest first.
+    keys_by_revision: BTreeMap<u64, String>,
+    /// Filters and channels of watchers.
     watchers: Vec<(String, UnboundedSender<BucketEntry>)>,
 }
 
 #[derive(Debug)]
-struct Value {
+struct BucketValue {
     value: Bytes,
     revision: u64,
-    written: Instant,
+    written_at: Instant,
 }
 
-impl Buckets {
+impl MemoryBuckets {
+    /// Creates a bucket, unless it exists.
     pub(super) fn create(&mut self, bucket: &Bucket) {
-        self.0.entry(bucket.name().to_owned()).or_insert_with(|| Values {
+        self.0.entry(bucket.name().to_owned()).or_insert_with(|| MemoryBucket {
             max_age: bucket.max_age(),
             revision: 0,
             values: BTreeMap::new(),
-            order: BTreeMap::new(),
+            keys_by_revision: BTreeMap::new(),
             watchers: Vec::new(),
         });
     }
 
-    fn of(&mut self, now: Instant, bucket: &Bucket) -> Result<&mut Values, BusError> {
+    /// Returns a bucket, free of expired values.
+    fn bucket_mut(&mut self, now: Instant, bucket: &Bucket) -> Result<&mut MemoryBucket, BusError> {
         let missing = || BusError::Missing(format!("the bucket {}", bucket.name()));
-        let values = self.0.get_mut(bucket.name()).ok_or_else(missing)?;
-        values.forget_old(now);
-        Ok(values)
+        let bucket = self.0.get_mut(bucket.name()).ok_or_else(missing)?;
+        bucket.drop_expired(now);
+        Ok(bucket)
     }
 
     pub(super) fn get(
@@ -59,8 +64,8 @@ impl Buckets {
         bucket: &Bucket,
         key: &str,
     ) -> Result<Option<BucketEntry>, BusError> {
-        let values = self.of(now, bucket)?;
-        Ok(values.values.get(key).map(|value| value.entry(now, key)))
+        let bucket = self.bucket_mut(now, bucket)?;
+        Ok(bucket.values.get(key).map(|value| value.to_entry(now, key)))
     }
 
     pub(super) fn put(
@@ -70,7 +75,7 @@ impl Buckets {
         key: &str,
         value: Bytes,
     ) -> Result<u64, BusError> {
-        Ok(self.of(now, bucket)?.write(now, key, Some(value)))
+        Ok(self.bucket_mut(now, bucket)?.write_change(now, key, Some(value)))
     }
 
     pub(super) fn compare_and_set(
@@ -81,21 +86,21 @@ impl Buckets {
         value: Bytes,
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
-        let values = self.of(now, bucket)?;
-        let current = values.values.get(key).map(|value| value.revision);
-        Ok((current == expected).then(|| values.write(now, key, Some(value))))
+        let bucket = self.bucket_mut(now, bucket)?;
+        let current = bucket.values.get(key).map(|value| value.revision);
+        Ok((current == expected).then(|| bucket.write_change(now, key, Some(value))))
     }
 
     pub(super) fn delete(&mut self, now: Instant, bucket: &Bucket, key: &str) -> Result<(), BusError> {
-        let values = self.of(now, bucket)?;
-        if values.values.contains_key(key) {
-            values.write(now, key, None);
+        let bucket = self.bucket_mut(now, bucket)?;
+        if bucket.values.contains_key(key) {
+            bucket.write_change(now, key, None);
         }
         Ok(())
     }
 
     pub(super) fn keys(&mut self, now: Instant, bucket: &Bucket) -> Result<Vec<String>, BusError> {
-        Ok(self.of(now, bucket)?.values.keys().cloned().collect())
+        Ok(self.bucket_mut(now, bucket)?.values.keys().cloned().collect())
     }
 
     pub(super) fn watch(
@@ -104,56 +109,59 @@ impl Buckets {
         bucket: &Bucket,
         filter: &str,
     ) -> Result<UnboundedReceiver<BucketEntry>, BusError> {
-        let values = self.of(now, bucket)?;
+        let bucket = self.bucket_mut(now, bucket)?;
         let (sender, receiver) = unbounded_channel();
-        for (key, value) in values.values.iter().filter(|(key, _)| topology::subject_matches(filter, key)) {
-            sender.send(value.entry(now, key)).expect("the receiver is here");
+        for (key, value) in bucket.values.iter().filter(|(key, _)| subject_matches(filter, key)) {
+            sender.send(value.to_entry(now, key)).expect("the receiver is alive");
         }
-        values.watchers.push((filter.to_owned(), sender));
+        bucket.watchers.push((filter.to_owned(), sender));
         Ok(receiver)
     }
 }
 
-impl Value {
-    fn entry(&self, now: Instant, key: &str) -> BucketEntry {
+impl BucketValue {
+    fn to_entry(&self, now: Instant, key: &str) -> BucketEntry {
         BucketEntry {
             key: key.to_owned(),
             value: Some(self.value.clone()),
             revision: self.revision,
-            age: now.duration_since(self.written),
+            age: now.duration_since(self.written_at),
         }
     }
 }
 
-impl Values {
-    /// Writes or removes a value, and tells those who watch.
-    fn write(&mut self, now: Instant, key: &str, value: Option<Bytes>) -> u64 {
+impl MemoryBucket {
+    /// Writes a value or, with `None`, removes it, and notifies watchers. Returns the revision of
+    /// the change.
+    fn write_change(&mut self, now: Instant, key: &str, value: Option<Bytes>) -> u64 {
         self.revision += 1;
         let revision = self.revision;
-        let old = match value.clone() {
-            Some(value) => self.values.insert(key.to_owned(), Value { value, revision, written: now }),
+        let replaced = match value.clone() {
+            Some(value) => {
+                self.values.insert(key.to_owned(), BucketValue { value, revision, written_at: now })
+            }
             None => self.values.remove(key),
         };
-        if let Some(old) = old {
-            self.order.remove(&old.revision);
+        if let Some(replaced) = replaced {
+            self.keys_by_revision.remove(&replaced.revision);
         }
         if value.is_some() {
-            self.order.insert(revision, key.to_owned());
+            self.keys_by_revision.insert(revision, key.to_owned());
         }
         self.watchers.retain(|(filter, sender)| {
             let entry =
                 || BucketEntry { key: key.to_owned(), value: value.clone(), revision, age: Duration::ZERO };
-            !sender.is_closed() && (!topology::subject_matches(filter, key) || sender.send(entry()).is_ok())
+            !sender.is_closed() && (!subject_matches(filter, key) || sender.send(entry()).is_ok())
         });
         revision
     }
 
-    fn forget_old(&mut self, now: Instant) {
+    fn drop_expired(&mut self, now: Instant) {
         let Some(max_age) = self.max_age else { return };
-        while let Some(first) = self.order.first_entry()
-            && now.duration_since(self.values[first.get()].written) >= max_age
+        while let Some(oldest) = self.keys_by_revision.first_entry()
+            && now.duration_since(self.values[oldest.get()].written_at) >= max_age
         {
-            self.values.remove(&first.remove());
+            self.values.remove(&oldest.remove());
         }
     }
 }

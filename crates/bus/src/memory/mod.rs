@@ -1,28 +1,26 @@
-//! The bus within one process, for tests and local runs: every promise of [`Bus`], nothing on disk, no server. Time is
-//! tokio's, so tests may pause it.
+//! The bus within one process, for local runs and tests. Gives every guarantee of [`Bus`] except
+//! durability: it holds all messages in memory and needs no server. It uses tokio's clock, which
+//! tests can pause.
 
 mod buckets;
+mod core_messaging;
 mod streams;
-mod wire;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, iter, unfold};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until, timeout},
 };
 
 use self::{
-    buckets::Buckets,
-    streams::{Effects, Streams, Taken, queue_index},
-    wire::Wire,
+    buckets::MemoryBuckets,
+    core_messaging::{CoreMessaging, into_stream},
+    streams::{LeasedMessage, MemoryStreams, WakeUps, queue_index},
 };
 use crate::{
     bus::{BucketEntry, Bus, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall},
@@ -31,127 +29,135 @@ use crate::{
     topology::{self, Bucket, Queue, Stream, TopologySettings, check_key},
 };
 
-/// The largest payload the twin takes: what a nats-server takes that was not told otherwise.
+/// Largest payload of a message, in bytes; the default of nats-server.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
-/// The bus within one process. It is empty at its start and gone with its last user.
+/// The in-process bus. Starts empty; its content is lost when the last clone of the `Arc` is
+/// dropped.
 #[derive(Debug)]
 pub struct MemoryBus {
-    shared: Arc<Shared>,
+    core: Arc<BusCore>,
+    /// Names of the buckets of job records.
     namespaces: Vec<String>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    /// By the order of [`Queue::ALL`].
-    ready: Vec<Notify>,
-    /// Told when there is a deadline earlier than those known.
-    rearm: Notify,
-    /// Told when a result is stored.
-    results: watch::Sender<()>,
+/// State shared by the bus, its receivers and its leases.
+struct BusCore {
+    state: Mutex<BusState>,
+    /// Notified once per message that becomes ready; in the order of [`Queue::ALL`].
+    queue_ready: Vec<Notify>,
+    /// Notified when the next deadline becomes earlier.
+    deadline_moved: Notify,
+    /// Changes whenever a result is stored.
+    result_stored: watch::Sender<()>,
 }
 
 #[derive(Debug)]
-struct State {
-    prepared: bool,
-    streams: Streams,
-    buckets: Buckets,
-    wire: Wire,
+struct BusState {
+    is_prepared: bool,
+    streams: MemoryStreams,
+    buckets: MemoryBuckets,
+    core_messaging: CoreMessaging,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for BusCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("BusCore").finish_non_exhaustive()
     }
 }
 
 impl MemoryBus {
-    /// A bus with nothing in it, where [`Bus::prepare`] makes the bucket of job records `jobs`.
+    /// Creates an empty bus whose [`Bus::prepare`] creates one bucket of job records, `jobs`.
     pub fn new(settings: TopologySettings) -> Arc<Self> {
         Self::with_namespaces(settings, vec![Bucket::default_jobs().name().to_owned()])
     }
 
-    /// The same with these buckets of job records.
+    /// Creates an empty bus whose [`Bus::prepare`] creates a bucket of job records per namespace.
     pub fn with_namespaces(settings: TopologySettings, namespaces: Vec<String>) -> Arc<Self> {
-        let state = State {
-            prepared: false,
-            streams: Streams::new(settings.lease),
-            buckets: Buckets::default(),
-            wire: Wire::default(),
+        let state = BusState {
+            is_prepared: false,
+            streams: MemoryStreams::new(settings.lease),
+            buckets: MemoryBuckets::default(),
+            core_messaging: CoreMessaging::default(),
         };
-        let shared = Shared {
+        let core = BusCore {
             state: Mutex::new(state),
-            ready: Queue::ALL.iter().map(|_| Notify::new()).collect(),
-            rearm: Notify::new(),
-            results: watch::Sender::new(()),
+            queue_ready: Queue::ALL.iter().map(|_| Notify::new()).collect(),
+            deadline_moved: Notify::new(),
+            result_stored: watch::Sender::new(()),
         };
-        Arc::new(Self { shared: Arc::new(shared), namespaces })
+        Arc::new(Self { core: Arc::new(core), namespaces })
     }
 
-    /// Messages stored in a stream at this moment.
+    /// Returns the number of messages in a stream.
     pub fn message_count(&self, stream: Stream) -> usize {
-        self.shared.lock().streams.stored(stream)
+        self.core.lock().streams.message_count(stream)
     }
 
     fn store(&self, messages: impl IntoIterator<Item = (Message, String)>) -> Result<(), BusError> {
-        let (now, mut effects) = (Instant::now(), Effects::default());
-        let mut results = false;
-        let mut state = self.shared.lock();
-        let stored = messages.into_iter().try_for_each(|(message, id)| {
-            fits(message.payload.len())?;
-            let stream = Stream::for_subject(&message.subject)
-                .ok_or_else(|| BusError::Unusable(format!("no stream stores {}", message.subject)))?;
-            state.prepared_or(stream.name())?;
-            results |= stream == Stream::Results;
-            state.wire.broadcast(&message);
-            state.streams.store(now, stream, message, Some(&id), &mut effects);
+        let (now, mut wake_ups) = (Instant::now(), WakeUps::default());
+        let mut has_results = false;
+        let mut state = self.core.lock();
+        let outcome = messages.into_iter().try_for_each(|(message, id)| {
+            check_size(message.payload.len())?;
+            let stream = Stream::for_subject(&message.subject).ok_or_else(|| {
+                BusError::Unusable(format!("no stream stores the subject {}", message.subject))
+            })?;
+            state.check_prepared(stream)?;
+            has_results |= stream == Stream::Results;
+            state.core_messaging.broadcast(&message);
+            state.streams.store(now, stream, message, &id, &mut wake_ups);
             Ok(())
         });
         drop(state);
-        self.shared.tell(effects);
-        if results {
-            self.shared.results.send_replace(());
+        self.core.wake(wake_ups);
+        if has_results {
+            self.core.result_stored.send_replace(());
         }
-        stored
+        outcome
     }
 }
 
-impl State {
-    fn prepared_or(&self, name: &str) -> Result<(), BusError> {
-        if self.prepared { Ok(()) } else { Err(BusError::Missing(format!("the stream {name}"))) }
+impl BusState {
+    fn check_prepared(&self, stream: Stream) -> Result<(), BusError> {
+        if self.is_prepared {
+            Ok(())
+        } else {
+            Err(BusError::Missing(format!("the stream {}", stream.name())))
+        }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl BusCore {
+    fn lock(&self) -> MutexGuard<'_, BusState> {
+        self.state.lock()
     }
 
-    /// Changes the streams, then wakes those whom it concerns.
-    fn change<T>(&self, change: impl FnOnce(&mut Streams, Instant, &mut Effects) -> T) -> T {
-        let (now, mut effects) = (Instant::now(), Effects::default());
-        let result = change(&mut self.lock().streams, now, &mut effects);
-        self.tell(effects);
+    /// Updates the streams under the lock, then wakes the tasks that wait for the change.
+    fn update_streams<T>(&self, update: impl FnOnce(&mut MemoryStreams, Instant, &mut WakeUps) -> T) -> T {
+        let (now, mut wake_ups) = (Instant::now(), WakeUps::default());
+        let result = update(&mut self.lock().streams, now, &mut wake_ups);
+        self.wake(wake_ups);
         result
     }
 
-    fn tell(&self, effects: Effects) {
-        effects.ready.into_iter().for_each(|queue| self.ready[queue].notify_one());
-        if effects.rearm {
-            self.rearm.notify_waiters();
+    fn wake(&self, wake_ups: WakeUps) {
+        wake_ups.ready_queues.into_iter().for_each(|queue| self.queue_ready[queue].notify_one());
+        if wake_ups.has_earlier_deadline {
+            self.deadline_moved.notify_waiters();
         }
     }
 }
 
-fn fits(size: usize) -> Result<(), BusError> {
+fn check_size(size: usize) -> Result<(), BusError> {
     if size > MAX_PAYLOAD_BYTES { Err(BusError::TooLarge { size, limit: MAX_PAYLOAD_BYTES }) } else { Ok(()) }
 }
 
 #[async_trait]
 impl Bus for MemoryBus {
     async fn prepare(&self) -> Result<(), BusError> {
-        let mut state = self.shared.lock();
-        state.prepared = true;
+        let mut state = self.core.lock();
+        state.is_prepared = true;
         for bucket in topology::all_buckets(&self.namespaces) {
             state.buckets.create(&bucket);
         }
@@ -167,69 +173,72 @@ impl Bus for MemoryBus {
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BusError> {
-        fits(message.payload.len())?;
-        self.shared.lock().wire.broadcast(&message);
+        check_size(message.payload.len())?;
+        self.core.lock().core_messaging.broadcast(&message);
         Ok(())
     }
 
-    async fn subscribe(&self, subject: &str) -> Result<BoxStream<'static, Message>, BusError> {
-        Ok(wire::stream(self.shared.lock().wire.listen(subject)))
+    async fn subscribe(&self, filter: &str) -> Result<BoxStream<'static, Message>, BusError> {
+        Ok(into_stream(self.core.lock().core_messaging.subscribe(filter)))
     }
 
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
-        self.shared.lock().prepared_or(queue.stream().name())?;
-        Ok(Box::new(MemoryPull { shared: self.shared.clone(), queue: queue_index(queue) }))
+        self.core.lock().check_prepared(queue.stream())?;
+        Ok(Box::new(MemoryReceiver { core: self.core.clone(), queue: queue_index(queue) }))
     }
 
     async fn replay(
         &self,
-        subjects: Vec<String>,
+        filters: Vec<String>,
         content: ReplayContent,
     ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
-        self.shared.lock().prepared_or(Stream::Results.name())?;
-        let mut changes = self.shared.results.subscribe();
-        changes.mark_changed();
-        let from = (Arc::downgrade(&self.shared), changes, 0, subjects);
-        let batches = unfold(from, move |(shared, mut changes, mut after, subjects)| async move {
+        self.core.lock().check_prepared(Stream::Results)?;
+        let mut result_stored = self.core.result_stored.subscribe();
+        result_stored.mark_changed();
+        // A weak reference, so that an open replay does not keep the bus alive.
+        let start = (Arc::downgrade(&self.core), result_stored, 0, filters);
+        let batches = unfold(start, move |(core, mut result_stored, mut after, filters)| async move {
             loop {
-                let (mut found, looked) = { shared.upgrade()?.lock().streams.results(after, &subjects) };
-                // Nothing new: wait. A result stored in between has marked the channel as changed.
-                if looked == after {
-                    changes.changed().await.ok()?;
+                let (mut results, searched_to) =
+                    { core.upgrade()?.lock().streams.read_results(after, &filters) };
+                // Waits for the next result. One stored since the search has already marked the
+                // channel as changed.
+                if searched_to == after {
+                    result_stored.changed().await.ok()?;
                     continue;
                 }
-                after = looked;
+                after = searched_to;
                 if content == ReplayContent::Headers {
-                    found.iter_mut().for_each(|stored| stored.message.payload = Bytes::new());
+                    results.iter_mut().for_each(|stored| stored.message.payload = Bytes::new());
                 }
-                return Some((iter(found), (shared, changes, after, subjects)));
+                return Some((iter(results), (core, result_stored, after, filters)));
             }
         });
         Ok(batches.flatten().boxed())
     }
 
-    async fn purge(&self, stream: Stream, subject: &str) -> Result<(), BusError> {
-        self.shared.lock().streams.purge(stream, subject);
+    async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
+        self.core.lock().streams.purge(stream, filter);
         Ok(())
     }
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
-        self.shared.lock().prepared_or(queue.stream().name())?;
-        Ok(self.shared.change(|streams, now, effects| {
-            streams.expire(now, effects);
-            streams.held(queue_index(queue))
+        self.core.lock().check_prepared(queue.stream())?;
+        Ok(self.core.update_streams(|streams, now, wake_ups| {
+            streams.expire(now, wake_ups);
+            streams.backlog(queue_index(queue))
         }))
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {
         check_key(key)?;
-        self.shared.lock().buckets.get(Instant::now(), bucket, key)
+        self.core.lock().buckets.get(Instant::now(), bucket, key)
     }
 
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
         check_key(key)?;
-        fits(value.len())?;
-        self.shared.lock().buckets.put(Instant::now(), bucket, key, value)
+        check_size(value.len())?;
+        self.core.lock().buckets.put(Instant::now(), bucket, key, value)
     }
 
     async fn compare_and_set(
@@ -240,17 +249,17 @@ impl Bus for MemoryBus {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
         check_key(key)?;
-        fits(value.len())?;
-        self.shared.lock().buckets.compare_and_set(Instant::now(), bucket, key, value, expected)
+        check_size(value.len())?;
+        self.core.lock().buckets.compare_and_set(Instant::now(), bucket, key, value, expected)
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {
         check_key(key)?;
-        self.shared.lock().buckets.delete(Instant::now(), bucket, key)
+        self.core.lock().buckets.delete(Instant::now(), bucket, key)
     }
 
     async fn keys(&self, bucket: &Bucket) -> Result<Vec<String>, BusError> {
-        self.shared.lock().buckets.keys(Instant::now(), bucket)
+        self.core.lock().buckets.keys(Instant::now(), bucket)
     }
 
     async fn watch(
@@ -258,23 +267,25 @@ impl Bus for MemoryBus {
         bucket: &Bucket,
         filter: &str,
     ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
-        let watcher = self.shared.lock().buckets.watch(Instant::now(), bucket, filter)?;
-        Ok(wire::stream(watcher))
+        let watcher = self.core.lock().buckets.watch(Instant::now(), bucket, filter)?;
+        Ok(into_stream(watcher))
     }
 
-    async fn request(&self, message: Message, limit: Duration) -> Result<Message, BusError> {
-        fits(message.payload.len())?;
+    async fn request(&self, message: Message, time_limit: Duration) -> Result<Message, BusError> {
+        check_size(message.payload.len())?;
         let subject = message.subject.clone();
-        let no_answer = || BusError::NoResponse(subject);
-        let Some(answer) = self.shared.lock().wire.request(message) else { return Err(no_answer()) };
-        match timeout(limit, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(no_answer()),
+        let no_response = || BusError::NoResponse(subject);
+        let Some(reply) = self.core.lock().core_messaging.request(message) else {
+            return Err(no_response());
+        };
+        match timeout(time_limit, reply).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) | Err(_) => Err(no_response()),
         }
     }
 
     async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
-        Ok(wire::stream(self.shared.lock().wire.serve()))
+        Ok(into_stream(self.core.lock().core_messaging.serve()))
     }
 
     fn max_payload(&self) -> usize {
@@ -286,77 +297,79 @@ impl Bus for MemoryBus {
     }
 }
 
-/// An open queue of the twin.
-struct MemoryPull {
-    shared: Arc<Shared>,
+/// A receiver of one queue.
+struct MemoryReceiver {
+    core: Arc<BusCore>,
+    /// Index in [`Queue::ALL`].
     queue: usize,
 }
 
 #[async_trait]
-impl QueueReceiver for MemoryPull {
+impl QueueReceiver for MemoryReceiver {
     async fn fetch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError> {
         loop {
-            let rearm = self.shared.rearm.notified();
-            let (taken, deadline) = self.shared.change(|streams, now, effects| {
-                streams.expire(now, effects);
-                (streams.take(now, self.queue, max.max(1), effects), streams.next_deadline())
+            // Created before the lock is taken, so that a change in between wakes this receiver.
+            let deadline_moved = self.core.deadline_moved.notified();
+            let (leased, deadline) = self.core.update_streams(|streams, now, wake_ups| {
+                streams.expire(now, wake_ups);
+                (streams.lease_ready(now, self.queue, max.max(1), wake_ups), streams.next_deadline())
             });
-            if !taken.is_empty() {
-                return Ok(taken.into_iter().map(|taken| self.delivery(taken)).collect());
+            if !leased.is_empty() {
+                return Ok(leased.into_iter().map(|leased| self.delivery(leased)).collect());
             }
-            let due = async {
+            let deadline_passed = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = self.shared.ready[self.queue].notified() => {}
-                () = rearm => {}
-                () = due => {}
+                () = self.core.queue_ready[self.queue].notified() => {}
+                () = deadline_moved => {}
+                () = deadline_passed => {}
             }
         }
     }
 }
 
-impl MemoryPull {
-    fn delivery(&self, taken: Taken) -> Delivery {
-        let lease = Lease {
-            shared: self.shared.clone(),
+impl MemoryReceiver {
+    fn delivery(&self, leased: LeasedMessage) -> Delivery {
+        let lease = MemoryLease {
+            core: self.core.clone(),
             queue: self.queue,
-            slot: taken.slot,
-            attempt: taken.attempt,
+            log_sequence: leased.log_sequence,
+            attempt: leased.attempt,
         };
         Delivery {
-            message: taken.message,
-            sequence: taken.sequence,
-            attempt: taken.attempt,
+            message: leased.message,
+            sequence: leased.sequence,
+            attempt: leased.attempt,
             lease: Arc::new(lease),
         }
     }
 }
 
-/// A message that is being worked on.
+/// The lease of a delivered message.
 #[derive(Debug)]
-struct Lease {
-    shared: Arc<Shared>,
+struct MemoryLease {
+    core: Arc<BusCore>,
     queue: usize,
-    slot: u64,
+    log_sequence: u64,
     attempt: u64,
 }
 
-impl Lease {
+impl MemoryLease {
     fn postpone(&self, delay: Option<Duration>) {
-        self.shared.change(|streams, now, effects| {
-            streams.postpone(now, self.queue, self.slot, self.attempt, delay, effects);
+        self.core.update_streams(|streams, now, wake_ups| {
+            streams.postpone(now, self.queue, self.log_sequence, self.attempt, delay, wake_ups);
         });
     }
 }
 
 #[async_trait]
-impl DeliveryLease for Lease {
+impl DeliveryLease for MemoryLease {
     async fn ack(&self) {
-        self.shared.lock().streams.ack(self.queue, self.slot);
+        self.core.lock().streams.ack(self.queue, self.log_sequence);
     }
 
     async fn retry(&self, delay: Duration) {

@@ -1,5 +1,5 @@
-//! Streams and work queues of the twin: who holds which message until when. Synchronous and without a clock of its own:
-//! callers say what time it is, under one lock.
+//! Streams and work queues of the in-process bus: which receiver leases which message until when.
+//! Synchronous and without a clock: callers hold the lock and pass the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -10,112 +10,116 @@ use tokio::time::{Duration, Instant};
 
 use crate::{
     message::{Message, StoredMessage},
-    topology::{self, DUPLICATE_WINDOW, MAX_MESSAGE_AGE, Queue, Stream},
+    topology::{DUPLICATE_WINDOW, MAX_MESSAGE_AGE, Queue, Stream, subject_matches},
 };
 
-/// Messages of a log looked at under one lock.
-const SCAN: usize = 1024;
+/// Messages that one call of [`MemoryStreams::read_results`] examines, to bound the time under the
+/// lock.
+const MAX_SCANNED_MESSAGES: usize = 1024;
 
-/// A message that was taken from a queue.
+/// A message handed out to a receiver.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct LeasedMessage {
     pub(super) message: Message,
-    /// Its number in the log of its queue.
-    pub(super) slot: u64,
-    /// The number to tell: that of the message itself.
+    /// Position in the log of its queue's stream; identifies the lease.
+    pub(super) log_sequence: u64,
+    /// Position to report: for a dead letter, that of the shard's own message.
     pub(super) sequence: u64,
     pub(super) attempt: u64,
 }
 
-/// What there is to do for the lock's holder after a change.
+/// Tasks to wake after a change, once the lock is released.
 #[derive(Debug, Default)]
-pub(super) struct Effects {
-    /// Queues with more to take, by index, once for each message.
-    pub(super) ready: Vec<usize>,
-    /// There is an earlier deadline than before.
-    pub(super) rearm: bool,
+pub(super) struct WakeUps {
+    /// Indexes of queues with messages to lease, once per message.
+    pub(super) ready_queues: Vec<usize>,
+    /// The next deadline is earlier than before: receivers must restart their timers.
+    pub(super) has_earlier_deadline: bool,
 }
 
-/// Every stream.
+/// All streams and their queues.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(super) struct MemoryStreams {
     lease: Duration,
-    /// By the order of [`Stream::ALL`].
-    logs: Vec<Log>,
-    /// By the order of [`Queue::ALL`].
-    queues: Vec<Line>,
-    /// When which message of which log is to be delivered again.
-    timers: BTreeSet<(Instant, usize, u64)>,
+    /// In the order of [`Stream::ALL`].
+    logs: Vec<StreamLog>,
+    /// In the order of [`Queue::ALL`].
+    queues: Vec<QueueState>,
+    /// Deadline, log and sequence of every message that waits for redelivery.
+    deadlines: BTreeSet<(Instant, usize, u64)>,
 }
 
 #[derive(Debug)]
-struct Line {
+struct QueueState {
     queue: Queue,
     log: usize,
     filter: Option<String>,
+    /// Sequences of messages to lease.
     ready: BTreeSet<u64>,
-    /// Messages waiting or being worked on.
-    held: u64,
+    /// Number of messages, both ready and leased.
+    backlog: u64,
 }
 
 #[derive(Debug, Default)]
-struct Log {
-    last: u64,
-    slots: BTreeMap<u64, Slot>,
+struct StreamLog {
+    last_sequence: u64,
+    entries: BTreeMap<u64, LogEntry>,
+    /// Message ids of the duplicate window, and the same ids by age.
     ids: HashSet<Arc<str>>,
-    ages: VecDeque<(Instant, Arc<str>)>,
+    ids_by_age: VecDeque<(Instant, Arc<str>)>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct LogEntry {
     message: Message,
-    stored: Instant,
-    /// The queue that delivers it; `None` if none does, or no longer.
+    stored_at: Instant,
+    /// Index of the queue that delivers it; `None` if none does, or the queue has given it up.
     queue: Option<usize>,
     attempts: u64,
+    /// End of the lease, or of the delay before a retry.
     deadline: Option<Instant>,
-    /// For a dead letter: the number of the shard's message.
-    origin: Option<u64>,
+    /// For a dead letter: sequence of the shard's message.
+    shard_sequence: Option<u64>,
 }
 
-fn log_of(stream: Stream) -> usize {
-    Stream::ALL.iter().position(|other| *other == stream).expect("every stream is listed")
+fn log_index(stream: Stream) -> usize {
+    Stream::ALL.iter().position(|other| *other == stream).expect("Stream::ALL is complete")
 }
 
-/// Index of a queue.
+/// Returns the index of a queue in [`WakeUps::ready_queues`].
 pub(super) fn queue_index(queue: Queue) -> usize {
-    Queue::ALL.iter().position(|other| *other == queue).expect("every queue is listed")
+    Queue::ALL.iter().position(|other| *other == queue).expect("Queue::ALL is complete")
 }
 
-impl Streams {
+impl MemoryStreams {
     pub(super) fn new(lease: Duration) -> Self {
-        let line = |queue: Queue| Line {
+        let queue_state = |queue: Queue| QueueState {
             queue,
-            log: log_of(queue.stream()),
+            log: log_index(queue.stream()),
             filter: queue.filter(),
             ready: BTreeSet::new(),
-            held: 0,
+            backlog: 0,
         };
         Self {
             lease,
-            logs: Stream::ALL.iter().map(|_| Log::default()).collect(),
-            queues: Queue::ALL.into_iter().map(line).collect(),
-            timers: BTreeSet::new(),
+            logs: Stream::ALL.iter().map(|_| StreamLog::default()).collect(),
+            queues: Queue::ALL.into_iter().map(queue_state).collect(),
+            deadlines: BTreeSet::new(),
         }
     }
 
-    /// Stores a message, unless its id is known.
+    /// Stores a message, unless a message with its id was stored within the duplicate window.
     pub(super) fn store(
         &mut self,
         now: Instant,
         stream: Stream,
         message: Message,
-        id: Option<&str>,
-        effects: &mut Effects,
+        id: &str,
+        wake_ups: &mut WakeUps,
     ) {
-        let log = log_of(stream);
-        if id.is_none_or(|id| self.logs[log].is_new(now, id)) {
-            self.append(now, log, message, None, effects);
+        let log = log_index(stream);
+        if self.logs[log].register_id(now, id) {
+            self.append(now, log, message, None, wake_ups);
         }
     }
 
@@ -124,110 +128,110 @@ impl Streams {
         now: Instant,
         log: usize,
         message: Message,
-        origin: Option<u64>,
-        effects: &mut Effects,
+        shard_sequence: Option<u64>,
+        wake_ups: &mut WakeUps,
     ) {
-        let takes = |line: &Line| {
-            line.log == log
-                && line
-                    .filter
-                    .as_ref()
-                    .is_none_or(|filter| topology::subject_matches(filter, &message.subject))
+        let accepts = |queue: &QueueState| {
+            queue.log == log
+                && queue.filter.as_ref().is_none_or(|filter| subject_matches(filter, &message.subject))
         };
-        let queue = self.queues.iter().position(takes);
-        self.logs[log].last += 1;
-        let sequence = self.logs[log].last;
+        let queue = self.queues.iter().position(accepts);
+        self.logs[log].last_sequence += 1;
+        let sequence = self.logs[log].last_sequence;
         if let Some(queue) = queue {
-            self.queues[queue].held += 1;
+            self.queues[queue].backlog += 1;
             self.queues[queue].ready.insert(sequence);
-            effects.ready.push(queue);
+            wake_ups.ready_queues.push(queue);
         }
-        let slot = Slot { message, stored: now, queue, attempts: 0, deadline: None, origin };
-        self.logs[log].slots.insert(sequence, slot);
-        self.logs[log].forget_old(now);
+        let entry = LogEntry { message, stored_at: now, queue, attempts: 0, deadline: None, shard_sequence };
+        self.logs[log].entries.insert(sequence, entry);
+        self.logs[log].drop_expired(now);
     }
 
-    /// Makes ready what is due again, or lays it with the dead letters.
-    pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects) {
-        while let Some(&(deadline, log, sequence)) = self.timers.first()
+    /// Processes all deadlines that have passed.
+    pub(super) fn expire(&mut self, now: Instant, wake_ups: &mut WakeUps) {
+        while let Some(&(deadline, log, sequence)) = self.deadlines.first()
             && deadline <= now
         {
-            self.timers.pop_first();
-            self.again(now, log, sequence, effects);
+            self.deadlines.pop_first();
+            self.end_lease(now, log, sequence, wake_ups);
         }
     }
 
-    /// When something is due next.
+    /// Returns the earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|timer| timer.0)
+        self.deadlines.first().map(|deadline| deadline.0)
     }
 
-    /// A message whose lease or delay is over.
-    fn again(&mut self, now: Instant, log: usize, sequence: u64, effects: &mut Effects) {
-        let Some(slot) = self.logs[log].slots.get_mut(&sequence) else { return };
-        slot.deadline = None;
-        let Some(queue) = slot.queue else { return };
-        let line = &mut self.queues[queue];
-        if line.queue.max_deliveries().is_none_or(|limit| slot.attempts < limit) {
-            line.ready.insert(sequence);
-            effects.ready.push(queue);
+    /// Makes a message ready for redelivery, or a dead letter if it has used up its deliveries.
+    fn end_lease(&mut self, now: Instant, log: usize, sequence: u64, wake_ups: &mut WakeUps) {
+        let Some(entry) = self.logs[log].entries.get_mut(&sequence) else { return };
+        entry.deadline = None;
+        let Some(index) = entry.queue else { return };
+        let queue = &mut self.queues[index];
+        if queue.queue.max_deliveries().is_none_or(|limit| entry.attempts < limit) {
+            queue.ready.insert(sequence);
+            wake_ups.ready_queues.push(index);
             return;
         }
-        slot.queue = None;
-        line.held -= 1;
-        let message = slot.message.clone();
-        self.append(now, log_of(Stream::DeadLetters), message, Some(sequence), effects);
+        entry.queue = None;
+        queue.backlog -= 1;
+        let message = entry.message.clone();
+        self.append(now, log_index(Stream::DeadLetters), message, Some(sequence), wake_ups);
     }
 
-    /// Takes up to `max` messages.
-    pub(super) fn take(
+    /// Leases up to `max` ready messages of a queue. Drops dead letters whose shard has been
+    /// purged.
+    pub(super) fn lease_ready(
         &mut self,
         now: Instant,
         queue: usize,
         max: usize,
-        effects: &mut Effects,
-    ) -> Vec<Taken> {
-        let mut taken = Vec::new();
+        wake_ups: &mut WakeUps,
+    ) -> Vec<LeasedMessage> {
+        let mut leased = Vec::new();
         let log = self.queues[queue].log;
-        while taken.len() < max
+        let shards = log_index(Stream::Shards);
+        while leased.len() < max
             && let Some(sequence) = self.queues[queue].ready.pop_first()
         {
-            let origin = self.logs[log].slots.get(&sequence).and_then(|slot| slot.origin);
-            if origin.is_some_and(|origin| !self.logs[log_of(Stream::Shards)].slots.contains_key(&origin)) {
+            let shard = self.logs[log].entries.get(&sequence).and_then(|entry| entry.shard_sequence);
+            if shard.is_some_and(|shard| !self.logs[shards].entries.contains_key(&shard)) {
                 self.remove(log, sequence);
                 continue;
             }
-            let Some(slot) = self.logs[log].slots.get_mut(&sequence) else { continue };
-            slot.attempts += 1;
-            taken.push(Taken {
-                message: slot.message.clone(),
-                slot: sequence,
-                sequence: slot.origin.unwrap_or(sequence),
-                attempt: slot.attempts,
+            let Some(entry) = self.logs[log].entries.get_mut(&sequence) else { continue };
+            entry.attempts += 1;
+            leased.push(LeasedMessage {
+                message: entry.message.clone(),
+                log_sequence: sequence,
+                sequence: entry.shard_sequence.unwrap_or(sequence),
+                attempt: entry.attempts,
             });
-            self.set_deadline(log, sequence, now + self.lease, effects);
+            self.set_deadline(log, sequence, now + self.lease, wake_ups);
         }
         if !self.queues[queue].ready.is_empty() {
-            effects.ready.push(queue);
+            wake_ups.ready_queues.push(queue);
         }
-        taken
+        leased
     }
 
-    fn set_deadline(&mut self, log: usize, sequence: u64, deadline: Instant, effects: &mut Effects) {
-        let Some(slot) = self.logs[log].slots.get_mut(&sequence) else { return };
-        if let Some(old) = slot.deadline.replace(deadline) {
-            self.timers.remove(&(old, log, sequence));
+    fn set_deadline(&mut self, log: usize, sequence: u64, deadline: Instant, wake_ups: &mut WakeUps) {
+        let Some(entry) = self.logs[log].entries.get_mut(&sequence) else { return };
+        if let Some(former) = entry.deadline.replace(deadline) {
+            self.deadlines.remove(&(former, log, sequence));
         }
-        effects.rearm |= self.timers.first().is_none_or(|first| deadline < first.0);
-        self.timers.insert((deadline, log, sequence));
+        wake_ups.has_earlier_deadline |= self.deadlines.first().is_none_or(|first| deadline < first.0);
+        self.deadlines.insert((deadline, log, sequence));
     }
 
-    /// Removes a message that is done with.
+    /// Removes an acknowledged message.
     pub(super) fn ack(&mut self, queue: usize, sequence: u64) {
         self.remove(self.queues[queue].log, sequence);
     }
 
-    /// Sets when a message is delivered again, if `attempt` still holds it.
+    /// Schedules the next delivery of a message after `delay`, or after the lease time if that is
+    /// `None`. Does nothing if `attempt` no longer holds the lease.
     pub(super) fn postpone(
         &mut self,
         now: Instant,
@@ -235,92 +239,94 @@ impl Streams {
         sequence: u64,
         attempt: u64,
         delay: Option<Duration>,
-        effects: &mut Effects,
+        wake_ups: &mut WakeUps,
     ) {
         let log = self.queues[queue].log;
-        let holds = |slot: &Slot| slot.attempts == attempt && slot.deadline.is_some();
-        if !self.logs[log].slots.get(&sequence).is_some_and(holds) {
+        let holds_lease = |entry: &LogEntry| entry.attempts == attempt && entry.deadline.is_some();
+        if !self.logs[log].entries.get(&sequence).is_some_and(holds_lease) {
             return;
         }
-        self.set_deadline(log, sequence, now + delay.unwrap_or(self.lease), effects);
-        self.expire(now, effects);
+        self.set_deadline(log, sequence, now + delay.unwrap_or(self.lease), wake_ups);
+        self.expire(now, wake_ups);
     }
 
     fn remove(&mut self, log: usize, sequence: u64) {
-        let Some(slot) = self.logs[log].slots.remove(&sequence) else { return };
-        if let Some(deadline) = slot.deadline {
-            self.timers.remove(&(deadline, log, sequence));
+        let Some(entry) = self.logs[log].entries.remove(&sequence) else { return };
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, log, sequence));
         }
-        if let Some(queue) = slot.queue {
-            self.queues[queue].held -= 1;
+        if let Some(queue) = entry.queue {
+            self.queues[queue].backlog -= 1;
             self.queues[queue].ready.remove(&sequence);
         }
     }
 
-    /// Removes the messages on a subject.
-    pub(super) fn purge(&mut self, stream: Stream, subject: &str) {
-        let log = log_of(stream);
-        let slots = self.logs[log].slots.iter();
-        let gone: Vec<u64> = slots
-            .filter(|(_, slot)| topology::subject_matches(subject, &slot.message.subject))
+    /// Removes the messages of a stream that match a filter.
+    pub(super) fn purge(&mut self, stream: Stream, filter: &str) {
+        let log = log_index(stream);
+        let entries = self.logs[log].entries.iter();
+        let sequences: Vec<u64> = entries
+            .filter(|(_, entry)| subject_matches(filter, &entry.message.subject))
             .map(|(sequence, _)| *sequence)
             .collect();
-        gone.into_iter().for_each(|sequence| self.remove(log, sequence));
+        sequences.into_iter().for_each(|sequence| self.remove(log, sequence));
     }
 
-    /// Messages of a queue that wait or are worked on.
-    pub(super) fn held(&self, queue: usize) -> u64 {
-        self.queues[queue].held
+    /// Counts the messages of a queue, both ready and leased.
+    pub(super) fn backlog(&self, queue: usize) -> u64 {
+        self.queues[queue].backlog
     }
 
-    /// Messages stored in a stream.
-    pub(super) fn stored(&self, stream: Stream) -> usize {
-        self.logs[log_of(stream)].slots.len()
+    /// Counts the messages in a stream.
+    pub(super) fn message_count(&self, stream: Stream) -> usize {
+        self.logs[log_index(stream)].entries.len()
     }
 
-    /// Some of the results after `after` on any of `subjects`, and how far was looked.
-    pub(super) fn results(&self, after: u64, subjects: &[String]) -> (Vec<StoredMessage>, u64) {
-        let log = &self.logs[log_of(Stream::Results)];
-        let (mut found, mut looked, mut count) = (Vec::new(), log.last, 0);
-        for (sequence, slot) in log.slots.range(after + 1..) {
-            if count == SCAN {
-                looked = sequence - 1;
+    /// Reads results after `after` that match any of `filters`. Returns them with the sequence up
+    /// to which it has searched, which may lie before the end.
+    pub(super) fn read_results(&self, after: u64, filters: &[String]) -> (Vec<StoredMessage>, u64) {
+        let log = &self.logs[log_index(Stream::Results)];
+        let (mut results, mut searched_to, mut scanned) = (Vec::new(), log.last_sequence, 0);
+        for (sequence, entry) in log.entries.range(after + 1..) {
+            if scanned == MAX_SCANNED_MESSAGES {
+                searched_to = sequence - 1;
                 break;
             }
-            count += 1;
-            if subjects.iter().any(|filter| topology::subject_matches(filter, &slot.message.subject)) {
-                found.push(StoredMessage { sequence: *sequence, message: slot.message.clone() });
+            scanned += 1;
+            if filters.iter().any(|filter| subject_matches(filter, &entry.message.subject)) {
+                results.push(StoredMessage { sequence: *sequence, message: entry.message.clone() });
             }
         }
-        (found, looked)
+        (results, searched_to)
     }
 }
 
-impl Log {
-    /// Notes an id; false if it has been here within the window.
-    fn is_new(&mut self, now: Instant, id: &str) -> bool {
-        while let Some((when, old)) = self.ages.front()
-            && now.duration_since(*when) >= DUPLICATE_WINDOW
+impl StreamLog {
+    /// Records a message id; false if it was recorded within the duplicate window.
+    fn register_id(&mut self, now: Instant, id: &str) -> bool {
+        while let Some((registered_at, oldest)) = self.ids_by_age.front()
+            && now.duration_since(*registered_at) >= DUPLICATE_WINDOW
         {
-            self.ids.remove(old);
-            self.ages.pop_front();
+            self.ids.remove(oldest);
+            self.ids_by_age.pop_front();
         }
         if self.ids.contains(id) {
             return false;
         }
         let id: Arc<str> = id.into();
         self.ids.insert(id.clone());
-        self.ages.push_back((now, id));
+        self.ids_by_age.push_back((now, id));
         true
     }
 
-    /// Drops messages past [`MAX_MESSAGE_AGE`] that no queue delivers.
-    fn forget_old(&mut self, now: Instant) {
-        while let Some(first) = self.slots.first_entry()
-            && first.get().queue.is_none()
-            && now.duration_since(first.get().stored) >= MAX_MESSAGE_AGE
+    /// Drops messages older than [`MAX_MESSAGE_AGE`] from the start of the log, up to the first
+    /// that a queue delivers.
+    fn drop_expired(&mut self, now: Instant) {
+        while let Some(oldest) = self.entries.first_entry()
+            && oldest.get().queue.is_none()
+            && now.duration_since(oldest.get().stored_at) >= MAX_MESSAGE_AGE
         {
-            first.remove();
+            oldest.remove();
         }
     }
 }

@@ -51,7 +51,8 @@ pub enum BusFault {
     Error(BusError),
 }
 
-/// A bus that asks `inject` for a fault before each operation and otherwise behaves like the bus that it wraps.
+/// A bus that asks `inject` for a fault before each operation and otherwise behaves like the bus
+/// that it wraps.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,8 +61,11 @@ pub enum BusFault {
 /// use forge_bus::topology::{Bucket, TopologySettings};
 /// use forge_bus::{Bus, MemoryBus};
 ///
-/// let bus = FaultyBus::new(MemoryBus::new(TopologySettings::default()), |operation| match operation {
-///     BusOperation::CompareAndSet { bucket: Bucket::Quotas, .. } => BusFault::Delay(Duration::from_millis(1)),
+/// let inner = MemoryBus::new(TopologySettings::default());
+/// let bus = FaultyBus::new(inner, |operation| match operation {
+///     BusOperation::CompareAndSet { bucket: Bucket::Quotas, .. } => {
+///         BusFault::Delay(Duration::from_millis(1))
+///     }
 ///     _ => BusFault::None,
 /// });
 /// assert!(bus.is_connected());

@@ -1,5 +1,5 @@
-//! Subjects: constants, builders and parsers. `*` in a filter stands for one token, a trailing `>` for one or more, as in
-//! NATS. Knows no stream; `topology` assigns subjects to streams.
+//! Subjects: constants, builders and parsers. `*` in a filter stands for one token, a trailing `>`
+//! for one or more, as in NATS. Knows no stream; `topology` assigns subjects to streams.
 
 use forge_contract::{
     envelope::Target,
@@ -9,12 +9,14 @@ use forge_contract::{
 
 /// Subject on which the submitter `default` submits envelopes.
 pub const SUBMIT_SUBJECT: &str = "forge.v1.jobs.submit";
-/// Filter of the subjects on which other submitters submit envelopes; the last token names the submitter. NATS does not
-/// tell a receiver which user published, but permissions tie a user to its subject.
+/// Filter of the subjects on which other submitters submit envelopes; the last token names the
+/// submitter. NATS does not tell a receiver which user published, but permissions tie a user to its
+/// subject.
 pub const SUBMIT_AS_FILTER: &str = "forge.v1.jobs.submit.*";
 /// Endpoint by which the submitter `default` submits an envelope; replies with the job's record.
 pub const API_SUBMIT_SUBJECT: &str = "forge.v1.api.submit";
-/// Filter of the endpoints by which other submitters submit an envelope; the last token names the submitter.
+/// Filter of the endpoints by which other submitters submit an envelope; the last token names the
+/// submitter.
 pub const API_SUBMIT_AS_FILTER: &str = "forge.v1.api.submit.*";
 /// Endpoint that replies with a job's record.
 pub const API_STATUS_SUBJECT: &str = "forge.v1.api.status";
@@ -46,8 +48,8 @@ fn append_submitter(subject: &str, submitter: &Submitter) -> String {
     if submitter.is_default() { subject.to_owned() } else { format!("{subject}.{submitter}") }
 }
 
-/// Returns the submitter that a [`submit_subject`] or [`api_submit_subject`] names; `None` if `subject` is neither, or its
-/// last token is not a valid submitter.
+/// Returns the submitter that a [`submit_subject`] or [`api_submit_subject`] names; `None` if
+/// `subject` is neither, or its last token is not a valid submitter.
 pub fn parse_submit_subject(subject: &str) -> Option<Submitter> {
     let rest = subject.strip_prefix(SUBMIT_SUBJECT).or_else(|| subject.strip_prefix(API_SUBMIT_SUBJECT))?;
     if rest.is_empty() { Some(Submitter::default()) } else { rest.strip_prefix('.')?.parse().ok() }

@@ -1,12 +1,14 @@
-//! Promises about work queues.
+//! Guarantees of work queues.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use forge_contract::envelope::Target;
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    LEASE, QUIET, SOON, check, id, job, nothing_comes, publish, publish_all, shard, take, take_one, until,
+use super::fixture::{
+    EVENT_TIMEOUT, LEASE, QUIET_PERIOD, assert_no_delivery, fetch, fetch_one, job_id, publish, publish_all,
+    run_check, shard_id, shard_message, wait_until,
 };
 use crate::{
     bus::SharedBus,
@@ -15,264 +17,269 @@ use crate::{
     topology::{self, MAX_SHARD_DELIVERIES, Queue, SUBMIT_SUBJECT, Stream},
 };
 
-const CPU: Queue = Queue::Shards(Target::Cpu);
+const CPU_SHARDS: Queue = Queue::Shards(Target::Cpu);
 
-/// Checks work queues on buses that `make` makes.
-pub async fn queues(make: impl AsyncFn() -> SharedBus) {
-    check("messages arrive as they were sent", make().await, arrive).await;
-    check("publishers do not wait for each other", make().await, many_publishers).await;
-    check("ids deduplicate", make().await, deduplicate).await;
-    check("a dropped fetch loses nothing", make().await, dropped_fetch).await;
-    check("one receiver has a message", make().await, exclusive).await;
-    check("acknowledged messages are gone", make().await, acknowledged).await;
-    check("retries come after their delay", make().await, retried).await;
-    check("leases expire", make().await, expired).await;
-    check("progress keeps the lease", make().await, kept).await;
-    check("what kills its receivers is laid aside", make().await, dead_letters).await;
-    check("dead letters of ended jobs do not come", make().await, dead_letters_purged).await;
-    check("targets are apart", make().await, targets).await;
-    check("a purge takes what waits", make().await, purged).await;
-    check("sizes", make().await, sizes).await;
-    check("prepare twice", make().await, prepared_twice).await;
+/// Checks the work queues of buses from `make_bus`.
+pub async fn check_queues(make_bus: impl AsyncFn() -> SharedBus) {
+    run_check("messages arrive in order and unchanged", make_bus().await, messages_arrive).await;
+    run_check("publishers do not block each other", make_bus().await, concurrent_publishers).await;
+    run_check("message ids deduplicate", make_bus().await, deduplication).await;
+    run_check("a dropped fetch loses no message", make_bus().await, dropped_fetch).await;
+    run_check("a message goes to one receiver", make_bus().await, exclusive_delivery).await;
+    run_check("acknowledged messages are removed", make_bus().await, acknowledgement).await;
+    run_check("retries arrive after their delay", make_bus().await, retry_delay).await;
+    run_check("expired leases cause redelivery", make_bus().await, lease_expiry).await;
+    run_check("renewal extends a lease", make_bus().await, lease_renewal).await;
+    run_check("exhausted shards become dead letters", make_bus().await, dead_letters).await;
+    run_check("purged dead letters are not delivered", make_bus().await, purged_dead_letters).await;
+    run_check("targets have separate queues", make_bus().await, separate_targets).await;
+    run_check("a purge removes waiting messages", make_bus().await, purge).await;
+    run_check("payload limits are enforced", make_bus().await, payload_limits).await;
+    run_check("preparing twice keeps messages", make_bus().await, repeated_preparation).await;
 }
 
-async fn arrive(bus: SharedBus) {
-    let mut pull = bus.open_queue(CPU).await.unwrap();
-    publish_all(&bus, (0..100).map(|i| shard(Target::Cpu, "j", i))).await;
-    let taken = take(&mut *pull, 100).await;
-    for (i, delivery) in taken.iter().enumerate() {
-        assert_eq!(delivery.message, shard(Target::Cpu, "j", i as u64), "in order, as sent");
+async fn messages_arrive(bus: SharedBus) {
+    let mut receiver = bus.open_queue(CPU_SHARDS).await.unwrap();
+    publish_all(&bus, (0..100).map(|i| shard_message(Target::Cpu, "j", i))).await;
+    let deliveries = fetch(&mut *receiver, 100).await;
+    for (i, delivery) in deliveries.iter().enumerate() {
+        assert_eq!(delivery.message, shard_message(Target::Cpu, "j", i as u64), "in order, unchanged");
         assert_eq!(delivery.attempt, 1);
-        assert_eq!(delivery.sequence, taken[0].sequence + i as u64);
+        assert_eq!(delivery.sequence, deliveries[0].sequence + i as u64);
     }
-    until("delivered is not done", async || bus.backlog(CPU).await == Ok(100)).await;
-    let unknown = bus.publish(Message::new("elsewhere", ""), "1").await;
-    assert!(matches!(unknown, Err(BusError::Unusable(_))), "{unknown:?}");
+    wait_until("the backlog counts in-flight messages", async || bus.backlog(CPU_SHARDS).await == Ok(100))
+        .await;
+    let unknown_subject = bus.publish(Message::new("elsewhere", ""), "1").await;
+    assert!(matches!(unknown_subject, Err(BusError::Unusable(_))), "{unknown_subject:?}");
 }
 
-async fn many_publishers(bus: SharedBus) {
+async fn concurrent_publishers(bus: SharedBus) {
     let publishers = (0..40).map(|number| {
-        let (bus, name) = (bus.clone(), format!("j{number}"));
-        async move { publish_all(&bus, (0..400).map(|i| shard(Target::Cpu, &name, i))).await }
+        let (bus, job) = (bus.clone(), format!("j{number}"));
+        async move { publish_all(&bus, (0..400).map(|i| shard_message(Target::Cpu, &job, i))).await }
     });
-    futures_util::future::join_all(publishers).await;
-    until("all are stored", async || bus.backlog(CPU).await == Ok(40 * 400)).await;
+    join_all(publishers).await;
+    wait_until("all are stored", async || bus.backlog(CPU_SHARDS).await == Ok(40 * 400)).await;
 }
 
-async fn deduplicate(bus: SharedBus) {
+async fn deduplication(bus: SharedBus) {
     for _ in 0..3 {
         bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "same").await.unwrap();
     }
-    let twice = [
-        (Message::new(SUBMIT_SUBJECT, "b"), "other".to_owned()),
-        (Message::new(SUBMIT_SUBJECT, "c"), "same".to_owned()),
-    ];
-    bus.publish_all(twice.to_vec()).await.unwrap();
-    until("two are stored", async || bus.backlog(Queue::Jobs).await == Ok(2)).await;
-    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
-    let taken = take(&mut *pull, 2).await;
-    assert_eq!(taken[0].message.payload, "a");
-    assert_eq!(taken[1].message.payload, "b");
-    taken[0].lease.ack().await;
-    until("one is left", async || bus.backlog(Queue::Jobs).await == Ok(1)).await;
+    let other = (Message::new(SUBMIT_SUBJECT, "b"), "other".to_owned());
+    let same = (Message::new(SUBMIT_SUBJECT, "c"), "same".to_owned());
+    bus.publish_all(vec![other, same]).await.unwrap();
+    wait_until("two are stored", async || bus.backlog(Queue::Jobs).await == Ok(2)).await;
+    let mut receiver = bus.open_queue(Queue::Jobs).await.unwrap();
+    let deliveries = fetch(&mut *receiver, 2).await;
+    assert_eq!(deliveries[0].message.payload, "a");
+    assert_eq!(deliveries[1].message.payload, "b");
+    deliveries[0].lease.ack().await;
+    wait_until("one is left", async || bus.backlog(Queue::Jobs).await == Ok(1)).await;
     bus.publish(Message::new(SUBMIT_SUBJECT, "d"), "same").await.unwrap();
-    sleep(QUIET).await;
-    assert_eq!(bus.backlog(Queue::Jobs).await, Ok(1), "the id is known though its message is done");
+    sleep(QUIET_PERIOD).await;
+    assert_eq!(bus.backlog(Queue::Jobs).await, Ok(1), "ids outlive the acknowledgement of their message");
 }
 
 async fn dropped_fetch(bus: SharedBus) {
-    let mut pull = bus.open_queue(CPU).await.unwrap();
+    let mut receiver = bus.open_queue(CPU_SHARDS).await.unwrap();
     for i in 0..20 {
-        let message = shard(Target::Cpu, "j", i);
+        let message = shard_message(Target::Cpu, "j", i);
         let fetching = timeout(LEASE / 50, async {
-            take_one(&mut *pull).await.lease.ack().await;
+            fetch_one(&mut *receiver).await.lease.ack().await;
         });
         let ((), _) = tokio::join!(publish(&bus, &message), fetching);
     }
-    until("all are taken", async || {
-        if let Ok(Ok(fetched)) = timeout(LEASE / 10, pull.fetch(7)).await {
+    wait_until("all are acknowledged", async || {
+        if let Ok(Ok(fetched)) = timeout(LEASE / 10, receiver.fetch(7)).await {
             for delivery in fetched {
                 delivery.lease.ack().await;
             }
         }
-        bus.backlog(CPU).await == Ok(0)
+        bus.backlog(CPU_SHARDS).await == Ok(0)
     })
     .await;
 }
 
-async fn exclusive(bus: SharedBus) {
-    let mut pulls = [bus.open_queue(CPU).await.unwrap(), bus.open_queue(CPU).await.unwrap()];
-    publish_all(&bus, (0..60).map(|i| shard(Target::Cpu, "j", i))).await;
-    let mut seen = BTreeSet::new();
+async fn exclusive_delivery(bus: SharedBus) {
+    let mut receivers =
+        [bus.open_queue(CPU_SHARDS).await.unwrap(), bus.open_queue(CPU_SHARDS).await.unwrap()];
+    publish_all(&bus, (0..60).map(|i| shard_message(Target::Cpu, "j", i))).await;
+    let mut sequences = BTreeSet::new();
     for round in 0..60 {
-        let delivery = take_one(&mut *pulls[round % 2]).await;
-        assert!(seen.insert(delivery.sequence), "delivered to both");
+        let delivery = fetch_one(&mut *receivers[round % 2]).await;
+        assert!(sequences.insert(delivery.sequence), "delivered to both receivers");
         delivery.lease.ack().await;
     }
-    // Both wait; a message comes to one.
-    let [first, second] = &mut pulls;
-    let message = shard(Target::Cpu, "j", 60);
-    let (mine, yours, ()) = tokio::join!(
+    // While both receivers wait, a message goes to only one of them.
+    let [first, second] = &mut receivers;
+    let message = shard_message(Target::Cpu, "j", 60);
+    let (first_fetch, second_fetch, ()) = tokio::join!(
         timeout(LEASE / 2, first.fetch(1)),
         timeout(LEASE / 2, second.fetch(1)),
         publish(&bus, &message),
     );
-    assert!(mine.is_ok() != yours.is_ok(), "{mine:?} {yours:?}");
+    assert!(first_fetch.is_ok() != second_fetch.is_ok(), "{first_fetch:?} {second_fetch:?}");
 }
 
-async fn acknowledged(bus: SharedBus) {
-    let mut pull = bus.open_queue(CPU).await.unwrap();
-    publish_all(&bus, (0..10).map(|i| shard(Target::Cpu, "j", i))).await;
-    for delivery in take(&mut *pull, 10).await {
+async fn acknowledgement(bus: SharedBus) {
+    let mut receiver = bus.open_queue(CPU_SHARDS).await.unwrap();
+    publish_all(&bus, (0..10).map(|i| shard_message(Target::Cpu, "j", i))).await;
+    for delivery in fetch(&mut *receiver, 10).await {
         delivery.lease.ack().await;
     }
-    until("nothing is left", async || bus.backlog(CPU).await == Ok(0)).await;
-    nothing_comes(&mut *pull, LEASE + QUIET).await;
+    wait_until("the backlog is empty", async || bus.backlog(CPU_SHARDS).await == Ok(0)).await;
+    assert_no_delivery(&mut *receiver, LEASE + QUIET_PERIOD).await;
 }
 
-async fn retried(bus: SharedBus) {
-    let mut pull = bus.open_queue(CPU).await.unwrap();
-    publish(&bus, &shard(Target::Cpu, "j", 0)).await;
-    let first = take_one(&mut *pull).await;
+async fn retry_delay(bus: SharedBus) {
+    let mut receiver = bus.open_queue(CPU_SHARDS).await.unwrap();
+    publish(&bus, &shard_message(Target::Cpu, "j", 0)).await;
+    let first = fetch_one(&mut *receiver).await;
     first.lease.retry(LEASE * 2).await;
-    nothing_comes(&mut *pull, LEASE + QUIET).await;
-    let second = take_one(&mut *pull).await;
+    assert_no_delivery(&mut *receiver, LEASE + QUIET_PERIOD).await;
+    let second = fetch_one(&mut *receiver).await;
     assert_eq!((second.attempt, second.sequence), (2, first.sequence));
     let start = Instant::now();
-    second.lease.retry(std::time::Duration::ZERO).await;
-    let third = take_one(&mut *pull).await;
+    second.lease.retry(Duration::ZERO).await;
+    let third = fetch_one(&mut *receiver).await;
     assert_eq!(third.attempt, 3);
-    assert!(start.elapsed() < LEASE, "at once");
+    assert!(start.elapsed() < LEASE, "without delay");
 }
 
-async fn expired(bus: SharedBus) {
-    let (mut pull, mut other) = (bus.open_queue(CPU).await.unwrap(), bus.open_queue(CPU).await.unwrap());
-    publish(&bus, &shard(Target::Cpu, "j", 0)).await;
+async fn lease_expiry(bus: SharedBus) {
+    let (mut receiver, mut other) =
+        (bus.open_queue(CPU_SHARDS).await.unwrap(), bus.open_queue(CPU_SHARDS).await.unwrap());
+    publish(&bus, &shard_message(Target::Cpu, "j", 0)).await;
     let start = Instant::now();
-    let first = take_one(&mut *pull).await;
+    let first = fetch_one(&mut *receiver).await;
     drop(first);
-    let second = take_one(&mut *other).await;
-    assert!(start.elapsed() >= LEASE * 9 / 10, "not before its time");
+    let second = fetch_one(&mut *other).await;
+    assert!(start.elapsed() >= LEASE * 9 / 10, "not before the lease expires");
     assert_eq!(second.attempt, 2);
     second.lease.ack().await;
-    nothing_comes(&mut *pull, LEASE + QUIET).await;
+    assert_no_delivery(&mut *receiver, LEASE + QUIET_PERIOD).await;
 }
 
-async fn kept(bus: SharedBus) {
-    let (mut pull, mut other) = (bus.open_queue(CPU).await.unwrap(), bus.open_queue(CPU).await.unwrap());
-    publish(&bus, &shard(Target::Cpu, "j", 0)).await;
-    let held = take_one(&mut *pull).await;
+async fn lease_renewal(bus: SharedBus) {
+    let (mut receiver, mut other) =
+        (bus.open_queue(CPU_SHARDS).await.unwrap(), bus.open_queue(CPU_SHARDS).await.unwrap());
+    publish(&bus, &shard_message(Target::Cpu, "j", 0)).await;
+    let leased = fetch_one(&mut *receiver).await;
     for _ in 0..6 {
-        nothing_comes(&mut *other, LEASE / 2).await;
-        held.lease.renew().await;
+        assert_no_delivery(&mut *other, LEASE / 2).await;
+        leased.lease.renew().await;
     }
-    assert_eq!(take_one(&mut *other).await.attempt, 2, "after the last sign of life");
+    assert_eq!(fetch_one(&mut *other).await.attempt, 2, "redelivered after the last renewal");
 }
 
 async fn dead_letters(bus: SharedBus) {
-    let (mut pull, mut dead) =
-        (bus.open_queue(CPU).await.unwrap(), bus.open_queue(Queue::DeadLetters).await.unwrap());
-    let message = shard(Target::Cpu, "j", 7);
+    let (mut receiver, mut dead_letters) =
+        (bus.open_queue(CPU_SHARDS).await.unwrap(), bus.open_queue(Queue::DeadLetters).await.unwrap());
+    let message = shard_message(Target::Cpu, "j", 7);
     publish(&bus, &message).await;
     let mut sequence = 0;
     for attempt in 1..=MAX_SHARD_DELIVERIES {
-        let delivery = take_one(&mut *pull).await;
+        let delivery = fetch_one(&mut *receiver).await;
         assert_eq!(delivery.attempt, attempt);
         sequence = delivery.sequence;
-        delivery.lease.retry(std::time::Duration::ZERO).await;
+        delivery.lease.retry(Duration::ZERO).await;
     }
-    nothing_comes(&mut *pull, QUIET).await;
-    let letter = take_one(&mut *dead).await;
-    assert_eq!(letter.message, message, "as it was published");
-    assert_eq!((letter.attempt, letter.sequence), (1, sequence));
-    letter.lease.retry(std::time::Duration::ZERO).await;
-    let again = take_one(&mut *dead).await;
-    assert_eq!((&again.message, again.attempt), (&message, 2));
-    again.lease.ack().await;
-    nothing_comes(&mut *dead, LEASE + QUIET).await;
-    until("given up is not waiting", async || bus.backlog(CPU).await == Ok(0)).await;
+    assert_no_delivery(&mut *receiver, QUIET_PERIOD).await;
+    let dead_letter = fetch_one(&mut *dead_letters).await;
+    assert_eq!(dead_letter.message, message, "as published");
+    assert_eq!((dead_letter.attempt, dead_letter.sequence), (1, sequence));
+    dead_letter.lease.retry(Duration::ZERO).await;
+    let redelivered = fetch_one(&mut *dead_letters).await;
+    assert_eq!((&redelivered.message, redelivered.attempt), (&message, 2));
+    redelivered.lease.ack().await;
+    assert_no_delivery(&mut *dead_letters, LEASE + QUIET_PERIOD).await;
+    wait_until("a dead letter is not part of the backlog", async || bus.backlog(CPU_SHARDS).await == Ok(0))
+        .await;
 }
 
-async fn dead_letters_purged(bus: SharedBus) {
-    let (mut pull, mut dead) =
-        (bus.open_queue(CPU).await.unwrap(), bus.open_queue(Queue::DeadLetters).await.unwrap());
-    for name in ["gone", "here"] {
-        publish(&bus, &shard(Target::Cpu, name, 0)).await;
+async fn purged_dead_letters(bus: SharedBus) {
+    let (mut receiver, mut dead_letters) =
+        (bus.open_queue(CPU_SHARDS).await.unwrap(), bus.open_queue(Queue::DeadLetters).await.unwrap());
+    for name in ["purged", "kept"] {
+        publish(&bus, &shard_message(Target::Cpu, name, 0)).await;
         for _ in 0..MAX_SHARD_DELIVERIES {
-            take_one(&mut *pull).await.lease.retry(std::time::Duration::ZERO).await;
+            fetch_one(&mut *receiver).await.lease.retry(Duration::ZERO).await;
         }
-        nothing_comes(&mut *pull, QUIET).await;
+        assert_no_delivery(&mut *receiver, QUIET_PERIOD).await;
     }
-    for (stream, subject) in topology::job_subjects(&job("gone")) {
+    for (stream, subject) in topology::job_subjects(&job_id("purged")) {
         bus.purge(stream, &subject).await.unwrap();
     }
     assert_eq!(
-        take_one(&mut *dead).await.message.subject,
-        topology::shard_subject(Target::Cpu, &job("here"), id(0))
+        fetch_one(&mut *dead_letters).await.message.subject,
+        topology::shard_subject(Target::Cpu, &job_id("kept"), shard_id(0))
     );
-    nothing_comes(&mut *dead, QUIET).await;
+    assert_no_delivery(&mut *dead_letters, QUIET_PERIOD).await;
 }
 
-async fn targets(bus: SharedBus) {
+async fn separate_targets(bus: SharedBus) {
     let targets = [Target::Cpu, Target::Gpu, Target::Any];
     for target in targets {
-        publish(&bus, &shard(target, "j", 0)).await;
+        publish(&bus, &shard_message(target, "j", 0)).await;
     }
     for target in targets {
-        until("one each", async || bus.backlog(Queue::Shards(target)).await == Ok(1)).await;
-        let mut pull = bus.open_queue(Queue::Shards(target)).await.unwrap();
-        let delivery = take_one(&mut *pull).await;
-        assert_eq!(delivery.message, shard(target, "j", 0));
+        wait_until("each queue holds one", async || bus.backlog(Queue::Shards(target)).await == Ok(1)).await;
+        let mut receiver = bus.open_queue(Queue::Shards(target)).await.unwrap();
+        let delivery = fetch_one(&mut *receiver).await;
+        assert_eq!(delivery.message, shard_message(target, "j", 0));
         delivery.lease.ack().await;
-        nothing_comes(&mut *pull, QUIET).await;
+        assert_no_delivery(&mut *receiver, QUIET_PERIOD).await;
     }
 }
 
-async fn purged(bus: SharedBus) {
-    let mut pull = bus.open_queue(CPU).await.unwrap();
-    publish_all(&bus, (0..10).map(|i| shard(Target::Cpu, "gone", i))).await;
-    publish_all(&bus, (0..10).map(|i| shard(Target::Cpu, "here", i))).await;
-    let held = take(&mut *pull, 5).await;
-    for (stream, subject) in topology::job_subjects(&job("gone")) {
+async fn purge(bus: SharedBus) {
+    let mut receiver = bus.open_queue(CPU_SHARDS).await.unwrap();
+    publish_all(&bus, (0..10).map(|i| shard_message(Target::Cpu, "purged", i))).await;
+    publish_all(&bus, (0..10).map(|i| shard_message(Target::Cpu, "kept", i))).await;
+    let leased = fetch(&mut *receiver, 5).await;
+    for (stream, subject) in topology::job_subjects(&job_id("purged")) {
         bus.purge(stream, &subject).await.unwrap();
     }
-    held[0].lease.ack().await;
-    held[1].lease.retry(std::time::Duration::ZERO).await;
-    let rest = take(&mut *pull, 10).await;
-    for (i, delivery) in rest.iter().enumerate() {
-        assert_eq!(delivery.message, shard(Target::Cpu, "here", i as u64));
+    leased[0].lease.ack().await;
+    leased[1].lease.retry(Duration::ZERO).await;
+    let remaining = fetch(&mut *receiver, 10).await;
+    for (i, delivery) in remaining.iter().enumerate() {
+        assert_eq!(delivery.message, shard_message(Target::Cpu, "kept", i as u64));
         delivery.lease.ack().await;
     }
-    nothing_comes(&mut *pull, LEASE + QUIET).await;
-    until("nothing is left", async || bus.backlog(CPU).await == Ok(0)).await;
-    bus.purge(Stream::Reduce, &topology::reduce_subject(&job("never"))).await.unwrap();
+    assert_no_delivery(&mut *receiver, LEASE + QUIET_PERIOD).await;
+    wait_until("the backlog is empty", async || bus.backlog(CPU_SHARDS).await == Ok(0)).await;
+    bus.purge(Stream::Reduce, &topology::reduce_subject(&job_id("never"))).await.unwrap();
 }
 
-async fn sizes(bus: SharedBus) {
-    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
-    let big: Vec<u8> = (0..512 * 1024).map(|i| (i % 251) as u8).collect();
-    bus.publish(Message::new(SUBMIT_SUBJECT, big.clone()), "big").await.unwrap();
+async fn payload_limits(bus: SharedBus) {
+    let mut receiver = bus.open_queue(Queue::Jobs).await.unwrap();
+    let large: Vec<u8> = (0..512 * 1024).map(|i| (i % 251) as u8).collect();
+    bus.publish(Message::new(SUBMIT_SUBJECT, large.clone()), "large").await.unwrap();
     bus.publish(Message::new(SUBMIT_SUBJECT, ""), "empty").await.unwrap();
-    let taken = take(&mut *pull, 2).await;
-    assert_eq!(taken[0].message.payload, big);
-    assert!(taken[1].message.payload.is_empty());
+    let deliveries = fetch(&mut *receiver, 2).await;
+    assert_eq!(deliveries[0].message.payload, large);
+    assert!(deliveries[1].message.payload.is_empty());
     let limit = bus.max_payload();
-    let huge = Message::new(SUBMIT_SUBJECT, vec![0; limit + 1]);
-    let refused = [
-        bus.publish(huge.clone(), "huge").await,
-        bus.publish_all(vec![(huge.clone(), "huge".to_owned())]).await,
-        bus.broadcast(Message::new("forge.v1.ended.j", huge.payload.clone())).await,
-        bus.request(Message::new(topology::API_SUBMIT_SUBJECT, huge.payload), SOON).await.map(drop),
+    let oversized = Message::new(SUBMIT_SUBJECT, vec![0; limit + 1]);
+    let results = [
+        bus.publish(oversized.clone(), "oversized").await,
+        bus.publish_all(vec![(oversized.clone(), "oversized".to_owned())]).await,
+        bus.broadcast(Message::new("forge.v1.ended.j", oversized.payload.clone())).await,
+        bus.request(Message::new(topology::API_SUBMIT_SUBJECT, oversized.payload), EVENT_TIMEOUT)
+            .await
+            .map(drop),
     ];
-    for refused in refused {
-        assert!(matches!(refused, Err(BusError::TooLarge { size, .. }) if size > limit), "{refused:?}");
+    for result in results {
+        assert!(matches!(result, Err(BusError::TooLarge { size, .. }) if size > limit), "{result:?}");
     }
 }
 
-async fn prepared_twice(bus: SharedBus) {
-    publish(&bus, &shard(Target::Cpu, "j", 0)).await;
+async fn repeated_preparation(bus: SharedBus) {
+    publish(&bus, &shard_message(Target::Cpu, "j", 0)).await;
     bus.prepare().await.unwrap();
-    until("nothing is lost", async || bus.backlog(CPU).await == Ok(1)).await;
+    wait_until("the message is still there", async || bus.backlog(CPU_SHARDS).await == Ok(1)).await;
     assert!(bus.is_connected());
-    sleep(QUIET).await;
+    sleep(QUIET_PERIOD).await;
 }

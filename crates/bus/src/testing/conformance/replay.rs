@@ -1,101 +1,103 @@
-//! Promises about the replay of results.
+//! Guarantees of the replay of results.
 
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::time::timeout;
 
-use super::{QUIET, SOON, check, id, job, publish, publish_all, result};
+use super::fixture::{
+    EVENT_TIMEOUT, QUIET_PERIOD, job_id, publish, publish_all, result_message, run_check, shard_id,
+};
 use crate::{
     bus::{ReplayContent, SharedBus},
     message::{Message, StoredMessage},
     topology,
 };
 
-/// Checks replays on buses that `make` makes.
-pub async fn replay(make: impl AsyncFn() -> SharedBus) {
-    check("from the start, then live", make().await, start_and_live).await;
-    check("headers only", make().await, headers_only).await;
-    check("after a purge", make().await, after_purge).await;
-    check("many, by several readers", make().await, many).await;
+/// Checks replays of buses from `make_bus`.
+pub async fn check_replay(make_bus: impl AsyncFn() -> SharedBus) {
+    run_check("stored messages come first, then new ones", make_bus().await, stored_then_new).await;
+    run_check("payloads can be left out", make_bus().await, headers_only).await;
+    run_check("a replay continues after a purge", make_bus().await, purge).await;
+    run_check("several readers see all messages in order", make_bus().await, several_readers).await;
 }
 
 async fn next(stream: &mut BoxStream<'static, StoredMessage>) -> StoredMessage {
-    timeout(SOON, stream.next()).await.expect("a result").expect("no end")
+    timeout(EVENT_TIMEOUT, stream.next()).await.expect("a message arrives").expect("the replay continues")
 }
 
-async fn quiet(stream: &mut BoxStream<'static, StoredMessage>) {
-    if let Ok(stored) = timeout(QUIET, stream.next()).await {
-        panic!("nothing was to come: {stored:?}");
+async fn assert_quiet(stream: &mut BoxStream<'static, StoredMessage>) {
+    if let Ok(stored) = timeout(QUIET_PERIOD, stream.next()).await {
+        panic!("unexpected message: {stored:?}");
     }
 }
 
-async fn start_and_live(bus: SharedBus) {
-    let verdict = |i| Message::new(topology::verdict_subject(&job("j"), id(i)), "good");
+async fn stored_then_new(bus: SharedBus) {
+    let verdict = |i| Message::new(topology::verdict_subject(&job_id("j"), shard_id(i)), "good");
     let mut early =
-        bus.replay(topology::shard_message_subjects(&job("j")), ReplayContent::Full).await.unwrap();
-    quiet(&mut early).await;
-    publish(&bus, &result("j", 0)).await;
-    publish(&bus, &result("other", 0)).await;
+        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
+    assert_quiet(&mut early).await;
+    publish(&bus, &result_message("j", 0)).await;
+    publish(&bus, &result_message("other", 0)).await;
     publish(&bus, &verdict(0)).await;
     let mut late =
-        bus.replay(topology::shard_message_subjects(&job("j")), ReplayContent::Full).await.unwrap();
+        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
     for stream in [&mut early, &mut late] {
         let (first, second) = (next(stream).await, next(stream).await);
-        assert_eq!((first.message, second.message), (result("j", 0), verdict(0)));
+        assert_eq!((first.message, second.message), (result_message("j", 0), verdict(0)));
         assert!(first.sequence < second.sequence);
-        quiet(stream).await;
+        assert_quiet(stream).await;
     }
-    publish(&bus, &result("j", 1)).await;
-    publish(&bus, &result("j", 1)).await;
+    publish(&bus, &result_message("j", 1)).await;
+    publish(&bus, &result_message("j", 1)).await;
     for stream in [&mut early, &mut late] {
-        assert_eq!(next(stream).await.message, result("j", 1));
-        quiet(stream).await;
+        assert_eq!(next(stream).await.message, result_message("j", 1));
+        assert_quiet(stream).await;
     }
 }
 
 async fn headers_only(bus: SharedBus) {
-    publish(&bus, &result("j", 0)).await;
+    publish(&bus, &result_message("j", 0)).await;
     let mut stream =
-        bus.replay(topology::shard_message_subjects(&job("j")), ReplayContent::Headers).await.unwrap();
-    let bare = Message { payload: bytes::Bytes::new(), ..result("j", 0) };
-    assert_eq!(next(&mut stream).await.message, bare);
+        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Headers).await.unwrap();
+    let without_payload = Message { payload: bytes::Bytes::new(), ..result_message("j", 0) };
+    assert_eq!(next(&mut stream).await.message, without_payload);
 }
 
-async fn after_purge(bus: SharedBus) {
-    publish_all(&bus, (0..10).map(|i| result("j", i))).await;
+async fn purge(bus: SharedBus) {
+    publish_all(&bus, (0..10).map(|i| result_message("j", i))).await;
     let mut before =
-        bus.replay(topology::shard_message_subjects(&job("j")), ReplayContent::Full).await.unwrap();
+        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
     let last = next(&mut before).await.sequence;
-    for (stream, subject) in topology::job_subjects(&job("j")) {
+    for (stream, subject) in topology::job_subjects(&job_id("j")) {
         bus.purge(stream, &subject).await.unwrap();
     }
     let mut after =
-        bus.replay(topology::shard_message_subjects(&job("j")), ReplayContent::Full).await.unwrap();
-    quiet(&mut after).await;
-    bus.publish(result("j", 3), "again").await.unwrap();
+        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
+    assert_quiet(&mut after).await;
+    bus.publish(result_message("j", 3), "second").await.unwrap();
     let stored = next(&mut after).await;
-    assert_eq!(stored.message, result("j", 3));
-    assert!(stored.sequence > last + 8, "numbers are never used again");
-    // The other may have had the rest on its way; it goes on with what came after.
+    assert_eq!(stored.message, result_message("j", 3));
+    assert!(stored.sequence > last + 8, "sequences are never reused");
+    // The first replay may still yield purged messages that were in transit, and then the new one.
     while next(&mut before).await.sequence != stored.sequence {}
 }
 
-async fn many(bus: SharedBus) {
+async fn several_readers(bus: SharedBus) {
     let count = 3000;
-    let outcomes = topology::shard_message_subjects(&job("j"));
+    let filters = topology::shard_message_subjects(&job_id("j"));
     let mut streams = Vec::new();
     for _ in 0..3 {
-        streams.push(bus.replay(outcomes.clone(), ReplayContent::Full).await.unwrap());
+        streams.push(bus.replay(filters.clone(), ReplayContent::Full).await.unwrap());
     }
-    let mixed = (0..count).flat_map(|i| [result("j", i), result("k", i)]);
-    let ((), ()) = tokio::join!(publish_all(&bus, mixed), async {
+    let messages = (0..count).flat_map(|i| [result_message("j", i), result_message("k", i)]);
+    let ((), ()) = tokio::join!(publish_all(&bus, messages), async {
         for i in 0..count {
-            assert_eq!(next(&mut streams[0]).await.message, result("j", i));
+            assert_eq!(next(&mut streams[0]).await.message, result_message("j", i));
         }
     });
     for stream in &mut streams[1..] {
         for i in 0..count {
-            assert_eq!(next(stream).await.message, result("j", i), "in order, without gaps");
+            assert_eq!(next(stream).await.message, result_message("j", i), "in order, without gaps");
         }
-        quiet(stream).await;
+        assert_quiet(stream).await;
     }
 }

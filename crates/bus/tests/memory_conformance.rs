@@ -1,8 +1,8 @@
-//! The twin passes the conformance suite, in a time of its own.
+//! `MemoryBus` passes the conformance suite, on a paused clock.
 
 use forge_bus::{Bus, MemoryBus, SharedBus, testing::conformance, topology::Queue};
 
-async fn fresh() -> SharedBus {
+async fn prepared_bus() -> SharedBus {
     let bus = MemoryBus::new(conformance::settings());
     bus.prepare().await.unwrap();
     bus
@@ -10,26 +10,26 @@ async fn fresh() -> SharedBus {
 
 #[tokio::test(start_paused = true)]
 async fn queues() {
-    conformance::queues(fresh).await;
+    conformance::check_queues(prepared_bus).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn replay() {
-    conformance::replay(fresh).await;
+    conformance::check_replay(prepared_bus).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn buckets() {
-    conformance::buckets(fresh).await;
+    conformance::check_buckets(prepared_bus).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn wire() {
-    conformance::wire(fresh).await;
+async fn core_messaging() {
+    conformance::check_core_messaging(prepared_bus).await;
 }
 
 #[tokio::test]
-async fn unprepared() {
+async fn opening_a_queue_fails_before_preparation() {
     let bus = MemoryBus::new(conformance::settings());
     assert!(matches!(bus.open_queue(Queue::Jobs).await.map(drop), Err(forge_bus::BusError::Missing(_))));
 }

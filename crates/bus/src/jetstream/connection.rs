@@ -1,0 +1,228 @@
+//! The connection to NATS: opening it, checking the server, and requests to JetStream's API. Knows
+//! no stream and no bucket.
+
+use std::{error::Error, future::Future, io, sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, ConnectError, ConnectErrorKind, ConnectOptions,
+    connection::State,
+    jetstream::{
+        Context,
+        account::Account,
+        context::{ContextBuilder, RequestErrorKind},
+        response::Response,
+    },
+    rustls,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
+
+use super::{
+    attempt::{AttemptFailure, jetstream_disabled, retry_transient},
+    connection_events::ConnectionEvents,
+    options::{JetStreamOptions, NatsCredentials},
+};
+use crate::{error::BusError, retry, topology::MIN_SERVER_VERSION};
+
+/// Timeout of one connection attempt, API request or acknowledgement.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
+/// First and longest delay between attempts to reconnect.
+const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// Unacknowledged messages over all publishers at which async-nats would block. Out of reach on
+/// purpose: each publisher bounds its own, and publishers that wait for a shared bound while they
+/// hold part of it would deadlock.
+const MAX_UNACKNOWLEDGED: usize = 1 << 24;
+
+/// A connection that reconnects by itself, without end.
+pub(super) struct NatsConnection {
+    pub(super) client: Client,
+    pub(super) context: Context,
+    events: Arc<ConnectionEvents>,
+    inbox_prefix: String,
+}
+
+/// The body of an API request without parameters.
+#[derive(Serialize)]
+pub(super) struct EmptyRequest {}
+
+/// Checks that a server is at least [`MIN_SERVER_VERSION`].
+fn check_version(version: &str) -> Result<(), BusError> {
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u64>().ok());
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if (major, minor) >= MIN_SERVER_VERSION {
+        return Ok(());
+    }
+    let (min_major, min_minor) = MIN_SERVER_VERSION;
+    Err(BusError::Unusable(format!(
+        "nats-server {version} is too old: upgrade it to {min_major}.{min_minor} or later, from \
+         https://github.com/nats-io/nats-server/releases"
+    )))
+}
+
+fn reconnect_delay(attempts: usize) -> Duration {
+    let (first, max) = RECONNECT_DELAYS;
+    retry::delays(first, max).nth(attempts.min(7)).unwrap_or(max)
+}
+
+async fn connect_options(
+    options: &JetStreamOptions,
+    events: &Arc<ConnectionEvents>,
+) -> Result<ConnectOptions, BusError> {
+    // The first caller sets the provider of the process, and every caller in it sets this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let events = events.clone();
+    let mut connect = ConnectOptions::new()
+        .name(&options.name)
+        .max_reconnects(None)
+        .connection_timeout(REPLY_TIMEOUT)
+        .request_timeout(Some(REPLY_TIMEOUT))
+        .reconnect_delay_callback(reconnect_delay)
+        .event_callback(move |event| {
+            events.record(&event);
+            async {}
+        })
+        .require_tls(options.tls.required);
+    if let Some(prefix) = &options.inbox_prefix {
+        connect = connect.custom_inbox_prefix(prefix);
+    }
+    if let Some(ca_file) = &options.tls.ca_file {
+        connect = connect.add_root_certificates(ca_file.clone()).require_tls(true);
+    }
+    if let Some((certificate, key)) = &options.tls.client_certificate {
+        connect = connect.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+    }
+    Ok(match &options.credentials {
+        NatsCredentials::None => connect,
+        NatsCredentials::Password { user, password } => {
+            connect.user_and_password(user.clone(), password.clone())
+        }
+        NatsCredentials::Nkey(seed) => connect.nkey(seed.clone()),
+        NatsCredentials::File(path) => connect.credentials_file(path).await.map_err(|error| {
+            BusError::Unusable(format!("reading the credentials file {}: {error}", path.display()))
+        })?,
+    })
+}
+
+/// Whether a connection failed because one side rejected the other's certificate or found none.
+/// Retrying does not help.
+fn is_certificate_error(error: &ConnectError) -> bool {
+    let is_tls = |error: &(dyn Error + 'static)| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    };
+    let sources = std::iter::successors(error.source(), |&error| error.source());
+    error.kind() == ConnectErrorKind::Tls || sources.into_iter().any(is_tls)
+}
+
+impl NatsConnection {
+    /// Connects, without retrying, and checks the server's version and, if the caller manages the
+    /// topology, JetStream.
+    pub(super) async fn open(options: &JetStreamOptions) -> Result<Arc<Self>, BusError> {
+        let events = Arc::new(ConnectionEvents::default());
+        let connect = connect_options(options, &events).await?;
+        let servers = options.servers_without_secrets();
+        let client = connect.connect(options.urls.clone()).await.map_err(|error| match error.kind() {
+            ConnectErrorKind::ServerParse => {
+                BusError::Unusable(format!("not the URL of a NATS server: {servers}"))
+            }
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                BusError::Unusable(format!("the NATS server at {servers} does not accept these credentials"))
+            }
+            _ if is_certificate_error(&error) => {
+                BusError::Unusable(format!("no encrypted connection to NATS at {servers}: {error}"))
+            }
+            _ => BusError::Unavailable(format!("no NATS server answers at {servers}: {error}")),
+        })?;
+        check_version(&client.server_info().version)?;
+        let context = ContextBuilder::new()
+            .timeout(REPLY_TIMEOUT)
+            .ack_timeout(REPLY_TIMEOUT)
+            .max_ack_inflight(MAX_UNACKNOWLEDGED)
+            .build(client.clone());
+        let inbox_prefix = options.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned());
+        let connection = Arc::new(Self { client, context, events, inbox_prefix });
+        if options.manage_topology {
+            connection.check_jetstream().await?;
+        }
+        Ok(connection)
+    }
+
+    async fn check_jetstream(&self) -> Result<(), BusError> {
+        if !self.client.server_info().jetstream && self.client.server_info().cluster.is_none() {
+            return Err(jetstream_disabled("on this server"));
+        }
+        let _: Account = retry_transient("JetStream", || self.request_api("INFO", &EmptyRequest {})).await?;
+        Ok(())
+    }
+
+    /// Whether there is a connection at this moment.
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// The server's limit for payload and headers of a message, in bytes.
+    pub(super) fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
+    /// A receiver of the number of connections: it changes with every reconnect.
+    pub(super) fn connection_count(&self) -> watch::Receiver<u64> {
+        self.events.connection_count()
+    }
+
+    /// Resolves once the server denies publishing to `subject`, or denies the inbox of the reply.
+    pub(super) async fn permission_violation(&self, subject: &str) -> BusError {
+        self.events.violation(subject, &self.inbox_prefix).await
+    }
+
+    /// Runs `work`, which publishes to `subject`, and fails as soon as the server denies that,
+    /// instead of waiting for the timeout of the reply.
+    pub(super) async fn fail_if_denied<T>(
+        &self,
+        subject: &str,
+        work: impl Future<Output = Result<T, AttemptFailure>>,
+    ) -> Result<T, AttemptFailure> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            error = self.permission_violation(subject) => Err(AttemptFailure::Permanent(error)),
+        }
+    }
+
+    /// Sends one request to JetStream's API, on `$JS.API.<subject>`.
+    pub(super) async fn request_api<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        body: &(impl Serialize + ?Sized),
+    ) -> Result<T, AttemptFailure> {
+        let full_subject = format!("$JS.API.{subject}");
+        let request = async {
+            let response: Response<T> =
+                self.context.request(subject.to_owned(), body).await.map_err(|error| match error.kind() {
+                    RequestErrorKind::NoResponders => {
+                        AttemptFailure::transient("JetStream does not answer: is it enabled?")
+                    }
+                    _ => AttemptFailure::Transient(format!("{full_subject}: {error}")),
+                })?;
+            match response {
+                Response::Ok(response) => Ok(response),
+                Response::Err { error } => Err(AttemptFailure::from_api(subject, &error)),
+            }
+        };
+        self.fail_if_denied(&full_subject, request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_older_than_the_minimum_are_rejected() {
+        let Err(BusError::Unusable(text)) = check_version("2.9.10") else { panic!() };
+        assert!(text.starts_with("nats-server 2.9.10 is too old: upgrade it to 2.14 or later"), "{text}");
+        assert!(check_version("2.13.9").is_err() && check_version("").is_err());
+        assert!(check_version("2.14.0-RC.1").is_ok() && check_version("2.15.1").is_ok());
+        assert!(check_version("3.0.0").is_ok());
+    }
+}

@@ -1,0 +1,215 @@
+//! Provisioning of the topology: creates missing streams, consumers and buckets, and updates those
+//! whose configuration differs. Deletes nothing.
+
+use std::{fmt::Debug, time::Duration};
+
+use async_nats::jetstream::{
+    consumer::{self, AckPolicy, DeliverPolicy, ReplayPolicy},
+    stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use serde_json::json;
+
+use super::{
+    attempt::{AttemptFailure, retry_transient},
+    buckets::stream_name,
+    connection::{EmptyRequest, NatsConnection},
+    options::JetStreamOptions,
+    work_queue::consumer_info,
+};
+use crate::{
+    error::BusError,
+    topology::{
+        self, Bucket, DUPLICATE_WINDOW, MAX_ACK_PENDING, MAX_MESSAGE_AGE, Queue, Stream, TopologySettings,
+    },
+};
+
+/// Pull requests that one consumer holds open; bounds the number of agents that can wait at one
+/// queue.
+const MAX_WAITING_PULLS: i64 = 10_000;
+
+/// Provisions the whole topology; without `manage_topology`, only checks that `required_queues`
+/// exist.
+pub(super) async fn prepare(connection: &NatsConnection, options: &JetStreamOptions) -> Result<(), BusError> {
+    if !options.manage_topology {
+        for queue in &options.required_queues {
+            retry_transient(queue.consumer(), || consumer_info(connection, *queue)).await?;
+        }
+        return Ok(());
+    }
+    let settings = &options.topology;
+    for stream in Stream::ALL {
+        let config = stream_config(stream, settings);
+        retry_transient(stream.name(), || ensure_stream(connection, &config)).await?;
+    }
+    for queue in Queue::ALL {
+        let (stream, config) = (queue.stream().name(), consumer_config(queue, settings));
+        retry_transient(queue.consumer(), || ensure_consumer(connection, stream, &config)).await?;
+    }
+    for bucket in topology::all_buckets(&options.kv_namespaces) {
+        let config = bucket_config(&bucket, settings);
+        retry_transient(bucket.name(), || ensure_stream(connection, &config)).await?;
+    }
+    Ok(())
+}
+
+fn stream_config(stream: Stream, settings: &TopologySettings) -> stream::Config {
+    stream::Config {
+        name: stream.name().to_owned(),
+        subjects: stream.subjects().iter().map(|&subject| subject.to_owned()).collect(),
+        retention: if stream.is_work_queue() { RetentionPolicy::WorkQueue } else { RetentionPolicy::Limits },
+        // A submitted envelope waits without limit. All other messages belong to a job, and every
+        // job ends.
+        max_age: if stream == Stream::Jobs { Duration::ZERO } else { MAX_MESSAGE_AGE },
+        discard: DiscardPolicy::New,
+        ..base_config(settings)
+    }
+}
+
+fn bucket_config(bucket: &Bucket, settings: &TopologySettings) -> stream::Config {
+    stream::Config {
+        name: stream_name(bucket),
+        subjects: vec![format!("$KV.{}.>", bucket.name())],
+        retention: RetentionPolicy::Limits,
+        max_age: bucket.max_age().unwrap_or_default(),
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        // A client may request a rollup of the whole bucket on any key that it may write. With
+        // rollups, a worker could erase its quarantine.
+        allow_rollup: false,
+        deny_delete: true,
+        ..base_config(settings)
+    }
+}
+
+/// The configuration that all streams and buckets share.
+fn base_config(settings: &TopologySettings) -> stream::Config {
+    stream::Config {
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_message_size: -1,
+        max_consumers: -1,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_direct: true,
+        ..stream::Config::default()
+    }
+}
+
+fn consumer_config(queue: Queue, settings: &TopologySettings) -> consumer::Config {
+    consumer::Config {
+        name: Some(queue.consumer().to_owned()),
+        durable_name: Some(queue.consumer().to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        replay_policy: ReplayPolicy::Instant,
+        ack_wait: settings.lease,
+        max_deliver: queue.max_deliveries().map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        filter_subject: queue.filter().unwrap_or_default(),
+        max_ack_pending: MAX_ACK_PENDING,
+        max_waiting: MAX_WAITING_PULLS,
+        ..consumer::Config::default()
+    }
+}
+
+/// Differences between the configuration on the server and the desired one.
+#[derive(Default)]
+struct ConfigDiff {
+    is_changed: bool,
+    /// Describes the first difference in a field that the server does not allow to change.
+    immutable: Option<String>,
+}
+
+impl ConfigDiff {
+    /// Sets `current` to `desired`, and notes the difference if there is one.
+    fn apply<T: PartialEq + Debug>(&mut self, field: &str, current: &mut T, desired: T) {
+        self.is_changed |= *current != desired;
+        if *current != desired {
+            tracing::debug!(field, ?current, ?desired, "a configuration on the server differs");
+        }
+        *current = desired;
+    }
+
+    /// Notes a difference in a field that cannot be changed.
+    fn check_immutable<T: PartialEq + Debug>(&mut self, field: &str, current: &T, desired: &T) {
+        if current != desired && self.immutable.is_none() {
+            self.immutable = Some(format!("its {field} is {current:?} and should be {desired:?}"));
+        }
+    }
+
+    /// Whether an update is necessary; an error if an update cannot help.
+    fn needs_update(self, object: &str) -> Result<bool, AttemptFailure> {
+        match self.immutable {
+            Some(difference) => Err(AttemptFailure::Permanent(BusError::Unusable(format!(
+                "{object} cannot be used: {difference}, which cannot be changed: delete it, with its content"
+            )))),
+            None => Ok(self.is_changed),
+        }
+    }
+}
+
+async fn ensure_stream(connection: &NatsConnection, desired: &stream::Config) -> Result<(), AttemptFailure> {
+    let name = &desired.name;
+    let info = connection.request_api(&format!("STREAM.INFO.{name}"), &EmptyRequest {}).await;
+    let mut config = match info {
+        Ok(stream::Info { config, .. }) => config,
+        Err(AttemptFailure::Permanent(BusError::Missing(_))) => {
+            let _: stream::Info = connection.request_api(&format!("STREAM.CREATE.{name}"), desired).await?;
+            return Ok(());
+        }
+        Err(failure) => return Err(failure),
+    };
+    let mut diff = ConfigDiff::default();
+    diff.check_immutable("retention", &config.retention, &desired.retention);
+    diff.check_immutable("storage", &config.storage, &desired.storage);
+    diff.apply("subjects", &mut config.subjects, desired.subjects.clone());
+    diff.apply("replicas", &mut config.num_replicas, desired.num_replicas);
+    diff.apply("max_age", &mut config.max_age, desired.max_age);
+    diff.apply("discard", &mut config.discard, desired.discard);
+    diff.apply("duplicate_window", &mut config.duplicate_window, desired.duplicate_window);
+    diff.apply("allow_direct", &mut config.allow_direct, desired.allow_direct);
+    diff.apply("allow_rollup", &mut config.allow_rollup, desired.allow_rollup);
+    let (current, wanted) = (&mut config.max_messages_per_subject, desired.max_messages_per_subject);
+    diff.apply("max_msgs_per_subject", current, wanted);
+    if diff.needs_update(&format!("the stream {name}"))? {
+        tracing::info!(stream = name, "updating the stream's configuration");
+        let _: stream::Info = connection.request_api(&format!("STREAM.UPDATE.{name}"), &config).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_consumer(
+    connection: &NatsConnection,
+    stream: &str,
+    desired: &consumer::Config,
+) -> Result<(), AttemptFailure> {
+    let name = desired.durable_name.as_deref().unwrap_or_default();
+    let info = connection.request_api(&format!("CONSUMER.INFO.{stream}.{name}"), &EmptyRequest {}).await;
+    let (config, action) = match info {
+        Ok(consumer::Info { mut config, .. }) => {
+            let mut diff = ConfigDiff::default();
+            diff.check_immutable("ack policy", &config.ack_policy, &desired.ack_policy);
+            diff.check_immutable("deliver policy", &config.deliver_policy, &desired.deliver_policy);
+            diff.check_immutable("max_waiting", &config.max_waiting, &desired.max_waiting);
+            diff.apply("filter", &mut config.filter_subject, desired.filter_subject.clone());
+            diff.apply("ack_wait", &mut config.ack_wait, desired.ack_wait);
+            diff.apply("max_deliver", &mut config.max_deliver, desired.max_deliver);
+            diff.apply("max_ack_pending", &mut config.max_ack_pending, desired.max_ack_pending);
+            if !diff.needs_update(&format!("the consumer {name} of stream {stream}"))? {
+                return Ok(());
+            }
+            tracing::info!(stream, consumer = name, "updating the consumer's configuration");
+            (config, "update")
+        }
+        Err(AttemptFailure::Permanent(BusError::Missing(_))) => (desired.clone(), "create"),
+        Err(failure) => return Err(failure),
+    };
+    let mut subject = format!("CONSUMER.CREATE.{stream}.{name}");
+    if !desired.filter_subject.is_empty() {
+        subject = format!("{subject}.{}", desired.filter_subject);
+    }
+    let body = json!({ "stream_name": stream, "config": config, "action": action });
+    let _: consumer::Info = connection.request_api(&subject, &body).await?;
+    Ok(())
+}
