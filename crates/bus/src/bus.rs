@@ -23,11 +23,13 @@ pub type SharedBus = Arc<dyn Bus>;
 #[async_trait]
 pub trait Bus: Send + Sync + fmt::Debug {
     /// Creates every missing stream, queue and bucket of the topology, and updates existing ones
-    /// that differ from it.
+    /// that differ from it. Idempotent. A client that does not manage the topology only checks that
+    /// its queues exist.
     ///
     /// # Errors
-    /// [`BusError::Unusable`] if the server is too old, or an existing object differs in a way that
-    /// cannot be changed.
+    /// [`BusError::Unusable`] if an existing object differs in a way that cannot be changed;
+    /// [`BusError::Missing`] if this client does not manage the topology and a queue does not exist;
+    /// [`BusError::Unavailable`].
     async fn prepare(&self) -> Result<(), BusError>;
 
     /// Publishes a message to the stream that stores its subject; returns once the message is
@@ -148,7 +150,7 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Unavailable`].
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError>;
 
-    /// Serves the [endpoints](crate::topology::SERVICE_ENDPOINTS) of the micro service. Each
+    /// Serves the [endpoints](crate::topology::SERVICE_ENDPOINTS) of the microservice. Each
     /// request goes to one of the processes that serve them. Dropping the stream stops serving.
     ///
     /// # Errors
@@ -227,7 +229,7 @@ pub struct BucketEntry {
     pub age: Duration,
 }
 
-/// A request to an endpoint of the micro service.
+/// A request to an endpoint of the microservice.
 #[derive(Debug)]
 pub struct ServiceCall {
     /// The request; its subject identifies the endpoint.

@@ -13,9 +13,9 @@ use crate::error::BusError;
 
 pub mod subjects;
 
-/// Name of the NATS micro service that planners serve.
+/// Name of the NATS microservice that planners serve.
 pub const SERVICE_NAME: &str = "forge";
-/// Endpoints of the micro service: name and subject filter.
+/// Endpoints of the microservice: name and subject filter.
 pub const SERVICE_ENDPOINTS: [(&str, &str); 4] = [
     ("submit", API_SUBMIT_SUBJECT),
     ("submit-as", API_SUBMIT_AS_FILTER),
@@ -29,8 +29,8 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Deliveries of one message of [`Queue::Shards`] before it moves to [`Queue::DeadLetters`]. The
 /// limit stops a shard that crashes its worker from crashing all workers.
 pub const MAX_SHARD_DELIVERIES: u64 = 4;
-/// Age at which streams drop messages of ended jobs, and the bucket drops programs. Equals the
-/// longest timeout of a job, so it only affects messages that the regular cleanup missed.
+/// Age at which every stream but [`Stream::Jobs`] drops a message, and [`Bucket::Programs`] an entry.
+/// Equals the longest timeout of a job, so it only affects what the regular cleanup missed.
 pub const MAX_MESSAGE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Unacknowledged messages of one queue, over all its receivers, at which the server stops
 /// delivering.

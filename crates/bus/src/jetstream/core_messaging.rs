@@ -1,5 +1,5 @@
 //! Messaging over core NATS, which stores nothing: broadcasts, subscriptions, requests, and the
-//! micro service that replies to them.
+//! microservice that replies to them.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ pub(super) async fn request(
     Ok(message)
 }
 
-/// Serves the endpoints of the micro service.
+/// Serves the endpoints of the microservice.
 pub(super) async fn serve(
     connection: &NatsConnection,
     manages_topology: bool,
@@ -134,7 +134,7 @@ pub(super) async fn serve(
     Ok(calls.boxed())
 }
 
-/// Stops the micro service when the stream of its calls is dropped.
+/// Stops the microservice when the stream of its calls is dropped.
 struct ServiceGuard(Option<Service>);
 
 impl Drop for ServiceGuard {

@@ -4,7 +4,7 @@
 //! # Why not async-nats' high-level JetStream API
 //!
 //! This module uses async-nats for the connection, for single publishes and reads, and for the
-//! micro service. It builds API requests, pull consumers and key-value operations itself, because
+//! microservice. It builds API requests, pull consumers and key-value operations itself, because
 //! the library's versions lack guarantees that services rely on:
 //!
 //! - **A denied request fails at once.** The server reports a permission violation on the

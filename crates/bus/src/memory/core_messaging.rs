@@ -18,7 +18,7 @@ use crate::{
 /// The reply to a request.
 pub(super) type CallReply = Result<Message, BusError>;
 
-/// Current subscribers, and current instances of the micro service.
+/// Current subscribers, and current instances of the microservice.
 #[derive(Debug, Default)]
 pub(super) struct CoreMessaging {
     /// Filters and channels of subscribers.
