@@ -158,7 +158,7 @@ fn shards(backend: &dyn Backend, thread: usize, iterations: u64) -> Vec<Shard> {
     let number = backend.batch_size().min(8) as u64;
     let shard = |index: u64| {
         let id = ShardId { height: 12, index: 16 * thread as u64 + index };
-        let seed = Digest::of(&[b"bench", id.to_string().as_bytes()]);
+        let seed = Digest::hash_parts(&[b"bench", id.to_string().as_bytes()]);
         Shard { id, iterations: (iterations / number).clamp(1, 1 << 28), seed }
     };
     (0..number).map(shard).collect()

@@ -82,7 +82,7 @@ impl Engine {
     pub fn confined(mut self, policy: &Policy, shards: u64) -> Result<Self, JobFailure> {
         let refused = |message| Err(JobFailure::new(FailureCode::InsufficientAgents, Phase::Plan, message));
         let name = self.backend.name();
-        match (policy.target, Hardware::of(self.backend.adapter())) {
+        match (policy.target, Hardware::from_adapter(self.backend.adapter())) {
             (Target::Gpu, Hardware::Cpu) => {
                 let reason = self.no_gpu.unwrap_or_else(|| format!("{name} executes on the CPU"));
                 return refused(format!(
@@ -120,7 +120,7 @@ pub fn threads(backend: &dyn Backend) -> usize {
 /// What executes the shards of a worker and a verifier of this process: one lends cores to both. A GPU leaves them to the
 /// verifier.
 pub fn executor(backend: &dyn Backend, threads: usize, advance: Option<ProgressCallback>) -> Executor {
-    match Hardware::of(backend.adapter()) {
+    match Hardware::from_adapter(backend.adapter()) {
         Hardware::Cpu => Executor::new(threads, advance),
         Hardware::Gpu => Executor::new(cores(), advance),
     }
@@ -239,7 +239,7 @@ pub fn example() -> Arc<Program> {
 /// As [`Backend::execute`].
 pub fn rate(backend: &dyn Backend, program: &Program, long: Duration) -> Result<f64, ExecutionError> {
     let id = ShardId { height: 12, index: 0 };
-    let shard = |iterations| Shard { id, iterations, seed: Digest::of(&[b"calibration"]) };
+    let shard = |iterations| Shard { id, iterations, seed: Digest::hash_parts(&[b"calibration"]) };
     let mut iterations = 256;
     // The first call brings the program to the backend.
     backend.execute(program, &[shard(iterations)], &())?;

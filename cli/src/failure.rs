@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use forge_contract::{
     artifact::Phase,
-    error::{FailureCode, Invalid},
+    error::{FailureCode, InvalidDocument},
 };
 use forge_store::StoreError;
 
@@ -27,7 +27,7 @@ pub enum Failure {
         /// How the document was named, as in `envelope.json`.
         name: String,
         /// What is wrong.
-        errors: Invalid,
+        errors: InvalidDocument,
     },
     /// The job failed.
     Job(JobFailure),

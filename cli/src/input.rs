@@ -10,14 +10,14 @@ use anyhow::Context;
 use forge_contract::{
     artifact::{ArtifactReference, ManifestDocument},
     ids::JobId,
-    strict::MAX_ENVELOPE_BYTES,
+    strict::MAX_DOCUMENT_BYTES,
 };
 use forge_documents::Job;
 use forge_kernel::{
     KERNEL,
     request::{ModelCompiler, Request},
 };
-use forge_store::{S3Options, Store, StoreError, StoreLocation, location::NotALocation};
+use forge_store::{S3Options, Store, StoreError, StoreLocation, location::InvalidStoreLocation};
 use tokio::runtime::{self, Runtime};
 
 use crate::failure::Failure;
@@ -55,7 +55,7 @@ fn read(path: &Path) -> Result<(String, Vec<u8>), Failure> {
 /// At most one byte more than an envelope may have: enough to see that there is too much.
 fn read_bounded(input: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input.take(MAX_ENVELOPE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    input.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -96,7 +96,7 @@ impl Completed {
         let runtime = runtime()?;
         let options = S3Options::from_env().map_err(refused)?;
         let store = runtime.block_on(Store::open_for_reading(&location, &options)).map_err(refused)?;
-        let Some(manifest) = runtime.block_on(store.manifest(&job)).map_err(refused)? else {
+        let Some(manifest) = runtime.block_on(store.get_manifest(&job)).map_err(refused)? else {
             let place = store.locate(&Store::manifest_key(&job));
             return Err(Failure::Input(format!("{place} does not exist: the job has not completed")));
         };
@@ -172,7 +172,7 @@ fn split_bucket(text: &str) -> Result<(StoreLocation, JobId), Failure> {
     };
     let (place, rest) = text.rsplit_once("/jobs/").ok_or_else(wrong)?;
     let job = rest.split('/').next().unwrap_or(rest).parse().map_err(|_| wrong())?;
-    let location = place.parse().map_err(|error: NotALocation| Failure::Input(error.to_string()))?;
+    let location = place.parse().map_err(|error: InvalidStoreLocation| Failure::Input(error.to_string()))?;
     Ok((location, job))
 }
 

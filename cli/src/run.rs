@@ -100,7 +100,7 @@ impl<'a> Archive<'a> {
     fn open(stage: &'a Stage, root: &Path, job: &'a Job) -> Result<Self, Failure> {
         let storage = |error| JobFailure::storage(&error);
         let store = stage.block_on(Store::create_local(root)).map_err(storage)?;
-        let earlier = stage.block_on(store.manifest(&job.id)).map_err(storage)?;
+        let earlier = stage.block_on(store.get_manifest(&job.id)).map_err(storage)?;
         if earlier.is_none_or(|earlier| earlier.request == job.envelope_digest) {
             return Ok(Self { stage, store: Arc::new(store), job });
         }
@@ -130,7 +130,7 @@ impl<'a> Archive<'a> {
         if (failure.code, failure.phase) == (FailureCode::VerificationFailed, Phase::Store) {
             return Failure::Mismatch(format!("{}: {}", failure.code, failure.message));
         }
-        let recorded = self.stage.block_on(self.store.error(&self.job.id)).ok().flatten();
+        let recorded = self.stage.block_on(self.store.get_error(&self.job.id)).ok().flatten();
         if recorded.is_some_and(|recorded| recorded.message == failure.message) {
             let place = self.store.locate(&Store::error_key(&self.job.id));
             failure.message = format!("{} (recorded in {place})", failure.message);

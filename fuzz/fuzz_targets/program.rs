@@ -16,7 +16,7 @@ const MOST_OCCURRENCES: usize = 2000;
 fuzz_target!(|data: &[u8]| {
     let Ok(program) = Program::decode(data) else { return };
     assert_eq!(program.encode(), data, "what decodes is canonical");
-    assert_eq!(program.check(), Ok(()));
+    assert_eq!(program.validate(), Ok(()));
     let most = |c: &forge_contract::program::Component| c.counts.offset as usize + c.counts.thresholds.len();
     if program.components.iter().map(most).sum::<usize>() <= MOST_OCCURRENCES {
         for backend in Simd::supported() {

@@ -22,7 +22,7 @@ fn program(components: usize, marks: usize) -> Option<Program> {
     let components_of = (0..components).map(component).collect();
     let program =
         Program { units: 1, segment_bits: 1, base: 0, cap: cap(components), components: components_of };
-    (program.check().is_ok() && program.marks().len() == marks).then_some(program)
+    (program.validate().is_ok() && program.marks().len() == marks).then_some(program)
 }
 
 fuzz_target!(|data: &[u8]| {

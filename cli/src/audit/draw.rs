@@ -13,7 +13,7 @@ pub struct Recorded {
 
 /// `count` of `shards`, drawn by the hash of `seed` and the shard's id: those with the smallest hash, in shard order.
 pub fn draw(shards: &[Recorded], count: usize, seed: &[u8]) -> Vec<Recorded> {
-    let hash = |id: ShardId| Digest::of(&[b"forge/v1/verify\0", seed, id.to_string().as_bytes()]);
+    let hash = |id: ShardId| Digest::hash_parts(&[b"forge/v1/verify\0", seed, id.to_string().as_bytes()]);
     let mut ranked: Vec<_> = shards.iter().map(|shard| (hash(shard.id), *shard)).collect();
     ranked.sort_by_key(|(hash, _)| *hash);
     ranked.truncate(count);

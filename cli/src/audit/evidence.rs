@@ -11,7 +11,7 @@ use forge_documents::{
     document::{ENVELOPE_JSON, EXECUTIONS_JSON},
     number_format::format_count,
 };
-use forge_store::shards;
+use forge_store::shards_file;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -93,8 +93,9 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// They were not kept, are damaged, or are not framed results.
     pub fn results(&self) -> Result<Vec<&[u8]>, Problem> {
-        let bytes = self.bytes(shards::NAME)?;
-        shards::read(bytes).map_err(|error| Problem::failed(format!("{}: {error}", shards::NAME)))
+        let bytes = self.bytes(shards_file::FILE_NAME)?;
+        shards_file::read_results(bytes)
+            .map_err(|error| Problem::failed(format!("{}: {error}", shards_file::FILE_NAME)))
     }
 
     /// The shards and the hashes of their results: from executions.json, or else from the kept results.
@@ -108,12 +109,13 @@ impl<'a> Evidence<'a> {
             return Ok(shards.map(|e| Recorded { id: e.shard_id, hash: e.result_hash }).collect());
         }
         let results = self.results().map_err(|problem| match problem {
-            Problem::NotPossible(_) => {
-                Problem::NotPossible(format!("neither {EXECUTIONS_JSON} nor {} was kept", shards::NAME))
-            }
+            Problem::NotPossible(_) => Problem::NotPossible(format!(
+                "neither {EXECUTIONS_JSON} nor {} was kept",
+                shards_file::FILE_NAME
+            )),
             failed => failed,
         })?;
-        let hash = |bytes: &&[u8]| Digest::of(&[bytes]);
+        let hash = |bytes: &&[u8]| Digest::hash_parts(&[bytes]);
         let ids = self.known_job()?.request.plan.shards();
         Ok(ids.zip(results.iter().map(hash)).map(|(id, hash)| Recorded { id, hash }).collect())
     }

@@ -2,9 +2,10 @@
 //! signature is of a key; whose key it is, is for the reader to know.
 
 use forge_contract::{
-    agent::{AgentId, Signature, result_message, verdict_message},
+    agent::{AgentId, Signature},
     artifact::{BackendPair, Execution, ExecutionsDocument, ManifestDocument, VerificationDocument},
-    verdict::VerdictOutcome,
+    task::result_signing_payload,
+    verdict::{VerdictOutcome, verdict_signing_payload},
 };
 use forge_documents::{document::EXECUTIONS_JSON, number_format::format_count};
 
@@ -22,7 +23,7 @@ pub fn manifest(evidence: &Evidence<'_>, report: &mut Report) {
 }
 
 fn check_manifest(manifest: &ManifestDocument) -> Outcome {
-    match (manifest.is_signed(), &manifest.signer) {
+    match (manifest.is_signature_valid(), &manifest.signer) {
         (Some(true), Some(signer)) => Ok(format!("by {signer}")),
         (Some(_), _) => Err(Problem::failed("it is not that of the signer over this manifest")),
         (None, None) if manifest.signature.is_none() => {
@@ -66,8 +67,8 @@ fn is_signed(
     signature: &Signature,
 ) -> bool {
     let message =
-        result_message(&manifest.job_id, execution.shard_id, document.program, execution.result_hash);
-    execution.agent_id.parse::<AgentId>().is_ok_and(|agent| agent.signed(&message, signature))
+        result_signing_payload(&manifest.job_id, execution.shard_id, document.program, execution.result_hash);
+    execution.agent_id.parse::<AgentId>().is_ok_and(|agent| agent.verify_signature(&message, signature))
 }
 
 /// The record of what was verified, if it was kept, is of this job's shards, and every refutation is signed.
@@ -83,14 +84,14 @@ fn check_verification(document: &VerificationDocument, evidence: &Evidence<'_>) 
         return Err(Problem::failed("the record is that of another job"));
     }
     let forged = document.refuted.iter().find(|refuted| {
-        let message = verdict_message(
+        let message = verdict_signing_payload(
             &manifest.job_id,
             refuted.shard_id,
             VerdictOutcome::Refuted,
             &refuted.agent_id,
             refuted.claimed,
         );
-        !refuted.verifier_id.signed(&message, &refuted.signature)
+        !refuted.verifier_id.verify_signature(&message, &refuted.signature)
     });
     if let Some(refuted) = forged {
         let shard = refuted.shard_id;

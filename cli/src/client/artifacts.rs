@@ -70,12 +70,12 @@ pub fn execute(args: &ArtifactsArgs) -> Result<(), Failure> {
 }
 
 async fn manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, Failure> {
-    let found = store.manifest(job).await.map_err(|error| Failure::Input(error.to_string()))?;
+    let found = store.get_manifest(job).await.map_err(|error| Failure::Input(error.to_string()))?;
     if let Some(manifest) = found {
         return Ok(manifest);
     }
     let place = store.locate(&Store::manifest_key(job));
-    let error = store.error(job).await.map_err(|error| Failure::Input(error.to_string()))?;
+    let error = store.get_error(job).await.map_err(|error| Failure::Input(error.to_string()))?;
     Err(Failure::Input(match error {
         Some(error) => format!("job {job} has no result: {}: {}", error.code, error.message),
         None => format!("{place} does not exist: the job has not completed"),

@@ -72,7 +72,7 @@ pub fn execute(args: &UpArgs, own_server: bool) -> Result<(), Failure> {
         let Host { bus, metrics, stop, lease, .. } = &host;
         let new_identity = || identity::load(&forge_service::IdentityArgs::default()).map_err(refused);
         let executor = engine::executor(backend.as_ref(), slots, None);
-        let target = Hardware::of(backend.adapter()).target();
+        let target = Hardware::from_adapter(backend.adapter()).target();
         let worker =
             forge_worker::WorkerSettings { executor: executor.clone(), slots, target, lease: *lease };
         let verifier = forge_verifier::VerifierSettings { executor, slots: engine::cores(), lease: *lease };

@@ -67,7 +67,7 @@ pub fn execute(args: &WorkerArgs) -> Result<(), Failure> {
     let slots = args.execution.slots(backend.as_ref());
     let identity = identity::load(&args.identity).map_err(refused)?;
     let options = args.host.nats.jetstream_options("forge-worker", false, Vec::new()).map_err(refused)?;
-    let target = Hardware::of(backend.adapter()).target();
+    let target = Hardware::from_adapter(backend.adapter()).target();
     let required_queues = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
     let options = JetStreamOptions { required_queues, ..options };
     let purpose =

@@ -64,7 +64,7 @@ impl Services {
             let settings = forge_worker::WorkerSettings {
                 executor: executor.clone(),
                 slots: 1,
-                target: Hardware::of(backend.adapter()).target(),
+                target: Hardware::from_adapter(backend.adapter()).target(),
                 lease: LEASE,
             };
             let (bus, backend) = (bus.clone(), Arc::clone(&backend));

@@ -1,6 +1,8 @@
 //! A run in this process whose workers are wrong, or right: what its job ends in.
 
-use forge_contract::{envelope::Verify, program::Program, shard::Shard, shard_result::ShardResult};
+use forge_contract::{
+    envelope::VerificationLevel, program::Program, shard::Shard, shard_result::ShardResult,
+};
 use forge_kernel::{
     backend::{ExecutionControl, ExecutionError, scalar::Scalar, simd::Simd},
     request::Request,
@@ -10,7 +12,7 @@ use forge_service::model_cache::ModelCache;
 
 use super::*;
 
-fn job(verify: Verify) -> Job {
+fn job(verify: VerificationLevel) -> Job {
     let envelope = format!(
         r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}},
              "args": {{"iterations": 300000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}},
@@ -69,7 +71,7 @@ impl Backend for Unable {
 
 #[test]
 fn every_backend_and_number_of_threads_gives_the_same_result() {
-    let job = job(Verify::Full);
+    let job = job(VerificationLevel::Full);
     let one = execute(&job, Arc::new(Scalar), 1).unwrap();
     let many = execute(&job, Arc::new(Simd::new()), 4).unwrap();
     assert_eq!(one.job_result.hash, many.job_result.hash);
@@ -85,7 +87,7 @@ fn every_backend_and_number_of_threads_gives_the_same_result() {
 
 #[test]
 fn wrong_results_are_refuted_and_others_take_their_place() {
-    let job = job(Verify::Full);
+    let job = job(VerificationLevel::Full);
     let right = execute(&job, Arc::new(Scalar), 1).unwrap();
     let completed = execute(&job, Arc::new(Wrong), 2).unwrap();
     assert_eq!(completed.job_result.hash, right.job_result.hash);
@@ -96,7 +98,7 @@ fn wrong_results_are_refuted_and_others_take_their_place() {
 #[test]
 fn a_job_whose_shards_cannot_be_executed_fails() {
     for panics in [false, true] {
-        match execute(&job(Verify::None), Arc::new(Unable { panics }), 2) {
+        match execute(&job(VerificationLevel::None), Arc::new(Unable { panics }), 2) {
             Err(Failure::Job(failure)) => {
                 assert_eq!((failure.code, failure.phase), (FailureCode::ExecutionFailed, Phase::Execute));
             }

@@ -51,7 +51,7 @@ fn forge_document(place: &Place, name: &str, change: impl FnOnce(&mut Value)) ->
     change(&mut document);
     // Keys are sorted and the numbers of these documents are written in their shortest form, as in canonical JSON.
     let bytes = forge_contract::canonical::to_canonical_json(&document).unwrap();
-    let hash = Digest::of(&[&bytes]).to_hex();
+    let hash = Digest::hash_parts(&[&bytes]).to_hex();
     let new = place.object(&hash, name);
     fs::create_dir_all(new.parent().unwrap()).unwrap();
     fs::write(new, &bytes).unwrap();
@@ -267,7 +267,7 @@ fn kept_results_must_be_those_of_the_plan() {
     let bytes = fs::read(&path).unwrap();
     // The header alone: no shard at all, under the right hash.
     let header = &bytes[..8];
-    let hash = Digest::of(&[header]).to_hex();
+    let hash = Digest::hash_parts(&[header]).to_hex();
     let new = place.object(&hash, "shards.bin");
     fs::create_dir_all(new.parent().unwrap()).unwrap();
     fs::write(new, header).unwrap();

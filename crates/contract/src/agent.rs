@@ -7,7 +7,7 @@ use nkeys::{KeyPair, KeyPairType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{digest::Digest, envelope::Target, ids::JobId, shard::ShardId, verdict::VerdictOutcome};
+use crate::{digest::Digest, envelope::Target, ids::JobId, shard::ShardId};
 
 /// An agent's name: its public user nkey, `U` and 55 characters of base 32.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,7 +27,7 @@ impl AgentId {
     }
 
     /// Whether `signature` is this agent's over `message`.
-    pub fn signed(&self, message: &[u8], signature: &Signature) -> bool {
+    pub fn verify_signature(&self, message: &[u8], signature: &Signature) -> bool {
         let key = KeyPair::from_public_key(&self.0);
         key.is_ok_and(|key| key.verify(message, &signature.0).is_ok())
     }
@@ -154,30 +154,6 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What an agent signs when it returns a result: `forge/v1/result`, NUL, job id, NUL, shard id, NUL, the 32 bytes of the
-/// program's hash, the 32 bytes of the result's hash.
-pub fn result_message(job: &JobId, shard: ShardId, program: Digest, result: Digest) -> Vec<u8> {
-    let mut message = format!("forge/v1/result\0{job}\0{shard}\0").into_bytes();
-    message.extend(program.0);
-    message.extend(result.0);
-    message
-}
-
-/// What a verifier signs when it judges a result: `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL, the outcome as it
-/// is written in documents, NUL, the judged agent's id, NUL, the 32 bytes of the judged result's hash.
-pub fn verdict_message(
-    job: &JobId,
-    shard: ShardId,
-    outcome: VerdictOutcome,
-    agent: &AgentId,
-    result: Digest,
-) -> Vec<u8> {
-    let mut message =
-        format!("forge/v1/verdict\0{job}\0{shard}\0{}\0{agent}\0", outcome.as_str()).into_bytes();
-    message.extend(result.0);
-    message
-}
-
 /// What an agent says about itself in the registry: bucket `forge_agents`, key `workers.<agent id>` or
 /// `verifiers.<agent id>`. Written again with every heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -233,7 +209,7 @@ pub enum Hardware {
 
 impl Hardware {
     /// The kind that a record's `adapter` stands for: whatever has one is not a CPU.
-    pub fn of(adapter: Option<&str>) -> Self {
+    pub fn from_adapter(adapter: Option<&str>) -> Self {
         if adapter.is_some() { Self::Gpu } else { Self::Cpu }
     }
 
@@ -289,12 +265,11 @@ mod tests {
     #[test]
     fn a_signature_is_of_one_key_over_one_message() {
         let (a, b) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
-        let shard = ShardId { height: 0, index: 3 };
-        let message = result_message(&"j".parse().unwrap(), shard, Digest([1; 32]), Digest([2; 32]));
-        let signature = a.sign(&message);
-        assert!(a.id().signed(&message, &signature));
-        assert!(!b.id().signed(&message, &signature));
-        assert!(!a.id().signed(&message[1..], &signature));
+        let message = b"a message".as_slice();
+        let signature = a.sign(message);
+        assert!(a.id().verify_signature(message, &signature));
+        assert!(!b.id().verify_signature(message, &signature));
+        assert!(!a.id().verify_signature(&message[1..], &signature));
         let json = serde_json::to_string(&signature).unwrap();
         assert_eq!(serde_json::from_str::<Signature>(&json).unwrap(), signature);
     }

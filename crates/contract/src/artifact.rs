@@ -8,7 +8,7 @@ use crate::{
     agent::{AgentId, Hardware, Identity, Signature},
     canonical::to_canonical_json,
     digest::Digest,
-    envelope::Verify,
+    envelope::VerificationLevel,
     error::{FailureCode, FieldError},
     ids::{JobId, ReplayKey},
     shard::ShardId,
@@ -50,7 +50,7 @@ impl ManifestDocument {
     pub const SCHEMA: &str = "forge.manifest.v1";
 
     /// What its signer signs.
-    pub fn message(&self) -> Vec<u8> {
+    pub fn signing_payload(&self) -> Vec<u8> {
         let unsigned = Self { signature: None, ..self.clone() };
         let json = to_canonical_json(&unsigned).expect("a manifest holds no number beyond 2^53");
         [b"forge/v1/manifest\0".as_slice(), &json].concat()
@@ -58,16 +58,16 @@ impl ManifestDocument {
 
     /// The manifest with the signature of `identity`.
     #[must_use]
-    pub fn signed_by(mut self, identity: &Identity) -> Self {
+    pub fn sign(mut self, identity: &Identity) -> Self {
         self.signer = Some(identity.id().clone());
-        self.signature = Some(identity.sign(&self.message()));
+        self.signature = Some(identity.sign(&self.signing_payload()));
         self
     }
 
     /// Whether its signature is its signer's; `None` if it has none.
-    pub fn is_signed(&self) -> Option<bool> {
+    pub fn is_signature_valid(&self) -> Option<bool> {
         let (signer, signature) = (self.signer.as_ref()?, self.signature.as_ref()?);
-        Some(signer.signed(&self.message(), signature))
+        Some(signer.verify_signature(&self.signing_payload(), signature))
     }
 }
 
@@ -193,7 +193,7 @@ pub struct VerificationDocument {
     /// Names the computation.
     pub replay_key: ReplayKey,
     /// What the envelope asked for.
-    pub policy: Verify,
+    pub policy: VerificationLevel,
     /// Share of the shards to execute a second time: the envelope's `verify_ratio`, or what `policy` stands for.
     pub share: f64,
     /// Shards in the result.
@@ -211,7 +211,7 @@ pub struct VerificationDocument {
     /// Results that were found to be wrong. None of them is in the result: the shards were executed again, and so were
     /// all others that these agents had returned.
     #[serde(default)]
-    pub refuted: Vec<Refuted>,
+    pub refuted: Vec<RefutedResult>,
 }
 
 impl VerificationDocument {
@@ -222,7 +222,8 @@ impl VerificationDocument {
 /// A result that was found to be wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Refuted {
+#[schemars(rename = "Refuted")]
+pub struct RefutedResult {
     /// The shard.
     pub shard_id: ShardId,
     /// Who returned it.

@@ -14,7 +14,7 @@ pub const MAX_INTEGER: u64 = 1 << 53;
 
 /// Why a value has no canonical text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotCanonical {
+pub enum CanonicalJsonError {
     /// An infinite float, or not a number. JSON has neither.
     #[error("a number is not finite, so it has no canonical JSON")]
     NotFinite,
@@ -36,10 +36,10 @@ pub enum NotCanonical {
 /// integer type's value beyond 2^53 in magnitude; or one that is not JSON. Floats beyond 2^53 are allowed here, as
 /// in RFC 8785: they are the same double for every reader. (`strict::parse` refuses them, since it cannot tell them
 /// from integers.)
-pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, NotCanonical> {
+pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalJsonError> {
     // The crate below writes integers as the nearest double and a NaN inside an array as null, so look first.
     value.serialize(check::Checker)?;
-    serde_json_canonicalizer::to_vec(&value).map_err(|error| NotCanonical::NotJson(error.to_string()))
+    serde_json_canonicalizer::to_vec(&value).map_err(|error| CanonicalJsonError::NotJson(error.to_string()))
 }
 
 /// SHA-256 of the canonical JSON of a value.
@@ -47,6 +47,6 @@ pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, No
 /// # Errors
 ///
 /// As [`to_canonical_json`].
-pub fn canonical_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest, NotCanonical> {
-    Ok(Digest::of(&[&to_canonical_json(value)?]))
+pub fn canonical_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest, CanonicalJsonError> {
+    Ok(Digest::hash_parts(&[&to_canonical_json(value)?]))
 }

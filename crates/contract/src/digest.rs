@@ -12,7 +12,7 @@ pub struct Digest(pub [u8; 32]);
 
 impl Digest {
     /// SHA-256 of the concatenation of `parts` (nothing is put between them).
-    pub fn of(parts: &[&[u8]]) -> Self {
+    pub fn hash_parts(parts: &[&[u8]]) -> Self {
         let mut hasher = Sha256::new();
         for part in parts {
             hasher.update(part);
@@ -90,7 +90,7 @@ mod tests {
     fn hashes_the_concatenation() {
         // FIPS 180-4 example "abc".
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Digest::of(&[b"a", b"bc"]).to_hex(), abc);
+        assert_eq!(Digest::hash_parts(&[b"a", b"bc"]).to_hex(), abc);
         assert_eq!(abc.parse::<Digest>().unwrap().to_hex(), abc);
     }
 

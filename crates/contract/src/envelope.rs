@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 pub use self::read::EnvelopeDraft;
 use crate::{
-    canonical::{NotCanonical, canonical_digest},
+    canonical::{CanonicalJsonError, canonical_digest},
     digest::Digest,
     ids::JobId,
 };
@@ -53,7 +53,7 @@ impl Envelope {
     /// # Errors
     ///
     /// Args that have no canonical JSON. Args that came through [`strict::parse`](crate::strict::parse) have.
-    pub fn digest(&self) -> Result<Digest, NotCanonical> {
+    pub fn digest(&self) -> Result<Digest, CanonicalJsonError> {
         let ctx = Context { job_id: None, ..self.ctx.clone() };
         canonical_digest(&Envelope { ctx, ..self.clone() })
     }
@@ -157,8 +157,8 @@ pub struct Policy {
     #[schemars(with = "Option<u64>", default, range(min = 0, max = 2_592_000_000_u64))]
     pub timeout_ms: u64,
     /// How much of the work is executed a second time, by another agent.
-    #[schemars(with = "Option<Verify>", default)]
-    pub verify: Verify,
+    #[schemars(with = "Option<VerificationLevel>", default)]
+    pub verify: VerificationLevel,
     /// The share of shards to execute a second time, from 0 to 1, in place of the share that `verify` stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
@@ -183,7 +183,8 @@ pub enum Target {
 /// How much of a job is verified by a second execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Verify {
+#[schemars(rename = "Verify")]
+pub enum VerificationLevel {
     /// No shard is executed twice: workers are trusted.
     #[default]
     None,

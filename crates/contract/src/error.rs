@@ -25,11 +25,11 @@ impl fmt::Display for FieldError {
 
 /// A document is invalid: everything that is wrong with it, at once. Displays one line for each error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
+pub struct InvalidDocument {
     errors: Vec<FieldError>,
 }
 
-impl Invalid {
+impl InvalidDocument {
     /// A document with a single error. `pointer` is "" for the whole document.
     pub fn single(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self { errors: vec![FieldError { pointer: pointer.into(), message: message.into() }] }
@@ -51,7 +51,7 @@ impl Invalid {
     }
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
@@ -63,7 +63,7 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for InvalidDocument {}
 
 /// Why a job failed. Part of the contract: the codes of a version never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -129,12 +129,12 @@ mod tests {
     fn displays_one_line_per_error() {
         let errors = [("/args/claim_freq", "must be a number, not a string"), ("", "is too large")]
             .map(|(pointer, message)| FieldError { pointer: pointer.into(), message: message.into() });
-        let invalid = Invalid::from_errors(errors.to_vec()).unwrap();
+        let invalid = InvalidDocument::from_errors(errors.to_vec()).unwrap();
         assert_eq!(
             invalid.to_string(),
             "/args/claim_freq: must be a number, not a string\ndocument: is too large"
         );
-        assert_eq!(Invalid::from_errors(Vec::new()), None);
+        assert_eq!(InvalidDocument::from_errors(Vec::new()), None);
     }
 
     #[test]

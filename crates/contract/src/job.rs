@@ -52,7 +52,7 @@ pub struct JobRecord {
     /// When it was last written.
     pub updated_at: String,
     /// How much has been done.
-    pub progress: Progress,
+    pub progress: JobProgress,
     /// Headline figures of a completed job: the numbers among the result's `output`, as in `mean_loss`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub headline: Map<String, Value>,
@@ -118,7 +118,8 @@ impl JobState {
 /// How much of a job has been done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Progress {
+#[schemars(rename = "Progress")]
+pub struct JobProgress {
     /// Iterations asked for.
     pub iterations: u64,
     /// Iterations merged so far.

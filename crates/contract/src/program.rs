@@ -17,7 +17,7 @@ pub const MAX_COUNT: u64 = 32_768;
 /// Octaves on either side of a quantile table.
 pub const OCTAVES: usize = 64;
 /// Bits of a quantile table entry's `left`: its magnitude is below 2^29.
-pub const NODE_BITS: u32 = 29;
+pub const SEGMENT_LEFT_BITS: u32 = 29;
 
 const MAGIC: &[u8; 4] = b"FKPG";
 const VERSION: u32 = 1;
@@ -98,7 +98,7 @@ impl Program {
 
     /// SHA-256 of [`Program::encode`].
     pub fn digest(&self) -> Digest {
-        Digest::of(&[&self.encode()])
+        Digest::hash_parts(&[&self.encode()])
     }
 
     /// The canonical bytes (docs/determinism.md, section 6).
@@ -127,7 +127,7 @@ impl Program {
     /// Reads canonical bytes back.
     ///
     /// # Errors
-    /// [`DecodeError`] when the bytes are cut, or break a rule that execution relies on (see [`Program::check`]).
+    /// [`DecodeError`] when the bytes are cut, or break a rule that execution relies on (see [`Program::validate`]).
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes, MAGIC, VERSION)?;
         let (units, segment_bits) = (input.u32()?, input.u32()?);
@@ -141,7 +141,7 @@ impl Program {
             (0..count).map(|_| decode_component(&mut input, segments)).collect::<Result<Vec<_>, _>>()?;
         input.finish()?;
         let program = Self { units, segment_bits, base, cap, components };
-        program.check()?;
+        program.validate()?;
         Ok(program)
     }
 
@@ -149,7 +149,7 @@ impl Program {
     ///
     /// # Errors
     /// [`DecodeError::Invalid`] with the rule that is broken.
-    pub fn check(&self) -> Result<(), DecodeError> {
+    pub fn validate(&self) -> Result<(), DecodeError> {
         let rule = |holds: bool, message: &str| {
             if holds { Ok(()) } else { Err(DecodeError::invalid(message)) }
         };
@@ -173,7 +173,7 @@ impl Program {
 
 impl Segment {
     fn is_safe(&self) -> bool {
-        self.left.unsigned_abs() < 1 << NODE_BITS
+        self.left.unsigned_abs() < 1 << SEGMENT_LEFT_BITS
             && u64::from(self.slope.unsigned_abs()) + u64::from(self.curve.unsigned_abs()) < 3 << 29
             && (5..=61).contains(&self.shift)
     }

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Invalid,
+    error::InvalidDocument,
     ids::Submitter,
-    strict::{self, Errors, MAX_NUMBER, Node, Object, child_pointer},
+    strict::{self, Errors, MAX_NUMBER, Node, ObjectReader, child_pointer},
 };
 
 /// The most jobs that can be counted at once: what a submitter uses is one message, which names them all.
@@ -70,7 +70,7 @@ impl Quotas {
     /// # Errors
     /// Everything that is wrong with it, with JSON pointers: unknown keys, names that no submitter can have, limits that
     /// are no whole numbers.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
         let root = strict::parse(bytes)?;
         let mut errors = Errors::new();
         let quotas = Self::read(&root, &mut errors);
@@ -79,7 +79,7 @@ impl Quotas {
 
     fn read(root: &Node, errors: &mut Errors) -> Self {
         let mut quotas = Self { schema: Self::SCHEMA.to_owned(), ..Self::default() };
-        let Some(mut object) = Object::open(root, "", errors) else { return quotas };
+        let Some(mut object) = ObjectReader::open(root, "", errors) else { return quotas };
         object.required_choice("schema", &[(Self::SCHEMA, ())]);
         quotas.default = read_quota(object.optional_object("default"));
         let (submitters, pointer) = (object.node("submitters"), object.pointer_of("submitters"));
@@ -98,7 +98,7 @@ impl Quotas {
             if let Err(error) = &submitter {
                 errors.push(&pointer, format!("names nobody: {error}"));
             }
-            let quota = Object::open(quota, &pointer, errors).map(read_quota);
+            let quota = ObjectReader::open(quota, &pointer, errors).map(read_quota);
             if let (Ok(submitter), Some(quota)) = (submitter, quota) {
                 quotas.submitters.insert(submitter, quota);
             }
@@ -107,12 +107,12 @@ impl Quotas {
     }
 
     /// How much a submitter may have.
-    pub fn of(&self, submitter: &Submitter) -> &Quota {
+    pub fn quota_for(&self, submitter: &Submitter) -> &Quota {
         self.submitters.get(submitter).unwrap_or(&self.default)
     }
 }
 
-fn read_quota(mut object: Object<'_, '_>) -> Quota {
+fn read_quota(mut object: ObjectReader<'_, '_>) -> Quota {
     let quota = Quota {
         concurrent_jobs: object.optional_integer("concurrent_jobs", 0..=MAX_CONCURRENT_JOBS),
         iterations_per_day: object.optional_integer("iterations_per_day", 0..=MAX_NUMBER as u64),
@@ -148,7 +148,7 @@ mod tests {
             "default": {"concurrent_jobs": 2, "iterations_per_day": 1e9, "billable": false},
             "submitters": {"alice": {"iterations_per_day": null}, "bob": {"concurrent_jobs": 0}}}"#;
         let quotas = Quotas::parse(text).unwrap();
-        let of = |name: &str| *quotas.of(&name.parse().unwrap());
+        let of = |name: &str| *quotas.quota_for(&name.parse().unwrap());
         assert_eq!(of("default"), quota(Some(2), Some(1_000_000_000), false));
         assert_eq!(of("carol"), of("default"));
         assert_eq!(of("alice"), quota(None, None, true));

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Histogram buckets: values below 1,024 have one each, then every octave up to 2^53 has 1,024.
-pub const BUCKETS: usize = 44 * 1024;
+pub const HISTOGRAM_BUCKETS: usize = 44 * 1024;
 
 const MAGIC: &[u8; 4] = b"FKSR";
 const VERSION: u32 = 1;
@@ -84,7 +84,7 @@ pub struct ShardResult {
 impl ShardResult {
     /// SHA-256 of [`ShardResult::encode`].
     pub fn digest(&self) -> Digest {
-        Digest::of(&[&self.encode()])
+        Digest::hash_parts(&[&self.encode()])
     }
 
     /// The canonical bytes (docs/determinism.md, section 8).
@@ -182,7 +182,7 @@ fn decode_distribution(
     for _ in 0..length {
         let bucket = next.saturating_add(input.varint()?);
         let count = input.varint()?;
-        if bucket >= BUCKETS as u64 || count == 0 {
+        if bucket >= HISTOGRAM_BUCKETS as u64 || count == 0 {
             return Err(DecodeError::invalid("a bucket is out of range or empty"));
         }
         seen = seen.saturating_add(count);
@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn buckets_are_contiguous_and_narrow() {
         assert_eq!([0, 1023, 1024, 2047, 2048, 2050].map(bucket_of), [0, 1023, 1024, 2047, 2048, 2049]);
-        assert_eq!(bucket_of(MAX_AMOUNT), BUCKETS - 1);
+        assert_eq!(bucket_of(MAX_AMOUNT), HISTOGRAM_BUCKETS - 1);
         let mut next = 0;
-        for bucket in 0..BUCKETS {
+        for bucket in 0..HISTOGRAM_BUCKETS {
             let (low, high) = bucket_bounds(bucket);
             assert_eq!((low, bucket_of(low), bucket_of(high)), (next, bucket, bucket));
             assert!(low < 1024 || (high - low + 1) * 1024 <= low);

@@ -1,7 +1,7 @@
 //! Strict reading of JSON that strangers wrote: bounded size and depth, no duplicate keys, no number that another
 //! reader could take for a different one, no unknown keys, and every error with its place, all at once.
 //!
-//! [`parse`] makes a tree of [`Node`]s out of bytes; [`Object`] reads the fields of one JSON object; both collect
+//! [`parse`] makes a tree of [`Node`]s out of bytes; [`ObjectReader`] reads the fields of one JSON object; both collect
 //! errors in [`Errors`]. No meaning of any field is known here.
 
 mod object;
@@ -14,10 +14,10 @@ mod words;
 use serde_json::{Map, Number, Value};
 
 pub use self::{
-    object::Object,
-    parse::{MAX_DEPTH, MAX_ENVELOPE_BYTES, from_object, parse},
+    object::ObjectReader,
+    parse::{MAX_DEPTH, MAX_DOCUMENT_BYTES, from_object, parse},
 };
-use crate::error::{FieldError, Invalid};
+use crate::error::{FieldError, InvalidDocument};
 
 /// The largest magnitude of a number: 2^53. Beyond it the integers are not exact in every JSON reader (RFC 7493).
 pub const MAX_NUMBER: f64 = 9_007_199_254_740_992.0;
@@ -57,12 +57,12 @@ impl Node {
         }
     }
 
-    /// The same value for serde, with numbers as [`number_value`] gives them.
+    /// The same value for serde, with numbers as [`number_to_value`] gives them.
     pub fn to_value(&self) -> Value {
         match self {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),
-            Self::Number(value) => number_value(*value),
+            Self::Number(value) => number_to_value(*value),
             Self::String(text) => Value::String(text.clone()),
             Self::Array(items) => items.iter().map(Node::to_value).collect(),
             Self::Object(members) => {
@@ -75,7 +75,7 @@ impl Node {
 
 /// A number in the form in which serde_json reads its own canonical text: an integer where the value is one, so that
 /// what was normalised and what was read back from storage compare equal. `null` if it is not finite.
-pub fn number_value(value: f64) -> Value {
+pub fn number_to_value(value: f64) -> Value {
     let whole = value.trunc() == value && value.abs() <= MAX_NUMBER;
     match whole {
         true if value < 0.0 => Value::from(value as i64),
@@ -130,18 +130,18 @@ impl Errors {
     }
 
     /// Whether an error is recorded at exactly this pointer.
-    pub fn mention(&self, pointer: &str) -> bool {
+    pub fn has_error_at(&self, pointer: &str) -> bool {
         self.errors.iter().any(|error| error.pointer == pointer)
     }
 
     /// The value, or everything that is wrong. Placeholders that readers returned are in `value` only if there are
     /// errors, so they are never used.
-    pub fn into_result<T>(mut self, value: T) -> Result<T, Invalid> {
+    pub fn into_result<T>(mut self, value: T) -> Result<T, InvalidDocument> {
         if self.left_out > 0 {
             let message = format!("has {} more errors, left out here", self.left_out);
             self.errors.push(FieldError { pointer: String::new(), message });
         }
-        Invalid::from_errors(self.errors).map_or(Ok(value), Err)
+        InvalidDocument::from_errors(self.errors).map_or(Ok(value), Err)
     }
 }
 

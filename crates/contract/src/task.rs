@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentId, Signature, result_message},
+    agent::{AgentId, Signature},
     artifact::Phase,
     digest::Digest,
     envelope::Envelope,
@@ -66,7 +66,7 @@ pub struct Claim {
     pub result_hash: Digest,
 }
 
-/// Header [`ATTESTATION`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is the result's canonical bytes.
+/// Header [`ATTESTATION_HEADER`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is the result's canonical bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
@@ -85,25 +85,34 @@ pub struct Attestation {
     pub wall_us: u64,
     /// CPU time of the executing thread, in microseconds; of shards that were executed together, its part of that.
     pub cpu_us: u64,
-    /// The agent's signature over [`result_message`].
+    /// The agent's signature over [`result_signing_payload`].
     pub signature: Signature,
 }
 
 /// Name of the header that carries an [`Attestation`] as JSON.
-pub const ATTESTATION: &str = "Forge-Attestation";
+pub const ATTESTATION_HEADER: &str = "Forge-Attestation";
 
 impl Attestation {
     /// Whether the agent signed this result of this shard.
-    pub fn is_signed(&self, job: &JobId, shard: ShardId) -> bool {
-        let message = result_message(job, shard, self.program, self.result_hash);
-        self.agent_id.signed(&message, &self.signature)
+    pub fn is_signature_valid(&self, job: &JobId, shard: ShardId) -> bool {
+        let message = result_signing_payload(job, shard, self.program, self.result_hash);
+        self.agent_id.verify_signature(&message, &self.signature)
     }
+}
+
+/// The bytes that an agent signs when it returns a result: `forge/v1/result`, NUL, job id, NUL, shard
+/// id, NUL, the program's hash (32 bytes), the result's hash (32 bytes).
+pub fn result_signing_payload(job: &JobId, shard: ShardId, program: Digest, result: Digest) -> Vec<u8> {
+    let mut payload = format!("forge/v1/result\0{job}\0{shard}\0").into_bytes();
+    payload.extend(program.0);
+    payload.extend(result.0);
+    payload
 }
 
 /// Message on `forge.v1.reduce.<job>`: what an aggregator is to do. Only aggregators write terminal records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Order {
+pub enum AggregatorOrder {
     /// Take in the job's results as they come, and complete it.
     Reduce(Box<ReduceOrder>),
     /// End the job without a result.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentId, Signature, verdict_message},
+    agent::{AgentId, Signature},
     digest::Digest,
     ids::JobId,
     shard::ShardId,
@@ -37,9 +37,9 @@ impl VerdictOutcome {
 }
 
 /// Name of the header that carries a [`Verdict`] as JSON.
-pub const VERDICT: &str = "Forge-Verdict";
+pub const VERDICT_HEADER: &str = "Forge-Verdict";
 
-/// Header [`VERDICT`] of a message on `forge.v1.verdicts.<job>.<shard>`, which has no payload.
+/// Header [`VERDICT_HEADER`] of a message on `forge.v1.verdicts.<job>.<shard>`, which has no payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
@@ -61,14 +61,30 @@ pub struct Verdict {
     pub adapter: Option<String>,
     /// A sentence for people, unless the result was confirmed.
     pub reason: String,
-    /// The verifier's signature over [`verdict_message`].
+    /// The verifier's signature over [`verdict_signing_payload`].
     pub signature: Signature,
 }
 
 impl Verdict {
     /// Whether the verifier signed this verdict about this shard.
-    pub fn is_signed(&self, job: &JobId, shard: ShardId) -> bool {
-        let message = verdict_message(job, shard, self.outcome, &self.agent_id, self.result_hash);
-        self.verifier_id.signed(&message, &self.signature)
+    pub fn is_signature_valid(&self, job: &JobId, shard: ShardId) -> bool {
+        let message = verdict_signing_payload(job, shard, self.outcome, &self.agent_id, self.result_hash);
+        self.verifier_id.verify_signature(&message, &self.signature)
     }
+}
+
+/// The bytes that a verifier signs with a verdict: `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL,
+/// [`VerdictOutcome::as_str`], NUL, the id of the agent that returned the result, NUL, the result's
+/// hash (32 bytes).
+pub fn verdict_signing_payload(
+    job: &JobId,
+    shard: ShardId,
+    outcome: VerdictOutcome,
+    agent: &AgentId,
+    result: Digest,
+) -> Vec<u8> {
+    let mut payload =
+        format!("forge/v1/verdict\0{job}\0{shard}\0{}\0{agent}\0", outcome.as_str()).into_bytes();
+    payload.extend(result.0);
+    payload
 }

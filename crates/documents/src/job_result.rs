@@ -29,7 +29,7 @@ impl JobResult {
         let summary = request.summary(&merged);
         let document = request.result_document(&merged, stop_reason);
         let json = canonical_json(&document);
-        let hash = Digest::of(&[&json]);
+        let hash = Digest::hash_parts(&[&json]);
         Self { merged, summary, document, json, hash }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forge_contract::{
     artifact::{Execution, MetricsDocument, Phase, VerificationDocument},
-    envelope::Verify,
+    envelope::VerificationLevel,
     error::FailureCode,
     merkle,
 };
@@ -55,7 +55,7 @@ fn documents(artifacts: &str) -> Vec<Document> {
         schema: VerificationDocument::SCHEMA.to_owned(),
         job_id: job.id.clone(),
         replay_key: job.request.replay_key,
-        policy: Verify::None,
+        policy: VerificationLevel::None,
         share: 0.0,
         shards: executions.len() as u64,
         checked: Vec::new(),

@@ -4,7 +4,7 @@
 use ethnum::U256;
 use forge_contract::{
     program::{MAX_AMOUNT, Program},
-    shard_result::{BUCKETS, Distribution, ShardResult, Tally, bucket_of},
+    shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
 
 // Words of an accumulator. They must match shader/accumulator.wgsl.
@@ -45,7 +45,7 @@ pub(crate) fn decode_shard_result(
         }
         let (min, max) =
             (!read_u64(accumulator, EXTREMES + 4 * index), read_u64(accumulator, EXTREMES + 4 * index + 2));
-        let counts = &histograms[index * BUCKETS..][..BUCKETS];
+        let counts = &histograms[index * HISTOGRAM_BUCKETS..][..HISTOGRAM_BUCKETS];
         Distribution { min, max, at_marks, histogram: merge_buckets(counts, (min, max), &uncounted) }
     };
     let tally = |component: usize| Tally {

@@ -1,6 +1,6 @@
 //! The buffers of one batch of shards.
 
-use forge_contract::{program::MAX_COMPONENTS, shard_result::BUCKETS};
+use forge_contract::{program::MAX_COMPONENTS, shard_result::HISTOGRAM_BUCKETS};
 use wgpu::BufferUsages;
 
 use crate::{accumulator::accumulator_words, device::GpuDevice};
@@ -10,7 +10,7 @@ pub(crate) const MAX_BATCH_SHARDS: usize = 64;
 /// Largest number of slices in one dispatch. Their accumulators take 4 MB.
 pub(crate) const MAX_DISPATCH_SLICES: usize = 8192;
 /// Words of the two histograms of a shard.
-pub(crate) const HISTOGRAM_WORDS: usize = 2 * BUCKETS;
+pub(crate) const HISTOGRAM_WORDS: usize = 2 * HISTOGRAM_BUCKETS;
 /// Bytes of a word.
 pub(crate) const WORD_BYTES: usize = size_of::<u32>();
 

@@ -34,7 +34,7 @@ pub(crate) fn find_difference(
 ) -> Result<Option<String>, ExecutionError> {
     let program = example_program(components);
     let id = ShardId { height: 0, index: 1 };
-    let shard = Shard { id, iterations: LEAF_ITERATIONS, seed: Digest::of(&[b"self-test"]) };
+    let shard = Shard { id, iterations: LEAF_ITERATIONS, seed: Digest::hash_parts(&[b"self-test"]) };
     let expected = Scalar.execute(&program, &[shard], &())?.remove(0);
     let actual = executor.execute(pipelines, &program, &[shard], &())?.remove(0);
     if actual == expected {
@@ -54,7 +54,7 @@ pub(crate) fn measure_rate(executor: &BatchExecutor, pipelines: &Pipelines) -> R
     let id = ShardId { height: 12, index: 0 };
     let mut iterations = LEAF_ITERATIONS;
     loop {
-        let shard = Shard { id, iterations, seed: Digest::of(&[b"rate"]) };
+        let shard = Shard { id, iterations, seed: Digest::hash_parts(&[b"rate"]) };
         let start = Instant::now();
         executor.execute(pipelines, &program, &[shard], &())?;
         let duration = start.elapsed();

@@ -15,7 +15,7 @@ use std::{hint::black_box, time::Instant};
 use forge_contract::{
     program::{CountTable, Program},
     shard::{Shard, ShardId},
-    shard_result::{BUCKETS, bucket_of},
+    shard_result::{HISTOGRAM_BUCKETS, bucket_of},
 };
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},
@@ -47,7 +47,7 @@ fn f64_loop(claim_freq: f64, iterations: u64) {
     let severity = LogNormal::new(6.0, 1.0).expect("a valid sigma");
     let strikes = Bernoulli::new(0.02).expect("a valid probability");
     let catastrophe = LogNormal::new(10.0, 1.5).expect("a valid sigma");
-    let mut histograms = vec![0u64; 2 * BUCKETS];
+    let mut histograms = vec![0u64; 2 * HISTOGRAM_BUCKETS];
     let (mut sum, mut squares) = (0.0, 0.0);
     for _ in 0..iterations {
         let (mut total, mut largest) = (0.0f64, 0.0f64);
@@ -66,7 +66,7 @@ fn f64_loop(claim_freq: f64, iterations: u64) {
         sum += total;
         squares += total * total;
         histograms[bucket_of((total * 100.0) as u64)] += 1;
-        histograms[BUCKETS + bucket_of((largest * 100.0) as u64)] += 1;
+        histograms[HISTOGRAM_BUCKETS + bucket_of((largest * 100.0) as u64)] += 1;
     }
     black_box((sum, squares, histograms));
 }

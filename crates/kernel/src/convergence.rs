@@ -3,7 +3,7 @@
 
 use std::ops::Bound::Excluded;
 
-use forge_contract::{shard_result::ShardResult, strict::Object};
+use forge_contract::{shard_result::ShardResult, strict::ObjectReader};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -82,7 +82,7 @@ pub enum StopReason {
 
 impl Convergence {
     /// Reads `args.convergence`.
-    pub fn read(mut object: Object<'_, '_>) -> Self {
+    pub fn read(mut object: ObjectReader<'_, '_>) -> Self {
         let metric = object.required_choice("metric", &METRICS);
         let level = object.optional_number("level", (Excluded(0.0), Excluded(1.0)));
         match (metric, level) {
@@ -90,7 +90,7 @@ impl Convergence {
             (Metric::Var | Metric::Tvar, None) => {
                 object.error("level", "is missing: `var` and `tvar` need a level, such as 0.995");
             }
-            (_, Some(level)) if exact_level(level).is_none() && !object.is_wrong("level") => {
+            (_, Some(level)) if exact_level(level).is_none() && !object.has_error("level") => {
                 object.error("level", format!("must have at most six decimals; it is {level}"));
             }
             _ => {}
@@ -112,15 +112,15 @@ impl Convergence {
 
     /// The normal form.
     pub fn to_value(&self) -> Value {
-        use forge_contract::strict::number_value;
+        use forge_contract::strict::number_to_value;
         let mut map = Map::new();
         let metric = METRICS.iter().find(|(_, metric)| *metric == self.metric).map(|(name, _)| *name);
         map.insert("metric".into(), metric.into());
         if let Some(level) = self.level {
-            map.insert("level".into(), number_value(level));
+            map.insert("level".into(), number_to_value(level));
         }
-        map.insert("relative_half_width".into(), number_value(self.relative_half_width));
-        map.insert("confidence".into(), number_value(self.confidence));
+        map.insert("relative_half_width".into(), number_to_value(self.relative_half_width));
+        map.insert("confidence".into(), number_to_value(self.confidence));
         map.insert("min_iterations".into(), self.min_iterations.into());
         map.insert("stable_checkpoints".into(), self.stable_checkpoints.into());
         Value::Object(map)

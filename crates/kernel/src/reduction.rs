@@ -3,7 +3,7 @@
 use ethnum::U256;
 use forge_contract::{
     program::Program,
-    shard_result::{BUCKETS, Distribution, ShardResult, Tally, bucket_of},
+    shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
 
 /// A merge of shard results: constant memory, whatever the number of iterations.
@@ -117,7 +117,7 @@ struct Dense {
 
 impl Dense {
     fn new(marks: usize) -> Self {
-        Self { min: u64::MAX, max: 0, at_marks: vec![0; marks], histogram: vec![0; BUCKETS] }
+        Self { min: u64::MAX, max: 0, at_marks: vec![0; marks], histogram: vec![0; HISTOGRAM_BUCKETS] }
     }
 
     fn add(&mut self, more: &Distribution) {

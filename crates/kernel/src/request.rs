@@ -6,13 +6,13 @@ use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
     envelope::{Envelope, Seed},
-    error::Invalid,
+    error::InvalidDocument,
     ids::ReplayKey,
     plan::PlanDocument,
     program::Program,
     shard::{LEAF_ITERATIONS, Shard, ShardId},
     shard_result::ShardResult,
-    strict::{self, Errors, Node, Object},
+    strict::{self, Errors, Node, ObjectReader},
 };
 use serde_json::{Map, Value, json};
 
@@ -46,8 +46,8 @@ pub trait ModelCompiler {
     fn get_or_compile(
         &self,
         model: Digest,
-        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
-    ) -> Result<CompiledModel, Invalid>;
+        compile: &mut dyn FnMut() -> Result<CompiledModel, InvalidDocument>,
+    ) -> Result<CompiledModel, InvalidDocument>;
 }
 
 /// Caches nothing.
@@ -55,8 +55,8 @@ impl ModelCompiler for () {
     fn get_or_compile(
         &self,
         _: Digest,
-        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
-    ) -> Result<CompiledModel, Invalid> {
+        compile: &mut dyn FnMut() -> Result<CompiledModel, InvalidDocument>,
+    ) -> Result<CompiledModel, InvalidDocument> {
         compile()
     }
 }
@@ -91,7 +91,7 @@ impl Request {
     ///
     /// # Errors
     /// Every error of the document, at once, each with its JSON pointer.
-    pub fn from_json(json: &[u8]) -> Result<Self, Invalid> {
+    pub fn from_json(json: &[u8]) -> Result<Self, InvalidDocument> {
         Self::from_json_with(json, &())
     }
 
@@ -99,7 +99,7 @@ impl Request {
     ///
     /// # Errors
     /// As [`Request::from_json`].
-    pub fn from_json_with(json: &[u8], compiler: &dyn ModelCompiler) -> Result<Self, Invalid> {
+    pub fn from_json_with(json: &[u8], compiler: &dyn ModelCompiler) -> Result<Self, InvalidDocument> {
         let root = strict::parse(json)?;
         let mut errors = Errors::new();
         let draft = Envelope::read(&root, &mut errors);
@@ -111,7 +111,7 @@ impl Request {
     ///
     /// # Errors
     /// Every error of the op and the args, the same as [`Request::from_json`] returns.
-    pub fn from_envelope(envelope: Envelope) -> Result<Self, Invalid> {
+    pub fn from_envelope(envelope: Envelope) -> Result<Self, InvalidDocument> {
         Self::from_envelope_with(envelope, &())
     }
 
@@ -119,7 +119,10 @@ impl Request {
     ///
     /// # Errors
     /// As [`Request::from_envelope`].
-    pub fn from_envelope_with(envelope: Envelope, compiler: &dyn ModelCompiler) -> Result<Self, Invalid> {
+    pub fn from_envelope_with(
+        envelope: Envelope,
+        compiler: &dyn ModelCompiler,
+    ) -> Result<Self, InvalidDocument> {
         let args = strict::from_object(&envelope.args, "/args")?;
         Self::read(envelope, Some(&args), Errors::new(), compiler)
     }
@@ -130,15 +133,15 @@ impl Request {
         args: Option<&Node>,
         mut errors: Errors,
         compiler: &dyn ModelCompiler,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, InvalidDocument> {
         let profile =
-            if errors.mention("/op") { None } else { workload::find_profile(&envelope.op, &mut errors) };
+            if errors.has_error_at("/op") { None } else { workload::find_profile(&envelope.op, &mut errors) };
         let model = profile.zip(args).and_then(|(profile, args)| {
-            let object = Object::open(args, "/args", &mut errors)?;
+            let object = ObjectReader::open(args, "/args", &mut errors)?;
             Some((profile, (profile.read_args)(object)))
         });
         let Some((profile, model)) = errors.into_result(model)? else {
-            return Err(Invalid::single("/args", "must be an object"));
+            return Err(InvalidDocument::single("/args", "must be an object"));
         };
         envelope.args = normal_args(model.as_ref());
         Self::new(envelope, profile, model, compiler)
@@ -149,8 +152,8 @@ impl Request {
         profile: &'static Profile,
         model: Box<dyn WorkloadModel>,
         compiler: &dyn ModelCompiler,
-    ) -> Result<Self, Invalid> {
-        let model_digest = Digest::of(&[&model_json(&envelope, model.as_ref())]);
+    ) -> Result<Self, InvalidDocument> {
+        let model_digest = Digest::hash_parts(&[&model_json(&envelope, model.as_ref())]);
         let CompiledModel { program, digest: program_digest } =
             compiler.get_or_compile(model_digest, &mut || compile(model.as_ref()))?;
         let budget = model.budget();
@@ -239,9 +242,11 @@ fn normal_args(model: &dyn WorkloadModel) -> Map<String, Value> {
     args
 }
 
-fn compile(model: &dyn WorkloadModel) -> Result<CompiledModel, Invalid> {
+fn compile(model: &dyn WorkloadModel) -> Result<CompiledModel, InvalidDocument> {
     let program = model.compile()?;
-    program.check().map_err(|rule| Invalid::single("/args", format!("make no program: {rule}")))?;
+    program
+        .validate()
+        .map_err(|rule| InvalidDocument::single("/args", format!("make no program: {rule}")))?;
     let digest = program.digest();
     Ok(CompiledModel { program: Arc::new(program), digest })
 }
@@ -260,5 +265,5 @@ fn root_seed(envelope: &Envelope, model: &dyn WorkloadModel) -> Digest {
 
 fn replay_key(envelope: &Envelope) -> ReplayKey {
     let replay = json!({ "kernel": KERNEL, "op": envelope.op, "args": envelope.args, "seed": envelope.seed });
-    ReplayKey(Digest::of(&[&canonical(&replay)]))
+    ReplayKey(Digest::hash_parts(&[&canonical(&replay)]))
 }

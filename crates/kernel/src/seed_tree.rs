@@ -7,18 +7,18 @@ use forge_contract::{
 
 /// Root seed of a run with `seed.mode` derived; `model` is the canonical JSON of `{op, args: model args}`.
 pub fn derived_root(model: &[u8]) -> Digest {
-    Digest::of(&[b"forge/v1/root/derived\0", model])
+    Digest::hash_parts(&[b"forge/v1/root/derived\0", model])
 }
 
 /// Root seed of a run with `seed.mode` explicit. It mixes in neither op nor args: two models under one explicit seed
 /// see common random numbers.
 pub fn explicit_root(value: &str) -> Digest {
-    Digest::of(&[b"forge/v1/root/explicit\0", value.as_bytes()])
+    Digest::hash_parts(&[b"forge/v1/root/explicit\0", value.as_bytes()])
 }
 
 /// A child in the seed tree; `bit` is 0 or 1.
 pub fn child(parent: Digest, bit: u8) -> Digest {
-    Digest::of(&[b"forge/v1/seed-tree\0", &parent.0, &[bit]])
+    Digest::hash_parts(&[b"forge/v1/seed-tree\0", &parent.0, &[bit]])
 }
 
 /// The node of a shard's subtree, which yields the seeds of its leaves and of no other.

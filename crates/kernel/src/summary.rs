@@ -2,7 +2,7 @@
 
 use forge_contract::{
     program::{MAX_AMOUNT, Program},
-    shard_result::{BUCKETS, ShardResult, bucket_bounds, bucket_of},
+    shard_result::{HISTOGRAM_BUCKETS, ShardResult, bucket_bounds, bucket_of},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -143,7 +143,7 @@ fn total_histogram(result: &ShardResult, unit: f64) -> Histogram {
         counts[bucket as usize / BUCKETS_PER_BAR - first] += count;
     }
     let edge = |bar: usize| match bar * BUCKETS_PER_BAR {
-        BUCKETS => MAX_AMOUNT + 1,
+        HISTOGRAM_BUCKETS => MAX_AMOUNT + 1,
         bucket => bucket_bounds(bucket).0,
     };
     let edges = (first..=last + 1).map(|bar| edge(bar) as f64 / unit).collect();

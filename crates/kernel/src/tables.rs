@@ -4,7 +4,7 @@
 //! where precision could not decide a floor, the table is refused rather than guessed.
 
 use ethnum::U256;
-use forge_contract::program::{CountTable, NODE_BITS, Segment};
+use forge_contract::program::{CountTable, SEGMENT_LEFT_BITS, Segment};
 
 use crate::{
     double_double::{DoubleDouble, power_of_two},
@@ -134,7 +134,7 @@ fn segment(left: DoubleDouble, middle: DoubleDouble, right: DoubleDouble) -> Res
     let magnitude = if left.abs().is_less_than(right.abs()) { right.abs() } else { left.abs() };
     // Smallest exponent ≥ −29 with magnitude < 2^(29 + exponent).
     let mut exponent = -29;
-    while !magnitude.is_less_than(DoubleDouble::from(power_of_two(exponent + NODE_BITS as i32))) {
+    while !magnitude.is_less_than(DoubleDouble::from(power_of_two(exponent + SEGMENT_LEFT_BITS as i32))) {
         exponent += 1;
     }
     let (a, b, c) =

@@ -5,7 +5,7 @@
 
 use forge_contract::{
     artifact::Detection,
-    envelope::{Policy, Verify},
+    envelope::{Policy, VerificationLevel},
     ids::JobId,
     shard::ShardId,
 };
@@ -20,9 +20,9 @@ const WRONG_SHARES: [f64; 3] = [0.01, 0.05, 0.1];
 /// The share of shards that a policy wants executed a second time.
 pub fn ratio(policy: &Policy) -> f64 {
     policy.verify_ratio.unwrap_or(match policy.verify {
-        Verify::None => 0.0,
-        Verify::Spotcheck => SPOTCHECK,
-        Verify::Full => 1.0,
+        VerificationLevel::None => 0.0,
+        VerificationLevel::Spotcheck => SPOTCHECK,
+        VerificationLevel::Full => 1.0,
     })
 }
 

@@ -79,7 +79,7 @@ fn cut(request: &Request, coins: &mut impl Iterator<Item = bool>) -> Vec<ShardId
 /// Pseudo-random numbers without end.
 fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     (0u64..).map(move |i| {
-        let digest = Digest::of(&[b"coins", &seed.to_le_bytes(), &i.to_le_bytes()]);
+        let digest = Digest::hash_parts(&[b"coins", &seed.to_le_bytes(), &i.to_le_bytes()]);
         u64::from_le_bytes(*digest.0.first_chunk().expect("32 bytes"))
     })
 }

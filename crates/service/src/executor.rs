@@ -192,7 +192,7 @@ fn encode(result: &ShardResult) -> (Bytes, Digest) {
     let mut bytes = result.encode();
     // In-process, results wait in memory for the end of their job.
     bytes.shrink_to_fit();
-    let hash = Digest::of(&[&bytes]);
+    let hash = Digest::hash_parts(&[&bytes]);
     (Bytes::from(bytes), hash)
 }
 

@@ -1,6 +1,6 @@
 //! A cache of compiled models for the services that turn envelopes into requests.
 
-use forge_contract::{digest::Digest, error::Invalid};
+use forge_contract::{digest::Digest, error::InvalidDocument};
 use forge_kernel::request::{CompiledModel, ModelCompiler};
 use quick_cache::sync::Cache;
 
@@ -34,8 +34,8 @@ impl ModelCompiler for ModelCache {
     fn get_or_compile(
         &self,
         model: Digest,
-        compile: &mut dyn FnMut() -> Result<CompiledModel, Invalid>,
-    ) -> Result<CompiledModel, Invalid> {
+        compile: &mut dyn FnMut() -> Result<CompiledModel, InvalidDocument>,
+    ) -> Result<CompiledModel, InvalidDocument> {
         self.models.get_or_insert_with(&model, compile)
     }
 }
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn no_more_than_the_capacity_is_cached_and_errors_are_not() {
         let (models, model) = (ModelCache::new(2), compiled(0.1));
-        let invalid = || Err(Invalid::single("/args", "are wrong"));
+        let invalid = || Err(InvalidDocument::single("/args", "are wrong"));
         assert!(models.get_or_compile(Digest([0; 32]), &mut { invalid }).is_err());
         for number in 0..10 {
             let name = Digest([number; 32]);

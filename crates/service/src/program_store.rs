@@ -57,13 +57,13 @@ impl ProgramStore {
         let Some(bytes) = entry.and_then(|entry| entry.value) else {
             return Err(ProgramError::Missing(digest));
         };
-        let content_digest = Digest::of(&[&bytes]);
+        let content_digest = Digest::hash_parts(&[&bytes]);
         if content_digest != digest {
             return Err(ProgramError::Damaged(digest, format!("its content has the hash {content_digest}")));
         }
         let program = Program::decode(&bytes);
         let program = program.map_err(|error| ProgramError::Damaged(digest, error.to_string()))?;
-        program.check().map_err(|rule| ProgramError::Damaged(digest, rule.to_string()))?;
+        program.validate().map_err(|rule| ProgramError::Damaged(digest, rule.to_string()))?;
         Ok(Arc::new(program))
     }
 

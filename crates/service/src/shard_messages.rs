@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use forge_bus::{Message, topology};
 use forge_contract::{
-    agent::{AgentId, Identity, result_message, verdict_message},
+    agent::{AgentId, Identity},
     digest::Digest,
     ids::JobId,
     shard::ShardId,
-    task::{ATTESTATION, Attestation, ShardTask},
-    verdict::{VERDICT, Verdict, VerdictOutcome},
+    task::{ATTESTATION_HEADER, Attestation, ShardTask, result_signing_payload},
+    verdict::{VERDICT_HEADER, Verdict, VerdictOutcome, verdict_signing_payload},
 };
 use forge_kernel::backend::Backend;
 
@@ -21,7 +21,7 @@ pub fn build_result(
     task: &ShardTask,
     executed: &ShardExecution,
 ) -> (Message, String) {
-    let signed = result_message(&task.job_id, task.shard_id, task.program, executed.hash);
+    let signed = result_signing_payload(&task.job_id, task.shard_id, task.program, executed.hash);
     let attestation = Attestation {
         agent_id: identity.id().clone(),
         backend: backend.name().to_owned(),
@@ -33,9 +33,9 @@ pub fn build_result(
         signature: identity.sign(&signed),
     };
     let json = serde_json::to_string(&attestation).expect("an attestation is made of strings and numbers");
-    let unguessable = Digest::of(&[json.as_bytes()]);
+    let unguessable = Digest::hash_parts(&[json.as_bytes()]);
     let subject = topology::result_subject(&task.job_id, task.shard_id);
-    let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION, json);
+    let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION_HEADER, json);
     trace::inject_context(&mut message.headers);
     // Nobody else can know it: who publishes under a message's id before it is sent, has it dropped.
     let id = format!("result.{}.{}.{}.{unguessable}", task.job_id, task.shard_id, task.attempt);
@@ -94,12 +94,12 @@ pub fn build_verdict(
         backend,
         adapter,
         reason,
-        signature: identity.sign(&verdict_message(job, shard, outcome, agent, result)),
+        signature: identity.sign(&verdict_signing_payload(job, shard, outcome, agent, result)),
     };
     let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
-    let unguessable = Digest::of(&[json.as_bytes()]);
+    let unguessable = Digest::hash_parts(&[json.as_bytes()]);
     let mut message =
-        Message::new(topology::verdict_subject(job, shard), Bytes::new()).with_header(VERDICT, json);
+        Message::new(topology::verdict_subject(job, shard), Bytes::new()).with_header(VERDICT_HEADER, json);
     trace::inject_context(&mut message.headers);
     // Nobody else can know the signature, so nobody can have the verdict dropped by using its id before.
     (message, format!("verdict.{job}.{shard}.{unguessable}"))
@@ -107,14 +107,14 @@ pub fn build_verdict(
 
 /// The attestation that comes with a result, if there is one that can be read. Its signature has not been looked at.
 pub fn parse_attestation(message: &Message) -> Option<Attestation> {
-    serde_json::from_str(message.headers.get(ATTESTATION)?).ok()
+    serde_json::from_str(message.headers.get(ATTESTATION_HEADER)?).ok()
 }
 
 /// The verdict that a message carries, if the verifier that it names has signed it. Whether that verifier is registered has
 /// not been looked at.
 pub fn parse_signed_verdict(message: &Message, job: &JobId, shard: ShardId) -> Option<Verdict> {
-    let verdict: Verdict = serde_json::from_str(message.headers.get(VERDICT)?).ok()?;
-    verdict.is_signed(job, shard).then_some(verdict)
+    let verdict: Verdict = serde_json::from_str(message.headers.get(VERDICT_HEADER)?).ok()?;
+    verdict.is_signature_valid(job, shard).then_some(verdict)
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn links_are_relative_and_text_is_escaped() {
-        let hash = Digest::of(&[b"x"]);
+        let hash = Digest::hash_parts(&[b"x"]);
         let artifact = ArtifactReference {
             name: "result.json".to_owned(),
             sha256: hash,

@@ -3,15 +3,12 @@
 //! Order of writing: artifacts, then the index page, then the manifest. So wherever a writer dies, no manifest names an
 //! object that is missing.
 
-use std::collections::BTreeMap;
-
 use forge_contract::{
     artifact::{ErrorDocument, ManifestDocument},
     canonical::to_canonical_json,
     ids::JobId,
 };
-use futures_util::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, path::Path as Key};
+use object_store::{ObjectStoreExt, PutMode};
 use serde::Serialize;
 
 use crate::{error::StoreError, index, store::Store};
@@ -43,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Malformed`] when it is not a manifest of this job, or [`StoreError::Unavailable`].
-    pub async fn manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
+    pub async fn get_manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
         let key = Self::manifest_key(job);
         let Some(manifest) = self.read::<ManifestDocument>(&key).await? else {
             return Ok(None);
@@ -69,13 +66,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Malformed`] when there is a manifest that cannot be read; otherwise as for a write.
-    pub async fn complete(
+    pub async fn complete_job(
         &self,
         manifest: &ManifestDocument,
         headline: &[(String, String)],
     ) -> Result<Completion, StoreError> {
         let job = &manifest.job_id;
-        let completion = match self.manifest(job).await? {
+        let completion = match self.get_manifest(job).await? {
             Some(existing) => Completion::AlreadyComplete(Box::new(existing)),
             None => self.write_manifest(manifest, headline).await?,
         };
@@ -96,7 +93,7 @@ impl Store {
             return Ok(Completion::Stored);
         }
         // Another run of the job completed in between. The page must show what its manifest names.
-        let Some(existing) = self.manifest(job).await? else {
+        let Some(existing) = self.get_manifest(job).await? else {
             return Err(StoreError::Missing { path: self.locate(&key) });
         };
         self.put(&page, index::page(&existing, headline).into_bytes(), HTML, PutMode::Overwrite).await?;
@@ -122,42 +119,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Malformed`] or [`StoreError::Unavailable`].
-    pub async fn error(&self, job: &JobId) -> Result<Option<ErrorDocument>, StoreError> {
+    pub async fn get_error(&self, job: &JobId) -> Result<Option<ErrorDocument>, StoreError> {
         self.read(&Self::error_key(job)).await
     }
-
-    /// The first `limit` completed jobs in the order of their ids' text, beginning after the job `after`. Pass the last of
-    /// one answer to get the next; an answer with fewer than `limit` is the last.
-    ///
-    /// Every call goes through the keys of all jobs, in constant memory: that S3 lists in order, and from a given key on,
-    /// is true of AWS and not of every store (SeaweedFS takes `/` to come before `-`).
-    ///
-    /// # Errors
-    /// [`StoreError::Unusable`], [`StoreError::Missing`] or [`StoreError::Unavailable`].
-    pub async fn list_jobs(&self, after: Option<&JobId>, limit: usize) -> Result<Vec<JobId>, StoreError> {
-        let prefix = self.key("jobs")?;
-        let after = after.map_or("", JobId::as_str);
-        let mut objects = self.objects.list(Some(&prefix));
-        let mut first = BTreeMap::new();
-        while let Some(object) =
-            objects.try_next().await.map_err(|error| self.failed(prefix.as_ref(), &error))?
-        {
-            let Some(job) = completed_job(&object.location) else { continue };
-            if job.as_str() > after {
-                first.insert(job.as_str().to_owned(), job);
-            }
-            if first.len() > limit {
-                first.pop_last();
-            }
-        }
-        Ok(first.into_values().collect())
-    }
-}
-
-/// The job whose manifest lies under this key.
-fn completed_job(key: &Key) -> Option<JobId> {
-    let job = key.as_ref().strip_prefix("jobs/")?.strip_suffix("/manifest.json")?;
-    job.parse().ok()
 }
 
 /// Canonical JSON of a document made of strings, digests and counts of what fits into memory.

@@ -5,7 +5,7 @@
 //! for people who browse. The only crate that uses `object_store`. It knows what documents are called and where they
 //! lie, and nothing of how their figures come about.
 //!
-//! Reading order: [`store`] → [`jobs`] → [`error`] → [`location`] → [`s3`] → [`shards`].
+//! Reading order: [`store`] → [`jobs`] → [`error`] → [`location`] → [`s3`] → [`shards_file`].
 
 pub mod error;
 #[cfg(test)]
@@ -17,13 +17,13 @@ pub mod location;
 mod open;
 mod probe;
 pub mod s3;
-pub mod shards;
+pub mod shards_file;
 pub mod store;
 
 pub use self::{
     error::StoreError,
     jobs::Completion,
     location::StoreLocation,
-    s3::{LentCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options},
+    s3::{AmbientCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options},
     store::{Artifact, Store},
 };

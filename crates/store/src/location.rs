@@ -23,13 +23,13 @@ pub enum StoreLocation {
 /// A text that names no place for a store. It does not repeat what may be a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotALocation(String);
+pub struct InvalidStoreLocation(String);
 
 impl FromStr for StoreLocation {
-    type Err = NotALocation;
+    type Err = InvalidStoreLocation;
 
-    fn from_str(text: &str) -> Result<Self, NotALocation> {
-        let refused = |reason: &str| Err(NotALocation(reason.to_owned()));
+    fn from_str(text: &str) -> Result<Self, InvalidStoreLocation> {
+        let refused = |reason: &str| Err(InvalidStoreLocation(reason.to_owned()));
         if text.is_empty() {
             return refused(
                 "the place of the store is empty: write s3://bucket/prefix, a directory, or memory:",
@@ -40,7 +40,7 @@ impl FromStr for StoreLocation {
         }
         match text.split_once("://") {
             Some(("s3", rest)) => s3(rest),
-            Some((scheme, _)) => Err(NotALocation(format!(
+            Some((scheme, _)) => Err(InvalidStoreLocation(format!(
                 "{scheme}:// is no place for a store: write s3://bucket/prefix, a directory, or memory:"
             ))),
             None => Ok(Self::Directory(PathBuf::from(text))),
@@ -48,10 +48,10 @@ impl FromStr for StoreLocation {
     }
 }
 
-fn s3(rest: &str) -> Result<StoreLocation, NotALocation> {
+fn s3(rest: &str) -> Result<StoreLocation, InvalidStoreLocation> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains(['@', ':']) {
-        return Err(NotALocation(
+        return Err(InvalidStoreLocation(
             "s3:// is followed by a bucket alone: credentials and the endpoint come from AWS_ACCESS_KEY_ID, \
              AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
                 .to_owned(),
@@ -61,7 +61,7 @@ fn s3(rest: &str) -> Result<StoreLocation, NotALocation> {
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
     let ends_well = !bucket.starts_with(['-', '.']) && !bucket.ends_with(['-', '.']);
     if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) || !ends_well {
-        return Err(NotALocation(format!(
+        return Err(InvalidStoreLocation(format!(
             "{bucket:?} is not the name of a bucket: 3 to 63 characters out of a-z, 0-9, - and ., with a letter or a \
              digit at both ends"
         )));
@@ -71,7 +71,7 @@ fn s3(rest: &str) -> Result<StoreLocation, NotALocation> {
         Ok(key) if key.as_ref() == prefix => {
             Ok(StoreLocation::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
         }
-        _ => Err(NotALocation(format!(
+        _ => Err(InvalidStoreLocation(format!(
             "{prefix:?} cannot be what keys begin with: its parts are separated by single slashes, and none is . or .."
         ))),
     }

@@ -57,7 +57,7 @@ impl Artifact {
     pub fn reference(&self) -> ArtifactReference {
         ArtifactReference {
             name: self.name.clone(),
-            sha256: Digest::of(&[&self.bytes]),
+            sha256: Digest::hash_parts(&[&self.bytes]),
             size: self.bytes.len() as u64,
             media_type: self.media_type.clone(),
         }
@@ -124,7 +124,7 @@ impl Store {
             return Err(corrupt(format!("it has {found} bytes, where {expected} are expected")));
         }
         let bytes = answer.bytes().await.map_err(|error| self.failed(&key, &error))?;
-        let found = Digest::of(&[&bytes]);
+        let found = Digest::hash_parts(&[&bytes]);
         if found != reference.sha256 {
             return Err(corrupt(format!("the SHA-256 of its content is {found}")));
         }

@@ -33,7 +33,7 @@ fn suite_leaves_only_what_it_stored(root: &Path) {
     for hash in names(&objects) {
         for name in names(&objects.join(&hash)) {
             let content = fs::read(objects.join(&hash).join(&name)).unwrap();
-            assert_eq!(Digest::of(&[&content]).to_hex(), hash, "{name}");
+            assert_eq!(Digest::hash_parts(&[&content]).to_hex(), hash, "{name}");
         }
     }
     assert_eq!(names(&root.join("jobs/one")), ["index.html", "manifest.json"]);
@@ -80,15 +80,15 @@ async fn a_file_in_the_way_is_named() {
 async fn a_manifest_of_another_job_or_version_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::create_local(directory.path()).await.unwrap();
-    store.complete(&manifest("right", Vec::new()), &[]).await.unwrap();
+    store.complete_job(&manifest("right", Vec::new()), &[]).await.unwrap();
     fs::rename(directory.path().join("jobs/right"), directory.path().join("jobs/wrong")).unwrap();
-    let error = store.manifest(&job("wrong")).await.unwrap_err();
+    let error = store.get_manifest(&job("wrong")).await.unwrap_err();
     assert!(error.to_string().contains("it is the manifest of job right"), "{error}");
 
     let path = directory.path().join("jobs/wrong/manifest.json");
     let later = fs::read_to_string(&path).unwrap().replace("forge.manifest.v1", "forge.manifest.v2");
     fs::write(&path, later).unwrap();
-    assert!(matches!(store.manifest(&job("wrong")).await, Err(StoreError::Malformed { .. })));
+    assert!(matches!(store.get_manifest(&job("wrong")).await, Err(StoreError::Malformed { .. })));
     fs::write(&path, "{").unwrap();
-    assert!(matches!(store.manifest(&job("wrong")).await, Err(StoreError::Malformed { .. })));
+    assert!(matches!(store.get_manifest(&job("wrong")).await, Err(StoreError::Malformed { .. })));
 }

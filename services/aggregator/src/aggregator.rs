@@ -11,7 +11,7 @@ use forge_contract::{
     agent::Identity,
     artifact::{Execution, VerificationDocument},
     envelope::Target,
-    task::Order,
+    task::AggregatorOrder,
 };
 use forge_documents::{Job, JobResult};
 use forge_kernel::KERNEL;
@@ -164,9 +164,9 @@ async fn verify_key(bus: &dyn Bus) -> Result<Vec<u8>, BusError> {
 #[async_trait]
 impl Handler for Aggregator {
     async fn handle(&self, delivery: Delivery) -> Settlement {
-        match serde_json::from_slice::<Order>(&delivery.message.payload) {
-            Ok(Order::Reduce(order)) => self.take_in(*order).await,
-            Ok(Order::End(order)) => self.end(order).await,
+        match serde_json::from_slice::<AggregatorOrder>(&delivery.message.payload) {
+            Ok(AggregatorOrder::Reduce(order)) => self.take_in(*order).await,
+            Ok(AggregatorOrder::End(order)) => self.end(order).await,
             Err(error) => {
                 let subject = &delivery.message.subject;
                 tracing::error!(%error, subject, "an order that cannot be read is dropped");

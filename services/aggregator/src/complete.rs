@@ -16,7 +16,7 @@ use forge_contract::{
 };
 use forge_documents::{CompletedJob, Document, JobResult};
 use forge_service::job_records;
-use forge_store::{Artifact, Completion, StoreError, shards};
+use forge_store::{Artifact, Completion, StoreError, shards_file};
 use serde_json::{Map, Value};
 use tokio::time::sleep;
 
@@ -140,25 +140,25 @@ impl Aggregator {
         results: &Results,
     ) -> Result<(ManifestDocument, Completion), StoreError> {
         let unsigned = completed_job.manifest(Vec::new());
-        if let Some(earlier) = self.store.manifest(&completed_job.job.id).await? {
+        if let Some(earlier) = self.store.get_manifest(&completed_job.job.id).await? {
             return Ok((unsigned, Completion::AlreadyComplete(Box::new(earlier))));
         }
         let mut artifacts: Vec<_> = completed_job.documents().into_iter().map(artifact).collect();
         if self.settings.keep_shards {
-            let mut writer = shards::ShardsWriter::new();
+            let mut writer = shards_file::ShardsFileWriter::new();
             let results =
                 completed_job.executions.iter().filter_map(|execution| results.get(&execution.shard_id));
             results.for_each(|bytes| writer.push(bytes));
             artifacts.push(Artifact {
-                name: shards::NAME.to_owned(),
-                media_type: shards::MEDIA_TYPE.to_owned(),
+                name: shards_file::FILE_NAME.to_owned(),
+                media_type: shards_file::MEDIA_TYPE.to_owned(),
                 bytes: writer.finish(),
             });
         }
         let references = self.store.put_artifacts(artifacts).await;
         self.metrics.count_artifact_write(if references.is_ok() { "ok" } else { "failed" });
-        let manifest = completed_job.manifest(references?).signed_by(&self.identity);
-        let completion = self.store.complete(&manifest, &completed_job.headline()).await?;
+        let manifest = completed_job.manifest(references?).sign(&self.identity);
+        let completion = self.store.complete_job(&manifest, &completed_job.headline()).await?;
         Ok((manifest, completion))
     }
 

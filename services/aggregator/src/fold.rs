@@ -10,7 +10,7 @@ use std::{
 
 use forge_contract::{
     agent::AgentId,
-    artifact::Refuted,
+    artifact::RefutedResult,
     digest::Digest,
     shard::ShardId,
     shard_result::ShardResult,
@@ -57,7 +57,7 @@ pub struct Fold {
     /// known that their shards are to be checked, and nobody judges them a second time.
     confirmed: BTreeMap<(usize, AgentId, Digest), Executor>,
     excluded: BTreeSet<AgentId>,
-    refuted: Vec<Refuted>,
+    refuted: Vec<RefutedResult>,
 }
 
 #[derive(Debug)]
@@ -309,7 +309,7 @@ impl Fold {
         self.waiting.remove(&key);
         let known = self.refuted.iter().any(|r| r.shard_id == shard && r.agent_id == verdict.agent_id);
         if !known {
-            self.refuted.push(Refuted {
+            self.refuted.push(RefutedResult {
                 shard_id: shard,
                 agent_id: verdict.agent_id.clone(),
                 claimed: verdict.result_hash,

@@ -234,7 +234,7 @@ impl Intake<'_> {
         if self.fold.excluded().contains(agent) || registry.is_quarantined(agent) {
             return Err("the agent is in quarantine".to_owned());
         }
-        if !attestation.is_signed(&self.fold.job().id, shard) {
+        if !attestation.is_signature_valid(&self.fold.job().id, shard) {
             return Err("the signature is not the agent's".to_owned());
         }
         let executes = [Role::Worker, Role::Verifier];
@@ -244,7 +244,7 @@ impl Intake<'_> {
         if registered.await != Some(true) {
             return Err("the agent is not registered".to_owned());
         }
-        let found = Digest::of(&[payload]);
+        let found = Digest::hash_parts(&[payload]);
         if found != attestation.result_hash {
             return Err(format!("its bytes have the hash {found}, not the attested one"));
         }

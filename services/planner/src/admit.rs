@@ -10,9 +10,9 @@ use forge_contract::{
     artifact::Phase,
     digest::Digest,
     envelope::{Billing, Envelope},
-    error::{FailureCode, FieldError, Invalid},
+    error::{FailureCode, FieldError, InvalidDocument},
     ids::{InvalidSubmitter, JobId, Submitter},
-    job::{JobRecord, JobState, Progress},
+    job::{JobProgress, JobRecord, JobState},
     task::EndOrder,
 };
 use forge_documents::Job;
@@ -57,12 +57,12 @@ impl Planner {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read(&self, envelope: &[u8]) -> Result<Job, Invalid> {
+    pub fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
         let request = Request::from_json_with(envelope, self.settings.models.as_ref())?;
         let namespace = &request.envelope.artifacts.kv_namespace;
         let allowed = &self.settings.namespaces;
         if !allowed.contains(namespace) {
-            return Err(Invalid::single(
+            return Err(InvalidDocument::single(
                 "/artifacts/kv_namespace",
                 format!("is not allowed here: must be one of {}; it is {namespace:?}", allowed.join(", ")),
             ));
@@ -154,7 +154,7 @@ impl Planner {
         envelope: &[u8],
         submitter: Submitter,
         sequence: u64,
-        invalid: Invalid,
+        invalid: InvalidDocument,
     ) -> Result<Admission, BusError> {
         let message = format!("the envelope is not valid: {}", one_line(&invalid));
         let name = self.name_of_refused(envelope, sequence).await?;
@@ -213,7 +213,7 @@ fn new_record(job_id: JobId, submitter: Submitter, submission: u64, job: Option<
         submission,
         submitted_at: now.clone(),
         updated_at: now,
-        progress: Progress::default(),
+        progress: JobProgress::default(),
         headline: serde_json::Map::new(),
         result: None,
         manifest: None,
@@ -225,7 +225,7 @@ fn new_record(job_id: JobId, submitter: Submitter, submission: u64, job: Option<
 /// The name under which a submission is recorded that cannot be recorded under its job id: `rejected-` and the first 16
 /// digits of the SHA-256 of the bytes that were submitted.
 pub fn rejected_name(envelope: &[u8]) -> JobId {
-    let name = format!("rejected-{}", &Digest::of(&[envelope]).to_hex()[..16]);
+    let name = format!("rejected-{}", &Digest::hash_parts(&[envelope]).to_hex()[..16]);
     name.parse().expect("hexadecimal digits are allowed in a job id")
 }
 
@@ -235,7 +235,7 @@ fn claimed_id(envelope: &[u8]) -> Option<JobId> {
     value.pointer("/ctx/job_id")?.as_str()?.parse().ok()
 }
 
-pub(crate) fn one_line(invalid: &Invalid) -> String {
+pub(crate) fn one_line(invalid: &InvalidDocument) -> String {
     let errors: Vec<_> = invalid.errors().iter().map(ToString::to_string).collect();
     errors.join("; ")
 }

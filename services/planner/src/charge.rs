@@ -50,7 +50,7 @@ impl Planner {
     /// As the bus: it is not known whether the job is charged, and it is to be called again.
     pub(crate) async fn charge(&self, admitted: &Admitted, day: &str) -> Result<Charge, BusError> {
         let (request, submitter) = (&admitted.job.request, &admitted.record.submitter);
-        let quota = self.settings.quotas.of(submitter);
+        let quota = self.settings.quotas.quota_for(submitter);
         if let Err(refusal) = quota::may_bill(submitter, quota, request.envelope.ctx.billing.mode) {
             return Ok(Charge::Refused(refusal));
         }
@@ -92,7 +92,7 @@ impl Planner {
         if record.state != JobState::Accepted {
             return Ok(true);
         }
-        let quota = self.settings.quotas.of(&record.submitter);
+        let quota = self.settings.quotas.quota_for(&record.submitter);
         if quota::may_bill(&record.submitter, quota, record.billing.mode).is_err() {
             return Ok(false);
         }

@@ -119,10 +119,10 @@ impl Handler for Verifier {
 /// Backends by how much they have in common with what executed a claim, the least first: a fault of either's hardware or code
 /// shows in the other's result.
 fn unlike<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> Vec<&'a Arc<dyn Backend>> {
-    let hardware = Hardware::of(claim.adapter.as_deref());
+    let hardware = Hardware::from_adapter(claim.adapter.as_deref());
     let mut backends: Vec<_> = backends.iter().collect();
     backends.sort_by_key(|backend| {
-        (Hardware::of(backend.adapter()) == hardware, backend.name() == claim.backend)
+        (Hardware::from_adapter(backend.adapter()) == hardware, backend.name() == claim.backend)
     });
     backends
 }

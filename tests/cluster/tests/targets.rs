@@ -72,7 +72,7 @@ impl Services {
     }
 
     fn worker(&mut self, backend: Arc<dyn Backend>) {
-        let target = Hardware::of(backend.adapter()).target();
+        let target = Hardware::from_adapter(backend.adapter()).target();
         let identity = Identity::from_random([self.started.len() as u8; 32]);
         let settings =
             forge_worker::WorkerSettings { executor: Executor::new(1, None), slots: 1, target, lease: LEASE };

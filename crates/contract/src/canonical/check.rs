@@ -4,15 +4,15 @@ use std::fmt::Display;
 
 use serde::{Serialize, ser};
 
-use super::{MAX_INTEGER, NotCanonical};
+use super::{CanonicalJsonError, MAX_INTEGER};
 
-type Checked = Result<(), NotCanonical>;
+type Checked = Result<(), CanonicalJsonError>;
 
 /// Looks at every value it is given; the answer is that nothing is wrong, or the first thing that is.
 #[derive(Clone, Copy)]
 pub struct Checker;
 
-impl ser::Error for NotCanonical {
+impl ser::Error for CanonicalJsonError {
     fn custom<T: Display>(message: T) -> Self {
         Self::NotJson(message.to_string())
     }
@@ -20,7 +20,7 @@ impl ser::Error for NotCanonical {
 
 fn integer(magnitude: u128, value: impl Display) -> Checked {
     if magnitude > u128::from(MAX_INTEGER) {
-        return Err(NotCanonical::IntegerTooLarge(value.to_string()));
+        return Err(CanonicalJsonError::IntegerTooLarge(value.to_string()));
     }
     Ok(())
 }
@@ -37,7 +37,7 @@ macro_rules! fine {
 /// Methods that open a compound value.
 macro_rules! compound {
     ($($method:ident($($argument:ty),*) -> $associated:ident),* $(,)?) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<Self::$associated, NotCanonical> {
+        $(fn $method(self, $(_: $argument),*) -> Result<Self::$associated, CanonicalJsonError> {
             Ok(self)
         })*
     };
@@ -45,7 +45,7 @@ macro_rules! compound {
 
 impl ser::Serializer for Checker {
     type Ok = ();
-    type Error = NotCanonical;
+    type Error = CanonicalJsonError;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -91,7 +91,7 @@ impl ser::Serializer for Checker {
     }
 
     fn serialize_f64(self, value: f64) -> Checked {
-        if value.is_finite() { Ok(()) } else { Err(NotCanonical::NotFinite) }
+        if value.is_finite() { Ok(()) } else { Err(CanonicalJsonError::NotFinite) }
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Checked {
@@ -113,9 +113,9 @@ impl ser::Serializer for Checker {
     }
 
     /// serde_json passes text that becomes a number or raw JSON through structs of private names.
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, NotCanonical> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, CanonicalJsonError> {
         if name.starts_with("$serde_json::private::") {
-            return Err(NotCanonical::NotJson(format!("{name} carries unchecked text")));
+            return Err(CanonicalJsonError::NotJson(format!("{name} carries unchecked text")));
         }
         Ok(self)
     }
@@ -126,7 +126,7 @@ macro_rules! compound_values {
     ($($trait:ident: $method:ident($($key:ty)?)),* $(,)?) => {
         $(impl ser::$trait for Checker {
             type Ok = ();
-            type Error = NotCanonical;
+            type Error = CanonicalJsonError;
 
             fn $method<T: Serialize + ?Sized>(&mut self, $(_: $key,)? value: &T) -> Checked {
                 value.serialize(*self)
@@ -150,7 +150,7 @@ compound_values! {
 
 impl ser::SerializeMap for Checker {
     type Ok = ();
-    type Error = NotCanonical;
+    type Error = CanonicalJsonError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Checked {
         key.serialize(*self)

@@ -96,9 +96,12 @@ fn rfc_numbers() {
 fn refuses_numbers_that_are_not_finite() {
     for number in [f64::from_bits(0x7fffffffffffffff), f64::from_bits(0x7ff0000000000000), f64::NEG_INFINITY]
     {
-        assert_eq!(to_canonical_json(&number), Err(NotCanonical::NotFinite));
-        assert_eq!(to_canonical_json(&vec![Some((1, number))]), Err(NotCanonical::NotFinite));
-        assert_eq!(to_canonical_json(&BTreeMap::from([("a", number as f32)])), Err(NotCanonical::NotFinite));
+        assert_eq!(to_canonical_json(&number), Err(CanonicalJsonError::NotFinite));
+        assert_eq!(to_canonical_json(&vec![Some((1, number))]), Err(CanonicalJsonError::NotFinite));
+        assert_eq!(
+            to_canonical_json(&BTreeMap::from([("a", number as f32)])),
+            Err(CanonicalJsonError::NotFinite)
+        );
     }
 }
 
@@ -125,7 +128,7 @@ struct Flat {
 fn refuses_integers_beyond_2_53_by_any_path() {
     let limit = MAX_INTEGER;
     let beyond = limit + 1;
-    let refusal = Err(NotCanonical::IntegerTooLarge(beyond.to_string()));
+    let refusal = Err(CanonicalJsonError::IntegerTooLarge(beyond.to_string()));
     assert_eq!(canonical(&[limit]), "[9007199254740992]");
     assert_eq!(canonical(&-(limit as i64)), "-9007199254740992");
 
@@ -141,21 +144,21 @@ fn refuses_integers_beyond_2_53_by_any_path() {
     assert_eq!(to_canonical_json(&Shape::Struct { field: beyond }), refusal);
     assert_eq!(to_canonical_json(&Flat { rest: BTreeMap::from([("x".into(), beyond.into())]) }), refusal);
     let negative = i128::MIN;
-    assert_eq!(to_canonical_json(&negative), Err(NotCanonical::IntegerTooLarge(negative.to_string())));
+    assert_eq!(to_canonical_json(&negative), Err(CanonicalJsonError::IntegerTooLarge(negative.to_string())));
     let large = i64::MIN;
-    assert_eq!(to_canonical_json(&[large]), Err(NotCanonical::IntegerTooLarge(large.to_string())));
+    assert_eq!(to_canonical_json(&[large]), Err(CanonicalJsonError::IntegerTooLarge(large.to_string())));
 }
 
 #[test]
 fn refuses_what_is_not_json() {
     let key = BTreeMap::from([(vec![1], 1)]);
-    assert!(matches!(to_canonical_json(&key), Err(NotCanonical::NotJson(_))));
+    assert!(matches!(to_canonical_json(&key), Err(CanonicalJsonError::NotJson(_))));
 }
 
 #[test]
 fn digests_the_text() {
     let digest = canonical_digest(&json!({"b": 1.0, "a": "x"})).unwrap();
-    assert_eq!(digest, Digest::of(&[br#"{"a":"x","b":1}"#]));
+    assert_eq!(digest, Digest::hash_parts(&[br#"{"a":"x","b":1}"#]));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -184,7 +187,7 @@ proptest! {
         let read: Value = serde_json::from_slice(&once).unwrap();
         match to_canonical_json(&read) {
             Ok(twice) => prop_assert_eq!(once, twice),
-            Err(error) => prop_assert!(matches!(error, NotCanonical::IntegerTooLarge(_)), "{}", error),
+            Err(error) => prop_assert!(matches!(error, CanonicalJsonError::IntegerTooLarge(_)), "{}", error),
         }
     }
 

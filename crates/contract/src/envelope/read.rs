@@ -2,9 +2,9 @@
 
 use super::{
     ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy, Seed,
-    Target, Verify,
+    Target, VerificationLevel,
 };
-use crate::strict::{Errors, Node, Object};
+use crate::strict::{Errors, Node, ObjectReader};
 
 const BILLING_MODES: [(&str, BillingMode); 2] =
     [("billable", BillingMode::Billable), ("test", BillingMode::Test)];
@@ -18,8 +18,11 @@ const BILLING_REASONS: [(&str, BillingReason); 4] = [
 
 const TARGETS: [(&str, Target); 3] = [("cpu", Target::Cpu), ("gpu", Target::Gpu), ("any", Target::Any)];
 
-const VERIFY: [(&str, Verify); 3] =
-    [("none", Verify::None), ("spotcheck", Verify::Spotcheck), ("full", Verify::Full)];
+const VERIFY: [(&str, VerificationLevel); 3] = [
+    ("none", VerificationLevel::None),
+    ("spotcheck", VerificationLevel::Spotcheck),
+    ("full", VerificationLevel::Full),
+];
 
 const SEED_IS_EXPLICIT: [(&str, bool); 2] = [("derived", false), ("explicit", true)];
 
@@ -50,10 +53,10 @@ impl Envelope {
     /// Reads everything but the meaning of `args` and records every error. The op's name, version and profile are
     /// checked for form only.
     ///
-    /// To finish the envelope, read `args` with [`Object::open`] at "/args", put its normal form into `envelope.args`
-    /// (numbers by [`number_value`](crate::strict::number_value)), and call [`Errors::into_result`].
+    /// To finish the envelope, read `args` with [`ObjectReader::open`] at "/args", put its normal form into `envelope.args`
+    /// (numbers by [`number_to_value`](crate::strict::number_to_value)), and call [`Errors::into_result`].
     pub fn read<'n>(root: &'n Node, errors: &mut Errors) -> EnvelopeDraft<'n> {
-        let Some(mut object) = Object::open(root, "", errors) else {
+        let Some(mut object) = ObjectReader::open(root, "", errors) else {
             return EnvelopeDraft { envelope: placeholder(), args: None };
         };
         let envelope = Envelope {
@@ -85,12 +88,12 @@ fn no_op() -> Op {
     Op { name: String::new(), version: 0, profile: String::new() }
 }
 
-fn read_args<'n>(object: &mut Object<'n, '_>) -> Option<&'n Node> {
+fn read_args<'n>(object: &mut ObjectReader<'n, '_>) -> Option<&'n Node> {
     let given = object.required_object("args").is_some();
     object.node("args").filter(|_| given)
 }
 
-fn read_context(mut object: Object) -> Context {
+fn read_context(mut object: ObjectReader) -> Context {
     let label = "a string of 1 to 128 printable ASCII characters";
     let context = Context {
         job_id: object.optional_parsed(
@@ -127,7 +130,7 @@ fn read_token(text: &str, longest: usize, allowed: impl Fn(u8) -> bool) -> Optio
     ((1..=longest).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
 }
 
-fn read_billing(mut object: Object) -> Billing {
+fn read_billing(mut object: ObjectReader) -> Billing {
     let billing = Billing {
         mode: object.optional_choice("mode", &BILLING_MODES).unwrap_or_default(),
         reason: object.optional_choice("reason", &BILLING_REASONS).unwrap_or_default(),
@@ -136,7 +139,7 @@ fn read_billing(mut object: Object) -> Billing {
     billing
 }
 
-fn read_op(envelope: &mut Object) -> Op {
+fn read_op(envelope: &mut ObjectReader) -> Op {
     let Some(mut object) = envelope.required_object("op") else {
         return no_op();
     };
@@ -153,7 +156,7 @@ fn read_op(envelope: &mut Object) -> Op {
     op
 }
 
-fn read_policy(mut object: Object) -> Policy {
+fn read_policy(mut object: ObjectReader) -> Policy {
     let policy = Policy {
         target: object.optional_choice("target", &TARGETS).unwrap_or_default(),
         min_agents: object.optional_integer("min_agents", 0..=MAX_AGENTS).unwrap_or_default() as u32,
@@ -173,12 +176,12 @@ fn read_policy(mut object: Object) -> Policy {
     policy
 }
 
-fn read_seed(mut object: Object) -> Seed {
+fn read_seed(mut object: ObjectReader) -> Seed {
     let explicit = object.optional_choice("mode", &SEED_IS_EXPLICIT).unwrap_or_default();
     let seed = if explicit {
         read_seed_value(&mut object)
     } else {
-        if object.node("value").is_some() && !object.is_wrong("mode") {
+        if object.node("value").is_some() && !object.has_error("mode") {
             object.error(
                 "value",
                 "is not allowed with mode \"derived\": leave it out, or set mode to \"explicit\"",
@@ -190,13 +193,13 @@ fn read_seed(mut object: Object) -> Seed {
     seed
 }
 
-fn read_seed_value(object: &mut Object) -> Seed {
+fn read_seed_value(object: &mut ObjectReader) -> Seed {
     let wanted = "a string of 1 to 1024 bytes";
     let value = object.required_parsed("value", wanted, |text| read_token(text, MAX_SEED_BYTES, |_| true));
     Seed::Explicit { value: value.unwrap_or_default() }
 }
 
-fn read_artifacts(mut object: Object) -> Artifacts {
+fn read_artifacts(mut object: ObjectReader) -> Artifacts {
     let default = Artifacts::default();
     let persist = object.optional_bool("persist").unwrap_or(default.persist);
     let kv_namespace = object.optional_parsed(

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     canonical::to_canonical_json,
-    error::Invalid,
-    strict::{self, Errors, Object},
+    error::InvalidDocument,
+    strict::{self, Errors, ObjectReader},
 };
 
 const EXAMPLE: &str = r#"{
@@ -22,7 +22,7 @@ const EXAMPLE: &str = r#"{
 }"#;
 
 /// Reads an envelope as the kernel does, with a profile that takes any args.
-fn read(bytes: &[u8]) -> Result<Envelope, Invalid> {
+fn read(bytes: &[u8]) -> Result<Envelope, InvalidDocument> {
     let root = strict::parse(bytes)?;
     let mut errors = Errors::new();
     let EnvelopeDraft { mut envelope, args } = Envelope::read(&root, &mut errors);
@@ -32,7 +32,7 @@ fn read(bytes: &[u8]) -> Result<Envelope, Invalid> {
     errors.into_result(envelope)
 }
 
-fn read_value(value: &Value) -> Result<Envelope, Invalid> {
+fn read_value(value: &Value) -> Result<Envelope, InvalidDocument> {
     read(&serde_json::to_vec(value).unwrap())
 }
 
@@ -262,7 +262,7 @@ fn a_profile_reads_the_args_and_reports_with_the_rest() {
         .unwrap();
     let mut errors = Errors::new();
     let draft = Envelope::read(&root, &mut errors);
-    let mut args = Object::open(draft.args.unwrap(), "/args", &mut errors).unwrap();
+    let mut args = ObjectReader::open(draft.args.unwrap(), "/args", &mut errors).unwrap();
     args.required_number("rate", 0.0..=1.0);
     args.finish();
     assert_eq!(

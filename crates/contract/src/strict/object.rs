@@ -20,14 +20,14 @@ use super::{
 /// Call [`finish`](Self::finish) at the end: it rejects the keys that nobody asked for.
 #[derive(Debug)]
 #[must_use = "call finish() to reject unknown keys"]
-pub struct Object<'n, 'e> {
+pub struct ObjectReader<'n, 'e> {
     members: &'n [(String, Node)],
     pointer: String,
     errors: &'e mut Errors,
     known: Vec<&'static str>,
 }
 
-impl<'n, 'e> Object<'n, 'e> {
+impl<'n, 'e> ObjectReader<'n, 'e> {
     /// Opens the object at `pointer`; `None`, with an error recorded, if the node is something else.
     pub fn open(node: &'n Node, pointer: &str, errors: &'e mut Errors) -> Option<Self> {
         match node {
@@ -77,23 +77,23 @@ impl<'n, 'e> Object<'n, 'e> {
     }
 
     /// Whether an error is recorded on a field, so that its value is a placeholder and not worth comparing.
-    pub fn is_wrong(&self, name: &str) -> bool {
-        self.errors.mention(&self.pointer_of(name))
+    pub fn has_error(&self, name: &str) -> bool {
+        self.errors.has_error_at(&self.pointer_of(name))
     }
 
     /// Opens a nested object that must be given; `None`, with an error recorded, if it is missing or something else.
-    pub fn required_object(&mut self, name: &'static str) -> Option<Object<'n, '_>> {
+    pub fn required_object(&mut self, name: &'static str) -> Option<ObjectReader<'n, '_>> {
         let Some(node) = self.node(name) else {
             self.missing(name, "an object");
             return None;
         };
-        Object::open(node, &self.pointer_of(name), self.errors)
+        ObjectReader::open(node, &self.pointer_of(name), self.errors)
     }
 
     /// Opens a nested object that may be left out; see [`open_optional`](Self::open_optional).
-    pub fn optional_object(&mut self, name: &'static str) -> Object<'n, '_> {
+    pub fn optional_object(&mut self, name: &'static str) -> ObjectReader<'n, '_> {
         let node = self.node(name);
-        Object::open_optional(node, &self.pointer_of(name), self.errors)
+        ObjectReader::open_optional(node, &self.pointer_of(name), self.errors)
     }
 
     /// A number whose value is an integer in `range`, however it is spelled (1e6, 1000000.0).

@@ -6,10 +6,10 @@ use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqA
 use serde_json::{Map, Value};
 
 use super::{Errors, MAX_NUMBER, Node, append_token};
-use crate::error::Invalid;
+use crate::error::InvalidDocument;
 
 /// The largest document that is read, in bytes: 1 MiB.
-pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// The deepest nesting of arrays and objects that is read.
 pub const MAX_DEPTH: usize = 64;
@@ -20,8 +20,8 @@ pub const MAX_DEPTH: usize = 64;
 ///
 /// A document that is too large, not UTF-8, not JSON (with line and column, both from 1, the column in bytes) or nested
 /// too deeply; every duplicate key, and every number that is not finite or lies beyond 2^53 in magnitude.
-pub fn parse(bytes: &[u8]) -> Result<Node, Invalid> {
-    let text = text_of(bytes).map_err(|message| Invalid::single("", message))?;
+pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
+    let text = text_of(bytes).map_err(|message| InvalidDocument::single("", message))?;
     let mut state = State::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
@@ -39,7 +39,7 @@ pub fn parse(bytes: &[u8]) -> Result<Node, Invalid> {
 /// # Errors
 ///
 /// Every number beyond 2^53 in magnitude, and nesting deeper than [`MAX_DEPTH`].
-pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, Invalid> {
+pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, InvalidDocument> {
     let mut state = State { pointer: pointer.to_owned(), ..State::default() };
     let depth = pointer.matches('/').count();
     let tree = NodeSeed { state: &mut state, depth }.deserialize(members.into_deserializer());
@@ -51,9 +51,9 @@ pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, 
 }
 
 fn text_of(bytes: &[u8]) -> Result<&str, String> {
-    if bytes.len() > MAX_ENVELOPE_BYTES {
+    if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(format!(
-            "is too large: {} bytes, and at most {MAX_ENVELOPE_BYTES} are read",
+            "is too large: {} bytes, and at most {MAX_DOCUMENT_BYTES} are read",
             bytes.len()
         ));
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// The errors as (pointer, message).
-fn errors_of<T: std::fmt::Debug>(result: Result<T, Invalid>) -> Vec<(String, String)> {
+fn errors_of<T: std::fmt::Debug>(result: Result<T, InvalidDocument>) -> Vec<(String, String)> {
     let errors = result.unwrap_err().into_errors();
     errors.into_iter().map(|error| (error.pointer, error.message)).collect()
 }
@@ -57,9 +57,9 @@ fn numbers_are_their_values() {
         let Ok(Node::Number(zero)) = parse(text.as_bytes()) else { panic!("{text}") };
         assert!(zero == 0.0 && zero.is_sign_positive(), "{text}");
     }
-    assert_eq!(number_value(0.5), serde_json::json!(0.5));
-    assert_eq!(number_value(-3.0), serde_json::json!(-3));
-    assert_eq!(number_value(f64::NAN), Value::Null);
+    assert_eq!(number_to_value(0.5), serde_json::json!(0.5));
+    assert_eq!(number_to_value(-3.0), serde_json::json!(-3));
+    assert_eq!(number_to_value(f64::NAN), Value::Null);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn size_is_checked_first() {
     let message = "is too large: 100000000 bytes, and at most 1048576 are read";
     assert_eq!(errors_of(parse(&large)), [(String::new(), message.to_owned())]);
     let mut full = b"[]".to_vec();
-    full.resize(MAX_ENVELOPE_BYTES, b' ');
+    full.resize(MAX_DOCUMENT_BYTES, b' ');
     assert!(parse(&full).is_ok());
 }
 
@@ -170,7 +170,7 @@ fn hostile_documents_are_read_quickly() {
     let many_keys = format!("{{{}}}", keys.join(","));
     let node = parse(many_keys.as_bytes()).unwrap();
     let mut errors = Errors::new();
-    let mut object = Object::open(&node, "", &mut errors).unwrap();
+    let mut object = ObjectReader::open(&node, "", &mut errors).unwrap();
     object.optional_number("a", ..);
     object.finish();
     assert_eq!(errors_of(errors.into_result(())).len(), MAX_ERRORS + 1);
@@ -181,17 +181,17 @@ fn hostile_documents_are_read_quickly() {
     let items: Vec<_> = (0..90_000).map(|index| format!("\"{index:05}\"")).collect();
     let node = parse(format!("{{\"a\": [{}]}}", items.join(",")).as_bytes()).unwrap();
     let mut errors = Errors::new();
-    let mut object = Object::open(&node, "", &mut errors).unwrap();
+    let mut object = ObjectReader::open(&node, "", &mut errors).unwrap();
     object.optional_choices("a", &[("x", 1), ("y", 2)]);
     object.finish();
     assert!(!errors.is_empty());
 }
 
 /// Reads `text` as an object with `read`, and returns what it found wrong.
-fn read<T>(text: &str, read: impl FnOnce(&mut Object) -> T) -> (T, Vec<(String, String)>) {
+fn read<T>(text: &str, read: impl FnOnce(&mut ObjectReader) -> T) -> (T, Vec<(String, String)>) {
     let node = parse(text.as_bytes()).unwrap();
     let mut errors = Errors::new();
-    let mut object = Object::open(&node, "/args", &mut errors).unwrap();
+    let mut object = ObjectReader::open(&node, "/args", &mut errors).unwrap();
     let value = read(&mut object);
     object.finish();
     let found = errors.into_result(()).err().map_or(Vec::new(), |invalid| errors_of(Err::<(), _>(invalid)));
@@ -202,7 +202,7 @@ fn read<T>(text: &str, read: impl FnOnce(&mut Object) -> T) -> (T, Vec<(String, 
 #[track_caller]
 fn check<T: PartialEq + std::fmt::Debug>(
     text: &str,
-    get: impl FnOnce(&mut Object) -> T,
+    get: impl FnOnce(&mut ObjectReader) -> T,
     value: T,
     message: &str,
 ) {
@@ -214,7 +214,7 @@ fn check<T: PartialEq + std::fmt::Debug>(
 
 #[test]
 fn integers() {
-    let required = |object: &mut Object| object.required_integer("x", 1..=1_000_000);
+    let required = |object: &mut ObjectReader| object.required_integer("x", 1..=1_000_000);
     for text in ["{\"x\": 1000000}", "{\"x\": 1e6}", "{\"x\": 1000000.0}"] {
         check(text, required, 1_000_000, "");
     }
@@ -226,7 +226,7 @@ fn integers() {
     check("{\"x\": \"1\"}", required, 1, "must be a whole number from 1 to 1000000, not a string");
     check("{\"x\": -0.0}", |object| object.required_integer("x", 0..=1), 0, "");
 
-    let optional = |object: &mut Object| object.optional_integer("x", 2..=u64::MAX);
+    let optional = |object: &mut ObjectReader| object.optional_integer("x", 2..=u64::MAX);
     check("{}", optional, None, "");
     check("{\"x\": null}", optional, None, "");
     check("{\"x\": 9007199254740992}", optional, Some(1 << 53), "");
@@ -236,19 +236,19 @@ fn integers() {
 #[test]
 fn numbers() {
     let above_zero = (Bound::Excluded(0.0), Bound::Included(8.0));
-    let get = |object: &mut Object| object.required_number("x", above_zero);
+    let get = |object: &mut ObjectReader| object.required_number("x", above_zero);
     check("{\"x\": 8}", get, 8.0, "");
     check("{\"x\": 0}", get, 8.0, "must be greater than 0 and at most 8; it is 0");
     check("{\"x\": []}", get, 8.0, "must be a number greater than 0 and at most 8, not an array");
-    let get = |object: &mut Object| object.required_number("x", 0.0..=10000.0);
+    let get = |object: &mut ObjectReader| object.required_number("x", 0.0..=10000.0);
     check("{}", get, 0.0, "is missing: a number from 0 to 10000 is required");
     check("{\"x\": -1e-9}", get, 0.0, "must be from 0 to 10000; it is -1e-9");
-    let get = |object: &mut Object| object.optional_number("x", ..);
+    let get = |object: &mut ObjectReader| object.optional_number("x", ..);
     check("{\"x\": null}", get, None, "");
     check("{\"x\": \"1\"}", get, Some(0.0), "must be a number, not a string");
-    let get = |object: &mut Object| object.optional_number("x", 0.0..);
+    let get = |object: &mut ObjectReader| object.optional_number("x", 0.0..);
     check("{\"x\": -2.5}", get, Some(0.0), "must be at least 0; it is -2.5");
-    let get = |object: &mut Object| object.optional_number("x", ..1.0);
+    let get = |object: &mut ObjectReader| object.optional_number("x", ..1.0);
     check("{\"x\": 1}", get, Some(0.0), "must be less than 1; it is 1");
 }
 
@@ -262,17 +262,17 @@ fn booleans_and_strings() {
         "must be true or false, not a number",
     );
     check("{\"x\": \"a\"}", |object| object.required_string("x").to_owned(), "a".to_owned(), "");
-    let get = |object: &mut Object| object.required_string("x").to_owned();
+    let get = |object: &mut ObjectReader| object.required_string("x").to_owned();
     check("{}", get, String::new(), "is missing: a string is required");
-    let get = |object: &mut Object| object.optional_string("x").map(str::to_owned);
+    let get = |object: &mut ObjectReader| object.optional_string("x").map(str::to_owned);
     check("{\"x\": {}}", get, Some(String::new()), "must be a string, not an object");
 
     let digits = |text: &str| text.parse::<u8>().ok();
-    let required = |object: &mut Object| object.required_parsed("x", "a string of digits", digits);
+    let required = |object: &mut ObjectReader| object.required_parsed("x", "a string of digits", digits);
     check("{\"x\": \"12\"}", required, Some(12), "");
     check("{}", required, None, "is missing: a string of digits is required");
     check("{\"x\": 3}", required, None, "must be a string of digits, not a number");
-    let optional = |object: &mut Object| object.optional_parsed("x", "a string of digits", digits);
+    let optional = |object: &mut ObjectReader| object.optional_parsed("x", "a string of digits", digits);
     check("{}", optional, None, "");
     check("{\"x\": \"a\\nb\"}", optional, None, "must be a string of digits; it is \"a\\nb\"");
     let long = format!("{{\"x\": \"{}\"}}", "é".repeat(100));
@@ -283,18 +283,18 @@ fn booleans_and_strings() {
 #[test]
 fn choices() {
     let choices = [("cpu", 1), ("gpu", 2), ("any", 3)];
-    let required = |object: &mut Object| object.required_choice("x", &choices);
+    let required = |object: &mut ObjectReader| object.required_choice("x", &choices);
     check("{\"x\": \"gpu\"}", required, 2, "");
     check("{}", required, 1, "is missing: \"cpu\", \"gpu\" or \"any\" is required");
     check("{\"x\": 1}", required, 1, "must be \"cpu\", \"gpu\" or \"any\", not a number");
     check("{\"x\": \"fpga\"}", required, 1, "must be \"cpu\", \"gpu\" or \"any\"; it is \"fpga\"");
     let message = "must be \"cpu\", \"gpu\" or \"any\"; it is \"GPU\": did you mean \"gpu\"?";
     check("{\"x\": \"GPU\"}", required, 1, message);
-    let optional = |object: &mut Object| object.optional_choice("x", &choices);
+    let optional = |object: &mut ObjectReader| object.optional_choice("x", &choices);
     check("{}", optional, None, "");
     check("{\"x\": \"\"}", optional, Some(1), "must be \"cpu\", \"gpu\" or \"any\"; it is \"\"");
 
-    let list = |object: &mut Object| object.optional_choices("x", &choices);
+    let list = |object: &mut ObjectReader| object.optional_choices("x", &choices);
     check("{\"x\": []}", list, Some(vec![]), "");
     check("{\"x\": [\"any\", \"cpu\"]}", list, Some(vec![3, 1]), "");
     check(
@@ -335,7 +335,7 @@ fn nested_objects() {
         let mut inner = object.optional_object("a");
         assert_eq!(inner.optional_bool("b"), Some(false));
         assert_eq!(inner.pointer_of("b"), "/args/a/b");
-        assert!(inner.is_wrong("b") && !inner.is_wrong("c"));
+        assert!(inner.has_error("b") && !inner.has_error("c"));
         inner.finish();
         assert!(object.required_object("d").is_none());
         assert!(object.required_object("n").is_none());

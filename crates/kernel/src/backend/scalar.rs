@@ -8,7 +8,7 @@ use forge_contract::{
     digest::Digest,
     program::{MAX_AMOUNT, OCTAVES, Program, Segment},
     shard::{LEAF_ITERATIONS, Shard},
-    shard_result::{BUCKETS, Distribution, ShardResult, Tally, bucket_of},
+    shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -176,7 +176,7 @@ struct Tracker {
 impl Tracker {
     fn new(marks: Vec<u64>) -> Self {
         let at_marks = vec![0; marks.len()];
-        Self { min: u64::MAX, max: 0, marks, at_marks, histogram: vec![0; BUCKETS] }
+        Self { min: u64::MAX, max: 0, marks, at_marks, histogram: vec![0; HISTOGRAM_BUCKETS] }
     }
 
     fn add(&mut self, amount: u64) {

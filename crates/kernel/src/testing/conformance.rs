@@ -55,7 +55,7 @@ pub fn assert_agrees(backend: &dyn Backend, program: &Program, shards: &[Shard],
 }
 
 fn difference(backend: &dyn Backend, program: &Program, shards: &[Shard]) -> Result<(), String> {
-    program.check().map_err(|rule| format!("the program is not valid: {rule}"))?;
+    program.validate().map_err(|rule| format!("the program is not valid: {rule}"))?;
     let expected = Scalar.execute(program, shards, &()).map_err(|error| error.to_string())?;
     let found = backend.execute(program, shards, &()).map_err(|error| error.to_string())?;
     if found.len() != expected.len() {

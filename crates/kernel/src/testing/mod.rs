@@ -16,7 +16,7 @@ use crate::backend::scalar;
 /// A shard whose seed is derived from its id alone.
 pub fn sample_shard(height: u32, index: u64, iterations: u64) -> Shard {
     let id = ShardId { height, index };
-    Shard { id, iterations, seed: Digest::of(&[b"conformance ", id.to_string().as_bytes()]) }
+    Shard { id, iterations, seed: Digest::hash_parts(&[b"conformance ", id.to_string().as_bytes()]) }
 }
 
 /// The amount of one occurrence, before the component's cap, by the scalar reference.

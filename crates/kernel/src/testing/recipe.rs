@@ -1,6 +1,8 @@
 //! Programs from few numbers, so that a failing one can be printed and shrunk.
 
-use forge_contract::program::{Component, CountTable, MAX_AMOUNT, NODE_BITS, OCTAVES, Program, Segment};
+use forge_contract::program::{
+    Component, CountTable, MAX_AMOUNT, OCTAVES, Program, SEGMENT_LEFT_BITS, Segment,
+};
 use proptest::prelude::*;
 
 use crate::{double_double::DoubleDouble, tables};
@@ -96,7 +98,7 @@ impl SplitMix64 {
 }
 
 /// Largest |left|.
-const MAX_LEFT: i32 = (1 << NODE_BITS) - 1;
+const MAX_LEFT: i32 = (1 << SEGMENT_LEFT_BITS) - 1;
 /// Largest |slope| + |curve|.
 const MAX_RISE: i32 = (3 << 29) - 1;
 

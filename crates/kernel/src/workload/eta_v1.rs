@@ -2,9 +2,9 @@
 //! and an incident delay; each delay is normal, and none is negative.
 
 use forge_contract::{
-    error::Invalid,
+    error::InvalidDocument,
     program::{Component, CountTable, MAX_AMOUNT, Program},
-    strict::{Object, number_value},
+    strict::{ObjectReader, number_to_value},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -118,7 +118,7 @@ struct OptionalDelay {
 const WEATHER: [&str; 3] = ["weather_prob", "weather_mean", "weather_std"];
 const INCIDENT: [&str; 3] = ["incident_prob", "incident_mean", "incident_std"];
 
-fn read_args(mut object: Object<'_, '_>) -> Box<dyn WorkloadModel> {
+fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
     let budget = Budget::read(&mut object);
     let std = MIN_STD..=MAX_SECONDS;
     let model = EtaModel {
@@ -139,7 +139,7 @@ fn read_args(mut object: Object<'_, '_>) -> Box<dyn WorkloadModel> {
 }
 
 fn read_optional_delay(
-    object: &mut Object<'_, '_>,
+    object: &mut ObjectReader<'_, '_>,
     name: &'static str,
     keys: [&'static str; 3],
 ) -> Option<OptionalDelay> {
@@ -161,7 +161,7 @@ fn normal_component(
     counts: CountTable,
     (mean, std): (f64, f64),
     pointer: &str,
-) -> Result<Component, Invalid> {
+) -> Result<Component, InvalidDocument> {
     let units = DoubleDouble::from(f64::from(UNITS));
     let amounts = tables::quantile_table(SEGMENT_BITS, |z| {
         (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * units
@@ -172,7 +172,7 @@ fn normal_component(
 impl WorkloadModel for EtaModel {
     fn model_args(&self) -> Map<String, Value> {
         let mut args = Map::new();
-        let mut put = |name: &str, value: f64| args.insert(name.to_owned(), number_value(value));
+        let mut put = |name: &str, value: f64| args.insert(name.to_owned(), number_to_value(value));
         put("base_eta", self.base);
         put("traffic_mean", self.traffic.0);
         put("traffic_std", self.traffic.1);
@@ -196,7 +196,7 @@ impl WorkloadModel for EtaModel {
         2 * self.component_names().len() as u64
     }
 
-    fn compile(&self) -> Result<Program, Invalid> {
+    fn compile(&self) -> Result<Program, InvalidDocument> {
         let mut components =
             vec![normal_component(tables::constant_counts(1), self.traffic, "/args/traffic_mean")?];
         for delay in &self.optional_delays {

@@ -5,9 +5,9 @@
 //! The collective risk model: Klugman, Panjer, Willmot, "Loss Models", 4th ed., chapter 9.
 
 use forge_contract::{
-    error::Invalid,
+    error::InvalidDocument,
     program::{Component, MAX_AMOUNT, Program, Segment},
-    strict::{Object, number_value},
+    strict::{ObjectReader, number_to_value},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -101,7 +101,7 @@ struct InsuranceModel {
     budget: Budget,
 }
 
-fn read_args(mut object: Object<'_, '_>) -> Box<dyn WorkloadModel> {
+fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
     let budget = Budget::read(&mut object);
     let mu = -50.0..=50.0;
     let sigma = 1e-9..=8.0;
@@ -142,7 +142,7 @@ impl InsuranceModel {
         if self.args.claim_severity_sig.max(cat_sigma) <= SIGMA_OF_SMALL_TABLES { 6 } else { 7 }
     }
 
-    fn lognormal_table(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, Invalid> {
+    fn lognormal_table(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, InvalidDocument> {
         let quantile = |z: DoubleDouble| {
             (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp()
                 * DoubleDouble::from(f64::from(UNITS))
@@ -151,7 +151,13 @@ impl InsuranceModel {
     }
 
     /// Refuses a model whose amounts would saturate more often than not.
-    fn check_size(&self, mu: f64, expected: f64, limit: Option<f64>, pointer: &str) -> Result<(), Invalid> {
+    fn check_size(
+        &self,
+        mu: f64,
+        expected: f64,
+        limit: Option<f64>,
+        pointer: &str,
+    ) -> Result<(), InvalidDocument> {
         let median = DoubleDouble::from(mu).exp().to_f64() * f64::from(UNITS) * expected.max(1.0);
         let limited = limit.is_some() || self.args.aggregate_limit.is_some();
         if limited || median < MAX_AMOUNT as f64 {
@@ -162,7 +168,7 @@ impl InsuranceModel {
              (with a mu of 25 the median is 7.2e10); lower it, or give a limit",
             MAX_AMOUNT as f64 / f64::from(UNITS)
         );
-        Err(Invalid::single(pointer, message))
+        Err(InvalidDocument::single(pointer, message))
     }
 }
 
@@ -171,7 +177,7 @@ impl WorkloadModel for InsuranceModel {
         let mut args = Map::new();
         let mut put = |name: &str, value: Option<f64>| {
             if let Some(value) = value {
-                args.insert(name.to_owned(), number_value(value));
+                args.insert(name.to_owned(), number_to_value(value));
             }
         };
         let a = &self.args;
@@ -200,7 +206,7 @@ impl WorkloadModel for InsuranceModel {
         self.args.claim_freq.ceil() as u64 + 2 * components - 1
     }
 
-    fn compile(&self) -> Result<Program, Invalid> {
+    fn compile(&self) -> Result<Program, InvalidDocument> {
         let a = &self.args;
         if a.claim_freq > 0.0 {
             let mu = a.claim_severity_mu;

@@ -5,9 +5,9 @@ use std::fmt;
 
 use forge_contract::{
     envelope::Op,
-    error::Invalid,
+    error::InvalidDocument,
     program::{MAX_AMOUNT, Program},
-    strict::{Errors, Object},
+    strict::{Errors, ObjectReader},
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
@@ -36,7 +36,7 @@ pub struct Profile {
     /// How people call what is computed.
     pub vocabulary: Vocabulary,
     /// Reads and checks args; errors go to the object's collector.
-    pub read_args: fn(Object<'_, '_>) -> Box<dyn WorkloadModel>,
+    pub read_args: fn(ObjectReader<'_, '_>) -> Box<dyn WorkloadModel>,
     /// JSON Schema of the args.
     pub args_schema: fn(&mut SchemaGenerator) -> Schema,
     /// JSON Schema of the result document's `output`.
@@ -74,7 +74,7 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Args that are valid one by one but make no sense together.
-    fn compile(&self) -> Result<Program, Invalid>;
+    fn compile(&self) -> Result<Program, InvalidDocument>;
     /// The result document's `output`.
     fn output(&self, summary: &Summary) -> Value;
 }
@@ -90,14 +90,14 @@ pub struct Budget {
 
 impl Budget {
     /// Reads `iterations` and `convergence`.
-    pub fn read(args: &mut Object<'_, '_>) -> Self {
+    pub fn read(args: &mut ObjectReader<'_, '_>) -> Self {
         let iterations = args.required_integer("iterations", 1..=MAX_ITERATIONS);
         let convergence = args.node("convergence").is_some().then(|| args.optional_object("convergence"));
         Self { iterations, convergence: convergence.map(Convergence::read) }
     }
 
     /// Records an error when a run of this length would take too many draws.
-    pub fn check_draws(&self, draws: u64, args: &mut Object<'_, '_>) {
+    pub fn check_draws(&self, draws: u64, args: &mut ObjectReader<'_, '_>) {
         if self.iterations.saturating_mul(draws) > MAX_DRAWS {
             args.error(
                 "iterations",
@@ -152,6 +152,6 @@ fn cap_of_limit(limit: Option<f64>, units: u32) -> u64 {
 }
 
 /// An undecided table entry, as an error of the parameter it comes from.
-fn undecided_floor(pointer: &str) -> impl Fn(tables::UndecidedFloor) -> Invalid {
-    move |error| Invalid::single(pointer, error.to_string())
+fn undecided_floor(pointer: &str) -> impl Fn(tables::UndecidedFloor) -> InvalidDocument {
+    move |error| InvalidDocument::single(pointer, error.to_string())
 }

@@ -106,7 +106,7 @@ pub fn value(document: &ResultDocument) -> Value {
 
 /// SHA-256 of a document's canonical bytes: the result hash.
 pub fn hash(document: &ResultDocument) -> Digest {
-    Digest::of(&[&to_canonical_json(document).expect("documents have canonical JSON")])
+    Digest::hash_parts(&[&to_canonical_json(document).expect("documents have canonical JSON")])
 }
 
 /// A leaf of a run as a shard of its own, its seed derived from the root.

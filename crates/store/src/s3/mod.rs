@@ -16,7 +16,7 @@ use object_store::{
     prefix::PrefixStore,
 };
 
-pub use self::options::{LentCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options};
+pub use self::options::{AmbientCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options};
 use crate::{
     error::StoreError,
     location::StoreLocation,

@@ -47,13 +47,13 @@ pub struct S3Options {
     /// No request is made again when this much time has passed since the first attempt.
     pub retry_timeout: Duration,
     /// Where the platform lends credentials, if they are not given.
-    pub lent: LentCredentials,
+    pub lent: AmbientCredentials,
 }
 
 /// Where a platform lends credentials to a process: the paths and names that [`S3Options::from_env`] found. Without any,
 /// the instance's metadata service is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LentCredentials(pub(crate) Vec<(AmazonS3ConfigKey, String)>);
+pub struct AmbientCredentials(pub(crate) Vec<(AmazonS3ConfigKey, String)>);
 
 /// An access key. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Default for S3Options {
             request_timeout: Duration::from_secs(60),
             max_retries: 4,
             retry_timeout: Duration::from_secs(6),
-            lent: LentCredentials::default(),
+            lent: AmbientCredentials::default(),
         }
     }
 }
@@ -146,7 +146,7 @@ impl S3Options {
             region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
             credentials,
             authority: variable("AWS_CA_BUNDLE").map(PathBuf::from),
-            lent: LentCredentials(
+            lent: AmbientCredentials(
                 LENT.into_iter().filter_map(|(name, key)| Some((key, variable(name)?))).collect(),
             ),
             ..Self::default()

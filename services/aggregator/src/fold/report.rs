@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forge_contract::{
     agent::Hardware,
     artifact::{BackendPair, Execution, VerificationDocument},
-    job::Progress,
+    job::JobProgress,
     shard::ShardId,
     task::{Attestation, Claim},
 };
@@ -18,8 +18,8 @@ const MAX_US: u64 = 365 * 24 * 3600 * 1_000_000;
 
 impl Fold {
     /// How far the job has come.
-    pub fn progress(&self) -> Progress {
-        Progress {
+    pub fn progress(&self) -> JobProgress {
+        JobProgress {
             iterations: self.job.request.plan.iterations(),
             iterations_done: self.iterations,
             shards: self.shards.len() as u64,
@@ -64,10 +64,10 @@ impl Fold {
             }
         }
         let pair = |((primary, verifier), shards): ((Executor, &Executor), u64)| BackendPair {
-            primary_hardware: Hardware::of(primary.adapter.as_deref()),
+            primary_hardware: Hardware::from_adapter(primary.adapter.as_deref()),
             primary: primary.backend,
             primary_adapter: primary.adapter,
-            verifier_hardware: Hardware::of(verifier.adapter.as_deref()),
+            verifier_hardware: Hardware::from_adapter(verifier.adapter.as_deref()),
             verifier: verifier.backend.clone(),
             verifier_adapter: verifier.adapter.clone(),
             shards,

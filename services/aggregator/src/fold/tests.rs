@@ -1,6 +1,9 @@
 //! The fold against the kernel's own merge, in all orders and with all that workers and verifiers may say.
 
-use forge_contract::agent::{Hardware, Identity, verdict_message};
+use forge_contract::{
+    agent::{Hardware, Identity},
+    verdict::verdict_signing_payload,
+};
 use forge_kernel::{
     backend::{Backend, simd::Simd},
     reduction::merge_results,
@@ -47,7 +50,7 @@ fn attestation(job: &Job, by: u8, result: &ShardResult) -> Attestation {
         backend: "simd".to_owned(),
         adapter: None,
         program: job.request.program_digest,
-        result_hash: Digest::of(&[&result.encode()]),
+        result_hash: Digest::hash_parts(&[&result.encode()]),
         wall_us: 1,
         cpu_us: 1,
         signature: identity.sign(b""),
@@ -74,7 +77,7 @@ fn verdict(
     result_hash: Digest,
 ) -> Verdict {
     let verifier = identity(100);
-    let signature = verifier.sign(&verdict_message(&job.id, id, outcome, &agent_id, result_hash));
+    let signature = verifier.sign(&verdict_signing_payload(&job.id, id, outcome, &agent_id, result_hash));
     Verdict {
         outcome,
         agent_id,

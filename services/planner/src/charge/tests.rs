@@ -12,7 +12,7 @@ use forge_contract::{
     error::FailureCode,
     job::JobError,
     quota::{Quota, Quotas},
-    task::{EndOrder, Order},
+    task::{AggregatorOrder, EndOrder},
 };
 use forge_service::metrics::Metrics;
 use serde_json::json;
@@ -305,7 +305,9 @@ async fn a_request_is_answered_when_it_is_decided() {
             // An aggregator takes its time.
             sleep(Duration::from_secs(2)).await;
             match serde_json::from_slice(&delivery.message.payload).unwrap() {
-                Order::End(order) => end(bus.as_ref(), &order.job_id, order.code, &order.message).await,
+                AggregatorOrder::End(order) => {
+                    end(bus.as_ref(), &order.job_id, order.code, &order.message).await
+                }
                 other => panic!("{other:?}"),
             }
         }

@@ -7,7 +7,7 @@ use forge_bus::{
     memory::MemoryBus,
     topology::{Queue, SUBMIT_SUBJECT, TopologySettings},
 };
-use forge_contract::{agent::Identity, envelope::Target, job::JobRecord, task::Order};
+use forge_contract::{agent::Identity, envelope::Target, job::JobRecord, task::AggregatorOrder};
 use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::{
     metrics::Metrics,
@@ -94,7 +94,7 @@ async fn a_job_that_waits_for_agents_ends_with_its_time() {
     let mut orders = setup.bus.open_queue(Queue::End).await.unwrap();
     let order = orders.fetch(1).await.unwrap().remove(0).message.payload;
     match serde_json::from_slice(&order).unwrap() {
-        Order::End(order) => assert_eq!(order.code, FailureCode::Timeout),
+        AggregatorOrder::End(order) => assert_eq!(order.code, FailureCode::Timeout),
         other => panic!("{other:?}"),
     }
     setup.end().await;

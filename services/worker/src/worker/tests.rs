@@ -118,7 +118,7 @@ fn start(
     number: u8,
     stop: &CancellationToken,
 ) -> JoinHandle<Result<(), BusError>> {
-    let target = forge_contract::agent::Hardware::of(backend.adapter()).target();
+    let target = forge_contract::agent::Hardware::from_adapter(backend.adapter()).target();
     let settings =
         WorkerSettings { executor: Executor::new(1, None), slots: 1, target, lease: Duration::from_secs(30) };
     let identity = Identity::from_random([number; 32]);

@@ -35,7 +35,7 @@ fn publish(witness: &Witness, bytes: &[u8], id: &str) {
 }
 
 fn rejected(bytes: &[u8]) -> String {
-    format!("rejected-{}", &Digest::of(&[bytes]).to_hex()[..16])
+    format!("rejected-{}", &Digest::hash_parts(&[bytes]).to_hex()[..16])
 }
 
 #[test]

@@ -7,20 +7,20 @@ const MAGIC: &[u8; 4] = b"FKSB";
 const VERSION: u32 = 1;
 
 /// Name of the object.
-pub const NAME: &str = "shards.bin";
+pub const FILE_NAME: &str = "shards.bin";
 /// Media type of the object.
 pub const MEDIA_TYPE: &str = "application/octet-stream";
 
 /// The bytes are not framed shard results.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotShards(String);
+pub struct InvalidShardsFile(String);
 
 /// Puts results together.
 #[derive(Debug)]
-pub struct ShardsWriter(Vec<u8>);
+pub struct ShardsFileWriter(Vec<u8>);
 
-impl ShardsWriter {
+impl ShardsFileWriter {
     /// Without results.
     pub fn new() -> Self {
         Self([MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())
@@ -38,7 +38,7 @@ impl ShardsWriter {
     }
 }
 
-impl Default for ShardsWriter {
+impl Default for ShardsFileWriter {
     fn default() -> Self {
         Self::new()
     }
@@ -47,15 +47,15 @@ impl Default for ShardsWriter {
 /// The canonical bytes of each shard's result, in shard order.
 ///
 /// # Errors
-/// [`NotShards`] when the bytes do not open as they should, or end inside a result.
-pub fn read(bytes: &[u8]) -> Result<Vec<&[u8]>, NotShards> {
+/// [`InvalidShardsFile`] when the bytes do not open as they should, or end inside a result.
+pub fn read_results(bytes: &[u8]) -> Result<Vec<&[u8]>, InvalidShardsFile> {
     let header = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
     let Some(mut rest) = bytes.strip_prefix(header.as_slice()) else {
-        return Err(NotShards("it does not open with FKSB and format version 1".to_owned()));
+        return Err(InvalidShardsFile("it does not open with FKSB and format version 1".to_owned()));
     };
     let mut results = Vec::new();
     while !rest.is_empty() {
-        let ends_early = || NotShards(format!("it ends inside result {}", results.len()));
+        let ends_early = || InvalidShardsFile(format!("it ends inside result {}", results.len()));
         let (length, after) = rest.split_first_chunk::<8>().ok_or_else(ends_early)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| ends_early())?;
         let (result, after) = after.split_at_checked(length).ok_or_else(ends_early)?;
@@ -71,22 +71,22 @@ mod tests {
 
     #[test]
     fn round_trips_and_refuses_what_is_cut() {
-        let mut writer = ShardsWriter::new();
+        let mut writer = ShardsFileWriter::new();
         writer.push(b"one");
         writer.push(b"");
         let bytes = writer.finish();
         assert_eq!(bytes, b"FKSB\x01\0\0\0\x03\0\0\0\0\0\0\0one\0\0\0\0\0\0\0\0");
-        assert_eq!(read(&bytes), Ok(vec![b"one".as_slice(), b""]));
-        assert_eq!(read(&ShardsWriter::new().finish()), Ok(vec![]));
+        assert_eq!(read_results(&bytes), Ok(vec![b"one".as_slice(), b""]));
+        assert_eq!(read_results(&ShardsFileWriter::new().finish()), Ok(vec![]));
         for length in (0..bytes.len()).filter(|&length| length != 8 && length != 19) {
-            assert!(read(&bytes[..length]).is_err(), "{length}");
+            assert!(read_results(&bytes[..length]).is_err(), "{length}");
         }
     }
 
     #[test]
     fn a_length_beyond_all_memory_is_an_error() {
-        let mut bytes = ShardsWriter::new().finish();
+        let mut bytes = ShardsFileWriter::new().finish();
         bytes.extend(u64::MAX.to_le_bytes());
-        assert_eq!(read(&bytes), Err(NotShards("it ends inside result 0".to_owned())));
+        assert_eq!(read_results(&bytes), Err(InvalidShardsFile("it ends inside result 0".to_owned())));
     }
 }
