@@ -1,18 +1,21 @@
-# Images of Forge Kernel: the `forge` command, which is every service, on a small Debian, as a user without rights.
+# Images of Forge Kernel: the `forge` command, which runs every service, on a slim Debian, as an
+# unprivileged user.
 #
-#   docker build -t forge:cpu .                                      compiled here, for machines without a GPU
-#   docker build -t forge:gpu --target gpu .                         compiled here, with execution on GPUs by Vulkan
-#   docker build -t forge:cpu --target prebuilt .                    from a binary that is already there (PREBUILT)
-#   docker build -t forge:gpu --target prebuilt-gpu .                the same with what a GPU needs
+#   docker build -t forge:cpu .                          compiled here, for machines without a GPU
+#   docker build -t forge:gpu --target gpu .             compiled here, with GPU support
+#   docker build -t forge:cpu --target prebuilt .        from an existing binary (PREBUILT)
+#   docker build -t forge:gpu --target prebuilt-gpu .    the same, with the libraries a GPU needs
 #
-# Stages stand in this order so that a builder that goes through the file from the top, as the one before BuildKit does,
-# compiles nothing for `prebuilt`. To compile with such a builder, give it some file for `prebuilt`: --build-arg PREBUILT=Cargo.toml
+# The order of the stages matters to builders older than BuildKit, which execute every stage up to
+# the target: with this order they compile nothing for `prebuilt`. To compile with such a builder,
+# pass any file for `prebuilt`: --build-arg PREBUILT=Cargo.toml
 
 # Both are Debian 12, so that a binary finds the C library that it was linked against.
 ARG RUST_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=debian:bookworm-slim
 
-# What every image has: certificates for TLS to NATS and S3, a user, the health check, and a place for volumes.
+# The base of every image: certificates for TLS to NATS and S3, a user, the health check, and
+# directories for volumes.
 FROM ${RUNTIME_IMAGE} AS runtime
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -qq \
@@ -20,7 +23,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && install -d -o 65532 -g 65532 /var/lib/forge /var/lib/forge/nats /var/lib/forge/s3
 COPY deploy/docker/forge-health /usr/local/bin/forge-health
-# A number, not a name: Kubernetes can tell from it that this is not root.
+# A number instead of a name, so that Kubernetes can verify that this is not root.
 USER 65532:65532
 WORKDIR /var/lib/forge
 ENTRYPOINT ["forge"]
@@ -34,8 +37,8 @@ FROM runtime AS prebuilt
 ARG PREBUILT=target/image/forge
 COPY ${PREBUILT} /usr/local/bin/forge
 
-# The Vulkan loader, and libXext, without which NVIDIA's driver does not load. The driver itself comes from the machine:
-# NVIDIA's container runtime puts it into the container, for these capabilities.
+# The Vulkan loader, and libXext, which NVIDIA's driver requires. NVIDIA's container runtime mounts
+# the driver itself from the host, for these capabilities.
 FROM runtime AS runtime-gpu
 USER 0:0
 RUN export DEBIAN_FRONTEND=noninteractive \
@@ -62,7 +65,7 @@ COPY tests/architecture tests/architecture
 COPY tests/harness tests/harness
 RUN cargo fetch --locked
 
-# Object Lock is in both: an operator who wants a locked bucket should not need another image.
+# Both variants include Object Lock, so that a locked bucket needs no other image.
 FROM sources AS build-gpu
 ARG FEATURES=object-lock
 RUN cargo build --release --locked --offline -p forge --features "$FEATURES" \
