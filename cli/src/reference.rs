@@ -122,18 +122,18 @@ impl<'a> SchemaPage<'a> {
             }
         }
         let choices = schema["oneOf"].as_array().or(schema["anyOf"].as_array());
+        if choices.is_some_and(|choices| choices.iter().any(|choice| choice.get("const").is_some())) {
+            text += "\n| value | meaning |\n|---|---|\n";
+        }
         for choice in choices.into_iter().flatten() {
             if let Some(value) = choice.get("const") {
                 let meaning = choice["description"].as_str().unwrap_or_default();
-                write!(text, "\n- `{value}`: {}", cell(meaning)).unwrap();
+                writeln!(text, "| `{value}` | {} |", cell(meaning)).unwrap();
             } else if let Some(values) = choice["enum"].as_array() {
-                values.iter().for_each(|value| write!(text, "\n- `{value}`").unwrap());
+                values.iter().for_each(|value| writeln!(text, "| `{value}` | |").unwrap());
             } else if choice["properties"].is_object() {
                 text += &self.definition(choice);
             }
-        }
-        if choices.is_some() && !text.ends_with('\n') {
-            text.push('\n');
         }
         if schema["properties"].is_null() && choices.is_none() {
             write!(text, "\nType: {}.\n", self.kind(schema)).unwrap();
@@ -236,8 +236,8 @@ fn add_commands(text: &mut String, command: &Command, name: &str) {
 }
 
 fn settings_page() -> String {
-    let introduction = "Every setting of the services, as an option and as an environment variable. `forge SERVICE \
-                        --print-config`\nprints the effective values.";
+    let introduction = "Every setting of the services, as an option and as an environment variable.\n`forge SERVICE \
+                        --print-config` prints the effective values.";
     let mut text = page("Settings", introduction);
     let forge = Cli::command();
     for name in ["planner", "worker", "verifier", "aggregator", "up"] {
