@@ -1,17 +1,18 @@
-//! `forge devices`: what can execute shards on this machine, and whether it computes rightly.
+//! `forge devices`: lists the backends of this machine, with the outcome of their self-test and
+//! their speed.
 
 use std::{sync::Arc, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forge_documents::number_format::format_rate;
 use forge_kernel::backend::{Backend, scalar::Scalar, simd::Simd};
 use serde::Serialize;
 
 use crate::{
     engine,
-    failure::Failure,
+    error::CommandError,
     gpu,
-    output::{self, Style},
+    output::{self, OutputFormat, TextStyle},
     text::table,
 };
 
@@ -20,104 +21,102 @@ Examples:
   forge devices
   forge run job.json --backend gpu-0
 
-Every GPU executes one leaf of an example and is refused unless it gives the bytes of the scalar reference.
-The rate is that of the same example, on one thread of a CPU or the whole of a GPU.";
+The self-test executes one leaf of an example on every GPU and compares the bytes of its result with those of
+the scalar reference; a GPU that fails is not used. The rate is measured with the same example, on one thread
+of a CPU or on the whole GPU.";
 
-/// A call that tells how fast a backend is takes at least so long.
-const LONG: Duration = Duration::from_millis(50);
+/// Minimum duration of the call that measures the speed of a backend.
+const CALIBRATION: Duration = Duration::from_millis(50);
 
-/// List what can execute shards here
+/// List the backends of this machine, their self-test and their speed
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DevicesArgs {
-    /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// Output format: text is a table, json is one object
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A table
-    Text,
-    /// One JSON object
-    Json,
-}
-
-/// A backend of this machine.
+/// One backend in the output.
 #[derive(Debug, Serialize)]
-struct Device {
-    /// As `--backend` takes it.
+struct BackendListing {
+    /// Value for `--backend`.
     backend: String,
-    /// The hardware: cpu or gpu.
+    /// Hardware: cpu or gpu.
     target: &'static str,
-    /// What it is: a kind of GPU, or `cpu`.
+    /// Kind of GPU, or `cpu`.
     kind: &'static str,
-    /// The device and its driver; null for the CPU.
+    /// Name of the device and its driver; null for the CPU.
     adapter: Option<String>,
-    /// Whether its results are those of the scalar reference.
+    /// Whether its results equal those of the scalar reference.
     usable: bool,
-    /// Why it cannot be used.
+    /// Why it cannot be used; null if it can.
     reason: Option<String>,
-    /// Iterations a second of the example.
+    /// Iterations of the example per second; null if it cannot be used.
     iterations_per_second: Option<f64>,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// Standard output cannot be written.
-pub fn execute(args: &DevicesArgs) -> Result<(), Failure> {
-    let devices = devices();
-    if args.format == Format::Json {
-        let json = serde_json::json!({"schema": "forge.devices.v1", "devices": devices});
-        return output::print(format!("{json:#}\n").as_bytes());
+/// Writing to standard output failed.
+pub fn execute(args: &DevicesArgs) -> Result<(), CommandError> {
+    let listings = list_backends();
+    match args.format {
+        OutputFormat::Json => {
+            let json = serde_json::json!({"schema": "forge.devices.v1", "devices": listings});
+            output::print(format!("{json:#}\n").as_bytes())
+        }
+        OutputFormat::Text => output::print(render(&listings, TextStyle::of_stdout()).as_bytes()),
     }
-    let style = Style::of_stdout();
-    let row = |device: &Device| {
-        let rate = device.iterations_per_second.map_or_else(|| "-".to_owned(), format_rate);
-        let passed = if device.usable { "passed" } else { "FAILED" };
-        vec![device.backend.clone(), device.kind.to_owned(), passed.to_owned(), rate]
+}
+
+fn render(listings: &[BackendListing], style: TextStyle) -> String {
+    let row = |listing: &BackendListing| {
+        let rate = listing.iterations_per_second.map_or_else(|| "-".to_owned(), format_rate);
+        let self_test = if listing.usable { "passed" } else { "FAILED" };
+        vec![listing.backend.clone(), listing.kind.to_owned(), self_test.to_owned(), rate]
     };
-    let rows: Vec<_> = devices.iter().map(row).collect();
-    let table = table::lines(&["Backend", "Kind", "Self-test", "Iterations/s"], &rows);
-    let adapters = devices.iter().map(|device| device.adapter.as_deref().unwrap_or("this processor"));
-    let mut lines = vec![style.heading("What executes shards here")];
-    lines.extend(
-        table.iter().zip(["Device"].into_iter().chain(adapters)).map(|(row, name)| format!("{row}   {name}")),
-    );
-    for device in devices.iter().filter(|device| !device.usable) {
-        lines.push(format!("{}: {}", device.backend, device.reason.as_deref().unwrap_or_default()));
+    let rows: Vec<_> = listings.iter().map(row).collect();
+    let table = table::render_table(&["Backend", "Kind", "Self-test", "Iterations/s"], &rows);
+    // The device column is left-aligned, so it is appended to the rendered rows.
+    let adapters = listings.iter().map(|listing| listing.adapter.as_deref().unwrap_or("this CPU"));
+    let devices = ["Device"].into_iter().chain(adapters);
+    let mut lines = vec![style.heading("Backends of this machine")];
+    lines.extend(table.iter().zip(devices).map(|(row, device)| format!("{row}   {device}")));
+    for listing in listings.iter().filter(|listing| !listing.usable) {
+        lines.push(format!("{}: {}", listing.backend, listing.reason.as_deref().unwrap_or_default()));
     }
-    if !devices.iter().any(|device| device.target == "gpu")
+    if !listings.iter().any(|listing| listing.target == "gpu")
         && let Err(reason) = gpu::open("gpu")
     {
         lines.push(format!("No GPU: {reason}"));
     }
-    output::print(format!("{}\n", lines.join("\n")).as_bytes())
+    format!("{}\n", lines.join("\n"))
 }
 
-/// Everything that can execute shards: the CPU's backends, the best first, then the GPUs.
-fn devices() -> Vec<Device> {
-    let simd = Simd::supported().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
-    let cpu = simd.chain([Arc::new(Scalar) as Arc<dyn Backend>]);
-    let cpu = cpu.map(|backend| tried(backend.name().to_owned(), "cpu", None, Ok(backend.clone())));
+/// All backends of this machine: those of the CPU from best to worst, then the GPUs.
+fn list_backends() -> Vec<BackendListing> {
+    let simd_levels = Simd::supported().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
+    let cpu = simd_levels.chain([Arc::new(Scalar) as Arc<dyn Backend>]);
+    let cpu = cpu.map(|backend| measure(backend.name().to_owned(), "cpu", None, Ok(backend.clone())));
     let gpus = gpu::list().into_iter();
-    let gpus = gpus.map(|found| tried(found.name, found.kind, Some(found.adapter), found.opened));
+    let gpus = gpus.map(|gpu| measure(gpu.name, gpu.kind, Some(gpu.adapter), gpu.backend));
     cpu.chain(gpus).collect()
 }
 
-fn tried(
-    backend: String,
+fn measure(
+    name: String,
     kind: &'static str,
     adapter: Option<String>,
-    opened: Result<Arc<dyn Backend>, String>,
-) -> Device {
-    let measure = |opened: &Arc<dyn Backend>| {
-        engine::rate(opened.as_ref(), &engine::example(), LONG).map_err(|error| error.to_string())
-    };
-    let rate = opened.as_ref().map_err(String::clone).and_then(measure);
-    Device {
-        backend,
+    backend: Result<Arc<dyn Backend>, String>,
+) -> BackendListing {
+    let rate = backend.and_then(|backend| {
+        engine::iterations_per_second(backend.as_ref(), &engine::example_program(), CALIBRATION)
+            .map_err(|error| error.to_string())
+    });
+    BackendListing {
+        backend: name,
         target: if adapter.is_some() { "gpu" } else { "cpu" },
         kind,
         adapter,

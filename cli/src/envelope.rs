@@ -1,4 +1,5 @@
-//! `forge envelope`: an example to start from, and a check before submitting.
+//! `forge envelope`: prints an example envelope to start from, and checks one before it is
+//! submitted.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,11 @@ use forge_kernel::workload::{PROFILES, Profile};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{failure::Failure, input, output, text::table};
+use crate::{
+    error::CommandError,
+    input, output,
+    text::{count_of, table},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,7 +23,7 @@ Examples:
   forge envelope check job.json
   forge envelope check job.json --print";
 
-/// Write an example envelope, or check one
+/// Print an example envelope, or check one
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EnvelopeArgs {
@@ -30,39 +35,47 @@ pub struct EnvelopeArgs {
 enum EnvelopeCommand {
     /// Print a complete example envelope
     New {
-        /// The model
+        /// Profile of the example
         #[arg(long, value_name = "NAME", default_value = PROFILES[0].name)]
         profile: String,
     },
-    /// Check an envelope without running it: prints every error as `pointer: message`, and exits with 2 if there is one
+    /// Check an envelope without running it
+    ///
+    /// Prints its job id, replay key and plan. If the envelope is invalid, prints every error as
+    /// `pointer: message` on standard error and exits with code 2.
     Check {
-        /// The envelope: a file, or - for standard input
+        /// Envelope file, or - for standard input
         file: PathBuf,
-        /// Print its normal form, in which every default is written out
+        /// Print the envelope in normal form, with every default filled in, instead of the plan
         #[arg(long)]
         print: bool,
     },
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
 /// There is no such profile, or the envelope is invalid.
-pub fn execute(args: &EnvelopeArgs) -> Result<(), Failure> {
+pub fn execute(args: &EnvelopeArgs) -> Result<(), CommandError> {
     match &args.command {
-        EnvelopeCommand::New { profile } => output::print(pretty(&example(profile)?).as_bytes()),
+        EnvelopeCommand::New { profile } => {
+            output::print(to_pretty_json(&example_envelope(profile)?).as_bytes())
+        }
         EnvelopeCommand::Check { file, print } => check(file, *print),
     }
 }
 
-fn example(name: &str) -> Result<Envelope, Failure> {
+fn example_envelope(name: &str) -> Result<Envelope, CommandError> {
     let Some(profile) = PROFILES.into_iter().find(|profile| profile.name == name) else {
         let names: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
-        return Err(Failure::Input(format!("there is no profile {name:?}; there are {}", names.join(", "))));
+        return Err(CommandError::Input(format!(
+            "--profile: unknown profile {name:?}; available profiles: {}",
+            names.join(", ")
+        )));
     };
     Ok(Envelope {
         ctx: Context::default(),
-        op: op(profile),
+        op: op_of(profile),
         args: match (profile.example_args)() {
             Value::Object(args) => args,
             _ => serde_json::Map::new(),
@@ -73,51 +86,39 @@ fn example(name: &str) -> Result<Envelope, Failure> {
     })
 }
 
-fn op(profile: &Profile) -> Op {
+fn op_of(profile: &Profile) -> Op {
     Op { name: profile.op.to_owned(), version: profile.version, profile: profile.name.to_owned() }
 }
 
-fn check(file: &Path, print: bool) -> Result<(), Failure> {
-    let request = input::request(file, &()).map_err(|failure| match failure {
-        Failure::Invalid { name, errors } => {
-            errors.errors().iter().for_each(|error| output::note(&error.to_string()));
-            let count = errors.errors().len();
-            Failure::Input(format!("{name} is not a valid envelope: {count} error{}", plural(count)))
+fn check(file: &Path, print: bool) -> Result<(), CommandError> {
+    let request = input::read_request(file, &()).map_err(|error| match error {
+        CommandError::InvalidEnvelope { source_name, errors } => {
+            errors.errors().iter().for_each(|error| output::print_to_stderr(&error.to_string()));
+            let count = count_of(errors.errors().len() as u64, "error");
+            CommandError::Input(format!("{source_name} is not a valid envelope: {count}"))
         }
         other => other,
     })?;
     let job = Job::new(request);
     if print {
-        return output::print(pretty(&job.request.envelope).as_bytes());
+        return output::print(to_pretty_json(&job.request.envelope).as_bytes());
     }
     let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
-    let shards = plan.shard_count();
+    let shards = count_of(plan.shard_count(), "shard");
     let mut facts = vec![
         ("Job id", job.id.to_string()),
         ("Replay key", job.request.replay_key.to_string()),
-        (
-            "Plan",
-            format!(
-                "{} {} in {} shard{}",
-                format_count(plan.iterations()),
-                words.iterations,
-                format_count(shards),
-                plural(shards as usize)
-            ),
-        ),
+        ("Plan", format!("{} {} in {shards}", format_count(plan.iterations()), words.iterations)),
     ];
     if !plan.checkpoints().is_empty() {
-        facts.push(("Convergence", format!("tested at up to {} checkpoints", plan.checkpoints().len())));
+        let checkpoints = count_of(plan.checkpoints().len() as u64, "checkpoint");
+        facts.push(("Convergence", format!("tested at up to {checkpoints}")));
     }
     let facts: Vec<_> = facts.into_iter().map(|(label, text)| (label.to_owned(), text)).collect();
-    output::print(format!("valid\n{}\n", table::facts(&facts).join("\n")).as_bytes())
+    output::print(format!("valid\n{}\n", table::render_facts(&facts).join("\n")).as_bytes())
 }
 
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-fn pretty(value: &impl Serialize) -> String {
-    let text = serde_json::to_string_pretty(value).expect("an envelope is plain data");
+fn to_pretty_json(envelope: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(envelope).expect("an envelope always serialises");
     format!("{text}\n")
 }

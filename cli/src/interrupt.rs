@@ -1,4 +1,5 @@
-//! Signals that ask a command to end: the first is heard and answered in good order, the second ends the process at once.
+//! SIGINT and SIGTERM for commands that run a job: the first one is reported so that the command
+//! can stop in an orderly way, the second one has its default effect and kills the process.
 
 use std::{
     io,
@@ -13,23 +14,23 @@ use signal_hook::{
     flag,
 };
 
-/// Hears the first SIGINT or SIGTERM.
-pub struct Interrupt {
+/// Reports the first SIGINT or SIGTERM.
+pub struct InterruptSignal {
     received: Arc<AtomicBool>,
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
 }
 
-impl Interrupt {
-    /// Hears signals from now on; the second one does what it does to a process that handles none. To be called in a
-    /// runtime.
+impl InterruptSignal {
+    /// Installs the handlers. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// The system takes no signal handler.
+    /// The operating system refuses a signal handler.
     pub fn new() -> io::Result<Self> {
         let received = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag not set yet.
+            // The order matters: the conditional default runs first, so the first signal still
+            // finds the flag unset and only the second one kills the process.
             flag::register_conditional_default(signal, Arc::clone(&received))?;
             flag::register(signal, Arc::clone(&received))?;
         }
@@ -43,8 +44,8 @@ impl Interrupt {
         })
     }
 
-    /// Returns when a signal has come, at once if that was before.
-    pub async fn received(&mut self) {
+    /// Waits for the first signal; returns at once if it has already arrived.
+    pub async fn wait(&mut self) {
         if self.received.load(Ordering::Relaxed) {
             return;
         }

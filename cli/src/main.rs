@@ -1,5 +1,5 @@
-//! The binary `forge`: reads the command line, calls the command, and turns its end into an exit code. One file a
-//! command.
+//! The `forge` binary: parses the command line, runs the command, and maps its error to an exit
+//! code. Every command has a module of its own; `client` and `cluster` hold several.
 
 mod audit;
 mod bench;
@@ -8,9 +8,10 @@ mod cluster;
 mod devices;
 mod engine;
 mod envelope;
-mod failure;
+mod error;
+mod exit_code;
 mod gpu;
-mod inprocess;
+mod in_process;
 mod input;
 mod interrupt;
 mod output;
@@ -19,14 +20,17 @@ mod progress;
 mod reference;
 mod replay;
 mod run;
+mod runtime;
 mod schema;
+mod store_args;
+mod stored_job;
 mod text;
 
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::failure::{EXIT_CODES, Failure};
+use crate::error::CommandError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,14 +40,14 @@ Examples:
 
 /// Deterministic Monte Carlo: the same envelope gives the same bytes on every machine
 #[derive(Debug, Parser)]
-#[command(name = "forge", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(name = "forge", version, after_help = format!("{EXAMPLES}\n\n{}", exit_code::help_section()))]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: ForgeCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ForgeCommand {
     Run(run::RunArgs),
     Replay(replay::ReplayArgs),
     Audit(audit::AuditArgs),
@@ -65,48 +69,49 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    quieten_drivers();
+    silence_mesa_device_select();
     let matches = Cli::command().get_matches();
-    let ended = match cluster::print_config(&Cli::command(), &matches) {
+    let result = match cluster::print_config(&Cli::command(), &matches) {
         Ok(true) => Ok(()),
         Ok(false) => execute(&matches),
-        Err(failure) => Err(failure),
+        Err(error) => Err(error),
     };
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::note(&format!("error: {failure}"));
-            failure.exit_code()
+        Err(error) => {
+            output::print_to_stderr(&format!("error: {error}"));
+            error.exit_code()
         }
     }
 }
 
-/// Keeps a layer of Mesa's Vulkan drivers from looking for a display: without one, it says so on standard error.
-fn quieten_drivers() {
-    // SAFETY: nothing has started a thread yet.
+/// Disables Mesa's device selection layer, which looks for a display and prints to standard error
+/// if there is none.
+fn silence_mesa_device_select() {
+    // SAFETY: no thread has been started yet.
     unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
 }
 
-fn execute(matches: &ArgMatches) -> Result<(), Failure> {
+fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
     let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     match cli.command {
-        Command::Run(args) => run::execute(&args),
-        Command::Replay(args) => replay::execute(&args),
-        Command::Audit(args) => audit::execute(&args),
-        Command::Devices(args) => devices::execute(&args),
-        Command::Bench(args) => bench::execute(&args),
-        Command::Envelope(args) => envelope::execute(&args),
-        Command::Schema(args) => schema::execute(&args),
-        Command::Submit(args) => client::commands::submit(&args),
-        Command::Watch(args) => client::commands::watch(&args),
-        Command::Status(args) => client::commands::status(&args),
-        Command::Jobs(args) => client::commands::jobs(&args),
-        Command::Cancel(args) => client::commands::cancel(&args),
-        Command::Artifacts(args) => client::commands::artifacts(&args),
-        Command::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
-        Command::Planner(args) => cluster::commands::planner(&args),
-        Command::Worker(args) => cluster::commands::worker(&args),
-        Command::Verifier(args) => cluster::commands::verifier(&args),
-        Command::Aggregator(args) => cluster::commands::aggregator(&args),
+        ForgeCommand::Run(args) => run::execute(&args),
+        ForgeCommand::Replay(args) => replay::execute(&args),
+        ForgeCommand::Audit(args) => audit::execute(&args),
+        ForgeCommand::Devices(args) => devices::execute(&args),
+        ForgeCommand::Bench(args) => bench::execute(&args),
+        ForgeCommand::Envelope(args) => envelope::execute(&args),
+        ForgeCommand::Schema(args) => schema::execute(&args),
+        ForgeCommand::Submit(args) => client::commands::submit(&args),
+        ForgeCommand::Watch(args) => client::commands::watch(&args),
+        ForgeCommand::Status(args) => client::commands::status(&args),
+        ForgeCommand::Jobs(args) => client::commands::jobs(&args),
+        ForgeCommand::Cancel(args) => client::commands::cancel(&args),
+        ForgeCommand::Artifacts(args) => client::commands::artifacts(&args),
+        ForgeCommand::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
+        ForgeCommand::Planner(args) => cluster::commands::planner(&args),
+        ForgeCommand::Worker(args) => cluster::commands::worker(&args),
+        ForgeCommand::Verifier(args) => cluster::commands::verifier(&args),
+        ForgeCommand::Aggregator(args) => cluster::commands::aggregator(&args),
     }
 }

@@ -1,4 +1,5 @@
-//! Everything that is written to standard output and standard error. Results go to the one, all else to the other.
+//! Writing to standard output and standard error. Results go to standard output, everything else to
+//! standard error. No other module of this crate writes to either.
 
 use std::{
     env,
@@ -6,54 +7,64 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::ValueEnum;
 
-use crate::failure::Failure;
+use crate::error::CommandError;
 
-/// Writes to standard output. A reader that has seen enough and closed the pipe is no failure.
+/// Format of a command's standard output. The help of `--format` describes both, so the variants
+/// have no doc comments, which clap would list as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+/// Writes to standard output. A reader that closes the pipe early is not an error.
 ///
 /// # Errors
-/// Standard output cannot be written.
-pub fn print(bytes: &[u8]) -> Result<(), Failure> {
+/// Writing failed for any reason other than a closed pipe.
+pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written.context("standard output cannot be written")?),
+        result => Ok(result.context("cannot write to standard output")?),
     }
 }
 
-/// Writes a line to standard error; where that fails nobody is left to be told.
-pub fn note(line: &str) {
+/// Writes a line to standard error. Errors are ignored: there is no other channel to report them.
+pub fn print_to_stderr(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Whether text is emphasised.
+/// Whether text is emphasised with ANSI escape sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// Plain text.
+pub enum TextStyle {
+    /// No escape sequences.
     Plain,
-    /// Headings are bold, warnings yellow.
+    /// Headings in bold, warnings in yellow, alarms in bold red.
     Colour,
 }
 
-impl Style {
-    /// Colour on a terminal, unless `NO_COLOR` (<https://no-color.org>) is set or the terminal is dumb.
+impl TextStyle {
+    /// Colour if standard output is a terminal, unless `NO_COLOR` (<https://no-color.org>) is set
+    /// or `TERM` is `dumb`.
     pub fn of_stdout() -> Self {
-        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if io::stdout().is_terminal() && !set("NO_COLOR") && !dumb { Self::Colour } else { Self::Plain }
+        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb { Self::Colour } else { Self::Plain }
     }
 
-    /// A heading.
+    /// Bold text.
     pub fn heading(self, text: &str) -> String {
         self.escape("1", text)
     }
 
-    /// A warning.
+    /// Yellow text.
     pub fn warning(self, text: &str) -> String {
         self.escape("33", text)
     }
 
-    /// Something that is wrong.
+    /// Bold red text.
     pub fn alarm(self, text: &str) -> String {
         self.escape("1;31", text)
     }

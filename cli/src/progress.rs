@@ -1,8 +1,10 @@
-//! The progress bar: on standard error, only where that is a terminal, and only for runs that take a while.
+//! The progress bar of a job executed in this process. It is drawn on standard error, only if that
+//! is a terminal, and only for runs that take a while.
 
 use std::{
     io::{self, IsTerminal},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -12,58 +14,78 @@ use std::{
 
 use forge_documents::number_format;
 use forge_kernel::request::Request;
+use forge_service::executor::ProgressCallback;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Runs shorter than this show no bar.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Time between two pictures.
-const STEP: Duration = Duration::from_millis(100);
+/// Runs shorter than this show no progress bar.
+const BAR_DELAY: Duration = Duration::from_millis(500);
+/// Interval between two redraws.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is shown, if anything.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Whether a bar is wanted at all.
-    wanted: bool,
-    /// Iterations to execute.
-    iterations: u64,
-    /// How they are called, as in "years".
-    word: &'static str,
-}
+/// Counts executed iterations. Clones share one count.
+#[derive(Debug, Clone, Default)]
+pub struct IterationCounter(Arc<AtomicU64>);
 
-impl Progress {
-    /// The progress of executing `iterations` of a request.
-    pub fn new(wanted: bool, request: &Request, iterations: u64) -> Self {
-        Self { wanted, iterations, word: request.profile().vocabulary.iterations }
+impl IterationCounter {
+    /// The callback through which an executor reports iterations.
+    pub fn callback(&self) -> ProgressCallback {
+        let count = Arc::clone(&self.0);
+        Arc::new(move |iterations| {
+            count.fetch_add(iterations, Ordering::Relaxed);
+        })
     }
 
-    /// Does `work` while the bar shows how many iterations are `done`.
-    pub fn during<T>(&self, done: &AtomicU64, work: impl FnOnce() -> T) -> T {
-        if !self.wanted || !io::stderr().is_terminal() {
+    /// Iterations executed so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How the progress of one job is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct ProgressDisplay {
+    is_enabled: bool,
+    /// Iterations to execute, including those executed a second time for verification.
+    total_iterations: u64,
+    /// Plural noun of the profile for iterations, as in "years".
+    iteration_noun: &'static str,
+}
+
+impl ProgressDisplay {
+    /// The display for executing `total_iterations` of a request.
+    pub fn new(is_enabled: bool, request: &Request, total_iterations: u64) -> Self {
+        Self { is_enabled, total_iterations, iteration_noun: request.profile().vocabulary.iterations }
+    }
+
+    /// Runs `work` while the bar shows `counter`.
+    pub fn show_during<T>(&self, counter: &IterationCounter, work: impl FnOnce() -> T) -> T {
+        if !self.is_enabled || !io::stderr().is_terminal() {
             return work();
         }
         thread::scope(|scope| {
-            // Dropping the sender, also when `work` panics, ends the thread that draws.
-            let (end, ended) = mpsc::channel::<()>();
-            scope.spawn(move || self.draw(|| done.load(Ordering::Relaxed), &ended));
+            // Dropping the sender ends the drawing thread, also when `work` panics.
+            let (stop_drawing, stopped) = mpsc::channel::<()>();
+            scope.spawn(move || self.draw(counter, &stopped));
             let result = work();
-            drop(end);
+            drop(stop_drawing);
             result
         })
     }
 
-    fn draw(&self, done: impl Fn() -> u64, ended: &mpsc::Receiver<()>) {
+    /// Redraws the bar until the sending half of `stopped` is dropped.
+    fn draw(&self, counter: &IterationCounter, stopped: &mpsc::Receiver<()>) {
         let start = Instant::now();
-        if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+        if stopped.recv_timeout(BAR_DELAY) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        let bar = ProgressBar::with_draw_target(Some(self.iterations), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(self.total_iterations), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         loop {
-            let done = done().min(self.iterations);
+            let done = counter.get().min(self.total_iterations);
             bar.set_message(self.message(done, start.elapsed()));
             bar.set_position(done);
-            if ended.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
+            if stopped.recv_timeout(REDRAW_INTERVAL) != Err(RecvTimeoutError::Timeout) {
                 break;
             }
         }
@@ -72,12 +94,12 @@ impl Progress {
 
     fn message(&self, done: u64, elapsed: Duration) -> String {
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
-        let left = Duration::try_from_secs_f64((self.iterations - done) as f64 / rate.max(1e-9));
+        let left = Duration::try_from_secs_f64((self.total_iterations - done) as f64 / rate.max(1e-9));
         let left = left.map_or_else(|_| "unknown time".to_owned(), number_format::format_duration);
+        let noun = self.iteration_noun;
         format!(
-            "{} {}, {}/s, {left} left",
+            "{} {noun}, {}/s, {left} left",
             number_format::format_count(done),
-            self.word,
             number_format::format_rate(rate)
         )
     }

@@ -1,5 +1,5 @@
-//! The generated pages of docs/reference: written from the types, the command line and the lists that
-//! the code itself uses. Compiled for tests only: one test compares the pages with the files.
+//! The generated pages of docs/reference: written from the types, the command line and the lists
+//! that the code itself uses. Compiled for tests only: one test compares the pages with the files.
 //!
 //! `make reference` writes the files anew.
 
@@ -8,7 +8,11 @@ use std::{collections::BTreeSet, env, fmt::Write, fs, path::Path};
 use clap::{Arg, Command, CommandFactory};
 use serde_json::{Map, Value};
 
-use crate::{Cli, failure::EXIT_CODES, schema};
+use crate::{
+    Cli,
+    exit_code::{EXIT_CODES, ExitCodeEntry},
+    schema,
+};
 
 /// Set by `make reference`: pages are written instead of compared.
 const WRITE: &str = "FORGE_WRITE_REFERENCE";
@@ -31,7 +35,7 @@ const DOCUMENTS: [&str; 10] = [
 type Page = (&'static str, String);
 
 fn pages() -> Vec<Page> {
-    let schemas = schema::all();
+    let schemas = schema::all_schemas();
     let find = |name: &str| &schemas.iter().find(|(known, _)| known == name).expect("a known schema").1;
     let mut documents =
         page("Documents", "The fields of every other JSON document that Forge writes or reads.");
@@ -272,7 +276,10 @@ fn setting(argument: &Arg) -> String {
 
 fn exit_codes_page() -> String {
     let mut text = page("Exit codes", "The exit codes of `forge`. Scripts may rely on them.");
-    write!(text, "\n```text\n{EXIT_CODES}\n```\n").unwrap();
+    text += "\n| code | name | meaning |\n|---|---|---|\n";
+    for ExitCodeEntry { code, name, meaning } in EXIT_CODES {
+        writeln!(text, "| {code} | {name} | {} |", cell(meaning)).unwrap();
+    }
     text
 }
 

@@ -1,4 +1,5 @@
-//! `forge replay`: recomputes a completed job from its stored envelope and compares the results' hashes.
+//! `forge replay`: recomputes a completed job from its stored envelope and compares the result
+//! hashes.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,74 +12,77 @@ use forge_store::Store;
 
 use crate::{
     engine::{Engine, EngineArgs},
-    failure::Failure,
-    inprocess::{Local, Stage},
-    input::Completed,
+    error::CommandError,
+    in_process::InProcessCluster,
     output,
+    runtime::DetachedRuntime,
+    stored_job::StoredJob,
+    text::count_of,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   forge replay forge-out/jobs/quickstart-001/manifest.json
   forge replay forge-out/jobs/quickstart-001 --backend scalar
+  forge replay s3://forge/jobs/quickstart-001
 
-Exits with 4 if the result is another one than stored.";
+Exits with code 4 if the recomputed result differs from the stored one.";
 
 /// Recompute a completed job and compare the result
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ReplayArgs {
-    /// The job: its manifest.json, or the directory jobs/<job_id>; in a directory, or in a bucket as s3://…
+    /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…
     manifest: PathBuf,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// The job cannot be read or executed, or its result is another one.
-pub fn execute(args: &ReplayArgs) -> Result<(), Failure> {
-    let completed = Completed::open(&args.manifest)?;
+/// The job cannot be read or executed, or its result differs from the stored one.
+pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
+    let stored = StoredJob::open(&args.manifest)?;
     let models = Arc::new(ModelCache::new(1));
-    let job = recomputation(&stored_job(&completed)?, &models)?;
+    let job = replay_job(&read_job(&stored)?, &models)?;
     let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
-    let name = backend.name().to_owned();
+    let backend_name = backend.name().to_owned();
     let store = Arc::new(Store::in_memory());
-    let local = Local { backend, threads, store, models, keep_shards: false };
-    let recomputed = local.execute(&Stage::new()?, &job, !args.engine.no_progress)?;
-    let (stored, computed) = (completed.manifest.result, recomputed.job_result.hash);
-    let verdict = if stored == computed { "same result" } else { "DIFFERENT result" };
-    output::print(
-        format!(
-            "Job        {}\nStored     {stored}\nRecomputed {computed}\n{verdict} ({name} on {}, {})\n",
-            completed.manifest.job_id,
-            if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") },
-            format_duration(recomputed.executing)
-        )
-        .as_bytes(),
-    )?;
-    if stored == computed {
+    let cluster = InProcessCluster { backend, threads, store, models, keep_shards: false };
+    let replayed = cluster.execute(&DetachedRuntime::new()?, &job, !args.engine.no_progress)?;
+    let job_id = &stored.manifest.job_id;
+    let (stored_hash, hash) = (stored.manifest.result, replayed.job_result.hash);
+    let verdict = if stored_hash == hash { "same result" } else { "DIFFERENT result" };
+    let threads = count_of(threads as u64, "thread");
+    let elapsed = format_duration(replayed.executing);
+    let text = format!(
+        "Job        {job_id}\nStored     {stored_hash}\nRecomputed {hash}\n{verdict} ({backend_name} on {threads}, {elapsed})\n"
+    );
+    output::print(text.as_bytes())?;
+    if stored_hash == hash {
         return Ok(());
     }
-    Err(Failure::Mismatch(format!("job {} has another result than stored", completed.manifest.job_id)))
+    Err(CommandError::Mismatch(format!("the recomputed result of job {job_id} differs from the stored one")))
 }
 
-/// The same computation as a job of its own: nothing of it is stored, and the policy, which was for the job, is left out; a
-/// replay takes the time it takes.
-fn recomputation(job: &Job, models: &ModelCache) -> Result<Job, Failure> {
+/// The same computation as a job of its own: it stores nothing, and it drops the policy, whose
+/// limits on time and agents applied to the original job.
+fn replay_job(job: &Job, models: &ModelCache) -> Result<Job, CommandError> {
     let mut envelope = job.request.envelope.clone();
     envelope.policy = Policy::default();
     envelope.artifacts = Artifacts { persist: false, ..Artifacts::default() };
-    let request = Request::from_envelope_with(envelope, models);
-    request.map(Job::new).map_err(|errors| Failure::Mismatch(format!("the stored envelope: {errors}")))
+    Request::from_envelope_with(envelope, models)
+        .map(Job::new)
+        .map_err(|errors| CommandError::Mismatch(format!("the stored envelope is not valid: {errors}")))
 }
 
-/// The job whose envelope is stored with the manifest.
-fn stored_job(completed: &Completed) -> Result<Job, Failure> {
+/// The job of the envelope stored with the manifest.
+fn read_job(stored: &StoredJob) -> Result<Job, CommandError> {
     let name = document::ENVELOPE_JSON;
-    let reference = completed.reference(name);
-    let reference = reference.ok_or_else(|| Failure::Mismatch(format!("the manifest names no {name}")))?;
-    let bytes = completed.get(reference).map_err(|error| Failure::Mismatch(error.to_string()))?;
-    completed.job(&bytes).map_err(|reason| Failure::Mismatch(format!("{name}: {reason}")))
+    let reference = stored
+        .artifact_reference(name)
+        .ok_or_else(|| CommandError::Mismatch(format!("the manifest names no {name}")))?;
+    let bytes = stored.read_artifact(reference).map_err(|error| CommandError::Mismatch(error.to_string()))?;
+    stored.job_of_envelope(&bytes).map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))
 }

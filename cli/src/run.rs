@@ -1,11 +1,11 @@
-//! `forge run`: executes an envelope in this process and stores what it asks to keep.
+//! `forge run`: executes an envelope in this process and stores the artifacts that it asks for.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forge_aggregator::JobCompletion;
 use forge_contract::{artifact::Phase, error::FailureCode};
 use forge_documents::Job;
@@ -14,11 +14,12 @@ use forge_store::Store;
 
 use crate::{
     engine::{Engine, EngineArgs},
-    failure::{Failure, JobFailure},
-    inprocess::{Local, Stage},
+    error::{CommandError, JobFailure},
+    in_process::InProcessCluster,
     input,
-    output::{self, Style},
-    text::summary::View,
+    output::{self, OutputFormat, TextStyle},
+    runtime::DetachedRuntime,
+    text::summary::RunSummary,
 };
 
 const EXAMPLES: &str = "\
@@ -27,96 +28,90 @@ Examples:
   forge run examples/insurance.json --format json | jq .output.mean_loss
   forge envelope new | forge run - --out /tmp/out --keep-shards
 
-The result depends on op, args and seed alone: not on threads, backend or machine.";
+The result depends only on the envelope's op, args and seed, not on threads, backend or machine.";
 
-/// Execute an envelope here and store its artifacts
+/// Execute an envelope in this process and store its artifacts
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// The envelope: a file, or - for standard input
+    /// Envelope file, or - for standard input
     envelope: PathBuf,
-    /// Directory that holds the artifacts; created if there is none
+    /// Directory for the artifacts; created if missing
     #[arg(long, value_name = "DIR", default_value = "forge-out")]
     out: PathBuf,
-    /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// Output format: text is a summary, json is exactly the bytes of result.json
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Keep every shard's result (shards.bin, some 40 kB a shard), so that an audit can merge them again
+    /// Also keep every shard result (shards.bin, about 40 kB per shard), so that an audit can
+    /// repeat the reduction
     #[arg(long)]
     keep_shards: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A summary for people
-    Text,
-    /// Exactly the bytes of result.json
-    Json,
-}
-
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
 /// The envelope is invalid, or the job failed.
-pub fn execute(args: &RunArgs) -> Result<(), Failure> {
-    // The model is compiled here, once for all services.
+pub fn execute(args: &RunArgs) -> Result<(), CommandError> {
+    // The model is compiled here once; the services of this process share it.
     let models = Arc::new(ModelCache::new(1));
-    let job = Job::new(input::request(&args.envelope, models.as_ref())?);
+    let job = Job::new(input::read_request(&args.envelope, models.as_ref())?);
     let engine = Engine::new(&args.engine, &job.request)?;
-    let stage = Stage::new()?;
+    let runtime = DetachedRuntime::new()?;
     let archive = match job.request.envelope.artifacts.persist {
-        true => Some(Archive::open(&stage, &args.out, &job)?),
+        true => Some(JobArchive::open(&runtime, &args.out, &job)?),
         false => None,
     };
     let store = archive.as_ref().map_or_else(|| Arc::new(Store::in_memory()), |a| Arc::clone(&a.store));
     let request = &job.request;
-    let confined = engine.confined(&request.envelope.policy, request.plan.shard_count());
-    let Engine { backend, threads, .. } = confined.map_err(|failure| match &archive {
-        Some(archive) => archive.record(failure),
+    let limited = engine.limited_by(&request.envelope.policy, request.plan.shard_count());
+    let Engine { backend, threads, .. } = limited.map_err(|failure| match &archive {
+        Some(archive) => archive.record_failure(failure),
         None => failure.into(),
     })?;
-    let local = Local { backend, threads, store, models, keep_shards: args.keep_shards };
-    match local.execute(&stage, &job, !args.engine.no_progress) {
-        Ok(completed) => report(args, &completed, threads),
-        Err(Failure::Job(failure)) => Err(match archive {
-            Some(archive) => archive.name_record(failure),
+    let cluster = InProcessCluster { backend, threads, store, models, keep_shards: args.keep_shards };
+    match cluster.execute(&runtime, &job, !args.engine.no_progress) {
+        Ok(completion) => print_result(args, &completion, threads),
+        Err(CommandError::Job(failure)) => Err(match archive {
+            Some(archive) => archive.describe_failure(failure),
             None => failure.into(),
         }),
         Err(other) => Err(other),
     }
 }
 
-/// The store as one job sees it before and after its run.
-struct Archive<'a> {
-    stage: &'a Stage,
+/// The store from the perspective of one job, before and after its run.
+struct JobArchive<'a> {
+    runtime: &'a DetachedRuntime,
     store: Arc<Store>,
     job: &'a Job,
 }
 
-impl<'a> Archive<'a> {
-    /// Opens the store, and looks whether the job's id is taken.
-    fn open(stage: &'a Stage, root: &Path, job: &'a Job) -> Result<Self, Failure> {
+impl<'a> JobArchive<'a> {
+    /// Opens the store and checks that no other envelope has completed under the job's id.
+    fn open(runtime: &'a DetachedRuntime, root: &Path, job: &'a Job) -> Result<Self, CommandError> {
         let storage = |error| JobFailure::storage(&error);
-        let store = stage.block_on(Store::create_local(root)).map_err(storage)?;
-        let earlier = stage.block_on(store.get_manifest(&job.id)).map_err(storage)?;
+        let store = runtime.block_on(Store::create_local(root)).map_err(storage)?;
+        let earlier = runtime.block_on(store.get_manifest(&job.id)).map_err(storage)?;
         if earlier.is_none_or(|earlier| earlier.request == job.envelope_digest) {
-            return Ok(Self { stage, store: Arc::new(store), job });
+            return Ok(Self { runtime, store: Arc::new(store), job });
         }
         let message = format!(
-            "{} is the manifest of another envelope under the job id {}: choose another ctx.job_id, or another --out",
+            "{} is the manifest of another envelope with job id {}; choose another ctx.job_id or another --out",
             store.locate(&Store::manifest_key(&job.id)),
             job.id
         );
         Err(JobFailure::new(FailureCode::Conflict, Phase::Validate, message).into())
     }
 
-    /// Records an attempt that failed before anything was run, and answers the failure that says where.
-    fn record(&self, mut failure: JobFailure) -> Failure {
+    /// Records a failure that occurred before the job was executed, and adds the location of the
+    /// record to its message.
+    fn record_failure(&self, mut failure: JobFailure) -> CommandError {
         let document = self.job.error_document(failure.code, failure.phase, &failure.message, Vec::new());
-        match self.stage.block_on(self.store.put_error(&document)) {
-            Ok(true) => self.name_record(failure),
+        match self.runtime.block_on(self.store.put_error(&document)) {
+            Ok(true) => self.describe_failure(failure),
             Ok(false) => failure.into(),
             Err(error) => {
                 failure.message = format!("{} (not recorded: {error})", failure.message);
@@ -125,51 +120,54 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Says where a failure is recorded, if it is. An earlier run's other result is no failure of this one.
-    fn name_record(&self, mut failure: JobFailure) -> Failure {
+    /// Adds the location of the failure's record to its message, if it was recorded. If an earlier
+    /// run stored a different result, that is a mismatch rather than a failure of this job.
+    fn describe_failure(&self, mut failure: JobFailure) -> CommandError {
         if (failure.code, failure.phase) == (FailureCode::VerificationFailed, Phase::Store) {
-            return Failure::Mismatch(format!("{}: {}", failure.code, failure.message));
+            return CommandError::Mismatch(format!("{}: {}", failure.code, failure.message));
         }
-        let recorded = self.stage.block_on(self.store.get_error(&self.job.id)).ok().flatten();
+        let recorded = self.runtime.block_on(self.store.get_error(&self.job.id)).ok().flatten();
         if recorded.is_some_and(|recorded| recorded.message == failure.message) {
-            let place = self.store.locate(&Store::error_key(&self.job.id));
-            failure.message = format!("{} (recorded in {place})", failure.message);
+            let location = self.store.locate(&Store::error_key(&self.job.id));
+            failure.message = format!("{} (recorded in {location})", failure.message);
         }
         failure.into()
     }
 }
 
-fn report(args: &RunArgs, completed: &JobCompletion, threads: usize) -> Result<(), Failure> {
-    if args.format == Format::Json {
-        return output::print(&completed.job_result.json);
-    }
-    let view = View { completed, threads, artifacts: places(completed) };
-    output::print(view.text(Style::of_stdout()).as_bytes())
-}
-
-/// Where the artifacts are and what can be done with them: label and text.
-fn places(completed: &JobCompletion) -> Vec<(String, String)> {
-    let mut places = vec![
-        ("SHA-256 of result.json", completed.job_result.hash.to_string()),
-        ("Replay key", completed.job.request.replay_key.to_string()),
-    ];
-    match &completed.manifest {
-        None => places.push(("Stored", "nothing: artifacts.persist is false".to_owned())),
-        Some(manifest) => {
-            let path = quoted(manifest);
-            places.push(("Manifest", manifest.clone()));
-            if completed.stored_before {
-                places.push(("", "same result as stored by an earlier run; nothing was written".to_owned()));
-            }
-            places.push(("Compute again", format!("forge replay {path}")));
-            places.push(("Check", format!("forge audit {path} --reexecute 3")));
+fn print_result(args: &RunArgs, completion: &JobCompletion, threads: usize) -> Result<(), CommandError> {
+    match args.format {
+        OutputFormat::Json => output::print(&completion.job_result.json),
+        OutputFormat::Text => {
+            let summary = RunSummary { completion, threads, artifacts: artifact_facts(completion) };
+            output::print(summary.render(TextStyle::of_stdout()).as_bytes())
         }
     }
-    places.into_iter().map(|(label, text)| (label.to_owned(), text)).collect()
 }
 
-/// A path as a shell reads it.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+/// Where the artifacts are and which commands check them: label and text.
+fn artifact_facts(completion: &JobCompletion) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("SHA-256 of result.json", completion.job_result.hash.to_string()),
+        ("Replay key", completion.job.request.replay_key.to_string()),
+    ];
+    match &completion.manifest {
+        None => facts.push(("Stored", "nothing: artifacts.persist is false".to_owned())),
+        Some(manifest) => {
+            let path = shell_quoted(manifest);
+            facts.push(("Manifest", manifest.clone()));
+            if completion.stored_before {
+                facts.push(("", "same result as stored by an earlier run; nothing was written".to_owned()));
+            }
+            facts.push(("Recompute", format!("forge replay {path}")));
+            facts.push(("Check", format!("forge audit {path} --reexecute 3")));
+        }
+    }
+    facts.into_iter().map(|(label, text)| (label.to_owned(), text)).collect()
+}
+
+/// A path as an argument of a POSIX shell, quoted if necessary.
+fn shell_quoted(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,".contains(c);
+    if path.chars().all(is_plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

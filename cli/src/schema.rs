@@ -1,4 +1,5 @@
-//! `forge schema`: JSON Schemas (draft 2020-12) of every document, made from the types that read and write them.
+//! `forge schema`: prints the JSON Schemas (draft 2020-12) of all documents, generated from the
+//! types that read and write them.
 
 use std::{
     fs,
@@ -22,7 +23,7 @@ use forge_kernel::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{failure::Failure, output};
+use crate::{error::CommandError, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,94 +31,97 @@ Examples:
   forge schema envelope > envelope.schema.json
   forge schema --write schemas/v1
 
-Editors that read JSON Schema check an envelope's args by its profile.";
+With the schema `envelope`, an editor that supports JSON Schema also checks the args of the chosen profile.";
 
-/// Print the JSON Schemas of all documents
+/// Print the JSON Schema of a document
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SchemaArgs {
-    /// The schema to print, such as envelope; without it, their names are listed
+    /// Schema to print, such as envelope [default: list all names]
     name: Option<String>,
-    /// Write all schemas to this directory
+    /// Write all schemas to this directory instead
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     write: Option<PathBuf>,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
 /// There is no schema of that name, or a file cannot be written.
-pub fn execute(args: &SchemaArgs) -> Result<(), Failure> {
-    let schemas = all();
+pub fn execute(args: &SchemaArgs) -> Result<(), CommandError> {
+    let schemas = all_schemas();
     if let Some(directory) = &args.write {
-        return Ok(schemas.iter().try_for_each(|(name, schema)| write(directory, name, schema))?);
+        return Ok(schemas.iter().try_for_each(|(name, schema)| write_schema(directory, name, schema))?);
     }
     let Some(name) = &args.name else {
         let names: String = schemas.iter().map(|(name, _)| format!("{name}\n")).collect();
         return output::print(names.as_bytes());
     };
     match schemas.iter().find(|(known, _)| known == name) {
-        Some((_, schema)) => output::print(text(schema).as_bytes()),
+        Some((_, schema)) => output::print(to_text(schema).as_bytes()),
         None => {
             let names: Vec<_> = schemas.iter().map(|(name, _)| name.as_str()).collect();
-            Err(Failure::Input(format!("there is no schema {name:?}; there are {}", names.join(", "))))
+            Err(CommandError::Input(format!(
+                "unknown schema {name:?}; available schemas: {}",
+                names.join(", ")
+            )))
         }
     }
 }
 
-fn write(directory: &Path, name: &str, schema: &Value) -> anyhow::Result<()> {
+fn write_schema(directory: &Path, name: &str, schema: &Value) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.schema.json"));
-    fs::create_dir_all(directory).with_context(|| format!("{} cannot be created", directory.display()))?;
-    fs::write(&path, text(schema)).with_context(|| format!("{} cannot be written", path.display()))
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    fs::write(&path, to_text(schema)).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn text(schema: &Value) -> String {
+fn to_text(schema: &Value) -> String {
     format!("{schema:#}\n")
 }
 
-/// Every schema by name.
-pub(crate) fn all() -> Vec<(String, Value)> {
+/// Every schema with its name.
+pub(crate) fn all_schemas() -> Vec<(String, Value)> {
     let documents = [
-        ("envelope", envelope()),
-        ("plan", written::<PlanDocument>()),
-        ("result", written::<ResultDocument>()),
-        ("executions", written::<ExecutionsDocument>()),
-        ("verification", written::<VerificationDocument>()),
-        ("metrics", written::<MetricsDocument>()),
-        ("manifest", written::<ManifestDocument>()),
-        ("error", written::<ErrorDocument>()),
-        ("job", written::<JobRecord>()),
-        ("agent", written::<AgentRecord>()),
-        ("quarantine", written::<QuarantineRecord>()),
-        ("quotas", reader().into_root_schema_for::<Quotas>().to_value()),
+        ("envelope", envelope_schema()),
+        ("plan", output_schema::<PlanDocument>()),
+        ("result", output_schema::<ResultDocument>()),
+        ("executions", output_schema::<ExecutionsDocument>()),
+        ("verification", output_schema::<VerificationDocument>()),
+        ("metrics", output_schema::<MetricsDocument>()),
+        ("manifest", output_schema::<ManifestDocument>()),
+        ("error", output_schema::<ErrorDocument>()),
+        ("job", output_schema::<JobRecord>()),
+        ("agent", output_schema::<AgentRecord>()),
+        ("quarantine", output_schema::<QuarantineRecord>()),
+        ("quotas", input_generator().into_root_schema_for::<Quotas>().to_value()),
     ];
-    let args = PROFILES.iter().map(|profile| (format!("{}.args", profile.name), args(profile)));
+    let args = PROFILES.iter().map(|profile| (format!("{}.args", profile.name), args_schema(profile)));
     documents.map(|(name, schema)| (name.to_owned(), schema)).into_iter().chain(args).collect()
 }
 
-/// The schema of a document that Forge writes.
-fn written<T: JsonSchema>() -> Value {
+/// The schema of a document that Forge writes: fields that are always written are required.
+fn output_schema<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// What people write is read generously: an optional field may be left out.
-fn reader() -> SchemaGenerator {
+/// A generator for documents that people write: fields with a default are optional.
+fn input_generator() -> SchemaGenerator {
     SchemaSettings::draft2020_12().for_deserialize().into_generator()
 }
 
-/// The envelope's schema, in which the profile decides about the args.
-fn envelope() -> Value {
-    let mut generator = reader();
+/// The schema of the envelope, in which the profile selects the schema of the args.
+fn envelope_schema() -> Value {
+    let mut generator = input_generator();
     let args: Vec<_> = PROFILES.iter().map(|profile| (profile.args_schema)(&mut generator)).collect();
     let mut schema = generator.into_root_schema_for::<Envelope>().to_value();
-    let known = |profile: &&Profile| {
+    let op = |profile: &&Profile| {
         json!({"properties": {
             "name": {"const": profile.op},
             "version": {"const": profile.version},
             "profile": {"const": profile.name},
         }})
     };
-    let ops: Vec<_> = PROFILES.iter().map(known).collect();
+    let ops: Vec<_> = PROFILES.iter().map(op).collect();
     let mut rules = vec![json!({"properties": {"op": {"anyOf": ops}}})];
     rules.extend(PROFILES.iter().zip(args).map(|(profile, args)| {
         let is_profile = json!({"properties": {"profile": {"const": profile.name}}, "required": ["profile"]});
@@ -132,8 +136,8 @@ fn envelope() -> Value {
 }
 
 /// The schema of a profile's args alone.
-fn args(profile: &Profile) -> Value {
-    let mut generator = reader();
+fn args_schema(profile: &Profile) -> Value {
+    let mut generator = input_generator();
     let reference = (profile.args_schema)(&mut generator).to_value();
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,101 +1,102 @@
-//! Executing some of the recorded shards again, on the scalar reference, and comparing hashes.
+//! Re-executes some of the recorded shards on the scalar reference and compares the hashes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use anyhow::Context;
-use forge_contract::{artifact::Phase, digest::Digest, error::FailureCode, task::ShardTask};
+use forge_contract::{artifact::Phase, digest::Digest, error::FailureCode};
 use forge_documents::Job;
-use forge_kernel::{
-    KERNEL,
-    backend::{Backend, scalar::Scalar},
-};
+use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::executor::{ExecutionFailure, Executor, StopFlag};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    draw::{Recorded, draw},
     evidence::Evidence,
-    report::{Problem, Report},
+    report::{AuditReport, CheckProblem},
+    sampling::{RecordedShard, draw_shards},
 };
 use crate::{
-    failure::{Failure, JobFailure},
-    inprocess::Stage,
-    interrupt::Interrupt,
-    progress::Progress,
+    error::{CommandError, JobFailure},
+    interrupt::InterruptSignal,
+    progress::{IterationCounter, ProgressDisplay},
+    runtime::DetachedRuntime,
 };
 
-/// Which shards to execute again.
-pub struct Reexecution {
-    /// How many.
-    pub count: usize,
-    /// What draws them.
+/// Which shards to re-execute, and how.
+pub struct ReexecutionOptions {
+    /// Number of shards.
+    pub shard_count: usize,
+    /// Seed that draws them.
     pub seed: String,
-    /// On how many threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// A shard whose second execution gave another result.
-struct Difference {
-    shard: Recorded,
-    /// Hash of the second result.
-    second: Digest,
+/// A re-executed shard.
+struct ReexecutedShard {
+    recorded: RecordedShard,
+    /// SHA-256 of the second result.
+    hash: Digest,
 }
 
-/// Some shards, executed again on the scalar reference, give the recorded hashes.
+/// Some shards, re-executed on the scalar reference, yield the recorded hashes.
 ///
 /// # Errors
-/// The execution was stopped, or is not possible.
-pub fn check(evidence: &Evidence<'_>, asked: &Reexecution, report: &mut Report) -> Result<(), Failure> {
-    let (shards, job) = match known(evidence) {
-        Ok(known) => known,
+/// The re-execution was interrupted, or a shard could not be executed.
+pub fn check_reexecution(
+    evidence: &Evidence<'_>,
+    options: &ReexecutionOptions,
+    report: &mut AuditReport,
+) -> Result<(), CommandError> {
+    let (shards, job) = match planned_shards(evidence) {
+        Ok(planned) => planned,
         Err(problem) => {
-            // A record that cannot be read has been reported as such.
-            let (Problem::Failed(reason) | Problem::NotPossible(reason)) = problem;
-            report.add("re-execution", Err(Problem::NotPossible(reason)));
+            // A record that cannot be parsed has a failed check of its own.
+            let (CheckProblem::Failed(reason) | CheckProblem::NotPossible(reason)) = problem;
+            report.add("re-execution", Err(CheckProblem::NotPossible(reason)));
             return Ok(());
         }
     };
-    let drawn = draw(&shards, asked.count, asked.seed.as_bytes());
-    let outcome = match compare(job, &drawn, asked.threads)? {
+    let drawn = draw_shards(&shards, options.shard_count, options.seed.as_bytes());
+    let result = match find_difference(job, &drawn, options.threads)? {
         None => {
-            Ok(format!("{} of {} shards, drawn with --seed {}: equal", drawn.len(), shards.len(), asked.seed))
+            let (drawn, all) = (drawn.len(), shards.len());
+            Ok(format!("{drawn} of {all} shards, drawn with --seed {}: equal", options.seed))
         }
-        Some(Difference { shard: Recorded { id, hash }, second }) => {
-            Err(Problem::failed(format!("shard {id} is recorded as {hash}, and gives {second}")))
+        Some(ReexecutedShard { recorded: RecordedShard { id, hash: recorded }, hash }) => {
+            Err(CheckProblem::failed(format!("shard {id} is recorded as {recorded}, but yields {hash}")))
         }
     };
-    report.add("re-execution", outcome);
+    report.add("re-execution", result);
     Ok(())
 }
 
-fn known<'a>(evidence: &'a Evidence<'_>) -> Result<(Vec<Recorded>, &'a Job), Problem> {
-    let (shards, job) = (evidence.shards()?, evidence.known_job()?);
+/// The recorded shards and their job, if the record matches the plan.
+fn planned_shards<'a>(evidence: &'a Evidence<'_>) -> Result<(Vec<RecordedShard>, &'a Job), CheckProblem> {
+    let (shards, job) = (evidence.recorded_shards()?, evidence.trusted_job()?);
     if job.request.plan.shards().take(shards.len()).ne(shards.iter().map(|shard| shard.id)) {
-        return Err(Problem::NotPossible("the shards recorded are not those of the plan".to_owned()));
+        return Err(CheckProblem::NotPossible("the recorded shards are not those of the plan".to_owned()));
     }
     Ok((shards, job))
 }
 
-/// Executes shards and answers the first difference, if there is one; on a terminal, while a bar shows how far it is.
-fn compare(job: &Job, drawn: &[Recorded], threads: usize) -> Result<Option<Difference>, Failure> {
+/// Re-executes shards and returns the first one whose hash differs. On a terminal, shows a progress
+/// bar.
+fn find_difference(
+    job: &Job,
+    drawn: &[RecordedShard],
+    threads: usize,
+) -> Result<Option<ReexecutedShard>, CommandError> {
     let iterations = drawn.iter().map(|shard| job.request.shard(shard.id).iterations).sum();
-    let done = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&done);
-    let advance = Arc::new(move |iterations| {
-        count.fetch_add(iterations, Ordering::Relaxed);
-    });
-    let executor = Executor::new(threads, Some(advance));
-    let stage = Stage::new()?;
-    Progress::new(true, &job.request, iterations).during(&done, || {
-        stage.block_on(async {
-            let mut interrupt = Interrupt::new().context("signals cannot be handled")?;
+    let counter = IterationCounter::default();
+    let executor = Executor::new(threads, Some(counter.callback()));
+    let runtime = DetachedRuntime::new()?;
+    ProgressDisplay::new(true, &job.request, iterations).show_during(&counter, || {
+        runtime.block_on(async {
+            let mut interrupt = InterruptSignal::new().context("cannot install signal handlers")?;
             tokio::select! {
                 difference = first_difference(job, drawn, threads, &executor) => difference,
-                () = interrupt.received() => {
-                    let message = format!("stopped on request after {} iterations", done.load(Ordering::Relaxed));
+                () = interrupt.wait() => {
+                    let message = format!("interrupted after {} iterations", counter.get());
                     Err(JobFailure::new(FailureCode::Cancelled, Phase::Verify, message).into())
                 }
             }
@@ -105,37 +106,26 @@ fn compare(job: &Job, drawn: &[Recorded], threads: usize) -> Result<Option<Diffe
 
 async fn first_difference(
     job: &Job,
-    drawn: &[Recorded],
+    drawn: &[RecordedShard],
     threads: usize,
     executor: &Executor,
-) -> Result<Option<Difference>, Failure> {
+) -> Result<Option<ReexecutedShard>, CommandError> {
     let scalar: Arc<dyn Backend> = Arc::new(Scalar);
-    let execute = |shard: Recorded| {
+    let execute = |recorded: RecordedShard| {
         let program = Arc::clone(&job.request.program);
-        let executed = executor.execute(Arc::clone(&scalar), program, task(job, shard), StopFlag::default());
+        let task = job.shard_task(recorded.id, 0);
+        let execution = executor.execute(Arc::clone(&scalar), program, task, StopFlag::default());
         async move {
             let failed = |error: ExecutionFailure| {
-                let message = format!("shard {}: {error}", shard.id);
+                let message = format!("shard {}: {error}", recorded.id);
                 JobFailure::new(FailureCode::ExecutionFailed, Phase::Verify, message)
             };
-            Ok::<_, JobFailure>(Difference { shard, second: executed.await.map_err(failed)?.hash })
+            let hash = execution.await.map_err(failed)?.hash;
+            Ok::<_, JobFailure>(ReexecutedShard { recorded, hash })
         }
     };
     let executed = stream::iter(drawn.iter().copied()).map(execute).buffered(threads);
-    let differs = |found: &Difference| std::future::ready(found.second != found.shard.hash);
+    let differs = |shard: &ReexecutedShard| std::future::ready(shard.hash != shard.recorded.hash);
     let mut differences = std::pin::pin!(executed.try_filter(differs));
     Ok(differences.try_next().await?)
-}
-
-fn task(job: &Job, shard: Recorded) -> ShardTask {
-    let planned = job.request.shard(shard.id);
-    ShardTask {
-        job_id: job.id.clone(),
-        shard_id: shard.id,
-        iterations: planned.iterations,
-        seed: planned.seed,
-        program: job.request.program_digest,
-        kernel: KERNEL,
-        attempt: 0,
-    }
 }

@@ -1,110 +1,114 @@
-//! The list of checks and how each came out, as text and as JSON.
+//! The outcome of every check of an audit, as text and as JSON.
 
 use forge_contract::ids::JobId;
 use serde::Serialize;
 
-use crate::{output::Style, text::table};
+use crate::{output::TextStyle, text::table};
 
-/// Why a check did not hold.
+/// Why a check did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
-    /// What was found is not what should be there.
+pub enum CheckProblem {
+    /// The check failed: what was found differs from what is expected.
     Failed(String),
-    /// What the check needs was not kept, or is damaged, which is a failed check of its own.
+    /// What the check needs was not kept, or is damaged, which a check of its own reports.
     NotPossible(String),
 }
 
-impl Problem {
-    /// A failure with this reason.
-    pub fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed(reason.into())
+impl CheckProblem {
+    /// A failed check with this explanation.
+    pub fn failed(explanation: impl Into<String>) -> Self {
+        Self::Failed(explanation.into())
     }
 }
 
-/// A check that holds, with a remark, or the problem with it.
-pub type Outcome = Result<String, Problem>;
+/// A passed check with a remark, or the problem.
+pub type CheckResult = Result<String, CheckProblem>;
 
+/// The `status` of a check in the JSON report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+enum CheckStatus {
     Ok,
     Failed,
     NotPossible,
 }
 
+/// One check in the JSON report.
 #[derive(Debug, Serialize)]
-struct Check {
+struct AuditCheck {
     name: String,
-    status: Status,
+    status: CheckStatus,
     detail: String,
 }
 
-/// What an audit found.
+/// All checks of an audit, in the order in which they were made.
 #[derive(Debug)]
-pub struct Report {
+pub struct AuditReport {
     job: JobId,
-    checks: Vec<Check>,
+    checks: Vec<AuditCheck>,
 }
 
-impl Report {
-    /// Without checks.
+impl AuditReport {
+    /// A report without checks.
     pub fn new(job: JobId) -> Self {
         Self { job, checks: Vec::new() }
     }
 
     /// Adds a check.
-    pub fn add(&mut self, name: &str, outcome: Outcome) {
-        let (status, detail) = match outcome {
-            Ok(remark) => (Status::Ok, remark),
-            Err(Problem::Failed(reason)) => (Status::Failed, reason),
-            Err(Problem::NotPossible(reason)) => (Status::NotPossible, reason),
+    pub fn add(&mut self, name: &str, result: CheckResult) {
+        let (status, detail) = match result {
+            Ok(remark) => (CheckStatus::Ok, remark),
+            Err(CheckProblem::Failed(explanation)) => (CheckStatus::Failed, explanation),
+            Err(CheckProblem::NotPossible(explanation)) => (CheckStatus::NotPossible, explanation),
         };
-        self.checks.push(Check { name: name.to_owned(), status, detail });
+        self.checks.push(AuditCheck { name: name.to_owned(), status, detail });
     }
 
-    /// How many checks there were.
-    pub fn len(&self) -> usize {
+    /// Number of checks, whatever their outcome.
+    pub fn check_count(&self) -> usize {
         self.checks.len()
     }
 
-    /// How many of them failed.
-    pub fn failed(&self) -> usize {
-        self.count(Status::Failed)
+    /// Number of failed checks.
+    pub fn failed_count(&self) -> usize {
+        self.count(CheckStatus::Failed)
     }
 
-    fn count(&self, status: Status) -> usize {
+    fn count(&self, status: CheckStatus) -> usize {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 
-    /// A line for each check, and a verdict.
-    pub fn text(&self, style: Style) -> String {
+    /// One line per check, and a conclusion.
+    pub fn render(&self, style: TextStyle) -> String {
         let facts: Vec<_> =
             self.checks.iter().map(|check| (check.name.clone(), check.detail.clone())).collect();
         let marks = self.checks.iter().map(|check| match check.status {
-            Status::Ok => "ok    ".to_owned(),
-            Status::Failed => style.alarm("FAILED"),
-            Status::NotPossible => "-     ".to_owned(),
+            CheckStatus::Ok => "ok    ".to_owned(),
+            CheckStatus::Failed => style.alarm("FAILED"),
+            CheckStatus::NotPossible => "-     ".to_owned(),
         });
-        let lines = marks.zip(table::facts(&facts)).map(|(mark, line)| format!("  {mark}{line}\n"));
+        let lines = marks.zip(table::render_facts(&facts)).map(|(mark, line)| format!("  {mark}{line}\n"));
         let heading = style.heading(&format!("Audit of job {}", self.job));
-        format!("{heading}\n{}{}\n", lines.collect::<String>(), self.verdict())
+        format!("{heading}\n{}{}\n", lines.collect::<String>(), self.conclusion())
     }
 
-    fn verdict(&self) -> String {
-        let (failed, open) = (self.failed(), self.count(Status::NotPossible));
-        let open = if open > 0 { format!("; {open} not possible") } else { String::new() };
+    fn conclusion(&self) -> String {
+        let (failed, not_possible) = (self.failed_count(), self.count(CheckStatus::NotPossible));
+        let not_possible =
+            if not_possible > 0 { format!("; {not_possible} not possible") } else { String::new() };
         match failed {
-            0 => format!("All {} checks hold{open}.", self.count(Status::Ok)),
-            _ => format!("{failed} of {} checks FAILED{open}.", self.len()),
+            0 => format!("All {} checks passed{not_possible}.", self.count(CheckStatus::Ok)),
+            _ => format!("{failed} of {} checks FAILED{not_possible}.", self.check_count()),
         }
     }
 
-    /// One JSON object: `schema`, `job_id`, `passed`, and `checks` of `name`, `status` and `detail`.
-    pub fn json(&self) -> String {
+    /// One JSON object: `schema`, `job_id`, `passed`, and `checks`, each with `name`, `status` and
+    /// `detail`.
+    pub fn to_json(&self) -> String {
         let document = serde_json::json!({
             "schema": "forge.audit.v1",
             "job_id": self.job,
-            "passed": self.failed() == 0,
+            "passed": self.failed_count() == 0,
             "checks": self.checks,
         });
         format!("{document:#}\n")

@@ -1,6 +1,9 @@
-//! `forge artifacts`: what a job left in the store.
+//! `forge artifacts`: lists and fetches the artifacts of a job from the store.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -8,7 +11,12 @@ use forge_contract::{artifact::ManifestDocument, ids::JobId};
 use forge_documents::number_format::format_count;
 use forge_store::{Store, StoreError};
 
-use crate::{cluster::StoreArgs, failure::Failure, output, text::table};
+use crate::{
+    error::CommandError,
+    output, runtime,
+    store_args::StoreArgs,
+    text::{count_of, table},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,30 +24,30 @@ Examples:
   forge artifacts get quickstart-001 --out /tmp/quickstart
   forge artifacts get quickstart-001 result.json | jq .output.mean_loss";
 
-/// List or fetch what a job left in the store
+/// List or fetch the artifacts of a job
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ArtifactsArgs {
     #[command(subcommand)]
-    action: Action,
+    command: ArtifactsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
-    /// List a job's artifacts
+enum ArtifactsCommand {
+    /// List the artifacts of a job
     Ls {
-        /// The job
+        /// Id of the job
         job: JobId,
         #[command(flatten)]
         store: StoreArgs,
     },
-    /// Fetch a job's artifacts, checked by their hashes
+    /// Fetch the artifacts of a job and check their hashes
     Get {
-        /// The job
+        /// Id of the job
         job: JobId,
-        /// Only this one, to standard output unless --out is given
+        /// Fetch only this artifact; written to standard output unless --out is given
         name: Option<String>,
-        /// Directory to write to [default: the job id]
+        /// Directory to write to; created if missing [default: the job id]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         #[command(flatten)]
@@ -47,58 +55,57 @@ enum Action {
     },
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// The store cannot be read, the job is not in it, or an object is missing or damaged.
-pub fn execute(args: &ArtifactsArgs) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.context("no asynchronous runtime can be made")?;
-    runtime.block_on(async {
-        match &args.action {
-            Action::Ls { job, store } => list(&manifest(&store.open_for_reading().await?, job).await?),
-            Action::Get { job, name, out, store } => {
+/// The store cannot be read, the job has not completed, or an artifact is missing or damaged.
+pub fn execute(args: &ArtifactsArgs) -> Result<(), CommandError> {
+    runtime::single_worker()?.block_on(async {
+        match &args.command {
+            ArtifactsCommand::Ls { job, store } => {
+                list(&read_manifest(&store.open_for_reading().await?, job).await?)
+            }
+            ArtifactsCommand::Get { job, name, out, store } => {
                 let store = store.open_for_reading().await?;
-                let manifest = manifest(&store, job).await?;
+                let manifest = read_manifest(&store, job).await?;
                 match name {
-                    Some(name) => get_one(&store, &manifest, name, out.as_ref()).await,
-                    None => get_all(&store, &manifest, out.as_ref()).await,
+                    Some(name) => get_one(&store, &manifest, name, out.as_deref()).await,
+                    None => get_all(&store, &manifest, out.as_deref()).await,
                 }
             }
         }
     })
 }
 
-async fn manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, Failure> {
-    let found = store.get_manifest(job).await.map_err(|error| Failure::Input(error.to_string()))?;
-    if let Some(manifest) = found {
+async fn read_manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, CommandError> {
+    let input_error = |error: StoreError| CommandError::Input(error.to_string());
+    if let Some(manifest) = store.get_manifest(job).await.map_err(input_error)? {
         return Ok(manifest);
     }
-    let place = store.locate(&Store::manifest_key(job));
-    let error = store.get_error(job).await.map_err(|error| Failure::Input(error.to_string()))?;
-    Err(Failure::Input(match error {
+    Err(CommandError::Input(match store.get_error(job).await.map_err(input_error)? {
         Some(error) => format!("job {job} has no result: {}: {}", error.code, error.message),
-        None => format!("{place} does not exist: the job has not completed"),
+        None => {
+            let path = store.locate(&Store::manifest_key(job));
+            format!("{path} does not exist: the job has not completed")
+        }
     }))
 }
 
-fn list(manifest: &ManifestDocument) -> Result<(), Failure> {
-    let rows = manifest.artifacts.iter().map(|artifact| {
-        vec![artifact.name.clone(), format_count(artifact.size), artifact.sha256.to_string()]
-    });
-    let rows: Vec<_> = rows.collect();
-    let lines: String = table::lines(&["Name", "Bytes", "SHA-256"], &rows)
-        .into_iter()
-        .map(|line| format!("{line}\n"))
+fn list(manifest: &ManifestDocument) -> Result<(), CommandError> {
+    let artifacts = manifest.artifacts.iter();
+    let rows: Vec<_> = artifacts
+        .map(|artifact| vec![artifact.name.clone(), format_count(artifact.size), artifact.sha256.to_string()])
         .collect();
-    output::print(lines.as_bytes())
+    let lines = table::render_table(&["Name", "Bytes", "SHA-256"], &rows);
+    output::print(format!("{}\n", lines.join("\n")).as_bytes())
 }
 
-/// Why an artifact that a manifest names could not be had. A store that is away proves nothing about it.
-fn unread(error: StoreError) -> Failure {
+/// An artifact that the manifest names could not be read. An unreachable store is no mismatch: it
+/// says nothing about the artifact.
+fn to_command_error(error: StoreError) -> CommandError {
     match error {
-        StoreError::Unavailable { .. } => Failure::Other(error.into()),
-        _ => Failure::Mismatch(error.to_string()),
+        StoreError::Unavailable { .. } => CommandError::Other(error.into()),
+        _ => CommandError::Mismatch(error.to_string()),
     }
 }
 
@@ -106,32 +113,39 @@ async fn get_one(
     store: &Store,
     manifest: &ManifestDocument,
     name: &str,
-    out: Option<&PathBuf>,
-) -> Result<(), Failure> {
+    directory: Option<&Path>,
+) -> Result<(), CommandError> {
     let Some(reference) = manifest.artifacts.iter().find(|artifact| artifact.name == name) else {
         let names: Vec<_> = manifest.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-        return Err(Failure::Input(format!("the job kept no {name:?}; it kept {}", names.join(", "))));
+        let names = names.join(", ");
+        return Err(CommandError::Input(format!(
+            "job {} did not keep {name:?}; it kept {names}",
+            manifest.job_id
+        )));
     };
-    let bytes = store.get_artifact(reference).await.map_err(unread)?;
-    match out {
-        Some(directory) => write(directory, name, &bytes),
+    let bytes = store.get_artifact(reference).await.map_err(to_command_error)?;
+    match directory {
+        Some(directory) => write_file(directory, name, &bytes),
         None => output::print(&bytes),
     }
 }
 
-async fn get_all(store: &Store, manifest: &ManifestDocument, out: Option<&PathBuf>) -> Result<(), Failure> {
-    let named = PathBuf::from(manifest.job_id.as_str());
-    let directory = out.unwrap_or(&named);
+async fn get_all(
+    store: &Store,
+    manifest: &ManifestDocument,
+    directory: Option<&Path>,
+) -> Result<(), CommandError> {
+    let directory = directory.unwrap_or(Path::new(manifest.job_id.as_str()));
     for reference in &manifest.artifacts {
-        let bytes = store.get_artifact(reference).await.map_err(unread)?;
-        write(directory, &reference.name, &bytes)?;
+        let bytes = store.get_artifact(reference).await.map_err(to_command_error)?;
+        write_file(directory, &reference.name, &bytes)?;
     }
-    let count = manifest.artifacts.len();
-    output::print(format!("{count} artifacts in {}\n", directory.display()).as_bytes())
+    let count = count_of(manifest.artifacts.len() as u64, "artifact");
+    output::print(format!("{count} written to {}\n", directory.display()).as_bytes())
 }
 
-fn write(directory: &PathBuf, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-    fs::create_dir_all(directory).with_context(|| format!("{} cannot be created", directory.display()))?;
+fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), CommandError> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let path = directory.join(name);
-    Ok(fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?)
+    Ok(fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?)
 }

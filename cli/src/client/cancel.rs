@@ -1,37 +1,37 @@
-//! `forge cancel`: stops a job.
+//! `forge cancel`: cancels a job.
 
 use clap::Args;
 use forge_bus::topology::API_CANCEL_SUBJECT;
 use forge_contract::{ids::JobId, job::JobState};
 
 use super::{
-    connection::{Connection, ConnectionArgs},
-    record,
+    connection::{ClientConnection, ConnectionArgs},
+    record_text,
 };
 use crate::{
-    failure::Failure,
-    output::{self, Style},
+    error::CommandError,
+    output::{self, TextStyle},
 };
 
 /// Cancel a job
 #[derive(Debug, Args)]
 pub struct CancelArgs {
-    /// The job
+    /// Id of the job
     job: JobId,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// There is no such job, nobody answers, or the job had ended otherwise.
-pub fn execute(args: &CancelArgs) -> Result<(), Failure> {
-    let connection = Connection::open(&args.connection)?;
-    let ended = connection.ask(API_CANCEL_SUBJECT, args.job.as_str().into())?;
-    output::print(record::text(&ended, Style::of_stdout()).as_bytes())?;
-    if ended.state == JobState::Cancelled {
+/// There is no such job, no planner answers, or the job had already ended in another state.
+pub fn execute(args: &CancelArgs) -> Result<(), CommandError> {
+    let connection = ClientConnection::open(&args.connection)?;
+    let record = connection.request_record(API_CANCEL_SUBJECT, args.job.as_str().into())?;
+    output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
+    if record.state == JobState::Cancelled {
         return Ok(());
     }
-    Err(Failure::Input(format!("job {} was not cancelled: it is {}", args.job, ended.state.as_str())))
+    Err(CommandError::Input(format!("job {} was not cancelled: it is {}", args.job, record.state.as_str())))
 }

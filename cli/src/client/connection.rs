@@ -1,40 +1,38 @@
-//! The connection of a command to NATS.
+//! A client command's connection to NATS, and its requests to the planners' API.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
 use forge_service::{NatsArgs, job_records, telemetry::trace};
-use tokio::{
-    runtime::{Builder, Runtime},
-    time::sleep,
-};
+use tokio::{runtime::Runtime, time::sleep};
 
-use crate::failure::Failure;
+use crate::{error::CommandError, runtime};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a submission is repeated that is stored and has no record yet, and the time between two attempts.
-const CHANGE_OVER: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(300);
+/// Maximum wait for the reply to a request.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A submission is retried for this long while the API answers that it is unavailable (503).
+const SUBMIT_RETRY_PERIOD: Duration = Duration::from_secs(30);
+/// Pause between two attempts to submit.
+const SUBMIT_RETRY_PAUSE: Duration = Duration::from_millis(300);
 
-/// Where the services are.
+/// Options that name NATS and the bucket of job records.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectionArgs {
     #[command(flatten)]
     nats: NatsArgs,
-    /// The key-value bucket of the job's record
+    /// Key-value bucket of the job's record
     #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs")]
     namespace: String,
 }
 
-/// A connection.
-pub struct Connection {
+/// An open connection.
+pub struct ClientConnection {
     runtime: Runtime,
     /// The bus.
     pub bus: SharedBus,
@@ -42,78 +40,81 @@ pub struct Connection {
     pub bucket: Bucket,
 }
 
-impl Connection {
-    /// Connects.
+impl ClientConnection {
+    /// Connects to NATS.
     ///
     /// # Errors
-    /// The settings cannot be used, or NATS does not answer.
-    pub fn open(args: &ConnectionArgs) -> Result<Self, Failure> {
-        let refused = |error: forge_service::ConfigError| Failure::Input(error.to_string());
-        let options =
-            args.nats.jetstream_options("forge", false, vec![args.namespace.clone()]).map_err(refused)?;
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.context("no asynchronous runtime can be made")?;
-        let bus = runtime.block_on(JetStreamBus::connect(options)).map_err(failed)?;
+    /// A setting cannot be used, or NATS is unreachable.
+    pub fn open(args: &ConnectionArgs) -> Result<Self, CommandError> {
+        let options = args.nats.jetstream_options("forge", false, vec![args.namespace.clone()])?;
+        let runtime = runtime::single_worker()?;
+        let bus = runtime.block_on(JetStreamBus::connect(options)).map_err(to_command_error)?;
         Ok(Self { runtime, bus: bus as Arc<_>, bucket: Bucket::Jobs(args.namespace.clone()) })
     }
 
-    /// Waits for something.
-    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+    /// Runs a future to completion.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
 
-    /// Asks the micro service, whose answers are job records.
+    /// Sends one request to the planners' API, which replies with a job record.
     ///
     /// # Errors
-    /// Its answer is an error, or there is none.
-    pub fn ask(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, Failure> {
-        let mut message = Message::new(subject, payload);
-        trace::inject_context(&mut message.headers);
-        read(self.wait(self.bus.request(message, PATIENCE)))
+    /// The API replies with an error, or no planner answers.
+    pub fn request_record(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, CommandError> {
+        to_record(self.request(subject, payload))
     }
 
-    /// Submits an envelope on a submitter's subject. While NATS or the planners are changing over, an answer is asked for again: to submit the same
-    /// once more is the same job.
+    /// Submits an envelope on a submitter's subject. While NATS elects a leader or planners
+    /// restart, the API answers 503 and the submission is retried; it is idempotent, because the
+    /// same envelope under the same id is the same job.
     ///
     /// # Errors
-    /// As [`Connection::ask`].
-    pub fn submit(&self, subject: &str, envelope: &[u8]) -> Result<JobRecord, Failure> {
-        let started = Instant::now();
+    /// See [`ClientConnection::request_record`].
+    pub fn submit(&self, subject: &str, envelope: &[u8]) -> Result<JobRecord, CommandError> {
+        let start = Instant::now();
         loop {
-            let mut message = Message::new(subject, envelope.to_vec());
-            trace::inject_context(&mut message.headers);
-            match self.wait(self.bus.request(message, PATIENCE)) {
-                Err(BusError::Refused { status: 503, .. }) if started.elapsed() < CHANGE_OVER => {
-                    self.wait(async { sleep(PAUSE).await });
+            match self.request(subject, envelope.to_vec()) {
+                Err(BusError::Refused { status: 503, .. }) if start.elapsed() < SUBMIT_RETRY_PERIOD => {
+                    self.block_on(async { sleep(SUBMIT_RETRY_PAUSE).await });
                 }
-                answered => return read(answered),
+                reply => return to_record(reply),
             }
         }
     }
 
-    /// The record of a job.
+    fn request(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
+        let mut message = Message::new(subject, payload);
+        trace::inject_context(&mut message.headers);
+        self.block_on(self.bus.request(message, REPLY_TIMEOUT))
+    }
+
+    /// Reads the record of a job from its bucket.
     ///
     /// # Errors
-    /// There is none, or NATS does not answer.
-    pub fn record(&self, job: &JobId) -> Result<JobRecord, Failure> {
-        let found = self.wait(job_records::get(self.bus.as_ref(), &self.bucket, job)).map_err(failed)?;
-        let found = found.ok_or_else(|| Failure::Input(format!("there is no job {job}")))?;
+    /// There is no such job, or NATS is unreachable.
+    pub fn record(&self, job: &JobId) -> Result<JobRecord, CommandError> {
+        let found = self
+            .block_on(job_records::get(self.bus.as_ref(), &self.bucket, job))
+            .map_err(to_command_error)?;
+        let found = found.ok_or_else(|| CommandError::Input(format!("there is no job {job}")))?;
         Ok(found.record)
     }
 }
 
-fn read(answered: Result<Message, BusError>) -> Result<JobRecord, Failure> {
-    let record = serde_json::from_slice(&answered.map_err(failed)?.payload);
-    Ok(record.context("the answer is no job record: planner and command are of different versions")?)
+fn to_record(reply: Result<Message, BusError>) -> Result<JobRecord, CommandError> {
+    let record = serde_json::from_slice(&reply.map_err(to_command_error)?.payload);
+    Ok(record
+        .context("cannot parse the planner's reply as a job record; planner and forge versions differ")?)
 }
 
-/// What went wrong on the bus, as the command line reports it.
-pub fn failed(error: BusError) -> Failure {
+/// A bus error as the command line reports it.
+pub fn to_command_error(error: BusError) -> CommandError {
     match error {
-        BusError::Refused { status: 400..=499, reason } => Failure::Input(reason),
-        BusError::NoResponse(_) => Failure::Other(anyhow::anyhow!(
-            "no planner answers: is one running? (forge up starts all services)"
+        BusError::Refused { status: 400..=499, reason } => CommandError::Input(reason),
+        BusError::NoResponse(_) => CommandError::Other(anyhow!(
+            "no planner answers; start one, or start all services with `forge up`"
         )),
-        other => Failure::Other(other.into()),
+        other => CommandError::Other(other.into()),
     }
 }

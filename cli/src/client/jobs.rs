@@ -1,4 +1,4 @@
-//! `forge jobs`: the jobs there are.
+//! `forge jobs`: lists the jobs of a bucket.
 
 use clap::Args;
 use forge_contract::{
@@ -9,83 +9,88 @@ use forge_service::job_records;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    connection::{Connection, ConnectionArgs, failed},
-    record,
-    watch::{self, Format},
+    connection::{ClientConnection, ConnectionArgs, to_command_error},
+    record_text,
 };
-use crate::{failure::Failure, output, text::table};
+use crate::{
+    error::CommandError,
+    output::{self, OutputFormat},
+    text::table,
+};
 
-/// Records that are asked for at once.
-const AT_ONCE: usize = 32;
-/// Characters of a line, at most, if submitters are shown.
-const WIDTH: usize = 100;
+/// Number of records that are fetched concurrently.
+const CONCURRENT_READS: usize = 32;
+/// The column of submitters is shown only if no line becomes longer than this.
+const MAX_LINE_WIDTH: usize = 100;
 
-/// List jobs, the latest first
+/// List jobs, most recent first
 #[derive(Debug, Args)]
 pub struct JobsArgs {
-    /// Only jobs in this state, such as running or failed
-    #[arg(long, value_name = "STATE", value_parser = state)]
+    /// Show only jobs in this state, such as running or failed
+    #[arg(long, value_name = "STATE", value_parser = parse_state)]
     state: Option<JobState>,
-    /// At most so many
+    /// Maximum number of jobs to show
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
-    /// What is written to standard output: a table, or every record as a line of JSON
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// Output format: text is a table, json is one job record per line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-fn state(text: &str) -> Result<JobState, String> {
+fn parse_state(text: &str) -> Result<JobState, String> {
     use JobState::{Accepted, Cancelled, Completed, Failed, Planned, Reducing, Running};
 
-    let all = [Accepted, Planned, Running, Reducing, Completed, Failed, Cancelled];
-    let found = all.into_iter().find(|state| state.as_str() == text);
-    found.ok_or_else(|| format!("must be one of {}", all.map(JobState::as_str).join(", ")))
+    let states = [Accepted, Planned, Running, Reducing, Completed, Failed, Cancelled];
+    let state = states.into_iter().find(|state| state.as_str() == text);
+    state.ok_or_else(|| format!("must be one of {}", states.map(JobState::as_str).join(", ")))
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// NATS does not answer.
-pub fn execute(args: &JobsArgs) -> Result<(), Failure> {
-    let connection = Connection::open(&args.connection)?;
-    let mut found = connection.wait(all(&connection))?;
-    found.retain(|record| args.state.is_none_or(|state| state == record.state));
-    found.sort_by(|a, b| (&b.submitted_at, &b.job_id).cmp(&(&a.submitted_at, &a.job_id)));
-    found.truncate(args.limit);
-    if args.format == Format::Json {
-        return output::print(&found.iter().flat_map(watch::json).collect::<Vec<_>>());
+/// A setting cannot be used, or NATS is unreachable.
+pub fn execute(args: &JobsArgs) -> Result<(), CommandError> {
+    let connection = ClientConnection::open(&args.connection)?;
+    let mut records = connection.block_on(read_records(&connection))?;
+    records.retain(|record| args.state.is_none_or(|state| state == record.state));
+    records.sort_by(|a, b| (&b.submitted_at, &b.job_id).cmp(&(&a.submitted_at, &a.job_id)));
+    records.truncate(args.limit);
+    match args.format {
+        OutputFormat::Json => {
+            output::print(&records.iter().flat_map(record_text::to_json_line).collect::<Vec<_>>())
+        }
+        OutputFormat::Text => output::print(format!("{}\n", render_jobs(&records).join("\n")).as_bytes()),
     }
-    let lines: String = listed(&found).into_iter().map(|line| format!("{line}\n")).collect();
-    output::print(lines.as_bytes())
 }
 
-/// The table, with submitters if any but the default one is among them and there is room.
-fn listed(jobs: &[JobRecord]) -> Vec<String> {
+/// The table of jobs. It has a column of submitters if at least one is not the default and there is
+/// room for it.
+fn render_jobs(records: &[JobRecord]) -> Vec<String> {
     let header = ["Job", "State", "Done", "Submitted", "Submitter"];
-    let rows = jobs.iter().map(|job| {
-        let done = format!("{:.0}%", 100.0 * record::done(job));
-        let submitter = job.submitter.to_string();
-        vec![job.job_id.to_string(), record::state(job), done, job.submitted_at.clone(), submitter]
-    });
-    let mut rows: Vec<_> = rows.collect();
-    let lines = table::lines(&header, &rows);
-    let fits = lines.iter().all(|line| line.chars().count() <= WIDTH);
-    if fits && jobs.iter().any(|job| !job.submitter.is_default()) {
+    let row = |record: &JobRecord| {
+        let done = format!("{:.0}%", 100.0 * record_text::done_share(record));
+        let (job, submitter) = (record.job_id.to_string(), record.submitter.to_string());
+        vec![job, record_text::state_label(record), done, record.submitted_at.clone(), submitter]
+    };
+    let mut rows: Vec<_> = records.iter().map(row).collect();
+    let lines = table::render_table(&header, &rows);
+    let fits = lines.iter().all(|line| line.chars().count() <= MAX_LINE_WIDTH);
+    if fits && records.iter().any(|record| !record.submitter.is_default()) {
         return lines;
     }
     rows.iter_mut().for_each(|row| drop(row.pop()));
-    table::lines(&header[..header.len() - 1], &rows)
+    table::render_table(&header[..header.len() - 1], &rows)
 }
 
-async fn all(connection: &Connection) -> Result<Vec<JobRecord>, Failure> {
-    let keys = connection.bus.keys(&connection.bucket).await.map_err(failed)?;
+async fn read_records(connection: &ClientConnection) -> Result<Vec<JobRecord>, CommandError> {
+    let keys = connection.bus.keys(&connection.bucket).await.map_err(to_command_error)?;
     let jobs = keys.into_iter().filter_map(|key| key.parse::<JobId>().ok());
     let get = async |job: JobId| job_records::get(connection.bus.as_ref(), &connection.bucket, &job).await;
-    let found: Vec<_> = stream::iter(jobs).map(get).buffer_unordered(AT_ONCE).collect().await;
+    let found: Vec<_> = stream::iter(jobs).map(get).buffer_unordered(CONCURRENT_READS).collect().await;
     let found: Result<Vec<_>, _> = found.into_iter().collect();
-    Ok(found.map_err(failed)?.into_iter().flatten().map(|found| found.record).collect())
+    Ok(found.map_err(to_command_error)?.into_iter().flatten().map(|found| found.record).collect())
 }
 
 #[cfg(test)]
@@ -103,15 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn submitters_are_shown_where_there_are_any_and_there_is_room() {
-        let shows = |jobs: &[JobRecord]| {
-            let lines = listed(jobs);
+    fn submitters_are_listed_if_any_is_not_the_default_and_the_lines_fit() {
+        let lists_submitters = |records: &[JobRecord]| {
+            let lines = render_jobs(records);
             assert!(lines[0].starts_with("  Job") && lines[1].contains("planned"), "{lines:?}");
             lines[0].contains("Submitter")
         };
-        assert!(!shows(&[record("a", "default")]));
-        assert!(shows(&[record("a", "default"), record("b", "alice")]));
-        assert!(listed(&[record("b", "alice")])[1].ends_with("alice"));
-        assert!(!shows(&[record(&"b".repeat(64), "alice")]));
+        assert!(!lists_submitters(&[record("a", "default")]));
+        assert!(lists_submitters(&[record("a", "default"), record("b", "alice")]));
+        assert!(render_jobs(&[record("b", "alice")])[1].ends_with("alice"));
+        assert!(!lists_submitters(&[record(&"b".repeat(64), "alice")]));
     }
 }

@@ -1,40 +1,41 @@
-//! `forge status`: what is known of a job.
+//! `forge status`: shows the record of a job.
 
 use clap::Args;
 use forge_bus::topology::API_STATUS_SUBJECT;
 use forge_contract::ids::JobId;
 
 use super::{
-    connection::{Connection, ConnectionArgs},
-    record,
-    watch::{self, Format},
+    connection::{ClientConnection, ConnectionArgs},
+    record_text,
 };
 use crate::{
-    failure::Failure,
-    output::{self, Style},
+    error::CommandError,
+    output::{self, OutputFormat, TextStyle},
 };
 
-/// Show what is known of a job
+/// Show the state of a job
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The job
+    /// Id of the job
     job: JobId,
-    /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// Output format: text is a summary, json is the job record on one line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// There is no such job, or nobody answers.
-pub fn execute(args: &StatusArgs) -> Result<(), Failure> {
-    let connection = Connection::open(&args.connection)?;
-    let found = connection.ask(API_STATUS_SUBJECT, args.job.as_str().into())?;
+/// There is no such job, or no planner answers.
+pub fn execute(args: &StatusArgs) -> Result<(), CommandError> {
+    let connection = ClientConnection::open(&args.connection)?;
+    let record = connection.request_record(API_STATUS_SUBJECT, args.job.as_str().into())?;
     match args.format {
-        Format::Json => output::print(&watch::json(&found)),
-        Format::Text => output::print(record::text(&found, Style::of_stdout()).as_bytes()),
+        OutputFormat::Json => output::print(&record_text::to_json_line(&record)),
+        OutputFormat::Text => {
+            output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `forge submit`: hands an envelope to the services.
+//! `forge submit`: submits an envelope to the services.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use forge_contract::ids::{JobId, Submitter};
 use serde_json::Value;
 
 use super::{
-    connection::{Connection, ConnectionArgs},
-    record, watch,
+    connection::{ClientConnection, ConnectionArgs},
+    record_text, watch,
 };
 use crate::{
-    failure::Failure,
+    error::CommandError,
     input,
-    output::{self, Style},
+    output::{self, OutputFormat, TextStyle},
 };
 
 const EXAMPLES: &str = "\
@@ -23,55 +23,63 @@ Examples:
   forge submit examples/insurance.json --as quickstart-002
   forge submit examples/insurance.json --format json | jq -r .job_id
 
-The same id with the same envelope is the same job: submitting it again answers its record.";
+Submitting is idempotent: the same envelope under the same job id is the same job, and its record is shown.";
 
 /// Submit an envelope to the services
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SubmitArgs {
-    /// The envelope: a file, or - for standard input
+    /// Envelope file, or - for standard input
     envelope: PathBuf,
-    /// Submit it under this job id
+    /// Submit under this job id instead of the envelope's ctx.job_id
     #[arg(long = "as", value_name = "JOB_ID")]
     job_id: Option<JobId>,
-    /// Submit it by this name, whose quotas count; where permissions are set, they say who may use which [default: default]
+    /// Submitter to which the job's usage is charged; NATS permissions may restrict the choice
+    /// [default: default]
     #[arg(long, env = "FORGE_SUBMITTER", value_name = "NAME")]
     submitter: Option<Submitter>,
-    /// Wait until the job has ended
+    /// Wait until the job has ended; exit with code 3 if it fails or is cancelled
     #[arg(long)]
     wait: bool,
-    /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = watch::Format::Text)]
-    format: watch::Format,
+    /// Output format: text is a summary, json is the job record on one line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// The envelope is invalid, nobody takes it, or, waiting, the job fails.
-pub fn execute(args: &SubmitArgs) -> Result<(), Failure> {
-    let mut bytes = input::envelope(&args.envelope)?;
+/// The envelope is invalid, no planner answers, or the job has failed.
+pub fn execute(args: &SubmitArgs) -> Result<(), CommandError> {
+    let mut envelope = input::read_envelope(&args.envelope)?;
     if let Some(job_id) = &args.job_id {
-        let mut envelope: Value =
-            serde_json::from_slice(&bytes).map_err(|error| Failure::Input(error.to_string()))?;
-        let ctx = envelope.as_object_mut().map(|envelope| envelope.entry("ctx").or_insert(Value::Null));
-        match ctx {
-            Some(ctx @ (Value::Null | Value::Object(_))) => ctx["job_id"] = job_id.as_str().into(),
-            _ => return Err(Failure::Input("--as: the envelope, and its ctx, must be objects".to_owned())),
-        }
-        bytes = envelope.to_string().into_bytes();
+        envelope = with_job_id(&envelope, job_id)?;
     }
-    let connection = Connection::open(&args.connection)?;
+    let connection = ClientConnection::open(&args.connection)?;
     let subject = topology::api_submit_subject(&args.submitter.clone().unwrap_or_default());
-    let mut submitted = connection.submit(&subject, &bytes)?;
+    let mut record = connection.submit(&subject, &envelope)?;
     if args.wait {
-        submitted = watch::until_ended(&connection, &submitted.job_id, args.format == watch::Format::Text)?;
+        record = watch::wait_for_end(&connection, &record.job_id, args.format == OutputFormat::Text)?;
     }
     match args.format {
-        watch::Format::Json => output::print(&watch::json(&submitted))?,
-        watch::Format::Text => output::print(record::text(&submitted, Style::of_stdout()).as_bytes())?,
+        OutputFormat::Json => output::print(&record_text::to_json_line(&record))?,
+        OutputFormat::Text => {
+            output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
+        }
     }
-    record::outcome(&submitted)
+    record_text::require_success(&record)
+}
+
+/// The envelope with another `ctx.job_id`.
+fn with_job_id(envelope: &[u8], job_id: &JobId) -> Result<Vec<u8>, CommandError> {
+    let mut envelope: Value =
+        serde_json::from_slice(envelope).map_err(|error| CommandError::Input(error.to_string()))?;
+    let ctx = envelope.as_object_mut().map(|envelope| envelope.entry("ctx").or_insert(Value::Null));
+    match ctx {
+        Some(ctx @ (Value::Null | Value::Object(_))) => ctx["job_id"] = job_id.as_str().into(),
+        _ => return Err(CommandError::Input("--as: the envelope and its ctx must be objects".to_owned())),
+    }
+    Ok(envelope.to_string().into_bytes())
 }

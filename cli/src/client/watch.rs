@@ -5,105 +5,102 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forge_contract::{ids::JobId, job::JobRecord};
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    connection::{Connection, ConnectionArgs, failed},
-    record,
+    connection::{ClientConnection, ConnectionArgs, to_command_error},
+    record_text,
 };
 use crate::{
-    failure::Failure,
-    output::{self, Style},
+    error::CommandError,
+    output::{self, OutputFormat, TextStyle},
 };
+
+/// Number of steps of the progress bar.
+const BAR_STEPS: u64 = 1000;
+/// Interval between two redraws of the progress bar.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Follow a job until it has ended
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// The job
+    /// Id of the job
     job: JobId,
-    /// What is written to standard output: a summary at the end, or every record as a line of JSON
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// Output format: text is a summary at the end, json is every version of the job record, one
+    /// per line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-/// What is written to standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A summary for people
-    Text,
-    /// The job's record
-    Json,
-}
-
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// There is no such job, NATS does not answer, or the job failed.
-pub fn execute(args: &WatchArgs) -> Result<(), Failure> {
-    let connection = Connection::open(&args.connection)?;
+/// There is no such job, NATS is unreachable, or the job failed or was cancelled.
+pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
+    let connection = ClientConnection::open(&args.connection)?;
     connection.record(&args.job)?;
-    let ended = match args.format {
-        Format::Text => {
-            let ended = until_ended(&connection, &args.job, true)?;
-            output::print(record::text(&ended, Style::of_stdout()).as_bytes())?;
-            ended
+    let record = match args.format {
+        OutputFormat::Text => {
+            let record = wait_for_end(&connection, &args.job, true)?;
+            output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
+            record
         }
-        Format::Json => follow(&connection, &args.job, |record| output::print(&json(record)))?,
+        OutputFormat::Json => {
+            follow(&connection, &args.job, |record| output::print(&record_text::to_json_line(record)))?
+        }
     };
-    record::outcome(&ended)
+    record_text::require_success(&record)
 }
 
-/// A record as a line of JSON.
-pub fn json(record: &JobRecord) -> Vec<u8> {
-    let mut line = serde_json::to_vec(record).expect("a record is made of strings and numbers");
-    line.push(b'\n');
-    line
-}
-
-/// Waits until a job has ended, with a bar on a terminal if one is wanted.
+/// Waits until a job has ended and returns its last record. Shows a progress bar on a terminal if
+/// `show_progress`.
 ///
 /// # Errors
-/// NATS does not answer.
-pub fn until_ended(connection: &Connection, job: &JobId, bar: bool) -> Result<JobRecord, Failure> {
-    let bar = if bar && io::stderr().is_terminal() {
-        ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr())
+/// NATS is unreachable, or the job's record was removed.
+pub fn wait_for_end(
+    connection: &ClientConnection,
+    job: &JobId,
+    show_progress: bool,
+) -> Result<JobRecord, CommandError> {
+    let bar = if show_progress && io::stderr().is_terminal() {
+        ProgressBar::with_draw_target(Some(BAR_STEPS), ProgressDrawTarget::stderr())
     } else {
         ProgressBar::hidden()
     };
     let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    let ended = follow(connection, job, |record| {
-        bar.set_position((record::done(record) * 1000.0) as u64);
-        bar.set_message(record::state(record));
+    bar.enable_steady_tick(REDRAW_INTERVAL);
+    let result = follow(connection, job, |record| {
+        bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
+        bar.set_message(record_text::state_label(record));
         Ok(())
     });
     bar.finish_and_clear();
-    ended
+    result
 }
 
-/// Shows every record of a job until it has ended.
+/// Calls `on_change` with every record of a job until the job has ended.
 fn follow(
-    connection: &Connection,
+    connection: &ClientConnection,
     job: &JobId,
-    mut show: impl FnMut(&JobRecord) -> Result<(), Failure>,
-) -> Result<JobRecord, Failure> {
-    connection.wait(async {
-        let watched = connection.bus.watch(&connection.bucket, job.as_str()).await;
-        let mut changes = watched.map_err(failed)?;
+    mut on_change: impl FnMut(&JobRecord) -> Result<(), CommandError>,
+) -> Result<JobRecord, CommandError> {
+    connection.block_on(async {
+        let changes = connection.bus.watch(&connection.bucket, job.as_str()).await;
+        let mut changes = changes.map_err(to_command_error)?;
         while let Some(entry) = changes.next().await {
             let Some(value) = entry.value else { break };
             let Ok(record) = serde_json::from_slice::<JobRecord>(&value) else { continue };
-            show(&record)?;
+            on_change(&record)?;
             if record.state.is_terminal() {
                 return Ok(record);
             }
         }
-        Err(Failure::Input(format!("the record of job {job} was removed")))
+        Err(CommandError::Input(format!("the record of job {job} was removed")))
     })
 }

@@ -1,4 +1,4 @@
-//! `forge aggregator`.
+//! `forge aggregator`: runs an aggregator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,12 +8,12 @@ use forge_bus::topology::Queue;
 use forge_service::{IdentityArgs, identity};
 
 use super::{
-    config::{NamespaceArgs, StoreArgs, refused},
-    host::{self, Host, HostArgs, Purpose},
+    service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
+    settings::NamespaceArgs,
 };
-use crate::failure::Failure;
+use crate::{error::CommandError, store_args::StoreArgs};
 
-/// Start an aggregator: takes in results, writes artifacts, ends jobs
+/// Run an aggregator, which collects results, writes artifacts and ends jobs
 #[derive(Debug, Args)]
 pub struct AggregatorArgs {
     #[command(flatten)]
@@ -25,17 +25,19 @@ pub struct AggregatorArgs {
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
-    host: HostArgs,
+    host: ServiceHostArgs,
 }
 
-/// How jobs are taken in.
+/// Options of the aggregator itself, shared with `forge up`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Aggregator")]
 pub struct AggregatorTuning {
-    /// How long the store may be away before a job fails with storage_failed, in milliseconds
+    /// How long the store may be unavailable before a job fails with storage_failed, in
+    /// milliseconds
     #[arg(long, env = "FORGE_STORE_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 600_000)]
     store_patience_ms: u64,
-    /// Keep every shard's result (shards.bin, some 40 kB a shard), so that an audit can merge them again
+    /// Also keep every shard result (shards.bin, about 40 kB per shard), so that an audit can
+    /// repeat the reduction
     #[arg(long, env = "FORGE_KEEP_SHARDS")]
     keep_shards: bool,
 }
@@ -53,25 +55,25 @@ impl AggregatorTuning {
     }
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// The settings cannot be used, or NATS or the store cannot be as they are.
-pub fn execute(args: &AggregatorArgs) -> Result<(), Failure> {
-    let identity = identity::load(&args.identity).map_err(refused)?;
-    let namespaces = args.namespaces.names().map_err(refused)?;
-    let purpose = Purpose {
+/// A setting cannot be used, NATS or the store refuses access, or the aggregator failed.
+pub fn execute(args: &AggregatorArgs) -> Result<(), CommandError> {
+    let identity = identity::load(&args.identity)?;
+    let namespaces = args.namespaces.names()?;
+    let spec = ServiceSpec {
         name: "forge-aggregator",
         namespaces: namespaces.clone(),
         queues: vec![Queue::Reduce, Queue::End],
-        production: true,
+        warns_about_durability: true,
     };
-    host::run(&args.host, purpose, async |host: Host| {
+    service_host::run(&args.host, spec, async |host: ServiceHost| {
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
         let store = Arc::new(store?);
         let settings = args.tuning.settings(namespaces, host.lease);
-        tracing::info!(store = %args.store.store, "the store is open");
+        tracing::info!(store = %args.store.store, "store opened; collecting results");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
-        host.ended(forge_aggregator::run(bus, store, identity, settings, metrics, stop).await)
+        host.finish(forge_aggregator::run(bus, store, identity, settings, metrics, stop).await)
     })
 }

@@ -1,4 +1,4 @@
-//! `forge planner`.
+//! `forge planner`: runs a planner.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use forge_planner::PlannerSettings;
 use forge_service::ConfigError;
 
 use super::{
-    config::{NamespaceArgs, refused},
-    host::{self, Host, HostArgs, Purpose},
+    service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
+    settings::NamespaceArgs,
 };
-use crate::failure::Failure;
+use crate::error::CommandError;
 
-/// Start a planner: validates envelopes, plans them, hands out their shards
+/// Run a planner, which validates envelopes, plans jobs and dispatches shards
 #[derive(Debug, Args)]
 pub struct PlannerArgs {
     #[command(flatten)]
@@ -27,32 +27,34 @@ pub struct PlannerArgs {
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
-    host: HostArgs,
+    host: ServiceHostArgs,
 }
 
-/// How jobs are handed out.
+/// Options of the planner itself, shared with `forge up`.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Planner")]
 pub struct PlannerTuning {
-    /// Jobs that are handed out at once
+    /// Maximum number of jobs in progress at this planner
     #[arg(long, env = "FORGE_MAX_JOBS", value_name = "COUNT", default_value_t = 256)]
     max_jobs: usize,
-    /// How long a job waits for policy.min_agents, in milliseconds
+    /// How long a job waits for policy.min_agents before it fails, in milliseconds
     #[arg(long, env = "FORGE_AGENTS_WAIT_MS", value_name = "MILLISECONDS", default_value_t = 30_000)]
     agents_wait_ms: u64,
-    /// A shard that has not come back for so long is handed out again, in milliseconds; twice as long at every attempt
+    /// How long to wait for a shard's result before dispatching the shard again, in milliseconds;
+    /// doubles with every attempt
     #[arg(long, env = "FORGE_SHARD_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 300_000)]
     shard_patience_ms: u64,
-    /// How much each submitter may have: a JSON file (docs/operations.md). Without it, as much as it likes
+    /// JSON file with the quotas of submitters, see docs/operations.md [default: no limits]
     #[arg(long, env = "FORGE_QUOTAS", value_name = "FILE")]
     quotas: Option<PathBuf>,
 }
 
 impl PlannerTuning {
-    /// How much each submitter may have.
+    /// The quotas of submitters. An empty path means no file, because Compose and Helm cannot leave
+    /// a variable unset.
     ///
     /// # Errors
-    /// [`ConfigError`] when the file cannot be read, with everything that is wrong in it.
+    /// [`ConfigError`] if the file cannot be read, or with every error in it.
     pub fn quotas(&self) -> Result<Arc<Quotas>, ConfigError> {
         let Some(path) = self.quotas.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
             return Ok(Arc::default());
@@ -77,23 +79,28 @@ impl PlannerTuning {
 }
 
 fn read_quotas(path: &Path) -> Result<Quotas, String> {
-    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    Quotas::parse(&bytes).map_err(|invalid| format!("is not valid:\n{invalid}"))
+    let bytes = fs::read(path).map_err(|error| format!("cannot read the file: {error}"))?;
+    Quotas::parse(&bytes).map_err(|errors| format!("the quotas are not valid:\n{errors}"))
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// The settings cannot be used, or NATS cannot be as it is.
-pub fn execute(args: &PlannerArgs) -> Result<(), Failure> {
-    let namespaces = args.namespaces.names().map_err(refused)?;
-    let quotas = args.tuning.quotas().map_err(refused)?;
+/// A setting cannot be used, NATS refuses access, or the planner failed.
+pub fn execute(args: &PlannerArgs) -> Result<(), CommandError> {
+    let namespaces = args.namespaces.names()?;
+    let quotas = args.tuning.quotas()?;
     let queues =
         Queue::ALL.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
-    let purpose = Purpose { name: "forge-planner", namespaces: namespaces.clone(), queues, production: true };
-    host::run(&args.host, purpose, async |host: Host| {
+    let spec = ServiceSpec {
+        name: "forge-planner",
+        namespaces: namespaces.clone(),
+        queues,
+        warns_about_durability: true,
+    };
+    service_host::run(&args.host, spec, async |host: ServiceHost| {
         let settings = args.tuning.settings(namespaces, quotas, host.lease);
-        let ended = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());
-        host.ended(ended.await)
+        let result = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());
+        host.finish(result.await)
     })
 }

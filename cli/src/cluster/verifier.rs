@@ -1,4 +1,4 @@
-//! `forge verifier`.
+//! `forge verifier`: runs a verifier.
 
 use clap::Args;
 use forge_bus::topology::Queue;
@@ -6,16 +6,16 @@ use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_verifier::VerifierSettings;
 
 use super::{
-    config::{NamespaceArgs, refused},
-    host::{self, Host, HostArgs, Purpose},
-    worker::{self, ExecutionArgs},
+    service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
+    settings::NamespaceArgs,
+    worker::{ExecutionArgs, log_gpu_unavailable},
 };
 use crate::{
-    engine::{self, Chosen},
-    failure::Failure,
+    engine::{self, BackendSelection},
+    error::CommandError,
 };
 
-/// Start a verifier: executes shards a second time and judges workers' results
+/// Run a verifier, which re-executes shards and signs verdicts on workers' results
 #[derive(Debug, Args)]
 pub struct VerifierArgs {
     #[command(flatten)]
@@ -25,26 +25,29 @@ pub struct VerifierArgs {
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
-    host: HostArgs,
+    host: ServiceHostArgs,
 }
 
-/// Carries out the command.
+/// Runs the command.
 ///
 /// # Errors
-/// The settings cannot be used, or NATS cannot be as it is.
-pub fn execute(args: &VerifierArgs) -> Result<(), Failure> {
-    let Chosen { backend, no_gpu } = engine::of_verifier(&args.execution.backend)?;
-    let backends = engine::verifiers(&backend);
-    let slots = args.execution.threads.map_or_else(engine::cores, usize::from);
-    let identity = identity::load(&args.identity).map_err(refused)?;
-    let namespaces = args.namespaces.names().map_err(refused)?;
-    let purpose =
-        Purpose { name: "forge-verifier", namespaces, queues: vec![Queue::Verifications], production: true };
-    host::run(&args.host, purpose, async |host: Host| {
-        worker::note(no_gpu.as_deref());
+/// A setting cannot be used, NATS refuses access, or the verifier failed.
+pub fn execute(args: &VerifierArgs) -> Result<(), CommandError> {
+    let BackendSelection { backend, gpu_unavailable } = engine::select_for_verifier(&args.execution.backend)?;
+    let backends = engine::verifier_backends(&backend);
+    let slots = args.execution.threads.map_or_else(engine::core_count, usize::from);
+    let identity = identity::load(&args.identity)?;
+    let spec = ServiceSpec {
+        name: "forge-verifier",
+        namespaces: args.namespaces.names()?,
+        queues: vec![Queue::Verifications],
+        warns_about_durability: true,
+    };
+    service_host::run(&args.host, spec, async |host: ServiceHost| {
+        log_gpu_unavailable(gpu_unavailable.as_deref());
         let settings = VerifierSettings { executor: Executor::new(slots, None), slots, lease: host.lease };
-        tracing::info!(agent = %identity.id(), slots, "verifying");
+        tracing::info!(agent = %identity.id(), slots, "verifying results");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
-        host.ended(forge_verifier::run(bus, backends, identity, settings, metrics, stop).await)
+        host.finish(forge_verifier::run(bus, backends, identity, settings, metrics, stop).await)
     })
 }

@@ -1,4 +1,5 @@
-//! What the tests of the binary share: running it in a directory of its own, and reading what it left behind.
+//! Shared helpers: running the binary in a directory of its own and reading the files that it
+//! wrote.
 
 use std::{
     fs,
@@ -11,26 +12,26 @@ use forge_contract::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The binary under test, without the environment's wishes about colour.
+/// The binary under test, without standard input and without `NO_COLOR` from the environment.
 pub fn forge() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forge"));
     command.env_remove("NO_COLOR").stdin(Stdio::null());
     command
 }
 
-/// A directory with a store in it.
-pub struct Place {
+/// A temporary directory with room for a store. Removed on drop.
+pub struct Sandbox {
     directory: TempDir,
 }
 
-/// How a command ended.
-pub struct Ended {
+/// Exit code and output of a finished command.
+pub struct CommandOutput {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ended {
+impl CommandOutput {
     pub fn new(output: &Output) -> Self {
         Self {
             code: output.status.code(),
@@ -39,21 +40,22 @@ impl Ended {
         }
     }
 
-    /// Asserts an exit code, and shows all output if it is another one.
+    /// Asserts the exit code; prints all output if it differs.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
+    /// Asserts that standard error contains a text.
     #[track_caller]
-    pub fn says(self, text: &str) -> Self {
+    pub fn expect_stderr(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "{text:?} is not in:\n{}", self.stderr);
         self
     }
 }
 
-impl Place {
+impl Sandbox {
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
@@ -62,30 +64,30 @@ impl Place {
         self.directory.path()
     }
 
-    /// The store's root.
-    pub fn out(&self) -> PathBuf {
+    /// Root of the store. Created by the first command that writes to it.
+    pub fn store_path(&self) -> PathBuf {
         self.path().join("out")
     }
 
-    /// `forge run` of an envelope on standard input.
-    pub fn run(&self, envelope: &Value, options: &[&str]) -> Ended {
+    /// Runs `forge run` with the envelope on standard input.
+    pub fn run(&self, envelope: &Value, options: &[&str]) -> CommandOutput {
         self.run_bytes(envelope.to_string().as_bytes(), options)
     }
 
-    pub fn run_bytes(&self, envelope: &[u8], options: &[&str]) -> Ended {
+    pub fn run_bytes(&self, envelope: &[u8], options: &[&str]) -> CommandOutput {
         let mut command = forge();
-        command.args(["run", "-", "--out"]).arg(self.out()).args(options);
-        feed(command, envelope)
+        command.args(["run", "-", "--out"]).arg(self.store_path()).args(options);
+        run_with_stdin(command, envelope)
     }
 
-    /// `forge COMMAND MANIFEST`
-    pub fn on_manifest(&self, command: &str, job: &str, options: &[&str]) -> Ended {
+    /// Runs `forge COMMAND MANIFEST` on a job of this store.
+    pub fn run_on_job(&self, command: &str, job: &str, options: &[&str]) -> CommandOutput {
         let output = forge().arg(command).arg(self.manifest_path(job)).args(options).output();
-        Ended::new(&output.unwrap())
+        CommandOutput::new(&output.unwrap())
     }
 
     pub fn manifest_path(&self, job: &str) -> PathBuf {
-        self.out().join("jobs").join(job).join("manifest.json")
+        self.store_path().join("jobs").join(job).join("manifest.json")
     }
 
     pub fn manifest(&self, job: &str) -> Value {
@@ -93,10 +95,10 @@ impl Place {
     }
 
     pub fn error(&self, job: &str) -> Value {
-        read_json(&self.out().join("jobs").join(job).join("error.json"))
+        read_json(&self.store_path().join("jobs").join(job).join("error.json"))
     }
 
-    /// Where an artifact of a job lies.
+    /// Path of a job's artifact.
     pub fn artifact(&self, job: &str, name: &str) -> PathBuf {
         let manifest = self.manifest(job);
         let artifacts = manifest["artifacts"].as_array().unwrap();
@@ -106,24 +108,24 @@ impl Place {
     }
 
     pub fn object(&self, hash: &str, name: &str) -> PathBuf {
-        self.out().join("artifacts/sha256").join(hash).join(name)
+        self.store_path().join("artifacts/sha256").join(hash).join(name)
     }
 
-    /// All files of the store, relative to it.
+    /// Paths of all files in the store, relative to its root, sorted.
     pub fn files(&self) -> Vec<String> {
         let mut files = Vec::new();
-        collect(&self.out(), &self.out(), &mut files);
+        collect(&self.store_path(), &self.store_path(), &mut files);
         files.sort();
         files
     }
 
-    /// Asserts that every object lies under the hash of its content, and that there are so many.
+    /// Asserts that the store has `count` objects, each stored under the hash of its content.
     #[track_caller]
-    pub fn objects_are_whole(&self, count: usize) {
+    pub fn assert_objects_intact(&self, count: usize) {
         let files = self.files();
         let objects: Vec<_> = files.iter().filter(|file| file.starts_with("artifacts/")).collect();
         for object in &objects {
-            let hash = Digest::hash_parts(&[&fs::read(self.out().join(object)).unwrap()]).to_hex();
+            let hash = Digest::hash_parts(&[&fs::read(self.store_path().join(object)).unwrap()]).to_hex();
             assert!(object.starts_with(&format!("artifacts/sha256/{hash}/")), "{object} has the hash {hash}");
         }
         assert_eq!(objects.len(), count, "{objects:#?}");
@@ -147,22 +149,22 @@ pub fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-/// Runs a command with bytes on standard input; it may stop reading at any time.
-pub fn feed(mut command: Command, input: &[u8]) -> Ended {
+/// Runs a command with bytes on standard input. The command need not read all of them.
+pub fn run_with_stdin(mut command: Command, input: &[u8]) -> CommandOutput {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // A reader that has had enough closes the pipe.
+            // Writing fails if the command closes the pipe early.
             let _ = stdin.write_all(input);
         });
-        Ended::new(&child.wait_with_output().unwrap())
+        CommandOutput::new(&child.wait_with_output().unwrap())
     })
 }
 
-/// A small job of 5 shards, all of whose figures are of interest.
-pub fn insurance(job: &str) -> Value {
+/// An envelope of 5 shards that uses every feature of the insurance profile.
+pub fn insurance_envelope(job: &str) -> Value {
     json!({
         "ctx": {"job_id": job},
         "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
@@ -174,8 +176,8 @@ pub fn insurance(job: &str) -> Value {
     })
 }
 
-/// The job with another value at a pointer.
-pub fn with(mut envelope: Value, pointer: &str, value: Value) -> Value {
+/// The envelope with another value at a JSON pointer. Creates the enclosing object if necessary.
+pub fn with_value(mut envelope: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     if let Some(top) = parent.strip_prefix('/')
         && envelope.get(top).is_none()
@@ -186,14 +188,14 @@ pub fn with(mut envelope: Value, pointer: &str, value: Value) -> Value {
     envelope
 }
 
-/// A job that would take hours; it gives up after half a minute, so that a test that fails ends too.
-pub fn endless(job: &str) -> Value {
-    let envelope = with(insurance(job), "/args/iterations", json!(1_000_000_000_000u64));
-    with(envelope, "/policy/timeout_ms", json!(30_000))
+/// An envelope that would run for hours. It times out after 30 s, so that a failing test ends too.
+pub fn endless_envelope(job: &str) -> Value {
+    let envelope = with_value(insurance_envelope(job), "/args/iterations", json!(1_000_000_000_000u64));
+    with_value(envelope, "/policy/timeout_ms", json!(30_000))
 }
 
-/// The job, keeping every document there is.
-pub fn keeping_all(envelope: Value) -> Value {
+/// The envelope, with every artifact requested.
+pub fn with_all_artifacts(envelope: Value) -> Value {
     let all = [
         "result_json",
         "executions_json",
@@ -203,5 +205,5 @@ pub fn keeping_all(envelope: Value) -> Value {
         "ept_csv",
         "report_html",
     ];
-    with(envelope, "/artifacts/include", json!(all))
+    with_value(envelope, "/artifacts/include", json!(all))
 }

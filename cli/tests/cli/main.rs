@@ -1,5 +1,5 @@
-//! Tests of the binary `forge`, as its users run it: in a directory of its own, with nothing but its output, its exit
-//! code and the files it leaves behind. One crate, so that it is linked once.
+//! Tests of the `forge` binary as its users run it: in a directory of its own, judged only by its
+//! output, its exit code and the files that it writes. One test crate, so that it is linked once.
 
 mod bad_input;
 mod common;

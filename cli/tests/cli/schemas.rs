@@ -1,25 +1,26 @@
-//! The JSON Schemas: committed ones are fresh, documents keep to them, and they agree with the parser.
+//! The JSON Schemas: the committed files are up to date, documents conform to them, and they accept
+//! exactly what the parser accepts.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use crate::common::{Place, forge, insurance, keeping_all, read_json, with};
+use crate::common::{Sandbox, forge, insurance_envelope, read_json, with_all_artifacts, with_value};
 use forge_kernel::request::Request;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-fn committed() -> PathBuf {
+fn committed_schemas() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/v1")
 }
 
 fn validator(name: &str) -> Validator {
-    let schema = read_json(&committed().join(format!("{name}.schema.json")));
+    let schema = read_json(&committed_schemas().join(format!("{name}.schema.json")));
     jsonschema::draft202012::new(&schema).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn examples() -> Vec<(String, Value)> {
+fn example_envelopes() -> Vec<(String, Value)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let json = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -27,7 +28,7 @@ fn examples() -> Vec<(String, Value)> {
 }
 
 #[test]
-fn committed_schemas_are_fresh() {
+fn committed_schemas_are_up_to_date() {
     let directory = tempfile::tempdir().unwrap();
     assert!(forge().args(["schema", "--write"]).arg(directory.path()).status().unwrap().success());
     let names = |directory: &Path| {
@@ -36,49 +37,54 @@ fn committed_schemas_are_fresh() {
         names.sort();
         names
     };
-    let refresh = "refresh them with: cargo run -p forge -- schema --write schemas/v1";
-    assert_eq!(names(directory.path()), names(&committed()), "{refresh}");
+    let hint = "update them with: cargo run -p forge -- schema --write schemas/v1";
+    assert_eq!(names(directory.path()), names(&committed_schemas()), "{hint}");
     for name in names(directory.path()) {
         let fresh = fs::read_to_string(directory.path().join(&name)).unwrap();
-        let same = fresh == fs::read_to_string(committed().join(&name)).unwrap();
-        assert!(same, "schemas/v1/{} is out of date; {refresh}", name.display());
+        let same = fresh == fs::read_to_string(committed_schemas().join(&name)).unwrap();
+        assert!(same, "schemas/v1/{} is out of date; {hint}", name.display());
     }
 }
 
 #[test]
-fn a_printed_schema_is_the_written_one() {
+fn printed_and_written_schemas_are_equal() {
     let printed = forge().args(["schema", "envelope"]).output().unwrap().stdout;
-    assert_eq!(printed, fs::read(committed().join("envelope.schema.json")).unwrap());
+    assert_eq!(printed, fs::read(committed_schemas().join("envelope.schema.json")).unwrap());
 }
 
 #[test]
-fn what_a_job_leaves_behind_keeps_to_its_schema() {
-    let place = Place::new();
+fn artifacts_conform_to_their_schemas() {
+    let sandbox = Sandbox::new();
     let eta = serde_json::from_str(include_str!("../../../examples/eta.json")).unwrap();
-    let eta = with(with(eta, "/args/iterations", json!(1)), "/ctx/job_id", json!("eta"));
-    for (job, envelope) in [("insurance", insurance("insurance")), ("eta", eta)] {
-        let envelope = with(keeping_all(envelope), "/policy/verify", json!("full"));
-        place.run(&envelope, &[]).expect(0);
-        let keeps = |document: &str, value: &Value| {
+    let eta = with_value(with_value(eta, "/args/iterations", json!(1)), "/ctx/job_id", json!("eta"));
+    for (job, envelope) in [("insurance", insurance_envelope("insurance")), ("eta", eta)] {
+        let envelope = with_value(with_all_artifacts(envelope), "/policy/verify", json!("full"));
+        sandbox.run(&envelope, &[]).expect_code(0);
+        let assert_conforms = |document: &str, value: &Value| {
             let errors: Vec<_> = validator(document).iter_errors(value).map(|e| e.to_string()).collect();
             assert!(errors.is_empty(), "{document}: {errors:#?}");
         };
         for name in ["envelope", "result", "executions", "verification", "metrics", "plan"] {
-            keeps(name, &read_json(&place.artifact(job, &format!("{name}.json"))));
+            assert_conforms(name, &read_json(&sandbox.artifact(job, &format!("{name}.json"))));
         }
-        keeps("manifest", &place.manifest(job));
+        assert_conforms("manifest", &sandbox.manifest(job));
         let profile = envelope["op"]["profile"].as_str().unwrap();
-        keeps(&format!("{profile}.args"), &read_json(&place.artifact(job, "result.json"))["args"]);
+        assert_conforms(
+            &format!("{profile}.args"),
+            &read_json(&sandbox.artifact(job, "result.json"))["args"],
+        );
     }
-    place.run(&with(insurance("gpu"), "/policy/target", json!("gpu")), &["--backend", "simd"]).expect(3);
-    assert!(validator("error").is_valid(&place.error("gpu")));
-    assert!(!validator("error").is_valid(&place.manifest("insurance")));
+    sandbox
+        .run(&with_value(insurance_envelope("gpu"), "/policy/target", json!("gpu")), &["--backend", "simd"])
+        .expect_code(3);
+    assert!(validator("error").is_valid(&sandbox.error("gpu")));
+    assert!(!validator("error").is_valid(&sandbox.manifest("insurance")));
 }
 
 #[test]
-fn examples_keep_to_the_schema() {
+fn example_envelopes_conform_to_the_schema() {
     let validator = validator("envelope");
-    let examples = examples();
+    let examples = example_envelopes();
     assert!(examples.len() >= 4);
     for (name, example) in examples {
         let errors: Vec<_> = validator.iter_errors(&example).map(|error| error.to_string()).collect();
@@ -87,8 +93,8 @@ fn examples_keep_to_the_schema() {
     }
 }
 
-/// Rules over several fields, which the schema does not state.
-const RULES_OF_THE_PARSER: [&str; 6] = [
+/// Messages of parser rules that span several fields, which a schema does not express.
+const CROSS_FIELD_RULES: [&str; 6] = [
     "given together",
     "at least min_agents",
     "2^52 draws",
@@ -97,7 +103,7 @@ const RULES_OF_THE_PARSER: [&str; 6] = [
     "is so large",
 ];
 
-/// Everything that can stand at a place, by type and by range.
+/// Values of every type, and numbers in and out of range.
 fn replacements() -> [Value; 14] {
     [
         json!(null),
@@ -117,31 +123,32 @@ fn replacements() -> [Value; 14] {
     ]
 }
 
-fn pointers(value: &Value, pointer: &str, found: &mut Vec<String>) {
+/// Adds the JSON pointer of every member at any depth.
+fn collect_pointers(value: &Value, pointer: &str, found: &mut Vec<String>) {
     let Value::Object(members) = value else { return };
     for (key, member) in members {
         let pointer = format!("{pointer}/{key}");
         found.push(pointer.clone());
-        pointers(member, &pointer, found);
+        collect_pointers(member, &pointer, found);
     }
 }
 
 #[test]
 fn schema_and_parser_agree() {
     let validator = validator("envelope");
-    let (mut accepted, mut refused) = (0, 0);
-    for (name, example) in examples() {
-        let mut places = Vec::new();
-        pointers(&example, "", &mut places);
-        let replaced = places.iter().flat_map(|place| {
+    let (mut accepted, mut rejected) = (0, 0);
+    for (name, example) in example_envelopes() {
+        let mut members = Vec::new();
+        collect_pointers(&example, "", &mut members);
+        let replaced = members.iter().flat_map(|pointer| {
             replacements().map(|value| {
                 let mut changed = example.clone();
-                *changed.pointer_mut(place).unwrap() = value;
+                *changed.pointer_mut(pointer).unwrap() = value;
                 changed
             })
         });
-        let removed = places.iter().map(|place| {
-            let (parent, key) = place.rsplit_once('/').unwrap();
+        let removed = members.iter().map(|pointer| {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
             let mut changed = example.clone();
             changed.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(key);
             changed
@@ -151,13 +158,13 @@ fn schema_and_parser_agree() {
                 Request::from_json(changed.to_string().as_bytes()).err().map(|error| error.to_string());
             match (validator.is_valid(&changed), errors) {
                 (true, None) => accepted += 1,
-                (false, Some(_)) => refused += 1,
-                (true, Some(errors)) if RULES_OF_THE_PARSER.iter().any(|rule| errors.contains(rule)) => {}
+                (false, Some(_)) => rejected += 1,
+                (true, Some(errors)) if CROSS_FIELD_RULES.iter().any(|rule| errors.contains(rule)) => {}
                 (valid, errors) => {
-                    panic!("{name}: the schema says {valid}, the parser {errors:?} of {changed:#}")
+                    panic!("{name}: schema: {valid}, parser: {errors:?}, for {changed:#}")
                 }
             }
         }
     }
-    assert!(accepted > 100 && refused > 500, "{accepted} accepted, {refused} refused");
+    assert!(accepted > 100 && rejected > 500, "{accepted} accepted, {rejected} rejected");
 }

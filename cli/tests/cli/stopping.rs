@@ -1,4 +1,4 @@
-//! Runs that are stopped from outside: by a signal, or by the time that their envelope allows.
+//! Runs that are stopped from outside: by a signal, or by the timeout in their envelope.
 
 use std::{
     fs,
@@ -8,20 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Ended, Place, endless, forge, insurance, with};
+use crate::common::{CommandOutput, Sandbox, endless_envelope, forge, insurance_envelope, with_value};
 use serde_json::{Value, json};
 
-fn start(place: &Place, envelope: &Value, options: &[&str]) -> Child {
-    let file = place.path().join("envelope.json");
+fn start_run(sandbox: &Sandbox, envelope: &Value, options: &[&str]) -> Child {
+    let file = sandbox.path().join("envelope.json");
     fs::write(&file, envelope.to_string()).unwrap();
     let mut command = forge();
-    command.arg("run").arg(file).arg("--out").arg(place.out()).args(options);
+    command.arg("run").arg(file).arg("--out").arg(sandbox.store_path()).args(options);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for_handler(&child);
     child
 }
 
-/// Waits until SIGINT would be handled: before that it would end the process at once.
+/// Waits until a handler for SIGINT is installed. An earlier signal would kill the process.
 fn wait_for_handler(child: &Child) {
     let status = format!("/proc/{}/status", child.id());
     let handled = || {
@@ -36,58 +36,61 @@ fn wait_for_handler(child: &Child) {
     sleep(Duration::from_millis(100));
 }
 
-fn signal(child: &Child, name: &str) {
+fn send_signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 #[test]
-fn a_signal_stops_a_run_in_good_order() {
+fn first_signal_cancels_the_run_and_records_it() {
     for (name, job) in [("INT", "interrupted"), ("TERM", "terminated")] {
-        let place = Place::new();
-        let child = start(&place, &endless(job), &["--threads", "2"]);
-        signal(&child, name);
+        let sandbox = Sandbox::new();
+        let child = start_run(&sandbox, &endless_envelope(job), &["--threads", "2"]);
+        send_signal(&child, name);
         let sent = Instant::now();
-        let ended = Ended::new(&child.wait_with_output().unwrap()).expect(3);
+        let output = CommandOutput::new(&child.wait_with_output().unwrap()).expect_code(3);
         assert!(sent.elapsed() < Duration::from_secs(5));
-        assert_eq!((ended.stdout.as_str(), ended.stderr.lines().count()), ("", 1), "{}", ended.stderr);
+        assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{}", output.stderr);
         assert!(
-            ended.stderr.starts_with("error: cancelled: cancelled on request (recorded in "),
+            output.stderr.starts_with("error: cancelled: cancelled on request (recorded in "),
             "{}",
-            ended.stderr
+            output.stderr
         );
-        let error = place.error(job);
+        let error = sandbox.error(job);
         assert_eq!((&error["code"], &error["phase"]), (&json!("cancelled"), &json!("execute")));
-        assert_eq!(place.files(), [format!("jobs/{job}/error.json")]);
+        assert_eq!(sandbox.files(), [format!("jobs/{job}/error.json")]);
     }
 }
 
 #[test]
-fn a_second_signal_kills() {
-    let place = Place::new();
-    // A leaf of these takes seconds, and the first signal waits two for its end.
-    let slow = with(
-        with(endless("slow"), "/args/claim_freq", json!(10_000)),
+fn second_signal_kills_the_process() {
+    let sandbox = Sandbox::new();
+    // A leaf of this job takes seconds; after the first signal, the run waits 2 s for it.
+    let slow = with_value(
+        with_value(endless_envelope("slow"), "/args/claim_freq", json!(10_000)),
         "/args/iterations",
         json!(100_000_000),
     );
-    let mut child = start(&place, &slow, &["--backend", "scalar", "--threads", "1"]);
-    signal(&child, "INT");
+    let mut child = start_run(&sandbox, &slow, &["--backend", "scalar", "--threads", "1"]);
+    send_signal(&child, "INT");
     sleep(Duration::from_millis(200));
-    assert!(child.try_wait().unwrap().is_none(), "the first signal ended it at once");
-    signal(&child, "INT");
+    assert!(child.try_wait().unwrap().is_none(), "the first signal killed the process");
+    send_signal(&child, "INT");
     assert_eq!(child.wait().unwrap().signal(), Some(2));
 }
 
 #[test]
-fn a_run_ends_with_the_time_it_is_allowed() {
-    let place = Place::new();
-    let envelope = with(endless("late"), "/policy/timeout_ms", json!(300));
+fn run_ends_when_its_timeout_expires() {
+    let sandbox = Sandbox::new();
+    let envelope = with_value(endless_envelope("late"), "/policy/timeout_ms", json!(300));
     let start = Instant::now();
-    let ended =
-        place.run(&envelope, &[]).expect(3).says("error: timeout: ").says("policy.timeout_ms, 300 ms");
-    assert!(start.elapsed() < Duration::from_secs(5), "{}", ended.stderr);
-    assert_eq!(place.error("late")["code"], "timeout");
-    let enough = with(insurance("late"), "/policy/timeout_ms", json!(60_000));
-    place.run(&enough, &[]).expect(0);
+    let output = sandbox
+        .run(&envelope, &[])
+        .expect_code(3)
+        .expect_stderr("error: timeout: ")
+        .expect_stderr("policy.timeout_ms, 300 ms");
+    assert!(start.elapsed() < Duration::from_secs(5), "{}", output.stderr);
+    assert_eq!(sandbox.error("late")["code"], "timeout");
+    let enough = with_value(insurance_envelope("late"), "/policy/timeout_ms", json!(60_000));
+    sandbox.run(&enough, &[]).expect_code(0);
 }

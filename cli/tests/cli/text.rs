@@ -1,15 +1,15 @@
-//! What people see: the summary, its width, and that there is no progress bar where nobody looks.
+//! Text output: the summary and its width, colour, the progress bar, and the help texts.
 
 use std::process::Command;
 
-use crate::common::{Ended, Place, forge, insurance, with};
+use crate::common::{CommandOutput, Sandbox, forge, insurance_envelope, with_value};
 use serde_json::json;
 
 #[test]
-fn the_summary_shows_the_figures_of_the_result() {
-    let place = Place::new();
-    let text = place.run(&insurance("x"), &["--threads", "1"]).expect(0).stdout;
-    let result = crate::common::read_json(&place.artifact("x", "result.json"));
+fn summary_shows_the_figures_of_the_result() {
+    let sandbox = Sandbox::new();
+    let text = sandbox.run(&insurance_envelope("x"), &["--threads", "1"]).expect_code(0).stdout;
+    let result = crate::common::read_json(&sandbox.artifact("x", "result.json"));
     let shown = |value: &serde_json::Value| {
         let cents = format!("{:.2}", value.as_f64().unwrap());
         let (whole, decimals) = cents.split_once('.').unwrap();
@@ -35,18 +35,22 @@ fn the_summary_shows_the_figures_of_the_result() {
     {
         assert!(text.contains(words), "{words}:\n{text}");
     }
-    assert!(text.contains(place.manifest("x")["result"].as_str().unwrap()));
+    assert!(text.contains(sandbox.manifest("x")["result"].as_str().unwrap()));
 }
 
 #[test]
-fn lines_are_narrow_and_plain() {
-    let place = Place::new();
+fn summary_lines_are_narrow_and_plain() {
+    let sandbox = Sandbox::new();
     let eta = serde_json::from_str(include_str!("../../../examples/eta.json")).unwrap();
-    let large = with(insurance("large"), "/args/claim_severity_mu", json!(25));
-    let large = with(with(large, "/args/policy_limit", json!(null)), "/args/aggregate_limit", json!(null));
-    let verified = with(insurance("verified"), "/policy/verify", json!("full"));
-    for envelope in [insurance("a"), eta, large, verified] {
-        let text = place.run(&envelope, &[]).expect(0).stdout;
+    let large = with_value(insurance_envelope("large"), "/args/claim_severity_mu", json!(25));
+    let large = with_value(
+        with_value(large, "/args/policy_limit", json!(null)),
+        "/args/aggregate_limit",
+        json!(null),
+    );
+    let verified = with_value(insurance_envelope("verified"), "/policy/verify", json!("full"));
+    for envelope in [insurance_envelope("a"), eta, large, verified] {
+        let text = sandbox.run(&envelope, &[]).expect_code(0).stdout;
         for line in text.lines().filter(|line| !line.contains("jobs/")) {
             assert!(line.chars().count() <= 100, "{line}");
             assert!(!line.ends_with(' ') && !line.contains('\x1b'), "{line:?}");
@@ -55,13 +59,13 @@ fn lines_are_narrow_and_plain() {
 }
 
 #[test]
-fn a_run_of_few_iterations_says_so() {
-    let place = Place::new();
-    let few = |iterations: u64| {
-        let envelope = with(insurance("few"), "/args/iterations", json!(iterations));
-        place.run(&with(envelope, "/artifacts/persist", json!(false)), &[]).expect(0).stdout
+fn few_iterations_cause_warnings() {
+    let sandbox = Sandbox::new();
+    let summary_of = |iterations: u64| {
+        let envelope = with_value(insurance_envelope("few"), "/args/iterations", json!(iterations));
+        sandbox.run(&with_value(envelope, "/artifacts/persist", json!(false)), &[]).expect_code(0).stdout
     };
-    let one = few(1);
+    let one = summary_of(1);
     assert!(
         one.contains("Too few years (1) for a full 95% confidence interval of 6 of 6 quantiles."),
         "{one}"
@@ -69,50 +73,54 @@ fn a_run_of_few_iterations_says_so() {
     assert!(one.contains("10 of 10 return periods are longer than the years simulated (1)."), "{one}");
     let deviation = one.lines().find(|line| line.contains("Standard deviation"));
     assert!(deviation.is_some_and(|line| line.ends_with(" -")), "{one}");
-    assert!(!few(300_000).contains("Warnings"));
+    assert!(!summary_of(300_000).contains("Warnings"));
 }
 
 #[test]
 fn no_progress_bar_is_drawn_into_a_pipe() {
-    // Long enough for a bar.
-    let envelope = with(insurance("x"), "/args/iterations", json!(4_000_000));
-    let ran = Place::new().run(&envelope, &["--backend", "scalar", "--threads", "1"]).expect(0);
-    assert_eq!(ran.stderr, "");
-    assert!(!ran.stdout.contains('\r'));
+    // Long enough for a progress bar to appear.
+    let envelope = with_value(insurance_envelope("x"), "/args/iterations", json!(4_000_000));
+    let output = Sandbox::new().run(&envelope, &["--backend", "scalar", "--threads", "1"]).expect_code(0);
+    assert_eq!(output.stderr, "");
+    assert!(!output.stdout.contains('\r'));
 }
 
-/// `script` runs a command on a terminal of its own.
+/// Uses `script`, which runs a command on a pseudo-terminal.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_terminal_gets_colour_and_a_progress_bar() {
-    let place = Place::new();
-    let envelope = with(insurance("x"), "/args/iterations", json!(4_000_000));
-    let file = place.path().join("envelope.json");
+fn terminal_gets_colour_and_a_progress_bar() {
+    let sandbox = Sandbox::new();
+    let envelope = with_value(insurance_envelope("x"), "/args/iterations", json!(4_000_000));
+    let file = sandbox.path().join("envelope.json");
     std::fs::write(&file, envelope.to_string()).unwrap();
     let command = |options: &str| {
         let binary = env!("CARGO_BIN_EXE_forge");
         let run = format!("{binary} run envelope.json --backend scalar --threads 1 {options}");
         let mut script = Command::new("script");
-        script.args(["-qec", &run, "/dev/null"]).current_dir(place.path()).env("TERM", "xterm");
+        script.args(["-qec", &run, "/dev/null"]).current_dir(sandbox.path()).env("TERM", "xterm");
         script.env_remove("NO_COLOR");
         script
     };
     if command("").arg("--version").output().is_err() {
-        return; // A system without script.
+        return; // `script` is not installed.
     }
-    let shown = Ended::new(&command("--out a").output().unwrap()).expect(0).stdout;
+    let shown = CommandOutput::new(&command("--out a").output().unwrap()).expect_code(0).stdout;
     assert!(shown.contains("years/s, ") || shown.contains(" left"), "{shown}");
     assert!(shown.contains("\x1b[1mJob x"), "{shown}");
-    let quiet =
-        Ended::new(&command("--out b --no-progress").env("NO_COLOR", "1").output().unwrap()).expect(0);
+    let quiet = CommandOutput::new(&command("--out b --no-progress").env("NO_COLOR", "1").output().unwrap())
+        .expect_code(0);
     assert!(!quiet.stdout.contains(" left") && !quiet.stdout.contains('\x1b'), "{}", quiet.stdout);
 }
 
 #[test]
 fn help_documents_examples_and_exit_codes() {
-    let help = |arguments: &[&str]| Ended::new(&forge().args(arguments).output().unwrap()).expect(0).stdout;
+    let help = |arguments: &[&str]| {
+        CommandOutput::new(&forge().args(arguments).output().unwrap()).expect_code(0).stdout
+    };
     let top = help(&["--help"]);
-    for code in ["0  success", "2  bad input", "3  the job failed", "4  a replay", "1  anything else"] {
+    for code in
+        ["0  success", "1  error", "2  invalid input", "3  job failed", "4  mismatch", "130  interrupted"]
+    {
         assert!(top.contains(code), "{top}");
     }
     for command in ["run", "replay", "audit", "envelope", "schema"] {

@@ -159,7 +159,7 @@ fn artifacts_are_listed_and_fetched_and_damage_is_found() {
         assert_eq!(forge_contract::digest::Digest::hash_parts(&[&fetched.stdout]).to_hex(), result);
         let out = cluster.directory.path().join("fetched");
         let all = ["artifacts", "get", "kept", "--out", out.to_str().unwrap()];
-        expect(&cluster.run(&all), 0, &["artifacts in"]);
+        expect(&cluster.run(&all), 0, &["artifacts written to"]);
         assert_eq!(fs::read(out.join("result.json")).unwrap(), fetched.stdout);
         expect(&cluster.run(&["artifacts", "get", "kept", "x.json"]), 2, &["it kept"]);
         expect(&cluster.run(&["artifacts", "ls", "nobody"]), 2, &["does not exist"]);

@@ -1,14 +1,13 @@
-//! A run in this process whose workers are wrong, or right: what its job ends in.
+//! Jobs executed in this process by correct, wrong and failing workers, and how they end.
 
 use forge_contract::{
-    envelope::VerificationLevel, program::Program, shard::Shard, shard_result::ShardResult,
+    artifact::Phase, envelope::VerificationLevel, error::FailureCode, program::Program, shard::Shard,
+    shard_result::ShardResult,
 };
 use forge_kernel::{
     backend::{ExecutionControl, ExecutionError, scalar::Scalar, simd::Simd},
     request::Request,
 };
-
-use forge_service::model_cache::ModelCache;
 
 use super::*;
 
@@ -22,16 +21,16 @@ fn job(verify: VerificationLevel) -> Job {
     Job::new(Request::from_json(envelope.as_bytes()).unwrap())
 }
 
-fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<JobCompletion, Failure> {
+fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<JobCompletion, CommandError> {
     let (store, models) = (Arc::new(Store::in_memory()), Arc::new(ModelCache::new(1)));
-    let local = Local { backend, threads, store, models, keep_shards: false };
-    local.execute(&Stage::new().unwrap(), job, false)
+    let cluster = InProcessCluster { backend, threads, store, models, keep_shards: false };
+    cluster.execute(&DetachedRuntime::new().unwrap(), job, false)
 }
 
-/// The reference, except that results claim an occurrence more.
-struct Wrong;
+/// The scalar reference, except that its results claim one occurrence too many.
+struct WrongBackend;
 
-impl Backend for Wrong {
+impl Backend for WrongBackend {
     fn name(&self) -> &str {
         "wrong"
     }
@@ -48,14 +47,14 @@ impl Backend for Wrong {
     }
 }
 
-/// Cannot execute anything, in one of two ways.
-struct Unable {
+/// Executes nothing: it either panics or returns an error.
+struct FailingBackend {
     panics: bool,
 }
 
-impl Backend for Unable {
+impl Backend for FailingBackend {
     fn name(&self) -> &str {
-        "unable"
+        "failing"
     }
 
     fn execute(
@@ -70,36 +69,36 @@ impl Backend for Unable {
 }
 
 #[test]
-fn every_backend_and_number_of_threads_gives_the_same_result() {
+fn result_is_the_same_on_every_backend_and_number_of_threads() {
     let job = job(VerificationLevel::Full);
-    let one = execute(&job, Arc::new(Scalar), 1).unwrap();
-    let many = execute(&job, Arc::new(Simd::new()), 4).unwrap();
-    assert_eq!(one.job_result.hash, many.job_result.hash);
-    assert_eq!((one.verification.shards, one.verification.checked.len()), (5, 5));
-    assert!(one.verification.detection.iter().all(|detection| detection.probability == 1.0));
-    let pair = |completed: &JobCompletion| {
+    let scalar = execute(&job, Arc::new(Scalar), 1).unwrap();
+    let simd = execute(&job, Arc::new(Simd::new()), 4).unwrap();
+    assert_eq!(scalar.job_result.hash, simd.job_result.hash);
+    assert_eq!((scalar.verification.shards, scalar.verification.checked.len()), (5, 5));
+    assert!(scalar.verification.detection.iter().all(|detection| detection.probability == 1.0));
+    let backend_pair = |completed: &JobCompletion| {
         let pairs = &completed.verification.pairs;
         (pairs.len(), pairs[0].primary.clone(), pairs[0].verifier != pairs[0].primary)
     };
-    assert_eq!(pair(&one), (1, "scalar".to_owned(), true));
-    assert_eq!(pair(&many), (1, Simd::new().name().to_owned(), true));
+    assert_eq!(backend_pair(&scalar), (1, "scalar".to_owned(), true));
+    assert_eq!(backend_pair(&simd), (1, Simd::new().name().to_owned(), true));
 }
 
 #[test]
-fn wrong_results_are_refuted_and_others_take_their_place() {
+fn wrong_results_are_refuted_and_replaced() {
     let job = job(VerificationLevel::Full);
-    let right = execute(&job, Arc::new(Scalar), 1).unwrap();
-    let completed = execute(&job, Arc::new(Wrong), 2).unwrap();
-    assert_eq!(completed.job_result.hash, right.job_result.hash);
+    let expected = execute(&job, Arc::new(Scalar), 1).unwrap();
+    let completed = execute(&job, Arc::new(WrongBackend), 2).unwrap();
+    assert_eq!(completed.job_result.hash, expected.job_result.hash);
     assert!(!completed.verification.refuted.is_empty());
     assert!(completed.executions.iter().all(|execution| execution.backend != "wrong"));
 }
 
 #[test]
-fn a_job_whose_shards_cannot_be_executed_fails() {
+fn job_fails_when_no_shard_can_be_executed() {
     for panics in [false, true] {
-        match execute(&job(VerificationLevel::None), Arc::new(Unable { panics }), 2) {
-            Err(Failure::Job(failure)) => {
+        match execute(&job(VerificationLevel::None), Arc::new(FailingBackend { panics }), 2) {
+            Err(CommandError::Job(failure)) => {
                 assert_eq!((failure.code, failure.phase), (FailureCode::ExecutionFailed, Phase::Execute));
             }
             other => panic!("{other:?}"),

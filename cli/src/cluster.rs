@@ -1,25 +1,28 @@
-//! The services as commands: each reads its settings, reaches NATS and the store, and runs until it is asked to end. What a
-//! service does is its own crate's business.
+//! The services as commands. Each command reads its settings, connects to NATS and the store, and
+//! runs its service until a signal stops it. The services themselves are crates of their own.
+//!
+//! Reading order: [`service_host`] → [`planner`], [`worker`], [`verifier`], [`aggregator`] →
+//! [`up`].
 
 mod aggregator;
-mod config;
-mod host;
 mod nats_server;
 mod planner;
+mod service_host;
+mod settings;
 mod up;
 mod verifier;
 mod worker;
 
 pub use self::{
     aggregator::AggregatorArgs,
-    config::{StoreArgs, is_default, print_config},
     planner::PlannerArgs,
+    settings::{is_default, print_config},
     up::UpArgs,
     verifier::VerifierArgs,
     worker::WorkerArgs,
 };
 
-/// Commands by name.
+/// The function that runs each command.
 pub mod commands {
     pub use super::{
         aggregator::execute as aggregator, planner::execute as planner, up::execute as up,

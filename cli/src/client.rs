@@ -1,10 +1,11 @@
-//! Talking to services over NATS: submitting jobs, following them, fetching what they left behind.
+//! Commands that talk to services over NATS or read their store: submitting jobs, following them,
+//! and fetching their artifacts.
 
 mod artifacts;
 mod cancel;
 mod connection;
 mod jobs;
-mod record;
+mod record_text;
 mod status;
 mod submit;
 mod watch;
@@ -14,7 +15,7 @@ pub use self::{
     watch::WatchArgs,
 };
 
-/// Commands by name.
+/// The function that runs each command.
 pub mod commands {
     pub use super::{
         artifacts::execute as artifacts, cancel::execute as cancel, jobs::execute as jobs,

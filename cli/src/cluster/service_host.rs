@@ -1,0 +1,208 @@
+//! The surroundings that every service runs in: runtime, logs and traces, signals, NATS, health and
+//! metrics. It prepares the topology before the service starts, and reports ready only then.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use forge_bus::{
+    BusError, SharedBus,
+    jetstream::{JetStreamBus, JetStreamOptions},
+    topology::Queue,
+};
+use forge_service::{
+    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, gauge_reports::report_queue_depths, http, shutdown,
+    telemetry,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::settings::PrintConfigArgs;
+use crate::{error::CommandError, runtime};
+
+/// Interval between two reports of queue depths.
+const DEPTH_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause between two attempts to connect to NATS.
+const CONNECT_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two attempts to prepare the topology.
+const PREPARE_RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Maximum wait for threads that still execute shards when the process ends.
+const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_millis(500);
+/// Streams with fewer replicas lose data with one server.
+const DURABLE_REPLICAS: usize = 3;
+
+/// Options of every service.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceHostArgs {
+    #[command(flatten)]
+    pub nats: NatsArgs,
+    #[command(flatten)]
+    pub http: HttpArgs,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+    #[command(flatten)]
+    pub print: PrintConfigArgs,
+}
+
+/// What a service runs with.
+pub struct ServiceHost {
+    /// The connected bus, with the topology prepared.
+    pub bus: SharedBus,
+    /// The metrics of the process.
+    pub metrics: Metrics,
+    /// Cancelled when the process is asked to stop.
+    pub stop: CancellationToken,
+    /// Lease of a message: how long it stays with its receiver without a sign of life.
+    pub lease: Duration,
+    health: Health,
+}
+
+/// What a service needs from its host.
+pub struct ServiceSpec {
+    /// Name in logs, metrics and NATS connections.
+    pub name: &'static str,
+    /// Buckets of job records.
+    pub namespaces: Vec<String>,
+    /// Queues whose depths the service reports as metrics.
+    pub queues: Vec<Queue>,
+    /// Whether to log warnings about NATS settings that are unsuitable for production.
+    pub warns_about_durability: bool,
+}
+
+/// Runs a service that creates missing parts of the topology.
+///
+/// # Errors
+/// A setting cannot be used, NATS refuses the connection, or the service failed.
+pub fn run<F, S>(args: &ServiceHostArgs, spec: ServiceSpec, serve: S) -> Result<(), CommandError>
+where
+    S: FnOnce(ServiceHost) -> F,
+    F: Future<Output = Result<(), CommandError>>,
+{
+    let options = args.nats.jetstream_options(spec.name, true, spec.namespaces.clone())?;
+    run_with(args, spec, options, serve)
+}
+
+/// Runs a service, or several, with these connection options.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_with<F, S>(
+    args: &ServiceHostArgs,
+    spec: ServiceSpec,
+    options: JetStreamOptions,
+    serve: S,
+) -> Result<(), CommandError>
+where
+    S: FnOnce(ServiceHost) -> F,
+    F: Future<Output = Result<(), CommandError>>,
+{
+    let runtime = runtime::all_cores()?;
+    let result = runtime.block_on(async {
+        let _telemetry = telemetry::init(spec.name, &args.telemetry)?;
+        let stop = shutdown::stop_on_signals();
+        let (health, metrics) = (Health::new(), Metrics::new(spec.name));
+        http::serve(&args.http, health.clone(), metrics.clone(), stop.clone()).await?;
+        let replicas = options.topology.replicas;
+        let Some(nats) = connect(options, &stop).await? else { return Ok(()) };
+        let bus: SharedBus = nats.clone();
+        health.set_bus(bus.clone());
+        if !prepare_topology(&bus, &health, &stop).await? {
+            return Ok(());
+        }
+        health.set_ready();
+        tracing::info!(service = spec.name, "connected to NATS; the service is ready");
+        if spec.warns_about_durability {
+            tokio::spawn(async move { warn_about_durability(&nats, replicas).await });
+        }
+        tokio::spawn(report_queue_depths(
+            bus.clone(),
+            spec.queues,
+            DEPTH_REPORT_INTERVAL,
+            metrics.clone(),
+            stop.clone(),
+        ));
+        let lease = Duration::from_millis(args.nats.lease_ms);
+        let _alive = health.guard_loop(spec.name);
+        serve(ServiceHost { bus, metrics, stop, lease, health: health.clone() }).await
+    });
+    runtime.shutdown_timeout(SHUTDOWN_GRACE_PERIOD);
+    result
+}
+
+impl ServiceHost {
+    /// Turns the result of a service into that of the process. After an error the health endpoint
+    /// reports it until the process has ended.
+    pub fn finish(&self, result: Result<(), BusError>) -> Result<(), CommandError> {
+        if let Err(error) = &result {
+            self.health.set_not_ready(error.to_string());
+        }
+        Ok(result.map_err(anyhow::Error::from)?)
+    }
+}
+
+/// Connects to NATS, and retries for as long as no server responds. `None` if the process is to
+/// stop.
+async fn connect(
+    options: JetStreamOptions,
+    stop: &CancellationToken,
+) -> Result<Option<Arc<JetStreamBus>>, CommandError> {
+    loop {
+        let attempt = stop.run_until_cancelled(JetStreamBus::connect(options.clone())).await;
+        let error = match attempt {
+            None => return Ok(None),
+            Some(Ok(bus)) => return Ok(Some(bus)),
+            Some(Err(error @ BusError::Unavailable(_))) => error,
+            Some(Err(error)) => return Err(CommandError::Input(format!("--nats-url: {error}"))),
+        };
+        tracing::warn!(%error, "connecting to NATS failed; retrying in 1 s");
+        if stop.run_until_cancelled(tokio::time::sleep(CONNECT_RETRY_PAUSE)).await.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Logs warnings about settings of NATS under which data can be lost (docs/operations.md,
+/// "Durability").
+async fn warn_about_durability(nats: &JetStreamBus, replicas: usize) {
+    if replicas < DURABLE_REPLICAS {
+        tracing::warn!(
+            replicas,
+            "running jobs are lost if a NATS server is lost; in production use three servers and FORGE_REPLICAS=3"
+        );
+    }
+    match nats.syncs_always().await {
+        Some(true) => {}
+        Some(false) => tracing::warn!(
+            "NATS acknowledges messages before they are on disk; in production set `sync_interval: always` in its \
+             jetstream block"
+        ),
+        None => tracing::info!(
+            "cannot determine whether NATS syncs messages before it acknowledges them: this account does not import \
+             forge.v1.nats.jetstream"
+        ),
+    }
+}
+
+/// Prepares the topology, and retries until it is complete: a service that may not create a missing
+/// stream or bucket waits here until another service has. Returns false if the process is to stop.
+async fn prepare_topology(
+    bus: &SharedBus,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<bool, CommandError> {
+    let mut last_error = String::new();
+    loop {
+        let error = match stop.run_until_cancelled(bus.prepare()).await {
+            None => return Ok(false),
+            Some(Ok(())) => return Ok(true),
+            Some(Err(error @ (BusError::Unavailable(_) | BusError::Missing(_)))) => error.to_string(),
+            Some(Err(error)) => return Err(anyhow::Error::from(error).into()),
+        };
+        if error != last_error {
+            tracing::warn!(error, "preparing streams and buckets failed; retrying until they exist");
+            health.set_not_ready(error.clone());
+            last_error = error;
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(PREPARE_RETRY_PAUSE)).await.is_none() {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! GPUs through `forge-gpu`, which runs on Vulkan.
+
+use std::sync::Arc;
+
+use forge_contract::{program::Program, shard::Shard};
+use forge_gpu::{Adapter, GpuBackend, OpenError, adapter::AdapterKind};
+use forge_kernel::backend::Backend;
+
+use super::{GpuListing, GpuStageTimes};
+
+/// Every adapter of this machine, each opened, which compares it with the scalar reference.
+pub fn list() -> Vec<GpuListing> {
+    let listing = |adapter: Adapter| GpuListing {
+        name: format!("gpu-{}", adapter.index),
+        kind: adapter.kind.as_str(),
+        adapter: adapter.to_string(),
+        backend: open_adapter(&adapter).map_err(|error| error.to_string()),
+    };
+    forge_gpu::list_adapters().into_iter().map(listing).collect()
+}
+
+/// Opens the GPU of a name.
+///
+/// # Errors
+/// Why there is no such GPU, or why it cannot be used.
+pub fn open(name: &str) -> Result<Arc<dyn Backend>, String> {
+    if name == "gpu" {
+        return match GpuBackend::open_any() {
+            Ok(gpu) => Ok(Arc::new(gpu)),
+            Err(error) => Err(error.to_string()),
+        };
+    }
+    open_adapter(&find_adapter(name)?).map_err(|error| error.to_string())
+}
+
+/// Opens the first usable hardware GPU; software drivers are skipped.
+///
+/// # Errors
+/// Why there is none.
+pub fn open_hardware() -> Result<Arc<dyn Backend>, String> {
+    let mut reasons = Vec::new();
+    for adapter in forge_gpu::list_adapters().iter().filter(|adapter| adapter.kind != AdapterKind::Software) {
+        match open_adapter(adapter) {
+            Ok(gpu) => return Ok(gpu),
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    Err(if reasons.is_empty() { OpenError::NoAdapter.to_string() } else { reasons.join("; ") })
+}
+
+/// Measures how much each stage of a GPU contributes to executing shards of a program.
+///
+/// # Errors
+/// Why the GPU cannot be opened, or how it failed.
+pub fn measure_stages(
+    name: &str,
+    program: &Program,
+    shards: &[Shard],
+    rounds: usize,
+) -> Result<GpuStageTimes, String> {
+    let gpu = GpuBackend::open(&find_adapter(name)?).map_err(|error| error.to_string())?;
+    let times = forge_gpu::call_breakdown::measure_call(&gpu, program, shards, rounds);
+    let times = times.map_err(|error| error.to_string())?;
+    Ok(GpuStageTimes {
+        keystream: times.keystream,
+        without_amounts: times.without_amounts,
+        without_histograms: times.without_histograms,
+        all: times.all,
+        call: times.call,
+    })
+}
+
+fn find_adapter(name: &str) -> Result<Adapter, String> {
+    let adapters = forge_gpu::list_adapters();
+    let count = adapters.len();
+    let adapter = adapters.into_iter().find(|adapter| name == format!("gpu-{}", adapter.index));
+    adapter.ok_or_else(|| {
+        format!("there is no {name}; this machine has {count} GPU adapters, see `forge devices`")
+    })
+}
+
+fn open_adapter(adapter: &Adapter) -> Result<Arc<dyn Backend>, OpenError> {
+    Ok(Arc::new(GpuBackend::open(adapter)?))
+}
