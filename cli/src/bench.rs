@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use forge_contract::program::Program;
-use forge_kernel::{execute::ExecutionError, request::Request};
+use forge_kernel::{backend::ExecutionError, request::Request};
 
 use self::report::{BenchReport, ModelMeasurement};
 use crate::{
