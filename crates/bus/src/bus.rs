@@ -28,8 +28,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`BusError::Unusable`] if an existing object differs in a way that cannot be changed;
-    /// [`BusError::Missing`] if this client does not manage the topology and a queue does not exist;
-    /// [`BusError::Unavailable`].
+    /// [`BusError::Missing`] if this client does not manage the topology and a queue does not
+    /// exist; [`BusError::Unavailable`].
     async fn prepare(&self) -> Result<(), BusError>;
 
     /// Publishes a message to the stream that stores its subject; returns once the message is

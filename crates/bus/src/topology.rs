@@ -1,5 +1,5 @@
-//! Every stream, queue and bucket with its settings, and every [subject](subjects). The single
-//! source of these names: services address the bus only through this module.
+//! Every stream, queue, bucket and subject, with its settings. The single source of these names:
+//! services address the bus only through this module.
 //!
 //! Names on the wire are permanent. Where this crate says *verification*, the wire says
 //! *duplicate*: the stream is `FORGE_DUPLICATES` and its subjects are `forge.v1.duplicates.>`.
@@ -11,7 +11,7 @@ use forge_contract::{envelope::Target, ids::JobId};
 pub use self::subjects::*;
 use crate::error::BusError;
 
-pub mod subjects;
+mod subjects;
 
 /// Name of the NATS microservice that planners serve.
 pub const SERVICE_NAME: &str = "forge";
@@ -29,8 +29,8 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Deliveries of one message of [`Queue::Shards`] before it moves to [`Queue::DeadLetters`]. The
 /// limit stops a shard that crashes its worker from crashing all workers.
 pub const MAX_SHARD_DELIVERIES: u64 = 4;
-/// Age at which every stream but [`Stream::Jobs`] drops a message, and [`Bucket::Programs`] an entry.
-/// Equals the longest timeout of a job, so it only affects what the regular cleanup missed.
+/// Age at which every stream but [`Stream::Jobs`] drops a message, and [`Bucket::Programs`] an
+/// entry. Equals the longest timeout of a job, so it only affects what the regular cleanup missed.
 pub const MAX_MESSAGE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Unacknowledged messages of one queue, over all its receivers, at which the server stops
 /// delivering.

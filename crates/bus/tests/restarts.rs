@@ -76,14 +76,14 @@ async fn publishing_and_replaying_survive_restarts() {
     let count = timeout(EVENT_TIMEOUT, publishing).await.unwrap().unwrap();
     let server = restarting.await.unwrap();
     let mut last = 0;
-    let mut seen = BTreeSet::new();
-    while (seen.len() as u64) < count {
+    let mut received_subjects = BTreeSet::new();
+    while (received_subjects.len() as u64) < count {
         let stored = timeout(EVENT_TIMEOUT, replay.next()).await.expect("all results arrive").unwrap();
         assert!(stored.sequence > last, "in order, without repetition");
         last = stored.sequence;
-        seen.insert(stored.message.subject);
+        received_subjects.insert(stored.message.subject);
     }
-    assert!((0..count).all(|index| seen.contains(&result_message(index).1)));
+    assert!((0..count).all(|index| received_subjects.contains(&result_message(index).1)));
     let mut second_replay =
         bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
     let mut stored = 0;
@@ -110,11 +110,11 @@ async fn fetching_survives_restarts() {
             }
         }
     });
-    let mut seen = BTreeSet::new();
+    let mut received_subjects = BTreeSet::new();
     let fetching = async {
-        while (seen.len() as u64) < count {
+        while (received_subjects.len() as u64) < count {
             for delivery in receiver.fetch(16).await.unwrap() {
-                seen.insert(delivery.message.subject);
+                received_subjects.insert(delivery.message.subject);
                 delivery.lease.ack().await;
             }
         }

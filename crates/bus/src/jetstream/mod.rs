@@ -28,7 +28,7 @@
 //!
 //! # Modules
 //!
-//! Each uses only those before it: [`options`], `attempt` (retries), `connection_events`,
+//! Each uses only those before it: `options`, `attempt` (retries), `connection_events`,
 //! `connection`, `convert`, `durability`, `publish`, `pull_requests`, `work_queue`,
 //! `stream_reader`, `buckets`, `provisioning`, `core_messaging`.
 
@@ -39,7 +39,7 @@ mod connection_events;
 mod convert;
 mod core_messaging;
 mod durability;
-pub mod options;
+mod options;
 mod provisioning;
 mod publish;
 mod pull_requests;

@@ -90,6 +90,7 @@ impl MemoryBus {
     }
 
     /// Returns the number of messages in a stream.
+    #[cfg(feature = "testing")]
     pub fn message_count(&self, stream: Stream) -> usize {
         self.core.lock().streams.message_count(stream)
     }

@@ -278,6 +278,7 @@ impl MemoryStreams {
     }
 
     /// Counts the messages in a stream.
+    #[cfg(feature = "testing")]
     pub(super) fn message_count(&self, stream: Stream) -> usize {
         self.logs[log_index(stream)].entries.len()
     }
