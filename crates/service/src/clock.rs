@@ -1,5 +1,5 @@
-//! Wall-clock time: the only module of the services that reads it. Durations within a process are measured with `Instant`
-//! instead, which never jumps.
+//! Wall-clock time: the only module of the services that reads it. Durations within a process are
+//! measured with `Instant` instead, which never jumps.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub fn today() -> String {
     format_date(OffsetDateTime::now_utc())
 }
 
-/// Returns the time that has passed since an RFC 3339 timestamp; zero if the timestamp is malformed or in the future,
-/// as it can be when another machine's clock wrote it.
+/// Returns the time that has passed since an RFC 3339 timestamp; zero if the timestamp is malformed
+/// or in the future, as it can be when another machine's clock wrote it.
 pub fn elapsed_since(timestamp: &str) -> Duration {
     let Ok(since) = OffsetDateTime::parse(timestamp, &Rfc3339) else { return Duration::ZERO };
     (OffsetDateTime::now_utc() - since).try_into().unwrap_or_default()

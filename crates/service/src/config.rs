@@ -1,49 +1,34 @@
-//! The settings that services have in common, as groups of command line options. Every option can be given by an environment
-//! variable too, which `--help` names. Values are checked here; files are read where they are named, nothing is connected.
+//! The settings that all services share, as groups of command-line options. Every option can also
+//! be set by an environment variable, which `--help` names. This module checks values and reads the
+//! named files; it never opens a connection.
 
 mod effective;
+mod error;
 mod nats;
+mod path_parser;
 
 use std::{
-    fmt,
     net::{AddrParseError, SocketAddr},
     path::PathBuf,
 };
 
-use clap::{
-    Args, ValueEnum,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::Targets;
 
-pub(crate) use self::nats::read;
+pub(crate) use self::nats::read_text;
+use self::path_parser::path_parser;
 pub use self::{
-    effective::{EffectiveSetting, SettingOrigin, effective_settings, render_json, render_text},
+    effective::{EffectiveSetting, SettingOrigin, effective_settings, render_text},
+    error::ConfigError,
     nats::NatsArgs,
 };
 
-/// A setting that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
-pub struct ConfigError {
-    /// The option, as in `--nats-creds`.
-    pub field: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-impl ConfigError {
-    /// An error in an option.
-    pub fn new(field: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { field: field.into(), message: message.to_string() }
-    }
-}
-
-/// Where health and metrics are served.
+/// Options of the health and metrics server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Health and metrics")]
 pub struct HttpArgs {
-    /// Address that serves /healthz, /readyz and /metrics, as in 127.0.0.1:9464; not served without it
+    /// Address to serve /healthz, /readyz and /metrics on, such as 127.0.0.1:9464; without it they
+    /// are not served
     #[arg(
         long,
         env = "FORGE_HTTP",
@@ -55,34 +40,33 @@ pub struct HttpArgs {
     pub http: OptionalAddress,
 }
 
-/// An address, or none. An alias, so that clap takes an empty value for none.
+/// An optional socket address. An alias, because clap would otherwise reject the empty value, which
+/// stands for none.
 pub type OptionalAddress = Option<SocketAddr>;
 
 fn address(text: &str) -> Result<OptionalAddress, AddrParseError> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
-/// What is logged, and how.
+/// Options of logs and traces.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs and traces")]
 pub struct TelemetryArgs {
-    /// What is logged: off, error, warn, info, debug or trace, for all or by target, as in info,forge_bus=debug
+    /// Log filter: off, error, warn, info, debug or trace, for all targets or for one, as in
+    /// info,forge_bus=debug
     #[arg(long, env = "FORGE_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: Targets,
-    /// How it is written to standard error; auto is text on a terminal and json elsewhere
+    /// Log format on standard error; auto is text on a terminal and json elsewhere
     #[arg(long, env = "FORGE_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
-    /// Collector that traces are sent to over OTLP/HTTP, as in http://127.0.0.1:4318; not sent without it
+    /// Collector to export traces to over OTLP/HTTP, such as http://127.0.0.1:4318; without it
+    /// traces are not exported
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 
-/// Takes any path. An empty one is none: that is how Compose and Helm leave a variable out, and clap's own parser refuses it.
-fn file() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
-}
-
-/// Reads a filter. A word that is no level would be taken for the name of a target, and everything else be silent.
+/// Parses a log filter. Rejects a bare word that is not a level: it would be taken for a target
+/// name and silence everything else.
 fn filter(text: &str) -> Result<Targets, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
@@ -94,25 +78,25 @@ fn filter(text: &str) -> Result<Targets, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
-/// How logs are written.
+/// Format of the logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     #[default]
     Auto,
-    /// A line of text an event.
+    /// One line of text per event.
     Text,
-    /// A JSON object an event.
+    /// One JSON object per event.
     Json,
 }
 
-/// Who the process is towards the others.
+/// Options of the agent's identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Identity")]
 pub struct IdentityArgs {
-    /// File with the seed of a NATS user nkey (SU…), which names this agent and signs what it returns; without it the
-    /// process makes a key that ends with it
-    #[arg(long, env = "FORGE_IDENTITY", value_name = "FILE", value_parser = file())]
+    /// File with the seed of a NATS user nkey (SU…), which names this agent and signs its messages;
+    /// without it the process generates a key that lasts until it ends
+    #[arg(long, env = "FORGE_IDENTITY", value_name = "FILE", value_parser = path_parser())]
     pub identity: Option<PathBuf>,
 }
 

@@ -20,7 +20,8 @@ pub async fn report_queue_depths(
     let report = async {
         loop {
             for &queue in &queues {
-                // On an error the metric keeps its last value; the worker of the queue logs the error.
+                // On an error the metric keeps its last value; the worker of the queue logs the
+                // error.
                 if let Ok(depth) = bus.backlog(queue).await {
                     metrics.set_queue_depth(queue, depth);
                 }

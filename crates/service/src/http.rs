@@ -1,5 +1,5 @@
-//! Health and metrics over HTTP: `/healthz`, `/readyz`, `/metrics`. Nothing else, no TLS, no login: to be bound to an address
-//! that only probes and scrapers reach.
+//! Health probes and metrics over HTTP: `/healthz`, `/readyz` and `/metrics`, without TLS or
+//! authentication. Bind it to an address that only probes and scrapers can reach.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How long a connection may take.
-const CONNECTION: Duration = Duration::from_secs(10);
-/// Media type of the metrics.
+/// Time limit of a connection.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Content type of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the process says about its health. Clones are the same.
+/// The health of the process, as the probes report it. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Mutex<HealthState>>);
 
@@ -35,53 +35,55 @@ pub struct Health(Arc<Mutex<HealthState>>);
 struct HealthState {
     bus: Option<SharedBus>,
     ready: bool,
-    reason: Option<String>,
-    ended: Option<&'static str>,
+    not_ready_reason: Option<String>,
+    /// The name of a loop that the process depends on and that has ended.
+    ended_loop: Option<&'static str>,
 }
 
 impl Health {
-    /// Of a process that has just started: alive and not ready.
+    /// The health of a process that is starting: alive and not ready.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The process has a bus. It is ready only while that is connected.
+    /// Sets the bus of the process, which is ready only while the bus is connected.
     pub fn set_bus(&self, bus: SharedBus) {
         self.with(|state| state.bus = Some(bus));
     }
 
-    /// The service takes work from now on.
+    /// Reports the service ready to take work.
     pub fn set_ready(&self) {
         self.with(|state| {
             state.ready = true;
-            state.reason = None;
+            state.not_ready_reason = None;
         });
     }
 
-    /// The service takes no work, for a reason that `/readyz` tells.
+    /// Reports the service not ready, for a reason that `/readyz` returns.
     pub fn set_not_ready(&self, reason: impl Into<String>) {
         let reason = reason.into();
         self.with(|state| {
             state.ready = false;
-            state.reason = Some(reason);
+            state.not_ready_reason = Some(reason);
         });
     }
 
-    /// To be held by a loop that the process cannot live without: when it is dropped, `/healthz` fails and names the loop.
+    /// Returns a guard for a loop that the process depends on: once it is dropped, `/healthz` fails
+    /// and names the loop.
     pub fn guard_loop(&self, name: &'static str) -> LoopGuard {
         LoopGuard { health: self.clone(), name }
     }
 
-    /// Why the process is dead, if it is.
-    pub fn liveness_failure(&self) -> Option<String> {
-        self.with(|state| state.ended.map(|name| format!("{name} has ended")))
+    /// Why the process is not alive; `None` if it is.
+    fn liveness_failure(&self) -> Option<String> {
+        self.with(|state| state.ended_loop.map(|name| format!("{name} has ended")))
     }
 
-    /// Why the process is not ready, if it is not.
-    pub fn readiness_failure(&self) -> Option<String> {
+    /// Why the process is not ready; `None` if it is.
+    fn readiness_failure(&self) -> Option<String> {
         self.with(|state| {
             if !state.ready {
-                return Some(state.reason.clone().unwrap_or_else(|| "starting".to_owned()));
+                return Some(state.not_ready_reason.clone().unwrap_or_else(|| "starting".to_owned()));
             }
             let connected = state.bus.as_ref().is_none_or(|bus| bus.is_connected());
             (!connected).then(|| "not connected to NATS".to_owned())
@@ -93,9 +95,9 @@ impl Health {
     }
 }
 
-/// See [`Health::guard_loop`].
+/// Guards a loop that the process depends on; see [`Health::guard_loop`].
 #[derive(Debug)]
-#[must_use = "the loop counts as ended when it is dropped"]
+#[must_use = "the loop counts as ended once this guard is dropped"]
 pub struct LoopGuard {
     health: Health,
     name: &'static str,
@@ -103,15 +105,15 @@ pub struct LoopGuard {
 
 impl Drop for LoopGuard {
     fn drop(&mut self) {
-        self.health.with(|state| state.ended = Some(self.name));
+        self.health.with(|state| state.ended_loop = Some(self.name));
     }
 }
 
-/// Serves health and metrics in a task of its own until `stop` is cancelled, where the settings name an address. Answers the
-/// address, whose port the system has chosen if 0 was given.
+/// Serves health and metrics in a background task until `stop` is cancelled, if an address is
+/// configured. Returns the bound address, with the port that the system chose for port 0.
 ///
 /// # Errors
-/// [`ConfigError`] when the address cannot be bound.
+/// [`ConfigError`] when binding the address fails.
 pub async fn serve(
     args: &HttpArgs,
     health: Health,
@@ -119,9 +121,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<Option<SocketAddr>, ConfigError> {
     let Some(address) = args.http else { return Ok(None) };
-    let wrong = |error| ConfigError::new("--http", format!("{address} cannot be served: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(wrong)?;
-    let address = listener.local_addr().map_err(wrong)?;
+    let bind_error = |error| ConfigError::new("--http", format!("binding {address} failed: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+    let address = listener.local_addr().map_err(bind_error)?;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     tokio::spawn(async move {
         stop.run_until_cancelled(accept(listener, health, metrics)).await;
@@ -133,10 +135,13 @@ async fn accept(listener: TcpListener, health: Health, metrics: Metrics) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(timeout(CONNECTION, serve_connection(stream, health.clone(), metrics.clone())));
+                tokio::spawn(timeout(
+                    CONNECTION_TIMEOUT,
+                    serve_connection(stream, health.clone(), metrics.clone()),
+                ));
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection was not accepted");
+                tracing::debug!(%error, "accepting a connection failed; continuing");
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -148,27 +153,30 @@ async fn serve_connection(stream: TcpStream, health: Health, metrics: Metrics) {
         let response = respond(request.method(), request.uri().path(), &health, &metrics);
         async { Ok::<_, Infallible>(response) }
     });
-    let served =
+    let result =
         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke");
+    if let Err(error) = result {
+        tracing::debug!(%error, "serving a connection failed");
     }
 }
 
 fn respond(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
-        return text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        return text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
     }
     match path {
         "/healthz" => probe_response(health.liveness_failure()),
         "/readyz" => probe_response(health.liveness_failure().or_else(|| health.readiness_failure())),
         "/metrics" => response(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        _ => text_response(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics"),
+        _ => text_response(
+            StatusCode::NOT_FOUND,
+            "not found: the endpoints are /healthz, /readyz and /metrics",
+        ),
     }
 }
 
-fn probe_response(trouble: Option<String>) -> Response<Full<Bytes>> {
-    match trouble {
+fn probe_response(failure: Option<String>) -> Response<Full<Bytes>> {
+    match failure {
         None => text_response(StatusCode::OK, "ok"),
         Some(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, &reason),
     }

@@ -1,26 +1,29 @@
-//! The identity of a process.
+//! The identity of an agent process: an nkey that names the agent and signs what it returns.
 
 use forge_contract::agent::Identity;
 
-use crate::config::{ConfigError, IdentityArgs, read};
+use crate::config::{ConfigError, IdentityArgs, read_text};
 
-const FIELD: &str = "--identity";
+const OPTION: &str = "--identity";
 
-/// The identity that the settings name, or a new one that ends with the process.
+/// Loads the identity from the configured file; without one, generates an identity that lasts as
+/// long as the process.
 ///
 /// # Errors
-/// [`ConfigError`] when the file cannot be read or holds no seed, or the system gives no random numbers.
+/// [`ConfigError`] when the file is unreadable or holds no seed, or the system has no source of
+/// randomness.
 pub fn load(args: &IdentityArgs) -> Result<Identity, ConfigError> {
     match args.identity.as_deref().filter(|path| !path.as_os_str().is_empty()) {
         Some(path) => {
-            let text = read(FIELD, path)?;
-            let wrong = |error| ConfigError::new(FIELD, format!("{}: {error}", path.display()));
-            Identity::from_seed(&text).map_err(wrong)
+            let text = read_text(OPTION, path)?;
+            let invalid = |error| ConfigError::new(OPTION, format!("{}: {error}", path.display()));
+            Identity::from_seed(&text).map_err(invalid)
         }
         None => {
             let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes)
-                .map_err(|error| ConfigError::new(FIELD, format!("no random numbers: {error}")))?;
+            getrandom::fill(&mut bytes).map_err(|error| {
+                ConfigError::new(OPTION, format!("the system has no source of randomness: {error}"))
+            })?;
             Ok(Identity::from_random(bytes))
         }
     }
@@ -35,13 +38,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_file_every_process_is_another() {
+    fn every_process_without_a_file_has_its_own_identity() {
         let (a, b) = (load(&IdentityArgs::default()).unwrap(), load(&IdentityArgs::default()).unwrap());
         assert_ne!(a.id(), b.id());
     }
 
     #[test]
-    fn a_file_names_the_same_agent_every_time() {
+    fn a_file_always_gives_the_same_identity_and_errors_do_not_reveal_its_seed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seed");
         let args = IdentityArgs { identity: Some(path.clone()) };

@@ -1,4 +1,5 @@
-//! Job records in the buckets of job records. All writes are compare-and-set, so a terminal record is never overwritten.
+//! Job records in the buckets of job records. All writes are compare-and-set, so a terminal record
+//! is never overwritten.
 
 use forge_bus::{BucketEntry, Bus, BusError, topology::Bucket};
 use forge_contract::{canonical::to_canonical_json, ids::JobId, job::JobRecord};
@@ -17,7 +18,8 @@ pub struct VersionedRecord {
 /// Reads the record of a job; `None` if there is none.
 ///
 /// # Errors
-/// Returns any error of reading the bucket, and [`BusError::Unusable`] when the entry is not a record or names another job.
+/// Returns any error of reading the bucket, and [`BusError::Unusable`] when the entry is not a
+/// record or names another job.
 pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<VersionedRecord>, BusError> {
     let Some(BucketEntry { value: Some(value), revision, .. }) = bus.get(bucket, job.as_str()).await? else {
         return Ok(None);
@@ -25,8 +27,8 @@ pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<V
     let malformed = |error| BusError::Unusable(format!("the record of job {job} is malformed: {error}"));
     let record: JobRecord = serde_json::from_slice(&value).map_err(malformed)?;
     if record.job_id != *job {
-        // No service writes such an entry, but a client can redirect a JetStream reply to a record's key
-        // (docs/security.md).
+        // No service writes such an entry, but a client can redirect a JetStream reply to a
+        // record's key (docs/security.md).
         return Err(BusError::Unusable(format!(
             "the entry of job {job} holds the record of job {}",
             record.job_id
@@ -53,11 +55,12 @@ pub struct RecordUpdate {
     pub written: bool,
 }
 
-/// Changes a record, unless it is terminal. `change` returns `false` to leave the record as it is; it runs again whenever
-/// another process has written the record in between.
+/// Changes a record, unless it is terminal. `change` returns `false` to leave the record as it is;
+/// it runs again whenever another process has written the record in between.
 ///
 /// # Errors
-/// Returns any error of [`get`] and of writing the bucket, and [`BusError::Missing`] when the job has no record.
+/// Returns any error of [`get`] and of writing the bucket, and [`BusError::Missing`] when the job
+/// has no record.
 pub async fn update(
     bus: &dyn Bus,
     bucket: &Bucket,

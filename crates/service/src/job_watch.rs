@@ -1,4 +1,5 @@
-//! Notification of job ends, from one watch per bucket of job records, however many jobs are waited for.
+//! Notification of job ends, from one watch per bucket of job records, however many jobs are waited
+//! for.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,8 +18,8 @@ pub struct JobWatch {
     subscribers: Arc<Mutex<Subscribers>>,
 }
 
-/// A redelivered message is handled while the first delivery still is, so one process can wait for a job twice. Each
-/// subscriber therefore has its own token, and removes only that.
+/// A redelivered message is handled while the first delivery still is, so one process can wait for
+/// a job twice. Each subscriber therefore has its own token, and removes only that.
 #[derive(Debug, Default)]
 struct Subscribers {
     next_number: u64,
@@ -90,13 +91,15 @@ impl JobWatch {
         }
     }
 
-    /// Subscribes to the end of a job. The signal is already set if the job has ended or has no record.
+    /// Subscribes to the end of a job. The signal is already set if the job has ended or has no
+    /// record.
     ///
     /// # Errors
     /// Returns any error of [`job_records::get`].
     pub async fn watch(&self, bucket: &Bucket, job: &JobId) -> Result<JobEndSignal, BusError> {
         let signal = self.subscribe(bucket, job);
-        // The job may have ended before the subscription, in which case no further change will arrive.
+        // The job may have ended before the subscription, in which case no further change will
+        // arrive.
         let versioned = job_records::get(self.bus.as_ref(), bucket, job).await?;
         if versioned.is_none_or(|versioned| versioned.record.state.is_terminal()) {
             signal.token.cancel();

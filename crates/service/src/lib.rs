@@ -1,6 +1,52 @@
-//! The shared runtime of all Forge Kernel services: the message loop, shard execution, signed shard messages, job records,
-//! the agent registry, the program store, configuration, telemetry, metrics, health probes and shutdown. It starts nothing
-//! by itself and decides nothing about a job.
+//! The shared runtime of all Forge Kernel services: the message loop, shard execution, signed shard
+//! messages, job records, the agent registry, the program store, configuration, telemetry, metrics,
+//! health probes and shutdown. It starts nothing by itself and decides nothing about a job.
+//!
+//! A service implements [`Handler`] and passes it to [`serve_queue`]:
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//!
+//! use async_trait::async_trait;
+//! use forge_bus::{
+//!     Bus, BusError, Delivery, MemoryBus, Message,
+//!     topology::{Queue, SUBMIT_SUBJECT, TopologySettings},
+//! };
+//! use forge_service::{Concurrency, Handler, Metrics, QueueSettings, Settlement, serve_queue};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! /// Acknowledges a message and stops the service.
+//! struct StopAfterOne(CancellationToken);
+//!
+//! #[async_trait]
+//! impl Handler for StopAfterOne {
+//!     async fn handle(&self, _: Delivery) -> Settlement {
+//!         self.0.cancel();
+//!         Settlement::Ack
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BusError> {
+//! let bus = MemoryBus::new(TopologySettings::default());
+//! bus.prepare().await?;
+//! bus.publish(Message::new(SUBMIT_SUBJECT, "an envelope"), "message-1").await?;
+//!
+//! let (metrics, stop) = (Metrics::new("example"), CancellationToken::new());
+//! let settings = QueueSettings {
+//!     queue: Queue::Jobs,
+//!     concurrency: Concurrency::new(8),
+//!     lease: Duration::from_secs(30),
+//! };
+//! serve_queue(bus, settings, metrics.clone(), stop.clone(), Arc::new(StopAfterOne(stop))).await;
+//! assert!(metrics.encode().contains(r#"queue="jobs",outcome="ack"} 1"#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue_worker`] → [`executor`] →
+//! [`shard_messages`] → [`orders`] → [`job_records`] → [`job_watch`] → [`registry`] →
+//! [`program_store`] → [`http`] → [`shutdown`].
 
 pub mod clock;
 pub mod config;

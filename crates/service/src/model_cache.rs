@@ -4,15 +4,16 @@ use forge_contract::{digest::Digest, error::InvalidDocument};
 use forge_kernel::request::{CompiledModel, ModelCompiler};
 use quick_cache::sync::Cache;
 
-/// Caches compiled models, some 300 kB each. When several threads ask for the same model at once, one compiles it and the
-/// others wait for its result.
+/// Caches compiled models, some 300 kB each. When several threads ask for the same model at once,
+/// one compiles it and the others wait for its result.
 ///
 /// ```
 /// use forge_kernel::request::Request;
 /// use forge_service::model_cache::ModelCache;
 ///
-/// let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {"iterations": 1000,
-///     "claim_freq": 0.1, "claim_severity_mu": 8, "claim_severity_sig": 1.2}}"#;
+/// let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+///     "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 8,
+///         "claim_severity_sig": 1.2}}"#;
 /// let models = ModelCache::new(32);
 /// let first = Request::from_json_with(envelope, &models).unwrap();
 /// let second = Request::from_json_with(envelope, &models).unwrap();

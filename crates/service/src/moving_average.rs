@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Weight of the newest sample.
 const NEWEST_WEIGHT: f64 = 1.0 / 8.0;
 
-/// Averages durations; each sample weighs 1/8 and the average of all earlier ones 7/8. The first sample is the average.
+/// Averages durations; each sample weighs 1/8 and the average of all earlier ones 7/8. The first
+/// sample is the average.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct MovingAverage {
     seconds: Option<f64>,

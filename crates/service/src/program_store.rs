@@ -1,5 +1,5 @@
-//! Programs by hash, stored in bucket `forge_programs`. A reader accepts only bytes that have the hash it asked for, so it
-//! does not have to trust the writer.
+//! Programs by hash, stored in bucket `forge_programs`. A reader accepts only bytes that have the
+//! hash it asked for, so it does not have to trust the writer.
 
 use std::{
     sync::Arc,
@@ -10,7 +10,8 @@ use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{digest::Digest, program::Program};
 use quick_cache::sync::Cache;
 
-/// A stored program older than this is written again, long before the bucket's age limit removes it.
+/// A stored program older than this is written again, long before the bucket's age limit removes
+/// it.
 const REFRESH_AGE: Duration = Duration::from_secs(24 * 3600);
 /// After a program was seen in the bucket, it is assumed to be there for this long.
 const STORED_ASSUMPTION: Duration = Duration::from_secs(60);
@@ -44,7 +45,8 @@ impl ProgramStore {
         Self { bus, programs: Arc::new(Cache::new(capacity)), stored_at: Arc::new(Cache::new(capacity)) }
     }
 
-    /// Returns the program with this hash. Concurrent calls for one program share a single read of the bucket.
+    /// Returns the program with this hash. Concurrent calls for one program share a single read of
+    /// the bucket.
     ///
     /// # Errors
     /// [`ProgramError`]; errors are not cached.

@@ -1,5 +1,6 @@
-//! The message loop of every service: receive a message, pass it to the service's handler, settle it as the handler decides.
-//! This module owns leases, concurrency, traces, retries after a panic and graceful shutdown. It never interprets a message.
+//! The message loop of every service: receive a message, pass it to the service's handler, settle
+//! it as the handler decides. This module owns leases, concurrency, traces, retries after a panic
+//! and graceful shutdown. It never interprets a message.
 
 mod concurrency;
 mod receive_backoff;
@@ -20,21 +21,21 @@ pub use self::concurrency::Concurrency;
 use self::receive_backoff::ReceiveBackoff;
 use crate::{metrics::Metrics, panic_message::panic_message, telemetry::trace};
 
-/// Time that in-flight messages get to complete once the service is asked to stop. Less than the 30 seconds that Kubernetes
-/// waits by default.
+/// Time that in-flight messages get to complete once the service is asked to stop. Less than the 30
+/// seconds that Kubernetes waits by default.
 pub const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(20);
 /// Delay before a message is redelivered after its handler panicked.
 const PANIC_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Time limit for returning a message to the bus at shutdown.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Handles the messages of a queue. The bus delivers at least once, and may deliver a message to another process while this
-/// one still handles it, so a handler has to be idempotent.
+/// Handles the messages of a queue. The bus delivers at least once, and may deliver a message to
+/// another process while this one still handles it, so a handler has to be idempotent.
 #[async_trait]
 pub trait Handler: Send + Sync {
-    /// Handles a message and decides how it is settled; must not settle it itself. The lease is renewed while the handler
-    /// runs, provided that it does not block its thread, so it may take any time. At shutdown it may be dropped at any
-    /// await point.
+    /// Handles a message and decides how it is settled; must not settle it itself. The lease is
+    /// renewed while the handler runs, provided that it does not block its thread, so it may take
+    /// any time. At shutdown it may be dropped at any await point.
     async fn handle(&self, delivery: Delivery) -> Settlement;
 }
 
@@ -70,11 +71,13 @@ pub struct QueueSettings {
     pub lease: Duration,
 }
 
-/// Serves a queue until `stop` is cancelled. Each message is handled in a task and a span of its own. The loop survives bus
-/// errors, and a queue that does not exist yet, by retrying with backoff.
+/// Serves a queue until `stop` is cancelled. Each message is handled in a task and a span of its
+/// own. The loop survives bus errors, and a queue that does not exist yet, by retrying with
+/// backoff.
 ///
-/// After `stop` no more messages are received. In-flight messages get [`SHUTDOWN_GRACE_PERIOD`] to complete; handlers that
-/// hold the same token can hurry. A handler that is still running afterwards is dropped, and its message returned to the bus.
+/// After `stop` no more messages are received. In-flight messages get [`SHUTDOWN_GRACE_PERIOD`] to
+/// complete; handlers that hold the same token can hurry. A handler that is still running
+/// afterwards is dropped, and its message returned to the bus.
 pub async fn serve_queue<H>(
     bus: SharedBus,
     settings: QueueSettings,
@@ -110,7 +113,8 @@ pub async fn serve_queue<H>(
     }
 }
 
-/// Receives messages without end. Dropping this future loses no message: each is owned by a task or still on the bus.
+/// Receives messages without end. Dropping this future loses no message: each is owned by a task or
+/// still on the bus.
 async fn receive<H: Handler + 'static>(
     bus: &SharedBus,
     worker: &Arc<QueueWorker<H>>,
@@ -198,7 +202,8 @@ impl<H: Handler> QueueWorker<H> {
             biased;
             settlement = self.handle_and_settle(delivery, &settle) => settlement,
             () = self.abandon.cancelled() => {
-                // Other processes can receive the message at once; if this fails, when its lease expires.
+                // Other processes can receive the message at once; if this fails, when its lease
+                // expires.
                 let _ = timeout(RETURN_TIMEOUT, settle.retry(Duration::ZERO)).await;
                 Settlement::Leave
             }

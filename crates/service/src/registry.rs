@@ -1,5 +1,6 @@
-//! The registry of agents, as bucket `forge_agents` holds it: who takes shards, who has ever been registered, and whose
-//! results do not count. Kept up to date by a watch; what it does not know yet is looked up.
+//! The registry of agents, stored in bucket `forge_agents`: live agents, agents that were ever
+//! registered, and quarantines. Reads are served from a copy that a watch keeps up to date; entries
+//! that the copy lacks are looked up in the bucket.
 
 use std::{
     collections::HashMap,
@@ -15,22 +16,25 @@ use forge_contract::{
 };
 use forge_kernel::backend::Backend;
 use futures_util::StreamExt;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Heartbeats of a live agent are this far apart.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// An agent that has not been heard of for this long is not live.
-pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between the heartbeats of an agent.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// An agent without a heartbeat for this long is not live.
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for announcing that an agent leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What an agent may do, by the prefix of its key in the registry.
+/// Role of an agent, the prefix of its key in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Executes shards. Untrusted.
     Worker,
-    /// Judges results, and executes shards that workers failed at.
+    /// Verifies results, and executes shards that workers failed to execute.
     Verifier,
-    /// Takes in results and ends jobs.
+    /// Collects results and ends jobs.
     Aggregator,
 }
 
@@ -48,201 +52,210 @@ impl Role {
     }
 }
 
-/// Key of an agent's quarantine.
+/// Key of an agent's quarantine record.
 fn quarantine_key(id: &AgentId) -> String {
     format!("quarantine.{id}")
 }
 
-/// The registry.
+/// A copy of the registry that follows the bucket. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Registry {
     bus: SharedBus,
-    agents: Arc<Mutex<HashMap<String, RegistryEntry>>>,
+    /// By key in the bucket.
+    entries: Arc<Mutex<HashMap<String, RegistryEntry>>>,
 }
 
-/// An entry and when it was last written.
 #[derive(Debug)]
 struct RegistryEntry {
-    record: Option<AgentRecord>,
-    at: Instant,
+    /// `None` for a quarantine, and for a record of a later version that cannot be parsed.
+    agent: Option<AgentRecord>,
+    written_at: Instant,
 }
 
 impl Registry {
-    /// Opens the registry and follows it until `stop`.
+    /// Opens the registry and follows the bucket until `stop` is cancelled.
     ///
     /// # Errors
-    /// As [`forge_bus::Bus::watch`].
+    /// Returns any error of opening the watch.
     pub async fn open(bus: SharedBus, stop: CancellationToken) -> Result<Self, BusError> {
-        let registry = Self { bus, agents: Arc::default() };
+        let registry = Self { bus, entries: Arc::default() };
         let mut changes = registry.bus.watch(&Bucket::Agents, ">").await?;
         let follower = registry.clone();
         tokio::spawn(async move {
             while let Some(Some(entry)) = stop.run_until_cancelled(changes.next()).await {
-                follower.take(entry);
+                follower.apply(entry);
             }
         });
         Ok(registry)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, RegistryEntry>> {
-        self.agents.lock()
-    }
-
-    fn take(&self, entry: BucketEntry) {
+    fn apply(&self, entry: BucketEntry) {
         let Some(value) = entry.value else {
-            self.lock().remove(&entry.key);
+            self.entries.lock().remove(&entry.key);
             return;
         };
         let now = Instant::now();
-        let at = now.checked_sub(entry.age).unwrap_or(now);
-        let record = serde_json::from_slice(&value).ok();
-        self.lock().insert(entry.key, RegistryEntry { record, at });
+        let written_at = now.checked_sub(entry.age).unwrap_or(now);
+        let agent = serde_json::from_slice(&value).ok();
+        self.entries.lock().insert(entry.key, RegistryEntry { agent, written_at });
     }
 
-    async fn knows(&self, key: &str) -> Result<bool, BusError> {
-        if self.lock().contains_key(key) {
+    async fn contains(&self, key: &str) -> Result<bool, BusError> {
+        if self.entries.lock().contains_key(key) {
             return Ok(true);
         }
         let Some(entry) = self.bus.get(&Bucket::Agents, key).await? else { return Ok(false) };
-        self.take(entry);
+        self.apply(entry);
         Ok(true)
     }
 
-    /// Whether an agent has been registered in any of these roles, live or not.
+    /// Whether an agent was ever registered in any of these roles, live or not.
     ///
     /// # Errors
-    /// As [`forge_bus::Bus::get`].
+    /// Returns any error of reading the bucket.
     pub async fn is_registered(&self, id: &AgentId, roles: &[Role]) -> Result<bool, BusError> {
         for role in roles {
-            if self.knows(&role.key(id)).await? {
+            if self.contains(&role.key(id)).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Whether an agent's results do not count, as far as is known here.
+    /// Whether an agent is in quarantine, as far as this copy of the registry knows.
     pub fn is_quarantined(&self, id: &AgentId) -> bool {
-        self.lock().contains_key(&quarantine_key(id))
+        self.entries.lock().contains_key(&quarantine_key(id))
     }
 
-    /// The live workers that take shards of a target, and the shards that they execute at once.
+    /// Returns the capacity of the live workers that take shards of a target.
     pub fn live_capacity(&self, target: Target) -> LiveCapacity {
-        let agents = self.lock();
-        let mut live = LiveCapacity::default();
-        for (key, seen) in agents.iter().filter(|(key, _)| key.starts_with("workers.")) {
-            let Some(record) = &seen.record else { continue };
-            let takes = target == Target::Any || record.target == target;
-            let quarantined = agents.contains_key(&key.replacen("workers", "quarantine", 1));
-            if takes
-                && record.state == AgentState::Live
-                && seen.at.elapsed() < LIVENESS_TIMEOUT
-                && !quarantined
-            {
-                live.agents += 1;
-                live.slots = live.slots.saturating_add(record.slots);
-                let shards = record.slots.saturating_mul(record.batch);
-                live.shards = live.shards.saturating_add(shards);
+        let entries = self.entries.lock();
+        let mut capacity = LiveCapacity::default();
+        for (key, entry) in entries.iter().filter(|(key, _)| key.starts_with("workers.")) {
+            let Some(agent) = &entry.agent else { continue };
+            let takes_target = target == Target::Any || agent.target == target;
+            let is_live = agent.state == AgentState::Live && entry.written_at.elapsed() < LIVENESS_TIMEOUT;
+            let is_quarantined = entries.contains_key(&key.replacen("workers", "quarantine", 1));
+            if takes_target && is_live && !is_quarantined {
+                capacity.agents += 1;
+                capacity.slots = capacity.slots.saturating_add(agent.slots);
+                let shards = agent.slots.saturating_mul(agent.batch);
+                capacity.shards = capacity.shards.saturating_add(shards);
             }
         }
-        live
+        capacity
     }
 }
 
-/// How many agents there are.
+/// Execution capacity of live agents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LiveCapacity {
-    /// Agents.
+    /// Number of agents.
     pub agents: u32,
-    /// Shards, or batches of them, that they execute at once.
+    /// Shards, or batches of shards, that they execute at once.
     pub slots: u32,
-    /// Shards that they execute at once, with those in full batches.
+    /// Shards that they execute at once when all batches are full.
     pub shards: u32,
 }
 
-/// Registers an agent, and again with every heartbeat until `stop`; then it says that it has left. The first time is
-/// done when this returns.
+/// Registers an agent and starts its heartbeat, which runs until `stop` is cancelled and then
+/// announces that the agent leaves. The agent is registered when this returns.
 ///
 /// # Errors
-/// As [`forge_bus::Bus::put`], the first time.
+/// Returns any error of the first write to the bucket; a lost heartbeat is only logged.
 pub async fn register(
     bus: SharedBus,
     role: Role,
     record: AgentRecord,
     stop: CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>, BusError> {
+) -> Result<JoinHandle<()>, BusError> {
     let key = role.key(&record.agent_id);
-    let written = |record: &AgentRecord| to_canonical_json(record).expect("a record holds small numbers");
-    bus.put(&Bucket::Agents, &key, written(&record).into()).await?;
+    let json = |record: &AgentRecord| to_canonical_json(record).expect("an agent record holds small numbers");
+    bus.put(&Bucket::Agents, &key, json(&record).into()).await?;
     Ok(tokio::spawn(async move {
         while stop.run_until_cancelled(tokio::time::sleep(HEARTBEAT_INTERVAL)).await.is_some() {
-            if let Err(error) = bus.put(&Bucket::Agents, &key, written(&record).into()).await {
-                tracing::debug!(%error, "a heartbeat was lost");
+            if let Err(error) = bus.put(&Bucket::Agents, &key, json(&record).into()).await {
+                tracing::debug!(%error, "a heartbeat was lost; the next one follows in {HEARTBEAT_INTERVAL:?}");
             }
         }
         let left = AgentRecord { state: AgentState::Left, ..record };
-        let farewell = bus.put(&Bucket::Agents, &key, written(&left).into());
-        let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
+        let announcement = bus.put(&Bucket::Agents, &key, json(&left).into());
+        let _ = timeout(LEAVE_TIMEOUT, announcement).await;
     }))
 }
 
-/// What executes an agent's shards, as its [`AgentRecord`] says it.
+/// Backends and capacity of one agent, as its [`AgentRecord`] states them.
 #[derive(Debug, Clone)]
 pub struct AgentCapacity {
-    /// The backend's name; several with commas.
+    /// Name of the backend; several are joined by commas.
     pub backend: String,
-    /// The device and its driver, where it is not the CPU.
+    /// Device and driver; `None` for the CPU.
     pub adapter: Option<String>,
-    /// Shards, or batches of them, that are executed at once.
+    /// Shards, or batches of shards, executed at once.
     pub slots: u32,
-    /// Shards in a batch, at most.
+    /// Upper bound of the shards in a batch.
     pub batch: u32,
 }
 
 impl AgentCapacity {
-    /// Of an agent that executes nothing.
+    /// The capacity of an agent that executes no shards.
     pub fn none() -> Self {
         Self { backend: "none".to_owned(), adapter: None, slots: 0, batch: 1 }
     }
 
-    /// Of an agent that executes with `backends` (the preferred first), so many shards or batches at once.
+    /// The capacity of an agent that executes `slots` shards or batches at once with `backends`,
+    /// the preferred one first.
     pub fn new(backends: &[Arc<dyn Backend>], slots: usize) -> Self {
         let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
-        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let to_u32 = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             backend: names.join(","),
             adapter: backends.iter().find_map(|backend| backend.adapter()).map(str::to_owned),
-            slots: number(slots),
-            batch: number(backends.iter().map(|backend| backend.batch_size()).max().unwrap_or(1)),
+            slots: to_u32(slots),
+            batch: to_u32(backends.iter().map(|backend| backend.batch_size()).max().unwrap_or(1)),
         }
     }
 }
 
-/// What an agent of this process says about itself.
-pub fn agent_record(identity: &Identity, target: Target, means: AgentCapacity, kernel: u32) -> AgentRecord {
+/// Builds the registry record of a live agent in this process.
+pub fn agent_record(
+    identity: &Identity,
+    target: Target,
+    capacity: AgentCapacity,
+    kernel: u32,
+) -> AgentRecord {
     AgentRecord {
         schema: AgentRecord::SCHEMA.to_owned(),
         agent_id: identity.id().clone(),
         state: AgentState::Live,
         target,
-        backend: means.backend,
-        adapter: means.adapter,
-        slots: means.slots,
-        batch: means.batch,
+        backend: capacity.backend,
+        adapter: capacity.adapter,
+        slots: capacity.slots,
+        batch: capacity.batch,
         kernel,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: std::env::var("HOSTNAME").unwrap_or_default(),
     }
 }
 
-/// Puts an agent into quarantine; the first reason stays.
+/// Puts an agent into quarantine. If it already is, the first record stays.
 ///
 /// # Errors
-/// As [`forge_bus::Bus::compare_and_set`].
+/// Returns any error of writing the bucket.
 pub async fn quarantine_agent(bus: &SharedBus, record: &QuarantineRecord) -> Result<(), BusError> {
-    let value = to_canonical_json(record).expect("a record holds no number");
+    let value = to_canonical_json(record).expect("a quarantine record holds no numbers");
     bus.compare_and_set(&Bucket::Agents, &quarantine_key(&record.agent_id), value.into(), None).await?;
     Ok(())
+}
+
+/// Whether the bucket holds a quarantine of an agent. For agents that do not follow the registry.
+///
+/// # Errors
+/// Returns any error of reading the bucket.
+pub async fn is_quarantined(bus: &SharedBus, id: &AgentId) -> Result<bool, BusError> {
+    let entry = bus.get(&Bucket::Agents, &quarantine_key(id)).await?;
+    Ok(entry.is_some_and(|entry| entry.value.is_some()))
 }
 
 #[cfg(test)]
@@ -254,28 +267,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn agents_come_and_go_and_are_put_into_quarantine() {
+    async fn live_capacity_follows_heartbeats_and_quarantine_follows_its_record() {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
-        let (stop, left) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
         let registry = Registry::open(bus.clone(), stop.clone()).await.unwrap();
         let identity = Identity::from_random([1; 32]);
         let workers = [Role::Worker];
         assert!(!registry.is_registered(identity.id(), &workers).await.unwrap());
         let agent = agent_record(&identity, Target::Cpu, AgentCapacity::new(&[Arc::new(Scalar)], 3), 1);
-        let beat = register(bus.clone(), Role::Worker, agent, left.clone()).await.unwrap();
+        let heartbeat = register(bus.clone(), Role::Worker, agent, leave.clone()).await.unwrap();
         assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
         assert!(!registry.is_registered(identity.id(), &[Role::Verifier]).await.unwrap());
         assert_eq!(registry.live_capacity(Target::Any), LiveCapacity { agents: 1, slots: 3, shards: 3 });
         assert_eq!(registry.live_capacity(Target::Gpu), LiveCapacity::default());
 
-        left.cancel();
-        beat.await.unwrap();
+        leave.cancel();
+        heartbeat.await.unwrap();
         tokio::task::yield_now().await;
         assert_eq!(registry.live_capacity(Target::Any), LiveCapacity::default());
         assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
 
-        let found = QuarantineRecord {
+        let quarantine = QuarantineRecord {
             schema: QuarantineRecord::SCHEMA.to_owned(),
             agent_id: identity.id().clone(),
             job_id: "j".parse().unwrap(),
@@ -284,10 +297,11 @@ mod tests {
             correct: Digest([2; 32]),
             verifier_id: identity.id().clone(),
         };
-        quarantine_agent(&bus, &found).await.unwrap();
+        quarantine_agent(&bus, &quarantine).await.unwrap();
         while !registry.is_quarantined(identity.id()) {
             tokio::task::yield_now().await;
         }
+        assert!(is_quarantined(&bus, identity.id()).await.unwrap());
         stop.cancel();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forge_bus::BusError;
+use forge_bus::{BusError, retry};
 use tokio_util::sync::CancellationToken;
 
 /// Upper bound of the first delay.
@@ -10,11 +10,11 @@ const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Upper bound of every delay.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Runs `attempt` until it succeeds; returns `None` once `stop` is cancelled. Every failure is logged with `operation`, a
-/// phrase such as "publishing shards".
+/// Runs `attempt` until it succeeds; returns `None` once `stop` is cancelled. Every failure is
+/// logged with `operation`, a phrase such as "publishing shards".
 ///
-/// Every bus error is retried: whether an error is permanent cannot be told apart from a server that an operator is still
-/// setting up.
+/// Every bus error is retried: whether an error is permanent cannot be told apart from a server
+/// that an operator is still setting up.
 pub async fn retry_until_stopped<T, F>(
     stop: &CancellationToken,
     operation: &str,
@@ -23,14 +23,14 @@ pub async fn retry_until_stopped<T, F>(
 where
     F: Future<Output = Result<T, BusError>>,
 {
-    let mut delay = FIRST_RETRY_DELAY;
+    let mut delays = retry::delays(FIRST_RETRY_DELAY, MAX_RETRY_DELAY);
     loop {
+        let delay = delays.next().unwrap_or(MAX_RETRY_DELAY);
         match stop.run_until_cancelled(attempt()).await? {
             Ok(value) => return Some(value),
             Err(error) => tracing::warn!(%error, ?delay, "{operation} failed; retrying"),
         }
         stop.run_until_cancelled(tokio::time::sleep(delay)).await?;
-        delay = (delay * 2).min(MAX_RETRY_DELAY);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Results and verdicts as messages: signed and written here, and read here, so that all services agree on their form.
+//! Signed results and verdicts as bus messages. All services build and parse them here, so that
+//! they agree on the format. Parsing never checks whether an agent is registered.
 
 use bytes::Bytes;
 use forge_bus::{Message, topology};
@@ -14,7 +15,8 @@ use forge_kernel::backend::Backend;
 
 use crate::{executor::ShardExecution, telemetry::trace};
 
-/// The message with a shard's result, signed, and the id that deduplicates it.
+/// Builds the message with a shard's signed result. Returns it with the id by which the bus
+/// deduplicates it.
 pub fn build_result(
     identity: &Identity,
     backend: &dyn Backend,
@@ -32,33 +34,35 @@ pub fn build_result(
         cpu_us: executed.cpu.as_micros() as u64,
         signature: identity.sign(&signed),
     };
-    let json = serde_json::to_string(&attestation).expect("an attestation is made of strings and numbers");
+    let json = serde_json::to_string(&attestation).expect("an attestation consists of strings and numbers");
     let unguessable = Digest::hash_parts(&[json.as_bytes()]);
     let subject = topology::result_subject(&task.job_id, task.shard_id);
     let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION_HEADER, json);
     trace::inject_context(&mut message.headers);
-    // Nobody else can know it: who publishes under a message's id before it is sent, has it dropped.
+    // The id must be unguessable: JetStream drops a message whose id it has seen, so a predictable
+    // id would let another client suppress this result.
     let id = format!("result.{}.{}.{}.{unguessable}", task.job_id, task.shard_id, task.attempt);
     (message, id)
 }
 
-/// What was found about a result.
+/// A verifier's or an aggregator's finding about a result: the content of a verdict before it is
+/// signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// What it is.
+    /// Whether the result stands.
     pub outcome: VerdictOutcome,
-    /// What executed the shard a second time; empty if nothing did.
+    /// The backend that re-executed the shard; empty without re-execution.
     pub backend: String,
-    /// The device and its driver, where that was not executed on the CPU.
+    /// The device and driver of the re-execution; `None` for the CPU.
     pub adapter: Option<String>,
-    /// SHA-256 of the right result, where it was established.
+    /// SHA-256 of the correct result, if it is known.
     pub correct: Option<Digest>,
-    /// A sentence for people, unless the result was confirmed.
+    /// Explanation for operators; empty if the result was confirmed.
     pub reason: String,
 }
 
 impl Judgement {
-    /// A judgement for which `backend` executed the shard.
+    /// A judgement for which `backend` re-executed the shard.
     pub fn from_execution(
         backend: &dyn Backend,
         outcome: VerdictOutcome,
@@ -69,13 +73,14 @@ impl Judgement {
         Self { outcome, backend: name, adapter, correct, reason }
     }
 
-    /// A judgement for which nothing was executed.
+    /// A judgement without re-execution, from checks of the message alone.
     pub fn without_execution(outcome: VerdictOutcome, reason: String) -> Self {
         Self { outcome, backend: String::new(), adapter: None, correct: None, reason }
     }
 }
 
-/// The message with a judgement about an agent's result, signed, and the id that deduplicates it.
+/// Builds the message with a signed verdict on the result of hash `result` that `agent` returned.
+/// Returns it with the id by which the bus deduplicates it.
 pub fn build_verdict(
     identity: &Identity,
     job: &JobId,
@@ -96,22 +101,24 @@ pub fn build_verdict(
         reason,
         signature: identity.sign(&verdict_signing_payload(job, shard, outcome, agent, result)),
     };
-    let json = serde_json::to_string(&verdict).expect("a verdict is made of strings");
+    let json = serde_json::to_string(&verdict).expect("a verdict consists of strings");
     let unguessable = Digest::hash_parts(&[json.as_bytes()]);
     let mut message =
         Message::new(topology::verdict_subject(job, shard), Bytes::new()).with_header(VERDICT_HEADER, json);
     trace::inject_context(&mut message.headers);
-    // Nobody else can know the signature, so nobody can have the verdict dropped by using its id before.
+    // The verdict's signature makes the id unguessable, so no other client can suppress the verdict
+    // by using its id first.
     (message, format!("verdict.{job}.{shard}.{unguessable}"))
 }
 
-/// The attestation that comes with a result, if there is one that can be read. Its signature has not been looked at.
+/// Parses the attestation of a result; `None` if it is missing or malformed. Does not check its
+/// signature.
 pub fn parse_attestation(message: &Message) -> Option<Attestation> {
     serde_json::from_str(message.headers.get(ATTESTATION_HEADER)?).ok()
 }
 
-/// The verdict that a message carries, if the verifier that it names has signed it. Whether that verifier is registered has
-/// not been looked at.
+/// Parses a verdict; `None` if it is missing, malformed, or not signed by the verifier that it
+/// names. Does not check whether that verifier is registered.
 pub fn parse_signed_verdict(message: &Message, job: &JobId, shard: ShardId) -> Option<Verdict> {
     let verdict: Verdict = serde_json::from_str(message.headers.get(VERDICT_HEADER)?).ok()?;
     verdict.is_signature_valid(job, shard).then_some(verdict)
@@ -122,21 +129,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verdicts_read_back_and_only_as_they_were_signed() {
-        let (judge, agent) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
-        let (job, other): (JobId, JobId) = ("j".parse().unwrap(), "k".parse().unwrap());
+    fn a_verdict_parses_only_for_the_job_that_it_was_signed_for() {
+        let (verifier, agent) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
+        let (job, other_job): (JobId, JobId) = ("j".parse().unwrap(), "k".parse().unwrap());
         let shard = ShardId { height: 0, index: 3 };
-        let judgement = Judgement::without_execution(VerdictOutcome::Rejected, "because".to_owned());
+        let judgement = Judgement::without_execution(VerdictOutcome::Rejected, "malformed".to_owned());
         let hash = Digest([7; 32]);
-        let (message, id) = build_verdict(&judge, &job, shard, agent.id(), hash, judgement.clone());
-        let read = parse_signed_verdict(&message, &job, shard).unwrap();
+        let (message, id) = build_verdict(&verifier, &job, shard, agent.id(), hash, judgement.clone());
+        let parsed = parse_signed_verdict(&message, &job, shard).unwrap();
         assert_eq!(
-            (read.outcome, &read.agent_id, read.result_hash),
+            (parsed.outcome, &parsed.agent_id, parsed.result_hash),
             (VerdictOutcome::Rejected, agent.id(), hash)
         );
-        assert_eq!(parse_signed_verdict(&message, &other, shard), None);
+        assert_eq!(parse_signed_verdict(&message, &other_job, shard), None);
         assert_eq!(parse_attestation(&message), None);
-        let (_, anothers) = build_verdict(&agent, &job, shard, agent.id(), hash, judgement);
-        assert_ne!(id, anothers);
+        let (_, other_id) = build_verdict(&agent, &job, shard, agent.id(), hash, judgement);
+        assert_ne!(id, other_id);
     }
 }

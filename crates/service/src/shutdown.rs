@@ -1,42 +1,45 @@
-//! The end of a process on request.
+//! Graceful shutdown on a signal.
 
 use tokio_util::sync::CancellationToken;
 
-/// Exit code after a second signal, when the process does not wait for anything any more.
+/// Exit code after a second signal, which ends the process without waiting for in-flight work.
 pub const INTERRUPTED_EXIT_CODE: i32 = 130;
 
-/// A token that is cancelled when the process is asked to end (SIGTERM, SIGINT; Ctrl-C on Windows). A second such signal ends
-/// the process at once with exit code [`INTERRUPTED_EXIT_CODE`]. To be called once, in a runtime.
+/// Returns a token that is cancelled by SIGTERM or SIGINT (Ctrl-C on Windows). A second such signal
+/// exits the process at once with [`INTERRUPTED_EXIT_CODE`]. Call it once, within a tokio runtime.
 pub fn stop_on_signals() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
-    let mut signals = Signals::new();
+    #[cfg(unix)]
+    let mut signals = UnixSignals::new();
+    #[cfg(not(unix))]
+    let mut signals = CtrlC;
     tokio::spawn(async move {
         let name = signals.next().await;
         tracing::info!(
             signal = name,
-            "asked to end: finishing what is in hand; a second signal ends at once"
+            "shutting down once in-flight work is complete; a second signal exits at once"
         );
         token.cancel();
         let name = signals.next().await;
-        tracing::warn!(signal = name, "ending at once");
+        tracing::warn!(signal = name, "second signal; exiting without waiting for in-flight work");
         std::process::exit(INTERRUPTED_EXIT_CODE);
     });
     stop
 }
 
 #[cfg(unix)]
-struct Signals(Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);
+struct UnixSignals(Option<tokio::signal::unix::Signal>, Option<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
-impl Signals {
+impl UnixSignals {
     fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
 
         let open = |kind| match signal(kind) {
             Ok(signal) => Some(signal),
             Err(error) => {
-                tracing::error!(%error, "a signal cannot be caught: it ends the process at once");
+                tracing::error!(%error, "installing a signal handler failed; this signal will exit the process at once");
                 None
             }
         };
@@ -60,14 +63,10 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-struct Signals;
+struct CtrlC;
 
 #[cfg(not(unix))]
-impl Signals {
-    fn new() -> Self {
-        Self
-    }
-
+impl CtrlC {
     async fn next(&mut self) -> &'static str {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -84,23 +83,27 @@ mod tests {
         process::{Command, Stdio},
     };
 
-    const CHILD: &str = "FORGE_TEST_SIGNALS";
+    const CHILD_VARIABLE: &str = "FORGE_TEST_SIGNALS";
 
-    /// Runs itself in a process of its own, since it is the process that ends.
+    /// Re-runs this test in a child process, since the second signal ends the whole process.
     #[test]
-    fn the_first_signal_asks_and_the_second_ends() {
-        if env::var_os(CHILD).is_some() {
+    fn the_first_signal_cancels_the_token_and_the_second_exits() {
+        if env::var_os(CHILD_VARIABLE).is_some() {
             return child();
         }
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "shutdown::tests::the_first_signal_asks_and_the_second_ends", "--nocapture"])
-            .env(CHILD, "1")
+            .args([
+                "--exact",
+                "shutdown::tests::the_first_signal_cancels_the_token_and_the_second_exits",
+                "--nocapture",
+            ])
+            .env(CHILD_VARIABLE, "1")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        for (line, signal) in [("up", "TERM"), ("asked", "INT")] {
+        for (line, signal) in [("up", "TERM"), ("cancelled", "INT")] {
             assert!(lines.any(|found| found.unwrap() == line), "{line}");
             let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
             assert!(sent.success());
@@ -113,7 +116,7 @@ mod tests {
             let stop = super::stop_on_signals();
             eprintln!("up");
             stop.cancelled().await;
-            eprintln!("asked");
+            eprintln!("cancelled");
             std::future::pending().await
         })
     }

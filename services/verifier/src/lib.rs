@@ -1,9 +1,10 @@
-//! The verifier: executes shards a second time, on other hardware or at least by another backend than the first where it has
-//! one, and judges the result that a worker returned. Where they differ, the scalar reference decides, and the agent that was wrong goes into
-//! quarantine. It also executes shards that workers have failed at.
+//! The verifier service: re-executes shards and judges the results that workers returned. It
+//! prefers other hardware, or at least another backend, than the one that produced the result. If
+//! the results differ, the scalar reference decides, and an agent whose result is refuted goes into
+//! quarantine. A verifier also executes shards that workers failed to execute.
 //!
-//! One file: [`verifier`].
+//! [`run`] is the entry point; [`VerifierSettings`] are what an operator chooses.
 
-pub mod verifier;
+mod verifier;
 
 pub use self::verifier::{VerifierSettings, run};

@@ -1,4 +1,5 @@
-//! The service: pulls duplicates, executes, compares, judges.
+//! The verifier's message handler: re-executes a shard, compares the results, and publishes a
+//! signed verdict.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,26 +27,27 @@ use forge_service::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Programs that are kept decoded.
-const KEPT: usize = 16;
-/// Failures of one shard after which it is said that nobody can tell.
+/// Decoded programs in the cache.
+const CACHED_PROGRAMS: usize = 16;
+/// Deliveries of a verification after which it ends undecided.
 const MAX_DELIVERIES: u64 = 5;
+/// Redelivery delay of a verification that failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What an operator chooses.
+/// Settings of a verifier.
 #[derive(Clone)]
 pub struct VerifierSettings {
-    /// What executes the shards.
+    /// Executes the shards.
     pub executor: Executor,
-    /// Shards that are executed at once.
+    /// Shards executed at once.
     pub slots: usize,
-    /// How long a message is left to its receiver without a sign of life.
+    /// Lease that the bus grants on a message.
     pub lease: Duration,
 }
 
-/// The verifier.
 struct Verifier {
     bus: SharedBus,
-    /// The preferred one comes first.
+    /// In order of preference.
     backends: Vec<Arc<dyn Backend>>,
     identity: Identity,
     executor: Executor,
@@ -53,12 +55,12 @@ struct Verifier {
     metrics: Metrics,
 }
 
-/// Runs a verifier until `stop`. Of `backends` (at least one, the preferred first), the first is taken whose hardware is not
-/// that of the result which is to be judged; else the first that is another backend; else the first. One that cannot execute
-/// a shard is replaced by the next.
+/// Runs a verifier until `stop` is cancelled. `backends` holds at least one backend, the preferred
+/// one first. A verification uses the first one on other hardware than the result's; else the first
+/// other backend; else the first. If it fails, the next one takes its place.
 ///
 /// # Errors
-/// The bus cannot be used as it is.
+/// Returns any error of preparing the streams and buckets.
 pub async fn run(
     bus: SharedBus,
     backends: Vec<Arc<dyn Backend>>,
@@ -69,10 +71,10 @@ pub async fn run(
 ) -> Result<(), BusError> {
     bus.prepare().await?;
     let capacity = AgentCapacity::new(&backends, settings.slots.max(1));
-    // So many that a backend which takes several at once gets them.
+    // Enough in-flight messages to fill one batch while another one is executed.
     let concurrency = Concurrency::new(settings.slots.max(capacity.batch as usize) * 2);
     let record = registry::agent_record(&identity, Target::Any, capacity, KERNEL);
-    let heartbeat = retry_until_stopped(&stop, "registering", || {
+    let heartbeat = retry_until_stopped(&stop, "registering the verifier", || {
         registry::register(bus.clone(), Role::Verifier, record.clone(), stop.clone())
     });
     let Some(heartbeat) = heartbeat.await else { return Ok(()) };
@@ -81,7 +83,7 @@ pub async fn run(
         backends,
         identity,
         executor: settings.executor,
-        programs: ProgramStore::new(bus.clone(), KEPT),
+        programs: ProgramStore::new(bus.clone(), CACHED_PROGRAMS),
         metrics: metrics.clone(),
     });
     let settings = QueueSettings { queue: Queue::Verifications, concurrency, lease: settings.lease };
@@ -96,29 +98,31 @@ impl Handler for Verifier {
         let task: VerifierTask = match serde_json::from_slice(&delivery.message.payload) {
             Ok(task) => task,
             Err(error) => {
-                tracing::error!(%error, subject = delivery.message.subject, "a duplicate that cannot be read is dropped");
+                let subject = delivery.message.subject;
+                tracing::error!(%error, subject, "parsing a verification failed; dropping it");
                 return Settlement::Ack;
             }
         };
-        let held = Held::default();
-        let done = match task.claim.clone() {
-            Some(claim) => self.check(&task.task, claim, delivery.attempt, &held.0).await,
-            None => self.stand_in(&task.task, &held.0).await,
+        let stop = StopOnDrop::default();
+        let result = match task.claim.clone() {
+            Some(claim) => self.verify(&task.task, claim, delivery.attempt, &stop.0).await,
+            None => self.execute_fallback(&task.task, &stop.0).await,
         };
-        match done {
+        match result {
             Ok(()) => Settlement::Ack,
             Err(reason) => {
                 let (job, shard) = (&task.task.job_id, task.task.shard_id);
-                tracing::warn!(%job, %shard, reason, "the shard is tried again");
-                Settlement::Retry(Duration::from_secs(1))
+                tracing::warn!(%job, %shard, reason, "processing a verification failed; retrying in {RETRY_DELAY:?}");
+                Settlement::Retry(RETRY_DELAY)
             }
         }
     }
 }
 
-/// Backends by how much they have in common with what executed a claim, the least first: a fault of either's hardware or code
-/// shows in the other's result.
-fn unlike<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> Vec<&'a Arc<dyn Backend>> {
+/// Sorts backends by how much they share with the one that produced a result, the least first: a
+/// fault of shared hardware or code would go unnoticed, since both results would be wrong in the
+/// same way.
+fn sort_by_independence<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> Vec<&'a Arc<dyn Backend>> {
     let hardware = Hardware::from_adapter(claim.adapter.as_deref());
     let mut backends: Vec<_> = backends.iter().collect();
     backends.sort_by_key(|backend| {
@@ -127,18 +131,18 @@ fn unlike<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> Vec<&'a Arc<dy
     backends
 }
 
-/// Stops the execution of a shard when its handling is dropped.
+/// Stops the execution of a shard when its handler is dropped at shutdown.
 #[derive(Default)]
-struct Held(StopFlag);
+struct StopOnDrop(StopFlag);
 
-impl Drop for Held {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
 impl Verifier {
-    /// Executes a shard with the first of `backends` that can, and answers which one that was.
+    /// Executes a shard with the first of `backends` that succeeds, and returns that backend.
     async fn execute<'a>(
         &self,
         backends: &[&'a Arc<dyn Backend>],
@@ -146,57 +150,57 @@ impl Verifier {
         stop: &StopFlag,
     ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), String> {
         let program = self.programs.get(task.program).await.map_err(|error| error.to_string())?;
-        let mut failed = ExecutionFailure::Stopped;
+        let mut last_failure = ExecutionFailure::Stopped;
         for &backend in backends {
             let execution =
                 self.executor.execute(Arc::clone(backend), Arc::clone(&program), task.clone(), stop.clone());
             match execution.await {
-                Ok(executed) => {
-                    self.metrics.record_shard(backend.name(), "ok", executed.iterations, executed.wall);
-                    return Ok((backend, executed));
+                Ok(execution) => {
+                    self.metrics.record_shard(backend.name(), execution.iterations, execution.wall);
+                    return Ok((backend, execution));
                 }
-                Err(error) => {
-                    self.metrics.record_shard(backend.name(), "failed", 0, Duration::ZERO);
-                    if error == ExecutionFailure::Stopped {
-                        return Err(error.to_string());
+                Err(failure) => {
+                    self.metrics.record_failed_shard(backend.name());
+                    if failure == ExecutionFailure::Stopped {
+                        return Err(failure.to_string());
                     }
-                    tracing::warn!(backend = backend.name(), %error, "the shard could not be executed");
-                    failed = error;
+                    tracing::warn!(backend = backend.name(), %failure, "executing the shard failed; trying the next backend");
+                    last_failure = failure;
                 }
             }
         }
-        Err(failed.to_string())
+        Err(last_failure.to_string())
     }
 
-    /// Executes a shard in place of workers that failed at it.
-    async fn stand_in(&self, task: &ShardTask, stop: &StopFlag) -> Result<(), String> {
+    /// Executes a shard that workers failed to execute, and publishes its result.
+    async fn execute_fallback(&self, task: &ShardTask, stop: &StopFlag) -> Result<(), String> {
         let backends: Vec<_> = self.backends.iter().collect();
-        let (backend, executed) = self.execute(&backends, task, stop).await?;
-        let (message, id) = shard_messages::build_result(&self.identity, backend.as_ref(), task, &executed);
+        let (backend, execution) = self.execute(&backends, task, stop).await?;
+        let (message, id) = shard_messages::build_result(&self.identity, backend.as_ref(), task, &execution);
         self.bus.publish(message, &id).await.map_err(|error| error.to_string())
     }
 
-    /// Judges a result.
-    async fn check(
+    /// Judges a result and publishes the verdict.
+    async fn verify(
         &self,
         task: &ShardTask,
         claim: Claim,
         attempt: u64,
         stop: &StopFlag,
     ) -> Result<(), String> {
-        let backends = unlike(&self.backends, &claim);
+        let backends = sort_by_independence(&self.backends, &claim);
         let judgement = match self.execute(&backends, task, stop).await {
-            Ok((backend, executed)) if executed.hash == claim.result_hash => Judgement::from_execution(
+            Ok((backend, execution)) if execution.hash == claim.result_hash => Judgement::from_execution(
                 backend.as_ref(),
                 VerdictOutcome::Confirmed,
-                Some(executed.hash),
+                Some(execution.hash),
                 String::new(),
             ),
-            Ok((backend, executed)) => {
-                self.arbitrate(task, &claim, backend.name(), executed.hash, stop).await?
+            Ok((backend, execution)) => {
+                self.arbitrate(task, &claim, backend.name(), execution.hash, stop).await?
             }
             Err(reason) if attempt >= MAX_DELIVERIES && !stop.is_stopped() => {
-                let reason = format!("it could not be executed a second time: {reason}");
+                let reason = format!("re-executing the shard failed: {reason}");
                 Judgement::from_execution(backends[0].as_ref(), VerdictOutcome::Undecided, None, reason)
             }
             Err(reason) => return Err(reason),
@@ -204,13 +208,14 @@ impl Verifier {
         self.publish(task, &claim, judgement).await.map_err(|error| error.to_string())
     }
 
-    /// Two executions differ: the scalar reference decides.
+    /// Lets the scalar reference decide between the claimed result and the different one of
+    /// `backend`.
     async fn arbitrate(
         &self,
         task: &ShardTask,
         claim: &Claim,
-        second: &str,
-        found: Digest,
+        backend: &str,
+        hash: Digest,
         stop: &StopFlag,
     ) -> Result<Judgement, String> {
         let (job, shard) = (&task.job_id, task.shard_id);
@@ -219,26 +224,32 @@ impl Verifier {
             |outcome, correct, reason| Judgement::from_execution(&Scalar, outcome, correct, reason);
         let correct = self.execute(&[&reference], task, stop).await?.1.hash;
         if correct == claim.result_hash {
-            tracing::error!(%job, %shard, backend = second, "this verifier's own backend is wrong: replace it");
+            tracing::error!(
+                %job,
+                %shard,
+                backend,
+                "this verifier's backend returned a wrong result: replace it; confirming the claim"
+            );
             return Ok(judgement(VerdictOutcome::Confirmed, Some(correct), String::new()));
         }
-        if correct != found {
+        if correct != hash {
             let reason = format!(
-                "{} returned {}, {second} {found} and the scalar reference {correct}: no two agree",
+                "no two results agree: {} returned {}, {backend} {hash} and the scalar reference {correct}",
                 claim.agent_id, claim.result_hash
             );
             return Ok(judgement(VerdictOutcome::Undecided, None, reason));
         }
-        let reason = format!("the scalar reference gives {correct}, and so does {second}");
+        let reason = format!("the scalar reference and {backend} both return {correct}");
         Ok(judgement(VerdictOutcome::Refuted, Some(correct), reason))
     }
 
+    /// Publishes a verdict. An agent whose result is refuted is put into quarantine first.
     async fn publish(&self, task: &ShardTask, claim: &Claim, judgement: Judgement) -> Result<(), BusError> {
         let (job, shard) = (&task.job_id, task.shard_id);
         let Claim { agent_id, result_hash, .. } = claim;
         if let (VerdictOutcome::Refuted, Some(correct)) = (judgement.outcome, judgement.correct) {
             let reason = &judgement.reason;
-            tracing::error!(%job, %shard, agent = %agent_id, reason, "a result is refuted: its agent goes into quarantine");
+            tracing::error!(%job, %shard, agent = %agent_id, reason, "a result is refuted; putting its agent into quarantine");
             let record = QuarantineRecord {
                 schema: QuarantineRecord::SCHEMA.to_owned(),
                 agent_id: agent_id.clone(),

@@ -1,5 +1,5 @@
-//! A circuit breaker for the backend. A device that fails every time must not receive, and fail, all the shards that other
-//! workers could execute.
+//! A circuit breaker for the backend. A device that fails every time must not receive, and fail,
+//! all the shards that other workers could execute.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Upper bound of a pause.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Pauses a worker after backend failures. It is half-open between the end of a pause and the next success or failure:
-/// one shard is then enough to probe the backend.
+/// Pauses a worker after backend failures. It is half-open between the end of a pause and the next
+/// success or failure: one shard is then enough to probe the backend.
 #[derive(Debug, Default)]
 pub struct BackendBreaker(Mutex<Option<BreakerPause>>);
 
@@ -23,8 +23,9 @@ struct BreakerPause {
 }
 
 impl BackendBreaker {
-    /// Records a failure. Returns the length of the pause that it starts; `None` during a pause, since shards that were
-    /// in flight when the pause began fail together and must not lengthen it.
+    /// Records a failure. Returns the length of the pause that it starts; `None` during a pause,
+    /// since shards that were in flight when the pause began fail together and must not lengthen
+    /// it.
     pub fn record_failure(&self) -> Option<Duration> {
         let now = Instant::now();
         let mut pause = self.0.lock();

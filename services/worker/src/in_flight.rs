@@ -1,4 +1,5 @@
-//! The shards that a worker holds: how many it may hold, by how long they take, and the flags that stop those of an ended job.
+//! The shards that a worker holds: how many it may hold, by how long they take, and the flags that
+//! stop those of an ended job.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,7 +11,8 @@ use parking_lot::Mutex;
 pub const PERMITS: u32 = 1024;
 /// A worker prefetches shards for about this much execution time.
 const PREFETCH_TIME: Duration = Duration::from_millis(40);
-/// Lower bound of in-flight shards per slot: one is executed while the next one is fetched, so that no slot waits for the bus.
+/// Lower bound of in-flight shards per slot: one is executed while the next one is fetched, so that
+/// no slot waits for the bus.
 const MIN_SHARDS_PER_SLOT: u32 = 2;
 /// Upper bound of in-flight shards per slot.
 const MAX_SHARDS_PER_SLOT: f64 = 512.0;
@@ -44,7 +46,8 @@ impl InFlight {
         Self { slots: slots.max(1), state: Mutex::default() }
     }
 
-    /// Returns how many of the [`PERMITS`] a shard takes, derived from the average execution time of recent shards.
+    /// Returns how many of the [`PERMITS`] a shard takes, derived from the average execution time
+    /// of recent shards.
     pub fn permits_per_shard(&self) -> u32 {
         let mean = self.state.lock().shard_time.mean();
         let prefetched = mean.map_or(MIN_SHARDS_PER_SLOT, |mean| {
@@ -82,7 +85,8 @@ impl Drop for InFlightGuard {
         let mut state = self.in_flight.state.lock();
         if let Some((count, _)) = state.jobs.get_mut(&self.job) {
             *count -= 1;
-            // The handler may have been dropped at shutdown while the shard is still being executed.
+            // The handler may have been dropped at shutdown while the shard is still being
+            // executed.
             if *count == 0
                 && let Some((_, stop)) = state.jobs.remove(&self.job)
             {

@@ -1,10 +1,11 @@
-//! The worker: pulls shards for its hardware, executes them, and returns signed results. It keeps nothing and knows nothing of
-//! a job but the shards it is given.
+//! The worker service: pulls shards for its hardware, executes them, and publishes signed results.
+//! A worker is stateless and untrusted; it knows nothing of a job except the shards that it
+//! receives.
 //!
-//! Reading order: [`worker`] → [`in_flight`] → [`backend_breaker`].
+//! [`run`] is the entry point; [`WorkerSettings`] are what an operator chooses.
 
 mod backend_breaker;
 mod in_flight;
-pub mod worker;
+mod worker;
 
 pub use self::worker::{WorkerSettings, run};

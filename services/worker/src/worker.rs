@@ -1,4 +1,5 @@
-//! The service: pulls, executes, returns. A shard is acknowledged when its result is stored.
+//! The worker's message handler and its life cycle. A shard is acknowledged only after its result
+//! is stored on the bus.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +8,15 @@ use forge_bus::{
     BusError, Delivery, SharedBus,
     topology::{self, Bucket, Queue},
 };
-use forge_contract::{agent::Identity, envelope::Target, task::ShardTask};
+use forge_contract::{
+    agent::{AgentId, Identity},
+    envelope::Target,
+    program::Program,
+    task::ShardTask,
+};
 use forge_kernel::{KERNEL, backend::Backend};
 use forge_service::{
-    executor::{ExecutionFailure, Executor},
+    executor::{ExecutionFailure, Executor, ShardExecution},
     metrics::Metrics,
     program_store::{ProgramError, ProgramStore},
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
@@ -27,27 +33,30 @@ use crate::{
     in_flight::{InFlight, InFlightGuard, PERMITS},
 };
 
-/// How long a shard that this worker cannot execute is left to others.
-const ELSEWHERE: Duration = Duration::from_secs(5);
-/// Programs that are kept decoded.
-const KEPT: usize = 16;
-/// Time between two looks at whether this agent is in quarantine.
-const LOOK: Duration = Duration::from_secs(5);
+/// Redelivery delay of a shard that this worker cannot execute but another one may.
+const OTHER_WORKER_DELAY: Duration = Duration::from_secs(5);
+/// Redelivery delay of a shard whose execution failed.
+const EXECUTION_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Redelivery delay of a shard that failed for want of the bus.
+const BUS_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Decoded programs in the cache.
+const CACHED_PROGRAMS: usize = 16;
+/// Interval between checks whether this agent is in quarantine.
+const QUARANTINE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What an operator chooses.
+/// Settings of a worker.
 #[derive(Clone)]
 pub struct WorkerSettings {
-    /// What executes the shards.
+    /// Executes the shards.
     pub executor: Executor,
-    /// Shards that this agent executes at once.
+    /// Shards executed at once.
     pub slots: usize,
-    /// The hardware: shards for `any` are taken too.
+    /// Hardware that the worker takes shards for, besides those for `any`.
     pub target: Target,
-    /// How long a message is left to its receiver without a sign of life.
+    /// Lease that the bus grants on a message.
     pub lease: Duration,
 }
 
-/// The worker.
 struct Worker {
     bus: SharedBus,
     backend: Arc<dyn Backend>,
@@ -59,10 +68,11 @@ struct Worker {
     metrics: Metrics,
 }
 
-/// Runs a worker until `stop`. Shards that are being executed then have [`forge_service::SHUTDOWN_GRACE_PERIOD`] to end.
+/// Runs a worker until `stop` is cancelled; shards that are being executed then get
+/// [`forge_service::SHUTDOWN_GRACE_PERIOD`] to complete.
 ///
 /// # Errors
-/// The bus cannot be used as it is, or the agent is in quarantine.
+/// Returns [`BusError::Unusable`] when the agent is in quarantine.
 pub async fn run(
     bus: SharedBus,
     backend: Arc<dyn Backend>,
@@ -71,76 +81,40 @@ pub async fn run(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    let capacity = AgentCapacity::new(
-        &[Arc::clone(&backend)],
-        Executor::concurrent_calls(backend.as_ref(), settings.slots),
-    );
+    let calls = Executor::concurrent_calls(backend.as_ref(), settings.slots);
+    let capacity = AgentCapacity::new(&[Arc::clone(&backend)], calls);
     let in_flight = Arc::new(InFlight::new(capacity.slots));
     let record = registry::agent_record(&identity, settings.target, capacity, KERNEL);
     let id = identity.id().clone();
-    let beat = CancellationToken::new();
-    let heartbeat = retry_until_stopped(&stop, "registering", || {
-        registry::register(bus.clone(), Role::Worker, record.clone(), beat.clone())
+    let stop_heartbeat = CancellationToken::new();
+    let heartbeat = retry_until_stopped(&stop, "registering the worker", || {
+        registry::register(bus.clone(), Role::Worker, record.clone(), stop_heartbeat.clone())
     });
     let Some(heartbeat) = heartbeat.await else { return Ok(()) };
     let worker = Arc::new(Worker {
-        executor: settings.executor,
-        programs: ProgramStore::new(bus.clone(), KEPT),
+        executor: settings.executor.clone(),
+        programs: ProgramStore::new(bus.clone(), CACHED_PROGRAMS),
         in_flight,
         breaker: Arc::default(),
-        bus: bus.clone(),
+        bus,
         backend,
         identity,
         metrics,
     });
-    // Shards are taken until the process is to end, or the agent is in quarantine.
-    let taking = stop.child_token();
-    let serve = |queue| {
-        let (in_flight, breaker) = (Arc::clone(&worker.in_flight), Arc::clone(&worker.breaker));
-        let pausing_breaker = Arc::clone(&breaker);
-        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard() };
-        let concurrency =
-            Concurrency::weighted(PERMITS, weight).with_pause(move || pausing_breaker.remaining_pause());
-        let settings = QueueSettings { queue, concurrency, lease: settings.lease };
-        serve_queue(bus.clone(), settings, worker.metrics.clone(), taking.clone(), Arc::clone(&worker))
-    };
-    let served = async {
-        let any = serve(Queue::Shards(Target::Any));
-        match settings.target {
-            Target::Any => any.await,
-            target => drop(tokio::join!(any, serve(Queue::Shards(target)))),
-        }
-    };
-    let suspected = async {
-        let error = in_quarantine(&bus, &id).await;
-        taking.cancel();
-        error
-    };
-    tokio::pin!(served, suspected);
-    let mut listening = Box::pin(worker.listen());
-    let mut quarantined = None;
-    loop {
-        tokio::select! {
-            () = &mut served => break,
-            error = &mut suspected, if quarantined.is_none() => quarantined = Some(error),
-            () = &mut listening => break,
-        }
-    }
-    beat.cancel();
+    let result = worker.serve(&settings, &id, stop).await;
+    stop_heartbeat.cancel();
     let _ = heartbeat.await;
-    quarantined.map_or(Ok(()), Err)
+    result
 }
 
-/// Returns when the agent is in quarantine.
-async fn in_quarantine(bus: &SharedBus, id: &forge_contract::agent::AgentId) -> BusError {
-    let key = format!("quarantine.{id}");
+/// Returns once the agent is in quarantine, with the error that tells the operator what to do.
+async fn wait_for_quarantine(bus: &SharedBus, id: &AgentId) -> BusError {
     loop {
-        sleep(LOOK).await;
-        let found = bus.get(&Bucket::Agents, &key).await;
-        if found.is_ok_and(|entry| entry.is_some_and(|entry| entry.value.is_some())) {
+        sleep(QUARANTINE_CHECK_INTERVAL).await;
+        if registry::is_quarantined(bus, id).await.unwrap_or(false) {
             return BusError::Unusable(format!(
                 "agent {id} is in quarantine: it returned a wrong result. Test this machine's memory and processor; \
-                 then remove key {key} from bucket {}",
+                 then remove key quarantine.{id} from bucket {}",
                 Bucket::Agents.name()
             ));
         }
@@ -153,77 +127,148 @@ impl Handler for Worker {
         match serde_json::from_slice::<ShardTask>(&delivery.message.payload) {
             Ok(task) => {
                 let guard = self.in_flight.add(task.job_id.clone());
-                self.execute(task, delivery.attempt, &guard).await
+                self.process(task, delivery.attempt, &guard).await
             }
             Err(error) => {
-                // It may be a newer planner's, for newer workers. If nobody reads it, it becomes a dead letter, and its job fails.
-                tracing::error!(%error, subject = delivery.message.subject, "a shard that cannot be read");
-                Settlement::Retry(ELSEWHERE)
+                // A newer planner may have published it for newer workers. If no worker can parse
+                // it, it becomes a dead letter and its job fails.
+                let subject = delivery.message.subject;
+                tracing::error!(%error, subject, "parsing a shard failed; leaving it to other workers");
+                Settlement::Retry(OTHER_WORKER_DELAY)
             }
         }
     }
 }
 
 impl Worker {
-    async fn execute(&self, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
-        let (job, shard) = (task.job_id.clone(), task.shard_id);
+    /// Serves the queues of the worker's target until `stop` is cancelled or the agent is in
+    /// quarantine.
+    async fn serve(
+        self: &Arc<Self>,
+        settings: &WorkerSettings,
+        id: &AgentId,
+        stop: CancellationToken,
+    ) -> Result<(), BusError> {
+        let stop_receiving = stop.child_token();
+        let queues = async {
+            let any = self.serve_queue(Queue::Shards(Target::Any), settings, &stop_receiving);
+            match settings.target {
+                Target::Any => any.await,
+                target => {
+                    let own = self.serve_queue(Queue::Shards(target), settings, &stop_receiving);
+                    tokio::join!(any, own);
+                }
+            }
+        };
+        let quarantine = async {
+            let error = wait_for_quarantine(&self.bus, id).await;
+            stop_receiving.cancel();
+            error
+        };
+        let job_ends = self.stop_ended_jobs();
+        tokio::pin!(queues, quarantine, job_ends);
+        let mut quarantine_error = None;
+        loop {
+            tokio::select! {
+                () = &mut queues => break,
+                error = &mut quarantine, if quarantine_error.is_none() => quarantine_error = Some(error),
+                () = &mut job_ends => break,
+            }
+        }
+        quarantine_error.map_or(Ok(()), Err)
+    }
+
+    async fn serve_queue(
+        self: &Arc<Self>,
+        queue: Queue,
+        settings: &WorkerSettings,
+        stop: &CancellationToken,
+    ) {
+        let (in_flight, breaker) = (Arc::clone(&self.in_flight), Arc::clone(&self.breaker));
+        let pausing_breaker = Arc::clone(&breaker);
+        // One shard is enough to probe a backend that has failed.
+        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard() };
+        let concurrency =
+            Concurrency::weighted(PERMITS, weight).with_pause(move || pausing_breaker.remaining_pause());
+        let settings = QueueSettings { queue, concurrency, lease: settings.lease };
+        serve_queue(self.bus.clone(), settings, self.metrics.clone(), stop.clone(), Arc::clone(self)).await;
+    }
+
+    async fn process(&self, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
+        let (job, shard) = (&task.job_id, task.shard_id);
         if attempt > 1 {
-            tracing::info!(%job, %shard, attempt, "a shard that was delivered before");
+            tracing::info!(%job, %shard, attempt, "processing a redelivered shard");
         }
         if task.kernel != KERNEL {
-            tracing::warn!(%job, kernel = task.kernel, "the shard is for another version of the kernel");
-            return Settlement::Retry(ELSEWHERE);
+            tracing::warn!(%job, kernel = task.kernel, "the shard needs another kernel version; leaving it to other workers");
+            return Settlement::Retry(OTHER_WORKER_DELAY);
         }
         let program = match self.programs.get(task.program).await {
             Ok(program) => program,
             Err(error @ ProgramError::Damaged(..)) => {
-                tracing::error!(%job, %shard, %error, "the shard is left to others");
-                return Settlement::Retry(ELSEWHERE);
+                tracing::error!(%job, %shard, %error, "loading the program failed; leaving the shard to other workers");
+                return Settlement::Retry(OTHER_WORKER_DELAY);
             }
             Err(error) => {
-                tracing::warn!(%job, %shard, %error, "the shard is tried again");
-                return Settlement::Retry(Duration::from_secs(1));
+                tracing::warn!(%job, %shard, %error, "loading the program failed; retrying");
+                return Settlement::Retry(BUS_RETRY_DELAY);
             }
         };
-        let backend = Arc::clone(&self.backend);
-        match self.executor.execute(backend, program, task.clone(), guard.stop.clone()).await {
-            Ok(executed) => {
+        self.execute(task, program, guard).await
+    }
+
+    async fn execute(&self, task: ShardTask, program: Arc<Program>, guard: &InFlightGuard) -> Settlement {
+        let (job, shard, backend) = (&task.job_id, task.shard_id, self.backend.name());
+        let execution =
+            self.executor.execute(Arc::clone(&self.backend), program, task.clone(), guard.stop.clone());
+        match execution.await {
+            Ok(execution) => {
                 self.breaker.record_success();
-                self.metrics.record_shard(self.backend.name(), "ok", executed.iterations, executed.wall);
-                self.in_flight.record_shard_time(executed.wall);
-                tracing::debug!(%job, %shard, wall = ?executed.wall, "the shard is executed");
-                let (message, id) =
-                    shard_messages::build_result(&self.identity, self.backend.as_ref(), &task, &executed);
-                match self.bus.publish(message, &id).await {
-                    Ok(()) => Settlement::Ack,
-                    Err(error) => {
-                        tracing::warn!(%job, %shard, %error, "a result could not be returned; the shard is tried again");
-                        Settlement::Retry(Duration::from_secs(1))
-                    }
-                }
+                self.metrics.record_shard(backend, execution.iterations, execution.wall);
+                self.in_flight.record_shard_time(execution.wall);
+                tracing::debug!(%job, %shard, wall = ?execution.wall, "shard executed");
+                self.publish_result(&task, &execution).await
             }
-            // The job has ended, and its shards have been removed; or this process ends, and others take the shard.
+            // The job has ended and its shards are removed, or this process is stopping and another
+            // worker takes the shard.
             Err(ExecutionFailure::Stopped) => Settlement::Retry(Duration::ZERO),
             Err(ExecutionFailure::Backend(reason)) => {
-                tracing::error!(%job, %shard, reason, "the shard could not be executed");
-                self.metrics.record_shard(self.backend.name(), "failed", 0, Duration::ZERO);
+                tracing::error!(%job, %shard, reason, "executing the shard failed; retrying");
+                self.metrics.record_failed_shard(backend);
                 if let Some(pause) = self.breaker.record_failure() {
-                    tracing::warn!(backend = self.backend.name(), ?pause, "no shards are taken for a while");
+                    tracing::warn!(
+                        backend,
+                        ?pause,
+                        "the backend failed; receiving no shards during the pause"
+                    );
                 }
-                Settlement::Retry(Duration::from_millis(200))
+                Settlement::Retry(EXECUTION_RETRY_DELAY)
             }
         }
     }
 
-    /// Hears of jobs that end, without end.
-    async fn listen(&self) {
-        let forever = CancellationToken::new();
+    async fn publish_result(&self, task: &ShardTask, execution: &ShardExecution) -> Settlement {
+        let (message, id) =
+            shard_messages::build_result(&self.identity, self.backend.as_ref(), task, execution);
+        match self.bus.publish(message, &id).await {
+            Ok(()) => Settlement::Ack,
+            Err(error) => {
+                let (job, shard) = (&task.job_id, task.shard_id);
+                tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
+                Settlement::Retry(BUS_RETRY_DELAY)
+            }
+        }
+    }
+
+    /// Stops the in-flight shards of jobs that end, without end.
+    async fn stop_ended_jobs(&self) {
+        let never = CancellationToken::new();
         loop {
-            let heard = retry_until_stopped(&forever, "listening for jobs that end", || {
+            let messages = retry_until_stopped(&never, "subscribing to job ends", || {
                 self.bus.subscribe(topology::JOB_ENDED_FILTER)
             });
-            let Some(mut heard) = heard.await else { return };
-            while let Some(message) = heard.next().await {
+            let Some(mut messages) = messages.await else { return };
+            while let Some(message) = messages.next().await {
                 if let Some(Ok(job)) = message.subject.rsplit('.').next().map(str::parse) {
                     self.in_flight.stop_job(&job);
                 }

@@ -1,30 +1,30 @@
-//! The configuration as it is in effect: every option of a command with its value and where the value comes from. Read from
+//! The effective configuration: every option of a command with its value and origin. Derived from
 //! clap's own tables, so that no option can be forgotten.
 
 use clap::{ArgMatches, Command, parser::ValueSource};
-use serde_json::{Map, Value, json};
 
-/// An option and its value.
+/// An option with its effective value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
-    /// The option without its dashes, as in `nats-url`.
+    /// The option without its dashes, such as `nats-url`.
     pub name: String,
-    /// The environment variable that can give it.
+    /// The environment variable that can set it.
     pub variable: Option<String>,
-    /// The value, `***` if it is secret; `None` if there is none. Several are joined by commas.
+    /// The value; `***` if it is secret, `None` if it is unset or empty. Several values are joined
+    /// by commas.
     pub value: Option<String>,
-    /// Where the value comes from.
+    /// Source of the value.
     pub origin: SettingOrigin,
 }
 
-/// Where a value comes from.
+/// Source of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingOrigin {
     /// The command line.
     Flag,
     /// The environment variable.
     Environment,
-    /// Nobody gave one.
+    /// Neither set it.
     Default,
 }
 
@@ -39,8 +39,8 @@ impl SettingOrigin {
     }
 }
 
-/// The options of a command and their values, in the order of its help. Options whose environment value clap is told to hide
-/// (`hide_env_values`) are secret, and so is what a URL has before its `@`.
+/// Returns the effective settings of a command, in the order of its help. Options with clap's
+/// `hide_env_values` are secret, and so is the user information of a URL.
 pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<EffectiveSetting> {
     let options = command.get_arguments().filter(|arg| arg.get_long().is_some());
     let known = options.filter(|arg| matches.try_contains_id(arg.get_id().as_str()).is_ok());
@@ -53,8 +53,7 @@ pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<Effect
                 _ => SettingOrigin::Default,
             };
             let values = matches.get_raw(id).map(|values| {
-                let values: Vec<_> =
-                    values.map(|value| without_credentials(&value.to_string_lossy())).collect();
+                let values: Vec<_> = values.map(|value| mask_credentials(&value.to_string_lossy())).collect();
                 values.join(",")
             });
             let shown = values.filter(|value| !value.is_empty());
@@ -69,8 +68,8 @@ pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<Effect
         .collect()
 }
 
-/// `scheme://user:password@host` with `***` for user and password.
-fn without_credentials(value: &str) -> String {
+/// Replaces user and password in `scheme://user:password@host` by `***`.
+fn mask_credentials(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
@@ -79,7 +78,8 @@ fn without_credentials(value: &str) -> String {
     }
 }
 
-/// A line a setting: `name = value  (from flag|environment|default)`. What has no value is `-`.
+/// Renders one line per setting: `name = value  (from flag|environment|default)`, with `-` for an
+/// unset value.
 pub fn render_text(settings: &[EffectiveSetting]) -> String {
     let names = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     let line = |setting: &EffectiveSetting| {
@@ -91,17 +91,4 @@ pub fn render_text(settings: &[EffectiveSetting]) -> String {
         format!("{:names$} = {value}  (from {origin})\n", setting.name)
     };
     settings.iter().map(line).collect()
-}
-
-/// An object with a member for each setting: `value`, `from` and `variable`.
-pub fn render_json(settings: &[EffectiveSetting]) -> Value {
-    let member = |setting: &EffectiveSetting| {
-        let value = json!({
-            "value": setting.value,
-            "from": setting.origin.as_str(),
-            "variable": setting.variable,
-        });
-        (setting.name.clone(), value)
-    };
-    Value::Object(settings.iter().map(member).collect::<Map<_, _>>())
 }

@@ -1,106 +1,109 @@
-//! Putting shards together that wait for the same backend: whoever gets a slot takes all that are alike. Shards of several
-//! jobs or programs are never in one call.
+//! Batching for backends that work best on several shards at once: the first shard to get a slot
+//! takes the waiting shards of its job and program with it. Shards of different jobs or programs
+//! never share a call.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use forge_contract::{program::Program, task::ShardTask};
 use forge_kernel::backend::Backend;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::spawn_blocking,
 };
 
-use super::{ExecutionFailure, ProgressCallback, ShardExecution, StopFlag, Time, Watch, call, encode};
+use super::{
+    backend_call::{
+        CallControl, ExecutionFailure, ProgressCallback, ShardExecution, StopFlag, call_backend, encode,
+    },
+    stopwatch::Stopwatch,
+};
 
-/// Calls of backends that take several shards in one, and the shards that wait for them.
-pub(super) struct Batches {
+type ExecutionReceiver = oneshot::Receiver<Result<ShardExecution, ExecutionFailure>>;
+
+/// Executes shards in batches.
+pub(super) struct BatchExecutor {
     slots: Arc<Semaphore>,
-    queue: Mutex<Queue>,
+    queue: Mutex<BatchQueue>,
 }
 
 #[derive(Default)]
-struct Queue {
-    next: u64,
-    /// In the order in which they came.
-    waiting: VecDeque<Waiting>,
+struct BatchQueue {
+    next_number: u64,
+    /// In order of arrival.
+    shards: VecDeque<QueuedShard>,
 }
 
-/// A shard that waits.
-struct Waiting {
+struct QueuedShard {
     number: u64,
     backend: Arc<dyn Backend>,
     program: Arc<Program>,
     task: ShardTask,
     stop: StopFlag,
-    /// Closed when nobody waits for the shard any more.
-    answer: oneshot::Sender<Result<ShardExecution, ExecutionFailure>>,
+    /// Closed once the caller is gone.
+    sender: oneshot::Sender<Result<ShardExecution, ExecutionFailure>>,
 }
 
-impl Waiting {
-    /// Whether one call may execute both.
-    fn is_like(&self, other: &Self) -> bool {
+impl QueuedShard {
+    /// Whether one call may execute both shards.
+    fn may_share_call(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.backend, &other.backend)
             && self.task.program == other.task.program
             && self.task.job_id == other.task.job_id
     }
 }
 
-impl Queue {
-    fn put(
+impl BatchQueue {
+    fn push(
         &mut self,
         backend: Arc<dyn Backend>,
         program: Arc<Program>,
         task: ShardTask,
         stop: StopFlag,
-    ) -> (u64, oneshot::Receiver<Result<ShardExecution, ExecutionFailure>>) {
-        let (answer, answered) = oneshot::channel();
-        let number = self.next;
-        self.next += 1;
-        self.waiting.push_back(Waiting { number, backend, program, task, stop, answer });
-        (number, answered)
+    ) -> (u64, ExecutionReceiver) {
+        let (sender, receiver) = oneshot::channel();
+        let number = self.next_number;
+        self.next_number += 1;
+        self.shards.push_back(QueuedShard { number, backend, program, task, stop, sender });
+        (number, receiver)
     }
 
-    /// The shard of this number with those like it, the oldest first and no more than its backend wants; `None` if another
-    /// call has taken it. Shards that were stopped are told so, and those that nobody waits for are forgotten.
-    fn take(&mut self, number: u64) -> Option<Vec<Waiting>> {
-        let all = std::mem::take(&mut self.waiting).into_iter();
-        let (stopped, mut waiting): (VecDeque<_>, VecDeque<_>) =
-            all.partition(|waiting| waiting.stop.is_stopped());
-        for waiting in stopped {
-            let _ = waiting.answer.send(Err(ExecutionFailure::Stopped));
+    /// Removes the shard with this number and, oldest first, those that may share its call, up to
+    /// the backend's batch size. Returns `None` if another call has taken the shard. Also removes
+    /// stopped shards, which fail, and abandoned ones.
+    fn take_batch(&mut self, number: u64) -> Option<Vec<QueuedShard>> {
+        let shards = std::mem::take(&mut self.shards).into_iter();
+        let (stopped, mut queued): (VecDeque<_>, VecDeque<_>) =
+            shards.partition(|shard| shard.stop.is_stopped());
+        for shard in stopped {
+            let _ = shard.sender.send(Err(ExecutionFailure::Stopped));
         }
-        waiting.retain(|waiting| !waiting.answer.is_closed());
-        let own = waiting.iter().position(|waiting| waiting.number == number);
-        let own = own.and_then(|own| waiting.remove(own));
-        let Some(own) = own else {
-            self.waiting = waiting;
+        queued.retain(|shard| !shard.sender.is_closed());
+        let position = queued.iter().position(|shard| shard.number == number);
+        let Some(first) = position.and_then(|position| queued.remove(position)) else {
+            self.shards = queued;
             return None;
         };
-        let most = own.backend.batch_size();
-        let mut batch = vec![own];
-        for waiting in waiting {
-            if batch.len() < most && waiting.is_like(&batch[0]) {
-                batch.push(waiting);
+        let max_shards = first.backend.batch_size();
+        let mut batch = vec![first];
+        for shard in queued {
+            if batch.len() < max_shards && shard.may_share_call(&batch[0]) {
+                batch.push(shard);
             } else {
-                self.waiting.push_back(waiting);
+                self.shards.push_back(shard);
             }
         }
         Some(batch)
     }
 }
 
-impl Batches {
-    /// For up to `slots` calls at once.
+impl BatchExecutor {
+    /// An executor of up to `slots` concurrent calls.
     pub(super) fn new(slots: usize) -> Self {
         Self { slots: Arc::new(Semaphore::new(slots)), queue: Mutex::default() }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
-    }
-
-    /// Executes a shard, by a call of its own or by one that another shard has started.
+    /// Executes a shard, in a call of its own or in one that another shard starts.
     ///
     /// # Errors
     /// [`ExecutionFailure`].
@@ -110,61 +113,62 @@ impl Batches {
         program: Arc<Program>,
         task: ShardTask,
         stop: StopFlag,
-        advance: Option<ProgressCallback>,
+        progress: Option<ProgressCallback>,
     ) -> Result<ShardExecution, ExecutionFailure> {
-        let (number, mut answered) = self.queue().put(backend, program, task, stop);
+        let (number, mut receiver) = self.queue.lock().push(backend, program, task, stop);
         let slot = tokio::select! {
             biased;
-            answer = &mut answered => return answer.unwrap_or(Err(ExecutionFailure::Stopped)),
+            execution = &mut receiver => return execution.unwrap_or(Err(ExecutionFailure::Stopped)),
             slot = Arc::clone(&self.slots).acquire_owned() => slot.map_err(|_| ExecutionFailure::Stopped)?,
         };
-        // The call is nobody's: whoever is dropped from here on takes no other shard with it.
-        match self.queue().take(number) {
-            Some(batch) => drop(spawn_blocking(move || run(batch, advance, slot))),
+        // The batch runs in a detached task, so cancelling one caller does not cancel the other
+        // shards of the batch.
+        match self.queue.lock().take_batch(number) {
+            Some(batch) => drop(spawn_blocking(move || execute_batch(batch, progress, slot))),
             None => drop(slot),
         }
-        answered.await.unwrap_or(Err(ExecutionFailure::Stopped))
+        receiver.await.unwrap_or(Err(ExecutionFailure::Stopped))
     }
 }
 
-/// Executes shards by one call, and answers those who wait for them.
-fn run(batch: Vec<Waiting>, advance: Option<ProgressCallback>, slot: OwnedSemaphorePermit) {
+/// Executes a batch in one call and sends each caller its result.
+fn execute_batch(batch: Vec<QueuedShard>, progress: Option<ProgressCallback>, slot: OwnedSemaphorePermit) {
     let (backend, program) = (Arc::clone(&batch[0].backend), Arc::clone(&batch[0].program));
-    let shards: Vec<_> = batch.iter().map(|waiting| waiting.task.shard()).collect();
-    let stops: Vec<_> = batch.iter().map(|waiting| waiting.stop.clone()).collect();
-    let time = Time::start();
-    let results = call(backend.as_ref(), &program, &shards, &Watch { stops, advance });
-    let (wall, cpu) = time.used();
-    // The device is free: it is not to wait for the encoding.
+    let shards: Vec<_> = batch.iter().map(|shard| shard.task.shard()).collect();
+    let stops: Vec<_> = batch.iter().map(|shard| shard.stop.clone()).collect();
+    let stopwatch = Stopwatch::start();
+    let results = call_backend(backend.as_ref(), &program, &shards, &CallControl { stops, progress });
+    let (wall, cpu) = stopwatch.elapsed();
+    // Free the slot first: the device must not idle while results are encoded.
     drop(slot);
     let results = match results {
         Ok(results) => results,
-        Err(failed) => {
-            for waiting in batch {
-                let _ = waiting.answer.send(Err(failed.clone()));
+        Err(failure) => {
+            for shard in batch {
+                let _ = shard.sender.send(Err(failure.clone()));
             }
             return;
         }
     };
     let total = results.iter().map(|result| result.iterations).fold(0, u64::saturating_add);
-    for (waiting, result) in batch.into_iter().zip(results) {
+    for (shard, result) in batch.into_iter().zip(results) {
         let (bytes, hash) = encode(&result);
         let iterations = result.iterations;
-        let (wall, cpu) = (share(wall, iterations, total), share(cpu, iterations, total));
-        let _ = waiting.answer.send(Ok(ShardExecution { bytes, hash, iterations, wall, cpu }));
+        let (wall, cpu) = (proportion(wall, iterations, total), proportion(cpu, iterations, total));
+        let _ = shard.sender.send(Ok(ShardExecution { bytes, hash, iterations, wall, cpu }));
     }
 }
 
-/// The part of a time that falls to so many iterations out of `total`.
-fn share(time: Duration, iterations: u64, total: u64) -> Duration {
-    let part = time.as_nanos() * u128::from(iterations) / u128::from(total.max(1));
-    Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+/// Returns the part of `time` that is proportional to `iterations` out of `total`.
+fn proportion(time: Duration, iterations: u64, total: u64) -> Duration {
+    let nanoseconds = time.as_nanos() * u128::from(iterations) / u128::from(total.max(1));
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
-impl Batches {
-    /// Shards that wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.queue().waiting.len()
+impl BatchExecutor {
+    /// Number of queued shards.
+    pub(super) fn queued_shards(&self) -> usize {
+        self.queue.lock().shards.len()
     }
 }

@@ -1,53 +1,63 @@
-//! Which shards share a call, and what becomes of each of them, with a backend that waits to be let go.
+//! Which shards share a call, and the outcome of each, with a backend whose calls wait for the test
+//! to release them.
 
 use std::{
     sync::{
         Mutex,
-        atomic::AtomicU64,
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
+    time::{Duration, Instant},
 };
 
-use forge_contract::{ids::JobId, shard::ShardId};
-use forge_kernel::{backend::scalar::Scalar, request::Request};
+use forge_contract::{
+    digest::Digest,
+    ids::JobId,
+    shard::{Shard, ShardId},
+    shard_result::ShardResult,
+};
+use forge_kernel::{
+    backend::{ExecutionControl, ExecutionError, scalar::Scalar},
+    request::Request,
+};
 use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
 
-/// What a call comes to once it is let go.
+/// How a released call ends.
 #[derive(Debug, Clone, Copy)]
-enum Go {
-    Right,
-    Lost,
+enum Release {
+    Success,
+    DeviceLost,
     Panic,
-    /// One result less than there are shards.
-    Short,
+    /// The call returns one result too few.
+    MissingResult,
 }
 
-/// The reference, which waits before each call until it is told what to do.
-struct Gated {
+/// The reference backend, each of whose calls waits for a [`Release`].
+struct GatedBackend {
     batch: usize,
-    go: Mutex<mpsc::Receiver<Go>>,
-    /// The shards of each call: job seeds and indexes are told apart by the index alone.
+    releases: Mutex<mpsc::Receiver<Release>>,
+    /// The shard indexes of each call.
     calls: Mutex<Vec<Vec<u64>>>,
 }
 
-impl Gated {
-    fn new(batch: usize) -> (Arc<Self>, Sender<Go>) {
-        let (sender, go) = mpsc::channel();
-        (Arc::new(Self { batch, go: Mutex::new(go), calls: Mutex::default() }), sender)
+impl GatedBackend {
+    fn new(batch: usize) -> (Arc<Self>, Sender<Release>) {
+        let (sender, releases) = mpsc::channel();
+        (Arc::new(Self { batch, releases: Mutex::new(releases), calls: Mutex::default() }), sender)
     }
 
     fn calls(&self) -> Vec<Vec<u64>> {
         self.calls.lock().unwrap().clone()
     }
 
-    fn told(&self, control: &dyn ExecutionControl) -> Option<Go> {
-        let go = self.go.lock().unwrap();
+    fn wait_for_release(&self, control: &dyn ExecutionControl) -> Option<Release> {
+        let releases = self.releases.lock().unwrap();
         loop {
-            match go.recv_timeout(Duration::from_millis(1)) {
-                Ok(go) => return Some(go),
+            match releases.recv_timeout(Duration::from_millis(1)) {
+                Ok(release) => return Some(release),
                 Err(RecvTimeoutError::Timeout) if control.advance(0).is_continue() => {}
                 Err(_) => return None,
             }
@@ -55,7 +65,7 @@ impl Gated {
     }
 }
 
-impl Backend for Gated {
+impl Backend for GatedBackend {
     fn name(&self) -> &str {
         "gated"
     }
@@ -71,17 +81,17 @@ impl Backend for Gated {
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
         self.calls.lock().unwrap().push(shards.iter().map(|shard| shard.id.index).collect());
-        match self.told(control) {
+        match self.wait_for_release(control) {
             None => Err(ExecutionError::Cancelled),
-            Some(Go::Lost) => Err(ExecutionError::Device("gone".to_owned())),
-            Some(Go::Panic) => panic!("a bug"),
-            Some(Go::Short) => Scalar.execute(program, &shards[1..], control),
-            Some(Go::Right) => Scalar.execute(program, shards, control),
+            Some(Release::DeviceLost) => Err(ExecutionError::Device("gone".to_owned())),
+            Some(Release::Panic) => panic!("a bug"),
+            Some(Release::MissingResult) => Scalar.execute(program, &shards[1..], control),
+            Some(Release::Success) => Scalar.execute(program, shards, control),
         }
     }
 }
 
-/// A program of so many claims a year, and its hash.
+/// The program of a model with this claim frequency, and its hash.
 fn program(frequency: f64) -> (Arc<Program>, Digest) {
     let envelope = format!(
         r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}},
@@ -91,28 +101,28 @@ fn program(frequency: f64) -> (Arc<Program>, Digest) {
     (request.program, request.program_digest)
 }
 
-struct Setup {
+struct ExecutorFixture {
     executor: Executor,
-    backend: Arc<Gated>,
-    go: Sender<Go>,
-    advanced: Arc<AtomicU64>,
+    backend: Arc<GatedBackend>,
+    releases: Sender<Release>,
+    progress: Arc<AtomicU64>,
     model: (Arc<Program>, Digest),
 }
 
-type Running = JoinHandle<Result<ShardExecution, ExecutionFailure>>;
+type RunningShard = JoinHandle<Result<ShardExecution, ExecutionFailure>>;
 
-impl Setup {
-    /// One slot, and a backend that takes so many shards.
+impl ExecutorFixture {
+    /// One slot, and a backend with this batch size.
     fn new(batch: usize) -> Self {
-        let advanced = Arc::new(AtomicU64::new(0));
-        let (counted, (backend, go)) = (Arc::clone(&advanced), Gated::new(batch));
-        let advance: ProgressCallback = Arc::new(move |iterations| {
+        let progress = Arc::new(AtomicU64::new(0));
+        let (counted, (backend, releases)) = (Arc::clone(&progress), GatedBackend::new(batch));
+        let callback: ProgressCallback = Arc::new(move |iterations| {
             counted.fetch_add(iterations, Ordering::SeqCst);
         });
-        Self { executor: Executor::new(1, Some(advance)), backend, go, advanced, model: program(0.1) }
+        Self { executor: Executor::new(1, Some(callback)), backend, releases, progress, model: program(0.1) }
     }
 
-    /// The shard of an index, which has 10 iterations more than the one before.
+    /// A shard of `10 * (index + 1)` iterations.
     fn task(&self, job: &str, index: u64) -> ShardTask {
         ShardTask {
             job_id: job.parse::<JobId>().unwrap(),
@@ -125,88 +135,88 @@ impl Setup {
         }
     }
 
-    fn start(&self, task: ShardTask, program: &Arc<Program>, stop: &StopFlag) -> Running {
+    fn start(&self, task: ShardTask, program: &Arc<Program>, stop: &StopFlag) -> RunningShard {
         let (executor, backend, program) = (self.executor.clone(), self.backend.clone(), program.clone());
         let stop = stop.clone();
         tokio::spawn(async move { executor.execute(backend, program, task, stop).await })
     }
 
-    /// Starts a shard and waits until it waits for a slot.
-    async fn queue(&self, task: ShardTask, program: &Arc<Program>, stop: &StopFlag) -> Running {
-        let before = self.waiting();
+    /// Starts a shard and waits until it is queued.
+    async fn start_queued(&self, task: ShardTask, program: &Arc<Program>, stop: &StopFlag) -> RunningShard {
+        let before = self.queued_shards();
         let running = self.start(task, program, stop);
-        while self.waiting() == before {
+        while self.queued_shards() == before {
             yield_now().await;
         }
         running
     }
 
-    /// Starts a shard that takes the slot.
-    async fn occupy(&self, index: u64) -> Running {
+    /// Starts a shard and waits until it occupies the slot.
+    async fn occupy(&self, index: u64) -> RunningShard {
         let calls = self.backend.calls().len();
         let running = self.start(self.task("a", index), &self.model.0, &StopFlag::default());
-        self.called(calls + 1).await;
+        self.wait_for_calls(calls + 1).await;
         running
     }
 
-    async fn add(&self, indexes: impl IntoIterator<Item = u64>) -> Vec<Running> {
+    async fn start_all_queued(&self, indexes: impl IntoIterator<Item = u64>) -> Vec<RunningShard> {
         let mut running = Vec::new();
         for index in indexes {
-            running.push(self.queue(self.task("a", index), &self.model.0, &StopFlag::default()).await);
+            running.push(self.start_queued(self.task("a", index), &self.model.0, &StopFlag::default()).await);
         }
         running
     }
 
-    fn waiting(&self) -> usize {
-        self.executor.batches.waiting()
+    fn queued_shards(&self) -> usize {
+        self.executor.batches.queued_shards()
     }
 
-    async fn called(&self, calls: usize) {
+    async fn wait_for_calls(&self, calls: usize) {
         while self.backend.calls().len() < calls {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    fn right(&self, index: u64) -> Digest {
+    fn expected_hash(&self, index: u64) -> Digest {
         let shard = self.task("a", index).shard();
         Scalar.execute(&self.model.0, &[shard], &()).unwrap().remove(0).digest()
     }
 }
 
-async fn hash(running: Running) -> Digest {
+async fn hash(running: RunningShard) -> Digest {
     running.await.unwrap().unwrap().hash
 }
 
 #[tokio::test]
-async fn shards_that_wait_are_executed_together_and_each_caller_gets_its_own() {
-    let setup = Setup::new(4);
-    let first = setup.occupy(0).await;
-    let others = setup.add(1..=6).await;
-    (0..3).for_each(|_| setup.go.send(Go::Right).unwrap());
-    assert_eq!(hash(first).await, setup.right(0));
+async fn queued_shards_share_a_call_and_each_caller_gets_its_own_result() {
+    let fixture = ExecutorFixture::new(4);
+    let first = fixture.occupy(0).await;
+    let others = fixture.start_all_queued(1..=6).await;
+    (0..3).for_each(|_| fixture.releases.send(Release::Success).unwrap());
+    assert_eq!(hash(first).await, fixture.expected_hash(0));
     let mut walls = Vec::new();
     for (index, running) in (1..).zip(others) {
         let executed = running.await.unwrap().unwrap();
-        assert_eq!((executed.hash, executed.iterations), (setup.right(index), 10 * (index + 1)));
+        assert_eq!((executed.hash, executed.iterations), (fixture.expected_hash(index), 10 * (index + 1)));
         assert_eq!(executed.hash, Digest::hash_parts(&[&executed.bytes]));
         walls.push(executed.wall.as_nanos());
     }
-    assert_eq!(setup.backend.calls(), [vec![0], vec![1, 2, 3, 4], vec![5, 6]]);
-    // Shards of 20 and of 50 iterations.
+    assert_eq!(fixture.backend.calls(), [vec![0], vec![1, 2, 3, 4], vec![5, 6]]);
+    // These two shards have 20 and 50 iterations.
     assert!((walls[3] * 2).abs_diff(walls[0] * 5) <= 5, "{walls:?}");
-    assert_eq!(setup.advanced.load(Ordering::SeqCst), (1..=7).map(|number| number * 10).sum::<u64>());
+    assert_eq!(fixture.progress.load(Ordering::SeqCst), (1..=7).map(|number| number * 10).sum::<u64>());
 }
 
 #[tokio::test]
-async fn the_time_of_a_batch_is_shared_out_and_not_counted_for_each() {
-    let setup = Setup::new(8);
-    let first = setup.occupy(0).await;
-    let others = setup.add(1..=8).await;
-    setup.go.send(Go::Right).unwrap();
-    setup.called(2).await;
+async fn the_time_of_a_batch_is_divided_among_its_shards() {
+    let fixture = ExecutorFixture::new(8);
+    let first = fixture.occupy(0).await;
+    let others = fixture.start_all_queued(1..=8).await;
+    fixture.releases.send(Release::Success).unwrap();
+    fixture.wait_for_calls(2).await;
     let started = Instant::now();
     thread::sleep(Duration::from_millis(20));
-    setup.go.send(Go::Right).unwrap();
+    fixture.releases.send(Release::Success).unwrap();
     let mut sum = Duration::ZERO;
     for running in others {
         sum += running.await.unwrap().unwrap().wall;
@@ -219,124 +229,126 @@ async fn the_time_of_a_batch_is_shared_out_and_not_counted_for_each() {
 }
 
 #[tokio::test]
-async fn a_backend_that_takes_one_shard_gets_one() {
-    let setup = Setup::new(1);
-    let first = setup.occupy(0).await;
+async fn a_backend_with_batch_size_one_gets_one_shard_per_call() {
+    let fixture = ExecutorFixture::new(1);
+    let first = fixture.occupy(0).await;
     let others: Vec<_> = (1..=3)
-        .map(|index| setup.start(setup.task("a", index), &setup.model.0, &StopFlag::default()))
+        .map(|index| fixture.start(fixture.task("a", index), &fixture.model.0, &StopFlag::default()))
         .collect();
-    (0..4).for_each(|_| setup.go.send(Go::Right).unwrap());
-    assert_eq!(hash(first).await, setup.right(0));
+    (0..4).for_each(|_| fixture.releases.send(Release::Success).unwrap());
+    assert_eq!(hash(first).await, fixture.expected_hash(0));
     for (index, running) in (1..).zip(others) {
-        assert_eq!(hash(running).await, setup.right(index));
+        assert_eq!(hash(running).await, fixture.expected_hash(index));
     }
-    assert!(setup.backend.calls().iter().all(|call| call.len() == 1));
+    assert!(fixture.backend.calls().iter().all(|call| call.len() == 1));
 }
 
 #[tokio::test]
-async fn jobs_and_programs_do_not_mix() {
-    let setup = Setup::new(64);
+async fn shards_of_different_jobs_or_programs_never_share_a_call() {
+    let fixture = ExecutorFixture::new(64);
     let (other, digest) = program(0.2);
     let flag = StopFlag::default();
-    let mut running = vec![setup.occupy(0).await];
+    let mut running = vec![fixture.occupy(0).await];
     for index in [1, 4] {
-        running.push(setup.queue(setup.task("a", index), &setup.model.0, &flag).await);
-        running.push(setup.queue(setup.task("b", index + 1), &setup.model.0, &flag).await);
-        let task = ShardTask { program: digest, ..setup.task("a", index + 2) };
-        running.push(setup.queue(task, &other, &flag).await);
+        running.push(fixture.start_queued(fixture.task("a", index), &fixture.model.0, &flag).await);
+        running.push(fixture.start_queued(fixture.task("b", index + 1), &fixture.model.0, &flag).await);
+        let task = ShardTask { program: digest, ..fixture.task("a", index + 2) };
+        running.push(fixture.start_queued(task, &other, &flag).await);
     }
-    (0..4).for_each(|_| setup.go.send(Go::Right).unwrap());
+    (0..4).for_each(|_| fixture.releases.send(Release::Success).unwrap());
     for running in running {
         assert!(running.await.unwrap().is_ok());
     }
-    assert_eq!(setup.backend.calls(), [vec![0], vec![1, 4], vec![2, 5], vec![3, 6]]);
+    assert_eq!(fixture.backend.calls(), [vec![0], vec![1, 4], vec![2, 5], vec![3, 6]]);
 }
 
 #[tokio::test]
-async fn what_goes_wrong_goes_wrong_for_the_batch_alone() {
-    for (go, says) in [
-        (Go::Lost, "gone"),
-        (Go::Panic, "gated panicked: a bug"),
-        (Go::Short, "gated returned 2 results for 3 shards"),
+async fn a_failed_call_fails_only_the_shards_of_its_batch() {
+    for (release, text) in [
+        (Release::DeviceLost, "gone"),
+        (Release::Panic, "gated panicked: a bug"),
+        (Release::MissingResult, "gated returned 2 results for 3 shards"),
     ] {
-        let setup = Setup::new(3);
-        let first = setup.occupy(0).await;
-        let others = setup.add(1..=5).await;
-        [Go::Right, go, Go::Right].into_iter().for_each(|go| setup.go.send(go).unwrap());
-        assert_eq!(hash(first).await, setup.right(0));
+        let fixture = ExecutorFixture::new(3);
+        let first = fixture.occupy(0).await;
+        let others = fixture.start_all_queued(1..=5).await;
+        [Release::Success, release, Release::Success]
+            .into_iter()
+            .for_each(|release| fixture.releases.send(release).unwrap());
+        assert_eq!(hash(first).await, fixture.expected_hash(0));
         for (index, running) in (1..).zip(others) {
             match running.await.unwrap() {
-                Ok(executed) => assert_eq!((index > 3, executed.hash), (true, setup.right(index))),
+                Ok(executed) => assert_eq!((index > 3, executed.hash), (true, fixture.expected_hash(index))),
                 Err(ExecutionFailure::Backend(reason)) => {
-                    assert!(index <= 3 && reason.contains(says), "{reason}")
+                    assert!(index <= 3 && reason.contains(text), "{reason}")
                 }
-                Err(ExecutionFailure::Stopped) => panic!("nobody stopped {index}"),
+                Err(ExecutionFailure::Stopped) => panic!("shard {index} was not stopped"),
             }
         }
     }
 }
 
 #[tokio::test]
-async fn who_is_dropped_while_waiting_holds_nobody_up() {
-    let setup = Setup::new(2);
-    let first = setup.occupy(0).await;
-    let mut others = setup.add(1..=5).await;
-    // The one that is next to get the slot, and one in the middle.
+async fn cancelling_queued_callers_does_not_block_the_others() {
+    let fixture = ExecutorFixture::new(2);
+    let first = fixture.occupy(0).await;
+    let mut others = fixture.start_all_queued(1..=5).await;
+    // The next one to get the slot, and one in the middle.
     for index in [3, 0] {
         others.remove(index).abort();
     }
     yield_now().await;
-    (0..3).for_each(|_| setup.go.send(Go::Right).unwrap());
-    assert_eq!(hash(first).await, setup.right(0));
+    (0..3).for_each(|_| fixture.releases.send(Release::Success).unwrap());
+    assert_eq!(hash(first).await, fixture.expected_hash(0));
     for (index, running) in [2, 3, 5].into_iter().zip(others) {
-        assert_eq!(hash(running).await, setup.right(index));
+        assert_eq!(hash(running).await, fixture.expected_hash(index));
     }
-    assert_eq!(setup.backend.calls(), [vec![0], vec![2, 3], vec![5]]);
-    assert_eq!(setup.waiting(), 0);
+    assert_eq!(fixture.backend.calls(), [vec![0], vec![2, 3], vec![5]]);
+    assert_eq!(fixture.queued_shards(), 0);
 }
 
 #[tokio::test]
-async fn who_is_dropped_while_executing_takes_nobody_along() {
-    let setup = Setup::new(2);
-    let first = setup.occupy(0).await;
-    let mut others = setup.add(1..=2).await;
-    setup.go.send(Go::Right).unwrap();
-    setup.called(2).await;
+async fn cancelling_one_caller_does_not_cancel_the_rest_of_the_batch() {
+    let fixture = ExecutorFixture::new(2);
+    let first = fixture.occupy(0).await;
+    let mut others = fixture.start_all_queued(1..=2).await;
+    fixture.releases.send(Release::Success).unwrap();
+    fixture.wait_for_calls(2).await;
     others.remove(0).abort();
-    setup.go.send(Go::Right).unwrap();
-    assert_eq!(hash(others.remove(0)).await, setup.right(2));
-    assert_eq!(hash(first).await, setup.right(0));
+    fixture.releases.send(Release::Success).unwrap();
+    assert_eq!(hash(others.remove(0)).await, fixture.expected_hash(2));
+    assert_eq!(hash(first).await, fixture.expected_hash(0));
 }
 
 #[tokio::test]
-async fn a_shard_that_is_stopped_while_it_waits_is_not_executed() {
-    let setup = Setup::new(4);
-    let first = setup.occupy(0).await;
-    let (stop, go_on) = (StopFlag::default(), StopFlag::default());
-    let one = setup.queue(setup.task("a", 1), &setup.model.0, &stop).await;
-    let other = setup.queue(setup.task("a", 2), &setup.model.0, &go_on).await;
+async fn a_shard_stopped_while_queued_is_not_executed() {
+    let fixture = ExecutorFixture::new(4);
+    let first = fixture.occupy(0).await;
+    let (stop, keep_running) = (StopFlag::default(), StopFlag::default());
+    let one = fixture.start_queued(fixture.task("a", 1), &fixture.model.0, &stop).await;
+    let other = fixture.start_queued(fixture.task("a", 2), &fixture.model.0, &keep_running).await;
     stop.stop();
-    (0..2).for_each(|_| setup.go.send(Go::Right).unwrap());
+    (0..2).for_each(|_| fixture.releases.send(Release::Success).unwrap());
     assert_eq!(one.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);
-    assert_eq!(hash(other).await, setup.right(2));
-    assert_eq!(hash(first).await, setup.right(0));
-    assert_eq!(setup.backend.calls(), [vec![0], vec![2]]);
+    assert_eq!(hash(other).await, fixture.expected_hash(2));
+    assert_eq!(hash(first).await, fixture.expected_hash(0));
+    assert_eq!(fixture.backend.calls(), [vec![0], vec![2]]);
 }
 
 #[tokio::test]
-async fn a_call_is_broken_off_when_all_its_shards_are_stopped() {
-    let setup = Setup::new(4);
-    let first = setup.occupy(0).await;
+async fn a_call_is_cancelled_once_all_its_shards_are_stopped() {
+    let fixture = ExecutorFixture::new(4);
+    let first = fixture.occupy(0).await;
     let stops = [StopFlag::default(), StopFlag::default()];
-    let one = setup.queue(setup.task("a", 1), &setup.model.0, &stops[0]).await;
-    let other = setup.queue(setup.task("a", 2), &setup.model.0, &stops[1]).await;
-    setup.go.send(Go::Right).unwrap();
-    setup.called(2).await;
+    let one = fixture.start_queued(fixture.task("a", 1), &fixture.model.0, &stops[0]).await;
+    let other = fixture.start_queued(fixture.task("a", 2), &fixture.model.0, &stops[1]).await;
+    fixture.releases.send(Release::Success).unwrap();
+    fixture.wait_for_calls(2).await;
     stops[0].stop();
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!one.is_finished() && !other.is_finished());
     stops[1].stop();
     assert_eq!(one.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);
     assert_eq!(other.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);
-    assert_eq!(hash(first).await, setup.right(0));
+    assert_eq!(hash(first).await, fixture.expected_hash(0));
 }

@@ -1,4 +1,4 @@
-//! Health and metrics over real connections.
+//! Health probes and metrics over real connections.
 
 use forge_bus::{memory::MemoryBus, topology::TopologySettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,7 @@ fn local() -> HttpArgs {
 }
 
 #[tokio::test]
-async fn probes_follow_the_state_of_the_service() {
+async fn probes_follow_the_health_of_the_service() {
     let (health, stop) = (Health::new(), CancellationToken::new());
     let started = serve(&local(), health.clone(), Metrics::new("test"), stop.clone()).await;
     let address = started.unwrap().unwrap();
@@ -46,7 +46,7 @@ async fn probes_follow_the_state_of_the_service() {
 }
 
 #[tokio::test]
-async fn metrics_are_served_and_nothing_else() {
+async fn metrics_are_served_and_unknown_paths_and_methods_are_refused() {
     let metrics = Metrics::new("test");
     metrics.count_quarantined_agent();
     let started = serve(&local(), Health::new(), metrics, CancellationToken::new()).await;
@@ -62,9 +62,9 @@ async fn metrics_are_served_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_an_error_that_names_the_option() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let args = HttpArgs { http: Some(taken.local_addr().unwrap()) };
+async fn an_address_in_use_is_an_error_of_option_http() {
+    let occupied = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = HttpArgs { http: Some(occupied.local_addr().unwrap()) };
     let error =
         serve(&args, Health::new(), Metrics::new("test"), CancellationToken::new()).await.unwrap_err();
     assert_eq!(error.field, "--http");

@@ -7,7 +7,8 @@ use tokio::{
     time::sleep,
 };
 
-/// Bounds in-flight messages by a number of permits, of which every message holds one or more. Clones share the permits.
+/// Bounds in-flight messages by a number of permits, of which every message holds one or more.
+/// Clones share the permits.
 #[derive(Clone)]
 pub struct Concurrency {
     permits: Arc<Semaphore>,
@@ -29,8 +30,8 @@ impl Concurrency {
         Self::weighted(u32::try_from(messages).unwrap_or(u32::MAX), || 1)
     }
 
-    /// Allows messages that together hold at most `permits`. `weight` is called for every message and returns the permits
-    /// that it takes; it is clamped to `1..=permits`.
+    /// Allows messages that together hold at most `permits`. `weight` is called for every message
+    /// and returns the permits that it takes; it is clamped to `1..=permits`.
     pub fn weighted(permits: u32, weight: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
         let permits = permits.max(1);
         let weight = move || weight().clamp(1, permits);
@@ -41,7 +42,8 @@ impl Concurrency {
         }
     }
 
-    /// Receives no messages for as long as `pause` returns a duration. It is called before every fetch.
+    /// Receives no messages for as long as `pause` returns a duration. It is called before every
+    /// fetch.
     #[must_use]
     pub fn with_pause(self, pause: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self { pause: Arc::new(pause), ..self }

@@ -1,42 +1,48 @@
-//! Backoff of the receive loop while the bus returns errors. Logs an error once, not on every attempt.
+//! Backoff of the receive loop while the bus returns errors. Logs an error once, not on every
+//! attempt.
 
 use std::{mem, time::Duration};
 
-use forge_bus::{BusError, topology::Queue};
+use forge_bus::{BusError, retry, topology::Queue};
 
-/// Delay after the first error.
+/// Upper bound of the first delay.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Upper bound of every delay.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
 pub(super) struct ReceiveBackoff {
     queue: Queue,
-    /// The kind of the last error; `None` after a success.
-    last_error: Option<mem::Discriminant<BusError>>,
-    delay: Duration,
+    /// The kind of the last error, and the delays that follow it; `None` after a success.
+    failure: Option<ReceiveFailure>,
+}
+
+struct ReceiveFailure {
+    kind: mem::Discriminant<BusError>,
+    delays: Box<dyn Iterator<Item = Duration> + Send>,
 }
 
 impl ReceiveBackoff {
     pub(super) fn new(queue: Queue) -> Self {
-        Self { queue, last_error: None, delay: FIRST_DELAY }
+        Self { queue, failure: None }
     }
 
     /// Resets the backoff after a success.
     pub(super) fn reset(&mut self) {
-        self.delay = FIRST_DELAY;
-        if self.last_error.take().is_some() {
+        if self.failure.take().is_some() {
             tracing::info!(queue = self.queue.label(), "receiving messages again");
         }
     }
 
-    /// Returns the delay before the next attempt, and logs the error if the previous one was of another kind.
+    /// Returns the delay before the next attempt, and logs the error if the previous one was of
+    /// another kind.
     pub(super) fn next_delay(&mut self, error: &BusError) -> Duration {
         let kind = mem::discriminant(error);
-        if self.last_error.replace(kind) != Some(kind) {
+        if self.failure.as_ref().is_none_or(|failure| failure.kind != kind) {
             tracing::warn!(queue = self.queue.label(), %error, "receiving messages failed; retrying");
         }
-        let delay = self.delay;
-        self.delay = (delay * 2).min(MAX_DELAY);
-        delay
+        let delays = || Box::new(retry::delays(FIRST_DELAY, MAX_DELAY)) as Box<_>;
+        let failure = self.failure.get_or_insert_with(|| ReceiveFailure { kind, delays: delays() });
+        failure.kind = kind;
+        failure.delays.next().unwrap_or(MAX_DELAY)
     }
 }

@@ -1,4 +1,4 @@
-//! The loop over the in-process bus, in tokio's paused time.
+//! The message loop on the in-process bus, in tokio's paused time.
 
 use std::sync::{
     Mutex,
@@ -16,34 +16,34 @@ use super::*;
 
 const LEASE: Duration = Duration::from_secs(3);
 
-/// Does as the payload says.
+/// A handler that does what the payload of a message says.
 #[derive(Default)]
-struct Script {
+struct ScriptedHandler {
     log: Mutex<Vec<String>>,
-    in_hand: AtomicUsize,
-    most_in_hand: AtomicUsize,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
     stop: CancellationToken,
     called: Notify,
 }
 
-impl Script {
+impl ScriptedHandler {
     fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 }
 
 #[async_trait]
-impl Handler for Script {
+impl Handler for ScriptedHandler {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let text = String::from_utf8(delivery.message.payload.to_vec()).unwrap();
         self.log.lock().unwrap().push(format!("{text} {}", delivery.attempt));
         self.called.notify_one();
-        let now = self.in_hand.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most_in_hand.fetch_max(now, Ordering::SeqCst);
+        let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_in_flight.fetch_max(now, Ordering::SeqCst);
         let settlement = match text.as_str() {
             "panic" if delivery.attempt == 1 => {
-                self.in_hand.fetch_sub(1, Ordering::SeqCst);
-                panic!("as asked")
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                panic!("requested by the message")
             }
             "retry" if delivery.attempt == 1 => Settlement::Retry(Duration::from_secs(2)),
             "leave" if delivery.attempt == 1 => Settlement::Leave,
@@ -59,37 +59,37 @@ impl Handler for Script {
                 Settlement::Ack
             }
         };
-        self.in_hand.fetch_sub(1, Ordering::SeqCst);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         settlement
     }
 }
 
-struct Setup {
+struct QueueFixture {
     bus: Arc<MemoryBus>,
-    script: Arc<Script>,
+    script: Arc<ScriptedHandler>,
     metrics: Metrics,
-    served: JoinHandle<()>,
+    service: JoinHandle<()>,
 }
 
-impl Setup {
+impl QueueFixture {
     fn start(concurrency: Concurrency) -> Self {
         let bus = MemoryBus::new(TopologySettings { lease: LEASE, ..TopologySettings::default() });
-        let script = Arc::new(Script::default());
+        let script = Arc::new(ScriptedHandler::default());
         let metrics = Metrics::new("test");
-        let served = tokio::spawn(serve_queue(
+        let service = tokio::spawn(serve_queue(
             bus.clone() as SharedBus,
             QueueSettings { queue: Queue::Jobs, concurrency, lease: LEASE },
             metrics.clone(),
             script.stop.clone(),
             script.clone(),
         ));
-        Self { bus, script, metrics, served }
+        Self { bus, script, metrics, service }
     }
 
-    async fn prepared(concurrency: Concurrency) -> Self {
-        let setup = Self::start(concurrency);
-        setup.bus.prepare().await.unwrap();
-        setup
+    async fn start_prepared(concurrency: Concurrency) -> Self {
+        let fixture = Self::start(concurrency);
+        fixture.bus.prepare().await.unwrap();
+        fixture
     }
 
     async fn publish(&self, texts: &[&str]) {
@@ -100,7 +100,7 @@ impl Setup {
     }
 
     /// Waits until the queue is empty.
-    async fn done(&self) {
+    async fn wait_until_empty(&self) {
         while self.bus.message_count(Stream::Jobs) > 0 {
             sleep(Duration::from_millis(50)).await;
         }
@@ -108,114 +108,116 @@ impl Setup {
 
     async fn stop(self) -> Vec<String> {
         self.script.stop.cancel();
-        self.served.await.unwrap();
+        self.service.await.unwrap();
         self.script.log()
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn messages_are_acknowledged_and_counted() {
-    let setup = Setup::prepared(Concurrency::new(4)).await;
-    setup.publish(&["a", "b", "c"]).await;
-    setup.done().await;
-    let text = setup.metrics.encode();
+    let fixture = QueueFixture::start_prepared(Concurrency::new(4)).await;
+    fixture.publish(&["a", "b", "c"]).await;
+    fixture.wait_until_empty().await;
+    let text = fixture.metrics.encode();
     assert!(
         text.contains("forge_messages_total{service=\"test\",queue=\"jobs\",outcome=\"ack\"} 3"),
         "{text}"
     );
-    assert_eq!(setup.stop().await, ["a 1", "b 1", "c 1"]);
+    assert_eq!(fixture.stop().await, ["a 1", "b 1", "c 1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_comes_after_its_delay_and_what_is_left_after_the_lease() {
-    let setup = Setup::prepared(Concurrency::new(4)).await;
+async fn a_retry_is_redelivered_after_its_delay_and_an_unsettled_message_after_its_lease() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(4)).await;
     let start = Instant::now();
-    setup.publish(&["retry"]).await;
-    setup.done().await;
+    fixture.publish(&["retry"]).await;
+    fixture.wait_until_empty().await;
     let elapsed = start.elapsed().as_millis();
     assert!((2000..2500).contains(&elapsed), "{elapsed} ms");
-    setup.publish(&["leave"]).await;
-    setup.done().await;
+    fixture.publish(&["leave"]).await;
+    fixture.wait_until_empty().await;
     let elapsed = start.elapsed().as_millis();
     assert!((5000..6000).contains(&elapsed), "{elapsed} ms");
-    assert_eq!(setup.stop().await, ["retry 1", "retry 2", "leave 1", "leave 2"]);
+    assert_eq!(fixture.stop().await, ["retry 1", "retry 2", "leave 1", "leave 2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_survived_and_the_message_tried_again() {
-    let setup = Setup::prepared(Concurrency::new(1)).await;
-    setup.publish(&["panic", "a"]).await;
-    setup.done().await;
-    assert_eq!(setup.stop().await, ["panic 1", "a 1", "panic 2"]);
+async fn a_panicking_handler_is_survived_and_its_message_redelivered() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(1)).await;
+    fixture.publish(&["panic", "a"]).await;
+    fixture.wait_until_empty().await;
+    assert_eq!(fixture.stop().await, ["panic 1", "a 1", "panic 2"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_lease_is_renewed_while_a_message_is_handled() {
-    let setup = Setup::prepared(Concurrency::new(2)).await;
-    setup.publish(&["sleep 30"]).await;
-    setup.done().await;
-    assert_eq!(setup.stop().await, ["sleep 30 1"]);
+    let fixture = QueueFixture::start_prepared(Concurrency::new(2)).await;
+    fixture.publish(&["sleep 30"]).await;
+    fixture.wait_until_empty().await;
+    assert_eq!(fixture.stop().await, ["sleep 30 1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_the_limit_are_in_hand() {
-    let setup = Setup::prepared(Concurrency::new(3)).await;
-    setup.publish(&["sleep 1"; 10]).await;
-    setup.done().await;
-    assert_eq!(setup.script.most_in_hand.load(Ordering::SeqCst), 3);
-    assert_eq!(setup.stop().await.len(), 10);
+async fn in_flight_messages_never_exceed_the_concurrency() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(3)).await;
+    fixture.publish(&["sleep 1"; 10]).await;
+    fixture.wait_until_empty().await;
+    assert_eq!(fixture.script.max_in_flight.load(Ordering::SeqCst), 3);
+    assert_eq!(fixture.stop().await.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loop_waits_for_a_queue_that_does_not_exist_yet() {
-    let setup = Setup::start(Concurrency::new(1));
+async fn the_loop_retries_until_the_queue_exists() {
+    let fixture = QueueFixture::start(Concurrency::new(1));
     sleep(Duration::from_secs(20)).await;
-    setup.bus.prepare().await.unwrap();
-    setup.publish(&["a"]).await;
-    setup.done().await;
-    assert_eq!(setup.stop().await, ["a 1"]);
+    fixture.bus.prepare().await.unwrap();
+    fixture.publish(&["a"]).await;
+    fixture.wait_until_empty().await;
+    assert_eq!(fixture.stop().await, ["a 1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_messages_in_hand_are_finished_and_no_more_are_taken() {
-    let setup = Setup::prepared(Concurrency::new(1)).await;
-    setup.publish(&["until stop", "a"]).await;
-    setup.script.called.notified().await;
-    let bus = setup.bus.clone();
+async fn shutdown_completes_in_flight_messages_and_receives_no_more() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(1)).await;
+    fixture.publish(&["until stop", "a"]).await;
+    fixture.script.called.notified().await;
+    let bus = fixture.bus.clone();
     let start = Instant::now();
-    assert_eq!(setup.stop().await, ["until stop 1"]);
+    assert_eq!(fixture.stop().await, ["until stop 1"]);
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(bus.message_count(Stream::Jobs), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_what_does_not_finish_is_given_back() {
-    let setup = Setup::prepared(Concurrency::new(1)).await;
-    setup.publish(&["never"]).await;
-    setup.script.called.notified().await;
-    let bus = setup.bus.clone();
+async fn shutdown_returns_messages_that_exceed_the_grace_period() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(1)).await;
+    fixture.publish(&["never"]).await;
+    fixture.script.called.notified().await;
+    let bus = fixture.bus.clone();
     let start = Instant::now();
-    assert_eq!(setup.stop().await, ["never 1"]);
+    assert_eq!(fixture.stop().await, ["never 1"]);
     let elapsed = start.elapsed();
     assert!(
         elapsed >= SHUTDOWN_GRACE_PERIOD && elapsed < SHUTDOWN_GRACE_PERIOD + RETURN_TIMEOUT,
         "{elapsed:?}"
     );
     let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
-    let again =
-        timeout(Duration::from_millis(10), pull.fetch(1)).await.expect("it is there at once").unwrap();
-    assert_eq!(again[0].attempt, 2);
+    let redelivered = timeout(Duration::from_millis(10), pull.fetch(1))
+        .await
+        .expect("the message is redelivered at once")
+        .unwrap();
+    assert_eq!(redelivered[0].attempt, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_received_during_a_pause() {
+async fn no_messages_are_received_during_a_pause() {
     let until = Instant::now() + Duration::from_secs(5);
     let left = move || Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
-    let setup = Setup::prepared(Concurrency::new(4).with_pause(left)).await;
-    setup.publish(&["a", "b"]).await;
+    let fixture = QueueFixture::start_prepared(Concurrency::new(4).with_pause(left)).await;
+    fixture.publish(&["a", "b"]).await;
     sleep(Duration::from_millis(4900)).await;
-    assert_eq!(setup.script.log(), Vec::<String>::new());
-    setup.done().await;
+    assert_eq!(fixture.script.log(), Vec::<String>::new());
+    fixture.wait_until_empty().await;
     assert!(Instant::now() < until + Duration::from_millis(200));
-    assert_eq!(setup.stop().await, ["a 1", "b 1"]);
+    assert_eq!(fixture.stop().await, ["a 1", "b 1"]);
 }

@@ -1,18 +1,20 @@
-//! Contexts survive the way through headers.
+//! Trace contexts survive the round trip through message headers.
 
 use forge_bus::Headers;
 use tracing::{Span, info_span, subscriber::with_default};
 
 use super::*;
 
+/// Header with vendor-specific trace state.
+const TRACESTATE: &str = "tracestate";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn args() -> TelemetryArgs {
     TelemetryArgs { log: "off".parse().unwrap(), log_format: LogFormat::Text, otlp_endpoint: None }
 }
 
-/// Runs with logs off and traces that are not sent.
-fn traced<T>(act: impl FnOnce() -> T) -> T {
+/// Runs with logs off and traces that are not exported.
+fn with_traces<T>(act: impl FnOnce() -> T) -> T {
     let args = args();
     let provider = provider("test", &args).unwrap();
     with_default(Registry::default().with(log_layer(&args)).with(trace_layer(&provider)), act)
@@ -29,8 +31,8 @@ fn parts(headers: &Headers) -> Vec<String> {
 }
 
 #[test]
-fn a_trace_goes_on_from_message_to_message() {
-    traced(|| {
+fn a_trace_continues_from_message_to_message() {
+    with_traces(|| {
         let first = injected(&info_span!("sender"));
         let second = injected(&trace::span_with_parent(&first, || info_span!("receiver")));
         let (first, second) = (parts(&first), parts(&second));
@@ -41,8 +43,8 @@ fn a_trace_goes_on_from_message_to_message() {
 }
 
 #[test]
-fn children_belong_to_the_trace_too() {
-    traced(|| {
+fn child_spans_belong_to_the_same_trace() {
+    with_traces(|| {
         let root = trace::root_headers(TRACE).unwrap();
         let span = trace::span_with_parent(&root, || info_span!("receiver"));
         assert_eq!(trace::trace_id(&span).unwrap(), TRACE);
@@ -52,21 +54,21 @@ fn children_belong_to_the_trace_too() {
 }
 
 #[test]
-fn what_was_not_sampled_stays_so_and_vendors_keep_their_state() {
-    traced(|| {
+fn the_sampling_decision_and_vendor_state_are_propagated() {
+    with_traces(|| {
         let mut headers = Headers::new();
         headers.set(trace::TRACEPARENT, format!("00-{TRACE}-00f067aa0ba902b7-00"));
-        headers.set(trace::TRACESTATE, "vendor=1");
+        headers.set(TRACESTATE, "vendor=1");
         assert!(trace::has_context(&headers));
         let onward = injected(&trace::span_with_parent(&headers, || info_span!("receiver")));
         assert_eq!((&*parts(&onward)[1], &*parts(&onward)[3]), (TRACE, "00"));
-        assert_eq!(onward.get(trace::TRACESTATE), Some("vendor=1"));
+        assert_eq!(onward.get(TRACESTATE), Some("vendor=1"));
     });
 }
 
 #[test]
-fn headers_that_make_no_sense_start_a_trace_of_their_own() {
-    traced(|| {
+fn malformed_headers_start_a_new_trace() {
+    with_traces(|| {
         let mut headers = Headers::new();
         headers.set(trace::TRACEPARENT, "00-nonsense");
         assert!(!trace::has_context(&headers));
@@ -76,7 +78,7 @@ fn headers_that_make_no_sense_start_a_trace_of_their_own() {
 }
 
 #[test]
-fn only_trace_ids_give_a_root() {
+fn only_valid_trace_ids_give_root_headers() {
     assert_eq!(parts(&trace::root_headers(TRACE).unwrap())[1], TRACE);
     assert!(trace::has_context(
         &trace::root_headers(&format!("{}{}", "a".repeat(16), "0".repeat(16))).unwrap()
@@ -87,7 +89,7 @@ fn only_trace_ids_give_a_root() {
 }
 
 #[test]
-fn without_traces_nothing_is_injected() {
+fn no_context_is_injected_without_traces() {
     with_default(Registry::default(), || {
         assert_eq!(injected(&info_span!("x")), Headers::new());
         assert_eq!(trace::trace_id(&info_span!("x")), None);
@@ -95,19 +97,19 @@ fn without_traces_nothing_is_injected() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused() {
+fn a_collector_address_without_scheme_is_refused() {
     let args = TelemetryArgs { otlp_endpoint: Some("127.0.0.1:4318".to_owned()), ..args() };
     assert_eq!(provider("test", &args).unwrap_err().field, "--otlp-endpoint");
 }
 
-/// A collector that takes one request and answers its head and body.
+/// A collector that accepts one request. The thread returns the raw request.
 #[cfg(feature = "otlp")]
 fn collector() -> (std::net::SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
     use std::io::{Read, Write};
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let taken = std::thread::spawn(move || {
+    let collected = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
@@ -117,20 +119,20 @@ fn collector() -> (std::net::SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         request
     });
-    (address, taken)
+    (address, collected)
 }
 
 #[cfg(feature = "otlp")]
 #[tokio::test]
-async fn traces_are_sent_to_the_collector_at_the_end() {
-    let (address, taken) = collector();
+async fn pending_traces_are_exported_on_drop() {
+    let (address, collected) = collector();
     let args = TelemetryArgs { otlp_endpoint: Some(format!("http://{address}/")), ..args() };
     let telemetry = Telemetry { provider: provider("test", &args).unwrap() };
     let subscriber = Registry::default().with(log_layer(&args)).with(trace_layer(&telemetry.provider));
-    with_default(subscriber, || info_span!("a span to send").in_scope(|| {}));
+    with_default(subscriber, || info_span!("an exported span").in_scope(|| {}));
     drop(telemetry);
-    let request = taken.join().unwrap();
+    let request = collected.join().unwrap();
     let has = |text: &str| request.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(request.starts_with(b"POST /v1/traces HTTP/1.1"), "{}", String::from_utf8_lossy(&request));
-    assert!(has("a span to send") && has("forge-test"), "{}", String::from_utf8_lossy(&request));
+    assert!(has("an exported span") && has("forge-test"), "{}", String::from_utf8_lossy(&request));
 }

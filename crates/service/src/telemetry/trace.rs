@@ -1,4 +1,5 @@
-//! Trace contexts in the headers of messages, as in <https://www.w3.org/TR/trace-context/>: `traceparent`, `tracestate`.
+//! Trace contexts in message headers, as in <https://www.w3.org/TR/trace-context/>: `traceparent`,
+//! `tracestate`.
 
 use forge_bus::Headers;
 use opentelemetry::{
@@ -10,39 +11,39 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Name of the header that says which trace and span a message belongs to.
-pub const TRACEPARENT: &str = "traceparent";
-/// Name of the header with what vendors add to it.
-pub const TRACESTATE: &str = "tracestate";
+/// Header with the trace and span that a message belongs to.
+pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// Puts the context of the current span into headers; leaves them alone where there is none.
+/// Writes the context of the current span into headers; leaves them unchanged without one.
 pub fn inject_context(headers: &mut Headers) {
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeaderInjector(headers));
 }
 
-/// Makes a span a child of the one that headers name, if they do. To be called before the span is entered or has children:
-/// after that it is too late, and nothing happens.
+/// Makes a span a child of the one that the headers name, if any. Call it before the span is
+/// entered or has children; later calls have no effect.
 pub fn set_parent(span: &Span, headers: &Headers) {
     let parent = context(headers);
     if parent.has_active_span() {
-        // Fails where traces are off, or too late: the message is handled without.
+        // Fails if traces are off or the span has started: the message is then handled without a
+        // parent span.
         let _ = span.set_parent(parent);
     }
 }
 
-/// Makes a span that is a child of the one that headers name, if they do.
-pub fn span_with_parent(headers: &Headers, make_span: impl FnOnce() -> Span) -> Span {
+/// Creates a span as a child of the one that the headers name, if any.
+pub(crate) fn span_with_parent(headers: &Headers, make_span: impl FnOnce() -> Span) -> Span {
     let span = make_span();
     set_parent(&span, headers);
     span
 }
 
-/// Headers that continue the trace of an envelope's `ctx.trace_id`: 32 lower-case hexadecimal digits, not all zero. `None`
-/// if it is something else. The span that is named as parent does not exist: envelopes do not name one.
+/// Returns headers that continue the trace of an envelope's `ctx.trace_id`: 32 lower-case
+/// hexadecimal digits, not all zero. `None` for anything else. The parent span that they name does
+/// not exist, because an envelope names only a trace.
 pub fn root_headers(trace_id: &str) -> Option<Headers> {
-    let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let valid =
-        trace_id.len() == 32 && trace_id.bytes().all(digits) && trace_id.bytes().any(|byte| byte != b'0');
+        trace_id.len() == 32 && trace_id.bytes().all(is_digit) && trace_id.bytes().any(|byte| byte != b'0');
     if !valid {
         return None;
     }
@@ -53,12 +54,13 @@ pub fn root_headers(trace_id: &str) -> Option<Headers> {
     Some(headers)
 }
 
-/// Whether headers name a span that a trace can be continued from.
+/// Whether the headers name a span that a trace can be continued from.
 pub fn has_context(headers: &Headers) -> bool {
     context(headers).has_active_span()
 }
 
-/// The trace of a span, as 32 hexadecimal digits. Starts the span: [`set_parent`] comes too late after it.
+/// Returns the trace id of a span, 32 hexadecimal digits. Starts the span, so [`set_parent`] has no
+/// effect afterwards.
 pub fn trace_id(span: &Span) -> Option<String> {
     let context = span.context();
     let span = context.span();
@@ -66,8 +68,9 @@ pub fn trace_id(span: &Span) -> Option<String> {
     context.is_valid().then(|| context.trace_id().to_string())
 }
 
-/// Starts a span under another name than its own, one of few, and answers its trace as [`trace_id`] does.
-pub fn start_span(span: &Span, name: String) -> Option<String> {
+/// Starts a span under an exported name of low cardinality, and returns its trace id as
+/// [`trace_id`] does.
+pub(crate) fn start_span(span: &Span, name: String) -> Option<String> {
     span.context().span().update_name(name);
     trace_id(span)
 }

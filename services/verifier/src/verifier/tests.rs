@@ -1,4 +1,4 @@
-//! Which backend a verifier takes, on the in-process bus.
+//! The choice of backend and the verdicts of a verifier on the in-process bus.
 
 use forge_bus::{
     Bus, Message, ReplayContent,
@@ -19,9 +19,9 @@ use futures_util::StreamExt;
 
 use super::*;
 
-/// The reference under another name, on other hardware, wrong or lost.
+/// The reference backend under another name or on other hardware, possibly faulty.
 #[derive(Clone, Copy)]
-struct Double {
+struct TestBackend {
     name: &'static str,
     adapter: Option<&'static str>,
     fault: Fault,
@@ -30,15 +30,16 @@ struct Double {
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
-    Wrong,
-    Lost,
+    WrongResult,
+    DeviceLost,
 }
 
-const CPU: Double = Double { name: "cpu", adapter: None, fault: Fault::None };
-const OTHER: Double = Double { name: "other", ..CPU };
-const GPU: Double = Double { name: "gpu", adapter: Some("a card, driver 1"), fault: Fault::None };
+const CPU: TestBackend = TestBackend { name: "cpu", adapter: None, fault: Fault::None };
+const OTHER: TestBackend = TestBackend { name: "other", ..CPU };
+const GPU: TestBackend =
+    TestBackend { name: "gpu", adapter: Some("test adapter, driver 1"), fault: Fault::None };
 
-impl Backend for Double {
+impl Backend for TestBackend {
     fn name(&self) -> &str {
         self.name
     }
@@ -57,31 +58,31 @@ impl Backend for Double {
         shards: &[Shard],
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
-        if self.fault == Fault::Lost {
-            return Err(ExecutionError::Device("the card is gone".to_owned()));
+        if self.fault == Fault::DeviceLost {
+            return Err(ExecutionError::Device("the device is lost".to_owned()));
         }
         let mut results = Scalar.execute(program, shards, control)?;
-        let wrong = u64::from(self.fault == Fault::Wrong);
-        results.iter_mut().for_each(|result| result.components[0].occurrences += wrong);
+        let error = u64::from(self.fault == Fault::WrongResult);
+        results.iter_mut().for_each(|result| result.components[0].occurrences += error);
         Ok(results)
     }
 }
 
-fn backends(doubles: &[Double]) -> Vec<Arc<dyn Backend>> {
-    doubles.iter().map(|double| Arc::new(*double) as Arc<dyn Backend>).collect()
+fn backends(backends: &[TestBackend]) -> Vec<Arc<dyn Backend>> {
+    backends.iter().map(|backend| Arc::new(*backend) as Arc<dyn Backend>).collect()
 }
 
-fn claim(by: Double, result_hash: Digest) -> Claim {
+fn claim(backend: TestBackend, result_hash: Digest) -> Claim {
     let agent_id = Identity::from_random([1; 32]).id().clone();
-    let adapter = by.adapter.map(str::to_owned);
-    Claim { agent_id, backend: by.name.to_owned(), adapter, result_hash }
+    let adapter = backend.adapter.map(str::to_owned);
+    Claim { agent_id, backend: backend.name.to_owned(), adapter, result_hash }
 }
 
 #[test]
-fn other_hardware_comes_first_then_another_backend() {
-    let order = |has: &[Double], by| -> Vec<String> {
-        let (has, claim) = (backends(has), claim(by, Digest([0; 32])));
-        unlike(&has, &claim).iter().map(|backend| backend.name().to_owned()).collect()
+fn other_hardware_is_preferred_then_another_backend() {
+    let order = |available: &[TestBackend], claimed| -> Vec<String> {
+        let (available, claim) = (backends(available), claim(claimed, Digest([0; 32])));
+        sort_by_independence(&available, &claim).iter().map(|backend| backend.name().to_owned()).collect()
     };
     assert_eq!(order(&[GPU, CPU, OTHER], GPU), ["cpu", "other", "gpu"]);
     assert_eq!(order(&[GPU, CPU, OTHER], CPU), ["gpu", "other", "cpu"]);
@@ -92,8 +93,9 @@ fn other_hardware_comes_first_then_another_backend() {
     assert_eq!(order(&[GPU], GPU), ["gpu"]);
 }
 
-/// What a verifier with these backends says about the claims.
-async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
+/// The verdicts of a verifier with these backends on claims; `false` marks a claim with a wrong
+/// hash.
+async fn verdicts(available: &[TestBackend], claims: &[(TestBackend, bool)]) -> Vec<Verdict> {
     let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
@@ -102,7 +104,7 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
     let shared: SharedBus = bus.clone();
     ProgramStore::new(shared.clone(), 1).put(request.program_digest, &request.program).await.unwrap();
     let job: forge_contract::ids::JobId = "j".parse().unwrap();
-    for (index, (by, right)) in (0..).zip(claims) {
+    for (index, (backend, is_correct)) in (0..).zip(claims) {
         let shard =
             Shard { id: ShardId { height: 0, index }, iterations: 10, seed: Digest([index as u8; 32]) };
         let hash = Scalar.execute(&request.program, &[shard], &()).unwrap()[0].digest();
@@ -115,7 +117,7 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
             kernel: KERNEL,
             attempt: 0,
         };
-        let claim = Some(claim(*by, if *right { hash } else { Digest([9; 32]) }));
+        let claim = Some(claim(*backend, if *is_correct { hash } else { Digest([9; 32]) }));
         let payload = serde_json::to_vec(&VerifierTask { task, claim }).unwrap();
         bus.publish(
             Message::new(topology::verification_subject(&job, shard.id), payload),
@@ -129,15 +131,15 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
         VerifierSettings { executor: Executor::new(1, None), slots: 1, lease: Duration::from_secs(30) };
     let verifier = run(
         shared,
-        backends(has),
+        backends(available),
         Identity::from_random([2; 32]),
         settings,
         Metrics::new("test"),
         stop.clone(),
     );
     let verifier = tokio::spawn(verifier);
-    let outcomes = bus.replay(topology::shard_message_subjects(&job), ReplayContent::Headers).await.unwrap();
-    let mut verdicts: Vec<_> = outcomes
+    let messages = bus.replay(topology::shard_message_subjects(&job), ReplayContent::Headers).await.unwrap();
+    let mut verdicts: Vec<_> = messages
         .filter_map(async |stored| {
             let (_, job, shard) = topology::parse_shard_message_subject(&stored.message.subject)?;
             Some((shard.index, shard_messages::parse_signed_verdict(&stored.message, &job, shard)?))
@@ -151,32 +153,35 @@ async fn verdicts(has: &[Double], claims: &[(Double, bool)]) -> Vec<Verdict> {
     verdicts.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-fn by(verdicts: &[Verdict]) -> Vec<(&str, Option<&str>, VerdictOutcome)> {
-    verdicts.iter().map(|one| (one.backend.as_str(), one.adapter.as_deref(), one.outcome)).collect()
+fn summaries(verdicts: &[Verdict]) -> Vec<(&str, Option<&str>, VerdictOutcome)> {
+    verdicts
+        .iter()
+        .map(|verdict| (verdict.backend.as_str(), verdict.adapter.as_deref(), verdict.outcome))
+        .collect()
 }
 
 #[tokio::test]
-async fn what_a_gpu_executed_a_cpu_verifies_and_the_other_way_round() {
-    let found = verdicts(&[GPU, CPU], &[(CPU, true), (GPU, true), (OTHER, true), (CPU, true)]).await;
+async fn gpu_results_are_verified_on_a_cpu_and_cpu_results_on_a_gpu() {
+    let verdicts = verdicts(&[GPU, CPU], &[(CPU, true), (GPU, true), (OTHER, true), (CPU, true)]).await;
     let (gpu, cpu) =
         (("gpu", GPU.adapter, VerdictOutcome::Confirmed), ("cpu", None, VerdictOutcome::Confirmed));
-    assert_eq!(by(&found), [gpu, cpu, gpu, gpu]);
+    assert_eq!(summaries(&verdicts), [gpu, cpu, gpu, gpu]);
 }
 
 #[tokio::test]
-async fn where_they_differ_the_reference_decides() {
-    let wrong = Double { fault: Fault::Wrong, ..GPU };
-    let found = verdicts(&[wrong, CPU], &[(CPU, true), (CPU, false), (GPU, false)]).await;
+async fn the_reference_decides_when_results_differ() {
+    let wrong = TestBackend { fault: Fault::WrongResult, ..GPU };
+    let verdicts = verdicts(&[wrong, CPU], &[(CPU, true), (CPU, false), (GPU, false)]).await;
     let outcomes = [VerdictOutcome::Confirmed, VerdictOutcome::Undecided, VerdictOutcome::Refuted];
-    assert_eq!(by(&found), outcomes.map(|outcome| ("scalar", None, outcome)));
+    assert_eq!(summaries(&verdicts), outcomes.map(|outcome| ("scalar", None, outcome)));
 }
 
 #[tokio::test]
-async fn where_a_device_is_lost_the_next_backend_takes_its_place() {
-    let lost = Double { fault: Fault::Lost, ..GPU };
-    let found = verdicts(&[lost, CPU, OTHER], &[(CPU, true), (GPU, true)]).await;
+async fn the_next_backend_replaces_a_lost_device() {
+    let lost = TestBackend { fault: Fault::DeviceLost, ..GPU };
+    let verdicts = verdicts(&[lost, CPU, OTHER], &[(CPU, true), (GPU, true)]).await;
     assert_eq!(
-        by(&found),
+        summaries(&verdicts),
         [("other", None, VerdictOutcome::Confirmed), ("cpu", None, VerdictOutcome::Confirmed)]
     );
 }

@@ -1,4 +1,5 @@
-//! Workers on the in-process bus: full batches for a backend that takes them, and what a backend that fails does to a queue.
+//! Workers on the in-process bus: batches for a batching backend, and the effect of a failing
+//! backend on a queue.
 
 use std::{
     collections::BTreeMap,
@@ -28,32 +29,33 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 
-/// The reference on a card, which is lost for its first calls.
-struct Card {
+/// The reference backend, presented as a GPU whose first calls fail.
+struct FlakyGpu {
     batch: usize,
-    failing: usize,
+    /// Number of calls that fail.
+    failing_calls: usize,
     calls: AtomicUsize,
-    /// Sizes of calls, and how often each shard was in one.
+    /// Batch sizes, and the number of calls that each shard was part of.
     log: Mutex<(Vec<usize>, BTreeMap<ShardId, usize>)>,
 }
 
-impl Card {
-    fn new(batch: usize, failing: usize) -> Arc<Self> {
-        Arc::new(Self { batch, failing, calls: AtomicUsize::new(0), log: Mutex::default() })
+impl FlakyGpu {
+    fn new(batch: usize, failing_calls: usize) -> Arc<Self> {
+        Arc::new(Self { batch, failing_calls, calls: AtomicUsize::new(0), log: Mutex::default() })
     }
 
-    fn sizes(&self) -> Vec<usize> {
+    fn batch_sizes(&self) -> Vec<usize> {
         self.log.lock().unwrap().0.clone()
     }
 }
 
-impl Backend for Card {
+impl Backend for FlakyGpu {
     fn name(&self) -> &str {
-        "card"
+        "gpu"
     }
 
     fn adapter(&self) -> Option<&str> {
-        Some("a card, driver 1")
+        Some("test adapter, driver 1")
     }
 
     fn batch_size(&self) -> usize {
@@ -72,16 +74,16 @@ impl Backend for Card {
             log.0.push(shards.len());
             shards.iter().for_each(|shard| *log.1.entry(shard.id).or_default() += 1);
         }
-        // As long as a device needs to be opened, or to execute a batch.
+        // Opening a device and executing a batch take time.
         std::thread::sleep(Duration::from_millis(5));
-        if call < self.failing {
-            return Err(ExecutionError::Device("the card is gone".to_owned()));
+        if call < self.failing_calls {
+            return Err(ExecutionError::Device("the device is lost".to_owned()));
         }
         Scalar.execute(program, shards, control)
     }
 }
 
-/// A bus with so many shards for a target.
+/// A bus with queued shards for a target.
 async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
@@ -112,7 +114,7 @@ fn job() -> JobId {
     "j".parse().unwrap()
 }
 
-fn start(
+fn start_worker(
     bus: &Arc<MemoryBus>,
     backend: Arc<dyn Backend>,
     number: u8,
@@ -125,57 +127,57 @@ fn start(
     tokio::spawn(run(bus.clone(), backend, identity, settings, Metrics::new("test"), stop.clone()))
 }
 
-/// Waits for so many results, and answers the backends and devices that their attestations name.
+/// Waits for `count` results and returns the backends and adapters that their attestations name.
 async fn results(bus: &Arc<MemoryBus>, count: usize) -> Vec<(String, Option<String>)> {
-    let outcomes =
+    let messages =
         bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
-    let attested = outcomes.filter_map(async |stored| shard_messages::parse_attestation(&stored.message));
-    attested.map(|one| (one.backend, one.adapter)).take(count).collect().await
+    let attestations = messages.filter_map(async |stored| shard_messages::parse_attestation(&stored.message));
+    attestations.map(|attestation| (attestation.backend, attestation.adapter)).take(count).collect().await
 }
 
 #[tokio::test]
-async fn a_backend_that_takes_batches_gets_full_ones() {
-    let (card, stop) = (Card::new(8, 0), CancellationToken::new());
+async fn a_batching_backend_gets_full_batches() {
+    let (gpu, stop) = (FlakyGpu::new(8, 0), CancellationToken::new());
     let bus = bus(Target::Gpu, 200).await;
-    let worker = start(&bus, card.clone(), 1, &stop);
+    let worker = start_worker(&bus, gpu.clone(), 1, &stop);
     let results = results(&bus, 200).await;
-    assert!(results.iter().all(|(name, adapter)| name == "card" && adapter.as_deref() == card.adapter()));
+    assert!(results.iter().all(|(name, adapter)| name == "gpu" && adapter.as_deref() == gpu.adapter()));
     stop.cancel();
     worker.await.unwrap().unwrap();
-    let sizes = card.sizes();
+    let sizes = gpu.batch_sizes();
     let full = sizes.iter().filter(|&&size| size == 8).count();
     assert!(sizes.iter().all(|&size| size <= 8) && full >= 20, "{sizes:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_is_lost_once_costs_its_shards_one_delivery() {
-    let (card, stop) = (Card::new(8, 2), CancellationToken::new());
+async fn a_device_lost_once_costs_its_shards_few_redeliveries() {
+    let (gpu, stop) = (FlakyGpu::new(8, 2), CancellationToken::new());
     let bus = bus(Target::Any, 100).await;
-    let worker = start(&bus, card.clone(), 1, &stop);
+    let worker = start_worker(&bus, gpu.clone(), 1, &stop);
     assert_eq!(results(&bus, 100).await.len(), 100);
     stop.cancel();
     worker.await.unwrap().unwrap();
-    let most = card.log.lock().unwrap().1.values().copied().max();
-    assert!(most <= Some(3), "{most:?}");
+    let max_calls = gpu.log.lock().unwrap().1.values().copied().max();
+    assert!(max_calls <= Some(3), "{max_calls:?}");
     assert_eq!(bus.message_count(Stream::DeadLetters), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_always_fails_does_not_use_up_what_others_can_execute() {
-    let (card, stop) = (Card::new(64, usize::MAX), CancellationToken::new());
+async fn a_device_that_always_fails_leaves_the_shards_to_other_workers() {
+    let (gpu, stop) = (FlakyGpu::new(64, usize::MAX), CancellationToken::new());
     let bus = bus(Target::Any, 1000).await;
     let started = Instant::now();
-    let broken = start(&bus, card.clone(), 1, &stop);
-    // Alone, it tries ever less: the first shards in hand, and then one after each pause.
+    let failing = start_worker(&bus, gpu.clone(), 1, &stop);
+    // The breaker limits it to its first in-flight shards, and then to one shard after each pause.
     sleep(Duration::from_millis(1300)).await;
-    let (calls, taken) = (card.sizes().len(), card.sizes().iter().sum::<usize>());
-    assert!(calls <= 12 && taken <= 256, "{:?}", card.sizes());
-    let other = start(&bus, Arc::new(Scalar), 2, &stop);
+    let (calls, shards) = (gpu.batch_sizes().len(), gpu.batch_sizes().iter().sum::<usize>());
+    assert!(calls <= 12 && shards <= 256, "{:?}", gpu.batch_sizes());
+    let healthy = start_worker(&bus, Arc::new(Scalar), 2, &stop);
     let results = results(&bus, 1000).await;
     assert!(results.iter().all(|(name, adapter)| name == "scalar" && adapter.is_none()));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(bus.message_count(Stream::DeadLetters), 0);
     stop.cancel();
-    broken.await.unwrap().unwrap();
-    other.await.unwrap().unwrap();
+    failing.await.unwrap().unwrap();
+    healthy.await.unwrap().unwrap();
 }
