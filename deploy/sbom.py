@@ -65,7 +65,8 @@ def image_features(variant):
 
 def tree(features, target, edges):
     """The crates below `forge`, each (name, version), with those that it needs."""
-    # `cargo metadata` would do for neither: it unites the features of all members of the workspace, tests included.
+    # `cargo metadata` would do for neither: it unites the features of all members of the workspace,
+    # tests included.
     command = ["cargo", "tree", "--locked", "--package", "forge", "--target", target, "--edges", edges, *features]
     needs, path = {}, []
     for line in run(*command, "--prefix", "depth", "--format", "|{p}", cwd=ROOT).splitlines():
@@ -131,7 +132,8 @@ def package_component(package, release):
     qualifiers = {"arch": package["Architecture"]}
     if "ID" in release and "VERSION_ID" in release:
         qualifiers["distro"] = f"{release['ID']}-{release['VERSION_ID']}"
-    # Debian's advisories are about source packages: `glibc`, or `glibc (2.36-9)` where its version is another.
+    # Debian's advisories are about source packages: `glibc`, or `glibc (2.36-9)` where its version
+    # is another.
     source = package.get("Source", "").split()
     if source:
         qualifiers["upstream"] = "@".join(part.strip("()") for part in source)

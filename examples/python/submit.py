@@ -20,9 +20,9 @@ from nats.js.errors import KeyValueError
 # The subject of the submitter `default`. For any other submitter, append `.<name>`.
 SUBMIT = "forge.v1.jobs.submit"
 TERMINAL = {"completed", "failed", "cancelled"}
-# A submission that cannot be recorded under its job id, for example because another job has that id,
-# is recorded as rejected-<first 16 hexadecimal digits of the SHA-256 of its bytes>. How long to wait
-# for such a record:
+# A submission that cannot be recorded under its job id, for example because another job has that
+# id, is recorded as rejected-<first 16 hexadecimal digits of the SHA-256 of its bytes>. How long to
+# wait for such a record:
 REJECTION_TIMEOUT_SECONDS = 3.0
 
 

@@ -147,7 +147,8 @@ def debian():
 
 def build_images(engine, forge, checks):
     import_debian(engine)
-    # The image is built from a file of the working tree that is not committed, as .dockerignore lets it through.
+    # The image is built from a file of the working tree that is not committed, as .dockerignore
+    # lets it through.
     binary = ROOT / "target/image/forge"
     binary.parent.mkdir(parents=True, exist_ok=True)
     run("strip", "-o", binary, forge)
@@ -164,7 +165,8 @@ def build_images(engine, forge, checks):
     size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
     checks.ok(f"the CPU image adds {size / 1e6:.0f} MB to its base")
 
-    # A driver for the processor in place of NVIDIA's: the loader of the image finds it, and Forge the loader.
+    # A driver for the processor in place of NVIDIA's: the loader of the image finds it, and Forge
+    # the loader.
     driver = "FROM forge:gpu\nUSER 0\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers\nUSER 65532\n"
     engine.docker("build", "--quiet", "--tag", "forge:llvmpipe", "-", input=driver)
     devices = engine.docker("run", *confined, "forge:llvmpipe", "devices")

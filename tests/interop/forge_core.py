@@ -19,7 +19,8 @@ class SpecError(Exception):
     """The input is invalid, or the document does not say what to do with it."""
 
 
-# --- Section 1: notation -------------------------------------------------------------------------------------------
+# --- Section 1: notation
+# -------------------------------------------------------------------------------------------
 
 
 def ecmascript_number(value: float) -> str:
@@ -92,7 +93,8 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-# --- Section 2: root seed and replay key ---------------------------------------------------------------------------
+# --- Section 2: root seed and replay key
+# ---------------------------------------------------------------------------
 
 
 def model_args(args: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +116,8 @@ def replay_key(op: dict[str, Any], args: dict[str, Any], seed: dict[str, str]) -
     return "fr1-" + sha256(text.encode("utf-8")).hex()
 
 
-# --- Section 3: seed tree ------------------------------------------------------------------------------------------
+# --- Section 3: seed tree
+# ------------------------------------------------------------------------------------------
 
 
 def child(parent: bytes, bit: int) -> bytes:
@@ -140,7 +143,8 @@ def shard_seed(root: bytes, height: int, index: int) -> bytes:
     return node(root, TREE_DEPTH - height, index)
 
 
-# --- Section 4: random stream --------------------------------------------------------------------------------------
+# --- Section 4: random stream
+# --------------------------------------------------------------------------------------
 
 
 def _double_round() -> str:

@@ -34,7 +34,8 @@ from forge_shard import Distribution, ShardResult, bucket_low, bucket_of, run_ra
 from forge_stats import Convergence, Order, checkpoints, f64, interval_ranks, moments_of  # noqa: E402
 from forge_tables import MAX, Program, eta_program, insurance_program  # noqa: E402
 
-# --- Section 2: args -----------------------------------------------------------------------------------------------
+# --- Section 2: args
+# -----------------------------------------------------------------------------------------------
 
 INTEGERS = {"iterations", "min_iterations", "stable_checkpoints"}
 # Of each profile: the required args, and the optional ones in groups that come together.
@@ -147,7 +148,8 @@ def program_of(profile: str, args_text: str) -> Program:
     return insurance_program(args) if profile == "insurance.v1" else eta_program(args)
 
 
-# --- Section 11: result document -----------------------------------------------------------------------------------
+# --- Section 11: result document
+# -----------------------------------------------------------------------------------
 
 LEVELS = [("p50", 500), ("p90", 900), ("p95", 950), ("p99", 990), ("p995", 995), ("p999", 999)]
 RETURN_PERIODS = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000]
@@ -277,7 +279,8 @@ def execute(run: Run, max_iterations: int) -> tuple[ShardResult, str]:
     return result, "budget_exhausted"
 
 
-# --- Command line --------------------------------------------------------------------------------------------------
+# --- Command line
+# --------------------------------------------------------------------------------------------------
 
 
 def main(argv: list[str]) -> int:

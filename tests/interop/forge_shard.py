@@ -15,7 +15,8 @@ M31 = 2**31 - 1
 BUCKETS = 45_056  # section 8
 
 
-# --- Section 7: execution ------------------------------------------------------------------------------------------
+# --- Section 7: execution
+# ------------------------------------------------------------------------------------------
 
 
 def amount_of(draw: int, table: list[Entry], bits: int) -> int:
@@ -41,7 +42,8 @@ def count_of(draw: int, component: Component) -> int:
     return offset + bisect_right(thresholds, draw)
 
 
-# --- Section 8: shard result ---------------------------------------------------------------------------------------
+# --- Section 8: shard result
+# ---------------------------------------------------------------------------------------
 
 
 def bucket_of(amount: int) -> int:

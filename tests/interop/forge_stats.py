@@ -21,7 +21,8 @@ from forge_tables import nearest_upper_quantile
 f64 = float
 
 
-# --- Section 9.1: pieces and order statistics ----------------------------------------------------------------------
+# --- Section 9.1: pieces and order statistics
+# ----------------------------------------------------------------------
 
 
 class Piece(NamedTuple):
@@ -102,7 +103,8 @@ class Order:
         return q2 / f64(self.n - r + 1)
 
 
-# --- Section 9.3: ranks of a confidence interval -------------------------------------------------------------------
+# --- Section 9.3: ranks of a confidence interval
+# -------------------------------------------------------------------
 
 
 @lru_cache(maxsize=None)
@@ -163,7 +165,8 @@ def _ranks_by_weights(n: int, a: int, b: int, confidence: float) -> tuple[Option
     return (low if low >= 1 else None), (high if high <= n else None)
 
 
-# --- Section 9.4: mean and variance --------------------------------------------------------------------------------
+# --- Section 9.4: mean and variance
+# --------------------------------------------------------------------------------
 
 
 class Moments(NamedTuple):
@@ -185,7 +188,8 @@ def moments_of(n: int, total: int, squares: int) -> Moments:
     return Moments(mean, variance, std_dev, std_dev / sqrt(f64(n)))
 
 
-# --- Section 10: convergence ---------------------------------------------------------------------------------------
+# --- Section 10: convergence
+# ---------------------------------------------------------------------------------------
 
 LEVEL_TERMS = 10**6  # p = a/b with b = 10^6
 

@@ -35,7 +35,8 @@ def decided_floor(value: Decimal) -> int:
     return int(floor)
 
 
-# --- Section 5.1: count tables -------------------------------------------------------------------------------------
+# --- Section 5.1: count tables
+# -------------------------------------------------------------------------------------
 
 
 class CountTable(NamedTuple):
@@ -84,7 +85,8 @@ def constant_table(count: int) -> CountTable:
     return CountTable(count, [])
 
 
-# --- The standard normal quantile ----------------------------------------------------------------------------------
+# --- The standard normal quantile
+# ----------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=None)
@@ -156,7 +158,8 @@ def nearest_upper_quantile(u: float) -> float:
     return float(-lower_quantile(t.numerator, t.denominator.bit_length() - 1))
 
 
-# --- Section 5.2: quantile tables ----------------------------------------------------------------------------------
+# --- Section 5.2: quantile tables
+# ----------------------------------------------------------------------------------
 
 
 class Entry(NamedTuple):
@@ -213,7 +216,8 @@ def node_pair(law: LogNormal | Normal, units: int, z: Decimal) -> tuple[Node, No
                 pair.append(Node(CUT, True))
                 continue
             fixed = int(amount * (1 << FIXED))
-            # Q is positive, so next to nothing above 0 leaves no doubt; it is rational only where it is units · e^0.
+            # Q is positive, so next to nothing above 0 leaves no doubt; it is rational only where
+            # it is units · e^0.
             known = fixed < 1 << 32 or (law.mu == 0 and (z == 0 or law.sigma == 0))
             pair.append(cut(fixed + HALF, known))
         return pair[0], pair[1]
@@ -246,7 +250,8 @@ def node_floor(node: Node, exponent: int) -> int:
 
 def entry(left: Node, middle: Node, right: Node) -> Entry:
     """Section 5.2: the entry made from V at the ends and the middle of its segment, ascending in u."""
-    # The smallest m = 29 + e ≥ 0 with max(|L|, |R|) < 2^m is the bit length of the floor of that maximum.
+    # The smallest m = 29 + e ≥ 0 with max(|L|, |R|) < 2^m is the bit length of the floor of that
+    # maximum.
     e = max(magnitude_floor(left), magnitude_floor(right)).bit_length() - 29
     a, b, c = node_floor(left, e), node_floor(middle, e), node_floor(right, e)
     return Entry(a, 4 * b - 3 * a - c, 2 * (a - 2 * b + c), 31 - e)
@@ -275,7 +280,8 @@ def table_bytes(table: list[Entry]) -> bytes:
     return b"".join(struct.pack("<iiiI", *item) for item in table)
 
 
-# --- Section 6: programs -------------------------------------------------------------------------------------------
+# --- Section 6: programs
+# -------------------------------------------------------------------------------------------
 
 
 class Component(NamedTuple):

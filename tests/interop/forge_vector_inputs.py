@@ -20,7 +20,8 @@ def pseudo_random(label: str, count: int) -> Iterator[int]:
         yield int.from_bytes(core.sha256(f"{label}/{i}".encode())[:8], "little")
 
 
-# --- Envelopes -----------------------------------------------------------------------------------------------------
+# --- Envelopes
+# -----------------------------------------------------------------------------------------------------
 
 MC = {"name": "mc", "version": 1}
 QUICKSTART = {
@@ -90,7 +91,8 @@ ENVELOPES: dict[str, dict[str, Any]] = {
 }
 
 
-# --- Sections 2 and 3 ----------------------------------------------------------------------------------------------
+# --- Sections 2 and 3
+# ----------------------------------------------------------------------------------------------
 
 ARGS_TEXTS: list[tuple[str, str, str, dict[str, str]]] = [
     ("quickstart", "insurance.v1", json.dumps(QUICKSTART["args"]), QUICKSTART["seed"]),
@@ -129,10 +131,12 @@ LEAVES = [0, 1, 2, 65_535, 0x12345678, 2**31, 2**32 - 1]
 SHARDS = [(0, 0), (0, 1), (0, 65_535), (1, 0), (1, 1), (4, 3), (7, 123_456), (16, 1), (16, 65_535), (31, 1), (32, 0)]
 
 
-# --- Section 4 -----------------------------------------------------------------------------------------------------
+# --- Section 4
+# -----------------------------------------------------------------------------------------------------
 
-# From J. Strömbergson, Test Vectors for the Stream Cipher ChaCha (draft-strombergson-chacha-test-vectors-01): 8 rounds,
-# key of 256 bits; TC1 (two blocks), TC2, TC3 (two blocks), TC4.
+# From J. Strömbergson, Test Vectors for the Stream Cipher ChaCha
+# (draft-strombergson-chacha-test-vectors-01): 8 rounds, key of 256 bits; TC1 (two blocks), TC2, TC3
+# (two blocks), TC4.
 KNOWN_ANSWERS = [
     ("00" * 32, "00" * 8,
      "3e00ef2f895f40d67f5bb8e81f09a5a12c840ec3ce9a7f3b181be188ef711a1e"
@@ -153,7 +157,8 @@ KNOWN_ANSWERS = [
 ]
 
 
-# --- Section 5 -----------------------------------------------------------------------------------------------------
+# --- Section 5
+# -----------------------------------------------------------------------------------------------------
 
 LAWS: list[tuple[dict[str, Any], int]] = [
     *(({"law": "lognormal", "mu": mu, "sigma": sigma, "units": 100}, 7) for mu, sigma in (
@@ -166,7 +171,8 @@ LAWS: list[tuple[dict[str, Any], int]] = [
 ]
 
 
-# --- Section 9 -----------------------------------------------------------------------------------------------------
+# --- Section 9
+# -----------------------------------------------------------------------------------------------------
 
 
 def spread(label: str, count: int, top: int, times: int) -> list[tuple[int, int]]:
@@ -200,7 +206,8 @@ LEVELS = [(500, 1000), (900, 1000), (950, 1000), (990, 1000), (995, 1000), (999,
           (1, 2), (4, 5), (249, 250), (999, 1000), (990_000, 10**6), (999_999, 10**6), (1, 10**6)]
 
 
-# --- Section 10 ----------------------------------------------------------------------------------------------------
+# --- Section 10
+# ----------------------------------------------------------------------------------------------------
 
 CONVERGENCE_CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("mean, at once", 400_000, {"metric": "mean", "relative_half_width": 0.05}),
