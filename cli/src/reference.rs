@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, env, fmt::Write, fs, path::Path};
 
 use clap::{Arg, Command, CommandFactory};
+use forge_service::metrics::CATALOG;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -284,7 +285,23 @@ fn exit_codes_page() -> String {
 }
 
 fn metrics_page() -> String {
-    page("Metrics", "What `/metrics` of every service exposes, in the OpenMetrics text format.")
+    let introduction = "The metrics that `/metrics` of a service exposes, in the OpenMetrics text format.\nEvery series also \
+                        has the label `service`. A family without values is left out.";
+    let mut text = page("Metrics", introduction);
+    text += "\n| name | type | labels | meaning |\n|---|---|---|---|\n";
+    for family in CATALOG {
+        let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let metric_type = family.metric_type.as_str();
+        writeln!(
+            text,
+            "| `{}` | {metric_type} | {} | {} |",
+            family.name,
+            labels.join(", "),
+            cell(family.help)
+        )
+        .unwrap();
+    }
+    text
 }
 
 #[test]

@@ -13,8 +13,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Runs `attempt` until it succeeds; returns `None` once `stop` is cancelled. Every failure is
 /// logged with `operation`, a phrase such as "publishing shards".
 ///
-/// Every bus error is retried: whether an error is permanent cannot be told apart from a server
-/// that an operator is still setting up.
+/// Every bus error is retried: a permanent error looks the same as a server that an operator is
+/// still setting up.
 pub async fn retry_until_stopped<T, F>(
     stop: &CancellationToken,
     operation: &str,

@@ -84,7 +84,7 @@ pub(super) const RESULTS: MetricFamily = counter(
 pub(super) const VERIFICATIONS: MetricFamily = counter(
     "forge_verifications_total",
     &["outcome"],
-    "Verdicts of verifiers on results, by outcome: confirmed, refuted, rejected or undecided",
+    "Verdicts of verifiers on results, by outcome: confirmed, refuted or undecided",
 );
 pub(super) const QUARANTINED_AGENTS: MetricFamily =
     counter("forge_quarantined_agents_total", &[], "Agents put into quarantine");

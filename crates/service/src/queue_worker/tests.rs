@@ -66,7 +66,7 @@ impl Handler for ScriptedHandler {
 
 struct QueueFixture {
     bus: Arc<MemoryBus>,
-    script: Arc<ScriptedHandler>,
+    handler: Arc<ScriptedHandler>,
     metrics: Metrics,
     service: JoinHandle<()>,
 }
@@ -74,16 +74,16 @@ struct QueueFixture {
 impl QueueFixture {
     fn start(concurrency: Concurrency) -> Self {
         let bus = MemoryBus::new(TopologySettings { lease: LEASE, ..TopologySettings::default() });
-        let script = Arc::new(ScriptedHandler::default());
+        let handler = Arc::new(ScriptedHandler::default());
         let metrics = Metrics::new("test");
         let service = tokio::spawn(serve_queue(
             bus.clone() as SharedBus,
             QueueSettings { queue: Queue::Jobs, concurrency, lease: LEASE },
             metrics.clone(),
-            script.stop.clone(),
-            script.clone(),
+            handler.stop.clone(),
+            handler.clone(),
         ));
-        Self { bus, script, metrics, service }
+        Self { bus, handler, metrics, service }
     }
 
     async fn start_prepared(concurrency: Concurrency) -> Self {
@@ -107,9 +107,9 @@ impl QueueFixture {
     }
 
     async fn stop(self) -> Vec<String> {
-        self.script.stop.cancel();
+        self.handler.stop.cancel();
         self.service.await.unwrap();
-        self.script.log()
+        self.handler.log()
     }
 }
 
@@ -162,7 +162,7 @@ async fn in_flight_messages_never_exceed_the_concurrency() {
     let fixture = QueueFixture::start_prepared(Concurrency::new(3)).await;
     fixture.publish(&["sleep 1"; 10]).await;
     fixture.wait_until_empty().await;
-    assert_eq!(fixture.script.max_in_flight.load(Ordering::SeqCst), 3);
+    assert_eq!(fixture.handler.max_in_flight.load(Ordering::SeqCst), 3);
     assert_eq!(fixture.stop().await.len(), 10);
 }
 
@@ -180,7 +180,7 @@ async fn the_loop_retries_until_the_queue_exists() {
 async fn shutdown_completes_in_flight_messages_and_receives_no_more() {
     let fixture = QueueFixture::start_prepared(Concurrency::new(1)).await;
     fixture.publish(&["until stop", "a"]).await;
-    fixture.script.called.notified().await;
+    fixture.handler.called.notified().await;
     let bus = fixture.bus.clone();
     let start = Instant::now();
     assert_eq!(fixture.stop().await, ["until stop 1"]);
@@ -192,7 +192,7 @@ async fn shutdown_completes_in_flight_messages_and_receives_no_more() {
 async fn shutdown_returns_messages_that_exceed_the_grace_period() {
     let fixture = QueueFixture::start_prepared(Concurrency::new(1)).await;
     fixture.publish(&["never"]).await;
-    fixture.script.called.notified().await;
+    fixture.handler.called.notified().await;
     let bus = fixture.bus.clone();
     let start = Instant::now();
     assert_eq!(fixture.stop().await, ["never 1"]);
@@ -216,7 +216,7 @@ async fn no_messages_are_received_during_a_pause() {
     let fixture = QueueFixture::start_prepared(Concurrency::new(4).with_pause(left)).await;
     fixture.publish(&["a", "b"]).await;
     sleep(Duration::from_millis(4900)).await;
-    assert_eq!(fixture.script.log(), Vec::<String>::new());
+    assert_eq!(fixture.handler.log(), Vec::<String>::new());
     fixture.wait_until_empty().await;
     assert!(Instant::now() < until + Duration::from_millis(200));
     assert_eq!(fixture.stop().await, ["a 1", "b 1"]);
