@@ -14,7 +14,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 pub use self::backend_call::{ExecutionFailure, ProgressCallback, ShardExecution, StopFlag};
 use self::{
     backend_call::{CallControl, call_backend, encode},
-    batch::BatchExecutor,
+    batch::ShardBatcher,
     stopwatch::Stopwatch,
 };
 
@@ -26,7 +26,7 @@ const MAX_BATCH_CALLS: usize = 2;
 #[derive(Clone)]
 pub struct Executor {
     slots: Arc<Semaphore>,
-    batches: Arc<BatchExecutor>,
+    batches: Arc<ShardBatcher>,
     progress: Option<ProgressCallback>,
 }
 
@@ -43,7 +43,7 @@ impl Executor {
         let slots = slots.max(1);
         Self {
             slots: Arc::new(Semaphore::new(slots)),
-            batches: Arc::new(BatchExecutor::new(slots.min(MAX_BATCH_CALLS))),
+            batches: Arc::new(ShardBatcher::new(slots.min(MAX_BATCH_CALLS))),
             progress,
         }
     }

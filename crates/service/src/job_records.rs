@@ -9,7 +9,7 @@ use crate::clock::now_rfc3339;
 /// A job record with the revision at which it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionedRecord {
-    /// The record.
+    /// The record as of `revision`.
     pub record: JobRecord,
     /// The bucket's revision of the entry.
     pub revision: u64,

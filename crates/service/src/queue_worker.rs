@@ -63,7 +63,7 @@ impl Settlement {
 /// What [`serve_queue`] serves, and how.
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
-    /// The queue.
+    /// The queue whose messages are handled.
     pub queue: Queue,
     /// Bounds the in-flight messages.
     pub concurrency: Concurrency,

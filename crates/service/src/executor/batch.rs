@@ -21,8 +21,8 @@ use super::{
 
 type ExecutionReceiver = oneshot::Receiver<Result<ShardExecution, ExecutionFailure>>;
 
-/// Executes shards in batches.
-pub(super) struct BatchExecutor {
+/// Batches queued shards and executes each batch in one call.
+pub(super) struct ShardBatcher {
     slots: Arc<Semaphore>,
     queue: Mutex<BatchQueue>,
 }
@@ -97,8 +97,8 @@ impl BatchQueue {
     }
 }
 
-impl BatchExecutor {
-    /// An executor of up to `slots` concurrent calls.
+impl ShardBatcher {
+    /// Batches shards into up to `slots` concurrent calls.
     pub(super) fn new(slots: usize) -> Self {
         Self { slots: Arc::new(Semaphore::new(slots)), queue: Mutex::default() }
     }
@@ -166,7 +166,7 @@ fn proportion(time: Duration, iterations: u64, total: u64) -> Duration {
 }
 
 #[cfg(test)]
-impl BatchExecutor {
+impl ShardBatcher {
     /// Number of queued shards.
     pub(super) fn queued_shards(&self) -> usize {
         self.queue.lock().shards.len()
