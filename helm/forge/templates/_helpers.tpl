@@ -1,5 +1,5 @@
 {{/*
-Names, labels, and the one Deployment that all services are made from.
+Names, labels, and values shared by the templates.
 */}}
 
 {{- define "forge.fullname" -}}
@@ -15,7 +15,7 @@ Names, labels, and the one Deployment that all services are made from.
 {{- end -}}
 {{- end -}}
 
-{{/* What selects the pods of this release, all components. */}}
+{{/* The selector of all pods of this release. */}}
 {{- define "forge.selector" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end -}}
 
-{{/* An image of a map with repository, tag and digest; .tag is the tag where it names none. */}}
+{{/* An image reference from repository, tag and digest; .tag is the default tag. */}}
 {{- define "forge.image" -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
@@ -42,10 +42,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{/*
-The components that are to be run, as a map: name of the component -> what it is.
+The enabled components, as a map from name to:
   role     its role in NATS' permissions, and the key of its secret
   command  the subcommand of forge
-  queues   the consumers of FORGE_SHARDS that it takes from
+  queues   the consumers of FORGE_SHARDS from which it pulls
 */}}
 {{- define "forge.components" -}}
 {{- $all := dict
@@ -61,7 +61,7 @@ The components that are to be run, as a map: name of the component -> what it is
 {{- toYaml $all -}}
 {{- end -}}
 
-{{/* The Secret with a key for each role. */}}
+{{/* The Secret with one key per role. */}}
 {{- define "forge.natsSecret" -}}
 {{- if .Values.nats.auth.plainTextPasswords -}}
 {{ include "forge.fullname" . }}-nats
@@ -86,7 +86,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* How NATS is reached by a role: environment, mounts and volumes. Takes root and role. */}}
+{{/* The NATS connection of a role: environment, mounts and volumes. Takes root and role. */}}
 {{- define "forge.natsEnv" -}}
 {{- $nats := .root.Values.nats -}}
 {{- $variable := dict "password" "FORGE_NATS_PASSWORD_FILE" "creds" "FORGE_NATS_CREDS" "nkey" "FORGE_NATS_NKEY_FILE" -}}
