@@ -52,10 +52,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn programs() -> [(&'static str, Program); 3] {
     let one = |counts, table| {
-        ProgramRecipe { segment_bits: 1, base: 0, cap: 1 << 40, parts: vec![ComponentRecipe::new(counts, table)] }.program()
+        ProgramRecipe { segment_bits: 1, base: 0, cap: 1 << 40, components: vec![ComponentRecipe::new(counts, table)] }.program()
     };
     let parts = (0..3).map(|i| ComponentRecipe { cap: 1000 + i, ..ComponentRecipe::new(CountRecipe::Bernoulli(0.5), AmountRecipe::Noise(i)) });
-    let three = ProgramRecipe { segment_bits: 1, base: 7, cap: 5000, parts: parts.collect() }.program();
+    let three = ProgramRecipe { segment_bits: 1, base: 7, cap: 5000, components: parts.collect() }.program();
     [
         ("constant", one(CountRecipe::Constant(3), AmountRecipe::Steep(1))),
         ("poisson", one(CountRecipe::Poisson(2.0), AmountRecipe::Extreme(2))),

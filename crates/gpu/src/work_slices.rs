@@ -132,7 +132,7 @@ mod tests {
 
     fn program(counts: CountRecipe) -> Program {
         ProgramRecipe {
-            parts: vec![ComponentRecipe::new(counts, AmountRecipe::Noise(1))],
+            components: vec![ComponentRecipe::new(counts, AmountRecipe::Noise(1))],
             ..ProgramRecipe::typical()
         }
         .program()

@@ -1,8 +1,10 @@
-//! Iterations a second on one core, side by side in one run: the scalar reference, each SIMD level, a plain f64 loop as
-//! one would write by hand, and the raw ChaCha8 keystream as the bound. Then where the time goes, and how it scales.
+//! Iterations a second on one core, side by side in one run: the scalar reference, each SIMD level,
+//! a plain f64 loop as one would write by hand, and the raw ChaCha8 keystream as the bound. Then
+//! where the time goes, and how it scales.
 //!
-//! `cargo bench -p forge-kernel`; `-- --quick` for a short run. Contenders take turns, so that a noisy neighbour hits
-//! all of them; the figures are medians over the rounds, and ratios are medians of the rounds' ratios.
+//! `cargo bench -p forge-kernel`; `-- --quick` for a short run. Contenders take turns, so that a
+//! noisy neighbour hits all of them; the figures are medians over the rounds, and ratios are
+//! medians of the rounds' ratios.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -176,8 +178,9 @@ fn breakdown(scale: u64, rounds: usize) {
     }
 }
 
-/// How the best level scales over cores, each with shards of its own; and, for comparison, how the machine lets the f64
-/// loop scale and arithmetic in registers alone, since virtual cores may share a physical one.
+/// How the best level scales over cores, each with shards of its own; and, for comparison, how the
+/// machine lets the f64 loop scale and arithmetic in registers alone, since virtual cores may share
+/// a physical one.
 fn scaling(scale: u64, rounds: usize) {
     let request = request("2.0");
     let simd = Simd::new();

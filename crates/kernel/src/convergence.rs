@@ -1,5 +1,6 @@
-//! Convergence: whether a run may end before its budget (docs/determinism.md, section 10). Tested at fixed checkpoints
-//! on the merged prefix, never on whatever has arrived, so where a run ends is a pure function of the envelope too.
+//! Convergence: whether a run may end before its budget (docs/determinism.md, section 10). The test
+//! runs at fixed checkpoints on the merge of all iterations before them. It must never see results
+//! out of order: then where a run ends is a pure function of the envelope.
 
 use std::ops::Bound::Excluded;
 
@@ -13,35 +14,37 @@ use crate::{
     statistics::{Level, Moments, OrderStatistics, two_sided_z},
 };
 
-/// Levels are given with at most six decimals.
-const LEVEL_UNITS: u64 = 1_000_000;
+/// Denominator of a level: levels have at most six decimals.
+const LEVEL_DENOMINATOR: u64 = 1_000_000;
 
-/// When a run may end before its budget: as soon as `metric` is known well enough, or the variance has settled. Tested at
-/// checkpoints of 65,536 times 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … iterations.
+/// When a run may end before its budget: as soon as `metric` is precise enough, or the variance is
+/// stable. Tested at checkpoints of 65,536 times 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, …
+/// iterations.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Convergence {
-    /// The figure to be known well enough.
+    /// The figure whose precision is tested.
     pub metric: Metric,
-    /// Level of `var` and `tvar`, with at most six decimals; not given for `mean`.
+    /// Level of `var` or `tvar`, with at most six decimals. Not allowed for `mean`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0, "multipleOf" = 0.000_001))]
     pub level: Option<f64>,
-    /// The run ends when half the width of the figure's confidence interval is at most this share of the figure.
+    /// The run ends when half the width of the figure's confidence interval is at most this
+    /// fraction of the figure.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub relative_half_width: f64,
-    /// Confidence of the interval. Default 0.95.
+    /// Confidence level of the interval. Default 0.95.
     #[schemars(with = "Option<f64>", range(min = 0.5, max = 0.999_999), default = "default_confidence")]
     pub confidence: f64,
-    /// Checkpoints before this many iterations are not tested. Default 1.
+    /// The first checkpoint tested is the first one at or after this many iterations. Default 1.
     #[schemars(
         with = "Option<u64>",
         range(min = 1, max = 281_474_976_710_656_u64),
         default = "default_min_iterations"
     )]
     pub min_iterations: u64,
-    /// The run also ends when, at so many checkpoints in a row, the sample variance has changed by no more than
-    /// `relative_half_width` of itself. Default 0: never.
+    /// The run also ends when the sample variance has changed by at most the fraction
+    /// `relative_half_width` at this many consecutive checkpoints. Default 0: never.
     #[schemars(with = "Option<u64>", range(min = 0, max = 100), default)]
     pub stable_checkpoints: u64,
 }
@@ -58,7 +61,7 @@ fn default_min_iterations() -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// The mean.
+    /// Mean.
     Mean,
     /// Value at risk at `level`: the quantile.
     Var,
@@ -66,7 +69,8 @@ pub enum Metric {
     Tvar,
 }
 
-const METRICS: [(&str, Metric); 3] = [("mean", Metric::Mean), ("var", Metric::Var), ("tvar", Metric::Tvar)];
+const METRIC_NAMES: [(&str, Metric); 3] =
+    [("mean", Metric::Mean), ("var", Metric::Var), ("tvar", Metric::Tvar)];
 
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -74,23 +78,25 @@ const METRICS: [(&str, Metric); 3] = [("mean", Metric::Mean), ("var", Metric::Va
 pub enum StopReason {
     /// The figure's confidence interval is narrow enough.
     BandReached,
-    /// The variance has settled.
+    /// The variance has been stable for `stable_checkpoints` checkpoints.
     VarianceStable,
-    /// All iterations asked for have been executed.
+    /// All requested iterations were executed.
     BudgetExhausted,
 }
 
 impl Convergence {
-    /// Reads `args.convergence`.
+    /// Reads `args.convergence`; errors go to the collector of `object`.
     pub fn read(mut object: ObjectReader<'_, '_>) -> Self {
-        let metric = object.required_choice("metric", &METRICS);
+        let metric = object.required_choice("metric", &METRIC_NAMES);
         let level = object.optional_number("level", (Excluded(0.0), Excluded(1.0)));
         match (metric, level) {
-            (Metric::Mean, Some(_)) => object.error("level", "must not be given with the metric `mean`"),
-            (Metric::Var | Metric::Tvar, None) => {
-                object.error("level", "is missing: `var` and `tvar` need a level, such as 0.995");
+            (Metric::Mean, Some(_)) => {
+                object.error("level", "is not allowed with metric `mean`: leave it out")
             }
-            (_, Some(level)) if exact_level(level).is_none() && !object.has_error("level") => {
+            (Metric::Var | Metric::Tvar, None) => {
+                object.error("level", "is missing: metrics `var` and `tvar` require a level, such as 0.995");
+            }
+            (_, Some(level)) if level_in_millionths(level).is_none() && !object.has_error("level") => {
                 object.error("level", format!("must have at most six decimals; it is {level}"));
             }
             _ => {}
@@ -110,11 +116,11 @@ impl Convergence {
         convergence
     }
 
-    /// The normal form.
+    /// The normal form, with defaults filled in.
     pub fn to_value(&self) -> Value {
         use forge_contract::strict::number_to_value;
         let mut map = Map::new();
-        let metric = METRICS.iter().find(|(_, metric)| *metric == self.metric).map(|(name, _)| *name);
+        let metric = METRIC_NAMES.iter().find(|(_, metric)| *metric == self.metric).map(|(name, _)| *name);
         map.insert("metric".into(), metric.into());
         if let Some(level) = self.level {
             map.insert("level".into(), number_to_value(level));
@@ -127,54 +133,58 @@ impl Convergence {
     }
 }
 
-/// The level as a fraction over 10^6, when it has at most six decimals.
-fn exact_level(level: f64) -> Option<Level> {
-    let millionths = (level * LEVEL_UNITS as f64).round();
-    let exact = millionths / LEVEL_UNITS as f64 == level && millionths > 0.0 && level < 1.0;
-    exact.then(|| Level::new(millionths as u64, LEVEL_UNITS))
+/// The level as a fraction over 10^6; `None` if it has more than six decimals.
+fn level_in_millionths(level: f64) -> Option<Level> {
+    let millionths = (level * LEVEL_DENOMINATOR as f64).round();
+    let exact = millionths / LEVEL_DENOMINATOR as f64 == level && millionths > 0.0 && level < 1.0;
+    exact.then(|| Level::new(millionths as u64, LEVEL_DENOMINATOR))
 }
 
-/// The state of the test from checkpoint to checkpoint.
+/// Tests convergence from checkpoint to checkpoint of one run.
 #[derive(Debug, Clone)]
 pub struct ConvergenceMonitor {
     convergence: Convergence,
     marks: Vec<u64>,
+    /// Half width of the confidence interval in standard errors.
     z: f64,
     last_variance: Option<f64>,
-    stable: u64,
+    /// Consecutive checkpoints, up to the last one, at which the variance was stable.
+    stable_checkpoints: u64,
 }
 
 impl ConvergenceMonitor {
-    /// Starts a run; `marks` are those of the program.
+    /// A monitor for a run; `marks` are those of its program.
     pub fn new(convergence: Convergence, marks: Vec<u64>) -> Self {
         let z = two_sided_z(convergence.confidence);
-        Self { convergence, marks, z, last_variance: None, stable: 0 }
+        Self { convergence, marks, z, last_variance: None, stable_checkpoints: 0 }
     }
 
-    /// Tests the merge of all iterations up to a checkpoint. Checkpoints come in ascending order, none left out.
+    /// Tests the merge of all iterations up to a checkpoint, and returns the reason if the run ends
+    /// there. Must be called for every checkpoint of the plan, in ascending order.
     pub fn test(&mut self, prefix: &ShardResult) -> Option<StopReason> {
         let moments = Moments::new(prefix);
-        let band = self.estimate(prefix, &moments);
+        let estimate = self.estimate(prefix, &moments);
         let variance = moments.variance.unwrap_or(0.0);
         let width = self.convergence.relative_half_width;
-        let settled = self.last_variance.is_some_and(|last| (variance - last).abs() <= width * variance);
-        self.stable = if settled { self.stable + 1 } else { 0 };
+        let is_stable = self.last_variance.is_some_and(|last| (variance - last).abs() <= width * variance);
+        self.stable_checkpoints = if is_stable { self.stable_checkpoints + 1 } else { 0 };
         self.last_variance = Some(variance);
-        if band.is_some_and(|(estimate, half_width)| estimate > 0.0 && half_width <= width * estimate) {
+        if estimate.is_some_and(|(estimate, half_width)| estimate > 0.0 && half_width <= width * estimate) {
             return Some(StopReason::BandReached);
         }
-        let wanted = self.convergence.stable_checkpoints;
-        (wanted > 0 && self.stable >= wanted).then_some(StopReason::VarianceStable)
+        let required = self.convergence.stable_checkpoints;
+        (required > 0 && self.stable_checkpoints >= required).then_some(StopReason::VarianceStable)
     }
 
-    /// The figure and half the width of its confidence interval, in minor units.
+    /// The figure and half the width of its confidence interval, in minor units; `None` while there
+    /// are too few iterations.
     fn estimate(&self, prefix: &ShardResult, moments: &Moments) -> Option<(f64, f64)> {
         if self.convergence.metric == Metric::Mean {
             return Some((moments.mean, self.z * moments.std_error?));
         }
-        let level = exact_level(self.convergence.level?)?;
+        let level = level_in_millionths(self.convergence.level?)?;
         let ordered = OrderStatistics::new(&prefix.total, &self.marks);
-        // Without an order statistic on either side there are too few iterations to say anything about this level.
+        // If either bound has no order statistic, there are too few iterations for this level.
         let (low, high) = ordered.var_interval(level, self.convergence.confidence);
         let (low, high) = (low?, high?);
         Some(match self.convergence.metric {

@@ -1,9 +1,10 @@
-//! Double-double arithmetic: an unevaluated sum of two f64, about 106 bits.
+//! Double-double arithmetic: a number as the unevaluated sum of two f64, with about 106 significant
+//! bits.
 //!
-//! Only IEEE `+ - * /` and exact scaling, so every machine gets the same bits. Sources: Dekker (1971), "A
-//! floating-point technique for extending the available precision"; Joldes, Muller, Popescu (2017), "Tight and
-//! rigorous error bounds for basic building blocks of double-word arithmetic". Values stay far from overflow
-//! (|x| < 2^900); nothing here guards against it.
+//! Uses IEEE `+ - * /` and exact scaling only, so every machine computes the same bits. Sources:
+//! Dekker (1971), "A floating-point technique for extending the available precision"; Joldes,
+//! Muller, Popescu (2017), "Tight and rigorous error bounds for basic building blocks of
+//! double-word arithmetic". Does not guard against overflow: the caller keeps |x| below 2^900.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -49,8 +50,8 @@ fn split(a: f64) -> (f64, f64) {
     (high, a - high)
 }
 
-/// `a · b` exactly, as rounded product and error (Dekker). Not by fused multiply-add: without the CPU feature that
-/// is a slow library call.
+/// `a · b` exactly, as rounded product and error (Dekker). Avoids fused multiply-add, which is a
+/// slow library call on CPUs without the instruction.
 fn two_prod(a: f64, b: f64) -> DoubleDouble {
     let hi = a * b;
     let ((ah, al), (bh, bl)) = (split(a), split(b));
@@ -73,17 +74,17 @@ impl DoubleDouble {
         two_prod(a, b)
     }
 
-    /// The leading f64: the number rounded to nearest.
+    /// The number rounded to the nearest f64, which is its leading part.
     pub fn to_f64(self) -> f64 {
         self.hi
     }
 
-    /// Both parts, leading first.
+    /// The leading and the trailing part.
     pub fn parts(self) -> (f64, f64) {
         (self.hi, self.lo)
     }
 
-    /// Product with a power of two, or with any f64 when a rounded result will do.
+    /// The product with `factor`: exact for a power of two, else rounded in either part.
     pub fn scale(self, factor: f64) -> Self {
         Self { hi: self.hi * factor, lo: self.lo * factor }
     }
@@ -111,7 +112,8 @@ impl DoubleDouble {
 
     /// e^x for |x| ≤ 600, with relative error below 2^-95; exactly 1 at 0.
     ///
-    /// x = k·ln 2 + 512·r; the series of e^r − 1 in |r| < 0.0007, nine doublings by (1 + s)² − 1 = 2s + s².
+    /// x = k·ln 2 + 512·r with |r| < 0.0007. The Taylor series gives s = e^r − 1, and nine
+    /// doublings by (1 + s)² − 1 = 2s + s² give e^(512·r) − 1.
     pub fn exp(self) -> Self {
         let k = (self.hi / std::f64::consts::LN_2).round();
         let r = (self - LN_2 * Self::from(k)).scale(1.0 / 512.0);
@@ -188,7 +190,7 @@ impl Div for DoubleDouble {
 mod tests {
     use super::*;
 
-    fn close(a: DoubleDouble, b: DoubleDouble) -> bool {
+    fn is_close(a: DoubleDouble, b: DoubleDouble) -> bool {
         let difference = (a - b).abs().to_f64();
         difference <= b.abs().to_f64() * power_of_two(-95)
     }
@@ -200,26 +202,27 @@ mod tests {
         let square = DoubleDouble::product(1.0 + power_of_two(-52), 1.0 + power_of_two(-52));
         assert_eq!(square.parts(), (1.0 + power_of_two(-51), power_of_two(-104)));
         let third = DoubleDouble::ONE / DoubleDouble::from(3.0);
-        assert!(close(third * DoubleDouble::from(3.0), DoubleDouble::ONE));
+        assert!(is_close(third * DoubleDouble::from(3.0), DoubleDouble::ONE));
     }
 
     #[test]
-    fn exp_obeys_its_laws() {
+    fn exp_satisfies_its_functional_equations() {
         assert_eq!(DoubleDouble::ZERO.exp(), DoubleDouble::ONE);
-        // e to 40 digits is 2.718281828459045235360287471352662497757; the second part is e minus the first.
-        assert!(close(
+        // e to 40 digits is 2.718281828459045235360287471352662497757; the second part is e minus
+        // the first.
+        assert!(is_close(
             DoubleDouble::ONE.exp(),
             DoubleDouble::new(std::f64::consts::E, 1.445_646_891_729_250_2e-16)
         ));
         for x in [0.1, 0.5, 1.0, 10.0, 77.7, 300.0] {
             let x = DoubleDouble::from(x);
-            assert!(close(x.exp() * (-x).exp(), DoubleDouble::ONE), "{x:?}");
-            assert!(close((x + DoubleDouble::ONE).exp(), x.exp() * DoubleDouble::ONE.exp()), "{x:?}");
+            assert!(is_close(x.exp() * (-x).exp(), DoubleDouble::ONE), "{x:?}");
+            assert!(is_close((x + DoubleDouble::ONE).exp(), x.exp() * DoubleDouble::ONE.exp()), "{x:?}");
         }
     }
 
     #[test]
-    fn floors_look_at_both_parts() {
+    fn floor_considers_both_parts() {
         let tiny = power_of_two(-80);
         assert_eq!((DoubleDouble::from(7.0) - DoubleDouble::from(tiny)).floor(), 6);
         assert_eq!((DoubleDouble::from(7.0) + DoubleDouble::from(tiny)).floor(), 7);

@@ -1,9 +1,59 @@
-//! The verbs of Forge Kernel, pure: args become a program and a plan, shards are executed, results are merged, tested
-//! for convergence and reported. No I/O, no clock, no environment, no threads of its own.
+//! The computation of Forge Kernel, pure: args become a program and a plan, backends execute its
+//! shards, and their results are merged, tested for convergence and summarised.
 //!
-//! Modules, each depending on those above it only: [`double_double`], [`normal`], [`tables`], [`statistics`],
-//! [`seed_tree`], [`plan`], [`reduction`], [`verification`], [`summary`], [`convergence`], [`workload`],
-//! [`result_document`], [`request`], [`backend`], `testing`.
+//! Every output depends on the input alone, on every machine. Nothing here does I/O, starts a
+//! thread, or reads a clock or the environment; the platform's math library is never called (see
+//! `clippy.toml`).
+//!
+//! # Example
+//!
+//! ```
+//! use forge_kernel::{
+//!     backend::{Backend, simd::Simd},
+//!     convergence::StopReason,
+//!     reduction::Reduction,
+//!     request::Request,
+//! };
+//!
+//! let envelope = br#"{
+//!     "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+//!     "args": {
+//!         "iterations": 1000, "claim_freq": 2, "claim_severity_mu": 6, "claim_severity_sig": 1
+//!     }
+//! }"#;
+//! let request = Request::from_json(envelope)?;
+//! let backend = Simd::new();
+//! let mut reduction = Reduction::new(&request.program);
+//! for id in request.plan.shards() {
+//!     for result in backend.execute(&request.program, &[request.shard(id)], &())? {
+//!         reduction.add(&result)?;
+//!     }
+//! }
+//! let document = request.result_document(&reduction.result(), StopReason::BudgetExhausted);
+//! assert_eq!(document.iterations.performed, 1000);
+//! assert!(document.output["mean_loss"].as_f64() > Some(0.0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Modules
+//!
+//! A module imports only modules above it in this list (checked by `tests/module_order.rs`):
+//!
+//! 1. [`double_double`], 106-bit floating-point arithmetic
+//! 2. [`normal`], the standard normal quantile function
+//! 3. [`tables`], count tables and quantile tables
+//! 4. [`statistics`], order statistics, tail values and confidence intervals of a merged result
+//! 5. [`seed_tree`], the seeds of shards and leaves
+//! 6. [`plan`], a run's shards and checkpoints
+//! 7. [`reduction`], merging shard results
+//! 8. [`verification`], which shards are executed a second time
+//! 9. [`summary`], a result's figures, in units of the args
+//! 10. [`convergence`], whether a run may end before its budget
+//! 11. [`workload`], what an op computes, one file a profile
+//! 12. [`result_document`], `result.json`
+//! 13. [`request`], an envelope and all that follows from it before execution
+//! 14. [`backend`], executing shards; the scalar reference and SIMD
+//! 15. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
 pub mod convergence;
@@ -22,6 +72,6 @@ pub mod testing;
 pub mod verification;
 pub mod workload;
 
-/// The kernel version. Results are equal only under one version; anything that would change a released test vector
-/// is a new one.
+/// The kernel version. Results are comparable within one version only: a change that would alter a
+/// released test vector is a new version.
 pub const KERNEL: u32 = 1;

@@ -1,9 +1,10 @@
-//! The standard normal quantile function z(t), at the nodes of every quantile table and elsewhere.
+//! The standard normal quantile function z(t), at the nodes of the quantile tables and in between.
 //!
-//! No series for the error function is needed: z is carried along t by its own differential equation
-//! dz/dt = √(2π)·exp(z²/2), that is z″ = z·z′², in Taylor steps (Steinbrecher and Shaw 2008, "Quantile mechanics").
-//! From the far end to the middle: an error of z shrinks as 1/z′ does on the way in, and would grow by 2^62 on the way
-//! out. Double-double throughout. A table's values are checked in tests against an arbitrary-precision Φ, entry by entry.
+//! Taylor steps solve its differential equation dz/dt = √(2π)·exp(z²/2), that is z″ = z·z′²
+//! (Steinbrecher and Shaw 2008, "Quantile mechanics"), so no series of the error function is
+//! needed. They run from the far end to the middle: in that direction an error of z shrinks in
+//! proportion to z′, and in the other it would grow by a factor of 2^62. All arithmetic is
+//! double-double. Tests compare every table entry with an arbitrary-precision Φ.
 
 use std::sync::OnceLock;
 
@@ -14,25 +15,27 @@ use crate::double_double::{DoubleDouble, power_of_two};
 /// √(2π).
 const SQRT_TAU: DoubleDouble = DoubleDouble::new(2.506_628_274_631_000_7, -1.832_857_998_045_916_7e-16);
 /// z(2^-65) = −9.155293772686072545996483742373583649…
-const FAR_END: DoubleDouble = DoubleDouble::new(-9.155_293_772_686_072, -6.279_087_924_408_936e-16);
-/// A Taylor step spans 1/16 of an octave's lower end, so each term adds at least 4 bits.
-const BLOCKS: usize = 16;
-/// Terms of the Taylor series: 28 · 4 bits.
+const Z_AT_FAR_END: DoubleDouble = DoubleDouble::new(-9.155_293_772_686_072, -6.279_087_924_408_936e-16);
+/// Taylor steps in an octave. A step spans 1/16 of the octave's lower end, so each term adds at
+/// least 4 bits.
+const STEPS_PER_OCTAVE: usize = 16;
+/// Terms of the Taylor series: 28 of at least 4 bits each.
 const TERMS: usize = 28;
 
-/// z and its derivative at one point; the derivative is taken in units of the octave being worked on.
+/// z and its derivative at one point. The derivative is with respect to t / (lower end of the
+/// octave).
 #[derive(Clone, Copy)]
-struct State {
+struct ExpansionPoint {
     z: DoubleDouble,
     slope: DoubleDouble,
 }
 
-/// Taylor coefficients of z about `state`: z″ = z·z′², term by term.
-fn series(state: State) -> [DoubleDouble; TERMS] {
+/// Taylor coefficients of z about `point`, from z″ = z·z′² term by term.
+fn taylor_series(point: ExpansionPoint) -> [DoubleDouble; TERMS] {
     let mut z = [DoubleDouble::ZERO; TERMS];
     let mut slope = [DoubleDouble::ZERO; TERMS]; // coefficients of z′
-    let mut square = [DoubleDouble::ZERO; TERMS]; // of z′²
-    (z[0], slope[0]) = (state.z, state.slope);
+    let mut square = [DoubleDouble::ZERO; TERMS]; // coefficients of z′²
+    (z[0], slope[0]) = (point.z, point.slope);
     for n in 0..TERMS - 1 {
         let next = f64::from(n as u32 + 1);
         z[n + 1] = slope[n] / DoubleDouble::from(next);
@@ -50,8 +53,9 @@ fn evaluate(series: &[DoubleDouble; TERMS], x: DoubleDouble) -> DoubleDouble {
     series.iter().rev().fold(DoubleDouble::ZERO, |sum, &c| sum * x + c)
 }
 
-/// z at the `2 · 2^segment_bits` half-segment nodes of all octaves, ascending in t: entry i of octave rank r (node
-/// number r·2·2^bits + i) is t = 2^(r−65) · (1 + i / (2·2^bits)). The last node is t = 1/2. `64·2·2^bits + 1` entries.
+/// z at the nodes of a quantile table, ascending in t. Each of the 64 octaves has P = 2 ·
+/// 2^`segment_bits` nodes, two to a segment: node r·P + i is t = 2^(r−65) · (1 + i / P). The last
+/// of the 64·P + 1 nodes is t = 1/2.
 ///
 /// # Panics
 /// When `segment_bits` is below 4 or above 8.
@@ -64,14 +68,14 @@ pub fn nodes(segment_bits: u32) -> &'static [DoubleDouble] {
 fn build_nodes(per_octave: usize) -> Vec<DoubleDouble> {
     let mut nodes = Vec::with_capacity(OCTAVES * per_octave + 1);
     let step = 1.0 / per_octave as f64;
-    let block = per_octave / BLOCKS;
-    let mut z = FAR_END;
+    let nodes_per_step = per_octave / STEPS_PER_OCTAVE;
+    let mut z = Z_AT_FAR_END;
     for octave in 0..OCTAVES {
         let unit = power_of_two(octave as i32 - 65);
-        for _block in 0..BLOCKS {
-            let series = series(State { z, slope: slope(z).scale(unit) });
-            nodes.extend((0..block).map(|i| evaluate(&series, DoubleDouble::from(i as f64 * step))));
-            z = evaluate(&series, DoubleDouble::from(1.0 / BLOCKS as f64));
+        for _ in 0..STEPS_PER_OCTAVE {
+            let series = taylor_series(ExpansionPoint { z, slope: slope(z).scale(unit) });
+            nodes.extend((0..nodes_per_step).map(|i| evaluate(&series, DoubleDouble::from(i as f64 * step))));
+            z = evaluate(&series, DoubleDouble::from(1.0 / STEPS_PER_OCTAVE as f64));
         }
     }
     nodes.push(DoubleDouble::ZERO);
@@ -99,7 +103,10 @@ pub fn quantile(t: f64) -> DoubleDouble {
     let node = (exponent + 65) as usize * per_octave + index as usize;
     let z = nodes[node];
     let offset = t - unit * (1.0 + index / per_octave as f64); // exact: both have few bits
-    evaluate(&series(State { z, slope: slope(z).scale(unit) }), DoubleDouble::from(offset / unit))
+    evaluate(
+        &taylor_series(ExpansionPoint { z, slope: slope(z).scale(unit) }),
+        DoubleDouble::from(offset / unit),
+    )
 }
 
 #[cfg(test)]
@@ -107,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_quantiles() {
+    fn quantiles_match_published_values() {
         // Φ⁻¹ at the f64 nearest to 0.975 and at the one nearest to 0.025.
         assert_eq!(quantile(0.975).to_f64(), 1.959_963_984_540_053_8);
         assert_eq!(quantile(0.5), DoubleDouble::ZERO);
@@ -115,20 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_end_in_the_middle() {
-        // From z(2^-65) to z(1/2) = 0 the chain has taken 1,024 steps; here is the last one again, up to its end.
+    fn taylor_steps_reach_zero_in_the_middle() {
+        // Repeats the last of the 1,024 steps from z(2^-65) to z(1/2) = 0, up to its end.
         let nodes = nodes(6);
         let last = nodes.len() - 1;
         let start = nodes[last - 8];
         let end = evaluate(
-            &series(State { z: start, slope: slope(start).scale(0.25) }),
+            &taylor_series(ExpansionPoint { z: start, slope: slope(start).scale(0.25) }),
             DoubleDouble::from(0.0625),
         );
         assert!(end.abs().to_f64() < power_of_two(-94), "{end:?}");
     }
 
     #[test]
-    fn finer_tables_hold_the_coarser_ones() {
+    fn finer_tables_contain_the_nodes_of_coarser_ones() {
         let (coarse, fine) = (nodes(6), nodes(7));
         for (i, z) in coarse.iter().enumerate() {
             assert!((*z - fine[2 * i]).abs().to_f64() < power_of_two(-94), "node {i}");

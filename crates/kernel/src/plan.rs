@@ -1,5 +1,6 @@
-//! The plan: a run cut into shards, and the checkpoints at which convergence is tested. A pure function of op and
-//! args, so shards can be planned again by anyone; neither policy nor the cluster's size has a say in it.
+//! The plan: a run cut into shards, and the checkpoints at which convergence is tested. A pure
+//! function of op and args, so any process can derive it again. Neither the policy nor the size of
+//! the cluster affects it.
 
 use std::ops::Range;
 
@@ -7,12 +8,13 @@ use forge_contract::shard::{LEAF_ITERATIONS, ShardId};
 
 /// The largest number of iterations of a run: 2^48.
 pub const MAX_ITERATIONS: u64 = 1 << 48;
-/// Shards aimed at: a run has about as many or fewer, unless a limit below says otherwise.
-const SHARDS: u64 = 1024;
-/// A shard holds at most 2^12 leaves, 2^28 iterations.
-const MAX_HEIGHT: u32 = 12;
-/// A shard of more than one leaf expects at most this many draws, so that it ends within seconds.
-const MAX_DRAWS: u64 = 1 << 32;
+/// A run gets at most this many shards, unless one of the two limits below makes shards smaller.
+const TARGET_SHARDS: u64 = 1024;
+/// A shard holds at most 2^12 leaves, which are 2^28 iterations.
+const MAX_SHARD_HEIGHT: u32 = 12;
+/// Upper bound on the expected draws of a shard of more than one leaf, so that a shard takes
+/// seconds.
+const MAX_SHARD_DRAWS: u64 = 1 << 32;
 
 /// A run's shards and checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,23 +25,26 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans `iterations` (1 to 2^48) with about `draws` expected draws each. With `min_iterations`, convergence is tested
-    /// at the checkpoints from there on, and shards never straddle a checkpoint.
+    /// Plans `iterations` (1 to 2^48) of about `draws` expected draws each. With `min_iterations`,
+    /// convergence is tested at the checkpoints from that count on, and no shard straddles a
+    /// checkpoint.
     pub fn new(iterations: u64, draws: u64, min_iterations: Option<u64>) -> Self {
         let leaves = iterations.div_ceil(LEAF_ITERATIONS);
-        let fits = |height: u32| draws.max(1) * LEAF_ITERATIONS <= MAX_DRAWS >> height;
-        let aimed = (0..MAX_HEIGHT).find(|&h| leaves.div_ceil(1 << h) <= SHARDS).unwrap_or(MAX_HEIGHT);
-        let height = (0..=aimed).rev().find(|&h| fits(h)).unwrap_or(0);
+        let fits = |height: u32| draws.max(1) * LEAF_ITERATIONS <= MAX_SHARD_DRAWS >> height;
+        let target_height = (0..MAX_SHARD_HEIGHT)
+            .find(|&height| leaves.div_ceil(1 << height) <= TARGET_SHARDS)
+            .unwrap_or(MAX_SHARD_HEIGHT);
+        let height = (0..=target_height).rev().find(|&height| fits(height)).unwrap_or(0);
         let checkpoints = min_iterations.map(|min| checkpoints(iterations, min)).unwrap_or_default();
         Self { iterations, height, checkpoints }
     }
 
-    /// Iterations asked for.
+    /// Requested iterations.
     pub fn iterations(&self) -> u64 {
         self.iterations
     }
 
-    /// Height of the largest shards.
+    /// Height of the tallest shards: a shard of height h is 2^h leaves.
     pub fn shard_height(&self) -> u32 {
         self.height
     }
@@ -49,7 +54,7 @@ impl Plan {
         &self.checkpoints
     }
 
-    /// The shards in order: disjoint, without gaps, from iteration 0 to the last.
+    /// The shards in order: disjoint and without gaps, from iteration 0 to the last.
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + Send + '_ {
         let leaves = self.iterations.div_ceil(LEAF_ITERATIONS);
         let mut next = 0;
@@ -62,7 +67,7 @@ impl Plan {
         })
     }
 
-    /// How many shards there are.
+    /// Number of shards.
     pub fn shard_count(&self) -> u64 {
         if self.checkpoints.is_empty() {
             self.iterations.div_ceil(LEAF_ITERATIONS << self.height)
@@ -71,13 +76,14 @@ impl Plan {
         }
     }
 
-    /// The iterations of a shard of this plan.
+    /// The iterations of a shard of this plan; the last shard ends with the run.
     pub fn range(&self, id: ShardId) -> Range<u64> {
         id.iterations(self.iterations)
     }
 
-    /// The shard that starts at `leaf`. Between two checkpoints m·2^k and (m+1)·2^k, with m from 4 to 7, lies one subtree
-    /// of height k, so the shard is that subtree or a smaller one of the plan's height.
+    /// The shard that starts at `leaf`. Between two checkpoints m·2^k and (m+1)·2^k, with m from 4
+    /// to 7, lies exactly one subtree of height k, so the shard is that subtree, or a smaller one
+    /// of the plan's height.
     fn shard_at(&self, leaf: u64) -> ShardId {
         let height = if self.checkpoints.is_empty() || leaf == 0 {
             if self.checkpoints.is_empty() { self.height } else { 0 }
@@ -88,7 +94,8 @@ impl Plan {
     }
 }
 
-/// Leaf multiples 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … as iteration counts from `min` to `iterations`.
+/// The checkpoints from `min` to `iterations`: 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, …
+/// leaves, in iterations.
 fn checkpoints(iterations: u64, min: u64) -> Vec<u64> {
     let geometric = (0..32).flat_map(|k| (4..8).map(move |m: u64| m << k));
     let leaves = (1..4).chain(geometric);
@@ -103,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shard_sizes_grow_with_the_run() {
+    fn shard_height_grows_with_the_run() {
         let plan = |iterations| Plan::new(iterations, 5, None);
         assert_eq!((plan(1).shard_count(), plan(1).shard_height()), (1, 0));
         assert_eq!((plan(1_000_000).shard_count(), plan(1_000_000).shard_height()), (16, 0));
@@ -113,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_are_four_to_the_octave() {
+    fn an_octave_has_four_checkpoints() {
         let plan = Plan::new(25 * LEAF_ITERATIONS, 5, Some(1));
         let leaves: Vec<_> = plan.checkpoints().iter().map(|c| c / LEAF_ITERATIONS).collect();
         assert_eq!(leaves, [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24]);

@@ -1,4 +1,5 @@
-//! Reduction: exact merging of shard results, by integer addition. Any grouping, any order, the same bytes.
+//! Reduction: exact merging of shard results by integer addition. Any grouping and any order give
+//! the same bytes.
 
 use ethnum::U256;
 use forge_contract::{
@@ -6,7 +7,7 @@ use forge_contract::{
     shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
 
-/// A merge of shard results: constant memory, whatever the number of iterations.
+/// A running merge of shard results. Its memory does not grow with the number of results.
 #[derive(Debug, Clone)]
 pub struct Reduction {
     iterations: u64,
@@ -14,14 +15,16 @@ pub struct Reduction {
     capped: u64,
     sum: u128,
     sum_squares: U256,
-    total: Dense,
-    largest: Dense,
+    total: DenseDistribution,
+    largest: DenseDistribution,
 }
 
-/// A result does not belong to this run: another number of components or of marks.
+/// The result has another number of components or marks than the program, so it belongs to another
+/// run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the result has {components} components and {marks} marks, where the program has {expected_components} and {expected_marks}"
+    "the result has {components} components and {marks} marks, but the program has {expected_components} and \
+     {expected_marks}"
 )]
 pub struct ShapeMismatch {
     components: usize,
@@ -31,7 +34,7 @@ pub struct ShapeMismatch {
 }
 
 impl Reduction {
-    /// The merge of nothing.
+    /// A merge of no results.
     pub fn new(program: &Program) -> Self {
         let marks = program.marks().len();
         Self {
@@ -40,8 +43,8 @@ impl Reduction {
             capped: 0,
             sum: 0,
             sum_squares: U256::ZERO,
-            total: Dense::new(marks),
-            largest: Dense::new(marks),
+            total: DenseDistribution::new(marks),
+            largest: DenseDistribution::new(marks),
         }
     }
 
@@ -50,10 +53,10 @@ impl Reduction {
         self.iterations
     }
 
-    /// Adds a result.
+    /// Merges a result.
     ///
     /// # Errors
-    /// [`ShapeMismatch`]; then nothing is added.
+    /// [`ShapeMismatch`], when the result is of another program. The merge is then unchanged.
     pub fn add(&mut self, result: &ShardResult) -> Result<(), ShapeMismatch> {
         let shape =
             |components: usize, total: &[u64], largest: &[u64]| (components, total.len(), largest.len());
@@ -68,9 +71,9 @@ impl Reduction {
             });
         }
         self.iterations += result.iterations;
-        for (tally, more) in self.components.iter_mut().zip(&result.components) {
-            tally.occurrences += more.occurrences;
-            tally.capped += more.capped;
+        for (tally, added) in self.components.iter_mut().zip(&result.components) {
+            tally.occurrences += added.occurrences;
+            tally.capped += added.capped;
         }
         self.capped += result.capped;
         self.sum += result.sum;
@@ -80,7 +83,7 @@ impl Reduction {
         Ok(())
     }
 
-    /// The merge as one result.
+    /// The merge so far, as one shard result.
     pub fn result(&self) -> ShardResult {
         ShardResult {
             iterations: self.iterations,
@@ -94,37 +97,37 @@ impl Reduction {
     }
 }
 
-/// The merge of results of one program.
+/// Merges results of one program.
 ///
 /// # Panics
-/// When a result has another number of components or marks than the program.
+/// If a result has another number of components or marks than the program.
 pub fn merge_results(program: &Program, results: &[ShardResult]) -> ShardResult {
     let mut reduction = Reduction::new(program);
     for result in results {
-        reduction.add(result).expect("the results are of this program");
+        reduction.add(result).expect("every result has the shape of the program");
     }
     reduction.result()
 }
 
-/// A distribution with all its buckets.
+/// A distribution that holds all buckets, empty ones included.
 #[derive(Debug, Clone)]
-struct Dense {
+struct DenseDistribution {
     min: u64,
     max: u64,
     at_marks: Vec<u64>,
     histogram: Vec<u64>,
 }
 
-impl Dense {
+impl DenseDistribution {
     fn new(marks: usize) -> Self {
         Self { min: u64::MAX, max: 0, at_marks: vec![0; marks], histogram: vec![0; HISTOGRAM_BUCKETS] }
     }
 
-    fn add(&mut self, more: &Distribution) {
-        self.min = self.min.min(more.min);
-        self.max = self.max.max(more.max);
-        self.at_marks.iter_mut().zip(&more.at_marks).for_each(|(a, b)| *a += b);
-        for &(bucket, count) in &more.histogram {
+    fn add(&mut self, added: &Distribution) {
+        self.min = self.min.min(added.min);
+        self.max = self.max.max(added.max);
+        self.at_marks.iter_mut().zip(&added.at_marks).for_each(|(a, b)| *a += b);
+        for &(bucket, count) in &added.histogram {
             self.histogram[bucket as usize] += count;
         }
     }

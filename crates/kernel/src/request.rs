@@ -1,4 +1,5 @@
-//! The request: an envelope that has been read whole, and everything a run derives from it before it starts.
+//! The request: a valid envelope, and everything a run derives from it before execution. Must
+//! depend on nothing else.
 
 use std::sync::Arc;
 
@@ -29,17 +30,17 @@ use crate::{
 /// A model compiled to a program.
 #[derive(Debug, Clone)]
 pub struct CompiledModel {
-    /// What a backend executes.
+    /// The program that backends execute.
     pub program: Arc<Program>,
     /// SHA-256 of the program's bytes.
     pub digest: Digest,
 }
 
-/// Compiles models, or returns the program of an equal model that it compiled before. Compiling takes milliseconds, and
-/// many requests share a model.
+/// Compiles models, or returns the program of an equal model that it compiled before. Compiling
+/// takes milliseconds, and many requests share a model.
 pub trait ModelCompiler {
-    /// The compiled model with this digest: a cached one, or else the value of `compile`. `model` is the SHA-256 of the
-    /// canonical JSON of the op and the model's args.
+    /// The compiled model with this digest: a cached one, or else the value of `compile`. `model`
+    /// is the SHA-256 of the canonical JSON of the op and the model's args.
     ///
     /// # Errors
     /// Returns any error of `compile`; an error is not cached.
@@ -61,18 +62,18 @@ impl ModelCompiler for () {
     }
 }
 
-/// A valid envelope with its model compiled and planned. A pure function of the envelope.
+/// A valid envelope with its compiled model and its plan. A pure function of the envelope.
 #[derive(Debug)]
 pub struct Request {
     /// The envelope in normal form, args included.
     pub envelope: Envelope,
-    /// What is executed.
+    /// The program that backends execute.
     pub program: Arc<Program>,
     /// SHA-256 of the program's bytes.
     pub program_digest: Digest,
-    /// The run cut into shards.
+    /// The shards and checkpoints of the run.
     pub plan: Plan,
-    /// Names the computation.
+    /// Identifies the computation: kernel version, op, args and seed.
     pub replay_key: ReplayKey,
     /// Root of the seed tree.
     pub root_seed: Digest,
@@ -106,8 +107,9 @@ impl Request {
         Self::read(draft.envelope, draft.args, errors, compiler)
     }
 
-    /// Builds the request of an envelope that has been read before, compiling its model. Only the op and the args are
-    /// checked again: the rest has to be in normal form, as in [`Request::envelope`].
+    /// Builds the request of an envelope that has been read before, compiling its model. Only the
+    /// op and the args are checked again: the rest has to be in normal form, as in
+    /// [`Request::envelope`].
     ///
     /// # Errors
     /// Every error of the op and the args, the same as [`Request::from_json`] returns.
@@ -127,7 +129,7 @@ impl Request {
         Self::read(envelope, Some(&args), Errors::new(), compiler)
     }
 
-    /// Reads the args of an envelope whose other fields have been read; `errors` holds what was wrong with those.
+    /// Reads the op and args of an envelope; `errors` holds the errors of its other fields.
     fn read(
         mut envelope: Envelope,
         args: Option<&Node>,
@@ -143,7 +145,7 @@ impl Request {
         let Some((profile, model)) = errors.into_result(model)? else {
             return Err(InvalidDocument::single("/args", "must be an object"));
         };
-        envelope.args = normal_args(model.as_ref());
+        envelope.args = normalised_args(model.as_ref());
         Self::new(envelope, profile, model, compiler)
     }
 
@@ -153,7 +155,7 @@ impl Request {
         model: Box<dyn WorkloadModel>,
         compiler: &dyn ModelCompiler,
     ) -> Result<Self, InvalidDocument> {
-        let model_digest = Digest::hash_parts(&[&model_json(&envelope, model.as_ref())]);
+        let model_digest = Digest::hash_parts(&[&canonical_model(&envelope, model.as_ref())]);
         let CompiledModel { program, digest: program_digest } =
             compiler.get_or_compile(model_digest, &mut || compile(model.as_ref()))?;
         let budget = model.budget();
@@ -164,19 +166,19 @@ impl Request {
         Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
     }
 
-    /// The profile that gives the args their meaning.
+    /// The profile of the op.
     pub fn profile(&self) -> &'static Profile {
         self.profile
     }
 
-    /// What a worker needs to execute a shard of the plan.
+    /// A shard of the plan with its seed, as a worker receives it.
     pub fn shard(&self, id: ShardId) -> Shard {
         let range = self.plan.range(id);
         let seed = seed_tree::shard_seed(self.root_seed, id);
         Shard { id, iterations: range.end - range.start, seed }
     }
 
-    /// The test of convergence, when the args ask for one.
+    /// A monitor that tests convergence; `None` without `args.convergence`.
     pub fn monitor(&self) -> Option<ConvergenceMonitor> {
         let convergence = self.model.budget().convergence.clone()?;
         Some(ConvergenceMonitor::new(convergence, self.program.marks()))
@@ -197,12 +199,12 @@ impl Request {
         }
     }
 
-    /// The figures of a merged result of at least one iteration.
+    /// Summarises a merged result of at least one iteration.
     pub fn summary(&self, result: &ShardResult) -> Summary {
         Summary::new(result, &self.program)
     }
 
-    /// Document `result.json` of a run whose shards merged to `result`.
+    /// Document `result.json` of a run whose shards were merged to `result`.
     pub fn result_document(&self, result: &ShardResult, stop_reason: StopReason) -> ResultDocument {
         let mode = match self.envelope.seed {
             Seed::Derived => "derived",
@@ -227,12 +229,12 @@ impl Request {
     }
 }
 
-/// Canonical bytes of a value made of parts that are canonical by construction.
-fn canonical(value: &Value) -> Vec<u8> {
-    to_canonical_json(value).expect("read args and names have canonical JSON")
+/// The canonical JSON of a value whose numbers all have been read strictly.
+fn canonical_bytes(value: &Value) -> Vec<u8> {
+    to_canonical_json(value).expect("strictly read args and names have canonical JSON")
 }
 
-fn normal_args(model: &dyn WorkloadModel) -> Map<String, Value> {
+fn normalised_args(model: &dyn WorkloadModel) -> Map<String, Value> {
     let mut args = model.model_args();
     let budget = model.budget();
     args.insert("iterations".into(), budget.iterations.into());
@@ -244,26 +246,26 @@ fn normal_args(model: &dyn WorkloadModel) -> Map<String, Value> {
 
 fn compile(model: &dyn WorkloadModel) -> Result<CompiledModel, InvalidDocument> {
     let program = model.compile()?;
-    program
-        .validate()
-        .map_err(|rule| InvalidDocument::single("/args", format!("make no program: {rule}")))?;
+    program.validate().map_err(|rule| {
+        InvalidDocument::single("/args", format!("cannot be compiled to a program: {rule}"))
+    })?;
     let digest = program.digest();
     Ok(CompiledModel { program: Arc::new(program), digest })
 }
 
 /// Canonical JSON of the op and the model's args.
-fn model_json(envelope: &Envelope, model: &dyn WorkloadModel) -> Vec<u8> {
-    canonical(&json!({ "op": envelope.op, "args": model.model_args() }))
+fn canonical_model(envelope: &Envelope, model: &dyn WorkloadModel) -> Vec<u8> {
+    canonical_bytes(&json!({ "op": envelope.op, "args": model.model_args() }))
 }
 
 fn root_seed(envelope: &Envelope, model: &dyn WorkloadModel) -> Digest {
     match &envelope.seed {
-        Seed::Derived => seed_tree::derived_root(&model_json(envelope, model)),
+        Seed::Derived => seed_tree::derived_root(&canonical_model(envelope, model)),
         Seed::Explicit { value } => seed_tree::explicit_root(value),
     }
 }
 
 fn replay_key(envelope: &Envelope) -> ReplayKey {
     let replay = json!({ "kernel": KERNEL, "op": envelope.op, "args": envelope.args, "seed": envelope.seed });
-    ReplayKey(Digest::hash_parts(&[&canonical(&replay)]))
+    ReplayKey(Digest::hash_parts(&[&canonical_bytes(&replay)]))
 }

@@ -1,5 +1,5 @@
-//! The report: from a merged result to the figures that people read, and the result document (docs/determinism.md,
-//! sections 9 and 11).
+//! The result document, `result.json` (docs/determinism.md, section 11). It must not contain
+//! anything that depends on how the run was executed.
 
 use forge_contract::{
     digest::Digest,
@@ -14,17 +14,18 @@ use serde_json::{Map, Value};
 
 use crate::{convergence::StopReason, workload::PROFILES};
 
-/// Document `result.json`: a pure function of op, args and seed. Its canonical bytes are what is hashed and compared.
+/// Document `result.json`: a pure function of op, args and seed. The SHA-256 of its canonical JSON
+/// is the result hash.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, title = "Forge result")]
 pub struct ResultDocument {
     /// Always `forge.result.v1`.
     pub schema: &'static str,
-    /// Kernel version: results are equal only under one kernel version.
+    /// Kernel version. Results are comparable within one version only.
     pub kernel: u32,
-    /// Names the computation.
+    /// Identifies the computation: kernel version, op, args and seed.
     pub replay_key: ReplayKey,
-    /// The operation.
+    /// The operation that was computed.
     pub op: Op,
     /// The args in normal form.
     pub args: Map<String, Value>,
@@ -32,18 +33,18 @@ pub struct ResultDocument {
     pub seed: SeedReport,
     /// SHA-256 of the program's canonical bytes.
     pub program: Digest,
-    /// How many iterations, and why no more.
+    /// How many iterations were executed, and why the run ended.
     pub iterations: IterationReport,
-    /// What was executed.
+    /// Occurrences by component.
     pub work: WorkReport,
-    /// The figures, as the profile defines them.
+    /// The figures of the result, as the profile defines them.
     #[schemars(schema_with = "output_schema")]
     pub output: Value,
 }
 
 fn output_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let outputs: Vec<_> = PROFILES.iter().map(|profile| (profile.output_schema)(generator)).collect();
-    schemars::json_schema!({ "description": "The figures, as the profile defines them.", "oneOf": outputs })
+    schemars::json_schema!({ "description": "The figures of the result, as the profile defines them.", "oneOf": outputs })
 }
 
 /// Where the random numbers come from.
@@ -56,27 +57,28 @@ pub struct SeedReport {
     pub root_seed: Digest,
 }
 
-/// How many iterations were executed, and why no more.
+/// How many iterations were executed, and why the run ended.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "Iterations")]
 pub struct IterationReport {
-    /// Iterations asked for.
+    /// Requested iterations.
     pub requested: u64,
-    /// Iterations the result stands on.
+    /// Iterations that the result is made of.
     pub performed: u64,
     /// Why the run ended.
     pub stop_reason: StopReason,
 }
 
-/// What was executed.
+/// The occurrences that were drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "Work")]
 pub struct WorkReport {
     /// Occurrences of all components.
     pub occurrences: u64,
-    /// Amounts and totals that exceeded the largest amount and were cut to it: the result understates them. 0 as a rule.
+    /// Amounts and totals that exceeded the largest representable amount and were reduced to it, so
+    /// that the result understates them. Usually 0.
     pub saturated: u64,
-    /// The same by component.
+    /// Counts by component, in draw order.
     pub components: Vec<ComponentReport>,
 }
 
@@ -84,20 +86,22 @@ pub struct WorkReport {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "ComponentWork")]
 pub struct ComponentReport {
-    /// Name of the component.
+    /// Name of the component in its profile.
     pub name: &'static str,
-    /// Its occurrences.
+    /// Occurrences of the component.
     pub occurrences: u64,
-    /// Those whose amount reached the component's limit (without a limit: saturated).
+    /// Occurrences whose amount reached the component's limit, or the largest representable amount
+    /// if it has none.
     pub capped: u64,
 }
 
 impl WorkReport {
-    /// Counts the work of a result; `names` are those of the program's components.
+    /// Counts the occurrences of a result; `names` are the names of the program's components, in
+    /// order.
     pub fn new(result: &ShardResult, program: &Program, names: &[&'static str]) -> Self {
-        let unlimited =
+        let without_limit =
             program.components.iter().zip(&result.components).filter(|(c, _)| c.cap == MAX_AMOUNT);
-        let amounts: u64 = unlimited.map(|(_, tally)| tally.capped).sum();
+        let amounts: u64 = without_limit.map(|(_, tally)| tally.capped).sum();
         let totals = if program.cap == MAX_AMOUNT { result.capped } else { 0 };
         let component = |(&name, tally): (&&'static str, &Tally)| ComponentReport {
             name,

@@ -1,42 +1,45 @@
-//! Seeds: the root seed of a run, and the tree that gives every leaf its own (docs/determinism.md, sections 2, 3).
+//! The seed tree: the root seed of a run and the seeds of its shards and leaves
+//! (docs/determinism.md, sections 2 and 3). Draws nothing.
 
 use forge_contract::{
     digest::Digest,
     shard::{ShardId, TREE_DEPTH},
 };
 
-/// Root seed of a run with `seed.mode` derived; `model` is the canonical JSON of `{op, args: model args}`.
+/// Root seed of a run with `seed.mode` derived; `model` is the canonical JSON of `{op, args: model
+/// args}`.
 pub fn derived_root(model: &[u8]) -> Digest {
     Digest::hash_parts(&[b"forge/v1/root/derived\0", model])
 }
 
-/// Root seed of a run with `seed.mode` explicit. It mixes in neither op nor args: two models under one explicit seed
-/// see common random numbers.
+/// Root seed of a run with `seed.mode` explicit. Independent of op and args, so that two models
+/// with the same explicit seed use common random numbers.
 pub fn explicit_root(value: &str) -> Digest {
     Digest::hash_parts(&[b"forge/v1/root/explicit\0", value.as_bytes()])
 }
 
-/// A child in the seed tree; `bit` is 0 or 1.
+/// The child of a node; `bit` is 0 or 1.
 pub fn child(parent: Digest, bit: u8) -> Digest {
     Digest::hash_parts(&[b"forge/v1/seed-tree\0", &parent.0, &[bit]])
 }
 
-/// The node of a shard's subtree, which yields the seeds of its leaves and of no other.
+/// The root of a shard's subtree. It yields the seeds of the shard's leaves and of no other leaf.
 pub fn shard_seed(root: Digest, id: ShardId) -> Digest {
     descendant(root, id.index, TREE_DEPTH - id.height)
 }
 
-/// The node `levels` below `node` whose path, from the most significant of its `levels` bits, is `path`.
+/// The node `levels` below `node`, reached by the lowest `levels` bits of `path`, most significant
+/// first.
 pub fn descendant(node: Digest, path: u64, levels: u32) -> Digest {
     (0..levels).rev().fold(node, |node, level| child(node, (path >> level) as u8 & 1))
 }
 
-/// The first `count` leaf seeds below a shard's node, in order, without computing a node twice.
+/// The seeds of a shard's first `count` leaves, in order. No inner node is computed twice.
 pub fn leaf_seeds(shard_seed: Digest, height: u32, count: u64) -> LeafSeeds {
     LeafSeeds { path: vec![shard_seed], height, next: 0, count }
 }
 
-/// Iterator over leaf seeds: keeps the nodes on the path to the last leaf.
+/// Iterator over the seeds of a shard's leaves. Keeps the nodes on the path to the last leaf.
 #[derive(Debug)]
 pub struct LeafSeeds {
     path: Vec<Digest>,
@@ -52,7 +55,7 @@ impl Iterator for LeafSeeds {
         if self.next == self.count {
             return None;
         }
-        // Nodes above the lowest bit that changed since the last leaf are still right.
+        // Nodes above the highest bit that differs from the last leaf's path are shared with it.
         let changed = if self.next == 0 { self.height } else { self.next.trailing_zeros() + 1 };
         self.path.truncate((self.height - changed.min(self.height)) as usize + 1);
         while self.path.len() <= self.height as usize {
@@ -70,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_yields_the_leaves_that_the_root_yields() {
+    fn shard_node_yields_the_same_leaf_seeds_as_the_root() {
         let root = explicit_root("tree");
         for id in [
             ShardId { height: 0, index: 5 },

@@ -1,6 +1,6 @@
-//! Statistics of a merged result: f64 in a stated order from exact integers (docs/determinism.md, section 9).
-//!
-//! Everything is in minor units. Formulas cite their source there.
+//! Statistics of a merged result: f64 operations in a fixed order on exact integers
+//! (docs/determinism.md, section 9, which also cites the sources of the formulas). All amounts are
+//! in minor units. Reordering an operation changes results.
 
 use ethnum::U256;
 use forge_contract::shard_result::{Distribution, ShardResult, bucket_bounds};
@@ -33,7 +33,7 @@ impl Level {
     }
 }
 
-/// Iterations spread evenly over the amounts from `low` to `high`.
+/// `count` iterations, taken as spread evenly over the amounts from `low` to `high`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Piece {
     low: u64,
@@ -42,38 +42,40 @@ struct Piece {
 }
 
 impl Piece {
-    /// The amount of rank `j` within the piece, from 1.
+    /// The amount at rank `j` within the piece, counted from 1.
     fn value_at(&self, j: u64) -> f64 {
         let width = (self.high - self.low) as f64;
         self.low as f64 + width * (2 * j - 1) as f64 / (2 * self.count) as f64
     }
 }
 
-/// The order statistics of a distribution, as far as its histogram and its marks tell them.
+/// The order statistics of a distribution, to the resolution of its histogram and exactly on its
+/// marks.
 #[derive(Debug, Clone)]
 pub struct OrderStatistics {
     pieces: Vec<Piece>,
-    /// Iterations up to and including each piece.
+    /// For each piece, the number of iterations up to and including it.
     ranks: Vec<u64>,
-    /// Σ count · (low + high) of the pieces after each piece.
+    /// For each piece, Σ count · (low + high) over the pieces after it.
     sums_above: Vec<u128>,
 }
 
 impl OrderStatistics {
-    /// Orders a distribution; `marks` are those of the program. The distribution holds at least one iteration.
+    /// The order statistics of a distribution of at least one iteration; `marks` are those of the
+    /// program.
     pub fn new(distribution: &Distribution, marks: &[u64]) -> Self {
         let mut pieces = Vec::with_capacity(distribution.histogram.len() + 2 * marks.len());
         let mut marked = marks.iter().copied().zip(distribution.at_marks.iter().copied()).peekable();
         for &(bucket, count) in &distribution.histogram {
             let (low, high) = bucket_bounds(bucket as usize);
             let (low, high) = (low.max(distribution.min), high.min(distribution.max));
-            let mut here = Vec::new();
+            let mut marks_in_bucket = Vec::new();
             while let Some((mark, at)) = marked.next_if(|&(mark, _)| mark <= high) {
                 if mark >= low && at > 0 {
-                    here.push((mark, at));
+                    marks_in_bucket.push((mark, at));
                 }
             }
-            split_bucket(low, high, count, &here, &mut pieces);
+            split_bucket(low, high, count, &marks_in_bucket, &mut pieces);
         }
         let mut rank = 0;
         let ranks = pieces.iter().map(|p| {
@@ -95,19 +97,19 @@ impl OrderStatistics {
         self.ranks.last().copied().unwrap_or(0)
     }
 
-    /// Whether there is no iteration.
+    /// Whether the distribution holds no iteration.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// The piece that holds `rank`, and the rank within it.
+    /// The piece that contains `rank`, and the rank within that piece.
     fn locate(&self, rank: u64) -> (usize, u64) {
         let at = self.ranks.partition_point(|&last| last < rank);
         let before = if at == 0 { 0 } else { self.ranks[at - 1] };
         (at, rank - before)
     }
 
-    /// The `rank`-th smallest amount, from 1 to the number of iterations.
+    /// The `rank`-th smallest amount; `rank` is 1 to the number of iterations.
     pub fn value_at_rank(&self, rank: u64) -> f64 {
         let (at, j) = self.locate(rank);
         self.pieces[at].value_at(j)
@@ -119,12 +121,14 @@ impl OrderStatistics {
         product.div_ceil(u128::from(level.denominator)) as u64
     }
 
-    /// Value at risk: the smallest amount with at least the level's share of iterations at or below it.
+    /// Value at risk: the smallest amount such that at least the fraction `level` of iterations is
+    /// at or below it.
     pub fn var(&self, level: Level) -> f64 {
         self.value_at_rank(self.rank(level))
     }
 
-    /// Tail value at risk: the mean of the quantiles above the level. An atom counts in full measure.
+    /// Tail value at risk: the mean of the quantiles above the level. An atom at the quantile
+    /// counts with the part of its probability that lies above the level.
     pub fn tvar(&self, level: Level) -> f64 {
         let (n, rank) = (u128::from(self.len()), self.rank(level));
         let (at, j) = self.locate(rank);
@@ -142,7 +146,8 @@ impl OrderStatistics {
         tvar.max(var)
     }
 
-    /// Half width of the tail value's confidence interval, from the variance in the tail: `z` standard errors.
+    /// Half the width of the tail value's confidence interval: `z` standard errors, from the
+    /// variance in the tail.
     pub fn tvar_half_width(&self, level: Level, z: f64) -> f64 {
         let (n, rank) = (self.len(), self.rank(level));
         let (at, j) = self.locate(rank);
@@ -159,14 +164,16 @@ impl OrderStatistics {
         z * ((variance + level.to_f64() * (excess * excess)) / above).sqrt()
     }
 
-    /// Distribution-free confidence interval of the quantile; an end is `None` where no order statistic bounds it.
+    /// Distribution-free confidence interval of the quantile. A bound is `None` if no order
+    /// statistic gives it.
     pub fn var_interval(&self, level: Level, confidence: f64) -> (Option<f64>, Option<f64>) {
         let (low, high) = interval_ranks(self.len(), level, confidence);
         (low.map(|rank| self.value_at_rank(rank)), high.map(|rank| self.value_at_rank(rank)))
     }
 }
 
-/// Cuts a bucket at the marks that iterations fall on.
+/// Splits a bucket into pieces at the marks in it: `marks` are pairs of a mark and the iterations
+/// exactly on it.
 fn split_bucket(low: u64, high: u64, count: u64, marks: &[(u64, u64)], pieces: &mut Vec<Piece>) {
     let mut push = |low, high, count| {
         if count > 0 {
@@ -185,10 +192,10 @@ fn split_bucket(low: u64, high: u64, count: u64, marks: &[(u64, u64)], pieces: &
     push(start, high, rest - before);
 }
 
-/// Mean, spread and extremes of the total.
+/// Mean, variance and standard error of the total.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moments {
-    /// Mean.
+    /// Mean of the total.
     pub mean: f64,
     /// Unbiased sample variance; `None` for a single iteration.
     pub variance: Option<f64>,
@@ -212,7 +219,7 @@ impl Moments {
 fn to_f64(value: U256) -> f64 {
     let shift = (256 - value.leading_zeros()).saturating_sub(64);
     let top = (value >> shift).as_u64();
-    // A bit that stands for all those cut off keeps the one rounding right.
+    // A sticky bit for the discarded bits makes the single rounding below correct.
     let sticky = u64::from((value & ((U256::ONE << shift) - 1)) != U256::ZERO);
     (top | sticky) as f64 * power_of_two(shift as i32)
 }
@@ -222,15 +229,17 @@ pub fn two_sided_z(confidence: f64) -> f64 {
     normal::quantile(0.5 + confidence * 0.5).to_f64()
 }
 
-/// Above this variance of the rank the normal approximation is used, below the binomial itself.
-const EXACT_VARIANCE: u128 = 1_000_000;
-/// Binomial weights below this share of the largest are left out.
-const NEGLIGIBLE: f64 = 1.0 / (1u64 << 60) as f64;
+/// Largest variance of the rank for which the exact binomial is used; above it, the normal
+/// approximation.
+const MAX_BINOMIAL_VARIANCE: u128 = 1_000_000;
+/// Binomial weights below this fraction of the largest are omitted.
+const NEGLIGIBLE_WEIGHT: f64 = 1.0 / (1u64 << 60) as f64;
 
-/// Ranks l and h such that x(l) to x(h) covers the quantile with the given confidence, from K ~ Binomial(n, p).
+/// Ranks l and h such that x(l) to x(h) covers the quantile with this confidence, from K ~
+/// Binomial(n, p). A rank is `None` if it does not exist among n.
 pub fn interval_ranks(n: u64, level: Level, confidence: f64) -> (Option<u64>, Option<u64>) {
     let (a, b) = (u128::from(level.numerator), u128::from(level.denominator));
-    if u128::from(n) * a * (b - a) <= EXACT_VARIANCE * b * b {
+    if u128::from(n) * a * (b - a) <= MAX_BINOMIAL_VARIANCE * b * b {
         return binomial_ranks(n, level, confidence);
     }
     let (n_f64, a, b) = (n as f64, level.numerator as f64, level.denominator as f64);
@@ -247,7 +256,7 @@ fn binomial_ranks(n: u64, level: Level, confidence: f64) -> (Option<u64>, Option
     let (mut k, mut weight) = (mode, 1.0);
     while k > 0 {
         weight = weight * (k as f64 * b_minus_a) / ((n - k + 1) as f64 * a);
-        if weight < NEGLIGIBLE {
+        if weight < NEGLIGIBLE_WEIGHT {
             break;
         }
         weights.push(weight);
@@ -259,7 +268,7 @@ fn binomial_ranks(n: u64, level: Level, confidence: f64) -> (Option<u64>, Option
     (k, weight) = (mode, 1.0);
     while k < n {
         weight = weight * ((n - k) as f64 * a) / ((k + 1) as f64 * b_minus_a);
-        if weight < NEGLIGIBLE {
+        if weight < NEGLIGIBLE_WEIGHT {
             break;
         }
         weights.push(weight);
@@ -298,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn small_amounts_are_exact_order_statistics() {
+    fn order_statistics_of_small_amounts_are_exact() {
         let ordered = OrderStatistics::new(&distribution(&[5, 1, 3, 3, 900], &[]), &[]);
         assert_eq!(
             (1..=5).map(|r| ordered.value_at_rank(r)).collect::<Vec<_>>(),
@@ -310,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn an_atom_at_a_limit_is_reported_exactly() {
+    fn quantiles_in_an_atom_on_a_mark_are_exact() {
         let mut amounts = vec![25_000_000; 50];
         amounts.extend((0..950).map(|i| 20_000_000 + i * 5_260));
         let marks = [5_000_000, 25_000_000];
@@ -322,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn interpolated_amounts_stay_within_a_tenth_of_a_percent() {
+    fn interpolation_error_is_below_a_tenth_of_a_percent() {
         let amounts: Vec<u64> = (0..10_000u64).map(|i| 3_000 + i * i).collect();
         let ordered = OrderStatistics::new(&distribution(&amounts, &[]), &[]);
         for (rank, &amount) in (1..).zip(&amounts) {
@@ -333,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_iteration_is_its_own_quantile() {
+    fn single_iteration_is_every_quantile() {
         let ordered = OrderStatistics::new(&distribution(&[123_456_789], &[]), &[]);
         assert_eq!(ordered.var(Level::new(1, 1000)), 123_456_789.0);
         assert_eq!(ordered.tvar(Level::new(999, 1000)), 123_456_789.0);
@@ -341,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn interval_ranks_are_those_of_the_tables() {
+    fn interval_ranks_match_published_tables() {
         // Median, n = 10: (2, 9) has coverage 97.85%, the usual table value; n = 100: (40, 61).
         assert_eq!(interval_ranks(10, Level::new(1, 2), 0.95), (Some(2), Some(9)));
         assert_eq!(interval_ranks(100, Level::new(1, 2), 0.95), (Some(40), Some(61)));
@@ -350,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_the_ranks_agree() {
+    fn binomial_and_normal_interval_ranks_agree() {
         // n·p·(1−p) = 10^6 on one side and just above it on the other.
         let level = Level::new(1, 2);
         let exact = interval_ranks(4_000_000, level, 0.95);
@@ -360,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_integers_round_once() {
+    fn conversion_to_f64_rounds_once() {
         assert_eq!(to_f64(U256::ZERO), 0.0);
         assert_eq!(to_f64(U256::from(u64::MAX)), u64::MAX as f64);
         let tie = (U256::ONE << 120u32) + (U256::ONE << 67u32);

@@ -1,4 +1,5 @@
-//! The figures of a merged result, in units of the args (docs/determinism.md, sections 9 and 11).
+//! The summary of a merged result: its figures in units of the args (docs/determinism.md, sections
+//! 9 and 11). Does not know what the figures mean to a profile.
 
 use forge_contract::{
     program::{MAX_AMOUNT, Program},
@@ -10,31 +11,33 @@ use serde::Serialize;
 use crate::statistics::{Level, Moments, OrderStatistics};
 
 /// Levels of the reported quantiles, in thousandths.
-const QUANTILE_LEVELS: [u64; 6] = [500, 900, 950, 990, 995, 999];
+const QUANTILE_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
 /// Reported return periods, in iterations.
 const RETURN_PERIODS: [u64; 10] = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000];
-/// Confidence of the reported intervals.
-const CONFIDENCE: f64 = 0.95;
-/// Histogram buckets that make one bar of the reported distribution: an eighth of an octave.
+/// Confidence level of the reported intervals.
+const INTERVAL_CONFIDENCE: f64 = 0.95;
+/// Buckets of a result that form one bar of the reported histogram, which is an eighth of an octave
+/// wide.
 const BUCKETS_PER_BAR: usize = 128;
 
 /// A quantile of the total.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Quantile {
-    /// The probability of not exceeding `var`.
+    /// The probability that the total does not exceed `var`.
     pub level: f64,
     /// Value at risk: the smallest amount that is not exceeded with at least this probability.
     pub var: f64,
-    /// Lower end of the distribution-free 95% confidence interval of `var`; null if there are too few iterations for one.
+    /// Lower bound of the distribution-free 95% confidence interval of `var`; null if there are too
+    /// few iterations.
     pub var_low: Option<f64>,
-    /// Upper end of that interval.
+    /// Upper bound of that interval; null if there are too few iterations.
     pub var_high: Option<f64>,
     /// Tail value at risk: the mean of the quantiles above the level.
     pub tvar: f64,
 }
 
-/// Amounts that are exceeded once in a return period.
+/// The amounts that are exceeded once in a return period, on average.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Exceedance {
@@ -42,25 +45,26 @@ pub struct Exceedance {
     pub return_period: u64,
     /// Aggregate exceedance: quantile of the total.
     pub aep: f64,
-    /// Mean of the totals' quantiles above that level.
+    /// Mean of the quantiles of the total above that level.
     pub aep_tvar: f64,
     /// Occurrence exceedance: quantile of the largest occurrence.
     pub oep: f64,
-    /// Mean of the largest occurrences' quantiles above that level.
+    /// Mean of the quantiles of the largest occurrence above that level.
     pub oep_tvar: f64,
 }
 
-/// A histogram.
+/// A histogram of the total.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "Buckets")]
 pub struct Histogram {
-    /// Ends of the bars, ascending: one more than `counts`. A bar holds its lower end and not its upper one.
+    /// Edges of the bars, ascending: one more than `counts`. A bar includes its lower edge and
+    /// excludes its upper edge.
     pub edges: Vec<f64>,
     /// Iterations in each bar.
     pub counts: Vec<u64>,
 }
 
-/// The figures of a result, in units of the args.
+/// The figures of a merged result, in units of the args.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
     /// Mean of the total.
@@ -73,9 +77,9 @@ pub struct Summary {
     pub min: f64,
     /// Largest total.
     pub max: f64,
-    /// Share of iterations with a total of 0.
+    /// Fraction of iterations with a total of 0.
     pub zero_probability: f64,
-    /// Share of iterations whose total is at the program's cap.
+    /// Fraction of iterations whose total is at the program's cap.
     pub cap_probability: f64,
     /// Quantiles of the total.
     pub quantiles: Vec<Quantile>,
@@ -86,7 +90,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The figures of a result of at least one iteration.
+    /// Summarises a result of at least one iteration.
     pub fn new(result: &ShardResult, program: &Program) -> Self {
         let unit = f64::from(program.units);
         let marks = program.marks();
@@ -96,7 +100,7 @@ impl Summary {
         let n = result.iterations as f64;
         let quantile = |thousandths: u64| {
             let level = Level::new(thousandths, 1000);
-            let (low, high) = total.var_interval(level, CONFIDENCE);
+            let (low, high) = total.var_interval(level, INTERVAL_CONFIDENCE);
             Quantile {
                 level: level.to_f64(),
                 var: total.var(level) / unit,
@@ -123,18 +127,19 @@ impl Summary {
             max: result.total.max as f64 / unit,
             zero_probability: result.total.zeros() as f64 / n,
             cap_probability: result.capped as f64 / n,
-            quantiles: QUANTILE_LEVELS.into_iter().map(quantile).collect(),
+            quantiles: QUANTILE_LEVELS_PER_MILLE.into_iter().map(quantile).collect(),
             exceedance: RETURN_PERIODS.into_iter().map(exceedance).collect(),
             distribution: total_histogram(result, unit),
         }
     }
 
-    /// The quantiles' values, from 50% to 99.9%.
+    /// The values at risk at 50%, 90%, 95%, 99%, 99.5% and 99.9%.
     pub fn quantile_values(&self) -> [f64; 6] {
         std::array::from_fn(|i| self.quantiles[i].var)
     }
 }
 
+/// Groups the buckets of the total into bars, from that of the minimum to that of the maximum.
 fn total_histogram(result: &ShardResult, unit: f64) -> Histogram {
     let bar = |amount: u64| bucket_of(amount) / BUCKETS_PER_BAR;
     let (first, last) = (bar(result.total.min), bar(result.total.max));

@@ -1,7 +1,8 @@
 //! Count and quantile tables: exact real numbers, floored (docs/determinism.md, section 5).
 //!
-//! Counts are computed in 256-bit fixed point, quantiles in double-double, both far more precise than the floor needs;
-//! where precision could not decide a floor, the table is refused rather than guessed.
+//! Counts are computed in 256-bit fixed point and quantiles in double-double arithmetic, both far
+//! more precise than the floor requires. Where that precision cannot decide a floor, the table is
+//! refused: it must not be guessed.
 
 use ethnum::U256;
 use forge_contract::program::{CountTable, SEGMENT_LEFT_BITS, Segment};
@@ -13,12 +14,13 @@ use crate::{
 
 /// Fraction bits of the fixed-point weights of a Poisson distribution.
 const WEIGHT_BITS: u32 = 176;
-/// Quantiles are cut to ±2^54 minor units: amounts saturate at 2^53 − 1 anyway.
+/// Quantiles are clamped to ±2^54 minor units. Amounts saturate at 2^53 − 1, so this loses nothing.
 const NODE_LIMIT: f64 = (1u64 << 54) as f64;
 
-/// A node of a table lies so close to an integer that double-double cannot tell its floor (chance: 2^-50 a table).
+/// A node of a table lies so close to an integer that double-double arithmetic cannot decide its
+/// floor. About one table in 2^50 has such a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a table entry lies too close to an integer to be floored; change a parameter in its last digit")]
+#[error("leads to a table entry too close to an integer to be rounded down reliably; change its last digit")]
 pub struct UndecidedFloor;
 
 /// A finite positive f64 as mantissa · 2^-shift.
@@ -32,8 +34,8 @@ fn mantissa_and_shift(x: f64) -> (u64, u32) {
     if exponent > 0 { (mantissa << exponent, 0) } else { (mantissa, -exponent as u32) }
 }
 
-/// `floor(value · 2^64)` for 0 ≤ value ≤ 1.
-fn floor_of_2_64(value: f64) -> (u128, bool) {
+/// `floor(value · 2^64)` for 0 ≤ value ≤ 1, and whether the floor is exact.
+fn floor_times_2_64(value: f64) -> (u128, bool) {
     let (mantissa, shift) = mantissa_and_shift(value);
     if shift > 127 {
         return (0, mantissa == 0);
@@ -42,8 +44,8 @@ fn floor_of_2_64(value: f64) -> (u128, bool) {
     (scaled >> shift, scaled.trailing_zeros() >= shift || scaled == 0)
 }
 
-/// Keeps the thresholds of `floor(2^64 · CDF(k))`, k = 0, 1, …: zeros become the offset, and the table ends before the
-/// first that is 2^64 − 1 or more.
+/// The count table of the thresholds `floor(2^64 · CDF(k))`, k = 0, 1, …: leading zeros become the
+/// offset, and the table ends before the first threshold of 2^64 − 1 or more.
 fn from_thresholds(thresholds: impl Iterator<Item = u128>) -> CountTable {
     let mut table = CountTable { offset: 0, thresholds: Vec::new() };
     for threshold in thresholds.take_while(|&t| t < u128::from(u64::MAX)) {
@@ -56,23 +58,24 @@ fn from_thresholds(thresholds: impl Iterator<Item = u128>) -> CountTable {
     table
 }
 
-/// Exactly `count` occurrences in every iteration.
+/// The count table of exactly `count` occurrences in every iteration.
 pub fn constant_counts(count: u32) -> CountTable {
     CountTable { offset: count, thresholds: Vec::new() }
 }
 
-/// One occurrence with this probability (0 to 1), else none.
+/// The count table of one occurrence with this probability (0 to 1), else none.
 pub fn bernoulli_counts(probability: f64) -> CountTable {
-    let (floor, exact) = floor_of_2_64(probability);
+    let (floor, exact) = floor_times_2_64(probability);
     // CDF(0) = 1 − p, so floor(2^64·CDF(0)) = 2^64 − ceil(2^64·p).
     let ceil = floor + u128::from(!exact);
     from_thresholds([(1u128 << 64) - ceil, 1 << 64].into_iter())
 }
 
-/// Poisson with this mean (0 to 10,000).
+/// The count table of a Poisson distribution with this mean (0 to 10,000).
 ///
-/// Weights relative to the mode's follow w(k+1) = w(k)·λ/(k+1); their partial sums over their total are the CDF, so
-/// no exponential is needed. Error below 2^-150, where the floor needs 2^-64.
+/// Weights relative to that of the mode follow w(k+1) = w(k)·λ/(k+1). Their partial sums divided by
+/// their total are the CDF, so no exponential is needed. The error is below 2^-150, where the floor
+/// needs 2^-64.
 pub fn poisson_counts(mean: f64) -> CountTable {
     let (mantissa, shift) = mantissa_and_shift(mean);
     let mode = mean.floor() as u64;
@@ -106,21 +109,22 @@ pub fn poisson_counts(mean: f64) -> CountTable {
     from_thresholds(cdf)
 }
 
-/// A quantile table: `amount` maps the normal quantile z, ascending, to minor units.
+/// A quantile table of `128 · 2^segment_bits` segments. `amount` maps the normal quantile z to
+/// minor units and ascends.
 ///
 /// # Errors
-/// [`UndecidedFloor`].
+/// [`UndecidedFloor`], when the floor of a node cannot be decided.
 pub fn quantile_table(
     segment_bits: u32,
     amount: impl Fn(DoubleDouble) -> DoubleDouble,
 ) -> Result<Vec<Segment>, UndecidedFloor> {
     let nodes = normal::nodes(segment_bits);
     let limit = DoubleDouble::from(NODE_LIMIT);
-    // Half a unit is added so that execution, which floors, rounds to the nearest minor unit.
+    // Execution floors, so half a unit is added to make it round to the nearest minor unit.
     let node = |z: DoubleDouble| {
         let value = amount(z) + DoubleDouble::from(0.5);
-        let cut = if limit.is_less_than(value) { limit } else { value };
-        if cut.is_less_than(-limit) { -limit } else { cut }
+        let capped = if limit.is_less_than(value) { limit } else { value };
+        if capped.is_less_than(-limit) { -limit } else { capped }
     };
     let lower: Vec<DoubleDouble> = nodes.iter().map(|&z| node(z)).collect();
     let upper: Vec<DoubleDouble> = nodes.iter().map(|&z| node(-z)).collect();
@@ -147,18 +151,18 @@ fn segment(left: DoubleDouble, middle: DoubleDouble, right: DoubleDouble) -> Res
     })
 }
 
-/// `floor(value / 2^exponent)`, when the value's own uncertainty cannot move it across an integer.
+/// `floor(value / 2^exponent)`, if the value's uncertainty cannot move it across an integer.
 fn floor_scaled(value: DoubleDouble, exponent: i32) -> Result<i64, UndecidedFloor> {
     let scaled = value.scale(power_of_two(-exponent));
     let floor = scaled.floor();
     if scaled.is_integer() {
         return Ok(floor);
     }
-    // The quantile's relative error is below 2^-85; the half that was added to it is exact.
+    // The relative error of the quantile is below 2^-85. The half that was added to it is exact.
     let quantile = (value - DoubleDouble::from(0.5)).abs();
     let uncertainty = quantile.scale(power_of_two(-exponent - 85));
-    let decided = (scaled - uncertainty).floor() == floor && (scaled + uncertainty).floor() == floor;
-    if decided { Ok(floor) } else { Err(UndecidedFloor) }
+    let is_decided = (scaled - uncertainty).floor() == floor && (scaled + uncertainty).floor() == floor;
+    if is_decided { Ok(floor) } else { Err(UndecidedFloor) }
 }
 
 #[cfg(test)]
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_of_small_means() {
+    fn poisson_thresholds_of_small_means_are_exact() {
         assert_eq!(poisson_counts(0.0), constant_counts(0));
         let table = poisson_counts(2.0);
         // 2^64·e^-2 and 2^64·3e^-2, to the last digit.
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_of_large_means_has_an_offset() {
+    fn poisson_table_of_a_large_mean_has_an_offset() {
         let table = poisson_counts(10_000.0);
         assert!(table.offset > 9_000 && table.offset < 9_200, "{}", table.offset);
         assert!(table.thresholds.is_sorted());
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linear_quantile_is_reproduced() {
+    fn linear_quantile_is_reproduced() {
         let table = quantile_table(6, |z| z.scale(1000.0) + DoubleDouble::from(5000.0)).unwrap();
         assert_eq!(table.len(), 2 * 64 * 64);
         // The last segment of the lower half ends at t = 1/2, z = 0.

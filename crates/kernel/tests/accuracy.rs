@@ -1,5 +1,6 @@
-//! Proves the accuracy that docs/determinism.md, section 5.2, claims: over the whole range of draws, both far tails
-//! included, the tabulated amount against an independent quantile function, and the bias of the mean by quadrature.
+//! Proves the accuracy that docs/determinism.md, section 5.2, claims: over the whole range of
+//! draws, both far tails included, the tabulated amount against an independent quantile function,
+//! and the bias of the mean by quadrature.
 #![expect(clippy::print_stdout, reason = "figures for the documentation: cargo test -- --nocapture")]
 
 mod common;
@@ -73,8 +74,8 @@ impl Tabulated {
         (value as f64 / two_to(shift as i32) - 0.5).max(0.0)
     }
 
-    /// What the error is measured by: a lognormal amount itself; for a normal law, whose amounts cross zero, at least
-    /// the deviation.
+    /// What the error is measured by: a lognormal amount itself; for a normal law, whose amounts
+    /// cross zero, at least the deviation.
     fn scale(&self, exact: f64) -> f64 {
         match self.law {
             LogNormal { .. } => exact,
@@ -100,7 +101,8 @@ impl Tabulated {
     }
 }
 
-/// Draws in every octave on both sides: the ends and the middle of every segment, their neighbours, and many at random.
+/// Draws in every octave on both sides: the ends and the middle of every segment, their neighbours,
+/// and many at random.
 fn draws(segment_bits: u32) -> impl Iterator<Item = u64> {
     let random = |i: u64| {
         let mixed = (i ^ (i >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -126,7 +128,8 @@ const GAUSS: [(f64, f64); 5] = [
     (0.953_089_922_969_332, 0.118_463_442_528_094_54),
 ];
 
-/// Bias of the mean that interpolation causes, relative to the mean: both integrated over all segments.
+/// Bias of the mean that interpolation causes, relative to the mean: both integrated over all
+/// segments.
 fn relative_bias(law: &Tabulated) -> f64 {
     let segments = 1usize << law.bits;
     let (mut bias, mut mean) = (0.0, 0.0);

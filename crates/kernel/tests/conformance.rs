@@ -1,5 +1,6 @@
-//! Proves that every CPU backend returns the bytes of the scalar reference: the conformance suite of the kernel, run on
-//! each instruction set that this CPU has. On the reference itself it shows that execution repeats and can be cancelled.
+//! Proves that every CPU backend returns the bytes of the scalar reference: the conformance suite
+//! of the kernel, run on each instruction set that this CPU has. On the reference itself it shows
+//! that execution repeats and can be cancelled.
 
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},

@@ -1,5 +1,6 @@
-//! Proves that a result is the same bytes however its iterations were grouped, ordered, repeated, merged and executed,
-//! that a short run is the beginning of a long one, and that convergence ends a run at the same place in all cases.
+//! Proves that a result is the same bytes however its iterations were grouped, ordered, repeated,
+//! merged and executed, that a short run is the beginning of a long one, and that convergence ends
+//! a run at the same place in all cases.
 
 mod common;
 
@@ -51,7 +52,8 @@ fn one(backend: &dyn Backend, request: &Request, id: ShardId) -> ShardResult {
     backend.execute(&request.program, &[request.shard(id)], &()).expect("nothing cancels it").remove(0)
 }
 
-/// Cuts a run into subtrees, by a coin for every subtree that need not be cut; none straddles a checkpoint.
+/// Cuts a run into subtrees, by a coin for every subtree that need not be cut; none straddles a
+/// checkpoint.
 fn cut(request: &Request, coins: &mut impl Iterator<Item = bool>) -> Vec<ShardId> {
     fn descend(
         request: &Request,
@@ -100,8 +102,8 @@ fn backends() -> &'static [Box<dyn Backend>] {
     &BACKENDS
 }
 
-/// The run, with its shards cut at random, executed in a random order, some of them more than once, each by another
-/// backend, and sorted and freed of duplicates before they are folded.
+/// The run, with its shards cut at random, executed in a random order, some of them more than once,
+/// each by another backend, and sorted and freed of duplicates before they are folded.
 fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
     let backends = backends();
     let mut deliveries: Vec<ShardId> = cut(request, &mut coins(seed));
@@ -118,7 +120,8 @@ fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
     conclude(request, first.into_values())
 }
 
-/// The run on several threads: each takes every n-th shard of the plan, with one backend for all of them.
+/// The run on several threads: each takes every n-th shard of the plan, with one backend for all of
+/// them.
 fn threaded(request: &Request, threads: usize) -> (ShardResult, StopReason) {
     let shards: Vec<_> = request.plan.shards().collect();
     let (backend, shards) = (Simd::new(), &shards);

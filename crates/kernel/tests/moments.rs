@@ -1,5 +1,6 @@
-//! Proves that whole runs have the distribution that the model says: moments, tail values, exceedance and limits of
-//! millions of iterations against closed forms and computed distributions, within 5 standard errors. Seeds are fixed.
+//! Proves that whole runs have the distribution that the model says: moments, tail values,
+//! exceedance and limits of millions of iterations against closed forms and computed distributions,
+//! within 5 standard errors. Seeds are fixed.
 #![allow(clippy::disallowed_methods, reason = "references for statistics, not results")]
 
 mod common;
@@ -133,12 +134,14 @@ fn check_oep(run: &Run, model: PortfolioModel) {
     }
 }
 
-/// VaR, its interval and TVaR at all levels and return periods, and the aggregate limit, against the computed total.
+/// VaR, its interval and TVaR at all levels and return periods, and the aggregate limit, against
+/// the computed total.
 fn check_total(run: &Run, model: PortfolioModel, total: &Lattice) {
     let limit = model.aggregate_limit;
     let cdf = |x: f64| if x >= limit { 1.0 } else { total.cdf(x) };
     let n = run.n();
-    // All that is above a limit counts as the limit; without one the lattice has to reach far enough.
+    // All that is above a limit counts as the limit; without one the lattice has to reach far
+    // enough.
     let end = if limit.is_finite() { limit } else { total.end() };
     let mean = end - total.shortfall(end, 1);
     let second = end * end - 2.0 * end * total.shortfall(end, 1) + total.shortfall(end, 2);
@@ -156,7 +159,8 @@ fn check_total(run: &Run, model: PortfolioModel, total: &Lattice) {
         let squares = second - 2.0 * v * mean + v * v - total.shortfall(v, 2);
         let share = 1.0 - level;
         let excess = above / share;
-        // Manistre and Hancock: the variance in the tail, and level · excess² for the quantile's part.
+        // Manistre and Hancock: the variance in the tail, and level · excess² for the quantile's
+        // part.
         let variance = squares / share - excess * excess + level * excess * excess;
         let error = (variance.max(0.0) / (n * share)).sqrt();
         // The histogram blurs tail values too, though less than quantiles.

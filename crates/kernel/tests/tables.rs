@@ -1,5 +1,6 @@
-//! Proves the tables of docs/determinism.md, section 5, entry by entry: the normal quantile at the nodes, every entry of
-//! lognormal and normal quantile tables, every Poisson and Bernoulli threshold, against arbitrary precision.
+//! Proves the tables of docs/determinism.md, section 5, entry by entry: the normal quantile at the
+//! nodes, every entry of lognormal and normal quantile tables, every Poisson and Bernoulli
+//! threshold, against arbitrary precision.
 #![expect(clippy::print_stdout, reason = "figures for the documentation: cargo test -- --nocapture")]
 
 mod common;
@@ -25,7 +26,8 @@ fn node_error(segment_bits: u32, i: usize) -> f64 {
 
 #[test]
 fn nodes_are_quantiles_of_the_normal_law() {
-    // Known digits of Φ, so that the reference itself is held against something: Abramowitz and Stegun, table 26.1.
+    // Known digits of Φ, so that the reference itself is held against something: Abramowitz and
+    // Stegun, table 26.1.
     let one = lower_tail(&real(-1.0)).0.to_f64().value();
     let three = lower_tail(&real(-3.0)).0.to_f64().value();
     assert_eq!((one, three), (0.158_655_253_931_457_05, 0.001_349_898_031_630_094_5));
@@ -89,21 +91,24 @@ fn quantiles_between_nodes_are_as_good() {
     }
 }
 
-/// The reference for a quantile table: V = Q + 1/2 at the nodes, ascending in t on the lower side, then on the upper.
+/// The reference for a quantile table: V = Q + 1/2 at the nodes, ascending in t on the lower side,
+/// then on the upper.
 struct Values {
     lower: Vec<Ball>,
     upper: Vec<Ball>,
 }
 
 impl Values {
-    /// V from Q at every node; `q(i, upper)` is Q at z of node i or at −z. `floor` is a number below which no Q lies.
+    /// V from Q at every node; `q(i, upper)` is Q at z of node i or at −z. `floor` is a number
+    /// below which no Q lies.
     fn new(count: usize, floor: Option<IBig>, q: impl Fn(usize, bool) -> Ball + Sync) -> Self {
         let half = IBig::ONE << (FRACTION - 1);
         let limit = IBig::ONE << (FRACTION + 54);
         let value = |i, upper| {
             let mut ball = q(i, upper);
             if floor.as_ref().is_some_and(|floor| &ball.centre - &ball.radius < *floor) {
-                // Only the part of the interval above the floor is possible: above it by less than 2·radius.
+                // Only the part of the interval above the floor is possible: above it by less than
+                // 2·radius.
                 ball.centre = floor.clone().expect("there is one") + &ball.radius;
             }
             ball.centre += &half;
@@ -196,9 +201,10 @@ fn lognormal_tables_are_exact_with_7_bits() {
 
 #[test]
 fn amounts_next_to_an_integer_are_floored_right() {
-    // Whole numbers that V = Q + 1/2 all but meets at a node of the upper tail: mu is the f64 nearest to where it would
-    // meet them, so V lies within 10^-15 of them, relatively, on either side. A node of the normal quantile that is
-    // off in its 15th digit, as such tails easily are, gives another floor.
+    // Whole numbers that V = Q + 1/2 all but meets at a node of the upper tail: mu is the f64
+    // nearest to where it would meet them, so V lies within 10^-15 of them, relatively, on either
+    // side. A node of the normal quantile that is off in its 15th digit, as such tails easily are,
+    // gives another floor.
     for (sigma, node, whole) in [(1.0, 0, 400_000_001.0), (1.0, 1, 536_870_911.0), (1.5, 200, 270_000_001.0)]
     {
         let z = nodes()[2 * node].clone();
@@ -225,7 +231,8 @@ fn normal_tables_are_exact_across_zero() {
             let bend = real(std) * z[i];
             let x = (real(mean) + if upper { -bend.clone() } else { bend.clone() }) * real(1000.0);
             if i == z.len() - 1 {
-                // mean · 1000 is exact here; where mean and deviation cancel, the error is that of the larger.
+                // mean · 1000 is exact here; where mean and deviation cancel, the error is that of
+                // the larger.
                 return Ball::exact(&x);
             }
             let error = (real(mean) + magnitude(&bend)) * real(1000.0) * power_of_two(-150);
@@ -262,7 +269,8 @@ fn poisson(mean: f64) -> CountTable {
         let scaled = sum.clone() * power_of_two(64);
         let (low, high) = (&scaled - power_of_two(-80), &scaled + power_of_two(-80));
         let floor = |x: &Real| floor_scaled(x, 0);
-        // Two cases in which the floor is plain although an integer is near: the sum is above 0 and below 1.
+        // Two cases in which the floor is plain although an integer is near: the sum is above 0 and
+        // below 1.
         let near_end = scaled < real(0.5) || scaled > power_of_two(64) - real(0.5);
         assert!(near_end || floor(&low) == floor(&high), "the reference cannot decide a floor");
         if scaled < real(0.5) { IBig::ZERO } else { floor(&scaled) }

@@ -1,4 +1,5 @@
-//! Proves that the kernel reproduces the vectors of tests/vectors/v1 for statistics and convergence, to the last bit.
+//! Proves that the kernel reproduces the vectors of tests/vectors/v1 for statistics and
+//! convergence, to the last bit.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! Execution: the [`Backend`] trait and its CPU implementations. All backends return the same bytes.
-//!
-//! [`scalar`] is the norm and reads like docs/determinism.md; [`simd`] is proved against it.
+//! Backends: the [`Backend`] trait, which executes shards, and its CPU implementations. All
+//! backends return the same bytes. [`scalar`] is the reference; [`simd`] must equal it, which the
+//! conformance suite proves.
 
 use std::ops::ControlFlow;
 
@@ -9,26 +9,27 @@ use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
 pub mod scalar;
 pub mod simd;
 
-/// Told of progress, and asked whether to go on.
+/// Receives the progress of an execution, and may cancel it.
 pub trait ExecutionControl: Sync {
-    /// `iterations` more are done. `Break` ends the execution with [`ExecutionError::Cancelled`].
+    /// Reports that `iterations` more were executed. `Break` cancels the execution, which then
+    /// returns [`ExecutionError::Cancelled`].
     fn advance(&self, iterations: u64) -> ControlFlow<()>;
 }
 
-/// Never stops anything.
+/// Never cancels.
 impl ExecutionControl for () {
     fn advance(&self, _: u64) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
-/// Why shards were not executed.
+/// Why a backend did not execute its shards.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutionError {
-    /// [`ExecutionControl::advance`] said to stop.
+    /// [`ExecutionControl::advance`] returned `Break`.
     #[error("the execution was cancelled")]
     Cancelled,
-    /// The device failed; the shards can be given to another backend.
+    /// The device failed. Another backend can execute the shards.
     #[error("the device failed: {0}")]
     Device(String),
 }
@@ -37,24 +38,25 @@ pub enum ExecutionError {
 ///
 /// The result is a function of program and shard alone: every backend returns the same bytes.
 pub trait Backend: Send + Sync {
-    /// Short name for records, as in `simd-avx2`.
+    /// Short name for records, such as `simd-avx2`.
     fn name(&self) -> &str;
 
-    /// The device and its driver, for backends that execute on another device than the CPU.
+    /// The device and its driver; `None` for backends on the CPU.
     fn adapter(&self) -> Option<&str> {
         None
     }
 
-    /// How many shards are best given to one call of [`Backend::execute`], where so many are waiting.
+    /// The number of shards in one call of [`Backend::execute`] that gives the best throughput.
     fn batch_size(&self) -> usize {
         1
     }
 
-    /// Executes `shards` and returns their results in order. `program` has passed
-    /// [`Program::check`](forge_contract::program::Program::check).
+    /// Executes `shards` and returns their results in order. The caller has checked `program` with
+    /// [`Program::validate`](forge_contract::program::Program::validate).
     ///
     /// # Errors
-    /// [`ExecutionError`]; then no shard counts as executed.
+    /// [`ExecutionError`], when the call was cancelled or the device failed. No shard then counts
+    /// as executed.
     fn execute(
         &self,
         program: &Program,

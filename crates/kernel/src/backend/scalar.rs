@@ -1,5 +1,6 @@
-//! The scalar reference: one iteration after the other, one draw after the other. Written to be read: this is the
-//! norm that every other backend is compared with. Not written to be fast.
+//! The scalar reference: executes one iteration after another and one draw after another. It is the
+//! norm for every other backend and follows sections 4, 7 and 8 of docs/determinism.md, so it must
+//! not be optimised.
 
 use std::ops::Range;
 
@@ -18,7 +19,7 @@ use rand_chacha::{
 use super::{Backend, ExecutionControl, ExecutionError};
 use crate::seed_tree::leaf_seeds;
 
-/// The normative backend.
+/// The reference backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scalar;
 
@@ -42,31 +43,31 @@ fn execute_shard(
     shard: &Shard,
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
-    let mut record = Record::new(program);
+    let mut result = ResultBuilder::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
         for iteration in 0..iterations {
-            execute_iteration(program, seed, iteration, &mut record);
+            execute_iteration(program, seed, iteration, &mut result);
         }
         if control.advance(iterations).is_break() {
             return Err(ExecutionError::Cancelled);
         }
     }
-    Ok(record.finish())
+    Ok(result.finish())
 }
 
-/// Some iterations of one leaf.
+/// Executes a range of iterations of one leaf.
 pub(super) fn execute_range(program: &Program, leaf_seed: Digest, iterations: Range<u64>) -> ShardResult {
-    let mut record = Record::new(program);
+    let mut result = ResultBuilder::new(program);
     for iteration in iterations {
-        execute_iteration(program, leaf_seed, iteration, &mut record);
+        execute_iteration(program, leaf_seed, iteration, &mut result);
     }
-    record.finish()
+    result.finish()
 }
 
-/// One iteration: all counts are drawn first, then one amount for each occurrence.
-fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, record: &mut Record) {
+/// Executes one iteration: draws all counts first, then one amount for each occurrence.
+fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, result: &mut ResultBuilder) {
     let mut stream = ChaCha8Rng::from_seed(leaf_seed.0);
     stream.set_stream(iteration);
     let counts: Vec<u32> = program.components.iter().map(|c| c.counts.count(stream.next_u64())).collect();
@@ -75,13 +76,13 @@ fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, recor
         for _ in 0..counts[index] {
             let raw = amount_of_draw(program.segment_bits, &component.amounts, stream.next_u64());
             let amount = raw.min(component.cap);
-            record.components[index].occurrences += 1;
-            record.components[index].capped += u64::from(amount == component.cap);
+            result.components[index].occurrences += 1;
+            result.components[index].capped += u64::from(amount == component.cap);
             total = (total + amount).min(MAX_AMOUNT);
             largest = largest.max(amount);
         }
     }
-    record.iteration(total.min(program.cap), largest.min(program.cap));
+    result.add_iteration(total.min(program.cap), largest.min(program.cap));
 }
 
 /// The amount of one occurrence, before the component's cap.
@@ -91,44 +92,48 @@ pub(crate) fn amount_of_draw(segment_bits: u32, table: &[Segment], draw: u64) ->
     interpolate(table[index], y as i64)
 }
 
-/// Where a draw falls in a table: the segment's index, and the place y in it, below 2^31.
+/// Locates a draw in a quantile table: the index of its segment, and its position y in the segment,
+/// below 2^31.
 #[inline]
 pub(super) fn locate(draw: u64, segment_bits: u32) -> (usize, u64) {
-    // The draw stands for u = (draw + 1/2) / 2^64. Its distance from the nearer end is t = w / 2^65 with w odd.
+    // The draw stands for u = (draw + 1/2) / 2^64. Its distance from the nearer end is t = w / 2^65
+    // with w odd.
     let upper = draw >> 63 == 1;
     let distance = if upper { !draw } else { draw };
     let w = 2 * distance + 1;
-    // w lies in octave `rank`; below its leading bit come the segment and then the place in the segment.
+    // w lies in octave `rank`. The bits below its leading bit are the segment, then the position in
+    // the segment.
     let rank = w.ilog2();
     let normalised = w << (63 - rank);
     let segment = (normalised << 1) >> (64 - segment_bits);
     let fraction = (normalised << 1 << segment_bits) >> 33;
-    // y runs from the segment's lower amount to its higher one; on the upper side t runs the other way.
+    // y ascends with the amount. In the upper half t descends with the amount, so y is reversed.
     let y = if upper { (1 << 31) - 1 - fraction } else { fraction };
     let half = OCTAVES << segment_bits;
     (usize::from(upper) * half + ((rank as usize) << segment_bits) + segment as usize, y)
 }
 
-/// `>>` is the floor: arithmetic on negative numbers.
+/// The quadratic of a segment at y, rounded down. `>>` of a negative number is arithmetic, so it is
+/// the floor too.
 fn interpolate(segment: Segment, y: i64) -> u64 {
     let slope = i64::from(segment.slope) + ((y * i64::from(segment.curve)) >> 31);
     let value = (i64::from(segment.left) << 31) + y * slope;
     (value.max(0) >> segment.shift) as u64
 }
 
-/// The shard's result while it is being made.
-struct Record {
+/// Accumulates the result of a shard.
+struct ResultBuilder {
     iterations: u64,
     components: Vec<Tally>,
     cap: u64,
     capped: u64,
     sum: u128,
     sum_squares: U256,
-    total: Tracker,
-    largest: Tracker,
+    total: DistributionBuilder,
+    largest: DistributionBuilder,
 }
 
-impl Record {
+impl ResultBuilder {
     fn new(program: &Program) -> Self {
         Self {
             iterations: 0,
@@ -137,12 +142,12 @@ impl Record {
             capped: 0,
             sum: 0,
             sum_squares: U256::ZERO,
-            total: Tracker::new(program.marks()),
-            largest: Tracker::new(program.marks()),
+            total: DistributionBuilder::new(program.marks()),
+            largest: DistributionBuilder::new(program.marks()),
         }
     }
 
-    fn iteration(&mut self, total: u64, largest: u64) {
+    fn add_iteration(&mut self, total: u64, largest: u64) {
         self.iterations += 1;
         self.capped += u64::from(total == self.cap);
         self.sum += u128::from(total);
@@ -164,8 +169,8 @@ impl Record {
     }
 }
 
-/// The distribution of one quantity while it is being made.
-struct Tracker {
+/// Accumulates the distribution of one quantity.
+struct DistributionBuilder {
     min: u64,
     max: u64,
     marks: Vec<u64>,
@@ -173,7 +178,7 @@ struct Tracker {
     histogram: Vec<u64>,
 }
 
-impl Tracker {
+impl DistributionBuilder {
     fn new(marks: Vec<u64>) -> Self {
         let at_marks = vec![0; marks.len()];
         Self { min: u64::MAX, max: 0, marks, at_marks, histogram: vec![0; HISTOGRAM_BUCKETS] }
@@ -205,16 +210,17 @@ mod tests {
         let table =
             tables::quantile_table(6, |z| z.scale(100.0) + crate::double_double::DoubleDouble::from(1000.0))
                 .unwrap();
-        // z at the quartiles is ∓0.67449, so the amounts are 932.55 and 1067.45; at the middle 1000.
+        // z at the quartiles is ∓0.67449, so the amounts are 932.55 and 1067.45; at the middle
+        // 1000.
         let at = |draw| amount_of_draw(6, &table, draw);
         assert_eq!([at(1 << 62), at(3 << 62), at(1 << 63), at((1 << 63) - 1)], [933, 1067, 1000, 1000]);
-        // 2^-65 from either end, z = ∓9.1552: the low end is cut at 0.
+        // The first and the last draw lie 2^-65 from the ends, where z = ∓9.1552.
         assert_eq!(at(u64::MAX), 1000 + 916);
         assert_eq!(at(0), 1000 - 916);
     }
 
     #[test]
-    fn a_shard_is_the_sum_of_its_iterations() {
+    fn shard_counts_all_its_iterations() {
         let component = Component {
             counts: tables::constant_counts(2),
             amounts: tables::quantile_table(6, |z| {

@@ -1,8 +1,10 @@
-//! The conformance suite: what every [`Backend`] has to pass, byte for byte against the scalar reference. Generic
-//! functions over `dyn Backend`, so a backend of another crate runs the same ones (feature `conformance`).
+//! The conformance suite: compares a [`Backend`] with the scalar reference, byte for byte. Every
+//! backend must pass it. The functions take a `dyn Backend`, so that backends in other crates run
+//! the same suite.
 //!
-//! Nothing here knows how a backend works; the sizes are those at which one may go wrong: lanes, blocks of 8 draws,
-//! leaves, the limits of [`Program::check`], and the draws far out in the tails that hardly ever come.
+//! The suite must not depend on how a backend works. Its sizes are those at which backends tend to
+//! fail: vector lanes, blocks of 8 draws, leaves, the limits of [`Program::validate`], and the rare
+//! draws far out in the tails.
 
 use std::{
     ops::ControlFlow,
@@ -31,7 +33,7 @@ use crate::request::Request;
 /// Runs the whole suite.
 ///
 /// # Panics
-/// Where the backend differs from the scalar reference, as every function here.
+/// If the backend differs from the scalar reference. This holds for every function of the suite.
 pub fn check_backend(backend: &dyn Backend) {
     check_profiles(backend);
     check_iteration_counts(backend);
@@ -47,7 +49,7 @@ pub fn check_backend(backend: &dyn Backend) {
     check_random_programs(backend, 300);
 }
 
-/// Checks that the backend returns for these shards what the scalar reference returns.
+/// Asserts that the backend returns the same results for these shards as the scalar reference.
 pub fn assert_agrees(backend: &dyn Backend, program: &Program, shards: &[Shard], what: &str) {
     if let Err(difference) = difference(backend, program, shards) {
         panic!("{} differs from the reference on {what}: {difference}", backend.name());
@@ -73,7 +75,7 @@ fn difference(backend: &dyn Backend, program: &Program, shards: &[Shard]) -> Res
     Ok(())
 }
 
-/// The fields that differ.
+/// Describes the fields in which two results differ.
 fn describe(found: &ShardResult, expected: &ShardResult) -> String {
     let fields = |r: &ShardResult| {
         [
@@ -95,7 +97,8 @@ fn describe(found: &ShardResult, expected: &ShardResult) -> String {
         .collect()
 }
 
-/// Every profile's example, and a run of each kind of args.
+/// Checks the example of every profile, and args of `insurance.v1` that lead to other kinds of
+/// programs.
 pub fn check_profiles(backend: &dyn Backend) {
     let insurance = |args: &str| {
         format!(r#"{{"op":{{"name":"mc","version":1,"profile":"insurance.v1"}},"args":{args}}}"#)
@@ -126,7 +129,8 @@ pub fn check_profiles(backend: &dyn Backend) {
     }
 }
 
-/// No iteration, one, and the counts around lanes, groups, chunks and leaves.
+/// Checks shards with 0 and 1 iterations, and with numbers around those of lanes, groups, chunks
+/// and leaves.
 pub fn check_iteration_counts(backend: &dyn Backend) {
     let program = ProgramRecipe::typical().program();
     let around = |n: u64| [n.saturating_sub(1), n, n + 1];
@@ -141,7 +145,7 @@ pub fn check_iteration_counts(backend: &dyn Backend) {
     }
 }
 
-/// CountRecipe of draws around a block of the keystream, for every number of components.
+/// Checks numbers of draws around a block of the keystream, for every number of components.
 pub fn check_draw_counts(backend: &dyn Backend) {
     for components in 1..=MAX_COMPONENTS as u32 {
         for occurrences in (0..=18).chain([24 - components.min(24), 64]) {
@@ -150,14 +154,14 @@ pub fn check_draw_counts(backend: &dyn Backend) {
                 ComponentRecipe::new(CountRecipe::Constant(count(i)), AmountRecipe::Noise(i.into()))
             });
             let recipe =
-                ProgramRecipe { segment_bits: 1, parts: parts.collect(), ..ProgramRecipe::typical() };
+                ProgramRecipe { segment_bits: 1, components: parts.collect(), ..ProgramRecipe::typical() };
             let what = format!("{components} components with {occurrences} occurrences");
             assert_agrees(backend, &recipe.program(), &[sample_shard(0, 3, 67)], &what);
         }
     }
 }
 
-/// Shards of several leaves, whole and cut off, several at once.
+/// Checks shards of several leaves, complete and cut short, several in one call.
 pub fn check_tall_shards(backend: &dyn Backend) {
     let program = ProgramRecipe::typical().program();
     let leaf = LEAF_ITERATIONS;
@@ -170,7 +174,7 @@ pub fn check_tall_shards(backend: &dyn Backend) {
     assert_agrees(backend, &program, &shards, "shards of several leaves");
 }
 
-/// Thousands of occurrences in one iteration, in all of them or in few.
+/// Checks thousands of occurrences in one iteration, in all iterations or in few.
 pub fn check_many_occurrences(backend: &dyn Backend) {
     let most = MAX_COUNT as u32;
     let one = |counts| vec![ComponentRecipe::new(counts, AmountRecipe::Noise(1))];
@@ -187,12 +191,13 @@ pub fn check_many_occurrences(backend: &dyn Backend) {
         ("a mean of 10,000", one(CountRecipe::Poisson(10_000.0)), 50),
     ];
     for (what, parts, iterations) in cases {
-        let program = ProgramRecipe { segment_bits: 2, parts, ..ProgramRecipe::typical() }.program();
+        let program =
+            ProgramRecipe { segment_bits: 2, components: parts, ..ProgramRecipe::typical() }.program();
         assert_agrees(backend, &program, &[sample_shard(0, 1, iterations)], what);
     }
 }
 
-/// Amounts and totals at and beyond the largest one, and sums as large as they can be.
+/// Checks amounts and totals at and beyond the largest amount, and the largest possible sums.
 pub fn check_saturation(backend: &dyn Backend) {
     for (cap, base) in
         [(MAX_AMOUNT, 0), (MAX_AMOUNT, MAX_AMOUNT), (MAX_AMOUNT - 1, 0), (1, 0), (1 << 52, 12_345)]
@@ -202,14 +207,14 @@ pub fn check_saturation(backend: &dyn Backend) {
             {
                 let mut part = ComponentRecipe::new(CountRecipe::Constant(count), table);
                 part.cap = cap;
-                let recipe = ProgramRecipe { base, cap: MAX_AMOUNT, segment_bits: 6, parts: vec![part] };
+                let recipe = ProgramRecipe { base, cap: MAX_AMOUNT, segment_bits: 6, components: vec![part] };
                 let what = format!("saturation of {recipe:?}");
                 assert_agrees(backend, &recipe.program(), &[sample_shard(0, 2, 1003)], &what);
             }
         }
     }
     let full = ComponentRecipe::new(CountRecipe::Constant(3), AmountRecipe::Largest);
-    let recipe = ProgramRecipe { base: 0, cap: MAX_AMOUNT, segment_bits: 1, parts: vec![full] };
+    let recipe = ProgramRecipe { base: 0, cap: MAX_AMOUNT, segment_bits: 1, components: vec![full] };
     assert_agrees(
         backend,
         &recipe.program(),
@@ -218,7 +223,7 @@ pub fn check_saturation(backend: &dyn Backend) {
     );
 }
 
-/// Components that never or always strike, and marks that coincide.
+/// Checks components that never or always occur, and caps that coincide.
 pub fn check_constant_counts(backend: &dyn Backend) {
     let part = |counts, cap| ComponentRecipe { cap, ..ComponentRecipe::new(counts, AmountRecipe::Noise(5)) };
     let never = CountRecipe::Thresholds(0, vec![u64::MAX]);
@@ -230,7 +235,7 @@ pub fn check_constant_counts(backend: &dyn Backend) {
         part(CountRecipe::Thresholds(2, vec![0, 0, 1 << 63, 1 << 63]), 1),
         part(CountRecipe::Bernoulli(0.5), 300),
     ];
-    let recipe = ProgramRecipe { base: 0, cap: 300, segment_bits: 3, parts };
+    let recipe = ProgramRecipe { base: 0, cap: 300, segment_bits: 3, components: parts };
     assert_agrees(
         backend,
         &recipe.program(),
@@ -239,7 +244,7 @@ pub fn check_constant_counts(backend: &dyn Backend) {
     );
 }
 
-/// Thresholds that count draws meet exactly, and miss by one.
+/// Checks thresholds equal to count draws, and one above and below them.
 pub fn check_thresholds_at_draws(backend: &dyn Backend) {
     let shard = sample_shard(0, 5, 100);
     let draws = (0..shard.iterations).map(|iteration| {
@@ -252,13 +257,13 @@ pub fn check_thresholds_at_draws(backend: &dyn Backend) {
         thresholds.sort_unstable();
         let part = ComponentRecipe::new(CountRecipe::Thresholds(0, thresholds), AmountRecipe::Noise(3));
         let program =
-            ProgramRecipe { segment_bits: 2, parts: vec![part], ..ProgramRecipe::typical() }.program();
+            ProgramRecipe { segment_bits: 2, components: vec![part], ..ProgramRecipe::typical() }.program();
         assert_agrees(backend, &program, &[shard], "thresholds that draws meet");
     }
 }
 
-/// Leaves (of [`shard`], height 0) and iterations among whose first seven amount draws is one so close to an end that
-/// its upper 32 bits are all 0 or all 1: once in 2^31 draws. Found by a search through 2^37 draws.
+/// Leaves (of [`sample_shard`], height 0) and iterations whose first seven amount draws include one
+/// with upper 32 bits all 0 or all 1, which is one draw in 2^31. Found by searching 2^37 draws.
 const EXTREME_DRAWS: [(u64, u64); 10] = [
     (5_315, 4_616),    // 0xffffffffe2919ce6
     (10_131, 19_781),  // 0x000000001483c1b8
@@ -272,13 +277,13 @@ const EXTREME_DRAWS: [(u64, u64); 10] = [
     (293_962, 30_986), // 0xfffffffff9acc3f0
 ];
 
-/// Draws far out in the tails over tables so steep that their last bit shows: many draws for every number of segments,
-/// and leaves that are known to hold draws beyond 2^-31.
+/// Checks draws far out in the tails, on tables so steep that the last bit of a position changes
+/// the amount: many draws for every number of segment bits, and the leaves of [`EXTREME_DRAWS`].
 pub fn check_rare_draws(backend: &dyn Backend) {
     let program = |segment_bits: u32, count| {
         let part =
             ComponentRecipe::new(CountRecipe::Constant(count), AmountRecipe::Steep(segment_bits.into()));
-        ProgramRecipe { segment_bits, parts: vec![part], base: 0, cap: MAX_AMOUNT }.program()
+        ProgramRecipe { segment_bits, components: vec![part], base: 0, cap: MAX_AMOUNT }.program()
     };
     for (bits, leaves) in [(1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 16), (7, 4), (8, 16)] {
         let what = format!("{leaves} leaves with {bits} segment bits");
@@ -295,19 +300,19 @@ pub fn check_rare_draws(backend: &dyn Backend) {
     }
 }
 
-/// Programs of different shapes one after the other, forth and back: nothing of one is left for the next.
+/// Checks programs of different shapes in turn: an execution must not affect the next one.
 pub fn check_reuse(backend: &dyn Backend) {
     let small = ProgramRecipe {
         segment_bits: 1,
         cap: 40,
-        parts: vec![ComponentRecipe::new(CountRecipe::Bernoulli(0.1), AmountRecipe::Noise(2))],
+        components: vec![ComponentRecipe::new(CountRecipe::Bernoulli(0.1), AmountRecipe::Noise(2))],
         base: 3,
     };
     let wide = (0..16).map(|i| ComponentRecipe {
         cap: 1000 + i,
         ..ComponentRecipe::new(CountRecipe::Dense { thresholds: 4, seed: i }, AmountRecipe::Noise(i))
     });
-    let wide = ProgramRecipe { segment_bits: 8, parts: wide.collect(), ..ProgramRecipe::typical() };
+    let wide = ProgramRecipe { segment_bits: 8, components: wide.collect(), ..ProgramRecipe::typical() };
     let programs = [small, wide, ProgramRecipe::typical()].map(|recipe| recipe.program());
     for i in [0, 1, 2, 0, 2, 1, 0] {
         let shards = [sample_shard(0, i as u64, 2000), sample_shard(0, 9, 0), sample_shard(0, 8, 100)];
@@ -315,48 +320,54 @@ pub fn check_reuse(backend: &dyn Backend) {
     }
 }
 
-/// CountRecipe what it is told, and breaks off at a number of iterations.
-struct Breaker {
-    after: u64,
-    told: AtomicU64,
+/// Counts the reported iterations, and cancels at a number of them.
+struct CancelAfter {
+    iterations: u64,
+    reported: AtomicU64,
 }
 
-impl ExecutionControl for Breaker {
+impl ExecutionControl for CancelAfter {
     fn advance(&self, iterations: u64) -> ControlFlow<()> {
-        let told = self.told.fetch_add(iterations, Ordering::Relaxed) + iterations;
-        if told >= self.after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let reported = self.reported.fetch_add(iterations, Ordering::Relaxed) + iterations;
+        if reported >= self.iterations { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// Progress adds up; breaking off returns [`ExecutionError::Cancelled`] and leaves the backend usable.
+/// Checks that reported progress adds up, and that cancelling returns [`ExecutionError::Cancelled`]
+/// and leaves the backend usable.
 pub fn check_cancellation(backend: &dyn Backend) {
     let program = ProgramRecipe::typical().program();
     let leaf = LEAF_ITERATIONS;
     let shards = [sample_shard(2, 3, 3 * leaf + 10), sample_shard(1, 8, 2 * leaf)];
     let all = 5 * leaf + 10;
     for after in [1, leaf + 1, 3 * leaf + 1, 4 * leaf, all] {
-        let control = Breaker { after, told: AtomicU64::new(0) };
+        let control = CancelAfter { iterations: after, reported: AtomicU64::new(0) };
         let cancelled = backend.execute(&program, &shards, &control);
         assert_eq!(cancelled, Err(ExecutionError::Cancelled), "{} after {after}", backend.name());
-        let told = control.told.into_inner();
-        assert!((after..=all).contains(&told), "{}: told of {told} iterations", backend.name());
+        let reported = control.reported.into_inner();
+        assert!((after..=all).contains(&reported), "{}: {reported} iterations reported", backend.name());
         assert_agrees(backend, &program, &[sample_shard(0, 6, 300)], "a shard after a cancelled one");
     }
-    let control = Breaker { after: u64::MAX, told: AtomicU64::new(0) };
+    let control = CancelAfter { iterations: u64::MAX, reported: AtomicU64::new(0) };
     assert!(backend.execute(&program, &shards, &control).is_ok());
-    assert_eq!(control.told.into_inner(), all, "{}: progress does not add up", backend.name());
+    assert_eq!(
+        control.reported.into_inner(),
+        all,
+        "{}: the reported progress does not add up",
+        backend.name()
+    );
 }
 
-/// Random programs, as far as [`Program::check`] allows; a failure is shrunk.
+/// Checks random programs within the limits of [`Program::validate`]. A failing one is shrunk.
 pub fn check_random_programs(backend: &dyn Backend, cases: u32) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let shards = prop::collection::vec((0..200u64, prop_oneof![4 => 0..300u64, 1 => 300..3000u64]), 1..4);
-    let outcome = TestRunner::new(config).run(&(any_recipe(), shards), |(recipe, shards)| {
+    let run = TestRunner::new(config).run(&(any_recipe(), shards), |(recipe, shards)| {
         let shards: Vec<_> =
             shards.into_iter().map(|(index, iterations)| sample_shard(0, index, iterations)).collect();
         difference(backend, &recipe.program(), &shards).map_err(TestCaseError::fail)
     });
-    if let Err(error) = outcome {
+    if let Err(error) = run {
         panic!("{} differs from the reference on a random program: {error}", backend.name());
     }
 }

@@ -1,5 +1,5 @@
-//! Support for tests of backends (feature `testing`): the conformance suite, and programs made for tests. Not part of
-//! the kernel's stable interface.
+//! Support for tests of backends (feature `testing`): the conformance suite, and programs generated
+//! for tests. Services must not enable the feature.
 
 pub mod conformance;
 mod recipe;
@@ -13,7 +13,7 @@ use forge_contract::{
 pub use self::recipe::{AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe, any_recipe};
 use crate::backend::scalar;
 
-/// A shard whose seed is derived from its id alone.
+/// A shard whose seed depends on its id only.
 pub fn sample_shard(height: u32, index: u64, iterations: u64) -> Shard {
     let id = ShardId { height, index };
     Shard { id, iterations, seed: Digest::hash_parts(&[b"conformance ", id.to_string().as_bytes()]) }

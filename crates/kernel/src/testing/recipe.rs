@@ -1,4 +1,4 @@
-//! Programs from few numbers, so that a failing one can be printed and shrunk.
+//! Recipes: programs described by a few numbers, so that a failing one can be printed and shrunk.
 
 use forge_contract::program::{
     Component, CountTable, MAX_AMOUNT, OCTAVES, Program, SEGMENT_LEFT_BITS, Segment,
@@ -7,75 +7,76 @@ use proptest::prelude::*;
 
 use crate::{double_double::DoubleDouble, tables};
 
-/// How to make a program.
+/// Describes a program.
 #[derive(Debug, Clone)]
 pub struct ProgramRecipe {
     /// 1 to 8; at least 4 for [`AmountRecipe::LogNormal`].
     pub segment_bits: u32,
-    /// Added to every total.
+    /// Base: the amount that every total starts from.
     pub base: u64,
-    /// Largest total.
+    /// Cap of the total.
     pub cap: u64,
     /// 1 to 16 components.
-    pub parts: Vec<ComponentRecipe>,
+    pub components: Vec<ComponentRecipe>,
 }
 
-/// How to make a component.
+/// Describes a component.
 #[derive(Debug, Clone)]
 pub struct ComponentRecipe {
-    /// Its counts.
+    /// The count table.
     pub counts: CountRecipe,
-    /// Its amounts.
-    pub table: AmountRecipe,
-    /// Largest amount.
+    /// The quantile table.
+    pub amounts: AmountRecipe,
+    /// Cap of the amounts.
     pub cap: u64,
 }
 
-/// How to make a count table.
+/// Describes a count table.
 #[derive(Debug, Clone)]
 pub enum CountRecipe {
-    /// Always so many.
+    /// This count in every iteration.
     Constant(u32),
-    /// One with this probability.
+    /// One occurrence with this probability.
     Bernoulli(f64),
-    /// Poisson with this mean.
+    /// A Poisson distribution with this mean.
     Poisson(f64),
-    /// Offset and thresholds as they are.
+    /// A table with this offset and these thresholds.
     Thresholds(u32, Vec<u64>),
-    /// So many random thresholds.
+    /// Random thresholds.
     Dense {
-        /// How many.
+        /// Number of thresholds.
         thresholds: u32,
-        /// Makes them.
+        /// Seed of the thresholds.
         seed: u64,
     },
-    /// `count` from a draw on, none below it.
+    /// `count` occurrences for draws of at least `at`, none below.
     Block {
-        /// The draw.
+        /// The smallest such draw.
         at: u64,
-        /// How many.
+        /// Number of occurrences.
         count: u32,
     },
 }
 
-/// How to make a quantile table.
+/// Describes a quantile table.
 #[derive(Debug, Clone)]
 pub enum AmountRecipe {
-    /// The same amount everywhere.
+    /// The same `left` and `shift` in every segment, without slope.
     Flat(i32, u32),
-    /// A lognormal's, from mu and sigma.
+    /// The table of a lognormal distribution with this mu and sigma.
     LogNormal(f64, f64),
-    /// SplitMix64 entries of all kinds, a third of them negative.
+    /// Random segments of all kinds, some of them negative, from this seed.
     Noise(u64),
-    /// SplitMix64 entries that are neither negative nor too large, and so steep that the last bit of every place shows.
+    /// Random segments, neither negative nor too large, so steep that the last bit of a position
+    /// changes the amount.
     Steep(u64),
-    /// SplitMix64 entries on the edge of what is safe, mostly steep and with small shifts.
+    /// Random segments at the limits of [`Program::validate`], mostly steep and with small shifts.
     Extreme(u64),
-    /// The largest entries there are, all beyond the largest amount.
+    /// The largest valid segments, all above the largest amount.
     Largest,
 }
 
-/// Pseudo-random numbers (SplitMix64; Steele, Lea and Flood 2014).
+/// The generator SplitMix64 (Steele, Lea and Flood 2014).
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -90,7 +91,7 @@ impl SplitMix64 {
         self.next() % end
     }
 
-    /// Plus or minus up to `limit`, often close to it.
+    /// A number from `-limit` to `limit`; one of the two with probability 1/2.
     fn near(&mut self, limit: i32) -> i32 {
         let magnitude = if self.below(2) == 0 { limit } else { self.below(limit as u64 + 1) as i32 };
         if self.below(2) == 0 { magnitude } else { -magnitude }
@@ -113,7 +114,7 @@ impl AmountRecipe {
                 let amount = |z: DoubleDouble| {
                     (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
                 };
-                tables::quantile_table(segment_bits, amount).expect("all floors are decided")
+                tables::quantile_table(segment_bits, amount).expect("every floor is decided")
             }
             Self::Noise(seed) => {
                 let mut random = SplitMix64(seed);
@@ -152,7 +153,7 @@ impl AmountRecipe {
 }
 
 impl CountRecipe {
-    fn table(&self) -> CountTable {
+    fn count_table(&self) -> CountTable {
         match self {
             Self::Constant(count) => tables::constant_counts(*count),
             Self::Bernoulli(probability) => tables::bernoulli_counts(*probability),
@@ -173,13 +174,13 @@ impl CountRecipe {
 
 impl ComponentRecipe {
     /// A component without a cap.
-    pub fn new(counts: CountRecipe, table: AmountRecipe) -> Self {
-        Self { counts, table, cap: MAX_AMOUNT }
+    pub fn new(counts: CountRecipe, amounts: AmountRecipe) -> Self {
+        Self { counts, amounts, cap: MAX_AMOUNT }
     }
 }
 
 impl ProgramRecipe {
-    /// Two components with a cap each, and a cap of the total: like a year of insurance.
+    /// A capped and an uncapped lognormal component and a cap of the total, as in `insurance.v1`.
     pub fn typical() -> Self {
         let claims = ComponentRecipe {
             cap: 100_000,
@@ -187,22 +188,22 @@ impl ProgramRecipe {
         };
         let catastrophe =
             ComponentRecipe::new(CountRecipe::Bernoulli(0.2), AmountRecipe::LogNormal(8.0, 1.5));
-        Self { segment_bits: 6, base: 0, cap: 1_000_000, parts: vec![claims, catastrophe] }
+        Self { segment_bits: 6, base: 0, cap: 1_000_000, components: vec![claims, catastrophe] }
     }
 
     /// The program.
     pub fn program(&self) -> Program {
-        let component = |part: &ComponentRecipe| Component {
-            counts: part.counts.table(),
-            amounts: part.table.segments(self.segment_bits),
-            cap: part.cap,
+        let component = |recipe: &ComponentRecipe| Component {
+            counts: recipe.counts.count_table(),
+            amounts: recipe.amounts.segments(self.segment_bits),
+            cap: recipe.cap,
         };
-        let components = self.parts.iter().map(component).collect();
+        let components = self.components.iter().map(component).collect();
         Program { units: 100, segment_bits: self.segment_bits, base: self.base, cap: self.cap, components }
     }
 }
 
-/// Caps and bases: small, large, and next to the largest.
+/// Caps and bases of all sizes, often the largest or next to it.
 fn any_amount() -> impl Strategy<Value = u64> {
     let any_size = (1..=MAX_AMOUNT, 0..53u32).prop_map(|(amount, shift)| (amount >> shift).max(1));
     prop_oneof![3 => any_size, 2 => Just(MAX_AMOUNT), 1 => Just(MAX_AMOUNT - 1), 1 => Just(1)]
@@ -227,7 +228,7 @@ fn any_counts() -> impl Strategy<Value = CountRecipe> {
 fn any_amounts(segment_bits: u32) -> impl Strategy<Value = AmountRecipe> {
     let flat =
         (-MAX_LEFT..=MAX_LEFT, 5..=61u32).prop_map(|(left, shift)| AmountRecipe::Flat(left, shift)).boxed();
-    // Lognormal tables take long to make; with fewer than 4 bits there are none.
+    // Lognormal tables need at least 4 segment bits, and large ones take long to compute.
     let lognormal = if (4..=6).contains(&segment_bits) {
         (-5.0..30.0, 0.01..8.0).prop_map(|(mu, sigma)| AmountRecipe::LogNormal(mu, sigma)).boxed()
     } else {
@@ -243,21 +244,21 @@ fn any_amounts(segment_bits: u32) -> impl Strategy<Value = AmountRecipe> {
     ]
 }
 
-/// SplitMix64 recipes, valid ones all.
+/// Generates recipes of valid programs.
 pub fn any_recipe() -> impl Strategy<Value = ProgramRecipe> {
     let segment_bits = prop_oneof![3 => 1..=4u32, 1 => 5..=8u32];
     segment_bits.prop_flat_map(|segment_bits| {
         let part = (any_counts(), any_amounts(segment_bits), any_amount());
-        let parts = prop::collection::vec(
-            part.prop_map(|(counts, table, cap)| ComponentRecipe { counts, table, cap }),
+        let components = prop::collection::vec(
+            part.prop_map(|(counts, amounts, cap)| ComponentRecipe { counts, amounts, cap }),
             1..=16,
         );
         let base = prop_oneof![3 => Just(0), 1 => any_amount()];
-        (parts, base, any_amount()).prop_map(move |(parts, base, cap)| ProgramRecipe {
+        (components, base, any_amount()).prop_map(move |(components, base, cap)| ProgramRecipe {
             segment_bits,
             base,
             cap,
-            parts,
+            components,
         })
     })
 }

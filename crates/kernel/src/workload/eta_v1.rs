@@ -1,5 +1,6 @@
-//! Profile `eta.v1`: one iteration is one trip. A base time, plus a traffic delay, plus with some probability a weather
-//! and an incident delay; each delay is normal, and none is negative.
+//! Profile `eta.v1`: one iteration is one trip. Its travel time is a base time plus a traffic delay
+//! and, each with some probability, a weather delay and an incident delay. Delays are normally
+//! distributed, and negative ones count as 0.
 
 use forge_contract::{
     error::InvalidDocument,
@@ -18,7 +19,7 @@ use crate::{
     tables,
 };
 
-/// The profile's entry in the list.
+/// The profile `eta.v1`.
 pub const PROFILE: Profile = Profile {
     op: "mc",
     version: 1,
@@ -42,31 +43,33 @@ pub const PROFILE: Profile = Profile {
     },
 };
 
-/// Milliseconds.
+/// Minor units in a second: amounts are in milliseconds.
 const UNITS: u32 = 1000;
 const SEGMENT_BITS: u32 = 6;
-/// Times are at most 10^9 s.
+/// Largest time of an arg.
 const MAX_SECONDS: f64 = 1e9;
-/// Smaller standard deviations would not be told from 0.
-const MIN_STD: f64 = 1e-9;
+/// Smallest standard deviation, in seconds: a smaller one could not be distinguished from 0.
+const MIN_STD_SECONDS: f64 = 1e-9;
 
-/// Args of `mc` version 1, profile `eta.v1`: one iteration is one trip. Times are in seconds, with three decimals.
+/// Args of `mc` version 1, profile `eta.v1`: one iteration is one trip. Times are in seconds, with
+/// three decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "EtaArgs")]
 pub struct EtaArgs {
     /// Trips to simulate.
     #[schemars(range(min = 1, max = 281_474_976_710_656_u64))]
     pub iterations: u64,
-    /// Time without any delay, s.
+    /// Travel time without delays, s.
     #[schemars(range(min = 0.0, max = 1e9))]
     pub base_eta: f64,
-    /// Mean of the traffic delay's normal distribution, s; a negative delay counts as none.
+    /// Mean of the traffic delay's normal distribution, s. A negative delay counts as 0.
     #[schemars(range(min = 0.0, max = 1e9))]
     pub traffic_mean: f64,
     /// Standard deviation of the traffic delay's normal distribution, s.
     #[schemars(range(min = 1e-9, max = 1e9))]
     pub traffic_std: f64,
-    /// Probability of a weather delay. Given together with `weather_mean` and `weather_std`, or not at all.
+    /// Probability of a weather delay. Given together with `weather_mean` and `weather_std`, or not
+    /// at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub weather_prob: Option<f64>,
@@ -78,7 +81,8 @@ pub struct EtaArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1e-9, max = 1e9))]
     pub weather_std: Option<f64>,
-    /// Probability of an incident delay. Given together with `incident_mean` and `incident_std`, or not at all.
+    /// Probability of an incident delay. Given together with `incident_mean` and `incident_std`, or
+    /// not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub incident_prob: Option<f64>,
@@ -90,25 +94,26 @@ pub struct EtaArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1e-9, max = 1e9))]
     pub incident_std: Option<f64>,
-    /// Ends the run before `iterations` when the figure asked for is known well enough.
+    /// Ends the run before `iterations` once a figure is precise enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub convergence: Option<Convergence>,
 }
 
-/// EtaArgs that have been read.
+/// The model of valid args.
 #[derive(Debug)]
 struct EtaModel {
     base: f64,
+    /// Mean and standard deviation.
     traffic: (f64, f64),
-    /// Delays that may or may not come.
     optional_delays: Vec<OptionalDelay>,
     budget: Budget,
 }
 
-/// A delay with a probability.
+/// A delay that occurs with some probability.
 #[derive(Debug)]
 struct OptionalDelay {
     name: &'static str,
+    /// Names of the args of probability, mean and standard deviation.
     keys: [&'static str; 3],
     probability: f64,
     mean: f64,
@@ -120,7 +125,7 @@ const INCIDENT: [&str; 3] = ["incident_prob", "incident_mean", "incident_std"];
 
 fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
     let budget = Budget::read(&mut object);
-    let std = MIN_STD..=MAX_SECONDS;
+    let std = MIN_STD_SECONDS..=MAX_SECONDS;
     let model = EtaModel {
         base: object.required_number("base_eta", 0.0..=MAX_SECONDS),
         traffic: (
@@ -146,17 +151,19 @@ fn read_optional_delay(
     let values = [
         object.optional_number(keys[0], 0.0..=1.0),
         object.optional_number(keys[1], 0.0..=MAX_SECONDS),
-        object.optional_number(keys[2], MIN_STD..=MAX_SECONDS),
+        object.optional_number(keys[2], MIN_STD_SECONDS..=MAX_SECONDS),
     ];
     if values.iter().any(Option::is_some) {
         for (key, _) in keys.iter().zip(values).filter(|(_, value)| value.is_none()) {
-            object.error(key, format!("is missing: {} are given together, or none of them", keys.join(", ")));
+            object.error(key, format!("is missing: give all of {} or none of them", keys.join(", ")));
         }
     }
     let [probability, mean, std] = values;
     Some(OptionalDelay { name, keys, probability: probability?, mean: mean?, std: std? })
 }
 
+/// A component whose amounts are normally distributed; `pointer` is the arg to blame if there is no
+/// table.
 fn normal_component(
     counts: CountTable,
     (mean, std): (f64, f64),

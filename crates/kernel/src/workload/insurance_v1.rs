@@ -1,8 +1,10 @@
-//! Profile `insurance.v1`: one iteration is one year of a portfolio. N ~ Poisson claims, each lognormal and cut at the
-//! policy limit; with some probability one lognormal catastrophe loss, which strikes many policies at once and so is
-//! not cut at the policy limit; the year's total is cut at the aggregate limit.
+//! Profile `insurance.v1`: one iteration is one year of a portfolio, in the collective risk model
+//! (Klugman, Panjer, Willmot, "Loss Models", 4th ed., chapter 9).
 //!
-//! The collective risk model: Klugman, Panjer, Willmot, "Loss Models", 4th ed., chapter 9.
+//! The number of claims is Poisson. Each claim is lognormal and capped at the policy limit. With
+//! some probability there is one lognormal catastrophe loss, which affects many policies and is
+//! therefore not capped at the policy limit. The total of the year is capped at the aggregate
+//! limit.
 
 use forge_contract::{
     error::InvalidDocument,
@@ -21,7 +23,7 @@ use crate::{
     tables,
 };
 
-/// The profile's entry in the list.
+/// The profile `insurance.v1`.
 pub const PROFILE: Profile = Profile {
     op: "mc",
     version: 1,
@@ -44,32 +46,34 @@ pub const PROFILE: Profile = Profile {
     },
 };
 
-/// Minor units of the currency.
+/// Minor units in a unit of the currency: amounts have two decimals.
 const UNITS: u32 = 100;
-/// A limit is at most 10^13, so that it stays below the amounts at which a result saturates.
+/// Largest limit, in units of the currency: it stays below the amount at which results saturate.
 const MAX_LIMIT: f64 = 1e13;
-/// Above this sigma the tables need twice the segments to keep their accuracy.
-const SIGMA_OF_SMALL_TABLES: f64 = 4.0;
+/// Largest sigma for which tables with 6 segment bits are accurate enough. Beyond it they need 7.
+const MAX_SIGMA_OF_SMALL_TABLES: f64 = 4.0;
 
-/// Args of `mc` version 1, profile `insurance.v1`: one iteration is one year. Amounts are in one currency, with two
-/// decimals.
+/// Args of `mc` version 1, profile `insurance.v1`: one iteration is one year. Amounts are in one
+/// currency, with two decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields, rename = "InsuranceArgs")]
 pub struct InsuranceArgs {
     /// Years to simulate.
     #[schemars(range(min = 1, max = 281_474_976_710_656_u64))]
     pub iterations: u64,
-    /// Expected claims in a year, catastrophes aside: the mean of a Poisson distribution.
+    /// Expected number of claims in a year, without catastrophes: the mean of a Poisson
+    /// distribution.
     #[schemars(range(min = 0.0, max = 10_000.0))]
     pub claim_freq: f64,
     /// Mean of the natural logarithm of a claim: the median claim is e to this power.
     #[schemars(range(min = -50.0, max = 50.0))]
     pub claim_severity_mu: f64,
-    /// Standard deviation of the natural logarithm of a claim. Above 5 a noticeable share of the mean lies beyond what can be
-    /// drawn (docs/determinism.md, section 5.2).
+    /// Standard deviation of the natural logarithm of a claim. Above 5, a noticeable part of the
+    /// mean lies beyond the largest draw (docs/determinism.md, section 5.2).
     #[schemars(range(min = 1e-9, max = 8.0))]
     pub claim_severity_sig: f64,
-    /// Probability of a catastrophe loss in a year. Given together with `cat_mu` and `cat_sig`, or not at all.
+    /// Probability of a catastrophe loss in a year. Given together with `cat_mu` and `cat_sig`, or
+    /// not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub cat_prob: Option<f64>,
@@ -81,20 +85,20 @@ pub struct InsuranceArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1e-9, max = 8.0))]
     pub cat_sig: Option<f64>,
-    /// Most that is paid for one claim; catastrophe losses are not cut by it. Default: no limit.
+    /// Largest amount paid for one claim. Does not apply to catastrophe losses. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 1e13))]
     pub policy_limit: Option<f64>,
-    /// Most that is paid in one year. Default: no limit.
+    /// Largest amount paid in one year. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 1e13))]
     pub aggregate_limit: Option<f64>,
-    /// Ends the run before `iterations` when the figure asked for is known well enough.
+    /// Ends the run before `iterations` once a figure is precise enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub convergence: Option<Convergence>,
 }
 
-/// Args that have been read.
+/// The model of valid args.
 #[derive(Debug)]
 struct InsuranceModel {
     args: InsuranceArgs,
@@ -121,8 +125,7 @@ fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
     let cat = [("cat_prob", args.cat_prob), ("cat_mu", args.cat_mu), ("cat_sig", args.cat_sig)];
     if cat.iter().any(|(_, value)| value.is_some()) {
         for (name, _) in cat.iter().filter(|(_, value)| value.is_none()) {
-            object
-                .error(name, "is missing: cat_prob, cat_mu and cat_sig are given together, or none of them");
+            object.error(name, "is missing: give all of cat_prob, cat_mu and cat_sig or none of them");
         }
     }
     let model = InsuranceModel { args, budget };
@@ -132,14 +135,14 @@ fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
 }
 
 impl InsuranceModel {
-    /// (probability, mu, sigma) of the catastrophe.
+    /// Probability, mu and sigma of the catastrophe.
     fn catastrophe(&self) -> Option<(f64, f64, f64)> {
         Some((self.args.cat_prob?, self.args.cat_mu?, self.args.cat_sig?))
     }
 
     fn segment_bits(&self) -> u32 {
         let cat_sigma = self.catastrophe().map_or(0.0, |cat| cat.2);
-        if self.args.claim_severity_sig.max(cat_sigma) <= SIGMA_OF_SMALL_TABLES { 6 } else { 7 }
+        if self.args.claim_severity_sig.max(cat_sigma) <= MAX_SIGMA_OF_SMALL_TABLES { 6 } else { 7 }
     }
 
     fn lognormal_table(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, InvalidDocument> {
@@ -150,7 +153,8 @@ impl InsuranceModel {
         tables::quantile_table(self.segment_bits(), quantile).map_err(undecided_floor(pointer))
     }
 
-    /// Refuses a model whose amounts would saturate more often than not.
+    /// Refuses a component whose median would saturate, unless a limit applies. `expected` is the
+    /// mean number of its occurrences.
     fn check_size(
         &self,
         mu: f64,
@@ -164,8 +168,8 @@ impl InsuranceModel {
             return Ok(());
         }
         let message = format!(
-            "is so large that most amounts would exceed the largest one that can be represented, {} \
-             (with a mu of 25 the median is 7.2e10); lower it, or give a limit",
+            "is too large: most amounts would exceed the largest representable one, {} (with a mu of 25 the \
+             median is 7.2e10); lower it, or give a limit",
             MAX_AMOUNT as f64 / f64::from(UNITS)
         );
         Err(InvalidDocument::single(pointer, message))
@@ -202,7 +206,8 @@ impl WorkloadModel for InsuranceModel {
 
     fn expected_draws(&self) -> u64 {
         let components = self.component_names().len() as u64;
-        // Two draws for the catastrophe: whether, and how large.
+        // The claims take one count draw, and the catastrophe a count draw and at most one amount
+        // draw.
         self.args.claim_freq.ceil() as u64 + 2 * components - 1
     }
 
@@ -273,9 +278,9 @@ struct InsuranceOutput {
     min_loss: f64,
     /// Largest annual loss.
     max_loss: f64,
-    /// Share of years without loss.
+    /// Fraction of years without loss.
     zero_loss_probability: f64,
-    /// Share of years in which the aggregate limit is reached; 0 without one.
+    /// Fraction of years in which the aggregate limit is reached; 0 without one.
     aggregate_limit_probability: f64,
     /// 50% quantile of the annual loss.
     p50_loss: f64,
@@ -291,7 +296,8 @@ struct InsuranceOutput {
     p999_loss: f64,
     /// Value at risk and tail value at risk of the annual loss.
     quantiles: Vec<Quantile>,
-    /// Loss exceedance by return period: of the year's total (AEP) and of its largest occurrence (OEP).
+    /// Loss exceedance by return period: of the annual total (AEP) and of the largest occurrence in
+    /// a year (OEP).
     exceedance: Vec<Exceedance>,
     /// Histogram of the annual loss.
     loss_distribution: Histogram,

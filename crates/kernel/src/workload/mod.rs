@@ -1,5 +1,6 @@
-//! Workloads: what an op computes. One file a profile; everything a profile needs is behind [`WorkloadModel`] and [`Profile`],
-//! so a new one touches this list and nothing of execution, reduction or services.
+//! Workloads: what an op computes. Each profile has one file and is reached through [`Profile`] and
+//! [`WorkloadModel`] only, so a new profile changes this module and nothing in execution, reduction
+//! or the services.
 
 use std::fmt;
 
@@ -19,13 +20,13 @@ use crate::{
 pub mod eta_v1;
 pub mod insurance_v1;
 
-/// Draws that a run may be expected to take at most: 2^52, so that all counts stay exact in JSON.
-const MAX_DRAWS: u64 = 1 << 52;
+/// Upper bound on the expected draws of a run: 2^52, so that all counts stay exact in JSON.
+const MAX_RUN_DRAWS: u64 = 1 << 52;
 
-/// The profiles this kernel executes.
+/// The profiles of this kernel.
 pub const PROFILES: [&Profile; 2] = [&insurance_v1::PROFILE, &eta_v1::PROFILE];
 
-/// A profile of an op: what its args mean and what its result looks like.
+/// A profile of an op: the meaning of its args and the form of its output.
 pub struct Profile {
     /// Name of the op, as in `mc`.
     pub op: &'static str,
@@ -33,19 +34,20 @@ pub struct Profile {
     pub version: u32,
     /// Name of the profile, as in `insurance.v1`.
     pub name: &'static str,
-    /// How people call what is computed.
+    /// Terms for what it computes.
     pub vocabulary: Vocabulary,
-    /// Reads and checks args; errors go to the object's collector.
+    /// Reads and validates args; errors go to the collector of the object. The model of args with
+    /// errors is never used.
     pub read_args: fn(ObjectReader<'_, '_>) -> Box<dyn WorkloadModel>,
     /// JSON Schema of the args.
     pub args_schema: fn(&mut SchemaGenerator) -> Schema,
     /// JSON Schema of the result document's `output`.
     pub output_schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Args to start from: the required ones, with plausible values.
+    /// Args with plausible values, as a template.
     pub example_args: fn() -> Value,
 }
 
-/// How people call what a profile computes.
+/// The terms in which a profile's result is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vocabulary {
     /// One iteration, in the plural: "years".
@@ -54,56 +56,58 @@ pub struct Vocabulary {
     pub occurrences: &'static str,
     /// The total: "annual loss".
     pub quantity: &'static str,
-    /// Its unit: "s", or empty for the currency of the args.
+    /// Unit of the total: "s", or empty for the currency of the args.
     pub unit: &'static str,
-    /// Whether return periods are usual for it.
+    /// Whether results are presented by return period.
     pub return_periods: bool,
 }
 
-/// Args that have been read: a model, and how long to run it.
+/// The model that valid args describe, and its budget.
 pub trait WorkloadModel: fmt::Debug + Send + Sync {
-    /// The args in normal form: defaults filled in, absent optional ones left out.
+    /// The model args in normal form: defaults filled in, absent optional args left out, without
+    /// `iterations` and `convergence`.
     fn model_args(&self) -> Map<String, Value>;
-    /// How long to run.
+    /// Iterations to run, and what ends the run earlier.
     fn budget(&self) -> &Budget;
-    /// The components' names, in draw order.
+    /// Names of the components, in draw order.
     fn component_names(&self) -> Vec<&'static str>;
     /// Expected draws of an iteration, rounded up.
     fn expected_draws(&self) -> u64;
-    /// Compiles the model to integers.
+    /// Compiles the model to a program of integers.
     ///
     /// # Errors
-    /// Args that are valid one by one but make no sense together.
+    /// Args that are each in range but have no usable program together.
     fn compile(&self) -> Result<Program, InvalidDocument>;
-    /// The result document's `output`.
+    /// The `output` of the result document.
     fn output(&self, summary: &Summary) -> Value;
 }
 
-/// How long a run may be, and what ends it earlier.
+/// The iterations of a run, and what ends it earlier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
-    /// Iterations asked for: 1 to 2^48.
+    /// Requested iterations: 1 to 2^48.
     pub iterations: u64,
-    /// The condition that ends the run before.
+    /// The condition under which the run ends earlier.
     pub convergence: Option<Convergence>,
 }
 
 impl Budget {
-    /// Reads `iterations` and `convergence`.
+    /// Reads `iterations` and `convergence`; errors go to the collector of `args`.
     pub fn read(args: &mut ObjectReader<'_, '_>) -> Self {
         let iterations = args.required_integer("iterations", 1..=MAX_ITERATIONS);
         let convergence = args.node("convergence").is_some().then(|| args.optional_object("convergence"));
         Self { iterations, convergence: convergence.map(Convergence::read) }
     }
 
-    /// Records an error when a run of this length would take too many draws.
+    /// Records an error if a run of `draws` expected draws an iteration would exceed 2^52 draws in
+    /// all.
     pub fn check_draws(&self, draws: u64, args: &mut ObjectReader<'_, '_>) {
-        if self.iterations.saturating_mul(draws) > MAX_DRAWS {
+        if self.iterations.saturating_mul(draws) > MAX_RUN_DRAWS {
             args.error(
                 "iterations",
                 format!(
                     "must be at most {} with this many occurrences an iteration (2^52 draws in all); it is {}",
-                    MAX_DRAWS / draws.max(1),
+                    MAX_RUN_DRAWS / draws.max(1),
                     self.iterations
                 ),
             );
@@ -111,34 +115,34 @@ impl Budget {
     }
 }
 
-/// The profile of an op; records an error that says what exists where there is none.
+/// The profile of an op. If there is none, records an error that lists what exists.
 pub fn find_profile(op: &Op, errors: &mut Errors) -> Option<&'static Profile> {
-    let listed = |values: Vec<String>| values.join(", ");
-    let named: Vec<_> = PROFILES.into_iter().filter(|p| p.op == op.name).collect();
-    if named.is_empty() {
+    let list = |values: Vec<String>| values.join(", ");
+    let of_name: Vec<_> = PROFILES.into_iter().filter(|p| p.op == op.name).collect();
+    if of_name.is_empty() {
         let mut names: Vec<_> = PROFILES.iter().map(|p| format!("`{}`", p.op)).collect();
         names.dedup();
-        errors.push("/op/name", format!("is unknown; this kernel has {}", listed(names)));
+        errors.push("/op/name", format!("is unknown: this kernel has {}", list(names)));
         return None;
     }
-    let versioned: Vec<_> = named.iter().copied().filter(|p| p.version == op.version).collect();
-    if versioned.is_empty() {
-        let mut versions: Vec<_> = named.iter().map(|p| p.version.to_string()).collect();
+    let of_version: Vec<_> = of_name.iter().copied().filter(|p| p.version == op.version).collect();
+    if of_version.is_empty() {
+        let mut versions: Vec<_> = of_name.iter().map(|p| p.version.to_string()).collect();
         versions.dedup();
-        let message = format!("is unknown; `{}` exists in version {}", op.name, listed(versions));
+        let message = format!("is unknown: this kernel has `{}` in version {}", op.name, list(versions));
         errors.push("/op/version", message);
         return None;
     }
-    let found = versioned.iter().copied().find(|p| p.name == op.profile);
+    let found = of_version.iter().copied().find(|p| p.name == op.profile);
     if found.is_none() {
-        let profiles = listed(versioned.iter().map(|p| format!("`{}`", p.name)).collect());
-        let message = format!("is unknown; `{}` version {} has {profiles}", op.name, op.version);
+        let profiles = list(of_version.iter().map(|p| format!("`{}`", p.name)).collect());
+        let message = format!("is unknown: `{}` version {} has {profiles}", op.name, op.version);
         errors.push("/op/profile", message);
     }
     found
 }
 
-/// `⌊units·x + 1/2⌋`: a limit or a base in minor units. `x` is 0 to 10^15.
+/// A limit or base in minor units: `⌊units·x + 1/2⌋`, for `x` from 0 to 10^15.
 fn to_minor_units(x: f64, units: u32) -> u64 {
     (DoubleDouble::product(x, f64::from(units)) + DoubleDouble::from(0.5))
         .floor()
@@ -146,12 +150,12 @@ fn to_minor_units(x: f64, units: u32) -> u64 {
         .min(MAX_AMOUNT)
 }
 
-/// A limit in minor units; [`MAX_AMOUNT`] when there is none.
+/// The cap that a limit gives, in minor units; [`MAX_AMOUNT`] without a limit.
 fn cap_of_limit(limit: Option<f64>, units: u32) -> u64 {
     limit.map_or(MAX_AMOUNT, |limit| to_minor_units(limit, units))
 }
 
-/// An undecided table entry, as an error of the parameter it comes from.
+/// Converts an undecided floor to an error of the arg at `pointer`, which the table is made from.
 fn undecided_floor(pointer: &str) -> impl Fn(tables::UndecidedFloor) -> InvalidDocument {
     move |error| InvalidDocument::single(pointer, error.to_string())
 }

@@ -1,5 +1,6 @@
-//! The normal and the lognormal law in f64: distribution, quantile, limited expected value. From published series and
-//! approximations; the standard library's functions will do here, since nothing of this is hashed.
+//! The normal and the lognormal law in f64: distribution, quantile, limited expected value. From
+//! published series and approximations; the standard library's functions will do here, since
+//! nothing of this is hashed.
 #![allow(clippy::disallowed_methods, reason = "references for statistics, not results")]
 
 use std::f64::consts::PI;
@@ -9,7 +10,8 @@ pub fn density(x: f64) -> f64 {
     (-x * x / 2.0).exp() / (2.0 * PI).sqrt()
 }
 
-/// Φ(x), with relative error below 10^-14 in the lower tail (Abramowitz and Stegun 26.2.11 and 26.2.14).
+/// Φ(x), with relative error below 10^-14 in the lower tail (Abramowitz and Stegun 26.2.11 and
+/// 26.2.14).
 pub fn phi(x: f64) -> f64 {
     if x > 0.0 {
         return 1.0 - phi(-x);
@@ -27,7 +29,8 @@ pub fn phi(x: f64) -> f64 {
     density(x) / fraction
 }
 
-/// Φ^(−1)(t) for 0 < t ≤ 1/2, to about 16 digits: algorithm AS 241 (Wichura 1988, Applied Statistics 37).
+/// Φ^(−1)(t) for 0 < t ≤ 1/2, to about 16 digits: algorithm AS 241 (Wichura 1988, Applied
+/// Statistics 37).
 pub fn quantile(t: f64) -> f64 {
     assert!(0.0 < t && t <= 0.5);
     let q = t - 0.5;

@@ -1,5 +1,5 @@
-//! What the kernel's tests share. References come from other arithmetic than the kernel's: nothing here calls the code
-//! that it is compared with.
+//! What the kernel's tests share. References come from other arithmetic than the kernel's: nothing
+//! here calls the code that it is compared with.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod compound;

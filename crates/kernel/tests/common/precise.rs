@@ -1,5 +1,6 @@
-//! Arbitrary-precision references: Φ and its inverse, e^x, floors that are known to be right. Binary floats of 256 bits
-//! (crate dashu-float) and a series for Φ that the kernel does not use; no double-double.
+//! Arbitrary-precision references: Φ and its inverse, e^x, floors that are known to be right.
+//! Binary floats of 256 bits (crate dashu-float) and a series for Φ that the kernel does not use;
+//! no double-double.
 
 use std::sync::OnceLock;
 
@@ -53,7 +54,8 @@ fn root_of_tau() -> &'static Real {
 
 /// Φ(z) and the density φ(z) for −10 ≤ z ≤ 0, with relative error below 2^-170.
 ///
-/// Φ(z) = 1/2 − φ(z) · Σ |z|^(2n+1) / (1·3·5·…·(2n+1)): the series of Abramowitz and Stegun 26.2.11, summed in fixed point.
+/// Φ(z) = 1/2 − φ(z) · Σ |z|^(2n+1) / (1·3·5·…·(2n+1)): the series of Abramowitz and Stegun
+/// 26.2.11, summed in fixed point.
 pub fn lower_tail(z: &Real) -> (Real, Real) {
     let x = floor_scaled(&-z.clone(), FIXED);
     let square = (&x * &x) >> FIXED;
@@ -69,8 +71,9 @@ pub fn lower_tail(z: &Real) -> (Real, Real) {
     (real(0.5) - &density * from_fixed(sum), density)
 }
 
-/// z(t) for t ≤ 1/2, and how far off `start` was: one Newton step from `start`, which must be within 2^-80 of z(t).
-/// Newton doubles the digits and measures the distance with Φ alone, so the result owes `start` nothing but time.
+/// z(t) for t ≤ 1/2, and how far off `start` was: one Newton step from `start`, which must be
+/// within 2^-80 of z(t). Newton doubles the digits and measures the distance with Φ alone, so the
+/// result owes `start` nothing but time.
 pub fn quantile(t: &Real, start: &Real) -> (Real, Real) {
     let (tail, density) = lower_tail(start);
     let step = (t - tail) / density;
@@ -89,7 +92,8 @@ pub fn node_position(i: usize, per_octave: usize) -> Real {
     real(1.0 + place as f64 / per_octave as f64) * power_of_two(octave as i32 - 65)
 }
 
-/// z at the kernel's nodes with 7 segment bits, to some 170 bits; those with 6 are every second one.
+/// z at the kernel's nodes with 7 segment bits, to some 170 bits; those with 6 are every second
+/// one.
 pub fn nodes() -> &'static [Real] {
     static NODES: OnceLock<Vec<Real>> = OnceLock::new();
     NODES.get_or_init(|| {

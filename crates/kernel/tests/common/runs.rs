@@ -62,7 +62,8 @@ pub fn run(profile: &str, args: &Value, seed: &str) -> Run {
     Run { request, merged, document }
 }
 
-/// Folds results that come in order, each with the iteration count that it reaches, until convergence or the end.
+/// Folds results that come in order, each with the iteration count that it reaches, until
+/// convergence or the end.
 pub fn conclude(
     request: &Request,
     results: impl IntoIterator<Item = (u64, ShardResult)>,

@@ -26,7 +26,8 @@ pub fn distribution(marks: &[u64], amounts: &[Times]) -> Distribution {
     }
 }
 
-/// A result with these totals and largest occurrences, the last mark (or the largest amount) being the program's cap.
+/// A result with these totals and largest occurrences, the last mark (or the largest amount) being
+/// the program's cap.
 pub fn result(marks: &[u64], totals: &[Times], largests: &[Times], components: Vec<Tally>) -> ShardResult {
     let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
     ShardResult {

@@ -1,4 +1,5 @@
-//! Section 7 of docs/determinism.md once more, in wide integers: where a draw falls and what amount it yields.
+//! Section 7 of docs/determinism.md once more, in wide integers: where a draw falls and what amount
+//! it yields.
 
 use forge_contract::program::{OCTAVES, Segment};
 

@@ -1,4 +1,4 @@
-//! AVX2: four u64 lanes.
+//! The vector register of AVX2: four u64 lanes.
 
 use std::arch::x86_64::*;
 
@@ -6,19 +6,21 @@ use forge_contract::program::Segment;
 
 use super::{
     super::scalar::locate,
-    vector::{BUCKET_BIAS, BUCKET_SHIFT, Lookup, Vector, price},
+    vector::{BUCKET_BIAS, BUCKET_SHIFT, TableLookup, Vector, look_up_amounts},
 };
 
-/// 2^52 as f64: added to the bits of an integer below 2^52 it makes that integer, scaled, a fraction.
+/// Bits of the f64 2^52. With an integer below 2^52 in the fraction bits, they are the f64 2^52 +
+/// that integer.
 const TWO_52: u64 = 0x4330_0000_0000_0000;
-/// 2^84 as f64.
+/// Bits of the f64 2^84.
 const TWO_84: u64 = 0x4530_0000_0000_0000;
 
 /// Four lanes of a 256-bit register.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256i);
 
-// SAFETY of all intrinsics below: this type is used only where AVX2 was detected (`InstructionSet::Avx2`).
+// SAFETY of all intrinsics below: this type is used only where AVX2 was detected
+// (`InstructionSet::Avx2`).
 macro_rules! avx2 {
     ($e:expr) => {
         // SAFETY: see above; loads and stores are within the slices, whose length is checked.
@@ -26,7 +28,7 @@ macro_rules! avx2 {
     };
 }
 
-/// A byte shuffle that does to every 8 bytes what `low` says of the first 8.
+/// A byte shuffle that applies the order `low` to every 8 bytes.
 #[inline(always)]
 fn byte_order(low: i64) -> __m256i {
     let high = low + 0x0808_0808_0808_0808;
@@ -39,7 +41,7 @@ impl Avx2 {
         avx2!(_mm256_xor_si256(self.0, _mm256_set1_epi64x(i64::MIN)))
     }
 
-    /// Bits of the lanes as f64; exact below 2^53.
+    /// The bits of each lane's value as f64; exact below 2^53.
     #[inline(always)]
     fn float_bits(self) -> __m256i {
         avx2!({
@@ -142,12 +144,12 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn above(self, other: Self) -> Self::Mask {
+    fn greater_than(self, other: Self) -> Self::Mask {
         avx2!(_mm256_cmpgt_epi64(self.0, other.0))
     }
 
     #[inline(always)]
-    fn at_least_unsigned(self, other: Self) -> Self::Mask {
+    fn greater_equal_unsigned(self, other: Self) -> Self::Mask {
         avx2!({
             let below = _mm256_cmpgt_epi64(other.sign_flipped(), self.sign_flipped());
             _mm256_xor_si256(below, _mm256_set1_epi64x(-1))
@@ -165,12 +167,12 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn both(a: Self::Mask, b: Self::Mask) -> Self::Mask {
+    fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask {
         avx2!(_mm256_and_si256(a, b))
     }
 
     #[inline(always)]
-    fn without(a: Self::Mask, b: Self::Mask) -> Self::Mask {
+    fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask {
         avx2!(_mm256_andnot_si256(b, a))
     }
 
@@ -180,13 +182,13 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn count(mask: Self::Mask) -> u32 {
+    fn count_set(mask: Self::Mask) -> u32 {
         avx2!(_mm256_movemask_pd(_mm256_castsi256_pd(mask)) as u32).count_ones()
     }
 
     #[inline(always)]
-    fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
-        price(table, bits, draws, here)
+    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
+        look_up_amounts(table, bits, draws, mask)
     }
 
     #[inline(always)]
@@ -200,7 +202,7 @@ impl Vector for Avx2 {
     }
 }
 
-impl Lookup for Avx2 {
+impl TableLookup for Avx2 {
     #[inline(always)]
     fn multiply_i32(self, other: Self) -> Self {
         Self(avx2!(_mm256_mul_epi32(self.0, other.0)))
@@ -212,36 +214,38 @@ impl Lookup for Avx2 {
     }
 
     #[inline(always)]
-    fn keep(self, mask: Self::Mask) -> Self {
+    fn select_or_zero(self, mask: Self::Mask) -> Self {
         Self(avx2!(_mm256_and_si256(self.0, mask)))
     }
 
-    /// There is no leading-zero count for lanes. The distance's upper 52 bits become a f64 exactly, whose exponent is the
-    /// octave and whose fraction holds segment and place, as long as so many bits follow its leading one. The draws beyond
-    /// that, one in 2^13 or fewer, are located one by one.
+    /// AVX2 cannot count the leading zeros of lanes. The upper 52 bits of the distance convert
+    /// exactly to an f64, whose exponent is the octave and whose fraction holds segment and
+    /// position, provided that enough bits follow the leading one. If any lane has fewer, which
+    /// happens for at most one draw in 2^13, all lanes are located one by one.
     #[inline(always)]
     fn locate(draws: Self, bits: u32) -> (Self, Self) {
         avx2!({
             let upper = _mm256_cmpgt_epi64(_mm256_setzero_si256(), draws.0);
             let distance = _mm256_xor_si256(draws.0, upper);
-            // w >> 12 with w = 2 · distance + 1; its last bit is cut off.
+            // w >> 12 with w = 2 · distance + 1.
             let top = _mm256_srli_epi64::<11>(distance);
             let scaled = _mm256_or_si256(top, _mm256_set1_epi64x(TWO_52 as i64));
             let float = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(f64::from_bits(TWO_52)));
             let float = _mm256_castpd_si256(float);
             let deep = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1 << (bits + 31)), top);
-            // A f64 in [2^51, 2^52) is octave 63.
+            // An f64 in [2^51, 2^52) is octave 63.
             let bias = ((1023 + 51 - 63) << bits) as i64;
             let index = _mm256_srl_epi64(float, _mm_cvtsi32_si128(52 - bits as i32));
             let index = _mm256_sub_epi64(index, _mm256_set1_epi64x(bias));
             let half = _mm256_and_si256(upper, _mm256_set1_epi64x(64 << bits));
             let index = _mm256_add_epi64(index, half);
-            let place = _mm256_srl_epi64(float, _mm_cvtsi32_si128(21 - bits as i32));
-            let place = _mm256_and_si256(_mm256_xor_si256(place, upper), _mm256_set1_epi64x((1 << 31) - 1));
+            let position = _mm256_srl_epi64(float, _mm_cvtsi32_si128(21 - bits as i32));
+            let position =
+                _mm256_and_si256(_mm256_xor_si256(position, upper), _mm256_set1_epi64x((1 << 31) - 1));
             if _mm256_testz_si256(deep, deep) == 0 {
                 return locate_each(draws, bits);
             }
-            (Self(index), Self(place))
+            (Self(index), Self(position))
         })
     }
 
@@ -250,7 +254,7 @@ impl Lookup for Avx2 {
         let mut index = [0; Self::LANES];
         indices.store(&mut index);
         let base = table.as_ptr();
-        // SAFETY: the caller vouches for the indices; a segment is 16 bytes without padding.
+        // SAFETY: the caller guarantees the indices, and a segment is 16 bytes without padding.
         let entry = |lane: usize| unsafe { base.add(index[lane] as usize).cast() };
         avx2!({
             let a = _mm256_castsi128_si256(_mm_loadu_si128(entry(0)));
@@ -273,6 +277,6 @@ fn locate_lanes(draws: [u64; 4], bits: u32) -> ([u64; 4], [u64; 4]) {
 fn locate_each(draws: Avx2, bits: u32) -> (Avx2, Avx2) {
     let mut lanes = [0; 4];
     draws.store(&mut lanes);
-    let (indices, places) = locate_lanes(lanes, bits);
-    (Avx2::load(&indices), Avx2::load(&places))
+    let (indices, positions) = locate_lanes(lanes, bits);
+    (Avx2::load(&indices), Avx2::load(&positions))
 }

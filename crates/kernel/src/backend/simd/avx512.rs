@@ -1,16 +1,17 @@
-//! AVX-512 (F, CD, DQ): eight u64 lanes.
+//! The vector register of AVX-512 (F, CD, DQ): eight u64 lanes.
 
 use std::arch::x86_64::*;
 
 use forge_contract::program::Segment;
 
-use super::vector::{BUCKET_BIAS, BUCKET_SHIFT, Lookup, Vector, price};
+use super::vector::{BUCKET_BIAS, BUCKET_SHIFT, TableLookup, Vector, look_up_amounts};
 
 /// Eight lanes of a 512-bit register.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(__m512i);
 
-// SAFETY of all intrinsics below: this type is used only where the features were detected (`InstructionSet::Avx512`).
+// SAFETY of all intrinsics below: this type is used only where the features were detected
+// (`InstructionSet::Avx512`).
 macro_rules! avx512 {
     ($e:expr) => {
         // SAFETY: see above; loads and stores are within the slices, whose length is checked.
@@ -106,12 +107,12 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn above(self, other: Self) -> Self::Mask {
+    fn greater_than(self, other: Self) -> Self::Mask {
         avx512!(_mm512_cmpgt_epi64_mask(self.0, other.0))
     }
 
     #[inline(always)]
-    fn at_least_unsigned(self, other: Self) -> Self::Mask {
+    fn greater_equal_unsigned(self, other: Self) -> Self::Mask {
         avx512!(_mm512_cmpge_epu64_mask(self.0, other.0))
     }
 
@@ -126,12 +127,12 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn both(a: Self::Mask, b: Self::Mask) -> Self::Mask {
+    fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask {
         a & b
     }
 
     #[inline(always)]
-    fn without(a: Self::Mask, b: Self::Mask) -> Self::Mask {
+    fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask {
         a & !b
     }
 
@@ -141,13 +142,13 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn count(mask: Self::Mask) -> u32 {
+    fn count_set(mask: Self::Mask) -> u32 {
         mask.count_ones()
     }
 
     #[inline(always)]
-    fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
-        price(table, bits, draws, here)
+    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
+        look_up_amounts(table, bits, draws, mask)
     }
 
     #[inline(always)]
@@ -162,7 +163,7 @@ impl Vector for Avx512 {
     }
 }
 
-impl Lookup for Avx512 {
+impl TableLookup for Avx512 {
     #[inline(always)]
     fn multiply_i32(self, other: Self) -> Self {
         Self(avx512!(_mm512_mul_epi32(self.0, other.0)))
@@ -174,7 +175,7 @@ impl Lookup for Avx512 {
     }
 
     #[inline(always)]
-    fn keep(self, mask: Self::Mask) -> Self {
+    fn select_or_zero(self, mask: Self::Mask) -> Self {
         Self(avx512!(_mm512_maskz_mov_epi64(mask, self.0)))
     }
 
@@ -186,14 +187,15 @@ impl Lookup for Avx512 {
             let w = _mm512_or_si512(_mm512_add_epi64(distance, distance), _mm512_set1_epi64(1));
             let zeros = _mm512_lzcnt_epi64(w);
             let n = _mm512_sllv_epi64(w, zeros);
-            // n's leading bit adds 2^bits to the index, one octave too many: 62 instead of 63.
+            // The leading bit of n adds 2^bits, one octave, to the index, hence 62 instead of 63.
             let octave = _mm512_sub_epi64(_mm512_set1_epi64(62), zeros);
             let octave = _mm512_sll_epi64(octave, _mm_cvtsi32_si128((bits) as i32));
             let segment = _mm512_srl_epi64(n, _mm_cvtsi32_si128((63 - bits) as i32));
             let half = _mm512_and_si512(upper, _mm512_set1_epi64(64 << bits));
             let index = _mm512_add_epi64(_mm512_add_epi64(octave, segment), half);
-            let place = _mm512_xor_si512(_mm512_srl_epi64(n, _mm_cvtsi32_si128((32 - bits) as i32)), upper);
-            (Self(index), Self(_mm512_and_si512(place, _mm512_set1_epi64((1 << 31) - 1))))
+            let position =
+                _mm512_xor_si512(_mm512_srl_epi64(n, _mm_cvtsi32_si128((32 - bits) as i32)), upper);
+            (Self(index), Self(_mm512_and_si512(position, _mm512_set1_epi64((1 << 31) - 1))))
         })
     }
 
@@ -202,7 +204,7 @@ impl Lookup for Avx512 {
         let mut index = [0; Self::LANES];
         indices.store(&mut index);
         let base = table.as_ptr();
-        // SAFETY: the caller vouches for the indices; a segment is 16 bytes without padding.
+        // SAFETY: the caller guarantees the indices, and a segment is 16 bytes without padding.
         let entry = |lane: usize| unsafe { base.add(index[lane] as usize).cast() };
         avx512!({
             let mut even = _mm512_castsi128_si512(_mm_loadu_si128(entry(0)));

@@ -1,5 +1,5 @@
-//! The SIMD backend: an iteration a lane, on the widest instruction set the CPU has. Proved equal to the scalar
-//! reference by the conformance suite; nothing here is normative.
+//! The SIMD backend: executes one iteration in each vector lane, with the widest instruction set of
+//! the CPU. Not normative: the conformance suite proves it equal to the scalar reference.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,8 @@ mod portable;
 mod scratch;
 mod vector;
 
-/// An instruction set this CPU has: only [`Simd::supported`] makes one.
+/// An instruction set of this CPU. Only [`Simd::supported`] creates values, after detecting the
+/// features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InstructionSet {
     Portable,
@@ -33,22 +34,22 @@ enum InstructionSet {
     Avx512,
 }
 
-/// Executes many iterations in the lanes of vector registers.
+/// The backend that executes iterations in the lanes of vector registers.
 pub struct Simd {
-    level: InstructionSet,
-    /// Idle scratches, one for each thread that has executed at once.
-    idle: Mutex<Vec<Scratch>>,
+    instructions: InstructionSet,
+    /// Scratch buffers for reuse; at most as many as calls have run at the same time.
+    idle_scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Simd {
-    /// The backend for the best instruction set of this CPU.
+    /// The backend with the best instruction set of this CPU.
     pub fn new() -> Self {
         Self::supported().remove(0)
     }
 
-    /// One backend for each instruction set of this CPU, the best first.
+    /// One backend for each instruction set of this CPU, best first.
     pub fn supported() -> Vec<Self> {
-        let mut levels = Vec::new();
+        let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2")
@@ -59,24 +60,25 @@ impl Simd {
                 && is_x86_feature_detected!("avx512cd")
                 && is_x86_feature_detected!("avx512dq");
             if avx2 && avx512 {
-                levels.push(InstructionSet::Avx512);
+                sets.push(InstructionSet::Avx512);
             }
             if avx2 {
-                levels.push(InstructionSet::Avx2);
+                sets.push(InstructionSet::Avx2);
             }
         }
-        levels.push(InstructionSet::Portable);
-        levels.into_iter().map(|level| Self { level, idle: Mutex::default() }).collect()
+        sets.push(InstructionSet::Portable);
+        sets.into_iter().map(|instructions| Self { instructions, idle_scratch: Mutex::default() }).collect()
     }
 
-    /// Makes the first block of the keystream of so many iterations (rounded down to whole groups) and nothing else:
-    /// what no executor that draws from ChaCha8 can be faster than. For benchmarks; the value has no meaning.
+    /// Computes only the first keystream block of each of `iterations` iterations (rounded down to
+    /// whole groups), which bounds the speed of every backend. For benchmarks: the returned value
+    /// has no meaning.
     #[cfg(feature = "testing")]
     pub fn keystream(&self, iterations: u64) -> u64 {
-        let groups = iterations / self.level.iterations_at_once();
-        match self.level {
+        let groups = iterations / self.instructions.group_size();
+        match self.instructions {
             InstructionSet::Portable => leaf::keystream::<Portable>(groups),
-            // SAFETY: a level exists only where its features were detected.
+            // SAFETY: an `InstructionSet` exists only if its features were detected.
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => unsafe { keystream_avx2(groups) },
             // SAFETY: as above.
@@ -92,27 +94,27 @@ impl Simd {
         scratch: &mut Scratch,
         control: &dyn ExecutionControl,
     ) -> Result<ShardResult, ExecutionError> {
-        scratch.begin(program);
-        let lanes = self.level.iterations_at_once();
-        let mut rest = None;
+        scratch.prepare(program);
+        let group_size = self.instructions.group_size();
+        let mut remainder = None;
         let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
         for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
             let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
-            let groups = iterations / lanes;
-            self.level.execute_leaf(program, &seed.0, groups, scratch);
-            scratch.iterations += groups * lanes;
-            if groups * lanes < iterations {
-                // Fewer iterations than lanes at the very end of a run: the reference executes them.
-                rest = Some(scalar::execute_range(program, seed, groups * lanes..iterations));
+            let groups = iterations / group_size;
+            self.instructions.execute_leaf(program, &seed.0, groups, scratch);
+            scratch.iterations += groups * group_size;
+            if groups * group_size < iterations {
+                // The last iterations of a run do not fill a group, so the reference executes them.
+                remainder = Some(scalar::execute_range(program, seed, groups * group_size..iterations));
             }
             if control.advance(iterations).is_break() {
-                scratch.take();
+                scratch.take_result();
                 return Err(ExecutionError::Cancelled);
             }
         }
-        let result = scratch.take();
-        Ok(match rest {
-            Some(rest) => crate::reduction::merge_results(program, &[result, rest]),
+        let result = scratch.take_result();
+        Ok(match remainder {
+            Some(remainder) => crate::reduction::merge_results(program, &[result, remainder]),
             None => result,
         })
     }
@@ -126,7 +128,7 @@ impl Default for Simd {
 
 impl Backend for Simd {
     fn name(&self) -> &str {
-        self.level.name()
+        self.instructions.name()
     }
 
     fn execute(
@@ -135,11 +137,11 @@ impl Backend for Simd {
         shards: &[Shard],
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = idle().pop().unwrap_or_else(Scratch::new);
+        let idle_scratch = || self.idle_scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = idle_scratch().pop().unwrap_or_else(Scratch::new);
         let results =
             shards.iter().map(|shard| self.execute_shard(program, shard, &mut scratch, control)).collect();
-        idle().push(scratch);
+        idle_scratch().push(scratch);
         results
     }
 }
@@ -155,7 +157,8 @@ impl InstructionSet {
         }
     }
 
-    fn iterations_at_once(self) -> u64 {
+    /// Iterations that are executed at once: two vectors of them.
+    fn group_size(self) -> u64 {
         let lanes = match self {
             Self::Portable => Portable::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -166,29 +169,29 @@ impl InstructionSet {
         2 * lanes as u64
     }
 
-    fn execute_leaf(self, program: &Program, seed: &[u8; 32], groups: u64, out: &mut Scratch) {
+    fn execute_leaf(self, program: &Program, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
         match self {
-            Self::Portable => leaf::execute::<Portable>(program, seed, groups, out),
-            // SAFETY: a level exists only where its features were detected.
+            Self::Portable => leaf::execute_leaf::<Portable>(program, seed, groups, scratch),
+            // SAFETY: an `InstructionSet` exists only if its features were detected.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { execute_leaf_avx2(program, seed, groups, out) },
+            Self::Avx2 => unsafe { execute_leaf_avx2(program, seed, groups, scratch) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { execute_leaf_avx512(program, seed, groups, out) },
+            Self::Avx512 => unsafe { execute_leaf_avx512(program, seed, groups, scratch) },
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
-fn execute_leaf_avx2(program: &Program, seed: &[u8; 32], groups: u64, out: &mut Scratch) {
-    leaf::execute::<avx2::Avx2>(program, seed, groups, out);
+fn execute_leaf_avx2(program: &Program, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
+    leaf::execute_leaf::<avx2::Avx2>(program, seed, groups, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
-fn execute_leaf_avx512(program: &Program, seed: &[u8; 32], groups: u64, out: &mut Scratch) {
-    leaf::execute::<avx512::Avx512>(program, seed, groups, out);
+fn execute_leaf_avx512(program: &Program, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
+    leaf::execute_leaf::<avx512::Avx512>(program, seed, groups, scratch);
 }
 
 #[cfg(all(feature = "testing", target_arch = "x86_64"))]

@@ -1,5 +1,6 @@
-//! For CPUs without one of the other instruction sets, aarch64 among them: 128-bit registers through the `wide` crate
-//! (SSE2, NEON, or plain integers) where most of the time goes, and plain integers elsewhere.
+//! The vector register of CPUs without AVX2 and AVX-512, such as aarch64. The operations that take
+//! most of the time use 128-bit registers through the `wide` crate (SSE2, NEON or plain integers);
+//! the others use plain integers.
 
 use forge_contract::{program::Segment, shard_result::bucket_of};
 
@@ -14,7 +15,8 @@ const LANES: usize = 4;
 pub(super) struct Portable([u64x2; 2]);
 
 impl Portable {
-    /// The lanes as u32. Their order within a u64 is the machine's; lane-wise operations do not see it.
+    /// The u32 lanes. Their order within a u64 depends on the byte order, which lane-wise
+    /// operations do not notice.
     #[inline(always)]
     fn words(self) -> [u32x4; 2] {
         bytemuck::cast(self.0)
@@ -96,7 +98,7 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn pair(low: Self, high: Self) -> [Self; 2] {
-        // Lane by lane a u32 of `low` below one of `high`, on machines of either byte order.
+        // On machines of either byte order, `low` gives the low half of each u64.
         let (low, high) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
         let (a, b) = (low.words(), high.words());
         [
@@ -141,12 +143,12 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn above(self, other: Self) -> Self::Mask {
+    fn greater_than(self, other: Self) -> Self::Mask {
         self.compare(other, |a, b| a as i64 > b as i64)
     }
 
     #[inline(always)]
-    fn at_least_unsigned(self, other: Self) -> Self::Mask {
+    fn greater_equal_unsigned(self, other: Self) -> Self::Mask {
         self.compare(other, |a, b| a >= b)
     }
 
@@ -162,12 +164,12 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn both(a: Self::Mask, b: Self::Mask) -> Self::Mask {
+    fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask {
         std::array::from_fn(|i| a[i] & b[i])
     }
 
     #[inline(always)]
-    fn without(a: Self::Mask, b: Self::Mask) -> Self::Mask {
+    fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask {
         std::array::from_fn(|i| a[i] & !b[i])
     }
 
@@ -177,16 +179,17 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn count(mask: Self::Mask) -> u32 {
+    fn count_set(mask: Self::Mask) -> u32 {
         mask.iter().map(|&set| u32::from(set)).sum()
     }
 
-    /// One lane after the other: there is no gather, and lanes that are not wanted cost nothing.
+    /// Looks up one lane after another: there is no gather instruction, and lanes outside the mask
+    /// cost nothing.
     #[inline(always)]
-    fn price(table: &[Segment], bits: u32, draws: Self, here: Self::Mask) -> Self {
+    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
         let draws = draws.lanes();
         Self::from_lanes(std::array::from_fn(
-            |i| if here[i] { amount_of_draw(bits, table, draws[i]) } else { 0 },
+            |i| if mask[i] { amount_of_draw(bits, table, draws[i]) } else { 0 },
         ))
     }
 

@@ -1,4 +1,4 @@
-//! Where the SIMD backend counts while it executes a shard: dense histograms of u32, reused from shard to shard.
+//! The scratch buffer of the SIMD backend: dense u32 histograms, reused from shard to shard.
 
 use ethnum::U256;
 use forge_contract::{
@@ -6,7 +6,7 @@ use forge_contract::{
     shard_result::{Distribution, ShardResult, Tally, bucket_of},
 };
 
-/// A shard result while it is being made. The marks are the program's.
+/// Accumulates the result of a shard.
 pub(super) struct Scratch {
     pub(super) iterations: u64,
     pub(super) occurrences: Vec<u64>,
@@ -14,23 +14,27 @@ pub(super) struct Scratch {
     pub(super) capped: u64,
     pub(super) sum: u128,
     pub(super) sum_squares: U256,
+    /// The marks of the program.
     pub(super) marks: Vec<u64>,
-    /// For each mark, the iterations whose total and whose largest occurrence is on it.
+    /// For each mark, the iterations whose total is on it and those whose largest occurrence is on
+    /// it.
     pub(super) at_marks: Vec<[u64; 2]>,
-    pub(super) total: Histogram,
-    pub(super) largest: Histogram,
+    pub(super) total: BucketCounters,
+    pub(super) largest: BucketCounters,
 }
 
-/// Counts of one quantity. A u32 is enough: shards have at most 2^28 iterations.
-pub(super) struct Histogram {
+/// BucketCounters and extremes of one quantity. A u32 counter suffices: a shard has at most 2^28
+/// iterations.
+pub(super) struct BucketCounters {
     pub(super) min: u64,
     pub(super) max: u64,
-    /// One counter a bucket; as many as a u16 can index, so that indexing needs no check.
+    /// A counter for each value of a u16, more than there are buckets, so that indexing needs no
+    /// bounds check.
     counts: Box<[u32; 1 << 16]>,
 }
 
 impl Scratch {
-    /// Empty, for any program.
+    /// An empty buffer, usable for every program after [`Scratch::prepare`].
     pub(super) fn new() -> Self {
         Self {
             iterations: 0,
@@ -41,13 +45,13 @@ impl Scratch {
             sum_squares: U256::ZERO,
             marks: Vec::new(),
             at_marks: Vec::new(),
-            total: Histogram::new(),
-            largest: Histogram::new(),
+            total: BucketCounters::new(),
+            largest: BucketCounters::new(),
         }
     }
 
-    /// Prepares an empty scratch for a program.
-    pub(super) fn begin(&mut self, program: &Program) {
+    /// Prepares an empty buffer for a program.
+    pub(super) fn prepare(&mut self, program: &Program) {
         let components = program.components.len();
         self.occurrences = vec![0; components];
         self.capped_occurrences = vec![0; components];
@@ -55,8 +59,8 @@ impl Scratch {
         self.at_marks = vec![[0; 2]; self.marks.len()];
     }
 
-    /// The result; leaves an empty scratch behind.
-    pub(super) fn take(&mut self) -> ShardResult {
+    /// Takes the result and leaves the buffer empty.
+    pub(super) fn take_result(&mut self) -> ShardResult {
         let tallies = self.occurrences.iter().zip(&self.capped_occurrences);
         let at_marks = |which: usize| self.at_marks.iter().map(|counts| counts[which]).collect();
         let result = ShardResult {
@@ -65,15 +69,15 @@ impl Scratch {
             capped: self.capped,
             sum: self.sum,
             sum_squares: self.sum_squares,
-            total: self.total.take(at_marks(0)),
-            largest: self.largest.take(at_marks(1)),
+            total: self.total.take_distribution(at_marks(0)),
+            largest: self.largest.take_distribution(at_marks(1)),
         };
         (self.iterations, self.capped, self.sum, self.sum_squares) = (0, 0, 0, U256::ZERO);
         result
     }
 }
 
-impl Histogram {
+impl BucketCounters {
     fn new() -> Self {
         Self { min: u64::MAX, max: 0, counts: vec![0; 1 << 16].try_into().expect("2^16 counters") }
     }
@@ -83,7 +87,7 @@ impl Histogram {
         self.counts[usize::from(bucket as u16)] += 1;
     }
 
-    fn take(&mut self, at_marks: Vec<u64>) -> Distribution {
+    fn take_distribution(&mut self, at_marks: Vec<u64>) -> Distribution {
         let (min, max) = (self.min, self.max);
         (self.min, self.max) = (u64::MAX, 0);
         if min > max {
