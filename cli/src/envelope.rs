@@ -4,14 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use forge_contract::envelope::{Artifacts, Context, Envelope, Op, Policy, Seed};
 use forge_documents::{Job, number_format::format_count};
 use forge_kernel::workload::{PROFILES, Profile};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     error::CommandError,
+    example::example_envelope,
     input, output,
     text::{count_of, table},
 };
@@ -59,35 +58,18 @@ enum EnvelopeCommand {
 pub fn execute(args: &EnvelopeArgs) -> Result<(), CommandError> {
     match &args.command {
         EnvelopeCommand::New { profile } => {
-            output::print(to_pretty_json(&example_envelope(profile)?).as_bytes())
+            output::print(to_pretty_json(&example_envelope(find_profile(profile)?)).as_bytes())
         }
         EnvelopeCommand::Check { file, print } => check(file, *print),
     }
 }
 
-fn example_envelope(name: &str) -> Result<Envelope, CommandError> {
-    let Some(profile) = PROFILES.into_iter().find(|profile| profile.name == name) else {
+fn find_profile(name: &str) -> Result<&'static Profile, CommandError> {
+    PROFILES.into_iter().find(|profile| profile.name == name).ok_or_else(|| {
         let names: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
-        return Err(CommandError::Input(format!(
-            "--profile: unknown profile {name:?}; available profiles: {}",
-            names.join(", ")
-        )));
-    };
-    Ok(Envelope {
-        ctx: Context::default(),
-        op: op_of(profile),
-        args: match (profile.example_args)() {
-            Value::Object(args) => args,
-            _ => serde_json::Map::new(),
-        },
-        policy: Policy::default(),
-        seed: Seed::Explicit { value: "change-me".to_owned() },
-        artifacts: Artifacts::default(),
+        let names = names.join(", ");
+        CommandError::Input(format!("--profile: unknown profile {name:?}; available profiles: {names}"))
     })
-}
-
-fn op_of(profile: &Profile) -> Op {
-    Op { name: profile.op.to_owned(), version: profile.version, profile: profile.name.to_owned() }
 }
 
 fn check(file: &Path, print: bool) -> Result<(), CommandError> {

@@ -9,6 +9,7 @@ mod devices;
 mod engine;
 mod envelope;
 mod error;
+mod example;
 mod exit_code;
 mod gpu;
 mod in_process;

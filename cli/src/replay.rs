@@ -45,7 +45,7 @@ pub struct ReplayArgs {
 pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
     let stored = StoredJob::open(&args.manifest)?;
     let models = Arc::new(ModelCache::new(1));
-    let job = replay_job(&read_job(&stored)?, &models)?;
+    let job = replay_job(&read_job(&stored, &models)?, &models)?;
     let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
     let backend_name = backend.name().to_owned();
     let store = Arc::new(Store::in_memory());
@@ -78,11 +78,13 @@ fn replay_job(job: &Job, models: &ModelCache) -> Result<Job, CommandError> {
 }
 
 /// The job of the envelope stored with the manifest.
-fn read_job(stored: &StoredJob) -> Result<Job, CommandError> {
+fn read_job(stored: &StoredJob, models: &ModelCache) -> Result<Job, CommandError> {
     let name = document::ENVELOPE_JSON;
     let reference = stored
         .artifact_reference(name)
         .ok_or_else(|| CommandError::Mismatch(format!("the manifest names no {name}")))?;
     let bytes = stored.read_artifact(reference).map_err(|error| CommandError::Mismatch(error.to_string()))?;
-    stored.job_of_envelope(&bytes).map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))
+    stored
+        .job_of_envelope(&bytes, models)
+        .map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))
 }

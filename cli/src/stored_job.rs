@@ -8,7 +8,10 @@ use forge_contract::{
     ids::JobId,
 };
 use forge_documents::Job;
-use forge_kernel::{KERNEL, request::Request};
+use forge_kernel::{
+    KERNEL,
+    request::{ModelCompiler, Request},
+};
 use forge_store::{S3Options, Store, StoreError, StoreLocation, location::InvalidStoreLocation};
 use tokio::runtime::Runtime;
 
@@ -71,12 +74,13 @@ impl StoredJob {
         self.runtime.block_on(self.store.get_artifact(reference))
     }
 
-    /// Derives the job from the bytes of the stored envelope, and checks it against the manifest.
+    /// Derives the job from the bytes of the stored envelope, and checks it against the manifest. The
+    /// compiler may reuse a compiled model.
     ///
     /// # Errors
     /// Why the envelope is not the one that the manifest names.
-    pub fn job_of_envelope(&self, envelope: &[u8]) -> Result<Job, String> {
-        let request = Request::from_json(envelope)
+    pub fn job_of_envelope(&self, envelope: &[u8], compiler: &dyn ModelCompiler) -> Result<Job, String> {
+        let request = Request::from_json_with(envelope, compiler)
             .map_err(|errors| format!("the stored envelope is not valid: {errors}"))?;
         let job = Job::new(request);
         let replay_key = self.manifest.replay_key;

@@ -78,7 +78,8 @@ impl<'a> Evidence<'a> {
     /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if the envelope is not the one that the
     /// manifest names.
     pub fn job(&self) -> Result<&Job, CheckProblem> {
-        let derive = || self.stored.job_of_envelope(self.bytes(ENVELOPE_JSON)?).map_err(CheckProblem::Failed);
+        let derive =
+            || self.stored.job_of_envelope(self.bytes(ENVELOPE_JSON)?, &()).map_err(CheckProblem::Failed);
         self.job.get_or_init(derive).as_ref().map_err(Clone::clone)
     }
 

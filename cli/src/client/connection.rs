@@ -27,7 +27,7 @@ pub struct ConnectionArgs {
     #[command(flatten)]
     nats: NatsArgs,
     /// Key-value bucket of the job's record
-    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs")]
+    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs", help_heading = None)]
     namespace: String,
 }
 

@@ -15,14 +15,13 @@ use forge_kernel::{
     request::Request,
     workload::PROFILES,
 };
-use serde_json::json;
+
+use crate::example::example_envelope;
 
 /// The compiled example of the first profile.
 pub fn example_program() -> Arc<Program> {
-    let profile = PROFILES[0];
-    let op = json!({"name": profile.op, "version": profile.version, "profile": profile.name});
-    let envelope = json!({"op": op, "args": (profile.example_args)()}).to_string();
-    Request::from_json(envelope.as_bytes()).expect("every profile's example is valid").program
+    let request = Request::from_envelope(example_envelope(PROFILES[0]));
+    request.expect("every profile's example is valid").program
 }
 
 /// Iterations per second of one call at a time. The iteration count is quadrupled until a call
