@@ -36,7 +36,7 @@ pub const EXIT_CODES: [ExitCodeEntry; 6] = [
     ExitCodeEntry {
         code: JOB_FAILED,
         name: "job failed",
-        meaning: "the job failed or was cancelled; see jobs/<job_id>/error.json",
+        meaning: "the job failed or was cancelled; its error.json states the reason",
     },
     ExitCodeEntry {
         code: MISMATCH,

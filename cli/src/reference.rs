@@ -73,9 +73,9 @@ fn args_page(profile: &str, schema: &Value) -> String {
         + &SchemaPage::new(schema, 2).render()
 }
 
-/// A table cell: one line, without characters that would end the cell or start an HTML tag.
+/// A table cell: one line, without characters that would end the cell.
 fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "\\<")
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 /// Renders a JSON Schema: a table for its own properties, and a section for each type it refers to.
