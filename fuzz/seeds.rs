@@ -1,4 +1,5 @@
-//! Writes what fuzzing starts from: `seeds DIRECTORY` makes a folder for each target, out of examples/ and tests/vectors/.
+//! Writes the seed corpus: `seeds DIRECTORY` creates a folder for each target, from examples/ and
+//! tests/vectors/.
 
 use std::{error::Error, fs, path::Path};
 

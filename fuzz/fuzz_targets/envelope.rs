@@ -1,5 +1,5 @@
-//! Envelopes: reading never panics, errors are said, and what is read has a normal form that reads as the same
-//! computation.
+//! Envelopes: reading never panics, a rejection states its errors, and the normal form of a valid envelope
+//! reads as the same computation.
 #![no_main]
 
 use forge_contract::canonical::to_canonical_json;
@@ -15,17 +15,17 @@ fuzz_target!(|data: &[u8]| {
             return;
         }
     };
-    let normal = to_canonical_json(&request.envelope).expect("a read envelope has canonical JSON");
-    let again = Request::from_json(&normal).unwrap_or_else(|error| panic!("the normal form is refused: {error}"));
+    let normal = to_canonical_json(&request.envelope).expect("a valid envelope has canonical JSON");
+    let reparsed = Request::from_json(&normal).unwrap_or_else(|error| panic!("the normal form is rejected: {error}"));
     let rebuilt = Request::from_envelope(request.envelope.clone())
         .unwrap_or_else(|error| panic!("the envelope read before is refused: {error}"));
-    for other in [again, rebuilt] {
+    for other in [reparsed, rebuilt] {
         assert_eq!(other.envelope, request.envelope);
         assert_eq!(other.replay_key, request.replay_key);
         assert_eq!(other.root_seed, request.root_seed);
         assert_eq!(other.program_digest, request.program_digest);
         assert_eq!(other.plan, request.plan);
     }
-    let first = request.plan.shards().next().expect("a run has a shard");
+    let first = request.plan.shards().next().expect("a run has at least one shard");
     assert!(request.shard(first).iterations > 0);
 });

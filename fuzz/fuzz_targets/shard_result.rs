@@ -1,5 +1,5 @@
-//! Shard results, as an untrusted worker returns them: decoding never panics, what decodes is canonical, and an
-//! aggregator can merge and report it, whatever it says.
+//! Shard results, as an untrusted worker returns them: decoding never panics, decoded results are canonical,
+//! and an aggregator can merge and summarise any of them.
 #![no_main]
 
 use forge_contract::{
@@ -10,7 +10,7 @@ use forge_fuzz as _;
 use forge_kernel::{reduction::Reduction, summary::Summary};
 use libfuzzer_sys::fuzz_target;
 
-/// A program whose results have these numbers of components and marks; marks are 1,000, 2,000, ….
+/// A program with the given numbers of components and marks; the marks are 1,000, 2,000, ….
 fn program(components: usize, marks: usize) -> Option<Program> {
     let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
     let cap = |i: usize| if i < marks { 1000 * (i as u64 + 1) } else { MAX_AMOUNT };
@@ -27,11 +27,11 @@ fn program(components: usize, marks: usize) -> Option<Program> {
 
 fuzz_target!(|data: &[u8]| {
     let Ok(result) = ShardResult::decode(data) else { return };
-    assert_eq!(result.encode(), data, "what decodes is canonical");
+    assert_eq!(result.encode(), data, "decoded results are canonical");
     let Some(program) = program(result.components.len(), result.total.at_marks.len()) else { return };
     let mut reduction = Reduction::new(&program);
     for _ in 0..3 {
-        reduction.add(&result).expect("the program has this shape");
+        reduction.add(&result).expect("the result has the shape of the program");
     }
     let merged = reduction.result();
     assert_eq!(merged.iterations, 3 * result.iterations);

@@ -55,7 +55,7 @@ fn all_errors_are_reported_at_once() {
     let envelope = with_value(envelope, "/args/claim_freq", json!(null));
     let stderr = run_rejected(&with_value(envelope, "/policy/target", json!("tpu"))).stderr;
     for line in [
-        "  /ctx/job_id: must be a string of 1 to 64 characters",
+        "  /ctx/job_id: must be a string of 1 to 64 of the characters",
         "  /args/claim_freq: is missing",
         "  /args/claim_frequency: is not a known key: did you mean `claim_freq`?",
         "  /policy/target: must be \"cpu\", \"gpu\" or \"any\"",

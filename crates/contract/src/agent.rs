@@ -1,5 +1,7 @@
-//! Agents: who executes and verifies shards. An agent is an ed25519 NATS nkey; its public key is its name. What an agent
-//! says about itself, and what it signs. Keys are used here and never made or stored.
+//! Agents: the identities that execute and verify shards, their records in the registry, and signatures.
+//!
+//! An agent is an ed25519 NATS user nkey, and its public key is its id. This module uses keys; it
+//! neither generates nor stores them. What is signed is defined next to each signed document.
 
 use std::{fmt, str::FromStr};
 
@@ -9,11 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{digest::Digest, envelope::Target, ids::JobId, shard::ShardId};
 
-/// An agent's name: its public user nkey, `U` and 55 characters of base 32.
+/// An agent's id: its public user nkey, `U` followed by 55 base-32 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct AgentId(String);
 
-/// The text is not a public user nkey.
+/// Error: the text is not a public user nkey.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an agent id is a public NATS user nkey: U and 55 characters out of A-Z and 2-7, with a valid checksum"
@@ -21,12 +23,12 @@ pub struct AgentId(String);
 pub struct InvalidAgentId;
 
 impl AgentId {
-    /// The text of the id.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `signature` is this agent's over `message`.
+    /// Whether `signature` is this agent's signature over `message`.
     pub fn verify_signature(&self, message: &[u8], signature: &Signature) -> bool {
         let key = KeyPair::from_public_key(&self.0);
         key.is_ok_and(|key| key.verify(message, &signature.0).is_ok())
@@ -69,7 +71,7 @@ impl JsonSchema for AgentId {
     }
 }
 
-/// An ed25519 signature, 64 bytes; written as 128 hexadecimal digits.
+/// An ed25519 signature (64 bytes), serialised as 128 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Signature(Vec<u8>);
 
@@ -89,8 +91,8 @@ impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut bytes = vec![0; 64];
-        let wrong = |_| serde::de::Error::custom("a signature is 128 hexadecimal digits");
-        hex::decode_to_slice(text, &mut bytes).map_err(wrong)?;
+        let invalid = |_| serde::de::Error::custom("a signature is 128 hexadecimal digits");
+        hex::decode_to_slice(text, &mut bytes).map_err(invalid)?;
         Ok(Self(bytes))
     }
 }
@@ -109,40 +111,40 @@ impl JsonSchema for Signature {
     }
 }
 
-/// An agent's key pair. Never shown, logged or sent.
+/// An agent's key pair. `Debug` shows the public id only; the secret half is never logged or sent.
 pub struct Identity {
     key: KeyPair,
     id: AgentId,
 }
 
-/// The text is not the seed of a user nkey.
+/// Error: the text is not the seed of a user nkey.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it is not the seed of a NATS user nkey: SU and 56 characters")]
+#[error("the text is not the seed of a NATS user nkey, which is SU followed by 56 characters")]
 pub struct InvalidSeed;
 
 impl Identity {
-    /// The identity of 32 random bytes.
+    /// Derives the identity from 32 bytes, which must come from a cryptographic random source.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         let key = KeyPair::new_from_raw(KeyPairType::User, bytes).expect("any 32 bytes are an ed25519 seed");
         Self { id: AgentId(key.public_key()), key }
     }
 
-    /// The identity of an nkey's seed, as `nk -gen user` prints it.
+    /// Reads an nkey seed as `nk -gen user` prints it. Surrounding white space is ignored.
     ///
     /// # Errors
-    /// [`InvalidSeed`].
+    /// [`InvalidSeed`] when the text is not the seed of a user nkey.
     pub fn from_seed(seed: &str) -> Result<Self, InvalidSeed> {
         let key = KeyPair::from_seed(seed.trim()).map_err(|_| InvalidSeed)?;
         let id = key.public_key().parse().map_err(|_| InvalidSeed)?;
         Ok(Self { key, id })
     }
 
-    /// The agent's name.
+    /// The public half.
     pub fn id(&self) -> &AgentId {
         &self.id
     }
 
-    /// Signs a message.
+    /// Signs `message` with the private key.
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature(self.key.sign(message).expect("an identity holds a seed"))
     }
@@ -154,66 +156,66 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What an agent says about itself in the registry: bucket `forge_agents`, key `workers.<agent id>` or
-/// `verifiers.<agent id>`. Written again with every heartbeat.
+/// An agent's entry in the registry: bucket `forge_agents`, key `workers.<agent id>` or
+/// `verifiers.<agent id>`. Rewritten with every heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "Forge agent")]
 pub struct AgentRecord {
     /// Always `forge.agent.v1`.
     pub schema: String,
-    /// The agent.
+    /// Id of the agent.
     pub agent_id: AgentId,
-    /// Whether it takes shards.
+    /// Whether the agent accepts shards.
     pub state: AgentState,
-    /// The hardware it executes on: `cpu` or `gpu`.
+    /// Hardware that the agent executes on: `cpu` or `gpu`.
     pub target: Target,
-    /// The backend that executes its shards, as in `simd-avx2`.
+    /// Name of the executing backend, as in `simd-avx2`.
     pub backend: String,
-    /// The device and its driver, where it does not execute on the CPU.
+    /// Device and driver; absent when the agent executes on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// Shards that it executes at once; batches of them, where it executes several together.
+    /// Number of shards executed concurrently; number of batches where the backend batches shards.
     pub slots: u32,
-    /// Shards in a batch, at most: 1 for a CPU.
-    #[serde(default = "one")]
+    /// Maximum number of shards in a batch: 1 for a CPU.
+    #[serde(default = "default_batch_size")]
     pub batch: u32,
-    /// Version of the kernel.
+    /// Kernel version that the agent executes.
     pub kernel: u32,
-    /// Version of the software.
+    /// Software version.
     pub version: String,
-    /// Name of the machine or pod, for people.
+    /// Name of the machine or pod, for operators.
     pub host: String,
 }
 
 impl AgentRecord {
-    /// What `schema` says.
+    /// Value of `schema`.
     pub const SCHEMA: &str = "forge.agent.v1";
 }
 
-fn one() -> u32 {
+fn default_batch_size() -> u32 {
     1
 }
 
-/// What kind of hardware executed a shard.
+/// The kind of hardware that executed a shard.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Hardware {
-    /// A CPU.
+    /// CPU.
     #[default]
     Cpu,
-    /// A GPU.
+    /// GPU.
     Gpu,
 }
 
 impl Hardware {
-    /// The kind that a record's `adapter` stands for: whatever has one is not a CPU.
+    /// Derives the kind from a record's `adapter`: only GPU backends have an adapter.
     pub fn from_adapter(adapter: Option<&str>) -> Self {
         if adapter.is_some() { Self::Gpu } else { Self::Cpu }
     }
 
-    /// The queue of shards that only this hardware takes.
+    /// The target whose queue only this hardware consumes.
     pub fn target(self) -> Target {
         match self {
             Self::Cpu => Target::Cpu,
@@ -222,39 +224,39 @@ impl Hardware {
     }
 }
 
-/// Whether an agent takes shards.
+/// Whether an agent accepts shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
-    /// It does.
+    /// The agent accepts shards.
     Live,
-    /// It has been shut down in good order. Its results still count.
+    /// The agent shut down gracefully. Its results remain valid.
     Left,
 }
 
-/// Why an agent's results no longer count: bucket `forge_agents`, key `quarantine.<agent id>`. An operator who has found
-/// and removed the cause deletes the key.
+/// Excludes an agent whose result was refuted: bucket `forge_agents`, key `quarantine.<agent id>`. To
+/// readmit the agent, an operator removes the cause and then deletes the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "Forge quarantine")]
 pub struct QuarantineRecord {
     /// Always `forge.quarantine.v1`.
     pub schema: String,
-    /// The agent.
+    /// Id of the quarantined agent.
     pub agent_id: AgentId,
-    /// The job in which it was found out.
+    /// Job in which the wrong result was detected.
     pub job_id: JobId,
-    /// The shard that it returned a wrong result for.
+    /// Shard whose result was wrong.
     pub shard_id: ShardId,
-    /// What it returned.
+    /// SHA-256 of the result that the agent returned.
     pub claimed: Digest,
-    /// What the scalar reference gives.
+    /// SHA-256 of the result of the scalar reference.
     pub correct: Digest,
-    /// The verifier that found it out.
+    /// Id of the verifier that detected the wrong result.
     pub verifier_id: AgentId,
 }
 
 impl QuarantineRecord {
-    /// What `schema` says.
+    /// Value of `schema`.
     pub const SCHEMA: &str = "forge.quarantine.v1";
 }
 
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_of_one_key_over_one_message() {
+    fn a_signature_verifies_only_for_its_key_and_message() {
         let (a, b) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
         let message = b"a message".as_slice();
         let signature = a.sign(message);
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_seeds_are_user_nkeys() {
+    fn ids_and_seeds_must_be_user_nkeys() {
         let id = Identity::from_random([7; 32]);
         assert_eq!(id.id().as_str().parse::<AgentId>().unwrap(), *id.id());
         let account = KeyPair::new_from_raw(KeyPairType::Account, [7; 32]).unwrap();

@@ -1,44 +1,30 @@
-//! Canonical JSON (RFC 8785): the one text that a value has, so that equal values have equal digests in every
-//! language. Refuses values whose canonical text another reader could take for a different value; never rounds.
+//! Canonical JSON (RFC 8785): each value has exactly one text, so equal values have equal digests in every
+//! language. Values whose canonical text another reader could misread are rejected; nothing is rounded.
 
 mod check;
+mod error;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 
+pub use self::error::{CanonicalJsonError, MAX_INTEGER};
 use crate::digest::Digest;
 
-/// The largest magnitude of an integer that every JSON reader keeps exact: 2^53.
-pub const MAX_INTEGER: u64 = 1 << 53;
-
-/// Why a value has no canonical text.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CanonicalJsonError {
-    /// An infinite float, or not a number. JSON has neither.
-    #[error("a number is not finite, so it has no canonical JSON")]
-    NotFinite,
-    /// An integer that a JSON reader may round to another one. Carries its decimal digits.
-    #[error("the integer {0} is beyond 2^53, so it has no canonical JSON")]
-    IntegerTooLarge(String),
-    /// The type does not serialise to JSON: keys that are no strings, a key twice, raw JSON text, or its own error.
-    #[error("the value has no canonical JSON: {0}")]
-    NotJson(String),
-}
-
-/// The canonical JSON of a value (RFC 8785), in UTF-8.
+/// Serialises a value as canonical JSON (RFC 8785), in UTF-8.
 ///
-/// Integers and floats of the same value have the same text: JSON has one kind of number.
+/// Integers and floats of equal value have the same text, because JSON has a single kind of number.
 ///
 /// # Errors
 ///
-/// A value that holds, anywhere and by any of serde's methods (in a map key also), a float that is not finite or an
-/// integer type's value beyond 2^53 in magnitude; or one that is not JSON. Floats beyond 2^53 are allowed here, as
-/// in RFC 8785: they are the same double for every reader. (`strict::parse` refuses them, since it cannot tell them
-/// from integers.)
+/// Returns an error if the value contains, at any depth and in map keys too, a float that is not finite or
+/// an integer type's value that exceeds 2^53 in magnitude, or if it is not JSON. Floats beyond 2^53 are
+/// allowed, as in RFC 8785: every reader takes them for the same double. (`strict::parse` rejects them,
+/// because it cannot distinguish them from integers.)
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalJsonError> {
-    // The crate below writes integers as the nearest double and a NaN inside an array as null, so look first.
-    value.serialize(check::Checker)?;
+    // The canonicalizer writes large integers as the nearest double, and a NaN inside an array as null, so
+    // values are checked first.
+    value.serialize(check::NumberChecker)?;
     serde_json_canonicalizer::to_vec(&value).map_err(|error| CanonicalJsonError::NotJson(error.to_string()))
 }
 
@@ -46,7 +32,7 @@ pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Ca
 ///
 /// # Errors
 ///
-/// As [`to_canonical_json`].
+/// Returns the errors of [`to_canonical_json`].
 pub fn canonical_digest<T: Serialize + ?Sized>(value: &T) -> Result<Digest, CanonicalJsonError> {
     Ok(Digest::hash_parts(&[&to_canonical_json(value)?]))
 }

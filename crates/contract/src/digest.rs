@@ -1,4 +1,6 @@
-//! SHA-256 digests: the one hash of the product. Names objects, seeds leaves, compares results.
+//! SHA-256 digests, the only hash in the product: they name objects, seed leaves and compare results.
+//!
+//! Signatures are made in [`agent`](crate::agent), not here.
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// SHA-256 of the concatenation of `parts` (nothing is put between them).
+    /// SHA-256 of the concatenation of `parts`, without a separator: callers make the boundaries
+    /// unambiguous.
     pub fn hash_parts(parts: &[&[u8]]) -> Self {
         let mut hasher = Sha256::new();
         for part in parts {
@@ -20,7 +23,7 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
-    /// The 64 hexadecimal digits.
+    /// The digest as 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_the_concatenation() {
+    fn parts_are_hashed_as_one_concatenation() {
         // FIPS 180-4 example "abc".
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::hash_parts(&[b"a", b"bc"]).to_hex(), abc);
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_not_lower_case_hex() {
+    fn only_64_lower_case_hexadecimal_digits_parse() {
         for bad in ["", "ba78", &"A".repeat(64), &"g".repeat(64), &"0".repeat(66)] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }

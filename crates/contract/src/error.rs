@@ -1,18 +1,19 @@
-//! What can go wrong, in words a submitter can act on: the errors of one document, and the codes with which a job
-//! fails. No reading happens here, and nothing here knows a service's internals.
+//! Errors in terms a submitter can act on: the errors of a document, and the codes with which jobs fail.
+//!
+//! Nothing is read here, and no service internals are known.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong with a document, and where.
+/// One error in a document, with its location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
-    /// RFC 6901 JSON pointer to the offending value; empty for the whole document. A pointer of more than 1,024 bytes
-    /// is cut and ends in `…`.
+    /// RFC 6901 JSON pointer to the offending value; empty for the whole document. Pointers longer than
+    /// 1,024 bytes are truncated and end in `…`.
     pub pointer: String,
-    /// What is wrong, what was given and what is allowed; reads on from the pointer: "must be …", "is missing: …".
+    /// What is wrong, what was given and what is allowed. Continues the pointer: "must be …", "is missing: …".
     pub message: String,
 }
 
@@ -23,29 +24,29 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A document is invalid: everything that is wrong with it, at once. Displays one line for each error.
+/// Error: a document is invalid. Holds every error found in it; displayed with one line per error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidDocument {
     errors: Vec<FieldError>,
 }
 
 impl InvalidDocument {
-    /// A document with a single error. `pointer` is "" for the whole document.
+    /// A document with a single error. An empty `pointer` means the whole document.
     pub fn single(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self { errors: vec![FieldError { pointer: pointer.into(), message: message.into() }] }
     }
 
-    /// A document with these errors; `None` if there are none, since then it is not invalid.
+    /// A document with the given errors; `None` if there are none.
     pub fn from_errors(errors: Vec<FieldError>) -> Option<Self> {
         (!errors.is_empty()).then_some(Self { errors })
     }
 
-    /// The errors in the order of discovery; at least one.
+    /// The errors in the order of discovery, at least one.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// The errors, for a record or an answer.
+    /// The errors, to be stored in a record or sent in a reply.
     pub fn into_errors(self) -> Vec<FieldError> {
         self.errors
     }
@@ -65,68 +66,67 @@ impl fmt::Display for InvalidDocument {
 
 impl std::error::Error for InvalidDocument {}
 
-/// Why a job failed. Part of the contract: the codes of a version never change their meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+/// Why a job failed. Part of the contract: the meaning of a code never changes within a version.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum FailureCode {
-    /// The envelope is malformed, or its op or args are not accepted. Submitting it again unchanged fails again.
+    /// The envelope is malformed, or its op or args are not accepted. Resubmitting it unchanged fails again.
     InvalidRequest,
-    /// The submitter may not submit this job.
+    /// The submitter is not permitted to submit this job.
     Unauthorized,
-    /// The submitter's quota is used up.
+    /// The submitter's quota is exhausted.
     QuotaExceeded,
-    /// The job id already names a job with another envelope. Choose another id.
+    /// The job id is in use by a job with a different envelope. Choose another id.
     Conflict,
-    /// Fewer live agents than `policy.min_agents`.
+    /// Fewer agents are live than `policy.min_agents` requires.
     InsufficientAgents,
     /// The job did not end within `policy.timeout_ms`.
     Timeout,
-    /// A shard could not be executed, also after retries.
+    /// A shard could not be executed, even after retries.
     ExecutionFailed,
-    /// Workers returned different results for a shard and no execution could decide between them.
+    /// Workers returned different results for a shard, and no execution could decide between them.
     VerificationFailed,
-    /// The shard results could not be reduced to a result.
+    /// The shard results could not be reduced to a job result.
     AggregationFailed,
-    /// The object store did not take or return an artifact, also after retries.
+    /// The object store failed to write or return an artifact, even after retries.
     StorageFailed,
     /// The job was cancelled on request.
     Cancelled,
-    /// A fault of the system itself. Worth a report.
+    /// An internal error. Please report it.
     Internal,
 }
 
 impl FailureCode {
-    /// The code as it is written in documents, such as `invalid_request`.
+    /// The code as written in documents, such as `invalid_request`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::Unauthorized => "unauthorized",
-            Self::QuotaExceeded => "quota_exceeded",
-            Self::Conflict => "conflict",
-            Self::InsufficientAgents => "insufficient_agents",
-            Self::Timeout => "timeout",
-            Self::ExecutionFailed => "execution_failed",
-            Self::VerificationFailed => "verification_failed",
-            Self::AggregationFailed => "aggregation_failed",
-            Self::StorageFailed => "storage_failed",
-            Self::Cancelled => "cancelled",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-impl fmt::Display for FailureCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     #[test]
-    fn displays_one_line_per_error() {
+    fn an_invalid_document_displays_one_line_per_error() {
         let errors = [("/args/claim_freq", "must be a number, not a string"), ("", "is too large")]
             .map(|(pointer, message)| FieldError { pointer: pointer.into(), message: message.into() });
         let invalid = InvalidDocument::from_errors(errors.to_vec()).unwrap();
@@ -138,28 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_written_as_they_are_serialised() {
-        use FailureCode::*;
-        let codes = [
-            InvalidRequest,
-            Unauthorized,
-            QuotaExceeded,
-            Conflict,
-            InsufficientAgents,
-            Timeout,
-            ExecutionFailed,
-            VerificationFailed,
-            AggregationFailed,
-            StorageFailed,
-            Cancelled,
-            Internal,
-        ];
-        for code in codes {
+    fn codes_display_as_they_serialise() {
+        for code in FailureCode::VARIANTS {
             assert_eq!(serde_json::to_value(code).unwrap(), code.to_string());
+            assert_eq!(code.as_str(), code.to_string());
         }
         let schema = schemars::schema_for!(FailureCode).to_value();
         let described = schema["oneOf"].as_array().unwrap();
-        assert_eq!(described.len(), codes.len());
+        assert_eq!(described.len(), FailureCode::VARIANTS.len());
         assert!(described.iter().all(|variant| variant["description"].is_string()));
     }
 }

@@ -1,4 +1,6 @@
-//! Names that travel in subjects, object keys and documents: job id, submitter, replay key.
+//! Identifiers used in subjects, object keys and documents: job id, submitter, replay key.
+//!
+//! Parsing and formatting only. Each type's parser accepts exactly what its JSON Schema accepts.
 
 use std::{fmt, str::FromStr};
 
@@ -7,42 +9,42 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 
-/// A job's name: 1 to 64 of `A–Z a–z 0–9 _ -`, safe as a subject token and as part of an object key.
+/// A job's id: 1 to 64 of `A–Z a–z 0–9 _ -`. Safe as a subject token and within an object key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct JobId(String);
 
-/// The text is not a job id.
+/// Error: the text is not a job id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a job id is 1 to 64 characters out of A-Z, a-z, 0-9, _ and -")]
+#[error("a job id is 1 to 64 of the characters A-Z, a-z, 0-9, _ and -")]
 pub struct InvalidJobId;
 
 impl JobId {
-    /// The text of the id.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Who submits jobs: 1 to 32 of `A–Z a–z 0–9 _ -`. A token of the subject that a job is submitted on, so that permissions
-/// of NATS can tie a user to it.
+/// The name of a submitter: 1 to 32 of `A–Z a–z 0–9 _ -`. It is a token of the subject on which jobs are
+/// submitted, so NATS permissions can bind a user to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Submitter(String);
 
-/// The text is not a submitter's name.
+/// Error: the text is not a submitter's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a submitter's name is 1 to 32 characters out of A-Z, a-z, 0-9, _ and -")]
+#[error("a submitter's name is 1 to 32 of the characters A-Z, a-z, 0-9, _ and -")]
 pub struct InvalidSubmitter;
 
 impl Submitter {
-    /// Who submits without saying who it is.
+    /// The name used for submissions that name no submitter.
     pub const DEFAULT: &str = "default";
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is [`DEFAULT`](Self::DEFAULT).
+    /// Whether the name is [`DEFAULT`](Self::DEFAULT).
     pub fn is_default(&self) -> bool {
         self.0 == Self::DEFAULT
     }
@@ -54,14 +56,15 @@ impl Default for Submitter {
     }
 }
 
-/// What names have in common that are a token of a subject: their length at most, and what their schema says.
-macro_rules! token {
-    ($name:ident, $invalid:ident, $most:literal, $description:literal) => {
+/// Implements parsing, formatting, deserialisation and JSON Schema for a name that is a subject token of
+/// at most `$max_bytes` bytes.
+macro_rules! subject_token {
+    ($name:ident, $invalid:ident, $max_bytes:literal, $description:literal) => {
         impl FromStr for $name {
             type Err = $invalid;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                if text.len() <= $most && is_token(text) { Ok(Self(text.to_owned())) } else { Err($invalid) }
+                if text.len() <= $max_bytes && is_subject_token(text) { Ok(Self(text.to_owned())) } else { Err($invalid) }
             }
         }
 
@@ -85,7 +88,7 @@ macro_rules! token {
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
                     "type": "string",
-                    "pattern": concat!("^[A-Za-z0-9_-]{1,", $most, "}$"),
+                    "pattern": concat!("^[A-Za-z0-9_-]{1,", $max_bytes, "}$"),
                     "description": $description
                 })
             }
@@ -93,17 +96,17 @@ macro_rules! token {
     };
 }
 
-token!(JobId, InvalidJobId, 64, "The job's name: 1 to 64 of A-Z, a-z, 0-9, _ and -.");
-token!(Submitter, InvalidSubmitter, 32, "Who submits jobs: 1 to 32 of A-Z, a-z, 0-9, _ and -.");
+subject_token!(JobId, InvalidJobId, 64, "The job's id: 1 to 64 of A-Z, a-z, 0-9, _ and -.");
+subject_token!(Submitter, InvalidSubmitter, 32, "Name of a submitter: 1 to 32 of A-Z, a-z, 0-9, _ and -.");
 
-/// Whether a text is safe as a token of a subject, and not empty.
-fn is_token(text: &str) -> bool {
+/// Whether `text` is non-empty and safe as a subject token.
+fn is_subject_token(text: &str) -> bool {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     !text.is_empty() && text.bytes().all(safe)
 }
 
-/// Names a computation: two jobs with one replay key have the same result, byte for byte.
-/// Text: `fr1-` and 64 hexadecimal digits.
+/// Identifies a computation: jobs with equal replay keys have byte-identical results. Its text form is
+/// `fr1-` followed by 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplayKey(pub Digest);
 
@@ -113,9 +116,9 @@ impl fmt::Display for ReplayKey {
     }
 }
 
-/// The text is not a replay key.
+/// Error: the text is not a replay key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a replay key is `fr1-` and 64 lower-case hexadecimal digits")]
+#[error("a replay key is `fr1-` followed by 64 lower-case hexadecimal digits")]
 pub struct InvalidReplayKey;
 
 impl FromStr for ReplayKey {
@@ -148,7 +151,7 @@ impl JsonSchema for ReplayKey {
         schemars::json_schema!({
             "type": "string",
             "pattern": "^fr1-[0-9a-f]{64}$",
-            "description": "Names the computation: equal replay keys have equal result documents, byte for byte."
+            "description": "Identifies the computation: equal replay keys have byte-identical result documents."
         })
     }
 }
@@ -158,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn job_ids_are_safe_tokens() {
+    fn job_ids_are_subject_tokens_of_at_most_64_bytes() {
         assert!("quickstart-001".parse::<JobId>().is_ok());
         assert!("a".repeat(64).parse::<JobId>().is_ok());
         for bad in ["", "a.b", "a/b", "a b", "é", &"a".repeat(65)] {
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn submitters_are_safe_tokens() {
+    fn submitters_are_subject_tokens_of_at_most_32_bytes() {
         assert!("alice-2_B".parse::<Submitter>().is_ok());
         assert!("a".repeat(32).parse::<Submitter>().is_ok());
         assert!(Submitter::DEFAULT.parse::<Submitter>().unwrap().is_default());

@@ -1,9 +1,12 @@
-//! The job record: what anyone can read about a job while it runs and after it has ended. One for each job, under the
-//! job's id in the key-value bucket `jobs` (or the envelope's `artifacts.kv_namespace`).
+//! The job record: the public state of a job, while it runs and after it has ended.
+//!
+//! Each job has one record, stored under the job's id in the key-value bucket `jobs` (or the envelope's
+//! `artifacts.kv_namespace`). This module defines the record; state transitions are made by services.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::IntoStaticStr;
 
 use crate::{
     artifact::{ArtifactReference, Phase},
@@ -20,38 +23,38 @@ use crate::{
 pub struct JobRecord {
     /// Always `forge.job.v1`.
     pub schema: String,
-    /// The job.
+    /// Id of the job.
     pub job_id: JobId,
-    /// Who submitted it: the last token of `forge.v1.jobs.submit.<submitter>`, or `default`.
+    /// Name of the submitter: the last token of `forge.v1.jobs.submit.<submitter>`, or `default`.
     #[serde(default)]
     pub submitter: Submitter,
-    /// How far it has come.
+    /// Current state.
     pub state: JobState,
-    /// SHA-256 of the canonical JSON of the envelope without its job id: tells a repeated submission from a conflict.
-    /// Absent if the envelope was not valid.
+    /// SHA-256 of the canonical JSON of the envelope without its job id. Distinguishes a repeated
+    /// submission from a conflicting one. Absent if the envelope was invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Digest>,
-    /// Names the computation.
+    /// Identifies the computation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_key: Option<ReplayKey>,
     /// The operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<Op>,
-    /// Whether and why the job is paid for.
+    /// Billing mode and origin of the job.
     #[serde(default)]
     pub billing: Billing,
-    /// Whether artifacts are kept.
+    /// Whether artifacts are written to the object store.
     pub persist: bool,
-    /// W3C trace id of the job's spans, if they are recorded.
+    /// W3C trace id of the job's spans; absent if they are not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// Number of the message that submitted it, in stream `FORGE_JOBS`.
+    /// Sequence number of the submission in stream `FORGE_JOBS`.
     pub submission: u64,
-    /// When the record was made: RFC 3339, UTC.
+    /// Time at which the record was created: RFC 3339, UTC.
     pub submitted_at: String,
-    /// When it was last written.
+    /// Time of the last update: RFC 3339, UTC.
     pub updated_at: String,
-    /// How much has been done.
+    /// Progress so far.
     pub progress: JobProgress,
     /// Headline figures of a completed job: the numbers among the result's `output`, as in `mean_loss`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -59,90 +62,86 @@ pub struct JobRecord {
     /// SHA-256 of the result document of a completed job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Digest>,
-    /// Where the manifest lies, as in `s3://bucket/jobs/<job_id>/manifest.json`; absent if nothing is kept.
+    /// Location of the manifest, as in `s3://bucket/jobs/<job_id>/manifest.json`; absent if no artifacts
+    /// are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
-    /// What is kept.
+    /// The stored artifacts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<ArtifactReference>,
-    /// Why a job failed or was cancelled.
+    /// Reason why the job failed or was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 }
 
 impl JobRecord {
-    /// What `schema` says.
+    /// Value of `schema`.
     pub const SCHEMA: &str = "forge.job.v1";
 }
 
-/// How far a job has come. Ends in exactly one of `completed`, `failed` and `cancelled`, which is final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// State of a job. Every job ends in exactly one of the terminal states `completed`, `failed` and `cancelled`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum JobState {
-    /// A planner has it.
+    /// A planner has accepted the submission.
     Accepted,
-    /// It is cut into shards.
+    /// The run is divided into shards.
     Planned,
-    /// Results come in.
+    /// Shards are being executed, and results are arriving.
     Running,
-    /// All results are in: the result document is made and artifacts are written.
+    /// All results have arrived; the result document and the artifacts are being written.
     Reducing,
-    /// The result is there.
+    /// The result is available.
     Completed,
-    /// It ended without a result: `error` says why.
+    /// The job ended without a result; `error` holds the reason.
     Failed,
-    /// It was stopped on request.
+    /// The job was cancelled on request.
     Cancelled,
 }
 
 impl JobState {
-    /// Whether the state is final.
+    /// Whether the job has ended in this state.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// As it is written in documents.
+    /// The state as written in documents, such as `running`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Planned => "planned",
-            Self::Running => "running",
-            Self::Reducing => "reducing",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
     }
 }
 
-/// How much of a job has been done.
+/// Progress of a job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Progress")]
 pub struct JobProgress {
-    /// Iterations asked for.
+    /// Number of iterations requested.
     pub iterations: u64,
-    /// Iterations merged so far.
+    /// Number of iterations merged so far.
     pub iterations_done: u64,
-    /// Shards planned.
+    /// Number of shards planned.
     pub shards: u64,
-    /// Shards whose result was taken in.
+    /// Number of shards whose result was accepted.
     pub shards_done: u64,
-    /// Shards that a second execution confirmed.
+    /// Number of shards confirmed by re-execution.
     pub shards_verified: u64,
 }
 
-/// Why a job ended without a result.
+/// Reason why a job ended without a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobError {
-    /// What kind of failure.
+    /// Kind of failure.
     pub code: FailureCode,
-    /// A sentence for people.
+    /// One sentence for the submitter.
     pub message: String,
-    /// Fields of the envelope that are wrong, if it is that.
+    /// Invalid fields of the envelope; empty for other failures.
     #[serde(default)]
     pub details: Vec<FieldError>,
-    /// What the job was doing.
+    /// Phase in which the job ended.
     pub phase: Phase,
 }

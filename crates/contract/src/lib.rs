@@ -1,8 +1,37 @@
-//! The nouns of Forge Kernel: what is said between a submitter, a planner, workers, a verifier, an aggregator
-//! and an auditor. Types, strict reading and canonical bytes; no I/O, no clock, no randomness, no execution.
+//! The data types of Forge Kernel: everything that submitters, planners, workers, verifiers, aggregators
+//! and auditors exchange, with strict parsing and canonical bytes.
+//!
+//! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
 //! Reading order: [`envelope`] → [`plan`] → [`program`] → [`shard`] → [`shard_result`] → [`task`] →
 //! [`verdict`] → [`job`] → [`artifact`]; [`quota`].
+//!
+//! # Example
+//!
+//! An envelope is parsed strictly, with every error located; its canonical JSON writes the defaults out.
+//!
+//! ```
+//! use forge_contract::{
+//!     canonical::to_canonical_json,
+//!     envelope::Envelope,
+//!     strict::{Errors, parse},
+//! };
+//!
+//! let read = |json: &[u8]| {
+//!     let root = parse(json)?;
+//!     let mut errors = Errors::new();
+//!     let draft = Envelope::read(&root, &mut errors);
+//!     errors.into_result(draft.envelope)
+//! };
+//!
+//! let op = r#"{"name": "mc", "version": 1, "profile": "insurance.v1"}"#;
+//! let envelope = read(format!(r#"{{"op": {op}, "args": {{}}}}"#).as_bytes()).unwrap();
+//! let json = String::from_utf8(to_canonical_json(&envelope).unwrap()).unwrap();
+//! assert!(json.ends_with(r#""seed":{"mode":"derived"}}"#));
+//!
+//! let invalid = read(format!(r#"{{"op": {op}, "args": {{}}, "sed": {{}}}}"#).as_bytes()).unwrap_err();
+//! assert_eq!(invalid.to_string(), "/sed: is not a known key: did you mean `seed`?");
+//! ```
 
 pub mod agent;
 pub mod artifact;

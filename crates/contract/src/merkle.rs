@@ -1,9 +1,12 @@
-//! Merkle root over an ordered list of digests, as RFC 6962 section 2.1 builds it.
+//! Merkle root over an ordered list of digests (RFC 6962, section 2.1). Computes roots only, no proofs.
 
 use crate::digest::Digest;
 
-/// The root over `leaves` in order: `SHA-256(0x00 leaf)` for a leaf, `SHA-256(0x01 left right)` for a node whose
-/// left subtree holds the largest power of two smaller than the number of leaves. No leaves: SHA-256 of nothing.
+/// The Merkle root of `leaves`, in order.
+///
+/// A leaf hashes to `SHA-256(0x00 leaf)`, an inner node to `SHA-256(0x01 left right)`, where the left
+/// subtree holds the largest power of two smaller than the number of leaves. The root of no leaves is
+/// the SHA-256 of the empty string.
 pub fn root(leaves: &[Digest]) -> Digest {
     match leaves {
         [] => Digest::hash_parts(&[]),
@@ -21,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_at_the_largest_smaller_power_of_two() {
+    fn the_left_subtree_holds_the_largest_smaller_power_of_two() {
         let leaf = |n: u8| Digest([n; 32]);
         let hashed = |n: u8| Digest::hash_parts(&[&[0], &leaf(n).0]);
         let pair = |a: Digest, b: Digest| Digest::hash_parts(&[&[1], &a.0, &b.0]);

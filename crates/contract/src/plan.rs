@@ -1,28 +1,29 @@
-//! The plan: which shards a run consists of. A pure function of (op, args); how it is made is the kernel's.
+//! The plan: the shards of a run, as a pure function of op and args. The kernel computes it; this module
+//! only defines the document.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, ids::ReplayKey};
 
-/// Document `plan.json`: everything that fixes a run before it starts.
+/// Document `plan.json`: everything that is fixed before a run starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "Forge plan")]
 #[serde(deny_unknown_fields)]
 pub struct PlanDocument {
     /// Always `forge.plan.v1`.
     pub schema: String,
-    /// Kernel version: results are equal only under one kernel version.
+    /// Kernel version. Results are comparable only under one kernel version.
     pub kernel: u32,
-    /// Names the computation.
+    /// Identifies the computation.
     pub replay_key: ReplayKey,
     /// SHA-256 of the program's canonical bytes.
     pub program: Digest,
-    /// Iterations asked for; convergence may stop earlier.
+    /// Number of iterations requested; convergence may stop the run earlier.
     pub iterations: u64,
-    /// Iterations in a leaf of the seed tree.
+    /// Number of iterations in a leaf of the seed tree.
     pub leaf_iterations: u64,
-    /// Height of the largest shards: they hold 2^height leaves.
+    /// Height of the largest shards, each of which holds 2^height leaves.
     pub shard_height: u32,
     /// Number of shards.
     pub shards: u64,

@@ -1,5 +1,7 @@
-//! Quotas: how much each submitter may have, as an operator writes it, and what it uses, as planners keep it. Who may do
-//! what is decided by planners; here are the documents alone.
+//! Quota documents: the limits that an operator writes for each submitter, and the usage that planners
+//! record against them.
+//!
+//! Documents only. The decision whether a submission is within its quota is made by planners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,64 +14,65 @@ use crate::{
     strict::{self, Errors, MAX_NUMBER, Node, ObjectReader, child_pointer},
 };
 
-/// The most jobs that can be counted at once: what a submitter uses is one message, which names them all.
+/// Upper bound of [`Quota::concurrent_jobs`]. A submitter's usage is a single message that names every
+/// active job, so its size must stay bounded.
 pub const MAX_CONCURRENT_JOBS: u64 = 5_000;
 
-/// Document `forge.quotas.v1`: how much each submitter may have.
+/// Document `forge.quotas.v1`: the limits of each submitter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(title = "Forge quotas", deny_unknown_fields)]
 pub struct Quotas {
     /// Always `forge.quotas.v1`.
     #[schemars(extend("const" = "forge.quotas.v1"))]
     pub schema: String,
-    /// What a submitter may have that is not listed.
+    /// Limits of every submitter that `submitters` does not list.
     #[schemars(with = "Option<Quota>", default)]
     pub default: Quota,
-    /// What others may have, by name. A submitter that is listed has nothing of `default`.
+    /// Limits by submitter. An entry replaces `default` as a whole; the two are not merged.
     #[schemars(with = "Option<BTreeMap<Submitter, Quota>>", default)]
     pub submitters: BTreeMap<Submitter, Quota>,
 }
 
-/// How much a submitter may have. Without a limit, it may have as much as it likes.
+/// The limits of one submitter. An absent limit means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Quota {
-    /// Jobs that have not ended, at most.
+    /// Maximum number of jobs that have not ended.
     #[schemars(range(min = 0, max = 5_000))]
     pub concurrent_jobs: Option<u64>,
-    /// Iterations that its jobs ask for in a day of UTC, at most.
+    /// Maximum number of iterations requested per UTC day, summed over the submitter's jobs.
     pub iterations_per_day: Option<u64>,
-    /// Whether it may submit jobs of `billing.mode` `billable`. Default: true.
-    #[schemars(with = "Option<bool>", default = "allowed")]
+    /// Whether the submitter may submit jobs with `billing.mode` `billable`. Default: true.
+    #[schemars(with = "Option<bool>", default = "default_billable")]
     pub billable: bool,
 }
 
-fn allowed() -> bool {
+fn default_billable() -> bool {
     true
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { concurrent_jobs: None, iterations_per_day: None, billable: allowed() }
+        Self { concurrent_jobs: None, iterations_per_day: None, billable: default_billable() }
     }
 }
 
 impl Quota {
-    /// Whether there is a limit, so that what the submitter uses has to be counted.
+    /// Whether any limit is set, and usage therefore has to be recorded.
     pub fn is_limited(&self) -> bool {
         self.concurrent_jobs.is_some() || self.iterations_per_day.is_some()
     }
 }
 
 impl Quotas {
-    /// What `schema` says.
+    /// Value of `schema`.
     pub const SCHEMA: &str = "forge.quotas.v1";
 
-    /// Reads a document that an operator wrote.
+    /// Parses a document written by an operator.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with JSON pointers: unknown keys, names that no submitter can have, limits that
-    /// are no whole numbers.
+    /// Every error in the document, each with its JSON pointer: unknown keys, invalid submitter names,
+    /// and limits that are not whole numbers in range.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
         let root = strict::parse(bytes)?;
         let mut errors = Errors::new();
@@ -88,7 +91,7 @@ impl Quotas {
             Some(Node::Object(members)) => members,
             None => &[],
             Some(other) => {
-                errors.push(&pointer, format!("must be an object, not {}", other.kind()));
+                errors.push(&pointer, format!("must be an object, not {}", other.type_name()));
                 &[]
             }
         };
@@ -96,7 +99,7 @@ impl Quotas {
             let pointer = child_pointer(&pointer, name);
             let submitter = name.parse::<Submitter>();
             if let Err(error) = &submitter {
-                errors.push(&pointer, format!("names nobody: {error}"));
+                errors.push(&pointer, format!("is not a submitter: {error}"));
             }
             let quota = ObjectReader::open(quota, &pointer, errors).map(read_quota);
             if let (Ok(submitter), Some(quota)) = (submitter, quota) {
@@ -106,7 +109,7 @@ impl Quotas {
         quotas
     }
 
-    /// How much a submitter may have.
+    /// The limits that apply to `submitter`.
     pub fn quota_for(&self, submitter: &Submitter) -> &Quota {
         self.submitters.get(submitter).unwrap_or(&self.default)
     }
@@ -116,21 +119,21 @@ fn read_quota(mut object: ObjectReader<'_, '_>) -> Quota {
     let quota = Quota {
         concurrent_jobs: object.optional_integer("concurrent_jobs", 0..=MAX_CONCURRENT_JOBS),
         iterations_per_day: object.optional_integer("iterations_per_day", 0..=MAX_NUMBER as u64),
-        billable: object.optional_bool("billable").unwrap_or_else(allowed),
+        billable: object.optional_bool("billable").unwrap_or_else(default_billable),
     };
     object.finish();
     quota
 }
 
-/// What a submitter uses, as it is kept under its name in bucket `forge_quotas`.
+/// A submitter's recorded usage, stored under the submitter's name in bucket `forge_quotas`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// The day that `iterations` is of, as in `2026-11-23`, UTC.
+    /// UTC day that `iterations` counts, as in `2026-11-23`.
     pub day: String,
-    /// Iterations that jobs admitted on this day asked for.
+    /// Iterations requested by the jobs admitted on that day.
     pub iterations: u64,
-    /// Jobs that have been admitted and had not ended when somebody looked last, as `<bucket of records>/<job id>`.
+    /// Admitted jobs that had not ended when last checked, as `<record bucket>/<job id>`.
     pub active: BTreeSet<String>,
 }
 
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_submitter_has_its_own_and_others_have_the_default() {
+    fn a_listed_submitter_replaces_the_default_limits() {
         let text = br#"{"schema": "forge.quotas.v1",
             "default": {"concurrent_jobs": 2, "iterations_per_day": 1e9, "billable": false},
             "submitters": {"alice": {"iterations_per_day": null}, "bob": {"concurrent_jobs": 0}}}"#;
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_named_with_its_pointer() {
+    fn every_error_is_reported_with_its_pointer() {
         let text = br#"{"schema": "forge.quotas.v2", "defaults": {}, "submitters": {
             "a.b": {}, "alice": {"concurrent_jobs": -1, "iterations_a_day": 5}, "bob": 3,
             "carol": {"iterations_per_day": "many", "billable": 1, "concurrent_jobs": 5001}}}"#;
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_written_as_it_is_documented() {
+    fn usage_has_its_documented_json_form() {
         let usage = Usage {
             day: "2026-11-23".to_owned(),
             iterations: 7,

@@ -1,4 +1,6 @@
 //! The shard: an aligned subtree of the seed tree, and the unit of dispatch, retry and verification.
+//!
+//! Shard ids and their arithmetic only; shards are planned and seeded by the kernel.
 
 use std::{fmt, ops::Range, str::FromStr};
 
@@ -7,27 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// Iterations in a leaf of the seed tree.
+/// Number of iterations in a leaf of the seed tree.
 pub const LEAF_ITERATIONS: u64 = 1 << 16;
-/// Levels below the root of the seed tree: it has 2^32 leaves.
+/// Number of levels below the root of the seed tree, which therefore has 2^32 leaves.
 pub const TREE_DEPTH: u32 = 32;
 
-/// Names a subtree: leaves `index · 2^height` to `(index + 1) · 2^height − 1`. Text: `height-index`.
+/// Identifies a subtree: leaves `index · 2^height` to `(index + 1) · 2^height − 1`. Its text form is
+/// `height-index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId {
-    /// Levels above the leaves, 0 to 32.
+    /// Number of levels above the leaves, 0 to 32.
     pub height: u32,
-    /// Position among the subtrees of this height.
+    /// Position among the subtrees of this height, from 0.
     pub index: u64,
 }
 
 impl ShardId {
-    /// The leaves of the subtree.
+    /// The leaves of the subtree, by number.
     pub fn leaves(self) -> Range<u64> {
         self.index << self.height..(self.index + 1) << self.height
     }
 
-    /// The iterations of the subtree that come before `end`.
+    /// The iterations of the subtree, by number, clipped to those before `end`.
     pub fn iterations(self, end: u64) -> Range<u64> {
         let leaves = self.leaves();
         let start = leaves.start * LEAF_ITERATIONS;
@@ -41,9 +44,9 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// The text is not a shard id.
+/// Error: the text is not a canonical shard id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a shard id is a height from 0 to 32, a dash and an index within that level, as in 4-17")]
+#[error("a shard id is a height from 0 to 32, a dash and an index at that height, as in 4-17")]
 pub struct InvalidShardId;
 
 impl FromStr for ShardId {
@@ -85,14 +88,16 @@ impl JsonSchema for ShardId {
     }
 }
 
-/// What a worker needs to execute a shard, beside the program: nothing outside the shard can be computed from it.
+/// A shard as a backend executes it. Together with the program it determines the result; the seeds of
+/// other shards cannot be derived from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// The subtree.
+    /// The subtree to execute.
     pub id: ShardId,
-    /// How many of the subtree's iterations to execute, from its first: fewer than all in a run's last shard.
+    /// Number of iterations to execute, from the subtree's first. Only the last shard of a run has fewer
+    /// than its subtree holds.
     pub iterations: u64,
-    /// The subtree's node of the seed tree.
+    /// Seed of the subtree's root node in the seed tree.
     pub seed: Digest,
 }
 
@@ -101,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_round_trip_and_are_canonical() {
+    fn ids_round_trip_and_have_one_text_form() {
         let id = ShardId { height: 4, index: 17 };
         assert_eq!("4-17".parse(), Ok(id));
         assert_eq!(id.leaves(), 272..288);
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_shard_is_cut_off() {
+    fn the_last_shard_is_clipped_to_the_run() {
         let id = ShardId { height: 1, index: 1 };
         assert_eq!(id.iterations(u64::MAX), 131_072..262_144);
         assert_eq!(id.iterations(131_073), 131_072..131_073);

@@ -1,50 +1,52 @@
-//! The shard result: exact, mergeable, with one byte encoding. Merging itself is the kernel's (`reduce`).
+//! The shard result: exact, mergeable, and with a single byte encoding.
 //!
-//! Integers only. Equal results have equal bytes, so backends are compared by hash.
+//! All figures are integers, and equal results have equal bytes, so backends are compared by hash. The
+//! kernel merges results (`reduce`); this module only defines, encodes and decodes them.
 
 use ethnum::U256;
 
 use crate::{
     digest::Digest,
     program::{MAX_AMOUNT, MAX_COUNT},
-    wire::{DecodeError, Reader, Writer},
+    wire::{DecodeError, WireReader, WireWriter},
 };
 
-/// Histogram buckets: values below 1,024 have one each, then every octave up to 2^53 has 1,024.
+/// Number of histogram buckets. Values below 1,024 have a bucket each; from there to 2^53 every octave has
+/// 1,024 buckets.
 pub const HISTOGRAM_BUCKETS: usize = 44 * 1024;
 
 const MAGIC: &[u8; 4] = b"FKSR";
 const VERSION: u32 = 1;
 
-/// The bucket of an amount (at most [`MAX_AMOUNT`]).
+/// Index of the bucket that holds `amount`, which is at most [`MAX_AMOUNT`].
 pub fn bucket_of(amount: u64) -> usize {
     let octave = (amount >> 10).checked_ilog2().map_or(0, |log| log as usize + 1);
     let shift = octave.saturating_sub(1);
     (shift << 10) + (amount >> shift) as usize
 }
 
-/// The smallest and the largest amount of a bucket.
+/// Smallest and largest amount in a bucket.
 pub fn bucket_bounds(bucket: usize) -> (u64, u64) {
     let shift = (bucket >> 10).saturating_sub(1);
     let low = ((bucket - (shift << 10)) as u64) << shift;
     (low, low + (1 << shift) - 1)
 }
 
-/// How one quantity (the iteration's total, or its largest occurrence) is distributed over the iterations.
+/// Distribution of one quantity over the iterations: the iteration's total, or its largest occurrence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {
-    /// Smallest amount; `u64::MAX` when there is no iteration.
+    /// Smallest amount; `u64::MAX` without iterations.
     pub min: u64,
-    /// Largest amount; 0 when there is no iteration.
+    /// Largest amount; 0 without iterations.
     pub max: u64,
-    /// For each of the program's marks, the iterations that fall exactly on it.
+    /// For each of the program's marks, the number of iterations whose amount equals it.
     pub at_marks: Vec<u64>,
-    /// Non-empty buckets in ascending order, with their iterations.
+    /// Non-empty buckets in ascending order: bucket index and number of iterations.
     pub histogram: Vec<(u32, u64)>,
 }
 
 impl Distribution {
-    /// Iterations whose amount is 0.
+    /// Number of iterations whose amount is 0.
     pub fn zeros(&self) -> u64 {
         match self.histogram.first() {
             Some(&(0, count)) => count,
@@ -53,31 +55,33 @@ impl Distribution {
     }
 }
 
-/// Occurrences of one component.
+/// Occurrence counts of one component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// All occurrences.
+    /// Number of all occurrences.
     pub occurrences: u64,
-    /// Those whose amount reached the component's cap. Without a cap in the model these are the saturated ones.
+    /// Number of occurrences whose amount reached the component's cap. If the model has no cap, these are
+    /// the saturated ones.
     pub capped: u64,
 }
 
-/// What executing iterations of a program yields.
+/// Result of executing iterations of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardResult {
-    /// Iterations executed.
+    /// Number of iterations executed.
     pub iterations: u64,
-    /// One tally for each component of the program.
+    /// One tally per component of the program.
     pub components: Vec<Tally>,
-    /// Iterations whose total reached the program's cap. Without a cap in the model these are the saturated ones.
+    /// Number of iterations whose total reached the program's cap. If the model has no cap, these are the
+    /// saturated ones.
     pub capped: u64,
     /// Sum of the totals, in minor units.
     pub sum: u128,
-    /// Sum of the squared totals, in squared minor units.
+    /// Sum of the squared totals, in minor units squared.
     pub sum_squares: U256,
-    /// The iteration's total.
+    /// Distribution of the iteration's total.
     pub total: Distribution,
-    /// The iteration's largest occurrence (0 when it has none), cut to the program's cap.
+    /// Distribution of the iteration's largest occurrence (0 when it has none), limited by the program's cap.
     pub largest: Distribution,
 }
 
@@ -87,67 +91,68 @@ impl ShardResult {
         Digest::hash_parts(&[&self.encode()])
     }
 
-    /// The canonical bytes (docs/determinism.md, section 8).
+    /// Encodes the result in its canonical bytes (docs/determinism.md, section 8).
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new(MAGIC, VERSION);
-        out.u64(self.iterations);
-        out.u64(self.capped);
-        out.u128(self.sum);
-        out.u256(self.sum_squares);
-        out.varint(self.components.len() as u64);
+        let mut writer = WireWriter::new(MAGIC, VERSION);
+        writer.u64(self.iterations);
+        writer.u64(self.capped);
+        writer.u128(self.sum);
+        writer.u256(self.sum_squares);
+        writer.varint(self.components.len() as u64);
         for tally in &self.components {
-            out.varint(tally.occurrences);
-            out.varint(tally.capped);
+            writer.varint(tally.occurrences);
+            writer.varint(tally.capped);
         }
-        out.varint(self.total.at_marks.len() as u64);
+        writer.varint(self.total.at_marks.len() as u64);
         for distribution in [&self.total, &self.largest] {
-            out.u64(distribution.min);
-            out.u64(distribution.max);
-            distribution.at_marks.iter().for_each(|&count| out.varint(count));
-            out.varint(distribution.histogram.len() as u64);
+            writer.u64(distribution.min);
+            writer.u64(distribution.max);
+            distribution.at_marks.iter().for_each(|&count| writer.varint(count));
+            writer.varint(distribution.histogram.len() as u64);
             let mut next = 0;
             for &(bucket, count) in &distribution.histogram {
-                out.varint(u64::from(bucket - next));
-                out.varint(count);
+                writer.varint(u64::from(bucket - next));
+                writer.varint(count);
                 next = bucket + 1;
             }
         }
-        out.finish()
+        writer.finish()
     }
 
-    /// Reads canonical bytes back.
+    /// Decodes canonical bytes.
     ///
     /// # Errors
-    /// [`DecodeError`] when the bytes are not the encoding of a possible result.
+    /// [`DecodeError`] when the bytes are not the encoding of a result that an execution can produce.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut input = Reader::new(bytes, MAGIC, VERSION)?;
-        let (iterations, capped) = (input.u64()?, input.u64()?);
-        let (sum, sum_squares) = (input.u128()?, input.u256()?);
-        let components = list_length(&mut input)?;
-        let tally =
-            |input: &mut Reader<'_>| Ok(Tally { occurrences: input.varint()?, capped: input.varint()? });
+        let mut reader = WireReader::new(bytes, MAGIC, VERSION)?;
+        let (iterations, capped) = (reader.u64()?, reader.u64()?);
+        let (sum, sum_squares) = (reader.u128()?, reader.u256()?);
+        let components = list_length(&mut reader)?;
+        let tally = |reader: &mut WireReader<'_>| {
+            Ok(Tally { occurrences: reader.varint()?, capped: reader.varint()? })
+        };
         let components =
-            (0..components).map(|_| tally(&mut input)).collect::<Result<Vec<_>, DecodeError>>()?;
-        let marks = list_length(&mut input)?;
-        let total = decode_distribution(&mut input, marks, iterations)?;
-        let largest = decode_distribution(&mut input, marks, iterations)?;
-        input.finish()?;
+            (0..components).map(|_| tally(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
+        let marks = list_length(&mut reader)?;
+        let total = decode_distribution(&mut reader, marks, iterations)?;
+        let largest = decode_distribution(&mut reader, marks, iterations)?;
+        reader.finish()?;
         let result = Self { iterations, components, capped, sum, sum_squares, total, largest };
-        result.check()?;
+        result.validate()?;
         Ok(result)
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    fn validate(&self) -> Result<(), DecodeError> {
         let rule = |holds: bool, message: &str| {
             if holds { Ok(()) } else { Err(DecodeError::invalid(message)) }
         };
-        rule(self.iterations <= 1 << 48, "a result has at most 2^48 iterations")?;
-        rule(self.capped <= self.iterations, "more iterations are capped than there are")?;
+        rule(self.iterations <= 1 << 48, "a result must have at most 2^48 iterations")?;
+        rule(self.capped <= self.iterations, "more iterations are capped than were executed")?;
         let capped = self.components.iter().all(|t| t.capped <= t.occurrences);
-        rule(capped, "more occurrences are capped than there are")?;
-        let most = self.iterations * MAX_COUNT;
-        let bounded = self.components.iter().all(|t| t.occurrences <= most);
-        rule(bounded, "more occurrences than so many iterations can have")?;
+        rule(capped, "more occurrences are capped than occurred")?;
+        let max_occurrences = self.iterations * MAX_COUNT;
+        let plausible = self.components.iter().all(|t| t.occurrences <= max_occurrences);
+        rule(plausible, "there are more occurrences than the iterations can have")?;
         let n = u128::from(self.iterations);
         let (min, max) = (u128::from(self.total.min), u128::from(self.total.max));
         let sums = if n == 0 {
@@ -157,47 +162,47 @@ impl ShardResult {
                 && (U256::from(min * min) * n..=U256::from(max * max) * n).contains(&self.sum_squares)
                 && U256::from(self.sum) * U256::from(self.sum) <= self.sum_squares * n
         };
-        rule(sums, "no amounts between the minimum and the maximum have these sums")
+        rule(sums, "the sums are impossible for amounts between the minimum and the maximum")
     }
 }
 
-fn list_length(input: &mut Reader<'_>) -> Result<usize, DecodeError> {
-    let length = input.varint()?;
-    if length > input.remaining() as u64 {
-        return Err(DecodeError::invalid("a list is longer than the bytes that are left"));
+fn list_length(reader: &mut WireReader<'_>) -> Result<usize, DecodeError> {
+    let length = reader.varint()?;
+    if length > reader.remaining() as u64 {
+        return Err(DecodeError::invalid("a list is longer than the remaining bytes"));
     }
     Ok(length as usize)
 }
 
 fn decode_distribution(
-    input: &mut Reader<'_>,
+    reader: &mut WireReader<'_>,
     marks: usize,
     iterations: u64,
 ) -> Result<Distribution, DecodeError> {
-    let (min, max) = (input.u64()?, input.u64()?);
-    let at_marks = (0..marks).map(|_| input.varint()).collect::<Result<Vec<_>, _>>()?;
-    let length = list_length(input)?;
+    let (min, max) = (reader.u64()?, reader.u64()?);
+    let at_marks = (0..marks).map(|_| reader.varint()).collect::<Result<Vec<_>, _>>()?;
+    let length = list_length(reader)?;
     let mut histogram = Vec::with_capacity(length);
-    let (mut next, mut seen) = (0u64, 0u64);
+    let (mut next, mut counted) = (0u64, 0u64);
     for _ in 0..length {
-        let bucket = next.saturating_add(input.varint()?);
-        let count = input.varint()?;
+        let bucket = next.saturating_add(reader.varint()?);
+        let count = reader.varint()?;
         if bucket >= HISTOGRAM_BUCKETS as u64 || count == 0 {
             return Err(DecodeError::invalid("a bucket is out of range or empty"));
         }
-        seen = seen.saturating_add(count);
+        counted = counted.saturating_add(count);
         histogram.push((bucket as u32, count));
         next = bucket + 1;
     }
     let bounds = (histogram.first().map(|b| b.0 as usize), histogram.last().map(|b| b.0 as usize));
-    let matching = match bounds {
+    let consistent = match bounds {
         (Some(first), Some(last)) => {
             max <= MAX_AMOUNT && min <= max && (bucket_of(min), bucket_of(max)) == (first, last)
         }
         _ => (min, max) == (u64::MAX, 0),
     };
-    let marked = at_marks.iter().fold(0, |sum: u64, &count| sum.saturating_add(count));
-    if seen != iterations || !matching || marked > iterations {
+    let on_marks = at_marks.iter().fold(0, |sum: u64, &count| sum.saturating_add(count));
+    if counted != iterations || !consistent || on_marks > iterations {
         return Err(DecodeError::invalid("the histogram does not match iterations, minimum and maximum"));
     }
     Ok(Distribution { min, max, at_marks, histogram })
@@ -249,8 +254,8 @@ mod tests {
     }
 
     #[test]
-    fn what_no_execution_can_yield_is_refused() {
-        let break_it: [fn(&mut ShardResult); 8] = [
+    fn results_that_no_execution_can_produce_are_rejected() {
+        let corruptions: [fn(&mut ShardResult); 8] = [
             |r| r.iterations = 4,
             |r| r.capped = 4,
             |r| r.components[0].capped = 22,
@@ -258,12 +263,12 @@ mod tests {
             |r| r.total.at_marks = vec![2, 2],
             |r| r.total.max = 80_000,
             |r| r.sum = 14,
-            // 70,010² is more than 3 times this sum of squares: no three amounts have both.
+            // 70,010² exceeds 3 times this sum of squares, so no three amounts have both sums.
             |r| r.sum_squares -= 4_000_000_000,
         ];
         let good = result(&[5, 5, 70_000]);
         assert_eq!(ShardResult::decode(&good.encode()), Ok(good.clone()));
-        for change in break_it {
+        for change in corruptions {
             let mut bad = good.clone();
             change(&mut bad);
             assert!(ShardResult::decode(&bad.encode()).is_err(), "{bad:?}");
@@ -280,7 +285,7 @@ mod tests {
         }
 
         #[test]
-        fn what_decodes_is_canonical(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..200) {
+        fn decoded_results_are_canonical(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0usize..200) {
             prop_assert!(ShardResult::decode(&bytes).is_err());
             let mut damaged = result(&[5, 5, 70_000]).encode();
             let at = at % damaged.len();

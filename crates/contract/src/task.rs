@@ -1,5 +1,7 @@
-//! What services ask of each other: a shard to execute, a result to check, a job to reduce or to end; and what comes with
-//! a shard's result. Each is the payload or a header of one message.
+//! Tasks and orders that services send each other: execute a shard, check a result, reduce or end a job;
+//! and the attestation that accompanies a shard's result.
+//!
+//! Each type is the payload or a header of one message. Subjects and queues belong to the bus crate.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,77 +15,80 @@ use crate::{
     shard::{Shard, ShardId},
 };
 
-/// Message on `forge.v1.shards.<target>.<job>.<shard>`: a shard to execute. All that a worker learns of a job.
+/// Message on `forge.v1.shards.<target>.<job>.<shard>`: a shard to execute. Workers learn nothing else
+/// about a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardTask {
-    /// The job.
+    /// Id of the job.
     pub job_id: JobId,
-    /// The shard.
+    /// Id of the shard.
     pub shard_id: ShardId,
-    /// How many of its iterations to execute, from the first.
+    /// Number of iterations to execute, from the shard's first.
     pub iterations: u64,
-    /// The shard's node of the seed tree.
+    /// Seed of the shard's root node in the seed tree.
     pub seed: Digest,
-    /// SHA-256 of the program, which lies in bucket `forge_programs` under this name.
+    /// SHA-256 of the program, and its name in bucket `forge_programs`.
     pub program: Digest,
-    /// Version of the kernel that must execute it.
+    /// Kernel version that must execute the shard.
     pub kernel: u32,
-    /// How many times the shard had been handed out before.
+    /// Number of earlier attempts.
     pub attempt: u32,
 }
 
 impl ShardTask {
-    /// The shard as a backend takes it.
+    /// The shard in the form that backends execute.
     pub fn shard(&self) -> Shard {
         Shard { id: self.shard_id, iterations: self.iterations, seed: self.seed }
     }
 }
 
-/// Message on `forge.v1.duplicates.<job>.<shard>`: what a verifier is to do.
+/// Message on `forge.v1.duplicates.<job>.<shard>`: a task for a verifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifierTask {
     /// The shard to execute.
     pub task: ShardTask,
-    /// The result to judge. Without one, the verifier's own result is wanted in place of a worker's.
+    /// The result to check. If absent, the verifier executes the shard in place of a worker and returns
+    /// its own result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
 }
 
-/// A result to judge.
+/// A result to check, as its agent attested it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// Who returned it.
+    /// Id of the agent that returned the result.
     pub agent_id: AgentId,
-    /// What executed it.
+    /// Name of the backend that executed the shard.
     pub backend: String,
-    /// The device and its driver, where it was not executed on the CPU.
+    /// Device and driver; absent when the shard was executed on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of the result's bytes.
     pub result_hash: Digest,
 }
 
-/// Header [`ATTESTATION_HEADER`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is the result's canonical bytes.
+/// Header [`ATTESTATION_HEADER`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is the
+/// result's canonical bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
-    /// Who executed the shard.
+    /// Id of the agent that executed the shard.
     pub agent_id: AgentId,
-    /// What executed it, as in `simd-avx2`.
+    /// Name of the executing backend, as in `simd-avx2`.
     pub backend: String,
-    /// The device and its driver, where it was not executed on the CPU.
+    /// Device and driver; absent when the shard was executed on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// SHA-256 of the program.
     pub program: Digest,
     /// SHA-256 of the payload.
     pub result_hash: Digest,
-    /// Time from start to end, in microseconds; of shards that were executed together, its part of that.
+    /// Wall-clock time in microseconds; the shard's portion if it was executed in a batch.
     pub wall_us: u64,
-    /// CPU time of the executing thread, in microseconds; of shards that were executed together, its part of that.
+    /// CPU time of the executing thread in microseconds; the shard's portion if it was executed in a batch.
     pub cpu_us: u64,
     /// The agent's signature over [`result_signing_payload`].
     pub signature: Signature,
@@ -93,7 +98,7 @@ pub struct Attestation {
 pub const ATTESTATION_HEADER: &str = "Forge-Attestation";
 
 impl Attestation {
-    /// Whether the agent signed this result of this shard.
+    /// Whether `signature` is the agent's signature over this result for this shard.
     pub fn is_signature_valid(&self, job: &JobId, shard: ShardId) -> bool {
         let message = result_signing_payload(job, shard, self.program, self.result_hash);
         self.agent_id.verify_signature(&message, &self.signature)
@@ -109,48 +114,48 @@ pub fn result_signing_payload(job: &JobId, shard: ShardId, program: Digest, resu
     payload
 }
 
-/// Message on `forge.v1.reduce.<job>`: what an aggregator is to do. Only aggregators write terminal records.
+/// Message on `forge.v1.reduce.<job>`: an order to an aggregator. Only aggregators write terminal records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AggregatorOrder {
-    /// Take in the job's results as they come, and complete it.
+    /// Collect the job's results as they arrive, reduce them, and complete the job.
     Reduce(Box<ReduceOrder>),
     /// End the job without a result.
     End(EndOrder),
 }
 
-/// A job to take in.
+/// Requests reduction of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReduceOrder {
-    /// The job.
+    /// Id of the job.
     pub job_id: JobId,
-    /// Its envelope in normal form.
+    /// The envelope in normal form.
     pub envelope: Envelope,
-    /// Time the planner needed, in microseconds.
+    /// Planning time in microseconds.
     pub plan_us: u64,
 }
 
-/// A job to end without a result.
+/// Requests termination of a job that will produce no result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndOrder {
-    /// The job, or the name under which a rejected submission is recorded.
+    /// Id of the job, or the name under which a rejected submission is recorded.
     pub job_id: JobId,
-    /// The key-value bucket of its record.
+    /// Key-value bucket of the job record.
     pub namespace: String,
-    /// Why.
+    /// Kind of failure.
     pub code: FailureCode,
-    /// A sentence for people.
+    /// One sentence for the submitter.
     pub message: String,
-    /// Fields of the envelope that are wrong, if it is that.
+    /// Invalid fields of the envelope; empty for other failures.
     pub details: Vec<FieldError>,
-    /// What the job was doing.
+    /// Phase in which the job ends.
     pub phase: Phase,
 }
 
 impl EndOrder {
-    /// An order without [`details`](Self::details); `namespace` is the key-value bucket of the job's record.
+    /// An order without [`details`](Self::details). `namespace` is the key-value bucket of the job record.
     pub fn new(
         job_id: JobId,
         namespace: impl Into<String>,
@@ -168,7 +173,7 @@ impl EndOrder {
         }
     }
 
-    /// The order with the errors found in the envelope's fields.
+    /// Sets the invalid fields of the envelope.
     #[must_use]
     pub fn with_details(self, details: Vec<FieldError>) -> Self {
         Self { details, ..self }

@@ -1,7 +1,10 @@
-//! Verdicts: what a verifier found about the result that an agent returned for a shard.
+//! Verdicts: a verifier's signed statement about the result that an agent returned for a shard.
+//!
+//! The message and its signature only. Verifiers reach verdicts; aggregators decide what follows from them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::{
     agent::{AgentId, Signature},
@@ -10,29 +13,25 @@ use crate::{
     shard::ShardId,
 };
 
-/// What was found about a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Outcome of checking a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum VerdictOutcome {
-    /// A second execution gave the same bytes.
+    /// A re-execution produced the same bytes.
     Confirmed,
-    /// The scalar reference gives other bytes: the agent's results no longer count.
+    /// The scalar reference produced different bytes: no result of the agent counts any longer.
     Refuted,
-    /// The message is not a result that could count: the shard is executed again.
+    /// The message is not an acceptable result: the shard is executed again.
     Rejected,
-    /// Executions gave different bytes and none of them could be established as right.
+    /// Executions produced different bytes, and none could be established as correct.
     Undecided,
 }
 
 impl VerdictOutcome {
-    /// As it is written in documents.
+    /// The outcome as written in documents and in the signed payload, such as `confirmed`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::Refuted => "refuted",
-            Self::Rejected => "rejected",
-            Self::Undecided => "undecided",
-        }
+        self.into()
     }
 }
 
@@ -43,30 +42,30 @@ pub const VERDICT_HEADER: &str = "Forge-Verdict";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// What was found.
+    /// Outcome of the check.
     pub outcome: VerdictOutcome,
-    /// Who returned the result.
+    /// Id of the agent that returned the result.
     pub agent_id: AgentId,
-    /// SHA-256 of the result that was returned, as the agent named it.
+    /// SHA-256 of the returned result, as claimed by the agent.
     pub result_hash: Digest,
-    /// SHA-256 of the right result, where it was established.
+    /// SHA-256 of the correct result; absent if it was not established.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correct: Option<Digest>,
-    /// Who judges.
+    /// Id of the verifier.
     pub verifier_id: AgentId,
-    /// What executed the shard a second time; empty for a result that was rejected unexecuted.
+    /// Backend that re-executed the shard; empty if the result was rejected without re-execution.
     pub backend: String,
-    /// The device and its driver, where that was not executed on the CPU.
+    /// Device and driver of the re-execution; absent for a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// A sentence for people, unless the result was confirmed.
+    /// One sentence for operators; empty if the result was confirmed.
     pub reason: String,
     /// The verifier's signature over [`verdict_signing_payload`].
     pub signature: Signature,
 }
 
 impl Verdict {
-    /// Whether the verifier signed this verdict about this shard.
+    /// Whether `signature` is the verifier's signature over this verdict for this shard.
     pub fn is_signature_valid(&self, job: &JobId, shard: ShardId) -> bool {
         let message = verdict_signing_payload(job, shard, self.outcome, &self.agent_id, self.result_hash);
         self.verifier_id.verify_signature(&message, &self.signature)

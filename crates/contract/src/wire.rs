@@ -1,45 +1,47 @@
-//! Reading and writing the canonical byte encodings: little-endian integers and minimal LEB128 varints.
+//! WireReader and writer for the canonical binary encodings: little-endian integers and minimal LEB128
+//! varints.
 //!
-//! One value has exactly one encoding, so hashes of encodings compare values. The reader therefore rejects
-//! over-long varints and trailing bytes. What the bytes mean is for the types that use this module.
+//! Each value has exactly one encoding, so comparing hashes of encodings compares values. The reader
+//! therefore rejects over-long varints and trailing bytes. This module knows no format; the types that
+//! use it give the bytes their meaning.
 
 use ethnum::U256;
 
-/// Why bytes are not the canonical encoding of a value.
+/// Error: the bytes are not the canonical encoding of a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes end inside a value.
-    #[error("the bytes end early: {needed} more needed at offset {offset}")]
+    /// The input ends inside a value.
+    #[error("the input ends early: {needed} more bytes needed at offset {offset}")]
     Truncated {
-        /// Where the value starts.
+        /// Offset at which the value starts.
         offset: usize,
-        /// How many bytes are missing.
+        /// Number of missing bytes.
         needed: usize,
     },
-    /// Bytes follow the last value.
-    #[error("{0} bytes follow the end")]
-    Trailing(usize),
-    /// A varint is longer than needed or exceeds 64 bits.
+    /// Bytes follow the last value. Carries their number.
+    #[error("{0} bytes follow the last value")]
+    TrailingBytes(usize),
+    /// A varint is longer than necessary or exceeds 64 bits. Carries its offset.
     #[error("the varint at offset {0} is not minimal")]
-    Varint(usize),
-    /// A value breaks a rule of its type.
+    NonMinimalVarint(usize),
+    /// A value violates a rule of its type. Carries the rule.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl DecodeError {
-    /// An [`DecodeError::Invalid`] with this sentence.
+    /// Creates a [`DecodeError::Invalid`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
     }
 }
 
-/// Appends values to a byte string.
+/// Appends values to an encoding.
 #[derive(Debug, Default)]
-pub struct Writer(Vec<u8>);
+pub struct WireWriter(Vec<u8>);
 
-impl Writer {
-    /// An encoding that opens with `magic` (4 bytes, ASCII) and a format version.
+impl WireWriter {
+    /// Starts an encoding with `magic` (4 ASCII bytes) and a format version.
     pub fn new(magic: &[u8; 4], version: u32) -> Self {
         let mut writer = Self(magic.to_vec());
         writer.u32(version);
@@ -71,7 +73,8 @@ impl Writer {
         self.0.extend(value.to_le_bytes());
     }
 
-    /// Appends an unsigned LEB128 varint: 7 bits a byte, least significant first, top bit set on all but the last.
+    /// Appends an unsigned LEB128 varint: 7 bits per byte, least significant group first, with the top
+    /// bit set on all bytes but the last.
     pub fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -80,36 +83,36 @@ impl Writer {
         self.0.push(value as u8);
     }
 
-    /// The encoding.
+    /// Returns the complete encoding.
     pub fn finish(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// Reads values off a byte string, in order.
+/// Reads values from an encoding, in order.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub struct WireReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
-    /// Opens an encoding.
+impl<'a> WireReader<'a> {
+    /// Starts reading an encoding and checks its header.
     ///
     /// # Errors
-    /// [`DecodeError::Invalid`] when the magic or the version is another.
+    /// [`DecodeError::Invalid`] when the magic or the format version differs.
     pub fn new(bytes: &'a [u8], magic: &[u8; 4], version: u32) -> Result<Self, DecodeError> {
         let mut reader = Self { bytes, at: 0 };
         if &reader.array::<4>()? != magic {
             return Err(DecodeError::invalid(format!(
-                "the bytes do not open with {:?}",
+                "the input does not start with {:?}",
                 String::from_utf8_lossy(magic)
             )));
         }
         let found = reader.u32()?;
         if found != version {
             return Err(DecodeError::invalid(format!(
-                "format version {found}, where {version} is understood"
+                "the format version is {found}; only {version} is supported"
             )));
         }
         Ok(reader)
@@ -127,7 +130,7 @@ impl<'a> Reader<'a> {
     /// Reads a little-endian u32.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`], as every reading method.
+    /// [`DecodeError::Truncated`] when the input ends early. The other reading methods return it too.
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
@@ -167,7 +170,8 @@ impl<'a> Reader<'a> {
     /// Reads a minimal LEB128 varint of at most 64 bits.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`], or [`DecodeError::Varint`] when it is over-long or too large.
+    /// [`DecodeError::Truncated`], or [`DecodeError::NonMinimalVarint`] when the varint is over-long or
+    /// exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
         let start = self.at;
         let mut value = 0u64;
@@ -175,30 +179,30 @@ impl<'a> Reader<'a> {
             let [byte] = self.array()?;
             let bits = u64::from(byte & 0x7f);
             if shift == 63 && bits > 1 {
-                return Err(DecodeError::Varint(start));
+                return Err(DecodeError::NonMinimalVarint(start));
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
                 let minimal = byte != 0 || shift == 0;
-                return if minimal { Ok(value) } else { Err(DecodeError::Varint(start)) };
+                return if minimal { Ok(value) } else { Err(DecodeError::NonMinimalVarint(start)) };
             }
         }
-        Err(DecodeError::Varint(start))
+        Err(DecodeError::NonMinimalVarint(start))
     }
 
-    /// How many bytes are left.
+    /// Number of unread bytes.
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 
-    /// Ends the reading.
+    /// Ends reading.
     ///
     /// # Errors
-    /// [`DecodeError::Trailing`] when bytes are left.
+    /// [`DecodeError::TrailingBytes`] when unread bytes remain.
     pub fn finish(self) -> Result<(), DecodeError> {
         match self.remaining() {
             0 => Ok(()),
-            rest => Err(DecodeError::Trailing(rest)),
+            rest => Err(DecodeError::TrailingBytes(rest)),
         }
     }
 }
@@ -208,31 +212,31 @@ mod tests {
     use super::*;
 
     fn read_varint(bytes: &[u8]) -> Result<u64, DecodeError> {
-        let mut reader = Reader { bytes, at: 0 };
+        let mut reader = WireReader { bytes, at: 0 };
         let value = reader.varint()?;
         reader.finish().map(|()| value)
     }
 
     #[test]
-    fn varints_round_trip_and_are_minimal() {
+    fn varints_round_trip_and_must_be_minimal() {
         for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), 1 << 63, u64::MAX] {
-            let mut writer = Writer::default();
+            let mut writer = WireWriter::default();
             writer.varint(value);
             assert_eq!(read_varint(&writer.finish()), Ok(value));
         }
-        assert_eq!(read_varint(&[0x80, 0x00]), Err(DecodeError::Varint(0)));
-        assert_eq!(read_varint(&[0xff; 11]), Err(DecodeError::Varint(0)));
+        assert_eq!(read_varint(&[0x80, 0x00]), Err(DecodeError::NonMinimalVarint(0)));
+        assert_eq!(read_varint(&[0xff; 11]), Err(DecodeError::NonMinimalVarint(0)));
         let above_64_bits = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
-        assert_eq!(read_varint(&above_64_bits), Err(DecodeError::Varint(0)));
+        assert_eq!(read_varint(&above_64_bits), Err(DecodeError::NonMinimalVarint(0)));
         assert!(matches!(read_varint(&[0x80]), Err(DecodeError::Truncated { .. })));
-        assert_eq!(read_varint(&[1, 1]), Err(DecodeError::Trailing(1)));
+        assert_eq!(read_varint(&[1, 1]), Err(DecodeError::TrailingBytes(1)));
     }
 
     #[test]
-    fn the_header_is_checked() {
-        let bytes = Writer::new(b"FKSR", 1).finish();
-        assert!(Reader::new(&bytes, b"FKSR", 1).unwrap().finish().is_ok());
-        assert!(Reader::new(&bytes, b"FKSR", 2).is_err());
-        assert!(Reader::new(&bytes, b"FKPG", 1).is_err());
+    fn the_header_is_checked_for_magic_and_version() {
+        let bytes = WireWriter::new(b"FKSR", 1).finish();
+        assert!(WireReader::new(&bytes, b"FKSR", 1).unwrap().finish().is_ok());
+        assert!(WireReader::new(&bytes, b"FKSR", 2).is_err());
+        assert!(WireReader::new(&bytes, b"FKPG", 1).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! What can go wrong with the store, by what the caller can do about it. Every message names the place and is a
-//! sentence for people.
+//! Store errors, grouped by what the caller can do about them. Each message names the object or the store
+//! and is a sentence for users. Nothing is retried here.
 
 use std::{
     error::Error,
@@ -10,59 +10,60 @@ use std::{
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-/// Why the store did not do what it was asked to.
+/// Error of a store operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The place cannot hold a store: choose another, or change its permissions.
+    /// The location cannot hold a store. Choose another, or change its permissions.
     #[error("{path} cannot be used to store artifacts: {reason}")]
     Unusable {
         /// The directory or object.
         path: String,
-        /// What is in the way.
+        /// What prevents its use.
         reason: String,
     },
-    /// There is no room: free some and try again.
+    /// There is no space left. Free some and retry.
     #[error("{path} could not be written: {reason}")]
     Full {
-        /// The object that did not fit.
+        /// The object that could not be written.
         path: String,
-        /// Which limit was hit.
+        /// The limit that was reached.
         reason: String,
     },
-    /// There is no such object: it was deleted, or never written here.
+    /// The object does not exist: it was deleted, or never written.
     #[error("{path} does not exist")]
     Missing {
         /// The object.
         path: String,
     },
-    /// An object's bytes are not those it is named after. Restore it from a copy, or remove it and run the job again.
+    /// The content of an object does not match its hash. Restore it from a copy, or delete it and run the
+    /// job again.
     #[error("{path} is corrupted: {reason}")]
     Corrupt {
         /// The object.
         path: String,
-        /// How it differs from what it should be.
+        /// How the content differs.
         reason: String,
     },
-    /// A document is not what its name promises: it is damaged, or of another version of Forge.
+    /// A document cannot be read: it is damaged, or was written by another version of Forge.
     #[error("{path} cannot be read: {reason}")]
     Malformed {
         /// The object.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the document.
         reason: String,
     },
-    /// The store did not answer as it should. Trying again may help.
+    /// The store did not respond as expected. A retry may succeed.
     #[error("{path}: {reason}")]
     Unavailable {
         /// The object.
         path: String,
-        /// What the store said.
+        /// The store's error message.
         reason: String,
     },
 }
 
 impl StoreError {
-    /// Sorts an error of the operating system by what can be done about it.
+    /// Classifies an error of the operating system.
     pub(crate) fn from_io(path: &str, error: &io::Error) -> Self {
         let path = path.to_owned();
         let unusable = |path, reason: &str| Self::Unusable { path, reason: reason.to_owned() };
@@ -82,11 +83,11 @@ impl StoreError {
         }
     }
 
-    /// Sorts an error of the object store: by the store's answer, or by the operating system's error, where there is one
-    /// inside. `path` is how people call the object.
+    /// Classifies an error of the object store: by the S3 response or by the operating system's error, if it
+    /// contains either. `path` is the object's name for messages.
     pub(crate) fn from_object_store(path: &str, error: &object_store::Error) -> Self {
-        if let Some(refusal) = Refusal::of(error) {
-            return Self::from_refusal(path, &refusal);
+        if let Some(response) = S3ErrorResponse::of(error) {
+            return Self::from_s3_response(path, &response);
         }
         let path = path.to_owned();
         if let object_store::Error::NotFound { .. } = error {
@@ -102,55 +103,58 @@ impl StoreError {
         }
         let text = error.to_string();
         if text.contains("Received redirect") {
-            return Self::Unusable { path, reason: OTHER_REGION.to_owned() };
+            return Self::Unusable { path, reason: WRONG_REGION.to_owned() };
         }
         Self::Unavailable { path, reason: text }
     }
 
-    /// Sorts what an S3 store answered.
-    pub(crate) fn from_refusal(path: &str, refusal: &Refusal) -> Self {
+    /// Classifies an error response of an S3 store.
+    pub(crate) fn from_s3_response(path: &str, response: &S3ErrorResponse) -> Self {
         let unusable = |reason: String| Self::Unusable { path: path.to_owned(), reason };
-        match (refusal.status, refusal.code.as_str()) {
+        match (response.status, response.code.as_str()) {
             (_, "NoSuchBucket") => {
                 let bucket = path.trim_start_matches("s3://").split('/').next().unwrap_or_default();
                 Self::Missing { path: format!("the bucket {bucket}") }
             }
-            (301 | 307, _) | (_, "AuthorizationHeaderMalformed") => unusable(OTHER_REGION.to_owned()),
+            (301 | 307, _) | (_, "AuthorizationHeaderMalformed") => unusable(WRONG_REGION.to_owned()),
             (
                 _,
                 code @ ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"),
             ) => unusable(format!("access denied: the store does not accept the credentials ({code})")),
             (401 | 403, "") => unusable("access denied".to_owned()),
             (401 | 403, code) => unusable(format!("access denied ({code})")),
-            (_, "InvalidBucketName") => unusable("the store does not accept the bucket's name".to_owned()),
+            (_, "InvalidBucketName") => unusable("the store does not accept the bucket name".to_owned()),
             (404, _) => Self::Missing { path: path.to_owned() },
             (507, _) | (_, "EntityTooLarge" | "QuotaExceeded") => {
-                Self::Full { path: path.to_owned(), reason: refusal.to_string() }
+                Self::Full { path: path.to_owned(), reason: response.to_string() }
             }
-            _ => Self::Unavailable { path: path.to_owned(), reason: format!("the store answered {refusal}") },
+            _ => {
+                Self::Unavailable { path: path.to_owned(), reason: format!("the store answered {response}") }
+            }
         }
     }
 }
 
-const OTHER_REGION: &str = "the bucket is in another region than the one that AWS_REGION names";
+const WRONG_REGION: &str = "the bucket is not in the region that AWS_REGION names";
 
-/// What an S3 store answered instead of doing it. Holds no more of the answer than these, because the rest repeats parts
-/// of the request.
+/// The error response of an S3 store. Only these parts are kept, because the rest of the response repeats
+/// parts of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// The HTTP status.
+pub(crate) struct S3ErrorResponse {
+    /// HTTP status.
     pub(crate) status: u16,
-    /// The S3 error code, as `AccessDenied`; empty when the answer had no body.
+    /// S3 error code, as in `AccessDenied`; empty if the response had no body.
     pub(crate) code: String,
-    /// The sentence that came with it.
+    /// Message that accompanies the code.
     pub(crate) message: String,
 }
 
-impl Refusal {
-    /// The refusal inside of an error of the object store, whose own type for it is private: only its text can be read.
+impl S3ErrorResponse {
+    /// Extracts the response from an error of `object_store`. Its own type for it is private, so the response
+    /// has to be parsed from the error's text.
     pub(crate) fn of(error: &object_store::Error) -> Option<Self> {
-        if let Some(refusal) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {
-            return Some(refusal.clone());
+        if let Some(response) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {
+            return Some(response.clone());
         }
         let text = error.to_string();
         let (_, answer) = text.split_once("Server returned non-2xx status code: ")?;
@@ -166,15 +170,15 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for S3ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.status, self.code, self.message)
     }
 }
 
-impl Error for Refusal {}
+impl Error for S3ErrorResponse {}
 
-/// An error and what caused it.
+/// An error and its chain of causes.
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -186,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cause_decides_what_can_be_done() {
+    fn operating_system_errors_are_classified_by_kind() {
         let wrapped = |kind: ErrorKind| object_store::Error::Generic {
             store: "test",
             source: Box::new(io::Error::new(kind, "x")),
@@ -203,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_the_store_is_read_from_its_text() {
+    fn the_response_is_parsed_from_the_error_text() {
         let text = "Error performing PUT http://x/y in 1ms - Server returned non-2xx status code: 403 Forbidden: \
                     <Error><Code>AccessDenied</Code><Message>No.</Message><RequestId>1</RequestId></Error>";
         let error = object_store::Error::PermissionDenied { path: "y".to_owned(), source: text.into() };
-        let refusal = Refusal::of(&error).unwrap();
-        assert_eq!(refusal.to_string(), "403 AccessDenied: No.");
+        let response = S3ErrorResponse::of(&error).unwrap();
+        assert_eq!(response.to_string(), "403 AccessDenied: No.");
         assert_eq!(
             StoreError::from_object_store("s3://x/y", &error).to_string(),
             "s3://x/y cannot be used to store artifacts: access denied (AccessDenied)"
@@ -216,10 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_decides_what_can_be_done() {
+    fn responses_are_classified_by_status_and_code() {
         let sorted = |status, code: &str| {
-            let refusal = Refusal { status, code: code.to_owned(), message: "m".to_owned() };
-            StoreError::from_refusal("s3://bucket/x", &refusal)
+            let response = S3ErrorResponse { status, code: code.to_owned(), message: "m".to_owned() };
+            StoreError::from_s3_response("s3://bucket/x", &response)
         };
         assert_eq!(sorted(404, "NoSuchBucket").to_string(), "the bucket bucket does not exist");
         assert_eq!(sorted(404, "NoSuchKey").to_string(), "s3://bucket/x does not exist");

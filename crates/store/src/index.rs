@@ -1,5 +1,7 @@
-//! The page `jobs/<job_id>/index.html`: what a job left behind, for people who browse a directory or a bucket. Plain
-//! HTML without scripts or anything from elsewhere; links are relative, so that it works wherever the store is copied.
+//! Renders the page `jobs/<job_id>/index.html`, which lists a job's artifacts for people who browse a
+//! directory or a bucket.
+//!
+//! Plain HTML without scripts or external resources. Links are relative, so copies of the store work too.
 
 use std::fmt::Write as _;
 
@@ -15,9 +17,9 @@ th,td{text-align:left;padding:.3rem 1rem .3rem 0;border-bottom:1px solid #8884;v
 td.number{text-align:right;font-variant-numeric:tabular-nums}\
 code{font-size:.8rem;overflow-wrap:anywhere}";
 
-/// The page of a completed job.
-pub fn page(manifest: &ManifestDocument, headline: &[(String, String)]) -> String {
-    let job = escaped(manifest.job_id.as_str());
+/// Renders the page of a completed job. `headline` holds pairs of label and text.
+pub fn render_page(manifest: &ManifestDocument, headline: &[(String, String)]) -> String {
+    let job = escape(manifest.job_id.as_str());
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>Forge job {job}</title>\n\
@@ -28,7 +30,7 @@ pub fn page(manifest: &ManifestDocument, headline: &[(String, String)]) -> Strin
     let facts = [("Replay key", &replay_key), ("SHA-256 of result.json", &result)];
     let rows = headline.iter().map(|(label, text)| (label.as_str(), text, false));
     for (label, text, code) in rows.chain(facts.map(|(label, text)| (label, text, true))) {
-        let (label, text) = (escaped(label), escaped(text));
+        let (label, text) = (escape(label), escape(text));
         let text = if code { format!("<code>{text}</code>") } else { text };
         push(&mut html, format_args!("<tr><th>{label}</th><td>{text}</td></tr>\n"));
     }
@@ -40,8 +42,8 @@ pub fn page(manifest: &ManifestDocument, headline: &[(String, String)]) -> Strin
             &mut html,
             format_args!(
                 "<tr><td><a href=\"../../{}\">{}</a></td><td class=\"number\">{}</td><td><code>{}</code></td></tr>\n",
-                escaped(&artifact.key()),
-                escaped(&artifact.name),
+                escape(&artifact.key()),
+                escape(&artifact.name),
                 artifact.size,
                 artifact.sha256
             ),
@@ -57,7 +59,7 @@ fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = html.write_fmt(text);
 }
 
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_relative_and_text_is_escaped() {
+    fn links_are_relative_and_text_is_escape() {
         let hash = Digest::hash_parts(&[b"x"]);
         let artifact = ArtifactReference {
             name: "result.json".to_owned(),
@@ -89,7 +91,7 @@ mod tests {
             signer: None,
             signature: None,
         };
-        let page = page(&manifest, &[("Mean <annual> loss".to_owned(), "\"5\" & more".to_owned())]);
+        let page = render_page(&manifest, &[("Mean <annual> loss".to_owned(), "\"5\" & more".to_owned())]);
         assert!(page.contains(&format!("href=\"../../artifacts/sha256/{hash}/result.json\"")));
         assert!(page.contains("<th>Mean &lt;annual&gt; loss</th><td>&quot;5&quot; &amp; more</td>"));
         assert!(!page.contains("<script") && !page.contains("http"));

@@ -1,7 +1,8 @@
-//! The record of each job: its manifest once it has completed, the error of its last attempt until then, and a page.
+//! The stored state of a job: its manifest once it has completed, before that the error of its last failed
+//! attempt, and an index page.
 //!
-//! Order of writing: artifacts, then the index page, then the manifest. So wherever a writer dies, no manifest names an
-//! object that is missing.
+//! Write order: artifacts, index page, manifest. A writer that dies at any point therefore never leaves a
+//! manifest that names a missing object.
 
 use forge_contract::{
     artifact::{ErrorDocument, ManifestDocument},
@@ -13,15 +14,15 @@ use serde::Serialize;
 
 use crate::{error::StoreError, index, store::Store};
 
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
+const JSON_MEDIA_TYPE: &str = "application/json";
+const HTML_MEDIA_TYPE: &str = "text/html; charset=utf-8";
 
-/// What became of a manifest.
+/// Outcome of completing a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// It is stored.
+    /// The manifest was stored.
     Stored,
-    /// Another run of the job had completed before. This is its manifest, which stays.
+    /// Another run of the job had completed first. Carries its manifest, which is kept.
     AlreadyComplete(Box<ManifestDocument>),
 }
 
@@ -31,18 +32,19 @@ impl Store {
         format!("jobs/{job}/manifest.json")
     }
 
-    /// Key of the record of a job's failed attempt.
+    /// Key of the error document of a job's failed attempt.
     pub fn error_key(job: &JobId) -> String {
         format!("jobs/{job}/error.json")
     }
 
-    /// The manifest of a completed job; `None` while there is none.
+    /// Reads the manifest of a completed job; `None` while the job has none.
     ///
     /// # Errors
-    /// [`StoreError::Malformed`] when it is not a manifest of this job, or [`StoreError::Unavailable`].
+    /// [`StoreError::Malformed`] when the object is not a manifest of this job, or
+    /// [`StoreError::Unavailable`].
     pub async fn get_manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
         let key = Self::manifest_key(job);
-        let Some(manifest) = self.read::<ManifestDocument>(&key).await? else {
+        let Some(manifest) = self.read_json::<ManifestDocument>(&key).await? else {
             return Ok(None);
         };
         let malformed = |reason: String| Err(StoreError::Malformed { path: self.locate(&key), reason });
@@ -59,13 +61,13 @@ impl Store {
         Ok(Some(manifest))
     }
 
-    /// Ends a job whose artifacts are stored: writes its index page and its manifest, and removes the record of a failed
-    /// attempt. `headline` is what the page says about the result: label and text.
+    /// Completes a job whose artifacts are stored: writes its index page and its manifest, and removes the
+    /// error document of a failed attempt. `headline` holds the labels and texts display_name on the page.
     ///
-    /// A job that has completed before keeps the manifest and the page it has.
+    /// A job that has completed before keeps its manifest and its page.
     ///
     /// # Errors
-    /// [`StoreError::Malformed`] when there is a manifest that cannot be read; otherwise as for a write.
+    /// [`StoreError::Malformed`] when the existing manifest cannot be read; otherwise the errors of a write.
     pub async fn complete_job(
         &self,
         manifest: &ManifestDocument,
@@ -87,44 +89,57 @@ impl Store {
     ) -> Result<Completion, StoreError> {
         let job = &manifest.job_id;
         let page = format!("jobs/{job}/index.html");
-        self.put(&page, index::page(manifest, headline).into_bytes(), HTML, PutMode::Overwrite).await?;
+        self.put(
+            &page,
+            index::render_page(manifest, headline).into_bytes(),
+            HTML_MEDIA_TYPE,
+            PutMode::Overwrite,
+        )
+        .await?;
         let key = Self::manifest_key(job);
-        if self.put(&key, canonical(manifest), JSON, PutMode::Create).await? {
+        if self.put(&key, canonical_json(manifest), JSON_MEDIA_TYPE, PutMode::Create).await? {
             return Ok(Completion::Stored);
         }
-        // Another run of the job completed in between. The page must show what its manifest names.
+        // Another run completed the job in the meantime. The page must show what that manifest names.
         let Some(existing) = self.get_manifest(job).await? else {
             return Err(StoreError::Missing { path: self.locate(&key) });
         };
-        self.put(&page, index::page(&existing, headline).into_bytes(), HTML, PutMode::Overwrite).await?;
+        self.put(
+            &page,
+            index::render_page(&existing, headline).into_bytes(),
+            HTML_MEDIA_TYPE,
+            PutMode::Overwrite,
+        )
+        .await?;
         Ok(Completion::AlreadyComplete(Box::new(existing)))
     }
 
-    /// Records that an attempt has failed, in place of the record of an earlier one. A job that has completed keeps its
-    /// manifest and gets no such record. Answers whether it was written.
+    /// Records a failed attempt, replacing the error document of an earlier one. Returns whether it was
+    /// written: a completed job keeps its manifest and gets no error document.
     ///
     /// # Errors
-    /// As for a write.
+    /// Returns the errors of a write.
     pub async fn put_error(&self, error: &ErrorDocument) -> Result<bool, StoreError> {
         let manifest = Self::manifest_key(&error.job_id);
         match self.objects.head(&self.key(&manifest)?).await {
             Ok(_) => return Ok(false),
             Err(error) if self.is_absent(&manifest, &error) => {}
-            Err(error) => return Err(self.failed(&manifest, &error)),
+            Err(error) => return Err(self.store_error(&manifest, &error)),
         }
-        self.put(&Self::error_key(&error.job_id), canonical(error), JSON, PutMode::Overwrite).await
+        self.put(&Self::error_key(&error.job_id), canonical_json(error), JSON_MEDIA_TYPE, PutMode::Overwrite)
+            .await
     }
 
-    /// The record of a job's failed attempt, if there is one.
+    /// Reads the error document of a job's failed attempt; `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::Malformed`] or [`StoreError::Unavailable`].
     pub async fn get_error(&self, job: &JobId) -> Result<Option<ErrorDocument>, StoreError> {
-        self.read(&Self::error_key(job)).await
+        self.read_json(&Self::error_key(job)).await
     }
 }
 
-/// Canonical JSON of a document made of strings, digests and counts of what fits into memory.
-fn canonical(document: &impl Serialize) -> Vec<u8> {
-    to_canonical_json(document).expect("records hold no number beyond 2^53")
+/// Canonical JSON of a document that contains only strings, digests and counts of objects in memory.
+fn canonical_json(document: &impl Serialize) -> Vec<u8> {
+    to_canonical_json(document).expect("counts of objects in memory are far below 2^53")
 }

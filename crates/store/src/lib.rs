@@ -1,15 +1,39 @@
-//! Artifacts in an object store: named by their SHA-256, written once, the manifest last.
+//! Stores job artifacts in an object store: content-addressed, created once, and with the manifest written
+//! last.
 //!
-//! Layout: `artifacts/sha256/<hash>/<name>` holds every object; `jobs/<job_id>/manifest.json` names those of a completed
-//! job; `jobs/<job_id>/error.json` stands in its place while the last attempt has failed; `jobs/<job_id>/index.html` is
-//! for people who browse. The only crate that uses `object_store`. It knows what documents are called and where they
-//! lie, and nothing of how their figures come about.
+//! | key | content |
+//! |---|---|
+//! | `artifacts/sha256/<hash>/<name>` | an artifact, named by the SHA-256 of its content |
+//! | `jobs/<job_id>/manifest.json` | names the artifacts of a completed job |
+//! | `jobs/<job_id>/error.json` | takes its place while the last attempt has failed |
+//! | `jobs/<job_id>/index.html` | lists the artifacts for people who browse |
+//!
+//! No other crate uses `object_store`. This crate knows the names and locations of documents, but not how
+//! their content is computed.
 //!
 //! Reading order: [`store`] → [`jobs`] → [`error`] → [`location`] → [`s3`] → [`shards_file`].
+//!
+//! # Example
+//!
+//! ```
+//! use forge_store::{Artifact, Store, StoreError};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let store = Store::in_memory();
+//! let artifact = Artifact {
+//!     name: "note.txt".to_owned(),
+//!     media_type: "text/plain".to_owned(),
+//!     bytes: b"hello".to_vec(),
+//! };
+//! let reference = store.put_artifact(artifact).await?;
+//! assert_eq!(store.get_artifact(&reference).await?, b"hello");
+//! # Ok::<(), StoreError>(())
+//! # }).unwrap();
+//! ```
 
 pub mod error;
 #[cfg(test)]
-mod faulty;
+mod fault_injection;
 mod index;
 pub mod jobs;
 mod local;

@@ -1,9 +1,9 @@
-//! Stores in a local directory: opening one, and finding out before a long run that it can be written.
+//! Stores in a local directory: opening one, and checking before a long run that it is writable.
 //!
-//! Durability: files and the directories that name them are synced before a write is reported as done, artifacts before
-//! the manifest. So a manifest that survives a power failure names objects that survived it too. An object is written
-//! under a staging name (`<name>#<n>`) and linked to its own name when it is whole; a killed process may leave a staging
-//! file behind, which nothing reads and which may be deleted.
+//! Durability: a write returns after the file and the directories that name it are synced, and artifacts are
+//! written before the manifest. A manifest that survives a power failure therefore names only objects that
+//! survived it too. An object is written under a staging name (`<name>#<n>`) and linked to its own name once
+//! complete. A killed process may leave a staging file behind; it is never read and may be deleted.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -11,40 +11,49 @@ use object_store::local::LocalFileSystem;
 
 use crate::{
     error::StoreError,
-    probe::probe,
-    store::{Kind, Store},
+    probe::check_conditional_create,
+    store::{Store, StoreKind},
 };
 
-/// What a probe's key begins with: no directory, which would stay.
-const PROBE: &str = ".forge-probe-";
+/// Prefix of a probe's key. Not a directory, because the empty directory would remain.
+const PROBE_PREFIX: &str = ".forge-probe-";
 
 impl Store {
-    /// Opens a directory that holds a store, for reading.
+    /// Opens an existing directory for reading.
     ///
     /// # Errors
     /// [`StoreError::Missing`] or [`StoreError::Unusable`] when there is no such directory.
     pub fn open_local(root: &Path) -> Result<Self, StoreError> {
-        let shown = root.display().to_string();
-        let metadata = fs::metadata(root).map_err(|error| StoreError::from_io(&shown, &error))?;
+        let display_name = root.display().to_string();
+        let metadata = fs::metadata(root).map_err(|error| StoreError::from_io(&display_name, &error))?;
         if !metadata.is_dir() {
-            return Err(StoreError::Unusable { path: shown, reason: "it is not a directory".to_owned() });
+            return Err(StoreError::Unusable {
+                path: display_name,
+                reason: "it is not a directory".to_owned(),
+            });
         }
-        Ok(Self::at(Arc::new(file_system(root, &shown)?.with_fsync(true)), &shown, Kind::Local))
+        Ok(Self::new(
+            Arc::new(open_file_system(root, &display_name)?.with_fsync(true)),
+            &display_name,
+            StoreKind::Local,
+        ))
     }
 
-    /// Opens a directory for writing: creates it if there is none, and makes sure that objects can be created in it, once
-    /// each.
+    /// Opens a directory for writing: creates it if necessary, and checks that creating an object succeeds
+    /// exactly once.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] or [`StoreError::Full`] when that is not so.
+    /// [`StoreError::Unusable`] or [`StoreError::Full`] when the check fails.
     pub async fn create_local(root: &Path) -> Result<Self, StoreError> {
-        let shown = root.display().to_string();
-        fs::create_dir_all(root).map_err(|error| StoreError::from_io(&shown, &error))?;
-        probe(&file_system(root, &shown)?, PROBE, &shown).await?;
+        let display_name = root.display().to_string();
+        fs::create_dir_all(root).map_err(|error| StoreError::from_io(&display_name, &error))?;
+        check_conditional_create(&open_file_system(root, &display_name)?, PROBE_PREFIX, &display_name)
+            .await?;
         Self::open_local(root)
     }
 }
 
-fn file_system(root: &Path, shown: &str) -> Result<LocalFileSystem, StoreError> {
-    LocalFileSystem::new_with_prefix(root).map_err(|error| StoreError::from_object_store(shown, &error))
+fn open_file_system(root: &Path, display_name: &str) -> Result<LocalFileSystem, StoreError> {
+    LocalFileSystem::new_with_prefix(root)
+        .map_err(|error| StoreError::from_object_store(display_name, &error))
 }

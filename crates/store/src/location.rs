@@ -1,26 +1,27 @@
-//! Where a store is, as people write it: `s3://bucket/prefix`, a directory, or `memory:`. Text only; opening is elsewhere.
+//! Location of a store as users write it: `s3://bucket/prefix`, a directory, or `memory:`. Parses and
+//! formats text only; opening a store is done elsewhere.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use object_store::path::Path as Key;
 
-/// The place of a store.
+/// Location of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreLocation {
-    /// `memory:`: this process's memory. Every store opened there is a new and empty one.
+    /// `memory:`: the memory of this process. Each opening creates a new, empty store.
     Memory,
-    /// A directory.
+    /// A local directory.
     Directory(PathBuf),
     /// `s3://bucket` or `s3://bucket/prefix`.
     S3 {
         /// The bucket's name.
         bucket: String,
-        /// What all keys begin with, without a slash at either end; empty for the whole bucket.
+        /// Prefix of all keys, without a slash at either end; empty for the whole bucket.
         prefix: String,
     },
 }
 
-/// A text that names no place for a store. It does not repeat what may be a credential.
+/// Error: the text is not a store location. The message never repeats a part that may be a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidStoreLocation(String);
@@ -29,30 +30,28 @@ impl FromStr for StoreLocation {
     type Err = InvalidStoreLocation;
 
     fn from_str(text: &str) -> Result<Self, InvalidStoreLocation> {
-        let refused = |reason: &str| Err(InvalidStoreLocation(reason.to_owned()));
+        let reject = |reason: &str| Err(InvalidStoreLocation(reason.to_owned()));
         if text.is_empty() {
-            return refused(
-                "the place of the store is empty: write s3://bucket/prefix, a directory, or memory:",
-            );
+            return reject("the store location is empty: write s3://bucket/prefix, a directory, or memory:");
         }
         if text == "memory:" {
             return Ok(Self::Memory);
         }
         match text.split_once("://") {
-            Some(("s3", rest)) => s3(rest),
+            Some(("s3", rest)) => parse_s3(rest),
             Some((scheme, _)) => Err(InvalidStoreLocation(format!(
-                "{scheme}:// is no place for a store: write s3://bucket/prefix, a directory, or memory:"
+                "{scheme}:// is not a supported store location: write s3://bucket/prefix, a directory, or memory:"
             ))),
             None => Ok(Self::Directory(PathBuf::from(text))),
         }
     }
 }
 
-fn s3(rest: &str) -> Result<StoreLocation, InvalidStoreLocation> {
+fn parse_s3(rest: &str) -> Result<StoreLocation, InvalidStoreLocation> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.contains(['@', ':']) {
         return Err(InvalidStoreLocation(
-            "s3:// is followed by a bucket alone: credentials and the endpoint come from AWS_ACCESS_KEY_ID, \
+            "s3:// must be followed by a bucket name only: credentials and endpoint come from AWS_ACCESS_KEY_ID, \
              AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
                 .to_owned(),
         ));
@@ -62,8 +61,8 @@ fn s3(rest: &str) -> Result<StoreLocation, InvalidStoreLocation> {
     let ends_well = !bucket.starts_with(['-', '.']) && !bucket.ends_with(['-', '.']);
     if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) || !ends_well {
         return Err(InvalidStoreLocation(format!(
-            "{bucket:?} is not the name of a bucket: 3 to 63 characters out of a-z, 0-9, - and ., with a letter or a \
-             digit at both ends"
+            "{bucket:?} is not a valid bucket name: use 3 to 63 of the characters a-z, 0-9, - and ., with a letter or \
+             a digit at both ends"
         )));
     }
     let prefix = prefix.trim_end_matches('/');
@@ -72,7 +71,7 @@ fn s3(rest: &str) -> Result<StoreLocation, InvalidStoreLocation> {
             Ok(StoreLocation::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
         }
         _ => Err(InvalidStoreLocation(format!(
-            "{prefix:?} cannot be what keys begin with: its parts are separated by single slashes, and none is . or .."
+            "{prefix:?} is not a valid key prefix: separate its parts with single slashes, and do not use . or .."
         ))),
     }
 }
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_shown_as_they_are_read() {
+    fn locations_display_as_they_are_written() {
         for text in ["memory:", "s3://bucket", "s3://bucket.x-1/a/b c", "forge-out", "/var/lib/forge", "./s3"]
         {
             assert_eq!(text.parse::<StoreLocation>().unwrap().to_string(), text);
@@ -104,12 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_what_is_wrong() {
+    fn invalid_locations_are_rejected_with_the_reason() {
         let error = |text: &str| text.parse::<StoreLocation>().unwrap_err().to_string();
         assert!(error("").contains("empty"));
-        assert!(error("gs://bucket").contains("gs:// is no place"));
+        assert!(error("gs://bucket").contains("gs:// is not a supported store location"));
         for text in ["s3://", "s3://ab", "s3://Bucket", "s3://-bucket", "s3://bucket.", "s3://buc_ket"] {
-            assert!(error(text).contains("is not the name of a bucket"), "{text}");
+            assert!(error(text).contains("is not a valid bucket name"), "{text}");
         }
         for text in ["s3://bucket/a//b", "s3://bucket//a", "s3://bucket/../a", "s3://bucket/a/./b"] {
             assert!(error(text).contains("single slashes"), "{text}");

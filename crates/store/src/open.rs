@@ -1,4 +1,4 @@
-//! Opening a store by its location.
+//! Opens a store by its location. The work is done per kind of store, in `local` and `s3`.
 
 use crate::{
     error::StoreError,
@@ -8,13 +8,13 @@ use crate::{
 };
 
 impl Store {
-    /// Opens a store for writing, and makes sure that it can be: a directory is created if there is none, a bucket must be
-    /// there (with [`S3Options::object_lock`] it is created), and objects can be created, once each. `s3` is used for a
-    /// bucket alone.
+    /// Opens a store for writing and checks that it is usable. A missing directory is created; a bucket must
+    /// exist, or is created if [`S3Options::object_lock`] is set. Creating an object must succeed exactly
+    /// once. `s3` applies to buckets only.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`], [`StoreError::Missing`] or [`StoreError::Full`] when that is not so;
-    /// [`StoreError::Unavailable`] when the store does not answer.
+    /// [`StoreError::Unusable`], [`StoreError::Missing`] or [`StoreError::Full`] when the store fails these
+    /// checks; [`StoreError::Unavailable`] when it does not respond.
     pub async fn open(location: &StoreLocation, s3: &S3Options) -> Result<Self, StoreError> {
         match location {
             StoreLocation::Memory => Ok(Self::in_memory()),
@@ -23,11 +23,11 @@ impl Store {
         }
     }
 
-    /// Opens a store for reading. Nothing is written; a bucket must be there and answer.
+    /// Opens a store for reading, without writing anything. A bucket must exist and respond.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] or [`StoreError::Unusable`] when there is no store; [`StoreError::Unavailable`] when it does
-    /// not answer.
+    /// [`StoreError::Missing`] or [`StoreError::Unusable`] when there is no store;
+    /// [`StoreError::Unavailable`] when it does not respond.
     pub async fn open_for_reading(location: &StoreLocation, s3: &S3Options) -> Result<Self, StoreError> {
         match location {
             StoreLocation::Memory => Ok(Self::in_memory()),

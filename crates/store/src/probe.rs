@@ -1,5 +1,7 @@
-//! Finding out before a long run that a place can hold a store: that objects can be created in it, once each. Some stores
-//! accept the condition of a conditional write and ignore it, and two runs of a job would overwrite each other there.
+//! Checks before a long run that a location can hold a store: that creating an object succeeds exactly once.
+//!
+//! Some stores accept the condition of a conditional write and ignore it. Two runs of a job would then
+//! overwrite each other's artifacts.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -10,17 +12,21 @@ use std::{
 use futures_util::future::join_all;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, path::Path as Key};
 
-use crate::error::{Refusal, StoreError};
+use crate::error::{S3ErrorResponse, StoreError};
 
-/// How many writers race for the object.
-const RACERS: usize = 4;
+/// Number of concurrent writers of the probe object.
+const CONCURRENT_WRITERS: usize = 4;
 
-/// Creates an object, which must work once however many try at once or later, and deletes it. `prefix` is what its key
-/// begins with, `shown` how people call the place.
-pub(crate) async fn probe(objects: &dyn ObjectStore, prefix: &str, shown: &str) -> Result<(), StoreError> {
-    let key = Key::from(format!("{prefix}{}", unique()));
+/// Creates an object several times, concurrently and once more afterwards, and deletes it. Exactly one
+/// creation must succeed. `prefix` is the prefix of its key, `display_name` the name of the store in messages.
+pub(crate) async fn check_conditional_create(
+    objects: &dyn ObjectStore,
+    prefix: &str,
+    display_name: &str,
+) -> Result<(), StoreError> {
+    let key = Key::from(format!("{prefix}{}", unique_name()));
     let create = || objects.put_opts(&key, "probe".into(), PutMode::Create.into());
-    let mut answers = join_all((0..RACERS).map(|_| create())).await;
+    let mut answers = join_all((0..CONCURRENT_WRITERS).map(|_| create())).await;
     answers.push(create().await);
     let deleted = objects.delete(&key).await;
     let mut created = 0;
@@ -28,37 +34,37 @@ pub(crate) async fn probe(objects: &dyn ObjectStore, prefix: &str, shown: &str) 
         match answer {
             Ok(_) => created += 1,
             Err(Error::AlreadyExists { .. }) => {}
-            Err(error) => return Err(not_conditional(shown, &error)),
+            Err(error) => return Err(not_conditional(display_name, &error)),
         }
     }
-    deleted.map_err(|error| StoreError::from_object_store(shown, &error))?;
+    deleted.map_err(|error| StoreError::from_object_store(display_name, &error))?;
     match created {
         1 => Ok(()),
         _ => Err(StoreError::Unusable {
-            path: shown.to_owned(),
+            path: display_name.to_owned(),
             reason: format!(
-                "it let one object be created {created} times, so artifacts would not be immutable; a store must honour \
+                "it let one object be created {created} times, so artifacts would not be immutable; the store must \
                  If-None-Match: *"
             ),
         }),
     }
 }
 
-/// A store that does not know conditional writes says so with 501.
-fn not_conditional(shown: &str, error: &Error) -> StoreError {
-    match Refusal::of(error) {
-        Some(Refusal { status: 501, .. }) => StoreError::Unusable {
-            path: shown.to_owned(),
+/// Classifies a failed creation. A store without conditional writes answers 501.
+fn not_conditional(display_name: &str, error: &Error) -> StoreError {
+    match S3ErrorResponse::of(error) {
+        Some(S3ErrorResponse { status: 501, .. }) => StoreError::Unusable {
+            path: display_name.to_owned(),
             reason:
-                "it does not offer conditional writes (If-None-Match: *), so artifacts would not be immutable"
+                "it does not support conditional writes (If-None-Match: *), so artifacts would not be immutable"
                     .to_owned(),
         },
-        _ => StoreError::from_object_store(shown, error),
+        _ => StoreError::from_object_store(display_name, error),
     }
 }
 
-/// A name that no other process uses, however alike their clocks and process ids are.
-fn unique() -> String {
+/// A name that is unique across processes, even with equal clocks and process ids.
+fn unique_name() -> String {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let random = RandomState::new().hash_one(since_epoch);
     format!("{}-{}-{random:016x}", process::id(), since_epoch.as_nanos())
@@ -69,20 +75,21 @@ mod tests {
     use object_store::{PutOptions, memory::InMemory};
 
     use super::*;
-    use crate::faulty::Faulty;
+    use crate::fault_injection::FaultInjectingStore;
 
     #[tokio::test]
-    async fn the_probe_leaves_nothing_behind() {
+    async fn the_probe_object_is_deleted() {
         let objects = InMemory::new();
-        probe(&objects, ".forge-probe/", "memory").await.unwrap();
+        check_conditional_create(&objects, ".forge-probe/", "memory").await.unwrap();
         let left = objects.list_with_delimiter(None).await.unwrap();
         assert!(left.objects.is_empty() && left.common_prefixes.is_empty());
     }
 
     #[tokio::test]
-    async fn a_store_that_ignores_conditions_is_refused() {
-        let objects = Faulty::new(|_, options| Ok(PutOptions { mode: PutMode::Overwrite, ..options }));
-        let error = probe(&objects, ".forge-probe/", "s3://careless").await.unwrap_err();
+    async fn a_store_that_ignores_conditions_is_rejected() {
+        let objects =
+            FaultInjectingStore::new(|_, options| Ok(PutOptions { mode: PutMode::Overwrite, ..options }));
+        let error = check_conditional_create(&objects, ".forge-probe/", "s3://careless").await.unwrap_err();
         assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
         assert!(
             error.to_string().contains("s3://careless cannot be used to store artifacts: it let one object")

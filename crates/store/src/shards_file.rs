@@ -1,38 +1,40 @@
-//! The framing of `shards.bin`: all shard results of a job in one object, so that an auditor can merge them again.
+//! The format of `shards.bin`: all shard results of a job in one object, so that an auditor can reduce them
+//! again.
 //!
-//! Bytes: `"FKSB"`, the format version as u32le (1), then for each shard, in shard order, the length of its result as
-//! u64le and the result's canonical bytes (docs/determinism.md, section 8). What the results say is not looked at here.
+//! Bytes: `"FKSB"`, the format version as u32le (1), then for each shard, in shard order, the length of its
+//! result as u64le and the result's canonical bytes (docs/determinism.md, section 8). The results themselves
+//! are not decoded here.
 
 const MAGIC: &[u8; 4] = b"FKSB";
 const VERSION: u32 = 1;
 
-/// Name of the object.
+/// File name of the object.
 pub const FILE_NAME: &str = "shards.bin";
 /// Media type of the object.
 pub const MEDIA_TYPE: &str = "application/octet-stream";
 
-/// The bytes are not framed shard results.
+/// Error: the bytes are not a shards file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidShardsFile(String);
 
-/// Puts results together.
+/// Writes a shards file in memory.
 #[derive(Debug)]
 pub struct ShardsFileWriter(Vec<u8>);
 
 impl ShardsFileWriter {
-    /// Without results.
+    /// Starts a file without results.
     pub fn new() -> Self {
         Self([MAGIC.as_slice(), &VERSION.to_le_bytes()].concat())
     }
 
-    /// Appends the canonical bytes of the next shard's result.
+    /// Appends the canonical bytes of the next shard's result, in shard order.
     pub fn push(&mut self, result: &[u8]) {
         self.0.extend((result.len() as u64).to_le_bytes());
         self.0.extend(result);
     }
 
-    /// The object.
+    /// Returns the content of the file.
     pub fn finish(self) -> Vec<u8> {
         self.0
     }
@@ -44,14 +46,14 @@ impl Default for ShardsFileWriter {
     }
 }
 
-/// The canonical bytes of each shard's result, in shard order.
+/// Splits a shards file into the canonical bytes of each shard's result, in shard order.
 ///
 /// # Errors
-/// [`InvalidShardsFile`] when the bytes do not open as they should, or end inside a result.
+/// [`InvalidShardsFile`] when the header differs, or the file ends inside a result.
 pub fn read_results(bytes: &[u8]) -> Result<Vec<&[u8]>, InvalidShardsFile> {
     let header = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
     let Some(mut rest) = bytes.strip_prefix(header.as_slice()) else {
-        return Err(InvalidShardsFile("it does not open with FKSB and format version 1".to_owned()));
+        return Err(InvalidShardsFile("it does not start with FKSB and format version 1".to_owned()));
     };
     let mut results = Vec::new();
     while !rest.is_empty() {
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trips_and_refuses_what_is_cut() {
+    fn files_round_trip_and_truncated_ones_are_rejected() {
         let mut writer = ShardsFileWriter::new();
         writer.push(b"one");
         writer.push(b"");
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beyond_all_memory_is_an_error() {
+    fn a_length_that_exceeds_the_file_is_an_error() {
         let mut bytes = ShardsFileWriter::new().finish();
         bytes.extend(u64::MAX.to_le_bytes());
         assert_eq!(read_results(&bytes), Err(InvalidShardsFile("it ends inside result 0".to_owned())));

@@ -1,5 +1,5 @@
-//! The store: artifacts by hash, and how every object is read and written. One implementation for every `object_store`
-//! backend.
+//! The store: reads and writes artifacts by hash, and all other objects by key. One implementation for every
+//! `object_store` backend.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,49 +11,49 @@ use object_store::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::error::{Refusal, StoreError};
+use crate::error::{S3ErrorResponse, StoreError};
 
-/// How often a conditional write is tried again that was refused because another one was under way.
+/// Maximum number of retries of a conditional write that conflicted with a concurrent one.
 const CONFLICT_RETRIES: u32 = 5;
-/// The pause before the first of these; it doubles.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
+/// Delay before the first retry. It doubles with each retry.
+const CONFLICT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Where artifacts and job records are kept. Cheap to clone.
+/// A store of artifacts and job documents. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) objects: Arc<dyn ObjectStore>,
-    /// How people call the place: a directory or a bucket.
-    place: String,
-    kind: Kind,
+    /// Name of the location for messages: a directory or a bucket.
+    display_name: String,
+    kind: StoreKind,
 }
 
-/// What the backends differ in.
+/// Differences between the backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// This process's memory.
+pub(crate) enum StoreKind {
+    /// Memory of this process.
     Memory,
-    /// A directory, which keeps no media types.
+    /// A directory. It does not store media types.
     Local,
     /// A bucket.
     Bucket {
-        /// Artifacts are read again after they were written.
+        /// Whether artifacts are read back after they are written.
         read_back: bool,
     },
 }
 
-/// An object to be stored.
+/// An object to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
     /// File name: 1 to 64 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
     pub name: String,
     /// Media type, as in `application/json`.
     pub media_type: String,
-    /// The content.
+    /// Content.
     pub bytes: Vec<u8>,
 }
 
 impl Artifact {
-    /// How the artifact is referred to: by the hash of its content.
+    /// The artifact's reference, which contains the hash of its content.
     pub fn reference(&self) -> ArtifactReference {
         ArtifactReference {
             name: self.name.clone(),
@@ -65,41 +65,43 @@ impl Artifact {
 }
 
 impl Store {
-    /// A store in this process's memory.
+    /// Creates an empty store in the memory of this process.
     pub fn in_memory() -> Self {
-        Self::at(Arc::new(InMemory::new()), "memory", Kind::Memory)
+        Self::new(Arc::new(InMemory::new()), "memory", StoreKind::Memory)
     }
 
-    pub(crate) fn at(objects: Arc<dyn ObjectStore>, place: &str, kind: Kind) -> Self {
-        Self { objects, place: place.to_owned(), kind }
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, display_name: &str, kind: StoreKind) -> Self {
+        Self { objects, display_name: display_name.to_owned(), kind }
     }
 
-    /// Where an object lies, for people: with a local store, its path.
+    /// Location of an object for messages and records: a path, or an `s3://` URL.
     pub fn locate(&self, key: &str) -> String {
-        format!("{}/{key}", self.place.trim_end_matches('/'))
+        format!("{}/{key}", self.display_name.trim_end_matches('/'))
     }
 
-    /// Stores an artifact under its hash. If it is there already, its bytes are compared and nothing is written. In a bucket
-    /// it is read again after it was written (unless [`S3Options::read_back`](crate::S3Options) says otherwise), so that
-    /// the bytes under the hash are known to be those.
+    /// Stores an artifact under its hash. If it exists already, its content is compared and nothing is
+    /// written. In a bucket, the artifact is read back after the write, unless
+    /// [`S3Options::read_back`](crate::S3Options) is disabled, so that the stored content is known to match
+    /// its hash.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when other bytes lie under the hash; [`StoreError::Malformed`] when the name is unsafe;
-    /// [`StoreError::Full`], [`StoreError::Unusable`] or [`StoreError::Unavailable`] when it cannot be written.
+    /// [`StoreError::Corrupt`] when the existing content differs; [`StoreError::Malformed`] when the name is
+    /// unsafe; [`StoreError::Full`], [`StoreError::Unusable`] or [`StoreError::Unavailable`] when it cannot be
+    /// written.
     pub async fn put_artifact(&self, artifact: Artifact) -> Result<ArtifactReference, StoreError> {
         let reference = artifact.reference();
         let key = checked_key(&reference)?;
         let created = self.put(&key, artifact.bytes, &artifact.media_type, PutMode::Create).await?;
-        if !created || self.kind == (Kind::Bucket { read_back: true }) {
+        if !created || self.kind == (StoreKind::Bucket { read_back: true }) {
             self.get_artifact(&reference).await?;
         }
         Ok(reference)
     }
 
-    /// Stores artifacts side by side and returns their references in order. Every write has ended when it returns.
+    /// Stores artifacts concurrently and returns their references in order, after all writes have finished.
     ///
     /// # Errors
-    /// The first of the errors of [`Store::put_artifact`].
+    /// The first error of [`Store::put_artifact`], in the order of the artifacts.
     pub async fn put_artifacts(
         &self,
         artifacts: Vec<Artifact>,
@@ -110,7 +112,7 @@ impl Store {
             .collect()
     }
 
-    /// The content of an artifact, of the size and the hash that the reference names.
+    /// Reads an artifact and checks its size and hash against the reference.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Corrupt`], [`StoreError::Malformed`] when the name is unsafe, or
@@ -118,12 +120,13 @@ impl Store {
     pub async fn get_artifact(&self, reference: &ArtifactReference) -> Result<Vec<u8>, StoreError> {
         let key = checked_key(reference)?;
         let corrupt = |reason: String| StoreError::Corrupt { path: self.locate(&key), reason };
-        let answer = self.objects.get(&self.key(&key)?).await.map_err(|error| self.failed(&key, &error))?;
+        let answer =
+            self.objects.get(&self.key(&key)?).await.map_err(|error| self.store_error(&key, &error))?;
         if answer.meta.size != reference.size {
             let (found, expected) = (answer.meta.size, reference.size);
-            return Err(corrupt(format!("it has {found} bytes, where {expected} are expected")));
+            return Err(corrupt(format!("it has {found} bytes instead of {expected}")));
         }
-        let bytes = answer.bytes().await.map_err(|error| self.failed(&key, &error))?;
+        let bytes = answer.bytes().await.map_err(|error| self.store_error(&key, &error))?;
         let found = Digest::hash_parts(&[&bytes]);
         if found != reference.sha256 {
             return Err(corrupt(format!("the SHA-256 of its content is {found}")));
@@ -131,7 +134,7 @@ impl Store {
         Ok(bytes.into())
     }
 
-    /// Writes an object; `false` if it may only be created and is there already.
+    /// Writes an object. Returns `false` if `mode` only allows creation and the object exists.
     pub(crate) async fn put(
         &self,
         key: &str,
@@ -141,7 +144,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let location = self.key(key)?;
         let mut options = PutOptions::from(mode);
-        if self.kind != Kind::Local {
+        if self.kind != StoreKind::Local {
             options.attributes = Attributes::from_iter([(Attribute::ContentType, media_type.to_owned())]);
         }
         let payload = PutPayload::from(bytes);
@@ -149,29 +152,31 @@ impl Store {
         loop {
             match self.objects.put_opts(&location, payload.clone(), options.clone()).await {
                 Ok(_) => return Ok(true),
-                // Two conditional writes at once: S3 answers 409 to one of them without saying which will stay.
-                Err(error) if Refusal::of(&error).is_some_and(|refusal| refusal.status == 409) => {
+                // Concurrent conditional writes: S3 answers 409 to one of them, without deciding which
+                // of them will be stored.
+                Err(error) if S3ErrorResponse::of(&error).is_some_and(|response| response.status == 409) => {
                     if retries == CONFLICT_RETRIES {
                         return Err(StoreError::Unavailable {
                             path: self.locate(key),
-                            reason: "other writes of the object were under way at every attempt".to_owned(),
+                            reason: "every attempt conflicted with a concurrent write of the object"
+                                .to_owned(),
                         });
                     }
-                    tokio::time::sleep(CONFLICT_PAUSE * (1 << retries)).await;
+                    tokio::time::sleep(CONFLICT_RETRY_DELAY * (1 << retries)).await;
                     retries += 1;
                 }
                 Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
-                Err(error) => return Err(self.failed(key, &error)),
+                Err(error) => return Err(self.store_error(key, &error)),
             }
         }
     }
 
-    pub(crate) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+    pub(crate) async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         let answer = match self.objects.get(&self.key(key)?).await {
             Err(error) if self.is_absent(key, &error) => return Ok(None),
-            other => other.map_err(|error| self.failed(key, &error))?,
+            other => other.map_err(|error| self.store_error(key, &error))?,
         };
-        let bytes = answer.bytes().await.map_err(|error| self.failed(key, &error))?;
+        let bytes = answer.bytes().await.map_err(|error| self.store_error(key, &error))?;
         let malformed = |error: serde_json::Error| StoreError::Malformed {
             path: self.locate(key),
             reason: error.to_string(),
@@ -183,13 +188,13 @@ impl Store {
         match self.objects.delete(&self.key(key)?).await {
             Ok(()) => Ok(()),
             Err(error) if self.is_absent(key, &error) => Ok(()),
-            Err(error) => Err(self.failed(key, &error)),
+            Err(error) => Err(self.store_error(key, &error)),
         }
     }
 
-    /// Whether an error says that this object is not there, and not that all of the bucket is gone.
+    /// Whether `error` means that this object does not exist, as opposed to the whole bucket.
     pub(crate) fn is_absent(&self, key: &str, error: &object_store::Error) -> bool {
-        matches!(self.failed(key, error), StoreError::Missing { path } if path == self.locate(key))
+        matches!(self.store_error(key, error), StoreError::Missing { path } if path == self.locate(key))
     }
 
     pub(crate) fn key(&self, key: &str) -> Result<Key, StoreError> {
@@ -197,18 +202,18 @@ impl Store {
             .map_err(|error| StoreError::Malformed { path: self.locate(key), reason: error.to_string() })
     }
 
-    pub(crate) fn failed(&self, key: &str, error: &object_store::Error) -> StoreError {
+    pub(crate) fn store_error(&self, key: &str, error: &object_store::Error) -> StoreError {
         StoreError::from_object_store(&self.locate(key), error)
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Store({})", self.place)
+        write!(f, "Store({})", self.display_name)
     }
 }
 
-/// The key of an artifact, whose name may come from a manifest that a stranger wrote.
+/// The key of an artifact. Its name is checked, because it may come from an untrusted manifest.
 fn checked_key(reference: &ArtifactReference) -> Result<String, StoreError> {
     let name = &reference.name;
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -218,7 +223,7 @@ fn checked_key(reference: &ArtifactReference) -> Result<String, StoreError> {
     Err(StoreError::Malformed {
         path: format!("the artifact {name:?}"),
         reason:
-            "a name is 1 to 64 characters out of A-Z, a-z, 0-9, ., _ and -, and does not start with a dot"
+            "a name must be 1 to 64 of the characters A-Z, a-z, 0-9, ., _ and -, and not start with a dot"
                 .to_owned(),
     })
 }
@@ -226,25 +231,26 @@ fn checked_key(reference: &ArtifactReference) -> Result<String, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faulty::Faulty;
+    use crate::fault_injection::FaultInjectingStore;
 
     fn conflict(key: &str) -> object_store::Error {
-        let refusal = Refusal {
+        let response = S3ErrorResponse {
             status: 409,
             code: "ConditionalRequestConflict".to_owned(),
             message: "another write is under way".to_owned(),
         };
-        object_store::Error::AlreadyExists { path: key.to_owned(), source: refusal.into() }
+        object_store::Error::AlreadyExists { path: key.to_owned(), source: response.into() }
     }
 
     fn store_with_conflicts(count: usize) -> Store {
-        let objects =
-            Faulty::new(move |puts, options| if puts < count { Err(conflict("x")) } else { Ok(options) });
-        Store::at(Arc::new(objects), "s3://test", Kind::Bucket { read_back: true })
+        let objects = FaultInjectingStore::new(
+            move |puts, options| if puts < count { Err(conflict("x")) } else { Ok(options) },
+        );
+        Store::new(Arc::new(objects), "s3://test", StoreKind::Bucket { read_back: true })
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_conflict_is_not_taken_for_an_object_that_is_there() {
+    async fn a_conflicting_write_is_retried_and_not_taken_for_an_existing_object() {
         let artifact = || Artifact {
             name: "a.txt".to_owned(),
             media_type: "text/plain".to_owned(),

@@ -1,4 +1,4 @@
-//! The suite over memory and a local directory, and what only a local directory can get wrong.
+//! Runs the conformance suite on memory and a local directory, and tests faults specific to directories.
 
 mod suite;
 
@@ -9,13 +9,13 @@ use forge_store::{S3Options, Store, StoreError, StoreLocation};
 use suite::{artifact, job, manifest, suite};
 
 #[tokio::test]
-async fn memory() {
+async fn a_store_in_memory_conforms() {
     let location: StoreLocation = "memory:".parse().unwrap();
     suite(&Store::open(&location, &S3Options::default()).await.unwrap()).await;
 }
 
 #[tokio::test]
-async fn local_directory() {
+async fn a_local_directory_conforms() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("not/there/yet");
     let location = StoreLocation::Directory(root.clone());
@@ -24,7 +24,7 @@ async fn local_directory() {
     suite_leaves_only_what_it_stored(&root);
 }
 
-/// No staging file, no probe, and every object under the hash of its content.
+/// Checks that no staging file and no probe remains, and that every object lies under its content's hash.
 fn suite_leaves_only_what_it_stored(root: &Path) {
     let top: Vec<_> = names(root);
     assert_eq!(top, ["artifacts", "jobs"]);
@@ -47,7 +47,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn other_bytes_under_a_hash_are_reported_and_left_alone() {
+async fn different_content_under_a_hash_is_reported_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::create_local(directory.path()).await.unwrap();
     let reference = store.put_artifact(artifact("a.txt", "hello")).await.unwrap();
@@ -62,7 +62,7 @@ async fn other_bytes_under_a_hash_are_reported_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_way_is_named() {
+async fn a_file_in_place_of_a_directory_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -77,7 +77,7 @@ async fn a_file_in_the_way_is_named() {
 }
 
 #[tokio::test]
-async fn a_manifest_of_another_job_or_version_is_refused() {
+async fn a_manifest_of_another_job_or_version_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::create_local(directory.path()).await.unwrap();
     store.complete_job(&manifest("right", Vec::new()), &[]).await.unwrap();

@@ -1,4 +1,4 @@
-//! The suite over a bucket of a real S3 store, and what only a bucket can get wrong.
+//! Runs the conformance suite on a bucket of a real S3 store, and tests faults specific to buckets.
 
 mod suite;
 
@@ -23,7 +23,7 @@ fn location(text: &str) -> StoreLocation {
     text.parse().unwrap()
 }
 
-/// Asks a client that is none of ours: `support.py`.
+/// Queries the store with an independent client: `support.py`.
 fn boto3(server: &S3Server, arguments: &[&str]) -> Vec<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support.py");
     let mut command = Command::new(tools::python(&[tools::BOTO3]));
@@ -33,7 +33,7 @@ fn boto3(server: &S3Server, arguments: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn bucket() {
+async fn a_bucket_conforms() {
     let server = S3Server::shared();
     let place = location("s3://forge/a/prefix");
     let store = Store::open(&place, &options(&server)).await.unwrap();
@@ -61,7 +61,7 @@ async fn bucket() {
 }
 
 #[tokio::test]
-async fn other_bytes_under_a_hash_are_reported_and_left_alone() {
+async fn different_content_under_a_hash_is_reported_and_kept() {
     let server = S3Server::shared();
     let store = Store::open(&location("s3://forge/corrupt"), &options(&server)).await.unwrap();
     let reference = artifact("a.txt", "hello").reference();
@@ -74,14 +74,14 @@ async fn other_bytes_under_a_hash_are_reported_and_left_alone() {
 
 #[cfg(feature = "object-lock")]
 #[tokio::test]
-async fn what_is_created_under_object_lock_stays() {
+async fn objects_created_under_object_lock_are_retained() {
     let server = S3Server::shared();
     let place = location("s3://locked/p");
     let lock = ObjectLock { mode: RetentionMode::Compliance, days: 2 };
     let options = S3Options { object_lock: Some(lock), ..options(&server) };
     let store = Store::open(&place, &options).await.unwrap();
     suite(&store).await;
-    // The second opening finds the bucket there.
+    // The second opening finds the existing bucket.
     let store_again = Store::open(&place, &options).await.unwrap();
     let reference = store_again.put_artifact(artifact("a.txt", "hello")).await.unwrap();
     assert!(boto3(&server, &["versions", "locked", "p/.forge-probe/"]).is_empty());
@@ -97,7 +97,7 @@ async fn what_is_created_under_object_lock_stays() {
 
 #[cfg(feature = "object-lock")]
 #[tokio::test]
-async fn a_bucket_without_object_lock_is_refused_when_it_is_asked_for() {
+async fn a_bucket_without_object_lock_is_rejected_if_it_is_requested() {
     let server = S3Server::shared();
     let lock = ObjectLock { mode: RetentionMode::Governance, days: 1 };
     let options = S3Options { object_lock: Some(lock), ..options(&server) };
@@ -107,7 +107,7 @@ async fn a_bucket_without_object_lock_is_refused_when_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_absent_bucket_and_wrong_credentials_are_named() {
+async fn a_missing_bucket_and_wrong_credentials_are_reported() {
     let server = S3Server::shared();
     let good = options(&server);
     let error = Store::open(&location("s3://no-such-bucket"), &good).await.unwrap_err();
@@ -131,9 +131,9 @@ async fn an_absent_bucket_and_wrong_credentials_are_named() {
 }
 
 #[tokio::test]
-async fn an_absent_store_is_reported_soon() {
+async fn an_unreachable_store_is_reported_promptly() {
     let server = S3Server::shared();
-    // Nobody listens on port 1, and nothing answers from a network that is kept for documentation.
+    // Nothing listens on port 1, and the other network is reserved for documentation.
     for endpoint in ["http://127.0.0.1:1", "http://192.0.2.1:9000"] {
         let options = S3Options { endpoint: Some(endpoint.to_owned()), ..options(&server) };
         let start = Instant::now();
@@ -145,10 +145,10 @@ async fn an_absent_store_is_reported_soon() {
 }
 
 #[tokio::test]
-async fn a_store_that_stops_answering_and_comes_back() {
+async fn a_store_recovers_after_it_stops_responding() {
     let mut server = S3Server::start();
     let place = location("s3://forge");
-    // Writes that must succeed have all the time they need; SeaweedFS's first ones may take seconds.
+    // Writes that must succeed get a generous timeout: the first writes to SeaweedFS may take seconds.
     let patient = Store::open(&place, &options(&server)).await.unwrap();
     patient.complete_job(&manifest("before", Vec::new()), &[]).await.unwrap();
     let reference = patient.put_artifact(artifact("a.txt", "hello")).await.unwrap();
@@ -177,19 +177,19 @@ async fn a_store_that_stops_answering_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_store_is_reached_by_tls_where_its_authority_is_known() {
+async fn tls_requires_a_trusted_ca() {
     let server = S3Server::start_with_tls();
     let (endpoint, authority) = server.tls_endpoint().unwrap();
     let place = location("s3://forge/encrypted");
     let hasty = S3Options { max_retries: 0, endpoint: Some(endpoint), ..options(&server) };
     let unknown = Store::open(&place, &hasty).await;
     assert!(matches!(unknown, Err(StoreError::Unavailable { .. })), "{:?}", unknown.err());
-    let none = S3Options { authority: Some("/dev/null".into()), ..hasty.clone() };
+    let none = S3Options { ca_bundle: Some("/dev/null".into()), ..hasty.clone() };
     let none = Store::open(&place, &none).await.err().unwrap().to_string();
     assert!(none.contains("AWS_CA_BUNDLE holds no certificate"), "{none}");
-    let known = S3Options { authority: Some(authority), ..hasty };
+    let known = S3Options { ca_bundle: Some(authority), ..hasty };
     suite(&Store::open(&place, &known).await.unwrap()).await;
-    // The SDK, which Object Lock goes by, trusts the same.
+    // Object Lock uses the SDK, which must trust the same CA.
     let retention = ObjectLock { mode: RetentionMode::Governance, days: 1 };
     let locked = S3Options { object_lock: Some(retention), ..known };
     let place = location("s3://forge-encrypted-locked/encrypted");

@@ -1,16 +1,16 @@
-//! Walks a value as a serializer does and refuses the numbers that canonical JSON cannot hold. Writes nothing.
+//! A serializer that rejects numbers without canonical JSON. It visits every value and writes nothing.
 
 use std::fmt::Display;
 
 use serde::{Serialize, ser};
 
-use super::{CanonicalJsonError, MAX_INTEGER};
+use super::error::{CanonicalJsonError, MAX_INTEGER};
 
-type Checked = Result<(), CanonicalJsonError>;
+type CheckResult = Result<(), CanonicalJsonError>;
 
-/// Looks at every value it is given; the answer is that nothing is wrong, or the first thing that is.
+/// Checks every number in a value and returns the first error.
 #[derive(Clone, Copy)]
-pub struct Checker;
+pub struct NumberChecker;
 
 impl ser::Error for CanonicalJsonError {
     fn custom<T: Display>(message: T) -> Self {
@@ -18,24 +18,24 @@ impl ser::Error for CanonicalJsonError {
     }
 }
 
-fn integer(magnitude: u128, value: impl Display) -> Checked {
+fn check_integer(magnitude: u128, value: impl Display) -> CheckResult {
     if magnitude > u128::from(MAX_INTEGER) {
         return Err(CanonicalJsonError::IntegerTooLarge(value.to_string()));
     }
     Ok(())
 }
 
-/// Methods whose values are never wrong.
-macro_rules! fine {
+/// Methods for values that are always valid.
+macro_rules! accept {
     ($($method:ident($($argument:ty),*)),* $(,)?) => {
-        $(fn $method(self, $(_: $argument),*) -> Checked {
+        $(fn $method(self, $(_: $argument),*) -> CheckResult {
             Ok(())
         })*
     };
 }
 
-/// Methods that open a compound value.
-macro_rules! compound {
+/// Methods that start a compound value.
+macro_rules! enter_compound {
     ($($method:ident($($argument:ty),*) -> $associated:ident),* $(,)?) => {
         $(fn $method(self, $(_: $argument),*) -> Result<Self::$associated, CanonicalJsonError> {
             Ok(self)
@@ -43,7 +43,7 @@ macro_rules! compound {
     };
 }
 
-impl ser::Serializer for Checker {
+impl ser::Serializer for NumberChecker {
     type Ok = ();
     type Error = CanonicalJsonError;
     type SerializeSeq = Self;
@@ -54,14 +54,14 @@ impl ser::Serializer for Checker {
     type SerializeStruct = Self;
     type SerializeStructVariant = Self;
 
-    fine! {
+    accept! {
         serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_u8(u8),
         serialize_u16(u16), serialize_u32(u32), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]),
         serialize_none(), serialize_unit(), serialize_unit_struct(&'static str),
         serialize_unit_variant(&'static str, u32, &'static str),
     }
 
-    compound! {
+    enter_compound! {
         serialize_seq(Option<usize>) -> SerializeSeq,
         serialize_tuple(usize) -> SerializeTuple,
         serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct,
@@ -70,35 +70,35 @@ impl ser::Serializer for Checker {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant,
     }
 
-    fn serialize_i64(self, value: i64) -> Checked {
-        integer(value.unsigned_abs().into(), value)
+    fn serialize_i64(self, value: i64) -> CheckResult {
+        check_integer(value.unsigned_abs().into(), value)
     }
 
-    fn serialize_i128(self, value: i128) -> Checked {
-        integer(value.unsigned_abs(), value)
+    fn serialize_i128(self, value: i128) -> CheckResult {
+        check_integer(value.unsigned_abs(), value)
     }
 
-    fn serialize_u64(self, value: u64) -> Checked {
-        integer(value.into(), value)
+    fn serialize_u64(self, value: u64) -> CheckResult {
+        check_integer(value.into(), value)
     }
 
-    fn serialize_u128(self, value: u128) -> Checked {
-        integer(value, value)
+    fn serialize_u128(self, value: u128) -> CheckResult {
+        check_integer(value, value)
     }
 
-    fn serialize_f32(self, value: f32) -> Checked {
+    fn serialize_f32(self, value: f32) -> CheckResult {
         self.serialize_f64(value.into())
     }
 
-    fn serialize_f64(self, value: f64) -> Checked {
+    fn serialize_f64(self, value: f64) -> CheckResult {
         if value.is_finite() { Ok(()) } else { Err(CanonicalJsonError::NotFinite) }
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Checked {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> CheckResult {
         value.serialize(self)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Checked {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> CheckResult {
         value.serialize(self)
     }
 
@@ -108,11 +108,11 @@ impl ser::Serializer for Checker {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Checked {
+    ) -> CheckResult {
         value.serialize(self)
     }
 
-    /// serde_json passes text that becomes a number or raw JSON through structs of private names.
+    /// serde_json passes arbitrary-precision numbers and raw JSON as text, in structs with private names.
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, CanonicalJsonError> {
         if name.starts_with("$serde_json::private::") {
             return Err(CanonicalJsonError::NotJson(format!("{name} carries unchecked text")));
@@ -121,25 +121,25 @@ impl ser::Serializer for Checker {
     }
 }
 
-/// One trait of compound values: its method looks at the value.
-macro_rules! compound_values {
+/// Implements the traits of compound values; each method checks the nested value.
+macro_rules! check_compound_values {
     ($($trait:ident: $method:ident($($key:ty)?)),* $(,)?) => {
-        $(impl ser::$trait for Checker {
+        $(impl ser::$trait for NumberChecker {
             type Ok = ();
             type Error = CanonicalJsonError;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $key,)? value: &T) -> Checked {
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $key,)? value: &T) -> CheckResult {
                 value.serialize(*self)
             }
 
-            fn end(self) -> Checked {
+            fn end(self) -> CheckResult {
                 Ok(())
             }
         })*
     };
 }
 
-compound_values! {
+check_compound_values! {
     SerializeSeq: serialize_element(),
     SerializeTuple: serialize_element(),
     SerializeTupleStruct: serialize_field(),
@@ -148,19 +148,19 @@ compound_values! {
     SerializeStructVariant: serialize_field(&'static str),
 }
 
-impl ser::SerializeMap for Checker {
+impl ser::SerializeMap for NumberChecker {
     type Ok = ();
     type Error = CanonicalJsonError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Checked {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> CheckResult {
         key.serialize(*self)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Checked {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> CheckResult {
         value.serialize(*self)
     }
 
-    fn end(self) -> Checked {
+    fn end(self) -> CheckResult {
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! RFC 8785's own vectors, and the refusals.
+//! RFC 8785's own test vectors, and the values that have no canonical JSON.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ fn from_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Section 3.2.2 (input) and 3.2.4 (the bytes).
+/// Sections 3.2.2 (input) and 3.2.4 (bytes).
 #[test]
-fn rfc_sample() {
+fn rfc_sample_has_the_published_bytes() {
     let input = from_text(
         r#"{
           "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
@@ -33,7 +33,7 @@ fn rfc_sample() {
 
 /// Section 3.2.3: keys are sorted by their UTF-16 code units.
 #[test]
-fn rfc_sorting() {
+fn rfc_keys_are_sorted_by_utf_16() {
     let input = from_text(
         r#"{
           "\u20ac": "Euro Sign",
@@ -52,9 +52,9 @@ fn rfc_sorting() {
     assert_eq!(canonical(&input), format!("{{{}}}", members.join(",")));
 }
 
-/// Appendix B: the bits of a double and its text.
+/// Appendix B: bits of a double and its text.
 #[test]
-fn rfc_numbers() {
+fn rfc_numbers_have_the_published_text() {
     let samples = [
         (0x0000000000000000, "0"),
         (0x8000000000000000, "0"),
@@ -85,15 +85,16 @@ fn rfc_numbers() {
         let number = f64::from_bits(bits);
         assert_eq!(canonical(&number), text, "{bits:016x}");
         assert_eq!(canonical(&[Some(number)]), format!("[{text}]"), "{bits:016x}");
-        // The text is read back as the same double.
+        // The text reads back as the same double.
         let value = if number == 0.0 { 0.0 } else { number };
         assert_eq!(serde_json::from_str::<f64>(text).unwrap().to_bits(), f64::to_bits(value), "{text}");
     }
 }
 
-/// Appendix B: NaN and infinity are errors, at any depth and for any type. (A plain serializer writes null.)
+/// Appendix B: NaN and infinity are errors, at any depth and for any type. (A plain serializer writes
+/// `null`.)
 #[test]
-fn refuses_numbers_that_are_not_finite() {
+fn numbers_that_are_not_finite_are_rejected() {
     for number in [f64::from_bits(0x7fffffffffffffff), f64::from_bits(0x7ff0000000000000), f64::NEG_INFINITY]
     {
         assert_eq!(to_canonical_json(&number), Err(CanonicalJsonError::NotFinite));
@@ -125,7 +126,7 @@ struct Flat {
 }
 
 #[test]
-fn refuses_integers_beyond_2_53_by_any_path() {
+fn integers_beyond_2_53_are_rejected_anywhere() {
     let limit = MAX_INTEGER;
     let beyond = limit + 1;
     let refusal = Err(CanonicalJsonError::IntegerTooLarge(beyond.to_string()));
@@ -150,13 +151,13 @@ fn refuses_integers_beyond_2_53_by_any_path() {
 }
 
 #[test]
-fn refuses_what_is_not_json() {
+fn values_that_are_not_json_are_rejected() {
     let key = BTreeMap::from([(vec![1], 1)]);
     assert!(matches!(to_canonical_json(&key), Err(CanonicalJsonError::NotJson(_))));
 }
 
 #[test]
-fn digests_the_text() {
+fn the_digest_is_of_the_canonical_text() {
     let digest = canonical_digest(&json!({"b": 1.0, "a": "x"})).unwrap();
     assert_eq!(digest, Digest::hash_parts(&[br#"{"a":"x","b":1}"#]));
 }
@@ -179,10 +180,10 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Reading canonical text and writing it again gives the same text, if no float was beyond 2^53: that would be
-    /// read as an integer where its text has no exponent.
+    /// Reading canonical text and writing it again gives the same text, unless a float exceeds 2^53: without
+    /// an exponent, its text is read as an integer.
     #[test]
-    fn is_idempotent(value in any_json()) {
+    fn canonical_text_is_idempotent(value in any_json()) {
         let once = to_canonical_json(&value).unwrap();
         let read: Value = serde_json::from_slice(&once).unwrap();
         match to_canonical_json(&read) {
@@ -191,14 +192,15 @@ proptest! {
         }
     }
 
-    /// What the strict reader takes always has a canonical text, which the strict reader reads as the same value.
+    /// Every value that the strict parser accepts has a canonical text, which the strict parser reads as the
+    /// same value.
     #[test]
-    fn strict_values_are_canonical(value in any_json()) {
+    fn strictly_parsed_values_have_canonical_json(value in any_json()) {
         let written = serde_json::to_vec(&value).unwrap();
         if let Ok(node) = crate::strict::parse(&written) {
             let once = to_canonical_json(&node.to_value()).unwrap();
-            let again = crate::strict::parse(&once).unwrap();
-            prop_assert_eq!(&once, &to_canonical_json(&again.to_value()).unwrap());
+            let reparsed = crate::strict::parse(&once).unwrap();
+            prop_assert_eq!(&once, &to_canonical_json(&reparsed.to_value()).unwrap());
         }
     }
 }

@@ -1,10 +1,11 @@
-//! The JSON Schema of [`Seed`], which deriving cannot express: the mode may be left out, and decides about the value.
+//! JSON Schema of [`Seed`]. Derive macros cannot express it: `mode` is optional and determines whether
+//! `value` is required.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::Seed;
+use super::normal_form::Seed;
 
 impl JsonSchema for Seed {
     fn schema_name() -> Cow<'static, str> {
@@ -13,27 +14,27 @@ impl JsonSchema for Seed {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "Where the random numbers come from. One seed and one model always give the same numbers.",
+            "description": "Source of the random numbers. Equal seeds and equal models always give equal numbers.",
             "type": "object",
             "properties": {
                 "mode": {
-                    "description": "What the seed is made of.",
+                    "description": "What the seed is derived from.",
                     "default": "derived",
                     "oneOf": [
                         {
                             "const": "derived",
-                            "description": "Made of the op and the model's args: another model sees other numbers.",
+                            "description": "Derived from the op and the model's args: different models use different numbers.",
                         },
                         {
                             "const": "explicit",
                             "description":
-                                "Made of `value` alone: two models under one value see common random numbers.",
+                                "Derived from `value` alone: two models with the same value use common random numbers.",
                         },
                         {"type": "null"},
                     ],
                 },
                 "value": {
-                    "description": "The text of an explicit seed: 1 to 1,024 bytes of UTF-8. Not allowed with `derived`.",
+                    "description": "Text of an explicit seed: 1 to 1,024 bytes of UTF-8. Not allowed with `derived`.",
                     "type": ["string", "null"],
                     "minLength": 1,
                     "maxLength": 1024,

@@ -1,7 +1,8 @@
-//! The normal form, every field's refusals, and the schema.
+//! Tests of the normal form, of every field's errors, and of the JSON Schema.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
+use strum::VariantArray;
 
 use super::*;
 use crate::{
@@ -21,7 +22,7 @@ const EXAMPLE: &str = r#"{
                 "include": ["result_json", "executions_json", "metrics_json"]}
 }"#;
 
-/// Reads an envelope as the kernel does, with a profile that takes any args.
+/// Reads an envelope as the kernel does, with a profile that accepts any args.
 fn read(bytes: &[u8]) -> Result<Envelope, InvalidDocument> {
     let root = strict::parse(bytes)?;
     let mut errors = Errors::new();
@@ -36,7 +37,7 @@ fn read_value(value: &Value) -> Result<Envelope, InvalidDocument> {
     read(&serde_json::to_vec(value).unwrap())
 }
 
-/// A minimal envelope with the members of `extra` on top.
+/// A minimal envelope with the members of `extra` added.
 fn with(extra: Value) -> Value {
     let mut value =
         json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {"iterations": 1}});
@@ -50,13 +51,13 @@ fn canonical(value: &Value) -> String {
     String::from_utf8(to_canonical_json(&read_value(value).unwrap()).unwrap()).unwrap()
 }
 
-/// The errors of a minimal envelope with `extra`, one a line.
+/// The errors of a minimal envelope with `extra`, one per line.
 fn errors(extra: Value) -> String {
     read_value(&with(extra)).unwrap_err().to_string()
 }
 
 #[test]
-fn the_example_reads() {
+fn the_example_is_valid() {
     let envelope = read(EXAMPLE.as_bytes()).unwrap();
     assert_eq!(envelope.ctx.job_id, Some("quickstart-001".parse().unwrap()));
     assert_eq!(envelope.op, Op { name: "mc".into(), version: 1, profile: "insurance.v1".into() });
@@ -69,7 +70,7 @@ fn the_example_reads() {
 }
 
 #[test]
-fn the_normal_form_writes_defaults_and_leaves_out_what_is_absent() {
+fn the_normal_form_writes_defaults_and_omits_absent_fields() {
     assert_eq!(
         canonical(&with(json!({}))),
         concat!(
@@ -100,7 +101,7 @@ fn omitted_and_written_defaults_are_the_same_bytes() {
 }
 
 #[test]
-fn the_digest_names_the_request_and_not_the_job() {
+fn the_digest_ignores_the_job_id() {
     let digest = |extra: Value| read_value(&with(extra)).unwrap().digest().unwrap();
     let first = digest(json!({}));
     assert_eq!(first, digest(json!({"ctx": {"job_id": "a"}})));
@@ -116,7 +117,7 @@ fn the_digest_names_the_request_and_not_the_job() {
 }
 
 #[test]
-fn what_is_not_an_envelope() {
+fn documents_that_are_not_envelopes_are_rejected() {
     assert_eq!(read(b"[]").unwrap_err().to_string(), "document: must be an object, not an array");
     assert_eq!(
         read(b"{}").unwrap_err().to_string(),
@@ -128,8 +129,8 @@ fn what_is_not_an_envelope() {
 }
 
 #[test]
-fn op_is_checked_for_form() {
-    let wanted = "a string of 1 to 64 characters out of a-z, 0-9, _, . and -";
+fn op_fields_are_checked_for_form() {
+    let wanted = "a string of 1 to 64 of the characters a-z, 0-9, _, . and -";
     assert_eq!(
         errors(json!({"op": {}})),
         format!(
@@ -149,7 +150,7 @@ fn op_is_checked_for_form() {
 }
 
 #[test]
-fn ctx_holds_identifiers() {
+fn ctx_fields_are_checked_for_form() {
     let good = json!({"ctx": {"job_id": "a-B_9", "run_id": "r/1 x", "stage_id": "~",
         "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "billing": {"mode": "billable", "reason": "studio_run"}}});
     let ctx = read_value(&with(good)).unwrap().ctx;
@@ -163,7 +164,7 @@ fn ctx_holds_identifiers() {
         errors(json!({"ctx": {"job_id": "a.b", "run_id": "é", "stage_id": "", "trace_id": zeros,
             "billing": {"mode": "free", "reason": 1}, "user": "x"}})),
         format!(
-            "/ctx/job_id: must be a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -; it is \"a.b\"\n\
+            "/ctx/job_id: must be a string of 1 to 64 of the characters A-Z, a-z, 0-9, _ and -; it is \"a.b\"\n\
              /ctx/run_id: must be {label}; it is \"é\"\n\
              /ctx/stage_id: must be {label}; it is \"\"\n\
              /ctx/trace_id: must be {trace}; it is \"{zeros}\"\n\
@@ -177,7 +178,7 @@ fn ctx_holds_identifiers() {
 }
 
 #[test]
-fn policy_is_bounded() {
+fn policy_fields_are_checked_for_range() {
     assert_eq!(
         errors(json!({"policy": {"target": "fpga", "min_agents": -1, "max_agents": 1_000_001,
             "timeout_ms": 2_592_000_001_u64, "verify": true, "verify_ratio": 1.5}})),
@@ -198,7 +199,7 @@ fn policy_is_bounded() {
 }
 
 #[test]
-fn the_seed_mode_decides_about_the_value() {
+fn the_seed_mode_determines_whether_a_value_is_allowed() {
     let wanted = "a string of 1 to 1024 bytes";
     let cases = [
         (json!({"mode": "explicit"}), format!("/seed/value: is missing: {wanted} is required")),
@@ -227,7 +228,7 @@ fn the_seed_mode_decides_about_the_value() {
 }
 
 #[test]
-fn artifacts_are_chosen_from_a_list() {
+fn artifacts_are_checked_against_the_list() {
     let artifacts =
         json!({"persist": false, "kv_namespace": "my_jobs", "include": ["report_html", "result_json"]});
     let read = read_value(&with(json!({"artifacts": artifacts}))).unwrap().artifacts;
@@ -239,7 +240,7 @@ fn artifacts_are_chosen_from_a_list() {
     assert_eq!(lines.len(), 4, "{found}");
     assert_eq!(lines[0], "/artifacts/persist: must be true or false, not a string");
     assert!(
-        lines[1].starts_with("/artifacts/kv_namespace: must be a string of 1 to 64 characters"),
+        lines[1].starts_with("/artifacts/kv_namespace: must be a string of 1 to 64 of the characters"),
         "{found}"
     );
     assert!(lines[2].starts_with("/artifacts/include/1: must be \"result_json\", "), "{found}");
@@ -257,7 +258,7 @@ fn several_errors_are_reported_at_once() {
 }
 
 #[test]
-fn a_profile_reads_the_args_and_reports_with_the_rest() {
+fn errors_of_args_are_reported_with_the_others() {
     let root = strict::parse(br#"{"op": {"name": "mc", "version": 0, "profile": "p"}, "args": {"rate": 9}}"#)
         .unwrap();
     let mut errors = Errors::new();
@@ -277,7 +278,7 @@ fn schema() -> Value {
 }
 
 #[test]
-fn the_schema_rejects_unknown_keys_and_says_what_is_required() {
+fn the_schema_rejects_unknown_keys_and_lists_required_ones() {
     let schema = schema();
     assert_eq!(schema["required"], json!(["op", "args"]));
     assert_eq!(schema["additionalProperties"], false);
@@ -293,7 +294,7 @@ fn the_schema_rejects_unknown_keys_and_says_what_is_required() {
 }
 
 #[test]
-fn the_schema_shows_defaults_ranges_and_null() {
+fn the_schema_states_defaults_ranges_and_null() {
     let schema = schema();
     let property = |of: &str, name: &str| schema["$defs"][of]["properties"][name].clone();
     assert_eq!(property("Policy", "min_agents")["default"], 0);
@@ -327,7 +328,7 @@ fn every_property_and_choice_of_the_schema_is_described() {
         if value["const"].is_string() {
             assert!(value["description"].is_string(), "{path}");
         }
-        assert!(value["enum"].is_null(), "{path}: an undescribed list of choices");
+        assert!(value["enum"].is_null(), "{path}: choices without descriptions");
         match value {
             Value::Object(members) => members
                 .iter()
@@ -370,10 +371,24 @@ fn any_valid() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn choices_are_named_as_they_serialise() {
+    fn check<T: VariantArray + Copy + Into<&'static str> + serde::Serialize>() {
+        for &variant in T::VARIANTS {
+            assert_eq!(serde_json::to_value(variant).unwrap(), Into::<&str>::into(variant));
+        }
+    }
+    check::<ArtifactKind>();
+    check::<BillingMode>();
+    check::<BillingReason>();
+    check::<Target>();
+    check::<VerificationLevel>();
+}
+
 proptest! {
-    /// The normal form of a valid envelope reads as itself, by the strict reader and by serde.
+    /// Both the strict reader and serde read the normal form of a valid envelope as the same envelope.
     #[test]
-    fn a_valid_envelope_rereads_to_itself(value in any_valid()) {
+    fn the_normal_form_of_a_valid_envelope_reads_as_itself(value in any_valid()) {
         let envelope = read_value(&value).unwrap();
         let stored = to_canonical_json(&envelope).unwrap();
         prop_assert_eq!(&read(&stored).unwrap(), &envelope);

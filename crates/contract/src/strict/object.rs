@@ -1,4 +1,4 @@
-//! Reading the fields of one JSON object. Knows how to say what is wrong, not what any field means.
+//! Reads the fields of one JSON object. Formulates the errors; does not know what any field means.
 
 use std::{
     fmt::Write as _,
@@ -6,18 +6,24 @@ use std::{
 };
 
 use super::{
-    Errors, MAX_NUMBER, Node, child_pointer, suggest,
-    words::{Bounds, bounds, listed, quoted, shown, wanted_integer, wanted_number},
+    errors::{Errors, child_pointer},
+    message::{
+        NumberBounds, describe_bounds, describe_integer, describe_number, format_number, join_choices,
+        quote_excerpt,
+    },
+    node::{MAX_NUMBER, Node},
+    suggest,
 };
 
-/// Reads one JSON object field by field and collects what is wrong.
+/// Reads one JSON object field by field and collects its errors.
 ///
-/// A reading method that records an error still returns a value: a placeholder that is inside the allowed range, so
-/// that reading can go on and find the rest. [`Errors::into_result`] makes sure that no placeholder is ever used. An
-/// `optional_…` method returns `None` only where the field is absent or `null`, and a placeholder where it is wrong,
-/// so "is it given?" can be asked of its answer. The two `…_parsed` methods have no placeholder and return `None`.
+/// A method that records an error still returns a value: a placeholder inside the allowed range, so that
+/// reading continues and finds the remaining errors. [`Errors::into_result`] guarantees that placeholders
+/// are never used. An `optional_…` method returns `None` only if the field is absent or `null`; for an
+/// invalid field it returns a placeholder, so `is_some()` tells whether the field was given. The two
+/// `…_parsed` methods have no placeholder and return `None` for an invalid field.
 ///
-/// Call [`finish`](Self::finish) at the end: it rejects the keys that nobody asked for.
+/// Call [`finish`](Self::finish) at the end to reject unknown keys.
 #[derive(Debug)]
 #[must_use = "call finish() to reject unknown keys"]
 pub struct ObjectReader<'n, 'e> {
@@ -28,7 +34,7 @@ pub struct ObjectReader<'n, 'e> {
 }
 
 impl<'n, 'e> ObjectReader<'n, 'e> {
-    /// Opens the object at `pointer`; `None`, with an error recorded, if the node is something else.
+    /// Opens the object at `pointer`. If the node is not an object, records an error and returns `None`.
     pub fn open(node: &'n Node, pointer: &str, errors: &'e mut Errors) -> Option<Self> {
         match node {
             Node::Object(members) => Some(Self::new(members, pointer, errors)),
@@ -39,8 +45,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         }
     }
 
-    /// Opens an object that may be left out: absent and `null` read as an object without members, and so does
-    /// something else than an object, with an error recorded.
+    /// Opens an optional object. An absent node, `null` and, with an error recorded, any node that is not an
+    /// object read as an object without members.
     pub fn open_optional(node: Option<&'n Node>, pointer: &str, errors: &'e mut Errors) -> Self {
         let members: &[_] = match node {
             Some(Node::Object(members)) => members,
@@ -57,7 +63,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         Self { members, pointer: pointer.to_owned(), errors, known: Vec::new() }
     }
 
-    /// The value of a field for someone else to read. `None` if it is absent or `null`. The key counts as known.
+    /// The value of a field, to be read by the caller; `None` if it is absent or `null`. Marks the key as
+    /// known.
     pub fn node(&mut self, name: &'static str) -> Option<&'n Node> {
         if !self.known.contains(&name) {
             self.known.push(name);
@@ -66,7 +73,7 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         (*value != Node::Null).then_some(value)
     }
 
-    /// The pointer of a field of this object.
+    /// The JSON pointer of a field of this object.
     pub fn pointer_of(&self, name: &str) -> String {
         child_pointer(&self.pointer, name)
     }
@@ -76,12 +83,13 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         self.errors.push(&self.pointer_of(name), message);
     }
 
-    /// Whether an error is recorded on a field, so that its value is a placeholder and not worth comparing.
+    /// Whether an error is recorded on a field. Its value is then a placeholder and must not be compared.
     pub fn has_error(&self, name: &str) -> bool {
         self.errors.has_error_at(&self.pointer_of(name))
     }
 
-    /// Opens a nested object that must be given; `None`, with an error recorded, if it is missing or something else.
+    /// Opens a required nested object. If it is missing or not an object, records an error and returns
+    /// `None`.
     pub fn required_object(&mut self, name: &'static str) -> Option<ObjectReader<'n, '_>> {
         let Some(node) = self.node(name) else {
             self.missing(name, "an object");
@@ -90,66 +98,68 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         ObjectReader::open(node, &self.pointer_of(name), self.errors)
     }
 
-    /// Opens a nested object that may be left out; see [`open_optional`](Self::open_optional).
+    /// Opens an optional nested object; see [`open_optional`](Self::open_optional).
     pub fn optional_object(&mut self, name: &'static str) -> ObjectReader<'n, '_> {
         let node = self.node(name);
         ObjectReader::open_optional(node, &self.pointer_of(name), self.errors)
     }
 
-    /// A number whose value is an integer in `range`, however it is spelled (1e6, 1000000.0).
+    /// Reads a number with an integral value in `range`, however it is spelled (1e6, 1000000.0).
     pub fn required_integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> u64 {
         self.optional_integer(name, range.clone()).unwrap_or_else(|| {
-            self.missing(name, &wanted_integer(&range));
+            self.missing(name, &describe_integer(&range));
             *range.start()
         })
     }
 
-    /// Like [`required_integer`](Self::required_integer), for a field that may be left out.
+    /// Optional form of [`required_integer`](Self::required_integer).
     pub fn optional_integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let message = match self.node(name)? {
-            Node::Number(value) => match whole(*value) {
+            Node::Number(value) => match exact_integer(*value) {
                 Some(integer) if range.contains(&integer) => return Some(integer),
-                _ => format!("must be {}; it is {}", wanted_integer(&range), shown(*value)),
+                _ => format!("must be {}; it is {}", describe_integer(&range), format_number(*value)),
             },
-            other => format!("must be {}, not {}", wanted_integer(&range), other.kind()),
+            other => format!("must be {}, not {}", describe_integer(&range), other.type_name()),
         };
         self.error(name, message);
         Some(*range.start())
     }
 
-    /// A number in `range`: `0.0..=1.0`, `0.0..`, or a pair of bounds for "greater than".
+    /// Reads a number in `range`: `0.0..=1.0`, `0.0..`, or a pair of bounds for "greater than".
     pub fn required_number(&mut self, name: &'static str, range: impl RangeBounds<f64>) -> f64 {
         let range = (range.start_bound().cloned(), range.end_bound().cloned());
         self.optional_number(name, range).unwrap_or_else(|| {
-            self.missing(name, &wanted_number(&range));
+            self.missing(name, &describe_number(&range));
             placeholder(&range)
         })
     }
 
-    /// Like [`required_number`](Self::required_number), for a field that may be left out.
+    /// Optional form of [`required_number`](Self::required_number).
     pub fn optional_number(&mut self, name: &'static str, range: impl RangeBounds<f64>) -> Option<f64> {
         let range = (range.start_bound().cloned(), range.end_bound().cloned());
         let message = match self.node(name)? {
             Node::Number(value) if range.contains(value) => return Some(*value),
-            Node::Number(value) => format!("must be {}; it is {}", bounds(&range), shown(*value)),
-            other => format!("must be {}, not {}", wanted_number(&range), other.kind()),
+            Node::Number(value) => {
+                format!("must be {}; it is {}", describe_bounds(&range), format_number(*value))
+            }
+            other => format!("must be {}, not {}", describe_number(&range), other.type_name()),
         };
         self.error(name, message);
         Some(placeholder(&range))
     }
 
-    /// `true` or `false`. The placeholder is `false`.
+    /// Reads a boolean. The placeholder is `false`.
     pub fn optional_bool(&mut self, name: &'static str) -> Option<bool> {
         match self.node(name)? {
             Node::Bool(value) => Some(*value),
             other => {
-                self.error(name, format!("must be true or false, not {}", other.kind()));
+                self.error(name, format!("must be true or false, not {}", other.type_name()));
                 Some(false)
             }
         }
     }
 
-    /// Any string. The placeholder is empty.
+    /// Reads a string. The placeholder is empty.
     pub fn required_string(&mut self, name: &'static str) -> &'n str {
         self.optional_string(name).unwrap_or_else(|| {
             self.missing(name, "a string");
@@ -157,19 +167,19 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         })
     }
 
-    /// Like [`required_string`](Self::required_string), for a field that may be left out.
+    /// Optional form of [`required_string`](Self::required_string).
     pub fn optional_string(&mut self, name: &'static str) -> Option<&'n str> {
         match self.node(name)? {
             Node::String(text) => Some(text),
             other => {
-                self.error(name, format!("must be a string, not {}", other.kind()));
+                self.error(name, format!("must be a string, not {}", other.type_name()));
                 Some("")
             }
         }
     }
 
-    /// A string that `parse` takes. `wanted` says which ones: "a string of 1 to 64 characters". `None` if it is
-    /// missing or wrong, with an error recorded.
+    /// Reads a string with `parse`. `wanted` describes the accepted strings: "a string of 1 to 64
+    /// characters". If the field is missing or invalid, records an error and returns `None`.
     pub fn required_parsed<T>(
         &mut self,
         name: &'static str,
@@ -182,8 +192,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         self.optional_parsed(name, wanted, parse)
     }
 
-    /// Like [`required_parsed`](Self::required_parsed), for a field that may be left out. `None` if it is left out, or
-    /// wrong, with an error recorded.
+    /// Optional form of [`required_parsed`](Self::required_parsed). `None` if the field is absent or, with
+    /// an error recorded, invalid.
     pub fn optional_parsed<T>(
         &mut self,
         name: &'static str,
@@ -193,23 +203,23 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         let message = match self.node(name)? {
             Node::String(text) => match parse(text) {
                 Some(value) => return Some(value),
-                None => format!("must be {wanted}; it is {}", quoted(text)),
+                None => format!("must be {wanted}; it is {}", quote_excerpt(text)),
             },
-            other => format!("must be {wanted}, not {}", other.kind()),
+            other => format!("must be {wanted}, not {}", other.type_name()),
         };
         self.error(name, message);
         None
     }
 
-    /// One of the named choices. The placeholder is the first, so `choices` must not be empty.
+    /// Reads one of the named choices. The placeholder is the first, so `choices` must not be empty.
     pub fn required_choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> T {
         self.optional_choice(name, choices).unwrap_or_else(|| {
-            self.missing(name, &listed(choices));
+            self.missing(name, &join_choices(choices));
             choices[0].1
         })
     }
 
-    /// Like [`required_choice`](Self::required_choice), for a field that may be left out.
+    /// Optional form of [`required_choice`](Self::required_choice).
     pub fn optional_choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let chosen = choice(self.node(name)?, choices);
         Some(chosen.unwrap_or_else(|message| {
@@ -218,8 +228,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         }))
     }
 
-    /// A list of named choices without repetition, which may be left out or empty. An element that is wrong is left
-    /// out of the answer.
+    /// Reads an optional list of distinct named choices, which may be empty. Invalid elements are omitted
+    /// from the returned list.
     pub fn optional_choices<T: Copy + PartialEq>(
         &mut self,
         name: &'static str,
@@ -228,7 +238,10 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         let items = match self.node(name)? {
             Node::Array(items) => items,
             other => {
-                self.error(name, format!("must be a list of {}, not {}", listed(choices), other.kind()));
+                self.error(
+                    name,
+                    format!("must be a list of {}, not {}", join_choices(choices), other.type_name()),
+                );
                 return Some(Vec::new());
             }
         };
@@ -253,13 +266,13 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         Some(chosen.into_iter().map(|(_, value)| value).collect())
     }
 
-    /// Records an error for every key that was never asked for, with the nearest known key if there is one.
+    /// Records an error for every unknown key, with the nearest known key as a suggestion if there is one.
     pub fn finish(self) {
         for (key, _) in self.members {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let message = match suggest::nearest(key, self.known.iter().copied()) {
+            let message = match suggest::nearest_name(key, self.known.iter().copied()) {
                 Some(name) => format!("is not a known key: did you mean `{name}`?"),
                 None if self.known.is_empty() => "is not a known key: no keys are allowed here".to_owned(),
                 None => format!("is not a known key: the known keys are `{}`", self.known.join("`, `")),
@@ -274,30 +287,30 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
 }
 
 fn not_an_object(node: &Node) -> String {
-    format!("must be an object, not {}", node.kind())
+    format!("must be an object, not {}", node.type_name())
 }
 
 fn choice<T: Copy>(node: &Node, choices: &[(&str, T)]) -> Result<T, String> {
     let Node::String(text) = node else {
-        return Err(format!("must be {}, not {}", listed(choices), node.kind()));
+        return Err(format!("must be {}, not {}", join_choices(choices), node.type_name()));
     };
     if let Some((_, value)) = choices.iter().find(|(name, _)| name == text) {
         return Ok(*value);
     }
-    let mut message = format!("must be {}; it is {}", listed(choices), quoted(text));
-    if let Some(name) = suggest::nearest(text, choices.iter().map(|(name, _)| *name)) {
+    let mut message = format!("must be {}; it is {}", join_choices(choices), quote_excerpt(text));
+    if let Some(name) = suggest::nearest_name(text, choices.iter().map(|(name, _)| *name)) {
         // Writing to a String cannot fail.
         let _ = write!(message, ": did you mean \"{name}\"?");
     }
     Err(message)
 }
 
-fn whole(value: f64) -> Option<u64> {
+fn exact_integer(value: f64) -> Option<u64> {
     ((0.0..=MAX_NUMBER).contains(&value) && value.trunc() == value).then_some(value as u64)
 }
 
-/// Some number inside the range.
-fn placeholder(range: &Bounds) -> f64 {
+/// A number inside the range.
+fn placeholder(range: &NumberBounds) -> f64 {
     match *range {
         (Bound::Included(bound), _) | (_, Bound::Included(bound)) => bound,
         (Bound::Excluded(from), Bound::Excluded(to)) => from + (to - from) / 2.0,

@@ -1,28 +1,32 @@
-//! Bytes to tree: limits, syntax, duplicate keys and numbers. Knows no field.
+//! Parses bytes into a tree: size, syntax, depth, duplicate keys and the range of numbers. Knows no field.
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Errors, MAX_NUMBER, Node, append_token};
+use super::{
+    errors::{Errors, append_token},
+    node::{MAX_NUMBER, Node},
+};
 use crate::error::InvalidDocument;
 
-/// The largest document that is read, in bytes: 1 MiB.
+/// Maximum size of a document, in bytes: 1 MiB.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
-/// The deepest nesting of arrays and objects that is read.
+/// Maximum nesting depth of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
 
-/// Reads one JSON document (RFC 8259, and RFC 7493 for keys and numbers).
+/// Parses one JSON document (RFC 8259, with the rules of RFC 7493 for keys and numbers).
 ///
 /// # Errors
 ///
-/// A document that is too large, not UTF-8, not JSON (with line and column, both from 1, the column in bytes) or nested
-/// too deeply; every duplicate key, and every number that is not finite or lies beyond 2^53 in magnitude.
+/// A single error for a document that is too large, not UTF-8, not JSON (with line and column, both counted
+/// from 1, the column in bytes), or nested too deeply. Also every duplicate key, and every number that is not
+/// finite or exceeds 2^53 in magnitude.
 pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
-    let text = text_of(bytes).map_err(|message| InvalidDocument::single("", message))?;
-    let mut state = State::default();
+    let text = decode_text(bytes).map_err(|message| InvalidDocument::single("", message))?;
+    let mut state = ParseState::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
     let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
@@ -33,14 +37,14 @@ pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
     state.errors.into_result(node)
 }
 
-/// Converts an object that is already in memory into a [`Node`], with the checks that [`parse`] makes of numbers and
-/// nesting. `pointer` is where the object belongs in its document: errors name it, and its depth counts.
+/// Converts an in-memory object into a [`Node`], with the same checks of numbers and nesting as [`parse`].
+/// `pointer` is the location of the object in its document; errors refer to it, and its depth counts.
 ///
 /// # Errors
 ///
-/// Every number beyond 2^53 in magnitude, and nesting deeper than [`MAX_DEPTH`].
+/// Every number that exceeds 2^53 in magnitude, and nesting deeper than [`MAX_DEPTH`].
 pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, InvalidDocument> {
-    let mut state = State { pointer: pointer.to_owned(), ..State::default() };
+    let mut state = ParseState { pointer: pointer.to_owned(), ..ParseState::default() };
     let depth = pointer.matches('/').count();
     let tree = NodeSeed { state: &mut state, depth }.deserialize(members.into_deserializer());
     let node = tree.unwrap_or_else(|error: serde_json::Error| {
@@ -50,7 +54,7 @@ pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, 
     state.errors.into_result(node)
 }
 
-fn text_of(bytes: &[u8]) -> Result<&str, String> {
+fn decode_text(bytes: &[u8]) -> Result<&str, String> {
     if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(format!(
             "is too large: {} bytes, and at most {MAX_DOCUMENT_BYTES} are read",
@@ -70,28 +74,28 @@ fn text_of(bytes: &[u8]) -> Result<&str, String> {
     Ok(text)
 }
 
-/// Where the reader is, and what it has found wrong.
+/// Position of the parser, and the errors found so far.
 #[derive(Default)]
-struct State {
+struct ParseState {
     pointer: String,
     errors: Errors,
     too_deep: bool,
 }
 
-impl State {
-    /// Records the error that ended the reading. `self.pointer` still points to where the reader was.
+impl ParseState {
+    /// Records the error that aborted parsing. `self.pointer` still points to the current value.
     fn record_fatal(&mut self, error: &serde_json::Error) {
         if self.too_deep {
-            return; // Recorded on the spot.
+            return; // Recorded when it was detected.
         }
-        let place = format!("line {} column {}", error.line(), error.column());
+        let position = format!("line {} column {}", error.line(), error.column());
         let text = error.to_string();
-        let cause = text.strip_suffix(&format!(" at {place}")).unwrap_or(&text);
+        let cause = text.strip_suffix(&format!(" at {position}")).unwrap_or(&text);
         if cause == "number out of range" {
-            let message = format!("is too large for a finite number, at {place}: {RANGE}");
+            let message = format!("is too large for a finite number, at {position}: {NUMBER_RANGE}");
             self.errors.push(&self.pointer, message);
         } else {
-            self.errors.push("", format!("is not valid JSON: {cause} at {place}"));
+            self.errors.push("", format!("is not valid JSON: {cause} at {position}"));
         }
     }
 
@@ -99,23 +103,23 @@ impl State {
         if allowed {
             return Node::Number(value + 0.0); // −0 + 0 is 0.
         }
-        self.errors.push(&self.pointer, format!("is {text}: {RANGE}"));
+        self.errors.push(&self.pointer, format!("is {text}: {NUMBER_RANGE}"));
         Node::Number(0.0)
     }
 }
 
-const RANGE: &str =
+const NUMBER_RANGE: &str =
     "a number must be from -9007199254740992 to 9007199254740992 (2^53), where integers are exact";
 
-/// Reads one value. A seed and not `Deserialize`, because it carries the state that knows the pointer.
+/// Parses one value. A seed instead of a `Deserialize` type, because it carries the parser's state.
 struct NodeSeed<'a> {
-    state: &'a mut State,
-    /// How many arrays and objects are around the value.
+    state: &'a mut ParseState,
+    /// Number of arrays and objects around the value.
     depth: usize,
 }
 
 impl NodeSeed<'_> {
-    fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
+    fn check_depth<E: serde::de::Error>(&mut self) -> Result<(), E> {
         if self.depth < MAX_DEPTH {
             return Ok(());
         }
@@ -126,7 +130,7 @@ impl NodeSeed<'_> {
         Err(E::custom("too deep"))
     }
 
-    /// Reads what is inside, named `token`.
+    /// The seed of a nested value, named `token`.
     fn child(&mut self, token: &str) -> NodeSeed<'_> {
         append_token(&mut self.state.pointer, token);
         NodeSeed { state: self.state, depth: self.depth + 1 }
@@ -177,7 +181,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Node, A::Error> {
-        self.enter()?;
+        self.check_depth()?;
         let end = self.state.pointer.len();
         let mut items = Vec::new();
         while let Some(item) = elements.next_element_seed(self.child(&items.len().to_string()))? {
@@ -189,7 +193,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Node, A::Error> {
-        self.enter()?;
+        self.check_depth()?;
         let end = self.state.pointer.len();
         let mut members = Vec::new();
         let mut keys = BTreeSet::new();

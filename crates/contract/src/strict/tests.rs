@@ -1,12 +1,14 @@
-//! Every way in which a document can be wrong, and what is said about it.
+//! Every kind of error in a document, with its exact message.
 
 use std::ops::Bound;
 
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
+use crate::error::InvalidDocument;
 
-/// The errors as (pointer, message).
+/// The errors as pairs of pointer and message.
 fn errors_of<T: std::fmt::Debug>(result: Result<T, InvalidDocument>) -> Vec<(String, String)> {
     let errors = result.unwrap_err().into_errors();
     errors.into_iter().map(|error| (error.pointer, error.message)).collect()
@@ -40,7 +42,7 @@ fn reads_every_kind_of_value() {
 }
 
 #[test]
-fn numbers_are_their_values() {
+fn numbers_are_compared_by_value() {
     for (text, value) in [
         ("1", 1.0),
         ("1e6", 1e6),
@@ -63,7 +65,7 @@ fn numbers_are_their_values() {
 }
 
 #[test]
-fn syntax_errors_have_a_place() {
+fn syntax_errors_report_line_and_column() {
     assert_error("{\n  \"op\": }", "", "is not valid JSON: expected value at line 2 column 9");
     assert_error("{\"a\": 1", "", "is not valid JSON: EOF while parsing an object at line 1 column 7");
     assert_error("[1,]", "", "is not valid JSON: trailing comma at line 1 column 4");
@@ -74,7 +76,7 @@ fn syntax_errors_have_a_place() {
 }
 
 #[test]
-fn text_must_be_utf_8_and_its_characters_whole() {
+fn text_must_be_utf_8_without_lone_surrogates() {
     assert_eq!(
         errors_of(parse(b"{\"a\": \"\xff\"}")),
         [(String::new(), "is not UTF-8: byte 0xff at offset 7".to_owned())]
@@ -94,7 +96,7 @@ fn text_must_be_utf_8_and_its_characters_whole() {
 }
 
 #[test]
-fn numbers_out_of_range_are_named_one_by_one() {
+fn every_number_out_of_range_is_reported() {
     let text = r#"{"a": [1, 9007199254740993], "b/c": -9007199254740993, "d": 1e300, "e": 100000000000000000000000}"#;
     assert_eq!(
         errors_of(parse(text.as_bytes())),
@@ -114,7 +116,7 @@ fn numbers_out_of_range_are_named_one_by_one() {
 }
 
 #[test]
-fn size_is_checked_first() {
+fn size_is_checked_before_parsing() {
     let large = vec![b'['; 100_000_000];
     let message = "is too large: 100000000 bytes, and at most 1048576 are read";
     assert_eq!(errors_of(parse(&large)), [(String::new(), message.to_owned())]);
@@ -137,7 +139,7 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn duplicate_keys_are_all_found() {
+fn every_duplicate_key_is_reported() {
     let text = r#"{"a": 1, "a": 2, "b": [{"c~": 1, "\u0063~": {}}], "a": 3, "d": 1, "d": 2}"#;
     let message = "is given more than once: keep one of them".to_owned();
     let pointers = ["/a", "/b/0/c~0", "/d"].map(|pointer| (pointer.to_owned(), message.clone()));
@@ -153,19 +155,19 @@ fn errors_before_a_syntax_error_are_kept() {
 }
 
 #[test]
-fn the_answer_stays_small() {
+fn errors_and_pointers_are_limited() {
     let members: Vec<_> = (0..10_000).map(|index| format!("\"{index}\": 1e99")).collect();
     let errors = errors_of(parse(format!("{{{}}}", members.join(",")).as_bytes()));
     assert_eq!(errors.len(), MAX_ERRORS + 1);
-    assert_eq!(errors[MAX_ERRORS], (String::new(), "has 9936 more errors, left out here".to_owned()));
+    assert_eq!(errors[MAX_ERRORS], (String::new(), "has 9936 more errors, which are not listed".to_owned()));
 
     let (pointer, _) = error_of(&format!("{{\"{}\": 1e99}}", "é".repeat(100_000)));
     assert_eq!(pointer.len(), "/".len() + 1022 + "…".len());
 }
 
-/// Hostile documents of full size take no more than linear time. (Quadratic would take minutes.)
+/// Documents of maximum size take linear time to parse. Quadratic time would take minutes.
 #[test]
-fn hostile_documents_are_read_quickly() {
+fn hostile_documents_are_parsed_in_linear_time() {
     let keys: Vec<_> = (0..90_000).map(|index| format!("\"{index:05}\":0")).collect();
     let many_keys = format!("{{{}}}", keys.join(","));
     let node = parse(many_keys.as_bytes()).unwrap();
@@ -187,7 +189,7 @@ fn hostile_documents_are_read_quickly() {
     assert!(!errors.is_empty());
 }
 
-/// Reads `text` as an object with `read`, and returns what it found wrong.
+/// Reads `text` as an object with `read`; returns the value and the errors.
 fn read<T>(text: &str, read: impl FnOnce(&mut ObjectReader) -> T) -> (T, Vec<(String, String)>) {
     let node = parse(text.as_bytes()).unwrap();
     let mut errors = Errors::new();
@@ -198,7 +200,8 @@ fn read<T>(text: &str, read: impl FnOnce(&mut ObjectReader) -> T) -> (T, Vec<(St
     (value, found)
 }
 
-/// Reads `text`, which must give `value` and one error at `/args/x` with this message.
+/// Reads `text`, which must yield `value` and one error at `/args/x` with this message, or none if it is
+/// empty.
 #[track_caller]
 fn check<T: PartialEq + std::fmt::Debug>(
     text: &str,
@@ -213,7 +216,7 @@ fn check<T: PartialEq + std::fmt::Debug>(
 }
 
 #[test]
-fn integers() {
+fn integers_are_read_in_range() {
     let required = |object: &mut ObjectReader| object.required_integer("x", 1..=1_000_000);
     for text in ["{\"x\": 1000000}", "{\"x\": 1e6}", "{\"x\": 1000000.0}"] {
         check(text, required, 1_000_000, "");
@@ -234,7 +237,7 @@ fn integers() {
 }
 
 #[test]
-fn numbers() {
+fn numbers_are_read_in_range() {
     let above_zero = (Bound::Excluded(0.0), Bound::Included(8.0));
     let get = |object: &mut ObjectReader| object.required_number("x", above_zero);
     check("{\"x\": 8}", get, 8.0, "");
@@ -253,7 +256,7 @@ fn numbers() {
 }
 
 #[test]
-fn booleans_and_strings() {
+fn booleans_and_strings_are_read() {
     check("{\"x\": true}", |object| object.optional_bool("x"), Some(true), "");
     check(
         "{\"x\": 1}",
@@ -281,7 +284,7 @@ fn booleans_and_strings() {
 }
 
 #[test]
-fn choices() {
+fn choices_are_read_by_name() {
     let choices = [("cpu", 1), ("gpu", 2), ("any", 3)];
     let required = |object: &mut ObjectReader| object.required_choice("x", &choices);
     check("{\"x\": \"gpu\"}", required, 2, "");
@@ -305,14 +308,14 @@ fn choices() {
     );
     let (value, errors) = read(r#"{"x": ["any", "tpu", null, "any"]}"#, list);
     assert_eq!(value, Some(vec![3]));
-    let near = "must be \"cpu\", \"gpu\" or \"any\"; it is \"tpu\": did you mean \"cpu\"?";
+    let suggestion = "must be \"cpu\", \"gpu\" or \"any\"; it is \"tpu\": did you mean \"cpu\"?";
     let null = "must be \"cpu\", \"gpu\" or \"any\", not null";
-    let expected = [("/1", near), ("/2", null), ("/3", "repeats /args/x/0: leave one of them out")];
+    let expected = [("/1", suggestion), ("/2", null), ("/3", "repeats /args/x/0: leave one of them out")];
     assert_eq!(errors, expected.map(|(index, message)| (format!("/args/x{index}"), message.to_owned())));
 }
 
 #[test]
-fn unknown_keys_are_named_with_a_suggestion() {
+fn unknown_keys_are_reported_with_a_suggestion() {
     let (_, errors) = read(r#"{"claim_frq": 2, "zzz": null, "iter": 1, "a/b~": 1}"#, |object| {
         object.optional_number("claim_freq", ..);
         object.optional_integer("iterations", 1..=9);
@@ -330,7 +333,7 @@ fn unknown_keys_are_named_with_a_suggestion() {
 }
 
 #[test]
-fn nested_objects() {
+fn nested_objects_report_full_pointers() {
     let (_, errors) = read(r#"{"a": {"b": "x", "c": 1}, "d": [], "n": null}"#, |object| {
         let mut inner = object.optional_object("a");
         assert_eq!(inner.optional_bool("b"), Some(false));
@@ -367,7 +370,7 @@ proptest! {
         let _ = parse(text.as_bytes());
     }
 
-    /// A number's text becomes the nearest double: the same as the standard library's, which is another parser.
+    /// The text of a number becomes the nearest double, as in the standard library's independent parser.
     #[test]
     fn numbers_are_correctly_rounded(text in "-?(0|[1-9][0-9]{0,14})([.][0-9]{1,25})?(e-?[0-9]{1,2})?") {
         let expected: f64 = text.parse().unwrap();

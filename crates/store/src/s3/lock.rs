@@ -1,8 +1,9 @@
-//! Object Lock: objects that must not change are created with a retention, in a bucket that was created for it.
+//! Object Lock: immutable objects are created with a retention, in a bucket with Object Lock enabled.
 //!
-//! A decorator of the plain store: what may only be created goes through the AWS SDK, still on condition that it is not
-//! there yet; everything else, the index page and error records included, goes to the store below. Such a bucket keeps
-//! versions, so an overwrite adds one and a deletion hides them.
+//! A decorator of the plain store. Writes that only create go through the AWS SDK, still on the condition
+//! that the object does not exist. All other operations, including writes of the index page and of error
+//! documents, go to the plain store. Such a bucket keeps versions: an overwrite adds one, and a deletion only
+//! hides them.
 
 use std::{
     fmt,
@@ -35,15 +36,18 @@ use object_store::{
     aws::AwsCredentialProvider, path::Path as Key,
 };
 
-use super::{ObjectLock, RetentionMode, S3Options, authorities_pem, virtual_hosted};
-use crate::error::{Refusal, StoreError, causes};
+use super::{
+    client::{is_virtual_hosted, read_ca_bundle},
+    options::{ObjectLock, RetentionMode, S3Options},
+};
+use crate::error::{S3ErrorResponse, StoreError, causes};
 
-const DAY: u64 = 24 * 60 * 60;
+const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// A bucket where what is created is retained.
+/// A store in a bucket whose created objects are retained.
 #[derive(Debug)]
-pub(crate) struct Locked {
-    /// The same bucket without.
+pub(crate) struct ObjectLockStore {
+    /// The same bucket without retention.
     plain: Arc<dyn ObjectStore>,
     client: Client,
     bucket: String,
@@ -52,8 +56,8 @@ pub(crate) struct Locked {
     retention: ObjectLock,
 }
 
-impl Locked {
-    /// Over the store of this bucket, with its credentials.
+impl ObjectLockStore {
+    /// Wraps the plain store of this bucket and uses its credentials.
     pub(crate) fn new(
         plain: Arc<dyn ObjectStore>,
         bucket: &str,
@@ -73,10 +77,10 @@ impl Locked {
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(options.region().to_owned()))
-            .http_client(http_client(options)?)
-            .credentials_provider(Shared(credentials))
-            .force_path_style(!virtual_hosted(bucket, endpoint))
-            // Artifacts carry their SHA-256. Other checksums travel in a framing that some stores do not know.
+            .http_client(build_http_client(options)?)
+            .credentials_provider(CredentialsAdapter(credentials))
+            .force_path_style(!is_virtual_hosted(bucket, endpoint))
+            // Artifacts carry their SHA-256. Other checksums use a framing that some stores do not support.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .timeout_config(timeouts)
@@ -94,13 +98,13 @@ impl Locked {
         })
     }
 
-    /// Creates the bucket with Object Lock if it is not `there`, and makes sure that it has it otherwise.
+    /// Creates the bucket with Object Lock unless it `exists`; otherwise checks that Object Lock is enabled.
     pub(crate) async fn prepare_bucket(
         &self,
-        there: bool,
-        shown: &str,
+        exists: bool,
+        display_name: &str,
     ) -> std::result::Result<(), StoreError> {
-        if !there {
+        if !exists {
             let mut request =
                 self.client.create_bucket().bucket(&self.bucket).object_lock_enabled_for_bucket(true);
             if self.on_aws && self.region != "us-east-1" {
@@ -110,9 +114,14 @@ impl Locked {
             }
             match request.send().await {
                 Ok(_) => return Ok(()),
-                // Another process was quicker.
+                // Another process created the bucket first.
                 Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => {}
-                Err(error) => return Err(StoreError::from_object_store(shown, &translated(shown, &error))),
+                Err(error) => {
+                    return Err(StoreError::from_object_store(
+                        display_name,
+                        &to_object_store_error(display_name, &error),
+                    ));
+                }
             }
         }
         let answer = self.client.get_object_lock_configuration().bucket(&self.bucket).send().await;
@@ -121,39 +130,49 @@ impl Locked {
                 .object_lock_configuration
                 .is_some_and(|lock| lock.object_lock_enabled == Some(ObjectLockEnabled::Enabled)),
             Err(error) if error.code() == Some("ObjectLockConfigurationNotFoundError") => false,
-            Err(error) => return Err(StoreError::from_object_store(shown, &translated(shown, &error))),
+            Err(error) => {
+                return Err(StoreError::from_object_store(
+                    display_name,
+                    &to_object_store_error(display_name, &error),
+                ));
+            }
         };
         if enabled {
             return Ok(());
         }
         Err(StoreError::Unusable {
-            path: shown.to_owned(),
-            reason: "the bucket was created without Object Lock, which is asked for; name a bucket that has it, or one \
-                     that does not exist yet"
+            path: display_name.to_owned(),
+            reason: "the bucket was created without Object Lock, which was requested; name a bucket with Object Lock, \
+                     or one that does not exist yet"
                 .to_owned(),
         })
     }
 
-    /// Deletes all versions of what lies below a prefix and is not retained.
-    pub(crate) async fn purge(&self, prefix: &str, shown: &str) -> std::result::Result<(), StoreError> {
+    /// Deletes all versions of the objects below a prefix that are not retained.
+    pub(crate) async fn delete_versions(
+        &self,
+        prefix: &str,
+        display_name: &str,
+    ) -> std::result::Result<(), StoreError> {
         let answer = self.client.list_object_versions().bucket(&self.bucket).prefix(prefix).send().await;
-        let answer =
-            answer.map_err(|error| StoreError::from_object_store(shown, &translated(shown, &error)))?;
+        let answer = answer.map_err(|error| {
+            StoreError::from_object_store(display_name, &to_object_store_error(display_name, &error))
+        })?;
         let versions = answer.versions().iter().map(|version| (version.key(), version.version_id()));
         let markers = answer.delete_markers().iter().map(|marker| (marker.key(), marker.version_id()));
         for (key, version) in versions.chain(markers) {
             let (Some(key), Some(version)) = (key, version) else { continue };
             let deletion = self.client.delete_object().bucket(&self.bucket).key(key).version_id(version);
-            // A probe of another process may be gone already, and one that stays does no harm.
+            // Another process may have deleted its probe already, and a remaining probe does no harm.
             let _ = deletion.send().await;
         }
         Ok(())
     }
 
-    /// The end of a retention that begins now.
-    fn until(&self) -> DateTime {
+    /// The end of a retention that starts now.
+    fn retention_end(&self) -> DateTime {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let end = now + u64::from(self.retention.days) * DAY;
+        let end = now + u64::from(self.retention.days) * DAY_SECONDS;
         DateTime::from_secs(i64::try_from(end).unwrap_or(i64::MAX))
     }
 
@@ -172,7 +191,7 @@ impl Locked {
             .set_content_type(media_type.map(|media_type| media_type.to_string()))
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .object_lock_mode(mode)
-            .object_lock_retain_until_date(self.until())
+            .object_lock_retain_until_date(self.retention_end())
             .body(ByteStream::from(bytes::Bytes::from(payload)));
         match request.send().await {
             Ok(answer) => Ok(PutResult {
@@ -180,24 +199,24 @@ impl Locked {
                 version: answer.version_id,
                 extensions: Default::default(),
             }),
-            Err(error) => Err(translated(key.as_ref(), &error)),
+            Err(error) => Err(to_object_store_error(key.as_ref(), &error)),
         }
     }
 }
 
-/// HTTP for the SDK: TLS by the library, and trust in the authorities, that the plain store has.
-fn http_client(options: &S3Options) -> std::result::Result<SharedHttpClient, StoreError> {
+/// HTTP client of the SDK, with the same TLS library and the same trusted CAs as the plain store.
+fn build_http_client(options: &S3Options) -> std::result::Result<SharedHttpClient, StoreError> {
     let mut trusted = TrustStore::default();
-    if let Some(pem) = authorities_pem(options)? {
+    if let Some(pem) = read_ca_bundle(options)? {
         trusted.add_pem_certificate(pem);
     }
     let context =
-        TlsContext::builder().with_trust_store(trusted).build().expect("certificates are read later");
+        TlsContext::builder().with_trust_store(trusted).build().expect("certificates are parsed later");
     Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
 }
 
-/// An error of the SDK as `object_store` would have said it.
-fn translated<E>(path: &str, error: &SdkError<E>) -> Error
+/// Converts an error of the SDK into the corresponding error of `object_store`.
+fn to_object_store_error<E>(path: &str, error: &SdkError<E>) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
@@ -205,51 +224,52 @@ where
         let text = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
         return Error::Generic { store: "S3", source: text.into() };
     };
-    let refusal = Refusal {
+    let response_error = S3ErrorResponse {
         status: response.status().as_u16(),
         code: error.code().unwrap_or_default().to_owned(),
         message: error.message().unwrap_or_default().to_owned(),
     };
     let path = path.to_owned();
-    match refusal.status {
-        404 => Error::NotFound { path, source: refusal.into() },
-        409 | 412 => Error::AlreadyExists { path, source: refusal.into() },
-        403 => Error::PermissionDenied { path, source: refusal.into() },
-        _ => Error::Generic { store: "S3", source: refusal.into() },
+    match response_error.status {
+        404 => Error::NotFound { path, source: response_error.into() },
+        409 | 412 => Error::AlreadyExists { path, source: response_error.into() },
+        403 => Error::PermissionDenied { path, source: response_error.into() },
+        _ => Error::Generic { store: "S3", source: response_error.into() },
     }
 }
 
-/// The credentials of the plain store, whose provider knows how to get and renew them.
-struct Shared(AwsCredentialProvider);
+/// Provides the credentials of the plain store to the SDK. The plain store obtains and renews them.
+struct CredentialsAdapter(AwsCredentialProvider);
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for CredentialsAdapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shared(hidden)")
+        f.write_str("CredentialsAdapter(hidden)")
     }
 }
 
-impl ProvideCredentials for Shared {
+impl ProvideCredentials for CredentialsAdapter {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
             let key = self.0.get_credential().await.map_err(CredentialsError::provider_error)?;
-            // That provider keeps them until shortly before they end; here they must not be kept longer.
+            // The plain store caches credentials until shortly before they expire; the SDK must not
+            // cache them for longer.
             let end = SystemTime::now() + Duration::from_secs(60);
             Ok(Credentials::new(&key.key_id, &key.secret_key, key.token.clone(), Some(end), "forge-store"))
         })
     }
 }
 
-impl fmt::Display for Locked {
+impl fmt::Display for ObjectLockStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Locked({})", self.plain)
+        write!(f, "ObjectLockStore({})", self.plain)
     }
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for Locked {
+impl ObjectStore for ObjectLockStore {
     async fn put_opts(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         match options.mode {
             PutMode::Create => self.create(key, payload, options).await,

@@ -1,51 +1,48 @@
 //! Stores in a bucket of an S3-compatible service.
 //!
-//! Everything is read and written through `object_store`. With Object Lock, which it does not know, objects that must not
-//! change are created by the AWS SDK instead (`lock.rs`); credentials are the same ones.
+//! Objects are read and written through `object_store`. It does not support Object Lock, so with Object Lock
+//! immutable objects are created by the AWS SDK instead (`lock.rs`), with the same credentials.
 
+mod client;
 #[cfg(feature = "object-lock")]
 mod lock;
 mod options;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig,
-    aws::{AmazonS3, AmazonS3Builder, Checksum},
-    list::{PaginatedListOptions, PaginatedListStore},
-    prefix::PrefixStore,
-};
+use object_store::{ObjectStore, prefix::PrefixStore};
 
+use self::client::{bucket_exists, build_client};
 pub use self::options::{AmbientCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options};
 use crate::{
     error::StoreError,
     location::StoreLocation,
-    probe::probe,
-    store::{Kind, Store},
+    probe::check_conditional_create,
+    store::{Store, StoreKind},
 };
 
-/// What a probe's key begins with.
-const PROBE: &str = ".forge-probe/";
+/// Prefix of a probe's key.
+const PROBE_PREFIX: &str = ".forge-probe/";
 
-/// Opens the store in a bucket.
+/// Opens the store in a bucket; a `writable` one is checked by creating a probe object.
 pub(crate) async fn open(
     location: &StoreLocation,
     options: &S3Options,
     writable: bool,
 ) -> Result<Store, StoreError> {
     let StoreLocation::S3 { bucket, prefix } = location else {
-        unreachable!("the caller has looked at the location")
+        unreachable!("callers pass S3 locations only")
     };
-    let shown = location.to_string();
+    let display_name = location.to_string();
     let opened = async {
-        let s3 = client(bucket, options, &shown)?;
-        let there = exists(&s3, prefix, &shown).await?;
+        let s3 = build_client(bucket, options, &display_name)?;
+        let exists = bucket_exists(&s3, prefix, &display_name).await?;
         let credentials = Arc::clone(s3.credentials());
         let plain: Arc<dyn ObjectStore> = Arc::new(s3);
-        let bucket = Bucket { name: bucket, prefix, shown: &shown, options, there };
+        let bucket = BucketOpener { name: bucket, prefix, display_name: &display_name, options, exists };
         match options.object_lock {
-            Some(retention) if writable => bucket.locked(plain, credentials, retention).await,
-            _ => bucket.plain(plain, writable).await,
+            Some(retention) if writable => bucket.open_locked(plain, credentials, retention).await,
+            _ => bucket.open_plain(plain, writable).await,
         }
     };
     opened.await.map_err(|error| match error {
@@ -57,153 +54,72 @@ pub(crate) async fn open(
     })
 }
 
-/// A bucket that is being opened.
-struct Bucket<'a> {
+/// Opens a store in an existing or missing bucket.
+struct BucketOpener<'a> {
     name: &'a str,
     prefix: &'a str,
-    shown: &'a str,
+    display_name: &'a str,
     options: &'a S3Options,
-    there: bool,
+    exists: bool,
 }
 
-impl Bucket<'_> {
-    async fn plain(&self, objects: Arc<dyn ObjectStore>, writable: bool) -> Result<Store, StoreError> {
-        if !self.there {
+impl BucketOpener<'_> {
+    async fn open_plain(&self, objects: Arc<dyn ObjectStore>, writable: bool) -> Result<Store, StoreError> {
+        if !self.exists {
             return Err(StoreError::Missing { path: format!("the bucket {}", self.name) });
         }
-        let objects = self.below_prefix(objects);
+        let objects = self.with_prefix(objects);
         if writable {
-            probe(&*objects, PROBE, self.shown).await?;
+            check_conditional_create(&*objects, PROBE_PREFIX, self.display_name).await?;
         }
-        Ok(self.store(objects))
+        Ok(self.build_store(objects))
     }
 
     #[cfg(feature = "object-lock")]
-    async fn locked(
+    async fn open_locked(
         &self,
         objects: Arc<dyn ObjectStore>,
         credentials: object_store::aws::AwsCredentialProvider,
         retention: ObjectLock,
     ) -> Result<Store, StoreError> {
-        let locked =
-            lock::Locked::new(Arc::clone(&objects), self.name, self.options, credentials, retention)?;
-        locked.prepare_bucket(self.there, self.shown).await?;
-        let probed = probe(&*self.below_prefix(objects), PROBE, self.shown).await;
-        // Where versions are kept, a deletion deletes nothing.
-        let probes = [self.prefix, "/", PROBE].concat();
-        locked.purge(probes.trim_start_matches('/'), self.shown).await?;
+        let locked = lock::ObjectLockStore::new(
+            Arc::clone(&objects),
+            self.name,
+            self.options,
+            credentials,
+            retention,
+        )?;
+        locked.prepare_bucket(self.exists, self.display_name).await?;
+        let probed =
+            check_conditional_create(&*self.with_prefix(objects), PROBE_PREFIX, self.display_name).await;
+        // Such a bucket keeps versions, so deleting the probe only hides it.
+        let probes = [self.prefix, "/", PROBE_PREFIX].concat();
+        locked.delete_versions(probes.trim_start_matches('/'), self.display_name).await?;
         probed?;
-        Ok(self.store(self.below_prefix(Arc::new(locked))))
+        Ok(self.build_store(self.with_prefix(Arc::new(locked))))
     }
 
     #[cfg(not(feature = "object-lock"))]
-    #[expect(clippy::unused_async, reason = "as the variant that does it")]
-    async fn locked(
+    #[expect(clippy::unused_async, reason = "same signature as with the feature")]
+    async fn open_locked(
         &self,
         _: Arc<dyn ObjectStore>,
         _: object_store::aws::AwsCredentialProvider,
         _: ObjectLock,
     ) -> Result<Store, StoreError> {
         Err(StoreError::Unusable {
-            path: self.shown.to_owned(),
-            reason: "Object Lock is asked for, and this build is without it (cargo feature object-lock)"
-                .to_owned(),
+            path: self.display_name.to_owned(),
+            reason:
+                "Object Lock was requested, but this build does not include it (cargo feature object-lock)"
+                    .to_owned(),
         })
     }
 
-    fn below_prefix(&self, objects: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    fn with_prefix(&self, objects: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
         if self.prefix.is_empty() { objects } else { Arc::new(PrefixStore::new(objects, self.prefix)) }
     }
 
-    fn store(&self, objects: Arc<dyn ObjectStore>) -> Store {
-        Store::at(objects, self.shown, Kind::Bucket { read_back: self.options.read_back })
+    fn build_store(&self, objects: Arc<dyn ObjectStore>) -> Store {
+        Store::new(objects, self.display_name, StoreKind::Bucket { read_back: self.options.read_back })
     }
-}
-
-/// Whether the bucket is there. An answer also means that the credentials are accepted.
-async fn exists(s3: &AmazonS3, prefix: &str, shown: &str) -> Result<bool, StoreError> {
-    let one = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
-    let prefix = (!prefix.is_empty()).then(|| format!("{prefix}/"));
-    match s3.list_paginated(prefix.as_deref(), one).await {
-        Ok(_) => Ok(true),
-        Err(error) => match StoreError::from_object_store(shown, &error) {
-            StoreError::Missing { .. } => Ok(false),
-            other => Err(other),
-        },
-    }
-}
-
-fn client(bucket: &str, options: &S3Options, shown: &str) -> Result<AmazonS3, StoreError> {
-    // The first to say so decides for the process; everybody here says the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let endpoint = options.checked_endpoint()?;
-    let mut client = ClientOptions::new()
-        .with_connect_timeout(options.connect_timeout)
-        .with_timeout(options.request_timeout)
-        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
-    for certificate in authorities(options)? {
-        client = client.with_root_certificate(certificate);
-    }
-    let backoff = BackoffConfig {
-        init_backoff: Duration::from_millis(100),
-        max_backoff: Duration::from_secs(2),
-        base: 2.0,
-    };
-    let retry =
-        RetryConfig { backoff, max_retries: options.max_retries, retry_timeout: options.retry_timeout };
-    let mut builder = AmazonS3Builder::new()
-        .with_bucket_name(bucket)
-        .with_region(options.region())
-        .with_client_options(client)
-        .with_retry(retry)
-        .with_checksum_algorithm(Checksum::SHA256)
-        // Not every store has it, and objects are deleted one at a time.
-        .with_disable_bulk_delete(true)
-        .with_virtual_hosted_style_request(virtual_hosted(bucket, endpoint));
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(credentials) = &options.credentials {
-        builder = builder
-            .with_access_key_id(&credentials.access_key_id)
-            .with_secret_access_key(&credentials.secret_access_key);
-        if let Some(token) = &credentials.session_token {
-            builder = builder.with_token(token);
-        }
-    } else {
-        for (key, value) in &options.lent.0 {
-            builder = builder.with_config(*key, value);
-        }
-    }
-    builder.build().map_err(|error| StoreError::from_object_store(shown, &error))
-}
-
-/// The PEM file of the authorities that may vouch for the store beside the system's.
-fn authorities_pem(options: &S3Options) -> Result<Option<Vec<u8>>, StoreError> {
-    let read =
-        |path: &Path| std::fs::read(path).map_err(|error| unusable_bundle(path, &format!(": {error}")));
-    options.authority().map(read).transpose()
-}
-
-/// The certificates of those authorities.
-fn authorities(options: &S3Options) -> Result<Vec<Certificate>, StoreError> {
-    let (Some(path), Some(pem)) = (options.authority(), authorities_pem(options)?) else {
-        return Ok(Vec::new());
-    };
-    let certificates = Certificate::from_pem_bundle(&pem);
-    let certificates = certificates.map_err(|error| unusable_bundle(path, &format!(": {error}")))?;
-    if certificates.is_empty() {
-        return Err(unusable_bundle(path, " holds no certificate"));
-    }
-    Ok(certificates)
-}
-
-fn unusable_bundle(path: &Path, reason: &str) -> StoreError {
-    let reason = format!("the file in AWS_CA_BUNDLE{reason}");
-    StoreError::Unusable { path: path.display().to_string(), reason }
-}
-
-/// Whether the bucket's name is part of the host name: on AWS, unless its dots would break the certificate.
-fn virtual_hosted(bucket: &str, endpoint: Option<&str>) -> bool {
-    endpoint.is_none() && !bucket.contains('.')
 }

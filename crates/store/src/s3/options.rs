@@ -1,5 +1,5 @@
-//! How a bucket is reached: endpoint, credentials, patience, retention. Read from the usual variables once, by the caller's
-//! wish; nothing else here looks at the environment.
+//! How a bucket is accessed: endpoint, credentials, timeouts and retention. The environment is read only by
+//! [`S3Options::from_env`], once, when the caller asks for it.
 
 use std::{
     env, fmt,
@@ -11,8 +11,8 @@ use object_store::aws::AmazonS3ConfigKey;
 
 use crate::error::StoreError;
 
-/// The variables by which a platform lends credentials to a process.
-const LENT: [(&str, AmazonS3ConfigKey); 7] = [
+/// Environment variables that describe ambient credentials.
+const AMBIENT_CREDENTIAL_VARIABLES: [(&str, AmazonS3ConfigKey); 7] = [
     ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
     ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
     ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
@@ -22,107 +22,108 @@ const LENT: [(&str, AmazonS3ConfigKey); 7] = [
     ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
 ];
 
-/// How a bucket is reached.
+/// How a bucket is accessed.
 #[derive(Debug, Clone)]
 pub struct S3Options {
-    /// `http://` or `https://` and a host; AWS itself if not given. Plain HTTP is allowed if it says so.
+    /// `http://` or `https://` and a host; AWS if absent. `http://` allows unencrypted connections.
     pub endpoint: Option<String>,
-    /// The region, which many stores ignore; `us-east-1` if not given.
+    /// Region, which many stores ignore; `us-east-1` if absent.
     pub region: Option<String>,
-    /// An access key. Without one, what the platform lends is used (a Kubernetes service account, an instance profile).
+    /// Access key. If absent, ambient credentials are used (a Kubernetes service account, an instance profile).
     pub credentials: Option<S3Credentials>,
-    /// A PEM file with certificates of authorities that may vouch for the store, beside those of the system.
-    pub authority: Option<PathBuf>,
-    /// Keep artifacts and manifests from being deleted or replaced.
+    /// PEM file with CA certificates to trust for the store, in addition to the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// Retention that protects artifacts and manifests from deletion and replacement.
     pub object_lock: Option<ObjectLock>,
-    /// Read every artifact again after writing it. Their SHA-256 is sent along in any case, and stores that check it (AWS,
-    /// SeaweedFS) refuse what differs; this asks nobody's word.
+    /// Whether every artifact is read back after it is written. Its SHA-256 is sent with the write in any
+    /// case, and stores that check it (AWS, SeaweedFS) reject a mismatch; reading back does not rely on that.
     pub read_back: bool,
-    /// How long a connection may take.
+    /// Timeout of establishing a connection.
     pub connect_timeout: Duration,
-    /// How long one request may take, body included.
+    /// Timeout of one request, including its body.
     pub request_timeout: Duration,
-    /// How often a request that failed for want of a connection or with a server error is made again.
+    /// Maximum number of retries of a request that failed with a connection or server error.
     pub max_retries: usize,
-    /// No request is made again when this much time has passed since the first attempt.
+    /// Time since the first attempt after which a request is not retried.
     pub retry_timeout: Duration,
-    /// Where the platform lends credentials, if they are not given.
-    pub lent: AmbientCredentials,
+    /// Source of ambient credentials, for use without an access key.
+    pub ambient_credentials: AmbientCredentials,
 }
 
-/// Where a platform lends credentials to a process: the paths and names that [`S3Options::from_env`] found. Without any,
-/// the instance's metadata service is asked.
+/// Source of the credentials that the platform provides to a process: paths and names from the environment,
+/// found by [`S3Options::from_env`]. If empty, the instance metadata service is queried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AmbientCredentials(pub(crate) Vec<(AmazonS3ConfigKey, String)>);
 
-/// An access key. Its `Debug` shows nothing of it.
+/// An access key. `Debug` hides all of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct S3Credentials {
-    /// The key's id.
+    /// Id of the key.
     pub access_key_id: String,
-    /// Its secret.
+    /// Secret of the key.
     pub secret_access_key: String,
-    /// The token of a temporary key.
+    /// Session token of a temporary key.
     pub session_token: Option<String>,
 }
 
-/// Retention of what must not change: for so many days, no version of an object can be deleted.
+/// Retention: no version of an object can be deleted for a number of days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectLock {
-    /// Who may lift it.
+    /// Who may lift the retention early.
     pub mode: RetentionMode,
-    /// How long it lasts, from the time of writing.
+    /// Duration in days from the time of writing.
     pub days: u32,
 }
 
-/// Who may lift a retention before its time.
+/// Who may lift a retention early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetentionMode {
-    /// Those with the permission to bypass it.
+    /// Users with the permission to bypass it.
     Governance,
-    /// Nobody.
+    /// No user.
     Compliance,
 }
 
 impl Default for S3Options {
-    /// AWS, with credentials that the platform lends. A store that is not there is reported within some 10 s.
+    /// AWS with ambient credentials. An unreachable store is reported within about 10 s.
     fn default() -> Self {
         Self {
             endpoint: None,
             region: None,
             credentials: None,
-            authority: None,
+            ca_bundle: None,
             object_lock: None,
             read_back: true,
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(60),
             max_retries: 4,
             retry_timeout: Duration::from_secs(6),
-            lent: AmbientCredentials::default(),
+            ambient_credentials: AmbientCredentials::default(),
         }
     }
 }
 
 impl S3Options {
-    /// The authority's file, where there is something to vouch for: many environments name one for all programs.
-    pub(crate) fn authority(&self) -> Option<&Path> {
+    /// The CA bundle, unless the endpoint uses plain HTTP: many environments set one for all programs.
+    pub(crate) fn ca_bundle_path(&self) -> Option<&Path> {
         let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        self.authority.as_deref().filter(|_| !is_plain)
+        self.ca_bundle.as_deref().filter(|_| !is_plain)
     }
 
-    /// From `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`,
-    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the variables by which platforms lend credentials.
+    /// Reads `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`,
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the variables
+    /// that describe ambient credentials.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when they contradict each other.
+    /// [`StoreError::Unusable`] when only one half of an access key is set.
     pub fn from_env() -> Result<Self, StoreError> {
         Self::from_variables(|name| env::var(name).ok())
     }
 
-    /// [`S3Options::from_env`] with variables from elsewhere. An empty one counts as absent.
+    /// Like [`S3Options::from_env`], with the variables looked up by `variable`. Empty values count as absent.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when they contradict each other.
+    /// [`StoreError::Unusable`] when only one half of an access key is set.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let incomplete = |path: &str, reason: &str| {
@@ -145,33 +146,36 @@ impl S3Options {
             endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
             region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
             credentials,
-            authority: variable("AWS_CA_BUNDLE").map(PathBuf::from),
-            lent: AmbientCredentials(
-                LENT.into_iter().filter_map(|(name, key)| Some((key, variable(name)?))).collect(),
+            ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+            ambient_credentials: AmbientCredentials(
+                AMBIENT_CREDENTIAL_VARIABLES
+                    .into_iter()
+                    .filter_map(|(name, key)| Some((key, variable(name)?)))
+                    .collect(),
             ),
             ..Self::default()
         })
     }
 
-    /// The region, named or not.
+    /// The region, or the default region.
     pub(crate) fn region(&self) -> &str {
         self.region.as_deref().unwrap_or("us-east-1")
     }
 
-    /// The endpoint, without a slash at its end.
+    /// The endpoint without a trailing slash.
     pub(crate) fn checked_endpoint(&self) -> Result<Option<&str>, StoreError> {
         let Some(endpoint) = &self.endpoint else { return Ok(None) };
-        let refused = |reason: &str| {
+        let reject = |reason: &str| {
             Err(StoreError::Unusable { path: "the S3 endpoint".to_owned(), reason: reason.to_owned() })
         };
         match endpoint.split_once("://") {
             Some(("http" | "https", host)) if host.contains('@') => {
-                refused("it holds credentials, which belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+                reject("it contains credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
             }
             Some(("http" | "https", host)) if !host.trim_matches('/').is_empty() => {
                 Ok(Some(endpoint.trim_end_matches('/')))
             }
-            _ => refused("it is not http:// or https:// and a host"),
+            _ => reject("it must be http:// or https:// and a host"),
         }
     }
 }
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_special_variable_wins_and_secrets_are_hidden() {
+    fn the_more_specific_variable_wins_and_secrets_are_hidden() {
         let options = options(&[
             ("AWS_ENDPOINT_URL", "http://general"),
             ("AWS_ENDPOINT_URL_S3", "http://special/"),
@@ -208,13 +212,16 @@ mod tests {
         assert_eq!(options.checked_endpoint().unwrap(), Some("http://special"));
         assert_eq!(options.region(), "eu-north-1");
         assert_eq!(options.credentials.as_ref().unwrap().secret_access_key, "hunter2");
-        assert_eq!(options.lent.0, [(AmazonS3ConfigKey::RoleArn, "arn:x".to_owned())]);
-        let shown = format!("{options:?}");
-        assert!(["an-id", "hunter2", "a-token"].iter().all(|secret| !shown.contains(secret)), "{shown}");
+        assert_eq!(options.ambient_credentials.0, [(AmazonS3ConfigKey::RoleArn, "arn:x".to_owned())]);
+        let display_name = format!("{options:?}");
+        assert!(
+            ["an-id", "hunter2", "a-token"].iter().all(|secret| !display_name.contains(secret)),
+            "{display_name}"
+        );
     }
 
     #[test]
-    fn half_a_key_and_a_wrong_endpoint_are_named() {
+    fn an_incomplete_key_and_an_invalid_endpoint_are_reported() {
         let error = options(&[("AWS_ACCESS_KEY_ID", "an-id")]).unwrap_err().to_string();
         assert!(error.contains("AWS_SECRET_ACCESS_KEY is not set") && !error.contains("an-id"), "{error}");
         for wrong in ["localhost:9000", "ftp://x", "http://", "http://key:hunter2@host"] {

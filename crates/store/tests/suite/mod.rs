@@ -1,4 +1,4 @@
-//! The suite that every store passes.
+//! The conformance suite: tests that every kind of store must pass.
 
 use forge_contract::{
     artifact::{ArtifactReference, ErrorDocument, ManifestDocument, Phase},
@@ -9,13 +9,13 @@ use forge_contract::{
 use forge_store::{Artifact, Completion, Store, StoreError};
 use futures_util::future::join_all;
 
-/// An artifact of plain text.
+/// A plain-text artifact.
 pub fn artifact(name: &str, content: &str) -> Artifact {
     let media_type = "text/plain".to_owned();
     Artifact { name: name.to_owned(), media_type, bytes: content.as_bytes().to_vec() }
 }
 
-/// A job's id.
+/// A job id.
 pub fn job(name: &str) -> JobId {
     name.parse().unwrap()
 }
@@ -124,7 +124,7 @@ async fn one_of_many_completes_a_job(store: &Store) {
     assert!(join_all(writers).await.into_iter().all(|answer| answer.is_ok()));
 }
 
-/// What every store does, whatever it lies on. It must be empty.
+/// Runs the suite on an empty store.
 pub async fn suite(store: &Store) {
     artifacts_are_stored_once_and_read_back(store).await;
     names_cannot_leave_the_store(store).await;

@@ -1,4 +1,4 @@
-//! A store in memory whose writes go wrong as a test wants.
+//! An in-memory object store with injected write faults, for the unit tests of this crate.
 
 use std::{
     fmt,
@@ -11,39 +11,41 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path as Key,
 };
 
-/// What becomes of a write, given how many came before it: refused, or done with these options.
-type Put = dyn Fn(usize, PutOptions) -> Result<PutOptions> + Send + Sync;
+/// Decides on a write, given the number of earlier writes: fails it, or performs it with these options.
+type PutHook = dyn Fn(usize, PutOptions) -> Result<PutOptions> + Send + Sync;
 
-/// A store in memory with wilful writes.
-pub(crate) struct Faulty {
+/// An in-memory object store whose writes pass through a hook.
+pub(crate) struct FaultInjectingStore {
     inner: InMemory,
-    put: Box<Put>,
-    puts: AtomicUsize,
+    put_hook: Box<PutHook>,
+    put_count: AtomicUsize,
 }
 
-impl Faulty {
-    /// Without objects.
-    pub(crate) fn new(put: impl Fn(usize, PutOptions) -> Result<PutOptions> + Send + Sync + 'static) -> Self {
-        Self { inner: InMemory::new(), put: Box::new(put), puts: AtomicUsize::new(0) }
+impl FaultInjectingStore {
+    /// Creates an empty store.
+    pub(crate) fn new(
+        put_hook: impl Fn(usize, PutOptions) -> Result<PutOptions> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner: InMemory::new(), put_hook: Box::new(put_hook), put_count: AtomicUsize::new(0) }
     }
 }
 
-impl fmt::Debug for Faulty {
+impl fmt::Debug for FaultInjectingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faulty")
+        f.write_str("FaultInjectingStore")
     }
 }
 
-impl fmt::Display for Faulty {
+impl fmt::Display for FaultInjectingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faulty")
+        f.write_str("FaultInjectingStore")
     }
 }
 
 #[async_trait::async_trait]
-impl ObjectStore for Faulty {
+impl ObjectStore for FaultInjectingStore {
     async fn put_opts(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let options = (self.put)(self.puts.fetch_add(1, Ordering::Relaxed), options)?;
+        let options = (self.put_hook)(self.put_count.fetch_add(1, Ordering::Relaxed), options)?;
         self.inner.put_opts(key, payload, options).await
     }
 

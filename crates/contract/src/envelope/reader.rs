@@ -1,63 +1,36 @@
-//! Reading an envelope that a stranger wrote into its normal form. Checks the form of every field but those of `args`.
+//! Reads an untrusted envelope into its normal form. Checks the form of every field except those of `args`.
 
-use super::{
-    ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy, Seed,
-    Target, VerificationLevel,
-};
+use strum::VariantArray;
+
+use super::normal_form::{Artifacts, Billing, Context, Envelope, Op, Policy, Seed};
 use crate::strict::{Errors, Node, ObjectReader};
-
-const BILLING_MODES: [(&str, BillingMode); 2] =
-    [("billable", BillingMode::Billable), ("test", BillingMode::Test)];
-
-const BILLING_REASONS: [(&str, BillingReason); 4] = [
-    ("api", BillingReason::Api),
-    ("studio_run", BillingReason::StudioRun),
-    ("lab", BillingReason::Lab),
-    ("internal", BillingReason::Internal),
-];
-
-const TARGETS: [(&str, Target); 3] = [("cpu", Target::Cpu), ("gpu", Target::Gpu), ("any", Target::Any)];
-
-const VERIFY: [(&str, VerificationLevel); 3] = [
-    ("none", VerificationLevel::None),
-    ("spotcheck", VerificationLevel::Spotcheck),
-    ("full", VerificationLevel::Full),
-];
 
 const SEED_IS_EXPLICIT: [(&str, bool); 2] = [("derived", false), ("explicit", true)];
 
-const ARTIFACTS: [(&str, ArtifactKind); 7] = [
-    ("result_json", ArtifactKind::ResultJson),
-    ("executions_json", ArtifactKind::ExecutionsJson),
-    ("metrics_json", ArtifactKind::MetricsJson),
-    ("verification_json", ArtifactKind::VerificationJson),
-    ("plan_json", ArtifactKind::PlanJson),
-    ("ept_csv", ArtifactKind::EptCsv),
-    ("report_html", ArtifactKind::ReportHtml),
-];
-
+/// Limits of `policy`, as in the JSON Schema of [`Policy`].
 const MAX_AGENTS: u64 = 1_000_000;
 const MAX_TIMEOUT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 const MAX_SEED_BYTES: usize = 1024;
 
-/// An envelope whose args nobody has read yet.
+/// An envelope whose args have not been read.
 #[derive(Debug)]
 pub struct EnvelopeDraft<'n> {
-    /// Everything but the args, which are empty: the profile reads them and puts their normal form here.
+    /// The envelope with empty args, to be replaced with the normal form that the profile produces.
     pub envelope: Envelope,
-    /// The object at `/args`; `None` if it is missing or something else, which has been recorded as an error.
+    /// The object at `/args`; `None`, with an error recorded, if it is missing or not an object.
     pub args: Option<&'n Node>,
 }
 
 impl Envelope {
-    /// Reads everything but the meaning of `args` and records every error. The op's name, version and profile are
-    /// checked for form only.
+    /// Reads all fields except those of `args`, and records every error. The op's name, version and profile
+    /// are checked for form only.
     ///
-    /// To finish the envelope, read `args` with [`ObjectReader::open`] at "/args", put its normal form into `envelope.args`
-    /// (numbers by [`number_to_value`](crate::strict::number_to_value)), and call [`Errors::into_result`].
+    /// To complete the envelope, read `args` with [`ObjectReader::open`] at "/args", put its normal form into
+    /// `envelope.args` (numbers by [`number_to_value`](crate::strict::number_to_value)), and call
+    /// [`Errors::into_result`].
     pub fn read<'n>(root: &'n Node, errors: &mut Errors) -> EnvelopeDraft<'n> {
         let Some(mut object) = ObjectReader::open(root, "", errors) else {
-            return EnvelopeDraft { envelope: placeholder(), args: None };
+            return EnvelopeDraft { envelope: placeholder_envelope(), args: None };
         };
         let envelope = Envelope {
             ctx: read_context(object.optional_object("ctx")),
@@ -73,10 +46,10 @@ impl Envelope {
     }
 }
 
-fn placeholder() -> Envelope {
+fn placeholder_envelope() -> Envelope {
     Envelope {
         ctx: Context::default(),
-        op: no_op(),
+        op: placeholder_op(),
         args: serde_json::Map::new(),
         policy: Policy::default(),
         seed: Seed::default(),
@@ -84,8 +57,13 @@ fn placeholder() -> Envelope {
     }
 }
 
-fn no_op() -> Op {
+fn placeholder_op() -> Op {
     Op { name: String::new(), version: 0, profile: String::new() }
+}
+
+/// The variants of an enum and their names, in order of declaration.
+fn choices<T: VariantArray + Copy + Into<&'static str>>() -> Vec<(&'static str, T)> {
+    T::VARIANTS.iter().map(|&variant| (variant.into(), variant)).collect()
 }
 
 fn read_args<'n>(object: &mut ObjectReader<'n, '_>) -> Option<&'n Node> {
@@ -98,7 +76,7 @@ fn read_context(mut object: ObjectReader) -> Context {
     let context = Context {
         job_id: object.optional_parsed(
             "job_id",
-            "a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -",
+            "a string of 1 to 64 of the characters A-Z, a-z, 0-9, _ and -",
             |text| text.parse().ok(),
         ),
         run_id: object.optional_parsed("run_id", label, read_label),
@@ -125,15 +103,15 @@ fn read_trace_id(text: &str) -> Option<String> {
     read_token(text, 32, hexadecimal).filter(|_| allowed)
 }
 
-/// The text, if it has 1 to `longest` bytes and all of them are allowed.
-fn read_token(text: &str, longest: usize, allowed: impl Fn(u8) -> bool) -> Option<String> {
-    ((1..=longest).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+/// The text, if it has 1 to `max_bytes` bytes and all of them are allowed.
+fn read_token(text: &str, max_bytes: usize, allowed: impl Fn(u8) -> bool) -> Option<String> {
+    ((1..=max_bytes).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
 }
 
 fn read_billing(mut object: ObjectReader) -> Billing {
     let billing = Billing {
-        mode: object.optional_choice("mode", &BILLING_MODES).unwrap_or_default(),
-        reason: object.optional_choice("reason", &BILLING_REASONS).unwrap_or_default(),
+        mode: object.optional_choice("mode", &choices()).unwrap_or_default(),
+        reason: object.optional_choice("reason", &choices()).unwrap_or_default(),
     };
     object.finish();
     billing
@@ -141,9 +119,9 @@ fn read_billing(mut object: ObjectReader) -> Billing {
 
 fn read_op(envelope: &mut ObjectReader) -> Op {
     let Some(mut object) = envelope.required_object("op") else {
-        return no_op();
+        return placeholder_op();
     };
-    let wanted = "a string of 1 to 64 characters out of a-z, 0-9, _, . and -";
+    let wanted = "a string of 1 to 64 of the characters a-z, 0-9, _, . and -";
     let name = |text: &str| {
         read_token(text, 64, |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
     };
@@ -158,11 +136,11 @@ fn read_op(envelope: &mut ObjectReader) -> Op {
 
 fn read_policy(mut object: ObjectReader) -> Policy {
     let policy = Policy {
-        target: object.optional_choice("target", &TARGETS).unwrap_or_default(),
+        target: object.optional_choice("target", &choices()).unwrap_or_default(),
         min_agents: object.optional_integer("min_agents", 0..=MAX_AGENTS).unwrap_or_default() as u32,
         max_agents: object.optional_integer("max_agents", 0..=MAX_AGENTS).unwrap_or_default() as u32,
         timeout_ms: object.optional_integer("timeout_ms", 0..=MAX_TIMEOUT_MS).unwrap_or_default(),
-        verify: object.optional_choice("verify", &VERIFY).unwrap_or_default(),
+        verify: object.optional_choice("verify", &choices()).unwrap_or_default(),
         verify_ratio: object.optional_number("verify_ratio", 0.0..=1.0),
     };
     let (min, max) = (policy.min_agents, policy.max_agents);
@@ -204,10 +182,10 @@ fn read_artifacts(mut object: ObjectReader) -> Artifacts {
     let persist = object.optional_bool("persist").unwrap_or(default.persist);
     let kv_namespace = object.optional_parsed(
         "kv_namespace",
-        "a string of 1 to 64 characters out of A-Z, a-z, 0-9, _ and -",
+        "a string of 1 to 64 of the characters A-Z, a-z, 0-9, _ and -",
         |text| read_token(text, 64, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'),
     );
-    let mut include = object.optional_choices("include", &ARTIFACTS).unwrap_or(default.include);
+    let mut include = object.optional_choices("include", &choices()).unwrap_or(default.include);
     include.sort();
     let artifacts =
         Artifacts { persist, kv_namespace: kv_namespace.unwrap_or(default.kv_namespace), include };

@@ -1,0 +1,81 @@
+//! Collects the errors of a document, each with its JSON pointer. Finds none itself.
+
+use crate::error::{FieldError, InvalidDocument};
+
+/// Maximum number of errors kept for one document. Further errors are only counted, so that the reply
+/// stays small for any input.
+pub const MAX_ERRORS: usize = 64;
+
+const MAX_POINTER_BYTES: usize = 1024;
+
+/// The errors of a document, in the order of discovery.
+///
+/// Duplicates are dropped. At most [`MAX_ERRORS`] errors are kept; the others are counted.
+#[derive(Debug, Default)]
+pub struct Errors {
+    errors: Vec<FieldError>,
+    omitted: usize,
+}
+
+impl Errors {
+    /// Creates an empty collection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records an error of the value at `pointer` (RFC 6901; empty for the whole document).
+    pub fn push(&mut self, pointer: &str, message: impl Into<String>) {
+        let error = FieldError { pointer: truncate_pointer(pointer), message: message.into() };
+        if self.errors.contains(&error) {
+            return;
+        }
+        if self.errors.len() == MAX_ERRORS {
+            self.omitted += 1;
+        } else {
+            self.errors.push(error);
+        }
+    }
+
+    /// Whether no error has been recorded.
+    pub fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// Whether an error is recorded at exactly this pointer.
+    pub fn has_error_at(&self, pointer: &str) -> bool {
+        self.errors.iter().any(|error| error.pointer == pointer)
+    }
+
+    /// Returns `value` if no error was recorded. Placeholders that readers put into `value` occur only
+    /// together with errors, so they are never used.
+    ///
+    /// # Errors
+    /// All recorded errors, with a note if some were omitted.
+    pub fn into_result<T>(mut self, value: T) -> Result<T, InvalidDocument> {
+        if self.omitted > 0 {
+            let message = format!("has {} more errors, which are not listed", self.omitted);
+            self.errors.push(FieldError { pointer: String::new(), message });
+        }
+        InvalidDocument::from_errors(self.errors).map_or(Ok(value), Err)
+    }
+}
+
+/// The pointer of a member or element: `parent` followed by `token`, escaped as in RFC 6901.
+pub fn child_pointer(parent: &str, token: &str) -> String {
+    let mut pointer = parent.to_owned();
+    append_token(&mut pointer, token);
+    pointer
+}
+
+/// Appends an escaped token to a pointer.
+pub(super) fn append_token(pointer: &mut String, token: &str) {
+    pointer.push('/');
+    pointer.push_str(&token.replace('~', "~0").replace('/', "~1"));
+}
+
+fn truncate_pointer(pointer: &str) -> String {
+    if pointer.len() <= MAX_POINTER_BYTES {
+        return pointer.to_owned();
+    }
+    format!("{}…", &pointer[..pointer.floor_char_boundary(MAX_POINTER_BYTES)])
+}

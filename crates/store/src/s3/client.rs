@@ -1,0 +1,110 @@
+//! The S3 client: TLS, timeouts, retries and credentials from [`S3Options`]. Opens no store.
+
+use std::{path::Path, time::Duration};
+
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder, Checksum},
+    list::{PaginatedListOptions, PaginatedListStore},
+};
+
+use super::options::S3Options;
+use crate::error::StoreError;
+
+/// Whether the bucket exists. Any successful response also means that the credentials are accepted.
+pub(super) async fn bucket_exists(
+    s3: &AmazonS3,
+    prefix: &str,
+    display_name: &str,
+) -> Result<bool, StoreError> {
+    let one = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
+    let prefix = (!prefix.is_empty()).then(|| format!("{prefix}/"));
+    match s3.list_paginated(prefix.as_deref(), one).await {
+        Ok(_) => Ok(true),
+        Err(error) => match StoreError::from_object_store(display_name, &error) {
+            StoreError::Missing { .. } => Ok(false),
+            other => Err(other),
+        },
+    }
+}
+
+/// Builds the client of a bucket.
+pub(super) fn build_client(
+    bucket: &str,
+    options: &S3Options,
+    display_name: &str,
+) -> Result<AmazonS3, StoreError> {
+    // The first call decides for the whole process; all callers in this workspace install ring.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let endpoint = options.checked_endpoint()?;
+    let mut client = ClientOptions::new()
+        .with_connect_timeout(options.connect_timeout)
+        .with_timeout(options.request_timeout)
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
+    for certificate in ca_certificates(options)? {
+        client = client.with_root_certificate(certificate);
+    }
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(2),
+        base: 2.0,
+    };
+    let retry =
+        RetryConfig { backoff, max_retries: options.max_retries, retry_timeout: options.retry_timeout };
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(options.region())
+        .with_client_options(client)
+        .with_retry(retry)
+        .with_checksum_algorithm(Checksum::SHA256)
+        // Not every store supports it, and objects are deleted one at a time.
+        .with_disable_bulk_delete(true)
+        .with_virtual_hosted_style_request(is_virtual_hosted(bucket, endpoint));
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(credentials) = &options.credentials {
+        builder = builder
+            .with_access_key_id(&credentials.access_key_id)
+            .with_secret_access_key(&credentials.secret_access_key);
+        if let Some(token) = &credentials.session_token {
+            builder = builder.with_token(token);
+        }
+    } else {
+        for (key, value) in &options.ambient_credentials.0 {
+            builder = builder.with_config(*key, value);
+        }
+    }
+    builder.build().map_err(|error| StoreError::from_object_store(display_name, &error))
+}
+
+/// Content of the PEM file with CA certificates to trust in addition to the system's.
+pub(super) fn read_ca_bundle(options: &S3Options) -> Result<Option<Vec<u8>>, StoreError> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| unusable_ca_bundle(path, &format!(": {error}")));
+    options.ca_bundle_path().map(read).transpose()
+}
+
+/// The certificates in that file.
+fn ca_certificates(options: &S3Options) -> Result<Vec<Certificate>, StoreError> {
+    let (Some(path), Some(pem)) = (options.ca_bundle_path(), read_ca_bundle(options)?) else {
+        return Ok(Vec::new());
+    };
+    let certificates = Certificate::from_pem_bundle(&pem);
+    let certificates = certificates.map_err(|error| unusable_ca_bundle(path, &format!(": {error}")))?;
+    if certificates.is_empty() {
+        return Err(unusable_ca_bundle(path, " holds no certificate"));
+    }
+    Ok(certificates)
+}
+
+fn unusable_ca_bundle(path: &Path, reason: &str) -> StoreError {
+    let reason = format!("the file in AWS_CA_BUNDLE{reason}");
+    StoreError::Unusable { path: path.display().to_string(), reason }
+}
+
+/// Whether the bucket name is part of the host name: on AWS, unless dots in it would not match the
+/// certificate.
+pub(super) fn is_virtual_hosted(bucket: &str, endpoint: Option<&str>) -> bool {
+    endpoint.is_none() && !bucket.contains('.')
+}
