@@ -1,56 +1,49 @@
-//! Shards that were delivered again and again and never finished: each of them may have killed its workers. Their jobs fail.
-
-use std::sync::Arc;
+//! Handles dead letters: shards that were delivered too often without a result. Such a shard may
+//! have killed each of its workers, so its job is ended instead of dispatching it again.
 
 use async_trait::async_trait;
 use forge_bus::{Delivery, topology};
 use forge_contract::{artifact::Phase, error::FailureCode, task::EndOrder};
-use forge_service::{
-    job_records,
-    queue_worker::{Handler, Settlement},
+use forge_service::{Handler, Settlement};
+
+use crate::{
+    end_requester::EndRequester,
+    job_lookup::JobLookup,
+    settlement::{retry_later, to_settlement},
 };
 
-use crate::planner::Planner;
-
-/// Ends the jobs of dead letters.
+/// Requests the end of every job that has a dead letter.
 #[derive(Debug)]
-pub struct DeadLetters(pub Arc<Planner>);
+pub struct DeadLetterHandler {
+    jobs: JobLookup,
+    end_requester: EndRequester,
+}
 
-#[async_trait]
-impl Handler for DeadLetters {
-    async fn handle(&self, delivery: Delivery) -> Settlement {
-        let planner = &self.0;
-        let Some((job, shard)) = topology::parse_shard_subject(&delivery.message.subject) else {
-            tracing::warn!(subject = delivery.message.subject, "a dead letter that is no shard");
-            return Settlement::Ack;
-        };
-        let Some((bucket, _)) = (match planner.find(&job).await {
-            Ok(found) => found,
-            Err(error) => return planner.settle(Err(error)),
-        }) else {
-            return Settlement::Ack;
-        };
-        let message = format!(
-            "shard {shard} was delivered {} times, and no worker returned a result: it may have killed them",
-            topology::MAX_SHARD_DELIVERIES
-        );
-        let order = EndOrder::new(job, bucket.name(), FailureCode::ExecutionFailed, Phase::Execute, message);
-        planner.settle(planner.end(order).await)
+impl DeadLetterHandler {
+    pub fn new(jobs: JobLookup, end_requester: EndRequester) -> Self {
+        Self { jobs, end_requester }
     }
 }
 
-impl Planner {
-    /// The record of a job, in whichever bucket it is.
-    pub(crate) async fn find(
-        &self,
-        job: &forge_contract::ids::JobId,
-    ) -> Result<Option<(topology::Bucket, forge_contract::job::JobRecord)>, forge_bus::BusError> {
-        for namespace in &self.settings.namespaces {
-            let bucket = topology::Bucket::Jobs(namespace.clone());
-            if let Some(found) = job_records::get(self.bus.as_ref(), &bucket, job).await? {
-                return Ok(Some((bucket, found.record)));
-            }
-        }
-        Ok(None)
+#[async_trait]
+impl Handler for DeadLetterHandler {
+    async fn handle(&self, delivery: Delivery) -> Settlement {
+        let subject = &delivery.message.subject;
+        let Some((job, shard)) = topology::parse_shard_subject(subject) else {
+            tracing::warn!(subject, "discarding a dead letter that is not a shard");
+            return Settlement::Ack;
+        };
+        let bucket = match self.jobs.find(&job).await {
+            Ok(Some((bucket, _))) => bucket,
+            // The record was removed: there is nothing left to end.
+            Ok(None) => return Settlement::Ack,
+            Err(error) => return retry_later("looking up the dead letter's job", &error),
+        };
+        let message = format!(
+            "shard {shard} was delivered {} times without a result and may have crashed its workers",
+            topology::MAX_SHARD_DELIVERIES
+        );
+        let order = EndOrder::new(job, bucket.name(), FailureCode::ExecutionFailed, Phase::Execute, message);
+        to_settlement("requesting the end of the dead letter's job", self.end_requester.request(order).await)
     }
 }

@@ -56,7 +56,7 @@ fn the_third_job_at_once_is_refused_until_one_has_ended() {
     for job in ["first", "second"] {
         expect(&submit(&cluster, &long(job), &[]), 0, &[job, "Submitter", "alice"]);
     }
-    let says = ["quota_exceeded", "submitter alice may have 2 jobs at once and has 2"];
+    let says = ["quota_exceeded", "submitter alice may have 2 concurrent jobs and has 2"];
     expect(&submit(&cluster, &insurance("third", 1), &[]), 3, &says);
     let record = cluster.wait("third");
     assert_eq!((&record["state"], &record["submitter"]), (&json!("failed"), &json!("alice")));
@@ -88,7 +88,11 @@ fn the_iterations_of_a_day_are_counted() {
     let cluster = cluster(
         &json!({"schema": "forge.quotas.v1", "submitters": {"alice": {"iterations_per_day": 3 * 65_536}}}),
     );
-    expect(&submit(&cluster, &insurance("much", 4), &[]), 3, &["quota_exceeded", "196608 iterations a day"]);
+    expect(
+        &submit(&cluster, &insurance("much", 4), &[]),
+        3,
+        &["quota_exceeded", "196608 iterations per day"],
+    );
     expect(&submit(&cluster, &insurance("fits", 3), &["--wait"]), 0, &["completed"]);
     // Submitted again it is the same job, and costs nothing.
     expect(&submit(&cluster, &insurance("fits", 3), &["--wait"]), 0, &["completed"]);

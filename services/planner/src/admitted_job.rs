@@ -1,0 +1,31 @@
+//! A job that admission has accepted: the input of the job driver.
+
+use forge_bus::topology::Bucket;
+use forge_contract::{
+    envelope::{Policy, Target},
+    job::JobRecord,
+};
+use forge_documents::Job;
+
+/// A job to drive.
+#[derive(Debug)]
+pub struct AdmittedJob {
+    pub job: Job,
+    /// The job's record as admission created or found it. It is not updated afterwards.
+    pub record: JobRecord,
+    /// Bucket that holds the record.
+    pub bucket: Bucket,
+    /// The record existed before: another planner, or this one before a restart, may already have
+    /// charged the job and dispatched some of its shards.
+    pub taken_over: bool,
+}
+
+impl AdmittedJob {
+    pub fn policy(&self) -> &Policy {
+        &self.job.request.envelope.policy
+    }
+
+    pub fn target(&self) -> Target {
+        self.policy().target
+    }
+}

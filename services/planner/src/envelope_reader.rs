@@ -1,0 +1,79 @@
+//! Validates an envelope under this installation's rules. Pure apart from the model cache; it
+//! neither reads nor writes records.
+
+use std::sync::Arc;
+
+use forge_contract::error::InvalidDocument;
+use forge_documents::Job;
+use forge_kernel::request::Request;
+use forge_service::model_cache::ModelCache;
+
+/// Turns submitted bytes into a planned [`Job`].
+#[derive(Debug, Clone)]
+pub struct EnvelopeReader {
+    models: Arc<ModelCache>,
+    namespaces: Vec<String>,
+}
+
+impl EnvelopeReader {
+    /// `namespaces` are the buckets of job records that an envelope may name.
+    pub fn new(models: Arc<ModelCache>, namespaces: Vec<String>) -> Self {
+        Self { models, namespaces }
+    }
+
+    /// Parses and validates an envelope, compiles its model and plans it.
+    ///
+    /// # Errors
+    /// Every fault of the envelope at once, each with its JSON pointer.
+    pub fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
+        let request = Request::from_json_with(envelope, self.models.as_ref())?;
+        let namespace = &request.envelope.artifacts.kv_namespace;
+        if !self.namespaces.contains(namespace) {
+            return Err(InvalidDocument::single(
+                "/artifacts/kv_namespace",
+                format!(
+                    "is not a namespace of this installation: must be one of {}, not {namespace:?}",
+                    self.namespaces.join(", ")
+                ),
+            ));
+        }
+        Ok(Job::new(request))
+    }
+}
+
+/// All faults of an envelope on one line.
+pub fn one_line(invalid: &InvalidDocument) -> String {
+    let errors: Vec<_> = invalid.errors().iter().map(ToString::to_string).collect();
+    errors.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::CACHE_CAPACITY;
+
+    fn read(artifacts: &str) -> Result<Job, InvalidDocument> {
+        let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
+        let reader = EnvelopeReader::new(models, vec!["jobs".to_owned(), "night".to_owned()]);
+        let envelope = format!(
+            r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}}, "artifacts": {artifacts},
+                 "args": {{"iterations": 9, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
+        );
+        reader.read(envelope.as_bytes())
+    }
+
+    #[test]
+    fn envelope_may_name_only_a_configured_namespace() {
+        assert!(read("{}").is_ok());
+        assert!(read(r#"{"kv_namespace": "night"}"#).is_ok());
+        let invalid = read(r#"{"kv_namespace": "day"}"#).unwrap_err();
+        let text = one_line(&invalid);
+        assert!(text.starts_with("/artifacts/kv_namespace: ") && text.contains("jobs, night"), "{text}");
+    }
+
+    #[test]
+    fn all_faults_fit_on_one_line() {
+        let text = one_line(&read(r#"{"persist": 1, "kv_namespace": 2}"#).unwrap_err());
+        assert!(text.contains("; ") && !text.contains('\n'), "{text}");
+    }
+}

@@ -1,0 +1,79 @@
+//! The reasons for which the job driver fails a job.
+
+use std::time::Duration;
+
+use forge_bus::topology::{Bucket, target_token};
+use forge_contract::{
+    artifact::Phase, envelope::Policy, error::FailureCode, ids::JobId, shard::ShardId, task::EndOrder,
+};
+
+/// Why a job cannot continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DispatchFailure {
+    pub code: FailureCode,
+    phase: Phase,
+    message: String,
+}
+
+impl DispatchFailure {
+    /// The job's deadline has passed.
+    pub fn timeout(timeout_ms: u64) -> Self {
+        let message = format!("the job did not end within policy.timeout_ms ({timeout_ms} ms)");
+        Self { code: FailureCode::Timeout, phase: Phase::Execute, message }
+    }
+
+    /// Fewer live agents than `policy.min_agents` after `waited`.
+    pub fn insufficient_agents(policy: &Policy, live: u32, waited: Duration) -> Self {
+        let message = format!(
+            "policy.min_agents is {}, but after {} s the number of live agents for target {} is {live}",
+            policy.min_agents,
+            waited.as_secs(),
+            target_token(policy.target),
+        );
+        Self { code: FailureCode::InsufficientAgents, phase: Phase::Plan, message }
+    }
+
+    /// A shard has used up its attempts.
+    pub fn exhausted(shard: ShardId, attempts: u32) -> Self {
+        let message =
+            format!("shard {shard} has no valid result after {attempts} attempts by workers and verifiers");
+        Self { code: FailureCode::ExecutionFailed, phase: Phase::Execute, message }
+    }
+
+    /// The order that ends the job; `bucket` holds its record.
+    pub fn into_order(self, job: JobId, bucket: &Bucket) -> EndOrder {
+        EndOrder::new(job, bucket.name(), self.code, self.phase, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_states_the_reason_and_where_the_record_is() {
+        let policy = Policy { min_agents: 3, ..Policy::default() };
+        let shard = ShardId { height: 0, index: 7 };
+        let cases = [
+            (DispatchFailure::timeout(500), FailureCode::Timeout, Phase::Execute, "(500 ms)"),
+            (
+                DispatchFailure::insufficient_agents(&policy, 1, Duration::from_secs(30)),
+                FailureCode::InsufficientAgents,
+                Phase::Plan,
+                "policy.min_agents is 3, but after 30 s the number of live agents for target any is 1",
+            ),
+            (
+                DispatchFailure::exhausted(shard, 6),
+                FailureCode::ExecutionFailed,
+                Phase::Execute,
+                "6 attempts",
+            ),
+        ];
+        for (failure, code, phase, part) in cases {
+            let order = failure.into_order("a".parse().unwrap(), &Bucket::default_jobs());
+            assert_eq!((order.job_id.as_str(), order.namespace.as_str()), ("a", "jobs"));
+            assert_eq!((order.code, order.phase), (code, phase));
+            assert!(order.message.contains(part), "{}", order.message);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Prepares a job for its dispatch: stores its program, hands it to an aggregator, marks its record
+//! as planned, and opens the replay of its results and verdicts.
+
+use std::time::Duration;
+
+use forge_bus::{BusError, ReplayContent, SharedBus, StoredMessage, topology};
+use forge_contract::{
+    job::{JobRecord, JobState},
+    task::ReduceOrder,
+};
+use forge_kernel::plan::Plan;
+use forge_service::{job_records, orders, program_store::ProgramStore};
+use futures_util::stream::BoxStream;
+
+use crate::admitted_job::AdmittedJob;
+
+/// Prepares jobs.
+#[derive(Debug)]
+pub struct JobPreparer {
+    bus: SharedBus,
+    programs: ProgramStore,
+}
+
+impl JobPreparer {
+    pub fn new(bus: SharedBus, programs: ProgramStore) -> Self {
+        Self { bus, programs }
+    }
+
+    /// Prepares a job and returns its results and verdicts, without payloads: the stored ones
+    /// first, then new ones as they arrive. Idempotent. `planning_time` goes to the aggregator for
+    /// its statistics.
+    ///
+    /// # Errors
+    /// Returns any error from the underlying bus operations.
+    pub async fn prepare(
+        &self,
+        admitted: &AdmittedJob,
+        planning_time: Duration,
+    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
+        let (job, request) = (&admitted.job.id, &admitted.job.request);
+        let (_, _, messages) = tokio::try_join!(
+            self.programs.put(request.program_digest, &request.program),
+            self.announce(admitted, planning_time),
+            self.bus.replay(topology::shard_message_subjects(job), ReplayContent::Headers),
+        )?;
+        Ok(messages)
+    }
+
+    /// Orders the job's reduction from an aggregator, then marks the record as planned.
+    async fn announce(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<(), BusError> {
+        let (job, request) = (&admitted.job.id, &admitted.job.request);
+        let (message, id) = orders::build_reduce(ReduceOrder {
+            job_id: job.clone(),
+            envelope: request.envelope.clone(),
+            plan_us: planning_time.as_micros() as u64,
+        });
+        self.bus.publish(message, &id).await?;
+        let mark = |record: &mut JobRecord| mark_planned(record, &request.plan);
+        job_records::update(self.bus.as_ref(), &admitted.bucket, job, mark).await?;
+        Ok(())
+    }
+}
+
+/// Marks a record as planned, unless the job has reached that state already. Returns whether the
+/// record changed.
+fn mark_planned(record: &mut JobRecord, plan: &Plan) -> bool {
+    if record.state >= JobState::Planned {
+        return false;
+    }
+    record.state = JobState::Planned;
+    record.progress.iterations = plan.iterations();
+    record.progress.shards = plan.shard_count();
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::submission_record::{SubmissionOrigin, initial_record};
+
+    #[test]
+    fn record_is_marked_as_planned_once() {
+        let origin = SubmissionOrigin {
+            submitter: Default::default(),
+            sequence: 1,
+            time: "2026-11-23T04:21:23.123Z".to_owned(),
+            trace_id: None,
+        };
+        let mut record = initial_record("j".parse().unwrap(), origin, None);
+        assert!(mark_planned(&mut record, &Plan::new(100_000, 1, None)));
+        assert_eq!(record.state, JobState::Planned);
+        assert_eq!((record.progress.iterations, record.progress.shards), (100_000, 2));
+        record.state = JobState::Running;
+        assert!(!mark_planned(&mut record, &Plan::new(1, 1, None)));
+        assert_eq!((record.state, record.progress.iterations), (JobState::Running, 100_000));
+    }
+}

@@ -1,0 +1,65 @@
+//! The quota ledger on the in-process bus.
+
+use forge_contract::quota::Quota;
+
+use super::*;
+use crate::test_fixture::{
+    AdmissionFixture, ITERATIONS, admitted, alice, daily_quota, fail_job, job_quota, memory_bus,
+};
+use forge_contract::error::FailureCode;
+
+const DAY: &str = "2026-11-23";
+
+#[tokio::test]
+async fn takeover_charges_a_job_whose_planner_died_before_its_charge() {
+    let bus = memory_bus().await;
+    let died = AdmissionFixture::new(bus.clone(), Quota::default());
+    let next = AdmissionFixture::new(bus.clone(), job_quota(1));
+    let before = admitted(died.admit("a", 1).await);
+    assert_eq!(next.usage().await, (0, vec![]));
+    assert!(admitted(next.admit("a", 1).await).taken_over);
+    assert_eq!(next.usage().await, (ITERATIONS, vec!["jobs/a".to_owned()]));
+    // A planner that read the record before the job ended must not charge it again after it was
+    // pruned.
+    fail_job(bus.as_ref(), &before.job.id, FailureCode::Cancelled, "").await;
+    admitted(next.admit("b", 2).await);
+    let late = AdmittedJob { taken_over: true, ..before };
+    assert_eq!(next.ledger.charge(&late, DAY).await.unwrap(), ChargeOutcome::JobEnded);
+    assert_eq!(next.usage().await, (2 * ITERATIONS, vec!["jobs/b".to_owned()]));
+}
+
+#[tokio::test]
+async fn new_day_starts_with_no_usage() {
+    let bus = memory_bus().await;
+    let unlimited = AdmissionFixture::new(bus.clone(), Quota::default());
+    let mut jobs = Vec::new();
+    for (job, sequence) in ["a", "b", "c", "d"].into_iter().zip(1..) {
+        jobs.push(admitted(unlimited.admit(job, sequence).await));
+    }
+    let ledger = AdmissionFixture::new(bus, daily_quota(2 * ITERATIONS)).ledger;
+    for job in &jobs[..2] {
+        assert_eq!(ledger.charge(job, DAY).await.unwrap(), ChargeOutcome::Charged);
+    }
+    match ledger.charge(&jobs[2], DAY).await.unwrap() {
+        ChargeOutcome::Denied(denial) => {
+            let part =
+                "may use 2000 iterations per day and has used 2000 on 2026-11-23 (UTC): this job needs 1000";
+            assert!(denial.message.contains(part), "{}", denial.message);
+        }
+        other => panic!("expected a denial, found {other:?}"),
+    }
+    assert_eq!(ledger.charge(&jobs[2], "2026-11-24").await.unwrap(), ChargeOutcome::Charged);
+    // A planner whose clock is behind does not start the old day again.
+    assert_eq!(ledger.charge(&jobs[3], DAY).await.unwrap(), ChargeOutcome::Charged);
+    let usage = ledger.usage(&alice()).await.unwrap();
+    assert_eq!((usage.day.as_str(), usage.iterations, usage.active.len()), ("2026-11-24", 2 * ITERATIONS, 4));
+}
+
+#[test]
+fn active_job_name_is_parsed_back() {
+    let (bucket, job) = (Bucket::Jobs("night".to_owned()), "a".parse().unwrap());
+    let name = active_job_name(&bucket, &job);
+    assert_eq!((name.as_str(), parse_active_job_name(&name)), ("night/a", Some((bucket, job))));
+    assert_eq!(parse_active_job_name("a"), None);
+    assert_eq!(parse_active_job_name("night/a b"), None);
+}

@@ -1,0 +1,44 @@
+//! The planner's settings as plain values. Parsing flags and files is the CLI's task.
+
+use std::{sync::Arc, time::Duration};
+
+use forge_contract::quota::Quotas;
+use forge_service::model_cache::ModelCache;
+
+/// Capacity of the model cache and of the program cache, in entries.
+pub(crate) const CACHE_CAPACITY: usize = 32;
+
+/// What an operator configures about a planner.
+#[derive(Debug, Clone)]
+pub struct PlannerSettings {
+    /// Upper bound on the jobs this planner drives concurrently.
+    pub max_jobs: usize,
+    /// How long a job waits for `policy.min_agents` live agents before it fails.
+    pub agent_wait: Duration,
+    /// Time after which an in-flight shard counts as overdue and is dispatched again. Doubles with
+    /// every further attempt.
+    pub shard_patience: Duration,
+    /// Buckets of job records that an envelope may name in `artifacts.kv_namespace`. Must not be
+    /// empty: rejected submissions are recorded in the first one.
+    pub namespaces: Vec<String>,
+    /// Lease on a received message. Must equal the lease with which the bus topology was created.
+    pub lease: Duration,
+    /// Each submitter's limits.
+    pub quotas: Arc<Quotas>,
+    /// Cache of compiled models. Services in one process share it.
+    pub models: Arc<ModelCache>,
+}
+
+impl Default for PlannerSettings {
+    fn default() -> Self {
+        Self {
+            max_jobs: 256,
+            agent_wait: Duration::from_secs(30),
+            shard_patience: Duration::from_secs(300),
+            namespaces: vec!["jobs".to_owned()],
+            lease: Duration::from_secs(30),
+            quotas: Arc::default(),
+            models: Arc::new(ModelCache::new(CACHE_CAPACITY)),
+        }
+    }
+}

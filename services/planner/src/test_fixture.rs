@@ -1,0 +1,131 @@
+//! What the unit tests of several modules share: submissions by alice, and an admission on a bus.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use forge_bus::{
+    Bus, MemoryBus, Message, SharedBus,
+    testing::{BusFault, BusOperation, FaultyBus},
+    topology::{self, Bucket, TopologySettings},
+};
+use forge_contract::{
+    artifact::Phase,
+    error::FailureCode,
+    ids::{JobId, Submitter},
+    job::{JobError, JobRecord, JobState},
+    quota::{Quota, Quotas},
+    task::EndOrder,
+};
+use forge_service::job_records;
+use serde_json::json;
+
+use crate::{
+    admission::{Admission, AdmissionDecision},
+    admitted_job::AdmittedJob,
+    envelope_reader::EnvelopeReader,
+    quota_ledger::QuotaLedger,
+    settings::PlannerSettings,
+};
+
+/// Iterations of every job in these tests.
+pub const ITERATIONS: u64 = 1000;
+
+pub fn alice() -> Submitter {
+    "alice".parse().unwrap()
+}
+
+pub async fn memory_bus() -> Arc<MemoryBus> {
+    let bus = MemoryBus::new(TopologySettings::default());
+    bus.prepare().await.unwrap();
+    bus
+}
+
+/// The bus with delayed updates of quotas, so that concurrent planners have all read a quota before
+/// the first one writes it.
+pub fn slow_quota_bus(bus: &Arc<MemoryBus>) -> SharedBus {
+    Arc::new(FaultyBus::new(bus.clone(), |operation| match operation {
+        BusOperation::CompareAndSet { bucket: Bucket::Quotas, .. } => {
+            BusFault::Delay(Duration::from_millis(1))
+        }
+        _ => BusFault::None,
+    }))
+}
+
+/// A quota of concurrent jobs.
+pub fn job_quota(limit: u64) -> Quota {
+    Quota { concurrent_jobs: Some(limit), ..Quota::default() }
+}
+
+/// A quota of iterations per day.
+pub fn daily_quota(limit: u64) -> Quota {
+    Quota { iterations_per_day: Some(limit), ..Quota::default() }
+}
+
+/// Settings with a quota for alice.
+pub fn settings(quota: Quota) -> PlannerSettings {
+    let submitters = BTreeMap::from([(alice(), quota)]);
+    let quotas = Arc::new(Quotas { submitters, ..Quotas::default() });
+    PlannerSettings { quotas, ..PlannerSettings::default() }
+}
+
+/// The admission part of a planner.
+pub struct AdmissionFixture {
+    pub admission: Admission,
+    pub ledger: Arc<QuotaLedger>,
+}
+
+impl AdmissionFixture {
+    /// On this bus, with a quota for alice.
+    pub fn new(bus: SharedBus, quota: Quota) -> Self {
+        let PlannerSettings { models, namespaces, quotas, .. } = settings(quota);
+        let ledger = Arc::new(QuotaLedger::new(bus.clone(), quotas));
+        let reader = EnvelopeReader::new(models, namespaces);
+        let admission = Admission::new(bus, reader, Arc::clone(&ledger), Bucket::default_jobs());
+        Self { admission, ledger }
+    }
+
+    /// The decision on message number `sequence`, in which alice submits a job.
+    pub async fn admit(&self, job: &str, sequence: u64) -> AdmissionDecision {
+        self.admission.admit(&submission(job, "test"), sequence).await.unwrap()
+    }
+
+    /// Alice's iterations of the day, and her active jobs.
+    pub async fn usage(&self) -> (u64, Vec<String>) {
+        let usage = self.ledger.usage(&alice()).await.unwrap();
+        (usage.iterations, usage.active.into_iter().collect())
+    }
+}
+
+/// A message in which alice submits a job of this billing mode.
+pub fn submission(job: &str, mode: &str) -> Message {
+    let envelope = json!({"ctx": {"job_id": job, "billing": {"mode": mode}},
+        "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+        "args": {"iterations": ITERATIONS, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}});
+    Message::new(topology::submit_subject(&alice()), envelope.to_string())
+}
+
+#[track_caller]
+pub fn admitted(decision: AdmissionDecision) -> AdmittedJob {
+    match decision {
+        AdmissionDecision::Admitted(admitted) => *admitted,
+        other => panic!("expected an admitted job, found {other:?}"),
+    }
+}
+
+#[track_caller]
+pub fn rejected(decision: AdmissionDecision) -> EndOrder {
+    match decision {
+        AdmissionDecision::Rejected(order) => order,
+        other => panic!("expected a rejection, found {other:?}"),
+    }
+}
+
+/// Makes a job's record terminal, as an aggregator does.
+pub async fn fail_job(bus: &dyn Bus, job: &JobId, code: FailureCode, message: &str) {
+    let change = |record: &mut JobRecord| {
+        record.state = JobState::Failed;
+        record.error =
+            Some(JobError { code, message: message.to_owned(), details: Vec::new(), phase: Phase::Validate });
+        true
+    };
+    assert!(job_records::update(bus, &Bucket::default_jobs(), job, change).await.unwrap().written);
+}
