@@ -224,7 +224,7 @@ def compile_images(engine, checks):
     # The builder before BuildKit goes through the stages of `prebuilt` too, which want some file.
     values = {"RUST_IMAGE": "forge-test-rust", "RUNTIME_IMAGE": BASE, "PREBUILT": "Cargo.toml"}
     arguments = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
-    for target, devices in (("cpu", "No GPU: this build has no GPU backend"), ("gpu", "No GPU: no Vulkan driver")):
+    for target, devices in (("cpu", "No GPU: this build of forge has no GPU support"), ("gpu", "No GPU: no Vulkan driver")):
         engine.docker("build", "--quiet", *arguments, "--target", target, "--tag", f"forge:{target}", ROOT)
         confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
         said = engine.docker("run", *confined, f"forge:{target}", "devices")
