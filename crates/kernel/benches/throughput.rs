@@ -36,13 +36,13 @@ fn request(claim_freq: &str) -> Request {
     Request::from_json(json.as_bytes()).expect("the benchmark's envelope is valid")
 }
 
-/// A shard of so many iterations.
+/// A shard with this number of iterations.
 fn shard(iterations: u64) -> Shard {
     let id = ShardId { height: 12, index: 0 };
     Shard { id, iterations, seed: seed_tree::shard_seed(seed_tree::explicit_root("benchmark"), id) }
 }
 
-/// The same model as one would write it by hand: f64, library distributions, one stream.
+/// The same model, written by hand: f64, library distributions and one stream.
 fn f64_loop(claim_freq: f64, iterations: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let claims = Poisson::new(claim_freq).expect("a valid rate");
@@ -73,7 +73,7 @@ fn f64_loop(claim_freq: f64, iterations: u64) {
     black_box((sum, squares, histograms));
 }
 
-/// One contender: a name, and what executes so many iterations.
+/// A contender: a name, and a function that executes a number of iterations.
 struct Contender<'a> {
     name: String,
     iterations: u64,
@@ -87,7 +87,9 @@ impl<'a> Contender<'a> {
 
     fn backend(backend: &'a dyn Backend, program: &'a Program, iterations: u64) -> Self {
         Self::new(backend.name(), iterations, move |iterations| {
-            black_box(backend.execute(program, &[shard(iterations)], &()).expect("nothing cancels it"));
+            black_box(
+                backend.execute(program, &[shard(iterations)], &()).expect("the execution is not cancelled"),
+            );
         })
     }
 }
@@ -144,7 +146,7 @@ fn compare(title: &str, claim_freq: &str, scale: u64, rounds: usize) {
     }
 }
 
-/// Where the time goes: the same loop with less and less to do.
+/// Breaks down the time by removing one part of the work after another.
 fn breakdown(scale: u64, rounds: usize) {
     let full = request("2.0").program;
     let never = |program: &Program| {
@@ -186,7 +188,10 @@ fn scaling(scale: u64, rounds: usize) {
     let simd = Simd::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let execute = |iterations: u64| {
-        black_box(simd.execute(&request.program, &[shard(iterations)], &()).expect("nothing cancels it"));
+        black_box(
+            simd.execute(&request.program, &[shard(iterations)], &())
+                .expect("the execution is not cancelled"),
+        );
     };
     let keystream = |iterations: u64| {
         black_box(simd.keystream(iterations));

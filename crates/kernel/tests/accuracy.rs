@@ -18,7 +18,7 @@ use forge_kernel::{
 /// Amounts from here on are to be accurate to 2·10^-6, leaving the rounding to whole units aside.
 const TYPICAL: f64 = 1000.0;
 
-/// A law: how the normal quantile z becomes an amount.
+/// A distribution: maps the normal quantile z to an amount.
 #[derive(Debug, Clone, Copy)]
 enum Law {
     LogNormal { mu: f64, sigma: f64 },
@@ -184,7 +184,7 @@ fn lognormal_amounts_are_accurate_everywhere() {
 }
 
 #[test]
-fn amounts_that_are_cut_or_tiny_are_right_too() {
+fn capped_and_tiny_amounts_are_accurate() {
     for (bits, mu, sigma) in
         [(6, 25.0, 1.0), (6, 30.0, 0.1), (7, 0.0, 8.0), (7, 25.0, 5.0), (6, -20.0, 1.5), (7, -50.0, 8.0)]
     {

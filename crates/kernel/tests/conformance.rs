@@ -7,7 +7,7 @@ use forge_kernel::{
     testing::conformance,
 };
 
-/// Runs one part of the suite on every backend.
+/// Runs one check of the suite on every SIMD backend.
 fn on_every_backend(part: fn(&dyn Backend)) {
     let levels = Simd::supported();
     assert_eq!(levels.last().map(|level| level.name()), Some("simd-portable"));
@@ -17,7 +17,7 @@ fn on_every_backend(part: fn(&dyn Backend)) {
 }
 
 #[test]
-fn the_reference_passes() {
+fn scalar_reference_passes() {
     conformance::check_iteration_counts(&Scalar);
     conformance::check_reuse(&Scalar);
     conformance::check_cancellation(&Scalar);

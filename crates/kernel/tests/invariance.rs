@@ -7,8 +7,8 @@ mod common;
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use common::{
-    runs::{conclude, envelope, execute, hash, leaf, request},
-    synthetic::{Times, program, result},
+    runs::{envelope, execute, hash, leaf, merge_until_end, request},
+    synthetic::{AmountCount, program, result},
 };
 use forge_contract::{
     digest::Digest,
@@ -49,7 +49,10 @@ fn outcome(request: &Request, (merged, reason): (ShardResult, StopReason)) -> (D
 }
 
 fn one(backend: &dyn Backend, request: &Request, id: ShardId) -> ShardResult {
-    backend.execute(&request.program, &[request.shard(id)], &()).expect("nothing cancels it").remove(0)
+    backend
+        .execute(&request.program, &[request.shard(id)], &())
+        .expect("the execution is not cancelled")
+        .remove(0)
 }
 
 /// Cuts a run into subtrees, by a coin for every subtree that need not be cut; none straddles a
@@ -117,7 +120,7 @@ fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
         let range = request.plan.range(id);
         first.entry(range.start).or_insert((range.end, one(backend.as_ref(), request, id)));
     }
-    conclude(request, first.into_values())
+    merge_until_end(request, first.into_values())
 }
 
 /// The run on several threads: each takes every n-th shard of the plan, with one backend for all of
@@ -137,10 +140,10 @@ fn threaded(request: &Request, threads: usize) -> (ShardResult, StopReason) {
         parts.into_iter().flat_map(|part| part.join().expect("no panic")).collect::<Vec<_>>()
     });
     results.sort_by_key(|(end, _)| *end);
-    conclude(request, results)
+    merge_until_end(request, results)
 }
 
-/// All the ways to execute a run.
+/// Executes a run in all ways.
 fn outcomes(request: &Request) -> BTreeMap<String, (Digest, u64, StopReason)> {
     let mut found = BTreeMap::new();
     let mut add = |how: String, run| found.insert(how, outcome(request, run));
@@ -167,7 +170,7 @@ fn assert_invariant(request: &Request) -> (Digest, u64, StopReason) {
 }
 
 #[test]
-fn the_result_is_the_same_bytes_however_it_came_about() {
+fn result_bytes_do_not_depend_on_how_the_run_was_executed() {
     let (digest, performed, reason) = assert_invariant(&quickstart(json!({})));
     assert_eq!((performed, reason), (ITERATIONS, StopReason::BudgetExhausted));
     let (other, ..) = assert_invariant(&quickstart(json!({"claim_freq": 2.5})));
@@ -177,7 +180,7 @@ fn the_result_is_the_same_bytes_however_it_came_about() {
 }
 
 #[test]
-fn convergence_ends_at_the_same_place_however_it_came_about() {
+fn convergence_checkpoint_does_not_depend_on_how_the_run_was_executed() {
     let leaf = LEAF_ITERATIONS;
     let band = StopReason::BandReached;
     let cases = [
@@ -209,14 +212,14 @@ fn convergence_ends_at_the_same_place_however_it_came_about() {
 }
 
 #[test]
-fn what_arrives_beyond_the_end_changes_nothing() {
+fn iterations_beyond_the_end_are_not_merged() {
     let request = quickstart(json!({"convergence": {"metric": "mean", "relative_half_width": 0.5}}));
     let (merged, _) = execute(&request, &Simd::new());
     assert_eq!(merged.digest(), one(&Simd::new(), &request, ShardId { height: 0, index: 0 }).digest());
 }
 
 #[test]
-fn a_short_run_is_the_beginning_of_a_long_one() {
+fn short_run_is_a_prefix_of_a_long_run() {
     let derived = |iterations: u64| {
         let args = args(json!({"iterations": iterations}));
         Request::from_json(&envelope("insurance.v1", &args, &json!({"mode": "derived"}))).expect("valid")
@@ -236,7 +239,7 @@ fn a_short_run_is_the_beginning_of_a_long_one() {
         let mut last = long.shard(ShardId { height: 0, index: 15 });
         last.iterations = 1_000_000 - 15 * LEAF_ITERATIONS;
         let mut parts = leaves(15);
-        parts.extend(backend.execute(&long.program, &[last], &()).expect("nothing cancels it"));
+        parts.extend(backend.execute(&long.program, &[last], &()).expect("the execution is not cancelled"));
         assert_eq!(execute(&short, &backend).0, merge_results(&long.program, &parts));
         assert_ne!(short.replay_key, long.replay_key);
     }
@@ -248,7 +251,7 @@ fn a_leaf_by_its_own_seed_is_the_leaf_of_a_shard() {
     let request = quickstart(json!({}));
     let backend = Simd::new();
     let leaves: Vec<_> = (0..12).map(|i| leaf(&request, i)).collect();
-    let parts = backend.execute(&request.program, &leaves, &()).expect("nothing cancels it");
+    let parts = backend.execute(&request.program, &leaves, &()).expect("the execution is not cancelled");
     assert_eq!(
         merge_results(&request.program, &parts),
         one(&backend, &request, ShardId { height: 32, index: 0 })
@@ -258,7 +261,7 @@ fn a_leaf_by_its_own_seed_is_the_leaf_of_a_shard() {
 const MARKS: [u64; 2] = [50_000, 9_000_000];
 
 /// Results of one program, made up, with the amounts they hold.
-fn results() -> impl Strategy<Value = (Vec<Times>, ShardResult)> {
+fn results() -> impl Strategy<Value = (Vec<AmountCount>, ShardResult)> {
     let amount =
         prop_oneof![0..2000u64, 0..10_000_000u64, Just(MARKS[0]), Just(MARKS[1]), Just((1 << 53) - 1)];
     let amounts = prop::collection::vec((amount, 1..1000u64), 0..12);
@@ -273,8 +276,8 @@ fn results() -> impl Strategy<Value = (Vec<Times>, ShardResult)> {
 proptest! {
     #[test]
     fn merging_adds_up_what_the_results_hold(parts in prop::collection::vec(results(), 0..6)) {
-        let all: Vec<Times> = parts.iter().flat_map(|(amounts, _)| amounts).copied().collect();
-        let halves: Vec<Times> = all.iter().map(|&(amount, times)| (amount / 2, times)).collect();
+        let all: Vec<AmountCount> = parts.iter().flat_map(|(amounts, _)| amounts).copied().collect();
+        let halves: Vec<AmountCount> = all.iter().map(|&(amount, times)| (amount / 2, times)).collect();
         let tallies = (0..2).map(|i| Tally {
             occurrences: parts.iter().map(|(_, r)| r.components[i].occurrences).sum(),
             capped: parts.iter().map(|(_, r)| r.components[i].capped).sum(),
@@ -298,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn results_of_another_shape_are_refused((_, a) in results(), components in 2usize..5) {
+    fn result_of_another_shape_is_refused((_, a) in results(), components in 2usize..5) {
         let other = program(&[50_000], components);
         let mut reduction = Reduction::new(&other);
         prop_assert!(reduction.add(&a).is_err());

@@ -8,16 +8,19 @@ mod common;
 use common::{
     compound::{Lattice, Severity},
     gauss,
-    runs::{Run, insurance, run},
+    runs::{CompletedRun, insurance, run},
 };
 use serde_json::json;
 
-/// Standard errors that a figure may be off.
-const ERRORS: f64 = 5.0;
+/// Largest deviation of a figure, in standard errors.
+const MAX_STANDARD_ERRORS: f64 = 5.0;
 
 fn assert_near(found: f64, expected: f64, standard_error: f64, what: &str) {
     let errors = (found - expected) / standard_error;
-    assert!(errors.abs() <= ERRORS, "{what}: {found} is {errors:.1} standard errors from {expected}");
+    assert!(
+        errors.abs() <= MAX_STANDARD_ERRORS,
+        "{what}: {found} is {errors:.1} standard errors from {expected}"
+    );
 }
 
 /// A share of n iterations against its probability.
@@ -26,7 +29,7 @@ fn assert_share(found: f64, probability: f64, n: f64, what: &str) {
     assert_near(found, probability, error.max(0.3 / n), what);
 }
 
-/// A model of insurance.v1.
+/// A portfolio for insurance.v1.
 #[derive(Clone, Copy)]
 struct PortfolioModel {
     frequency: f64,
@@ -37,7 +40,7 @@ struct PortfolioModel {
 }
 
 impl PortfolioModel {
-    fn run(self, iterations: u64) -> Run {
+    fn run(self, iterations: u64) -> CompletedRun {
         let claim = self.claim;
         let mut args = json!({
             "iterations": iterations, "claim_freq": self.frequency,
@@ -99,7 +102,7 @@ fn claims(frequency: f64, claim: Severity) -> PortfolioModel {
 }
 
 /// Mean, its standard error, and the probability of a year without loss.
-fn check_mean(run: &Run, model: PortfolioModel) {
+fn check_mean(run: &CompletedRun, model: PortfolioModel) {
     let (mean, variance) = model.moments();
     let error = (variance / run.n()).sqrt();
     assert_near(run.output("mean_loss"), mean, error, "mean");
@@ -115,14 +118,14 @@ fn check_mean(run: &Run, model: PortfolioModel) {
 
 /// A reported quantile against a distribution, as probabilities: its histogram may blur it by 0.1%.
 fn assert_quantile(found: f64, level: f64, n: f64, cdf: impl Fn(f64) -> f64, what: &str) {
-    let error = ERRORS * (level * (1.0 - level) / n).sqrt();
+    let error = MAX_STANDARD_ERRORS * (level * (1.0 - level) / n).sqrt();
     let (low, high) = (cdf(found * 0.999), cdf(found * 1.001));
     assert!(low - error <= level, "{what}: {found} is not exceeded with {low}, not {level}");
     assert!(high + error >= level, "{what}: {found} is not exceeded with {high}, not {level}");
 }
 
-/// OEP in closed form.
-fn check_oep(run: &Run, model: PortfolioModel) {
+/// Checks OEP against its closed form.
+fn check_oep(run: &CompletedRun, model: PortfolioModel) {
     for row in run.list("exceedance") {
         let period = row["return_period"].as_f64().unwrap();
         let (level, oep) = (1.0 - 1.0 / period, row["oep"].as_f64().unwrap());
@@ -136,7 +139,7 @@ fn check_oep(run: &Run, model: PortfolioModel) {
 
 /// VaR, its interval and TVaR at all levels and return periods, and the aggregate limit, against
 /// the computed total.
-fn check_total(run: &Run, model: PortfolioModel, total: &Lattice) {
+fn check_total(run: &CompletedRun, model: PortfolioModel, total: &Lattice) {
     let limit = model.aggregate_limit;
     let cdf = |x: f64| if x >= limit { 1.0 } else { total.cdf(x) };
     let n = run.n();

@@ -77,7 +77,7 @@ fn double_double_arithmetic_keeps_its_bounds() {
 }
 
 #[test]
-fn quantiles_between_nodes_are_as_good() {
+fn quantiles_between_nodes_are_as_accurate_as_at_nodes() {
     let t = |i: u64| {
         let mantissa = 1.0 + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12) as f64 / (1u64 << 52) as f64;
         mantissa * two_to(-(i as i32 % 64) - 2)
@@ -180,7 +180,7 @@ fn check_lognormals(segment_bits: u32, sigma: f64, mus: &[f64]) {
         let amount = |z: DoubleDouble| {
             (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
         };
-        let found = tables::quantile_table(segment_bits, amount).expect("all floors are decided");
+        let found = tables::quantile_table(segment_bits, amount).expect("every floor is decided");
         assert_same(&found, &expected, &format!("lognormal({mu}, {sigma})"));
     }
 }
@@ -200,7 +200,7 @@ fn lognormal_tables_are_exact_with_7_bits() {
 }
 
 #[test]
-fn amounts_next_to_an_integer_are_floored_right() {
+fn amounts_next_to_an_integer_are_floored_correctly() {
     // Whole numbers that V = Q + 1/2 all but meets at a node of the upper tail: mu is the f64
     // nearest to where it would meet them, so V lies within 10^-15 of them, relatively, on either
     // side. A node of the normal quantile that is off in its 15th digit, as such tails easily are,
@@ -245,7 +245,7 @@ fn normal_tables_are_exact_across_zero() {
         let amount = |z: DoubleDouble| {
             (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * DoubleDouble::from(1000.0)
         };
-        let found = tables::quantile_table(6, amount).expect("all floors are decided");
+        let found = tables::quantile_table(6, amount).expect("every floor is decided");
         assert_same(&found, &expected, &format!("normal({mean}, {std})"));
     }
 }

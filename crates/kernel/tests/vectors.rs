@@ -44,12 +44,12 @@ const FILES: [&str; 10] = [
     "streams",
 ];
 
-fn parse(envelope: &Value) -> Request {
+fn request(envelope: &Value) -> Request {
     Request::from_json(envelope.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
-fn the_directory_holds_the_files_that_are_read_here() {
+fn every_vector_file_is_read() {
     let directory = directory();
     let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let name = |entry: std::io::Result<fs::DirEntry>| {
@@ -158,7 +158,7 @@ fn quantile_table(case: &Value) -> (u32, Vec<Segment>) {
         "normal" => tables::quantile_table(bits, |z| (arg("mean") + z * arg("deviation")) * units),
         law => panic!("no law {law}"),
     };
-    (bits, table.expect("all floors are decided"))
+    (bits, table.expect("every floor is decided"))
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn amounts_of_draws() {
 #[test]
 fn programs() {
     for case in cases("programs", "programs") {
-        let program = parse(&case["envelope"]).program;
+        let program = request(&case["envelope"]).program;
         let components = program.components.iter().map(
             |c| json!({"cap": c.cap, "offset": c.counts.offset, "thresholds": c.counts.thresholds.len()}),
         );
@@ -209,7 +209,7 @@ fn programs() {
 
 /// Executes a shard on all CPU backends and checks its bytes.
 fn check_shard(case: &Value) -> (Program, ShardResult) {
-    let request = parse(&case["envelope"]);
+    let request = request(&case["envelope"]);
     let shard = request.shard(text(&case["shard"]).parse().expect("a shard id"));
     let simd = Simd::supported();
     let backends = simd.iter().map(|level| level as &dyn Backend).chain([&Scalar as &dyn Backend]);
@@ -242,7 +242,7 @@ fn shard_results() {
 #[test]
 fn whole_results() {
     for case in cases("results", "results") {
-        let request = parse(&case["envelope"]);
+        let request = request(&case["envelope"]);
         let (merged, reason) = runs::execute(&request, &Simd::new());
         let document = request.result_document(&merged, reason);
         let found = String::from_utf8(to_canonical_json(&document).unwrap()).unwrap();

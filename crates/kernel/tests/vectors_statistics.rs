@@ -15,8 +15,8 @@ use forge_kernel::{
 };
 use serde_json::{Value, json};
 
-/// A made-up result, checked against the bytes that the vector has for it.
-fn made_up(case: &Value) -> (Vec<u64>, ShardResult) {
+/// A synthetic result, checked against the bytes in the vector.
+fn synthetic_result(case: &Value) -> (Vec<u64>, ShardResult) {
     let marks: Vec<_> = list(case, "marks").iter().map(integer).collect();
     let amounts: Vec<_> =
         list(case, "amounts").iter().map(|pair| (integer(&pair[0]), integer(&pair[1]))).collect();
@@ -29,7 +29,7 @@ fn made_up(case: &Value) -> (Vec<u64>, ShardResult) {
 #[test]
 fn statistics() {
     for case in cases("statistics", "distributions") {
-        let (marks, result) = made_up(&case);
+        let (marks, result) = synthetic_result(&case);
         assert_eq!(
             (result.sum.to_string(), result.sum_squares.to_string()),
             (text(&case["sum"]).into(), text(&case["sum_of_squares"]).into())
@@ -64,7 +64,7 @@ fn statistics() {
     }
 }
 
-fn settings(case: &Value) -> Convergence {
+fn convergence_args(case: &Value) -> Convergence {
     Convergence {
         metric: match text(&case["metric"]) {
             "mean" => Metric::Mean,
@@ -86,9 +86,9 @@ fn convergence() {
         let plan = Plan::new(integer(&case["iterations"]), 5, Some(integer(&case["min_iterations"])));
         assert_eq!(json!(plan.checkpoints()), case["checkpoints"]);
     }
-    let states: Vec<_> = cases("convergence", "states").iter().map(made_up).collect();
+    let states: Vec<_> = cases("convergence", "states").iter().map(synthetic_result).collect();
     for case in cases("convergence", "cases") {
-        let convergence = settings(&case["convergence"]);
+        let convergence = convergence_args(&case["convergence"]);
         let (budget, marks) = (integer(&case["iterations"]), states[0].0.clone());
         let plan = Plan::new(budget, 5, Some(convergence.min_iterations));
         let mut monitor = ConvergenceMonitor::new(convergence.clone(), marks.clone());

@@ -1,6 +1,6 @@
-//! What the kernel's tests share. References come from other arithmetic than the kernel's: nothing
-//! here calls the code that it is compared with.
-#![allow(dead_code, reason = "every test file uses its own part")]
+//! Shared by the tests of the kernel. References use other arithmetic than the kernel: nothing here
+//! calls the code that it is compared with.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod compound;
 pub mod gauss;

@@ -18,14 +18,14 @@ use forge_kernel::{
 };
 use serde_json::{Value, json};
 
-/// A run that has ended.
-pub struct Run {
+/// A completed run.
+pub struct CompletedRun {
     pub request: Request,
     pub merged: ShardResult,
     pub document: Value,
 }
 
-impl Run {
+impl CompletedRun {
     /// A number of the result's output.
     pub fn output(&self, name: &str) -> f64 {
         self.document["output"][name].as_f64().unwrap_or_else(|| panic!("no number {name}"))
@@ -55,16 +55,16 @@ pub fn request(profile: &str, args: &Value, seed: &str) -> Request {
 }
 
 /// A whole run on the best backend.
-pub fn run(profile: &str, args: &Value, seed: &str) -> Run {
+pub fn run(profile: &str, args: &Value, seed: &str) -> CompletedRun {
     let request = request(profile, args, seed);
     let (merged, reason) = execute(&request, &Simd::new());
     let document = value(&request.result_document(&merged, reason));
-    Run { request, merged, document }
+    CompletedRun { request, merged, document }
 }
 
-/// Folds results that come in order, each with the iteration count that it reaches, until
-/// convergence or the end.
-pub fn conclude(
+/// Merges results in order, each with the iteration count that it ends at, until convergence or the
+/// end of the run.
+pub fn merge_until_end(
     request: &Request,
     results: impl IntoIterator<Item = (u64, ShardResult)>,
 ) -> (ShardResult, StopReason) {
@@ -85,18 +85,19 @@ pub fn conclude(
     (reduction.result(), StopReason::BudgetExhausted)
 }
 
-/// Executes the shards of a plan one by one, as long as convergence wants more.
+/// Executes the shards of a plan one by one until the run ends.
 pub fn execute(request: &Request, backend: &dyn Backend) -> (ShardResult, StopReason) {
     let results = request.plan.shards().map(|id| {
-        let mut results =
-            backend.execute(&request.program, &[request.shard(id)], &()).expect("nothing cancels it");
+        let mut results = backend
+            .execute(&request.program, &[request.shard(id)], &())
+            .expect("the execution is not cancelled");
         (request.plan.range(id).end, results.remove(0))
     });
-    conclude(request, results)
+    merge_until_end(request, results)
 }
 
 /// A run of insurance.v1 under a fixed seed.
-pub fn insurance(args: Value) -> Run {
+pub fn insurance(args: Value) -> CompletedRun {
     run("insurance.v1", &args, "moments")
 }
 

@@ -1,4 +1,4 @@
-//! Shard results made of amounts: what merging and statistics are held against.
+//! Synthetic shard results, computed from lists of amounts, for tests of merging and statistics.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use forge_contract::{
     shard_result::{Distribution, ShardResult, Tally, bucket_of},
 };
 
-/// An amount and how often it occurs.
-pub type Times = (u64, u64);
+/// An amount and the number of iterations that have it.
+pub type AmountCount = (u64, u64);
 
 /// A distribution of amounts.
-pub fn distribution(marks: &[u64], amounts: &[Times]) -> Distribution {
+pub fn distribution(marks: &[u64], amounts: &[AmountCount]) -> Distribution {
     let mut counts = BTreeMap::new();
     for &(amount, times) in amounts {
         *counts.entry(bucket_of(amount) as u32).or_insert(0) += times;
@@ -28,7 +28,12 @@ pub fn distribution(marks: &[u64], amounts: &[Times]) -> Distribution {
 
 /// A result with these totals and largest occurrences, the last mark (or the largest amount) being
 /// the program's cap.
-pub fn result(marks: &[u64], totals: &[Times], largests: &[Times], components: Vec<Tally>) -> ShardResult {
+pub fn result(
+    marks: &[u64],
+    totals: &[AmountCount],
+    largests: &[AmountCount],
+    components: Vec<Tally>,
+) -> ShardResult {
     let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
     ShardResult {
         iterations: totals.iter().map(|t| t.1).sum(),
@@ -44,7 +49,7 @@ pub fn result(marks: &[u64], totals: &[Times], largests: &[Times], components: V
     }
 }
 
-/// A program with these marks and so many components, for results that nobody executed.
+/// A program with these marks and this number of components, for synthetic results.
 pub fn program(marks: &[u64], components: usize) -> Program {
     let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
     let component = |i: usize| Component {

@@ -1,11 +1,11 @@
-//! Section 7 of docs/determinism.md once more, in wide integers: where a draw falls and what amount
-//! it yields.
+//! A second implementation of docs/determinism.md, section 7, in wide integers: the position of a
+//! draw in a table, and its amount.
 
 use forge_contract::program::{OCTAVES, Segment};
 
-/// Where a draw falls.
+/// The position of a draw in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct DrawPosition {
     pub upper: bool,
     /// Octave: 0 is the far end.
     pub rank: u32,
@@ -27,19 +27,19 @@ pub fn draw_at(upper: bool, w: u128) -> u64 {
     if upper { u64::MAX - distance } else { distance }
 }
 
-/// Where a draw falls in a table.
-pub fn locate(segment_bits: u32, draw: u64) -> Place {
+/// Locates a draw in a table.
+pub fn locate(segment_bits: u32, draw: u64) -> DrawPosition {
     let (upper, w) = half_steps(draw);
     let rank = w.ilog2();
     // w / 2^rank is 1.sssfff…: segment bits, then 31 bits of place.
     let place = (w << (segment_bits + 31)) >> rank;
     let (segment, f) = ((place >> 31) as u32 - (1 << segment_bits), (place % (1 << 31)) as i64);
     let y = if upper { (1 << 31) - 1 - f } else { f };
-    Place { upper, rank, segment, y }
+    DrawPosition { upper, rank, segment, y }
 }
 
 /// Number of a table's entry.
-pub fn entry(segment_bits: u32, place: Place) -> usize {
+pub fn entry(segment_bits: u32, place: DrawPosition) -> usize {
     let half = if place.upper { OCTAVES << segment_bits } else { 0 };
     half + ((place.rank as usize) << segment_bits) + place.segment as usize
 }

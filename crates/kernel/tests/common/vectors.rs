@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use forge_contract::digest::Digest;
 use serde_json::Value;
 
-/// Where the vectors are.
+/// The directory of the vector files.
 pub fn directory() -> PathBuf {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/v1").into()
 }
