@@ -44,8 +44,8 @@ fn oversized_input_is_rejected_without_reading_it() {
 #[test]
 fn unknown_op_error_lists_the_known_ones() {
     let op = |pointer, value| run_rejected(&with_value(insurance_envelope("x"), pointer, value));
-    op("/op/name", json!("nc")).expect_stderr("/op/name: is unknown; this kernel has `mc`");
-    op("/op/version", json!(2)).expect_stderr("/op/version: is unknown; `mc` exists in version 1");
+    op("/op/name", json!("nc")).expect_stderr("/op/name: is unknown: this kernel has `mc`");
+    op("/op/version", json!(2)).expect_stderr("/op/version: is unknown: this kernel has `mc` in version 1");
     op("/op/profile", json!("insurance.v2")).expect_stderr("`mc` version 1 has `insurance.v1`, `eta.v1`");
 }
 
