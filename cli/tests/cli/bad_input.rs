@@ -71,7 +71,7 @@ fn args_out_of_range_are_rejected() {
     assert_arg_rejected("claim_severity_sig", json!(0), "must be from 1e-9 to 8; it is 0");
     assert_arg_rejected("cat_prob", json!(1.5), "must be from 0 to 1; it is 1.5");
     assert_arg_rejected("cat_prob", json!(-0.1), "must be from 0 to 1");
-    assert_arg_rejected("cat_mu", json!(null), "is missing: cat_prob, cat_mu and cat_sig are given together");
+    assert_arg_rejected("cat_mu", json!(null), "is missing: give all of cat_prob, cat_mu and cat_sig");
     assert_arg_rejected("iterations", json!(0), "must be a whole number from 1 to 281474976710656; it is 0");
     assert_arg_rejected("iterations", json!((1u64 << 48) + 1), "must be a whole number");
     assert_arg_rejected("iterations", json!(1.5), "must be a whole number");
@@ -113,7 +113,7 @@ fn saturated_amounts_cause_a_warning_or_a_rejection() {
         output.stdout
     );
     run_rejected(&with_value(envelope, "/args/claim_severity_mu", json!(34)))
-        .expect_stderr("/args/claim_severity_mu: is so large");
+        .expect_stderr("/args/claim_severity_mu: is too large: most amounts");
 }
 
 #[test]

@@ -95,12 +95,12 @@ fn example_envelopes_conform_to_the_schema() {
 
 /// Messages of parser rules that span several fields, which a schema does not express.
 const CROSS_FIELD_RULES: [&str; 6] = [
-    "given together",
+    "is missing: give all of",
     "at least min_agents",
     "2^52 draws",
-    "`var` and `tvar` need a level",
-    "must not be given with",
-    "is so large",
+    "`var` and `tvar` require a level",
+    "is not allowed with metric",
+    "is too large: most amounts",
 ];
 
 /// Values of every type, and numbers in and out of range.
