@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     evidence::Evidence,
-    report::{AuditReport, CheckProblem, CheckResult},
+    report::{AuditCheckResult, AuditReport, CheckProblem},
 };
 
 /// The stored envelope is the one that the manifest names, and has the manifest's replay key.
@@ -23,7 +23,7 @@ pub fn check_result(evidence: &Evidence<'_>, report: &mut AuditReport) {
     report.add("result", result_matches(evidence));
 }
 
-fn result_matches(evidence: &Evidence<'_>) -> CheckResult {
+fn result_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
     let bytes = evidence.bytes(RESULT_JSON)?;
     let hash = evidence.manifest.result;
     let reference = evidence.manifest.artifacts.iter().find(|artifact| artifact.name == RESULT_JSON);

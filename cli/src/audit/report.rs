@@ -22,7 +22,7 @@ impl CheckProblem {
 }
 
 /// A passed check with a remark, or the problem.
-pub type CheckResult = Result<String, CheckProblem>;
+pub type AuditCheckResult = Result<String, CheckProblem>;
 
 /// The `status` of a check in the JSON report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,7 +55,7 @@ impl AuditReport {
     }
 
     /// Adds a check.
-    pub fn add(&mut self, name: &str, result: CheckResult) {
+    pub fn add(&mut self, name: &str, result: AuditCheckResult) {
         let (status, detail) = match result {
             Ok(remark) => (CheckStatus::Ok, remark),
             Err(CheckProblem::Failed(explanation)) => (CheckStatus::Failed, explanation),

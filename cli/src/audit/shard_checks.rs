@@ -15,7 +15,7 @@ use forge_kernel::request::Request;
 
 use super::{
     evidence::Evidence,
-    report::{AuditReport, CheckProblem, CheckResult},
+    report::{AuditCheckResult, AuditReport, CheckProblem},
     shard_merge::ShardMerge,
 };
 
@@ -23,7 +23,7 @@ use super::{
 /// seed tree.
 pub fn check_executions(evidence: &Evidence<'_>, report: &mut AuditReport) {
     let document = evidence.document::<ExecutionsDocument>(EXECUTIONS_JSON);
-    let run = |check: fn(&ExecutionsDocument, &Request, &Evidence<'_>) -> CheckResult| {
+    let run = |check: fn(&ExecutionsDocument, &Request, &Evidence<'_>) -> AuditCheckResult| {
         let document = document.as_ref().map_err(Clone::clone)?;
         check(document, &evidence.trusted_job()?.request, evidence)
     };
@@ -35,7 +35,7 @@ fn record_is_complete(
     document: &ExecutionsDocument,
     request: &Request,
     evidence: &Evidence<'_>,
-) -> CheckResult {
+) -> AuditCheckResult {
     let manifest = evidence.manifest;
     let identity = (&document.job_id, document.replay_key, document.program);
     if identity != (&manifest.job_id, manifest.replay_key, request.program_digest) {
@@ -99,7 +99,7 @@ fn is_allowed_end(iterations: u64, request: &Request) -> Result<(), CheckProblem
     )))
 }
 
-fn seeds_match(document: &ExecutionsDocument, request: &Request, _: &Evidence<'_>) -> CheckResult {
+fn seeds_match(document: &ExecutionsDocument, request: &Request, _: &Evidence<'_>) -> AuditCheckResult {
     let wrong = document.executions.iter().find(|e| request.shard(e.shard_id).seed != e.seed);
     match wrong {
         Some(execution) => Err(CheckProblem::failed(format!(
@@ -129,7 +129,7 @@ pub fn check_reduction(evidence: &Evidence<'_>, report: &mut AuditReport) {
     report.add("re-reduction", reduction_matches(evidence));
 }
 
-fn reduction_matches(evidence: &Evidence<'_>) -> CheckResult {
+fn reduction_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
     let results = evidence.shard_results()?;
     let request = &evidence.trusted_job()?.request;
     if let Ok(shards) = evidence.recorded_shards() {

@@ -11,7 +11,7 @@ use forge_documents::{document::EXECUTIONS_JSON, number_format::format_count};
 
 use super::{
     evidence::Evidence,
-    report::{AuditReport, CheckProblem, CheckResult},
+    report::{AuditCheckResult, AuditReport, CheckProblem},
 };
 
 /// Artifact that records which shards were verified.
@@ -22,7 +22,7 @@ pub fn check_manifest_signature(evidence: &Evidence<'_>, report: &mut AuditRepor
     report.add("manifest signature", manifest_is_signed(evidence.manifest));
 }
 
-fn manifest_is_signed(manifest: &ManifestDocument) -> CheckResult {
+fn manifest_is_signed(manifest: &ManifestDocument) -> AuditCheckResult {
     match (manifest.is_signature_valid(), &manifest.signer) {
         (Some(true), Some(signer)) => Ok(format!("by {signer}")),
         (Some(_), _) => Err(CheckProblem::failed("the signature is not the signer's over this manifest")),
@@ -42,7 +42,7 @@ pub fn check_result_signatures(evidence: &Evidence<'_>, report: &mut AuditReport
     report.add("signatures", check());
 }
 
-fn results_are_signed(document: &ExecutionsDocument, manifest: &ManifestDocument) -> CheckResult {
+fn results_are_signed(document: &ExecutionsDocument, manifest: &ManifestDocument) -> AuditCheckResult {
     let mut signed = 0;
     for execution in &document.executions {
         let Some(signature) = &execution.signature else { continue };
@@ -80,7 +80,7 @@ pub fn check_verification(evidence: &Evidence<'_>, report: &mut AuditReport) {
     report.add("verification", check());
 }
 
-fn verification_matches(document: &VerificationDocument, evidence: &Evidence<'_>) -> CheckResult {
+fn verification_matches(document: &VerificationDocument, evidence: &Evidence<'_>) -> AuditCheckResult {
     let manifest = evidence.manifest;
     let identity = (&document.job_id, document.replay_key, document.shards);
     if identity != (&manifest.job_id, manifest.replay_key, manifest.shards) {
