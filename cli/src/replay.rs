@@ -55,7 +55,7 @@ pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
     let (stored_hash, hash) = (stored.manifest.result, replayed.job_result.hash);
     let verdict = if stored_hash == hash { "same result" } else { "DIFFERENT result" };
     let threads = count_of(threads as u64, "thread");
-    let elapsed = format_duration(replayed.executing);
+    let elapsed = format_duration(replayed.execution_duration);
     let text = format!(
         "Job        {job_id}\nStored     {stored_hash}\nRecomputed {hash}\n{verdict} ({backend_name} on {threads}, {elapsed})\n"
     );

@@ -82,15 +82,15 @@ impl RunSummary<'_> {
     }
 
     fn run_facts(&self) -> Vec<(String, String)> {
-        let JobCompletion { job, executing, executions, .. } = self.completion;
+        let JobCompletion { job, execution_duration, executions, .. } = self.completion;
         let request = &job.request;
         let words = request.profile().vocabulary;
         let backends = distinct(executions.iter().map(|execution| &execution.backend));
-        let rate = self.result().merged.iterations as f64 / executing.as_secs_f64().max(1e-9);
+        let rate = self.result().merged.iterations as f64 / execution_duration.as_secs_f64().max(1e-9);
         let engine = format!(
             "{backends} on {}, {} ({} {}/s)",
             count_of(self.threads as u64, "thread"),
-            format_duration(*executing),
+            format_duration(*execution_duration),
             format_rate(rate),
             words.iterations
         );

@@ -216,11 +216,29 @@ pub struct VerificationDocument {
     /// had returned, were executed again.
     #[serde(default)]
     pub refuted: Vec<RefutedResult>,
+    /// Results that differ from the accepted result of their shard, in shard order. Each was verified,
+    /// unless one agent returned both. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contradictions: Vec<Contradiction>,
 }
 
 impl VerificationDocument {
     /// Value of `schema`.
     pub const SCHEMA: &str = "forge.verification.v1";
+}
+
+/// A result that differs from the accepted result of its shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Contradiction {
+    /// Id of the shard.
+    pub shard_id: ShardId,
+    /// Id of the agent that returned the result.
+    pub agent_id: AgentId,
+    /// SHA-256 of the result.
+    pub result_hash: Digest,
+    /// The agent's signature over the result, as in `executions.json`: proves that it returned it.
+    pub signature: Signature,
 }
 
 /// A result that a verifier refuted.

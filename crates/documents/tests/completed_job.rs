@@ -63,6 +63,7 @@ fn documents(artifacts: &str) -> Vec<Document> {
         pairs: Vec::new(),
         detection: Vec::new(),
         refuted: Vec::new(),
+        contradictions: Vec::new(),
     };
     let completed_job = CompletedJob {
         job: &job,

@@ -1,12 +1,52 @@
-//! The aggregator: takes in a job's results as they come, has some of them verified, writes the artifacts, and ends jobs.
-//! Terminal records are written here and nowhere else.
+//! The aggregator collects a job's results, has a sample of them verified, publishes the result and
+//! ends the job. It is the only service that writes terminal records, and it executes no shard.
 //!
-//! Reading order: [`aggregator`] → [`intake`] → [`fold`] → [`complete`] → [`end`].
+//! ```
+//! use std::sync::Arc;
+//!
+//! use forge_aggregator::{AggregatorSettings, run};
+//! use forge_bus::{BusError, MemoryBus, topology::TopologySettings};
+//! use forge_contract::agent::Identity;
+//! use forge_service::Metrics;
+//! use forge_store::Store;
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BusError> {
+//! let bus = MemoryBus::new(TopologySettings::default());
+//! let store = Arc::new(Store::in_memory());
+//! let identity = Identity::from_random([1; 32]);
+//! let (settings, metrics) = (AggregatorSettings::default(), Metrics::new("forge-aggregator"));
+//! let stop = CancellationToken::new();
+//! let service = tokio::spawn(run(bus, store, identity, settings, metrics, stop.clone()));
+//! stop.cancel();
+//! service.await.expect("the aggregator does not panic")
+//! # }
+//! ```
+//!
+//! Reading order, where each module uses only modules above it:
+//!
+//! - `verification_key`: the secret that selects shards for verification.
+//! - `reduction`: merges results and decides which of them to verify; pure.
+//! - `examiner`: checks results and verdicts without executing a shard.
+//! - `result_collector`: feeds the results on the bus to the reduction.
+//! - `store_retry`: retries store operations for a limited time.
+//! - `publisher`: stores the artifacts and the manifest.
+//! - `termination`: writes terminal records and removes a job's messages.
+//! - `job_reducer`: takes one job through all of these.
+//! - `aggregator`: settings, wiring, and the dispatch of orders.
 
-pub mod aggregator;
-mod complete;
-mod end;
-pub mod fold;
-mod intake;
+mod aggregator;
+mod examiner;
+mod job_reducer;
+mod publisher;
+mod reduction;
+mod result_collector;
+mod store_retry;
+mod termination;
+mod verification_key;
 
-pub use self::aggregator::{AggregatorSettings, JobCompletion, run};
+pub use self::{
+    aggregator::{AggregatorSettings, run},
+    job_reducer::JobCompletion,
+};

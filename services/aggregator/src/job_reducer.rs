@@ -1,0 +1,176 @@
+//! One job from the order to reduce to its terminal record: collect the results, publish them, end
+//! the job. Each step is another component's.
+
+use std::{sync::Arc, time::Duration};
+
+use forge_bus::{BusError, SharedBus, topology::Bucket};
+use forge_contract::{
+    artifact::{Execution, Phase, VerificationDocument},
+    error::FailureCode,
+    job::JobState,
+    task::{EndOrder, ReduceOrder},
+};
+use forge_documents::{CompletedJob, Job, JobResult};
+use forge_kernel::request::Request;
+use forge_service::{
+    Settlement, job_records, job_watch::JobWatch, model_cache::ModelCache, retry::retry_until_stopped,
+};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    publisher::{Publication, PublishError, Publisher},
+    result_collector::{CollectedResults, ResultCollector},
+    termination::{RecordedResult, Termination, retry_later},
+};
+
+/// A completed job, for other parts of the process.
+#[derive(Debug)]
+pub struct JobCompletion {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Its merged result and the statistics of it.
+    pub job_result: JobResult,
+    /// The execution of each shard of the result, in shard order.
+    pub executions: Vec<Execution>,
+    /// What was verified.
+    pub verification: VerificationDocument,
+    /// Time from the order to reduce to the last result or verdict.
+    pub execution_duration: Duration,
+    /// Where the manifest is; `None` if the envelope asked for no artifacts.
+    pub manifest: Option<String>,
+    /// Whether an earlier run of the job stored the manifest.
+    pub stored_before: bool,
+}
+
+/// Reduces jobs.
+#[derive(Debug)]
+pub(crate) struct JobReducer {
+    pub bus: SharedBus,
+    pub job_watch: JobWatch,
+    pub models: Arc<ModelCache>,
+    pub collector: ResultCollector,
+    pub publisher: Publisher,
+    pub termination: Arc<Termination>,
+    /// Receives completed jobs.
+    pub completions: Option<mpsc::UnboundedSender<JobCompletion>>,
+    /// Cancelled when the process shuts down.
+    pub stop: CancellationToken,
+}
+
+impl JobReducer {
+    /// Reduces a job until it has ended. When the process shuts down, the order goes to another
+    /// aggregator, which reads the job's results again.
+    pub async fn reduce(&self, order: ReduceOrder) -> Settlement {
+        let bucket = Bucket::Jobs(order.envelope.artifacts.kv_namespace.clone());
+        let watch = retry_until_stopped(&self.stop, "watching for the end of a job", || {
+            self.job_watch.watch(&bucket, &order.job_id)
+        });
+        let Some(end_signal) = watch.await else { return Settlement::Retry(Duration::ZERO) };
+        let job_end = end_signal.token();
+        let planning_duration = Duration::from_micros(order.plan_us);
+        let job_id = order.job_id.clone();
+        let collected = tokio::select! {
+            () = job_end.cancelled() => None,
+            () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
+            collected = self.collect(order, &bucket, job_end) => Some(collected),
+        };
+        // From here on the job's end does not interrupt: these steps are what ends it.
+        let end = async {
+            match collected {
+                Some(Ok((job, results))) => self.complete(&job, &bucket, planning_duration, results).await,
+                Some(Err(failure)) => self.termination.fail(failure).await,
+                None => self.termination.announce_and_purge(&job_id).await,
+            }
+        };
+        match self.stop.run_until_cancelled(end).await {
+            Some(Ok(())) => Settlement::Ack,
+            Some(Err(error)) => retry_later("ending a job after its reduction", &error),
+            None => Settlement::Retry(Duration::ZERO),
+        }
+    }
+
+    async fn collect(
+        &self,
+        order: ReduceOrder,
+        bucket: &Bucket,
+        job_end: &CancellationToken,
+    ) -> Result<(Arc<Job>, CollectedResults), EndOrder> {
+        let request = Request::from_envelope_with(order.envelope, self.models.as_ref());
+        let request = request.map_err(|invalid| {
+            let message = format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
+            EndOrder::new(order.job_id, bucket.name(), FailureCode::Internal, Phase::Reduce, message)
+        })?;
+        let job = Arc::new(Job::new(request));
+        let results = self.collector.collect(&job, bucket, job_end).await?;
+        Ok((job, results))
+    }
+
+    /// Publishes the result if the envelope asks for artifacts, and writes the terminal record.
+    async fn complete(
+        &self,
+        job: &Arc<Job>,
+        bucket: &Bucket,
+        planning_duration: Duration,
+        results: CollectedResults,
+    ) -> Result<(), BusError> {
+        let CollectedResults { reduced, execution_duration, shard_results } = results;
+        let update = job_records::update(self.bus.as_ref(), bucket, &job.id, |record| {
+            record.state = JobState::Reducing;
+            record.progress = reduced.progress;
+            true
+        });
+        if update.await?.record.state.is_terminal() {
+            return self.termination.announce_and_purge(&job.id).await;
+        }
+        let job_result = JobResult::new(&job.request, reduced.merged, reduced.stop_reason);
+        let publication = if job.request.envelope.artifacts.persist {
+            let completed = CompletedJob {
+                job,
+                result: &job_result,
+                executions: &reduced.executions,
+                verification: &reduced.verification,
+                planning_duration,
+                execution_duration,
+            };
+            match self.publisher.publish(&completed, &shard_results).await {
+                Ok(publication) => Some(publication),
+                Err(PublishError { code, message }) => {
+                    let order = EndOrder::new(job.id.clone(), bucket.name(), code, Phase::Store, message);
+                    return self.termination.fail(order).await;
+                }
+            }
+        } else {
+            None
+        };
+        let (manifest, artifacts, stored_before) = match publication {
+            Some(Publication { artifacts, manifest, stored_before }) => {
+                (Some(manifest), artifacts, stored_before)
+            }
+            None => (None, Vec::new(), false),
+        };
+        let (headline, manifest_location) = (headline(&job_result), manifest.clone());
+        let result = RecordedResult { headline, hash: job_result.hash, manifest, artifacts };
+        self.termination.complete(bucket, &job.id, result).await?;
+        if let Some(completions) = &self.completions {
+            // The receiver is gone if the process no longer waits for this job.
+            let _ = completions.send(JobCompletion {
+                job: Arc::clone(job),
+                job_result,
+                executions: reduced.executions,
+                verification: reduced.verification,
+                execution_duration,
+                manifest: manifest_location,
+                stored_before,
+            });
+        }
+        self.termination.announce_and_purge(&job.id).await
+    }
+}
+
+/// The numbers among the result's output, such as `mean_loss`.
+fn headline(job_result: &JobResult) -> Map<String, Value> {
+    let output = job_result.document.output.as_object().into_iter().flatten();
+    output.filter(|(_, value)| value.is_number()).map(|(key, value)| (key.clone(), value.clone())).collect()
+}

@@ -1,0 +1,43 @@
+//! Results that contradict the accepted result of their shard, as evidence for an auditor.
+//! Recording one has no effect on its agent.
+
+use std::collections::BTreeMap;
+
+use forge_contract::{
+    agent::{AgentId, Signature},
+    artifact::Contradiction,
+    digest::Digest,
+    shard::ShardId,
+    task::Attestation,
+};
+
+/// The signed claims of every shard that has contradicting results, the accepted claim included: if
+/// that one is refuted and replaced, it is the contradiction.
+#[derive(Debug, Default)]
+pub(super) struct ContradictionLog(BTreeMap<ShardId, BTreeMap<(AgentId, Digest), Signature>>);
+
+impl ContradictionLog {
+    /// Records a result that contradicts the accepted one. Returns whether it is new.
+    pub fn record(&mut self, shard: ShardId, accepted: &Attestation, other: &Attestation) -> bool {
+        let claims = self.0.entry(shard).or_default();
+        let mut insert = |attestation: &Attestation| {
+            let claim = (attestation.agent_id.clone(), attestation.result_hash);
+            claims.insert(claim, attestation.signature.clone()).is_none()
+        };
+        insert(accepted);
+        insert(other)
+    }
+
+    /// The results of a shard that differ from `accepted`, by agent and hash.
+    pub fn of_shard(&self, shard: ShardId, accepted: Digest) -> impl Iterator<Item = Contradiction> {
+        let claims = self.0.get(&shard).into_iter().flatten();
+        claims.filter(move |((_, hash), _)| *hash != accepted).map(
+            move |((agent_id, result_hash), signature)| Contradiction {
+                shard_id: shard,
+                agent_id: agent_id.clone(),
+                result_hash: *result_hash,
+                signature: signature.clone(),
+            },
+        )
+    }
+}

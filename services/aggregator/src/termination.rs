@@ -1,0 +1,200 @@
+//! Ending jobs. The only code that writes terminal records: error.json and the record of a job
+//! without a result, or the record of a completed one; then the end broadcast and the purge of the
+//! job's messages. Every step is idempotent, because a redelivered order repeats them.
+
+use std::{sync::Arc, time::Duration};
+
+use forge_bus::{
+    BusError, Message, SharedBus,
+    topology::{self, Bucket},
+};
+use forge_contract::{
+    artifact::{ArtifactReference, ErrorDocument},
+    digest::Digest,
+    error::FailureCode,
+    ids::JobId,
+    job::{JobError, JobRecord, JobState},
+    task::EndOrder,
+};
+use forge_service::{
+    Metrics, Settlement,
+    clock::elapsed_since,
+    job_records::{self, RecordUpdate},
+};
+use forge_store::{Store, StoreError};
+use serde_json::{Map, Value};
+
+use crate::store_retry::retry_within;
+
+/// Longest delay of a failed job's record while error.json cannot be stored.
+const ERROR_DOCUMENT_PATIENCE: Duration = Duration::from_secs(60);
+/// Delay before the retry of an order whose job another aggregator is completing.
+const COMPLETION_WAIT: Duration = Duration::from_millis(500);
+/// Delay before the retry of an order after an error of the bus.
+const BUS_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Ends jobs.
+#[derive(Debug)]
+pub(crate) struct Termination {
+    pub bus: SharedBus,
+    pub store: Arc<Store>,
+    pub metrics: Metrics,
+    /// How long to retry while the store is unavailable.
+    pub store_patience: Duration,
+}
+
+/// What the record of a completed job says about its result.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordedResult {
+    pub headline: Map<String, Value>,
+    pub hash: Digest,
+    /// Where the manifest is; `None` if nothing is stored.
+    pub manifest: Option<String>,
+    pub artifacts: Vec<ArtifactReference>,
+}
+
+/// Who asks for the end of a job without a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Requester {
+    /// Another service or the submitter: must not interrupt a job that is being completed.
+    EndOrder,
+    /// The aggregator that was to complete the job.
+    Reducer,
+}
+
+impl Termination {
+    /// Carries out an order to end a job without a result.
+    pub async fn end(&self, order: EndOrder) -> Settlement {
+        let bucket = Bucket::Jobs(order.namespace.clone());
+        let state = match job_records::get(self.bus.as_ref(), &bucket, &order.job_id).await {
+            Ok(Some(versioned)) => versioned.record.state,
+            Ok(None) => {
+                tracing::warn!(job = %order.job_id, "dropping an order to end a job that has no record");
+                return Settlement::Ack;
+            }
+            Err(error) => return retry_later("reading the record of a job to end", &error),
+        };
+        // The job's artifacts are being stored, which is not interrupted.
+        if state == JobState::Reducing {
+            return Settlement::Retry(COMPLETION_WAIT);
+        }
+        match self.end_without_result(order, Requester::EndOrder).await {
+            Ok(true) => Settlement::Ack,
+            Ok(false) => Settlement::Retry(COMPLETION_WAIT),
+            Err(error) => retry_later("ending a job without a result", &error),
+        }
+    }
+
+    /// Ends a job that this aggregator was to complete.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying bus operations.
+    pub async fn fail(&self, order: EndOrder) -> Result<(), BusError> {
+        self.end_without_result(order, Requester::Reducer).await.map(drop)
+    }
+
+    /// Writes error.json and the terminal record, unless the job has ended before. Returns whether
+    /// the job has ended: only its own aggregator ends a job that is being completed.
+    async fn end_without_result(&self, order: EndOrder, requester: Requester) -> Result<bool, BusError> {
+        let bucket = Bucket::Jobs(order.namespace.clone());
+        let EndOrder { job_id, code, mut message, details, phase, .. } = order;
+        let versioned = job_records::get(self.bus.as_ref(), &bucket, &job_id).await?;
+        let record = versioned.map(|versioned| versioned.record);
+        if record.is_some_and(|record| !record.state.is_terminal() && record.persist) {
+            let document = ErrorDocument {
+                schema: ErrorDocument::SCHEMA.to_owned(),
+                job_id: job_id.clone(),
+                code,
+                message: message.clone(),
+                details: details.clone(),
+                phase,
+            };
+            if let Err(error) = self.store_error_document(&document).await {
+                message = format!("{message} (error.json could not be stored: {error})");
+            }
+        }
+        let state = match code {
+            FailureCode::Cancelled => JobState::Cancelled,
+            _ => JobState::Failed,
+        };
+        let RecordUpdate { record, written } =
+            job_records::update(self.bus.as_ref(), &bucket, &job_id, |record| {
+                if record.state == JobState::Reducing && requester == Requester::EndOrder {
+                    return false;
+                }
+                record.state = state;
+                let (message, details) = (message.clone(), details.clone());
+                record.error = Some(JobError { code, message, details, phase });
+                true
+            })
+            .await?;
+        if written {
+            tracing::info!(job = %job_id, %code, message, "the job ended without a result");
+            self.count(&record);
+        }
+        if !record.state.is_terminal() {
+            return Ok(false);
+        }
+        self.announce_and_purge(&job_id).await?;
+        Ok(true)
+    }
+
+    async fn store_error_document(&self, document: &ErrorDocument) -> Result<(), StoreError> {
+        let patience = ERROR_DOCUMENT_PATIENCE.min(self.store_patience);
+        let operation = format!("storing error.json of job {}", document.job_id);
+        retry_within(patience, &operation, || self.store.put_error(document)).await.map(drop)
+    }
+
+    /// Writes the record of a completed job, unless another aggregator has ended the job before.
+    /// The caller continues with [`Termination::announce_and_purge`].
+    ///
+    /// # Errors
+    /// Returns any error of the underlying bus operations.
+    pub async fn complete(
+        &self,
+        bucket: &Bucket,
+        job: &JobId,
+        result: RecordedResult,
+    ) -> Result<(), BusError> {
+        let RecordUpdate { record, written } =
+            job_records::update(self.bus.as_ref(), bucket, job, |record| {
+                let RecordedResult { headline, hash, manifest, artifacts } = result.clone();
+                record.state = JobState::Completed;
+                record.headline = headline;
+                record.result = Some(hash);
+                record.manifest = manifest;
+                record.artifacts = artifacts;
+                true
+            })
+            .await?;
+        if written {
+            tracing::info!(%job, state = record.state.as_str(), result = ?record.result, "the job ended");
+            self.count(&record);
+        }
+        Ok(())
+    }
+
+    fn count(&self, record: &JobRecord) {
+        let code = record.error.as_ref().map(|error| error.code);
+        self.metrics.record_job_end(record.state, code, &record.billing, elapsed_since(&record.submitted_at));
+    }
+
+    /// Announces the end of a job and purges its messages.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying bus operations.
+    pub async fn announce_and_purge(&self, job: &JobId) -> Result<(), BusError> {
+        self.bus.broadcast(Message::new(topology::job_ended_subject(job), job.to_string())).await?;
+        for (stream, subject) in topology::job_subjects(job) {
+            self.bus.purge(stream, &subject).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Logs that `operation` failed and asks the bus to redeliver the order.
+pub(crate) fn retry_later(operation: &str, error: &BusError) -> Settlement {
+    let delay_ms = BUS_RETRY_DELAY.as_millis() as u64;
+    tracing::warn!(%error, delay_ms, "{operation} failed; retrying");
+    Settlement::Retry(BUS_RETRY_DELAY)
+}

@@ -1,0 +1,273 @@
+//! The whole aggregator on the in-process bus, with results and verdicts as workers and verifiers
+//! send them.
+
+use std::{sync::Arc, time::Duration};
+
+use forge_aggregator::{AggregatorSettings, JobCompletion, run};
+use forge_bus::{
+    MemoryBus, SharedBus,
+    topology::{Bucket, Queue, TopologySettings},
+};
+use forge_contract::{
+    agent::Identity,
+    artifact::{Phase, VerificationDocument},
+    envelope::Target,
+    error::FailureCode,
+    job::{JobRecord, JobState},
+    shard_result::ShardResult,
+    task::{EndOrder, ReduceOrder, VerifierTask},
+    verdict::VerdictOutcome,
+};
+use forge_documents::Job;
+use forge_kernel::{
+    KERNEL,
+    backend::{Backend, scalar::Scalar},
+    request::Request,
+};
+use forge_service::{
+    Metrics,
+    executor::ShardExecution,
+    job_records, orders,
+    registry::{self, AgentCapacity, Role},
+    shard_messages::{self, Judgement},
+};
+use forge_store::Store;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An aggregator and a job of two shards, with registered agents.
+struct Fixture {
+    bus: SharedBus,
+    store: Arc<Store>,
+    metrics: Metrics,
+    job: Job,
+    results: Vec<ShardResult>,
+    workers: [Identity; 2],
+    verifier: Identity,
+    completions: mpsc::UnboundedReceiver<JobCompletion>,
+    stop: CancellationToken,
+    service: JoinHandle<Result<(), forge_bus::BusError>>,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let envelope = json!({
+            "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+            "args": {"iterations": 100_000, "claim_freq": 0.1, "claim_severity_mu": 6, "claim_severity_sig": 1},
+            "ctx": {"job_id": "j"},
+            "artifacts": {"include": ["result_json", "verification_json"]},
+        });
+        let job = Job::new(Request::from_json(envelope.to_string().as_bytes()).unwrap());
+        let shards: Vec<_> = job.request.plan.shards().map(|shard| job.request.shard(shard)).collect();
+        assert_eq!(shards.len(), 2);
+        let results = Scalar.execute(&job.request.program, &shards, &()).unwrap();
+
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        let store = Arc::new(Store::in_memory());
+        let (sender, completions) = mpsc::unbounded_channel();
+        let settings = AggregatorSettings { completions: Some(sender), ..AggregatorSettings::default() };
+        let (metrics, stop) = (Metrics::new("forge-aggregator"), CancellationToken::new());
+        bus.prepare().await.unwrap();
+        let service = tokio::spawn(run(
+            bus.clone(),
+            Arc::clone(&store),
+            Identity::from_random([9; 32]),
+            settings,
+            metrics.clone(),
+            stop.clone(),
+        ));
+        let workers = [1, 2].map(|number| Identity::from_random([number; 32]));
+        let verifier = Identity::from_random([3; 32]);
+        let fixture =
+            Self { bus, store, metrics, job, results, workers, verifier, completions, stop, service };
+        fixture.register_agents().await;
+        assert!(job_records::create(fixture.bus.as_ref(), &Bucket::default_jobs(), &record()).await.unwrap());
+        fixture
+    }
+
+    async fn register_agents(&self) {
+        let workers = self.workers.iter().map(|worker| (worker, Role::Worker));
+        for (identity, role) in workers.chain([(&self.verifier, Role::Verifier)]) {
+            let record = registry::agent_record(identity, Target::Any, AgentCapacity::none(), KERNEL);
+            registry::register(self.bus.clone(), role, record, self.stop.clone()).await.unwrap();
+        }
+    }
+
+    async fn order_reduction(&self) {
+        let (job_id, envelope) = (self.job.id.clone(), self.job.request.envelope.clone());
+        let (message, id) = orders::build_reduce(ReduceOrder { job_id, envelope, plan_us: 1 });
+        self.bus.publish(message, &id).await.unwrap();
+    }
+
+    async fn return_result(&self, worker: usize, position: usize, result: &ShardResult) {
+        let task = self.job.shard_task(self.job.request.plan.shards().nth(position).unwrap(), 0);
+        let bytes = result.encode().into();
+        let (wall, cpu) = (Duration::from_millis(1), Duration::from_millis(1));
+        let execution =
+            ShardExecution { bytes, hash: result.digest(), iterations: result.iterations, wall, cpu };
+        let worker = &self.workers[worker];
+        let (message, id) = shard_messages::build_result(worker, &Scalar, &task, &execution);
+        self.bus.publish(message, &id).await.unwrap();
+    }
+
+    /// Waits for two verification requests; confirms right results and refutes wrong ones.
+    async fn verify_two_claims(&self) {
+        let mut queue = self.bus.open_queue(Queue::Verifications).await.unwrap();
+        let mut verified = 0;
+        while verified < 2 {
+            for delivery in timeout(PATIENCE, queue.fetch(2)).await.unwrap().unwrap() {
+                let task: VerifierTask = serde_json::from_slice(&delivery.message.payload).unwrap();
+                let (shard, claim) = (task.task.shard_id, task.claim.unwrap());
+                let position = self.job.request.plan.shards().position(|planned| planned == shard).unwrap();
+                let correct = self.results[position].digest();
+                let outcome = match claim.result_hash == correct {
+                    true => VerdictOutcome::Confirmed,
+                    false => VerdictOutcome::Refuted,
+                };
+                let judgement = Judgement::from_execution(&Scalar, outcome, Some(correct), String::new());
+                let (agent, hash) = (&claim.agent_id, claim.result_hash);
+                let (message, id) = shard_messages::build_verdict(
+                    &self.verifier,
+                    &self.job.id,
+                    shard,
+                    agent,
+                    hash,
+                    judgement,
+                );
+                self.bus.publish(message, &id).await.unwrap();
+                verified += 1;
+            }
+        }
+    }
+
+    async fn completion(&mut self) -> JobCompletion {
+        timeout(PATIENCE, self.completions.recv()).await.unwrap().unwrap()
+    }
+
+    /// The stored verification.json.
+    async fn stored_verification(&self) -> Value {
+        let manifest = self.store.get_manifest(&self.job.id).await.unwrap().unwrap();
+        let reference = manifest.artifacts.iter().find(|artifact| artifact.name == "verification.json");
+        serde_json::from_slice(&self.store.get_artifact(reference.unwrap()).await.unwrap()).unwrap()
+    }
+
+    async fn ended_record(&self) -> JobRecord {
+        let read = async {
+            loop {
+                let record = job_records::get(self.bus.as_ref(), &Bucket::default_jobs(), &self.job.id).await;
+                let record = record.unwrap().unwrap().record;
+                if record.state.is_terminal() {
+                    return record;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, read).await.unwrap()
+    }
+
+    /// The value of the sample of forge_results_total with this outcome; 0 if there is none.
+    fn result_count(&self, outcome: &str) -> u64 {
+        let metrics = self.metrics.encode();
+        let label = format!("outcome=\"{outcome}\"");
+        let mut samples = metrics.lines().filter(|line| line.starts_with("forge_results_total{"));
+        let sample = samples.find(|line| line.contains(&label));
+        sample.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    async fn shut_down(self) {
+        self.stop.cancel();
+        self.service.await.unwrap().unwrap();
+    }
+}
+
+fn record() -> JobRecord {
+    serde_json::from_value(json!({
+        "schema": JobRecord::SCHEMA, "job_id": "j", "state": "planned", "persist": true, "submission": 1,
+        "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
+        "progress": {"iterations": 100_000, "iterations_done": 0, "shards": 2, "shards_done": 0,
+            "shards_verified": 0},
+    }))
+    .unwrap()
+}
+
+/// The result with one occurrence more.
+fn falsified(result: &ShardResult) -> ShardResult {
+    let mut falsified = result.clone();
+    falsified.components[0].occurrences += 1;
+    falsified
+}
+
+#[tokio::test]
+async fn contradiction_is_verified_counted_and_reported() {
+    for wrong_result_first in [false, true] {
+        let mut fixture = Fixture::start().await;
+        let (right, wrong) = (fixture.results[0].clone(), falsified(&fixture.results[0]));
+        fixture.order_reduction().await;
+        if wrong_result_first {
+            fixture.return_result(1, 0, &wrong).await;
+            fixture.return_result(0, 0, &right).await;
+        } else {
+            fixture.return_result(0, 0, &right).await;
+            fixture.return_result(1, 0, &wrong).await;
+        }
+        fixture.verify_two_claims().await;
+        fixture.return_result(0, 1, &fixture.results[1]).await;
+        let completion = fixture.completion().await;
+        let cheat = fixture.workers[1].id();
+        assert!(completion.executions.iter().all(|execution| execution.agent_id != cheat.as_str()));
+        assert_eq!(fixture.result_count("contradiction"), 1);
+
+        let stored = fixture.stored_verification().await;
+        let document: VerificationDocument = serde_json::from_value(stored).unwrap();
+        assert_eq!(document, completion.verification);
+        assert_eq!(document.refuted.len(), 1);
+        let [contradiction] = &document.contradictions[..] else { panic!("{document:#?}") };
+        assert_eq!(contradiction.agent_id, *cheat);
+        assert_eq!(contradiction.shard_id, document.refuted[0].shard_id);
+        assert_eq!(contradiction.result_hash, wrong.digest());
+        fixture.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn document_without_contradictions_does_not_mention_them() {
+    let mut fixture = Fixture::start().await;
+    fixture.order_reduction().await;
+    for (position, result) in fixture.results.iter().enumerate() {
+        fixture.return_result(0, position, result).await;
+        // An equal result of another agent is a duplicate.
+        fixture.return_result(1, position, result).await;
+    }
+    let completion = fixture.completion().await;
+    assert_eq!(fixture.result_count("contradiction"), 0);
+    assert_eq!(fixture.stored_verification().await.get("contradictions"), None);
+    let record = fixture.ended_record().await;
+    assert_eq!((record.state, record.result), (JobState::Completed, Some(completion.job_result.hash)));
+    fixture.shut_down().await;
+}
+
+#[tokio::test]
+async fn end_order_writes_error_document_and_terminal_record() {
+    let fixture = Fixture::start().await;
+    let (job, code) = (fixture.job.id.clone(), FailureCode::Timeout);
+    let order = EndOrder::new(job, "jobs", code, Phase::Execute, "the job took too long");
+    let (message, id) = orders::build_end(order);
+    fixture.bus.publish(message, &id).await.unwrap();
+    let record = fixture.ended_record().await;
+    assert_eq!(record.state, JobState::Failed);
+    let error = record.error.unwrap();
+    assert_eq!(
+        (error.code, error.phase, error.message.as_str()),
+        (code, Phase::Execute, "the job took too long")
+    );
+    let document = fixture.store.get_error(&fixture.job.id).await.unwrap().unwrap();
+    assert_eq!((document.code, document.message), (code, error.message));
+    fixture.shut_down().await;
+}
