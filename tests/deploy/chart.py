@@ -125,19 +125,6 @@ def check_sources(checks):
     checks.ok("the chart's example, version, hash and README fit the repository")
 
 
-def check_security_page(checks):
-    """Every test that docs/security.md names as its witness is there."""
-    page = (ROOT / "docs/security.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("|")]
-    names = {name for row in rows for name in re.findall(r"`(?:[a-z]+::)?([a-z]+(?:_[a-z0-9]+){3,})`", row)}
-    sources = [
-        path.read_text() for folder in ("cli", "crates", "tests/cluster") for path in (ROOT / folder).rglob("*.rs")
-    ]
-    absent = [name for name in sorted(names) if not any(f"fn {name}(" in source for source in sources)]
-    need(names and not absent, f"docs/security.md names tests that are not there: {absent}")
-    checks.ok(f"docs/security.md: the {len(names)} tests that it names are there")
-
-
 def check_pod(document):
     """What the chart promises of every pod."""
     name, pod = document["metadata"]["name"], pod_spec(document)
@@ -387,7 +374,6 @@ def main():
         directory = Path(directory)
         chart = Chart(directory)
         check_sources(checks)
-        check_security_page(checks)
         for name, values in MATRIX.items():
             chart.call("lint", values, "--strict")
             documents = chart.render(values)

@@ -6,7 +6,7 @@ Usage: check.py width | links | self-test
 width      comment lines and Markdown lines have at most 100 columns, and sentences of the documents in SHORT_SENTENCES at
            most 30 words. Tables, code blocks and the targets of links do not count.
 links      every relative link of a Markdown file leads to a file (and, with a fragment, to a heading of it), every page of docs
-           is in docs/SUMMARY.md, and every path of the repository that a document names in backticks exists.
+           is in docs/SUMMARY.md, every path of the repository that a document names in backticks exists, and so does every test.
 self-test  the checks find what they are to find.
 
 Exits with 1 and one line for each fault, `path:line: fault`.
@@ -148,6 +148,36 @@ def missing_paths(name, text):
                 yield f"{name}:{number}: there is no {path}"
 
 
+def named_functions(name, text):
+    """Line, module (or None) and name of each test that a document names in backticks."""
+    for number, line in markdown_lines(text):
+        for module, function in re.findall(r"`(?:\w+::)*(\w+)::([a-z][a-z0-9]*(?:_[a-z0-9]+){2,})`", line):
+            yield number, module, function
+        if name == "docs/security.md" and line.startswith("|"):
+            for function in re.findall(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+){3,})`", line):
+                yield number, None, function
+
+
+def defining_files(files):
+    """The Rust files that define each function, by the function's name."""
+    definitions = {}
+    for name in files:
+        if name.endswith(".rs"):
+            for function in re.findall(r"\bfn ([a-z]\w*)", (ROOT / name).read_text()):
+                definitions.setdefault(function, set()).add(name)
+    return definitions
+
+
+def missing_tests(name, text, definitions):
+    """Tests named in a document that no Rust file defines, or that another module defines."""
+    for number, module, function in named_functions(name, text):
+        files = definitions.get(function, set())
+        if not files:
+            yield f"{name}:{number}: there is no test {function}"
+        elif module and not any(module in Path(file).with_suffix("").parts for file in files):
+            yield f"{name}:{number}: {function} is not in a module {module}"
+
+
 def pages_outside_the_book(files):
     pages = [name for name in files if name.startswith("docs/") and name.endswith(".md")]
     summary = ROOT / "docs/SUMMARY.md"
@@ -171,11 +201,14 @@ def width_faults():
 
 def link_faults():
     files = tracked_files()
+    definitions = defining_files(files)
     for name in files:
         if name.endswith(".md"):
             text = (ROOT / name).read_text()
             yield from broken_links(name, text)
             yield from missing_paths(name, text)
+            if name.startswith("docs/") or name == "ARCHITECTURE.md":
+                yield from missing_tests(name, text, definitions)
     yield from pages_outside_the_book(files)
 
 
@@ -190,6 +223,10 @@ def self_test():
     text = "# Title one\n\n[a](nowhere.md) [b](#title-one) [c](#title-two) `crates/nowhere` `crates`\n"
     assert len(list(broken_links("README.md", text))) == 2
     assert len(list(missing_paths("README.md", text))) == 1
+    definitions = {"one_two_three": {"tests/a/module.rs"}, "one_two_three_four": {"tests/a/b.rs"}}
+    text = "`module::one_two_three` `other::one_two_three` `module::one_two_four`\n| `one_two_three_four` | `a_b_c_d` |\n"
+    assert len(list(missing_tests("docs/security.md", text, definitions))) == 3
+    assert len(list(missing_tests("docs/other.md", text, definitions))) == 2
 
 
 def main():

@@ -23,7 +23,7 @@ fn devices() -> &'static [Value] {
 
 /// Whether this machine has a GPU to test with.
 fn gpu_is_present() -> bool {
-    forge_harness::gpu::is_there(devices().iter().any(|device| device["target"] == "gpu"))
+    forge_harness::gpu::require_adapter(devices().iter().any(|device| device["target"] == "gpu"))
 }
 
 #[test]

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn results_agree_with_the_reference_under_the_chosen_product_method() {
         let adapter = list_adapters().into_iter().next();
-        forge_harness::gpu::is_there(adapter.is_some());
+        forge_harness::gpu::require_adapter(adapter.is_some());
         let Some(adapter) = adapter else { return };
         let mut device = VerifiedDevice::open(&adapter, GpuOptions::default()).unwrap();
         device.choose_product_method(false).unwrap();

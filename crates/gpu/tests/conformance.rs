@@ -16,7 +16,7 @@ static BACKENDS: LazyLock<Vec<GpuBackend>> = LazyLock::new(|| {
 
 /// Runs one part of the suite on every adapter.
 fn on_every_adapter(part: fn(&dyn Backend)) {
-    forge_harness::gpu::is_there(!BACKENDS.is_empty());
+    forge_harness::gpu::require_adapter(!BACKENDS.is_empty());
     for backend in BACKENDS.iter() {
         part(backend);
     }

@@ -97,7 +97,7 @@ fn coins(seed: u64) -> impl Iterator<Item = bool> {
 fn backends() -> &'static [Box<dyn Backend>] {
     static BACKENDS: LazyLock<Vec<Box<dyn Backend>>> = LazyLock::new(|| {
         let adapters = forge_gpu::list_adapters();
-        forge_harness::gpu::is_there(!adapters.is_empty());
+        forge_harness::gpu::require_adapter(!adapters.is_empty());
         let open = |adapter| forge_gpu::GpuBackend::open(adapter).expect("the adapter passes its self-test");
         let gpus = adapters.iter().map(|adapter| Box::new(open(adapter)) as Box<dyn Backend>);
         Simd::supported().into_iter().map(|level| Box::new(level) as Box<dyn Backend>).chain(gpus).collect()

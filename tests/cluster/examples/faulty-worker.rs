@@ -1,8 +1,11 @@
-//! A worker that misbehaves on purpose: `faulty-worker NATS_URL FAULT`. Used by the tests of the services alone.
+//! A worker with one deliberate fault, for tests and benchmarks of the services:
+//! `faulty-worker NATS_URL FAULT`.
 //!
-//! Faults: `wrong-bytes` returns wrong results, rightly signed; `unregistered` signs with a key that is not in the registry;
-//! `stall` takes eight shards and never answers; `crash` ends the process on the second shard of every job; `trivial` executes
-//! nothing and returns zeros, for measuring what the services cost.
+//! - `wrong-bytes` returns wrong results with valid signatures.
+//! - `unregistered` signs with a key that is not in the registry.
+//! - `stall` receives eight shards and never settles them.
+//! - `crash` aborts the process on the second shard of every job.
+//! - `trivial` executes nothing and returns zeros, to measure the overhead of the services.
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -27,11 +30,11 @@ use forge_service::{
     shard_messages, shutdown,
 };
 
-/// The SIMD backend, with a fault.
-struct Faulty(Fault);
+/// The SIMD backend with a fault.
+struct FaultyBackend(WorkerFault);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum WorkerFault {
     WrongBytes,
     Unregistered,
     Stall,
@@ -39,7 +42,7 @@ enum Fault {
     Trivial,
 }
 
-impl Backend for Faulty {
+impl Backend for FaultyBackend {
     fn name(&self) -> &str {
         "simd-faulty"
     }
@@ -51,11 +54,11 @@ impl Backend for Faulty {
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
         match self.0 {
-            Fault::Crash if shards.iter().any(|shard| shard.id.index == 1) => std::process::abort(),
-            Fault::Trivial => Ok(shards.iter().map(|shard| zeros(program, shard)).collect()),
+            WorkerFault::Crash if shards.iter().any(|shard| shard.id.index == 1) => std::process::abort(),
+            WorkerFault::Trivial => Ok(shards.iter().map(|shard| empty_result(program, shard)).collect()),
             _ => {
                 let mut results = Simd::new().execute(program, shards, control)?;
-                if self.0 == Fault::WrongBytes {
+                if self.0 == WorkerFault::WrongBytes {
                     results.iter_mut().for_each(|result| result.components[0].occurrences += 1);
                 }
                 Ok(results)
@@ -64,9 +67,9 @@ impl Backend for Faulty {
     }
 }
 
-/// A result in which nothing ever happened.
-fn zeros(program: &Program, shard: &Shard) -> ShardResult {
-    let nothing = || Distribution {
+/// A result in which no event occurred.
+fn empty_result(program: &Program, shard: &Shard) -> ShardResult {
+    let empty_distribution = || Distribution {
         min: 0,
         max: 0,
         at_marks: vec![0; program.marks().len()],
@@ -78,8 +81,8 @@ fn zeros(program: &Program, shard: &Shard) -> ShardResult {
         capped: 0,
         sum: 0,
         sum_squares: Default::default(),
-        total: nothing(),
-        largest: nothing(),
+        total: empty_distribution(),
+        largest: empty_distribution(),
     }
 }
 
@@ -88,18 +91,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [url, fault] = arguments.as_slice() else { return Err("usage: faulty-worker NATS_URL FAULT".into()) };
     let fault = match fault.as_str() {
-        "wrong-bytes" => Fault::WrongBytes,
-        "unregistered" => Fault::Unregistered,
-        "stall" => Fault::Stall,
-        "crash" => Fault::Crash,
-        "trivial" => Fault::Trivial,
-        other => return Err(format!("there is no fault {other}").into()),
+        "wrong-bytes" => WorkerFault::WrongBytes,
+        "unregistered" => WorkerFault::Unregistered,
+        "stall" => WorkerFault::Stall,
+        "crash" => WorkerFault::Crash,
+        "trivial" => WorkerFault::Trivial,
+        unknown => return Err(format!("unknown fault {unknown}").into()),
     };
     let lease = Duration::from_millis(env::var("FORGE_LEASE_MS").map_or(Ok(30_000), |text| text.parse())?);
     let bus = JetStreamBus::connect(JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(url) })
         .await? as SharedBus;
     match fault {
-        Fault::Unregistered | Fault::Stall => by_hand(bus, fault).await?,
+        WorkerFault::Unregistered | WorkerFault::Stall => run_without_registration(bus, fault).await?,
         _ => {
             let settings = forge_worker::WorkerSettings {
                 executor: Executor::new(2, None),
@@ -108,7 +111,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 lease,
             };
             let stop = shutdown::stop_on_signals();
-            let backend = Arc::new(Faulty(fault));
+            let backend = Arc::new(FaultyBackend(fault));
             forge_worker::run(bus, backend, identity()?, settings, Metrics::new("faulty"), stop).await?;
         }
     }
@@ -121,19 +124,23 @@ fn identity() -> Result<Identity, getrandom::Error> {
     Ok(Identity::from_random(bytes))
 }
 
-/// Shards that a worker keeps which stalls: one that took them all would have every shard given up in the end.
-const KEPT: usize = 8;
+/// Shards that a stalling worker withholds. One that received every redelivery would use up the
+/// deliveries of a shard, and its job would fail.
+const WITHHELD_SHARDS: usize = 8;
 
-/// A worker without registration; one that stalls keeps what it has taken.
-async fn by_hand(bus: SharedBus, fault: Fault) -> Result<(), Box<dyn std::error::Error>> {
+/// Receives shards without registering. Executes them, or withholds them if the fault is to stall.
+async fn run_without_registration(
+    bus: SharedBus,
+    fault: WorkerFault,
+) -> Result<(), Box<dyn std::error::Error>> {
     let identity = identity()?;
     let (executor, programs) = (Executor::new(1, None), ProgramStore::new(bus.clone(), 4));
     let mut pull = bus.open_queue(Queue::Shards(Target::Any)).await?;
-    let mut kept = 0;
-    while kept < KEPT {
+    let mut withheld = 0;
+    while withheld < WITHHELD_SHARDS {
         for delivery in pull.fetch(1).await? {
-            if fault == Fault::Stall {
-                kept += 1;
+            if fault == WorkerFault::Stall {
+                withheld += 1;
                 continue;
             }
             let task: ShardTask = serde_json::from_slice(&delivery.message.payload)?;

@@ -1,21 +1,22 @@
-//! Whether tests on a GPU can run.
+//! Tests that need a GPU adapter: whether they run, are skipped, or must fail.
 
 use std::io::Write;
 
-/// Whether there is something to test on, given whether an adapter was found. Where none was, says so.
+/// Returns whether an adapter was found. Reports the test as skipped if none was.
 ///
 /// # Panics
-/// No adapter was found, and FORGE_REQUIRE_GPU is set.
-pub fn is_there(found: bool) -> bool {
+/// If no adapter was found and `FORGE_REQUIRE_GPU` is set.
+pub fn require_adapter(found: bool) -> bool {
     if !found {
-        let missing = "no GPU adapter: install a Vulkan driver, such as Debian's mesa-vulkan-drivers";
-        assert!(std::env::var_os("FORGE_REQUIRE_GPU").is_none(), "{missing}");
-        say(&format!("{missing}; this test proves nothing here"));
+        let reason = "no GPU adapter: install a Vulkan driver, such as Debian's mesa-vulkan-drivers";
+        assert!(std::env::var_os("FORGE_REQUIRE_GPU").is_none(), "{reason}");
+        report_skip(&format!("skipped: {reason}"));
     }
     found
 }
 
-/// Says what a test leaves out. Not by `eprintln`, which the test runner shows of failing tests alone.
-pub fn say(what: &str) {
-    let _ = writeln!(std::io::stderr(), "{what}");
+/// Writes why a test checks nothing to standard error. Not with `eprintln!`, whose output the test
+/// runner captures and shows only for failing tests.
+pub fn report_skip(reason: &str) {
+    let _ = writeln!(std::io::stderr(), "{reason}");
 }

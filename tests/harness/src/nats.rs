@@ -5,34 +5,35 @@ use std::{fs, io::Read, net::TcpStream, path::PathBuf, process::Command, time::D
 use tempfile::TempDir;
 
 use crate::{
-    process::{Process, free_ports},
+    process::{ServerProcess, free_ports},
     tools,
 };
 
-const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a test may choose about its server.
+/// Configuration of a test's server.
 #[derive(Debug, Clone, Default)]
 pub struct NatsConfig {
-    /// The clients' port; a free one if not given.
+    /// Port for clients; None chooses a free one.
     pub port: Option<u16>,
-    /// Answer HTTP on [`NatsServer::monitoring_url`].
+    /// Whether to serve the monitoring endpoints, at [`NatsServer::monitoring_url`].
     pub monitoring: bool,
-    /// Text of the server's configuration, for its `jetstream` block: `sync_interval: always`.
+    /// Configuration lines for the `jetstream` block, such as `sync_interval: always`.
     pub jetstream: String,
-    /// Text of the server's configuration, for its top level: an `authorization` block, say.
+    /// Configuration lines for the top level, such as an `authorization` block.
     pub extra: String,
-    /// A configuration file to start it with, in place of one made of the above; addresses are set all the same.
+    /// A configuration file used instead of `jetstream` and `extra`. The addresses are still those
+    /// of this server.
     pub file: Option<PathBuf>,
-    /// Environment variables that the configuration refers to.
+    /// Environment variables that the configuration file refers to.
     pub environment: Vec<(String, String)>,
 }
 
-/// A running server. Killed when dropped, its data removed.
+/// A running server. Dropping it kills the process and removes its data.
 #[derive(Debug)]
 pub struct NatsServer {
-    process: Option<Process>,
+    process: Option<ServerProcess>,
     port: u16,
     monitoring: Option<u16>,
     config: PathBuf,
@@ -41,12 +42,13 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts a server and waits until it greets its clients.
+    /// Starts a server and waits until it accepts clients.
     ///
     /// # Panics
-    /// When it does not come up; the message has the end of its log.
+    /// If the server does not start; the message contains the end of its log.
     pub fn start(config: &NatsConfig) -> Self {
-        let directory = tempfile::Builder::new().prefix("forge-nats-").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("forge-nats-").tempdir().expect("a temporary directory");
         let [port, monitoring] = free_ports();
         let port = config.port.unwrap_or(port);
         let monitoring = config.monitoring.then_some(monitoring);
@@ -58,7 +60,7 @@ impl NatsServer {
         text += &format!("jetstream {{\nstore_dir: \"{}\"\n{}\n}}\n", store.display(), config.jetstream);
         text += &config.extra;
         let path = directory.path().join("nats.conf");
-        fs::write(&path, text).expect("a configuration file");
+        fs::write(&path, text).expect("writing the configuration file");
         let path = config.file.clone().unwrap_or(path);
         let environment = config.environment.clone();
         let mut server = Self { process: None, port, monitoring, config: path, environment, directory };
@@ -66,32 +68,32 @@ impl NatsServer {
         server
     }
 
-    /// Where clients connect: `nats://127.0.0.1:<port>`.
+    /// URL for clients: `nats://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Where monitoring answers, if it was asked for: `http://127.0.0.1:<port>`.
+    /// URL of the monitoring endpoints, `http://127.0.0.1:<port>`; None if not configured.
     pub fn monitoring_url(&self) -> Option<String> {
         self.monitoring.map(|port| format!("http://127.0.0.1:{port}"))
     }
 
-    /// Ends it at once with SIGKILL.
+    /// Ends the server with SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Ends it the way an operator would, with SIGTERM.
+    /// Ends the server with SIGTERM, as an operator would.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.stop(STOP_LIMIT);
+            process.stop(STOP_TIMEOUT);
         }
     }
 
-    /// Starts it on the same port with the same data. One that still runs is killed first.
+    /// Starts the server again with the same port and data, after killing a running process.
     ///
     /// # Panics
-    /// When it does not come up; the message has the end of its log.
+    /// If the server does not start; the message contains the end of its log.
     pub fn restart(&mut self) {
         self.process = None;
         let mut command = Command::new(tools::nats_server());
@@ -100,17 +102,18 @@ impl NatsServer {
             command.args(["-m", &port.to_string()]);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let mut process = Process::start(command, &self.directory.path().join("nats.log"));
-        let greets = || greeting(self.port).is_some_and(|greeting| greeting.starts_with(b"INFO "));
-        if let Err(reason) = process.ready(START_LIMIT, greets) {
+        let mut process = ServerProcess::start(command, &self.directory.path().join("nats.log"));
+        let accepts_clients =
+            || read_greeting(self.port).is_some_and(|greeting| greeting.starts_with(b"INFO "));
+        if let Err(reason) = process.wait_until_ready(START_TIMEOUT, accepts_clients) {
             panic!("nats-server on port {} did not start: {reason}", self.port);
         }
         self.process = Some(process);
     }
 }
 
-/// The first bytes that the server sends to a client.
-fn greeting(port: u16) -> Option<[u8; 5]> {
+/// The first bytes that the server sends to a client; None if it does not accept one.
+fn read_greeting(port: u16) -> Option<[u8; 5]> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     let mut bytes = [0; 5];

@@ -1,13 +1,20 @@
 //! An S3 store: SeaweedFS.
 //!
-//! What version 4.48 was found to do. `weed mini` takes requests after 1 to 1.5 s, `weed server -s3` after 3.4 s and ends
-//! only 15 s after SIGTERM. Of racing writes with `If-None-Match: *` one wins and the others get 412; a wrong
-//! `x-amz-checksum-sha256` is refused with 400 BadDigest and nothing is stored. Under Object Lock a version that is
-//! retained answers 403 AccessDenied to its deletion. An upload into a bucket that does not exist creates it, unless that
-//! is switched off, as it is here: AWS answers 404. Keys
-//! are listed in the order of a directory tree, `p/x` before `p-1/x`, which is not S3's order, and `start-after` goes by
-//! it. The first write of a fresh store may take seconds. `mini` reports usage statistics unless told not to, and its admin part
-//! expects its own gRPC port at 10000 above its HTTP port, whatever the flag for it says.
+//! Observed behaviour of version 4.48:
+//!
+//! - `weed mini` accepts requests after 1 to 1.5 s. `weed server -s3` takes 3.4 s, and exits only
+//!   15 s after SIGTERM.
+//! - Of racing writes with `If-None-Match: *` one succeeds and the others get 412.
+//! - A wrong `x-amz-checksum-sha256` is refused with 400 BadDigest, and nothing is stored.
+//! - Under Object Lock, deleting a retained version gets 403 AccessDenied.
+//! - An upload to a missing bucket creates it unless that is disabled, as it is here. AWS answers
+//!   404.
+//! - Keys are listed, and `start-after` is applied, in the order of a directory tree: `p/x` before
+//!   `p-1/x`. That is not S3's order.
+//! - The first write of a fresh store may take seconds.
+//! - `mini` reports usage statistics unless disabled.
+//! - The admin component expects its own gRPC port 10000 above its HTTP port, whatever its flag
+//!   says.
 
 use std::{
     fs,
@@ -23,47 +30,47 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    process::{Process, free_ports},
+    process::{ServerProcess, free_ports},
     tls::Certificates,
     tools,
 };
 
-const START_LIMIT: Duration = Duration::from_secs(40);
-/// Another process may take a port between its choice and its use.
+const START_TIMEOUT: Duration = Duration::from_secs(40);
+/// Starting is retried, because another process may take a port before the server binds it.
 const START_ATTEMPTS: usize = 3;
 const ACCESS_KEY: &str = "FORGETESTACCESSKEY";
 const SECRET_KEY: &str = "forge-test-secret-key";
 
-/// A running store. Killed when dropped, its data removed.
+/// A running store. Dropping it kills the process and removes its data.
 #[derive(Debug)]
 pub struct S3Server {
-    process: Option<Process>,
-    ports: Ports,
+    process: Option<ServerProcess>,
+    ports: S3Ports,
     directory: TempDir,
     tls: Option<Certificates>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Ports {
-    /// Master, volume server, filer and S3, for HTTP.
+struct S3Ports {
+    /// HTTP ports of master, volume server, filer and S3.
     http: [u16; 4],
-    /// The same for gRPC.
+    /// gRPC ports of the same components.
     grpc: [u16; 4],
-    /// The admin part's, for HTTP. gRPC is 10000 above.
+    /// HTTP port of the admin component. Its gRPC port is [`Self::ADMIN_GRPC_OFFSET`] above.
     admin: u16,
-    /// S3's with TLS, where it has a certificate.
+    /// S3 with TLS, used if the server has a certificate.
     https: u16,
 }
 
-impl Ports {
-    const ADMIN_OFFSET: u16 = 10_000;
+impl S3Ports {
+    const ADMIN_GRPC_OFFSET: u16 = 10_000;
 
     fn free() -> Self {
         loop {
             let [a, b, c, d, e, f, g, h, admin, https] = free_ports();
             let (http, grpc) = ([a, b, c, d], [e, f, g, h]);
-            let Some(above) = admin.checked_add(Self::ADMIN_OFFSET) else { continue };
-            if http.iter().chain(&grpc).all(|port| *port != above) {
+            let Some(admin_grpc) = admin.checked_add(Self::ADMIN_GRPC_OFFSET) else { continue };
+            if http.iter().chain(&grpc).all(|port| *port != admin_grpc) {
                 return Self { http, grpc, admin, https };
             }
         }
@@ -71,21 +78,21 @@ impl Ports {
 }
 
 impl S3Server {
-    /// A bucket that is there from the start.
+    /// The bucket that exists from the start.
     pub const BUCKET: &str = "forge";
 
-    /// Starts a store and waits until [`S3Server::BUCKET`] is there.
+    /// Starts a store and waits until [`S3Server::BUCKET`] exists.
     ///
     /// # Panics
-    /// When it does not come up; the message has the end of its log.
+    /// If the server does not start; the message contains the end of its log.
     pub fn start() -> Self {
         Self::start_with(None)
     }
 
-    /// Starts a store that answers by TLS, with a certificate of its own authority, too.
+    /// Starts a store that also serves TLS, with a certificate of its own authority.
     ///
     /// # Panics
-    /// When it does not come up; the message has the end of its log.
+    /// If the server does not start; the message contains the end of its log.
     pub fn start_with_tls() -> Self {
         Self::start_with(Some(Certificates::new()))
     }
@@ -93,12 +100,14 @@ impl S3Server {
     fn start_with(mut tls: Option<Certificates>) -> Self {
         let mut failures = String::new();
         for _ in 0..START_ATTEMPTS {
-            let directory = tempfile::Builder::new().prefix("forge-s3-").tempdir().expect("a directory");
+            let directory =
+                tempfile::Builder::new().prefix("forge-s3-").tempdir().expect("a temporary directory");
             let identities = format!(
                 r#"{{"identities":[{{"name":"test","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],"actions":["Admin"]}}]}}"#
             );
-            fs::write(directory.path().join("identities.json"), identities).expect("a configuration file");
-            let mut server = Self { process: None, ports: Ports::free(), directory, tls };
+            fs::write(directory.path().join("identities.json"), identities)
+                .expect("writing the configuration file");
+            let mut server = Self { process: None, ports: S3Ports::free(), directory, tls };
             match server.launch() {
                 Ok(()) => return server,
                 Err(reason) => failures += &format!("{reason}\n"),
@@ -108,10 +117,11 @@ impl S3Server {
         panic!("weed did not start in {START_ATTEMPTS} attempts: {failures}");
     }
 
-    /// The store that those tests of a process share that run at the same time. It ends with the last of them.
+    /// The store shared by the tests that run concurrently in this process. It ends when the last
+    /// of them drops it.
     ///
     /// # Panics
-    /// When it does not come up; the message has the end of its log.
+    /// If the server does not start; the message contains the end of its log.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<S3Server>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,28 +132,29 @@ impl S3Server {
         })
     }
 
-    /// Where it answers: `http://127.0.0.1:<port>`.
+    /// Endpoint URL: `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.http[3])
     }
 
-    /// Where it answers by TLS: `https://localhost:<port>`, and the certificate of the authority that vouches for it.
+    /// Endpoint URL with TLS, `https://localhost:<port>`, and the path of the authority's
+    /// certificate. None without TLS.
     pub fn tls_endpoint(&self) -> Option<(String, PathBuf)> {
         let certificates = self.tls.as_ref()?;
         Some((format!("https://localhost:{}", self.ports.https), certificates.authority()))
     }
 
-    /// The id of an access key that may do everything.
+    /// Id of an access key with all permissions.
     pub fn access_key(&self) -> &'static str {
         ACCESS_KEY
     }
 
-    /// The secret of that key.
+    /// Secret of that access key.
     pub fn secret_key(&self) -> &'static str {
         SECRET_KEY
     }
 
-    /// The variables by which S3 clients find it.
+    /// Environment variables that point S3 clients at this store.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL", self.endpoint()),
@@ -153,39 +164,40 @@ impl S3Server {
         ]
     }
 
-    /// Ends it at once with SIGKILL.
+    /// Ends the store with SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Starts it on the same ports with the same data. One that still runs is killed first.
+    /// Starts the store again with the same ports and data, after killing a running process.
     ///
     /// # Panics
-    /// When it does not come up; the message has the end of its log.
+    /// If the server does not start; the message contains the end of its log.
     pub fn restart(&mut self) {
         if let Err(reason) = self.launch() {
             panic!("weed did not start again: {reason}");
         }
     }
 
-    /// Freezes it: connections are accepted and nothing is answered.
+    /// Suspends the process: connections are accepted and never answered.
     pub fn pause(&mut self) {
-        self.process.iter_mut().for_each(Process::freeze);
+        self.process.iter_mut().for_each(ServerProcess::freeze);
     }
 
-    /// Ends a [`S3Server::pause`].
+    /// Continues after [`S3Server::pause`].
     pub fn resume(&mut self) {
         self.process.iter_mut().for_each(|process| process.signal(Signal::CONT));
     }
 
     fn launch(&mut self) -> Result<(), String> {
         self.process = None;
-        let mut process = Process::start(self.command(), &self.directory.path().join("weed.log"));
+        let mut process = ServerProcess::start(self.command(), &self.directory.path().join("weed.log"));
         let [_, _, filer, s3] = self.ports.http;
         let bucket = format!("/buckets/{}/", Self::BUCKET);
-        // The filer, which asks for no credentials, knows when the bucket is there; 403 is how S3 refuses a stranger.
-        let ready = || status(filer, &bucket) == Some(200) && status(s3, "/") == Some(403);
-        process.ready(START_LIMIT, ready)?;
+        // The filer, which needs no credentials, tells whether the bucket exists. S3 is ready when it
+        // refuses a request without credentials.
+        let is_ready = || get_status(filer, &bucket) == Some(200) && get_status(s3, "/") == Some(403);
+        process.wait_until_ready(START_TIMEOUT, is_ready)?;
         self.process = Some(process);
         Ok(())
     }
@@ -202,7 +214,7 @@ impl S3Server {
             flag(&format!("{part}.port.grpc"), self.ports.grpc[index].to_string());
         }
         flag("admin.port", self.ports.admin.to_string());
-        flag("admin.port.grpc", (self.ports.admin + Ports::ADMIN_OFFSET).to_string());
+        flag("admin.port.grpc", (self.ports.admin + S3Ports::ADMIN_GRPC_OFFSET).to_string());
         let path = |name: &str| directory.join(name).display().to_string();
         flag("dir", path(""));
         flag("s3.config", path("identities.json"));
@@ -231,16 +243,16 @@ impl S3Server {
 impl Drop for S3Server {
     fn drop(&mut self) {
         self.process = None;
-        // weed has no flag for where these lie, and leaves them behind.
+        // weed leaves these sockets behind and has no flag for their location.
         let parts = ["master", "volume", "filer", "s3"].into_iter().zip(self.ports.grpc);
-        for (part, port) in parts.chain([("admin", self.ports.admin + Ports::ADMIN_OFFSET)]) {
+        for (part, port) in parts.chain([("admin", self.ports.admin + S3Ports::ADMIN_GRPC_OFFSET)]) {
             let _ = fs::remove_file(format!("/tmp/seaweedfs-{part}-grpc-{port}.sock"));
         }
     }
 }
 
-/// The status of a GET without credentials.
-fn status(port: u16, path: &str) -> Option<u16> {
+/// Status of a GET request without credentials; None if there is no response.
+fn get_status(port: u16, path: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).ok()?;

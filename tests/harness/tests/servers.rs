@@ -1,4 +1,4 @@
-//! The servers start, are killed, frozen and started again, and end with their handle.
+//! Servers start, can be killed, suspended and restarted with their data, and end with their handle.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -20,12 +20,12 @@ fn connect(url: &str) -> std::io::Result<TcpStream> {
 fn get(url: &str, path: &str) -> std::io::Result<String> {
     let mut stream = connect(url)?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map(|_| answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).map(|_| response)
 }
 
 #[test]
-fn nats_comes_back_with_its_settings() {
+fn nats_server_restarts_with_its_settings() {
     let config = NatsConfig {
         monitoring: true,
         jetstream: "sync_interval: always".to_owned(),
@@ -34,14 +34,14 @@ fn nats_comes_back_with_its_settings() {
     };
     let mut server = NatsServer::start(&config);
     let url = server.url();
-    for end in [NatsServer::kill, NatsServer::stop] {
+    for end_server in [NatsServer::kill, NatsServer::stop] {
         let mut greeting = String::new();
         BufReader::new(connect(&url).unwrap()).read_line(&mut greeting).unwrap();
         assert!(greeting.contains("\"auth_required\":true"), "{greeting}");
         assert!(greeting.contains("\"jetstream\":true"), "{greeting}");
         let varz = get(&server.monitoring_url().unwrap(), "/varz").unwrap();
         assert!(varz.contains("\"sync_always\": true"), "{varz}");
-        end(&mut server);
+        end_server(&mut server);
         assert!(connect(&url).is_err());
         server.restart();
         assert_eq!(server.url(), url);
@@ -51,8 +51,8 @@ fn nats_comes_back_with_its_settings() {
 }
 
 #[test]
-fn the_store_comes_back_and_can_be_frozen() {
-    // Started by a thread that ends: the server must not end with it.
+fn s3_server_restarts_and_can_be_paused() {
+    // The server must outlive the thread that started it.
     let mut server = thread::spawn(S3Server::start).join().unwrap();
     let endpoint = server.endpoint();
     assert!(get(&endpoint, "/").unwrap().contains("403 Forbidden"));
@@ -69,7 +69,7 @@ fn the_store_comes_back_and_can_be_frozen() {
 }
 
 #[test]
-fn python_has_what_it_was_asked_for() {
+fn python_imports_the_requested_packages() {
     let python = tools::python(&[tools::NATS_PY, tools::BOTO3]);
     assert!(Command::new(python).args(["-c", "import nats, boto3"]).status().unwrap().success());
 }

@@ -14,7 +14,7 @@ use crate::shader::ProductMethod;
 /// The preferred adapter of this machine, if it has any.
 fn preferred_adapter() -> Option<Adapter> {
     let adapter = list_adapters().into_iter().next();
-    forge_harness::gpu::is_there(adapter.is_some());
+    forge_harness::gpu::require_adapter(adapter.is_some());
     adapter
 }
 
@@ -73,7 +73,7 @@ fn device_with_wrong_results_is_refused() {
 fn native_products_agree_with_the_reference() {
     let Some(adapter) = preferred_adapter() else { return };
     if !adapter.wgpu_adapter.features().contains(wgpu::Features::SHADER_INT64) {
-        return forge_harness::gpu::say(&format!(
+        return forge_harness::gpu::report_skip(&format!(
             "{adapter} does not support 64-bit integers: nothing to compare"
         ));
     }

@@ -1,4 +1,5 @@
-//! The commands of `forge` that talk to services, and the services as commands: exit codes, formats, settings, signals.
+//! The `forge` commands that talk to services, and `forge up`: exit codes, output formats, settings
+//! and signals.
 
 use std::{
     fs,
@@ -18,62 +19,63 @@ use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, PATIENCE, Place, insurance, result_of_run, with};
+use crate::support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, local_result_hash, with_field};
 
-/// Exit code, standard output, standard error.
-fn ended(output: &Output) -> (Option<i32>, String, String) {
+/// Exit code, standard output and standard error of a command.
+fn split_output(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
+/// Asserts the exit code and that the output contains each part. Returns standard output.
 #[track_caller]
-fn expect(output: &Output, code: i32, says: &[&str]) -> String {
-    let (found, stdout, stderr) = ended(output);
-    assert_eq!(found, Some(code), "{stdout}{stderr}");
-    let said = format!("{stdout}{stderr}");
-    for part in says {
-        assert!(said.contains(part), "{part:?} is not in: {said}");
+fn assert_output(output: &Output, code: i32, parts: &[&str]) -> String {
+    let (exit_code, stdout, stderr) = split_output(output);
+    assert_eq!(exit_code, Some(code), "{stdout}{stderr}");
+    let text = format!("{stdout}{stderr}");
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
     }
     stdout
 }
 
-fn written(cluster: &Cluster, name: &str, content: &Value) -> String {
+fn write_json(cluster: &Cluster, name: &str, content: &Value) -> String {
     let path = cluster.directory.path().join(name);
     fs::write(&path, content.to_string()).unwrap();
     path.display().to_string()
 }
 
 #[test]
-fn forge_up_brings_its_own_server_and_ends_with_it() {
+fn forge_up_starts_its_own_nats_server_and_stops_it_on_exit() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
-    // No cluster is needed; it says where the binary is, and what must not be inherited.
-    let cluster = Cluster::empty(crate::support::Place::Directory);
+    // The cluster only provides the path of the binary and the variables not to inherit.
+    let cluster = Cluster::empty(crate::support::TestStore::Directory);
     let mut command = cluster.forge();
     command.env_remove("FORGE_NATS_URL").env("FORGE_NATS_SERVER", tools::nats_server());
     command.args(["up", "--store"]).arg(directory.path().join("out")).arg("--data").arg(&data);
     let mut up = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(up.stderr.take().unwrap()).lines();
     let url = loop {
-        let line = lines.next().expect("it says where its server is").unwrap();
+        let line = lines.next().expect("forge up logs the URL of its server").unwrap();
         if let Some((_, url)) = line.split_once("FORGE_NATS_URL=") {
             break url.trim().to_owned();
         }
     };
-    let drained = thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-    let envelope = insurance("up", 3);
-    let path = written(&cluster, "up.json", &envelope);
+    let remaining_lines = thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    let envelope = insurance_envelope("up", 3);
+    let path = write_json(&cluster, "up.json", &envelope);
     let started = Instant::now();
     let record = loop {
         let submit = ["submit", &path, "--wait", "--format", "json", "--nats-url", &url];
-        let (code, stdout, stderr) = ended(&cluster.run(&submit));
+        let (code, stdout, stderr) = split_output(&cluster.run(&submit));
         if code == Some(0) {
             break serde_json::from_str::<Value>(&stdout).unwrap();
         }
-        assert!(started.elapsed() < PATIENCE, "{stderr}");
+        assert!(started.elapsed() < WAIT_LIMIT, "{stderr}");
         thread::sleep(Duration::from_millis(100));
     };
-    assert_eq!(record["result"], result_of_run(&envelope));
+    assert_eq!(record["result"], local_result_hash(&envelope));
 
     let stopping = Instant::now();
     kill_process(Pid::from_child(&up), Signal::TERM).unwrap();
@@ -83,12 +85,12 @@ fn forge_up_brings_its_own_server_and_ends_with_it() {
         "{status} {:?}",
         stopping.elapsed()
     );
-    assert!(processes_with(&data).is_empty(), "{:?}", processes_with(&data));
-    drained.join().unwrap();
+    assert!(processes_naming(&data).is_empty(), "{:?}", processes_naming(&data));
+    remaining_lines.join().unwrap();
 }
 
-/// The command lines of running processes that name a path.
-fn processes_with(path: &Path) -> Vec<String> {
+/// Command lines of the running processes that mention a path.
+fn processes_naming(path: &Path) -> Vec<String> {
     let lines = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let line = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -98,117 +100,123 @@ fn processes_with(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn submitting_watching_listing_and_cancelling() {
+fn submit_watch_status_jobs_and_cancel_report_state_and_exit_code() {
     let cluster = Cluster::start();
-    cluster.completes_warm_up();
-    let envelope = insurance("told", 4);
-    let path = written(&cluster, "told.json", &envelope);
-    let result = result_of_run(&envelope);
-    let said = expect(
+    cluster.complete_warm_up();
+    let envelope = insurance_envelope("shown", 4);
+    let path = write_json(&cluster, "shown.json", &envelope);
+    let result = local_result_hash(&envelope);
+    let text = assert_output(
         &cluster.run(&["submit", &path, "--wait"]),
         0,
-        &["Job told", "completed", "mean_loss", &result],
+        &["Job shown", "completed", "mean_loss", &result],
     );
-    assert!(!said.contains('\u{1b}'), "no colours where nobody looks");
-    let again = expect(&cluster.run(&["submit", &path, "--wait", "--format", "json"]), 0, &[]);
-    assert_eq!(serde_json::from_str::<Value>(&again).unwrap()["result"], result);
+    assert!(!text.contains('\u{1b}'), "no colours when standard output is not a terminal");
+    let resubmitted = assert_output(&cluster.run(&["submit", &path, "--wait", "--format", "json"]), 0, &[]);
+    assert_eq!(serde_json::from_str::<Value>(&resubmitted).unwrap()["result"], result);
 
-    let invalid =
-        with(with(envelope.clone(), "/args/claim_freq", json!(-1)), "/policy/verify", json!("maybe"));
-    let invalid = written(&cluster, "invalid.json", &with(invalid, "/ctx/job_id", json!("bad")));
-    expect(&cluster.run(&["submit", &invalid]), 2, &["/args/claim_freq", "/policy/verify"]);
-    let other = written(&cluster, "other.json", &insurance("told", 5));
-    expect(&cluster.run(&["submit", &other]), 2, &["another envelope"]);
-    let late = with(insurance("late", 2_000_000), "/policy/timeout_ms", json!(200));
-    let late = written(&cluster, "late.json", &late);
-    expect(&cluster.run(&["submit", &late, "--wait"]), 3, &["timeout"]);
+    let invalid = with_field(
+        with_field(envelope.clone(), "/args/claim_freq", json!(-1)),
+        "/policy/verify",
+        json!("maybe"),
+    );
+    let invalid = write_json(&cluster, "invalid.json", &with_field(invalid, "/ctx/job_id", json!("bad")));
+    assert_output(&cluster.run(&["submit", &invalid]), 2, &["/args/claim_freq", "/policy/verify"]);
+    let other = write_json(&cluster, "other.json", &insurance_envelope("shown", 5));
+    assert_output(&cluster.run(&["submit", &other]), 2, &["another envelope"]);
+    let late = with_field(insurance_envelope("late", 2_000_000), "/policy/timeout_ms", json!(200));
+    let late = write_json(&cluster, "late.json", &late);
+    assert_output(&cluster.run(&["submit", &late, "--wait"]), 3, &["timeout"]);
 
-    let lines = expect(&cluster.run(&["watch", "told", "--format", "json"]), 0, &[]);
+    let lines = assert_output(&cluster.run(&["watch", "shown", "--format", "json"]), 0, &[]);
     let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!((&last["state"], &last["schema"]), (&json!("completed"), &json!("forge.job.v1")));
-    expect(&cluster.run(&["watch", "late"]), 3, &["timeout"]);
-    expect(&cluster.run(&["watch", "nobody"]), 2, &["no job nobody"]);
-    expect(&cluster.run(&["status", "nobody"]), 2, &["no job nobody"]);
-    expect(&cluster.run(&["status", "told"]), 0, &["completed", &result]);
-    expect(&cluster.run(&["status", "no/id"]), 2, &[]);
+    assert_output(&cluster.run(&["watch", "late"]), 3, &["timeout"]);
+    assert_output(&cluster.run(&["watch", "missing"]), 2, &["no job missing"]);
+    assert_output(&cluster.run(&["status", "missing"]), 2, &["no job missing"]);
+    assert_output(&cluster.run(&["status", "shown"]), 0, &["completed", &result]);
+    assert_output(&cluster.run(&["status", "no/id"]), 2, &[]);
 
-    let all = expect(&cluster.run(&["jobs"]), 0, &["told", "late", "failed (timeout)"]);
-    assert_eq!(all.lines().count(), 1 + 3, "a head and three jobs: {all}");
-    let failed = expect(&cluster.run(&["jobs", "--state", "failed", "--format", "json"]), 0, &[]);
+    let all = assert_output(&cluster.run(&["jobs"]), 0, &["shown", "late", "failed (timeout)"]);
+    assert_eq!(all.lines().count(), 1 + 3, "a header and three jobs: {all}");
+    let failed = assert_output(&cluster.run(&["jobs", "--state", "failed", "--format", "json"]), 0, &[]);
     let failed: Value = serde_json::from_str(&failed).unwrap();
     assert_eq!(failed["job_id"], "late");
-    expect(&cluster.run(&["jobs", "--state", "fialed"]), 2, &["--state"]);
+    assert_output(&cluster.run(&["jobs", "--state", "fialed"]), 2, &["--state"]);
 
-    let long = written(&cluster, "long.json", &insurance("long", 2_000_000));
-    expect(&cluster.run(&["submit", &long]), 0, &["long"]);
-    expect(&cluster.run(&["cancel", "long"]), 0, &["cancelled"]);
-    expect(&cluster.run(&["submit", &long, "--wait"]), 3, &["cancelled"]);
-    expect(&cluster.run(&["cancel", "told"]), 2, &["it is completed"]);
-    expect(&cluster.run(&["cancel", "nobody"]), 2, &["no job nobody"]);
+    let long = write_json(&cluster, "long.json", &insurance_envelope("long", 2_000_000));
+    assert_output(&cluster.run(&["submit", &long]), 0, &["long"]);
+    assert_output(&cluster.run(&["cancel", "long"]), 0, &["cancelled"]);
+    assert_output(&cluster.run(&["submit", &long, "--wait"]), 3, &["cancelled"]);
+    assert_output(&cluster.run(&["cancel", "shown"]), 2, &["it is completed"]);
+    assert_output(&cluster.run(&["cancel", "missing"]), 2, &["no job missing"]);
 }
 
 #[test]
-fn artifacts_are_listed_and_fetched_and_damage_is_found() {
+fn artifacts_are_listed_and_fetched_and_corruption_is_detected() {
     for cluster in [Cluster::start(), Cluster::start_on_s3()] {
-        let envelope = insurance("kept", 1);
+        let envelope = insurance_envelope("kept", 1);
         cluster.submit(&envelope);
-        cluster.completes(&envelope);
-        let result = result_of_run(&envelope);
-        expect(&cluster.run(&["artifacts", "ls", "kept"]), 0, &["result.json", &result]);
+        cluster.assert_completes(&envelope);
+        let result = local_result_hash(&envelope);
+        assert_output(&cluster.run(&["artifacts", "ls", "kept"]), 0, &["result.json", &result]);
         let fetched = cluster.run(&["artifacts", "get", "kept", "result.json"]);
         assert_eq!(forge_contract::digest::Digest::hash_parts(&[&fetched.stdout]).to_hex(), result);
         let out = cluster.directory.path().join("fetched");
         let all = ["artifacts", "get", "kept", "--out", out.to_str().unwrap()];
-        expect(&cluster.run(&all), 0, &["artifacts written to"]);
+        assert_output(&cluster.run(&all), 0, &["artifacts written to"]);
         assert_eq!(fs::read(out.join("result.json")).unwrap(), fetched.stdout);
-        expect(&cluster.run(&["artifacts", "get", "kept", "x.json"]), 2, &["it kept"]);
-        expect(&cluster.run(&["artifacts", "ls", "nobody"]), 2, &["does not exist"]);
+        assert_output(&cluster.run(&["artifacts", "get", "kept", "x.json"]), 2, &["it kept"]);
+        assert_output(&cluster.run(&["artifacts", "ls", "missing"]), 2, &["does not exist"]);
 
         let key = format!("artifacts/sha256/{result}/result.json");
         let store = cluster.store();
-        if let Some(place) = store.strip_prefix("s3://") {
-            let (bucket, prefix) = place.split_once('/').unwrap();
-            python("s3.put_object(Bucket=a[0], Key=a[1], Body=b'{}')", &[bucket, &format!("{prefix}/{key}")]);
+        if let Some(location) = store.strip_prefix("s3://") {
+            let (bucket, prefix) = location.split_once('/').unwrap();
+            run_python(
+                "s3.put_object(Bucket=a[0], Key=a[1], Body=b'{}')",
+                &[bucket, &format!("{prefix}/{key}")],
+            );
         } else {
             fs::write(Path::new(&store).join(&key), "{}").unwrap();
         }
-        expect(&cluster.run(&["artifacts", "get", "kept", "result.json"]), 4, &["result.json"]);
-        expect(&cluster.run(&all), 4, &["result.json"]);
+        assert_output(&cluster.run(&["artifacts", "get", "kept", "result.json"]), 4, &["result.json"]);
+        assert_output(&cluster.run(&all), 4, &["result.json"]);
     }
 }
 
-/// Runs a line of Python with `s3`, a client of the S3 server, and `a`, these arguments.
-fn python(line: &str, arguments: &[&str]) -> String {
+/// Runs a line of Python in which `s3` is a client of the shared S3 server and `a` the arguments.
+fn run_python(line: &str, arguments: &[&str]) -> String {
     let script = format!("import boto3, sys\ns3 = boto3.client('s3')\na = sys.argv[1:]\n{line}");
     let mut command = Command::new(tools::python(&[tools::NATS_PY, tools::BOTO3]));
     let output =
         command.args(["-c", &script]).args(arguments).envs(S3Server::shared().env()).output().unwrap();
-    expect(&output, 0, &[])
+    assert_output(&output, 0, &[])
 }
 
 #[test]
-fn artifacts_are_locked_where_that_is_asked_for() {
-    let mut cluster = Cluster::empty(crate::support::Place::S3(S3Server::shared()));
+fn artifacts_are_retained_under_object_lock_when_configured() {
+    let mut cluster = Cluster::empty(crate::support::TestStore::S3(S3Server::shared()));
     let bucket = format!("locked{}", std::process::id());
     cluster.environment.push(("FORGE_STORE".to_owned(), format!("s3://{bucket}")));
     for service in ["planner", "worker"] {
         cluster.spawn(service, &[service]);
     }
     cluster.spawn("aggregator", &["aggregator", "--object-lock", "governance:1"]);
-    let envelope = insurance("locked", 1);
+    let envelope = insurance_envelope("locked", 1);
     cluster.submit(&envelope);
-    let record = cluster.completes(&envelope);
+    let record = cluster.assert_completes(&envelope);
     assert!(record["manifest"].as_str().unwrap().starts_with(&format!("s3://{bucket}/")), "{record:#}");
-    let key = format!("artifacts/sha256/{}/result.json", result_of_run(&envelope));
+    let key = format!("artifacts/sha256/{}/result.json", local_result_hash(&envelope));
     let line = "print(s3.get_object_retention(Bucket=a[0], Key=a[1])['Retention']['Mode'])";
-    assert_eq!(python(line, &[&bucket, &key]).trim(), "GOVERNANCE");
+    assert_eq!(run_python(line, &[&bucket, &key]).trim(), "GOVERNANCE");
     let line = "print(s3.get_object_lock_configuration(Bucket=a[0])['ObjectLockConfiguration']['ObjectLockEnabled'])";
-    assert_eq!(python(line, &[&bucket]).trim(), "Enabled");
+    assert_eq!(run_python(line, &[&bucket]).trim(), "Enabled");
 }
 
 #[test]
-fn a_submission_outlasts_planners_that_are_changing_over() {
-    let cluster = Cluster::empty(Place::Directory);
+fn submit_retries_while_the_planner_answers_503() {
+    let cluster = Cluster::empty(TestStore::Directory);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (bus, mut calls) = runtime.block_on(async {
         let bus = JetStreamBus::connect(JetStreamOptions::new(cluster.nats.url())).await.unwrap();
@@ -216,11 +224,11 @@ fn a_submission_outlasts_planners_that_are_changing_over() {
         let calls = bus.serve().await.unwrap();
         (bus, calls)
     });
-    // A planner that cannot reach JetStream says 503, at first.
+    // A planner that cannot reach JetStream answers 503; this one recovers at the third call.
     let planner = runtime.spawn(async move {
         for _ in 0..2 {
             let call = calls.next().await.unwrap();
-            call.responder.reply_error(503, "JetStream is changing over".to_owned()).await;
+            call.responder.reply_error(503, "JetStream is electing a leader".to_owned()).await;
         }
         let call = calls.next().await.unwrap();
         let progress = json!({
@@ -233,8 +241,8 @@ fn a_submission_outlasts_planners_that_are_changing_over() {
         call.responder.reply(record.to_string().into()).await;
         bus
     });
-    let path = written(&cluster, "late.json", &insurance("late", 1));
+    let path = write_json(&cluster, "late.json", &insurance_envelope("late", 1));
     let output = cluster.run(&["submit", &path, "--format", "json"]);
-    assert!(expect(&output, 0, &[]).contains("\"late\""));
+    assert!(assert_output(&output, 0, &[]).contains("\"late\""));
     drop(runtime.block_on(planner).unwrap());
 }

@@ -1,17 +1,19 @@
-//! The services as processes, against a real NATS server and a real S3 store: every job ends in one terminal record and,
-//! where it completes, in the result hash that `forge run` gives.
+//! The services as processes, against a real NATS server and a real S3 store. Every job ends in one
+//! terminal record and, if it completes, with the result hash that `forge run` gives.
 
-mod cheats;
-mod clients;
+mod bus_observer;
+mod cheating_workers;
 mod commands;
-mod distributed;
-mod faults;
-mod flow;
-mod gpu;
-mod mix;
+mod crashes_and_duplicates;
+mod gpu_adapter;
+mod happy_path;
+mod job_mix;
+mod metrics_catalog;
 mod permissions;
+mod policies_and_rejections;
+mod python_clients;
 mod quotas;
-mod servers;
-mod settings;
+mod raw_nats;
+mod server_outages;
+mod service_operations;
 mod support;
-mod wire;

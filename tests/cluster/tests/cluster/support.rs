@@ -1,4 +1,4 @@
-//! A cluster of processes, and how tests talk to it.
+//! A cluster of service processes, and the commands by which tests use it.
 
 use std::{
     collections::BTreeMap,
@@ -14,19 +14,21 @@ use forge_harness::{NatsConfig, NatsServer, S3Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The lease in tests: what is lost comes again soon.
+/// Lease of a message in tests, in milliseconds. Short, so that lost messages are redelivered soon.
 pub const LEASE_MS: u64 = 2000;
-/// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Upper bound on any single wait of a test.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(120);
 
-/// Builds the binaries once, with the profile of the tests, and answers where they are.
-fn binaries() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
+/// Returns the directory of the binaries. Builds them first, in the tests' profile, unless the
+/// caller has done so.
+fn binary_directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
         // target/<profile>/deps/<this test>
-        let test = env::current_exe().unwrap();
-        let directory = test.parent().and_then(Path::parent).unwrap().to_owned();
-        // `cargo test --workspace` has built them, and says so (Makefile); by itself this test builds what it needs.
+        let test_binary = env::current_exe().unwrap();
+        let directory = test_binary.parent().and_then(Path::parent).unwrap().to_owned();
+        // `make unit` builds the whole workspace and sets the variable. A single `cargo test -p` has
+        // not built the binaries of other packages.
         if env::var_os("FORGE_BINARIES_ARE_BUILT").is_none() {
             let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             build.args([
@@ -40,58 +42,58 @@ fn binaries() -> &'static Path {
                 "--examples",
             ]);
             build.arg(if directory.ends_with("release") { "--release" } else { "--all-features" });
-            let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-            assert!(built.is_ok_and(|status| status.success()), "the binaries cannot be built");
+            let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+            assert!(status.is_ok_and(|status| status.success()), "building the binaries failed");
         }
         directory
     })
 }
 
-/// All services.
+/// The services of a complete cluster.
 const SERVICES: [&str; 4] = ["planner", "aggregator", "verifier", "worker"];
 
-/// Where artifacts go.
-pub enum Place {
-    /// A directory of the cluster's own.
+/// Where a cluster stores artifacts.
+pub enum TestStore {
+    /// A directory inside the cluster's temporary directory.
     Directory,
-    /// A bucket of the S3 server that all tests share, under a prefix of the cluster's own.
+    /// The bucket of a shared S3 server, under a prefix that no other cluster uses.
     S3(std::sync::Arc<S3Server>),
 }
 
-/// NATS, a store, and processes. All of them end with it.
+/// A NATS server, a store and service processes. Dropping it ends them all.
 pub struct Cluster {
     pub nats: NatsServer,
     pub directory: TempDir,
-    place: Place,
+    store: TestStore,
     processes: BTreeMap<String, Child>,
-    /// Environment variables of every process.
+    /// Environment variables of the processes started from now on.
     pub environment: Vec<(String, String)>,
 }
 
 impl Cluster {
-    /// NATS and a store; no service yet.
-    pub fn empty(place: Place) -> Self {
+    /// Starts NATS without any service.
+    pub fn empty(store: TestStore) -> Self {
         let nats = NatsServer::start(&NatsConfig::default());
         let directory = tempfile::tempdir().unwrap();
-        Self { nats, directory, place, processes: BTreeMap::new(), environment: Vec::new() }
+        Self { nats, directory, store, processes: BTreeMap::new(), environment: Vec::new() }
     }
 
-    /// One of each service, artifacts in a directory.
+    /// Starts one process of each service; artifacts go to a directory.
     pub fn start() -> Self {
-        Self::empty(Place::Directory).with_services()
+        Self::empty(TestStore::Directory).with_services()
     }
 
-    /// One of each service, artifacts in S3.
+    /// Starts one process of each service; artifacts go to S3.
     pub fn start_on_s3() -> Self {
-        Self::empty(Place::S3(S3Server::shared())).with_services()
+        Self::empty(TestStore::S3(S3Server::shared())).with_services()
     }
 
-    /// All services but one, artifacts in a directory.
-    #[allow(dead_code, reason = "for the benchmark, or for tests")]
+    /// Starts every service except one; artifacts go to a directory.
+    #[allow(dead_code, reason = "used by either the tests or the benchmark")]
     pub fn start_without(service: &str) -> Self {
-        let mut cluster = Self::empty(Place::Directory);
-        for other in SERVICES.into_iter().filter(|other| *other != service) {
-            cluster.spawn(other, &[other]);
+        let mut cluster = Self::empty(TestStore::Directory);
+        for started in SERVICES.into_iter().filter(|started| *started != service) {
+            cluster.spawn(started, &[started]);
         }
         cluster
     }
@@ -103,45 +105,45 @@ impl Cluster {
         self
     }
 
-    /// Waits until a job runs through all services.
-    #[allow(dead_code, reason = "for the benchmark, or for tests")]
-    pub fn completes_warm_up(&self) {
-        let envelope = insurance("warm-up", 1);
+    /// Runs a small job to completion, so that every service is known to be ready.
+    #[allow(dead_code, reason = "used by either the tests or the benchmark")]
+    pub fn complete_warm_up(&self) {
+        let envelope = insurance_envelope("warm-up", 1);
         self.submit(&envelope);
-        self.completes(&envelope);
+        self.assert_completes(&envelope);
     }
 
-    /// Waits until a job has completed, whatever its result.
-    #[allow(dead_code, reason = "for the benchmark, or for tests")]
-    pub fn completes_trivially(&self) {
-        self.submit(&insurance("warm-up", 1));
-        assert_eq!(self.wait("warm-up")["state"], "completed", "{}", self.logs());
+    /// Runs a small job to completion without checking its result, for workers that compute none.
+    #[allow(dead_code, reason = "used by either the tests or the benchmark")]
+    pub fn complete_trivial_warm_up(&self) {
+        self.submit(&insurance_envelope("warm-up", 1));
+        assert_eq!(self.wait_for_end("warm-up")["state"], "completed", "{}", self.logs());
     }
 
-    /// The process id of a process.
-    #[allow(dead_code, reason = "for the benchmark, or for tests")]
-    pub fn id(&self, name: &str) -> u32 {
+    /// The process id of a running service.
+    #[allow(dead_code, reason = "used by either the tests or the benchmark")]
+    pub fn process_id(&self, name: &str) -> u32 {
         self.processes[name].id()
     }
 
-    /// Where artifacts lie, as `--store` takes it.
+    /// The location of artifacts, in the form of `--store`.
     pub fn store(&self) -> String {
-        match &self.place {
-            Place::Directory => self.directory.path().join("out").display().to_string(),
-            Place::S3(_) => {
+        match &self.store {
+            TestStore::Directory => self.directory.path().join("out").display().to_string(),
+            TestStore::S3(_) => {
                 let prefix = self.directory.path().file_name().unwrap().to_string_lossy().replace('.', "x");
                 format!("s3://{}/{prefix}", S3Server::BUCKET)
             }
         }
     }
 
-    /// The `forge` command, with the cluster's environment.
+    /// A `forge` command with the environment of this cluster.
     pub fn forge(&self) -> Command {
         self.command("forge")
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(binaries().join(name));
+        let mut command = Command::new(binary_directory().join(name));
         command
             .env("FORGE_NATS_URL", self.nats.url())
             .env("FORGE_STORE", self.store())
@@ -149,20 +151,20 @@ impl Cluster {
             .env("FORGE_THREADS", "2")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
-        if let Place::S3(server) = &self.place {
+        if let TestStore::S3(server) = &self.store {
             command.envs(server.env());
         }
         command
     }
 
-    /// Starts a process of the `forge` binary under a name.
+    /// Starts `forge` with these arguments as a process named `name`.
     pub fn spawn(&mut self, name: &str, arguments: &[&str]) {
         let mut command = self.forge();
         command.args(arguments);
         self.start_process(name, command);
     }
 
-    /// Starts a worker that misbehaves.
+    /// Starts the worker of examples/faulty-worker.rs with one of its faults.
     pub fn spawn_faulty(&mut self, name: &str, fault: &str) {
         let mut command = self.command("examples/faulty-worker");
         command.args([&self.nats.url(), fault]);
@@ -172,31 +174,31 @@ impl Cluster {
     fn start_process(&mut self, name: &str, mut command: Command) {
         let log = fs::File::options().create(true).append(true).open(self.log(name)).unwrap();
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        assert!(self.processes.insert(name.to_owned(), child).is_none(), "{name} is running");
+        assert!(self.processes.insert(name.to_owned(), child).is_none(), "{name} is already running");
     }
 
     fn log(&self, name: &str) -> PathBuf {
         self.directory.path().join(format!("{name}.log"))
     }
 
-    /// Ends a process at once, as `kill -9` does.
+    /// Ends a process with SIGKILL.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.processes.remove(name).unwrap_or_else(|| panic!("{name} is not running"));
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Whether a process runs.
+    /// Whether a process was started and has not exited.
     pub fn is_running(&mut self, name: &str) -> bool {
         self.processes.get_mut(name).is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
-    /// Runs a command of `forge` to its end.
+    /// Runs a `forge` command and waits for it to exit.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.forge().args(arguments).output().unwrap()
     }
 
-    /// Submits an envelope and answers its job id.
+    /// Submits an envelope, retrying until a planner accepts it, and returns the job id.
     #[track_caller]
     pub fn submit(&self, envelope: &Value) -> String {
         let path =
@@ -209,61 +211,58 @@ impl Cluster {
                 let record: Value = serde_json::from_slice(&output.stdout).unwrap();
                 return record["job_id"].as_str().unwrap().to_owned();
             }
-            // Services that have just been started do not answer yet.
+            // A planner that has just been started does not answer yet.
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(started.elapsed() < PATIENCE, "{error}{}", self.logs());
+            assert!(started.elapsed() < WAIT_LIMIT, "{error}{}", self.logs());
             thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// The record of a job; null if there is none.
+    /// The record of a job; null if the job is unknown.
     pub fn record(&self, job: &str) -> Value {
         let output = self.run(&["status", job, "--format", "json"]);
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
-    /// Waits until something holds of a job's record.
+    /// Waits until a job's record fulfils a condition; `goal` names it in the panic message.
     #[track_caller]
-    pub fn wait_until(&self, job: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_until(&self, job: &str, goal: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         loop {
             let record = self.record(job);
-            if holds(&record) {
+            if condition(&record) {
                 return record;
             }
-            assert!(started.elapsed() < PATIENCE, "{job} is not {what}: {record:#}\n{}", self.logs());
+            assert!(started.elapsed() < WAIT_LIMIT, "{job} is not {goal}: {record:#}\n{}", self.logs());
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Waits until a job has ended, and answers its record.
+    /// Waits until a job has ended, and returns its record.
     #[track_caller]
-    pub fn wait(&self, job: &str) -> Value {
-        let terminal = ["completed", "failed", "cancelled"];
-        self.wait_until(job, "at its end", |record| {
-            record["state"].as_str().is_some_and(|state| terminal.contains(&state))
-        })
+    pub fn wait_for_end(&self, job: &str) -> Value {
+        self.wait_until(job, "terminal", |record| record["state"].as_str().is_some_and(is_terminal))
     }
 
-    /// Waits for a job, which has to complete with the result that `forge run` gives.
+    /// Waits for a job and asserts that it completed with the result of `forge run`.
     #[track_caller]
-    pub fn completes(&self, envelope: &Value) -> Value {
-        let record = self.wait(envelope["ctx"]["job_id"].as_str().unwrap());
+    pub fn assert_completes(&self, envelope: &Value) -> Value {
+        let record = self.wait_for_end(envelope["ctx"]["job_id"].as_str().unwrap());
         assert_eq!(record["state"], "completed", "{record:#}\n{}", self.logs());
-        assert_eq!(record["result"], result_of_run(envelope), "{record:#}");
+        assert_eq!(record["result"], local_result_hash(envelope), "{record:#}");
         record
     }
 
-    /// The last lines of all processes.
+    /// The last log lines of every process.
     pub fn logs(&self) -> String {
         let mut logs = String::new();
         for entry in fs::read_dir(self.directory.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "log") {
                 let text = fs::read_to_string(&path).unwrap_or_default();
-                let last: Vec<_> = text.lines().rev().take(25).collect();
-                let last: Vec<_> = last.into_iter().rev().collect();
-                logs += &format!("--- {}\n{}\n", path.file_name().unwrap().display(), last.join("\n"));
+                let mut last_lines: Vec<_> = text.lines().rev().take(25).collect();
+                last_lines.reverse();
+                logs += &format!("--- {}\n{}\n", path.file_name().unwrap().display(), last_lines.join("\n"));
             }
         }
         logs
@@ -279,31 +278,37 @@ impl Drop for Cluster {
     }
 }
 
-/// The hash of the result that `forge run` gives, without any server. Kept for each model.
-pub fn result_of_run(envelope: &Value) -> String {
-    static KNOWN: std::sync::Mutex<BTreeMap<String, String>> = std::sync::Mutex::new(BTreeMap::new());
-    let pure = json!({"op": envelope["op"], "args": envelope["args"], "seed": envelope["seed"],
+/// Hash of the result that `forge run` computes for an envelope, without any server. Cached per
+/// model and seed.
+pub fn local_result_hash(envelope: &Value) -> String {
+    static CACHE: std::sync::Mutex<BTreeMap<String, String>> = std::sync::Mutex::new(BTreeMap::new());
+    let model = json!({"op": envelope["op"], "args": envelope["args"], "seed": envelope["seed"],
                       "artifacts": {"persist": false}});
-    let key = pure.to_string();
-    if let Some(known) = KNOWN.lock().unwrap().get(&key) {
-        return known.clone();
+    let key = model.to_string();
+    if let Some(hash) = CACHE.lock().unwrap().get(&key) {
+        return hash.clone();
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("envelope.json");
     fs::write(&path, &key).unwrap();
-    let run = Command::new(binaries().join("forge"))
+    let run = Command::new(binary_directory().join("forge"))
         .args(["run", path.to_str().unwrap(), "--format", "json"])
         .current_dir(directory.path())
         .output()
         .unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let hash = forge_contract::digest::Digest::hash_parts(&[&run.stdout]).to_hex();
-    KNOWN.lock().unwrap().insert(key, hash.clone());
+    CACHE.lock().unwrap().insert(key, hash.clone());
     hash
 }
 
-/// A job of so many leaves of 65,536 iterations.
-pub fn insurance(job: &str, leaves: u64) -> Value {
+/// Whether a job state is terminal.
+pub fn is_terminal(state: &str) -> bool {
+    matches!(state, "completed" | "failed" | "cancelled")
+}
+
+/// An envelope of `insurance.v1` with `leaves` leaves of 65,536 iterations.
+pub fn insurance_envelope(job: &str, leaves: u64) -> Value {
     json!({
         "ctx": {"job_id": job},
         "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
@@ -315,12 +320,12 @@ pub fn insurance(job: &str, leaves: u64) -> Value {
     })
 }
 
-/// The value with another one at a pointer, whose parents are made where they are missing.
-pub fn with(mut value: Value, pointer: &str, new: Value) -> Value {
-    let mut at = &mut value;
+/// Sets the field at a JSON pointer of object keys, creating missing parents.
+pub fn with_field(mut value: Value, pointer: &str, new: Value) -> Value {
+    let mut field = &mut value;
     for key in pointer.trim_start_matches('/').split('/') {
-        at = &mut at[key];
+        field = &mut field[key];
     }
-    *at = new;
+    *field = new;
     value
 }

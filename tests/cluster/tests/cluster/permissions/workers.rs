@@ -1,20 +1,22 @@
-//! What a worker may do, and all that it may not.
+//! Permissions of workers: which operations they are granted, and that every other is refused.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use forge_bus::topology::{self, Stream};
 use serde_json::Value;
 
-use super::{OTHERS_INBOXES, cluster, cluster_of, password, refused, server, wire};
-use crate::{support::insurance, wire::Wire};
+use super::{
+    FOREIGN_INBOXES, assert_refused, connect_as, password, start_cluster, start_server, start_services,
+};
+use crate::{raw_nats::RawNatsConnection, support::insurance_envelope};
 
 #[test]
-fn a_worker_can_do_nothing_else() {
-    let cluster = cluster();
-    let envelope = insurance("victim", 2);
+fn worker_is_refused_every_other_operation() {
+    let cluster = start_cluster();
+    let envelope = insurance_envelope("victim", 2);
     cluster.submit(&envelope);
-    let record = cluster.completes(&envelope);
-    let mut worker = wire(&cluster, "worker");
+    let record = cluster.assert_completes(&envelope);
+    let mut worker = connect_as(&cluster, "worker");
     let publish = [
         "forge.v1.jobs.submit",
         "forge.v1.jobs.submit.alice",
@@ -94,14 +96,14 @@ fn a_worker_can_do_nothing_else() {
         "forge.v1.nats.>",
         "_INBOX_client.>",
     ];
-    refused(&mut worker, &publish, &subscribe);
-    refused(&mut worker, &[], &OTHERS_INBOXES);
+    assert_refused(&mut worker, &publish, &subscribe);
+    assert_refused(&mut worker, &[], &FOREIGN_INBOXES);
     assert_eq!(cluster.record("victim"), record);
 }
 
-/// What taking from a queue needs: is it there (by the name that this has in the workers' account), give me a shard, a shard
-/// is done (in both forms).
-fn taking(queue: &str) -> [String; 4] {
+/// Subjects that a worker needs for a queue: the consumer's information (under its name in the
+/// workers' account), the next shard, and the acknowledgement in both of its forms.
+fn queue_subjects(queue: &str) -> [String; 4] {
     [
         format!("forge.v1.nats.queue.{queue}"),
         format!("$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{queue}"),
@@ -111,49 +113,58 @@ fn taking(queue: &str) -> [String; 4] {
 }
 
 #[test]
-fn workers_take_shards_for_their_hardware_and_for_any_and_no_others() {
-    let nothing = Vec::<String>::new();
-    let cluster = cluster_of(&["planner"]);
-    let mut planner = wire(&cluster, "planner");
-    for (role, own, others) in [("worker", "cpu", "gpu"), ("worker-gpu", "gpu", "cpu")] {
-        let mut worker = wire(&cluster, role);
+fn workers_receive_only_shards_for_their_hardware_or_any() {
+    let no_errors = Vec::<String>::new();
+    let cluster = start_services(&["planner"]);
+    let mut planner = connect_as(&cluster, "planner");
+    for (role, own_target, other_target) in [("worker", "cpu", "gpu"), ("worker-gpu", "gpu", "cpu")] {
+        let mut worker = connect_as(&cluster, role);
         let inbox = format!("_INBOX_{role}.mine");
-        assert_eq!(worker.send(&format!("SUB {inbox}.* 1")), nothing);
-        for target in [own, "any"] {
+        assert_eq!(worker.send(&format!("SUB {inbox}.* 1")), no_errors);
+        for target in [own_target, "any"] {
             let (queue, text) = (format!("workers-{target}"), format!("for {target}, by {role}"));
             let subject = format!("forge.v1.shards.{target}.none.0-0");
-            assert_eq!(planner.publish(&subject, &text), nothing);
-            let [info, next, done, also_done] = taking(&queue);
+            assert_eq!(planner.publish(&subject, &text), no_errors);
+            let [info, next, ack, ack_with_domain] = queue_subjects(&queue);
             for info in [info, format!("$JS.API.CONSUMER.INFO.FORGE_SHARDS.{queue}")] {
-                assert_eq!(worker.request(&info, &format!("{inbox}.info"), "", ""), nothing);
+                assert_eq!(worker.request(&info, &format!("{inbox}.info"), "", ""), no_errors);
                 let answer = worker.next();
                 assert!(answer.contains(&format!("\"name\":\"{queue}\"")), "{answer}");
             }
-            assert_eq!(worker.request(&next, &format!("{inbox}.next"), "", ""), nothing);
+            assert_eq!(worker.request(&next, &format!("{inbox}.next"), "", ""), no_errors);
             assert_eq!(worker.next().trim_end(), text);
-            for done in [done, also_done] {
-                assert_eq!(worker.publish(&done, ""), nothing);
+            for ack in [ack, ack_with_domain] {
+                assert_eq!(worker.publish(&ack, ""), no_errors);
             }
         }
-        let queue = format!("workers-{others}");
-        refused(&mut worker, &taking(&queue).each_ref().map(String::as_str), &OTHERS_INBOXES);
+        let queue = format!("workers-{other_target}");
+        assert_refused(&mut worker, &queue_subjects(&queue).each_ref().map(String::as_str), &FOREIGN_INBOXES);
         let errors = worker.publish(&format!("$JS.API.CONSUMER.INFO.FORGE_SHARDS.{queue}"), "");
         assert!(errors.iter().any(|error| error.contains("Permissions Violation for Publish")), "{errors:?}");
     }
-    refused(&mut wire(&cluster, "worker"), &["_INBOX_worker-gpu.mine.a"], &["_INBOX_worker-gpu.>"]);
-    let more = ["forge.v1.shards.gpu.none.0-0", "forge.v1.jobs.submit", "forge.v1.verdicts.none.0-0"];
-    refused(&mut wire(&cluster, "worker-gpu"), &more, &["_INBOX_worker.>", "forge.v1.results.>"]);
+    assert_refused(
+        &mut connect_as(&cluster, "worker"),
+        &["_INBOX_worker-gpu.mine.a"],
+        &["_INBOX_worker-gpu.>"],
+    );
+    let other_requests =
+        ["forge.v1.shards.gpu.none.0-0", "forge.v1.jobs.submit", "forge.v1.verdicts.none.0-0"];
+    assert_refused(
+        &mut connect_as(&cluster, "worker-gpu"),
+        &other_requests,
+        &["_INBOX_worker.>", "forge.v1.results.>"],
+    );
 }
 
 #[test]
-fn a_worker_cannot_undo_its_quarantine() {
-    let cluster = cluster();
-    cluster.completes_warm_up();
-    let mut verifier = wire(&cluster, "verifier");
+fn worker_cannot_lift_its_quarantine() {
+    let cluster = start_cluster();
+    cluster.complete_warm_up();
+    let mut verifier = connect_as(&cluster, "verifier");
     assert_eq!(verifier.publish("$KV.forge_agents.quarantine.UA", "{}"), Vec::<String>::new());
-    let mut worker = wire(&cluster, "worker");
+    let mut worker = connect_as(&cluster, "worker");
     assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), Vec::<String>::new());
-    // What it may write, it may not use to remove what others wrote.
+    // A rollup header on a key that it may write must not remove keys that others wrote.
     let own = "$KV.forge_agents.workers.UA";
     for rollup in ["all", "sub"] {
         let headers = format!("Nats-Rollup: {rollup}\r\n");
@@ -167,32 +178,32 @@ fn a_worker_cannot_undo_its_quarantine() {
     assert!(answer.contains("quarantine.UA") && answer.contains("{}"), "{answer}");
 }
 
-/// Number of the last message of each stream and bucket.
-fn last_numbers(planner: &mut Wire) -> BTreeMap<String, u64> {
+/// Sequence number of the last message of each stream and bucket.
+fn last_sequences(planner: &mut RawNatsConnection) -> BTreeMap<String, u64> {
     let buckets = topology::all_buckets(&["jobs".to_owned()]);
     let buckets = buckets.iter().map(|bucket| format!("KV_{}", bucket.name()));
     let names = Stream::ALL.iter().map(|stream| stream.name().to_owned()).chain(buckets);
-    let mut number = |name: &str| {
+    let mut last_sequence = |name: &str| {
         let info = planner.ask(&format!("$JS.API.STREAM.INFO.{name}"), "");
         let info: Value = serde_json::from_str(&info).unwrap();
         info["state"]["last_seq"].as_u64().unwrap_or_else(|| panic!("{name}: {info}"))
     };
-    names.map(|name| (name.clone(), number(&name))).collect()
+    names.map(|name| (name.clone(), last_sequence(&name))).collect()
 }
 
 #[test]
-fn no_answer_to_a_worker_is_stored_under_a_subject_that_it_chose() {
-    let nothing = Vec::<String>::new();
-    let cluster = cluster_of(&["planner"]);
-    let mut planner = wire(&cluster, "planner");
-    assert_eq!(planner.send("SUB _INBOX_planner.mine.* 1"), nothing);
-    let mut worker = wire(&cluster, "worker");
-    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), nothing);
+fn replies_to_a_worker_are_never_stored_under_a_subject_it_chose() {
+    let no_errors = Vec::<String>::new();
+    let cluster = start_services(&["planner"]);
+    let mut planner = connect_as(&cluster, "planner");
+    assert_eq!(planner.send("SUB _INBOX_planner.mine.* 1"), no_errors);
+    let mut worker = connect_as(&cluster, "worker");
+    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), no_errors);
     planner.ask("$KV.forge_programs.aa", "a program");
     for shard in 0..4 {
         planner.ask(&format!("forge.v1.shards.any.none.0-{shard}"), "a shard");
     }
-    let before = last_numbers(&mut planner);
+    let before = last_sequences(&mut planner);
     let chosen = [
         "$KV.jobs.x",
         "$KV.forge_agents.quarantine.UA",
@@ -204,15 +215,15 @@ fn no_answer_to_a_worker_is_stored_under_a_subject_that_it_chose() {
         "forge.v1.duplicates.x.0-0",
         "forge.v1.reduce.x",
         "forge.v1.verdicts.x.0-0",
-        // What is exported to it, and what would do harm if it were asked for.
+        // Subjects exported to it, and API calls that would do harm.
         "$KV.forge_agents.workers.UA",
         "forge.v1.results.x.0-0",
         "$JS.API.STREAM.PURGE.FORGE_SHARDS",
         "$JS.API.STREAM.DELETE.FORGE_SHARDS",
     ];
     let next = "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-any";
-    let asked = [
-        // A shard; that there is none; whatever comes within a second, or heartbeats.
+    let requests = [
+        // A shard; the status that there is none; anything within a second, or heartbeats.
         (next, r#"{"batch":1,"no_wait":true}"#),
         ("$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu", r#"{"batch":1,"no_wait":true}"#),
         (next, r#"{"batch":1,"expires":1000000000,"idle_heartbeat":200000000}"#),
@@ -220,49 +231,49 @@ fn no_answer_to_a_worker_is_stored_under_a_subject_that_it_chose() {
         ("$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.aa", ""),
         ("$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.quarantine.UA", ""),
         ("$JS.ACK.FORGE_SHARDS.workers-any.1.99.99.1.0", "+NXT"),
-        // These two are stored, as is their right; what says so is not.
+        // A worker may store these two; the acknowledgement of storage must not be stored.
         ("$KV.forge_agents.workers.UB", "{}"),
         ("forge.v1.results.y.0-0", "a result"),
     ];
     for reply in chosen {
-        for (subject, payload) in asked {
-            assert_eq!(worker.request(subject, reply, "", payload), nothing, "{subject} {reply}");
+        for (subject, payload) in requests {
+            assert_eq!(worker.request(subject, reply, "", payload), no_errors, "{subject} {reply}");
         }
     }
-    // The pulls end, and what was to be stored would have been.
+    // By now the pulls have ended, and any reply would have been stored.
     thread::sleep(Duration::from_millis(1500));
-    let own = |stream: &str| ["KV_forge_agents", "FORGE_RESULTS"].contains(&stream);
-    let expected = before
-        .iter()
-        .map(|(stream, number)| (stream.clone(), number + if own(stream) { chosen.len() as u64 } else { 0 }));
-    assert_eq!(last_numbers(&mut planner), expected.collect());
+    let is_writable = |stream: &str| ["KV_forge_agents", "FORGE_RESULTS"].contains(&stream);
+    let expected = before.iter().map(|(stream, sequence)| {
+        (stream.clone(), sequence + if is_writable(stream) { chosen.len() as u64 } else { 0 })
+    });
+    assert_eq!(last_sequences(&mut planner), expected.collect());
     let kept = planner.ask("$JS.API.STREAM.INFO.FORGE_SHARDS", "");
     assert!(kept.contains("\"messages\":4"), "{kept}");
 }
 
 #[test]
-fn workers_hear_of_ended_jobs_and_of_nothing_else() {
-    let nothing = Vec::<String>::new();
+fn workers_receive_only_notices_of_ended_jobs() {
+    let no_errors = Vec::<String>::new();
     let data = tempfile::tempdir().unwrap();
-    let nats = server(data.path());
-    let connect = |role| Wire::connect(&nats.url(), role, &password(role));
+    let nats = start_server(data.path());
+    let connect = |role| RawNatsConnection::connect(&nats.url(), role, &password(role));
     let (mut worker, mut gpu, mut aggregator) =
         (connect("worker"), connect("worker-gpu"), connect("aggregator"));
     for worker in [&mut worker, &mut gpu] {
-        assert_eq!(worker.send("SUB forge.v1.ended.* 1"), nothing);
+        assert_eq!(worker.send("SUB forge.v1.ended.* 1"), no_errors);
     }
-    assert_eq!(worker.send("SUB _INBOX_worker.> 2"), nothing);
+    assert_eq!(worker.send("SUB _INBOX_worker.> 2"), no_errors);
     for subject in ["forge.v1.ended.j", "forge.v1.duplicates.j.0-0", "forge.v1.verdicts.j.0-0", "$KV.jobs.j"]
     {
-        assert_eq!(aggregator.publish(subject, subject), nothing);
+        assert_eq!(aggregator.publish(subject, subject), no_errors);
     }
     for worker in [&mut worker, &mut gpu] {
         assert_eq!(worker.next().trim_end(), "forge.v1.ended.j");
     }
-    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 3"), nothing);
+    assert_eq!(worker.send("SUB _INBOX_worker.mine.* 3"), no_errors);
     assert!(worker.received.is_empty(), "{:?}", worker.received);
-    // What is said in their account stays there.
-    assert_eq!(worker.publish("forge.v1.results.j.0-0", "{}"), nothing);
-    assert_eq!(gpu.send("SUB _INBOX_worker-gpu.> 3"), nothing);
+    // A message in the workers' account does not reach other workers.
+    assert_eq!(worker.publish("forge.v1.results.j.0-0", "{}"), no_errors);
+    assert_eq!(gpu.send("SUB _INBOX_worker-gpu.> 3"), no_errors);
     assert!(gpu.received.is_empty(), "{:?}", gpu.received);
 }

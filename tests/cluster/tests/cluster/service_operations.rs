@@ -1,4 +1,5 @@
-//! Services as an operator meets them: their settings, their health and metrics, the trace of a job in their logs.
+//! What operators see of a service: effective settings, errors in settings, health endpoints,
+//! metrics, and the trace of a job in the logs.
 
 use std::{
     fs,
@@ -11,24 +12,24 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, PATIENCE, Place, insurance, with};
+use crate::support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, with_field};
 
 const SERVICES: [&str; 5] = ["planner", "worker", "verifier", "aggregator", "up"];
 
-/// Exit code and everything that was said.
-fn said(command: &mut Command) -> (Option<i32>, String) {
+/// Runs a command and returns its exit code and its standard output and error.
+fn run_command(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 #[test]
-fn settings_are_shown_with_their_origins_and_without_secrets() {
-    let cluster = Cluster::empty(Place::Directory);
+fn print_config_shows_origins_and_hides_secrets() {
+    let cluster = Cluster::empty(TestStore::Directory);
     for service in SERVICES {
         let mut command = cluster.forge();
         command.args([service, "--print-config", "--nats-url", "nats://ann:hush@localhost:1"]);
         command.env("FORGE_NATS_USER", "ann").env("FORGE_NATS_PASSWORD", "hush");
-        let (code, text) = said(&mut command);
+        let (code, text) = run_command(&mut command);
         assert_eq!(code, Some(0), "{service}: {text}");
         assert!(!text.contains("hush"), "{service}: {text}");
         for part in [
@@ -39,7 +40,7 @@ fn settings_are_shown_with_their_origins_and_without_secrets() {
         ] {
             assert!(text.contains(part), "{service}, {part}: {text}");
         }
-        let (code, help) = said(cluster.forge().args([service, "--help"]));
+        let (code, help) = run_command(cluster.forge().args([service, "--help"]));
         assert_eq!(code, Some(0));
         for variable in ["FORGE_NATS_URL", "FORGE_NATS_CREDS", "FORGE_LOG", "FORGE_HTTP", "FORGE_LEASE_MS"] {
             assert!(help.contains(variable), "{service}, {variable}: {help}");
@@ -49,10 +50,10 @@ fn settings_are_shown_with_their_origins_and_without_secrets() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_named() {
-    let cluster = Cluster::empty(Place::Directory);
+fn invalid_settings_are_rejected_by_name() {
+    let cluster = Cluster::empty(TestStore::Directory);
     for service in SERVICES {
-        for (arguments, named) in [
+        for (arguments, expected) in [
             (&["--nats-url", "nats://["][..], "--nats-url"),
             (&["--replicas", "2"], "--replicas"),
             (&["--nats-creds", "/nowhere"], "--nats-creds"),
@@ -61,14 +62,14 @@ fn settings_that_cannot_be_used_are_named() {
             (&["--log", "loud"], "--log"),
             (&["--http", "nowhere"], "--http"),
         ] {
-            let (code, text) = said(cluster.forge().arg(service).args(arguments));
+            let (code, text) = run_command(cluster.forge().arg(service).args(arguments));
             assert_eq!(code, Some(2), "{service} {arguments:?}: {text}");
-            assert!(text.contains(named), "{service} {named}: {text}");
+            assert!(text.contains(expected), "{service} {expected}: {text}");
         }
     }
     let quotas = cluster.directory.path().join("quotas.json").display().to_string();
     fs::write(&quotas, r#"{"schema": "forge.quotas.v1", "submitters": {"a": {"jobs": 1}}}"#).unwrap();
-    for (arguments, named) in [
+    for (arguments, expected) in [
         (&["planner", "--quotas", &quotas][..], "/submitters/a/jobs"),
         (&["up", "--quotas", &quotas], "/submitters/a/jobs"),
         (&["planner", "--quotas", "/nowhere"], "--quotas: /nowhere"),
@@ -78,14 +79,14 @@ fn settings_that_cannot_be_used_are_named() {
         (&["worker", "--backend", "abacus"], "abacus"),
         (&["planner", "--kv-namespaces", "forge_secrets"], "--kv-namespaces"),
     ] {
-        let (code, text) = said(cluster.forge().args(arguments));
+        let (code, text) = run_command(cluster.forge().args(arguments));
         assert_eq!(code, Some(2), "{arguments:?}: {text}");
-        assert!(text.contains(named), "{named}: {text}");
+        assert!(text.contains(expected), "{expected}: {text}");
     }
 }
 
-/// Status and body of a GET.
-fn get(port: u16, path: &str) -> Option<(u16, String)> {
+/// Status and body of a GET request to a local port; None if there is no complete response.
+pub fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     stream
@@ -97,48 +98,53 @@ fn get(port: u16, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
+/// Waits until a path responds with a status.
 #[track_caller]
-fn comes(port: u16, path: &str, status: u16) {
+fn wait_for_status(port: u16, path: &str, status: u16) {
     let started = Instant::now();
-    while get(port, path).is_none_or(|(found, _)| found != status) {
-        assert!(started.elapsed() < PATIENCE, "{path}: {:?} is not {status}", get(port, path));
+    while http_get(port, path).is_none_or(|(found, _)| found != status) {
+        assert!(
+            started.elapsed() < WAIT_LIMIT,
+            "{path} does not respond with {status}: {:?}",
+            http_get(port, path)
+        );
         thread::sleep(Duration::from_millis(50));
     }
 }
 
 #[test]
-fn health_and_metrics_tell_the_truth() {
+fn health_readiness_and_metrics_follow_the_service_state() {
     let mut cluster = Cluster::start_without("worker");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     cluster.spawn("worker", &["worker", "--http", &format!("127.0.0.1:{port}")]);
-    comes(port, "/readyz", 200);
-    cluster.completes_warm_up();
-    assert_eq!(get(port, "/healthz").unwrap().0, 200);
-    assert_eq!(get(port, "/nothing").unwrap().0, 404);
-    let (status, metrics) = get(port, "/metrics").unwrap();
+    wait_for_status(port, "/readyz", 200);
+    cluster.complete_warm_up();
+    assert_eq!(http_get(port, "/healthz").unwrap().0, 200);
+    assert_eq!(http_get(port, "/nothing").unwrap().0, 404);
+    let (status, metrics) = http_get(port, "/metrics").unwrap();
     assert_eq!(status, 200);
     assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
     let executed =
         metrics.lines().find(|line| line.contains("shard") && line.contains("ok") && !line.starts_with('#'));
     assert!(executed.is_some(), "{metrics}");
     cluster.nats.kill();
-    comes(port, "/readyz", 503);
-    assert_eq!(get(port, "/healthz").unwrap().0, 200);
+    wait_for_status(port, "/readyz", 503);
+    assert_eq!(http_get(port, "/healthz").unwrap().0, 200);
     cluster.nats.restart();
-    comes(port, "/readyz", 200);
+    wait_for_status(port, "/readyz", 200);
 }
 
 #[test]
-fn the_trace_that_an_envelope_names_goes_through_every_service() {
-    let mut cluster = Cluster::empty(Place::Directory);
+fn trace_id_of_the_envelope_appears_in_every_services_log() {
+    let mut cluster = Cluster::empty(TestStore::Directory);
     cluster.environment.push(("FORGE_LOG".to_owned(), "info,forge_worker=debug".to_owned()));
     for service in ["planner", "aggregator", "worker"] {
         cluster.spawn(service, &[service]);
     }
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let envelope = with(insurance("traced", 2), "/ctx/trace_id", json!(trace));
+    let envelope = with_field(insurance_envelope("traced", 2), "/ctx/trace_id", json!(trace));
     cluster.submit(&envelope);
-    let record = cluster.completes(&envelope);
+    let record = cluster.assert_completes(&envelope);
     assert_eq!(record["trace_id"], trace, "{record:#}");
     for service in ["worker", "aggregator"] {
         let log = fs::read_to_string(cluster.directory.path().join(format!("{service}.log"))).unwrap();
@@ -146,4 +152,27 @@ fn the_trace_that_an_envelope_names_goes_through_every_service() {
         let traced = traced.filter(|line| line["span"]["trace_id"] == trace).count();
         assert!(traced > 0, "{service}: {log}");
     }
+}
+
+#[test]
+fn worker_without_a_gpu_logs_the_reason_and_executes_cpu_shards() {
+    let mut cluster = Cluster::empty(TestStore::Directory);
+    cluster.environment.push(("VK_DRIVER_FILES".to_owned(), "/dev/null".to_owned()));
+    cluster.environment.push(("VK_ICD_FILENAMES".to_owned(), "/dev/null".to_owned()));
+    for service in ["planner", "aggregator", "verifier", "worker"] {
+        cluster.spawn(service, &[service]);
+    }
+    let waiting =
+        with_field(insurance_envelope("waiting", 2), "/policy", json!({"target": "gpu", "timeout_ms": 4000}));
+    let cpu = with_field(insurance_envelope("cpu", 2), "/policy/target", json!("cpu"));
+    cluster.submit(&waiting);
+    cluster.submit(&cpu);
+    cluster.assert_completes(&cpu);
+    let record = cluster.wait_for_end("waiting");
+    assert_eq!(
+        (&record["error"]["code"], &record["progress"]["shards_done"]),
+        (&json!("timeout"), &json!(0))
+    );
+    let log = fs::read_to_string(cluster.directory.path().join("worker.log")).unwrap();
+    assert!(log.contains("no Vulkan driver reports a GPU"), "{log}");
 }

@@ -1,5 +1,6 @@
-//! The protocol of NATS by hand: what a stranger with a credential can send, and what the server says to it. Every call
-//! waits for the server's answer to a PING that follows, so that what it says is about what was sent.
+//! The NATS protocol without a client library: what the holder of a credential can send, and which
+//! errors the server returns. Every call sends a PING and waits for its PONG, so that the errors it
+//! returns are those of the call.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -9,27 +10,31 @@ use std::{
 
 use serde_json::json;
 
-/// A connection.
-pub struct Wire {
+/// A connection of one user.
+pub struct RawNatsConnection {
     stream: BufReader<TcpStream>,
     user: String,
-    /// Payloads that have come to this connection's subscriptions, headers first.
+    /// Messages received by this connection's subscriptions: headers followed by the payload.
     pub received: Vec<String>,
 }
 
-impl Wire {
-    /// Connects as a user; panics if the server does not accept that.
+impl RawNatsConnection {
+    /// Connects as a user.
+    ///
+    /// # Panics
+    /// If the server rejects the credential.
     pub fn connect(url: &str, user: &str, password: &str) -> Self {
         let stream = TcpStream::connect(url.strip_prefix("nats://").unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut wire = Self { stream: BufReader::new(stream), user: user.to_owned(), received: Vec::new() };
+        let mut connection =
+            Self { stream: BufReader::new(stream), user: user.to_owned(), received: Vec::new() };
         let options = json!({"user": user, "pass": password, "verbose": false, "headers": true});
-        let errors = wire.send(&format!("CONNECT {options}"));
+        let errors = connection.send(&format!("CONNECT {options}"));
         assert!(errors.is_empty(), "{user}: {errors:?}");
-        wire
+        connection
     }
 
-    /// Sends a line, or more, and answers the errors that come back.
+    /// Sends one or more protocol lines and returns the server's errors.
     pub fn send(&mut self, line: &str) -> Vec<String> {
         self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
         self.ping()
@@ -37,22 +42,24 @@ impl Wire {
 
     fn ping(&mut self) -> Vec<String> {
         self.stream.get_mut().write_all(b"PING\r\n").unwrap();
-        self.until_pong()
+        self.read_until_pong()
     }
 
-    /// Publishes.
+    /// Publishes a message and returns the server's errors.
     pub fn publish(&mut self, subject: &str, payload: &str) -> Vec<String> {
         self.send(&format!("PUB {subject} {}\r\n{payload}", payload.len()))
     }
 
-    /// Publishes with a subject for the answer, and with headers (each with its line end).
+    /// Publishes a message with a reply subject and headers (each ending in CR LF), and returns the
+    /// server's errors.
     pub fn request(&mut self, subject: &str, reply: &str, headers: &str, payload: &str) -> Vec<String> {
         let headers = format!("NATS/1.0\r\n{headers}\r\n");
         let (length, total) = (headers.len(), headers.len() + payload.len());
         self.send(&format!("HPUB {subject} {reply} {length} {total}\r\n{headers}{payload}"))
     }
 
-    /// Asks, and waits for the answer, headers first; needs a subscription to `_INBOX_<user>.mine.*`.
+    /// Sends a request and returns the reply, headers first. Needs a subscription to
+    /// `_INBOX_<user>.mine.*`.
     pub fn ask(&mut self, subject: &str, payload: &str) -> String {
         let reply = format!("_INBOX_{}.mine.answer", self.user);
         assert_eq!(
@@ -62,7 +69,7 @@ impl Wire {
         self.next().trim_end().to_owned()
     }
 
-    /// Waits for the next message to a subscription.
+    /// Waits up to two seconds for the next message of a subscription.
     pub fn next(&mut self) -> String {
         for _ in 0..100 {
             if !self.received.is_empty() {
@@ -71,10 +78,10 @@ impl Wire {
             assert_eq!(self.ping(), Vec::<String>::new());
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("nothing came");
+        panic!("no message arrived");
     }
 
-    fn until_pong(&mut self) -> Vec<String> {
+    fn read_until_pong(&mut self) -> Vec<String> {
         let mut errors = Vec::new();
         loop {
             let mut line = String::new();

@@ -1,4 +1,5 @@
-//! Who executes what: a planner, a worker on a CPU and one on what stands for a GPU, on the in-process bus.
+//! Shards go to workers of their target: a planner, a CPU worker and a worker on a fake GPU share an
+//! in-process bus.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -24,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 const LEASE: Duration = Duration::from_secs(30);
 const SHARDS: usize = 24;
 
-/// The reference, under the name of a card. It takes its time, so that others get something to do.
-struct Card;
+/// The scalar reference with an adapter name. It is slow, so that the CPU worker gets shards as well.
+struct FakeGpu;
 
-impl Backend for Card {
+impl Backend for FakeGpu {
     fn name(&self) -> &str {
         "card"
     }
@@ -51,17 +52,17 @@ impl Backend for Card {
     }
 }
 
-/// A backend and its device.
-type By = (String, Option<String>);
+/// Backend and adapter that a result's attestation names.
+type AttestedHardware = (String, Option<String>);
 
-/// A planner, and workers that come when they are asked to.
-struct Services {
+/// A planner, and workers added by the test.
+struct InProcessServices {
     bus: Arc<MemoryBus>,
     stop: CancellationToken,
     started: Vec<tokio::task::JoinHandle<Result<(), forge_bus::BusError>>>,
 }
 
-impl Services {
+impl InProcessServices {
     fn new() -> Self {
         let bus = MemoryBus::new(TopologySettings::default());
         let stop = CancellationToken::new();
@@ -71,7 +72,7 @@ impl Services {
         Self { bus, stop, started: vec![tokio::spawn(planner)] }
     }
 
-    fn worker(&mut self, backend: Arc<dyn Backend>) {
+    fn start_worker(&mut self, backend: Arc<dyn Backend>) {
         let target = Hardware::from_adapter(backend.adapter()).target();
         let identity = Identity::from_random([self.started.len() as u8; 32]);
         let settings =
@@ -90,19 +91,19 @@ impl Services {
         format!("for-{target}").parse().unwrap()
     }
 
-    /// The backends of a job's results, once all are there; `None` if they do not come.
-    async fn executed_by(&self, job: &JobId, patience: Duration) -> Option<BTreeSet<By>> {
+    /// The hardware that executed a job's shards; None if not all results arrive within the limit.
+    async fn executing_hardware(&self, job: &JobId, limit: Duration) -> Option<BTreeSet<AttestedHardware>> {
         let results =
             self.bus.replay(topology::shard_message_subjects(job), ReplayContent::Headers).await.unwrap();
-        let by = results.filter_map(async |stored| {
+        let hardware = results.filter_map(async |stored| {
             let attestation = shard_messages::parse_attestation(&stored.message)?;
             Some((attestation.backend, attestation.adapter))
         });
-        let all = timeout(patience, by.take(SHARDS).collect::<Vec<_>>()).await;
+        let all = timeout(limit, hardware.take(SHARDS).collect::<Vec<_>>()).await;
         all.ok().map(|all| all.into_iter().collect())
     }
 
-    async fn end(self) {
+    async fn stop(self) {
         self.stop.cancel();
         for service in self.started {
             service.await.unwrap().unwrap();
@@ -111,23 +112,24 @@ impl Services {
 }
 
 #[tokio::test]
-async fn a_job_is_executed_by_agents_of_its_target_alone() {
-    let mut services = Services::new();
+async fn job_is_executed_only_by_agents_of_its_target() {
+    let mut services = InProcessServices::new();
     services.bus.prepare().await.unwrap();
-    services.worker(Arc::new(Scalar));
+    services.start_worker(Arc::new(Scalar));
     let (long, short) = (Duration::from_secs(60), Duration::from_millis(700));
-    let by = |backend: &dyn Backend| (backend.name().to_owned(), backend.adapter().map(str::to_owned));
-    let (cpu, gpu) = (by(&Scalar), by(&Card));
+    let hardware_of =
+        |backend: &dyn Backend| (backend.name().to_owned(), backend.adapter().map(str::to_owned));
+    let (cpu, gpu) = (hardware_of(&Scalar), hardware_of(&FakeGpu));
 
-    // Nobody has a GPU yet: its job waits, and keeps nobody from executing others.
-    let waits = services.submit("gpu").await;
+    // Without a GPU worker the GPU job waits, and does not block jobs for the CPU.
+    let waiting_job = services.submit("gpu").await;
     let job = services.submit("cpu").await;
-    assert_eq!(services.executed_by(&job, long).await, Some(BTreeSet::from([cpu.clone()])));
-    assert_eq!(services.executed_by(&waits, short).await, None);
+    assert_eq!(services.executing_hardware(&job, long).await, Some(BTreeSet::from([cpu.clone()])));
+    assert_eq!(services.executing_hardware(&waiting_job, short).await, None);
 
-    services.worker(Arc::new(Card));
-    assert_eq!(services.executed_by(&waits, long).await, Some(BTreeSet::from([gpu.clone()])));
+    services.start_worker(Arc::new(FakeGpu));
+    assert_eq!(services.executing_hardware(&waiting_job, long).await, Some(BTreeSet::from([gpu.clone()])));
     let job = services.submit("any").await;
-    assert_eq!(services.executed_by(&job, long).await, Some(BTreeSet::from([cpu, gpu])));
-    services.end().await;
+    assert_eq!(services.executing_hardware(&job, long).await, Some(BTreeSet::from([cpu, gpu])));
+    services.stop().await;
 }
