@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # The command that the tests have built.
 FORGE = $(or $(CARGO_TARGET_DIR),target)/debug/forge
+# Everything, in the terms of cargo.
+WORKSPACE = --workspace --all-features --locked
 # Additional options of deploy/sbom.py, such as --variant gpu without an image.
 SBOM_FLAGS ?=
 # The target of `make dist`: one that ends in -musl gives a static binary.
@@ -27,8 +29,20 @@ lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	cargo clippy -p forge --no-default-features --locked -- -D warnings
 
-unit: ## the tests of all crates
-	FORGE_BINARIES_ARE_BUILT=1 cargo test --workspace --all-features --locked
+# With cargo-nextest, tests that need a GPU adapter are skipped on machines without one, unless
+# FORGE_REQUIRE_GPU is set. `cargo test` reports them as passed.
+unit: ## the tests of all crates, with cargo-nextest where it is installed
+	@set -e; export FORGE_BINARIES_ARE_BUILT=1; \
+	if cargo nextest --version >/dev/null 2>&1; then \
+	  cargo nextest run $(WORKSPACE) --no-run; \
+	  profile=no-gpu; \
+	  if test -n "$$FORGE_REQUIRE_GPU" || $(FORGE) devices --format json | grep -q '"target": "gpu"'; \
+	  then profile=default; fi; \
+	  cargo nextest run $(WORKSPACE) --profile $$profile; \
+	  cargo test --doc $(WORKSPACE); \
+	else \
+	  cargo test $(WORKSPACE); \
+	fi
 
 interop: ## compares the Python implementation of docs/determinism.md with this one
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_relative_and_text_is_escape() {
+    fn links_are_relative_and_text_is_escaped() {
         let hash = Digest::hash_parts(&[b"x"]);
         let artifact = ArtifactReference {
             name: "result.json".to_owned(),

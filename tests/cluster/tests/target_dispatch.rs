@@ -1,5 +1,5 @@
-//! Shards go to workers of their target: a planner, a CPU worker and a worker on a fake GPU share an
-//! in-process bus.
+//! Shards go to workers of their target: a planner, a CPU worker and a worker on a fake GPU share
+//! an in-process bus.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 const LEASE: Duration = Duration::from_secs(30);
 const SHARDS: usize = 24;
 
-/// The scalar reference with an adapter name. It is slow, so that the CPU worker gets shards as well.
+/// The scalar reference with an adapter name. It is slow, so that the CPU worker gets shards as
+/// well.
 struct FakeGpu;
 
 impl Backend for FakeGpu {

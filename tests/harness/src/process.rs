@@ -1,5 +1,5 @@
-//! A server process that cannot outlive the tests. It is signalled by its process id, and its output
-//! goes to a file.
+//! A server process that cannot outlive the tests. It is signalled by its process id, and its
+//! output goes to a file.
 
 use std::{
     fs::{self, File},
@@ -149,7 +149,8 @@ fn kill_with_parent(command: &mut Command) {
             false => Err(io::ErrorKind::BrokenPipe.into()),
         }
     };
-    // SAFETY: between fork and exec the hook makes two system calls, and neither allocates nor locks.
+    // SAFETY: between fork and exec the hook makes two system calls, and neither allocates nor
+    // locks.
     unsafe { command.pre_exec(hook) };
 }
 

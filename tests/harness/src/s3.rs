@@ -194,8 +194,8 @@ impl S3Server {
         let mut process = ServerProcess::start(self.command(), &self.directory.path().join("weed.log"));
         let [_, _, filer, s3] = self.ports.http;
         let bucket = format!("/buckets/{}/", Self::BUCKET);
-        // The filer, which needs no credentials, tells whether the bucket exists. S3 is ready when it
-        // refuses a request without credentials.
+        // The filer, which needs no credentials, tells whether the bucket exists. S3 is ready when
+        // it refuses a request without credentials.
         let is_ready = || get_status(filer, &bucket) == Some(200) && get_status(s3, "/") == Some(403);
         process.wait_until_ready(START_TIMEOUT, is_ready)?;
         self.process = Some(process);

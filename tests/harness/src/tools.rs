@@ -1,5 +1,5 @@
-//! Programs that tests need: named by an environment variable, found in `target/tools`, or installed
-//! there once.
+//! Programs that tests need: named by an environment variable, found in `target/tools`, or
+//! installed there once.
 //!
 //! Installing is `pip install` of a pinned version into a virtual environment. The machine's pip
 //! configuration determines the registry.

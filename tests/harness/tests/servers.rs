@@ -1,4 +1,5 @@
-//! Servers start, can be killed, suspended and restarted with their data, and end with their handle.
+//! Servers start, can be killed, suspended and restarted with their data, and end with their
+//! handle.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -27,8 +27,8 @@ fn binary_directory() -> &'static Path {
         // target/<profile>/deps/<this test>
         let test_binary = env::current_exe().unwrap();
         let directory = test_binary.parent().and_then(Path::parent).unwrap().to_owned();
-        // `make unit` builds the whole workspace and sets the variable. A single `cargo test -p` has
-        // not built the binaries of other packages.
+        // `make unit` builds the whole workspace and sets the variable. A single `cargo test -p`
+        // has not built the binaries of other packages.
         if env::var_os("FORGE_BINARIES_ARE_BUILT").is_none() {
             let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             build.args([
