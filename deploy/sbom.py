@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""What is in the image, as CycloneDX 1.6: the crates of `forge`, and the Debian packages around it.
+"""Writes the contents of the image as CycloneDX 1.6: the crates of `forge` and the Debian packages.
 
     deploy/sbom.py --output target/sbom/forge.cdx.json --image forge:cpu
     deploy/sbom.py --check target/sbom/forge.cdx.json
 
-Crates are those that cargo resolves for the features that the Dockerfile builds the variant with. What is linked into the binary has
-the scope `required`; procedural macros, which only the compiler executes, and what they alone need have `excluded`. Crates for build
-scripts and tests are left out. Debian packages are read out of the image with docker or podman, or from a copy of its
-/var/lib/dpkg/status. The same input gives the same bytes: there is no serial number, and no time without SOURCE_DATE_EPOCH.
+The crates are those that cargo resolves for the Dockerfile's features of the variant. Crates linked
+into the binary have the scope `required`. Procedural macros, which only the compiler executes, and
+their own dependencies have the scope `excluded`. Crates of build scripts and tests are omitted.
+Debian packages are read from the image with docker or podman, or from a copy of its
+/var/lib/dpkg/status. The same input gives the same bytes: there is no serial number, and no
+timestamp without SOURCE_DATE_EPOCH.
 """
 
 import argparse
@@ -33,7 +35,7 @@ try:
 except Failure as failure:
     sys.exit(f"sbom.py: {failure}")
 if Path(sys.prefix).resolve() != PYTHON.parent.parent.resolve():
-    # Again, in the virtual environment that has the library.
+    # Restart in the virtual environment that has the library.
     os.execv(PYTHON, [str(PYTHON), *sys.argv])
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -45,27 +47,27 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-# The names of an architecture: Debian's and Rust's.
+# Rust's target of each Debian architecture.
 TARGETS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
-# A package that the image for GPUs has and the other has not.
+# A package that only the GPU image has.
 GPU_PACKAGE = "libvulkan1"
 
 
 def image_features(variant):
-    """The arguments for cargo with which the Dockerfile builds this variant."""
+    """Returns the cargo arguments with which the Dockerfile builds a variant."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     stage = re.search(rf"^FROM \S+ AS build-{variant}$(.*?)(?=^FROM |\Z)", dockerfile, re.M | re.S)
     need(stage, f"the Dockerfile has no stage build-{variant}")
     features = re.search(r"^ARG FEATURES=(\S*)$", stage.group(1), re.M)
     build = re.search(r"cargo build .*-p forge .*", stage.group(1))
-    need(features and build, f"the stage build-{variant} of the Dockerfile says nothing of features")
+    need(features and build, f"the stage build-{variant} of the Dockerfile does not state the features")
     arguments = ["--features", features.group(1)] if features.group(1) else []
     return arguments + (["--no-default-features"] if "--no-default-features" in build.group() else [])
 
 
 def tree(features, target, edges):
-    """The crates below `forge`, each (name, version), with those that it needs."""
-    # `cargo metadata` would do for neither: it unites the features of all members of the workspace,
+    """Returns the dependencies of `forge`: (name, version) to the crates that it needs."""
+    # `cargo metadata` cannot be used: it unites the features of all members of the workspace,
     # tests included.
     command = ["cargo", "tree", "--locked", "--package", "forge", "--target", target, "--edges", edges, *features]
     needs, path = {}, []
@@ -81,7 +83,8 @@ def tree(features, target, edges):
 
 
 def crate_details(target):
-    """What manifests and Cargo.lock say of every crate of the workspace and below it."""
+    """Returns what manifests and Cargo.lock state of the workspace's crates and their dependencies.
+    """
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target, "--all-features"]
     details = {
         (package["name"], package["version"]): package for package in json.loads(run(*command, cwd=ROOT))["packages"]
@@ -96,9 +99,9 @@ def crate_details(target):
 def crate_component(crate, details, scope):
     name, version = crate
     package = details[crate]
-    # Names of this workspace are others' on crates.io.
+    # Crates of this workspace have names that belong to other crates on crates.io.
     purl = PackageURL("cargo" if package["source"] else "generic", name=name, version=version)
-    # What SPDX writes OR, old manifests write with a slash.
+    # Old manifests write a slash where SPDX writes OR.
     expression = re.sub(r"\s*/\s*", " OR ", package["license"] or "")
     return Component(
         type=ComponentType.LIBRARY,
@@ -114,12 +117,12 @@ def crate_component(crate, details, scope):
 
 
 def fields(paragraph):
-    """The fields of a paragraph of Debian's control files that stand on one line."""
+    """Returns the single-line fields of a paragraph of a Debian control file."""
     return dict(re.findall(r"^([A-Za-z-]+): *(.*)$", paragraph, re.M))
 
 
 def packages_of(status):
-    """The installed packages of a /var/lib/dpkg/status."""
+    """Returns the installed packages of a /var/lib/dpkg/status."""
     paragraphs = [fields(paragraph) for paragraph in re.split(r"\n\s*\n", status) if paragraph.strip()]
     found = [package for package in paragraphs if package.get("Status", "").split()[-1:] == ["installed"]]
     need(found, "no installed package in the status of dpkg")
@@ -132,8 +135,8 @@ def package_component(package, release):
     qualifiers = {"arch": package["Architecture"]}
     if "ID" in release and "VERSION_ID" in release:
         qualifiers["distro"] = f"{release['ID']}-{release['VERSION_ID']}"
-    # Debian's advisories are about source packages: `glibc`, or `glibc (2.36-9)` where its version
-    # is another.
+    # Debian's advisories are about source packages: `glibc`, or `glibc (2.36-9)` if its version
+    # differs.
     source = package.get("Source", "").split()
     if source:
         qualifiers["upstream"] = "@".join(part.strip("()") for part in source)
@@ -150,12 +153,12 @@ def package_component(package, release):
 
 
 def release_of(text):
-    """The variables of an /etc/os-release."""
+    """Returns the variables of an /etc/os-release."""
     return dict(re.findall(r"^([A-Z_]+)=\"?([^\"\n]*)\"?$", text, re.M))
 
 
 class Image:
-    """An image of docker or podman. Its files are read through a container that is never started."""
+    """An image of docker or podman. Its files are copied from a container that is never started."""
 
     def __init__(self, name):
         programs = [program for program in ("docker", "podman") if shutil.which(program)]
@@ -181,7 +184,7 @@ class Image:
 
 
 def make(variant, target, image_name, image_id, packages, release, features):
-    """The document."""
+    """Returns the document as an object of the library."""
     everything = tree(features, target, "normal")
     linked = tree(features, target, "normal,no-proc-macro")
     details = crate_details(target)
@@ -214,15 +217,15 @@ def make(variant, target, image_name, image_id, packages, release, features):
 
 
 def timestamp():
-    """SOURCE_DATE_EPOCH, where it is set."""
+    """Returns the time of SOURCE_DATE_EPOCH, or None."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     return datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc) if epoch else None
 
 
 def written(bom):
-    """The document as text, checked."""
+    """Returns the validated document as text."""
     document = json.loads(JsonV1Dot6(bom).output_as_string())
-    # The library makes these up.
+    # The library always writes a random serial number and the current time.
     del document["serialNumber"]
     if timestamp() is None:
         del document["metadata"]["timestamp"]
@@ -232,7 +235,8 @@ def written(bom):
 
 
 def validate(text):
-    """Holds a document against the schema, strictly, and its references against its components."""
+    """Validates a document strictly against the schema, and its references against its components.
+    """
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -249,7 +253,7 @@ def validate(text):
 
 
 def check(paths):
-    """Validates documents that are there, all of them before it fails."""
+    """Validates existing documents. Reports the faults of all of them before it fails."""
     errors = []
     for path in paths:
         try:
@@ -292,7 +296,7 @@ def main():
     if packages:
         found = "gpu" if any(package["Package"] == GPU_PACKAGE for package in packages) else "cpu"
         variant = arguments.variant or found
-        # Some packages are for all architectures; the C library is for one.
+        # Packages for all architectures aside, all packages must have the same one.
         targets = {TARGETS[p["Architecture"]] for p in packages if p["Architecture"] in TARGETS}
         need(len(targets) == 1, f"packages for {sorted(targets)}: which machine is the image for?")
         need(arguments.target in (None, *targets), f"the packages are for {targets}")

@@ -1,13 +1,19 @@
 #!/usr/bin/env python3
-"""helm/forge with the real tools: helm, Kubernetes' own schemas, and the rendered release run against real servers.
+"""Tests helm/forge with helm, Kubernetes' schemas and real servers.
 
     tests/deploy/chart.py target/release/forge
 
-Lints and renders the chart with many values; holds every object against the OpenAPI schemas of the oldest Kubernetes that the chart
-names and of the newest that is known, strictly; holds what no such schema covers (KEDA, the Prometheus operator) and what the
-chart promises (security, probes, secrets) against rules that stand here; tries values that must be refused. Then it starts every
-container of a rendered release as a process on loopback, with its very environment and files, against a NATS server with TLS and
-deploy/nats/nats-server.conf, and an S3 store, and runs the script of `helm test`. Needs openssl.
+1. Lints and renders the chart with many sets of values.
+2. Validates every object strictly against the OpenAPI schemas of the oldest Kubernetes that the
+   chart supports and of the newest known one.
+3. Checks by rules in this file what those schemas do not cover (KEDA, the Prometheus operator) and
+   what the chart promises (security, probes, secrets).
+4. Checks that invalid values are refused.
+5. Starts every container of a rendered release as a process on loopback, with the container's
+   environment and files, against an S3 store and a NATS server with TLS and
+   deploy/nats/nats-server.conf. Runs the script of `helm test` against it.
+
+Needs openssl.
 """
 
 import copy
@@ -40,24 +46,24 @@ try:
     import kubernetes_validate
     import yaml
 except ImportError:
-    # Again, in the virtual environment that has them.
+    # Restart in the virtual environment that has the modules.
     os.execv(PYTHON, [str(PYTHON), *sys.argv])
 
 CHART = ROOT / "helm/forge"
 NATS_VALUES = ROOT / "helm/nats-values.yaml"
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
-# Kinds of which the schemas of Kubernetes know nothing.
-FOREIGN = {"ScaledObject", "PodMonitor"}
+# Kinds that Kubernetes' own schemas do not define.
+THIRD_PARTY_KINDS = {"ScaledObject", "PodMonitor"}
 USER = 65532
 
 
 class Chart:
-    """The chart, as helm renders it."""
+    """Calls helm on the chart."""
 
     def __init__(self, directory):
         self.helm, self.kubectl = kubernetes_tools()
         self.directory = directory
-        # helm keeps caches and settings at home; these are nobody's.
+        # Keeps the user's helm caches and settings out of the test.
         self.environment = dict(
             os.environ,
             HELM_CACHE_HOME=str(directory / "c"),
@@ -82,12 +88,12 @@ def check_sources(checks):
     )
     version = re.search(r'^version = "([^"]+)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    need(chart["appVersion"] == version, f"Chart.yaml is of version {chart['appVersion']}, Cargo.toml of {version}")
+    need(chart["appVersion"] == version, f"Chart.yaml has version {chart['appVersion']}, Cargo.toml {version}")
     hash_of_example = re.search(r"expected=([0-9a-f]{64})", (CHART / "templates/tests/submit.yaml").read_text()).group(
         1
     )
-    need(hash_of_example in (ROOT / "README.md").read_text(), "helm test expects another hash than README.md shows")
-    # Each group of values has a line in the table of README.md, which otherwise would be forgotten.
+    need(hash_of_example in (ROOT / "README.md").read_text(), "helm test and README.md expect different hashes")
+    # Every value, or a group that contains it, is documented in the table of README.md.
     readme = (CHART / "README.md").read_text()
     values = yaml.safe_load((CHART / "values.yaml").read_text())
 
@@ -122,11 +128,11 @@ def check_sources(checks):
             any(f"`{'.'.join(shown.split('.')[:end])}`" in readme for end in range(1, len(shown.split(".")) + 1)),
             f"helm/forge/README.md does not explain {shown}",
         )
-    checks.ok("the chart's example, version, hash and README fit the repository")
+    checks.ok("the chart's example, version, hash and README match the repository")
 
 
 def check_pod(document):
-    """What the chart promises of every pod."""
+    """Checks what the chart promises of every pod."""
     name, pod = document["metadata"]["name"], pod_spec(document)
     security = pod["securityContext"]
     need(
@@ -141,7 +147,7 @@ def check_pod(document):
     for volume in pod["volumes"]:
         need(set(volume) - {"name"} <= {"secret", "configMap", "emptyDir"}, f"{name}: {volume}")
         if "secret" in volume:
-            need(volume["secret"]["items"], f"{name} sees all of a secret")
+            need(volume["secret"]["items"], f"{name} mounts all keys of a secret")
     volumes = {volume["name"] for volume in pod["volumes"]}
     for container in pod["containers"]:
         security = container["securityContext"]
@@ -150,17 +156,17 @@ def check_pod(document):
             == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
             f"{name}: {security}",
         )
-        need({mount["name"] for mount in container["volumeMounts"]} <= volumes, f"{name}: a mount without a volume")
+        need({mount["name"] for mount in container["volumeMounts"]} <= volumes, f"{name} mounts an undefined volume")
         variables = [variable["name"] for variable in container["env"]]
-        need(len(variables) == len(set(variables)), f"{name}: a variable twice: {variables}")
+        need(len(variables) == len(set(variables)), f"{name} defines a variable twice: {variables}")
         for variable in container["env"]:
             secret = re.search("PASSWORD$|SECRET|_KEY_ID$", variable["name"])
-            need(not secret or "value" not in variable, f"{name}: {variable['name']} in plain text")
+            need(not secret or "value" not in variable, f"{name} has {variable['name']} in plain text")
     if document["kind"] == "Deployment":
         (container,) = pod["containers"]
         need(container["livenessProbe"]["httpGet"]["path"] == "/healthz", f"{name}: liveness")
         need(container["readinessProbe"]["httpGet"]["path"] == "/readyz", f"{name}: readiness")
-        need(pod["terminationGracePeriodSeconds"] > 20, f"{name} is killed before its shards are done")
+        need(pod["terminationGracePeriodSeconds"] > 20, f"the grace period of {name} is too short to finish its shards")
         selector = document["spec"]["selector"]["matchLabels"]
         need(
             selector.items() <= document["spec"]["template"]["metadata"]["labels"].items(),
@@ -172,13 +178,14 @@ def check_pod(document):
             if volume["name"] == "nats-auth"
             for item in volume["secret"]["items"]
         }
-        need(len(mounted) <= 1, f"{name} sees the credentials of others: {mounted}")
+        need(len(mounted) <= 1, f"{name} mounts credentials of other roles: {mounted}")
         store = {variable["name"] for variable in container["env"] if variable["name"].startswith("AWS_")}
-        need(not store or name.endswith("-aggregator"), f"{name} has credentials of the store")
+        need(not store or name.endswith("-aggregator"), f"{name} has credentials for the store")
 
 
-def check_foreign(document):
-    """KEDA's and the Prometheus operator's kinds: exactly what their documentation names, and nothing misspelt."""
+def check_third_party(document):
+    """Checks that objects of KEDA and the Prometheus operator have exactly the documented fields.
+    """
     spec = document["spec"]
     if document["kind"] == "ScaledObject":
         need(document["apiVersion"] == "keda.sh/v1alpha1", document["apiVersion"])
@@ -211,12 +218,12 @@ def check_foreign(document):
                 },
                 f"{metadata}",
             )
-            need(all(isinstance(value, str) for value in metadata.values()), f"KEDA takes texts alone: {metadata}")
+            need(all(isinstance(value, str) for value in metadata.values()), f"KEDA accepts only strings: {metadata}")
             queues.add(metadata["consumer"])
         kind = document["metadata"]["labels"]["app.kubernetes.io/component"].removeprefix("worker-")
         need(queues == {f"workers-{kind}", "workers-any"}, f"{queues}")
         topology = (ROOT / "crates/bus/src/topology.rs").read_text()
-        need(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "no such queue")
+        need(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "the bus has no such queue")
     else:
         need(document["apiVersion"] == "monitoring.coreos.com/v1", document["apiVersion"])
         need(set(spec) == {"selector", "podTargetLabels", "podMetricsEndpoints"}, f"{set(spec)}")
@@ -225,11 +232,11 @@ def check_foreign(document):
 
 def check_documents(documents):
     names = {(document["kind"], document["metadata"]["name"]) for document in documents}
-    need(len(names) == len(documents), "two objects of one name")
+    need(len(names) == len(documents), "two objects have the same kind and name")
     for document in documents:
         kind = document["kind"]
-        if kind in FOREIGN:
-            check_foreign(document)
+        if kind in THIRD_PARTY_KINDS:
+            check_third_party(document)
         else:
             for version in VERSIONS:
                 try:
@@ -238,20 +245,20 @@ def check_documents(documents):
                     raise Failure(
                         f"{kind} {document['metadata']['name']}, Kubernetes {version}: {error.message} at {list(error.path)}"
                     ) from None
-        need(kind not in ("Ingress", "Service", "Role", "ClusterRole"), f"a {kind}")
+        need(kind not in ("Ingress", "Service", "Role", "ClusterRole"), f"unexpected kind {kind}")
         if kind in ("Deployment", "Pod"):
             check_pod(document)
         target = document["spec"].get("scaleTargetRef") if "spec" in document else None
         if target:
-            need((target["kind"], target["name"]) in names, f"scales {target}, which is not there")
+            need((target["kind"], target["name"]) in names, f"the scaled object {target} does not exist")
             deployment = next(
                 d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == target["name"]
             )
-            need("replicas" not in deployment["spec"], "two masters of one number of replicas")
+            need("replicas" not in deployment["spec"], "both the deployment and its autoscaler set the number of replicas")
 
 
 def check_particulars(chart, checks):
-    """What single values are to change."""
+    """Checks the effect of single values."""
     gpu = one(chart.render(MATRIX["GPU"]), "Deployment", "release-forge-worker-gpu")["spec"]["template"]["spec"]
     (container,) = gpu["containers"]
     need(container["resources"]["limits"]["nvidia.com/gpu"] == 1, f"{container['resources']}")
@@ -266,7 +273,7 @@ def check_particulars(chart, checks):
         "deployments",
     )
     need(one(documents, "ConfigMap", "release-forge-settings")["data"]["FORGE_REPLICAS"] == "3", "replicas of streams")
-    need(not any(d["kind"] == "Secret" for d in documents), "a secret that nobody asked for")
+    need(not any(d["kind"] == "Secret" for d in documents), "a secret is rendered although no password is given")
     policy = one(documents, "NetworkPolicy", "release-forge")["spec"]
     need(policy["policyTypes"] == ["Ingress", "Egress"] and policy["ingress"] == [], f"{policy}")
     need({port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 4222}, f"{policy}")
@@ -279,11 +286,11 @@ def check_particulars(chart, checks):
         deployment = one(chart.render(values), "Deployment", "release-forge-planner")
         return deployment["spec"]["template"]["metadata"]["annotations"]
 
-    need(annotations({}) != annotations({"settings": {"log": "debug"}}), "a new setting restarts nothing")
+    need(annotations({}) != annotations({"settings": {"log": "debug"}}), "a changed setting does not restart the pods")
     passwords = copy.deepcopy(MATRIX["passwords in values"])
     before = annotations(passwords)
     passwords["nats"]["auth"]["plainTextPasswords"]["planner"] = "another"
-    need(before != annotations(passwords), "a new password restarts nothing")
+    need(before != annotations(passwords), "a changed password does not restart the pods")
     lock = one(chart.render(MATRIX["Object Lock"]), "Deployment", "release-forge-aggregator")
     need(
         {"name": "FORGE_OBJECT_LOCK", "value": "compliance:3650"}
@@ -291,23 +298,23 @@ def check_particulars(chart, checks):
         "no Object Lock",
     )
     notes = chart.call("install", {}, "release", "--dry-run=client", "--namespace", "forge")
-    need("helm test release --namespace forge" in notes, "NOTES.txt does not name the next command")
-    checks.ok("GPU, secrets, network policies, budgets, checksums, Object Lock and NOTES.txt are as promised")
+    need("helm test release --namespace forge" in notes, "NOTES.txt does not name the command of helm test")
+    checks.ok("values change GPU pods, secrets, policies, budgets, checksums, Object Lock and NOTES.txt")
 
 
 def check_kubectl(chart, checks):
-    """kubectl reads what helm has rendered, and puts a kustomization over it."""
+    """Checks that kubectl parses the rendered release and applies a kustomization to it."""
     (chart.directory / "release.yaml").write_text(yaml.safe_dump_all(chart.render(MATRIX["defaults"])))
     (chart.directory / "kustomization.yaml").write_text(
         yaml.safe_dump({"resources": ["release.yaml"], "namespace": "elsewhere"})
     )
     built = list(yaml.safe_load_all(run(chart.kubectl, "kustomize", chart.directory)))
     need(built and all(d["metadata"]["namespace"] == "elsewhere" for d in built), "kubectl kustomize")
-    checks.ok("kubectl reads the rendered release")
+    checks.ok("kubectl parses the rendered release")
 
 
 def check_nats_values(checks):
-    """helm/nats-values.yaml asks for what is written about durability, and takes its permissions from the one file of them."""
+    """Checks that helm/nats-values.yaml requests durable storage and a password for each role."""
     values = yaml.safe_load(NATS_VALUES.read_text())
     config = values["config"]
     need(config["cluster"] == {"enabled": True, "replicas": 3}, f"{config['cluster']}")
@@ -326,17 +333,17 @@ def check_nats_values(checks):
     checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, a password for each role")
 
 
-def accounts():
-    """What the command of helm/forge/README.md cuts out of nats-server.conf, which nats-server takes as a file of its own."""
+def extract_accounts():
+    """Runs the command of helm/forge/README.md that extracts the accounts from nats-server.conf."""
     readme = (CHART / "README.md").read_text()
-    cut = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > accounts\.conf", readme, re.M).group(1)
-    text = run("bash", "-c", cut, cwd=ROOT)
-    need(text.startswith("accounts {") and text.rstrip().endswith("}"), f"not the accounts: {text[:60]}")
+    command = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > accounts\.conf", readme, re.M).group(1)
+    text = run("bash", "-c", command, cwd=ROOT)
+    need(text.startswith("accounts {") and text.rstrip().endswith("}"), f"the command of README.md does not extract the accounts: {text[:60]}")
     return text
 
 
 def check_compose(directory, checks):
-    """docker-compose.yml is understood by the Compose that is there, and asks for credentials."""
+    """Checks that every installed Compose accepts docker-compose.yml, and only with credentials."""
     commands = [["docker-compose"]] if shutil.which("docker-compose") else []
     if shutil.which("docker") and run("docker", "compose", "version", check=False).returncode == 0:
         commands.append(["docker", "compose"])
@@ -345,10 +352,10 @@ def check_compose(directory, checks):
     own = {name: value for name, value in os.environ.items() if not name.startswith(("FORGE_", "AWS_"))}
     for command in commands:
         files = ["--project-directory", ROOT, "--file", ROOT / "docker-compose.yml"]
-        # A file of its own in both calls: the project may have a .env of somebody's.
+        # Both calls name a file, because the working tree may contain a developer's .env.
         (directory / "empty").write_text("")
         refused = run(*command, *files, "--env-file", directory / "empty", "config", env=own, check=False)
-        need(refused.returncode != 0 and "credentials.sh" in refused.stderr, f"{command}: starts without credentials")
+        need(refused.returncode != 0 and "credentials.sh" in refused.stderr, f"{command} accepts missing credentials")
         config = yaml.safe_load(run(*command, *files, "--env-file", directory / "env", "config", env=own))
         for name, service in config["services"].items():
             need(
@@ -356,11 +363,11 @@ def check_compose(directory, checks):
                 f"{name} is not confined",
             )
             need(service["security_opt"] == ["no-new-privileges:true"], f"{name} may gain privileges")
-            # A variable that is read from the user's shell instead would hold another system's key.
+            # AWS_ variables of the user's shell, meant for another system, must not be passed on.
             need(
                 "AWS_" not in str([v for k, v in service.get("environment", {}).items() if k.startswith("AWS_")]), name
             )
-        checks.ok(f"{' '.join(command)} config: every service confined, and none without credentials")
+        checks.ok(f"{' '.join(command)} config: every service is confined; missing credentials are refused")
 
 
 def main():
@@ -387,9 +394,9 @@ def main():
                 refused.returncode != 0 and word in refused.stderr,
                 f"not refused for {word!r}: {json.dumps(values)}\n{refused.stderr}",
             )
-        checks.ok(f"{len(REFUSED)} wrong values are refused, each by name")
+        checks.ok(f"{len(REFUSED)} invalid values are refused by name")
         check_nats_values(checks)
-        permissions = accounts()
+        permissions = extract_accounts()
         check_compose(directory, checks)
         include = yaml.safe_load(NATS_VALUES.read_text())["config"]["merge"]["$include"]
         for kind in ("one server", "three servers", "TLS"):

@@ -1,4 +1,4 @@
-"""The values that tests/deploy/chart.py renders helm/forge with, and those that the chart has to refuse."""
+"""Values with which tests/deploy/chart.py renders helm/forge, and values it must refuse."""
 
 # Passwords of a rendered release, by role.
 PASSWORDS = {role: f"{role}-secret" for role in ("planner", "worker", "worker-gpu", "verifier", "aggregator", "client")}
@@ -84,7 +84,7 @@ MATRIX = {
     },
 }
 
-# Values that must be refused, and what the refusal has to name.
+# Invalid values, and the word that each error message must contain.
 REFUSED = [
     ({"workerCPU": {}}, "workerCPU"),
     ({"workerCpu": {"replica": 3}}, "replica"),

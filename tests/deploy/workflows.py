@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks .github/workflows: actionlint finds no fault, and every make target that they call exists."""
+"""Checks .github/workflows with actionlint, and that every make target they call exists."""
 
 import re
 import shutil

@@ -2,8 +2,8 @@
 
     python3 tests/interop/compare.py PATH/TO/forge [--count N] [--seed S]
 
-The envelopes are drawn from the given seed (by default a new one, which is printed), so that a difference can be looked
-at again. Exit status 1 on the first difference.
+The envelopes are drawn from the given seed (by default a new one, which is printed), so that a
+difference can be looked at again. Exit status 1 on the first difference.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Canonical JSON, seeds, seed tree and random stream of docs/determinism.md (sections 1 to 4).
 
-Part of the independent second implementation written from that document alone; see forge_reader.py for its purpose and
-usage. Standard library only, Python 3.9 or newer.
+Part of the independent second implementation written from that document alone; see forge_reader.py
+for its purpose and usage. Standard library only, Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ M32 = 0xFFFFFFFF
 
 
 class SpecError(Exception):
-    """The input is invalid, or the document does not say what to do with it."""
+    """The input is invalid, or the document does not specify how to treat it."""
 
 
 # --- Section 1: notation
@@ -126,7 +126,7 @@ def child(parent: bytes, bit: int) -> bytes:
 
 
 def node(root: bytes, depth: int, index: int) -> bytes:
-    """Section 3: the node reached from the root by the `depth` bits of `index`, most significant first."""
+    """Section 3: the node that the `depth` bits of `index`, most significant first, lead to."""
     seed = root
     for position in range(depth - 1, -1, -1):
         seed = child(seed, index >> position & 1)
@@ -167,7 +167,9 @@ def chacha8_block(state):
 
 
 def _compile_block() -> Any:
-    """Writes the block function out with its 16 words as local variables: several times faster than an indexed list."""
+    """Generates the block function with its words as local variables, far faster than an indexed
+    list.
+    """
     names = ", ".join(f"x{i}" for i in range(16))
     sums = ", ".join(f"x{i} + state[{i}] & M" for i in range(16))
     scope: dict[str, Any] = {"M": M32}
@@ -179,7 +181,7 @@ chacha8_block = _compile_block()  # section 4: initial state (16 words) to block
 
 
 def stream(seed: bytes, iteration: int) -> Iterator[int]:
-    """Section 4: the draws (u64) of iteration `iteration` of the leaf with this seed, without end."""
+    """Section 4: the draws (u64) of iteration `iteration` of the leaf with this seed, endlessly."""
     key = [int.from_bytes(seed[i:i + 4], "little") for i in range(0, 32, 4)]
     constants = [0x61707865, 0x3320646E, 0x79622D32, 0x6B206574]
     counter = 0

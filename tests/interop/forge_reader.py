@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A second implementation of docs/determinism.md, written from that document alone.
 
-Purpose: to show that the document is complete. It shares no code with the kernel: integers, `decimal` and `fractions` for
-the tables, binary64 floats for the reporting. Python 3.9 or newer, standard library only. Slow: about 10,000 iterations a
-second, so runs beyond --max-iterations are refused.
+Purpose: to show that the document is complete. It shares no code with the kernel: integers,
+`decimal` and `fractions` for the tables, binary64 floats for the reporting. Python 3.9 or newer,
+standard library only. Slow: about 10,000 iterations a second, so runs beyond --max-iterations are
+refused.
 
 Usage:
     forge_reader.py result ENVELOPE.json            the bytes of result.json, to stdout
@@ -11,8 +12,8 @@ Usage:
     forge_reader.py vectors DIR --check             recompute every vector file in DIR; exit 1 and a line per difference
     forge_reader.py vectors DIR --write             write the vector files; refuses to change one that exists
 
-Modules: forge_core (sections 1 to 4), forge_tables (5, 6), forge_shard (7, 8), forge_stats (9, 10), this file (2, 11),
-forge_vectors, forge_vector_inputs, forge_vector_files (the vectors).
+Modules: forge_core (sections 1 to 4), forge_tables (5, 6), forge_shard (7, 8), forge_stats (9, 10),
+this file (2, 11), forge_vectors, forge_vector_inputs, forge_vector_files (the vectors).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from forge_tables import MAX, Program, eta_program, insurance_program  # noqa: E
 # -----------------------------------------------------------------------------------------------
 
 INTEGERS = {"iterations", "min_iterations", "stable_checkpoints"}
-# Of each profile: the required args, and the optional ones in groups that come together.
+# Required args of each profile, and optional args in groups that are given together or not at all.
 PROFILES: dict[str, tuple[list[str], list[list[str]]]] = {
     "insurance.v1": (["claim_freq", "claim_severity_mu", "claim_severity_sig"],
                      [["cat_prob", "cat_mu", "cat_sig"], ["policy_limit"], ["aggregate_limit"]]),
@@ -50,12 +51,12 @@ CONVERGENCE_DEFAULTS = {"confidence": 0.95, "min_iterations": 1, "stable_checkpo
 
 
 def parse_json(text: str) -> Any:
-    """Section 1: a number is the binary64 nearest to its decimal text (integers too, so every number is a float here)."""
+    """Section 1: a number is the binary64 nearest to its decimal text, integers included."""
     return json.loads(text, parse_int=float, parse_float=float)
 
 
 def number(name: str, value: Any) -> int | float:
-    """Section 2: one number among the args, `-0` made 0, integers as int."""
+    """Section 2: one number of the args: `-0` becomes 0, integers become int."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SpecError(f"{name} is no number")
     value = float(value)
@@ -88,7 +89,8 @@ def normalised_convergence(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def normalised_args(profile: str, raw: dict[str, Any]) -> dict[str, Any]:
-    """Sections 2 and 11: defaults filled in, absent optional args left out (null counts as absent), −0 made 0."""
+    """Sections 2 and 11: fills in defaults, omits absent and null optional args, turns −0 into 0.
+    """
     if profile not in PROFILES:
         raise SpecError(f"unknown profile {profile}")
     required, groups = PROFILES[profile]
@@ -114,7 +116,7 @@ def normalised_args(profile: str, raw: dict[str, Any]) -> dict[str, Any]:
 
 
 class Run(NamedTuple):
-    """Section 2: what a result is a function of."""
+    """Section 2: the inputs that determine a result."""
 
     op: dict[str, Any]
     args: dict[str, Any]
@@ -128,7 +130,7 @@ class Run(NamedTuple):
 
 
 def run_of(envelope: dict[str, Any]) -> Run:
-    """Section 2: op, normalised args and seed of an envelope; all else in it has no influence."""
+    """Section 2: op, normalised args and seed of an envelope; nothing else has an influence."""
     raw_op = envelope["op"]
     op = {"name": raw_op["name"], "profile": raw_op["profile"], "version": int(raw_op["version"])}
     raw_seed = envelope.get("seed") or {"mode": "derived"}
@@ -143,7 +145,7 @@ def run_of(envelope: dict[str, Any]) -> Run:
 
 @lru_cache(maxsize=32)
 def program_of(profile: str, args_text: str) -> Program:
-    """Section 6: the program of model args (given as canonical text, as the key to keep it by)."""
+    """Section 6: the program of model args, given as canonical text, which is the cache key."""
     args = parse_json(args_text)
     return insurance_program(args) if profile == "insurance.v1" else eta_program(args)
 
@@ -187,7 +189,9 @@ def exceedance_rows(total: Order, largest: Order, units: int) -> list[dict[str, 
 
 
 def grouped(total: Distribution, units: int) -> dict[str, Any]:
-    """Section 11: `loss_distribution` and `eta_distribution`: the groups are the buckets 128·g … 128·g + 127."""
+    """Section 11: `loss_distribution` and `eta_distribution`; group g holds buckets 128·g … 128·g +
+    127.
+    """
     first, last = bucket_of(total.minimum) // 128, bucket_of(total.maximum) // 128
     counts = [0] * (last - first + 1)
     for bucket, times in total.buckets.items():
@@ -256,7 +260,7 @@ def document(run: Run, result: ShardResult, stop_reason: str) -> str:
 
 
 def execute(run: Run, max_iterations: int) -> tuple[ShardResult, str]:
-    """Sections 7 and 10: executes the run; what was performed, and why it stopped."""
+    """Sections 7 and 10: executes the run; returns what was performed and why it stopped."""
     program, root = run.program(), run.root()
     iterations = run.args["iterations"]
     result = ShardResult(len(program.components), program.marks())

@@ -1,7 +1,7 @@
 """Execution and shard results of docs/determinism.md (sections 7 and 8).
 
-Part of the independent second implementation written from that document alone; see forge_reader.py for its purpose and
-usage.
+Part of the independent second implementation written from that document alone; see forge_reader.py
+for its purpose and usage.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def bucket_of(amount: int) -> int:
 
 
 def bucket_low(bucket: int) -> int:
-    """Section 8: the smallest amount of a bucket (of bucket 45,056: the smallest amount beyond the last)."""
+    """Section 8: the smallest amount of a bucket; for bucket 45,056, the smallest amount beyond the
+    last.
+    """
     if bucket < 1024:
         return bucket
     k = bucket // 1024 - 1
@@ -63,7 +65,7 @@ def bucket_low(bucket: int) -> int:
 
 
 class Distribution:
-    """Section 8: what is kept of `total` or of `largest`."""
+    """Section 8: the aggregate of `total` or of `largest`."""
 
     def __init__(self, marks: list[int]) -> None:
         self.marks = marks
@@ -99,7 +101,7 @@ class Distribution:
 
 
 class ShardResult:
-    """Section 8: the result of any set of iterations; without any, the identity of the merge."""
+    """Section 8: the result of a set of iterations; of none, the identity of the merge."""
 
     def __init__(self, components: int, marks: list[int]) -> None:
         self.iterations = 0
@@ -112,7 +114,7 @@ class ShardResult:
         self.largest = Distribution(marks)
 
     def add(self, total: int, largest: int, cap: int, times: int = 1) -> None:
-        """Section 8: takes up an iteration (its occurrences are counted by the caller)."""
+        """Section 8: adds an iteration; the caller counts its occurrences."""
         self.iterations += times
         self.at_cap += times * (total == cap)
         self.sum += times * total
@@ -146,7 +148,7 @@ class ShardResult:
 
 
 def run_iteration(program: Program, seed: bytes, iteration: int, result: ShardResult) -> None:
-    """Sections 4 and 7: one iteration of a leaf, taken up in the result."""
+    """Sections 4 and 7: executes one iteration of a leaf and adds it to the result."""
     draws = stream(seed, iteration)
     counts = [count_of(next(draws), component) for component in program.components]
     total, largest = program.base, 0

@@ -1,8 +1,8 @@
 """Statistics and convergence of docs/determinism.md (sections 9 and 10).
 
-Part of the independent second implementation written from that document alone; see forge_reader.py for its purpose and
-usage. Python's float is binary64, its + − × ÷ and math.sqrt round to nearest even, and float(int) too: the f64 steps of
-section 1 are written as they stand.
+Part of the independent second implementation written from that document alone; see forge_reader.py
+for its purpose and usage. Python's float is binary64, its + − × ÷ and math.sqrt round to nearest
+even, and float(int) too: the f64 steps of section 1 are written as they stand.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Order:
         self.n = self.ends[-1]
 
     def locate(self, rank: int) -> tuple[int, int]:
-        """The index of the piece that holds a rank, and the rank within the piece (from 1)."""
+        """The index of the piece that contains a rank, and the rank within the piece (from 1)."""
         index = bisect_left(self.ends, rank)
         return index, rank - (self.ends[index] - self.pieces[index].count)
 
@@ -211,7 +211,9 @@ def checkpoints(iterations: int, minimum: int) -> list[int]:
 
 
 def level_numerator(level: float) -> int:
-    """Section 10: a of p = a/b with b = 10^6. The document does not say what of a level that is no multiple of 10^-6."""
+    """Section 10: a of p = a/b with b = 10^6. The document does not specify levels that are not
+    multiples of 10^-6.
+    """
     a = round(Fraction(level) * LEVEL_TERMS)
     if f64(a) / f64(LEVEL_TERMS) != level or not 0 < a < LEVEL_TERMS:
         raise SpecError("convergence.level is not a multiple of 0.000001 between 0 and 1")
@@ -219,7 +221,7 @@ def level_numerator(level: float) -> int:
 
 
 class Evaluation(NamedTuple):
-    """Section 10: what a checkpoint found; half_width is None where the test cannot be made."""
+    """Section 10: the outcome of a checkpoint; half_width is None if the test is not defined."""
 
     iterations: int
     estimate: float

@@ -1,8 +1,8 @@
 """Count tables, quantile tables and programs of docs/determinism.md (sections 5 and 6).
 
-Part of the independent second implementation written from that document alone; see forge_reader.py for its purpose and
-usage. Every floor is checked to be decided: no number that is floored may lie closer to an integer than MARGIN, unless
-it is known exactly.
+Part of the independent second implementation written from that document alone; see forge_reader.py
+for its purpose and usage. Every floor is checked to be decided: no number that is floored may lie
+closer to an integer than MARGIN, unless it is known exactly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def context(digits: int) -> Context:
 
 
 def decided_floor(value: Decimal) -> int:
-    """Section 5: the floor of a positive number, refused if it is not decided (within a context of enough digits)."""
+    """Section 5: the floor of a positive number; an error if the precision does not decide it."""
     floor = value.to_integral_value(ROUND_FLOOR)
     margin = Decimal(10) ** -MARGIN_DIGITS
     if not margin < value - floor < 1 - margin:
@@ -115,7 +115,7 @@ def lower_quantile(numerator: int, exponent: int, digits: int = DIGITS) -> Decim
     A start −x (a double near the solution) is improved once. Φ(−x) is 1/2 − φ(x)·Σ x^(2k+1)/(2k+1)!!, a series of positive
     terms, in fixed point with room for t's leading zeros. With z₀ = −x and w = (t − Φ(z₀))/φ(z₀) the quantile is
     z₀ + w + z₀·w²/2 + (2z₀²+1)·w³/6 + (6z₀³+7z₀)·w⁴/24 + …; the next term is below 1500·w⁵. Since w is required to be below
-    10^-14 (a double's accuracy), z is right to more than 10^-66, whatever `digits` beyond that is asked for.
+    10^-14 (a double's accuracy), z is right to more than 10^-66, whatever larger `digits` is requested.
     """
     if 2 * numerator == 1 << exponent:
         return Decimal(0)
@@ -143,7 +143,8 @@ def lower_quantile(numerator: int, exponent: int, digits: int = DIGITS) -> Decim
 
 @lru_cache(maxsize=None)
 def node_quantile(octave: int, position: int, bits: int, digits: int = DIGITS) -> Decimal:
-    """z at τ(ρ, i) of section 5.2, for a table with segment_bits `bits`; kept, shared by all tables and both halves."""
+    """z at τ(ρ, i) of section 5.2, for segment_bits `bits`; cached for all tables and both halves.
+    """
     if position % 2 == 0 and bits > 0:
         return node_quantile(octave, position // 2, bits - 1, digits)  # the same node in a coarser table
     # τ = 2^(ρ−65) · (1 + i / 2^(B+1)) = (2^(B+1) + i) · 2^(ρ−65−B−1)
@@ -151,7 +152,8 @@ def node_quantile(octave: int, position: int, bits: int, digits: int = DIGITS) -
 
 
 def nearest_upper_quantile(u: float) -> float:
-    """Sections 9.3, 10: the binary64 nearest to Φ^(−1)(u), 1/2 ≤ u < 1 (u exactly the binary64 number)."""
+    """Sections 9.3, 10: the binary64 nearest to Φ^(−1)(u), for the exact binary64 u, 1/2 ≤ u < 1.
+    """
     t = 1 - Fraction(u)
     if not 0 < t <= Fraction(1, 2):
         raise SpecError("confidence outside of 0 … 1")
@@ -172,7 +174,7 @@ class Entry(NamedTuple):
 
 
 class Node(NamedTuple):
-    """V at a node, cut: ⌊V · 2^FIXED⌋, and whether V · 2^FIXED is that integer exactly (or above it by next to nothing)."""
+    """V at a node: ⌊V · 2^FIXED⌋, and whether V · 2^FIXED equals it within the margin."""
 
     fixed: int
     exact: bool
@@ -206,7 +208,9 @@ def cut(fixed: int, exact: bool) -> Node:
 
 
 def node_pair(law: LogNormal | Normal, units: int, z: Decimal) -> tuple[Node, Node]:
-    """Section 5.2: V at t (quantile z ≤ 0) and at 1 − t (quantile −z); within a context of enough digits."""
+    """Section 5.2: V at t (quantile z ≤ 0) and at 1 − t (quantile −z); needs a sufficient
+    precision.
+    """
     if isinstance(law, LogNormal):
         middle = units * Decimal(law.mu).exp()
         factor = (Decimal(law.sigma) * z).exp()
@@ -239,7 +243,7 @@ def magnitude_floor(node: Node) -> int:
 
 
 def node_floor(node: Node, exponent: int) -> int:
-    """Section 5.2: ⌊V / 2^e⌋, refused if it is not decided."""
+    """Section 5.2: ⌊V / 2^e⌋; an error if the precision does not decide it."""
     bits = FIXED + exponent
     if not node.exact:
         margin = (1 << bits) // 10**MARGIN_DIGITS
@@ -249,7 +253,8 @@ def node_floor(node: Node, exponent: int) -> int:
 
 
 def entry(left: Node, middle: Node, right: Node) -> Entry:
-    """Section 5.2: the entry made from V at the ends and the middle of its segment, ascending in u."""
+    """Section 5.2: the entry made from V at the ends and the middle of its segment, ascending in u.
+    """
     # The smallest m = 29 + e ≥ 0 with max(|L|, |R|) < 2^m is the bit length of the floor of that
     # maximum.
     e = max(magnitude_floor(left), magnitude_floor(right)).bit_length() - 29

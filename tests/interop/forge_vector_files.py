@@ -1,7 +1,7 @@
 """Writing and checking the vector files of tests/vectors/v1.
 
-Part of the independent second implementation written from docs/determinism.md alone; see forge_reader.py for its purpose
-and usage.
+Part of the independent second implementation written from docs/determinism.md alone; see
+forge_reader.py for its purpose and usage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from forge_vectors import FILES
 
 
 def pretty(value: Any, indent: int = 0) -> str:
-    """JSON with two spaces of indentation; what fits on a line stays on it."""
+    """JSON with two spaces of indentation; a value that fits on a line stays on it."""
     flat = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (dict, list)) or not value or indent + len(flat) <= 116:
         return flat
@@ -34,7 +34,7 @@ def shown(value: Any) -> str:
 
 
 def differences(path: str, stored: Any, computed: Any) -> Iterator[str]:
-    """A line for each place where two JSON values differ."""
+    """Yields a line for each difference of two JSON values."""
     if isinstance(stored, dict) and isinstance(computed, dict):
         for key in list(computed) + [key for key in stored if key not in computed]:
             if key not in stored:
@@ -53,7 +53,7 @@ def differences(path: str, stored: Any, computed: Any) -> Iterator[str]:
 
 
 def check_file(path: Path, text: str) -> list[str]:
-    """What is wrong with a stored vector file."""
+    """The faults of a stored vector file."""
     stored = path.read_bytes().decode("utf-8")
     if stored == text:
         return []

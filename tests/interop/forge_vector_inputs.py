@@ -1,7 +1,7 @@
-"""What the vector files of tests/vectors/v1 are about: envelopes, args, laws, made-up distributions, settings.
+"""Inputs of the vector files in tests/vectors/v1: envelopes, args, laws, distributions, settings.
 
-Part of the independent second implementation written from docs/determinism.md alone; see forge_reader.py for its purpose
-and usage.
+Part of the independent second implementation written from docs/determinism.md alone; see
+forge_reader.py for its purpose and usage.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import forge_tables as tables
 
 
 def pseudo_random(label: str, count: int) -> Iterator[int]:
-    """Numbers below 2^64 without a pattern; the vectors hold them, so it does not matter how they are made."""
+    """Pseudo-random numbers below 2^64. The vectors contain them, so their algorithm does not
+    matter.
+    """
     for i in range(count):
         yield int.from_bytes(core.sha256(f"{label}/{i}".encode())[:8], "little")
 
@@ -176,7 +178,7 @@ LAWS: list[tuple[dict[str, Any], int]] = [
 
 
 def spread(label: str, count: int, top: int, times: int) -> list[tuple[int, int]]:
-    """Distinct amounts below top without a pattern, denser towards 0, each up to `times` times."""
+    """Distinct pseudo-random amounts below top, denser towards 0, each up to `times` times."""
     found: dict[int, int] = {}
     for x in pseudo_random(label, count):
         fraction = x % 1_000_003

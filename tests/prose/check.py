@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Checks the text of the repository: the width of comments and Markdown, the length of sentences, links, and paths.
+"""Checks the text of the repository: the width of comments and Markdown, the length of sentences,
+links, and paths.
 
 Usage: check.py width | links | self-test
 
-width      comment lines and Markdown lines have at most 100 columns, and sentences of the documents in SHORT_SENTENCES at
-           most 30 words. Tables, code blocks and the targets of links do not count.
-links      every relative link of a Markdown file leads to a file (and, with a fragment, to a heading of it), every page of docs
-           is in docs/SUMMARY.md, every path of the repository that a document names in backticks exists, and so does every test.
-self-test  the checks find what they are to find.
+width      comment lines and Markdown lines have at most 100 columns, and sentences of the documents
+           in SHORT_SENTENCES at most 30 words. Tables, code blocks and targets of links are exempt.
+links      every relative link of a Markdown file leads to a file and, with a fragment, to a heading
+           of it. Every page of docs is in docs/SUMMARY.md. Every path and every test that a document
+           names in backticks exists.
+self-test  the checks detect the faults that they are made for.
 
 Exits with 1 and one line for each fault, `path:line: fault`.
 """

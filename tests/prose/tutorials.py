@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Follows the tutorials that need no server as a reader would: runs their commands and compares the output.
+"""Follows the tutorials that need no server as a reader would: runs their commands and compares the
+output.
 
 Usage: tutorials.py FORGE
 
-In a ```console block, a line `$ command` is run by bash, in one temporary directory per tutorial. A command that ends with a
-backslash goes on in the next line. The lines below it are the output that the reader is promised; `…` stands for any text, and a line
-`…` for any lines. `<!-- file: NAME -->` before a code block stores that block as a file; `<!-- copy: PATH -->` copies a file of
-the repository. Every command must exit with 0.
+In a ```console block, a line `$ command` is run by bash, in one temporary directory per tutorial. A
+command that ends with a backslash goes on in the next line. The lines below it are the output that
+the reader is promised; `…` stands for any text, and a line `…` for any lines. `<!-- file: NAME -->`
+before a code block stores that block as a file; `<!-- copy: PATH -->` copies a file of the
+repository. Every command must exit with 0.
 """
 
 import os
