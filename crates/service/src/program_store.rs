@@ -87,3 +87,86 @@ impl ProgramStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use forge_bus::{
+        MemoryBus,
+        testing::{BusFault, BusOperation, FaultyBus},
+        topology::TopologySettings,
+    };
+    use forge_kernel::request::Request;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const READ_TIME: Duration = Duration::from_millis(100);
+
+    /// A store on a bus whose reads take [`READ_TIME`], the number of reads, and a program that is
+    /// not stored yet.
+    async fn fixture() -> (ProgramStore, Arc<AtomicUsize>, Digest, Arc<Program>) {
+        let inner = MemoryBus::new(TopologySettings::default());
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&reads);
+        let bus: SharedBus = Arc::new(FaultyBus::new(inner, move |operation| match operation {
+            BusOperation::Get { .. } => {
+                counter.fetch_add(1, Ordering::SeqCst);
+                BusFault::Delay(READ_TIME)
+            }
+            _ => BusFault::None,
+        }));
+        bus.prepare().await.unwrap();
+        let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+            "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
+        let request = Request::from_json(envelope).unwrap();
+        (ProgramStore::new(bus, 2), reads, request.program_digest, request.program)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn concurrent_loads_share_one_read_and_a_cancelled_one_is_taken_over() {
+        let (writer, reads, digest, program) = fixture().await;
+        writer.put(digest, &program).await.unwrap();
+        let store = ProgramStore::new(writer.bus.clone(), 2);
+        reads.store(0, Ordering::SeqCst);
+        let load = || {
+            let store = store.clone();
+            tokio::spawn(async move { store.get(digest).await })
+        };
+        let first = load();
+        sleep(READ_TIME / 2).await;
+        let others = [load(), load(), load()];
+        sleep(READ_TIME / 4).await;
+        // The job of the first shard ends while it loads the program for all of them.
+        first.abort();
+        for other in others {
+            assert_eq!(other.await.unwrap().unwrap(), program);
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
+        assert_eq!(store.get(digest).await.unwrap(), program);
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_program_is_an_error_until_it_is_stored() {
+        let (store, reads, digest, program) = fixture().await;
+        let (first, second) = tokio::join!(store.get(digest), store.get(digest));
+        assert_eq!((first, second), (Err(ProgramError::Missing(digest)), Err(ProgramError::Missing(digest))));
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
+        store.put(digest, &program).await.unwrap();
+        assert_eq!(store.get(digest).await.unwrap(), program);
+        let other = Digest([1; 32]);
+        store.bus.put(&Bucket::Programs, &other.to_hex(), program.encode().into()).await.unwrap();
+        assert!(matches!(store.get(other).await, Err(ProgramError::Damaged(..))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stored_program_is_looked_up_again_only_after_a_while() {
+        let (store, reads, digest, program) = fixture().await;
+        for _ in 0..3 {
+            store.put(digest, &program).await.unwrap();
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), 1);
+    }
+}
