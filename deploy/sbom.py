@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/deploy"))
 
-from tools import CYCLONEDX, TOOLS, Failure, environment, need, run
+from tools import CYCLONEDX, TOOLS, Failure, environment, require, run
 
 try:
     TOOLS.mkdir(parents=True, exist_ok=True)
@@ -57,10 +57,10 @@ def image_features(variant):
     """Returns the cargo arguments with which the Dockerfile builds a variant."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     stage = re.search(rf"^FROM \S+ AS build-{variant}$(.*?)(?=^FROM |\Z)", dockerfile, re.M | re.S)
-    need(stage, f"the Dockerfile has no stage build-{variant}")
+    require(stage, f"the Dockerfile has no stage build-{variant}")
     features = re.search(r"^ARG FEATURES=(\S*)$", stage.group(1), re.M)
     build = re.search(r"cargo build .*-p forge .*", stage.group(1))
-    need(features and build, f"the stage build-{variant} of the Dockerfile does not state the features")
+    require(features and build, f"the stage build-{variant} of the Dockerfile does not state the features")
     arguments = ["--features", features.group(1)] if features.group(1) else []
     return arguments + (["--no-default-features"] if "--no-default-features" in build.group() else [])
 
@@ -125,9 +125,9 @@ def packages_of(status):
     """Returns the installed packages of a /var/lib/dpkg/status."""
     paragraphs = [fields(paragraph) for paragraph in re.split(r"\n\s*\n", status) if paragraph.strip()]
     found = [package for package in paragraphs if package.get("Status", "").split()[-1:] == ["installed"]]
-    need(found, "no installed package in the status of dpkg")
+    require(found, "no installed package in the status of dpkg")
     for package in found:
-        need({"Package", "Version", "Architecture"} <= package.keys(), f"not a package of dpkg: {package}")
+        require({"Package", "Version", "Architecture"} <= package.keys(), f"not a package of dpkg: {package}")
     return found
 
 
@@ -162,7 +162,7 @@ class Image:
 
     def __init__(self, name):
         programs = [program for program in ("docker", "podman") if shutil.which(program)]
-        need(programs, "neither docker nor podman is there to read an image with")
+        require(programs, "neither docker nor podman is there to read an image with")
         self.program, self.name = programs[0], name
         self.id = run(self.program, "image", "inspect", "--format", "{{.Id}}", name).strip()
 
@@ -177,7 +177,7 @@ class Image:
         done = subprocess.run(
             [self.program, "cp", f"{container}:{path}", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        need(done.returncode == 0, f"{path} of {self.name}: {done.stderr.decode(errors='replace')}")
+        require(done.returncode == 0, f"{path} of {self.name}: {done.stderr.decode(errors='replace')}")
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             (member,) = archive.getmembers()
             return archive.extractfile(member).read().decode()
@@ -213,7 +213,7 @@ def make(variant, target, image_name, image_id, packages, release, features):
         bom.components.update([system, *around])
         bom.register_dependency(root, [system])
         bom.register_dependency(system, around)
-    return written(bom)
+    return to_text(bom)
 
 
 def timestamp():
@@ -222,7 +222,7 @@ def timestamp():
     return datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc) if epoch else None
 
 
-def written(bom):
+def to_text(bom):
     """Returns the validated document as text."""
     document = json.loads(JsonV1Dot6(bom).output_as_string())
     # The library always writes a random serial number and the current time.
@@ -242,14 +242,14 @@ def validate(text):
     except ValueError as error:
         raise Failure(f"not JSON: {error}") from error
     error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
-    need(error is None, f"not CycloneDX 1.6: {str(error)[:500]}")
-    need("component" in document.get("metadata", {}), "the document does not say what it is about")
+    require(error is None, f"not CycloneDX 1.6: {str(error)[:500]}")
+    require("component" in document.get("metadata", {}), "the document does not say what it is about")
     known = [document["metadata"]["component"]["bom-ref"]]
     known += [component["bom-ref"] for component in document.get("components", [])]
-    need(len(known) == len(set(known)), "a component stands there twice")
+    require(len(known) == len(set(known)), "a component stands there twice")
     for entry in document.get("dependencies", []):
         absent = {entry["ref"], *entry.get("dependsOn", [])} - set(known)
-        need(not absent, f"dependencies name what is not there: {sorted(absent)}")
+        require(not absent, f"dependencies name what is not there: {sorted(absent)}")
 
 
 def check(paths):
@@ -260,7 +260,7 @@ def check(paths):
             validate(path.read_text())
         except Failure as failure:
             errors.append(f"{path}: {failure}")
-    need(not errors, "\n".join(errors))
+    require(not errors, "\n".join(errors))
 
 
 def main():
@@ -298,8 +298,8 @@ def main():
         variant = arguments.variant or found
         # Packages for all architectures aside, all packages must have the same one.
         targets = {TARGETS[p["Architecture"]] for p in packages if p["Architecture"] in TARGETS}
-        need(len(targets) == 1, f"packages for {sorted(targets)}: which machine is the image for?")
-        need(arguments.target in (None, *targets), f"the packages are for {targets}")
+        require(len(targets) == 1, f"packages for {sorted(targets)}: which machine is the image for?")
+        require(arguments.target in (None, *targets), f"the packages are for {targets}")
         (target,) = targets
     features = image_features(variant)
     if arguments.features is not None:

@@ -26,7 +26,7 @@ import tempfile
 from pathlib import Path
 
 from chart_values import MATRIX, REFUSED
-from release import check_running, one, pod_spec
+from release import check_running, find_object, pod_spec
 from tools import (
     KUBERNETES_VALIDATE,
     ROOT,
@@ -35,8 +35,8 @@ from tools import (
     Failure,
     environment,
     kubernetes_tools,
-    missing,
-    need,
+    missing_programs,
+    require,
     run,
 )
 
@@ -82,17 +82,17 @@ class Chart:
 
 
 def check_sources(checks):
-    need(
+    require(
         (CHART / "files/insurance.json").read_bytes() == (ROOT / "examples/insurance.json").read_bytes(),
         "helm/forge/files/insurance.json differs from examples/insurance.json",
     )
     version = re.search(r'^version = "([^"]+)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    need(chart["appVersion"] == version, f"Chart.yaml has version {chart['appVersion']}, Cargo.toml {version}")
+    require(chart["appVersion"] == version, f"Chart.yaml has version {chart['appVersion']}, Cargo.toml {version}")
     hash_of_example = re.search(r"expected=([0-9a-f]{64})", (CHART / "templates/tests/submit.yaml").read_text()).group(
         1
     )
-    need(hash_of_example in (ROOT / "README.md").read_text(), "helm test and README.md expect different hashes")
+    require(hash_of_example in (ROOT / "README.md").read_text(), "helm test and README.md expect different hashes")
     # Every value, or a group that contains it, is documented in the table of README.md.
     readme = (CHART / "README.md").read_text()
     values = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -124,7 +124,7 @@ def check_sources(checks):
             else path
         )
         shown = re.sub(r"^worker(Cpu|Gpu)\.(autoscaling|identitySecret|backend)", r"worker*.\2", shown)
-        need(
+        require(
             any(f"`{'.'.join(shown.split('.')[:end])}`" in readme for end in range(1, len(shown.split(".")) + 1)),
             f"helm/forge/README.md does not explain {shown}",
         )
@@ -135,40 +135,40 @@ def check_pod(document):
     """Checks what the chart promises of every pod."""
     name, pod = document["metadata"]["name"], pod_spec(document)
     security = pod["securityContext"]
-    need(
+    require(
         security["runAsNonRoot"]
         and security["runAsUser"] == USER
         and security["seccompProfile"] == {"type": "RuntimeDefault"},
         f"{name}: {security}",
     )
-    need(pod["automountServiceAccountToken"] is False, f"{name} has a token")
+    require(pod["automountServiceAccountToken"] is False, f"{name} has a token")
     for flag in ("hostNetwork", "hostPID", "hostIPC"):
-        need(not pod.get(flag), f"{name}: {flag}")
+        require(not pod.get(flag), f"{name}: {flag}")
     for volume in pod["volumes"]:
-        need(set(volume) - {"name"} <= {"secret", "configMap", "emptyDir"}, f"{name}: {volume}")
+        require(set(volume) - {"name"} <= {"secret", "configMap", "emptyDir"}, f"{name}: {volume}")
         if "secret" in volume:
-            need(volume["secret"]["items"], f"{name} mounts all keys of a secret")
+            require(volume["secret"]["items"], f"{name} mounts all keys of a secret")
     volumes = {volume["name"] for volume in pod["volumes"]}
     for container in pod["containers"]:
         security = container["securityContext"]
-        need(
+        require(
             security
             == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
             f"{name}: {security}",
         )
-        need({mount["name"] for mount in container["volumeMounts"]} <= volumes, f"{name} mounts an undefined volume")
+        require({mount["name"] for mount in container["volumeMounts"]} <= volumes, f"{name} mounts an undefined volume")
         variables = [variable["name"] for variable in container["env"]]
-        need(len(variables) == len(set(variables)), f"{name} defines a variable twice: {variables}")
+        require(len(variables) == len(set(variables)), f"{name} defines a variable twice: {variables}")
         for variable in container["env"]:
             secret = re.search("PASSWORD$|SECRET|_KEY_ID$", variable["name"])
-            need(not secret or "value" not in variable, f"{name} has {variable['name']} in plain text")
+            require(not secret or "value" not in variable, f"{name} has {variable['name']} in plain text")
     if document["kind"] == "Deployment":
         (container,) = pod["containers"]
-        need(container["livenessProbe"]["httpGet"]["path"] == "/healthz", f"{name}: liveness")
-        need(container["readinessProbe"]["httpGet"]["path"] == "/readyz", f"{name}: readiness")
-        need(pod["terminationGracePeriodSeconds"] > 20, f"the grace period of {name} is too short to finish its shards")
+        require(container["livenessProbe"]["httpGet"]["path"] == "/healthz", f"{name}: liveness")
+        require(container["readinessProbe"]["httpGet"]["path"] == "/readyz", f"{name}: readiness")
+        require(pod["terminationGracePeriodSeconds"] > 20, f"the grace period of {name} is too short to finish its shards")
         selector = document["spec"]["selector"]["matchLabels"]
-        need(
+        require(
             selector.items() <= document["spec"]["template"]["metadata"]["labels"].items(),
             f"{name} does not select its own pods",
         )
@@ -178,9 +178,9 @@ def check_pod(document):
             if volume["name"] == "nats-auth"
             for item in volume["secret"]["items"]
         }
-        need(len(mounted) <= 1, f"{name} mounts credentials of other roles: {mounted}")
+        require(len(mounted) <= 1, f"{name} mounts credentials of other roles: {mounted}")
         store = {variable["name"] for variable in container["env"] if variable["name"].startswith("AWS_")}
-        need(not store or name.endswith("-aggregator"), f"{name} has credentials for the store")
+        require(not store or name.endswith("-aggregator"), f"{name} has credentials for the store")
 
 
 def check_third_party(document):
@@ -188,8 +188,8 @@ def check_third_party(document):
     """
     spec = document["spec"]
     if document["kind"] == "ScaledObject":
-        need(document["apiVersion"] == "keda.sh/v1alpha1", document["apiVersion"])
-        need(
+        require(document["apiVersion"] == "keda.sh/v1alpha1", document["apiVersion"])
+        require(
             set(spec)
             == {
                 "scaleTargetRef",
@@ -203,9 +203,9 @@ def check_third_party(document):
         )
         queues = set()
         for trigger in spec["triggers"]:
-            need(set(trigger) == {"type", "metadata"} and trigger["type"] == "nats-jetstream", f"{trigger}")
+            require(set(trigger) == {"type", "metadata"} and trigger["type"] == "nats-jetstream", f"{trigger}")
             metadata = trigger["metadata"]
-            need(
+            require(
                 set(metadata)
                 == {
                     "natsServerMonitoringEndpoint",
@@ -218,21 +218,21 @@ def check_third_party(document):
                 },
                 f"{metadata}",
             )
-            need(all(isinstance(value, str) for value in metadata.values()), f"KEDA accepts only strings: {metadata}")
+            require(all(isinstance(value, str) for value in metadata.values()), f"KEDA accepts only strings: {metadata}")
             queues.add(metadata["consumer"])
         kind = document["metadata"]["labels"]["app.kubernetes.io/component"].removeprefix("worker-")
-        need(queues == {f"workers-{kind}", "workers-any"}, f"{queues}")
+        require(queues == {f"workers-{kind}", "workers-any"}, f"{queues}")
         topology = (ROOT / "crates/bus/src/topology.rs").read_text()
-        need(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "the bus has no such queue")
+        require(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "the bus has no such queue")
     else:
-        need(document["apiVersion"] == "monitoring.coreos.com/v1", document["apiVersion"])
-        need(set(spec) == {"selector", "podTargetLabels", "podMetricsEndpoints"}, f"{set(spec)}")
-        need([set(endpoint) for endpoint in spec["podMetricsEndpoints"]] == [{"port", "path", "interval"}], "endpoints")
+        require(document["apiVersion"] == "monitoring.coreos.com/v1", document["apiVersion"])
+        require(set(spec) == {"selector", "podTargetLabels", "podMetricsEndpoints"}, f"{set(spec)}")
+        require([set(endpoint) for endpoint in spec["podMetricsEndpoints"]] == [{"port", "path", "interval"}], "endpoints")
 
 
 def check_documents(documents):
     names = {(document["kind"], document["metadata"]["name"]) for document in documents}
-    need(len(names) == len(documents), "two objects have the same kind and name")
+    require(len(names) == len(documents), "two objects have the same kind and name")
     for document in documents:
         kind = document["kind"]
         if kind in THIRD_PARTY_KINDS:
@@ -245,60 +245,60 @@ def check_documents(documents):
                     raise Failure(
                         f"{kind} {document['metadata']['name']}, Kubernetes {version}: {error.message} at {list(error.path)}"
                     ) from None
-        need(kind not in ("Ingress", "Service", "Role", "ClusterRole"), f"unexpected kind {kind}")
+        require(kind not in ("Ingress", "Service", "Role", "ClusterRole"), f"unexpected kind {kind}")
         if kind in ("Deployment", "Pod"):
             check_pod(document)
         target = document["spec"].get("scaleTargetRef") if "spec" in document else None
         if target:
-            need((target["kind"], target["name"]) in names, f"the scaled object {target} does not exist")
+            require((target["kind"], target["name"]) in names, f"the scaled object {target} does not exist")
             deployment = next(
                 d for d in documents if d["kind"] == "Deployment" and d["metadata"]["name"] == target["name"]
             )
-            need("replicas" not in deployment["spec"], "both the deployment and its autoscaler set the number of replicas")
+            require("replicas" not in deployment["spec"], "both the deployment and its autoscaler set the number of replicas")
 
 
 def check_particulars(chart, checks):
     """Checks the effect of single values."""
-    gpu = one(chart.render(MATRIX["GPU"]), "Deployment", "release-forge-worker-gpu")["spec"]["template"]["spec"]
+    gpu = find_object(chart.render(MATRIX["GPU"]), "Deployment", "release-forge-worker-gpu")["spec"]["template"]["spec"]
     (container,) = gpu["containers"]
-    need(container["resources"]["limits"]["nvidia.com/gpu"] == 1, f"{container['resources']}")
-    need(container["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}, f"{container['resources']}")
-    need(gpu["runtimeClassName"] == "nvidia" and gpu["tolerations"][0]["key"] == "nvidia.com/gpu", "no GPU")
-    need(container["image"] == "registry.example/forge:1-gpu", container["image"])
+    require(container["resources"]["limits"]["nvidia.com/gpu"] == 1, f"{container['resources']}")
+    require(container["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}, f"{container['resources']}")
+    require(gpu["runtimeClassName"] == "nvidia" and gpu["tolerations"][0]["key"] == "nvidia.com/gpu", "no GPU")
+    require(container["image"] == "registry.example/forge:1-gpu", container["image"])
 
     documents = chart.render(MATRIX["defaults"])
-    need(
+    require(
         {d["metadata"]["name"] for d in documents if d["kind"] == "Deployment"}
         == {f"release-forge-{c}" for c in ("planner", "worker-cpu", "verifier", "aggregator")},
         "deployments",
     )
-    need(one(documents, "ConfigMap", "release-forge-settings")["data"]["FORGE_REPLICAS"] == "3", "replicas of streams")
-    need(not any(d["kind"] == "Secret" for d in documents), "a secret is rendered although no password is given")
-    policy = one(documents, "NetworkPolicy", "release-forge")["spec"]
-    need(policy["policyTypes"] == ["Ingress", "Egress"] and policy["ingress"] == [], f"{policy}")
-    need({port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 4222}, f"{policy}")
-    store = one(documents, "NetworkPolicy", "release-forge-store")["spec"]
-    need(store["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "aggregator", f"{store}")
+    require(find_object(documents, "ConfigMap", "release-forge-settings")["data"]["FORGE_REPLICAS"] == "3", "replicas of streams")
+    require(not any(d["kind"] == "Secret" for d in documents), "a secret is rendered although no password is given")
+    policy = find_object(documents, "NetworkPolicy", "release-forge")["spec"]
+    require(policy["policyTypes"] == ["Ingress", "Egress"] and policy["ingress"] == [], f"{policy}")
+    require({port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 4222}, f"{policy}")
+    store = find_object(documents, "NetworkPolicy", "release-forge-store")["spec"]
+    require(store["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "aggregator", f"{store}")
     for budget in (d for d in documents if d["kind"] == "PodDisruptionBudget"):
-        need(budget["spec"]["maxUnavailable"] == 1, f"{budget}")
+        require(budget["spec"]["maxUnavailable"] == 1, f"{budget}")
 
     def annotations(values):
-        deployment = one(chart.render(values), "Deployment", "release-forge-planner")
+        deployment = find_object(chart.render(values), "Deployment", "release-forge-planner")
         return deployment["spec"]["template"]["metadata"]["annotations"]
 
-    need(annotations({}) != annotations({"settings": {"log": "debug"}}), "a changed setting does not restart the pods")
+    require(annotations({}) != annotations({"settings": {"log": "debug"}}), "a changed setting does not restart the pods")
     passwords = copy.deepcopy(MATRIX["passwords in values"])
     before = annotations(passwords)
     passwords["nats"]["auth"]["plainTextPasswords"]["planner"] = "another"
-    need(before != annotations(passwords), "a changed password does not restart the pods")
-    lock = one(chart.render(MATRIX["Object Lock"]), "Deployment", "release-forge-aggregator")
-    need(
+    require(before != annotations(passwords), "a changed password does not restart the pods")
+    lock = find_object(chart.render(MATRIX["Object Lock"]), "Deployment", "release-forge-aggregator")
+    require(
         {"name": "FORGE_OBJECT_LOCK", "value": "compliance:3650"}
         in lock["spec"]["template"]["spec"]["containers"][0]["env"],
         "no Object Lock",
     )
     notes = chart.call("install", {}, "release", "--dry-run=client", "--namespace", "forge")
-    need("helm test release --namespace forge" in notes, "NOTES.txt does not name the command of helm test")
+    require("helm test release --namespace forge" in notes, "NOTES.txt does not name the command of helm test")
     checks.ok("values change GPU pods, secrets, policies, budgets, checksums, Object Lock and NOTES.txt")
 
 
@@ -309,7 +309,7 @@ def check_kubectl(chart, checks):
         yaml.safe_dump({"resources": ["release.yaml"], "namespace": "elsewhere"})
     )
     built = list(yaml.safe_load_all(run(chart.kubectl, "kustomize", chart.directory)))
-    need(built and all(d["metadata"]["namespace"] == "elsewhere" for d in built), "kubectl kustomize")
+    require(built and all(d["metadata"]["namespace"] == "elsewhere" for d in built), "kubectl kustomize")
     checks.ok("kubectl parses the rendered release")
 
 
@@ -317,19 +317,19 @@ def check_nats_values(checks):
     """Checks that helm/nats-values.yaml requests durable storage and a password for each role."""
     values = yaml.safe_load(NATS_VALUES.read_text())
     config = values["config"]
-    need(config["cluster"] == {"enabled": True, "replicas": 3}, f"{config['cluster']}")
-    need(config["jetstream"]["enabled"] and config["jetstream"]["fileStore"]["enabled"], "no file storage")
-    need(config["jetstream"]["merge"]["sync_interval"] == "always", "an acknowledged message may be lost")
+    require(config["cluster"] == {"enabled": True, "replicas": 3}, f"{config['cluster']}")
+    require(config["jetstream"]["enabled"] and config["jetstream"]["fileStore"]["enabled"], "no file storage")
+    require(config["jetstream"]["merge"]["sync_interval"] == "always", "an acknowledged message may be lost")
     variables = set(re.findall(r"\$(FORGE_[A-Z_]+_PASSWORD)", (ROOT / "deploy/nats/nats-server.conf").read_text()))
     given = {
         name: source["valueFrom"]["secretKeyRef"]
         for name, source in values["container"]["env"].items()
         if name.startswith("FORGE_")
     }
-    need(set(given) == variables, f"{set(given) ^ variables}")
+    require(set(given) == variables, f"{set(given) ^ variables}")
     for name, reference in given.items():
         role = name.removeprefix("FORGE_").removesuffix("_PASSWORD").lower().replace("_", "-")
-        need(reference == {"name": "forge-nats", "key": role}, f"{name} is {reference}")
+        require(reference == {"name": "forge-nats", "key": role}, f"{name} is {reference}")
     checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, a password for each role")
 
 
@@ -338,7 +338,7 @@ def extract_accounts():
     readme = (CHART / "README.md").read_text()
     command = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > accounts\.conf", readme, re.M).group(1)
     text = run("bash", "-c", command, cwd=ROOT)
-    need(text.startswith("accounts {") and text.rstrip().endswith("}"), f"the command of README.md does not extract the accounts: {text[:60]}")
+    require(text.startswith("accounts {") and text.rstrip().endswith("}"), f"the command of README.md does not extract the accounts: {text[:60]}")
     return text
 
 
@@ -347,7 +347,7 @@ def check_compose(directory, checks):
     commands = [["docker-compose"]] if shutil.which("docker-compose") else []
     if shutil.which("docker") and run("docker", "compose", "version", check=False).returncode == 0:
         commands.append(["docker", "compose"])
-    need(commands, "no Compose: install docker-compose or Docker's plugin")
+    require(commands, "no Compose: install docker-compose or Docker's plugin")
     run(ROOT / "deploy/compose/credentials.sh", directory / "env")
     own = {name: value for name, value in os.environ.items() if not name.startswith(("FORGE_", "AWS_"))}
     for command in commands:
@@ -355,16 +355,16 @@ def check_compose(directory, checks):
         # Both calls name a file, because the working tree may contain a developer's .env.
         (directory / "empty").write_text("")
         refused = run(*command, *files, "--env-file", directory / "empty", "config", env=own, check=False)
-        need(refused.returncode != 0 and "credentials.sh" in refused.stderr, f"{command} accepts missing credentials")
+        require(refused.returncode != 0 and "credentials.sh" in refused.stderr, f"{command} accepts missing credentials")
         config = yaml.safe_load(run(*command, *files, "--env-file", directory / "env", "config", env=own))
         for name, service in config["services"].items():
-            need(
+            require(
                 service["read_only"] and service["cap_drop"] == ["ALL"] and service["user"] == f"{USER}:{USER}",
                 f"{name} is not confined",
             )
-            need(service["security_opt"] == ["no-new-privileges:true"], f"{name} may gain privileges")
+            require(service["security_opt"] == ["no-new-privileges:true"], f"{name} may gain privileges")
             # AWS_ variables of the user's shell, meant for another system, must not be passed on.
-            need(
+            require(
                 "AWS_" not in str([v for k, v in service.get("environment", {}).items() if k.startswith("AWS_")]), name
             )
         checks.ok(f"{' '.join(command)} config: every service is confined; missing credentials are refused")
@@ -374,8 +374,8 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     forge = Path(sys.argv[1]).resolve()
-    lacking = missing("openssl")
-    need(not lacking, f"missing: {lacking}")
+    missing = missing_programs("openssl")
+    require(not missing, f"missing: {missing}")
     checks = Checks()
     with tempfile.TemporaryDirectory(prefix="forge-chart-") as directory:
         directory = Path(directory)
@@ -390,7 +390,7 @@ def main():
         check_kubectl(chart, checks)
         for values, word in REFUSED:
             refused = chart.call("template", values, "release", check=False)
-            need(
+            require(
                 refused.returncode != 0 and word in refused.stderr,
                 f"not refused for {word!r}: {json.dumps(values)}\n{refused.stderr}",
             )

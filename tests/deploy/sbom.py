@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools import ROOT, Checks, Failure, need, run
+from tools import ROOT, Checks, Failure, require, run
 
 SBOM = ROOT / "deploy/sbom.py"
 CRATE = re.compile("pkg:(cargo|generic)/")
@@ -128,13 +128,13 @@ def check_crates(document, variant, checks):
     """Checks that a document's crates are those of its variant's build."""
     features = FEATURES[variant]
     linked, plan = crates(document, "required"), planned(features)
-    need(linked == plan, f"{variant}: {sorted(linked ^ plan)}")
+    require(linked == plan, f"{variant}: {sorted(linked ^ plan)}")
     everything, tree = crates(document, "required", "excluded"), listed(features)
-    need(everything == tree, f"{variant}: {sorted(everything ^ tree)}")
+    require(everything == tree, f"{variant}: {sorted(everything ^ tree)}")
     names = {name for name, _ in everything}
-    need(not names & FOR_TESTS, f"{variant}: lists test dependencies {names & FOR_TESTS}")
-    need(names >= FOR_OBJECT_LOCK, f"{variant}: dependencies of Object Lock are missing")
-    need(("wgpu" in names) == (variant == "gpu"), f"{variant}: wgpu")
+    require(not names & FOR_TESTS, f"{variant}: lists test dependencies {names & FOR_TESTS}")
+    require(names >= FOR_OBJECT_LOCK, f"{variant}: dependencies of Object Lock are missing")
+    require(("wgpu" in names) == (variant == "gpu"), f"{variant}: wgpu")
     check_details(document)
     check_graph(document)
     checks.ok(f"{variant}: {len(linked)} crates linked as in the build plan, {len(everything)} with macros")
@@ -143,9 +143,9 @@ def check_crates(document, variant, checks):
 def check_other_features(directory, checks):
     document = json.loads(sbom(directory, "--variant", "gpu", "--features", ""))
     names = {name for name, _ in crates(document, "required", "excluded")}
-    need(not names & FOR_OBJECT_LOCK and "wgpu" in names, f"{names & FOR_OBJECT_LOCK}")
-    need(crates(document, "required") == planned([]), "without Object Lock, the crates differ from the build plan")
-    need(len(document["components"]) == len(crates(document, "required", "excluded")), "lists more than crates")
+    require(not names & FOR_OBJECT_LOCK and "wgpu" in names, f"{names & FOR_OBJECT_LOCK}")
+    require(crates(document, "required") == planned([]), "without Object Lock, the crates differ from the build plan")
+    require(len(document["components"]) == len(crates(document, "required", "excluded")), "lists more than crates")
     checks.ok("without Object Lock: no AWS SDK; without an image: no packages")
 
 
@@ -156,18 +156,18 @@ def check_details(document):
         if not CRATE.match(component.get("purl", "")):
             continue
         name, version = component["name"], component["version"]
-        need(component["licenses"], f"{name} has no licence")
+        require(component["licenses"], f"{name} has no licence")
         if name.startswith("forge-"):
-            need(component["purl"] == f"pkg:generic/{name}@{version}" and "hashes" not in component, f"{component}")
+            require(component["purl"] == f"pkg:generic/{name}@{version}" and "hashes" not in component, f"{component}")
             continue
-        need(component["purl"] == f"pkg:cargo/{name}@{version.replace('+', '%2B')}", f"{component}")
+        require(component["purl"] == f"pkg:cargo/{name}@{version.replace('+', '%2B')}", f"{component}")
         (entry,) = component["hashes"]
         block = f'name = "{name}"\nversion = "{version}"\nsource = "registry+'
         (_, after) = lock.split(block)
-        need(f'checksum = "{entry["content"]}"' in after.split("\n\n")[0], f"{name} has another checksum in Cargo.lock")
+        require(f'checksum = "{entry["content"]}"' in after.split("\n\n")[0], f"{name} has another checksum in Cargo.lock")
     root = document["metadata"]["component"]
-    need((root["name"], root["version"]) == forge() and root["type"] == "application", f"{root}")
-    need(root["licenses"] == [{"license": {"id": "Apache-2.0"}}], f"{root}")
+    require((root["name"], root["version"]) == forge() and root["type"] == "application", f"{root}")
+    require(root["licenses"] == [{"license": {"id": "Apache-2.0"}}], f"{root}")
 
 
 def check_graph(document):
@@ -180,7 +180,7 @@ def check_graph(document):
             found.add(reference)
             todo += below.get(reference, [])
     absent = {component["bom-ref"] for component in document["components"]} - found
-    need(not absent, f"unreachable components: {sorted(absent)}")
+    require(not absent, f"unreachable components: {sorted(absent)}")
 
 
 def check_packages(directory, checks):
@@ -196,23 +196,23 @@ def check_packages(directory, checks):
         "pkg:deb/debian/libc6@2.36-9%2Bdeb12u14?arch=amd64&distro=debian-12&upstream=glibc",
         "pkg:deb/debian/libgcc-s1@12.2.0-14%2Bdeb12u1?arch=amd64&distro=debian-12&upstream=gcc-12%4012.2.0-14%2Bdeb12u1",
     }
-    need(purls == expected, f"{sorted(purls)}")
-    need("timestamp" not in document["metadata"] and "serialNumber" not in document, "a time or a number")
+    require(purls == expected, f"{sorted(purls)}")
+    require("timestamp" not in document["metadata"] and "serialNumber" not in document, "a time or a number")
     checks.ok("lists installed packages of a dpkg status, not removed ones")
     check_crates(document, "cpu", checks)
 
-    need(sbom(directory, *files, PYTHONHASHSEED="1") == first, "a second run gives a different document")
+    require(sbom(directory, *files, PYTHONHASHSEED="1") == first, "a second run gives a different document")
     later = json.loads(sbom(directory, *files, SOURCE_DATE_EPOCH="1700000000"))
-    need(later["metadata"].pop("timestamp") == "2023-11-14T22:13:20+00:00" and later == document, "SOURCE_DATE_EPOCH")
+    require(later["metadata"].pop("timestamp") == "2023-11-14T22:13:20+00:00" and later == document, "SOURCE_DATE_EPOCH")
     checks.ok("reproducible bytes; a timestamp only with SOURCE_DATE_EPOCH")
 
     status.write_text(STATUS + VULKAN)
     check_crates(json.loads(sbom(directory, *files)), "gpu", checks)
-    told = crates(json.loads(sbom(directory, *files, "--variant", "cpu")), "required", "excluded")
-    need(told == crates(document, "required", "excluded"), "--variant is ignored")
+    listed = crates(json.loads(sbom(directory, *files, "--variant", "cpu")), "required", "excluded")
+    require(listed == crates(document, "required", "excluded"), "--variant is ignored")
     status.write_text("no package\n")
     wrong = sbom(directory, *files, check=False)
-    need(wrong.returncode == 1 and "no installed package" in wrong.stderr, wrong.stderr)
+    require(wrong.returncode == 1 and "no installed package" in wrong.stderr, wrong.stderr)
     checks.ok(
         "an image for GPUs is told by its packages, unless --variant says otherwise; what is no status of dpkg is refused"
     )
@@ -227,9 +227,9 @@ def check_packages(directory, checks):
     path = f"{directory}/bin:{os.environ['PATH']}"
     image = json.loads(sbom(directory, "--image", "forge:made-up", PATH=path))
     properties = {entry["name"]: entry["value"] for entry in image["metadata"]["component"]["properties"]}
-    need(properties["forge:image"] == "forge:made-up" and properties["forge:image-id"] == "sha256:0123", properties)
-    need(image["components"] == document["components"], "an image and its dpkg status give different packages")
-    need((directory / "removed").exists(), "the container is not removed")
+    require(properties["forge:image"] == "forge:made-up" and properties["forge:image-id"] == "sha256:0123", properties)
+    require(image["components"] == document["components"], "an image and its dpkg status give different packages")
+    require((directory / "removed").exists(), "the container is not removed")
     checks.ok("the same packages from an image; its container is removed")
     return first
 
@@ -258,10 +258,10 @@ def check_refused(directory, good, checks):
     (directory / "good.json").write_bytes(good)
     run(sys.executable, SBOM, "--check", directory / "good.json")
     done = run(sys.executable, SBOM, "--check", *paths, directory / "good.json", check=False)
-    need(done.returncode == 1 and "Traceback" not in done.stderr and "good.json" not in done.stderr, done.stderr)
+    require(done.returncode == 1 and "Traceback" not in done.stderr and "good.json" not in done.stderr, done.stderr)
     for path, word in zip(paths, cases):
         (reason,) = re.findall(rf"{path}: (.*)", done.stderr) or [""]
-        need(word in reason, f"not refused for {word}: {done.stderr}")
+        require(word in reason, f"not refused for {word}: {done.stderr}")
     checks.ok(f"{len(cases)} invalid documents are refused")
 
 

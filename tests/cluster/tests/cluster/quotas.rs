@@ -112,6 +112,6 @@ fn daily_iteration_quota_is_enforced() {
     assert_output(
         &cluster.run(&["submit", &bad, "--submitter", "a.b"]),
         2,
-        &["--submitter", "1 to 32 characters"],
+        &["--submitter", "1 to 32 of the characters"],
     );
 }

@@ -60,8 +60,8 @@ impl RawNatsConnection {
 
     /// Sends a request and returns the reply, headers first. Needs a subscription to
     /// `_INBOX_<user>.mine.*`.
-    pub fn ask(&mut self, subject: &str, payload: &str) -> String {
-        let reply = format!("_INBOX_{}.mine.answer", self.user);
+    pub fn request_reply(&mut self, subject: &str, payload: &str) -> String {
+        let reply = format!("_INBOX_{}.mine.reply", self.user);
         assert_eq!(
             self.send(&format!("PUB {subject} {reply} {}\r\n{payload}", payload.len())),
             Vec::<String>::new()

@@ -128,8 +128,8 @@ fn workers_receive_only_shards_for_their_hardware_or_any() {
             let [info, next, ack, ack_with_domain] = queue_subjects(&queue);
             for info in [info, format!("$JS.API.CONSUMER.INFO.FORGE_SHARDS.{queue}")] {
                 assert_eq!(worker.request(&info, &format!("{inbox}.info"), "", ""), no_errors);
-                let answer = worker.next();
-                assert!(answer.contains(&format!("\"name\":\"{queue}\"")), "{answer}");
+                let reply = worker.next();
+                assert!(reply.contains(&format!("\"name\":\"{queue}\"")), "{reply}");
             }
             assert_eq!(worker.request(&next, &format!("{inbox}.next"), "", ""), no_errors);
             assert_eq!(worker.next().trim_end(), text);
@@ -169,13 +169,13 @@ fn worker_cannot_lift_its_quarantine() {
     for rollup in ["all", "sub"] {
         let headers = format!("Nats-Rollup: {rollup}\r\n");
         assert_eq!(worker.request(own, "_INBOX_worker.mine.a", &headers, "{}"), Vec::<String>::new());
-        let answer = worker.next();
-        assert!(answer.contains("error") && answer.contains("rollup"), "{answer}");
+        let reply = worker.next();
+        assert!(reply.contains("error") && reply.contains("rollup"), "{reply}");
     }
     let key = "$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.quarantine.UA";
     assert_eq!(worker.request(key, "_INBOX_worker.mine.b", "", ""), Vec::<String>::new());
-    let answer = worker.next();
-    assert!(answer.contains("quarantine.UA") && answer.contains("{}"), "{answer}");
+    let reply = worker.next();
+    assert!(reply.contains("quarantine.UA") && reply.contains("{}"), "{reply}");
 }
 
 /// Sequence number of the last message of each stream and bucket.
@@ -184,7 +184,7 @@ fn last_sequences(planner: &mut RawNatsConnection) -> BTreeMap<String, u64> {
     let buckets = buckets.iter().map(|bucket| format!("KV_{}", bucket.name()));
     let names = Stream::ALL.iter().map(|stream| stream.name().to_owned()).chain(buckets);
     let mut last_sequence = |name: &str| {
-        let info = planner.ask(&format!("$JS.API.STREAM.INFO.{name}"), "");
+        let info = planner.request_reply(&format!("$JS.API.STREAM.INFO.{name}"), "");
         let info: Value = serde_json::from_str(&info).unwrap();
         info["state"]["last_seq"].as_u64().unwrap_or_else(|| panic!("{name}: {info}"))
     };
@@ -199,9 +199,9 @@ fn replies_to_a_worker_are_never_stored_under_a_subject_it_chose() {
     assert_eq!(planner.send("SUB _INBOX_planner.mine.* 1"), no_errors);
     let mut worker = connect_as(&cluster, "worker");
     assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), no_errors);
-    planner.ask("$KV.forge_programs.aa", "a program");
+    planner.request_reply("$KV.forge_programs.aa", "a program");
     for shard in 0..4 {
-        planner.ask(&format!("forge.v1.shards.any.none.0-{shard}"), "a shard");
+        planner.request_reply(&format!("forge.v1.shards.any.none.0-{shard}"), "a shard");
     }
     let before = last_sequences(&mut planner);
     let chosen = [
@@ -247,8 +247,8 @@ fn replies_to_a_worker_are_never_stored_under_a_subject_it_chose() {
         (stream.clone(), sequence + if is_writable(stream) { chosen.len() as u64 } else { 0 })
     });
     assert_eq!(last_sequences(&mut planner), expected.collect());
-    let kept = planner.ask("$JS.API.STREAM.INFO.FORGE_SHARDS", "");
-    assert!(kept.contains("\"messages\":4"), "{kept}");
+    let info = planner.request_reply("$JS.API.STREAM.INFO.FORGE_SHARDS", "");
+    assert!(info.contains("\"messages\":4"), "{info}");
 }
 
 #[test]
