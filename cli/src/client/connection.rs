@@ -97,7 +97,7 @@ impl ClientConnection {
         let found = self
             .block_on(job_records::get(self.bus.as_ref(), &self.bucket, job))
             .map_err(to_command_error)?;
-        let found = found.ok_or_else(|| CommandError::Input(format!("there is no job {job}")))?;
+        let found = found.ok_or_else(|| CommandError::Input(format!("job {job} does not exist")))?;
         Ok(found.record)
     }
 }
