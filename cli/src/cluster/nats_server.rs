@@ -13,13 +13,13 @@ use anyhow::Context;
 use crate::error::CommandError;
 
 /// A running server; dropping it kills the server.
-pub struct NatsServer {
+pub struct LocalNatsServer {
     child: Child,
     /// URL for clients.
     pub url: String,
 }
 
-impl NatsServer {
+impl LocalNatsServer {
     /// Starts the server named by `FORGE_NATS_SERVER`, or the one in `PATH`. It keeps its data and
     /// its log in `directory`, and listens on `port`, or on any free port if that one is taken.
     ///
@@ -47,7 +47,7 @@ impl NatsServer {
     }
 }
 
-impl Drop for NatsServer {
+impl Drop for LocalNatsServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

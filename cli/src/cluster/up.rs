@@ -9,7 +9,7 @@ use forge_service::{IdentityArgs, identity};
 
 use super::{
     aggregator::AggregatorTuning,
-    nats_server::NatsServer,
+    nats_server::LocalNatsServer,
     planner::PlannerTuning,
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
     settings::NamespaceArgs,
@@ -58,8 +58,8 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
     let namespaces = args.namespaces.names()?;
     let quotas = args.planner.quotas()?;
     let mut options = args.host.nats.jetstream_options("forge-up", true, namespaces.clone())?;
-    let server = start_nats.then(|| NatsServer::start(&args.data, PREFERRED_NATS_PORT)).transpose()?;
-    if let Some(NatsServer { url, .. }) = &server {
+    let server = start_nats.then(|| LocalNatsServer::start(&args.data, PREFERRED_NATS_PORT)).transpose()?;
+    if let Some(LocalNatsServer { url, .. }) = &server {
         options.urls = vec![url.clone()];
         output::print_to_stderr(&format!("nats-server listens on {url}; export FORGE_NATS_URL={url}"));
     }
