@@ -164,7 +164,7 @@ impl Program {
         )?;
         let max_count = |c: &Component| u64::from(c.counts.offset) + c.counts.thresholds.len() as u64;
         let occurrences: u64 = self.components.iter().map(max_count).sum();
-        rule(occurrences <= MAX_COUNT, "an iteration must have at max_count 32,768 occurrences")?;
+        rule(occurrences <= MAX_COUNT, "an iteration must have at most 32,768 occurrences")?;
         for component in &self.components {
             rule((1..=MAX_AMOUNT).contains(&component.cap), "caps must be 1 to 2^53 - 1")?;
             rule(component.counts.thresholds.is_sorted(), "thresholds must not decrease")?;

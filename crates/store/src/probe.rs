@@ -43,7 +43,7 @@ pub(crate) async fn check_conditional_create(
         _ => Err(StoreError::Unusable {
             path: display_name.to_owned(),
             reason: format!(
-                "it let one object be created {created} times, so artifacts would not be immutable; the store must \
+                "it let one object be created {created} times, so artifacts would not be immutable; the store must honour \
                  If-None-Match: *"
             ),
         }),

@@ -1,7 +1,10 @@
 //! One job from the order to reduce to its terminal record: collect the results, publish them, end
 //! the job. Each step is another component's.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{
@@ -97,13 +100,14 @@ impl JobReducer {
         bucket: &Bucket,
         job_end: &CancellationToken,
     ) -> Result<(Arc<Job>, CollectedResults), EndOrder> {
+        let started = Instant::now();
         let request = Request::from_envelope_with(order.envelope, self.models.as_ref());
         let request = request.map_err(|invalid| {
             let message = format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
             EndOrder::new(order.job_id, bucket.name(), FailureCode::Internal, Phase::Reduce, message)
         })?;
         let job = Arc::new(Job::new(request));
-        let results = self.collector.collect(&job, bucket, job_end).await?;
+        let results = self.collector.collect(&job, bucket, job_end, started).await?;
         Ok((job, results))
     }
 

@@ -89,7 +89,8 @@ struct Collection<'a> {
 
 impl ResultCollector {
     /// Collects results until the job is complete. The caller must drop the future once `job_end`
-    /// is cancelled, because it may wait forever then. `bucket` holds the job's record.
+    /// is cancelled, because it may wait forever then. `bucket` holds the job's record; `started` is
+    /// when the reduce order was received.
     ///
     /// # Errors
     /// The order to end a job that cannot complete.
@@ -98,8 +99,8 @@ impl ResultCollector {
         job: &Arc<Job>,
         bucket: &Bucket,
         job_end: &CancellationToken,
+        started: Instant,
     ) -> Result<CollectedResults, EndOrder> {
-        let started = Instant::now();
         let mut reduction = JobReduction::new(Arc::clone(job), self.verification_key.clone());
         loop {
             let mut collection = Collection {

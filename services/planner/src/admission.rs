@@ -79,8 +79,9 @@ impl Admission {
         let Some(submitter) = topology::parse_submit_subject(&message.subject) else {
             return self.reject_unnamed(message, origin(Submitter::default())).await;
         };
+        let read = self.reader.read(envelope);
         let origin = origin(submitter);
-        let job = match self.reader.read(envelope) {
+        let job = match read {
             Ok(job) => job,
             Err(invalid) => return self.reject_invalid(envelope, origin, invalid).await,
         };

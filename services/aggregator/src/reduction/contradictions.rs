@@ -11,21 +11,24 @@ use forge_contract::{
     task::Attestation,
 };
 
+/// Claims of one agent about one shard that are kept. Two different ones prove that the agent
+/// contradicts itself; more would let it fill the aggregator's memory.
+const MAX_CLAIMS_PER_AGENT: usize = 2;
+
 /// The signed claims of every shard that has contradicting results, the accepted claim included: if
 /// that one is refuted and replaced, it is the contradiction.
 #[derive(Debug, Default)]
 pub(super) struct ContradictionLog(BTreeMap<ShardId, BTreeMap<(AgentId, Digest), Signature>>);
 
 impl ContradictionLog {
-    /// Records a result that contradicts the accepted one. Returns whether it is new.
+    /// Records a result that contradicts the accepted one. Returns whether it is kept: it is not if
+    /// the same claim is known, or if its agent has made enough of them.
     pub fn record(&mut self, shard: ShardId, accepted: &Attestation, other: &Attestation) -> bool {
         let claims = self.0.entry(shard).or_default();
-        let mut insert = |attestation: &Attestation| {
-            let claim = (attestation.agent_id.clone(), attestation.result_hash);
-            claims.insert(claim, attestation.signature.clone()).is_none()
-        };
-        insert(accepted);
-        insert(other)
+        let claim = |attestation: &Attestation| (attestation.agent_id.clone(), attestation.result_hash);
+        claims.insert(claim(accepted), accepted.signature.clone());
+        let by_agent = claims.keys().filter(|(agent, _)| *agent == other.agent_id).count();
+        by_agent < MAX_CLAIMS_PER_AGENT && claims.insert(claim(other), other.signature.clone()).is_none()
     }
 
     /// The results of a shard that differ from `accepted`, by agent and hash.

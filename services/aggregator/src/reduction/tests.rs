@@ -262,6 +262,10 @@ fn agent_that_contradicts_itself_is_reported() {
     let disposition = add(&mut reduction, 0, 1, &falsified(&results[0]));
     assert_eq!(disposition, ResultDisposition::Contradicting(agent.clone()));
     assert!(requested(&mut reduction).is_empty());
+    assert_eq!(contradictions(&reduction), [(0, agent.clone())]);
+    // Further results are not kept: an agent must not fill the aggregator's memory.
+    let third = falsified(&falsified(&results[0]));
+    assert_eq!(add(&mut reduction, 0, 1, &third), ResultDisposition::Redundant);
     assert_eq!(contradictions(&reduction), [(0, agent)]);
 }
 
