@@ -1,8 +1,9 @@
-//! An allocator that aborts the process on a huge allocation, which no input may cause.
+//! An allocator that aborts the process on a huge allocation, since no input may cause one.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// Largest permitted allocation. An input of a few kilobytes yields tables of half a megabyte.
+/// Largest permitted allocation, in bytes. An input of a few kilobytes yields tables of half a
+/// megabyte.
 const MAX_ALLOCATION_BYTES: usize = 32 << 20;
 
 struct LimitedAllocator;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fuzzes every target for some seconds each (default 30): `fuzz/run.sh [SECONDS [TARGET…]]`. Exits
-# with an error when a target crashes; the input is left in target/fuzz/crashes/. Stable Rust and a
-# C++ compiler are all it takes: libFuzzer, with the instrumentation that `cargo fuzz` would ask
-# for, less the sanitizers.
+# with an error when a target crashes and keeps the input in target/fuzz/crashes/. Requires only
+# stable Rust and a C++ compiler: it uses libFuzzer with the instrumentation of `cargo fuzz`,
+# without the sanitizers.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-30}

@@ -1,5 +1,5 @@
-//! Envelopes: reading never panics, a rejection states its errors, and the normal form of a valid envelope
-//! reads as the same computation.
+//! Envelopes: reading never panics, a rejection lists its errors, and the normal form of a valid
+//! envelope is read as the same computation.
 #![no_main]
 
 use forge_contract::canonical::to_canonical_json;

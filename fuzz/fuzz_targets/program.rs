@@ -1,5 +1,5 @@
-//! Programs, as a worker receives them: decoding never panics, decoded programs are canonical, and all
-//! backends produce the same bytes from them.
+//! Programs as a worker receives them: decoding never panics, decoded programs are canonical, and
+//! all backends produce the same bytes from them.
 #![no_main]
 
 use forge_contract::program::Program;
@@ -10,7 +10,7 @@ use forge_kernel::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Limit of occurrences in an iteration: larger programs execute too slowly for fuzzing.
+/// Upper bound on the occurrences of an iteration: larger programs execute too slowly for fuzzing.
 const MAX_OCCURRENCES: usize = 2000;
 
 fuzz_target!(|data: &[u8]| {

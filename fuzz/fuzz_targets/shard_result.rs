@@ -1,5 +1,5 @@
-//! Shard results, as an untrusted worker returns them: decoding never panics, decoded results are canonical,
-//! and an aggregator can merge and summarise any of them.
+//! Shard results as an untrusted worker returns them: decoding never panics, decoded results are
+//! canonical, and an aggregator can merge and summarise any of them.
 #![no_main]
 
 use forge_contract::{

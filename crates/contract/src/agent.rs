@@ -1,7 +1,9 @@
-//! Agents: the identities that execute and verify shards, their records in the registry, and signatures.
+//! Agents: the identities that execute and verify shards, their records in the registry, and
+//! signatures.
 //!
 //! An agent is an ed25519 NATS user nkey, and its public key is its id. This module uses keys; it
-//! neither generates nor stores them. What is signed is defined next to each signed document.
+//! neither generates nor stores them. Each signed document defines the bytes that its signature
+//! covers.
 
 use std::{fmt, str::FromStr};
 
@@ -169,21 +171,22 @@ pub struct AgentRecord {
     pub state: AgentState,
     /// Hardware that the agent executes on: `cpu` or `gpu`.
     pub target: Target,
-    /// Name of the executing backend, as in `simd-avx2`.
+    /// Name of the executing backend, such as `simd-avx2`.
     pub backend: String,
     /// Device and driver; absent when the agent executes on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// Number of shards executed concurrently; number of batches where the backend batches shards.
+    /// Number of shards that the agent executes concurrently. If its backend batches shards, the
+    /// number of concurrent batches.
     pub slots: u32,
-    /// Maximum number of shards in a batch: 1 for a CPU.
+    /// Maximum number of shards in a batch; 1 on a CPU. Default: 1.
     #[serde(default = "default_batch_size")]
     pub batch: u32,
-    /// Kernel version that the agent executes.
+    /// Kernel version that the agent implements.
     pub kernel: u32,
     /// Software version.
     pub version: String,
-    /// Name of the machine or pod, for operators.
+    /// Name of the machine or pod, for operators only.
     pub host: String,
 }
 
@@ -202,10 +205,10 @@ fn default_batch_size() -> u32 {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Hardware {
-    /// CPU.
+    /// A CPU backend.
     #[default]
     Cpu,
-    /// GPU.
+    /// A GPU backend.
     Gpu,
 }
 
@@ -215,7 +218,7 @@ impl Hardware {
         if adapter.is_some() { Self::Gpu } else { Self::Cpu }
     }
 
-    /// The target whose queue only this hardware consumes.
+    /// The target that selects exactly this hardware.
     pub fn target(self) -> Target {
         match self {
             Self::Cpu => Target::Cpu,
@@ -234,8 +237,9 @@ pub enum AgentState {
     Left,
 }
 
-/// Excludes an agent whose result was refuted: bucket `forge_agents`, key `quarantine.<agent id>`. To
-/// readmit the agent, an operator removes the cause and then deletes the key.
+/// Quarantine of an agent after one of its results was refuted: bucket `forge_agents`, key
+/// `quarantine.<agent id>`. To readmit the agent, an operator removes the cause of the error and
+/// then deletes the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "Forge quarantine")]
 pub struct QuarantineRecord {
@@ -245,11 +249,11 @@ pub struct QuarantineRecord {
     pub agent_id: AgentId,
     /// Job in which the wrong result was detected.
     pub job_id: JobId,
-    /// Shard whose result was wrong.
+    /// Shard to which the wrong result belongs.
     pub shard_id: ShardId,
-    /// SHA-256 of the result that the agent returned.
+    /// SHA-256 of the wrong result that the agent returned.
     pub claimed: Digest,
-    /// SHA-256 of the result of the scalar reference.
+    /// SHA-256 of the result that the scalar reference computes.
     pub correct: Digest,
     /// Id of the verifier that detected the wrong result.
     pub verifier_id: AgentId,

@@ -1,7 +1,7 @@
 //! The documents of a job in the object store, apart from `result.json` (defined by the kernel) and
 //! `plan.json` ([`plan`](crate::plan)).
 //!
-//! Types only. Their figures come from the documents crate; the store crate writes them.
+//! Types only: the documents crate computes their figures, and the store crate writes them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::{
     shard::ShardId,
 };
 
-/// Document `manifest.json`: the artifacts of a completed job, by hash. An audit starts here.
+/// Document `manifest.json`: the artifacts of a completed job, by hash. An audit starts from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Forge manifest")]
@@ -25,7 +25,7 @@ pub struct ManifestDocument {
     pub schema: String,
     /// Id of the job.
     pub job_id: JobId,
-    /// Kernel version. Results are comparable only under one kernel version.
+    /// Kernel version. Results are comparable only within one kernel version.
     pub kernel: u32,
     /// Identifies the computation.
     pub replay_key: ReplayKey,
@@ -43,7 +43,8 @@ pub struct ManifestDocument {
     /// Key that signed the manifest; absent if the manifest is unsigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<AgentId>,
-    /// Signature over `forge/v1/manifest`, NUL, and the canonical JSON of the manifest without this field.
+    /// Signature over `forge/v1/manifest`, NUL, and the canonical JSON of the manifest without this
+    /// field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
 }
@@ -67,7 +68,7 @@ impl ManifestDocument {
         self
     }
 
-    /// Whether `signature` is the signer's; `None` if signer or signature is absent.
+    /// Whether `signature` is the valid signature of `signer`; `None` if either field is absent.
     pub fn is_signature_valid(&self) -> Option<bool> {
         let (signer, signature) = (self.signer.as_ref()?, self.signature.as_ref()?);
         Some(signer.verify_signature(&self.signing_payload(), signature))
@@ -78,13 +79,13 @@ impl ManifestDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArtifactReference {
-    /// File name, as in `result.json`.
+    /// File name, such as `result.json`.
     pub name: String,
     /// SHA-256 of the content.
     pub sha256: Digest,
     /// Size in bytes.
     pub size: u64,
-    /// Media type, as in `application/json`.
+    /// Media type, such as `application/json`.
     pub media_type: String,
 }
 
@@ -129,22 +130,22 @@ pub struct Execution {
     pub first_iteration: u64,
     /// Number of iterations in the shard.
     pub iterations: u64,
-    /// Seed of the shard. Seed and program suffice to execute the shard again.
+    /// Seed of the shard. Together with the program it suffices to execute the shard again.
     pub seed: Digest,
     /// SHA-256 of the result's canonical bytes.
     pub result_hash: Digest,
-    /// Name of the executing backend, as in `simd-avx2`.
+    /// Name of the executing backend, such as `simd-avx2`.
     pub backend: String,
     /// Device and driver; absent when the shard was executed on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// Wall-clock time, ms. The time of a batch is divided among its shards in proportion to their
-    /// iterations.
+    /// Wall-clock time in milliseconds. The time of a batch is divided among its shards in
+    /// proportion to their iterations.
     pub wall_ms: f64,
-    /// CPU time of the executing thread, ms, divided in the same way.
+    /// CPU time of the executing thread in milliseconds, divided in the same way.
     pub cpu_ms: f64,
-    /// The agent's signature over `forge/v1/result`, NUL, job id, NUL, shard id, NUL, the program's hash
-    /// and the result's hash (32 bytes each).
+    /// The agent's signature over `forge/v1/result`, NUL, job id, NUL, shard id, NUL, the program's
+    /// hash and the result's hash (32 bytes each).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
 }
@@ -158,7 +159,7 @@ pub struct MetricsDocument {
     pub schema: String,
     /// Id of the job.
     pub job_id: JobId,
-    /// Software version, as in `0.1.0`.
+    /// Software version, such as `0.1.0`.
     pub forge_version: String,
     /// Name of the backend or backends that executed the shards.
     pub backend: String,
@@ -170,13 +171,13 @@ pub struct MetricsDocument {
     pub iterations: u64,
     /// Number of occurrences in the result.
     pub occurrences: u64,
-    /// Time to read the envelope, compile its tables and plan, ms.
+    /// Time to read the envelope, compile its tables and plan its shards, in milliseconds.
     pub plan_ms: f64,
-    /// Time from the start of the first shard to the merge of the last, ms.
+    /// Time from the start of the first shard to the merge of the last, in milliseconds.
     pub execute_ms: f64,
-    /// Total CPU time of all shards, ms.
+    /// Total CPU time of all shards, in milliseconds.
     pub cpu_ms: f64,
-    /// Iterations per second of `execute_ms`.
+    /// Iterations per second: `iterations` divided by `execute_ms` in seconds.
     pub iterations_per_second: f64,
 }
 
@@ -185,7 +186,8 @@ impl MetricsDocument {
     pub const SCHEMA: &str = "forge.metrics.v1";
 }
 
-/// Document `verification.json`: the shards that were re-executed, and the level of assurance this gives.
+/// Document `verification.json`: the shards that were re-executed, and the assurance that this
+/// gives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Forge verification")]
@@ -198,26 +200,29 @@ pub struct VerificationDocument {
     pub replay_key: ReplayKey,
     /// Verification level requested by the envelope.
     pub policy: VerificationLevel,
-    /// Share of shards to re-execute: the envelope's `verify_ratio`, or else the default of `policy`.
+    /// Share of shards to re-execute, from 0 to 1: the envelope's `verify_ratio`, or the default of
+    /// `policy` if the envelope has none.
     pub share: f64,
     /// Number of shards in the result.
     pub shards: u64,
-    /// Shards of the result whose re-execution produced the same bytes, in shard order.
+    /// Shards of the result that were re-executed with the same bytes, in shard order.
     pub checked: Vec<ShardId>,
-    /// Number of checked shards that were executed on one kind of hardware (CPU or GPU) and verified on the
-    /// other, as reported by the agents. These would expose an error specific to either kind.
+    /// Number of checked shards that were executed on one kind of hardware (CPU or GPU) and
+    /// verified on the other, as reported by the agents. Such checks can expose an error that is
+    /// specific to one kind of hardware.
     #[serde(default)]
     pub on_other_hardware: u64,
     /// Number of checked shards for each combination of backends.
     pub pairs: Vec<BackendPair>,
-    /// Probability that wrong results would have been detected.
+    /// Probability that wrong results would have been detected, for several assumed shares of wrong
+    /// shards.
     pub detection: Vec<Detection>,
-    /// Refuted results. None is part of the result: their shards, and all other shards that the same agents
-    /// had returned, were executed again.
+    /// Refuted results. None of them is part of the job's result: their shards, and all other
+    /// shards that the same agents had returned, were executed again.
     #[serde(default)]
     pub refuted: Vec<RefutedResult>,
-    /// Results that differ from the accepted result of their shard, in shard order. Each was verified,
-    /// unless one agent returned both. Absent if there are none.
+    /// Results that differ from the accepted result of their shard, in shard order. Each was
+    /// verified, unless one agent returned both. Absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contradictions: Vec<Contradiction>,
 }
@@ -237,7 +242,8 @@ pub struct Contradiction {
     pub agent_id: AgentId,
     /// SHA-256 of the result.
     pub result_hash: Digest,
-    /// The agent's signature over the result, as in `executions.json`: proves that it returned it.
+    /// The agent's signature over the result, as in `executions.json`. It proves that the agent
+    /// returned this result.
     pub signature: Signature,
 }
 
@@ -256,8 +262,8 @@ pub struct RefutedResult {
     pub correct: Option<Digest>,
     /// Id of the verifier that refuted the result.
     pub verifier_id: AgentId,
-    /// The verifier's signature over `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL, `refuted`, NUL,
-    /// the agent's id, NUL, and the hash of the returned result (32 bytes).
+    /// The verifier's signature over `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL,
+    /// `refuted`, NUL, the agent's id, NUL, and the hash of the returned result (32 bytes).
     pub signature: Signature,
 }
 
@@ -265,20 +271,20 @@ pub struct RefutedResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackendPair {
-    /// Backend whose result counts.
+    /// Name of the backend that produced the accepted result.
     pub primary: String,
     /// Hardware of `primary`.
     #[serde(default)]
     pub primary_hardware: Hardware,
-    /// Device and driver of `primary`; absent for a CPU.
+    /// Device and driver of `primary`; absent on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_adapter: Option<String>,
-    /// Backend that re-executed the shards.
+    /// Name of the backend that re-executed the shards.
     pub verifier: String,
     /// Hardware of `verifier`.
     #[serde(default)]
     pub verifier_hardware: Hardware,
-    /// Device and driver of `verifier`; absent for a CPU.
+    /// Device and driver of `verifier`; absent on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifier_adapter: Option<String>,
     /// Number of shards.
@@ -289,13 +295,15 @@ pub struct BackendPair {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Detection {
-    /// Assumed share of shards with a wrong result. The corresponding number of shards is rounded up.
+    /// Assumed share of shards with a wrong result, from 0 to 1. The corresponding number of shards
+    /// is rounded up.
     pub wrong_share: f64,
-    /// Probability that at least one wrong shard was checked, if the wrong shards were chosen at random.
+    /// Probability, from 0 to 1, that at least one wrong shard was checked, if the wrong shards
+    /// were chosen at random.
     pub probability: f64,
 }
 
-/// Document `error.json`: the reason why a job failed or was cancelled.
+/// Document `error.json`: why a job failed or was cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Forge error")]
@@ -310,7 +318,7 @@ pub struct ErrorDocument {
     pub message: String,
     /// Invalid fields of the envelope; empty for other failures.
     pub details: Vec<FieldError>,
-    /// Phase in which the job failed, as in `execute`.
+    /// Phase in which the job ended.
     pub phase: Phase,
 }
 

@@ -1,5 +1,6 @@
-//! Canonical JSON (RFC 8785): each value has exactly one text, so equal values have equal digests in every
-//! language. Values whose canonical text another reader could misread are rejected; nothing is rounded.
+//! Canonical JSON (RFC 8785): each value has exactly one text, so equal values have equal digests
+//! in every language. A value that another reader could misread from its canonical text is
+//! rejected; nothing is rounded.
 
 mod check;
 mod error;
@@ -17,13 +18,13 @@ use crate::digest::Digest;
 ///
 /// # Errors
 ///
-/// Returns an error if the value contains, at any depth and in map keys too, a float that is not finite or
-/// an integer type's value that exceeds 2^53 in magnitude, or if it is not JSON. Floats beyond 2^53 are
-/// allowed, as in RFC 8785: every reader takes them for the same double. (`strict::parse` rejects them,
-/// because it cannot distinguish them from integers.)
+/// Returns an error if the value is not JSON, or if it contains, at any depth and in map keys too,
+/// a float that is not finite or a value of an integer type that exceeds 2^53 in magnitude. Floats
+/// beyond 2^53 are allowed, as in RFC 8785: every reader decodes them to the same double.
+/// (`strict::parse` rejects them, because it cannot distinguish them from integers.)
 pub fn to_canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalJsonError> {
-    // The canonicalizer writes large integers as the nearest double, and a NaN inside an array as null, so
-    // values are checked first.
+    // The canonicalizer writes large integers as the nearest double, and a NaN inside an array as
+    // null, so every number is checked first.
     value.serialize(check::NumberChecker)?;
     serde_json_canonicalizer::to_vec(&value).map_err(|error| CanonicalJsonError::NotJson(error.to_string()))
 }

@@ -1,4 +1,5 @@
-//! SHA-256 digests, the only hash in the product: they name objects, seed leaves and compare results.
+//! SHA-256 digests, the only hash in the product: they name objects, seed the leaves of a run and
+//! compare results.
 //!
 //! Signatures are made in [`agent`](crate::agent), not here.
 
@@ -13,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// SHA-256 of the concatenation of `parts`, without a separator: callers make the boundaries
-    /// unambiguous.
+    /// SHA-256 of the concatenation of `parts`. There is no separator: callers must make the
+    /// boundaries unambiguous.
     pub fn hash_parts(parts: &[&[u8]]) -> Self {
         let mut hasher = Sha256::new();
         for part in parts {
@@ -41,7 +42,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The text is not 64 lower-case hexadecimal digits.
+/// Error: the text is not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a SHA-256 digest is 64 lower-case hexadecimal digits, not {0:?}")]
 pub struct InvalidDigest(String);

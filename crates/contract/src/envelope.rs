@@ -1,14 +1,14 @@
 //! The envelope: a submitter's request.
 //!
-//! The types are the normal form: every default is written out and absent optional fields are omitted,
-//! so that omitting a default and writing it give the same bytes.
+//! The types are the normal form: every default is written out and absent optional fields are
+//! omitted, so that omitting a default and writing it give the same bytes.
 //!
-//! `Deserialize` on these types reads only our own stored `envelope.json`: it neither checks ranges nor
-//! fills in defaults. A submitted envelope must go through [`strict::parse`](crate::strict::parse) and
-//! [`Envelope::read`].
+//! `Deserialize` on these types is only for envelopes that Forge itself has stored: it neither
+//! checks ranges nor fills in defaults. A submitted envelope must go through
+//! [`strict::parse`](crate::strict::parse) and [`Envelope::read`].
 //!
-//! The meaning of `args` belongs to the op's profile. Neither the args nor the set of existing ops is
-//! known here.
+//! This module knows neither the meaning of `args`, which the op's profile defines, nor the set of
+//! existing ops.
 
 mod normal_form;
 mod reader;

@@ -1,6 +1,7 @@
-//! Errors in terms a submitter can act on: the errors of a document, and the codes with which jobs fail.
+//! Errors on which a submitter can act: the errors of a document, and the codes with which jobs
+//! fail.
 //!
-//! Nothing is read here, and no service internals are known.
+//! Types only: this module reads no documents and exposes no internals of the services.
 
 use std::fmt;
 
@@ -10,10 +11,11 @@ use serde::{Deserialize, Serialize};
 /// One error in a document, with its location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
-    /// RFC 6901 JSON pointer to the offending value; empty for the whole document. Pointers longer than
-    /// 1,024 bytes are truncated and end in `…`.
+    /// RFC 6901 JSON pointer to the offending value; empty for the whole document. Pointers longer
+    /// than 1,024 bytes are truncated and end in `…`.
     pub pointer: String,
-    /// What is wrong, what was given and what is allowed. Continues the pointer: "must be …", "is missing: …".
+    /// The problem, the given value and the accepted values. The text continues the pointer: "must
+    /// be …", "is missing: …".
     pub message: String,
 }
 
@@ -31,22 +33,23 @@ pub struct InvalidDocument {
 }
 
 impl InvalidDocument {
-    /// A document with a single error. An empty `pointer` means the whole document.
+    /// Creates the error of a document with a single fault. An empty `pointer` means the whole
+    /// document.
     pub fn single(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self { errors: vec![FieldError { pointer: pointer.into(), message: message.into() }] }
     }
 
-    /// A document with the given errors; `None` if there are none.
+    /// Creates it from the given errors; `None` if there are none.
     pub fn from_errors(errors: Vec<FieldError>) -> Option<Self> {
         (!errors.is_empty()).then_some(Self { errors })
     }
 
-    /// The errors in the order of discovery, at least one.
+    /// The errors in the order of discovery; at least one.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// The errors, to be stored in a record or sent in a reply.
+    /// Returns the errors, for a job record or a reply.
     pub fn into_errors(self) -> Vec<FieldError> {
         self.errors
     }
@@ -66,7 +69,8 @@ impl fmt::Display for InvalidDocument {
 
 impl std::error::Error for InvalidDocument {}
 
-/// Why a job failed. Part of the contract: the meaning of a code never changes within a version.
+/// Why a job ended without a result. Part of the contract: the meaning of a code never changes
+/// within a version.
 #[derive(
     Debug,
     Clone,
@@ -86,7 +90,8 @@ impl std::error::Error for InvalidDocument {}
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum FailureCode {
-    /// The envelope is malformed, or its op or args are not accepted. Resubmitting it unchanged fails again.
+    /// The envelope is malformed, or its op or args are not accepted. Resubmitting it unchanged
+    /// fails again.
     InvalidRequest,
     /// The submitter is not permitted to submit this job.
     Unauthorized,
@@ -98,13 +103,14 @@ pub enum FailureCode {
     InsufficientAgents,
     /// The job did not end within `policy.timeout_ms`.
     Timeout,
-    /// A shard could not be executed, even after retries.
+    /// A shard could not be executed, even after all retries.
     ExecutionFailed,
-    /// Workers returned different results for a shard, and no execution could decide between them.
+    /// Workers returned different results for a shard, and no re-execution could establish the
+    /// correct one.
     VerificationFailed,
     /// The shard results could not be reduced to a job result.
     AggregationFailed,
-    /// The object store failed to write or return an artifact, even after retries.
+    /// The object store failed to write or return an artifact, even after all retries.
     StorageFailed,
     /// The job was cancelled on request.
     Cancelled,

@@ -1,6 +1,7 @@
 //! Identifiers used in subjects, object keys and documents: job id, submitter, replay key.
 //!
-//! Parsing and formatting only. Each type's parser accepts exactly what its JSON Schema accepts.
+//! Parsing and formatting only. The parser of each type accepts exactly the texts that its JSON
+//! Schema accepts.
 
 use std::{fmt, str::FromStr};
 
@@ -25,8 +26,8 @@ impl JobId {
     }
 }
 
-/// The name of a submitter: 1 to 32 of `A–Z a–z 0–9 _ -`. It is a token of the subject on which jobs are
-/// submitted, so NATS permissions can bind a user to it.
+/// The name of a submitter: 1 to 32 of `A–Z a–z 0–9 _ -`. It is a token of the submission subject,
+/// so NATS permissions can bind a user to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Submitter(String);
 
@@ -36,7 +37,7 @@ pub struct Submitter(String);
 pub struct InvalidSubmitter;
 
 impl Submitter {
-    /// The name used for submissions that name no submitter.
+    /// The name used for a submission without a submitter.
     pub const DEFAULT: &str = "default";
 
     /// The name as text.
@@ -56,8 +57,8 @@ impl Default for Submitter {
     }
 }
 
-/// Implements parsing, formatting, deserialisation and JSON Schema for a name that is a subject token of
-/// at most `$max_bytes` bytes.
+/// Implements parsing, formatting, deserialisation and JSON Schema for a name that is a subject
+/// token of at most `$max_bytes` bytes.
 macro_rules! subject_token {
     ($name:ident, $invalid:ident, $max_bytes:literal, $description:literal) => {
         impl FromStr for $name {
@@ -105,8 +106,8 @@ fn is_subject_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(safe)
 }
 
-/// Identifies a computation: jobs with equal replay keys have byte-identical results. Its text form is
-/// `fr1-` followed by 64 hexadecimal digits.
+/// Identifies a computation: jobs with equal replay keys have byte-identical results. Its text form
+/// is `fr1-` followed by 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplayKey(pub Digest);
 

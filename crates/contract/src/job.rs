@@ -1,7 +1,8 @@
-//! The job record: the public state of a job, while it runs and after it has ended.
+//! The job record: the public state of a job while it runs and after it has ended.
 //!
-//! Each job has one record, stored under the job's id in the key-value bucket `jobs` (or the envelope's
-//! `artifacts.kv_namespace`). This module defines the record; state transitions are made by services.
+//! Each job has one record, stored under the job's id in the key-value bucket `jobs` (or the
+//! envelope's `artifacts.kv_namespace`). This module only defines the record; services make the
+//! state transitions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,18 +35,18 @@ pub struct JobRecord {
     /// submission from a conflicting one. Absent if the envelope was invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Digest>,
-    /// Identifies the computation.
+    /// Identifies the computation. Absent if the envelope was invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_key: Option<ReplayKey>,
-    /// The operation.
+    /// The operation. Absent if the envelope was invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<Op>,
     /// Billing mode and origin of the job.
     #[serde(default)]
     pub billing: Billing,
-    /// Whether artifacts are written to the object store.
+    /// Whether the job's artifacts are written to the object store.
     pub persist: bool,
-    /// W3C trace id of the job's spans; absent if they are not recorded.
+    /// W3C trace id of the job's spans; absent if no spans are recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// Sequence number of the submission in stream `FORGE_JOBS`.
@@ -54,22 +55,23 @@ pub struct JobRecord {
     pub submitted_at: String,
     /// Time of the last update: RFC 3339, UTC.
     pub updated_at: String,
-    /// Progress so far.
+    /// Progress of the job.
     pub progress: JobProgress,
-    /// Headline figures of a completed job: the numbers among the result's `output`, as in `mean_loss`.
+    /// Headline figures of a completed job: the numeric members of the result's `output`, such as
+    /// `mean_loss`. Absent until the job completes.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub headline: Map<String, Value>,
-    /// SHA-256 of the result document of a completed job.
+    /// SHA-256 of the result document. Absent until the job completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Digest>,
-    /// Location of the manifest, as in `s3://bucket/jobs/<job_id>/manifest.json`; absent if no artifacts
-    /// are stored.
+    /// Location of the manifest, such as `s3://bucket/jobs/<job_id>/manifest.json`. Absent until
+    /// the job completes, and if it stores no artifacts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
-    /// The stored artifacts.
+    /// The stored artifacts. Absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<ArtifactReference>,
-    /// Reason why the job failed or was cancelled.
+    /// Why the job failed or was cancelled. Absent in every other state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
 }
@@ -79,7 +81,8 @@ impl JobRecord {
     pub const SCHEMA: &str = "forge.job.v1";
 }
 
-/// State of a job. Every job ends in exactly one of the terminal states `completed`, `failed` and `cancelled`.
+/// State of a job. Every job ends in exactly one of the terminal states `completed`, `failed` and
+/// `cancelled`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, IntoStaticStr,
 )]
@@ -88,7 +91,7 @@ impl JobRecord {
 pub enum JobState {
     /// A planner has accepted the submission.
     Accepted,
-    /// The run is divided into shards.
+    /// The run is being divided into shards.
     Planned,
     /// Shards are being executed, and results are arriving.
     Running,
@@ -119,19 +122,19 @@ impl JobState {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Progress")]
 pub struct JobProgress {
-    /// Number of iterations requested.
+    /// Number of iterations requested. Convergence may end the run earlier.
     pub iterations: u64,
     /// Number of iterations merged so far.
     pub iterations_done: u64,
     /// Number of shards planned.
     pub shards: u64,
-    /// Number of shards whose result was accepted.
+    /// Number of shards with an accepted result.
     pub shards_done: u64,
     /// Number of shards confirmed by re-execution.
     pub shards_verified: u64,
 }
 
-/// Reason why a job ended without a result.
+/// Why a job ended without a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobError {

@@ -1,5 +1,5 @@
-//! The data types of Forge Kernel: everything that submitters, planners, workers, verifiers, aggregators
-//! and auditors exchange, with strict parsing and canonical bytes.
+//! The data types of Forge Kernel: everything that submitters, planners, workers, verifiers,
+//! aggregators and auditors exchange, with strict parsing and canonical bytes.
 //!
 //! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
@@ -8,7 +8,8 @@
 //!
 //! # Example
 //!
-//! An envelope is parsed strictly, with every error located; its canonical JSON writes the defaults out.
+//! An envelope is parsed strictly, with every error located; its canonical JSON writes the defaults
+//! out.
 //!
 //! ```
 //! use forge_contract::{
@@ -29,7 +30,8 @@
 //! let json = String::from_utf8(to_canonical_json(&envelope).unwrap()).unwrap();
 //! assert!(json.ends_with(r#""seed":{"mode":"derived"}}"#));
 //!
-//! let invalid = read(format!(r#"{{"op": {op}, "args": {{}}, "sed": {{}}}}"#).as_bytes()).unwrap_err();
+//! let misspelt = format!(r#"{{"op": {op}, "args": {{}}, "sed": {{}}}}"#);
+//! let invalid = read(misspelt.as_bytes()).unwrap_err();
 //! assert_eq!(invalid.to_string(), "/sed: is not a known key: did you mean `seed`?");
 //! ```
 

@@ -1,12 +1,13 @@
-//! Merkle root over an ordered list of digests (RFC 6962, section 2.1). Computes roots only, no proofs.
+//! Merkle root over an ordered list of digests (RFC 6962, section 2.1). Computes roots only, no
+//! proofs.
 
 use crate::digest::Digest;
 
 /// The Merkle root of `leaves`, in order.
 ///
-/// A leaf hashes to `SHA-256(0x00 leaf)`, an inner node to `SHA-256(0x01 left right)`, where the left
-/// subtree holds the largest power of two smaller than the number of leaves. The root of no leaves is
-/// the SHA-256 of the empty string.
+/// A leaf hashes to `SHA-256(0x00 leaf)`, an inner node to `SHA-256(0x01 left right)`, where the
+/// left subtree holds the largest power of two that is smaller than the number of leaves. The root
+/// of an empty list is the SHA-256 of the empty string.
 pub fn root(leaves: &[Digest]) -> Digest {
     match leaves {
         [] => Digest::hash_parts(&[]),

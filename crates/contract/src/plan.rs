@@ -1,25 +1,25 @@
-//! The plan: the shards of a run, as a pure function of op and args. The kernel computes it; this module
-//! only defines the document.
+//! The plan: the shards of a run, as a pure function of op and args. The kernel computes it; this
+//! module only defines the document.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, ids::ReplayKey};
 
-/// Document `plan.json`: everything that is fixed before a run starts.
+/// Document `plan.json`: how a run is divided, fixed before it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "Forge plan")]
 #[serde(deny_unknown_fields)]
 pub struct PlanDocument {
     /// Always `forge.plan.v1`.
     pub schema: String,
-    /// Kernel version. Results are comparable only under one kernel version.
+    /// Kernel version. Results are comparable only within one kernel version.
     pub kernel: u32,
     /// Identifies the computation.
     pub replay_key: ReplayKey,
     /// SHA-256 of the program's canonical bytes.
     pub program: Digest,
-    /// Number of iterations requested; convergence may stop the run earlier.
+    /// Number of iterations requested. Convergence may end the run earlier.
     pub iterations: u64,
     /// Number of iterations in a leaf of the seed tree.
     pub leaf_iterations: u64,

@@ -1,7 +1,9 @@
-//! The program: what workers execute. Integers only, self-contained, identified by the hash of its bytes.
+//! The program: what workers execute. Integers only, self-contained, identified by the hash of its
+//! bytes.
 //!
-//! The kernel compiles a profile's args into a program, and every backend interprets it. The meaning of
-//! the fields is defined in docs/determinism.md, sections 5 and 6. No distribution is known here by name.
+//! The kernel compiles a profile's args into a program, and every backend interprets it.
+//! docs/determinism.md, sections 5 and 6, defines the meaning of the fields. This module knows no
+//! distribution by name.
 
 use crate::{
     digest::Digest,
@@ -12,7 +14,8 @@ use crate::{
 pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
 /// Largest number of components in a program.
 pub const MAX_COMPONENTS: usize = 16;
-/// Largest number of occurrences in an iteration, so that iterations take bounded time on every backend.
+/// Largest number of occurrences in an iteration, which bounds the time of an iteration on every
+/// backend.
 pub const MAX_COUNT: u64 = 32_768;
 /// Number of octaves in each half of a quantile table.
 pub const OCTAVES: usize = 64;
@@ -32,7 +35,7 @@ pub struct CountTable {
 }
 
 impl CountTable {
-    /// The count that `draw` maps to.
+    /// Returns the count that `draw` maps to.
     pub fn count(&self, draw: u64) -> u32 {
         self.offset + self.thresholds.partition_point(|&threshold| threshold <= draw) as u32
     }
@@ -47,9 +50,10 @@ pub struct Segment {
     pub left: i32,
     /// Coefficient of y.
     pub slope: i32,
-    /// Coefficient of y².
+    /// Coefficient of y², in units of 2^−31.
     pub curve: i32,
-    /// Right shift from the scaled value to whole minor units, 5 to 61.
+    /// Number of bits by which the scaled value is shifted right to give whole minor units: 5 to
+    /// 61.
     pub shift: u32,
 }
 
@@ -58,8 +62,9 @@ pub struct Segment {
 pub struct Component {
     /// Distribution of the number of occurrences in an iteration.
     pub counts: CountTable,
-    /// Quantile table of the amount: `2 · 64 · 2^segment_bits` segments, first the lower half of the draws.
-    /// Within each half, segments are ordered by distance from that end.
+    /// Quantile table of the amount: `2 · 64 · 2^segment_bits` segments, the lower half of the
+    /// draws first. Within each half, segments are ordered by distance from the end of the
+    /// distribution.
     pub amounts: Vec<Segment>,
     /// Largest amount; larger ones are capped. [`MAX_AMOUNT`] when the model has no cap.
     pub cap: u64,
@@ -81,8 +86,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// The distinct caps below [`MAX_AMOUNT`], in ascending order. Probability may accumulate at these
-    /// amounts, so results count the iterations that fall exactly on them.
+    /// The distinct caps below [`MAX_AMOUNT`], in ascending order. Probability may accumulate at
+    /// these amounts, so results count the iterations that fall exactly on them.
     pub fn marks(&self) -> Vec<u64> {
         let caps = self.components.iter().map(|c| c.cap).chain([self.cap]);
         let mut marks: Vec<u64> = caps.filter(|&cap| cap < MAX_AMOUNT).collect();
@@ -145,8 +150,8 @@ impl Program {
         Ok(program)
     }
 
-    /// Checks the rules that every backend relies on: amounts in range, bounded counts, and no overflow
-    /// within a segment.
+    /// Checks the rules that every backend relies on: amounts in range, bounded counts, and no
+    /// overflow within a segment.
     ///
     /// # Errors
     /// [`DecodeError::Invalid`] with the violated rule.

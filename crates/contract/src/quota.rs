@@ -1,7 +1,7 @@
-//! Quota documents: the limits that an operator writes for each submitter, and the usage that planners
-//! record against them.
+//! Quota documents: the limits that an operator writes for each submitter, and the usage that
+//! planners record against them.
 //!
-//! Documents only. The decision whether a submission is within its quota is made by planners.
+//! Documents only. Planners decide whether a submission is within its quota.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,8 @@ use crate::{
     strict::{self, Errors, MAX_NUMBER, Node, ObjectReader, child_pointer},
 };
 
-/// Upper bound of [`Quota::concurrent_jobs`]. A submitter's usage is a single message that names every
-/// active job, so its size must stay bounded.
+/// Upper bound of [`Quota::concurrent_jobs`]. A submitter's usage is a single message that names
+/// every active job, so this bounds its size.
 pub const MAX_CONCURRENT_JOBS: u64 = 5_000;
 
 /// Document `forge.quotas.v1`: the limits of each submitter.
@@ -25,7 +25,7 @@ pub struct Quotas {
     /// Always `forge.quotas.v1`.
     #[schemars(extend("const" = "forge.quotas.v1"))]
     pub schema: String,
-    /// Limits of every submitter that `submitters` does not list.
+    /// Limits of every submitter that `submitters` does not list. Absent: unlimited.
     #[schemars(with = "Option<Quota>", default)]
     pub default: Quota,
     /// Limits by submitter. An entry replaces `default` as a whole; the two are not merged.
@@ -37,10 +37,12 @@ pub struct Quotas {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Quota {
-    /// Maximum number of jobs that have not ended.
+    /// Maximum number of the submitter's jobs that have not ended, at most 5,000. Absent or null:
+    /// unlimited.
     #[schemars(range(min = 0, max = 5_000))]
     pub concurrent_jobs: Option<u64>,
-    /// Maximum number of iterations requested per UTC day, summed over the submitter's jobs.
+    /// Maximum number of iterations that the submitter's jobs may request per UTC day, in total.
+    /// Absent or null: unlimited.
     pub iterations_per_day: Option<u64>,
     /// Whether the submitter may submit jobs with `billing.mode` `billable`. Default: true.
     #[schemars(with = "Option<bool>", default = "default_billable")]
@@ -71,8 +73,8 @@ impl Quotas {
     /// Parses a document written by an operator.
     ///
     /// # Errors
-    /// Every error in the document, each with its JSON pointer: unknown keys, invalid submitter names,
-    /// and limits that are not whole numbers in range.
+    /// Returns every error in the document, each with its JSON pointer: unknown keys, invalid
+    /// submitter names, and limits that are not whole numbers in range.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidDocument> {
         let root = strict::parse(bytes)?;
         let mut errors = Errors::new();
@@ -129,7 +131,7 @@ fn read_quota(mut object: ObjectReader<'_, '_>) -> Quota {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// UTC day that `iterations` counts, as in `2026-11-23`.
+    /// UTC day to which `iterations` refers, such as `2026-11-23`.
     pub day: String,
     /// Iterations requested by the jobs admitted on that day.
     pub iterations: u64,

@@ -1,6 +1,7 @@
-//! The shard: an aligned subtree of the seed tree, and the unit of dispatch, retry and verification.
+//! The shard: an aligned subtree of the seed tree, and the unit of dispatch, retry and
+//! verification.
 //!
-//! Shard ids and their arithmetic only; shards are planned and seeded by the kernel.
+//! Shard ids and their arithmetic only; the kernel plans and seeds shards.
 
 use std::{fmt, ops::Range, str::FromStr};
 
@@ -14,8 +15,8 @@ pub const LEAF_ITERATIONS: u64 = 1 << 16;
 /// Number of levels below the root of the seed tree, which therefore has 2^32 leaves.
 pub const TREE_DEPTH: u32 = 32;
 
-/// Identifies a subtree: leaves `index · 2^height` to `(index + 1) · 2^height − 1`. Its text form is
-/// `height-index`.
+/// Identifies a subtree: leaves `index · 2^height` to `(index + 1) · 2^height − 1`. Its text form
+/// is `height-index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId {
     /// Number of levels above the leaves, 0 to 32.
@@ -88,14 +89,14 @@ impl JsonSchema for ShardId {
     }
 }
 
-/// A shard as a backend executes it. Together with the program it determines the result; the seeds of
-/// other shards cannot be derived from it.
+/// A shard as a backend executes it. Together with the program it determines the result; the seeds
+/// of other shards cannot be derived from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// The subtree to execute.
     pub id: ShardId,
-    /// Number of iterations to execute, from the subtree's first. Only the last shard of a run has fewer
-    /// than its subtree holds.
+    /// Number of iterations to execute, starting at the subtree's first. Only the last shard of a
+    /// run has fewer than its subtree holds.
     pub iterations: u64,
     /// Seed of the subtree's root node in the seed tree.
     pub seed: Digest,

@@ -1,7 +1,7 @@
 //! The shard result: exact, mergeable, and with a single byte encoding.
 //!
-//! All figures are integers, and equal results have equal bytes, so backends are compared by hash. The
-//! kernel merges results (`reduce`); this module only defines, encodes and decodes them.
+//! All figures are integers, and equal results have equal bytes, so backends are compared by hash.
+//! The kernel merges results (`reduction`); this module only defines, encodes and decodes them.
 
 use ethnum::U256;
 
@@ -11,8 +11,8 @@ use crate::{
     wire::{DecodeError, WireReader, WireWriter},
 };
 
-/// Number of histogram buckets. Values below 1,024 have a bucket each; from there to 2^53 every octave has
-/// 1,024 buckets.
+/// Number of histogram buckets. Values below 1,024 have a bucket each; from there to 2^53 every
+/// octave has 1,024 buckets.
 pub const HISTOGRAM_BUCKETS: usize = 44 * 1024;
 
 const MAGIC: &[u8; 4] = b"FKSR";
@@ -32,21 +32,22 @@ pub fn bucket_bounds(bucket: usize) -> (u64, u64) {
     (low, low + (1 << shift) - 1)
 }
 
-/// Distribution of one quantity over the iterations: the iteration's total, or its largest occurrence.
+/// Distribution of one quantity over the iterations: the iteration's total, or its largest
+/// occurrence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {
-    /// Smallest amount; `u64::MAX` without iterations.
+    /// Smallest amount; `u64::MAX` if there are no iterations.
     pub min: u64,
-    /// Largest amount; 0 without iterations.
+    /// Largest amount; 0 if there are no iterations.
     pub max: u64,
-    /// For each of the program's marks, the number of iterations whose amount equals it.
+    /// For each of the program's marks, the number of iterations with exactly this amount.
     pub at_marks: Vec<u64>,
     /// Non-empty buckets in ascending order: bucket index and number of iterations.
     pub histogram: Vec<(u32, u64)>,
 }
 
 impl Distribution {
-    /// Number of iterations whose amount is 0.
+    /// Number of iterations with an amount of 0.
     pub fn zeros(&self) -> u64 {
         match self.histogram.first() {
             Some(&(0, count)) => count,
@@ -58,10 +59,10 @@ impl Distribution {
 /// Occurrence counts of one component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Number of all occurrences.
+    /// Total number of occurrences.
     pub occurrences: u64,
-    /// Number of occurrences whose amount reached the component's cap. If the model has no cap, these are
-    /// the saturated ones.
+    /// Number of occurrences with an amount at the component's cap. If the model has no cap, the
+    /// number of saturated amounts.
     pub capped: u64,
 }
 
@@ -72,8 +73,8 @@ pub struct ShardResult {
     pub iterations: u64,
     /// One tally per component of the program.
     pub components: Vec<Tally>,
-    /// Number of iterations whose total reached the program's cap. If the model has no cap, these are the
-    /// saturated ones.
+    /// Number of iterations with a total at the program's cap. If the model has no cap, the number
+    /// of saturated totals.
     pub capped: u64,
     /// Sum of the totals, in minor units.
     pub sum: u128,
@@ -81,7 +82,8 @@ pub struct ShardResult {
     pub sum_squares: U256,
     /// Distribution of the iteration's total.
     pub total: Distribution,
-    /// Distribution of the iteration's largest occurrence (0 when it has none), limited by the program's cap.
+    /// Distribution of the iteration's largest occurrence (0 when it has none), limited by the
+    /// program's cap.
     pub largest: Distribution,
 }
 
@@ -122,7 +124,8 @@ impl ShardResult {
     /// Decodes canonical bytes.
     ///
     /// # Errors
-    /// [`DecodeError`] when the bytes are not the encoding of a result that an execution can produce.
+    /// [`DecodeError`] when the bytes are not the encoding of a result that an execution can
+    /// produce.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = WireReader::new(bytes, MAGIC, VERSION)?;
         let (iterations, capped) = (reader.u64()?, reader.u64()?);

@@ -1,8 +1,9 @@
-//! Strict parsing of untrusted JSON: bounded size and depth, no duplicate or unknown keys, no number that
-//! another reader could take for a different one, and all errors reported at once, each with its pointer.
+//! Strict parsing of untrusted JSON: bounded size and depth, no duplicate or unknown keys, and no
+//! number that another reader could decode differently. All errors of a document are reported
+//! together, each with its JSON pointer.
 //!
-//! [`parse`] turns bytes into a tree of [`Node`]s; [`ObjectReader`] reads the fields of one object; both
-//! collect errors in [`Errors`]. The meaning of fields is not known here.
+//! [`parse`] turns bytes into a tree of [`Node`]s; [`ObjectReader`] reads the fields of one object;
+//! both collect errors in [`Errors`]. This module does not know the meaning of any field.
 
 mod errors;
 mod message;

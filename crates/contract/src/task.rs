@@ -1,7 +1,7 @@
-//! Tasks and orders that services send each other: execute a shard, check a result, reduce or end a job;
-//! and the attestation that accompanies a shard's result.
+//! Tasks and orders that services send each other: execute a shard, check a result, reduce or end a
+//! job; and the attestation that accompanies a shard's result.
 //!
-//! Each type is the payload or a header of one message. Subjects and queues belong to the bus crate.
+//! Each type is the payload or a header of one message. The bus crate defines subjects and queues.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,8 @@ use crate::{
     shard::{Shard, ShardId},
 };
 
-/// Message on `forge.v1.shards.<target>.<job>.<shard>`: a shard to execute. Workers learn nothing else
-/// about a job.
+/// Message on `forge.v1.shards.<target>.<job>.<shard>`: a shard to execute. Beyond it and the
+/// program, a worker receives nothing about the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardTask {
@@ -24,15 +24,15 @@ pub struct ShardTask {
     pub job_id: JobId,
     /// Id of the shard.
     pub shard_id: ShardId,
-    /// Number of iterations to execute, from the shard's first.
+    /// Number of iterations to execute, starting at the shard's first.
     pub iterations: u64,
     /// Seed of the shard's root node in the seed tree.
     pub seed: Digest,
-    /// SHA-256 of the program, and its name in bucket `forge_programs`.
+    /// SHA-256 of the program, which is also its name in bucket `forge_programs`.
     pub program: Digest,
     /// Kernel version that must execute the shard.
     pub kernel: u32,
-    /// Number of earlier attempts.
+    /// Number of earlier attempts to execute the shard.
     pub attempt: u32,
 }
 
@@ -49,8 +49,8 @@ impl ShardTask {
 pub struct VerifierTask {
     /// The shard to execute.
     pub task: ShardTask,
-    /// The result to check. If absent, the verifier executes the shard in place of a worker and returns
-    /// its own result.
+    /// The result to check. If absent, the verifier executes the shard in place of a worker and
+    /// returns its own result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
 }
@@ -70,14 +70,14 @@ pub struct Claim {
     pub result_hash: Digest,
 }
 
-/// Header [`ATTESTATION_HEADER`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is the
-/// result's canonical bytes.
+/// Header [`ATTESTATION_HEADER`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is
+/// the result's canonical bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {
     /// Id of the agent that executed the shard.
     pub agent_id: AgentId,
-    /// Name of the executing backend, as in `simd-avx2`.
+    /// Name of the executing backend, such as `simd-avx2`.
     pub backend: String,
     /// Device and driver; absent when the shard was executed on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,8 @@ pub struct Attestation {
     pub result_hash: Digest,
     /// Wall-clock time in microseconds; the shard's portion if it was executed in a batch.
     pub wall_us: u64,
-    /// CPU time of the executing thread in microseconds; the shard's portion if it was executed in a batch.
+    /// CPU time of the executing thread in microseconds; the shard's portion if it was executed in
+    /// a batch.
     pub cpu_us: u64,
     /// The agent's signature over [`result_signing_payload`].
     pub signature: Signature,
@@ -105,8 +106,8 @@ impl Attestation {
     }
 }
 
-/// The bytes that an agent signs when it returns a result: `forge/v1/result`, NUL, job id, NUL, shard
-/// id, NUL, the program's hash (32 bytes), the result's hash (32 bytes).
+/// The bytes that an agent signs when it returns a result: `forge/v1/result`, NUL, job id, NUL,
+/// shard id, NUL, the program's hash (32 bytes), the result's hash (32 bytes).
 pub fn result_signing_payload(job: &JobId, shard: ShardId, program: Digest, result: Digest) -> Vec<u8> {
     let mut payload = format!("forge/v1/result\0{job}\0{shard}\0").into_bytes();
     payload.extend(program.0);
@@ -114,7 +115,8 @@ pub fn result_signing_payload(job: &JobId, shard: ShardId, program: Digest, resu
     payload
 }
 
-/// Message on `forge.v1.reduce.<job>`: an order to an aggregator. Only aggregators write terminal records.
+/// Message on `forge.v1.reduce.<job>`: an order to an aggregator. Only aggregators write terminal
+/// job records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AggregatorOrder {
@@ -155,7 +157,8 @@ pub struct EndOrder {
 }
 
 impl EndOrder {
-    /// An order without [`details`](Self::details). `namespace` is the key-value bucket of the job record.
+    /// An order without [`details`](Self::details). `namespace` is the key-value bucket of the job
+    /// record.
     pub fn new(
         job_id: JobId,
         namespace: impl Into<String>,

@@ -1,6 +1,6 @@
 //! Verdicts: a verifier's signed statement about the result that an agent returned for a shard.
 //!
-//! The message and its signature only. Verifiers reach verdicts; aggregators decide what follows from them.
+//! The message and its signature only. Verifiers reach verdicts; aggregators act on them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,11 @@ use crate::{
 pub enum VerdictOutcome {
     /// A re-execution produced the same bytes.
     Confirmed,
-    /// The scalar reference produced different bytes: no result of the agent counts any longer.
+    /// The scalar reference produced different bytes. All results of the agent are invalidated.
     Refuted,
-    /// The message is not an acceptable result: the shard is executed again.
+    /// The message is not an acceptable result. The shard is executed again.
     Rejected,
-    /// Executions produced different bytes, and none could be established as correct.
+    /// Executions produced different bytes, and none of them could be established as correct.
     Undecided,
 }
 
@@ -38,7 +38,8 @@ impl VerdictOutcome {
 /// Name of the header that carries a [`Verdict`] as JSON.
 pub const VERDICT_HEADER: &str = "Forge-Verdict";
 
-/// Header [`VERDICT_HEADER`] of a message on `forge.v1.verdicts.<job>.<shard>`, which has no payload.
+/// Header [`VERDICT_HEADER`] of a message on `forge.v1.verdicts.<job>.<shard>`, which has no
+/// payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
@@ -48,14 +49,14 @@ pub struct Verdict {
     pub agent_id: AgentId,
     /// SHA-256 of the returned result, as claimed by the agent.
     pub result_hash: Digest,
-    /// SHA-256 of the correct result; absent if it was not established.
+    /// SHA-256 of the correct result; absent if the correct result was not established.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correct: Option<Digest>,
     /// Id of the verifier.
     pub verifier_id: AgentId,
     /// Backend that re-executed the shard; empty if the result was rejected without re-execution.
     pub backend: String,
-    /// Device and driver of the re-execution; absent for a CPU.
+    /// Device and driver of the re-execution; absent on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// One sentence for operators; empty if the result was confirmed.
@@ -72,9 +73,9 @@ impl Verdict {
     }
 }
 
-/// The bytes that a verifier signs with a verdict: `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL,
-/// [`VerdictOutcome::as_str`], NUL, the id of the agent that returned the result, NUL, the result's
-/// hash (32 bytes).
+/// The bytes that a verifier signs with a verdict: `forge/v1/verdict`, NUL, job id, NUL, shard id,
+/// NUL, [`VerdictOutcome::as_str`], NUL, the id of the agent that returned the result, NUL, the
+/// result's hash (32 bytes).
 pub fn verdict_signing_payload(
     job: &JobId,
     shard: ShardId,

@@ -1,9 +1,9 @@
-//! WireReader and writer for the canonical binary encodings: little-endian integers and minimal LEB128
-//! varints.
+//! Reader and writer of the canonical binary encodings: little-endian integers and minimal
+//! LEB128 varints.
 //!
-//! Each value has exactly one encoding, so comparing hashes of encodings compares values. The reader
-//! therefore rejects over-long varints and trailing bytes. This module knows no format; the types that
-//! use it give the bytes their meaning.
+//! Each value has exactly one encoding, so comparing hashes of encodings compares values. The
+//! reader therefore rejects over-long varints and trailing bytes. This module defines no format:
+//! the types that use it give the bytes their meaning.
 
 use ethnum::U256;
 
@@ -11,7 +11,7 @@ use ethnum::U256;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The input ends inside a value.
-    #[error("the input ends early: {needed} more bytes needed at offset {offset}")]
+    #[error("the input ends early: {needed} more bytes are needed at offset {offset}")]
     Truncated {
         /// Offset at which the value starts.
         offset: usize,
@@ -73,8 +73,8 @@ impl WireWriter {
         self.0.extend(value.to_le_bytes());
     }
 
-    /// Appends an unsigned LEB128 varint: 7 bits per byte, least significant group first, with the top
-    /// bit set on all bytes but the last.
+    /// Appends an unsigned LEB128 varint: 7 bits per byte, least significant group first, with the
+    /// top bit set on all bytes but the last.
     pub fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -130,7 +130,8 @@ impl<'a> WireReader<'a> {
     /// Reads a little-endian u32.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] when the input ends early. The other reading methods return it too.
+    /// [`DecodeError::Truncated`] when the input ends early. The other reading methods return it
+    /// too.
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
@@ -170,8 +171,8 @@ impl<'a> WireReader<'a> {
     /// Reads a minimal LEB128 varint of at most 64 bits.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`], or [`DecodeError::NonMinimalVarint`] when the varint is over-long or
-    /// exceeds 64 bits.
+    /// [`DecodeError::Truncated`], or [`DecodeError::NonMinimalVarint`] when the varint is
+    /// over-long or exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
         let start = self.at;
         let mut value = 0u64;
@@ -195,7 +196,7 @@ impl<'a> WireReader<'a> {
         self.bytes.len() - self.at
     }
 
-    /// Ends reading.
+    /// Checks that the whole input has been read.
     ///
     /// # Errors
     /// [`DecodeError::TrailingBytes`] when unread bytes remain.

@@ -2,7 +2,8 @@
 
 use forge_contract::shard_result::{Distribution, bucket_bounds};
 
-/// Number of rows to aim for. There can be one more, because the first and the last row are partial.
+/// Number of rows to aim for. There can be one more, because the first and the last row are
+/// partial.
 const TARGET_ROWS: u64 = 16;
 
 /// The share of iterations whose amount lies in a range.

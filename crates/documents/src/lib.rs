@@ -1,10 +1,10 @@
-//! The artifacts of a completed job as bytes, computed from the request, the merged shard results and
-//! the record of their execution. Pure: no I/O, no clock and no environment. The caller decides where
-//! artifacts are stored.
+//! The artifacts of a completed job as bytes, computed from the request, the merged shard results
+//! and the record of their execution. Pure: no I/O, no clock and no environment. The caller decides
+//! where artifacts are stored.
 //!
-//! Reading order: [`job`] → [`job_result`] → [`document`] → [`completed_job`]; then the parts that the
-//! report page and the terminal summary share: [`number_format`] → [`result_tables`] → [`histogram`] →
-//! [`exceedance_curves`].
+//! Reading order: [`job`] → [`job_result`] → [`document`] → [`completed_job`]; then the parts that
+//! the report page and the terminal summary share: [`number_format`] → [`result_tables`] →
+//! [`histogram`] → [`exceedance_curves`].
 //!
 //! # Example
 //! Executes a small job on this thread and renders its report:

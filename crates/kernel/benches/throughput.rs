@@ -1,10 +1,10 @@
-//! Iterations a second on one core, side by side in one run: the scalar reference, each SIMD level,
-//! a plain f64 loop as one would write by hand, and the raw ChaCha8 keystream as the bound. Then
-//! where the time goes, and how it scales.
+//! Iterations per second on one core, side by side in one run: the scalar reference, each SIMD
+//! level, a hand-written f64 loop, and the raw ChaCha8 keystream as the upper bound. Then a
+//! breakdown of the time and the scaling over cores.
 //!
 //! `cargo bench -p forge-kernel`; `-- --quick` for a short run. Contenders take turns, so that a
-//! noisy neighbour hits all of them; the figures are medians over the rounds, and ratios are
-//! medians of the rounds' ratios.
+//! noisy neighbour affects all of them. Figures are medians over the rounds, and ratios are medians
+//! of the per-round ratios.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -42,7 +42,7 @@ fn shard(iterations: u64) -> Shard {
     Shard { id, iterations, seed: seed_tree::shard_seed(seed_tree::explicit_root("benchmark"), id) }
 }
 
-/// The same model, written by hand: f64, library distributions and one stream.
+/// The same model, written by hand: f64 arithmetic, library distributions and one random stream.
 fn f64_loop(claim_freq: f64, iterations: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let claims = Poisson::new(claim_freq).expect("a valid rate");
@@ -94,7 +94,7 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Million iterations a second of each contender in each round.
+/// Million iterations per second of each contender in each round.
 fn race(contenders: &[Contender<'_>], rounds: usize) -> Vec<Vec<f64>> {
     let mut rates = vec![Vec::new(); contenders.len()];
     for round in 0..=rounds {
@@ -180,9 +180,9 @@ fn breakdown(scale: u64, rounds: usize) {
     }
 }
 
-/// How the best level scales over cores, each with shards of its own; and, for comparison, how the
-/// machine lets the f64 loop scale and arithmetic in registers alone, since virtual cores may share
-/// a physical one.
+/// Measures how the best level scales over cores, each with its own shards, and, for comparison,
+/// how the f64 loop and register-only arithmetic scale, since virtual cores may share a physical
+/// core.
 fn scaling(scale: u64, rounds: usize) {
     let request = request("2.0");
     let simd = Simd::new();

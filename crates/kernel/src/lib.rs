@@ -37,7 +37,8 @@
 //!
 //! # Modules
 //!
-//! A module imports only modules above it in this list (checked by `tests/module_order.rs`):
+//! A module imports only modules above it in this list (the workspace's architecture tests reject
+//! import cycles):
 //!
 //! 1. [`double_double`], 106-bit floating-point arithmetic
 //! 2. [`normal`], the standard normal quantile function
@@ -49,10 +50,10 @@
 //! 8. [`verification`], which shards are executed a second time
 //! 9. [`summary`], a result's figures, in units of the args
 //! 10. [`convergence`], whether a run may end before its budget
-//! 11. [`workload`], what an op computes, one file a profile
+//! 11. [`workload`], the model of each op, one file per profile
 //! 12. [`result_document`], `result.json`
-//! 13. [`request`], an envelope and all that follows from it before execution
-//! 14. [`backend`], executing shards; the scalar reference and SIMD
+//! 13. [`request`], a validated envelope with its program and plan
+//! 14. [`backend`], execution of shards: the scalar reference and SIMD
 //! 15. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
@@ -72,6 +73,6 @@ pub mod testing;
 pub mod verification;
 pub mod workload;
 
-/// The kernel version. Results are comparable within one version only: a change that would alter a
-/// released test vector is a new version.
+/// The kernel version. Results are comparable only within one version: a change that would alter a
+/// released test vector requires a new version.
 pub const KERNEL: u32 = 1;

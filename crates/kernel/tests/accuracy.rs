@@ -15,7 +15,7 @@ use forge_kernel::{
     tables,
 };
 
-/// Amounts from here on are to be accurate to 2·10^-6, leaving the rounding to whole units aside.
+/// Smallest amount that must be accurate to 2·10^-6, apart from the rounding to whole units.
 const TYPICAL: f64 = 1000.0;
 
 /// A distribution: maps the normal quantile z to an amount.
@@ -62,20 +62,20 @@ impl Tabulated {
         Self { bits, law, table }
     }
 
-    /// Q at distance t from the upper or the lower end, no less than 0.
+    /// Q at distance t from the upper or the lower end, at least 0.
     fn quantile(&self, upper: bool, t: f64) -> f64 {
         let z = gauss::quantile(t);
         self.law.reference(if upper { -z } else { z }).max(0.0)
     }
 
-    /// The segment's amount at a place, before it is rounded to a whole unit, no less than 0.
+    /// The segment's amount at a position before rounding to a whole unit, at least 0.
     fn smooth(&self, number: usize, y: i64) -> f64 {
         let (value, shift) = scaled(self.table[number], y);
         (value as f64 / two_to(shift as i32) - 0.5).max(0.0)
     }
 
-    /// What the error is measured by: a lognormal amount itself; for a normal law, whose amounts
-    /// cross zero, at least the deviation.
+    /// Scale of the relative error: a lognormal amount itself; for a normal law, with amounts
+    /// around zero, at least the standard deviation.
     fn scale(&self, exact: f64) -> f64 {
         match self.law {
             LogNormal { .. } => exact,
@@ -102,7 +102,7 @@ impl Tabulated {
 }
 
 /// Draws in every octave on both sides: the ends and the middle of every segment, their neighbours,
-/// and many at random.
+/// and many random ones.
 fn draws(segment_bits: u32) -> impl Iterator<Item = u64> {
     let random = |i: u64| {
         let mixed = (i ^ (i >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -119,7 +119,7 @@ fn draws(segment_bits: u32) -> impl Iterator<Item = u64> {
     w.flat_map(|w| [draw_at(false, w), draw_at(true, w)])
 }
 
-/// Points and weights of Gauss and Legendre on [0, 1].
+/// Points and weights of Gauss–Legendre quadrature on [0, 1].
 const GAUSS: [(f64, f64); 5] = [
     (0.046_910_077_030_668_004, 0.118_463_442_528_094_54),
     (0.230_765_344_947_158_45, 0.239_314_335_249_683_23),
@@ -128,8 +128,7 @@ const GAUSS: [(f64, f64); 5] = [
     (0.953_089_922_969_332, 0.118_463_442_528_094_54),
 ];
 
-/// Bias of the mean that interpolation causes, relative to the mean: both integrated over all
-/// segments.
+/// Relative bias of the mean that interpolation causes, from integrals over all segments.
 fn relative_bias(law: &Tabulated) -> f64 {
     let segments = 1usize << law.bits;
     let (mut bias, mut mean) = (0.0, 0.0);
@@ -170,7 +169,8 @@ fn lognormal_amounts_are_accurate_everywhere() {
     println!("sigma  bits  relative error of an amount  relative bias of the mean");
     let small = [0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0].map(|sigma| (6, sigma));
     for (bits, sigma) in small.into_iter().chain([4.5, 5.0, 6.0, 7.0, 8.0].map(|sigma| (7, sigma))) {
-        // With the first mu the middle of the law is typical; with the second no amount is cut.
+        // The first mu makes the middle of the distribution typical; with the second no amount is
+        // clamped at 0.
         let (mut error, mut bias) = (0.0f64, 0.0f64);
         for mu in [6.0, 32.0 - 9.16 * sigma] {
             let law = Tabulated::new(bits, LogNormal { mu, sigma });

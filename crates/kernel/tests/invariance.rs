@@ -1,6 +1,6 @@
-//! Proves that a result is the same bytes however its iterations were grouped, ordered, repeated,
-//! merged and executed, that a short run is the beginning of a long one, and that convergence ends
-//! a run at the same place in all cases.
+//! Proves that a result has the same bytes for every grouping, order, repetition, merge and
+//! execution of its iterations, that a short run is a prefix of a long one, and that convergence
+//! always ends a run after the same number of iterations.
 
 mod common;
 
@@ -24,7 +24,7 @@ use forge_kernel::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Eleven leaves and a part of one.
+/// Eleven leaves and a partial one.
 const ITERATIONS: u64 = 11 * LEAF_ITERATIONS + 12_345;
 
 /// Quickstart args with changes.
@@ -55,8 +55,8 @@ fn one(backend: &dyn Backend, request: &Request, id: ShardId) -> ShardResult {
         .remove(0)
 }
 
-/// Cuts a run into subtrees, by a coin for every subtree that need not be cut; none straddles a
-/// checkpoint.
+/// Cuts a run into subtrees. A subtree that straddles a checkpoint is always cut; a coin decides
+/// for every other one.
 fn cut(request: &Request, coins: &mut impl Iterator<Item = bool>) -> Vec<ShardId> {
     fn descend(
         request: &Request,
@@ -81,7 +81,7 @@ fn cut(request: &Request, coins: &mut impl Iterator<Item = bool>) -> Vec<ShardId
     shards
 }
 
-/// Pseudo-random numbers without end.
+/// An endless sequence of pseudo-random numbers.
 fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     (0u64..).map(move |i| {
         let digest = Digest::hash_parts(&[b"coins", &seed.to_le_bytes(), &i.to_le_bytes()]);
@@ -93,7 +93,7 @@ fn coins(seed: u64) -> impl Iterator<Item = bool> {
     numbers(seed).map(|number| number % 3 == 0)
 }
 
-/// Every SIMD level of this CPU, and every GPU.
+/// Every SIMD level of this CPU and every GPU of this machine.
 fn backends() -> &'static [Box<dyn Backend>] {
     static BACKENDS: LazyLock<Vec<Box<dyn Backend>>> = LazyLock::new(|| {
         let adapters = forge_gpu::list_adapters();
@@ -105,8 +105,8 @@ fn backends() -> &'static [Box<dyn Backend>] {
     &BACKENDS
 }
 
-/// The run, with its shards cut at random, executed in a random order, some of them more than once,
-/// each by another backend, and sorted and freed of duplicates before they are folded.
+/// Executes the run with randomly cut shards, in a random order, some of them more than once and
+/// each on a different backend; sorts and deduplicates the results before the reduction.
 fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
     let backends = backends();
     let mut deliveries: Vec<ShardId> = cut(request, &mut coins(seed));
@@ -123,8 +123,8 @@ fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
     merge_until_end(request, first.into_values())
 }
 
-/// The run on several threads: each takes every n-th shard of the plan, with one backend for all of
-/// them.
+/// Executes the run on several threads with one backend: each of n threads executes every n-th
+/// shard of the plan.
 fn threaded(request: &Request, threads: usize) -> (ShardResult, StopReason) {
     let shards: Vec<_> = request.plan.shards().collect();
     let (backend, shards) = (Simd::new(), &shards);
@@ -143,7 +143,7 @@ fn threaded(request: &Request, threads: usize) -> (ShardResult, StopReason) {
     merge_until_end(request, results)
 }
 
-/// Executes a run in all ways.
+/// Executes a run in all of these ways.
 fn outcomes(request: &Request) -> BTreeMap<String, (Digest, u64, StopReason)> {
     let mut found = BTreeMap::new();
     let mut add = |how: String, run| found.insert(how, outcome(request, run));
@@ -234,7 +234,7 @@ fn short_run_is_a_prefix_of_a_long_run() {
         };
         let short = parse(10 * LEAF_ITERATIONS);
         assert_eq!(execute(&short, &Scalar).0, merge_results(&long.program, &leaves(10)));
-        // A million is 15 leaves and a part of the 16th.
+        // One million iterations are 15 leaves and a part of the 16th.
         let short = parse(1_000_000);
         let mut last = long.shard(ShardId { height: 0, index: 15 });
         last.iterations = 1_000_000 - 15 * LEAF_ITERATIONS;
@@ -260,7 +260,7 @@ fn a_leaf_by_its_own_seed_is_the_leaf_of_a_shard() {
 
 const MARKS: [u64; 2] = [50_000, 9_000_000];
 
-/// Results of one program, made up, with the amounts they hold.
+/// Synthetic results of one program, with the amounts that they contain.
 fn results() -> impl Strategy<Value = (Vec<AmountCount>, ShardResult)> {
     let amount =
         prop_oneof![0..2000u64, 0..10_000_000u64, Just(MARKS[0]), Just(MARKS[1]), Just((1 << 53) - 1)];
@@ -275,7 +275,7 @@ fn results() -> impl Strategy<Value = (Vec<AmountCount>, ShardResult)> {
 
 proptest! {
     #[test]
-    fn merging_adds_up_what_the_results_hold(parts in prop::collection::vec(results(), 0..6)) {
+    fn merging_combines_the_amounts_of_all_results(parts in prop::collection::vec(results(), 0..6)) {
         let all: Vec<AmountCount> = parts.iter().flat_map(|(amounts, _)| amounts).copied().collect();
         let halves: Vec<AmountCount> = all.iter().map(|&(amount, times)| (amount / 2, times)).collect();
         let tallies = (0..2).map(|i| Tally {
@@ -301,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn result_of_another_shape_is_refused((_, a) in results(), components in 2usize..5) {
+    fn result_of_another_program_is_rejected((_, a) in results(), components in 2usize..5) {
         let other = program(&[50_000], components);
         let mut reduction = Reduction::new(&other);
         prop_assert!(reduction.add(&a).is_err());

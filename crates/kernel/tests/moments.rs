@@ -1,4 +1,4 @@
-//! Proves that whole runs have the distribution that the model says: moments, tail values,
+//! Proves that whole runs have the distribution that the model defines: moments, tail values,
 //! exceedance and limits of millions of iterations against closed forms and computed distributions,
 //! within 5 standard errors. Seeds are fixed.
 #![allow(clippy::disallowed_methods, reason = "references for statistics, not results")]
@@ -23,7 +23,7 @@ fn assert_near(found: f64, expected: f64, standard_error: f64, what: &str) {
     );
 }
 
-/// A share of n iterations against its probability.
+/// Compares a share of n iterations with its probability.
 fn assert_share(found: f64, probability: f64, n: f64, what: &str) {
     let error = (probability * (1.0 - probability) / n).sqrt();
     assert_near(found, probability, error.max(0.3 / n), what);
@@ -116,7 +116,8 @@ fn check_mean(run: &CompletedRun, model: PortfolioModel) {
     );
 }
 
-/// A reported quantile against a distribution, as probabilities: its histogram may blur it by 0.1%.
+/// Compares a reported quantile with a distribution, as probabilities. The histogram may blur the
+/// quantile by 0.1%.
 fn assert_quantile(found: f64, level: f64, n: f64, cdf: impl Fn(f64) -> f64, what: &str) {
     let error = MAX_STANDARD_ERRORS * (level * (1.0 - level) / n).sqrt();
     let (low, high) = (cdf(found * 0.999), cdf(found * 1.001));
@@ -137,13 +138,13 @@ fn check_oep(run: &CompletedRun, model: PortfolioModel) {
     }
 }
 
-/// VaR, its interval and TVaR at all levels and return periods, and the aggregate limit, against
-/// the computed total.
+/// Compares VaR, its interval and TVaR at all levels and return periods, and the aggregate limit,
+/// with the computed distribution of the total.
 fn check_total(run: &CompletedRun, model: PortfolioModel, total: &Lattice) {
     let limit = model.aggregate_limit;
     let cdf = |x: f64| if x >= limit { 1.0 } else { total.cdf(x) };
     let n = run.n();
-    // All that is above a limit counts as the limit; without one the lattice has to reach far
+    // Every amount above a limit counts as the limit; without a limit the lattice has to reach far
     // enough.
     let end = if limit.is_finite() { limit } else { total.end() };
     let mean = end - total.shortfall(end, 1);
@@ -156,14 +157,14 @@ fn check_total(run: &CompletedRun, model: PortfolioModel, total: &Lattice) {
             return;
         }
         assert_quantile(var, level, n, cdf, what);
-        // E[S − v] and E[(S − v)²] above v: those of all, without those below v.
+        // E[S − v] and E[(S − v)²] above v: the unconditional moments less those below v.
         let v = var.min(end);
         let above = mean - v + total.shortfall(v, 1);
         let squares = second - 2.0 * v * mean + v * v - total.shortfall(v, 2);
         let share = 1.0 - level;
         let excess = above / share;
-        // Manistre and Hancock: the variance in the tail, and level · excess² for the quantile's
-        // part.
+        // Manistre and Hancock: the variance in the tail, plus level · excess² for the estimated
+        // quantile.
         let variance = squares / share - excess * excess + level * excess * excess;
         let error = (variance.max(0.0) / (n * share)).sqrt();
         // The histogram blurs tail values too, though less than quantiles.
@@ -335,7 +336,7 @@ fn eta_moments() {
 
 #[test]
 fn confidence_intervals_cover() {
-    // A normal delay alone, far above 0: the quantile is known. 400 runs of a leaf and a half.
+    // A single normal delay far above 0 has a known quantile. 400 runs of one and a half leaves.
     let (runs, level, z) = (400u32, 0.99, 2.326_347_874_040_840_8);
     let covered = (0..runs).filter(|i| {
         let args = json!({"iterations": 100_000, "base_eta": 0, "traffic_mean": 1000, "traffic_std": 100});

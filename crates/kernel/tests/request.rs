@@ -68,8 +68,8 @@ fn an_envelope_with_invalid_args_gives_the_errors_of_its_json() {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         envelope.pointer_mut(parent).unwrap()[key] = value;
         if pointer == "/args/claim_severity_mu" {
-            // Without limits, a median claim beyond the largest amount is refused when the model is
-            // compiled.
+            // Without limits, a median claim beyond the largest amount is rejected when the model
+            // is compiled.
             envelope["args"]["policy_limit"] = Value::Null;
             envelope["args"]["aggregate_limit"] = Value::Null;
         }

@@ -16,7 +16,7 @@ use forge_kernel::{
     normal, tables,
 };
 
-/// Checks the kernel's node against Φ, and returns by how much it is off, in units of 2^-110.
+/// Checks the kernel's node against Φ and returns its error in units of 2^-110.
 fn node_error(segment_bits: u32, i: usize) -> f64 {
     let z = of_dd(normal::nodes(segment_bits)[i]);
     let (_, step) = quantile(&node_position(i, 2 << segment_bits), &z);
@@ -26,8 +26,7 @@ fn node_error(segment_bits: u32, i: usize) -> f64 {
 
 #[test]
 fn nodes_are_quantiles_of_the_normal_law() {
-    // Known digits of Φ, so that the reference itself is held against something: Abramowitz and
-    // Stegun, table 26.1.
+    // Checks the reference itself against published digits of Φ: Abramowitz and Stegun, table 26.1.
     let one = lower_tail(&real(-1.0)).0.to_f64().value();
     let three = lower_tail(&real(-3.0)).0.to_f64().value();
     assert_eq!((one, three), (0.158_655_253_931_457_05, 0.001_349_898_031_630_094_5));
@@ -107,8 +106,8 @@ impl Values {
         let value = |i, upper| {
             let mut ball = q(i, upper);
             if floor.as_ref().is_some_and(|floor| &ball.centre - &ball.radius < *floor) {
-                // Only the part of the interval above the floor is possible: above it by less than
-                // 2·radius.
+                // Q lies in the part of the interval above the floor, so it exceeds the floor by
+                // less than 2·radius.
                 ball.centre = floor.clone().expect("there is one") + &ball.radius;
             }
             ball.centre += &half;
@@ -138,7 +137,7 @@ fn beyond(x: &IBig, limit: &IBig) -> bool {
     absolute(x) > absolute(limit)
 }
 
-/// One entry, as section 5.2 has it.
+/// One entry, as section 5.2 defines it.
 fn entry(left: &Ball, middle: &Ball, right: &Ball) -> Segment {
     let largest = absolute(&left.centre).max(absolute(&right.centre));
     let exponent =
@@ -201,10 +200,10 @@ fn lognormal_tables_are_exact_with_7_bits() {
 
 #[test]
 fn amounts_next_to_an_integer_are_floored_correctly() {
-    // Whole numbers that V = Q + 1/2 all but meets at a node of the upper tail: mu is the f64
-    // nearest to where it would meet them, so V lies within 10^-15 of them, relatively, on either
-    // side. A node of the normal quantile that is off in its 15th digit, as such tails easily are,
-    // gives another floor.
+    // Whole numbers that V = Q + 1/2 nearly equals at a node of the upper tail: mu is the f64
+    // nearest to the value for which it would equal them, so V lies within a relative distance of
+    // 10^-15 of them, on either side. A node of the normal quantile with an error in its 15th
+    // digit, which is common in the tails, gives a different floor.
     for (sigma, node, whole) in [(1.0, 0, 400_000_001.0), (1.0, 1, 536_870_911.0), (1.5, 200, 270_000_001.0)]
     {
         let z = nodes()[2 * node].clone();
@@ -231,8 +230,8 @@ fn normal_tables_are_exact_across_zero() {
             let bend = real(std) * z[i];
             let x = (real(mean) + if upper { -bend.clone() } else { bend.clone() }) * real(1000.0);
             if i == z.len() - 1 {
-                // mean · 1000 is exact here; where mean and deviation cancel, the error is that of
-                // the larger.
+                // mean · 1000 is exact here; where mean and deviation cancel, the larger of the two
+                // determines the error.
                 return Ball::exact(&x);
             }
             let error = (real(mean) + magnitude(&bend)) * real(1000.0) * power_of_two(-150);
@@ -250,7 +249,7 @@ fn normal_tables_are_exact_across_zero() {
     }
 }
 
-/// Thresholds `⌊2^64 · CDF(k)⌋` as section 5.1 keeps them.
+/// Thresholds `⌊2^64 · CDF(k)⌋`, restricted to those that section 5.1 keeps.
 fn count_table(thresholds: impl Iterator<Item = IBig>) -> CountTable {
     let end = (IBig::ONE << 64) - IBig::ONE;
     let kept: Vec<IBig> = thresholds.take_while(|t| *t < end).collect();
@@ -269,8 +268,8 @@ fn poisson(mean: f64) -> CountTable {
         let scaled = sum.clone() * power_of_two(64);
         let (low, high) = (&scaled - power_of_two(-80), &scaled + power_of_two(-80));
         let floor = |x: &Real| floor_scaled(x, 0);
-        // Two cases in which the floor is plain although an integer is near: the sum is above 0 and
-        // below 1.
+        // Two cases in which the floor is certain although an integer is near: the sum is above 0
+        // and below 1.
         let near_end = scaled < real(0.5) || scaled > power_of_two(64) - real(0.5);
         assert!(near_end || floor(&low) == floor(&high), "the reference cannot decide a floor");
         if scaled < real(0.5) { IBig::ZERO } else { floor(&scaled) }

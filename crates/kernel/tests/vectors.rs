@@ -1,6 +1,6 @@
 //! Proves that the kernel reproduces every vector of tests/vectors/v1, which a second
-//! implementation wrote from docs/determinism.md alone (those for statistics are in
-//! vectors_statistics.rs). A missing file, or one without cases, fails.
+//! implementation, written from docs/determinism.md alone, generated. vectors_statistics.rs covers
+//! the vectors for statistics. A missing file, or one without cases, fails.
 
 mod common;
 

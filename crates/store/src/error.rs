@@ -1,5 +1,5 @@
-//! Store errors, grouped by what the caller can do about them. Each message names the object or the store
-//! and is a sentence for users. Nothing is retried here.
+//! Store errors, grouped by the caller's remedy. Each message is a sentence for users that names
+//! the object or the store. This module retries nothing.
 
 use std::{
     error::Error,
@@ -18,10 +18,10 @@ pub enum StoreError {
     Unusable {
         /// The directory or object.
         path: String,
-        /// What prevents its use.
+        /// Why it cannot be used.
         reason: String,
     },
-    /// There is no space left. Free some and retry.
+    /// The store has no space left. Free some space and retry.
     #[error("{path} could not be written: {reason}")]
     Full {
         /// The object that could not be written.
@@ -35,8 +35,8 @@ pub enum StoreError {
         /// The object.
         path: String,
     },
-    /// The content of an object does not match its hash. Restore it from a copy, or delete it and run the
-    /// job again.
+    /// The content of an object does not match its hash. Restore the object from a copy, or delete
+    /// it and run the job again.
     #[error("{path} is corrupted: {reason}")]
     Corrupt {
         /// The object.
@@ -49,7 +49,7 @@ pub enum StoreError {
     Malformed {
         /// The object.
         path: String,
-        /// What is wrong with the document.
+        /// The problem with the document.
         reason: String,
     },
     /// The store did not respond as expected. A retry may succeed.
@@ -74,7 +74,7 @@ impl StoreError {
                 unusable(path, "a file is where a directory should be")
             }
             ErrorKind::StorageFull => Self::Full { path, reason: "the disk is full".to_owned() },
-            ErrorKind::QuotaExceeded => Self::Full { path, reason: "the disk quota is used up".to_owned() },
+            ErrorKind::QuotaExceeded => Self::Full { path, reason: "the disk quota is exhausted".to_owned() },
             ErrorKind::FileTooLarge => {
                 Self::Full { path, reason: "the file is larger than the system allows".to_owned() }
             }
@@ -83,8 +83,8 @@ impl StoreError {
         }
     }
 
-    /// Classifies an error of the object store: by the S3 response or by the operating system's error, if it
-    /// contains either. `path` is the object's name for messages.
+    /// Classifies an error of `object_store` by the S3 response or the operating system's error
+    /// that it contains, if any. `path` is the object's name in messages.
     pub(crate) fn from_object_store(path: &str, error: &object_store::Error) -> Self {
         if let Some(response) = S3ErrorResponse::of(error) {
             return Self::from_s3_response(path, &response);
@@ -137,21 +137,21 @@ impl StoreError {
 
 const WRONG_REGION: &str = "the bucket is not in the region that AWS_REGION names";
 
-/// The error response of an S3 store. Only these parts are kept, because the rest of the response repeats
-/// parts of the request.
+/// The error response of an S3 store. Only these parts are kept, because the rest of the response
+/// repeats parts of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct S3ErrorResponse {
     /// HTTP status.
     pub(crate) status: u16,
-    /// S3 error code, as in `AccessDenied`; empty if the response had no body.
+    /// S3 error code, such as `AccessDenied`; empty if the response had no body.
     pub(crate) code: String,
     /// Message that accompanies the code.
     pub(crate) message: String,
 }
 
 impl S3ErrorResponse {
-    /// Extracts the response from an error of `object_store`. Its own type for it is private, so the response
-    /// has to be parsed from the error's text.
+    /// Extracts the response from an error of `object_store`. That crate keeps the response in a
+    /// private type, so it is parsed from the error's text.
     pub(crate) fn of(error: &object_store::Error) -> Option<Self> {
         if let Some(response) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {
             return Some(response.clone());

@@ -11,10 +11,11 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path as Key,
 };
 
-/// Decides on a write, given the number of earlier writes: fails it, or performs it with these options.
+/// Decides the fate of a write from the number of earlier writes: an error to return, or the
+/// options with which to perform it.
 type PutHook = dyn Fn(usize, PutOptions) -> Result<PutOptions> + Send + Sync;
 
-/// An in-memory object store whose writes pass through a hook.
+/// An in-memory object store that passes every write through a hook.
 pub(crate) struct FaultInjectingStore {
     inner: InMemory,
     put_hook: Box<PutHook>,

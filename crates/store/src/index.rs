@@ -1,7 +1,7 @@
-//! Renders the page `jobs/<job_id>/index.html`, which lists a job's artifacts for people who browse a
-//! directory or a bucket.
+//! Renders the page `jobs/<job_id>/index.html`, which lists a job's artifacts in a browser.
 //!
-//! Plain HTML without scripts or external resources. Links are relative, so copies of the store work too.
+//! Plain HTML without scripts or external resources. Links are relative, so the page also works in
+//! a copy of the store.
 
 use std::fmt::Write as _;
 

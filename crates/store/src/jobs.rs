@@ -1,8 +1,8 @@
-//! The stored state of a job: its manifest once it has completed, before that the error of its last failed
-//! attempt, and an index page.
+//! The stored state of a job: the manifest and the index page of a completed job, or the error
+//! document of the last failed attempt.
 //!
-//! Write order: artifacts, index page, manifest. A writer that dies at any point therefore never leaves a
-//! manifest that names a missing object.
+//! Write order: artifacts, index page, manifest. A writer that dies at any point therefore never
+//! leaves a manifest that names a missing object.
 
 use forge_contract::{
     artifact::{ErrorDocument, ManifestDocument},
@@ -22,7 +22,7 @@ const HTML_MEDIA_TYPE: &str = "text/html; charset=utf-8";
 pub enum Completion {
     /// The manifest was stored.
     Stored,
-    /// Another run of the job had completed first. Carries its manifest, which is kept.
+    /// Another run of the job completed first. Carries the manifest of that run, which is kept.
     AlreadyComplete(Box<ManifestDocument>),
 }
 
@@ -61,13 +61,15 @@ impl Store {
         Ok(Some(manifest))
     }
 
-    /// Completes a job whose artifacts are stored: writes its index page and its manifest, and removes the
-    /// error document of a failed attempt. `headline` holds the labels and texts display_name on the page.
+    /// Completes a job after its artifacts have been stored: writes its index page and its
+    /// manifest, and removes the error document of a failed attempt. `headline` holds the pairs of
+    /// label and text that the page displays.
     ///
-    /// A job that has completed before keeps its manifest and its page.
+    /// A job that has already completed keeps its manifest and its page.
     ///
     /// # Errors
-    /// [`StoreError::Malformed`] when the existing manifest cannot be read; otherwise the errors of a write.
+    /// [`StoreError::Malformed`] when the existing manifest cannot be read; otherwise the errors of
+    /// a write.
     pub async fn complete_job(
         &self,
         manifest: &ManifestDocument,
@@ -100,7 +102,8 @@ impl Store {
         if self.put(&key, canonical_json(manifest), JSON_MEDIA_TYPE, PutMode::Create).await? {
             return Ok(Completion::Stored);
         }
-        // Another run completed the job in the meantime. The page must show what that manifest names.
+        // Another run completed the job in the meantime. The page must list the artifacts of that
+        // manifest.
         let Some(existing) = self.get_manifest(job).await? else {
             return Err(StoreError::Missing { path: self.locate(&key) });
         };
@@ -114,8 +117,8 @@ impl Store {
         Ok(Completion::AlreadyComplete(Box::new(existing)))
     }
 
-    /// Records a failed attempt, replacing the error document of an earlier one. Returns whether it was
-    /// written: a completed job keeps its manifest and gets no error document.
+    /// Records a failed attempt, replacing the error document of an earlier one. Returns whether
+    /// the document was written: a completed job keeps its manifest and gets no error document.
     ///
     /// # Errors
     /// Returns the errors of a write.
@@ -139,7 +142,8 @@ impl Store {
     }
 }
 
-/// Canonical JSON of a document that contains only strings, digests and counts of objects in memory.
+/// Canonical JSON of a document that contains only strings, digests and counts of objects in
+/// memory.
 fn canonical_json(document: &impl Serialize) -> Vec<u8> {
     to_canonical_json(document).expect("counts of objects in memory are far below 2^53")
 }

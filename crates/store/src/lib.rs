@@ -1,15 +1,15 @@
-//! Stores job artifacts in an object store: content-addressed, created once, and with the manifest written
-//! last.
+//! Stores job artifacts in an object store: content-addressed, created once, and with the manifest
+//! written last.
 //!
 //! | key | content |
 //! |---|---|
 //! | `artifacts/sha256/<hash>/<name>` | an artifact, named by the SHA-256 of its content |
 //! | `jobs/<job_id>/manifest.json` | names the artifacts of a completed job |
-//! | `jobs/<job_id>/error.json` | takes its place while the last attempt has failed |
-//! | `jobs/<job_id>/index.html` | lists the artifacts for people who browse |
+//! | `jobs/<job_id>/error.json` | the error of the last failed attempt; removed when the job completes |
+//! | `jobs/<job_id>/index.html` | a page that lists the artifacts |
 //!
-//! No other crate uses `object_store`. This crate knows the names and locations of documents, but not how
-//! their content is computed.
+//! No other crate uses `object_store`. This crate knows the names and locations of documents but
+//! does not compute their content.
 //!
 //! Reading order: [`store`] → [`jobs`] → [`error`] → [`location`] → [`s3`] → [`shards_file`].
 //!

@@ -1,9 +1,10 @@
-//! Stores in a local directory: opening one, and checking before a long run that it is writable.
+//! Stores in a local directory: opens one, and checks before a long run that it is writable.
 //!
-//! Durability: a write returns after the file and the directories that name it are synced, and artifacts are
-//! written before the manifest. A manifest that survives a power failure therefore names only objects that
-//! survived it too. An object is written under a staging name (`<name>#<n>`) and linked to its own name once
-//! complete. A killed process may leave a staging file behind; it is never read and may be deleted.
+//! Durability: a write returns after the file and the directories that name it are synced, and
+//! artifacts are written before the manifest. If a manifest survives a power
+//! failure, every object that it names therefore survives too. An object is written under a staging name
+//! (`<name>#<n>`) and linked to its own name once complete. A killed process may leave a staging
+//! file behind; it is never read and may be deleted.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -15,7 +16,7 @@ use crate::{
     store::{Store, StoreKind},
 };
 
-/// Prefix of a probe's key. Not a directory, because the empty directory would remain.
+/// Prefix of a probe's key. It is not a directory, because an empty directory would remain.
 const PROBE_PREFIX: &str = ".forge-probe-";
 
 impl Store {
@@ -39,8 +40,8 @@ impl Store {
         ))
     }
 
-    /// Opens a directory for writing: creates it if necessary, and checks that creating an object succeeds
-    /// exactly once.
+    /// Opens a directory for writing: creates it if necessary, and checks that creating an object
+    /// succeeds exactly once.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] or [`StoreError::Full`] when the check fails.

@@ -1,5 +1,5 @@
-//! Location of a store as users write it: `s3://bucket/prefix`, a directory, or `memory:`. Parses and
-//! formats text only; opening a store is done elsewhere.
+//! Location of a store as users write it: `s3://bucket/prefix`, a directory, or `memory:`. Parses
+//! and formats text only; `open` opens stores.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -8,7 +8,7 @@ use object_store::path::Path as Key;
 /// Location of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreLocation {
-    /// `memory:`: the memory of this process. Each opening creates a new, empty store.
+    /// `memory:`: the memory of this process. Every call that opens it creates a new, empty store.
     Memory,
     /// A local directory.
     Directory(PathBuf),
@@ -21,7 +21,8 @@ pub enum StoreLocation {
     },
 }
 
-/// Error: the text is not a store location. The message never repeats a part that may be a credential.
+/// Error: the text is not a store location. The message never repeats text that may be a
+/// credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidStoreLocation(String);

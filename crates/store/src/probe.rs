@@ -1,6 +1,7 @@
-//! Checks before a long run that a location can hold a store: that creating an object succeeds exactly once.
+//! Checks before a long run that a location can hold a store: that creating an object succeeds
+//! exactly once.
 //!
-//! Some stores accept the condition of a conditional write and ignore it. Two runs of a job would then
+//! Some stores accept a conditional write and ignore its condition. Two runs of a job would then
 //! overwrite each other's artifacts.
 
 use std::{
@@ -17,8 +18,9 @@ use crate::error::{S3ErrorResponse, StoreError};
 /// Number of concurrent writers of the probe object.
 const CONCURRENT_WRITERS: usize = 4;
 
-/// Creates an object several times, concurrently and once more afterwards, and deletes it. Exactly one
-/// creation must succeed. `prefix` is the prefix of its key, `display_name` the name of the store in messages.
+/// Creates an object several times, concurrently and once more afterwards, and deletes it. Exactly
+/// one creation must succeed. `prefix` is the prefix of its key, `display_name` the name of the
+/// store in messages.
 pub(crate) async fn check_conditional_create(
     objects: &dyn ObjectStore,
     prefix: &str,

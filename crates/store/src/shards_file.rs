@@ -1,9 +1,9 @@
-//! The format of `shards.bin`: all shard results of a job in one object, so that an auditor can reduce them
-//! again.
+//! The format of `shards.bin`: all shard results of a job in one object, from which an auditor
+//! repeats the reduction.
 //!
-//! Bytes: `"FKSB"`, the format version as u32le (1), then for each shard, in shard order, the length of its
-//! result as u64le and the result's canonical bytes (docs/determinism.md, section 8). The results themselves
-//! are not decoded here.
+//! Bytes: `"FKSB"`, the format version as u32le (1), then for each shard, in shard order, the
+//! length of its result as u64le and the result's canonical bytes (docs/determinism.md, section 8).
+//! This module does not decode the results.
 
 const MAGIC: &[u8; 4] = b"FKSB";
 const VERSION: u32 = 1;

@@ -1,5 +1,5 @@
-//! The store: reads and writes artifacts by hash, and all other objects by key. One implementation for every
-//! `object_store` backend.
+//! The store: reads and writes artifacts by hash, and all other objects by key. One implementation
+//! for every `object_store` backend.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -46,14 +46,14 @@ pub(crate) enum StoreKind {
 pub struct Artifact {
     /// File name: 1 to 64 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
     pub name: String,
-    /// Media type, as in `application/json`.
+    /// Media type, such as `application/json`.
     pub media_type: String,
     /// Content.
     pub bytes: Vec<u8>,
 }
 
 impl Artifact {
-    /// The artifact's reference, which contains the hash of its content.
+    /// Returns the artifact's reference, which contains the hash of its content.
     pub fn reference(&self) -> ArtifactReference {
         ArtifactReference {
             name: self.name.clone(),
@@ -79,15 +79,15 @@ impl Store {
         format!("{}/{key}", self.display_name.trim_end_matches('/'))
     }
 
-    /// Stores an artifact under its hash. If it exists already, its content is compared and nothing is
-    /// written. In a bucket, the artifact is read back after the write, unless
-    /// [`S3Options::read_back`](crate::S3Options) is disabled, so that the stored content is known to match
-    /// its hash.
+    /// Stores an artifact under its hash. If an object exists there, its content is compared and
+    /// nothing is written. In a bucket, the artifact is read back after the write to check that the
+    /// stored content matches its hash, unless [`S3Options::read_back`](crate::S3Options) is
+    /// disabled.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the existing content differs; [`StoreError::Malformed`] when the name is
-    /// unsafe; [`StoreError::Full`], [`StoreError::Unusable`] or [`StoreError::Unavailable`] when it cannot be
-    /// written.
+    /// [`StoreError::Corrupt`] when the existing content differs; [`StoreError::Malformed`] when
+    /// the name is unsafe; [`StoreError::Full`], [`StoreError::Unusable`] or
+    /// [`StoreError::Unavailable`] when it cannot be written.
     pub async fn put_artifact(&self, artifact: Artifact) -> Result<ArtifactReference, StoreError> {
         let reference = artifact.reference();
         let key = checked_key(&reference)?;
@@ -98,7 +98,8 @@ impl Store {
         Ok(reference)
     }
 
-    /// Stores artifacts concurrently and returns their references in order, after all writes have finished.
+    /// Stores artifacts concurrently and returns their references in order, after all writes have
+    /// finished.
     ///
     /// # Errors
     /// The first error of [`Store::put_artifact`], in the order of the artifacts.
@@ -115,8 +116,8 @@ impl Store {
     /// Reads an artifact and checks its size and hash against the reference.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], [`StoreError::Corrupt`], [`StoreError::Malformed`] when the name is unsafe, or
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Missing`], [`StoreError::Corrupt`], [`StoreError::Malformed`] when the name is
+    /// unsafe, or [`StoreError::Unavailable`].
     pub async fn get_artifact(&self, reference: &ArtifactReference) -> Result<Vec<u8>, StoreError> {
         let key = checked_key(reference)?;
         let corrupt = |reason: String| StoreError::Corrupt { path: self.locate(&key), reason };
@@ -152,8 +153,8 @@ impl Store {
         loop {
             match self.objects.put_opts(&location, payload.clone(), options.clone()).await {
                 Ok(_) => return Ok(true),
-                // Concurrent conditional writes: S3 answers 409 to one of them, without deciding which
-                // of them will be stored.
+                // Of two concurrent conditional writes, S3 answers 409 to one without having
+                // decided which will be stored.
                 Err(error) if S3ErrorResponse::of(&error).is_some_and(|response| response.status == 409) => {
                     if retries == CONFLICT_RETRIES {
                         return Err(StoreError::Unavailable {

@@ -1,4 +1,5 @@
-//! Runs the conformance suite on memory and a local directory, and tests faults specific to directories.
+//! Runs the conformance suite on memory and a local directory, and tests faults specific to
+//! directories.
 
 mod suite;
 
@@ -21,11 +22,12 @@ async fn a_local_directory_conforms() {
     let location = StoreLocation::Directory(root.clone());
     suite(&Store::open(&location, &S3Options::default()).await.unwrap()).await;
     Store::open_for_reading(&location, &S3Options::default()).await.unwrap();
-    suite_leaves_only_what_it_stored(&root);
+    assert_only_stored_objects_remain(&root);
 }
 
-/// Checks that no staging file and no probe remains, and that every object lies under its content's hash.
-fn suite_leaves_only_what_it_stored(root: &Path) {
+/// Checks that no staging file and no probe remains, and that every object is stored under the hash
+/// of its content.
+fn assert_only_stored_objects_remain(root: &Path) {
     let top: Vec<_> = names(root);
     assert_eq!(top, ["artifacts", "jobs"]);
     let objects = root.join("artifacts/sha256");

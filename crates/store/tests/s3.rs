@@ -133,7 +133,7 @@ async fn a_missing_bucket_and_wrong_credentials_are_reported() {
 #[tokio::test]
 async fn an_unreachable_store_is_reported_promptly() {
     let server = S3Server::shared();
-    // Nothing listens on port 1, and the other network is reserved for documentation.
+    // No process listens on port 1, and 192.0.2.0/24 is reserved for documentation.
     for endpoint in ["http://127.0.0.1:1", "http://192.0.2.1:9000"] {
         let options = S3Options { endpoint: Some(endpoint.to_owned()), ..options(&server) };
         let start = Instant::now();
@@ -148,7 +148,8 @@ async fn an_unreachable_store_is_reported_promptly() {
 async fn a_store_recovers_after_it_stops_responding() {
     let mut server = S3Server::start();
     let place = location("s3://forge");
-    // Writes that must succeed get a generous timeout: the first writes to SeaweedFS may take seconds.
+    // Writes that must succeed get a generous timeout: the first writes to SeaweedFS may take
+    // seconds.
     let patient = Store::open(&place, &options(&server)).await.unwrap();
     patient.complete_job(&manifest("before", Vec::new()), &[]).await.unwrap();
     let reference = patient.put_artifact(artifact("a.txt", "hello")).await.unwrap();

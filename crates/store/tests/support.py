@@ -1,4 +1,4 @@
-"""What the S3 tests look at with a client that is none of ours. Arguments: a command and its own."""
+"""Queries an S3 store with an independent client, for the S3 tests. Arguments: a command, a bucket, and the command's arguments."""
 
 import os
 import sys

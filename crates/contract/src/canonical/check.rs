@@ -1,4 +1,5 @@
-//! A serializer that rejects numbers without canonical JSON. It visits every value and writes nothing.
+//! A serializer that rejects numbers that have no canonical JSON. It visits every value and writes
+//! nothing.
 
 use std::fmt::Display;
 
@@ -112,7 +113,8 @@ impl ser::Serializer for NumberChecker {
         value.serialize(self)
     }
 
-    /// serde_json passes arbitrary-precision numbers and raw JSON as text, in structs with private names.
+    /// serde_json passes arbitrary-precision numbers and raw JSON as text, in structs with private
+    /// names.
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Self, CanonicalJsonError> {
         if name.starts_with("$serde_json::private::") {
             return Err(CanonicalJsonError::NotJson(format!("{name} carries unchecked text")));

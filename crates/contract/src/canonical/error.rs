@@ -12,8 +12,8 @@ pub enum CanonicalJsonError {
     /// An integer that some JSON readers would round. Carries its decimal digits.
     #[error("the integer {0} exceeds 2^53, so it has no canonical JSON")]
     IntegerTooLarge(String),
-    /// The value does not serialise to JSON: a key that is not a string, a duplicate key, raw JSON text, or
-    /// an error of its own `Serialize` implementation.
+    /// The value does not serialise to JSON: a key that is not a string, a duplicate key, raw JSON
+    /// text, or an error of its own `Serialize` implementation.
     #[error("the value has no canonical JSON: {0}")]
     NotJson(String),
 }

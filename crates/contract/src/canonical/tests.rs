@@ -91,8 +91,8 @@ fn rfc_numbers_have_the_published_text() {
     }
 }
 
-/// Appendix B: NaN and infinity are errors, at any depth and for any type. (A plain serializer writes
-/// `null`.)
+/// Appendix B: NaN and infinity are errors, at any depth and for any type. (A plain serializer
+/// writes `null`.)
 #[test]
 fn numbers_that_are_not_finite_are_rejected() {
     for number in [f64::from_bits(0x7fffffffffffffff), f64::from_bits(0x7ff0000000000000), f64::NEG_INFINITY]
@@ -180,8 +180,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Reading canonical text and writing it again gives the same text, unless a float exceeds 2^53: without
-    /// an exponent, its text is read as an integer.
+    /// Reading canonical text and writing it again gives the same text, unless a float exceeds
+    /// 2^53: without an exponent, its text is read as an integer.
     #[test]
     fn canonical_text_is_idempotent(value in any_json()) {
         let once = to_canonical_json(&value).unwrap();
@@ -192,8 +192,8 @@ proptest! {
         }
     }
 
-    /// Every value that the strict parser accepts has a canonical text, which the strict parser reads as the
-    /// same value.
+    /// Every value that the strict parser accepts has a canonical text, which the strict parser
+    /// reads as the same value.
     #[test]
     fn strictly_parsed_values_have_canonical_json(value in any_json()) {
         let written = serde_json::to_vec(&value).unwrap();

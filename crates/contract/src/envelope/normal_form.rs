@@ -1,4 +1,5 @@
-//! The types of the envelope's normal form. Untrusted envelopes are read into them by the `reader` module.
+//! The types of the envelope's normal form. Untrusted envelopes are read into them by the `reader`
+//! module.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,9 @@ use crate::{
     ids::JobId,
 };
 
-/// A job: what to compute (`op`, `args`, `seed`), how to run it (`policy`), what to store (`artifacts`), and
-/// its names and billing (`ctx`). Only `op` and `args` are required. Unknown keys are rejected; `null` is
-/// equivalent to omitting a key.
+/// A job: what to compute (`op`, `args`, `seed`), how to run it (`policy`), what to store
+/// (`artifacts`), and its names and billing (`ctx`). Only `op` and `args` are required. Unknown
+/// keys are rejected; `null` is equivalent to omitting a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope {
@@ -38,8 +39,8 @@ pub struct Envelope {
 impl Envelope {
     /// SHA-256 of the canonical JSON of the envelope without `ctx.job_id`.
     ///
-    /// Two envelopes with the same job id are the same job if their digests are equal, and a conflict
-    /// otherwise. A job submitted without an id takes its id from this digest.
+    /// Two envelopes with the same job id are the same job if their digests are equal, and a
+    /// conflict otherwise. A job submitted without an id takes its id from this digest.
     ///
     /// # Errors
     ///
@@ -55,21 +56,23 @@ impl Envelope {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
-    /// The job's id; derived from the envelope's digest by default. Submitting the same envelope under the
-    /// same id again refers to the same job; another envelope under that id is a conflict.
+    /// The job's id; derived from the envelope's digest by default. A repeated submission of the
+    /// same envelope under this id refers to the same job; a different envelope under this id is a
+    /// conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
-    /// The submitter's run that the job belongs to: 1 to 128 printable ASCII characters. Stored, not
-    /// interpreted.
+    /// Run of the submitter to which the job belongs: 1 to 128 printable ASCII characters. Stored,
+    /// not interpreted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[ -~]{1,128}$"))]
     pub run_id: Option<String>,
-    /// The stage of the run that the job belongs to: 1 to 128 printable ASCII characters. Stored, not
+    /// Stage of that run to which the job belongs: 1 to 128 printable ASCII characters. Stored, not
     /// interpreted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[ -~]{1,128}$"))]
     pub stage_id: Option<String>,
-    /// W3C trace id under which the job's spans are recorded: 32 lower-case hexadecimal digits, not all zero.
+    /// W3C trace id under which the job's spans are recorded: 32 lower-case hexadecimal digits, not
+    /// all of them zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         regex(pattern = "^[0-9a-f]{32}$"),
@@ -141,7 +144,7 @@ pub enum BillingReason {
     StudioRun,
     /// Part of an experiment.
     Lab,
-    /// Submitted by the operator, such as a health check.
+    /// Submitted by the operator, for example as a health check.
     Internal,
 }
 
@@ -155,31 +158,32 @@ pub struct Op {
     /// Version of the operation's contract, such as 1.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub version: u32,
-    /// Model that defines `args`, such as `insurance.v1`: same characters as in `name`.
+    /// Model that defines `args`, such as `insurance.v1`: 1 to 64 of the same characters.
     #[schemars(regex(pattern = "^[a-z0-9_.-]{1,64}$"))]
     pub profile: String,
 }
 
-/// How a job is run. The policy affects when the result is available and how far it is verified, never
-/// the result itself.
+/// How a job is run. The policy affects when the result is available and how much of it is
+/// verified, never the result itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Hardware that executes the job.
     #[schemars(with = "Option<Target>", default)]
     pub target: Target,
-    /// Minimum number of live agents. With fewer, the job fails with `insufficient_agents` instead of
-    /// starting. 0: no minimum.
+    /// Minimum number of live agents. If fewer are live, the job fails with `insufficient_agents`
+    /// instead of starting. 0: no minimum.
     #[schemars(with = "Option<u32>", default, range(min = 0, max = 1_000_000))]
     pub min_agents: u32,
-    /// Maximum number of agents that execute the job concurrently: at least `min_agents`, or 0 for no
-    /// maximum.
+    /// Maximum number of agents that execute the job concurrently: at least `min_agents`, or 0 for
+    /// no maximum.
     #[schemars(with = "Option<u32>", default, range(min = 0, max = 1_000_000))]
     pub max_agents: u32,
-    /// Time limit in milliseconds, at most 30 days, after which the job fails with `timeout`. 0: no limit.
+    /// Time limit in milliseconds, at most 30 days, after which the job fails with `timeout`. 0: no
+    /// limit.
     #[schemars(with = "Option<u64>", default, range(min = 0, max = 2_592_000_000_u64))]
     pub timeout_ms: u64,
-    /// How much of the work another agent re-executes.
+    /// How much of the job is verified by re-execution on another agent.
     #[schemars(with = "Option<VerificationLevel>", default)]
     pub verify: VerificationLevel,
     /// Share of shards to re-execute, from 0 to 1. Overrides the share implied by `verify`.
@@ -248,10 +252,12 @@ pub enum VerificationLevel {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Seed {
-    /// Derived from the op and the model's args: different models use different numbers. Takes no value.
+    /// Derived from the op and the model's args, so different models use different numbers. Takes
+    /// no value.
     #[default]
     Derived,
-    /// Derived from the given text alone: two models with the same text use common random numbers.
+    /// Derived from the given text alone, so two models with the same text use common random
+    /// numbers.
     Explicit {
         /// Text of the seed: 1 to 1,024 bytes of UTF-8.
         value: String,
@@ -262,7 +268,7 @@ pub enum Seed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Artifacts {
-    /// Whether artifacts are written to the object store. If not, only the job record remains.
+    /// Whether artifacts are written to the object store. If false, only the job record remains.
     #[schemars(with = "Option<bool>", default = "default_persist")]
     pub persist: bool,
     /// Key-value bucket of the job record: 1 to 64 of the characters A-Z, a-z, 0-9, `_` and `-`.
@@ -272,7 +278,7 @@ pub struct Artifacts {
         regex(pattern = "^[A-Za-z0-9_-]{1,64}$")
     )]
     pub kv_namespace: String,
-    /// Documents to write. Their order is irrelevant; repetitions are rejected.
+    /// Documents to write. Their order is irrelevant; duplicates are rejected.
     #[schemars(with = "Option<Vec<ArtifactKind>>", default = "default_include", extend("uniqueItems" = true))]
     pub include: Vec<ArtifactKind>,
 }
@@ -319,7 +325,8 @@ pub enum ArtifactKind {
     ExecutionsJson,
     /// `metrics.json`: durations and counts of the job as a whole.
     MetricsJson,
-    /// `verification.json`: the verified shards, the findings, and the probability of detecting wrong results.
+    /// `verification.json`: the verified shards, the findings, and the probability of detecting
+    /// wrong results.
     VerificationJson,
     /// `plan.json`: how the job was divided into shards.
     PlanJson,

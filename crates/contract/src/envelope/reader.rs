@@ -1,4 +1,5 @@
-//! Reads an untrusted envelope into its normal form. Checks the form of every field except those of `args`.
+//! Reads an untrusted envelope into its normal form. Checks the form of every field except those of
+//! `args`.
 
 use strum::VariantArray;
 
@@ -12,7 +13,7 @@ const MAX_AGENTS: u64 = 1_000_000;
 const MAX_TIMEOUT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 const MAX_SEED_BYTES: usize = 1024;
 
-/// An envelope whose args have not been read.
+/// An envelope before its args are read.
 #[derive(Debug)]
 pub struct EnvelopeDraft<'n> {
     /// The envelope with empty args, to be replaced with the normal form that the profile produces.
@@ -22,12 +23,12 @@ pub struct EnvelopeDraft<'n> {
 }
 
 impl Envelope {
-    /// Reads all fields except those of `args`, and records every error. The op's name, version and profile
-    /// are checked for form only.
+    /// Reads all fields except those of `args`, and records every error. The op's name, version and
+    /// profile are checked for form only.
     ///
-    /// To complete the envelope, read `args` with [`ObjectReader::open`] at "/args", put its normal form into
-    /// `envelope.args` (numbers by [`number_to_value`](crate::strict::number_to_value)), and call
-    /// [`Errors::into_result`].
+    /// To complete the envelope, read `args` with [`ObjectReader::open`] at "/args", put its normal
+    /// form into `envelope.args` (numbers by [`number_to_value`](crate::strict::number_to_value)),
+    /// and call [`Errors::into_result`].
     pub fn read<'n>(root: &'n Node, errors: &mut Errors) -> EnvelopeDraft<'n> {
         let Some(mut object) = ObjectReader::open(root, "", errors) else {
             return EnvelopeDraft { envelope: placeholder_envelope(), args: None };
@@ -160,10 +161,8 @@ fn read_seed(mut object: ObjectReader) -> Seed {
         read_seed_value(&mut object)
     } else {
         if object.node("value").is_some() && !object.has_error("mode") {
-            object.error(
-                "value",
-                "is not allowed with mode \"derived\": leave it out, or set mode to \"explicit\"",
-            );
+            object
+                .error("value", "is not allowed with mode \"derived\": omit it, or set mode to \"explicit\"");
         }
         Seed::Derived
     };

@@ -1,5 +1,5 @@
-//! JSON Schema of [`Seed`]. Derive macros cannot express it: `mode` is optional and determines whether
-//! `value` is required.
+//! JSON Schema of [`Seed`]. Derive macros cannot express it: `mode` is optional and determines
+//! whether `value` is required.
 
 use std::borrow::Cow;
 
@@ -18,17 +18,17 @@ impl JsonSchema for Seed {
             "type": "object",
             "properties": {
                 "mode": {
-                    "description": "What the seed is derived from.",
+                    "description": "Source of the seed.",
                     "default": "derived",
                     "oneOf": [
                         {
                             "const": "derived",
-                            "description": "Derived from the op and the model's args: different models use different numbers.",
+                            "description": "Derived from the op and the model's args, so different models use different numbers.",
                         },
                         {
                             "const": "explicit",
                             "description":
-                                "Derived from `value` alone: two models with the same value use common random numbers.",
+                                "Derived from `value` alone, so two models with the same value use common random numbers.",
                         },
                         {"type": "null"},
                     ],

@@ -249,7 +249,7 @@ fn artifacts_are_checked_against_the_list() {
 }
 
 #[test]
-fn several_errors_are_reported_at_once() {
+fn several_errors_are_reported_together() {
     let value =
         with(json!({"op": 1, "args": "x", "policy": {"target": 3}, "sed": {}, "artifacts": [], "seed": "x"}));
     let invalid = read_value(&value).unwrap_err();
@@ -386,7 +386,8 @@ fn choices_are_named_as_they_serialise() {
 }
 
 proptest! {
-    /// Both the strict reader and serde read the normal form of a valid envelope as the same envelope.
+    /// Both the strict reader and serde read the normal form of a valid envelope as the same
+    /// envelope.
     #[test]
     fn the_normal_form_of_a_valid_envelope_reads_as_itself(value in any_valid()) {
         let envelope = read_value(&value).unwrap();

@@ -1,9 +1,9 @@
-//! Collects the errors of a document, each with its JSON pointer. Finds none itself.
+//! Collects the errors of a document, each with its JSON pointer. Performs no checks of its own.
 
 use crate::error::{FieldError, InvalidDocument};
 
-/// Maximum number of errors kept for one document. Further errors are only counted, so that the reply
-/// stays small for any input.
+/// Maximum number of errors kept for one document. Further errors are only counted, which bounds
+/// the size of the reply for any input.
 pub const MAX_ERRORS: usize = 64;
 
 const MAX_POINTER_BYTES: usize = 1024;
@@ -46,11 +46,11 @@ impl Errors {
         self.errors.iter().any(|error| error.pointer == pointer)
     }
 
-    /// Returns `value` if no error was recorded. Placeholders that readers put into `value` occur only
-    /// together with errors, so they are never used.
+    /// Returns `value` if no error was recorded. Readers put a placeholder into `value` only when
+    /// they record an error, so no placeholder is ever returned.
     ///
     /// # Errors
-    /// All recorded errors, with a note if some were omitted.
+    /// Returns all recorded errors, with a note if some were omitted.
     pub fn into_result<T>(mut self, value: T) -> Result<T, InvalidDocument> {
         if self.omitted > 0 {
             let message = format!("has {} more errors, which are not listed", self.omitted);

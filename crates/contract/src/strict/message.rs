@@ -1,4 +1,4 @@
-//! Formats ranges, choices and given values for error messages. Checks nothing.
+//! Formats ranges, choices and given values for error messages. Performs no checks.
 
 use std::ops::{Bound, RangeInclusive};
 
@@ -22,8 +22,8 @@ pub fn quote_excerpt(text: &str) -> String {
     }
 }
 
-/// Describes an integer in `range`: "a whole number from 1 to 9", or "a whole number of at least 1" if the
-/// range has no effective upper end.
+/// Describes an integer in `range`: "a whole number from 1 to 9", or "a whole number of at least 1"
+/// if the range has no effective upper end.
 pub fn describe_integer(range: &RangeInclusive<u64>) -> String {
     if *range.end() >= MAX_NUMBER as u64 {
         format!("a whole number of at least {}", range.start())
@@ -64,7 +64,8 @@ pub fn describe_bounds(range: &NumberBounds) -> String {
     }
 }
 
-/// Formats a number without long runs of zeros: very large and very small ones in scientific notation.
+/// Formats a number without long runs of zeros: scientific notation for very large and very small
+/// magnitudes.
 pub fn format_number(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 || (1e-6..1e21).contains(&magnitude) { value.to_string() } else { format!("{value:e}") }

@@ -1,12 +1,12 @@
-//! The JSON tree that the parser produces. Knows values, not the fields of any document.
+//! The JSON tree that the parser produces. It represents values and knows no document's fields.
 
 use serde_json::{Map, Number, Value};
 
-/// Largest magnitude of a number: 2^53. Beyond it, some JSON readers cannot represent integers exactly
-/// (RFC 7493).
+/// Largest magnitude of a number: 2^53. Beyond it, some JSON readers cannot represent integers
+/// exactly (RFC 7493).
 pub const MAX_NUMBER: f64 = 9_007_199_254_740_992.0;
 
-/// A JSON value as it was written, except for the spelling of numbers: 1e6 and 1000000 are equal.
+/// A JSON value as written, except that numbers lose their spelling: 1e6 and 1000000 are equal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
     /// `null`
@@ -52,9 +52,9 @@ impl Node {
     }
 }
 
-/// Converts a number to the form in which serde_json reads its canonical text: an integer if the value is
-/// whole. A normalised value therefore equals the same value read back from storage. `null` if the
-/// number is not finite.
+/// Converts a number to the form in which serde_json reads its canonical text: an integer if the
+/// value is whole. A normalised value therefore equals the same value read back from storage. A
+/// number that is not finite becomes `null`.
 pub fn number_to_value(value: f64) -> Value {
     let whole = value.trunc() == value && value.abs() <= MAX_NUMBER;
     match whole {

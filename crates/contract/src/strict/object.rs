@@ -1,4 +1,5 @@
-//! Reads the fields of one JSON object. Formulates the errors; does not know what any field means.
+//! Reads the fields of one JSON object and words the errors. Does not know the meaning of any
+//! field.
 
 use std::{
     fmt::Write as _,
@@ -17,11 +18,12 @@ use super::{
 
 /// Reads one JSON object field by field and collects its errors.
 ///
-/// A method that records an error still returns a value: a placeholder inside the allowed range, so that
-/// reading continues and finds the remaining errors. [`Errors::into_result`] guarantees that placeholders
-/// are never used. An `optional_…` method returns `None` only if the field is absent or `null`; for an
-/// invalid field it returns a placeholder, so `is_some()` tells whether the field was given. The two
-/// `…_parsed` methods have no placeholder and return `None` for an invalid field.
+/// A method that records an error still returns a value: a placeholder inside the allowed range, so
+/// that reading continues and finds the remaining errors. [`Errors::into_result`] guarantees that
+/// placeholders are never used. An `optional_…` method returns `None` only if the field is absent
+/// or `null`; for an invalid field it returns a placeholder, so `is_some()` means that the field
+/// was given. The two `…_parsed` methods have no placeholder and return `None` for an invalid
+/// field.
 ///
 /// Call [`finish`](Self::finish) at the end to reject unknown keys.
 #[derive(Debug)]
@@ -34,7 +36,8 @@ pub struct ObjectReader<'n, 'e> {
 }
 
 impl<'n, 'e> ObjectReader<'n, 'e> {
-    /// Opens the object at `pointer`. If the node is not an object, records an error and returns `None`.
+    /// Opens the object at `pointer`. If the node is not an object, records an error and returns
+    /// `None`.
     pub fn open(node: &'n Node, pointer: &str, errors: &'e mut Errors) -> Option<Self> {
         match node {
             Node::Object(members) => Some(Self::new(members, pointer, errors)),
@@ -45,8 +48,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         }
     }
 
-    /// Opens an optional object. An absent node, `null` and, with an error recorded, any node that is not an
-    /// object read as an object without members.
+    /// Opens an optional object. An absent node, `null` and, with an error recorded, any node that
+    /// is not an object read as an object without members.
     pub fn open_optional(node: Option<&'n Node>, pointer: &str, errors: &'e mut Errors) -> Self {
         let members: &[_] = match node {
             Some(Node::Object(members)) => members,
@@ -63,8 +66,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         Self { members, pointer: pointer.to_owned(), errors, known: Vec::new() }
     }
 
-    /// The value of a field, to be read by the caller; `None` if it is absent or `null`. Marks the key as
-    /// known.
+    /// The value of a field, to be read by the caller; `None` if it is absent or `null`. Marks the
+    /// key as known.
     pub fn node(&mut self, name: &'static str) -> Option<&'n Node> {
         if !self.known.contains(&name) {
             self.known.push(name);
@@ -83,13 +86,14 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         self.errors.push(&self.pointer_of(name), message);
     }
 
-    /// Whether an error is recorded on a field. Its value is then a placeholder and must not be compared.
+    /// Whether an error is recorded on a field. Its value is then a placeholder and must not be
+    /// compared.
     pub fn has_error(&self, name: &str) -> bool {
         self.errors.has_error_at(&self.pointer_of(name))
     }
 
-    /// Opens a required nested object. If it is missing or not an object, records an error and returns
-    /// `None`.
+    /// Opens a required nested object. If it is missing or not an object, records an error and
+    /// returns `None`.
     pub fn required_object(&mut self, name: &'static str) -> Option<ObjectReader<'n, '_>> {
         let Some(node) = self.node(name) else {
             self.missing(name, "an object");
@@ -104,7 +108,7 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         ObjectReader::open_optional(node, &self.pointer_of(name), self.errors)
     }
 
-    /// Reads a number with an integral value in `range`, however it is spelled (1e6, 1000000.0).
+    /// Reads a number with an integral value in `range`, in any spelling (1e6, 1000000.0).
     pub fn required_integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> u64 {
         self.optional_integer(name, range.clone()).unwrap_or_else(|| {
             self.missing(name, &describe_integer(&range));
@@ -192,8 +196,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         self.optional_parsed(name, wanted, parse)
     }
 
-    /// Optional form of [`required_parsed`](Self::required_parsed). `None` if the field is absent or, with
-    /// an error recorded, invalid.
+    /// Optional form of [`required_parsed`](Self::required_parsed). `None` if the field is absent
+    /// or, with an error recorded, invalid.
     pub fn optional_parsed<T>(
         &mut self,
         name: &'static str,
@@ -211,7 +215,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         None
     }
 
-    /// Reads one of the named choices. The placeholder is the first, so `choices` must not be empty.
+    /// Reads one of the named choices. The placeholder is the first, so `choices` must not be
+    /// empty.
     pub fn required_choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> T {
         self.optional_choice(name, choices).unwrap_or_else(|| {
             self.missing(name, &join_choices(choices));
@@ -228,8 +233,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         }))
     }
 
-    /// Reads an optional list of distinct named choices, which may be empty. Invalid elements are omitted
-    /// from the returned list.
+    /// Reads an optional list of distinct named choices, which may be empty. Invalid elements are
+    /// omitted from the returned list.
     pub fn optional_choices<T: Copy + PartialEq>(
         &mut self,
         name: &'static str,
@@ -253,7 +258,7 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
                 Err(message) => message,
                 Ok(value) => match chosen.iter().find(|(_, earlier)| *earlier == value) {
                     Some((first, _)) => {
-                        format!("repeats {}: leave one of them out", pointer_of(*first))
+                        format!("repeats {}: remove one of them", pointer_of(*first))
                     }
                     None => {
                         chosen.push((index, value));
@@ -266,7 +271,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         Some(chosen.into_iter().map(|(_, value)| value).collect())
     }
 
-    /// Records an error for every unknown key, with the nearest known key as a suggestion if there is one.
+    /// Records an error for every unknown key, with the nearest known key as a suggestion if there
+    /// is one.
     pub fn finish(self) {
         for (key, _) in self.members {
             if self.known.contains(&key.as_str()) {

@@ -1,4 +1,5 @@
-//! Parses bytes into a tree: size, syntax, depth, duplicate keys and the range of numbers. Knows no field.
+//! Parses bytes into a tree and checks size, syntax, depth, duplicate keys and the range of
+//! numbers. Knows no fields.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -21,9 +22,9 @@ pub const MAX_DEPTH: usize = 64;
 ///
 /// # Errors
 ///
-/// A single error for a document that is too large, not UTF-8, not JSON (with line and column, both counted
-/// from 1, the column in bytes), or nested too deeply. Also every duplicate key, and every number that is not
-/// finite or exceeds 2^53 in magnitude.
+/// Returns a single error for a document that is too large, not UTF-8, not JSON (with line and
+/// column, both counted from 1, the column in bytes), or nested too deeply. Also returns every
+/// duplicate key, and every number that is not finite or exceeds 2^53 in magnitude.
 pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
     let text = decode_text(bytes).map_err(|message| InvalidDocument::single("", message))?;
     let mut state = ParseState::default();
@@ -37,12 +38,13 @@ pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
     state.errors.into_result(node)
 }
 
-/// Converts an in-memory object into a [`Node`], with the same checks of numbers and nesting as [`parse`].
-/// `pointer` is the location of the object in its document; errors refer to it, and its depth counts.
+/// Converts an in-memory object into a [`Node`], with the same checks of numbers and nesting as
+/// [`parse`]. `pointer` is the location of the object in its document: errors are reported relative
+/// to the document, and the depth of `pointer` counts towards the nesting limit.
 ///
 /// # Errors
 ///
-/// Every number that exceeds 2^53 in magnitude, and nesting deeper than [`MAX_DEPTH`].
+/// Returns every number that exceeds 2^53 in magnitude, and nesting deeper than [`MAX_DEPTH`].
 pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, InvalidDocument> {
     let mut state = ParseState { pointer: pointer.to_owned(), ..ParseState::default() };
     let depth = pointer.matches('/').count();
@@ -111,7 +113,7 @@ impl ParseState {
 const NUMBER_RANGE: &str =
     "a number must be from -9007199254740992 to 9007199254740992 (2^53), where integers are exact";
 
-/// Parses one value. A seed instead of a `Deserialize` type, because it carries the parser's state.
+/// Parses one value. Implemented as a `DeserializeSeed`, because it carries the parser's state.
 struct NodeSeed<'a> {
     state: &'a mut ParseState,
     /// Number of arrays and objects around the value.

@@ -1,20 +1,21 @@
-//! "Did you mean …?": finds the known name that is closest to a misspelt one. Words no message.
+//! "Did you mean …?": finds the known name that is closest to a misspelt one. The caller words the
+//! message.
 
-/// The known name closest to `given`, if it is close enough: at most two edits away, or one name is a prefix
-/// of the other. Case is ignored. Of equally close names, the first wins.
+/// The known name closest to `given`, if it is close enough: at most two edits away, or one name is
+/// a prefix of the other. Case is ignored. Of equally close names, the first wins.
 pub fn nearest_name<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let given = given.to_ascii_lowercase();
     let ranked = known.into_iter().filter_map(|name| Some((distance_rank(&given, name)?, name)));
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
 }
 
-/// Distance between the names: the number of edits, or 3 if one is a prefix of the other. `None` if they
-/// are not close.
+/// Distance between the names: the number of edits, or 3 if one is a prefix of the other. `None` if
+/// they are not close.
 fn distance_rank(given: &str, name: &str) -> Option<usize> {
     let shorter = given.len().min(name.len());
     if given.len().abs_diff(name.len()) <= 2 {
         let edits = strsim::levenshtein(given, name);
-        // Two edits of a name of one or two letters leave nothing of it.
+        // Two edits can replace a name of one or two letters entirely.
         if edits <= 2 && edits < shorter {
             return Some(edits);
         }

@@ -200,8 +200,8 @@ fn read<T>(text: &str, read: impl FnOnce(&mut ObjectReader) -> T) -> (T, Vec<(St
     (value, found)
 }
 
-/// Reads `text`, which must yield `value` and one error at `/args/x` with this message, or none if it is
-/// empty.
+/// Reads `text`, which must yield `value` and one error at `/args/x` with this message, or none if
+/// it is empty.
 #[track_caller]
 fn check<T: PartialEq + std::fmt::Debug>(
     text: &str,
@@ -370,7 +370,8 @@ proptest! {
         let _ = parse(text.as_bytes());
     }
 
-    /// The text of a number becomes the nearest double, as in the standard library's independent parser.
+    /// The text of a number becomes the nearest double, as in the standard library's independent
+    /// parser.
     #[test]
     fn numbers_are_correctly_rounded(text in "-?(0|[1-9][0-9]{0,14})([.][0-9]{1,25})?(e-?[0-9]{1,2})?") {
         let expected: f64 = text.parse().unwrap();

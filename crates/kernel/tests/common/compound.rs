@@ -1,11 +1,11 @@
-//! The distribution of a year's total, computed: severities on a lattice, Panjer's recursion,
-//! convolution. Nothing is simulated (Klugman, Panjer, Willmot, "Loss Models", 4th ed., sections
-//! 9.6 to 9.8).
+//! The distribution of a year's total, computed without simulation: severities on a lattice,
+//! Panjer's recursion, convolution (Klugman, Panjer, Willmot, "Loss Models", 4th ed., sections 9.6
+//! to 9.8).
 #![allow(clippy::disallowed_methods, reason = "references for statistics, not results")]
 
 use super::gauss::LogNormal;
 
-/// Probabilities of 0, h, 2h, …; what is missing to 1 lies beyond.
+/// Probabilities of 0, h, 2h, …; the remaining probability lies beyond the last point.
 #[derive(Debug, Clone)]
 pub struct Lattice {
     pub step: f64,
@@ -42,8 +42,8 @@ impl Severity {
         }
     }
 
-    /// Puts the severity on a lattice so that limited means at its points are kept (the method of
-    /// local moment matching, order 1).
+    /// Discretises the severity so that the limited means at the lattice points are preserved
+    /// (local moment matching, order 1).
     pub fn lattice(self, step: f64, points: usize) -> Lattice {
         let limited = |k: usize| self.law.limited_mean((k as f64 * step).min(self.limit));
         let mut p = vec![1.0 - limited(1) / step];
@@ -54,8 +54,8 @@ impl Severity {
 }
 
 impl Lattice {
-    /// The sum of a Poisson number of such losses: g(k) = λ/k · Σ j·f(j)·g(k − j), g(0) = e^(λ(f(0)
-    /// − 1)).
+    /// Distribution of the sum of a Poisson number of such losses: g(k) = λ/k · Σ j·f(j)·g(k − j),
+    /// g(0) = e^(λ(f(0) − 1)).
     pub fn compound_poisson(&self, mean: f64) -> Self {
         let weights: Vec<f64> = self.p.iter().enumerate().map(|(j, f)| j as f64 * f).collect();
         let mut g = vec![(mean * (self.p[0] - 1.0)).exp()];
@@ -66,14 +66,14 @@ impl Lattice {
         Self { step: self.step, p: g }
     }
 
-    /// Such a loss with a probability, else none.
+    /// Distribution of a loss that occurs with the given probability and is 0 otherwise.
     pub fn with_probability(&self, probability: f64) -> Self {
         let mut p: Vec<f64> = self.p.iter().map(|p| p * probability).collect();
         p[0] += 1.0 - probability;
         Self { step: self.step, p }
     }
 
-    /// The sum of two independent losses.
+    /// Distribution of the sum of two independent losses.
     pub fn plus(&self, other: &Self) -> Self {
         let mut p = vec![0.0; self.p.len()];
         for (i, a) in self.p.iter().enumerate() {
@@ -82,8 +82,8 @@ impl Lattice {
         Self { step: self.step, p }
     }
 
-    /// P(S ≤ x), the probability of a lattice point spread evenly over the step around it; 0 keeps
-    /// its own.
+    /// P(S ≤ x), with the probability of each lattice point spread evenly over the step around it,
+    /// except that of 0.
     pub fn cdf(&self, x: f64) -> f64 {
         if x < 0.0 {
             return 0.0;
@@ -95,8 +95,7 @@ impl Lattice {
         all + part * self.p.get(whole).copied().unwrap_or(0.0)
     }
 
-    /// An amount that is all but certain not to be exceeded: the last lattice point, which all
-    /// probability lies below.
+    /// The last lattice point, which is exceeded with negligible probability.
     pub fn end(&self) -> f64 {
         let held: f64 = self.p.iter().sum();
         assert!((held - 1.0).abs() < 1e-8, "the lattice ends too early: it holds {held}");

@@ -1,6 +1,6 @@
 //! The normal and the lognormal law in f64: distribution, quantile, limited expected value. From
-//! published series and approximations; the standard library's functions will do here, since
-//! nothing of this is hashed.
+//! published series and approximations; the standard library's functions suffice here, since no
+//! result of them is hashed.
 #![allow(clippy::disallowed_methods, reason = "references for statistics, not results")]
 
 use std::f64::consts::PI;

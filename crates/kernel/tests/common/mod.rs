@@ -1,5 +1,5 @@
-//! Shared by the tests of the kernel. References use other arithmetic than the kernel: nothing here
-//! calls the code that it is compared with.
+//! Helpers shared by the tests of the kernel. The references use different arithmetic from the
+//! kernel: none of them calls the code under test.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod compound;

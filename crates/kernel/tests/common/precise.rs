@@ -1,6 +1,6 @@
-//! Arbitrary-precision references: Φ and its inverse, e^x, floors that are known to be right.
-//! Binary floats of 256 bits (crate dashu-float) and a series for Φ that the kernel does not use;
-//! no double-double.
+//! Arbitrary-precision references: Φ and its inverse, e^x, and floors that are proven correct. Uses
+//! binary floats of 256 bits (crate dashu-float) and a series for Φ that the kernel does not use,
+//! and no double-double arithmetic.
 
 use std::sync::OnceLock;
 
@@ -71,9 +71,9 @@ pub fn lower_tail(z: &Real) -> (Real, Real) {
     (real(0.5) - &density * from_fixed(sum), density)
 }
 
-/// z(t) for t ≤ 1/2, and how far off `start` was: one Newton step from `start`, which must be
-/// within 2^-80 of z(t). Newton doubles the digits and measures the distance with Φ alone, so the
-/// result owes `start` nothing but time.
+/// Returns z(t) for t ≤ 1/2, and the error of `start`: one Newton step from `start`, which must be
+/// within 2^-80 of z(t). The step doubles the digits and measures the distance with Φ alone, so the
+/// result does not depend on how `start` was computed.
 pub fn quantile(t: &Real, start: &Real) -> (Real, Real) {
     let (tail, density) = lower_tail(start);
     let step = (t - tail) / density;
@@ -86,14 +86,14 @@ pub fn magnitude(x: &Real) -> Real {
     if *x < real(0.0) { -x.clone() } else { x.clone() }
 }
 
-/// t of a node: `i` half-segments into the octaves, `per_octave` to each, exactly.
+/// Exact t of a node: `i` half-segments into the octaves, of which each has `per_octave`.
 pub fn node_position(i: usize, per_octave: usize) -> Real {
     let (octave, place) = (i / per_octave, i % per_octave);
     real(1.0 + place as f64 / per_octave as f64) * power_of_two(octave as i32 - 65)
 }
 
-/// z at the kernel's nodes with 7 segment bits, to some 170 bits; those with 6 are every second
-/// one.
+/// z at the kernel's nodes with 7 segment bits, to about 170 bits. Every second one is a node with
+/// 6 segment bits.
 pub fn nodes() -> &'static [Real] {
     static NODES: OnceLock<Vec<Real>> = OnceLock::new();
     NODES.get_or_init(|| {
@@ -105,7 +105,7 @@ pub fn nodes() -> &'static [Real] {
     })
 }
 
-/// `f(0)` to `f(count − 1)`, on two threads.
+/// Computes `f(0)` to `f(count − 1)` on two threads.
 pub fn halves<T: Send>(count: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let (middle, f) = (count / 2, &f);
     std::thread::scope(|scope| {
@@ -124,7 +124,7 @@ pub struct Ball {
 }
 
 impl Ball {
-    /// A number known but for a relative error of 2^-150.
+    /// A number known to a relative error of 2^-150.
     pub fn near(x: &Real) -> Self {
         let centre = floor_scaled(x, FRACTION);
         let size = if centre < IBig::ZERO { -&centre } else { centre.clone() };

@@ -62,8 +62,8 @@ pub fn run(profile: &str, args: &Value, seed: &str) -> CompletedRun {
     CompletedRun { request, merged, document }
 }
 
-/// Merges results in order, each with the iteration count that it ends at, until convergence or the
-/// end of the run.
+/// Merges results in order until convergence or the end of the run. Each comes with the iteration
+/// count at its end.
 pub fn merge_until_end(
     request: &Request,
     results: impl IntoIterator<Item = (u64, ShardResult)>,
@@ -111,7 +111,7 @@ pub fn hash(document: &ResultDocument) -> Digest {
     Digest::hash_parts(&[&to_canonical_json(document).expect("documents have canonical JSON")])
 }
 
-/// A leaf of a run as a shard of its own, its seed derived from the root.
+/// A leaf of a run as a separate shard, with its seed derived from the root.
 pub fn leaf(request: &Request, leaf: u64) -> Shard {
     let iterations: Range<u64> = request.plan.range(ShardId { height: 0, index: leaf });
     assert!(iterations.start == leaf * LEAF_ITERATIONS && !iterations.is_empty());

@@ -26,8 +26,8 @@ pub fn distribution(marks: &[u64], amounts: &[AmountCount]) -> Distribution {
     }
 }
 
-/// A result with these totals and largest occurrences, the last mark (or the largest amount) being
-/// the program's cap.
+/// A result with these totals and largest occurrences. The last mark, or else the largest amount,
+/// is the program's cap.
 pub fn result(
     marks: &[u64],
     totals: &[AmountCount],

@@ -10,7 +10,7 @@ pub struct DrawPosition {
     /// Octave: 0 is the far end.
     pub rank: u32,
     pub segment: u32,
-    /// From 0 at the segment's lower amount to 2^31 at its higher one.
+    /// Position within the segment: 0 at its lower amount, 2^31 at its higher one.
     pub y: i64,
 }
 
@@ -31,7 +31,7 @@ pub fn draw_at(upper: bool, w: u128) -> u64 {
 pub fn locate(segment_bits: u32, draw: u64) -> DrawPosition {
     let (upper, w) = half_steps(draw);
     let rank = w.ilog2();
-    // w / 2^rank is 1.sssfff…: segment bits, then 31 bits of place.
+    // w / 2^rank is 1.sssfff…: the segment bits, then 31 bits of the position in the segment.
     let place = (w << (segment_bits + 31)) >> rank;
     let (segment, f) = ((place >> 31) as u32 - (1 << segment_bits), (place % (1 << 31)) as i64);
     let y = if upper { (1 << 31) - 1 - f } else { f };
@@ -51,7 +51,7 @@ pub fn amount(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
     (value.max(0) >> shift) as u64
 }
 
-/// The amount of a place before it is floored, times 2^shift, and the shift.
+/// The amount at a position before it is floored, times 2^shift, and the shift.
 pub fn scaled(segment: Segment, y: i64) -> (i128, u32) {
     let [left, slope, curve, y] =
         [segment.left.into(), segment.slope.into(), segment.curve.into(), y].map(i128::from);

@@ -34,7 +34,8 @@ pub(super) fn build_client(
     options: &S3Options,
     display_name: &str,
 ) -> Result<AmazonS3, StoreError> {
-    // The first call decides for the whole process; all callers in this workspace install ring.
+    // The first call sets the provider for the whole process; all callers in this workspace install
+    // ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let endpoint = options.checked_endpoint()?;
     let mut client = ClientOptions::new()
@@ -85,7 +86,7 @@ pub(super) fn read_ca_bundle(options: &S3Options) -> Result<Option<Vec<u8>>, Sto
     options.ca_bundle_path().map(read).transpose()
 }
 
-/// The certificates in that file.
+/// Parses the certificates of the PEM file.
 fn ca_certificates(options: &S3Options) -> Result<Vec<Certificate>, StoreError> {
     let (Some(path), Some(pem)) = (options.ca_bundle_path(), read_ca_bundle(options)?) else {
         return Ok(Vec::new());

@@ -1,9 +1,10 @@
-//! Object Lock: immutable objects are created with a retention, in a bucket with Object Lock enabled.
+//! Object Lock: immutable objects are created with a retention, in a bucket with Object Lock
+//! enabled.
 //!
-//! A decorator of the plain store. Writes that only create go through the AWS SDK, still on the condition
-//! that the object does not exist. All other operations, including writes of the index page and of error
-//! documents, go to the plain store. Such a bucket keeps versions: an overwrite adds one, and a deletion only
-//! hides them.
+//! A decorator of the plain store. Create-only writes go through the AWS SDK, with the same
+//! condition that the object does not exist. All other operations, including writes of the index
+//! page and of error documents, go to the plain store. A bucket with Object Lock keeps versions: an
+//! overwrite adds a version, and a deletion only hides the existing ones.
 
 use std::{
     fmt,
@@ -44,7 +45,7 @@ use crate::error::{S3ErrorResponse, StoreError, causes};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// A store in a bucket whose created objects are retained.
+/// A store in a bucket with Object Lock. It retains objects that are written in create-only mode.
 #[derive(Debug)]
 pub(crate) struct ObjectLockStore {
     /// The same bucket without retention.
@@ -80,7 +81,8 @@ impl ObjectLockStore {
             .http_client(build_http_client(options)?)
             .credentials_provider(CredentialsAdapter(credentials))
             .force_path_style(!is_virtual_hosted(bucket, endpoint))
-            // Artifacts carry their SHA-256. Other checksums use a framing that some stores do not support.
+            // Artifacts carry their SHA-256. Other checksums use a request framing that some stores
+            // do not support.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .timeout_config(timeouts)
@@ -98,7 +100,8 @@ impl ObjectLockStore {
         })
     }
 
-    /// Creates the bucket with Object Lock unless it `exists`; otherwise checks that Object Lock is enabled.
+    /// Creates the bucket with Object Lock unless it `exists`; otherwise checks that Object Lock is
+    /// enabled.
     pub(crate) async fn prepare_bucket(
         &self,
         exists: bool,
@@ -142,13 +145,13 @@ impl ObjectLockStore {
         }
         Err(StoreError::Unusable {
             path: display_name.to_owned(),
-            reason: "the bucket was created without Object Lock, which was requested; name a bucket with Object Lock, \
+            reason: "the bucket was created without Object Lock, which was requested; use a bucket with Object Lock, \
                      or one that does not exist yet"
                 .to_owned(),
         })
     }
 
-    /// Deletes all versions of the objects below a prefix that are not retained.
+    /// Deletes all versions below a prefix that are not under retention.
     pub(crate) async fn delete_versions(
         &self,
         prefix: &str,
@@ -163,7 +166,8 @@ impl ObjectLockStore {
         for (key, version) in versions.chain(markers) {
             let (Some(key), Some(version)) = (key, version) else { continue };
             let deletion = self.client.delete_object().bucket(&self.bucket).key(key).version_id(version);
-            // Another process may have deleted its probe already, and a remaining probe does no harm.
+            // Another process may already have deleted its own probe, and a remaining probe is
+            // harmless.
             let _ = deletion.send().await;
         }
         Ok(())
@@ -255,7 +259,7 @@ impl ProvideCredentials for CredentialsAdapter {
         future::ProvideCredentials::new(async {
             let key = self.0.get_credential().await.map_err(CredentialsError::provider_error)?;
             // The plain store caches credentials until shortly before they expire; the SDK must not
-            // cache them for longer.
+            // cache them beyond that.
             let end = SystemTime::now() + Duration::from_secs(60);
             Ok(Credentials::new(&key.key_id, &key.secret_key, key.token.clone(), Some(end), "forge-store"))
         })

@@ -1,7 +1,8 @@
 //! Stores in a bucket of an S3-compatible service.
 //!
-//! Objects are read and written through `object_store`. It does not support Object Lock, so with Object Lock
-//! immutable objects are created by the AWS SDK instead (`lock.rs`), with the same credentials.
+//! Objects are read and written through `object_store`. It does not support Object Lock, so with
+//! Object Lock immutable objects are created by the AWS SDK instead (`lock.rs`), with the same
+//! credentials.
 
 mod client;
 #[cfg(feature = "object-lock")]
@@ -92,7 +93,7 @@ impl BucketOpener<'_> {
         locked.prepare_bucket(self.exists, self.display_name).await?;
         let probed =
             check_conditional_create(&*self.with_prefix(objects), PROBE_PREFIX, self.display_name).await;
-        // Such a bucket keeps versions, so deleting the probe only hides it.
+        // The bucket keeps versions, so deleting the probe only hides it.
         let probes = [self.prefix, "/", PROBE_PREFIX].concat();
         locked.delete_versions(probes.trim_start_matches('/'), self.display_name).await?;
         probed?;

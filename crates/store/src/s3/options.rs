@@ -1,5 +1,5 @@
-//! How a bucket is accessed: endpoint, credentials, timeouts and retention. The environment is read only by
-//! [`S3Options::from_env`], once, when the caller asks for it.
+//! How a bucket is accessed: endpoint, credentials, timeouts and retention. Only
+//! [`S3Options::from_env`] reads the environment.
 
 use std::{
     env, fmt,
@@ -27,20 +27,22 @@ const AMBIENT_CREDENTIAL_VARIABLES: [(&str, AmazonS3ConfigKey); 7] = [
 pub struct S3Options {
     /// `http://` or `https://` and a host; AWS if absent. `http://` allows unencrypted connections.
     pub endpoint: Option<String>,
-    /// Region, which many stores ignore; `us-east-1` if absent.
+    /// Region; `us-east-1` if absent. Many stores ignore it.
     pub region: Option<String>,
-    /// Access key. If absent, ambient credentials are used (a Kubernetes service account, an instance profile).
+    /// Access key. If absent, ambient credentials are used (a Kubernetes service account, an
+    /// instance profile).
     pub credentials: Option<S3Credentials>,
     /// PEM file with CA certificates to trust for the store, in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Retention that protects artifacts and manifests from deletion and replacement.
     pub object_lock: Option<ObjectLock>,
-    /// Whether every artifact is read back after it is written. Its SHA-256 is sent with the write in any
-    /// case, and stores that check it (AWS, SeaweedFS) reject a mismatch; reading back does not rely on that.
+    /// Whether every artifact is read back after it is written. Its SHA-256 is sent with the write
+    /// in any case, and stores that check it (AWS, SeaweedFS) reject a mismatch; reading back does
+    /// not rely on that.
     pub read_back: bool,
-    /// Timeout of establishing a connection.
+    /// Time limit for establishing a connection.
     pub connect_timeout: Duration,
-    /// Timeout of one request, including its body.
+    /// Time limit of one request, including its body.
     pub request_timeout: Duration,
     /// Maximum number of retries of a request that failed with a connection or server error.
     pub max_retries: usize,
@@ -50,8 +52,9 @@ pub struct S3Options {
     pub ambient_credentials: AmbientCredentials,
 }
 
-/// Source of the credentials that the platform provides to a process: paths and names from the environment,
-/// found by [`S3Options::from_env`]. If empty, the instance metadata service is queried.
+/// Source of the credentials that the platform provides to a process: paths and names from the
+/// environment, found by [`S3Options::from_env`]. If empty, the instance metadata service is
+/// queried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AmbientCredentials(pub(crate) Vec<(AmazonS3ConfigKey, String)>);
 
@@ -69,18 +72,18 @@ pub struct S3Credentials {
 /// Retention: no version of an object can be deleted for a number of days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectLock {
-    /// Who may lift the retention early.
+    /// Whether authorised users may lift the retention early.
     pub mode: RetentionMode,
     /// Duration in days from the time of writing.
     pub days: u32,
 }
 
-/// Who may lift a retention early.
+/// Whether a retention can be lifted early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetentionMode {
-    /// Users with the permission to bypass it.
+    /// Users with the bypass permission can lift it.
     Governance,
-    /// No user.
+    /// No user can lift it.
     Compliance,
 }
 
@@ -104,15 +107,16 @@ impl Default for S3Options {
 }
 
 impl S3Options {
-    /// The CA bundle, unless the endpoint uses plain HTTP: many environments set one for all programs.
+    /// The CA bundle, unless the endpoint uses plain HTTP: many environments set one for all
+    /// programs.
     pub(crate) fn ca_bundle_path(&self) -> Option<&Path> {
         let is_plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         self.ca_bundle.as_deref().filter(|_| !is_plain)
     }
 
     /// Reads `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`,
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the variables
-    /// that describe ambient credentials.
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the
+    /// variables that describe ambient credentials.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when only one half of an access key is set.
@@ -120,7 +124,8 @@ impl S3Options {
         Self::from_variables(|name| env::var(name).ok())
     }
 
-    /// Like [`S3Options::from_env`], with the variables looked up by `variable`. Empty values count as absent.
+    /// Like [`S3Options::from_env`], but looks variables up with `variable`. An empty value counts
+    /// as absent.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when only one half of an access key is set.

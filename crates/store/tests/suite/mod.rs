@@ -87,7 +87,7 @@ async fn a_job_has_either_an_error_or_a_manifest(store: &Store) {
     assert_eq!(store.get_error(&job("one")).await.unwrap(), None);
 }
 
-async fn the_first_manifest_stays(store: &Store) {
+async fn first_manifest_is_kept(store: &Store) {
     let first = manifest("two", Vec::new());
     let second = ManifestDocument { result: Digest::hash_parts(&[b"another"]), ..first.clone() };
     assert_eq!(store.complete_job(&first, &[]).await.unwrap(), Completion::Stored);
@@ -96,7 +96,7 @@ async fn the_first_manifest_stays(store: &Store) {
     assert_eq!(store.get_manifest(&job("two")).await.unwrap(), Some(first));
 }
 
-async fn other_bytes_are_not_taken_for_an_artifact(store: &Store) {
+async fn artifact_with_different_content_is_rejected(store: &Store) {
     let stored = store.put_artifact(artifact("a.txt", "hello")).await.unwrap();
     let other = artifact("a.txt", "HELLO");
     let claimed = ArtifactReference { sha256: other.reference().sha256, ..stored.clone() };
@@ -104,7 +104,7 @@ async fn other_bytes_are_not_taken_for_an_artifact(store: &Store) {
     assert_eq!(store.get_artifact(&stored).await.unwrap(), b"hello");
 }
 
-async fn one_of_many_completes_a_job(store: &Store) {
+async fn exactly_one_concurrent_writer_completes_a_job(store: &Store) {
     let racers: Vec<_> =
         (0..12_u64).map(|shards| ManifestDocument { shards, ..manifest("race", Vec::new()) }).collect();
     let answers = join_all(racers.iter().map(|racer| store.complete_job(racer, &[]))).await;
@@ -129,7 +129,7 @@ pub async fn suite(store: &Store) {
     artifacts_are_stored_once_and_read_back(store).await;
     names_cannot_leave_the_store(store).await;
     a_job_has_either_an_error_or_a_manifest(store).await;
-    the_first_manifest_stays(store).await;
-    other_bytes_are_not_taken_for_an_artifact(store).await;
-    one_of_many_completes_a_job(store).await;
+    first_manifest_is_kept(store).await;
+    artifact_with_different_content_is_rejected(store).await;
+    exactly_one_concurrent_writer_completes_a_job(store).await;
 }
