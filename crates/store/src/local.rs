@@ -1,10 +1,10 @@
 //! Stores in a local directory: opens one, and checks before a long run that it is writable.
 //!
 //! Durability: a write returns after the file and the directories that name it are synced, and
-//! artifacts are written before the manifest. If a manifest survives a power
-//! failure, every object that it names therefore survives too. An object is written under a staging name
-//! (`<name>#<n>`) and linked to its own name once complete. A killed process may leave a staging
-//! file behind; it is never read and may be deleted.
+//! artifacts are written before the manifest. If a manifest survives a power failure, every object
+//! that it names therefore survives too. An object is written under a staging name (`<name>#<n>`)
+//! and linked to its own name once complete. A killed process may leave a staging file behind; it
+//! is never read and may be deleted.
 
 use std::{fs, path::Path, sync::Arc};
 

@@ -217,8 +217,7 @@ fn the_seed_mode_determines_whether_a_value_is_allowed() {
     for (seed, message) in cases {
         assert_eq!(errors(json!({"seed": seed})), message);
     }
-    let unwanted =
-        "/seed/value: is not allowed with mode \"derived\": leave it out, or set mode to \"explicit\"";
+    let unwanted = "/seed/value: is not allowed with mode \"derived\": omit it, or set mode to \"explicit\"";
     for seed in [json!({"mode": "derived", "value": "x"}), json!({"value": "x"}), json!({"value": 1})] {
         assert_eq!(errors(json!({"seed": seed})), unwanted);
     }
@@ -245,7 +244,7 @@ fn artifacts_are_checked_against_the_list() {
     );
     assert!(lines[2].starts_with("/artifacts/include/1: must be \"result_json\", "), "{found}");
     assert!(lines[2].ends_with("it is \"plan_jsn\": did you mean \"plan_json\"?"), "{found}");
-    assert_eq!(lines[3], "/artifacts/include/2: repeats /artifacts/include/0: leave one of them out");
+    assert_eq!(lines[3], "/artifacts/include/2: repeats /artifacts/include/0: remove one of them");
 }
 
 #[test]

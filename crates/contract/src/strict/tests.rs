@@ -310,7 +310,7 @@ fn choices_are_read_by_name() {
     assert_eq!(value, Some(vec![3]));
     let suggestion = "must be \"cpu\", \"gpu\" or \"any\"; it is \"tpu\": did you mean \"cpu\"?";
     let null = "must be \"cpu\", \"gpu\" or \"any\", not null";
-    let expected = [("/1", suggestion), ("/2", null), ("/3", "repeats /args/x/0: leave one of them out")];
+    let expected = [("/1", suggestion), ("/2", null), ("/3", "repeats /args/x/0: remove one of them")];
     assert_eq!(errors, expected.map(|(index, message)| (format!("/args/x{index}"), message.to_owned())));
 }
 
