@@ -88,7 +88,7 @@ fn run_ends_when_its_timeout_expires() {
         .run(&envelope, &[])
         .expect_code(3)
         .expect_stderr("error: timeout: ")
-        .expect_stderr("policy.timeout_ms, 300 ms");
+        .expect_stderr("policy.timeout_ms (300 ms)");
     assert!(start.elapsed() < Duration::from_secs(5), "{}", output.stderr);
     assert_eq!(sandbox.error("late")["code"], "timeout");
     let enough = with_value(insurance_envelope("late"), "/policy/timeout_ms", json!(60_000));

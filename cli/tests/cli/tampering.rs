@@ -299,5 +299,7 @@ fn names_in_a_manifest_cannot_leave_the_store() {
     manifest["artifacts"][0]["name"] = json!("../../../../../etc/hostname");
     write_manifest(&sandbox, &manifest);
     let audit = audit(&sandbox, 4, &[]);
-    assert!(audit.check("../../../../../etc/hostname").1.contains("a name is 1 to 64 characters"));
+    assert!(
+        audit.check("../../../../../etc/hostname").1.contains("a name must be 1 to 64 of the characters")
+    );
 }

@@ -1,10 +1,20 @@
 //! Job records in the buckets of job records. All writes are compare-and-set, so a terminal record
 //! is never overwritten.
 
+use std::time::Duration;
+
 use forge_bus::{BucketEntry, Bus, BusError, topology::Bucket};
 use forge_contract::{canonical::to_canonical_json, ids::JobId, job::JobRecord};
+use tokio::time::{Instant, sleep};
 
 use crate::clock::now_rfc3339;
+
+/// How long a record may be missing from the replica of its bucket that answers a read, after
+/// another replica has stored it. A record that stays missing for longer does not exist.
+pub const MISSING_RECORD_GRACE_PERIOD: Duration = Duration::from_secs(10);
+
+/// Interval between two reads while a record is missing.
+const MISSING_RECORD_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A job record with the revision at which it was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +45,26 @@ pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<V
         )));
     }
     Ok(Some(VersionedRecord { record, revision }))
+}
+
+/// Reads the record of a job that should exist, and waits [`MISSING_RECORD_GRACE_PERIOD`] for it
+/// to appear. `None` if it does not exist.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_expected(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    job: &JobId,
+) -> Result<Option<VersionedRecord>, BusError> {
+    let started = Instant::now();
+    loop {
+        let found = get(bus, bucket, job).await?;
+        if found.is_some() || started.elapsed() >= MISSING_RECORD_GRACE_PERIOD {
+            return Ok(found);
+        }
+        sleep(MISSING_RECORD_POLL_INTERVAL).await;
+    }
 }
 
 /// Creates a record; returns `false` if the job has one already.

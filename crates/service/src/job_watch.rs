@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::job_records;
+use crate::{job_records, retry::retry_until_stopped};
 
 /// Watches job records and notifies subscribers when their jobs end. Clones share the watch.
 #[derive(Debug, Clone)]
@@ -100,11 +100,29 @@ impl JobWatch {
         let signal = self.subscribe(bucket, job);
         // The job may have ended before the subscription, in which case no further change will
         // arrive.
-        let versioned = job_records::get(self.bus.as_ref(), bucket, job).await?;
-        if versioned.is_none_or(|versioned| versioned.record.state.is_terminal()) {
-            signal.token.cancel();
+        match job_records::get(self.bus.as_ref(), bucket, job).await? {
+            Some(versioned) if versioned.record.state.is_terminal() => signal.token.cancel(),
+            Some(_) => {}
+            None => self.spawn_missing_record_check(&signal),
         }
         Ok(signal)
+    }
+
+    /// Ends the job unless its record appears within the grace period. No change arrives for a
+    /// record that was removed before the subscription, and a record that was just created may be
+    /// missing from the replica that answered.
+    fn spawn_missing_record_check(&self, signal: &JobEndSignal) {
+        let (bus, token, (bucket, job)) = (self.bus.clone(), signal.token.clone(), signal.job.clone());
+        tokio::spawn(async move {
+            let read = retry_until_stopped(&token, "reading the job's record", || {
+                job_records::get_expected(bus.as_ref(), &bucket, &job)
+            });
+            if let Some(versioned) = read.await
+                && versioned.is_none_or(|versioned| versioned.record.state.is_terminal())
+            {
+                token.cancel();
+            }
+        });
     }
 
     fn subscribe(&self, bucket: &Bucket, job: &JobId) -> JobEndSignal {
@@ -124,20 +142,25 @@ mod tests {
     use forge_bus::{MemoryBus, topology::TopologySettings};
     use forge_contract::job::JobState;
     use serde_json::json;
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::job_records::MISSING_RECORD_GRACE_PERIOD;
+
+    fn running_record() -> JobRecord {
+        let record = json!({"schema": JobRecord::SCHEMA, "job_id": "j", "state": "running", "persist": true,
+            "submission": 1, "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
+            "billing": {"mode": "test", "reason": "api"}, "progress": {"iterations": 0, "iterations_done": 0,
+            "shards": 0, "shards_done": 0, "shards_verified": 0}});
+        serde_json::from_value(record).unwrap()
+    }
 
     #[tokio::test]
     async fn a_dropped_subscriber_leaves_the_others_subscribed() {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
         let (bucket, job, stop) = (Bucket::default_jobs(), "j".parse().unwrap(), CancellationToken::new());
-        let record = json!({"schema": JobRecord::SCHEMA, "job_id": "j", "state": "running", "persist": true,
-            "submission": 1, "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
-            "billing": {"mode": "test", "reason": "api"}, "progress": {"iterations": 0, "iterations_done": 0,
-            "shards": 0, "shards_done": 0, "shards_verified": 0}});
-        let record = serde_json::from_value(record).unwrap();
-        job_records::create(bus.as_ref(), &bucket, &record).await.unwrap();
+        job_records::create(bus.as_ref(), &bucket, &running_record()).await.unwrap();
         let watch = JobWatch::open(bus.clone(), std::slice::from_ref(&bucket), &stop).await.unwrap();
         let first = watch.watch(&bucket, &job).await.unwrap();
         let second = watch.watch(&bucket, &job).await.unwrap();
@@ -153,5 +176,22 @@ mod tests {
         assert!(watch.watch(&bucket, &job).await.unwrap().token().is_cancelled());
         drop(second);
         assert!(watch.subscribers.lock().tokens.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_record_ends_a_job_only_after_the_grace_period() {
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
+        let (bucket, stop) = (Bucket::default_jobs(), CancellationToken::new());
+        let watch = JobWatch::open(bus.clone(), std::slice::from_ref(&bucket), &stop).await.unwrap();
+        let late = watch.watch(&bucket, &"late".parse().unwrap()).await.unwrap();
+        let removed = watch.watch(&bucket, &"removed".parse().unwrap()).await.unwrap();
+        assert!(!late.token().is_cancelled() && !removed.token().is_cancelled());
+        let mut record = running_record();
+        record.job_id = "late".parse().unwrap();
+        job_records::create(bus.as_ref(), &bucket, &record).await.unwrap();
+        sleep(2 * MISSING_RECORD_GRACE_PERIOD).await;
+        assert!(removed.token().is_cancelled(), "a record that stays missing was removed");
+        assert!(!late.token().is_cancelled(), "a record that appears is a job's");
     }
 }

@@ -66,7 +66,7 @@ impl Termination {
     /// Carries out an order to end a job without a result.
     pub async fn end(&self, order: EndOrder) -> Settlement {
         let bucket = Bucket::Jobs(order.namespace.clone());
-        let state = match job_records::get(self.bus.as_ref(), &bucket, &order.job_id).await {
+        let state = match job_records::get_expected(self.bus.as_ref(), &bucket, &order.job_id).await {
             Ok(Some(versioned)) => versioned.record.state,
             Ok(None) => {
                 tracing::warn!(job = %order.job_id, "dropping an order to end a job that has no record");

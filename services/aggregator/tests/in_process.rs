@@ -271,3 +271,29 @@ async fn end_order_writes_error_document_and_terminal_record() {
     assert_eq!((document.code, document.message), (code, error.message));
     fixture.shut_down().await;
 }
+
+#[tokio::test]
+async fn end_order_waits_for_a_record_that_is_not_visible_yet() {
+    let fixture = Fixture::start().await;
+    let bucket = Bucket::default_jobs();
+    let job = "k".parse().unwrap();
+    let reason = "the envelope is invalid".to_owned();
+    let order = EndOrder::new(job, bucket.name(), FailureCode::InvalidRequest, Phase::Validate, reason);
+    let (message, id) = orders::build_end(order);
+    fixture.bus.publish(message, &id).await.unwrap();
+    // As with a replica of the bucket that has not received the record: the order comes first.
+    sleep(Duration::from_millis(200)).await;
+    let late = JobRecord { job_id: "k".parse().unwrap(), persist: false, ..record() };
+    assert!(job_records::create(fixture.bus.as_ref(), &bucket, &late).await.unwrap());
+    let ended = async {
+        loop {
+            let found = job_records::get(fixture.bus.as_ref(), &bucket, &late.job_id).await.unwrap();
+            if found.unwrap().record.state == JobState::Failed {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.unwrap();
+    fixture.shut_down().await;
+}

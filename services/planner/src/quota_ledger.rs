@@ -10,7 +10,7 @@ use forge_contract::{
     job::{JobRecord, JobState},
     quota::{Quotas, Usage},
 };
-use forge_service::job_records;
+use forge_service::job_records::{self, MISSING_RECORD_GRACE_PERIOD};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Mutex;
 
@@ -21,9 +21,6 @@ use crate::{
 
 /// Job records that are read concurrently.
 const CONCURRENT_RECORD_READS: usize = 32;
-/// Once the usage has not changed for this long, a job in it whose record is missing counts as
-/// ended. Earlier, the record may be missing only from the replica of the bucket that answered.
-const MISSING_RECORD_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 /// The outcome of charging a job.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,6 +85,7 @@ impl QuotaLedger {
                 return Ok(ChargeOutcome::JobEnded);
             }
             if quota_policy::should_prune(quota, &usage) {
+                // A job is charged after its record is created, so the usage is younger than any record.
                 usage.active = self.prune(usage.active, age > MISSING_RECORD_GRACE_PERIOD).await?;
             }
             let iterations = request.plan.iterations();
