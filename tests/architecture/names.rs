@@ -48,7 +48,6 @@ impl<'ast> Visit<'ast> for TypeNames {
 }
 
 #[test]
-#[ignore = "until the crates are mended"]
 fn no_two_types_share_a_name() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in members().into_iter().flat_map(|(_, files)| files) {
