@@ -74,8 +74,8 @@ impl StoredJob {
         self.runtime.block_on(self.store.get_artifact(reference))
     }
 
-    /// Derives the job from the bytes of the stored envelope, and checks it against the manifest. The
-    /// compiler may reuse a compiled model.
+    /// Derives the job from the bytes of the stored envelope, and checks it against the manifest.
+    /// The compiler may reuse a compiled model.
     ///
     /// # Errors
     /// Why the envelope is not the one that the manifest names.

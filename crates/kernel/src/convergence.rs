@@ -90,9 +90,7 @@ impl Convergence {
         let metric = object.required_choice("metric", &METRIC_NAMES);
         let level = object.optional_number("level", (Excluded(0.0), Excluded(1.0)));
         match (metric, level) {
-            (Metric::Mean, Some(_)) => {
-                object.error("level", "is not allowed with metric `mean`: leave it out")
-            }
+            (Metric::Mean, Some(_)) => object.error("level", "is not allowed with metric `mean`: omit it"),
             (Metric::Var | Metric::Tvar, None) => {
                 object.error("level", "is missing: metrics `var` and `tvar` require a level, such as 0.995");
             }

@@ -89,8 +89,8 @@ struct Collection<'a> {
 
 impl ResultCollector {
     /// Collects results until the job is complete. The caller must drop the future once `job_end`
-    /// is cancelled, because it may wait forever then. `bucket` holds the job's record; `started` is
-    /// when the reduce order was received.
+    /// is cancelled, because it may wait forever then. `bucket` holds the job's record; `started`
+    /// is when the reduce order was received.
     ///
     /// # Errors
     /// The order to end a job that cannot complete.

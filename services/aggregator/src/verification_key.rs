@@ -29,7 +29,8 @@ impl VerificationKey {
             if let Some(key) = entry.and_then(|entry| entry.value) {
                 return Ok(Self::from(key.as_ref()));
             }
-            // If another aggregator was first, nothing is written and the next read returns its key.
+            // If another aggregator was first, nothing is written and the next read returns its
+            // key.
             let key = generated.to_vec().into();
             bus.compare_and_set(&Bucket::Secrets, BUCKET_ENTRY, key, None).await?;
         }

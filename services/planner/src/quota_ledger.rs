@@ -85,7 +85,6 @@ impl QuotaLedger {
                 return Ok(ChargeOutcome::JobEnded);
             }
             if quota_policy::should_prune(quota, &usage) {
-                // A job is charged after its record is created, so the usage is younger than any record.
                 usage.active = self.prune(usage.active, age > MISSING_RECORD_GRACE_PERIOD).await?;
             }
             let iterations = request.plan.iterations();

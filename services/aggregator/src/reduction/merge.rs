@@ -99,7 +99,8 @@ impl PrefixMerge {
     /// Merges the result of the shard at `position` into its segment.
     ///
     /// # Errors
-    /// [`ShapeMismatch`] when the result has another shape than the program; nothing is merged then.
+    /// [`ShapeMismatch`] when the result has another shape than the program; nothing is merged
+    /// then.
     pub fn add(&mut self, position: usize, result: &ShardResult) -> Result<(), ShapeMismatch> {
         let index = self.segments.partition_point(|segment| segment.end <= position);
         let new_segment = || OpenSegment { reduction: Reduction::new(&self.program), results: 0 };
