@@ -34,7 +34,7 @@ use crate::{
 pub enum AdmissionDecision {
     /// Nothing: another message of the same job is, or was, handled in its place.
     Duplicate,
-    /// The job has ended. The planner that drove it may have died before it purged its stragglers.
+    /// The job has ended; its stragglers may have to be purged.
     Terminal(JobId, Bucket),
     /// The submission is recorded and must be ended with this order.
     Rejected(EndOrder),

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{agent_quorum::wait_for_quorum, deadline::wait_for_deadline, dispatch_failure::DispatchFailure};
 pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer};
-use crate::{admitted_job::AdmittedJob, end_requester::EndRequester, straggler_purge::StragglerPurger};
+use crate::{
+    admitted_job::AdmittedJob, end_requester::EndRequester, straggler_purge::STRAGGLER_GRACE_PERIOD,
+};
 
 /// Drives jobs.
 #[derive(Debug)]
@@ -36,7 +38,6 @@ pub struct JobDriver {
     pub preparer: JobPreparer,
     pub dispatch_loop: DispatchLoop,
     pub end_requester: EndRequester,
-    pub purger: StragglerPurger,
     /// How long a job waits for `policy.min_agents`.
     pub agent_wait: Duration,
     pub metrics: Metrics,
@@ -46,7 +47,8 @@ pub struct JobDriver {
 impl JobDriver {
     /// Drives a job and returns the settlement of its submission: acknowledged once the job has
     /// ended, and retried at once if the service stops, so that another planner takes the job over.
-    /// `received` is when the submission was received.
+    /// If shards were in flight at the job's end, the submission is retried after a grace period,
+    /// so that a planner purges their messages. `received` is when the submission was received.
     pub async fn drive(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
         let job = &admitted.job.id;
         let watched = retry_until_stopped(&self.stop, "watching the job's record", || {
@@ -66,10 +68,7 @@ impl JobDriver {
         {
             return Settlement::Retry(Duration::ZERO);
         }
-        if in_flight.into_inner() > 0 {
-            self.purger.schedule(admitted.job.id, admitted.bucket);
-        }
-        Settlement::Ack
+        if in_flight.into_inner() > 0 { Settlement::Retry(STRAGGLER_GRACE_PERIOD) } else { Settlement::Ack }
     }
 
     /// Runs the steps of a job. Returns only when the job has failed; dropped when it has ended.

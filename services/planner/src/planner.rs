@@ -22,7 +22,6 @@ use crate::{
     job_lookup::JobLookup,
     quota_ledger::QuotaLedger,
     settings::{CACHE_CAPACITY, PlannerSettings},
-    straggler_purge::StragglerPurger,
     submission_handler::SubmissionHandler,
 };
 
@@ -85,14 +84,12 @@ impl Planner {
         let jobs = JobLookup::new(bus.clone(), settings.namespaces);
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), settings.quotas));
         let end_requester = EndRequester::new(bus.clone());
-        let purger = StragglerPurger::new(bus.clone(), stop.clone());
         let driver = JobDriver {
             registry: registry.clone(),
             job_watch: job_watch.clone(),
             preparer: JobPreparer::new(bus.clone(), ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
             dispatch_loop: DispatchLoop::new(bus.clone(), registry.clone(), settings.shard_patience),
             end_requester: end_requester.clone(),
-            purger: purger.clone(),
             agent_wait: settings.agent_wait,
             metrics,
             stop,
@@ -101,9 +98,9 @@ impl Planner {
         let admission = Admission::new(bus.clone(), reader.clone(), Arc::clone(&ledger), default_bucket);
         Ok(Self {
             submissions: SubmissionHandler {
+                bus: bus.clone(),
                 admission,
                 end_requester: end_requester.clone(),
-                purger,
                 driver,
             },
             dead_letters: DeadLetterHandler::new(jobs.clone(), end_requester.clone()),

@@ -1,81 +1,67 @@
 //! Removes stragglers: messages of a job that reach the bus after an aggregator has removed its
 //! messages. These are shards that a planner was just publishing, and results of workers that had
 //! not yet received the job's end.
+//!
+//! The job's submission is the reminder of the purge: it stays on the bus until the purge is done,
+//! so that another planner purges if this one dies.
 
 use std::time::Duration;
 
 use forge_bus::{
-    Bus, BusError, SharedBus,
+    Bus, BusError,
     topology::{self, Bucket, Stream},
 };
 use forge_contract::ids::JobId;
-use forge_service::job_records;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use forge_service::{Settlement, clock::elapsed_since, job_records};
 
 /// Delay between the end of a job and the purge. By then every worker has received the job's end or
 /// has returned the result it was computing.
-const STRAGGLER_GRACE_PERIOD: Duration = Duration::from_secs(5);
+pub const STRAGGLER_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Purges the stragglers of ended jobs in background tasks.
-#[derive(Debug, Clone)]
-pub struct StragglerPurger {
-    bus: SharedBus,
-    stop: CancellationToken,
-}
-
-impl StragglerPurger {
-    /// `stop` cancels every purge that has not run yet.
-    pub fn new(bus: SharedBus, stop: CancellationToken) -> Self {
-        Self { bus, stop }
-    }
-
-    /// Purges an ended job's stragglers after a grace period. A failure is only logged: messages
-    /// that stay expire by age.
-    pub fn schedule(&self, job: JobId, bucket: Bucket) {
-        let (bus, stop) = (self.bus.clone(), self.stop.clone());
-        tokio::spawn(stop.run_until_cancelled_owned(async move {
-            sleep(STRAGGLER_GRACE_PERIOD).await;
-            if let Err(error) = purge_stragglers(bus.as_ref(), &bucket, &job).await {
-                tracing::warn!(%job, %error, "purging the job's stragglers failed; they expire by age");
-            }
-        }));
-    }
-}
-
-/// Purges all messages of a job except its orders, provided that its record is still terminal: the
-/// record may have been removed and the job submitted again.
-async fn purge_stragglers(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<(), BusError> {
+/// Purges all messages of an ended job except its orders, and returns the settlement of its
+/// submission: retried until the grace period has passed, then acknowledged. Purges nothing unless
+/// the record is still terminal: it may have been removed and the job submitted again.
+///
+/// # Errors
+/// Returns any error from reading the record or from the purge. Some messages may be left then.
+pub async fn purge_stragglers(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Settlement, BusError> {
     let found = job_records::get(bus, bucket, job).await?;
-    if !found.is_some_and(|found| found.record.state.is_terminal()) {
-        return Ok(());
+    let Some(found) = found.filter(|found| found.record.state.is_terminal()) else {
+        return Ok(Settlement::Ack);
+    };
+    let rest = STRAGGLER_GRACE_PERIOD.saturating_sub(elapsed_since(&found.record.updated_at));
+    if !rest.is_zero() {
+        return Ok(Settlement::Retry(rest));
     }
     let subjects = topology::job_subjects(job).into_iter();
     for (stream, subject) in subjects.filter(|(stream, _)| *stream != Stream::Reduce) {
         bus.purge(stream, &subject).await?;
     }
-    Ok(())
+    Ok(Settlement::Ack)
 }
 
 #[cfg(test)]
 mod tests {
     use forge_bus::{MemoryBus, Message, topology::Queue};
     use forge_contract::{envelope::Target, job::JobState, shard::ShardId};
+    use forge_service::clock::now_rfc3339;
 
     use super::*;
     use crate::submission_record::{SubmissionOrigin, initial_record};
 
-    /// Messages of a job that are left after a purge: shards, verifications, and orders. The job's
-    /// record is in `state`, or missing.
-    async fn backlog_after_purge(state: Option<JobState>) -> (u64, u64, u64) {
+    const LONG_AGO: &str = "2020-01-01T00:00:00.000Z";
+
+    /// The settlement of a purge, and the messages of the job that are left after it: shards,
+    /// verifications, and orders. `record` is the job's record: its state and last update.
+    async fn purge(record: Option<(JobState, &str)>) -> (Settlement, [u64; 3]) {
         let (bus, bucket, job) =
             (MemoryBus::new(Default::default()), Bucket::default_jobs(), "j".parse().unwrap());
         bus.prepare().await.unwrap();
-        if let Some(state) = state {
+        if let Some((state, time)) = record {
             let origin = SubmissionOrigin {
                 submitter: Default::default(),
                 sequence: 1,
-                time: "2026-11-23T04:21:23.123Z".to_owned(),
+                time: time.to_owned(),
                 trace_id: None,
             };
             let mut record = initial_record(JobId::clone(&job), origin, None);
@@ -90,23 +76,34 @@ mod tests {
         ] {
             bus.publish(Message::new(subject.clone(), ""), &subject).await.unwrap();
         }
-        purge_stragglers(bus.as_ref(), &bucket, &job).await.unwrap();
+        let settlement = purge_stragglers(bus.as_ref(), &bucket, &job).await.unwrap();
         let backlog = async |queue| bus.backlog(queue).await.unwrap();
-        (
+        let left = [
             backlog(Queue::Shards(Target::Cpu)).await,
             backlog(Queue::Verifications).await,
             backlog(Queue::End).await,
-        )
+        ];
+        (settlement, left)
     }
 
     #[tokio::test]
     async fn purge_removes_everything_but_orders_of_a_terminal_job() {
-        assert_eq!(backlog_after_purge(Some(JobState::Cancelled)).await, (0, 0, 1));
+        assert_eq!(purge(Some((JobState::Cancelled, LONG_AGO))).await, (Settlement::Ack, [0, 0, 1]));
+    }
+
+    #[tokio::test]
+    async fn purge_is_retried_until_the_grace_period_has_passed() {
+        let (settlement, left) = purge(Some((JobState::Cancelled, &now_rfc3339()))).await;
+        assert!(
+            matches!(settlement, Settlement::Retry(rest) if rest <= STRAGGLER_GRACE_PERIOD),
+            "{settlement:?}"
+        );
+        assert_eq!(left, [1, 1, 1]);
     }
 
     #[tokio::test]
     async fn purge_leaves_jobs_alone_that_are_running_or_unrecorded() {
-        assert_eq!(backlog_after_purge(Some(JobState::Running)).await, (1, 1, 1));
-        assert_eq!(backlog_after_purge(None).await, (1, 1, 1));
+        assert_eq!(purge(Some((JobState::Running, LONG_AGO))).await, (Settlement::Ack, [1, 1, 1]));
+        assert_eq!(purge(None).await, (Settlement::Ack, [1, 1, 1]));
     }
 }

@@ -1,7 +1,7 @@
 //! Handles the queue of submissions: asks admission for a decision and carries it out.
 
 use async_trait::async_trait;
-use forge_bus::{Delivery, Headers};
+use forge_bus::{Delivery, Headers, SharedBus};
 use forge_service::{Handler, Settlement, trace};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
@@ -12,15 +12,15 @@ use crate::{
     end_requester::EndRequester,
     job_driver::JobDriver,
     settlement::{retry_later, to_settlement},
-    straggler_purge::StragglerPurger,
+    straggler_purge::purge_stragglers,
 };
 
 /// Turns submissions into driven jobs.
 #[derive(Debug)]
 pub struct SubmissionHandler {
+    pub bus: SharedBus,
     pub admission: Admission,
     pub end_requester: EndRequester,
-    pub purger: StragglerPurger,
     pub driver: JobDriver,
 }
 
@@ -35,8 +35,8 @@ impl Handler for SubmissionHandler {
         match decision {
             AdmissionDecision::Duplicate => Settlement::Ack,
             AdmissionDecision::Terminal(job, bucket) => {
-                self.purger.schedule(job, bucket);
-                Settlement::Ack
+                let purged = purge_stragglers(self.bus.as_ref(), &bucket, &job).await;
+                purged.unwrap_or_else(|error| retry_later("purging the job's stragglers", &error))
             }
             AdmissionDecision::Rejected(order) => {
                 let requested = self.end_requester.request(order).await;

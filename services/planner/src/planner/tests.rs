@@ -6,6 +6,7 @@ use forge_bus::{
 };
 use forge_contract::{
     agent::Identity,
+    canonical::to_canonical_json,
     envelope::Target,
     error::FailureCode,
     ids::JobId,
@@ -75,40 +76,47 @@ impl RunningPlanner {
         (backlog(Queue::Shards(Target::Gpu)).await, others, backlog(Queue::Verifications).await)
     }
 
-    /// Makes the job's record terminal.
+    /// Makes the job's record terminal, as if it had ended long ago: the tests' paused time does not
+    /// move the wall clock, which a record's age is measured with.
     async fn cancel_job(&self) {
-        let job: JobId = "waits".parse().unwrap();
-        let cancel = |record: &mut JobRecord| {
-            record.state = JobState::Cancelled;
-            true
-        };
-        job_records::update(self.bus.as_ref(), &Bucket::default_jobs(), &job, cancel).await.unwrap();
+        let mut record = self.record().await;
+        record.state = JobState::Cancelled;
+        record.updated_at = "2020-01-01T00:00:00.000Z".to_owned();
+        let json = to_canonical_json(&record).unwrap();
+        self.bus.put(&Bucket::default_jobs(), record.job_id.as_str(), json.into()).await.unwrap();
     }
 
-    async fn stop(self) {
+    /// Stops the planner; what it only holds in memory is lost.
+    async fn stop_planner(&mut self) {
         self.stop.cancel();
-        self.planner.await.unwrap().unwrap();
+        (&mut self.planner).await.unwrap().unwrap();
+    }
+
+    fn start_next_planner(&mut self) {
+        self.stop = CancellationToken::new();
+        self.planner = start(&self.bus, &self.stop);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn job_waits_for_agents_of_its_target_without_overdue_shards() {
-    let setup = RunningPlanner::start(0).await;
+    let mut setup = RunningPlanner::start(0).await;
     sleep(Duration::from_secs(6 * 3600)).await;
     assert_eq!(setup.record().await.state, JobState::Planned);
     assert_eq!(setup.dispatched().await, (2, 0, 0));
     setup.cancel_job().await;
-    sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(setup.dispatched().await, (0, 0, 0));
     assert_eq!(setup.bus.backlog(Queue::Jobs).await.unwrap(), 0);
-    setup.stop().await;
+    setup.stop_planner().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn job_that_waits_for_agents_fails_at_its_deadline() {
-    let setup = RunningPlanner::start(20_000).await;
+    let mut setup = RunningPlanner::start(20_000).await;
     sleep(Duration::from_secs(25)).await;
     assert_eq!(next_end_order(setup.bus.as_ref()).await.code, FailureCode::Timeout);
-    setup.stop().await;
+    setup.stop_planner().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,16 +124,28 @@ async fn next_planner_purges_a_job_that_ended_without_its_planner() {
     let mut setup = RunningPlanner::start(0).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(setup.dispatched().await, (2, 0, 0));
-    setup.stop.cancel();
-    (&mut setup.planner).await.unwrap().unwrap();
+    setup.stop_planner().await;
     setup.cancel_job().await;
-    let (bus, stop) = (setup.bus, CancellationToken::new());
-    let planner = start(&bus, &stop);
-    setup = RunningPlanner { bus, stop, planner };
+    setup.start_next_planner();
     sleep(Duration::from_secs(10)).await;
     assert_eq!(setup.dispatched().await, (0, 0, 0));
     assert_eq!(setup.bus.backlog(Queue::Jobs).await.unwrap(), 0);
-    setup.stop().await;
+    setup.stop_planner().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_planner_purges_a_job_whose_planner_stopped_before_its_purge() {
+    let mut setup = RunningPlanner::start(0).await;
+    sleep(Duration::from_secs(1)).await;
+    setup.cancel_job().await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.dispatched().await, (2, 0, 0), "the grace period has not passed");
+    setup.stop_planner().await;
+    setup.start_next_planner();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(setup.dispatched().await, (0, 0, 0));
+    assert_eq!(setup.bus.backlog(Queue::Jobs).await.unwrap(), 0);
+    setup.stop_planner().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +178,7 @@ async fn api_request_is_answered_once_its_quota_decision_is_known() {
 
 #[tokio::test(start_paused = true)]
 async fn dead_letter_ends_its_job() {
-    let setup = RunningPlanner::start(0).await;
+    let mut setup = RunningPlanner::start(0).await;
     sleep(Duration::from_secs(1)).await;
     let mut shards = setup.bus.open_queue(Queue::Shards(Target::Gpu)).await.unwrap();
     // A worker receives each of the two shards as often as it may, without returning a result.
@@ -172,5 +192,5 @@ async fn dead_letter_ends_its_job() {
     let order = next_end_order(setup.bus.as_ref()).await;
     assert_eq!((order.code, order.job_id.as_str()), (FailureCode::ExecutionFailed, "waits"));
     assert!(order.message.contains("delivered 4 times"), "{}", order.message);
-    setup.stop().await;
+    setup.stop_planner().await;
 }
