@@ -9,7 +9,8 @@ use futures_util::stream::BoxStream;
 
 use crate::{
     error::BusError,
-    message::{Message, StoredMessage},
+    message::Message,
+    replay::Replay,
     topology::{Bucket, Queue, Stream},
 };
 
@@ -71,16 +72,13 @@ pub trait Bus: Send + Sync + fmt::Debug {
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError>;
 
     /// Replays the messages of [`Stream::Results`] that match any of `filters`: first the stored
-    /// ones, then new ones as they arrive, all in order of their sequence. After a lost connection
-    /// the replay resumes without a gap. The stream does not end by itself.
+    /// ones, then new ones as they arrive, all in order of their sequence;
+    /// [`Replay::next_stored`] tells them apart. After a lost connection the replay resumes without
+    /// a gap. It does not end by itself.
     ///
     /// # Errors
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
-    async fn replay(
-        &self,
-        filters: Vec<String>,
-        content: ReplayContent,
-    ) -> Result<BoxStream<'static, StoredMessage>, BusError>;
+    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError>;
 
     /// Removes the messages that match `filter` from a stream, delivered or not.
     ///

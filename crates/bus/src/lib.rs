@@ -25,13 +25,14 @@
 //! ```
 //!
 //! Modules, each using only those before it: [`error`], [`retry`], [`message`], [`topology`],
-//! [`bus`], [`memory`], [`jetstream`], `testing` (with the feature of that name).
+//! `replay`, [`bus`], [`memory`], [`jetstream`], `testing` (with the feature of that name).
 
 pub mod bus;
 pub mod error;
 pub mod jetstream;
 pub mod memory;
 pub mod message;
+mod replay;
 pub mod retry;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -46,4 +47,5 @@ pub use self::{
     jetstream::JetStreamBus,
     memory::MemoryBus,
     message::{Headers, Message, StoredMessage},
+    replay::Replay,
 };

@@ -16,7 +16,7 @@ use super::{
     connection::{EmptyRequest, NatsConnection},
     convert::time_since,
     publish::OutgoingMessage,
-    stream_reader::{StreamReader, StreamSelection},
+    stream_reader::{ReadEvent, StreamReader, StreamSelection},
 };
 use crate::{bus::BucketEntry, error::BusError, topology::Bucket};
 
@@ -206,7 +206,7 @@ pub(super) async fn watch(
     let reader = StreamReader::open(connection, select_keys(bucket, filter, false)).await?;
     let entries = unfold((reader, subject_prefix(bucket)), move |(mut reader, prefix)| async move {
         loop {
-            let (message, info) = reader.next().await;
+            let ReadEvent::Message(message, info) = reader.next().await else { continue };
             let is_removal = is_removal(message.headers.as_ref());
             // A removal from before the start concerns a value that this watch never reported.
             if is_removal && info.stream_sequence <= last_sequence_at_start {

@@ -60,13 +60,14 @@ use self::{
     connection::NatsConnection,
     convert::from_nats,
     publish::{OutgoingMessage, publish_all},
-    stream_reader::{StreamReader, StreamSelection},
+    stream_reader::{ReadEvent, StreamReader, StreamSelection},
     work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
     bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall},
     error::BusError,
     message::{Message, StoredMessage},
+    replay::{Replay, ReplayEvent},
     topology::{Bucket, Queue, Stream, check_key},
 };
 
@@ -133,20 +134,21 @@ impl Bus for JetStreamBus {
         Ok(Box::new(JetStreamReceiver::open(&self.connection, queue).await?))
     }
 
-    async fn replay(
-        &self,
-        filters: Vec<String>,
-        content: ReplayContent,
-    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
+    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError> {
         let headers_only = content == ReplayContent::Headers;
         let selection = StreamSelection { stream: Stream::Results.name().to_owned(), filters, headers_only };
         let reader = StreamReader::open(&self.connection, selection).await?;
-        let messages = unfold(reader, |mut reader| async {
-            let (message, info) = reader.next().await;
-            let message = StoredMessage { sequence: info.stream_sequence, message: from_nats(message) };
-            Some((message, reader))
+        let events = unfold(reader, |mut reader| async {
+            let event = match reader.next().await {
+                ReadEvent::Message(message, info) => ReplayEvent::Message(StoredMessage {
+                    sequence: info.stream_sequence,
+                    message: from_nats(*message),
+                }),
+                ReadEvent::CaughtUp => ReplayEvent::CaughtUp,
+            };
+            Some((event, reader))
         });
-        Ok(messages.boxed())
+        Ok(Replay::new(events.boxed()))
     }
 
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {

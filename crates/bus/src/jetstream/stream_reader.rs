@@ -32,12 +32,25 @@ pub(super) struct StreamSelection {
     pub(super) headers_only: bool,
 }
 
+/// What a reader finds next.
+#[derive(Debug)]
+pub(super) enum ReadEvent {
+    /// The next message.
+    Message(Box<Message>, DeliveryInfo),
+    /// Every message that was stored when the reader was opened has been read or removed. Reported
+    /// once.
+    CaughtUp,
+}
+
 /// Reads a selection of a stream from its first message on.
 pub(super) struct StreamReader {
     connection: Arc<NatsConnection>,
     selection: StreamSelection,
     /// Sequence of the last message read; 0 before the first.
     last_sequence: u64,
+    /// Upper bound on the unread messages among those that were stored when the reader was opened;
+    /// `None` once it has caught up with them.
+    backlog: Option<u64>,
     /// `None` after a failure, until the next attempt.
     consumer: Option<EphemeralConsumer>,
     budget: RetryBudget,
@@ -60,23 +73,28 @@ impl StreamReader {
         selection: StreamSelection,
     ) -> Result<Self, BusError> {
         let create = || EphemeralConsumer::create(connection, &selection, 0);
-        let consumer = retry_transient(&selection.stream, create).await?;
+        let (consumer, backlog) = retry_transient(&selection.stream, create).await?;
         Ok(Self {
             connection: connection.clone(),
             selection,
             last_sequence: 0,
+            backlog: Some(backlog),
             consumer: Some(consumer),
             budget: RetryBudget::default(),
         })
     }
 
-    /// Waits for the next message, through failures of any duration.
-    pub(super) async fn next(&mut self) -> (Message, DeliveryInfo) {
+    /// Waits for the next event, through failures of any duration.
+    pub(super) async fn next(&mut self) -> ReadEvent {
         loop {
+            if self.backlog == Some(0) {
+                self.backlog = None;
+                return ReadEvent::CaughtUp;
+            }
             let reason = match self.advance().await {
-                Ok(Some(message)) => {
+                Ok(Some((message, info))) => {
                     self.budget.reset();
-                    return message;
+                    return ReadEvent::Message(Box::new(message), info);
                 }
                 Ok(None) => continue,
                 Err(AttemptFailure::Transient(reason)) => reason,
@@ -118,14 +136,17 @@ impl StreamReader {
     async fn advance(&mut self) -> Result<Option<(Message, DeliveryInfo)>, AttemptFailure> {
         if self.consumer.is_none() {
             let create = EphemeralConsumer::create(&self.connection, &self.selection, self.last_sequence);
-            self.consumer = Some(create.await?);
+            self.consumer = Some(create.await?.0);
         }
+        // The server ends a request without waiting if nothing is left to send. This also happens
+        // if the backlog is purged while it is read.
+        let mode = if self.backlog.is_some() { PullMode::NoWait } else { PullMode::FullBatch };
         let requests = &mut self.consumer()?.requests;
         let event = match requests.try_next() {
             Some(event) => event,
             None => {
                 if requests.outstanding() == 0 {
-                    requests.request(BATCH_SIZE, PullMode::FullBatch).await?;
+                    requests.request(BATCH_SIZE, mode).await?;
                 }
                 requests.next().await
             }
@@ -133,12 +154,18 @@ impl StreamReader {
         match event {
             PullEvent::Message(message) => {
                 // Requests the next batch while half of this one is still on its way.
-                if requests.outstanding() == BATCH_SIZE / 2 {
+                if mode == PullMode::FullBatch && requests.outstanding() == BATCH_SIZE / 2 {
                     requests.request(BATCH_SIZE, PullMode::FullBatch).await?;
                 }
                 self.accept(*message)
             }
-            PullEvent::Exhausted | PullEvent::Interrupted => Ok(None),
+            PullEvent::Exhausted => {
+                self.backlog = self.backlog.map(|_| 0);
+                Ok(None)
+            }
+            // Messages in transit are lost with the connection, and this consumer does not send
+            // them again.
+            PullEvent::Interrupted => Err(AttemptFailure::transient("the connection was lost")),
             PullEvent::Unreachable(reason) => Err(AttemptFailure::Transient(reason)),
             PullEvent::Denied(error) => Err(AttemptFailure::Permanent(error)),
         }
@@ -159,17 +186,19 @@ impl StreamReader {
             return Ok(None);
         }
         self.last_sequence = info.stream_sequence;
+        self.backlog = self.backlog.map(|unread| unread.saturating_sub(1));
         Ok(Some((message, info)))
     }
 }
 
 impl EphemeralConsumer {
     /// Creates a consumer that starts behind the message `after`; 0 means at the first message.
+    /// Also returns the number of stored messages behind it.
     async fn create(
         connection: &Arc<NatsConnection>,
         selection: &StreamSelection,
         after: u64,
-    ) -> Result<Self, AttemptFailure> {
+    ) -> Result<(Self, u64), AttemptFailure> {
         let stream = &selection.stream;
         let name = connection.client.new_inbox().rsplit('.').next().unwrap_or("forge").to_owned();
         let requests = PullRequests::open(connection, stream, &name).await?;
@@ -199,8 +228,10 @@ impl EphemeralConsumer {
             filters => config.filter_subjects = filters.to_vec(),
         }
         let body = json!({ "stream_name": stream, "config": config, "action": "create" });
-        let _: Info = connection.request_api(&subject, &body).await?;
-        Ok(Self { connection: connection.clone(), stream: stream.clone(), name, requests, received: 0 })
+        let info: Info = connection.request_api(&subject, &body).await?;
+        let consumer =
+            Self { connection: connection.clone(), stream: stream.clone(), name, requests, received: 0 };
+        Ok((consumer, info.num_pending))
     }
 }
 

@@ -6,7 +6,11 @@ mod buckets;
 mod core_messaging;
 mod streams;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +29,8 @@ use self::{
 use crate::{
     bus::{BucketEntry, Bus, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall},
     error::BusError,
-    message::{Message, StoredMessage},
+    message::Message,
+    replay::{Replay, ReplayEvent},
     topology::{self, Bucket, Queue, Stream, TopologySettings, check_key},
 };
 
@@ -188,34 +193,23 @@ impl Bus for MemoryBus {
         Ok(Box::new(MemoryReceiver { core: self.core.clone(), queue: queue_index(queue) }))
     }
 
-    async fn replay(
-        &self,
-        filters: Vec<String>,
-        content: ReplayContent,
-    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
-        self.core.lock().check_prepared(Stream::Results)?;
-        let mut result_stored = self.core.result_stored.subscribe();
-        result_stored.mark_changed();
-        // A weak reference, so that an open replay does not keep the bus alive.
-        let start = (Arc::downgrade(&self.core), result_stored, 0, filters);
-        let batches = unfold(start, move |(core, mut result_stored, mut after, filters)| async move {
-            loop {
-                let (mut results, searched_to) =
-                    { core.upgrade()?.lock().streams.read_results(after, &filters) };
-                // Waits for the next result. One stored since the search has already marked the
-                // channel as changed.
-                if searched_to == after {
-                    result_stored.changed().await.ok()?;
-                    continue;
-                }
-                after = searched_to;
-                if content == ReplayContent::Headers {
-                    results.iter_mut().for_each(|stored| stored.message.payload = Bytes::new());
-                }
-                return Some((iter(results), (core, result_stored, after, filters)));
-            }
-        });
-        Ok(batches.flatten().boxed())
+    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError> {
+        let last_stored = {
+            let state = self.core.lock();
+            state.check_prepared(Stream::Results)?;
+            state.streams.last_sequence(Stream::Results)
+        };
+        let reader = ResultReader {
+            // A weak reference, so that an open replay does not keep the bus alive.
+            core: Arc::downgrade(&self.core),
+            result_stored: self.core.result_stored.subscribe(),
+            filters,
+            content,
+            searched_to: 0,
+            catching_up_to: Some(last_stored),
+        };
+        let batches = unfold(reader, |mut reader| async { Some((iter(reader.next_batch().await?), reader)) });
+        Ok(Replay::new(batches.flatten().boxed()))
     }
 
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
@@ -295,6 +289,46 @@ impl Bus for MemoryBus {
 
     fn is_connected(&self) -> bool {
         true
+    }
+}
+
+/// Reads the results that match filters, from the first on.
+struct ResultReader {
+    core: Weak<BusCore>,
+    result_stored: watch::Receiver<()>,
+    filters: Vec<String>,
+    content: ReplayContent,
+    /// Sequence up to which the stream has been searched.
+    searched_to: u64,
+    /// Sequence of the last result that was stored when the replay began; `None` once that has been
+    /// searched.
+    catching_up_to: Option<u64>,
+}
+
+impl ResultReader {
+    /// Waits for the next events; `None` if the bus no longer exists.
+    async fn next_batch(&mut self) -> Option<Vec<ReplayEvent>> {
+        loop {
+            // A result that is stored after the search marks the channel as changed again.
+            self.result_stored.mark_unchanged();
+            let (mut results, searched_to) =
+                { self.core.upgrade()?.lock().streams.read_results(self.searched_to, &self.filters) };
+            let is_at_end = searched_to == std::mem::replace(&mut self.searched_to, searched_to);
+            if self.content == ReplayContent::Headers {
+                results.iter_mut().for_each(|stored| stored.message.payload = Bytes::new());
+            }
+            let mut events: Vec<ReplayEvent> = results.into_iter().map(ReplayEvent::Message).collect();
+            if self.catching_up_to.is_some_and(|last| searched_to >= last) {
+                self.catching_up_to = None;
+                events.push(ReplayEvent::CaughtUp);
+            }
+            if !events.is_empty() {
+                return Some(events);
+            }
+            if is_at_end {
+                self.result_stored.changed().await.ok()?;
+            }
+        }
     }
 }
 

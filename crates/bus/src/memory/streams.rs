@@ -283,6 +283,11 @@ impl MemoryStreams {
         self.logs[log_index(stream)].entries.len()
     }
 
+    /// Sequence of the latest message of a stream; 0 if it never had one.
+    pub(super) fn last_sequence(&self, stream: Stream) -> u64 {
+        self.logs[log_index(stream)].last_sequence
+    }
+
     /// Reads results after `after` that match any of `filters`. Returns them with the sequence up
     /// to which it has searched, which may lie before the end.
     pub(super) fn read_results(&self, after: u64, filters: &[String]) -> (Vec<StoredMessage>, u64) {

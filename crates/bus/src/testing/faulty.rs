@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use crate::{
     bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall, SharedBus},
     error::BusError,
-    message::{Message, StoredMessage},
+    message::Message,
+    replay::Replay,
     topology::{Bucket, Queue, Stream},
 };
 
@@ -132,11 +133,7 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.open_queue(queue).await
     }
 
-    async fn replay(
-        &self,
-        filters: Vec<String>,
-        content: ReplayContent,
-    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
+    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError> {
         self.disturb(BusOperation::Replay { filters: &filters }).await?;
         self.inner.replay(filters, content).await
     }

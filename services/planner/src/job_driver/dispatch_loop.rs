@@ -3,10 +3,10 @@
 
 use std::{future::pending, time::Duration};
 
-use forge_bus::{SharedBus, StoredMessage, topology::target_token};
+use forge_bus::{Replay, SharedBus, StoredMessage, topology::target_token};
 use forge_service::{registry::Registry, retry::retry_until_stopped};
-use futures_util::{FutureExt, StreamExt, stream::BoxStream};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,9 +22,6 @@ use crate::admitted_job::AdmittedJob;
 /// Interval between two checks for changes that no message announces: live agents and overdue
 /// shards.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// A planner that takes a job over first reads the stored messages, until none has arrived for this
-/// long. Only then does it know which shards are missing.
-const REPLAY_QUIET_PERIOD: Duration = Duration::from_millis(200);
 
 /// Dispatches the shards of jobs.
 #[derive(Debug)]
@@ -46,14 +43,15 @@ impl DispatchLoop {
     pub async fn run(
         &self,
         admitted: &AdmittedJob,
-        mut messages: BoxStream<'static, StoredMessage>,
+        mut messages: Replay,
         ended: &CancellationToken,
         report_in_flight: impl Fn(usize),
     ) -> DispatchFailure {
         let started = Instant::now();
         let mut dispatcher = Dispatcher::new(&admitted.job.request.plan);
         if admitted.taken_over {
-            while let Ok(Some(message)) = timeout(REPLAY_QUIET_PERIOD, messages.next()).await {
+            // Only then does this planner know which shards are missing.
+            while let Some(message) = messages.next_stored().await {
                 apply(&mut dispatcher, &message);
             }
         }

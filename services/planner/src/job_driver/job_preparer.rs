@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use forge_bus::{BusError, ReplayContent, SharedBus, StoredMessage, topology};
+use forge_bus::{BusError, Replay, ReplayContent, SharedBus, topology};
 use forge_contract::{
     job::{JobRecord, JobState},
     task::ReduceOrder,
 };
 use forge_kernel::plan::Plan;
 use forge_service::{job_records, orders, program_store::ProgramStore};
-use futures_util::stream::BoxStream;
 
 use crate::admitted_job::AdmittedJob;
 
@@ -32,11 +31,7 @@ impl JobPreparer {
     ///
     /// # Errors
     /// Returns any error from the underlying bus operations.
-    pub async fn prepare(
-        &self,
-        admitted: &AdmittedJob,
-        planning_time: Duration,
-    ) -> Result<BoxStream<'static, StoredMessage>, BusError> {
+    pub async fn prepare(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<Replay, BusError> {
         let (job, request) = (&admitted.job.id, &admitted.job.request);
         let (_, _, messages) = tokio::try_join!(
             self.programs.put(request.program_digest, &request.program),

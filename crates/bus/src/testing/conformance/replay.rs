@@ -1,6 +1,6 @@
 //! Guarantees of the replay of results.
 
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::fixture::{
@@ -9,22 +9,24 @@ use super::fixture::{
 use crate::{
     bus::{ReplayContent, SharedBus},
     message::{Message, StoredMessage},
+    replay::Replay,
     topology,
 };
 
 /// Checks replays of buses from `make_bus`.
 pub async fn check_replay(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("stored messages come first, then new ones", make_bus().await, stored_then_new).await;
+    run_check("the end of the stored messages is reported", make_bus().await, end_of_stored).await;
     run_check("payloads can be left out", make_bus().await, headers_only).await;
     run_check("a replay continues after a purge", make_bus().await, purge).await;
     run_check("several readers see all messages in order", make_bus().await, several_readers).await;
 }
 
-async fn next(stream: &mut BoxStream<'static, StoredMessage>) -> StoredMessage {
+async fn next(stream: &mut Replay) -> StoredMessage {
     timeout(EVENT_TIMEOUT, stream.next()).await.expect("a message arrives").expect("the replay continues")
 }
 
-async fn assert_quiet(stream: &mut BoxStream<'static, StoredMessage>) {
+async fn assert_quiet(stream: &mut Replay) {
     if let Ok(stored) = timeout(QUIET_PERIOD, stream.next()).await {
         panic!("unexpected message: {stored:?}");
     }
@@ -52,6 +54,52 @@ async fn stored_then_new(bus: SharedBus) {
         assert_eq!(next(stream).await.message, result_message("j", 1));
         assert_quiet(stream).await;
     }
+}
+
+async fn next_stored(replay: &mut Replay) -> Option<StoredMessage> {
+    timeout(EVENT_TIMEOUT, replay.next_stored()).await.expect("the replay catches up")
+}
+
+async fn end_of_stored(bus: SharedBus) {
+    let filters = topology::shard_message_subjects(&job_id("j"));
+    publish(&bus, &result_message("other", 0)).await;
+    let mut empty = bus.replay(filters.clone(), ReplayContent::Headers).await.unwrap();
+    assert_eq!(next_stored(&mut empty).await, None, "no message of the job is stored");
+
+    // More than one batch, with messages of another job behind the last one.
+    let count = 1500;
+    publish_all(&bus, (0..count).map(|i| result_message("j", i))).await;
+    publish(&bus, &result_message("other", 1)).await;
+    let mut replay = bus.replay(filters.clone(), ReplayContent::Full).await.unwrap();
+    assert!(!replay.is_caught_up());
+    let mut purged_meanwhile = bus.replay(filters, ReplayContent::Full).await.unwrap();
+    // Messages that keep arriving do not move the end away.
+    let publishing = tokio::spawn({
+        let bus = bus.clone();
+        async move {
+            for i in count.. {
+                publish(&bus, &result_message("j", i)).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let mut read = 0;
+    while let Some(stored) = next_stored(&mut replay).await {
+        assert_eq!(stored.message, result_message("j", read));
+        read += 1;
+    }
+    assert!(read >= count, "{read} of {count}");
+    assert!(replay.is_caught_up());
+    assert_eq!(next_stored(&mut replay).await, None);
+    assert_eq!(next(&mut replay).await.message, result_message("j", read), "new ones follow");
+    publishing.abort();
+
+    next(&mut purged_meanwhile).await;
+    for (stream, subject) in topology::job_subjects(&job_id("j")) {
+        bus.purge(stream, &subject).await.unwrap();
+    }
+    while next_stored(&mut purged_meanwhile).await.is_some() {}
+    assert!(purged_meanwhile.is_caught_up(), "although stored messages were purged before it");
 }
 
 async fn headers_only(bus: SharedBus) {
