@@ -12,6 +12,8 @@
 //! - Keys are listed, and `start-after` is applied, in the order of a directory tree: `p/x` before
 //!   `p-1/x`. That is not S3's order.
 //! - The first write of a fresh store may take seconds.
+//! - Filer and S3 may answer before the volume server has registered with the master. Reads of
+//!   stored objects get 500 InternalError until it has, and the master's `/dir/assign` gets 406.
 //! - `mini` reports usage statistics unless disabled.
 //! - The admin component expects its own gRPC port 10000 above its HTTP port, whatever its flag
 //!   says.
@@ -192,11 +194,17 @@ impl S3Server {
     fn launch(&mut self) -> Result<(), String> {
         self.process = None;
         let mut process = ServerProcess::start(self.command(), &self.directory.path().join("weed.log"));
-        let [_, _, filer, s3] = self.ports.http;
+        let [master, _, filer, s3] = self.ports.http;
         let bucket = format!("/buckets/{}/", Self::BUCKET);
+        let assignment = format!("/dir/assign?collection={}", Self::BUCKET);
         // The filer, which needs no credentials, tells whether the bucket exists. S3 is ready when
-        // it refuses a request without credentials.
-        let is_ready = || get_status(filer, &bucket) == Some(200) && get_status(s3, "/") == Some(403);
+        // it refuses a request without credentials. The master assigns a file id to the bucket's
+        // collection once the volume server has registered its volumes.
+        let is_ready = || {
+            get_status(filer, &bucket) == Some(200)
+                && get_status(s3, "/") == Some(403)
+                && get_status(master, &assignment) == Some(200)
+        };
         process.wait_until_ready(START_TIMEOUT, is_ready)?;
         self.process = Some(process);
         Ok(())
