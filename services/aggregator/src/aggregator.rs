@@ -67,7 +67,7 @@ impl Default for AggregatorSettings {
     }
 }
 
-/// Runs an aggregator until `stop` is cancelled.
+/// Runs an aggregator on a prepared bus until `stop` is cancelled.
 ///
 /// # Errors
 /// Returns any error of the bus while the service starts.
@@ -79,7 +79,6 @@ pub async fn run(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    bus.prepare().await?;
     let record = registry::agent_record(&identity, Target::Any, AgentCapacity::none(), KERNEL);
     let heartbeat = registry::register(bus.clone(), Role::Aggregator, record, stop.clone()).await?;
     let (max_jobs, lease) = (settings.max_jobs, settings.lease);

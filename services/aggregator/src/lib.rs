@@ -5,7 +5,7 @@
 //! use std::sync::Arc;
 //!
 //! use forge_aggregator::{AggregatorSettings, run};
-//! use forge_bus::{BusError, MemoryBus, topology::TopologySettings};
+//! use forge_bus::{Bus, BusError, MemoryBus, topology::TopologySettings};
 //! use forge_contract::agent::Identity;
 //! use forge_service::Metrics;
 //! use forge_store::Store;
@@ -14,6 +14,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BusError> {
 //! let bus = MemoryBus::new(TopologySettings::default());
+//! bus.prepare().await?;
 //! let store = Arc::new(Store::in_memory());
 //! let identity = Identity::from_random([1; 32]);
 //! let (settings, metrics) = (AggregatorSettings::default(), Metrics::new("forge-aggregator"));

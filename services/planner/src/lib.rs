@@ -41,7 +41,7 @@
 //! A planner on an in-process bus; stopping it makes [`run`] return.
 //!
 //! ```
-//! use forge_bus::{MemoryBus, topology::TopologySettings};
+//! use forge_bus::{Bus, MemoryBus, topology::TopologySettings};
 //! use forge_planner::PlannerSettings;
 //! use forge_service::Metrics;
 //! use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), forge_bus::BusError> {
 //! let bus = MemoryBus::new(TopologySettings::default());
+//! bus.prepare().await?;
 //! let (metrics, stop) = (Metrics::new("forge"), CancellationToken::new());
 //! let planner = forge_planner::run(bus, PlannerSettings::default(), metrics, stop.clone());
 //! stop.cancel();

@@ -30,18 +30,16 @@ const LIVE_AGENTS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Dead letters that are handled concurrently.
 const CONCURRENT_DEAD_LETTERS: usize = 8;
 
-/// Runs a planner until `stop` is cancelled. Creates the bus topology first.
+/// Runs a planner on a prepared bus until `stop` is cancelled.
 ///
 /// # Errors
-/// Returns any error from creating the topology or opening a watch on it. Later bus errors are
-/// retried.
+/// Returns any error from opening a watch on the bus. Later bus errors are retried.
 pub async fn run(
     bus: SharedBus,
     settings: PlannerSettings,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    bus.prepare().await?;
     let lease = settings.lease;
     let submission_queue =
         QueueSettings { queue: Queue::Jobs, concurrency: Concurrency::new(settings.max_jobs), lease };

@@ -55,12 +55,13 @@ struct Verifier {
     metrics: Metrics,
 }
 
-/// Runs a verifier until `stop` is cancelled. `backends` holds at least one backend, the preferred
-/// one first. A verification uses the first one on other hardware than the result's; else the first
-/// other backend; else the first. If it fails, the next one takes its place.
+/// Runs a verifier on a prepared bus until `stop` is cancelled. `backends` holds at least one
+/// backend, the preferred one first. A verification uses the first one on other hardware than the
+/// result's; else the first other backend; else the first. If it fails, the next one takes its
+/// place.
 ///
 /// # Errors
-/// Returns any error of preparing the streams and buckets.
+/// None: bus errors are retried. The type is that of the other services' `run`.
 pub async fn run(
     bus: SharedBus,
     backends: Vec<Arc<dyn Backend>>,
@@ -69,7 +70,6 @@ pub async fn run(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    bus.prepare().await?;
     let capacity = AgentCapacity::new(&backends, settings.slots.max(1));
     // Enough in-flight messages to fill one batch while another one is executed.
     let concurrency = Concurrency::new(settings.slots.max(capacity.batch as usize) * 2);

@@ -68,8 +68,8 @@ struct Worker {
     metrics: Metrics,
 }
 
-/// Runs a worker until `stop` is cancelled; shards that are being executed then get
-/// [`forge_service::SHUTDOWN_GRACE_PERIOD`] to complete.
+/// Runs a worker on a prepared bus until `stop` is cancelled; shards that are being executed then
+/// get [`forge_service::SHUTDOWN_GRACE_PERIOD`] to complete.
 ///
 /// # Errors
 /// Returns [`BusError::Unusable`] when the agent is in quarantine.

@@ -64,8 +64,9 @@ struct InProcessServices {
 }
 
 impl InProcessServices {
-    fn new() -> Self {
+    async fn new() -> Self {
         let bus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
         let stop = CancellationToken::new();
         let shared: SharedBus = bus.clone();
         let settings = forge_planner::PlannerSettings::default();
@@ -114,8 +115,7 @@ impl InProcessServices {
 
 #[tokio::test]
 async fn job_is_executed_only_by_agents_of_its_target() {
-    let mut services = InProcessServices::new();
-    services.bus.prepare().await.unwrap();
+    let mut services = InProcessServices::new().await;
     services.start_worker(Arc::new(Scalar));
     let (long, short) = (Duration::from_secs(60), Duration::from_millis(700));
     let hardware_of =
