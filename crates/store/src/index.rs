@@ -3,9 +3,8 @@
 //! Plain HTML without scripts or external resources. Links are relative, so the page also works in
 //! a copy of the store.
 
-use std::fmt::Write as _;
-
 use forge_contract::artifact::ManifestDocument;
+use maud::{DOCTYPE, PreEscaped, html};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -19,48 +18,44 @@ code{font-size:.8rem;overflow-wrap:anywhere}";
 
 /// Renders the page of a completed job. `headline` holds pairs of label and text.
 pub fn render_page(manifest: &ManifestDocument, headline: &[(String, String)]) -> String {
-    let job = escape(manifest.job_id.as_str());
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Forge job {job}</title>\n\
-         <style>{STYLE}</style>\n<h1>Forge job {job}</h1>\n<table>\n"
-    );
-    let replay_key = manifest.replay_key.to_string();
-    let result = manifest.result.to_string();
-    let facts = [("Replay key", &replay_key), ("SHA-256 of result.json", &result)];
-    let rows = headline.iter().map(|(label, text)| (label.as_str(), text, false));
-    for (label, text, code) in rows.chain(facts.map(|(label, text)| (label, text, true))) {
-        let (label, text) = (escape(label), escape(text));
-        let text = if code { format!("<code>{text}</code>") } else { text };
-        push(&mut html, format_args!("<tr><th>{label}</th><td>{text}</td></tr>\n"));
-    }
-    html.push_str(
-        "</table>\n<h2>Artifacts</h2>\n<table>\n<tr><th>Name</th><th>Bytes</th><th>SHA-256</th></tr>\n",
-    );
-    for artifact in &manifest.artifacts {
-        push(
-            &mut html,
-            format_args!(
-                "<tr><td><a href=\"../../{}\">{}</a></td><td class=\"number\">{}</td><td><code>{}</code></td></tr>\n",
-                escape(&artifact.key()),
-                escape(&artifact.name),
-                artifact.size,
-                artifact.sha256
-            ),
-        );
-    }
-    html.push_str("</table>\n<p>All of them are named in <a href=\"manifest.json\">manifest.json</a>; ");
-    html.push_str("<code>forge audit manifest.json</code> checks them.</p>\n</html>\n");
-    html
-}
-
-fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = html.write_fmt(text);
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let title = format!("Forge job {}", manifest.job_id);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                table {
+                    @for (label, text) in headline {
+                        tr { th { (label) } td { (text) } }
+                    }
+                    tr { th { "Replay key" } td { code { (manifest.replay_key) } } }
+                    tr { th { "SHA-256 of result.json" } td { code { (manifest.result) } } }
+                }
+                h2 { "Artifacts" }
+                table {
+                    tr { th { "Name" } th { "Bytes" } th { "SHA-256" } }
+                    @for artifact in &manifest.artifacts {
+                        tr {
+                            td { a href={ "../../" (artifact.key()) } { (artifact.name) } }
+                            td class="number" { (artifact.size) }
+                            td { code { (artifact.sha256) } }
+                        }
+                    }
+                }
+                p {
+                    "All of them are named in " a href="manifest.json" { "manifest.json" } "; "
+                    code { "forge audit manifest.json" } " checks them."
+                }
+            }
+        }
+    };
+    page.into_string()
 }
 
 #[cfg(test)]
