@@ -22,14 +22,15 @@ pub fn read_request(path: &Path, compiler: &dyn ModelCompiler) -> Result<Request
         .map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })
 }
 
-/// Reads the bytes of an envelope and checks that it is valid. `-` is standard input.
+/// Reads the bytes of an envelope and the request that it makes. `-` is standard input.
 ///
 /// # Errors
 /// See [`read_request`].
-pub fn read_envelope(path: &Path) -> Result<Vec<u8>, CommandError> {
+pub fn read_envelope(path: &Path) -> Result<(Vec<u8>, Request), CommandError> {
     let (source_name, bytes) = read_source(path)?;
-    Request::from_json(&bytes).map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })?;
-    Ok(bytes)
+    let request =
+        Request::from_json(&bytes).map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })?;
+    Ok((bytes, request))
 }
 
 /// Name and content of a file or of standard input.

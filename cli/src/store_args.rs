@@ -14,7 +14,7 @@ const MAX_RETENTION_DAYS: u32 = 36_500;
 /// Pause between two attempts to open a store that does not respond.
 const OPEN_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where artifacts are stored.
+/// The artifact store.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Artifacts")]
 pub struct StoreArgs {
@@ -22,6 +22,14 @@ pub struct StoreArgs {
     /// AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_CA_BUNDLE
     #[arg(long, env = "FORGE_STORE", value_name = "LOCATION", default_value = "forge-out")]
     pub store: StoreLocation,
+}
+
+/// The artifact store, for writing.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Artifacts")]
+pub struct WritableStoreArgs {
+    #[command(flatten)]
+    pub location: StoreArgs,
     /// Retain artifacts with S3 Object Lock: governance:DAYS or compliance:DAYS. A missing bucket
     /// is created with Object Lock enabled
     #[arg(long, env = "FORGE_OBJECT_LOCK", value_name = "MODE:DAYS")]
@@ -50,23 +58,29 @@ impl std::str::FromStr for ObjectLockArg {
 }
 
 impl StoreArgs {
-    fn options(&self) -> Result<S3Options, CommandError> {
-        let mut options = S3Options::from_env().map_err(|error| ConfigError::new("AWS_*", error))?;
-        options.object_lock = self.object_lock.map(|lock| lock.0);
-        if self.object_lock.is_some() && !matches!(self.store, StoreLocation::S3 { .. }) {
-            return Err(ConfigError::new("--object-lock", "requires --store s3://bucket").into());
-        }
-        Ok(options)
+    /// Opens the store for reading, without retries.
+    ///
+    /// # Errors
+    /// [`CommandError::Input`] if there is no such store or it cannot be read.
+    pub async fn open_for_reading(&self) -> Result<Store, CommandError> {
+        let store = Store::open_for_reading(&self.store, &s3_options()?).await;
+        store.map_err(|error| CommandError::Input(format!("--store: {error}")))
     }
+}
 
+impl WritableStoreArgs {
     /// Opens the store for writing, and retries for as long as it does not respond.
     ///
     /// # Errors
     /// [`CommandError::Input`] if the settings are wrong or the store refuses access.
     pub async fn open(&self) -> Result<Store, CommandError> {
-        let options = self.options()?;
+        let options = S3Options { object_lock: self.object_lock.map(|lock| lock.0), ..s3_options()? };
+        let location = &self.location.store;
+        if self.object_lock.is_some() && !matches!(location, StoreLocation::S3 { .. }) {
+            return Err(ConfigError::new("--object-lock", "requires --store s3://bucket").into());
+        }
         loop {
-            match Store::open(&self.store, &options).await {
+            match Store::open(location, &options).await {
                 Ok(store) => return Ok(store),
                 Err(error @ StoreError::Unavailable { .. }) => {
                     tracing::warn!(%error, "opening the store failed; retrying in 1 s");
@@ -76,13 +90,8 @@ impl StoreArgs {
             tokio::time::sleep(OPEN_RETRY_PAUSE).await;
         }
     }
+}
 
-    /// Opens the store for reading, without retries.
-    ///
-    /// # Errors
-    /// [`CommandError::Input`] if there is no such store or it cannot be read.
-    pub async fn open_for_reading(&self) -> Result<Store, CommandError> {
-        let store = Store::open_for_reading(&self.store, &self.options()?).await;
-        store.map_err(|error| CommandError::Input(format!("--store: {error}")))
-    }
+fn s3_options() -> Result<S3Options, ConfigError> {
+    S3Options::from_env().map_err(|error| ConfigError::new("AWS_*", error))
 }

@@ -3,11 +3,9 @@
 use clap::Args;
 use forge_bus::topology::API_CANCEL_SUBJECT;
 use forge_contract::{ids::JobId, job::JobState};
+use forge_service::NatsArgs;
 
-use super::{
-    connection::{ClientConnection, ConnectionArgs},
-    record_text,
-};
+use super::{connection::ClientConnection, record_text};
 use crate::{
     error::CommandError,
     output::{self, TextStyle},
@@ -19,7 +17,7 @@ pub struct CancelArgs {
     /// Id of the job
     job: JobId,
     #[command(flatten)]
-    connection: ConnectionArgs,
+    nats: NatsArgs,
 }
 
 /// Runs the command.
@@ -27,7 +25,7 @@ pub struct CancelArgs {
 /// # Errors
 /// There is no such job, no planner answers, or the job had already ended in another state.
 pub fn execute(args: &CancelArgs) -> Result<(), CommandError> {
-    let connection = ClientConnection::open(&args.connection)?;
+    let connection = ClientConnection::open(&args.nats)?;
     let record = connection.request_record(API_CANCEL_SUBJECT, args.job.as_str().into())?;
     output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
     if record.state == JobState::Cancelled {

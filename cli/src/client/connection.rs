@@ -21,14 +21,19 @@ const SUBMIT_RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// Pause between two attempts to submit.
 const SUBMIT_RETRY_PAUSE: Duration = Duration::from_millis(300);
 
-/// Options that name NATS and the bucket of job records.
+/// The option that names a bucket of job records.
 #[derive(Debug, Clone, Args)]
-pub struct ConnectionArgs {
-    #[command(flatten)]
-    nats: NatsArgs,
+pub struct RecordBucketArgs {
     /// Key-value bucket of the job's record
-    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs", help_heading = None)]
+    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs")]
     namespace: String,
+}
+
+impl RecordBucketArgs {
+    /// The named bucket.
+    pub fn bucket(&self) -> Bucket {
+        Bucket::Jobs(self.namespace.clone())
+    }
 }
 
 /// An open connection.
@@ -36,8 +41,6 @@ pub struct ClientConnection {
     runtime: Runtime,
     /// The bus.
     pub bus: SharedBus,
-    /// The bucket of job records.
-    pub bucket: Bucket,
 }
 
 impl ClientConnection {
@@ -45,11 +48,11 @@ impl ClientConnection {
     ///
     /// # Errors
     /// A setting cannot be used, or NATS is unreachable.
-    pub fn open(args: &ConnectionArgs) -> Result<Self, CommandError> {
-        let options = args.nats.jetstream_options("forge", false, vec![args.namespace.clone()])?;
+    pub fn open(args: &NatsArgs) -> Result<Self, CommandError> {
+        let options = args.jetstream_options("forge")?;
         let runtime = runtime::single_worker()?;
         let bus = runtime.block_on(JetStreamBus::connect(options)).map_err(to_command_error)?;
-        Ok(Self { runtime, bus: bus as Arc<_>, bucket: Bucket::Jobs(args.namespace.clone()) })
+        Ok(Self { runtime, bus: bus as Arc<_> })
     }
 
     /// Runs a future to completion.
@@ -89,14 +92,13 @@ impl ClientConnection {
         self.block_on(self.bus.request(message, REPLY_TIMEOUT))
     }
 
-    /// Reads the record of a job from its bucket.
+    /// Reads the record of a job from a bucket.
     ///
     /// # Errors
     /// There is no such job, or NATS is unreachable.
-    pub fn record(&self, job: &JobId) -> Result<JobRecord, CommandError> {
-        let found = self
-            .block_on(job_records::get(self.bus.as_ref(), &self.bucket, job))
-            .map_err(to_command_error)?;
+    pub fn record(&self, bucket: &Bucket, job: &JobId) -> Result<JobRecord, CommandError> {
+        let found =
+            self.block_on(job_records::get(self.bus.as_ref(), bucket, job)).map_err(to_command_error)?;
         let found = found.ok_or_else(|| CommandError::Input(format!("job {job} does not exist")))?;
         Ok(found.record)
     }

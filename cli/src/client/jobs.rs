@@ -1,15 +1,16 @@
 //! `forge jobs`: lists the jobs of a bucket.
 
 use clap::Args;
+use forge_bus::topology::Bucket;
 use forge_contract::{
     ids::JobId,
     job::{JobRecord, JobState},
 };
-use forge_service::job_records;
+use forge_service::{NatsArgs, job_records};
 use futures_util::{StreamExt, stream};
 
 use super::{
-    connection::{ClientConnection, ConnectionArgs, to_command_error},
+    connection::{ClientConnection, RecordBucketArgs, to_command_error},
     record_text,
 };
 use crate::{
@@ -36,7 +37,9 @@ pub struct JobsArgs {
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
     #[command(flatten)]
-    connection: ConnectionArgs,
+    records: RecordBucketArgs,
+    #[command(flatten)]
+    nats: NatsArgs,
 }
 
 fn parse_state(text: &str) -> Result<JobState, String> {
@@ -52,8 +55,8 @@ fn parse_state(text: &str) -> Result<JobState, String> {
 /// # Errors
 /// A setting cannot be used, or NATS is unreachable.
 pub fn execute(args: &JobsArgs) -> Result<(), CommandError> {
-    let connection = ClientConnection::open(&args.connection)?;
-    let mut records = connection.block_on(read_records(&connection))?;
+    let connection = ClientConnection::open(&args.nats)?;
+    let mut records = connection.block_on(read_records(&connection, &args.records.bucket()))?;
     records.retain(|record| args.state.is_none_or(|state| state == record.state));
     records.sort_by(|a, b| (&b.submitted_at, &b.job_id).cmp(&(&a.submitted_at, &a.job_id)));
     records.truncate(args.limit);
@@ -84,10 +87,13 @@ fn render_jobs(records: &[JobRecord]) -> Vec<String> {
     table::render_table(&header[..header.len() - 1], &rows)
 }
 
-async fn read_records(connection: &ClientConnection) -> Result<Vec<JobRecord>, CommandError> {
-    let keys = connection.bus.keys(&connection.bucket).await.map_err(to_command_error)?;
+async fn read_records(
+    connection: &ClientConnection,
+    bucket: &Bucket,
+) -> Result<Vec<JobRecord>, CommandError> {
+    let keys = connection.bus.keys(bucket).await.map_err(to_command_error)?;
     let jobs = keys.into_iter().filter_map(|key| key.parse::<JobId>().ok());
-    let get = async |job: JobId| job_records::get(connection.bus.as_ref(), &connection.bucket, &job).await;
+    let get = async |job: JobId| job_records::get(connection.bus.as_ref(), bucket, &job).await;
     let found: Vec<_> = stream::iter(jobs).map(get).buffer_unordered(CONCURRENT_READS).collect().await;
     let found: Result<Vec<_>, _> = found.into_iter().collect();
     Ok(found.map_err(to_command_error)?.into_iter().flatten().map(|found| found.record).collect())

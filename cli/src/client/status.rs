@@ -3,11 +3,9 @@
 use clap::Args;
 use forge_bus::topology::API_STATUS_SUBJECT;
 use forge_contract::ids::JobId;
+use forge_service::NatsArgs;
 
-use super::{
-    connection::{ClientConnection, ConnectionArgs},
-    record_text,
-};
+use super::{connection::ClientConnection, record_text};
 use crate::{
     error::CommandError,
     output::{self, OutputFormat, TextStyle},
@@ -22,7 +20,7 @@ pub struct StatusArgs {
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
     #[command(flatten)]
-    connection: ConnectionArgs,
+    nats: NatsArgs,
 }
 
 /// Runs the command.
@@ -30,7 +28,7 @@ pub struct StatusArgs {
 /// # Errors
 /// There is no such job, or no planner answers.
 pub fn execute(args: &StatusArgs) -> Result<(), CommandError> {
-    let connection = ClientConnection::open(&args.connection)?;
+    let connection = ClientConnection::open(&args.nats)?;
     let record = connection.request_record(API_STATUS_SUBJECT, args.job.as_str().into())?;
     match args.format {
         OutputFormat::Json => output::print(&record_text::to_json_line(&record)),

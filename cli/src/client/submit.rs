@@ -3,14 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use forge_bus::topology;
+use forge_bus::topology::{self, Bucket};
 use forge_contract::ids::{JobId, Submitter};
+use forge_service::NatsArgs;
 use serde_json::Value;
 
-use super::{
-    connection::{ClientConnection, ConnectionArgs},
-    record_text, watch,
-};
+use super::{connection::ClientConnection, record_text, watch};
 use crate::{
     error::CommandError,
     input,
@@ -45,7 +43,7 @@ pub struct SubmitArgs {
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
     #[command(flatten)]
-    connection: ConnectionArgs,
+    nats: NatsArgs,
 }
 
 /// Runs the command.
@@ -53,15 +51,17 @@ pub struct SubmitArgs {
 /// # Errors
 /// The envelope is invalid, no planner answers, or the job has failed.
 pub fn execute(args: &SubmitArgs) -> Result<(), CommandError> {
-    let mut envelope = input::read_envelope(&args.envelope)?;
+    let (mut envelope, request) = input::read_envelope(&args.envelope)?;
     if let Some(job_id) = &args.job_id {
         envelope = with_job_id(&envelope, job_id)?;
     }
-    let connection = ClientConnection::open(&args.connection)?;
+    let connection = ClientConnection::open(&args.nats)?;
     let subject = topology::api_submit_subject(&args.submitter.clone().unwrap_or_default());
     let mut record = connection.submit(&subject, &envelope)?;
     if args.wait {
-        record = watch::wait_for_end(&connection, &record.job_id, args.format == OutputFormat::Text)?;
+        let bucket = Bucket::Jobs(request.envelope.artifacts.kv_namespace);
+        record =
+            watch::wait_for_end(&connection, &bucket, &record.job_id, args.format == OutputFormat::Text)?;
     }
     match args.format {
         OutputFormat::Json => output::print(&record_text::to_json_line(&record))?,

@@ -6,12 +6,14 @@ use std::{
 };
 
 use clap::Args;
+use forge_bus::topology::Bucket;
 use forge_contract::{ids::JobId, job::JobRecord};
+use forge_service::NatsArgs;
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    connection::{ClientConnection, ConnectionArgs, to_command_error},
+    connection::{ClientConnection, RecordBucketArgs, to_command_error},
     record_text,
 };
 use crate::{
@@ -34,7 +36,9 @@ pub struct WatchArgs {
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
     #[command(flatten)]
-    connection: ConnectionArgs,
+    records: RecordBucketArgs,
+    #[command(flatten)]
+    nats: NatsArgs,
 }
 
 /// Runs the command.
@@ -42,16 +46,18 @@ pub struct WatchArgs {
 /// # Errors
 /// There is no such job, NATS is unreachable, or the job failed or was cancelled.
 pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
-    let connection = ClientConnection::open(&args.connection)?;
-    connection.record(&args.job)?;
+    let connection = ClientConnection::open(&args.nats)?;
+    let bucket = args.records.bucket();
+    connection.record(&bucket, &args.job)?;
     let record = match args.format {
         OutputFormat::Text => {
-            let record = wait_for_end(&connection, &args.job, true)?;
+            let record = wait_for_end(&connection, &bucket, &args.job, true)?;
             output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
             record
         }
         OutputFormat::Json => {
-            follow(&connection, &args.job, |record| output::print(&record_text::to_json_line(record)))?
+            let print = |record: &JobRecord| output::print(&record_text::to_json_line(record));
+            follow(&connection, &bucket, &args.job, print)?
         }
     };
     record_text::require_success(&record)
@@ -64,6 +70,7 @@ pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
 /// NATS is unreachable, or the job's record was removed.
 pub fn wait_for_end(
     connection: &ClientConnection,
+    bucket: &Bucket,
     job: &JobId,
     show_progress: bool,
 ) -> Result<JobRecord, CommandError> {
@@ -75,7 +82,7 @@ pub fn wait_for_end(
     let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(REDRAW_INTERVAL);
-    let result = follow(connection, job, |record| {
+    let result = follow(connection, bucket, job, |record| {
         bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
         bar.set_message(record_text::state_label(record));
         Ok(())
@@ -87,11 +94,12 @@ pub fn wait_for_end(
 /// Calls `on_change` with every record of a job until the job has ended.
 fn follow(
     connection: &ClientConnection,
+    bucket: &Bucket,
     job: &JobId,
     mut on_change: impl FnMut(&JobRecord) -> Result<(), CommandError>,
 ) -> Result<JobRecord, CommandError> {
     connection.block_on(async {
-        let changes = connection.bus.watch(&connection.bucket, job.as_str()).await;
+        let changes = connection.bus.watch(bucket, job.as_str()).await;
         let mut changes = changes.map_err(to_command_error)?;
         while let Some(entry) = changes.next().await {
             let Some(value) = entry.value else { break };

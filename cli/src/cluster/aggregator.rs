@@ -11,13 +11,13 @@ use super::{
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
     settings::NamespaceArgs,
 };
-use crate::{error::CommandError, store_args::StoreArgs};
+use crate::{error::CommandError, store_args::WritableStoreArgs};
 
 /// Run an aggregator, which collects results, writes artifacts and ends jobs
 #[derive(Debug, Args)]
 pub struct AggregatorArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    store: WritableStoreArgs,
     #[command(flatten)]
     tuning: AggregatorTuning,
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub fn execute(args: &AggregatorArgs) -> Result<(), CommandError> {
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
         let store = Arc::new(store?);
         let settings = args.tuning.settings(namespaces, host.lease);
-        tracing::info!(store = %args.store.store, "store opened; collecting results");
+        tracing::info!(store = %args.store.location.store, "store opened; collecting results");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.finish(forge_aggregator::run(bus, store, identity, settings, metrics, stop).await)
     })

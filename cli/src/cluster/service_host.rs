@@ -10,8 +10,8 @@ use forge_bus::{
     topology::Queue,
 };
 use forge_service::{
-    Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, gauge_reports::report_queue_depths, http, shutdown,
-    telemetry,
+    ConfigError, Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, TopologyArgs,
+    gauge_reports::report_queue_depths, http, shutdown, telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,11 +35,33 @@ pub struct ServiceHostArgs {
     #[command(flatten)]
     pub nats: NatsArgs,
     #[command(flatten)]
+    pub topology: TopologyArgs,
+    #[command(flatten)]
     pub http: HttpArgs,
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
     #[command(flatten)]
     pub print: PrintConfigArgs,
+}
+
+impl ServiceHostArgs {
+    /// Connection options of a service that creates missing streams and buckets, among them a
+    /// bucket of job records per namespace.
+    ///
+    /// # Errors
+    /// See [`NatsArgs::jetstream_options`].
+    pub fn topology_options(
+        &self,
+        name: &str,
+        kv_namespaces: Vec<String>,
+    ) -> Result<JetStreamOptions, ConfigError> {
+        Ok(JetStreamOptions {
+            topology: self.topology.settings(),
+            kv_namespaces,
+            manage_topology: true,
+            ..self.nats.jetstream_options(name)?
+        })
+    }
 }
 
 /// What a service runs with.
@@ -76,7 +98,7 @@ where
     S: FnOnce(ServiceHost) -> F,
     F: Future<Output = Result<(), CommandError>>,
 {
-    let options = args.nats.jetstream_options(spec.name, true, spec.namespaces.clone())?;
+    let options = args.topology_options(spec.name, spec.namespaces.clone())?;
     run_with(args, spec, options, serve)
 }
 
@@ -119,7 +141,7 @@ where
             metrics.clone(),
             stop.clone(),
         ));
-        let lease = Duration::from_millis(args.nats.lease_ms);
+        let lease = Duration::from_millis(args.topology.lease_ms);
         let _alive = health.guard_loop(spec.name);
         serve(ServiceHost { bus, metrics, stop, lease, health: health.clone() }).await
     });

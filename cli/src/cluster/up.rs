@@ -19,7 +19,7 @@ use crate::{
     engine::{self, BackendSelection},
     error::CommandError,
     output,
-    store_args::StoreArgs,
+    store_args::WritableStoreArgs,
 };
 
 /// Port of the nats-server that is started, if it is free.
@@ -35,7 +35,7 @@ pub struct UpArgs {
     #[arg(long, env = "FORGE_DATA", value_name = "DIR", default_value = ".forge/nats")]
     data: PathBuf,
     #[command(flatten)]
-    store: StoreArgs,
+    store: WritableStoreArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
     let slots = args.execution.slots(backend.as_ref());
     let namespaces = args.namespaces.names()?;
     let quotas = args.planner.quotas()?;
-    let mut options = args.host.nats.jetstream_options("forge-up", true, namespaces.clone())?;
+    let mut options = args.host.topology_options("forge-up", namespaces.clone())?;
     let server = start_nats.then(|| LocalNatsServer::start(&args.data, PREFERRED_NATS_PORT)).transpose()?;
     if let Some(LocalNatsServer { url, .. }) = &server {
         options.urls = vec![url.clone()];

@@ -64,10 +64,9 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
     let BackendSelection { backend, gpu_unavailable } = engine::select_for_worker(&args.execution.backend)?;
     let slots = args.execution.slots(backend.as_ref());
     let identity = identity::load(&args.identity)?;
-    let options = args.host.nats.jetstream_options("forge-worker", false, Vec::new())?;
     let target = Hardware::from_adapter(backend.adapter()).target();
     let required_queues = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
-    let options = JetStreamOptions { required_queues, ..options };
+    let options = JetStreamOptions { required_queues, ..args.host.nats.jetstream_options("forge-worker")? };
     let spec = ServiceSpec {
         name: "forge-worker",
         namespaces: Vec::new(),

@@ -20,7 +20,7 @@ use self::path_parser::path_parser;
 pub use self::{
     effective::{EffectiveSetting, SettingOrigin, effective_settings, render_text},
     error::ConfigError,
-    nats::NatsArgs,
+    nats::{NatsArgs, TopologyArgs},
 };
 
 /// Options of the health and metrics server.

@@ -70,7 +70,7 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use self::{
-    config::{ConfigError, HttpArgs, IdentityArgs, NatsArgs, TelemetryArgs},
+    config::{ConfigError, HttpArgs, IdentityArgs, NatsArgs, TelemetryArgs, TopologyArgs},
     http::Health,
     metrics::Metrics,
     queue_worker::{Concurrency, Handler, QueueSettings, SHUTDOWN_GRACE_PERIOD, Settlement, serve_queue},

@@ -17,7 +17,7 @@ use forge_bus::{
 
 use super::{error::ConfigError, path_parser::path_parser};
 
-/// Options of the connection to NATS, and of the streams and buckets there.
+/// Options of the connection to NATS.
 #[derive(Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsArgs {
@@ -59,6 +59,12 @@ pub struct NatsArgs {
     /// Prefix of the subjects on which replies are received, if permissions require one
     #[arg(long, env = "FORGE_NATS_INBOX_PREFIX", value_name = "SUBJECT")]
     pub nats_inbox_prefix: Option<String>,
+}
+
+/// Options of the streams and buckets, for services.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "NATS")]
+pub struct TopologyArgs {
     /// Replicas of every stream and bucket in a NATS cluster
     #[arg(
         long,
@@ -80,6 +86,13 @@ pub struct NatsArgs {
     pub lease_ms: u64,
 }
 
+impl TopologyArgs {
+    /// The settings of the streams and buckets.
+    pub fn settings(&self) -> TopologySettings {
+        TopologySettings { replicas: self.replicas, lease: Duration::from_millis(self.lease_ms) }
+    }
+}
+
 // Prints no field: URLs can hold passwords too.
 impl fmt::Debug for NatsArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,24 +101,14 @@ impl fmt::Debug for NatsArgs {
 }
 
 impl NatsArgs {
-    /// Settings of the streams and buckets.
-    pub(super) fn topology_settings(&self) -> TopologySettings {
-        TopologySettings { replicas: self.replicas, lease: Duration::from_millis(self.lease_ms) }
-    }
-
     /// Returns the connection options for a client called `name`. Checks that the settings are
-    /// consistent and reads the files that hold secrets. `manage_topology` creates missing streams
-    /// and buckets; a client without it adds the queues that it needs to `required_queues` itself.
+    /// consistent and reads the files that hold secrets. The client requires no queue and does not
+    /// manage the topology; a service changes that in the returned options.
     ///
     /// # Errors
     /// [`ConfigError`] names the option that conflicts with another, is missing, or names an
     /// unreadable file.
-    pub fn jetstream_options(
-        &self,
-        name: impl Into<String>,
-        manage_topology: bool,
-        kv_namespaces: Vec<String>,
-    ) -> Result<JetStreamOptions, ConfigError> {
+    pub fn jetstream_options(&self, name: impl Into<String>) -> Result<JetStreamOptions, ConfigError> {
         let urls: Vec<String> =
             self.nats_url.iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
         if urls.is_empty() {
@@ -117,9 +120,9 @@ impl NatsArgs {
             tls: self.tls()?,
             name: name.into(),
             inbox_prefix: self.inbox_prefix()?,
-            topology: self.topology_settings(),
-            kv_namespaces,
-            manage_topology,
+            topology: TopologySettings::default(),
+            kv_namespaces: Vec::new(),
+            manage_topology: false,
             required_queues: Vec::new(),
         })
     }

@@ -13,6 +13,8 @@ struct Cli {
     #[command(flatten)]
     nats: NatsArgs,
     #[command(flatten)]
+    topology: TopologyArgs,
+    #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
     telemetry: TelemetryArgs,
@@ -25,7 +27,7 @@ fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
 }
 
 fn nats(args: &[&str]) -> Result<JetStreamOptions, ConfigError> {
-    parse(args).unwrap().nats.jetstream_options("test", true, vec!["jobs".to_owned()])
+    parse(args).unwrap().nats.jetstream_options("test")
 }
 
 #[test]
@@ -34,7 +36,8 @@ fn without_options_a_local_server_without_credentials_is_used() {
     assert_eq!(options.urls, ["nats://127.0.0.1:4222"]);
     assert!(matches!(options.credentials, NatsCredentials::None));
     assert_eq!(options.tls, TlsOptions::default());
-    assert_eq!(options.topology, forge_bus::topology::TopologySettings::default());
+    assert!(!options.manage_topology);
+    assert_eq!(parse(&[]).unwrap().topology.settings(), forge_bus::topology::TopologySettings::default());
     assert_eq!(parse(&[]).unwrap().http, HttpArgs::default());
 }
 
@@ -134,7 +137,7 @@ fn errors_about_invalid_values_name_the_option() {
         assert!(error.contains(args[0]), "{error}");
     }
     let cli = parse(&["--replicas", "3", "--lease-ms", "500", "--log", "info,forge_bus=debug"]).unwrap();
-    assert_eq!((cli.nats.replicas, cli.nats.topology_settings().lease.as_millis()), (3, 500));
+    assert_eq!((cli.topology.replicas, cli.topology.settings().lease.as_millis()), (3, 500));
 }
 
 #[test]

@@ -153,6 +153,23 @@ fn submit_watch_status_jobs_and_cancel_report_state_and_exit_code() {
 }
 
 #[test]
+fn submit_waits_for_a_job_in_the_bucket_that_its_envelope_names() {
+    let mut cluster = Cluster::empty(TestStore::Directory);
+    cluster.environment.push(("FORGE_KV_NAMESPACES".to_owned(), "jobs,desk".to_owned()));
+    for service in ["planner", "worker", "verifier", "aggregator"] {
+        cluster.spawn(service, &[service]);
+    }
+    cluster.complete_warm_up();
+    let envelope =
+        with_field(insurance_envelope("elsewhere", 1), "/artifacts", json!({"kv_namespace": "desk"}));
+    let path = write_json(&cluster, "elsewhere.json", &envelope);
+    assert_output(&cluster.run(&["submit", &path, "--wait"]), 0, &["elsewhere", "completed"]);
+    assert_output(&cluster.run(&["jobs", "--namespace", "desk"]), 0, &["elsewhere"]);
+    assert_output(&cluster.run(&["watch", "elsewhere", "--namespace", "desk"]), 0, &["completed"]);
+    assert_output(&cluster.run(&["status", "elsewhere"]), 0, &["completed"]);
+}
+
+#[test]
 fn artifacts_are_listed_and_fetched_and_corruption_is_detected() {
     for cluster in [Cluster::start(), Cluster::start_on_s3()] {
         let envelope = insurance_envelope("kept", 1);
