@@ -76,8 +76,8 @@ impl RunningPlanner {
         (backlog(Queue::Shards(Target::Gpu)).await, others, backlog(Queue::Verifications).await)
     }
 
-    /// Makes the job's record terminal, as if it had ended long ago: the tests' paused time does not
-    /// move the wall clock, which a record's age is measured with.
+    /// Makes the job's record terminal, as if it had ended long ago: paused time does not move the
+    /// wall clock, by which the age of a record is measured.
     async fn cancel_job(&self) {
         let mut record = self.record().await;
         record.state = JobState::Cancelled;
