@@ -11,7 +11,12 @@ use nkeys::{KeyPair, KeyPairType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{digest::Digest, envelope::Target, ids::JobId, shard::ShardId};
+use crate::{
+    digest::Digest,
+    envelope::Target,
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 
 /// An agent's id: its public user nkey, `U` followed by 55 base-32 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -158,8 +163,9 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// An agent's entry in the registry: bucket `forge_agents`, key `workers.<agent id>` or
-/// `verifiers.<agent id>`. Rewritten with every heartbeat.
+/// An agent's entry in the registry, rewritten with every heartbeat: of a worker in bucket
+/// `forge_workers`, key `<pool>.<agent id>`; of another agent in bucket `forge_agents`, key
+/// `verifiers.<agent id>` or `aggregators.<agent id>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "Forge agent")]
 pub struct AgentRecord {
@@ -167,6 +173,9 @@ pub struct AgentRecord {
     pub schema: String,
     /// Id of the agent.
     pub agent_id: AgentId,
+    /// Pool of a worker; `verifiers` or absent for other agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
     /// Whether the agent accepts shards.
     pub state: AgentState,
     /// Hardware that the agent executes on: `cpu` or `gpu`.
@@ -247,8 +256,10 @@ pub struct QuarantineRecord {
     pub schema: String,
     /// Id of the quarantined agent.
     pub agent_id: AgentId,
-    /// Job in which the wrong result was detected.
-    pub job_id: JobId,
+    /// Pool of the agent.
+    pub pool: PoolName,
+    /// Uid of the job in which the wrong result was detected.
+    pub job_uid: JobUid,
     /// Shard to which the wrong result belongs.
     pub shard_id: ShardId,
     /// SHA-256 of the wrong result that the agent returned.
@@ -262,6 +273,24 @@ pub struct QuarantineRecord {
 impl QuarantineRecord {
     /// Value of `schema`.
     pub const SCHEMA: &str = "forge.quarantine.v1";
+}
+
+/// Quarantine of a whole pool, after wrong results of several of its agents: bucket `forge_agents`,
+/// key `quarantined-pools.<pool>`. To readmit the pool, an operator deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "Forge pool quarantine")]
+pub struct PoolQuarantineRecord {
+    /// Always `forge.pool-quarantine.v1`.
+    pub schema: String,
+    /// The quarantined pool.
+    pub pool: PoolName,
+    /// Quarantined agents of the pool at the time, at most 16 of them.
+    pub agents: Vec<AgentId>,
+}
+
+impl PoolQuarantineRecord {
+    /// Value of `schema`.
+    pub const SCHEMA: &str = "forge.pool-quarantine.v1";
 }
 
 #[cfg(test)]

@@ -12,8 +12,11 @@ use crate::{
     digest::Digest,
     envelope::VerificationLevel,
     error::{FailureCode, FieldError},
-    ids::{JobId, ReplayKey},
+    ids::{JobId, JobUid, PoolName, ReplayKey, TaskId},
+    protocol::PROTOCOL,
     shard::ShardId,
+    task::{Attestation, ResultStatement},
+    verdict::Verdict,
 };
 
 /// Document `manifest.json`: the artifacts of a completed job, by hash. An audit starts from it.
@@ -25,6 +28,11 @@ pub struct ManifestDocument {
     pub schema: String,
     /// Id of the job.
     pub job_id: JobId,
+    /// Uid of the job. Signatures of results and verdicts state it.
+    pub job_uid: JobUid,
+    /// The job's key: 64 hexadecimal digits. It determines which shards were verified, and which
+    /// task ids were issued. The job's record committed to it before any shard was dispatched.
+    pub job_key: Digest,
     /// Kernel version. Results are comparable only within one kernel version.
     pub kernel: u32,
     /// Identifies the computation.
@@ -122,8 +130,12 @@ impl ExecutionsDocument {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Execution {
-    /// Id of the agent that executed the shard.
-    pub agent_id: String,
+    /// Pool of the agent that executed the shard.
+    pub pool: PoolName,
+    /// Id of that agent.
+    pub agent_id: AgentId,
+    /// The hand-out that the agent answered.
+    pub task_id: TaskId,
     /// Id of the shard.
     pub shard_id: ShardId,
     /// Number of the shard's first iteration.
@@ -144,10 +156,31 @@ pub struct Execution {
     pub wall_ms: f64,
     /// CPU time of the executing thread in milliseconds, divided in the same way.
     pub cpu_ms: f64,
-    /// The agent's signature over `forge/v1/result`, NUL, job id, NUL, shard id, NUL, the program's
-    /// hash and the result's hash (32 bytes each).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signature: Option<Signature>,
+    /// The agent's signature over `forge/v1/result`, NUL, and the canonical JSON of its statement,
+    /// whose other members are those of the manifest and of this document.
+    pub signature: Signature,
+}
+
+impl Execution {
+    /// What the agent stated about its result. `program` is that of the document, `kernel` and
+    /// `job_uid` are those of the manifest.
+    pub fn statement(&self, job_uid: JobUid, program: Digest, kernel: u32) -> ResultStatement {
+        ResultStatement {
+            protocol: PROTOCOL,
+            job_uid,
+            shard_id: self.shard_id,
+            iterations: self.iterations,
+            seed: self.seed,
+            program,
+            kernel,
+            task_id: self.task_id,
+            pool: self.pool.clone(),
+            agent_id: self.agent_id.clone(),
+            backend: self.backend.clone(),
+            adapter: self.adapter.clone(),
+            result_hash: self.result_hash,
+        }
+    }
 }
 
 /// Document `metrics.json`: durations and counts of the job. Nothing in it influences the result.
@@ -205,66 +238,31 @@ pub struct VerificationDocument {
     pub share: f64,
     /// Number of shards in the result.
     pub shards: u64,
-    /// Shards of the result that were re-executed with the same bytes, in shard order.
-    pub checked: Vec<ShardId>,
+    /// Number of shards that the draw selected. It is determined by the job's key.
+    pub drawn: u64,
+    /// A confirmation of every shard of the result that was re-executed with the same bytes, in
+    /// shard order.
+    pub checked: Vec<Verdict>,
     /// Number of checked shards that were executed on one kind of hardware (CPU or GPU) and
     /// verified on the other, as reported by the agents. Such checks can expose an error that is
     /// specific to one kind of hardware.
-    #[serde(default)]
     pub on_other_hardware: u64,
     /// Number of checked shards for each combination of backends.
     pub pairs: Vec<BackendPair>,
-    /// Probability that wrong results would have been detected, for several assumed shares of wrong
-    /// shards.
-    pub detection: Vec<Detection>,
-    /// Refuted results. None of them is part of the job's result: their shards, and all other
-    /// shards that the same agents had returned, were executed again.
-    #[serde(default)]
-    pub refuted: Vec<RefutedResult>,
-    /// Results that differ from the accepted result of their shard, in shard order. Each was
-    /// verified, unless one agent returned both. Absent if there are none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub contradictions: Vec<Contradiction>,
+    /// Probability that a wrong result ships, for several assumed attackers.
+    pub escape: Vec<Escape>,
+    /// Pools with a refuted result. Every result of theirs that is part of the job's result was
+    /// confirmed.
+    pub suspect_pools: Vec<PoolName>,
+    /// Refuted results. None of them is part of the job's result.
+    pub refuted: Vec<Verdict>,
+    /// Results that differ from the accepted result of their shard, in shard order.
+    pub contradictions: Vec<Attestation>,
 }
 
 impl VerificationDocument {
     /// Value of `schema`.
     pub const SCHEMA: &str = "forge.verification.v1";
-}
-
-/// A result that differs from the accepted result of its shard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Contradiction {
-    /// Id of the shard.
-    pub shard_id: ShardId,
-    /// Id of the agent that returned the result.
-    pub agent_id: AgentId,
-    /// SHA-256 of the result.
-    pub result_hash: Digest,
-    /// The agent's signature over the result, as in `executions.json`. It proves that the agent
-    /// returned this result.
-    pub signature: Signature,
-}
-
-/// A result that a verifier refuted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Refuted")]
-pub struct RefutedResult {
-    /// Id of the shard.
-    pub shard_id: ShardId,
-    /// Id of the agent that returned the result.
-    pub agent_id: AgentId,
-    /// SHA-256 of the returned result.
-    pub claimed: Digest,
-    /// SHA-256 of the result of the scalar reference.
-    pub correct: Option<Digest>,
-    /// Id of the verifier that refuted the result.
-    pub verifier_id: AgentId,
-    /// The verifier's signature over `forge/v1/verdict`, NUL, job id, NUL, shard id, NUL,
-    /// `refuted`, NUL, the agent's id, NUL, and the hash of the returned result (32 bytes).
-    pub signature: Signature,
 }
 
 /// Number of shards that one backend executed and another verified.
@@ -291,15 +289,17 @@ pub struct BackendPair {
     pub shards: u64,
 }
 
-/// Probability of detecting a given share of wrong results.
+/// Probability that a wrong result ships under one assumed attacker, who controls some pools and
+/// returns wrong results for some of their shards. A pool whose wrong result is drawn is found out,
+/// and all its results are verified; a wrong result ships if some pool is not found out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Detection {
-    /// Assumed share of shards with a wrong result, from 0 to 1. The corresponding number of shards
-    /// is rounded up.
-    pub wrong_share: f64,
-    /// Probability, from 0 to 1, that at least one wrong shard was checked, if the wrong shards
-    /// were chosen at random.
+pub struct Escape {
+    /// Number of pools that the attacker controls.
+    pub pools: u64,
+    /// Number of wrong shards of each pool.
+    pub wrong_shards: u64,
+    /// Probability, from 0 to 1, that no wrong shard of some pool was drawn.
     pub probability: f64,
 }
 

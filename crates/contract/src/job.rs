@@ -14,7 +14,7 @@ use crate::{
     digest::Digest,
     envelope::{Billing, Op},
     error::{FailureCode, FieldError},
-    ids::{JobId, ReplayKey, Submitter},
+    ids::{JobId, JobUid, ReplayKey, Submitter},
 };
 
 /// Document `forge.job.v1`, the record of a job.
@@ -26,6 +26,13 @@ pub struct JobRecord {
     pub schema: String,
     /// Id of the job.
     pub job_id: JobId,
+    /// Uid of the job, by which messages about it are addressed.
+    pub uid: JobUid,
+    /// SHA-256 of `forge/v1/job-key`, NUL, the uid, NUL, and the job's key. It commits to the key
+    /// before any shard is dispatched; the manifest reveals the key. Absent if the envelope was
+    /// invalid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_commitment: Option<Digest>,
     /// Name of the submitter: the last token of `forge.v1.jobs.submit.<submitter>`, or `default`.
     #[serde(default)]
     pub submitter: Submitter,

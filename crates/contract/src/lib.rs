@@ -46,6 +46,7 @@ pub mod job;
 pub mod merkle;
 pub mod plan;
 pub mod program;
+pub mod protocol;
 pub mod quota;
 pub mod shard;
 pub mod shard_result;

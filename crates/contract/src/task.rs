@@ -1,27 +1,33 @@
 //! Tasks and orders that services send each other: execute a shard, check a result, reduce or end a
-//! job; and the attestation that accompanies a shard's result.
+//! job; and the attestation of a shard's result.
 //!
-//! Each type is the payload or a header of one message. The bus crate defines subjects and queues.
+//! Each type is the payload of one message, or a part of it. The bus crate defines subjects and
+//! queues.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentId, Signature},
+    agent::{AgentId, Identity, Signature},
     artifact::Phase,
     digest::Digest,
     envelope::Envelope,
     error::{FailureCode, FieldError},
-    ids::JobId,
+    ids::{JobId, JobUid, PoolName, TaskId},
+    protocol::{PROTOCOL, signing_payload},
     shard::{Shard, ShardId},
 };
 
-/// Message on `forge.v1.shards.<target>.<job>.<shard>`: a shard to execute. Beyond it and the
-/// program, a worker receives nothing about the job.
+/// Message on `forge.v1.shards.<target>.<uid>.<shard>`: a shard to execute. Beyond it and the
+/// program, a worker receives nothing about the job, not even whether the shard has been executed
+/// before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardTask {
-    /// Id of the job.
-    pub job_id: JobId,
+    /// Version of the message, [`PROTOCOL`].
+    pub protocol: u32,
+    /// Uid of the job.
+    pub job_uid: JobUid,
     /// Id of the shard.
     pub shard_id: ShardId,
     /// Number of iterations to execute, starting at the shard's first.
@@ -32,8 +38,8 @@ pub struct ShardTask {
     pub program: Digest,
     /// Kernel version that must execute the shard.
     pub kernel: u32,
-    /// Number of earlier attempts to execute the shard.
-    pub attempt: u32,
+    /// Identifies this hand-out. The result states it.
+    pub task_id: TaskId,
 }
 
 impl ShardTask {
@@ -43,15 +49,17 @@ impl ShardTask {
     }
 }
 
-/// Message on `forge.v1.duplicates.<job>.<shard>`: a task for a verifier.
+/// Message on `forge.v1.duplicates.<uid>.<shard>`: a task for a verifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifierTask {
-    /// The shard to execute.
+    /// Version of the message, [`PROTOCOL`].
+    pub protocol: u32,
+    /// The shard to execute. If there is a claim, its task id is the one of the claimed result.
     pub task: ShardTask,
     /// The result to check. If absent, the verifier executes the shard in place of a worker and
     /// returns its own result.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
 }
 
@@ -59,7 +67,9 @@ pub struct VerifierTask {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// Id of the agent that returned the result.
+    /// Pool that published the result.
+    pub pool: PoolName,
+    /// Id of the agent that signed the result.
     pub agent_id: AgentId,
     /// Name of the backend that executed the shard.
     pub backend: String,
@@ -70,55 +80,163 @@ pub struct Claim {
     pub result_hash: Digest,
 }
 
-/// Header [`ATTESTATION_HEADER`] of a message on `forge.v1.results.<job>.<shard>`, whose payload is
-/// the result's canonical bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What an agent states about a result that it returns. Everything that determines the result is
+/// part of it, so that the signature is worth nothing for another job, shard or hand-out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Attestation {
-    /// Id of the agent that executed the shard.
+pub struct ResultStatement {
+    /// Version of the statement: 1.
+    pub protocol: u32,
+    /// Uid of the job.
+    pub job_uid: JobUid,
+    /// Id of the shard.
+    pub shard_id: ShardId,
+    /// Number of iterations executed, from the shard's first.
+    pub iterations: u64,
+    /// Seed of the shard.
+    pub seed: Digest,
+    /// SHA-256 of the program.
+    pub program: Digest,
+    /// Kernel version that executed the shard.
+    pub kernel: u32,
+    /// The hand-out that the agent answers.
+    pub task_id: TaskId,
+    /// Pool of the agent.
+    pub pool: PoolName,
+    /// Id of the agent.
     pub agent_id: AgentId,
     /// Name of the executing backend, such as `simd-avx2`.
     pub backend: String,
     /// Device and driver; absent when the shard was executed on the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
-    /// SHA-256 of the program.
-    pub program: Digest,
-    /// SHA-256 of the payload.
+    /// SHA-256 of the result's canonical bytes.
     pub result_hash: Digest,
+}
+
+impl ResultStatement {
+    /// Separates signatures of results from those of other statements.
+    const DOMAIN: &str = "forge/v1/result";
+
+    /// Signs the statement. `identity` is that of `agent_id`.
+    ///
+    /// # Panics
+    /// If `iterations` exceeds 2^53, which no plan has.
+    pub fn sign(&self, identity: &Identity) -> Signature {
+        let payload = signing_payload(Self::DOMAIN, self);
+        identity.sign(&payload.expect("a shard has fewer than 2^53 iterations"))
+    }
+
+    /// Whether `signature` is the agent's signature over `forge/v1/result`, NUL, and the canonical
+    /// JSON of this statement.
+    pub fn is_signature_valid(&self, signature: &Signature) -> bool {
+        let payload = signing_payload(Self::DOMAIN, self);
+        payload.is_some_and(|payload| self.agent_id.verify_signature(&payload, signature))
+    }
+}
+
+/// A signed statement about a result, and how long the execution took. The message on
+/// `forge.v1.results.<pool>.<uid>.<shard>` consists of it and of the result's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attestation {
+    /// Version of the message: 1.
+    pub protocol: u32,
+    /// What the agent states.
+    pub statement: ResultStatement,
     /// Wall-clock time in microseconds; the shard's portion if it was executed in a batch.
     pub wall_us: u64,
     /// CPU time of the executing thread in microseconds; the shard's portion if it was executed in
     /// a batch.
     pub cpu_us: u64,
-    /// The agent's signature over [`result_signing_payload`].
+    /// The agent's signature over `forge/v1/result`, NUL, and the statement's canonical JSON.
     pub signature: Signature,
 }
 
-/// Name of the header that carries an [`Attestation`] as JSON.
-pub const ATTESTATION_HEADER: &str = "Forge-Attestation";
-
 impl Attestation {
-    /// Whether `signature` is the agent's signature over this result for this shard.
-    pub fn is_signature_valid(&self, job: &JobId, shard: ShardId) -> bool {
-        let message = result_signing_payload(job, shard, self.program, self.result_hash);
-        self.agent_id.verify_signature(&message, &self.signature)
+    /// Whether `signature` is the agent's signature over the statement.
+    pub fn is_signature_valid(&self) -> bool {
+        self.statement.is_signature_valid(&self.signature)
     }
 }
 
-/// The bytes that an agent signs when it returns a result: `forge/v1/result`, NUL, job id, NUL,
-/// shard id, NUL, the program's hash (32 bytes), the result's hash (32 bytes).
-pub fn result_signing_payload(job: &JobId, shard: ShardId, program: Digest, result: Digest) -> Vec<u8> {
-    let mut payload = format!("forge/v1/result\0{job}\0{shard}\0").into_bytes();
-    payload.extend(program.0);
-    payload.extend(result.0);
-    payload
+/// Message on `forge.v1.outcomes.<uid>`: what became of shards. Planners dispatch by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeBatch {
+    /// Version of the message, [`PROTOCOL`].
+    pub protocol: u32,
+    /// In the order in which they happened.
+    pub outcomes: Vec<ShardOutcome>,
 }
 
-/// Message on `forge.v1.reduce.<job>`: an order to an aggregator. Only aggregators write terminal
+impl OutcomeBatch {
+    /// A batch of this version.
+    pub fn new(outcomes: Vec<ShardOutcome>) -> Self {
+        Self { protocol: PROTOCOL, outcomes }
+    }
+}
+
+/// What became of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ShardOutcome {
+    /// The aggregator has accepted a result.
+    Accepted {
+        /// Id of the shard.
+        shard_id: ShardId,
+        /// The hand-out that was answered.
+        task_id: TaskId,
+        /// Execution time in microseconds, as claimed by the agent.
+        wall_us: u64,
+    },
+    /// The result of this hand-out does not count: it is invalid or was refuted.
+    Rejected {
+        /// Id of the shard.
+        shard_id: ShardId,
+        /// The hand-out that was answered.
+        task_id: TaskId,
+    },
+    /// An accepted result no longer counts. The shard needs another one.
+    Reopened {
+        /// Id of the shard.
+        shard_id: ShardId,
+    },
+    /// The hand-out was delivered too often without a result.
+    Undeliverable {
+        /// Id of the shard.
+        shard_id: ShardId,
+        /// The hand-out that was delivered.
+        task_id: TaskId,
+    },
+    /// The isolated process in which a verifier executed the shard died.
+    Crashed {
+        /// Id of the shard.
+        shard_id: ShardId,
+        /// The hand-out that was executed.
+        task_id: TaskId,
+        /// How the process ended, for people.
+        reason: String,
+    },
+}
+
+impl ShardOutcome {
+    /// The shard.
+    pub fn shard_id(&self) -> ShardId {
+        match self {
+            Self::Accepted { shard_id, .. }
+            | Self::Rejected { shard_id, .. }
+            | Self::Reopened { shard_id }
+            | Self::Undeliverable { shard_id, .. }
+            | Self::Crashed { shard_id, .. } => *shard_id,
+        }
+    }
+}
+
+/// Message on `forge.v1.reduce.<uid>`: an order to an aggregator. Only aggregators write terminal
 /// job records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "order", rename_all = "snake_case")]
 pub enum AggregatorOrder {
     /// Collect the job's results as they arrive, reduce them, and complete the job.
     Reduce(Box<ReduceOrder>),
@@ -130,8 +248,12 @@ pub enum AggregatorOrder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReduceOrder {
+    /// Version of the message, [`PROTOCOL`].
+    pub protocol: u32,
     /// Id of the job.
     pub job_id: JobId,
+    /// Uid of the job.
+    pub job_uid: JobUid,
     /// The envelope in normal form.
     pub envelope: Envelope,
     /// Planning time in microseconds.
@@ -142,8 +264,12 @@ pub struct ReduceOrder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndOrder {
+    /// Version of the message, [`PROTOCOL`].
+    pub protocol: u32,
     /// Id of the job, or the name under which a rejected submission is recorded.
     pub job_id: JobId,
+    /// Uid of the job. A record with another uid belongs to another submission and is not ended.
+    pub job_uid: JobUid,
     /// Key-value bucket of the job record.
     pub namespace: String,
     /// Kind of failure.
@@ -161,13 +287,16 @@ impl EndOrder {
     /// record.
     pub fn new(
         job_id: JobId,
+        job_uid: JobUid,
         namespace: impl Into<String>,
         code: FailureCode,
         phase: Phase,
         message: impl Into<String>,
     ) -> Self {
         Self {
+            protocol: PROTOCOL,
             job_id,
+            job_uid,
             namespace: namespace.into(),
             code,
             message: message.into(),
@@ -180,5 +309,74 @@ impl EndOrder {
     #[must_use]
     pub fn with_details(self, details: Vec<FieldError>) -> Self {
         Self { details, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::parse_message;
+
+    fn statement(agent: &Identity) -> ResultStatement {
+        ResultStatement {
+            protocol: PROTOCOL,
+            job_uid: JobUid([1; 16]),
+            shard_id: ShardId { height: 0, index: 3 },
+            iterations: 65_536,
+            seed: Digest([2; 32]),
+            program: Digest([3; 32]),
+            kernel: 1,
+            task_id: TaskId([4; 32]),
+            pool: PoolName::default(),
+            agent_id: agent.id().clone(),
+            backend: "scalar".to_owned(),
+            adapter: None,
+            result_hash: Digest([5; 32]),
+        }
+    }
+
+    #[test]
+    fn a_result_signature_binds_every_member_of_the_statement() {
+        let (agent, other) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
+        let signed = statement(&agent);
+        let signature = signed.sign(&agent);
+        assert!(signed.is_signature_valid(&signature));
+        let changes: [fn(&mut ResultStatement); 11] = [
+            |statement| statement.job_uid = JobUid([9; 16]),
+            |statement| statement.shard_id.index = 4,
+            |statement| statement.iterations = 1,
+            |statement| statement.seed = Digest([9; 32]),
+            |statement| statement.program = Digest([9; 32]),
+            |statement| statement.kernel = 2,
+            |statement| statement.task_id = TaskId([9; 32]),
+            |statement| statement.pool = PoolName::verifiers(),
+            |statement| statement.backend = "simd-avx2".to_owned(),
+            |statement| statement.adapter = Some("a card".to_owned()),
+            |statement| statement.result_hash = Digest([9; 32]),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut changed = signed.clone();
+            change(&mut changed);
+            assert!(!changed.is_signature_valid(&signature), "change {index}");
+        }
+        let by_other = ResultStatement { agent_id: other.id().clone(), ..signed };
+        assert!(!by_other.is_signature_valid(&signature));
+    }
+
+    #[test]
+    fn a_statement_with_an_inexact_number_has_no_valid_signature() {
+        let agent = Identity::from_random([1; 32]);
+        let signature = statement(&agent).sign(&agent);
+        let huge = ResultStatement { iterations: u64::MAX, ..statement(&agent) };
+        assert!(!huge.is_signature_valid(&signature));
+    }
+
+    #[test]
+    fn outcomes_are_tagged_by_their_name() {
+        let shard_id = ShardId { height: 0, index: 3 };
+        let batch = OutcomeBatch::new(vec![ShardOutcome::Reopened { shard_id }]);
+        let json = serde_json::to_string(&batch).unwrap();
+        assert_eq!(json, r#"{"protocol":1,"outcomes":[{"outcome":"reopened","shard_id":"0-3"}]}"#);
+        assert_eq!(parse_message(json.as_bytes()), Ok(batch));
     }
 }

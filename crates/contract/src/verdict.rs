@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use crate::{
-    agent::{AgentId, Signature},
+    agent::{AgentId, Identity, Signature},
     digest::Digest,
-    ids::JobId,
+    ids::{JobUid, PoolName, TaskId},
+    protocol::signing_payload,
     shard::ShardId,
 };
 
@@ -20,71 +21,121 @@ use crate::{
 pub enum VerdictOutcome {
     /// A re-execution produced the same bytes.
     Confirmed,
-    /// The scalar reference produced different bytes. All results of the agent are invalidated.
+    /// The scalar reference produced different bytes.
     Refuted,
-    /// The message is not an acceptable result. The shard is executed again.
-    Rejected,
     /// Executions produced different bytes, and none of them could be established as correct.
     Undecided,
 }
 
 impl VerdictOutcome {
-    /// The outcome as written in documents and in the signed payload, such as `confirmed`.
+    /// The outcome as written in documents, such as `confirmed`.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Name of the header that carries a [`Verdict`] as JSON.
-pub const VERDICT_HEADER: &str = "Forge-Verdict";
-
-/// Header [`VERDICT_HEADER`] of a message on `forge.v1.verdicts.<job>.<shard>`, which has no
-/// payload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a verifier states about a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Verdict {
+pub struct VerdictStatement {
+    /// Version of the statement: 1.
+    pub protocol: u32,
     /// Outcome of the check.
     pub outcome: VerdictOutcome,
-    /// Id of the agent that returned the result.
+    /// Uid of the job.
+    pub job_uid: JobUid,
+    /// Id of the shard.
+    pub shard_id: ShardId,
+    /// The hand-out that the checked result answers.
+    pub task_id: TaskId,
+    /// Pool that published the checked result.
+    pub pool: PoolName,
+    /// Id of the agent that signed the checked result.
     pub agent_id: AgentId,
-    /// SHA-256 of the returned result, as claimed by the agent.
+    /// SHA-256 of the checked result, as claimed by the agent.
     pub result_hash: Digest,
-    /// SHA-256 of the correct result; absent if the correct result was not established.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// SHA-256 of the correct result; absent if it was not established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct: Option<Digest>,
     /// Id of the verifier.
     pub verifier_id: AgentId,
-    /// Backend that re-executed the shard; empty if the result was rejected without re-execution.
+    /// Backend that re-executed the shard.
     pub backend: String,
     /// Device and driver of the re-execution; absent on a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
     /// One sentence for operators; empty if the result was confirmed.
     pub reason: String,
-    /// The verifier's signature over [`verdict_signing_payload`].
+}
+
+impl VerdictStatement {
+    /// Separates signatures of verdicts from those of other statements.
+    const DOMAIN: &str = "forge/v1/verdict";
+
+    /// Signs the statement. `identity` is that of `verifier_id`.
+    pub fn sign(self, identity: &Identity) -> Verdict {
+        let payload = signing_payload(Self::DOMAIN, &self).expect("a verdict holds one small number");
+        Verdict { signature: identity.sign(&payload), protocol: self.protocol, statement: self }
+    }
+}
+
+/// A signed verdict, the message on `forge.v1.verdicts.<uid>.<shard>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Version of the message: 1.
+    pub protocol: u32,
+    /// What the verifier states.
+    pub statement: VerdictStatement,
+    /// The verifier's signature over `forge/v1/verdict`, NUL, and the statement's canonical JSON.
     pub signature: Signature,
 }
 
 impl Verdict {
-    /// Whether `signature` is the verifier's signature over this verdict for this shard.
-    pub fn is_signature_valid(&self, job: &JobId, shard: ShardId) -> bool {
-        let message = verdict_signing_payload(job, shard, self.outcome, &self.agent_id, self.result_hash);
-        self.verifier_id.verify_signature(&message, &self.signature)
+    /// Whether `signature` is the verifier's signature over the statement.
+    pub fn is_signature_valid(&self) -> bool {
+        let payload = signing_payload(VerdictStatement::DOMAIN, &self.statement);
+        payload.is_some_and(|payload| self.statement.verifier_id.verify_signature(&payload, &self.signature))
     }
 }
 
-/// The bytes that a verifier signs with a verdict: `forge/v1/verdict`, NUL, job id, NUL, shard id,
-/// NUL, [`VerdictOutcome::as_str`], NUL, the id of the agent that returned the result, NUL, the
-/// result's hash (32 bytes).
-pub fn verdict_signing_payload(
-    job: &JobId,
-    shard: ShardId,
-    outcome: VerdictOutcome,
-    agent: &AgentId,
-    result: Digest,
-) -> Vec<u8> {
-    let mut payload =
-        format!("forge/v1/verdict\0{job}\0{shard}\0{}\0{agent}\0", outcome.as_str()).into_bytes();
-    payload.extend(result.0);
-    payload
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_signature_binds_outcome_job_task_and_result() {
+        let (verifier, agent) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
+        let verdict = VerdictStatement {
+            protocol: 1,
+            outcome: VerdictOutcome::Confirmed,
+            job_uid: JobUid([1; 16]),
+            shard_id: ShardId { height: 0, index: 3 },
+            task_id: TaskId([4; 32]),
+            pool: PoolName::default(),
+            agent_id: agent.id().clone(),
+            result_hash: Digest([5; 32]),
+            correct: None,
+            verifier_id: verifier.id().clone(),
+            backend: "scalar".to_owned(),
+            adapter: None,
+            reason: String::new(),
+        }
+        .sign(&verifier);
+        assert!(verdict.is_signature_valid());
+        let changes: [fn(&mut VerdictStatement); 7] = [
+            |statement| statement.outcome = VerdictOutcome::Refuted,
+            |statement| statement.job_uid = JobUid([9; 16]),
+            |statement| statement.shard_id.index = 4,
+            |statement| statement.task_id = TaskId([9; 32]),
+            |statement| statement.pool = PoolName::verifiers(),
+            |statement| statement.result_hash = Digest([9; 32]),
+            |statement| statement.reason = "because".to_owned(),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut changed = verdict.clone();
+            change(&mut changed.statement);
+            assert!(!changed.is_signature_valid(), "change {index}");
+        }
+    }
 }

@@ -47,18 +47,20 @@
 //! 5. [`seed_tree`], the seeds of shards and leaves
 //! 6. [`plan`], a run's shards and checkpoints
 //! 7. [`reduction`], merging shard results
-//! 8. [`verification`], which shards are executed a second time
-//! 9. [`summary`], a result's figures, in units of the args
-//! 10. [`convergence`], whether a run may end before its budget
-//! 11. [`workload`], the model of each op, one file per profile
-//! 12. [`result_document`], `result.json`
-//! 13. [`request`], a validated envelope with its program and plan
-//! 14. [`backend`], execution of shards: the scalar reference and SIMD
-//! 15. `testing`, support for tests of backends (feature `testing`)
+//! 8. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
+//! 9. [`verification`], which shards are executed a second time
+//! 10. [`summary`], a result's figures, in units of the args
+//! 11. [`convergence`], whether a run may end before its budget
+//! 12. [`workload`], the model of each op, one file per profile
+//! 13. [`result_document`], `result.json`
+//! 14. [`request`], a validated envelope with its program and plan
+//! 15. [`backend`], execution of shards: the scalar reference and SIMD
+//! 16. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
 pub mod convergence;
 pub mod double_double;
+pub mod job_key;
 pub mod normal;
 pub mod plan;
 pub mod reduction;

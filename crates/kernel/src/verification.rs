@@ -1,23 +1,34 @@
-//! Verification: which shards are executed a second time, and the probability that this detects
-//! wrong results. Does not know which agents execute them.
+//! Verification: which shards are executed a second time, and the probability that a wrong result
+//! ships all the same. Does not know which agents execute them.
 //!
-//! Shards are selected by HMAC-SHA-256 (RFC 2104, FIPS 180-4) under a key that workers do not have.
-//! A worker therefore cannot predict which of its shards will be verified, and every holder of the
-//! key derives the same selection.
+//! Shards are drawn by the [key of the job](crate::job_key), which workers do not have. A worker
+//! therefore cannot predict which of its shards will be verified, and every holder of the key draws
+//! the same shards.
 
 use forge_contract::{
-    artifact::Detection,
+    artifact::Escape,
     envelope::{Policy, VerificationLevel},
-    ids::JobId,
+    ids::JobUid,
     shard::ShardId,
 };
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+
+use crate::job_key::JobKey;
 
 /// The share of shards that `spotcheck` verifies.
 const SPOTCHECK_RATIO: f64 = 0.1;
-/// Shares of wrong shards for which a detection probability is reported.
-const REPORTED_WRONG_SHARES: [f64; 3] = [0.01, 0.05, 0.1];
+/// Attackers for which an escape probability is reported: number of pools, and the share of the
+/// job's shards that are wrong, over all pools. A share of 0 stands for one wrong shard a pool.
+const REPORTED_ATTACKERS: [(u64, f64); 9] = [
+    (1, 0.0),
+    (1, 0.01),
+    (1, 0.1),
+    (2, 0.0),
+    (2, 0.01),
+    (2, 0.1),
+    (4, 0.0),
+    (4, 0.01),
+    (4, 0.1),
+];
 
 /// The share of shards to verify under a policy, 0 to 1: `verify_ratio` if given, else the one that
 /// `verify` implies.
@@ -34,23 +45,16 @@ pub fn sample_size(ratio: f64, shards: u64) -> u64 {
     ((ratio * shards as f64).ceil() as u64).min(shards)
 }
 
-/// A shard's pseudo-random rank in its job. The shards of lowest rank are verified.
-pub fn selection_rank(key: &[u8], job: &JobId, shard: ShardId) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts a key of any length");
-    mac.update(format!("forge/v1/verify\0{job}\0{shard}").as_bytes());
-    mac.finalize().into_bytes().into()
-}
-
 /// Positions in `shards`, ascending, of the `count` shards to verify; of all shards if there are
 /// fewer.
 pub fn select_shards(
-    key: &[u8],
-    job: &JobId,
+    key: &JobKey,
+    job: JobUid,
     shards: impl Iterator<Item = ShardId>,
     count: u64,
 ) -> Vec<usize> {
     let mut ranked: Vec<_> =
-        shards.enumerate().map(|(at, shard)| (selection_rank(key, job, shard), at)).collect();
+        shards.enumerate().map(|(at, shard)| (key.selection_rank(job, shard), at)).collect();
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(ranked.len());
     if count == 0 {
         return Vec::new();
@@ -64,21 +68,43 @@ pub fn select_shards(
     selected
 }
 
-/// The probabilities of detecting 1%, 5% and 10% of wrong shards, when `checked` of `shards` were
-/// verified.
-pub fn detection_probabilities(shards: u64, checked: u64) -> Vec<Detection> {
-    let detection = |wrong_share: f64| {
-        let wrong = (wrong_share * shards as f64).ceil() as u64;
-        Detection { wrong_share, probability: detection_probability(shards, wrong, checked) }
+/// The probability that a wrong result ships, for several attackers, when `drawn` of `shards` are
+/// verified. Leaves out attackers with more wrong shards than there are shards.
+pub fn escape_probabilities(shards: u64, drawn: u64) -> Vec<Escape> {
+    let escape = |(pools, wrong_share): (u64, f64)| {
+        let wrong_shards = ((wrong_share * shards as f64 / pools as f64).ceil() as u64).max(1);
+        let probability = escape_probability(shards, drawn, pools, wrong_shards);
+        Escape { pools, wrong_shards, probability }
     };
-    REPORTED_WRONG_SHARES.into_iter().map(detection).collect()
+    let attackers = REPORTED_ATTACKERS.into_iter().map(escape);
+    let mut escapes: Vec<Escape> =
+        attackers.filter(|escape| escape.pools * escape.wrong_shards <= shards).collect();
+    escapes.dedup();
+    escapes
 }
 
-/// The probability that a sample of `checked` out of `total` shards, without replacement, holds at
-/// least one of `wrong` wrong ones: 1 − C(total − wrong, checked) / C(total, checked).
-pub fn detection_probability(total: u64, wrong: u64, checked: u64) -> f64 {
-    let missed = |i: u64| total.saturating_sub(checked + i) as f64 / (total - i) as f64;
-    1.0 - (0..wrong).map(missed).product::<f64>()
+/// The probability that a wrong result ships when `drawn` of `shards` are verified, and each of
+/// `pools` returns wrong results for `wrong` shards of its own.
+///
+/// A pool escapes if none of its wrong shards is drawn; otherwise all its results are verified. A
+/// wrong result ships if some pool escapes. A set of j pools escapes with the probability
+/// C(n − jw, d) / C(n, d), as the draw is uniform and without replacement, so by inclusion and
+/// exclusion the result is Σ (−1)^(j+1) · C(k, j) · C(n − jw, d) / C(n, d) over j = 1 to k.
+pub fn escape_probability(shards: u64, drawn: u64, pools: u64, wrong: u64) -> f64 {
+    let (mut sum, mut choices) = (0.0, 1.0);
+    for j in 1..=pools {
+        choices *= (pools - j + 1) as f64 / j as f64;
+        let term = choices * miss_probability(shards, drawn, j * wrong);
+        sum += if j % 2 == 1 { term } else { -term };
+    }
+    sum.clamp(0.0, 1.0)
+}
+
+/// The probability that a draw of `drawn` out of `shards`, without replacement, holds none of
+/// `wrong` given ones: C(shards − wrong, drawn) / C(shards, drawn).
+pub fn miss_probability(shards: u64, drawn: u64, wrong: u64) -> f64 {
+    let missed = |i: u64| shards.saturating_sub(drawn + i) as f64 / (shards - i) as f64;
+    (0..wrong.min(shards)).map(missed).product()
 }
 
 #[cfg(test)]
@@ -89,39 +115,68 @@ mod tests {
         (0..count).map(|index| ShardId { height: 0, index })
     }
 
+    const UID: JobUid = JobUid([1; 16]);
+
+    fn key(number: u32) -> JobKey {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        JobKey::from(bytes)
+    }
+
     #[test]
     fn selection_depends_on_key_and_job() {
-        let (a, b): (JobId, JobId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let choose = |key: &[u8], job| select_shards(key, job, shards(100), 10);
-        assert_eq!(choose(b"k", &a), choose(b"k", &a));
-        assert_ne!(choose(b"k", &a), choose(b"l", &a));
-        assert_ne!(choose(b"k", &a), choose(b"k", &b));
-        assert!(choose(b"k", &a).is_sorted() && choose(b"k", &a).len() == 10);
-        assert_eq!(select_shards(b"k", &a, shards(3), 9), [0, 1, 2]);
-        assert_eq!(select_shards(b"k", &a, shards(3), 0), [0; 0]);
+        let choose = |key: &JobKey, job| select_shards(key, job, shards(100), 10);
+        assert_eq!(choose(&key(1), UID), choose(&key(1), UID));
+        assert_ne!(choose(&key(1), UID), choose(&key(2), UID));
+        assert_ne!(choose(&key(1), UID), choose(&key(1), JobUid([2; 16])));
+        assert!(choose(&key(1), UID).is_sorted() && choose(&key(1), UID).len() == 10);
+        assert_eq!(select_shards(&key(1), UID, shards(3), 9), [0, 1, 2]);
+        assert_eq!(select_shards(&key(1), UID, shards(3), 0), [0; 0]);
     }
 
     #[test]
     fn every_shard_is_selected_with_equal_probability() {
-        let job: JobId = "a".parse().unwrap();
         let mut hits = [0u32; 20];
-        for key in 0..2000u32 {
-            select_shards(&key.to_le_bytes(), &job, shards(20), 5).into_iter().for_each(|at| hits[at] += 1);
+        for number in 0..2000 {
+            select_shards(&key(number), UID, shards(20), 5).into_iter().for_each(|at| hits[at] += 1);
         }
         // 500 expected, standard deviation 19.4.
         assert!(hits.iter().all(|hits| (400..600).contains(hits)), "{hits:?}");
     }
 
     #[test]
-    fn detection_probability_is_hypergeometric() {
-        // 10 shards, 2 wrong, 3 checked: 1 - C(8,3)/C(10,3) = 1 - 56/120.
-        assert!((detection_probability(10, 2, 3) - (1.0 - 56.0 / 120.0)).abs() < 1e-12);
-        assert_eq!(detection_probability(10, 1, 0), 0.0);
-        assert_eq!(detection_probability(10, 1, 10), 1.0);
-        assert_eq!(detection_probability(10, 5, 6), 1.0);
+    fn a_miss_is_hypergeometric() {
+        // 10 shards, 3 drawn, 2 wrong: C(8,3)/C(10,3) = 56/120.
+        assert!((miss_probability(10, 3, 2) - 56.0 / 120.0).abs() < 1e-12);
+        assert_eq!(miss_probability(10, 0, 1), 1.0);
+        assert_eq!(miss_probability(10, 10, 1), 0.0);
+        assert_eq!(miss_probability(10, 6, 5), 0.0);
         assert_eq!(
             (sample_size(0.1, 16), sample_size(0.1, 1), sample_size(0.0, 9), sample_size(1.0, 9)),
             (2, 1, 0, 9)
         );
+    }
+
+    #[test]
+    fn escape_probability_is_that_of_a_simulated_draw() {
+        // 40 shards, 8 drawn; pool p returns wrong results for shards 3p, 3p + 1 and 3p + 2.
+        let (trials, pools, wrong) = (20_000, 4, 3);
+        let escapes = (0..trials).filter(|&number| {
+            let drawn = select_shards(&key(number), UID, shards(40), 8);
+            (0..pools).any(|pool| (0..wrong).all(|i| !drawn.contains(&(pool * wrong + i))))
+        });
+        let (share, expected) =
+            (escapes.count() as f64 / f64::from(trials), escape_probability(40, 8, pools as u64, wrong as u64));
+        // The standard deviation is below 0.0036.
+        assert!((share - expected).abs() < 0.015, "{share} {expected}");
+    }
+
+    #[test]
+    fn one_wrong_shard_ships_unless_it_is_drawn_and_nothing_ships_if_all_are() {
+        assert!((escape_probability(100, 10, 1, 1) - 0.9).abs() < 1e-12);
+        assert!(escape_probabilities(100, 100).iter().all(|escape| escape.probability == 0.0));
+        assert!(escape_probabilities(100, 0).iter().all(|escape| escape.probability == 1.0));
+        let single = escape_probabilities(1, 0);
+        assert_eq!(single, [Escape { pools: 1, wrong_shards: 1, probability: 1.0 }]);
     }
 }
