@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use forge_contract::{envelope::Target, ids::JobId};
+use forge_contract::{envelope::Target, ids::JobUid};
 
 pub use self::subjects::*;
 use crate::error::BusError;
@@ -32,6 +32,9 @@ pub const MAX_SHARD_DELIVERIES: u64 = 4;
 /// Age at which every stream but [`Stream::Jobs`] drops a message, and [`Bucket::Programs`] an
 /// entry. Equals the longest timeout of a job, so it only affects what the regular cleanup missed.
 pub const MAX_MESSAGE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Age at which [`Bucket::Workers`] drops a heartbeat. A worker that lives writes one every few
+/// seconds.
+pub const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(60);
 /// Unacknowledged messages of one queue, over all its receivers, at which the server stops
 /// delivering.
 pub const MAX_ACK_PENDING: i64 = 100_000;
@@ -64,16 +67,26 @@ pub enum Stream {
     Verifications,
     /// Orders to reduce and to end jobs; a work queue.
     Reduce,
-    /// Results and verdicts, kept until their job ends.
+    /// Results of shards, kept until their job ends. Workers write it.
     Results,
+    /// Verdicts of verifiers and outcomes of shards, kept until their job ends. Workers cannot write
+    /// it.
+    Verdicts,
     /// Server advisories about shards that exceeded [`MAX_SHARD_DELIVERIES`]; a work queue.
     DeadLetters,
 }
 
 impl Stream {
     /// Every stream.
-    pub const ALL: [Self; 6] =
-        [Self::Jobs, Self::Shards, Self::Verifications, Self::Reduce, Self::Results, Self::DeadLetters];
+    pub const ALL: [Self; 7] = [
+        Self::Jobs,
+        Self::Shards,
+        Self::Verifications,
+        Self::Reduce,
+        Self::Results,
+        Self::Verdicts,
+        Self::DeadLetters,
+    ];
 
     /// Returns the stream's name on the server.
     pub fn name(self) -> &'static str {
@@ -83,6 +96,7 @@ impl Stream {
             Self::Verifications => "FORGE_DUPLICATES",
             Self::Reduce => "FORGE_REDUCE",
             Self::Results => "FORGE_RESULTS",
+            Self::Verdicts => "FORGE_VERDICTS",
             Self::DeadLetters => "FORGE_DEAD_LETTERS",
         }
     }
@@ -95,7 +109,8 @@ impl Stream {
             Self::Shards => &["forge.v1.shards.>"],
             Self::Verifications => &["forge.v1.duplicates.>"],
             Self::Reduce => &["forge.v1.reduce.>"],
-            Self::Results => &["forge.v1.results.>", "forge.v1.verdicts.>"],
+            Self::Results => &["forge.v1.results.>"],
+            Self::Verdicts => &["forge.v1.verdicts.>", "forge.v1.outcomes.>"],
             Self::DeadLetters => &["$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.FORGE_SHARDS.>"],
         }
     }
@@ -108,7 +123,7 @@ impl Stream {
 
     /// Whether an acknowledgement removes the message from the stream.
     pub fn is_work_queue(self) -> bool {
-        self != Self::Results
+        !matches!(self, Self::Results | Self::Verdicts)
     }
 }
 
@@ -205,13 +220,16 @@ impl Queue {
 pub enum Bucket {
     /// Job records by job id. Its name is the envelope's `artifacts.kv_namespace`.
     Jobs(String),
-    /// Heartbeats of agents (`workers.<id>`, `verifiers.<id>`, `aggregators.<id>`) and quarantined
-    /// agents (`quarantine.<id>`).
+    /// Heartbeats of verifiers and aggregators (`verifiers.<id>`, `aggregators.<id>`), quarantined
+    /// agents (`quarantine.<id>`) and quarantined pools (`quarantined-pools.<pool>`). Workers cannot
+    /// write it.
     Agents,
+    /// Heartbeats of workers (`<pool>.<id>`).
+    Workers,
     /// Programs by digest.
     Programs,
-    /// Secrets that services share and workers must not read: the key that selects shards for
-    /// verification.
+    /// Secrets that planners and aggregators share, and that no other role may read: the keys of
+    /// jobs ([`job_key_entry`]).
     Secrets,
     /// Quota usage by submitter.
     Quotas,
@@ -229,6 +247,7 @@ impl Bucket {
         match self {
             Self::Jobs(namespace) => namespace,
             Self::Agents => "forge_agents",
+            Self::Workers => "forge_workers",
             Self::Programs => "forge_programs",
             Self::Secrets => "forge_secrets",
             Self::Quotas => "forge_quotas",
@@ -238,7 +257,8 @@ impl Bucket {
     /// Returns the age at which the bucket drops an entry; `None` if it never does.
     pub fn max_age(&self) -> Option<Duration> {
         match self {
-            Self::Programs => Some(MAX_MESSAGE_AGE),
+            Self::Programs | Self::Secrets => Some(MAX_MESSAGE_AGE),
+            Self::Workers => Some(MAX_HEARTBEAT_AGE),
             _ => None,
         }
     }
@@ -247,21 +267,29 @@ impl Bucket {
 /// Returns every bucket, with one bucket of job records per namespace.
 pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
     let jobs = namespaces.iter().cloned().map(Bucket::Jobs);
-    jobs.chain([Bucket::Agents, Bucket::Programs, Bucket::Secrets, Bucket::Quotas]).collect()
+    let shared =
+        [Bucket::Agents, Bucket::Workers, Bucket::Programs, Bucket::Secrets, Bucket::Quotas];
+    jobs.chain(shared).collect()
 }
 
 /// Returns the stream and subject filter of every message of a job, for purging them when it ends.
 /// The order to reduce comes last: until it is purged, another aggregator resumes a cleanup that
 /// was interrupted.
-pub fn job_subjects(job: &JobId) -> Vec<(Stream, String)> {
-    let mut subjects = vec![
-        (Stream::Shards, format!("forge.v1.shards.*.{job}.>")),
+pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
+    vec![
+        (Stream::Shards, shards_filter(job)),
         (Stream::Verifications, format!("forge.v1.duplicates.{job}.>")),
-    ];
-    subjects.extend(shard_message_subjects(job).into_iter().map(|subject| (Stream::Results, subject)));
-    subjects.push((Stream::Reduce, end_subject(job)));
-    subjects.push((Stream::Reduce, reduce_subject(job)));
-    subjects
+        (Stream::Results, results_filter(job)),
+        (Stream::Verdicts, verdicts_filter(job)),
+        (Stream::Verdicts, outcomes_subject(job)),
+        (Stream::Reduce, end_subject(job)),
+        (Stream::Reduce, reduce_subject(job)),
+    ]
+}
+
+/// Returns the key of a job's key in [`Bucket::Secrets`].
+pub fn job_key_entry(job: JobUid) -> String {
+    format!("jobs.{job}")
 }
 
 /// Checks the key of a bucket entry: dot-separated tokens of ASCII letters, digits and `-/_=`.

@@ -3,7 +3,7 @@
 
 use forge_contract::{
     envelope::Target,
-    ids::{JobId, Submitter},
+    ids::{JobUid, PoolName, Submitter},
     shard::ShardId,
 };
 
@@ -56,72 +56,81 @@ pub fn parse_submit_subject(subject: &str) -> Option<Submitter> {
 }
 
 /// Returns the subject of a shard for workers.
-pub fn shard_subject(target: Target, job: &JobId, shard: ShardId) -> String {
+pub fn shard_subject(target: Target, job: JobUid, shard: ShardId) -> String {
     format!("forge.v1.shards.{}.{job}.{shard}", target_token(target))
 }
 
+/// Returns the filter of a job's shards for workers, whatever their target.
+pub fn shards_filter(job: JobUid) -> String {
+    format!("forge.v1.shards.*.{job}.>")
+}
+
+/// Parses a [`shard_subject`], whatever its target; `None` if `subject` is another one.
+pub fn parse_shard_subject(subject: &str) -> Option<(JobUid, ShardId)> {
+    let (_target, rest) = subject.strip_prefix("forge.v1.shards.")?.split_once('.')?;
+    parse_job_and_shard(rest)
+}
+
 /// Returns the subject of a shard's verification task.
-pub fn verification_subject(job: &JobId, shard: ShardId) -> String {
+pub fn verification_subject(job: JobUid, shard: ShardId) -> String {
     format!("forge.v1.duplicates.{job}.{shard}")
 }
 
-/// Returns the subject of a shard's result.
-pub fn result_subject(job: &JobId, shard: ShardId) -> String {
-    format!("forge.v1.results.{job}.{shard}")
+/// Returns the subject on which a pool publishes a shard's result. Permissions tie a credential to
+/// its pool, so the subject says reliably which pool a result came from.
+pub fn result_subject(pool: &PoolName, job: JobUid, shard: ShardId) -> String {
+    format!("forge.v1.results.{pool}.{job}.{shard}")
+}
+
+/// Returns the filter of all results of a job.
+pub fn results_filter(job: JobUid) -> String {
+    format!("forge.v1.results.*.{job}.>")
+}
+
+/// Parses a [`result_subject`]; `None` if `subject` is another one.
+pub fn parse_result_subject(subject: &str) -> Option<(PoolName, JobUid, ShardId)> {
+    let (pool, rest) = subject.strip_prefix("forge.v1.results.")?.split_once('.')?;
+    let (job, shard) = parse_job_and_shard(rest)?;
+    Some((pool.parse().ok()?, job, shard))
 }
 
 /// Returns the subject of a verdict on a shard's result.
-pub fn verdict_subject(job: &JobId, shard: ShardId) -> String {
+pub fn verdict_subject(job: JobUid, shard: ShardId) -> String {
     format!("forge.v1.verdicts.{job}.{shard}")
 }
 
+/// Returns the filter of all verdicts of a job.
+pub fn verdicts_filter(job: JobUid) -> String {
+    format!("forge.v1.verdicts.{job}.>")
+}
+
+/// Parses a [`verdict_subject`]; `None` if `subject` is another one.
+pub fn parse_verdict_subject(subject: &str) -> Option<(JobUid, ShardId)> {
+    parse_job_and_shard(subject.strip_prefix("forge.v1.verdicts.")?)
+}
+
+/// Returns the subject of the outcomes of a job's shards.
+pub fn outcomes_subject(job: JobUid) -> String {
+    format!("forge.v1.outcomes.{job}")
+}
+
 /// Returns the subject of the order to reduce a job.
-pub fn reduce_subject(job: &JobId) -> String {
+pub fn reduce_subject(job: JobUid) -> String {
     format!("forge.v1.reduce.{job}")
 }
 
 /// Returns the subject of the order to end a job without a result.
-pub fn end_subject(job: &JobId) -> String {
+pub fn end_subject(job: JobUid) -> String {
     format!("forge.v1.reduce.{job}.end")
 }
 
 /// Returns the subject on which the end of a job is broadcast. No stream stores it.
-pub fn job_ended_subject(job: &JobId) -> String {
+pub fn job_ended_subject(job: JobUid) -> String {
     format!("forge.v1.ended.{job}")
 }
 
-/// Returns the filters of all results and verdicts of a job.
-pub fn shard_message_subjects(job: &JobId) -> Vec<String> {
-    vec![format!("forge.v1.results.{job}.>"), format!("forge.v1.verdicts.{job}.>")]
-}
-
-/// What a message about a shard carries, by its subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShardMessageKind {
-    /// A result of an agent.
-    Result,
-    /// A verdict of a verifier.
-    Verdict,
-}
-
-/// Parses a [`result_subject`] or [`verdict_subject`]; `None` if `subject` is neither.
-pub fn parse_shard_message_subject(subject: &str) -> Option<(ShardMessageKind, JobId, ShardId)> {
-    let rest = subject.strip_prefix("forge.v1.")?;
-    let (kind, rest) = rest.split_once('.')?;
-    let kind = match kind {
-        "results" => ShardMessageKind::Result,
-        "verdicts" => ShardMessageKind::Verdict,
-        _ => return None,
-    };
-    let (job, shard) = rest.split_once('.')?;
-    Some((kind, job.parse().ok()?, shard.parse().ok()?))
-}
-
-/// Parses a [`shard_subject`], whatever its target; `None` if `subject` is another one.
-pub fn parse_shard_subject(subject: &str) -> Option<(JobId, ShardId)> {
-    let rest = subject.strip_prefix("forge.v1.shards.")?;
-    let mut tokens = rest.splitn(3, '.');
-    let (_target, job, shard) = (tokens.next()?, tokens.next()?, tokens.next()?);
+fn parse_job_and_shard(tokens: &str) -> Option<(JobUid, ShardId)> {
+    let (job, shard) = tokens.split_once('.')?;
     Some((job.parse().ok()?, shard.parse().ok()?))
 }
 

@@ -1,19 +1,28 @@
 //! Parsers invert builders, and every subject belongs to its own stream only.
 
-use forge_contract::{envelope::Target, ids::Submitter, shard::ShardId};
+use forge_contract::{
+    envelope::Target,
+    ids::{PoolName, Submitter},
+    shard::ShardId,
+};
 
 use super::*;
 
+const JOB: JobUid = JobUid([0xab; 16]);
+
 #[test]
 fn shard_subjects_parse_back() {
-    let (job, id) = ("a-1".parse::<JobId>().unwrap(), ShardId { height: 4, index: 17 });
-    let result = (ShardMessageKind::Result, job.clone(), id);
-    assert_eq!(parse_shard_message_subject(&result_subject(&job, id)), Some(result));
-    let verdict = (ShardMessageKind::Verdict, job.clone(), id);
-    assert_eq!(parse_shard_message_subject(&verdict_subject(&job, id)), Some(verdict));
-    assert_eq!(parse_shard_subject(&shard_subject(Target::Any, &job, id)), Some((job.clone(), id)));
-    assert_eq!(parse_shard_message_subject("forge.v1.results.a-1"), None);
-    assert_eq!(parse_shard_message_subject("forge.v1.results.a-1.x"), None);
+    let (pool, id) = ("blue".parse::<PoolName>().unwrap(), ShardId { height: 4, index: 17 });
+    assert_eq!(parse_result_subject(&result_subject(&pool, JOB, id)), Some((pool.clone(), JOB, id)));
+    assert_eq!(parse_verdict_subject(&verdict_subject(JOB, id)), Some((JOB, id)));
+    assert_eq!(parse_shard_subject(&shard_subject(Target::Any, JOB, id)), Some((JOB, id)));
+    let result = result_subject(&pool, JOB, id);
+    assert!(subject_matches(&results_filter(JOB), &result));
+    assert!(!subject_matches(&results_filter(JobUid([1; 16])), &result));
+    assert_eq!(parse_result_subject(&verdict_subject(JOB, id)), None);
+    for malformed in ["forge.v1.results.blue", "forge.v1.results.blue.a-1.4-17", "forge.v1.results.a b.x"] {
+        assert_eq!(parse_result_subject(malformed), None, "{malformed}");
+    }
 }
 
 #[test]
@@ -34,18 +43,19 @@ fn submit_subjects_parse_back() {
 
 #[test]
 fn every_subject_belongs_to_its_own_stream_only() {
-    let (job, id) = ("j".parse::<JobId>().unwrap(), ShardId { height: 0, index: 0 });
+    let (job, id, pool) = (JOB, ShardId { height: 0, index: 0 }, PoolName::default());
     let subjects = [
         (SUBMIT_SUBJECT.to_owned(), Some(Stream::Jobs)),
         (submit_subject(&"alice".parse().unwrap()), Some(Stream::Jobs)),
         (api_submit_subject(&"alice".parse().unwrap()), None),
-        (shard_subject(Target::Gpu, &job, id), Some(Stream::Shards)),
-        (verification_subject(&job, id), Some(Stream::Verifications)),
-        (reduce_subject(&job), Some(Stream::Reduce)),
-        (end_subject(&job), Some(Stream::Reduce)),
-        (result_subject(&job, id), Some(Stream::Results)),
-        (verdict_subject(&job, id), Some(Stream::Results)),
-        (job_ended_subject(&job), None),
+        (shard_subject(Target::Gpu, job, id), Some(Stream::Shards)),
+        (verification_subject(job, id), Some(Stream::Verifications)),
+        (reduce_subject(job), Some(Stream::Reduce)),
+        (end_subject(job), Some(Stream::Reduce)),
+        (result_subject(&pool, job, id), Some(Stream::Results)),
+        (verdict_subject(job, id), Some(Stream::Verdicts)),
+        (outcomes_subject(job), Some(Stream::Verdicts)),
+        (job_ended_subject(job), None),
         (API_CANCEL_SUBJECT.to_owned(), None),
     ];
     for (subject, expected) in subjects {
@@ -54,7 +64,12 @@ fn every_subject_belongs_to_its_own_stream_only() {
         let found: Vec<_> = Stream::ALL.into_iter().filter(stores).collect();
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{subject}");
     }
-    assert!(job_subjects(&job).iter().all(|(_, filter)| !subject_matches(filter, "forge.v1.results.k.0-0")));
+    let of_other_job = result_subject(&pool, JobUid([1; 16]), id);
+    assert!(job_subjects(job).iter().all(|(_, filter)| !subject_matches(filter, &of_other_job)));
+    for (stream, filter) in job_subjects(job) {
+        let subjects = stream.subjects();
+        assert!(subjects.iter().any(|all| subject_matches(all, &filter.replace('>', "x"))), "{filter}");
+    }
 }
 
 #[test]
