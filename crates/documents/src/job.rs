@@ -5,7 +5,8 @@ use forge_contract::{
     digest::Digest,
     envelope::Envelope,
     error::{FailureCode, FieldError},
-    ids::JobId,
+    ids::{JobId, JobUid, TaskId},
+    protocol::PROTOCOL,
     shard::ShardId,
     task::ShardTask,
 };
@@ -31,17 +32,19 @@ impl Job {
         Self { id: job_id(&request.envelope, envelope_digest), envelope_digest, request }
     }
 
-    /// The task message for one attempt at a shard. Attempts count from 0.
-    pub fn shard_task(&self, shard: ShardId, attempt: u32) -> ShardTask {
+    /// The task message for one hand-out of a shard. `job_uid` is that of the job's record, and
+    /// `task_id` identifies the hand-out.
+    pub fn shard_task(&self, job_uid: JobUid, shard: ShardId, task_id: TaskId) -> ShardTask {
         let planned = self.request.shard(shard);
         ShardTask {
-            job_id: self.id.clone(),
+            protocol: PROTOCOL,
+            job_uid,
             shard_id: shard,
             iterations: planned.iterations,
             seed: planned.seed,
             program: self.request.program_digest,
             kernel: KERNEL,
-            attempt,
+            task_id,
         }
     }
 
