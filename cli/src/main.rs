@@ -15,6 +15,7 @@ mod gpu;
 mod in_process;
 mod input;
 mod interrupt;
+mod operator;
 mod output;
 mod progress;
 #[cfg(test)]
@@ -62,6 +63,8 @@ enum ForgeCommand {
     Jobs(client::JobsArgs),
     Cancel(client::CancelArgs),
     Artifacts(client::ArtifactsArgs),
+    Agents(operator::AgentsArgs),
+    Quarantine(operator::QuarantineArgs),
     Up(cluster::UpArgs),
     Planner(cluster::PlannerArgs),
     Worker(cluster::WorkerArgs),
@@ -109,6 +112,8 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Jobs(args) => client::commands::jobs(&args),
         ForgeCommand::Cancel(args) => client::commands::cancel(&args),
         ForgeCommand::Artifacts(args) => client::commands::artifacts(&args),
+        ForgeCommand::Agents(args) => operator::commands::agents(&args),
+        ForgeCommand::Quarantine(args) => operator::commands::quarantine(&args),
         ForgeCommand::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
         ForgeCommand::Planner(args) => cluster::commands::planner(&args),
         ForgeCommand::Worker(args) => cluster::commands::worker(&args),

@@ -40,6 +40,10 @@ pub struct AggregatorTuning {
     /// repeat the reduction
     #[arg(long, env = "FORGE_KEEP_SHARDS")]
     keep_shards: bool,
+    /// Number of agents of one pool in quarantine at which the whole pool goes into quarantine; 0
+    /// means never
+    #[arg(long, env = "FORGE_POOL_QUARANTINE_AFTER", value_name = "COUNT", default_value_t = 3)]
+    pool_quarantine_after: u32,
 }
 
 impl AggregatorTuning {
@@ -48,6 +52,7 @@ impl AggregatorTuning {
         AggregatorSettings {
             store_patience: Duration::from_millis(self.store_patience_ms),
             keep_shards: self.keep_shards,
+            pool_quarantine_after: self.pool_quarantine_after,
             namespaces,
             lease,
             ..AggregatorSettings::default()

@@ -13,7 +13,7 @@ use super::{
     planner::PlannerTuning,
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
     settings::NamespaceArgs,
-    worker::{ExecutionArgs, log_gpu_unavailable},
+    worker::{ExecutionArgs, PoolArgs, log_gpu_unavailable},
 };
 use crate::{
     engine::{self, BackendSelection},
@@ -38,6 +38,8 @@ pub struct UpArgs {
     store: WritableStoreArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    pool: PoolArgs,
     #[command(flatten)]
     planner: PlannerTuning,
     #[command(flatten)]
@@ -78,7 +80,7 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
         let executor = engine::shared_executor(backend.as_ref(), slots, None);
         let target = Hardware::from_adapter(backend.adapter()).target();
         let backends = engine::verifier_backends(&backend);
-        let worker = forge_worker::WorkerSettings { executor: executor.clone(), slots, target, lease };
+        let worker = forge_worker::WorkerSettings { executor: executor.clone(), slots, target, lease, pool: args.pool.pool.clone() };
         let verifier = forge_verifier::VerifierSettings { executor, slots: engine::core_count(), lease };
         let planner = args.planner.settings(namespaces.clone(), quotas, lease);
         let aggregator = args.aggregator.settings(namespaces, lease);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use forge_bus::{jetstream::JetStreamOptions, topology::Queue};
-use forge_contract::{agent::Hardware, envelope::Target};
+use forge_contract::{agent::Hardware, envelope::Target, ids::{InvalidPoolName, PoolName}};
 use forge_kernel::backend::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_worker::WorkerSettings;
@@ -18,6 +18,8 @@ use crate::{
 pub struct WorkerArgs {
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pool: PoolArgs,
     #[command(flatten)]
     identity: IdentityArgs,
     #[command(flatten)]
@@ -49,6 +51,31 @@ impl ExecutionArgs {
     }
 }
 
+/// The option that names a worker's pool.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Execution")]
+pub struct PoolArgs {
+    /// Pool under which the worker publishes results, as its NATS credential permits; workers of
+    /// one owner share a pool, and a wrong result casts doubt on the whole pool
+    #[arg(
+        long,
+        env = "FORGE_POOL",
+        value_name = "NAME",
+        default_value_t = PoolName::default(),
+        value_parser = parse_worker_pool
+    )]
+    pub pool: PoolName,
+}
+
+/// Parses the name of a pool that workers may use.
+fn parse_worker_pool(text: &str) -> Result<PoolName, String> {
+    let pool: PoolName = text.parse().map_err(|error: InvalidPoolName| error.to_string())?;
+    if pool == PoolName::verifiers() {
+        return Err(format!("the name {pool} is reserved for verifiers"));
+    }
+    Ok(pool)
+}
+
 /// Logs why no GPU is used, if one was looked for.
 pub fn log_gpu_unavailable(reason: Option<&str>) {
     if let Some(reason) = reason {
@@ -75,10 +102,10 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
     };
     service_host::run_with(&args.host, spec, options, async |host: ServiceHost| {
         log_gpu_unavailable(gpu_unavailable.as_deref());
+        let pool = args.pool.pool.clone();
+        tracing::info!(%pool, agent = %identity.id(), backend = backend.name(), adapter = backend.adapter(), slots, "taking shards");
         let settings =
-            WorkerSettings { executor: Executor::new(slots, None), slots, target, lease: host.lease };
-        let (agent, backend_name, adapter) = (identity.id(), backend.name(), backend.adapter());
-        tracing::info!(%agent, backend = backend_name, adapter, slots, "taking shards");
+            WorkerSettings { executor: Executor::new(slots, None), slots, target, lease: host.lease, pool };
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.finish(forge_worker::run(bus, backend, identity, settings, metrics, stop).await)
     })

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::anyhow;
 use forge_aggregator::JobCompletion;
 use forge_bus::{BusError, SharedBus};
-use forge_contract::agent::{Hardware, Identity};
+use forge_contract::{
+    agent::{Hardware, Identity},
+    ids::PoolName,
+};
 use forge_kernel::backend::Backend;
 use forge_service::{
     IdentityArgs, Metrics,
@@ -125,7 +128,7 @@ impl InProcessServices {
         metrics: Metrics,
     ) -> Result<(), CommandError> {
         let target = Hardware::from_adapter(backend.adapter()).target();
-        let settings = forge_worker::WorkerSettings { executor, slots: 1, target, lease: LEASE };
+        let settings = forge_worker::WorkerSettings { executor, slots: 1, target, lease: LEASE, pool: PoolName::default() };
         let (bus, backend, identity) = (bus.clone(), Arc::clone(backend), ephemeral_identity()?);
         self.workers.spawn(forge_worker::run(bus, backend, identity, settings, metrics, self.stop.clone()));
         Ok(())

@@ -1,10 +1,14 @@
 //! A worker with one deliberate fault, for tests and benchmarks of the services:
-//! `faulty-worker NATS_URL FAULT`.
+//! `faulty-worker NATS_URL FAULT`. `FORGE_POOL` names its pool.
 //!
 //! - `wrong-bytes` returns wrong results with valid signatures.
-//! - `unregistered` signs with a key that is not in the registry.
+//! - `new-keys` does the same and signs every result with a new key.
+//! - `unknown-task` answers hand-outs that were never made.
+//! - `wrong-seed` states another seed than that of the shard.
+//! - `header` adds a header to its results, which are correct otherwise.
 //! - `stall` receives eight shards and never settles them.
 //! - `crash` aborts the process on the second shard of every job.
+//! - `refuse` returns every shard to the queue unexecuted.
 //! - `trivial` executes nothing and returns zeros, to measure the overhead of the services.
 
 use std::{env, sync::Arc, time::Duration};
@@ -16,13 +20,16 @@ use forge_bus::{
 };
 use forge_contract::{
     agent::Identity,
+    digest::Digest,
     envelope::Target,
+    ids::PoolName,
     program::Program,
+    protocol::parse_message,
     shard::Shard,
     shard_result::{Distribution, ShardResult, Tally},
     task::ShardTask,
 };
-use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar, simd::Simd};
+use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError, simd::Simd};
 use forge_service::{
     Metrics,
     executor::{Executor, StopFlag},
@@ -36,10 +43,37 @@ struct FaultyBackend(WorkerFault);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WorkerFault {
     WrongBytes,
-    Unregistered,
+    NewKeys,
+    UnknownTask,
+    WrongSeed,
+    Header,
     Stall,
     Crash,
+    Refuse,
     Trivial,
+}
+
+impl WorkerFault {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "wrong-bytes" => Self::WrongBytes,
+            "new-keys" => Self::NewKeys,
+            "unknown-task" => Self::UnknownTask,
+            "wrong-seed" => Self::WrongSeed,
+            "header" => Self::Header,
+            "stall" => Self::Stall,
+            "crash" => Self::Crash,
+            "refuse" => Self::Refuse,
+            "trivial" => Self::Trivial,
+            _ => return None,
+        })
+    }
+
+    /// Whether the worker program runs with this fault, which its backend has. Otherwise the fault
+    /// is in the messages, and this program sends them itself.
+    fn is_of_backend(self) -> bool {
+        matches!(self, Self::WrongBytes | Self::Crash | Self::Trivial)
+    }
 }
 
 impl Backend for FaultyBackend {
@@ -58,7 +92,7 @@ impl Backend for FaultyBackend {
             WorkerFault::Trivial => Ok(shards.iter().map(|shard| empty_result(program, shard)).collect()),
             _ => {
                 let mut results = Simd::new().execute(program, shards, control)?;
-                if self.0 == WorkerFault::WrongBytes {
+                if matches!(self.0, WorkerFault::WrongBytes | WorkerFault::NewKeys) {
                     results.iter_mut().for_each(|result| result.components[0].occurrences += 1);
                 }
                 Ok(results)
@@ -90,32 +124,24 @@ fn empty_result(program: &Program, shard: &Shard) -> ShardResult {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [url, fault] = arguments.as_slice() else { return Err("usage: faulty-worker NATS_URL FAULT".into()) };
-    let fault = match fault.as_str() {
-        "wrong-bytes" => WorkerFault::WrongBytes,
-        "unregistered" => WorkerFault::Unregistered,
-        "stall" => WorkerFault::Stall,
-        "crash" => WorkerFault::Crash,
-        "trivial" => WorkerFault::Trivial,
-        unknown => return Err(format!("unknown fault {unknown}").into()),
-    };
+    let fault = WorkerFault::parse(fault).ok_or_else(|| format!("unknown fault {fault}"))?;
+    let pool: PoolName = env::var("FORGE_POOL").map_or(Ok(PoolName::default()), |name| name.parse())?;
     let lease = Duration::from_millis(env::var("FORGE_LEASE_MS").map_or(Ok(30_000), |text| text.parse())?);
     let bus = JetStreamBus::connect(JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(url) })
         .await? as SharedBus;
-    match fault {
-        WorkerFault::Unregistered | WorkerFault::Stall => run_without_registration(bus, fault).await?,
-        _ => {
-            let settings = forge_worker::WorkerSettings {
-                executor: Executor::new(2, None),
-                slots: 2,
-                target: Target::Cpu,
-                lease,
-            };
-            let stop = shutdown::stop_on_signals();
-            let backend = Arc::new(FaultyBackend(fault));
-            forge_worker::run(bus, backend, identity()?, settings, Metrics::new("faulty"), stop).await?;
-        }
+    if !fault.is_of_backend() {
+        return send_faulty_messages(bus, pool, fault).await;
     }
-    Ok(())
+    let settings = forge_worker::WorkerSettings {
+        executor: Executor::new(2, None),
+        slots: 2,
+        target: Target::Cpu,
+        lease,
+        pool,
+    };
+    let stop = shutdown::stop_on_signals();
+    let backend = Arc::new(FaultyBackend(fault));
+    Ok(forge_worker::run(bus, backend, identity()?, settings, Metrics::new("faulty"), stop).await?)
 }
 
 fn identity() -> Result<Identity, getrandom::Error> {
@@ -128,26 +154,48 @@ fn identity() -> Result<Identity, getrandom::Error> {
 /// deliveries of a shard, and its job would fail.
 const WITHHELD_SHARDS: usize = 8;
 
-/// Receives shards without registering. Executes them, or withholds them if the fault is to stall.
-async fn run_without_registration(
+/// Pause before a refused shard is delivered again.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Receives shards without a heartbeat, and answers them with this fault.
+async fn send_faulty_messages(
     bus: SharedBus,
+    pool: PoolName,
     fault: WorkerFault,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let identity = identity()?;
+    let mut identity = identity()?;
     let (executor, programs) = (Executor::new(1, None), ProgramStore::new(bus.clone(), 4));
+    let backend: Arc<dyn Backend> = Arc::new(FaultyBackend(fault));
     let mut pull = bus.open_queue(Queue::Shards(Target::Any)).await?;
     let mut withheld = 0;
     while withheld < WITHHELD_SHARDS {
         for delivery in pull.fetch(1).await? {
-            if fault == WorkerFault::Stall {
-                withheld += 1;
-                continue;
+            match fault {
+                WorkerFault::Stall => {
+                    withheld += 1;
+                    continue;
+                }
+                WorkerFault::Refuse => {
+                    delivery.lease.retry(REFUSAL_PAUSE).await;
+                    continue;
+                }
+                WorkerFault::NewKeys => identity = self::identity()?,
+                _ => {}
             }
-            let task: ShardTask = serde_json::from_slice(&delivery.message.payload)?;
+            let mut task: ShardTask = parse_message(&delivery.message.payload)?;
             let program = programs.get(task.program).await?;
             let executed =
-                executor.execute(Arc::new(Scalar), program, task.clone(), StopFlag::default()).await?;
-            let (message, id) = shard_messages::build_result(&identity, &Scalar, &task, &executed);
+                executor.execute(Arc::clone(&backend), program, task.clone(), StopFlag::default()).await?;
+            match fault {
+                WorkerFault::UnknownTask => getrandom::fill(&mut task.task_id.0)?,
+                WorkerFault::WrongSeed => task.seed = Digest([7; 32]),
+                _ => {}
+            }
+            let (mut message, id) =
+                shard_messages::build_result(&identity, &pool, backend.as_ref(), &task, &executed);
+            if fault == WorkerFault::Header {
+                message = message.with_header("Forge-Attestation", "{}");
+            }
             bus.publish(message, &id).await?;
             delivery.lease.ack().await;
         }

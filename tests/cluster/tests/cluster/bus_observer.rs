@@ -9,9 +9,9 @@ use std::{
 };
 
 use forge_bus::{
-    ReplayContent, SharedBus,
+    SharedBus,
     jetstream::{JetStreamBus, JetStreamOptions},
-    topology::{self, Bucket, Queue},
+    topology::{Bucket, Queue, Stream},
 };
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -75,7 +75,8 @@ impl BusObserver {
         assert_eq!(first_terminal + 1, states.len(), "{job}: written after its end: {states:?}");
     }
 
-    /// Asserts that every queue becomes empty and that no result or verdict of any job remains.
+    /// Asserts that every queue becomes empty, and that no result, verdict or outcome of any job
+    /// remains.
     /// Dead letters do not count.
     #[track_caller]
     pub fn assert_drained(&self) {
@@ -98,11 +99,12 @@ impl BusObserver {
                 remaining.push(format!("{queue:?}: {count}"));
             }
         }
-        let subjects =
-            topology::Stream::Results.subjects().iter().map(|&subject| subject.to_owned()).collect();
-        let mut stored = self.bus.replay(subjects, ReplayContent::Headers).await.unwrap();
-        while let Ok(Some(stored)) = tokio::time::timeout(Duration::from_millis(300), stored.next()).await {
-            remaining.push(stored.message.subject);
+        for stream in [Stream::Results, Stream::Verdicts] {
+            let subjects = stream.subjects().iter().map(|&subject| subject.to_owned()).collect();
+            let mut replay = self.bus.replay(stream, subjects).await.unwrap();
+            while let Some(stored) = replay.next_stored().await {
+                remaining.push(stored.message.subject);
+            }
         }
         remaining
     }

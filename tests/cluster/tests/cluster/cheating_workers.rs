@@ -1,5 +1,5 @@
-//! Workers that return wrong results, no results, or results of unregistered agents. The job still
-//! has the right result, or fails and names the reason.
+//! Workers that return wrong results, malformed results or none. The job still has the right
+//! result, or fails and names the reason.
 
 use std::{
     collections::BTreeSet,
@@ -13,8 +13,12 @@ use serde_json::{Value, json};
 use crate::{
     bus_observer::BusObserver,
     job_mix::{assert_all_complete, eta_envelope, job_id, mixed_jobs, read_document, submit_all},
-    support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, with_field},
+    support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, is_terminal, with_field},
 };
+
+/// Pool of the honest workers. The faulty ones are in the pool `faulty`.
+const HONEST_POOL: &str = "honest";
+const FAULTY_POOL: &str = "faulty";
 
 /// Starts a planner, an aggregator, a verifier, `honest` workers and one worker per fault.
 fn start_cluster(honest: usize, faulty: &[&str]) -> (Cluster, BusObserver) {
@@ -24,9 +28,11 @@ fn start_cluster(honest: usize, faulty: &[&str]) -> (Cluster, BusObserver) {
         cluster.spawn(service, &[service]);
     }
     let observer = BusObserver::connect(&cluster);
+    use_pool(&mut cluster, FAULTY_POOL);
     for fault in faulty {
         cluster.spawn_faulty(fault, fault);
     }
+    use_pool(&mut cluster, HONEST_POOL);
     for number in 0..honest {
         cluster.spawn(&format!("worker-{number}"), &["worker", "--backend", "scalar"]);
     }
@@ -36,21 +42,35 @@ fn start_cluster(honest: usize, faulty: &[&str]) -> (Cluster, BusObserver) {
     (cluster, observer)
 }
 
-/// Ids of the agents in one part of the registry.
-async fn agent_ids(observer: &BusObserver, prefix: &str) -> BTreeSet<String> {
-    let keys = observer.bus.keys(&Bucket::Agents).await.unwrap_or_default();
-    keys.iter().filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)).collect()
+/// Puts the workers started from now on into a pool.
+fn use_pool(cluster: &mut Cluster, pool: &str) {
+    cluster.environment.retain(|(name, _)| name != "FORGE_POOL");
+    cluster.environment.push(("FORGE_POOL".to_owned(), pool.to_owned()));
 }
 
 async fn wait_for_workers(observer: &BusObserver, workers: u64) {
-    while (agent_ids(observer, "workers.").await.len() as u64) < workers {
+    let registered = async || observer.bus.keys(&Bucket::Workers).await.unwrap_or_default().len() as u64;
+    while registered().await < workers {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
+/// Names of the registry's keys below a prefix.
+fn registry_names(observer: &BusObserver, prefix: &str) -> BTreeSet<String> {
+    let keys = observer.block_on(observer.bus.keys(&Bucket::Agents)).unwrap_or_default();
+    keys.iter().filter_map(|key| key.strip_prefix(prefix).map(str::to_owned)).collect()
+}
+
 /// Ids of the agents in quarantine.
 fn quarantined_agents(observer: &BusObserver) -> BTreeSet<String> {
-    observer.block_on(agent_ids(observer, "quarantine."))
+    registry_names(observer, "quarantine.")
+}
+
+/// Pools whose results a job used.
+fn executing_pools(cluster: &Cluster, record: &Value) -> BTreeSet<String> {
+    let executions = read_document(cluster, record, "executions.json");
+    let executions = executions["executions"].as_array().unwrap().iter();
+    executions.map(|execution| execution["pool"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Ids of the agents whose results a job used.
@@ -64,7 +84,7 @@ fn executing_agents(cluster: &Cluster, record: &Value) -> BTreeSet<String> {
 fn refuted_agents(cluster: &Cluster, record: &Value) -> BTreeSet<String> {
     let verification = read_document(cluster, record, "verification.json");
     let refuted = verification["refuted"].as_array().unwrap().iter();
-    refuted.map(|refuted| refuted["agent_id"].as_str().unwrap().to_owned()).collect()
+    refuted.map(|verdict| verdict["statement"]["agent_id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// The mixed jobs, each with full verification.
@@ -133,20 +153,53 @@ fn verifiers_execute_shards_when_no_honest_worker_is_left() {
     observer.assert_drained();
 }
 
+/// A worker that signs every lie with a new key is found out as a pool: once one of its lies is
+/// drawn, none of them is part of the result.
 #[test]
-fn results_of_unregistered_agents_are_rejected() {
-    let (cluster, observer) = start_cluster(1, &["unregistered"]);
-    let envelopes = mixed_jobs("nobody");
-    submit_all(&cluster, &envelopes);
-    let records = assert_all_complete(&cluster, &observer, &envelopes);
-    let registered = observer.block_on(async {
-        let workers = agent_ids(&observer, "workers.").await;
-        workers.union(&agent_ids(&observer, "verifiers.").await).cloned().collect()
-    });
-    for record in &records {
-        assert!(executing_agents(&cluster, record).is_subset(&registered));
+fn lies_under_new_keys_do_not_ship_once_one_of_them_is_drawn() {
+    for policy in [json!({"verify": "spotcheck"}), json!({"verify": "full"})] {
+        let (cluster, observer) = start_cluster(1, &["new-keys"]);
+        let envelope = with_field(insurance_envelope("sybil", 240), "/policy", policy);
+        let include = json!(["result_json", "executions_json", "verification_json"]);
+        let envelope = with_field(envelope, "/artifacts/include", include);
+        cluster.submit(&envelope);
+        let record = cluster.assert_completes(&envelope);
+        let verification = read_document(&cluster, &record, "verification.json");
+        assert_eq!(verification["suspect_pools"], json!([FAULTY_POOL]), "{verification:#}");
+        assert_eq!(executing_pools(&cluster, &record), BTreeSet::from([HONEST_POOL.to_owned()]));
+        // After three keys the pool goes into quarantine as a whole.
+        let pools = registry_names(&observer, "quarantined-pools.");
+        assert!(pools.is_empty() || pools == BTreeSet::from([FAULTY_POOL.to_owned()]), "{pools:?}");
+        if quarantined_agents(&observer).len() >= 3 {
+            assert_eq!(pools.len(), 1);
+        }
+        observer.assert_drained();
     }
-    assert!(quarantined_agents(&observer).is_empty());
+}
+
+/// Results that answer no hand-out, that state another seed, or that have headers.
+#[test]
+fn malformed_results_cost_no_job_its_result() {
+    for fault in ["unknown-task", "wrong-seed", "header"] {
+        let (cluster, observer) = start_cluster(1, &[fault]);
+        let envelopes = mixed_jobs(fault);
+        submit_all(&cluster, &envelopes);
+        let records = assert_all_complete(&cluster, &observer, &envelopes);
+        for record in records.iter().filter(|_| fault != "header") {
+            assert!(!executing_pools(&cluster, record).contains(FAULTY_POOL), "{fault}: {record:#}");
+        }
+        assert!(quarantined_agents(&observer).is_empty(), "{fault}");
+        observer.assert_drained();
+    }
+}
+
+/// A refused delivery is no crash, however often a shard is refused.
+#[test]
+fn worker_that_refuses_every_shard_ends_no_job() {
+    let (cluster, observer) = start_cluster(1, &["refuse"]);
+    let envelopes = mixed_jobs("refused");
+    submit_all(&cluster, &envelopes);
+    assert_all_complete(&cluster, &observer, &envelopes);
     observer.assert_drained();
 }
 
@@ -160,8 +213,10 @@ fn stalled_shards_are_redelivered_to_other_workers() {
     observer.assert_drained();
 }
 
+/// Deliveries that end in a crash are counted. Then a verifier executes the shard in a process of
+/// its own, which the fault of the worker does not reach.
 #[test]
-fn shard_that_crashes_every_worker_fails_only_its_own_job() {
+fn shard_that_crashes_every_worker_is_executed_by_a_verifier() {
     let (mut cluster, observer) = start_cluster(0, &[]);
     // Shards in flight on a worker use up a delivery when it crashes, so that the other jobs run
     // before and after this one.
@@ -169,9 +224,10 @@ fn shard_that_crashes_every_worker_fails_only_its_own_job() {
     cluster.spawn_faulty("crash", "crash");
     submit_all(&cluster, &before);
     assert_all_complete(&cluster, &observer, &before);
-    cluster.submit(&insurance_envelope("deadly", 8));
+    let deadly = with_field(insurance_envelope("deadly", 8), "/artifacts/include", json!(["executions_json"]));
+    cluster.submit(&deadly);
     let started = Instant::now();
-    while cluster.record("deadly")["state"] != "failed" {
+    while !cluster.record("deadly")["state"].as_str().is_some_and(is_terminal) {
         assert!(started.elapsed() < WAIT_LIMIT, "{}", cluster.logs());
         if !cluster.is_running("crash") {
             cluster.kill("crash");
@@ -179,11 +235,8 @@ fn shard_that_crashes_every_worker_fails_only_its_own_job() {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    let record = cluster.wait_for_end("deadly");
-    assert_eq!(record["error"]["code"], "execution_failed", "{record:#}");
-    let message = record["error"]["message"].as_str().unwrap();
-    assert!(message.starts_with("shard 0-") && message.contains(" was delivered 4 times"), "{message}");
-    observer.assert_ended_once("deadly");
+    let records = assert_all_complete(&cluster, &observer, &[deadly]);
+    assert!(executing_pools(&cluster, &records[0]).contains("verifiers"), "{:#}", records[0]);
     let after = [insurance_envelope("after", 1), eta_envelope("after-too", 1)];
     submit_all(&cluster, &after);
     assert_all_complete(&cluster, &observer, &after);

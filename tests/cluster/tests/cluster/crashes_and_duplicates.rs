@@ -135,6 +135,7 @@ fn duplicated_messages_do_not_change_results() {
         "forge.v1.duplicates.>",
         "forge.v1.results.>",
         "forge.v1.verdicts.>",
+        "forge.v1.outcomes.>",
         "forge.v1.reduce.>",
     ] {
         observer.spawn(duplicate_messages(observer.bus.clone(), subject, Arc::clone(&copies)));
@@ -149,7 +150,8 @@ fn duplicated_messages_do_not_change_results() {
     let records = assert_all_complete(&cluster, &observer, &envelopes);
     assert_eq!(records[0]["progress"]["shards_done"], 240);
     assert_eq!(records[1]["progress"]["shards_verified"], 120);
-    // Every shard and its result, every verification and its verdict, and every order.
+    // Every shard and its result, every verification and its verdict, and every order; outcomes come
+    // in batches.
     let copies = copies.load(Ordering::Relaxed);
     assert!(copies >= 2 * (240 + 120 + 64) + 2 * (24 + 120 + 32) + 3, "{copies}");
 }

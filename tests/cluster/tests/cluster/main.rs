@@ -7,6 +7,7 @@ mod commands;
 mod crashes_and_duplicates;
 mod gpu_adapter;
 mod happy_path;
+mod hostile_messages;
 mod job_mix;
 mod metrics_catalog;
 mod permissions;

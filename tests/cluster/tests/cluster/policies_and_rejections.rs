@@ -2,18 +2,12 @@
 //! policies set on running jobs.
 
 use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
 };
 
-use forge_bus::{
-    Message, SharedBus,
-    topology::{self, ShardMessageKind},
-};
-use forge_contract::digest::Digest;
+use forge_bus::{Message, SharedBus, topology};
+use forge_contract::{digest::Digest, ids::JobUid, shard::ShardId};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -161,31 +155,32 @@ fn max_agents_bounds_a_jobs_in_flight_shards() {
     let observer = BusObserver::connect(&cluster);
     let limited = with_field(insurance_envelope("limited", 12), "/policy", json!({"max_agents": 1}));
     let other_jobs = [eta_envelope("beside", 20), insurance_envelope("beside-2", 10)];
-    let peak = Arc::new(AtomicU64::new(0));
-    observer.spawn(track_peak_in_flight(observer.bus.clone(), Arc::clone(&peak)));
+    let peaks = PeakInFlight::default();
+    observer.spawn(track_peak_in_flight(observer.bus.clone(), Arc::clone(&peaks)));
     submit_all(&cluster, std::slice::from_ref(&limited));
     submit_all(&cluster, &other_jobs);
-    assert_all_complete(&cluster, &observer, &[limited]);
+    let records = assert_all_complete(&cluster, &observer, &[limited]);
     assert_all_complete(&cluster, &observer, &other_jobs);
-    assert_eq!(peak.load(Ordering::Relaxed), 1);
+    assert_eq!(peaks.lock().unwrap()[records[0]["uid"].as_str().unwrap()], 1);
     observer.assert_drained();
 }
 
-/// Records the highest number of in-flight shards of the job `limited`.
-async fn track_peak_in_flight(bus: SharedBus, peak: Arc<AtomicU64>) {
+/// Highest number of in-flight shards, by job.
+type PeakInFlight = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// Records the highest number of in-flight shards of every job.
+async fn track_peak_in_flight(bus: SharedBus, peaks: PeakInFlight) {
     let mut messages = bus.subscribe("forge.v1.>").await.unwrap();
-    let mut in_flight = BTreeSet::new();
+    let mut in_flight: BTreeMap<JobUid, BTreeSet<ShardId>> = BTreeMap::new();
     while let Some(message) = messages.next().await {
         if let Some((job, shard)) = topology::parse_shard_subject(&message.subject) {
-            if job.as_str() == "limited" {
-                in_flight.insert(shard);
-                peak.fetch_max(in_flight.len() as u64, Ordering::Relaxed);
-            }
-        } else if let Some((ShardMessageKind::Result, job, shard)) =
-            topology::parse_shard_message_subject(&message.subject)
-            && job.as_str() == "limited"
-        {
-            in_flight.remove(&shard);
+            let shards = in_flight.entry(job).or_default();
+            shards.insert(shard);
+            let mut peaks = peaks.lock().unwrap();
+            let peak = peaks.entry(job.to_string()).or_default();
+            *peak = shards.len().max(*peak);
+        } else if let Some((_, job, shard)) = topology::parse_result_subject(&message.subject) {
+            in_flight.entry(job).or_default().remove(&shard);
         }
     }
 }

@@ -1,0 +1,99 @@
+//! `forge quarantine`: lists and lifts quarantines.
+
+use clap::{Args, Subcommand};
+use forge_service::NatsArgs;
+
+use super::registry::{Quarantines, RegistryConnection};
+use crate::{
+    error::CommandError,
+    output::{self, OutputFormat},
+    text::{count_of, table},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  forge quarantine ls
+  forge quarantine lift UA3KNSQF…
+  forge quarantine lift pool-b
+
+Lift a quarantine only after the cause of the wrong result has been removed. An agent does not return by
+itself: restart it afterwards.";
+
+/// List or lift quarantines; needs the NATS credential of an operator
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct QuarantineArgs {
+    #[command(subcommand)]
+    command: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuarantineCommand {
+    /// List quarantined agents and pools
+    Ls {
+        /// Output format: text is a table, json is one quarantine record per line
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
+        #[command(flatten)]
+        nats: NatsArgs,
+    },
+    /// Readmit an agent or a pool
+    Lift {
+        /// Id of the agent, or name of the pool
+        #[arg(value_name = "AGENT|POOL")]
+        name: String,
+        #[command(flatten)]
+        nats: NatsArgs,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// NATS is unreachable or refuses access to the registry, or nothing of that name is in quarantine.
+pub fn execute(args: &QuarantineArgs) -> Result<(), CommandError> {
+    match &args.command {
+        QuarantineCommand::Ls { format, nats } => {
+            let quarantines = RegistryConnection::open(nats)?.quarantines()?;
+            let text = match format {
+                OutputFormat::Json => to_json_lines(&quarantines),
+                OutputFormat::Text => format!("{}\n", render_quarantines(&quarantines).join("\n")),
+            };
+            output::print(text.as_bytes())
+        }
+        QuarantineCommand::Lift { name, nats } => lift(&RegistryConnection::open(nats)?, name),
+    }
+}
+
+fn lift(connection: &RegistryConnection, name: &str) -> Result<(), CommandError> {
+    if !connection.lift(name)? {
+        return Err(CommandError::Input(format!("neither an agent nor a pool {name} is in quarantine")));
+    }
+    output::print(format!("the quarantine of {name} is lifted\n").as_bytes())?;
+    // Otherwise the next refutation in the pool would close it again at once.
+    let remaining = connection.quarantines()?;
+    let count = remaining.agents.values().filter(|record| record.pool.as_str() == name).count();
+    if count > 0 {
+        let agents = count_of(count as u64, "agent");
+        output::print_to_stderr(&format!("{agents} of pool {name} still in quarantine: forge quarantine ls"));
+    }
+    Ok(())
+}
+
+fn to_json_lines(quarantines: &Quarantines) -> String {
+    let pools = quarantines.pools.values().map(serde_json::to_string);
+    let agents = quarantines.agents.values().map(serde_json::to_string);
+    pools.chain(agents).map(|line| line.expect("a quarantine record always serialises") + "\n").collect()
+}
+
+fn render_quarantines(quarantines: &Quarantines) -> Vec<String> {
+    let pools = quarantines.pools.iter().map(|(name, record)| {
+        let reason = format!("{} refuted", count_of(record.agents.len() as u64, "agent"));
+        vec![format!("pool {name}"), name.clone(), reason]
+    });
+    let agents = quarantines.agents.iter().map(|(id, record)| {
+        let reason = format!("shard {} of job {}", record.shard_id, record.job_uid);
+        vec![id.clone(), record.pool.to_string(), reason]
+    });
+    table::render_table(&["Quarantined", "Pool", "Wrong result"], &pools.chain(agents).collect::<Vec<_>>())
+}
