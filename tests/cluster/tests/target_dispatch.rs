@@ -1,19 +1,21 @@
 //! Shards go to workers of their target: a planner, a CPU worker and a worker on a fake GPU share
-//! an in-process bus.
+//! an in-process bus. The test plays the aggregator, and accepts every result.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use forge_bus::{
-    Bus, Message, ReplayContent, SharedBus,
+    Bus, Message, SharedBus,
     memory::MemoryBus,
-    topology::{self, SUBMIT_SUBJECT, TopologySettings},
+    topology::{self, Bucket, SUBMIT_SUBJECT, Stream, TopologySettings},
 };
 use forge_contract::{
     agent::{Hardware, Identity},
-    ids::JobId,
+    ids::{JobUid, PoolName},
+    job::JobRecord,
     program::Program,
     shard::Shard,
     shard_result::ShardResult,
+    task::ShardOutcome,
 };
 use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar};
 use forge_service::{Metrics, executor::Executor, shard_messages};
@@ -77,29 +79,42 @@ impl InProcessServices {
     fn start_worker(&mut self, backend: Arc<dyn Backend>) {
         let target = Hardware::from_adapter(backend.adapter()).target();
         let identity = Identity::from_random([self.started.len() as u8; 32]);
-        let settings =
-            forge_worker::WorkerSettings { executor: Executor::new(1, None), slots: 1, target, lease: LEASE };
+        let settings = forge_worker::WorkerSettings {
+            executor: Executor::new(1, None),
+            slots: 1,
+            target,
+            lease: LEASE,
+            pool: PoolName::default(),
+        };
         let (bus, stop) = (self.bus.clone(), self.stop.clone());
         let worker = forge_worker::run(bus, backend, identity, settings, Metrics::new("test"), stop);
         self.started.push(tokio::spawn(worker));
     }
 
-    /// Submits a job for a target.
-    async fn submit(&self, target: &str) -> JobId {
-        let envelope = json!({"ctx": {"job_id": format!("for-{target}")},
+    /// Submits a job for a target, and returns its uid once it has been planned.
+    async fn submit(&self, target: &str) -> JobUid {
+        let job = format!("for-{target}");
+        let envelope = json!({"ctx": {"job_id": job},
             "op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "policy": {"target": target},
             "args": {"iterations": SHARDS * 65_536, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}});
         self.bus.publish(Message::new(SUBMIT_SUBJECT, envelope.to_string()), target).await.unwrap();
-        format!("for-{target}").parse().unwrap()
+        let mut records = self.bus.watch(&Bucket::default_jobs(), &job).await.unwrap();
+        let entry = records.next().await.unwrap();
+        serde_json::from_slice::<JobRecord>(&entry.value.unwrap()).unwrap().uid
     }
 
-    /// The hardware that executed a job's shards; None if not all results arrive within the limit.
-    async fn executing_hardware(&self, job: &JobId, limit: Duration) -> Option<BTreeSet<AttestedHardware>> {
-        let results =
-            self.bus.replay(topology::shard_message_subjects(job), ReplayContent::Headers).await.unwrap();
-        let hardware = results.filter_map(async |stored| {
-            let attestation = shard_messages::parse_attestation(&stored.message)?;
-            Some((attestation.backend, attestation.adapter))
+    /// The hardware that executed a job's shards; `None` if not all results arrive within the
+    /// limit. Accepts every result.
+    async fn executing_hardware(&self, job: JobUid, limit: Duration) -> Option<BTreeSet<AttestedHardware>> {
+        let results = self.bus.replay(Stream::Results, vec![topology::results_filter(job)]).await.unwrap();
+        let hardware = results.then(async |stored| {
+            let (attestation, _) = shard_messages::parse_result(&stored.message.payload).unwrap();
+            let statement = attestation.statement;
+            let (shard_id, task_id) = (statement.shard_id, statement.task_id);
+            let accepted = ShardOutcome::Accepted { shard_id, task_id, wall_us: attestation.wall_us };
+            let (message, id) = shard_messages::build_outcomes(job, vec![accepted]);
+            self.bus.publish(message, &id).await.unwrap();
+            (statement.backend, statement.adapter)
         });
         let all = timeout(limit, hardware.take(SHARDS).collect::<Vec<_>>()).await;
         all.ok().map(|all| all.into_iter().collect())
@@ -125,12 +140,12 @@ async fn job_is_executed_only_by_agents_of_its_target() {
     // Without a GPU worker the GPU job waits, and does not block jobs for the CPU.
     let waiting_job = services.submit("gpu").await;
     let job = services.submit("cpu").await;
-    assert_eq!(services.executing_hardware(&job, long).await, Some(BTreeSet::from([cpu.clone()])));
-    assert_eq!(services.executing_hardware(&waiting_job, short).await, None);
+    assert_eq!(services.executing_hardware(job, long).await, Some(BTreeSet::from([cpu.clone()])));
+    assert_eq!(services.executing_hardware(waiting_job, short).await, None);
 
     services.start_worker(Arc::new(FakeGpu));
-    assert_eq!(services.executing_hardware(&waiting_job, long).await, Some(BTreeSet::from([gpu.clone()])));
+    assert_eq!(services.executing_hardware(waiting_job, long).await, Some(BTreeSet::from([gpu.clone()])));
     let job = services.submit("any").await;
-    assert_eq!(services.executing_hardware(&job, long).await, Some(BTreeSet::from([cpu, gpu])));
+    assert_eq!(services.executing_hardware(job, long).await, Some(BTreeSet::from([cpu, gpu])));
     services.stop().await;
 }

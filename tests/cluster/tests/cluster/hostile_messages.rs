@@ -27,7 +27,7 @@ use forge_contract::{
     shard_result::ShardResult,
     task::{Attestation, EndOrder, ResultStatement, ShardTask},
 };
-use forge_kernel::backend::{Backend, Uncancelled, scalar::Scalar};
+use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::{orders, program_store::ProgramStore};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ async fn receive_shards(bus: &SharedBus, count: usize) -> Vec<(Delivery, ShardTa
 /// Executes a shard.
 async fn execute(bus: &SharedBus, task: &ShardTask) -> ShardResult {
     let program = ProgramStore::new(bus.clone(), 1).get(task.program).await.unwrap();
-    Scalar.execute(&program, &[task.shard()], &Uncancelled).unwrap().remove(0)
+    Scalar.execute(&program, &[task.shard()], &()).unwrap().remove(0)
 }
 
 /// The message of an agent that returns `result` for a task, with a valid signature.
