@@ -1,0 +1,115 @@
+"""Messages of a dishonest worker: keys, results of shards, and the frame that carries them.
+
+Written from docs/contract.md; uses no code of Forge.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import struct
+
+from nacl.signing import SigningKey
+
+USER_PREFIX = 20 << 3
+PROTOCOL = 1
+KERNEL = 1
+
+
+def _crc16(data):
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = ((crc << 1) ^ 0x1021) & 0xFFFF if crc & 0x8000 else (crc << 1) & 0xFFFF
+    return crc
+
+
+class Key:
+    """An agent's key pair. Its id is a public NATS user nkey."""
+
+    def __init__(self):
+        self._key = SigningKey(os.urandom(32))
+        raw = bytes([USER_PREFIX]) + bytes(self._key.verify_key)
+        checked = raw + struct.pack("<H", _crc16(raw))
+        self.id = base64.b32encode(checked).decode().rstrip("=")
+
+    def sign(self, message):
+        return self._key.sign(message).signature.hex()
+
+
+def canonical(document):
+    """Canonical JSON, for documents of strings and small integers."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def statement(key, task, pool, result, **changes):
+    """What an agent states about a result."""
+    stated = {
+        "protocol": PROTOCOL,
+        "job_uid": task["job_uid"],
+        "shard_id": task["shard_id"],
+        "iterations": task["iterations"],
+        "seed": task["seed"],
+        "program": task["program"],
+        "kernel": task["kernel"],
+        "task_id": task["task_id"],
+        "pool": pool,
+        "agent_id": key.id,
+        "backend": "simd-avx2",
+        "result_hash": hashlib.sha256(result).hexdigest(),
+    }
+    return {**stated, **changes}
+
+
+def attestation(key, stated, signature=None):
+    """The attestation of a statement, validly signed unless a signature is given."""
+    signature = signature or key.sign(b"forge/v1/result\0" + canonical(stated))
+    return {"protocol": PROTOCOL, "statement": stated, "wall_us": 1000, "cpu_us": 1000, "signature": signature}
+
+
+def frame(attested, result):
+    """The payload of a result: length of the JSON, JSON, bytes."""
+    document = json.dumps(attested).encode()
+    return struct.pack("<I", len(document)) + document + result
+
+
+def signed_result(key, task, pool, result, **changes):
+    """The payload of a result, validly signed."""
+    return frame(attestation(key, statement(key, task, pool, result, **changes)), result)
+
+
+def result_subject(pool, task):
+    return f"forge.v1.results.{pool}.{task['job_uid']}.{task['shard_id']}"
+
+
+def _varint(value):
+    encoded = b""
+    while value >= 0x80:
+        encoded += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return encoded + bytes([value])
+
+
+def _bucket(amount):
+    if amount < 1024:
+        return amount
+    octave = amount.bit_length() - 11
+    return octave * 1024 + (amount >> octave)
+
+
+def shard_result(iterations, components, amount=0, occurrences=None):
+    """A well-formed result without marks in which every iteration has this amount."""
+    if occurrences is None:
+        occurrences = iterations if amount else 0
+    encoded = b"FKSR" + struct.pack("<IQQ", 1, iterations, 0)
+    encoded += (amount * iterations).to_bytes(16, "little")
+    encoded += (amount * amount * iterations).to_bytes(32, "little")
+    encoded += _varint(components)
+    for _ in range(components):
+        encoded += _varint(occurrences) + _varint(0)
+    encoded += _varint(0)
+    for _ in range(2):
+        encoded += struct.pack("<QQ", amount, amount)
+        encoded += _varint(1) + _varint(_bucket(amount)) + _varint(iterations)
+    return encoded
