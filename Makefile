@@ -80,7 +80,7 @@ bench: ## runs the benchmarks of docs/benchmarks.md
 	cargo bench -p forge-bus --locked
 	cargo bench -p forge-cluster-tests --locked
 
-fuzz: ## fuzzes envelope, shard result and program for FUZZ_SECONDS each
+fuzz: ## fuzzes envelope, shard result, message and program for FUZZ_SECONDS each
 	fuzz/run.sh $(FUZZ_SECONDS)
 
 workflows: ## checks .github/workflows with actionlint

@@ -15,10 +15,10 @@ RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing" \
     cargo build --manifest-path fuzz/Cargo.toml --target-dir "$out" --release --target "$host" \
-    --bin envelope --bin shard_result --bin program
+    --bin envelope --bin shard_result --bin message --bin program
 
 mkdir -p "$out/crashes"
-for target in ${@:-envelope shard_result program}; do
+for target in ${@:-envelope shard_result message program}; do
     echo "fuzzing $target for $seconds s"
     mkdir -p "$out/corpus/$target"
     log=$out/$target.log

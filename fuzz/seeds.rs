@@ -3,7 +3,7 @@
 
 use std::{error::Error, fs, path::Path};
 
-use forge_contract::program::Program;
+use forge_contract::{agent::Identity, program::Program};
 use forge_kernel::{
     testing::{CountRecipe, ComponentRecipe, ProgramRecipe, AmountRecipe},
     request::Request,
@@ -45,10 +45,31 @@ fn main() -> Result<(), Box<dyn Error>> {
             write("shard_result", &format!("{list}-{i}"), &hex::decode(text)?)?;
         }
     }
+    for (name, message) in messages() {
+        write("message", name, &serde_json::to_vec(&message)?)?;
+    }
     for (name, program) in programs() {
         write("program", name, &program.encode())?;
     }
     Ok(())
+}
+
+/// One message of each kind that an untrusted agent can send, with values of the right form.
+fn messages() -> [(&'static str, Value); 3] {
+    let (hash, uid, agent) = ("0".repeat(64), "0".repeat(32), Identity::from_random([1; 32]).id().to_string());
+    let statement = json!({"protocol": 1, "job_uid": uid, "shard_id": "0-0", "iterations": 65536, "seed": hash,
+        "program": hash, "kernel": 1, "task_id": hash, "pool": "default", "agent_id": agent, "backend": "scalar",
+        "result_hash": hash});
+    let verdict = json!({"protocol": 1, "outcome": "confirmed", "job_uid": uid, "shard_id": "0-0", "task_id": hash,
+        "pool": "default", "agent_id": agent, "result_hash": hash, "verifier_id": agent, "backend": "scalar",
+        "reason": ""});
+    let signature = "0".repeat(128);
+    let outcomes = json!([{"outcome": "accepted", "shard_id": "0-0", "task_id": hash, "wall_us": 1}]);
+    [
+        ("attestation", json!({"protocol": 1, "statement": statement, "wall_us": 1, "cpu_us": 1, "signature": signature})),
+        ("verdict", json!({"protocol": 1, "statement": verdict, "signature": signature})),
+        ("outcomes", json!({"protocol": 1, "outcomes": outcomes})),
+    ]
 }
 
 fn programs() -> [(&'static str, Program); 3] {

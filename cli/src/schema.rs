@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use forge_contract::{
-    agent::{AgentRecord, QuarantineRecord},
+    agent::{AgentRecord, PoolQuarantineRecord, QuarantineRecord},
     artifact::{ErrorDocument, ExecutionsDocument, ManifestDocument, MetricsDocument, VerificationDocument},
     envelope::Envelope,
     job::JobRecord,
@@ -93,6 +93,7 @@ pub(crate) fn all_schemas() -> Vec<(String, Value)> {
         ("job", output_schema::<JobRecord>()),
         ("agent", output_schema::<AgentRecord>()),
         ("quarantine", output_schema::<QuarantineRecord>()),
+        ("pool-quarantine", output_schema::<PoolQuarantineRecord>()),
         ("quotas", input_generator().into_root_schema_for::<Quotas>().to_value()),
     ];
     let args = PROFILES.iter().map(|profile| (format!("{}.args", profile.name), args_schema(profile)));

@@ -80,7 +80,13 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
         let executor = engine::shared_executor(backend.as_ref(), slots, None);
         let target = Hardware::from_adapter(backend.adapter()).target();
         let backends = engine::verifier_backends(&backend);
-        let worker = forge_worker::WorkerSettings { executor: executor.clone(), slots, target, lease, pool: args.pool.pool.clone() };
+        let worker = forge_worker::WorkerSettings {
+            executor: executor.clone(),
+            slots,
+            target,
+            lease,
+            pool: args.pool.pool.clone(),
+        };
         let verifier = forge_verifier::VerifierSettings { executor, slots: engine::core_count(), lease };
         let planner = args.planner.settings(namespaces.clone(), quotas, lease);
         let aggregator = args.aggregator.settings(namespaces, lease);

@@ -2,7 +2,11 @@
 
 use clap::Args;
 use forge_bus::{jetstream::JetStreamOptions, topology::Queue};
-use forge_contract::{agent::Hardware, envelope::Target, ids::{InvalidPoolName, PoolName}};
+use forge_contract::{
+    agent::Hardware,
+    envelope::Target,
+    ids::{InvalidPoolName, PoolName},
+};
 use forge_kernel::backend::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_worker::WorkerSettings;

@@ -82,6 +82,8 @@ impl InProcessServices {
             models: Arc::clone(&models),
             keep_shards,
             completions: Some(completed),
+            // All threads are in one pool, and one bad core must not end the job.
+            pool_quarantine_after: 0,
             ..forge_aggregator::AggregatorSettings::default()
         };
         let identity = ephemeral_identity()?;
@@ -128,7 +130,13 @@ impl InProcessServices {
         metrics: Metrics,
     ) -> Result<(), CommandError> {
         let target = Hardware::from_adapter(backend.adapter()).target();
-        let settings = forge_worker::WorkerSettings { executor, slots: 1, target, lease: LEASE, pool: PoolName::default() };
+        let settings = forge_worker::WorkerSettings {
+            executor,
+            slots: 1,
+            target,
+            lease: LEASE,
+            pool: PoolName::default(),
+        };
         let (bus, backend, identity) = (bus.clone(), Arc::clone(backend), ephemeral_identity()?);
         self.workers.spawn(forge_worker::run(bus, backend, identity, settings, metrics, self.stop.clone()));
         Ok(())

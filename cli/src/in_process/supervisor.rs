@@ -16,7 +16,7 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_documents::Job;
-use forge_service::orders;
+use forge_service::{job_records, orders};
 use futures_util::StreamExt;
 use tokio::{
     sync::mpsc,
@@ -54,7 +54,7 @@ pub(super) struct JobSupervisor<'a> {
 impl JobSupervisor<'_> {
     /// Submits the job and waits until it has ended and its shards have been stopped.
     pub(super) async fn supervise(mut self, job: &Job) -> Result<JobCompletion, CommandError> {
-        let mut end = self.bus.subscribe(&topology::job_ended_subject(self.job)).await.map_err(bus_failed)?;
+        let mut end = self.bus.subscribe(topology::JOB_ENDED_FILTER).await.map_err(bus_failed)?;
         let envelope = serde_json::to_vec(&job.request.envelope).context("cannot serialise the envelope")?;
         let submission = Message::new(topology::SUBMIT_SUBJECT, envelope);
         self.bus.publish(submission, "submission").await.map_err(bus_failed)?;
@@ -89,8 +89,11 @@ impl JobSupervisor<'_> {
 
     /// Orders the end of the job after every worker of this process was quarantined.
     async fn order_end(&self) -> Result<(), CommandError> {
+        let found = job_records::get(self.bus.as_ref(), &self.bucket, self.job).await.map_err(bus_failed)?;
+        let record = found.context("the job of a quarantined worker has no record")?.record;
         let (message, id) = orders::build_end(EndOrder::new(
             self.job.clone(),
+            record.uid,
             self.bucket.name(),
             FailureCode::VerificationFailed,
             Phase::Verify,

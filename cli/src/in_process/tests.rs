@@ -75,7 +75,7 @@ fn result_is_the_same_on_every_backend_and_number_of_threads() {
     let simd = execute(&job, Arc::new(Simd::new()), 4).unwrap();
     assert_eq!(scalar.job_result.hash, simd.job_result.hash);
     assert_eq!((scalar.verification.shards, scalar.verification.checked.len()), (5, 5));
-    assert!(scalar.verification.detection.iter().all(|detection| detection.probability == 1.0));
+    assert!(scalar.verification.escape.iter().all(|escape| escape.probability == 0.0));
     let backend_pair = |completed: &JobCompletion| {
         let pairs = &completed.verification.pairs;
         (pairs.len(), pairs[0].primary.clone(), pairs[0].verifier != pairs[0].primary)

@@ -141,7 +141,8 @@ impl RegistryConnection {
         keys.sort_unstable();
         let read = async |key: String| {
             let entry = self.bus.get(bucket, &key).await?;
-            let record = entry.and_then(|entry| Some((serde_json::from_slice(&entry.value?).ok()?, entry.age)));
+            let record =
+                entry.and_then(|entry| Some((serde_json::from_slice(&entry.value?).ok()?, entry.age)));
             Ok(record.map(|(record, age)| (key[prefix.len()..].to_owned(), record, age)))
         };
         let entries: Vec<_> = stream::iter(keys).map(read).buffered(CONCURRENT_READS).try_collect().await?;

@@ -13,8 +13,6 @@ use super::{bar_chart, count_of, exceedance_plot, table};
 use crate::output::TextStyle;
 
 const WARNINGS: &str = "Warnings";
-/// The detection probability is quoted for this share of wrong results.
-const QUOTED_WRONG_SHARE: f64 = 0.05;
 
 /// Everything that the summary shows.
 pub struct RunSummary<'a> {
@@ -103,6 +101,7 @@ impl RunSummary<'_> {
         ];
         facts.extend(self.verification_fact().map(|text| ("Verified", text)));
         facts.extend(self.refutation_fact().map(|text| ("Refuted", text)));
+        facts.extend(self.contradiction_fact().map(|text| ("Contradicted", text)));
         facts.into_iter().map(|(label, text)| (capitalise(label), text)).collect()
     }
 
@@ -112,18 +111,18 @@ impl RunSummary<'_> {
         if verification.checked.is_empty() {
             return None;
         }
-        let detection =
-            verification.detection.iter().find(|detection| detection.wrong_share == QUOTED_WRONG_SHARE)?;
+        // The first attacker is one with a single wrong shard.
+        let escape = verification.escape.first()?;
         let on_other_hardware = match verification.on_other_hardware {
             0 => String::new(),
             shards => format!(" ({} of them on other hardware)", format_count(shards)),
         };
         Some(format!(
-            "{} of {} shards re-executed by {}{on_other_hardware}: all equal; P(detect 5% wrong) = {}",
+            "{} of {} shards re-executed by {}{on_other_hardware}: all equal; P(one wrong shard ships) = {}",
             format_count(verification.checked.len() as u64),
             format_count(verification.shards),
             distinct(verification.pairs.iter().map(|pair| &pair.verifier)),
-            format_percent(detection.probability)
+            format_percent(escape.probability)
         ))
     }
 
@@ -133,12 +132,18 @@ impl RunSummary<'_> {
         if refuted.is_empty() {
             return None;
         }
-        let agents: BTreeSet<_> = refuted.iter().map(|refutation| &refutation.agent_id).collect();
+        let agents: BTreeSet<_> = refuted.iter().map(|verdict| &verdict.statement.agent_id).collect();
         Some(format!(
             "{} of {}, re-executed by others; test this machine's hardware",
             count_of(refuted.len() as u64, "wrong result"),
             count_of(agents.len() as u64, "thread")
         ))
+    }
+
+    /// How many accepted results another result contradicts; `None` if none.
+    fn contradiction_fact(&self) -> Option<String> {
+        let count = self.completion.verification.contradictions.len() as u64;
+        (count > 0).then(|| format!("{} by a second result of its shard", count_of(count, "result")))
     }
 }
 

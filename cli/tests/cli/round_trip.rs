@@ -214,7 +214,7 @@ fn run_converges_at_the_same_iteration_on_any_number_of_threads() {
 }
 
 #[test]
-fn verification_document_states_the_detection_probability() {
+fn verification_document_states_the_probability_that_a_wrong_result_ships() {
     let sandbox = Sandbox::new();
     let envelope =
         with_value(with_all_artifacts(insurance_envelope("verified")), "/policy/verify", json!("spotcheck"));
@@ -234,8 +234,11 @@ fn verification_document_states_the_detection_probability() {
             "verifier_hardware": "cpu", "shards": 3}])
     );
     assert_eq!(document["on_other_hardware"], 0);
-    // With one wrong shard in 5, checking 3 of them detects it with probability 3/5.
-    assert!((document["detection"][0]["probability"].as_f64().unwrap() - 0.6).abs() < 1e-12);
+    assert_eq!(document["drawn"], 3);
+    // One wrong shard of 5 ships if it is not among the 3 that were drawn.
+    let escape = &document["escape"][0];
+    assert_eq!((&escape["pools"], &escape["wrong_shards"]), (&json!(1), &json!(1)));
+    assert!((escape["probability"].as_f64().unwrap() - 0.4).abs() < 1e-12);
 }
 
 #[test]

@@ -267,8 +267,7 @@ impl Bucket {
 /// Returns every bucket, with one bucket of job records per namespace.
 pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
     let jobs = namespaces.iter().cloned().map(Bucket::Jobs);
-    let shared =
-        [Bucket::Agents, Bucket::Workers, Bucket::Programs, Bucket::Secrets, Bucket::Quotas];
+    let shared = [Bucket::Agents, Bucket::Workers, Bucket::Programs, Bucket::Secrets, Bucket::Quotas];
     jobs.chain(shared).collect()
 }
 

@@ -134,7 +134,12 @@ macro_rules! subject_token {
 subject_token!(JobId, InvalidJobId, 64, "The job's id: 1 to 64 of A-Z, a-z, 0-9, _ and -.");
 subject_token!(Submitter, InvalidSubmitter, 32, "Name of a submitter: 1 to 32 of A-Z, a-z, 0-9, _ and -.");
 
-subject_token!(PoolName, InvalidPoolName, 32, "Name of a pool of workers: 1 to 32 of A-Z, a-z, 0-9, _ and -.");
+subject_token!(
+    PoolName,
+    InvalidPoolName,
+    32,
+    "Name of a pool of workers: 1 to 32 of A-Z, a-z, 0-9, _ and -."
+);
 
 /// Implements parsing, formatting, serialisation and JSON Schema for an identifier of `$bytes`
 /// bytes that is written as lower-case hexadecimal digits.

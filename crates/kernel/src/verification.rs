@@ -18,17 +18,8 @@ use crate::job_key::JobKey;
 const SPOTCHECK_RATIO: f64 = 0.1;
 /// Attackers for which an escape probability is reported: number of pools, and the share of the
 /// job's shards that are wrong, over all pools. A share of 0 stands for one wrong shard a pool.
-const REPORTED_ATTACKERS: [(u64, f64); 9] = [
-    (1, 0.0),
-    (1, 0.01),
-    (1, 0.1),
-    (2, 0.0),
-    (2, 0.01),
-    (2, 0.1),
-    (4, 0.0),
-    (4, 0.01),
-    (4, 0.1),
-];
+const REPORTED_ATTACKERS: [(u64, f64); 9] =
+    [(1, 0.0), (1, 0.01), (1, 0.1), (2, 0.0), (2, 0.01), (2, 0.1), (4, 0.0), (4, 0.01), (4, 0.1)];
 
 /// The share of shards to verify under a policy, 0 to 1: `verify_ratio` if given, else the one that
 /// `verify` implies.
@@ -165,8 +156,10 @@ mod tests {
             let drawn = select_shards(&key(number), UID, shards(40), 8);
             (0..pools).any(|pool| (0..wrong).all(|i| !drawn.contains(&(pool * wrong + i))))
         });
-        let (share, expected) =
-            (escapes.count() as f64 / f64::from(trials), escape_probability(40, 8, pools as u64, wrong as u64));
+        let (share, expected) = (
+            escapes.count() as f64 / f64::from(trials),
+            escape_probability(40, 8, pools as u64, wrong as u64),
+        );
         // The standard deviation is below 0.0036.
         assert!((share - expected).abs() < 0.015, "{share} {expected}");
     }

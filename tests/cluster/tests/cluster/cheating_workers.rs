@@ -224,7 +224,8 @@ fn shard_that_crashes_every_worker_is_executed_by_a_verifier() {
     cluster.spawn_faulty("crash", "crash");
     submit_all(&cluster, &before);
     assert_all_complete(&cluster, &observer, &before);
-    let deadly = with_field(insurance_envelope("deadly", 8), "/artifacts/include", json!(["executions_json"]));
+    let deadly =
+        with_field(insurance_envelope("deadly", 8), "/artifacts/include", json!(["executions_json"]));
     cluster.submit(&deadly);
     let started = Instant::now();
     while !cluster.record("deadly")["state"].as_str().is_some_and(is_terminal) {

@@ -34,7 +34,9 @@ use serde_json::{Value, json};
 
 use crate::{
     bus_observer::BusObserver,
-    job_mix::{assert_all_complete, convergence_args, eta_envelope, mixed_jobs, start_slow_cluster, submit_all},
+    job_mix::{
+        assert_all_complete, convergence_args, eta_envelope, mixed_jobs, start_slow_cluster, submit_all,
+    },
     support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, with_field},
 };
 
@@ -147,7 +149,11 @@ fn unsigned_result_outside_the_plan_does_not_stall_a_converging_job() {
     let envelope = with_field(insurance_envelope("outside", 4000), "/args/convergence", convergence_args());
     cluster.submit(&envelope);
     let uid = job_uid(&cluster, "outside");
-    for id in [ShardId { height: 0, index: 8 }, ShardId { height: 9, index: 0 }, ShardId { height: 0, index: 1 << 20 }] {
+    for id in [
+        ShardId { height: 0, index: 8 },
+        ShardId { height: 9, index: 0 },
+        ShardId { height: 0, index: 1 << 20 },
+    ] {
         let subject = topology::result_subject(&PoolName::default(), uid, id);
         observer.block_on(publish(&observer.bus, Message::new(subject, "x")));
     }
@@ -194,7 +200,8 @@ fn result_with_a_count_beyond_2_to_the_53_crashes_no_service() {
         for (delivery, task) in receive_shards(&observer.bus, 2).await {
             let mut result = execute(&observer.bus, &task).await;
             result.components[0].occurrences = 1 << 60;
-            publish(&observer.bus, result_message(&new_identity(), FORGER_POOL, &task, &result.encode())).await;
+            publish(&observer.bus, result_message(&new_identity(), FORGER_POOL, &task, &result.encode()))
+                .await;
             delivery.lease.ack().await;
         }
     });
@@ -239,7 +246,8 @@ fn one_job_id_cannot_be_used_in_two_namespaces() {
     let second = with_field(first.clone(), "/seed/value", json!("another"));
     let second = with_field(second, "/artifacts/kv_namespace", json!("other"));
     publish_submission(&observer, &second);
-    let rejected = format!("rejected-{}", &Digest::hash_parts(&[second.to_string().as_bytes()]).to_hex()[..16]);
+    let rejected =
+        format!("rejected-{}", &Digest::hash_parts(&[second.to_string().as_bytes()]).to_hex()[..16]);
     let record = cluster.wait_for_end(&rejected);
     assert_eq!(record["error"]["code"], "conflict", "{record:#}");
     cluster.spawn("worker", &["worker", "--backend", "scalar"]);
