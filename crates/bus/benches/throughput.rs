@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
-use forge_bus::topology::{Bucket, Queue, TopologySettings};
+use forge_bus::topology::{Bucket, Queue, Stream, TopologySettings};
 use forge_bus::{JetStreamBus, MemoryBus, Message, SharedBus, jetstream::JetStreamOptions, topology};
-use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_contract::{
+    envelope::Target,
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 use forge_harness::{NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -13,16 +17,15 @@ use tokio::time::Instant;
 /// Messages per throughput measurement.
 const MESSAGE_COUNT: u64 = 100_000;
 const QUEUE: Queue = Queue::Shards(Target::Cpu);
+const JOB: JobUid = JobUid([1; 16]);
 
 fn shard_message(index: u64) -> (Message, String) {
-    let job: JobId = "j".parse().expect("a valid job id");
-    let subject = topology::shard_subject(Target::Cpu, &job, ShardId { height: 0, index });
+    let subject = topology::shard_subject(Target::Cpu, JOB, ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 512]), subject)
 }
 
 fn result_message(index: u64) -> (Message, String) {
-    let job: JobId = "j".parse().expect("a valid job id");
-    let subject = topology::result_subject(&job, ShardId { height: 0, index });
+    let subject = topology::result_subject(&PoolName::default(), JOB, ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 512]), subject)
 }
 
@@ -50,10 +53,9 @@ async fn measure(name: &str, bus: SharedBus) {
     print_rate("fetch(512) and ack", start);
 
     bus.publish_all((0..MESSAGE_COUNT).map(result_message).collect()).await.expect("publishing succeeds");
-    let job: JobId = "j".parse().expect("a valid job id");
     let start = Instant::now();
     let replay = bus
-        .replay(topology::shard_message_subjects(&job), forge_bus::ReplayContent::Full)
+        .replay(Stream::Results, vec![topology::results_filter(JOB)])
         .await
         .expect("opening the replay succeeds");
     assert_eq!(replay.take(MESSAGE_COUNT as usize).count().await as u64, MESSAGE_COUNT);

@@ -71,14 +71,14 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError>;
 
-    /// Replays the messages of [`Stream::Results`] that match any of `filters`: first the stored
-    /// ones, then new ones as they arrive, all in order of their sequence;
-    /// [`Replay::next_stored`] tells them apart. After a lost connection the replay resumes without
-    /// a gap. It does not end by itself.
+    /// Replays the messages of a stream that match any of `filters`: first the stored ones, then new
+    /// ones as they arrive, all in order of their sequence; [`Replay::next_stored`] tells them
+    /// apart. After a lost connection the replay resumes without a gap. It does not end by itself.
+    /// The stream must not be a work queue, whose messages only its queues deliver.
     ///
     /// # Errors
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
-    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError>;
+    async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError>;
 
     /// Removes the messages that match `filter` from a stream, delivered or not.
     ///
@@ -202,15 +202,6 @@ pub trait DeliveryLease: Send + Sync + fmt::Debug {
     async fn retry(&self, delay: Duration);
     /// Restarts the lease time.
     async fn renew(&self);
-}
-
-/// What a replay loads of each message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplayContent {
-    /// Subject, headers and payload.
-    Full,
-    /// Subject and headers.
-    Headers,
 }
 
 /// The value of a key, or its removal.

@@ -39,10 +39,7 @@ pub mod testing;
 pub mod topology;
 
 pub use self::{
-    bus::{
-        BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall,
-        SharedBus,
-    },
+    bus::{BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, QueueReceiver, ServiceCall, SharedBus},
     error::BusError,
     jetstream::JetStreamBus,
     memory::MemoryBus,

@@ -62,7 +62,6 @@ pub struct StoredMessage {
     /// Position in the stream. Later messages have higher sequences, and no sequence is ever
     /// reused.
     pub sequence: u64,
-    /// The message; its payload is empty if the replay asked for [headers
-    /// only](crate::ReplayContent::Headers).
+    /// The message.
     pub message: Message,
 }

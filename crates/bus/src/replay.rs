@@ -24,13 +24,13 @@ pub(crate) enum ReplayEvent {
 /// ones as they arrive. As a [`Stream`] it yields both, without end.
 ///
 /// ```
-/// use forge_bus::{Bus, MemoryBus, ReplayContent, topology::TopologySettings};
+/// use forge_bus::{Bus, MemoryBus, topology::{Stream, TopologySettings}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), forge_bus::BusError> {
 /// let bus = MemoryBus::new(TopologySettings::default());
 /// bus.prepare().await?;
-/// let mut replay = bus.replay(vec!["forge.v1.results.j.>".to_owned()], ReplayContent::Full).await?;
+/// let mut replay = bus.replay(Stream::Results, vec!["forge.v1.results.default.>".to_owned()]).await?;
 /// while let Some(stored) = replay.next_stored().await {
 ///     println!("stored before: {}", stored.message.subject);
 /// }

@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use forge_bus::topology::{Bucket, Queue};
+use forge_bus::topology::{Bucket, Queue, Stream};
 use forge_bus::{
-    Bus, JetStreamBus, Message, ReplayContent, SharedBus, jetstream::JetStreamOptions, testing::conformance,
+    Bus, JetStreamBus, Message, Replay, SharedBus, jetstream::JetStreamOptions, testing::conformance,
     topology,
 };
-use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_contract::{
+    envelope::Target,
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 use forge_harness::{NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,17 +27,19 @@ async fn connect(server: &NatsServer) -> SharedBus {
     bus
 }
 
-fn job() -> JobId {
-    "j".parse().unwrap()
+const JOB: JobUid = JobUid([1; 16]);
+
+async fn replay_results(bus: &SharedBus) -> Replay {
+    bus.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap()
 }
 
 fn result_message(index: u64) -> (Message, String) {
-    let subject = topology::result_subject(&job(), ShardId { height: 0, index });
+    let subject = topology::result_subject(&PoolName::default(), JOB, ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 100]), subject)
 }
 
 fn shard_message(index: u64) -> (Message, String) {
-    let subject = topology::shard_subject(Target::Cpu, &job(), ShardId { height: 0, index });
+    let subject = topology::shard_subject(Target::Cpu, JOB, ShardId { height: 0, index });
     (Message::new(subject.clone(), index.to_string()), subject)
 }
 
@@ -57,7 +63,7 @@ async fn restart_repeatedly(mut server: NatsServer, times: u32) -> NatsServer {
 async fn publishing_and_replaying_survive_restarts() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
-    let mut replay = bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Full).await.unwrap();
+    let mut replay = replay_results(&bus).await;
     let restarting = tokio::spawn(restart_repeatedly(server, 3));
     let publishing = tokio::spawn({
         let bus = bus.clone();
@@ -84,8 +90,7 @@ async fn publishing_and_replaying_survive_restarts() {
         received_subjects.insert(stored.message.subject);
     }
     assert!((0..count).all(|index| received_subjects.contains(&result_message(index).1)));
-    let mut second_replay =
-        bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
+    let mut second_replay = replay_results(&bus).await;
     let mut stored = 0;
     while timeout(Duration::from_secs(1), second_replay.next()).await.is_ok() {
         stored += 1;
@@ -169,7 +174,7 @@ async fn watches_and_writes_survive_restarts() {
     bus.delete(&agents, "counter").await.unwrap();
     assert_eq!(timeout(EVENT_TIMEOUT, watch.next()).await.unwrap().unwrap().value, None);
 
-    bus.broadcast(Message::new(topology::job_ended_subject(&job()), "ended")).await.unwrap();
+    bus.broadcast(Message::new(topology::job_ended_subject(JOB), "ended")).await.unwrap();
     assert_eq!(timeout(EVENT_TIMEOUT, ended.next()).await.unwrap().unwrap().payload, "ended");
     let request = bus.request(Message::new(topology::API_STATUS_SUBJECT, ""), EVENT_TIMEOUT);
     let (reply, ()) = tokio::join!(request, async {

@@ -8,7 +8,11 @@ use forge_bus::{
     testing::conformance,
     topology::{self, Bucket, Queue, SUBMIT_SUBJECT, TopologySettings},
 };
-use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_contract::{
+    envelope::Target,
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 use forge_harness::{Certificates, NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
@@ -22,8 +26,8 @@ authorization {
     { user: "worker", password: "w", permissions {
       publish: [
         "$JS.API.CONSUMER.INFO.FORGE_SHARDS.workers-cpu", "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu",
-        "$JS.ACK.FORGE_SHARDS.workers-cpu.>", "$JS.ACK.*.*.FORGE_SHARDS.workers-cpu.>", "forge.v1.results.>",
-        "$KV.forge_agents.workers.>", "$JS.API.DIRECT.GET.KV_forge_programs.>",
+        "$JS.ACK.FORGE_SHARDS.workers-cpu.>", "$JS.ACK.*.*.FORGE_SHARDS.workers-cpu.>", "forge.v1.results.default.>",
+        "$KV.forge_workers.default.*", "$JS.API.DIRECT.GET.KV_forge_programs.>",
         "$JS.API.STREAM.INFO.KV_jobs", "$JS.API.CONSUMER.CREATE.KV_jobs.*.$KV.jobs.>",
         "$JS.API.CONSUMER.MSG.NEXT.KV_jobs.*", "$JS.API.CONSUMER.DELETE.KV_jobs.*"
       ]
@@ -69,8 +73,8 @@ async fn worker_permissions_allow_its_work_and_nothing_else() {
     planner.prepare().await.unwrap();
     worker.prepare().await.unwrap();
 
-    let (job, id) = ("j".parse::<JobId>().unwrap(), ShardId { height: 0, index: 0 });
-    let shard = topology::shard_subject(Target::Cpu, &job, id);
+    let (job, id) = (JobUid([1; 16]), ShardId { height: 0, index: 0 });
+    let shard = topology::shard_subject(Target::Cpu, job, id);
     planner.put(&Bucket::Programs, "a", "program".into()).await.unwrap();
     planner.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
     planner.publish(Message::new(&shard, "work"), "1").await.unwrap();
@@ -79,11 +83,14 @@ async fn worker_permissions_allow_its_work_and_nothing_else() {
     let delivery = receiver.fetch(4).await.unwrap().remove(0);
     delivery.lease.renew().await;
     assert!(worker.get(&Bucket::Programs, "a").await.unwrap().is_some());
-    worker.put(&Bucket::Agents, "workers.w", "here".into()).await.unwrap();
-    worker.publish(Message::new(topology::result_subject(&job, id), "done"), "2").await.unwrap();
+    worker.put(&Bucket::Workers, "default.w", "here".into()).await.unwrap();
+    worker
+        .publish(Message::new(topology::result_subject(&PoolName::default(), job, id), "done"), "2")
+        .await
+        .unwrap();
     delivery.lease.ack().await;
     assert!(worker.watch(&Bucket::default_jobs(), ">").await.unwrap().next().await.is_some());
-    planner.broadcast(Message::new(topology::job_ended_subject(&job), "")).await.unwrap();
+    planner.broadcast(Message::new(topology::job_ended_subject(job), "")).await.unwrap();
     assert!(timeout(Duration::from_secs(5), ended.next()).await.is_ok());
 
     let start = Instant::now();

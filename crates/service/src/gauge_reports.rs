@@ -59,11 +59,11 @@ mod tests {
         memory::MemoryBus,
         topology::{SUBMIT_SUBJECT, TopologySettings},
     };
-    use forge_contract::agent::Identity;
+    use forge_contract::{agent::Identity, ids::PoolName};
     use forge_kernel::backend::scalar::Scalar;
 
     use super::*;
-    use crate::registry::{self, AgentCapacity, Role, agent_record};
+    use crate::registry::{self, AgentCapacity, agent_record};
 
     #[tokio::test(start_paused = true)]
     async fn depths_are_reported_until_stopped() {
@@ -90,7 +90,7 @@ mod tests {
         let registry = Registry::open(bus.clone(), stop.clone()).await.unwrap();
         let capacity = AgentCapacity::new(&[Arc::new(Scalar)], 1);
         let record = agent_record(&Identity::from_random([1; 32]), Target::Gpu, capacity, 1);
-        registry::register(bus, Role::Worker, record, stop.clone()).await.unwrap();
+        registry::register_worker(bus, PoolName::default(), record, stop.clone()).await.unwrap();
         let interval = Duration::from_secs(5);
         tokio::spawn(report_live_agents(registry, interval, metrics.clone(), stop.clone()));
         sleep(Duration::from_millis(10)).await;

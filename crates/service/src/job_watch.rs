@@ -148,7 +148,7 @@ mod tests {
     use crate::job_records::MISSING_RECORD_GRACE_PERIOD;
 
     fn running_record() -> JobRecord {
-        let record = json!({"schema": JobRecord::SCHEMA, "job_id": "j", "state": "running", "persist": true,
+        let record = json!({"schema": JobRecord::SCHEMA, "job_id": "j", "uid": "0".repeat(32), "state": "running", "persist": true,
             "submission": 1, "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
             "billing": {"mode": "test", "reason": "api"}, "progress": {"iterations": 0, "iterations_done": 0,
             "shards": 0, "shards_done": 0, "shards_verified": 0}});

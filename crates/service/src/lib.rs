@@ -1,5 +1,5 @@
 //! The shared runtime of all Forge Kernel services: the message loop, shard execution, signed shard
-//! messages, job records, the agent registry, the program store, configuration, telemetry, metrics,
+//! messages, job records and keys, the agent registry, the program store, configuration, telemetry, metrics,
 //! health probes and shutdown. It starts nothing by itself and decides nothing about a job.
 //!
 //! A service implements [`Handler`] and passes it to [`serve_queue`]:
@@ -45,8 +45,8 @@
 //! ```
 //!
 //! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue_worker`] → [`executor`] →
-//! [`shard_messages`] → [`orders`] → [`job_records`] → [`job_watch`] → [`registry`] →
-//! [`program_store`] → [`http`] → [`shutdown`].
+//! [`shard_messages`] → [`orders`] → [`job_records`] → [`job_keys`] → [`job_watch`] →
+//! [`registry`] → [`program_store`] → [`http`] → [`shutdown`].
 
 pub mod clock;
 pub mod config;
@@ -54,6 +54,7 @@ pub mod executor;
 pub mod gauge_reports;
 pub mod http;
 pub mod identity;
+pub mod job_keys;
 pub mod job_records;
 pub mod job_watch;
 pub mod metrics;
@@ -63,9 +64,11 @@ pub mod orders;
 mod panic_message;
 pub mod program_store;
 pub mod queue_worker;
+pub mod random;
 pub mod registry;
 pub mod retry;
 pub mod shard_messages;
+pub mod short_text;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -50,8 +50,10 @@ pub enum ResultOutcome {
     Duplicate,
     /// The shard has another result already, which differs.
     Contradiction,
-    /// The result is invalid, or its agent may not return results.
+    /// The result is invalid, or its agent or pool is in quarantine.
     Rejected,
+    /// The message cannot be read, or answers no task that was issued.
+    Unknown,
 }
 
 impl ResultOutcome {
@@ -61,6 +63,7 @@ impl ResultOutcome {
             Self::Duplicate => "duplicate",
             Self::Contradiction => "contradiction",
             Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -8,14 +8,14 @@ use crate::telemetry::trace;
 
 /// Builds the order to reduce a job's results.
 pub fn build_reduce(order: ReduceOrder) -> (Message, String) {
-    let (subject, id) = (topology::reduce_subject(&order.job_id), format!("reduce.{}", order.job_id));
+    let (subject, id) = (topology::reduce_subject(order.job_uid), format!("reduce.{}", order.job_uid));
     (message(subject, &AggregatorOrder::Reduce(Box::new(order))), id)
 }
 
 /// Builds the order to end a job that will produce no result.
 pub fn build_end(order: EndOrder) -> (Message, String) {
     let (subject, id) =
-        (topology::end_subject(&order.job_id), format!("end.{}.{}", order.job_id, order.code));
+        (topology::end_subject(order.job_uid), format!("end.{}.{}", order.job_uid, order.code));
     (message(subject, &AggregatorOrder::End(order)), id)
 }
 

@@ -1,37 +1,41 @@
-//! The registry of agents, stored in bucket `forge_agents`: live agents, agents that were ever
-//! registered, and quarantines. Reads are served from a copy that a watch keeps up to date; entries
-//! that the copy lacks are looked up in the bucket.
+//! The registry of agents: heartbeats of verifiers and aggregators, and quarantines, in bucket
+//! `forge_agents`; heartbeats of workers in bucket `forge_workers`. Reads are served from a copy
+//! that watches keep up to date. What workers write only counts as capacity, never as trust.
+
+mod heartbeat;
+mod live_workers;
+mod quarantine;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
 use forge_contract::{
-    agent::{AgentId, AgentRecord, AgentState, Identity, QuarantineRecord},
-    canonical::to_canonical_json,
+    agent::{AgentId, QuarantineRecord},
     envelope::Target,
+    ids::PoolName,
 };
-use forge_kernel::backend::Backend;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Interval between the heartbeats of an agent.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// An agent without a heartbeat for this long is not live.
-const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for announcing that an agent leaves.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+pub use self::{
+    heartbeat::{AgentCapacity, agent_record, register, register_worker},
+    live_workers::LiveCapacity,
+    quarantine::{
+        agent_quarantine_key, find_quarantine, pool_quarantine_key, quarantine_agent, quarantine_pool,
+    },
+};
+use self::{
+    live_workers::LiveWorkers,
+    quarantine::{QuarantineKey, parse_quarantine_key},
+};
 
-/// Role of an agent, the prefix of its key in the registry.
+/// Role of a trusted agent, the prefix of its key in bucket `forge_agents`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Executes shards. Untrusted.
-    Worker,
     /// Verifies results, and executes shards that workers failed to execute.
     Verifier,
     /// Collects results and ends jobs.
@@ -39,269 +43,139 @@ pub enum Role {
 }
 
 impl Role {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Worker => "workers",
+    fn key(self, id: &AgentId) -> String {
+        let prefix = match self {
             Self::Verifier => "verifiers",
             Self::Aggregator => "aggregators",
-        }
-    }
-
-    fn key(self, id: &AgentId) -> String {
-        format!("{}.{id}", self.prefix())
+        };
+        format!("{prefix}.{id}")
     }
 }
 
-/// Key of an agent's quarantine record.
-fn quarantine_key(id: &AgentId) -> String {
-    format!("quarantine.{id}")
-}
-
-/// A copy of the registry that follows the bucket. Clones share it.
+/// A copy of the registry that follows the buckets. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Registry {
     bus: SharedBus,
-    /// By key in the bucket.
-    entries: Arc<Mutex<HashMap<String, RegistryEntry>>>,
+    state: Arc<Mutex<RegistryState>>,
 }
 
-#[derive(Debug)]
-struct RegistryEntry {
-    /// `None` for a quarantine, and for a record of a later version that cannot be parsed.
-    agent: Option<AgentRecord>,
-    written_at: Instant,
+#[derive(Debug, Default)]
+struct RegistryState {
+    /// Keys of the verifiers and aggregators that were ever registered.
+    agents: HashSet<String>,
+    /// Quarantined agents and their pools, which a record that cannot be parsed does not tell.
+    quarantined_agents: HashMap<AgentId, Option<PoolName>>,
+    quarantined_pools: HashSet<PoolName>,
+    live_workers: LiveWorkers,
 }
 
 impl Registry {
-    /// Opens the registry and follows the bucket until `stop` is cancelled.
+    /// Opens the registry and follows both buckets until `stop` is cancelled.
     ///
     /// # Errors
-    /// Returns any error of opening the watch.
+    /// Returns any error of opening a watch.
     pub async fn open(bus: SharedBus, stop: CancellationToken) -> Result<Self, BusError> {
-        let registry = Self { bus, entries: Arc::default() };
-        let mut changes = registry.bus.watch(&Bucket::Agents, ">").await?;
-        let follower = registry.clone();
-        tokio::spawn(async move {
-            while let Some(Some(entry)) = stop.run_until_cancelled(changes.next()).await {
-                follower.apply(entry);
-            }
-        });
+        let registry = Self::open_without_workers(bus, stop.clone()).await?;
+        registry.follow(Bucket::Workers, stop, RegistryState::apply_worker).await?;
         Ok(registry)
     }
 
-    fn apply(&self, entry: BucketEntry) {
-        let Some(value) = entry.value else {
-            self.entries.lock().remove(&entry.key);
-            return;
-        };
-        let now = Instant::now();
-        let written_at = now.checked_sub(entry.age).unwrap_or(now);
-        let agent = serde_json::from_slice(&value).ok();
-        self.entries.lock().insert(entry.key, RegistryEntry { agent, written_at });
+    /// Opens the registry for a service that does not need to know which workers are live, and has
+    /// no permission to read their heartbeats. [`Self::live_capacity`] is always empty.
+    ///
+    /// # Errors
+    /// Returns any error of opening the watch.
+    pub async fn open_without_workers(bus: SharedBus, stop: CancellationToken) -> Result<Self, BusError> {
+        let registry = Self { bus, state: Arc::default() };
+        registry.follow(Bucket::Agents, stop, RegistryState::apply_agent).await?;
+        Ok(registry)
     }
 
-    async fn contains(&self, key: &str) -> Result<bool, BusError> {
-        if self.entries.lock().contains_key(key) {
-            return Ok(true);
-        }
-        let Some(entry) = self.bus.get(&Bucket::Agents, key).await? else { return Ok(false) };
-        self.apply(entry);
-        Ok(true)
+    async fn follow(
+        &self,
+        bucket: Bucket,
+        stop: CancellationToken,
+        apply: fn(&mut RegistryState, BucketEntry),
+    ) -> Result<(), BusError> {
+        let mut changes = self.bus.watch(&bucket, ">").await?;
+        let state = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            while let Some(Some(entry)) = stop.run_until_cancelled(changes.next()).await {
+                apply(&mut state.lock(), entry);
+            }
+        });
+        Ok(())
     }
 
-    /// Whether an agent was ever registered in any of these roles, live or not.
+    /// Whether a verifier or aggregator was ever registered in any of these roles, live or not.
     ///
     /// # Errors
     /// Returns any error of reading the bucket.
     pub async fn is_registered(&self, id: &AgentId, roles: &[Role]) -> Result<bool, BusError> {
         for role in roles {
-            if self.contains(&role.key(id)).await? {
+            let key = role.key(id);
+            if self.state.lock().agents.contains(&key) {
+                return Ok(true);
+            }
+            // The agent may have registered so recently that the change has not arrived.
+            if let Some(entry) = self.bus.get(&Bucket::Agents, &key).await?
+                && entry.value.is_some()
+            {
+                self.state.lock().apply_agent(entry);
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Whether an agent is in quarantine, as far as this copy of the registry knows.
-    pub fn is_quarantined(&self, id: &AgentId) -> bool {
-        self.entries.lock().contains_key(&quarantine_key(id))
+    /// Whether an agent or its pool is in quarantine, as far as this copy of the registry knows.
+    pub fn is_quarantined(&self, pool: &PoolName, agent: &AgentId) -> bool {
+        self.state.lock().is_quarantined(pool, agent)
     }
 
-    /// Returns the capacity of the live workers that take shards of a target.
+    /// Returns the quarantined agents of a pool, sorted, as far as this copy of the registry knows.
+    pub fn quarantined_agents_of(&self, pool: &PoolName) -> Vec<AgentId> {
+        let state = self.state.lock();
+        let agents = state.quarantined_agents.iter();
+        let of_pool = agents.filter(|(_, of)| of.as_ref() == Some(pool)).map(|(agent, _)| agent.clone());
+        let mut agents: Vec<_> = of_pool.collect();
+        agents.sort();
+        agents
+    }
+
+    /// Returns the capacity of the live workers that take shards of a target and are not in
+    /// quarantine.
     pub fn live_capacity(&self, target: Target) -> LiveCapacity {
-        let entries = self.entries.lock();
-        let mut capacity = LiveCapacity::default();
-        for (key, entry) in entries.iter().filter(|(key, _)| key.starts_with("workers.")) {
-            let Some(agent) = &entry.agent else { continue };
-            let takes_target = target == Target::Any || agent.target == target;
-            let is_live = agent.state == AgentState::Live && entry.written_at.elapsed() < LIVENESS_TIMEOUT;
-            let is_quarantined = entries.contains_key(&key.replacen("workers", "quarantine", 1));
-            if takes_target && is_live && !is_quarantined {
-                capacity.agents += 1;
-                capacity.slots = capacity.slots.saturating_add(agent.slots);
-                let shards = agent.slots.saturating_mul(agent.batch);
-                capacity.shards = capacity.shards.saturating_add(shards);
+        let mut state = self.state.lock();
+        state.live_workers.remove_silent();
+        let is_trusted = |pool: &PoolName, agent: &AgentId| !state.is_quarantined(pool, agent);
+        state.live_workers.capacity(target, is_trusted)
+    }
+}
+
+impl RegistryState {
+    fn is_quarantined(&self, pool: &PoolName, agent: &AgentId) -> bool {
+        self.quarantined_agents.contains_key(agent) || self.quarantined_pools.contains(pool)
+    }
+
+    fn apply_agent(&mut self, entry: BucketEntry) {
+        match (parse_quarantine_key(&entry.key), entry.value) {
+            (Some(QuarantineKey::Agent(agent)), Some(value)) => {
+                let record = serde_json::from_slice::<QuarantineRecord>(&value).ok();
+                self.quarantined_agents.insert(agent, record.map(|record| record.pool));
             }
-        }
-        capacity
-    }
-}
-
-/// Execution capacity of live agents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LiveCapacity {
-    /// Number of agents.
-    pub agents: u32,
-    /// Shards, or batches of shards, that they execute at once.
-    pub slots: u32,
-    /// Shards that they execute at once when all batches are full.
-    pub shards: u32,
-}
-
-/// Registers an agent and starts its heartbeat, which runs until `stop` is cancelled and then
-/// announces that the agent leaves. The agent is registered when this returns.
-///
-/// # Errors
-/// Returns any error of the first write to the bucket; a lost heartbeat is only logged.
-pub async fn register(
-    bus: SharedBus,
-    role: Role,
-    record: AgentRecord,
-    stop: CancellationToken,
-) -> Result<JoinHandle<()>, BusError> {
-    let key = role.key(&record.agent_id);
-    let json = |record: &AgentRecord| to_canonical_json(record).expect("an agent record holds small numbers");
-    bus.put(&Bucket::Agents, &key, json(&record).into()).await?;
-    Ok(tokio::spawn(async move {
-        while stop.run_until_cancelled(tokio::time::sleep(HEARTBEAT_INTERVAL)).await.is_some() {
-            if let Err(error) = bus.put(&Bucket::Agents, &key, json(&record).into()).await {
-                tracing::debug!(%error, "a heartbeat was lost; the next one follows in {HEARTBEAT_INTERVAL:?}");
-            }
-        }
-        let left = AgentRecord { state: AgentState::Left, ..record };
-        let announcement = bus.put(&Bucket::Agents, &key, json(&left).into());
-        let _ = timeout(LEAVE_TIMEOUT, announcement).await;
-    }))
-}
-
-/// Backends and capacity of one agent, as its [`AgentRecord`] states them.
-#[derive(Debug, Clone)]
-pub struct AgentCapacity {
-    /// Name of the backend; several are joined by commas.
-    pub backend: String,
-    /// Device and driver; `None` for the CPU.
-    pub adapter: Option<String>,
-    /// Shards, or batches of shards, executed at once.
-    pub slots: u32,
-    /// Upper bound of the shards in a batch.
-    pub batch: u32,
-}
-
-impl AgentCapacity {
-    /// The capacity of an agent that executes no shards.
-    pub fn none() -> Self {
-        Self { backend: "none".to_owned(), adapter: None, slots: 0, batch: 1 }
-    }
-
-    /// The capacity of an agent that executes `slots` shards or batches at once with `backends`,
-    /// the preferred one first.
-    pub fn new(backends: &[Arc<dyn Backend>], slots: usize) -> Self {
-        let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
-        let to_u32 = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Self {
-            backend: names.join(","),
-            adapter: backends.iter().find_map(|backend| backend.adapter()).map(str::to_owned),
-            slots: to_u32(slots),
-            batch: to_u32(backends.iter().map(|backend| backend.batch_size()).max().unwrap_or(1)),
+            (Some(QuarantineKey::Agent(agent)), None) => drop(self.quarantined_agents.remove(&agent)),
+            (Some(QuarantineKey::Pool(pool)), Some(_)) => drop(self.quarantined_pools.insert(pool)),
+            (Some(QuarantineKey::Pool(pool)), None) => drop(self.quarantined_pools.remove(&pool)),
+            (None, Some(_)) => drop(self.agents.insert(entry.key)),
+            (None, None) => drop(self.agents.remove(&entry.key)),
         }
     }
-}
 
-/// Builds the registry record of a live agent in this process.
-pub fn agent_record(
-    identity: &Identity,
-    target: Target,
-    capacity: AgentCapacity,
-    kernel: u32,
-) -> AgentRecord {
-    AgentRecord {
-        schema: AgentRecord::SCHEMA.to_owned(),
-        agent_id: identity.id().clone(),
-        state: AgentState::Live,
-        target,
-        backend: capacity.backend,
-        adapter: capacity.adapter,
-        slots: capacity.slots,
-        batch: capacity.batch,
-        kernel,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: std::env::var("HOSTNAME").unwrap_or_default(),
+    fn apply_worker(&mut self, entry: BucketEntry) {
+        self.live_workers.apply(&entry);
     }
-}
-
-/// Puts an agent into quarantine. If it already is, the first record stays.
-///
-/// # Errors
-/// Returns any error of writing the bucket.
-pub async fn quarantine_agent(bus: &SharedBus, record: &QuarantineRecord) -> Result<(), BusError> {
-    let value = to_canonical_json(record).expect("a quarantine record holds no numbers");
-    bus.compare_and_set(&Bucket::Agents, &quarantine_key(&record.agent_id), value.into(), None).await?;
-    Ok(())
-}
-
-/// Whether the bucket holds a quarantine of an agent. For agents that do not follow the registry.
-///
-/// # Errors
-/// Returns any error of reading the bucket.
-pub async fn is_quarantined(bus: &SharedBus, id: &AgentId) -> Result<bool, BusError> {
-    let entry = bus.get(&Bucket::Agents, &quarantine_key(id)).await?;
-    Ok(entry.is_some_and(|entry| entry.value.is_some()))
 }
 
 #[cfg(test)]
-mod tests {
-    use forge_bus::{memory::MemoryBus, topology::TopologySettings};
-    use forge_contract::{digest::Digest, shard::ShardId};
-    use forge_kernel::backend::scalar::Scalar;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn live_capacity_follows_heartbeats_and_quarantine_follows_its_record() {
-        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
-        bus.prepare().await.unwrap();
-        let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
-        let registry = Registry::open(bus.clone(), stop.clone()).await.unwrap();
-        let identity = Identity::from_random([1; 32]);
-        let workers = [Role::Worker];
-        assert!(!registry.is_registered(identity.id(), &workers).await.unwrap());
-        let agent = agent_record(&identity, Target::Cpu, AgentCapacity::new(&[Arc::new(Scalar)], 3), 1);
-        let heartbeat = register(bus.clone(), Role::Worker, agent, leave.clone()).await.unwrap();
-        assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
-        assert!(!registry.is_registered(identity.id(), &[Role::Verifier]).await.unwrap());
-        assert_eq!(registry.live_capacity(Target::Any), LiveCapacity { agents: 1, slots: 3, shards: 3 });
-        assert_eq!(registry.live_capacity(Target::Gpu), LiveCapacity::default());
-
-        leave.cancel();
-        heartbeat.await.unwrap();
-        tokio::task::yield_now().await;
-        assert_eq!(registry.live_capacity(Target::Any), LiveCapacity::default());
-        assert!(registry.is_registered(identity.id(), &workers).await.unwrap());
-
-        let quarantine = QuarantineRecord {
-            schema: QuarantineRecord::SCHEMA.to_owned(),
-            agent_id: identity.id().clone(),
-            job_id: "j".parse().unwrap(),
-            shard_id: ShardId { height: 0, index: 0 },
-            claimed: Digest([1; 32]),
-            correct: Digest([2; 32]),
-            verifier_id: identity.id().clone(),
-        };
-        quarantine_agent(&bus, &quarantine).await.unwrap();
-        while !registry.is_quarantined(identity.id()) {
-            tokio::task::yield_now().await;
-        }
-        assert!(is_quarantined(&bus, identity.id()).await.unwrap());
-        stop.cancel();
-    }
-}
+mod tests;

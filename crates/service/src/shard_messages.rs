@@ -1,57 +1,101 @@
-//! Signed results and verdicts as bus messages. All services build and parse them here, so that
-//! they agree on the format. Parsing never checks whether an agent is registered.
+//! Results, verdicts and outcomes as bus messages. All services build and parse them here, so that
+//! they agree on the format. Everything is in the payload; a result has no headers, which workers
+//! could use to stop its readers. Each builder returns the message and an unguessable id, by which
+//! the bus deduplicates it. Parsing never checks a signature, or whether an agent is registered.
 
 use bytes::Bytes;
 use forge_bus::{Message, topology};
 use forge_contract::{
-    agent::{AgentId, Identity},
+    agent::Identity,
     digest::Digest,
-    ids::JobId,
-    shard::ShardId,
-    task::{ATTESTATION_HEADER, Attestation, ShardTask, result_signing_payload},
-    verdict::{VERDICT_HEADER, Verdict, VerdictOutcome, verdict_signing_payload},
+    ids::{JobUid, PoolName},
+    protocol::{PROTOCOL, UnreadableMessage, parse_message},
+    task::{Attestation, Claim, OutcomeBatch, ResultStatement, ShardOutcome, ShardTask},
+    verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
 use forge_kernel::backend::Backend;
+use serde::Serialize;
 
-use crate::{executor::ShardExecution, telemetry::trace};
+use crate::{
+    executor::ShardExecution,
+    random,
+    short_text::{is_short, shorten},
+    telemetry::trace,
+};
 
-/// Builds the message with a shard's signed result. Returns it with the id by which the bus
-/// deduplicates it.
+/// Bytes of the length that precedes the attestation of a result.
+const LENGTH_BYTES: usize = 4;
+/// Upper bound of the attestation of a result, in bytes. Written ones are shorter than 1,500.
+const MAX_ATTESTATION_BYTES: usize = 4096;
+
+/// Builds the message with a shard's result, signed by an agent of `pool`: the length of the
+/// attestation (32 bits, little-endian), the attestation as JSON, and the result's bytes.
 pub fn build_result(
     identity: &Identity,
+    pool: &PoolName,
     backend: &dyn Backend,
     task: &ShardTask,
     executed: &ShardExecution,
 ) -> (Message, String) {
-    let signed = result_signing_payload(&task.job_id, task.shard_id, task.program, executed.hash);
-    let attestation = Attestation {
-        agent_id: identity.id().clone(),
-        backend: backend.name().to_owned(),
-        adapter: backend.adapter().map(str::to_owned),
+    let statement = ResultStatement {
+        protocol: PROTOCOL,
+        job_uid: task.job_uid,
+        shard_id: task.shard_id,
+        iterations: task.iterations,
+        seed: task.seed,
         program: task.program,
+        kernel: task.kernel,
+        task_id: task.task_id,
+        pool: pool.clone(),
+        agent_id: identity.id().clone(),
+        backend: shorten(backend.name()),
+        adapter: backend.adapter().map(shorten),
         result_hash: executed.hash,
+    };
+    let attestation = Attestation {
+        protocol: PROTOCOL,
+        signature: statement.sign(identity),
+        statement,
         wall_us: executed.wall.as_micros() as u64,
         cpu_us: executed.cpu.as_micros() as u64,
-        signature: identity.sign(&signed),
     };
-    let json = serde_json::to_string(&attestation).expect("an attestation consists of strings and numbers");
-    let unguessable = Digest::hash_parts(&[json.as_bytes()]);
-    let subject = topology::result_subject(&task.job_id, task.shard_id);
-    let mut message = Message::new(subject, executed.bytes.clone()).with_header(ATTESTATION_HEADER, json);
-    trace::inject_context(&mut message.headers);
-    // The id must be unguessable: JetStream drops a message whose id it has seen, so a predictable
-    // id would let another client suppress this result.
-    let id = format!("result.{}.{}.{}.{unguessable}", task.job_id, task.shard_id, task.attempt);
-    (message, id)
+    let json = to_json(&attestation);
+    let length = u32::try_from(json.len()).expect("an attestation is short");
+    let payload = [&length.to_le_bytes(), json.as_slice(), &executed.bytes].concat();
+    let subject = topology::result_subject(pool, task.job_uid, task.shard_id);
+    (Message::new(subject, payload), random::message_id("result"))
 }
 
-/// A verifier's or an aggregator's finding about a result: the content of a verdict before it is
-/// signed.
+/// Parses the payload of a result. Returns the attestation, and the bytes that the agent claims to
+/// be the result. Does not check the signature, nor that the bytes have the stated hash.
+///
+/// # Errors
+/// [`UnreadableMessage`]; a text of more than 64 bytes is malformed.
+pub fn parse_result(payload: &Bytes) -> Result<(Attestation, Bytes), UnreadableMessage> {
+    let malformed = |reason: &str| UnreadableMessage::Malformed(reason.to_owned());
+    let (length, rest) =
+        payload.split_first_chunk::<LENGTH_BYTES>().ok_or_else(|| malformed("the message is too short"))?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > MAX_ATTESTATION_BYTES.min(rest.len()) {
+        return Err(malformed("the length of the attestation is wrong"));
+    }
+    let attestation: Attestation = parse_message(&rest[..length])?;
+    let statement = &attestation.statement;
+    if statement.protocol != PROTOCOL {
+        return Err(malformed("the statement has another version than the message"));
+    }
+    if !is_short(&statement.backend) || !statement.adapter.as_deref().is_none_or(is_short) {
+        return Err(malformed("the backend or the adapter is longer than 64 bytes"));
+    }
+    Ok((attestation, payload.slice(LENGTH_BYTES + length..)))
+}
+
+/// A verifier's finding about a result: the content of a verdict before it is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// Whether the result stands.
     pub outcome: VerdictOutcome,
-    /// The backend that re-executed the shard; empty without re-execution.
+    /// The backend that re-executed the shard.
     pub backend: String,
     /// The device and driver of the re-execution; `None` for the CPU.
     pub adapter: Option<String>,
@@ -69,81 +113,71 @@ impl Judgement {
         correct: Option<Digest>,
         reason: String,
     ) -> Self {
-        let (name, adapter) = (backend.name().to_owned(), backend.adapter().map(str::to_owned));
+        let (name, adapter) = (shorten(backend.name()), backend.adapter().map(shorten));
         Self { outcome, backend: name, adapter, correct, reason }
-    }
-
-    /// A judgement without re-execution, from checks of the message alone.
-    pub fn without_execution(outcome: VerdictOutcome, reason: String) -> Self {
-        Self { outcome, backend: String::new(), adapter: None, correct: None, reason }
     }
 }
 
-/// Builds the message with a signed verdict on the result of hash `result` that `agent` returned.
-/// Returns it with the id by which the bus deduplicates it.
+/// Builds the message with a signed verdict on a claimed result. `task` is the hand-out that the
+/// result answers.
 pub fn build_verdict(
     identity: &Identity,
-    job: &JobId,
-    shard: ShardId,
-    agent: &AgentId,
-    result: Digest,
+    job: JobUid,
+    task: &ShardTask,
+    claim: &Claim,
     judgement: Judgement,
 ) -> (Message, String) {
     let Judgement { outcome, backend, adapter, correct, reason } = judgement;
-    let verdict = Verdict {
+    let statement = VerdictStatement {
+        protocol: PROTOCOL,
         outcome,
-        agent_id: agent.clone(),
-        result_hash: result,
+        job_uid: job,
+        shard_id: task.shard_id,
+        task_id: task.task_id,
+        pool: claim.pool.clone(),
+        agent_id: claim.agent_id.clone(),
+        result_hash: claim.result_hash,
         correct,
         verifier_id: identity.id().clone(),
         backend,
         adapter,
         reason,
-        signature: identity.sign(&verdict_signing_payload(job, shard, outcome, agent, result)),
     };
-    let json = serde_json::to_string(&verdict).expect("a verdict consists of strings");
-    let unguessable = Digest::hash_parts(&[json.as_bytes()]);
-    let mut message =
-        Message::new(topology::verdict_subject(job, shard), Bytes::new()).with_header(VERDICT_HEADER, json);
+    let verdict = statement.sign(identity);
+    (message(topology::verdict_subject(job, task.shard_id), &verdict), random::message_id("verdict"))
+}
+
+/// Parses the payload of a verdict.
+///
+/// # Errors
+/// [`UnreadableMessage`].
+pub fn parse_verdict(payload: &[u8]) -> Result<Verdict, UnreadableMessage> {
+    parse_message(payload)
+}
+
+/// Builds the message with outcomes of a job's shards.
+pub fn build_outcomes(job: JobUid, outcomes: Vec<ShardOutcome>) -> (Message, String) {
+    let batch = OutcomeBatch::new(outcomes);
+    (message(topology::outcomes_subject(job), &batch), random::message_id("outcomes"))
+}
+
+/// Parses the payload of a message with outcomes.
+///
+/// # Errors
+/// [`UnreadableMessage`].
+pub fn parse_outcomes(payload: &[u8]) -> Result<OutcomeBatch, UnreadableMessage> {
+    parse_message(payload)
+}
+
+fn message(subject: String, content: &impl Serialize) -> Message {
+    let mut message = Message::new(subject, to_json(content));
     trace::inject_context(&mut message.headers);
-    // The verdict's signature makes the id unguessable, so no other client can suppress the verdict
-    // by using its id first.
-    (message, format!("verdict.{job}.{shard}.{unguessable}"))
+    message
 }
 
-/// Parses the attestation of a result; `None` if it is missing or malformed. Does not check its
-/// signature.
-pub fn parse_attestation(message: &Message) -> Option<Attestation> {
-    serde_json::from_str(message.headers.get(ATTESTATION_HEADER)?).ok()
-}
-
-/// Parses a verdict; `None` if it is missing, malformed, or not signed by the verifier that it
-/// names. Does not check whether that verifier is registered.
-pub fn parse_signed_verdict(message: &Message, job: &JobId, shard: ShardId) -> Option<Verdict> {
-    let verdict: Verdict = serde_json::from_str(message.headers.get(VERDICT_HEADER)?).ok()?;
-    verdict.is_signature_valid(job, shard).then_some(verdict)
+fn to_json(content: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(content).expect("the content consists of strings, numbers and lists")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_verdict_parses_only_for_the_job_that_it_was_signed_for() {
-        let (verifier, agent) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
-        let (job, other_job): (JobId, JobId) = ("j".parse().unwrap(), "k".parse().unwrap());
-        let shard = ShardId { height: 0, index: 3 };
-        let judgement = Judgement::without_execution(VerdictOutcome::Rejected, "malformed".to_owned());
-        let hash = Digest([7; 32]);
-        let (message, id) = build_verdict(&verifier, &job, shard, agent.id(), hash, judgement.clone());
-        let parsed = parse_signed_verdict(&message, &job, shard).unwrap();
-        assert_eq!(
-            (parsed.outcome, &parsed.agent_id, parsed.result_hash),
-            (VerdictOutcome::Rejected, agent.id(), hash)
-        );
-        assert_eq!(parse_signed_verdict(&message, &other_job, shard), None);
-        assert_eq!(parse_attestation(&message), None);
-        let (_, other_id) = build_verdict(&agent, &job, shard, agent.id(), hash, judgement);
-        assert_ne!(id, other_id);
-    }
-}
+mod tests;

@@ -64,7 +64,7 @@ use self::{
     work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
-    bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall},
+    bus::{BucketEntry, Bus, QueueReceiver, ServiceCall},
     error::BusError,
     message::{Message, StoredMessage},
     replay::{Replay, ReplayEvent},
@@ -134,9 +134,8 @@ impl Bus for JetStreamBus {
         Ok(Box::new(JetStreamReceiver::open(&self.connection, queue).await?))
     }
 
-    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError> {
-        let headers_only = content == ReplayContent::Headers;
-        let selection = StreamSelection { stream: Stream::Results.name().to_owned(), filters, headers_only };
+    async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
+        let selection = StreamSelection { stream: stream.name().to_owned(), filters, headers_only: false };
         let reader = StreamReader::open(&self.connection, selection).await?;
         let events = unfold(reader, |mut reader| async {
             let event = match reader.next().await {

@@ -27,7 +27,7 @@ use self::{
     streams::{LeasedMessage, MemoryStreams, WakeUps, queue_index},
 };
 use crate::{
-    bus::{BucketEntry, Bus, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall},
+    bus::{BucketEntry, Bus, Delivery, DeliveryLease, QueueReceiver, ServiceCall},
     error::BusError,
     message::Message,
     replay::{Replay, ReplayEvent},
@@ -53,8 +53,8 @@ struct BusCore {
     queue_ready: Vec<Notify>,
     /// Notified when the next deadline becomes earlier.
     deadline_moved: Notify,
-    /// Changes whenever a result is stored.
-    result_stored: watch::Sender<()>,
+    /// Changes whenever a stream that can be replayed stores a message.
+    message_stored: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl MemoryBus {
             state: Mutex::new(state),
             queue_ready: Queue::ALL.iter().map(|_| Notify::new()).collect(),
             deadline_moved: Notify::new(),
-            result_stored: watch::Sender::new(()),
+            message_stored: watch::Sender::new(()),
         };
         Arc::new(Self { core: Arc::new(core), namespaces })
     }
@@ -102,7 +102,7 @@ impl MemoryBus {
 
     fn store(&self, messages: impl IntoIterator<Item = (Message, String)>) -> Result<(), BusError> {
         let (now, mut wake_ups) = (Instant::now(), WakeUps::default());
-        let mut has_results = false;
+        let mut can_be_replayed = false;
         let mut state = self.core.lock();
         let outcome = messages.into_iter().try_for_each(|(message, id)| {
             check_size(message.payload.len())?;
@@ -110,15 +110,15 @@ impl MemoryBus {
                 BusError::Unusable(format!("no stream stores the subject {}", message.subject))
             })?;
             state.check_prepared(stream)?;
-            has_results |= stream == Stream::Results;
+            can_be_replayed |= !stream.is_work_queue();
             state.core_messaging.broadcast(&message);
             state.streams.store(now, stream, message, &id, &mut wake_ups);
             Ok(())
         });
         drop(state);
         self.core.wake(wake_ups);
-        if has_results {
-            self.core.result_stored.send_replace(());
+        if can_be_replayed {
+            self.core.message_stored.send_replace(());
         }
         outcome
     }
@@ -193,18 +193,18 @@ impl Bus for MemoryBus {
         Ok(Box::new(MemoryReceiver { core: self.core.clone(), queue: queue_index(queue) }))
     }
 
-    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError> {
+    async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
         let last_stored = {
             let state = self.core.lock();
-            state.check_prepared(Stream::Results)?;
-            state.streams.last_sequence(Stream::Results)
+            state.check_prepared(stream)?;
+            state.streams.last_sequence(stream)
         };
-        let reader = ResultReader {
+        let reader = MemoryStreamReader {
             // A weak reference, so that an open replay does not keep the bus alive.
             core: Arc::downgrade(&self.core),
-            result_stored: self.core.result_stored.subscribe(),
+            message_stored: self.core.message_stored.subscribe(),
+            stream,
             filters,
-            content,
             searched_to: 0,
             catching_up_to: Some(last_stored),
         };
@@ -292,32 +292,29 @@ impl Bus for MemoryBus {
     }
 }
 
-/// Reads the results that match filters, from the first on.
-struct ResultReader {
+/// Reads the messages of a stream that match filters, from the first on.
+struct MemoryStreamReader {
     core: Weak<BusCore>,
-    result_stored: watch::Receiver<()>,
+    message_stored: watch::Receiver<()>,
+    stream: Stream,
     filters: Vec<String>,
-    content: ReplayContent,
     /// Sequence up to which the stream has been searched.
     searched_to: u64,
-    /// Sequence of the last result that was stored when the replay began; `None` once that has been
+    /// Sequence of the last message that was stored when the replay began; `None` once that has been
     /// searched.
     catching_up_to: Option<u64>,
 }
 
-impl ResultReader {
+impl MemoryStreamReader {
     /// Waits for the next events; `None` if the bus no longer exists.
     async fn next_batch(&mut self) -> Option<Vec<ReplayEvent>> {
         loop {
-            // A result that is stored after the search marks the channel as changed again.
-            self.result_stored.mark_unchanged();
-            let (mut results, searched_to) =
-                { self.core.upgrade()?.lock().streams.read_results(self.searched_to, &self.filters) };
+            // A message that is stored after the search marks the channel as changed again.
+            self.message_stored.mark_unchanged();
+            let (messages, searched_to) =
+                { self.core.upgrade()?.lock().streams.read(self.stream, self.searched_to, &self.filters) };
             let is_at_end = searched_to == std::mem::replace(&mut self.searched_to, searched_to);
-            if self.content == ReplayContent::Headers {
-                results.iter_mut().for_each(|stored| stored.message.payload = Bytes::new());
-            }
-            let mut events: Vec<ReplayEvent> = results.into_iter().map(ReplayEvent::Message).collect();
+            let mut events: Vec<ReplayEvent> = messages.into_iter().map(ReplayEvent::Message).collect();
             if self.catching_up_to.is_some_and(|last| searched_to >= last) {
                 self.catching_up_to = None;
                 events.push(ReplayEvent::CaughtUp);
@@ -326,7 +323,7 @@ impl ResultReader {
                 return Some(events);
             }
             if is_at_end {
-                self.result_stored.changed().await.ok()?;
+                self.message_stored.changed().await.ok()?;
             }
         }
     }

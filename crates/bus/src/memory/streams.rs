@@ -13,7 +13,7 @@ use crate::{
     topology::{DUPLICATE_WINDOW, MAX_MESSAGE_AGE, Queue, Stream, subject_matches},
 };
 
-/// Messages that one call of [`MemoryStreams::read_results`] examines, to bound the time under the
+/// Messages that one call of [`MemoryStreams::read`] examines, to bound the time under the
 /// lock.
 const MAX_SCANNED_MESSAGES: usize = 1024;
 
@@ -288,11 +288,11 @@ impl MemoryStreams {
         self.logs[log_index(stream)].last_sequence
     }
 
-    /// Reads results after `after` that match any of `filters`. Returns them with the sequence up
-    /// to which it has searched, which may lie before the end.
-    pub(super) fn read_results(&self, after: u64, filters: &[String]) -> (Vec<StoredMessage>, u64) {
-        let log = &self.logs[log_index(Stream::Results)];
-        let (mut results, mut searched_to, mut scanned) = (Vec::new(), log.last_sequence, 0);
+    /// Reads the messages of a stream after `after` that match any of `filters`. Returns them with
+    /// the sequence up to which it has searched, which may lie before the end.
+    pub(super) fn read(&self, stream: Stream, after: u64, filters: &[String]) -> (Vec<StoredMessage>, u64) {
+        let log = &self.logs[log_index(stream)];
+        let (mut messages, mut searched_to, mut scanned) = (Vec::new(), log.last_sequence, 0);
         for (sequence, entry) in log.entries.range(after + 1..) {
             if scanned == MAX_SCANNED_MESSAGES {
                 searched_to = sequence - 1;
@@ -300,10 +300,10 @@ impl MemoryStreams {
             }
             scanned += 1;
             if filters.iter().any(|filter| subject_matches(filter, &entry.message.subject)) {
-                results.push(StoredMessage { sequence: *sequence, message: entry.message.clone() });
+                messages.push(StoredMessage { sequence: *sequence, message: entry.message.clone() });
             }
         }
-        (results, searched_to)
+        (messages, searched_to)
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use tokio::time::sleep;
 
 use crate::{
-    bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall, SharedBus},
+    bus::{BucketEntry, Bus, QueueReceiver, ServiceCall, SharedBus},
     error::BusError,
     message::Message,
     replay::Replay,
@@ -28,7 +28,7 @@ pub enum BusOperation<'a> {
     Broadcast { subject: &'a str },
     Subscribe { filter: &'a str },
     OpenQueue { queue: Queue },
-    Replay { filters: &'a [String] },
+    Replay { stream: Stream, filters: &'a [String] },
     Purge { stream: Stream },
     Backlog { queue: Queue },
     Get { bucket: &'a Bucket, key: &'a str },
@@ -133,9 +133,9 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.open_queue(queue).await
     }
 
-    async fn replay(&self, filters: Vec<String>, content: ReplayContent) -> Result<Replay, BusError> {
-        self.disturb(BusOperation::Replay { filters: &filters }).await?;
-        self.inner.replay(filters, content).await
+    async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
+        self.disturb(BusOperation::Replay { stream, filters: &filters }).await?;
+        self.inner.replay(stream, filters).await
     }
 
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {

@@ -49,7 +49,7 @@ impl QueuedShard {
     fn may_share_call(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.backend, &other.backend)
             && self.task.program == other.task.program
-            && self.task.job_id == other.task.job_id
+            && self.task.job_uid == other.task.job_uid
     }
 }
 

@@ -13,7 +13,8 @@ use std::{
 
 use forge_contract::{
     digest::Digest,
-    ids::JobId,
+    ids::{JobUid, TaskId},
+    protocol::PROTOCOL,
     shard::{Shard, ShardId},
     shard_result::ShardResult,
 };
@@ -125,13 +126,14 @@ impl ExecutorFixture {
     /// A shard of `10 * (index + 1)` iterations.
     fn task(&self, job: &str, index: u64) -> ShardTask {
         ShardTask {
-            job_id: job.parse::<JobId>().unwrap(),
+            protocol: PROTOCOL,
+            job_uid: JobUid([job.as_bytes()[0]; 16]),
             shard_id: ShardId { height: 0, index },
             iterations: 10 * (index + 1),
             seed: Digest([index as u8; 32]),
             program: self.model.1,
             kernel: 1,
-            attempt: 0,
+            task_id: TaskId([0; 32]),
         }
     }
 

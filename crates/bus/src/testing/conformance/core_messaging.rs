@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all};
 use tokio::time::timeout;
 
-use super::fixture::{EVENT_TIMEOUT, QUIET_PERIOD, job_id, publish, result_message, run_check};
+use super::fixture::{EVENT_TIMEOUT, QUIET_PERIOD, job_uid, publish, result_message, run_check};
 use crate::{
     bus::SharedBus,
     error::BusError,
@@ -27,7 +27,7 @@ pub async fn check_core_messaging(make_bus: impl AsyncFn() -> SharedBus) {
 
 async fn broadcasts(bus: SharedBus) {
     let message =
-        Message::new(topology::job_ended_subject(&job_id("j")), "over").with_header("Forge-Test", "1");
+        Message::new(topology::job_ended_subject(job_uid("j")), "over").with_header("Forge-Test", "1");
     bus.broadcast(message.clone()).await.unwrap();
     let mut subscribers = [
         bus.subscribe(topology::JOB_ENDED_FILTER).await.unwrap(),

@@ -2,7 +2,12 @@
 
 use std::{future::Future, time::Duration};
 
-use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_contract::{
+    digest::Digest,
+    envelope::Target,
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -35,8 +40,10 @@ pub(super) async fn run_check<R: Future<Output = ()>>(
     assert!(timeout(CHECK_TIMEOUT, check(bus)).await.is_ok(), "{name}: not done after {CHECK_TIMEOUT:?}");
 }
 
-pub(super) fn job_id(name: &str) -> JobId {
-    name.parse().expect("a valid job id")
+/// The uid of the job with this name.
+pub(super) fn job_uid(name: &str) -> JobUid {
+    let digest = Digest::hash_parts(&[name.as_bytes()]);
+    JobUid(digest.0[..16].try_into().expect("a digest has 32 bytes"))
 }
 
 pub(super) fn shard_id(index: u64) -> ShardId {
@@ -44,13 +51,17 @@ pub(super) fn shard_id(index: u64) -> ShardId {
 }
 
 pub(super) fn shard_message(target: Target, job: &str, index: u64) -> Message {
-    let subject = topology::shard_subject(target, &job_id(job), shard_id(index));
+    let subject = topology::shard_subject(target, job_uid(job), shard_id(index));
     Message::new(subject, format!("shard {index}")).with_header("Forge-Test", index.to_string())
 }
 
 pub(super) fn result_message(job: &str, index: u64) -> Message {
-    let subject = topology::result_subject(&job_id(job), shard_id(index));
+    let subject = topology::result_subject(&PoolName::default(), job_uid(job), shard_id(index));
     Message::new(subject, format!("result {index}")).with_header("Forge-Test", index.to_string())
+}
+
+pub(super) fn verdict_message(job: &str, index: u64) -> Message {
+    Message::new(topology::verdict_subject(job_uid(job), shard_id(index)), format!("verdict {index}"))
 }
 
 /// Publishes a message under its subject as the id.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fixture::{
-    EVENT_TIMEOUT, LEASE, QUIET_PERIOD, assert_no_delivery, fetch, fetch_one, job_id, publish, publish_all,
+    EVENT_TIMEOUT, LEASE, QUIET_PERIOD, assert_no_delivery, fetch, fetch_one, job_uid, publish, publish_all,
     run_check, shard_id, shard_message, wait_until,
 };
 use crate::{
@@ -208,12 +208,12 @@ async fn purged_dead_letters(bus: SharedBus) {
         }
         assert_no_delivery(&mut *receiver, QUIET_PERIOD).await;
     }
-    for (stream, subject) in topology::job_subjects(&job_id("purged")) {
+    for (stream, subject) in topology::job_subjects(job_uid("purged")) {
         bus.purge(stream, &subject).await.unwrap();
     }
     assert_eq!(
         fetch_one(&mut *dead_letters).await.message.subject,
-        topology::shard_subject(Target::Cpu, &job_id("kept"), shard_id(0))
+        topology::shard_subject(Target::Cpu, job_uid("kept"), shard_id(0))
     );
     assert_no_delivery(&mut *dead_letters, QUIET_PERIOD).await;
 }
@@ -238,7 +238,7 @@ async fn purge(bus: SharedBus) {
     publish_all(&bus, (0..10).map(|i| shard_message(Target::Cpu, "purged", i))).await;
     publish_all(&bus, (0..10).map(|i| shard_message(Target::Cpu, "kept", i))).await;
     let leased = fetch(&mut *receiver, 5).await;
-    for (stream, subject) in topology::job_subjects(&job_id("purged")) {
+    for (stream, subject) in topology::job_subjects(job_uid("purged")) {
         bus.purge(stream, &subject).await.unwrap();
     }
     leased[0].lease.ack().await;
@@ -250,7 +250,7 @@ async fn purge(bus: SharedBus) {
     }
     assert_no_delivery(&mut *receiver, LEASE + QUIET_PERIOD).await;
     wait_until("the backlog is empty", async || bus.backlog(CPU_SHARDS).await == Ok(0)).await;
-    bus.purge(Stream::Reduce, &topology::reduce_subject(&job_id("never"))).await.unwrap();
+    bus.purge(Stream::Reduce, &topology::reduce_subject(job_uid("never"))).await.unwrap();
 }
 
 async fn payload_limits(bus: SharedBus) {

@@ -1,25 +1,31 @@
-//! Guarantees of the replay of results.
+//! Guarantees of the replay of a stream.
 
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::fixture::{
-    EVENT_TIMEOUT, QUIET_PERIOD, job_id, publish, publish_all, result_message, run_check, shard_id,
+    EVENT_TIMEOUT, QUIET_PERIOD, job_uid, publish, publish_all, result_message, run_check, verdict_message,
 };
 use crate::{
-    bus::{ReplayContent, SharedBus},
+    bus::SharedBus,
     message::{Message, StoredMessage},
     replay::Replay,
-    topology,
+    topology::{self, Stream},
 };
 
 /// Checks replays of buses from `make_bus`.
 pub async fn check_replay(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("stored messages come first, then new ones", make_bus().await, stored_then_new).await;
+    run_check("a replay yields all that matches any filter", make_bus().await, several_filters).await;
     run_check("the end of the stored messages is reported", make_bus().await, end_of_stored).await;
-    run_check("payloads can be left out", make_bus().await, headers_only).await;
     run_check("a replay continues after a purge", make_bus().await, purge).await;
     run_check("several readers see all messages in order", make_bus().await, several_readers).await;
+}
+
+/// Opens the replay of the results of job `j`.
+async fn replay_results(bus: &SharedBus) -> Replay {
+    let filters = vec![topology::results_filter(job_uid("j"))];
+    bus.replay(Stream::Results, filters).await.expect("the replay opens")
 }
 
 async fn next(stream: &mut Replay) -> StoredMessage {
@@ -33,25 +39,46 @@ async fn assert_quiet(stream: &mut Replay) {
 }
 
 async fn stored_then_new(bus: SharedBus) {
-    let verdict = |i| Message::new(topology::verdict_subject(&job_id("j"), shard_id(i)), "good");
-    let mut early =
-        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
+    let mut early = replay_results(&bus).await;
     assert_quiet(&mut early).await;
     publish(&bus, &result_message("j", 0)).await;
     publish(&bus, &result_message("other", 0)).await;
-    publish(&bus, &verdict(0)).await;
-    let mut late =
-        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
+    publish(&bus, &verdict_message("j", 0)).await;
+    publish(&bus, &result_message("j", 1)).await;
+    let mut late = replay_results(&bus).await;
     for stream in [&mut early, &mut late] {
         let (first, second) = (next(stream).await, next(stream).await);
-        assert_eq!((first.message, second.message), (result_message("j", 0), verdict(0)));
+        assert_eq!((first.message, second.message), (result_message("j", 0), result_message("j", 1)));
         assert!(first.sequence < second.sequence);
         assert_quiet(stream).await;
     }
-    publish(&bus, &result_message("j", 1)).await;
-    publish(&bus, &result_message("j", 1)).await;
+    publish(&bus, &result_message("j", 2)).await;
+    publish(&bus, &result_message("j", 2)).await;
     for stream in [&mut early, &mut late] {
-        assert_eq!(next(stream).await.message, result_message("j", 1));
+        assert_eq!(next(stream).await.message, result_message("j", 2));
+        assert_quiet(stream).await;
+    }
+}
+
+async fn several_filters(bus: SharedBus) {
+    let outcomes = |job| Message::new(topology::outcomes_subject(job_uid(job)), "outcomes");
+    let filters = vec![topology::verdicts_filter(job_uid("j")), topology::outcomes_subject(job_uid("j"))];
+    let mut early = bus.replay(Stream::Verdicts, filters.clone()).await.unwrap();
+    for message in [
+        verdict_message("j", 0),
+        verdict_message("other", 0),
+        outcomes("j"),
+        outcomes("other"),
+        verdict_message("j", 1),
+    ] {
+        publish(&bus, &message).await;
+    }
+    publish(&bus, &result_message("j", 0)).await;
+    let mut late = bus.replay(Stream::Verdicts, filters).await.unwrap();
+    for stream in [&mut early, &mut late] {
+        for expected in [verdict_message("j", 0), outcomes("j"), verdict_message("j", 1)] {
+            assert_eq!(next(stream).await.message, expected);
+        }
         assert_quiet(stream).await;
     }
 }
@@ -61,18 +88,17 @@ async fn next_stored(replay: &mut Replay) -> Option<StoredMessage> {
 }
 
 async fn end_of_stored(bus: SharedBus) {
-    let filters = topology::shard_message_subjects(&job_id("j"));
     publish(&bus, &result_message("other", 0)).await;
-    let mut empty = bus.replay(filters.clone(), ReplayContent::Headers).await.unwrap();
+    let mut empty = replay_results(&bus).await;
     assert_eq!(next_stored(&mut empty).await, None, "no message of the job is stored");
 
     // More than one batch, with messages of another job behind the last one.
     let count = 1500;
     publish_all(&bus, (0..count).map(|i| result_message("j", i))).await;
     publish(&bus, &result_message("other", 1)).await;
-    let mut replay = bus.replay(filters.clone(), ReplayContent::Full).await.unwrap();
+    let mut replay = replay_results(&bus).await;
     assert!(!replay.is_caught_up());
-    let mut purged_meanwhile = bus.replay(filters, ReplayContent::Full).await.unwrap();
+    let mut purged_meanwhile = replay_results(&bus).await;
     // Messages that keep arriving do not move the end away.
     let publishing = tokio::spawn({
         let bus = bus.clone();
@@ -95,31 +121,21 @@ async fn end_of_stored(bus: SharedBus) {
     publishing.abort();
 
     next(&mut purged_meanwhile).await;
-    for (stream, subject) in topology::job_subjects(&job_id("j")) {
+    for (stream, subject) in topology::job_subjects(job_uid("j")) {
         bus.purge(stream, &subject).await.unwrap();
     }
     while next_stored(&mut purged_meanwhile).await.is_some() {}
     assert!(purged_meanwhile.is_caught_up(), "although stored messages were purged before it");
 }
 
-async fn headers_only(bus: SharedBus) {
-    publish(&bus, &result_message("j", 0)).await;
-    let mut stream =
-        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Headers).await.unwrap();
-    let without_payload = Message { payload: bytes::Bytes::new(), ..result_message("j", 0) };
-    assert_eq!(next(&mut stream).await.message, without_payload);
-}
-
 async fn purge(bus: SharedBus) {
     publish_all(&bus, (0..10).map(|i| result_message("j", i))).await;
-    let mut before =
-        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
+    let mut before = replay_results(&bus).await;
     let last = next(&mut before).await.sequence;
-    for (stream, subject) in topology::job_subjects(&job_id("j")) {
+    for (stream, subject) in topology::job_subjects(job_uid("j")) {
         bus.purge(stream, &subject).await.unwrap();
     }
-    let mut after =
-        bus.replay(topology::shard_message_subjects(&job_id("j")), ReplayContent::Full).await.unwrap();
+    let mut after = replay_results(&bus).await;
     assert_quiet(&mut after).await;
     bus.publish(result_message("j", 3), "second").await.unwrap();
     let stored = next(&mut after).await;
@@ -131,10 +147,9 @@ async fn purge(bus: SharedBus) {
 
 async fn several_readers(bus: SharedBus) {
     let count = 3000;
-    let filters = topology::shard_message_subjects(&job_id("j"));
     let mut streams = Vec::new();
     for _ in 0..3 {
-        streams.push(bus.replay(filters.clone(), ReplayContent::Full).await.unwrap());
+        streams.push(replay_results(&bus).await);
     }
     let messages = (0..count).flat_map(|i| [result_message("j", i), result_message("k", i)]);
     let ((), ()) = tokio::join!(publish_all(&bus, messages), async {
