@@ -150,7 +150,7 @@ fn duplicated_messages_do_not_change_results() {
     let records = assert_all_complete(&cluster, &observer, &envelopes);
     assert_eq!(records[0]["progress"]["shards_done"], 240);
     assert_eq!(records[1]["progress"]["shards_verified"], 120);
-    // Every shard and its result, every verification and its verdict, and every order; outcomes come
+    // Every shard and its result, every verification and its verdict, every order. Outcomes come
     // in batches.
     let copies = copies.load(Ordering::Relaxed);
     assert!(copies >= 2 * (240 + 120 + 64) + 2 * (24 + 120 + 32) + 3, "{copies}");
