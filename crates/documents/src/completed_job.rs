@@ -9,9 +9,10 @@ use forge_contract::{
     artifact::{ArtifactReference, Execution, ManifestDocument, VerificationDocument},
     digest::Digest,
     envelope::ArtifactKind,
+    ids::JobUid,
     merkle,
 };
-use forge_kernel::KERNEL;
+use forge_kernel::{KERNEL, job_key::JobKey};
 
 use crate::{
     document::{Document, ENVELOPE_JSON, EXECUTIONS_JSON, PLAN_JSON, canonical_json},
@@ -28,6 +29,10 @@ use crate::{
 pub struct CompletedJob<'a> {
     /// The job.
     pub job: &'a Job,
+    /// Uid of the job's record.
+    pub job_uid: JobUid,
+    /// The job's key, which the manifest reveals.
+    pub job_key: &'a JobKey,
     /// The result of the job.
     pub result: &'a JobResult,
     /// The accepted execution of each shard, in shard order.
@@ -51,7 +56,7 @@ impl CompletedJob<'_> {
     }
 
     fn document(&self, kind: ArtifactKind) -> Option<Document> {
-        let Self { job, result, executions, verification, planning_duration, execution_duration } = *self;
+        let Self { job, result, executions, verification, planning_duration, execution_duration, .. } = *self;
         let (name, json) = match kind {
             ArtifactKind::ExecutionsJson => {
                 (EXECUTIONS_JSON, canonical_json(&executions_document(job, executions)))
@@ -81,6 +86,8 @@ impl CompletedJob<'_> {
         ManifestDocument {
             schema: ManifestDocument::SCHEMA.to_owned(),
             job_id: self.job.id.clone(),
+            job_uid: self.job_uid,
+            job_key: Digest(*self.job_key.as_bytes()),
             kernel: KERNEL,
             replay_key: self.job.request.replay_key,
             request: self.job.envelope_digest,

@@ -27,7 +27,10 @@ pub fn metrics_document(
     execution_duration: Duration,
 ) -> MetricsDocument {
     let iterations = job_result.merged.iterations;
-    let distinct = |field: fn(&Execution) -> &str| executions.iter().map(field).collect::<BTreeSet<_>>();
+    let backends: BTreeSet<_> = executions.iter().map(|execution| execution.backend.as_str()).collect();
+    // An agent's key is a name within its pool.
+    let agents: BTreeSet<_> =
+        executions.iter().map(|execution| (&execution.pool, &execution.agent_id)).collect();
     // Sum whole microseconds: summing fractional milliseconds would add digits that were never
     // measured.
     let cpu_us = |execution: &Execution| (execution.cpu_ms * 1e3).round() as u64;
@@ -36,8 +39,8 @@ pub fn metrics_document(
         schema: MetricsDocument::SCHEMA.to_owned(),
         job_id: job.id.clone(),
         forge_version: env!("CARGO_PKG_VERSION").to_owned(),
-        backend: distinct(|execution| &execution.backend).into_iter().collect::<Vec<_>>().join(", "),
-        threads: distinct(|execution| &execution.agent_id).len() as u64,
+        backend: backends.into_iter().collect::<Vec<_>>().join(", "),
+        threads: agents.len() as u64,
         shards: executions.len() as u64,
         iterations,
         occurrences: job_result.document.work.occurrences,

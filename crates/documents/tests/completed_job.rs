@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use forge_contract::{
+    agent::Identity,
     artifact::{Execution, MetricsDocument, Phase, VerificationDocument},
+    digest::Digest,
     envelope::VerificationLevel,
     error::FailureCode,
+    ids::{JobUid, PoolName, TaskId},
     merkle,
 };
 use forge_documents::{CompletedJob, Document, Job, JobResult, canonical_json, to_milliseconds};
 use forge_kernel::{
     backend::{Backend, scalar::Scalar},
     convergence::StopReason,
+    job_key::JobKey,
     reduction::Reduction,
     request::Request,
 };
@@ -29,10 +33,13 @@ fn execute_job(artifacts: &str) -> (Job, JobResult, Vec<Execution>) {
     let mut executions = Vec::new();
     for (number, id) in request.plan.shards().enumerate() {
         let shard = request.shard(id);
+        let agent = Identity::from_random([number as u8 % 2; 32]);
         let result = Scalar.execute(&request.program, &[shard], &()).unwrap().remove(0);
         reduction.add(&result).unwrap();
         executions.push(Execution {
-            agent_id: format!("agent-{}", number % 2),
+            pool: PoolName::default(),
+            agent_id: agent.id().clone(),
+            task_id: TaskId([number as u8; 32]),
             shard_id: id,
             first_iteration: request.plan.range(id).start,
             iterations: shard.iterations,
@@ -42,7 +49,7 @@ fn execute_job(artifacts: &str) -> (Job, JobResult, Vec<Execution>) {
             adapter: None,
             wall_ms: 0.2,
             cpu_ms: 0.1,
-            signature: None,
+            signature: agent.sign(b""),
         });
     }
     let job_result = JobResult::new(request, reduction.result(), StopReason::BudgetExhausted);
@@ -58,15 +65,20 @@ fn documents(artifacts: &str) -> Vec<Document> {
         policy: VerificationLevel::None,
         share: 0.0,
         shards: executions.len() as u64,
+        drawn: 0,
         checked: Vec::new(),
         on_other_hardware: 0,
         pairs: Vec::new(),
-        detection: Vec::new(),
+        escape: Vec::new(),
+        suspect_pools: Vec::new(),
         refuted: Vec::new(),
         contradictions: Vec::new(),
     };
+    let job_key = JobKey::from([7; 32]);
     let completed_job = CompletedJob {
         job: &job,
+        job_uid: JobUid([6; 16]),
+        job_key: &job_key,
         result: &job_result,
         executions: &executions,
         verification: &verification,
@@ -77,6 +89,7 @@ fn documents(artifacts: &str) -> Vec<Document> {
     let hashes: Vec<_> = executions.iter().map(|execution| execution.result_hash).collect();
     assert_eq!((manifest.merkle_root, manifest.shards), (merkle::root(&hashes), hashes.len() as u64));
     assert_eq!((manifest.result, manifest.request), (job_result.hash, job.envelope_digest));
+    assert_eq!((manifest.job_uid, manifest.job_key), (JobUid([6; 16]), Digest([7; 32])));
     completed_job.documents()
 }
 

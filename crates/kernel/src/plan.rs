@@ -69,11 +69,29 @@ impl Plan {
 
     /// Number of shards.
     pub fn shard_count(&self) -> u64 {
+        self.shards_before(self.iterations)
+    }
+
+    /// Number of the shards that start before `iteration`.
+    pub fn shards_before(&self, iteration: u64) -> u64 {
+        let leaves = iteration.div_ceil(LEAF_ITERATIONS);
         if self.checkpoints.is_empty() {
-            self.iterations.div_ceil(LEAF_ITERATIONS << self.height)
-        } else {
-            self.shards().count() as u64
+            return leaves.div_ceil(1 << self.height);
         }
+        // Leaf 0 is a shard. All shards that start in an octave of leaves have the same height.
+        let octaves = (0..=leaves.checked_ilog2().unwrap_or(0)).map(|octave| {
+            let first = 1 << octave;
+            let end = leaves.clamp(first, 2 * first);
+            (end - first).div_ceil(1 << self.shard_at(first).height)
+        });
+        leaves.min(1) + octaves.sum::<u64>()
+    }
+
+    /// Position of a shard in the plan, from 0; `None` if the plan does not have the shard.
+    pub fn position(&self, id: ShardId) -> Option<u64> {
+        let start = id.leaves().start;
+        let is_planned = start < self.iterations.div_ceil(LEAF_ITERATIONS) && self.shard_at(start) == id;
+        is_planned.then(|| self.shards_before(start * LEAF_ITERATIONS))
     }
 
     /// The iterations of a shard of this plan; the last shard ends with the run.
@@ -136,6 +154,10 @@ mod tests {
             let plan = Plan::new(iterations, draws, min);
             let mut end = 0;
             for (number, id) in plan.shards().enumerate() {
+                prop_assert_eq!(plan.position(id), Some(number as u64));
+                let (parent, child) = (ShardId { height: id.height + 1, index: id.index / 2 },
+                    ShardId { height: id.height.max(1) - 1, index: id.index * 2 + 1 });
+                prop_assert_eq!(plan.position(parent).or(plan.position(child)).filter(|_| id.height > 0), None);
                 let range = plan.range(id);
                 prop_assert_eq!(range.start, end);
                 prop_assert!(range.end > range.start && id.height <= plan.shard_height());
@@ -145,6 +167,9 @@ mod tests {
                 if number > 5000 { return Ok(()); }
             }
             prop_assert_eq!(end, iterations);
+            prop_assert_eq!(plan.shard_count(), plan.shards().count() as u64);
+            let beyond = end.div_ceil(LEAF_ITERATIONS);
+            prop_assert_eq!(plan.position(ShardId { height: 0, index: beyond }), None);
         }
     }
 }

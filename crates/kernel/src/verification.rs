@@ -5,6 +5,8 @@
 //! therefore cannot predict which of its shards will be verified, and every holder of the key draws
 //! the same shards.
 
+use std::collections::BinaryHeap;
+
 use forge_contract::{
     artifact::Escape,
     envelope::{Policy, VerificationLevel},
@@ -44,17 +46,22 @@ pub fn select_shards(
     shards: impl Iterator<Item = ShardId>,
     count: u64,
 ) -> Vec<usize> {
-    let mut ranked: Vec<_> =
-        shards.enumerate().map(|(at, shard)| (key.selection_rank(job, shard), at)).collect();
-    let count = usize::try_from(count).unwrap_or(usize::MAX).min(ranked.len());
-    if count == 0 {
-        return Vec::new();
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    // Only the lowest ranks so far are kept, the highest of them on top.
+    let mut lowest = BinaryHeap::new();
+    for (at, shard) in shards.enumerate() {
+        if lowest.len() < count {
+            lowest.push((key.selection_rank(job, shard), at));
+        } else if let Some(mut highest) = lowest.peek_mut() {
+            let ranked = (key.selection_rank(job, shard), at);
+            if ranked < *highest {
+                *highest = ranked;
+            }
+        } else {
+            break;
+        }
     }
-    if count < ranked.len() {
-        ranked.select_nth_unstable(count - 1);
-        ranked.truncate(count);
-    }
-    let mut selected: Vec<_> = ranked.into_iter().map(|(_, at)| at).collect();
+    let mut selected: Vec<_> = lowest.into_iter().map(|(_, at)| at).collect();
     selected.sort_unstable();
     selected
 }
