@@ -1,6 +1,7 @@
 //! The `forge` binary: parses the command line, runs the command, and maps its error to an exit
 //! code. Every command has a module of its own; `client` and `cluster` hold several.
 
+mod artifact_limits;
 mod audit;
 mod bench;
 mod client;

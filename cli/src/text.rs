@@ -3,6 +3,7 @@
 
 pub mod bar_chart;
 pub mod exceedance_plot;
+pub mod foreign;
 pub mod summary;
 pub mod table;
 
