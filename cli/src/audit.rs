@@ -25,7 +25,7 @@ use forge_documents::JobResult;
 
 use self::{
     evidence::Evidence, reexecution::ReexecutionOptions, report::AuditReport,
-    signature_checks::SignaturePolicy, signers::KnownSigners, verdict::Verdict,
+    signature_checks::SignaturePolicy, signers::KnownSigners, verdict::AuditVerdict,
 };
 use crate::{
     engine::{self, default_threads},
@@ -106,9 +106,9 @@ pub fn execute(args: &AuditArgs) -> Result<(), CommandError> {
     };
     output::print(text.as_bytes())?;
     match (report.verdict(), report.omission.take()) {
-        (Verdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
+        (AuditVerdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
         (_, Some(omission)) => Err(CommandError::Incomplete(omission)),
-        (Verdict::Proved | Verdict::Consistent, None) => Ok(()),
+        (AuditVerdict::Proved | AuditVerdict::Consistent, None) => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ mod envelope;
 mod error;
 mod example;
 mod exit_code;
+mod foreign_text;
 mod gpu;
 mod in_process;
 mod input;
@@ -38,7 +39,7 @@ const EXAMPLES: &str = "\
 Examples:
   forge envelope new > job.json
   forge run job.json
-  forge audit forge-out/jobs/<job_id>/manifest.json --reexecute 3";
+  forge audit forge-out/jobs/<job_id>/manifest.json --full";
 
 /// Deterministic Monte Carlo: the same envelope gives the same bytes on every machine
 #[derive(Debug, Parser)]

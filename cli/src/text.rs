@@ -3,7 +3,6 @@
 
 pub mod bar_chart;
 pub mod exceedance_plot;
-pub mod foreign;
 pub mod summary;
 pub mod table;
 

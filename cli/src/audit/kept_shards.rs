@@ -7,7 +7,6 @@ use forge_kernel::request::Request;
 use forge_store::shards_file::{self, ShardsFileReader};
 
 use super::{
-    evidence::describe_intact,
     report::{AuditReport, CheckProblem},
     shard_merge::ShardMerge,
 };
@@ -23,7 +22,8 @@ pub struct KeptShards {
 
 impl KeptShards {
     /// Reads and merges the results, and reports whether the file's size and hash are those of the
-    /// manifest. `None` if they are not. `shards` bounds the size of the file; `request` is `None` without a reliable envelope.
+    /// manifest. `None` if they are not. `shards` bounds the size of the file; `request` is `None`
+    /// without a reliable envelope.
     pub fn read(
         stored: &StoredJob,
         reference: &ArtifactReference,
@@ -33,14 +33,9 @@ impl KeptShards {
     ) -> Option<Self> {
         let mut pass = MergePass::new(request);
         let read = stored.read_artifact_in_chunks(reference, shards, |chunk| pass.push(chunk));
-        match read {
-            Ok(()) => report.add(&reference.name, Ok(describe_intact(reference))),
-            Err(reason) => {
-                report.add(&reference.name, Err(CheckProblem::Failed(reason)));
-                return None;
-            }
-        }
-        Some(pass.finish())
+        let is_intact = read.is_ok();
+        report.add_artifact(reference, read);
+        is_intact.then(|| pass.finish())
     }
 }
 

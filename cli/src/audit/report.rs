@@ -1,13 +1,11 @@
 //! The outcome of every check of an audit, and its verdict, as text and as JSON.
 
-use forge_contract::ids::JobId;
+use forge_contract::{artifact::ArtifactReference, ids::JobId};
+use forge_documents::number_format::format_count;
 use serde::Serialize;
 
-use super::verdict::{AuditCoverage, Verdict};
-use crate::{
-    output::TextStyle,
-    text::{foreign::escape_line, table},
-};
+use super::verdict::{AuditCoverage, AuditVerdict};
+use crate::{foreign_text::escape_line, output::TextStyle, text::table};
 
 /// Why a check did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +78,23 @@ impl AuditReport {
         self.checks.push(AuditCheck { name: escape_line(name), status, detail: escape_line(&detail) });
     }
 
+    /// Adds the check of an artifact's size and hash.
+    pub fn add_artifact(&mut self, reference: &ArtifactReference, read: Result<(), String>) {
+        let intact = |()| format!("{} bytes, SHA-256 matches", format_count(reference.size));
+        self.add(&reference.name, read.map(intact).map_err(CheckProblem::Failed));
+    }
+
     /// Names figures that nothing was compared with.
     pub fn add_not_compared(&mut self, name: &str, reason: &str) {
         self.add(name, Err(CheckProblem::NotCompared(reason.to_owned())));
     }
 
     /// What the audit shows.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> AuditVerdict {
         match (self.count(CheckStatus::Failed), self.coverage.is_proved) {
-            (0, true) => Verdict::Proved,
-            (0, false) => Verdict::Consistent,
-            _ => Verdict::Failed,
+            (0, true) => AuditVerdict::Proved,
+            (0, false) => AuditVerdict::Consistent,
+            _ => AuditVerdict::Failed,
         }
     }
 
@@ -129,11 +133,13 @@ impl AuditReport {
     fn headline(&self, style: TextStyle) -> String {
         let (job, coverage) = (&self.job, self.coverage.describe());
         match self.verdict() {
-            Verdict::Proved => style.heading(&format!("proved: the result of job {job} follows from its envelope: {coverage}")),
-            Verdict::Consistent => {
-                style.heading(&format!("consistent: nothing contradicts the result of job {job}, but it was not recomputed: {coverage}"))
+            AuditVerdict::Proved => {
+                style.heading(&format!("proved: the result of job {job} follows from its envelope: {coverage}"))
             }
-            Verdict::Failed => {
+            AuditVerdict::Consistent => style.heading(&format!(
+                "consistent: nothing contradicts the result of job {job}, but it was not recomputed: {coverage}"
+            )),
+            AuditVerdict::Failed => {
                 let (failed, all) = (self.count(CheckStatus::Failed), self.checks.len());
                 style.alarm(&format!("failed: {failed} of {all} checks of job {job} failed"))
             }
@@ -144,7 +150,7 @@ impl AuditReport {
         let (passed, open) = (self.count(CheckStatus::Ok), self.count(CheckStatus::NotCompared));
         let counts = format!("{passed} checks passed; {open} not compared.");
         match self.verdict() {
-            Verdict::Consistent => format!("{counts} {}\n", self.coverage.describe_limits()),
+            AuditVerdict::Consistent => format!("{counts} {}\n", self.coverage.describe_limits()),
             _ => format!("{counts}\n"),
         }
     }
@@ -157,7 +163,7 @@ impl AuditReport {
             "schema": "forge.audit.v1",
             "job_id": self.job,
             "verdict": self.verdict(),
-            "passed": self.verdict() != Verdict::Failed && self.omission.is_none(),
+            "passed": self.verdict() != AuditVerdict::Failed && self.omission.is_none(),
             "shards": self.coverage.shards,
             "shards_reexecuted": self.coverage.reexecuted,
             "result_merged": self.coverage.is_result_merged,

@@ -17,7 +17,7 @@ const STATED_WRONG_PERCENT: [u64; 2] = [1, 10];
 /// What an audit shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum AuditVerdict {
     /// The result was recomputed from the envelope.
     Proved,
     /// Nothing contradicts the result.

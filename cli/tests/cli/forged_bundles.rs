@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// A change of a document's text.
+type TextChange = fn(&str) -> String;
+
 fn forger() -> Identity {
     Identity::from_random([66; 32])
 }
@@ -319,7 +322,7 @@ fn numbers_that_readers_round_are_refused_by_name() {
 
 #[test]
 fn documents_that_readers_read_differently_are_refused() {
-    let cases: [(fn(&str) -> String, &str); 5] = [
+    let cases: [(TextChange, &str); 5] = [
         (
             |json| json.replacen(r#""shards":5"#, r#""shards":5,"shards":5"#, 1),
             "/shards: is given more than once",

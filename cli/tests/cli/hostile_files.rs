@@ -21,6 +21,9 @@ use crate::{
 
 const SPARSE_BYTES: u64 = 8 << 30;
 
+/// Puts something else in place of a file.
+type FileChange = fn(&Path);
+
 fn make_sparse(path: &Path) {
     let _ = fs::remove_file(path);
     File::create(path).unwrap().set_len(SPARSE_BYTES).unwrap();
@@ -56,7 +59,7 @@ fn assert_refused(sandbox: &Sandbox, text: &str) {
 
 #[test]
 fn irregular_files_are_refused_without_being_opened() {
-    let changes: [(fn(&Path), &str); 4] = [
+    let changes: [(FileChange, &str); 4] = [
         (make_pipe, "a named pipe is in its place"),
         (make_directory, "a directory is in its place"),
         (make_link, "a symbolic link is in its place"),

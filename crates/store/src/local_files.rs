@@ -13,13 +13,13 @@ use crate::error::StoreError;
 
 /// Why a file below a store's root was not opened.
 #[derive(Debug)]
-enum OpenError {
+enum FileOpenError {
     Io(io::Error),
     /// Something other than a regular file, or a directory on the way to it, has the name.
     Irregular(&'static str),
 }
 
-impl From<io::Error> for OpenError {
+impl From<io::Error> for FileOpenError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -33,8 +33,8 @@ pub(crate) fn open(root: &Path, key: &str, path: &str) -> Result<(File, u64), St
         Ok((file, size))
     });
     opened.map_err(|error| match error {
-        OpenError::Io(error) => StoreError::from_io(path, &error),
-        OpenError::Irregular(found) => StoreError::Corrupt {
+        FileOpenError::Io(error) => StoreError::from_io(path, &error),
+        FileOpenError::Irregular(found) => StoreError::Corrupt {
             path: path.to_owned(),
             reason: format!("{found} is in its place, and a store has only directories and regular files"),
         },
@@ -57,10 +57,10 @@ pub(crate) fn check_directories(root: &Path, key: &str, path: &str) -> Result<()
 }
 
 #[cfg(unix)]
-fn open_regular(root: &Path, key: &str) -> Result<File, OpenError> {
+fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
     use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 
-    let errno = |error: rustix::io::Errno| OpenError::Io(error.into());
+    let errno = |error: rustix::io::Errno| FileOpenError::Io(error.into());
     let directory_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut directory = openat(CWD, root, directory_flags, Mode::empty()).map_err(errno)?;
     let mut names = key.split('/').peekable();
@@ -71,7 +71,7 @@ fn open_regular(root: &Path, key: &str) -> Result<File, OpenError> {
         let before = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
         let checked = |mode| match FileType::from_raw_mode(mode) {
             found if found == expected => Ok(()),
-            found => Err(OpenError::Irregular(describe(found))),
+            found => Err(FileOpenError::Irregular(describe(found))),
         };
         checked(before.st_mode)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -96,20 +96,20 @@ fn describe(found: rustix::fs::FileType) -> &'static str {
 }
 
 #[cfg(not(unix))]
-fn open_regular(root: &Path, key: &str) -> Result<File, OpenError> {
+fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
     let mut path = root.to_owned();
     let mut names = key.split('/').peekable();
     while let Some(name) = names.next() {
         path.push(name);
         let found = fs::symlink_metadata(&path)?;
         if found.is_symlink() {
-            return Err(OpenError::Irregular("a symbolic link"));
+            return Err(FileOpenError::Irregular("a symbolic link"));
         }
         if names.peek().is_some() && !found.is_dir() {
-            return Err(OpenError::Irregular("a file"));
+            return Err(FileOpenError::Irregular("a file"));
         }
         if names.peek().is_none() && !found.is_file() {
-            return Err(OpenError::Irregular("a directory"));
+            return Err(FileOpenError::Irregular("a directory"));
         }
     }
     Ok(File::open(path)?)
