@@ -1,39 +1,55 @@
 //! `forge audit`: checks everything that a completed job stored, offline, and reports the outcome
-//! of every check.
+//! of every check and a verdict.
 //!
-//! Reading order: [`audit`](self) → [`evidence`] → the checks ([`document_checks`],
-//! [`shard_checks`], [`signature_checks`], [`reexecution`]) → [`report`].
+//! Reading order: [`audit`](self) → [`verdict`] → [`evidence`] → the checks → [`report`].
 
+mod content_checks;
 mod document_checks;
 mod evidence;
+mod execution_checks;
+mod kept_shards;
+mod metrics_checks;
 mod reexecution;
 mod report;
 mod sampling;
-mod shard_checks;
 mod shard_merge;
 mod signature_checks;
+mod signers;
+mod verdict;
+mod verification_checks;
 
 use std::path::PathBuf;
 
 use clap::Args;
+use forge_documents::JobResult;
 
-use self::{evidence::Evidence, reexecution::ReexecutionOptions, report::AuditReport};
+use self::{
+    evidence::Evidence, reexecution::ReexecutionOptions, report::AuditReport,
+    signature_checks::SignaturePolicy, signers::KnownSigners, verdict::AuditVerdict,
+};
 use crate::{
-    engine::core_count,
+    engine::{self, default_threads},
     error::CommandError,
     output::{self, OutputFormat, TextStyle},
-    stored_job::StoredJob,
+    stored_job::{JobLocation, StoredJob},
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  forge audit forge-out/jobs/quickstart-001/manifest.json
+  forge audit forge-out/jobs/quickstart-001/manifest.json --full
   forge audit forge-out/jobs/quickstart-001 --reexecute 3
-  forge audit s3://forge/jobs/quickstart-001 --format json | jq .passed
+  forge audit s3://forge/jobs/quickstart-001 --signers signers.txt --format json | jq .verdict
 
-Exits with code 4 if a check fails. A check whose artifacts were not kept is reported as not possible, which
-is not a failure. `forge run --keep-shards` keeps everything that an audit can use; `forge replay` recomputes
-the whole job.";
+The first line is the verdict:
+  proved      every shard was executed again, and the merge is result.json, byte for byte
+  consistent  nothing contradicts the result, but less was executed again; the end of the report states the chance
+              that a forger was missed
+  failed      something contradicts the result or its record
+
+Exits with code 0 if the verdict is proved or consistent and everything that was asked for was done, with 4 if it is
+failed, and with 5 if something that was asked for could not be done.
+
+A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent.";
 
 /// Check the stored artifacts of a completed job, offline
 #[derive(Debug, Args)]
@@ -41,16 +57,29 @@ the whole job.";
 pub struct AuditArgs {
     /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…
     manifest: PathBuf,
-    /// Also re-execute N randomly drawn shards on the scalar reference
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Execute every shard again and merge the results, which proves the result
+    #[arg(long)]
+    full: bool,
+    /// Execute N randomly drawn shards again
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "full")]
     reexecute: usize,
-    /// Seed that draws the shards to re-execute, to repeat an audit [default: random]
+    /// Seed that draws the shards to execute again, to repeat an audit [default: random]
     #[arg(long, value_name = "TEXT")]
     seed: Option<String>,
-    /// Number of threads that re-execute shards [default: one per core]
+    /// Backend that executes shards again: scalar, the reference, or a faster one that `forge
+    /// devices` lists
+    #[arg(long, value_name = "NAME", default_value = "scalar")]
+    backend: String,
+    /// Number of threads that execute shards again [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
-    /// Output format: text is one line per check, json is one object
+    /// File of known keys: fail if another one signed
+    #[arg(long, value_name = "FILE", conflicts_with = "allow_unsigned")]
+    signers: Option<PathBuf>,
+    /// Accept a manifest and shard results without signatures
+    #[arg(long)]
+    allow_unsigned: bool,
+    /// Output format: text is the verdict and one line per check, json is one object
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -58,35 +87,86 @@ pub struct AuditArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The job cannot be read, or a check failed.
+/// The job cannot be read, a check failed, or something that was asked for could not be done.
 pub fn execute(args: &AuditArgs) -> Result<(), CommandError> {
-    let stored = StoredJob::open(&args.manifest)?;
-    let mut report = AuditReport::new(stored.manifest.job_id.clone());
-    let evidence = Evidence::collect(&stored, &mut report);
-    document_checks::check_envelope(&evidence, &mut report);
-    document_checks::check_result(&evidence, &mut report);
-    document_checks::check_plan(&evidence, &mut report);
-    shard_checks::check_executions(&evidence, &mut report);
-    signature_checks::check_result_signatures(&evidence, &mut report);
-    shard_checks::check_merkle_root(&evidence, &mut report);
-    shard_checks::check_reduction(&evidence, &mut report);
-    signature_checks::check_verification(&evidence, &mut report);
-    signature_checks::check_manifest_signature(&evidence, &mut report);
-    if args.reexecute > 0 {
-        let seed = args.seed.clone().map_or_else(random_seed, Ok)?;
-        let threads = args.threads.map_or_else(core_count, usize::from);
-        let options = ReexecutionOptions { shard_count: args.reexecute, seed, threads };
-        reexecution::check_reexecution(&evidence, &options, &mut report)?;
+    let location = JobLocation::from_path(&args.manifest)?;
+    let known = args.signers.as_deref().map(KnownSigners::read).transpose()?;
+    let mut report = AuditReport::new(location.job.clone());
+    match StoredJob::open(&location) {
+        Ok(stored) => audit_job(&stored, args, known.as_ref(), &mut report)?,
+        // There is a manifest, but it cannot be one of this job.
+        Err(CommandError::Mismatch(reason)) => {
+            report.add("manifest.json", Err(report::CheckProblem::Failed(reason)));
+        }
+        Err(other) => return Err(other),
     }
     let text = match args.format {
         OutputFormat::Text => report.render(TextStyle::of_stdout()),
         OutputFormat::Json => report.to_json(),
     };
     output::print(text.as_bytes())?;
-    match report.failed_count() {
-        0 => Ok(()),
-        failed => Err(CommandError::Mismatch(format!("{failed} of {} checks failed", report.check_count()))),
+    match (report.verdict(), report.omission.take()) {
+        (AuditVerdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
+        (_, Some(omission)) => Err(CommandError::Incomplete(omission)),
+        (AuditVerdict::Proved | AuditVerdict::Consistent, None) => Ok(()),
     }
+}
+
+fn audit_job(
+    stored: &StoredJob,
+    args: &AuditArgs,
+    known: Option<&KnownSigners>,
+    report: &mut AuditReport,
+) -> Result<(), CommandError> {
+    let evidence = Evidence::collect(stored, report);
+    report.coverage.shards = stored.manifest.shards;
+    document_checks::check_artifacts(&evidence, report);
+    document_checks::check_envelope(&evidence, report);
+    document_checks::check_result(&evidence, report);
+    document_checks::check_plan(&evidence, report);
+    document_checks::check_shard_count(&evidence, report);
+    execution_checks::check_executions(&evidence, report);
+    execution_checks::check_merkle_root(&evidence, report);
+    execution_checks::check_reduction(&evidence, report);
+    let reexecuted = reexecute(&evidence, args, report)?;
+    check_figures(&evidence, reexecuted.as_ref(), report);
+    verification_checks::check_verification(&evidence, report);
+    let policy = if args.allow_unsigned { SignaturePolicy::Optional } else { SignaturePolicy::Required };
+    signature_checks::check_result_signatures(&evidence, policy, report);
+    signature_checks::check_manifest_signature(&evidence, policy, report);
+    signers::check_signers(&evidence, known, report);
+    Ok(())
+}
+
+/// Executes shards again, as the command line asks. Returns the figures of the job if these were
+/// all its shards.
+fn reexecute(
+    evidence: &Evidence<'_>,
+    args: &AuditArgs,
+    report: &mut AuditReport,
+) -> Result<Option<JobResult>, CommandError> {
+    if !args.full && args.reexecute == 0 {
+        return Ok(None);
+    }
+    let backend = engine::open_backend(&args.backend)?;
+    let options = ReexecutionOptions {
+        shard_count: (!args.full).then_some(args.reexecute),
+        seed: args.seed.clone().map_or_else(random_seed, Ok)?,
+        threads: args.threads.map_or_else(|| default_threads(backend.as_ref()), usize::from),
+        backend,
+    };
+    reexecution::check_reexecution(evidence, &options, report)
+}
+
+/// Compares everything that follows from the result with figures that were recomputed here, or else
+/// with those of the kept shard results.
+fn check_figures(evidence: &Evidence<'_>, reexecuted: Option<&JobResult>, report: &mut AuditReport) {
+    let kept = evidence.kept_shards().ok().and_then(|kept| kept.merged.as_ref().ok());
+    let figures = reexecuted.or(kept);
+    let is_recomputed = content_checks::check_contents(evidence, figures, report);
+    report.coverage.is_result_merged = is_recomputed;
+    report.coverage.is_proved = is_recomputed && reexecuted.is_some();
+    metrics_checks::check_metrics(evidence, figures, report);
 }
 
 fn random_seed() -> Result<String, CommandError> {

@@ -28,6 +28,8 @@ pub enum CommandError {
     Job(JobFailure),
     /// Results or artifacts differ from the stored ones.
     Mismatch(String),
+    /// An audit found nothing wrong, but something that was asked for could not be done.
+    Incomplete(String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -64,6 +66,7 @@ impl CommandError {
             Self::Job(JobFailure { code: FailureCode::Conflict, .. }) => exit_code::INVALID_INPUT,
             Self::Job(_) => exit_code::JOB_FAILED,
             Self::Mismatch(_) => exit_code::MISMATCH,
+            Self::Incomplete(_) => exit_code::INCOMPLETE,
             Self::Other(_) => exit_code::ERROR,
         })
     }
@@ -72,7 +75,9 @@ impl CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Input(message) | Self::Mismatch(message) => f.write_str(message),
+            Self::Input(message) | Self::Mismatch(message) | Self::Incomplete(message) => {
+                f.write_str(message)
+            }
             Self::InvalidEnvelope { source_name, errors } => {
                 write!(f, "{source_name} is not a valid envelope:")?;
                 errors.errors().iter().try_for_each(|error| write!(f, "\n  {error}"))

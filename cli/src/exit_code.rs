@@ -8,6 +8,8 @@ pub const INVALID_INPUT: u8 = 2;
 pub const JOB_FAILED: u8 = 3;
 /// Results differ from the stored ones.
 pub const MISMATCH: u8 = 4;
+/// An audit found nothing wrong, but did not do all that was asked.
+pub const INCOMPLETE: u8 = 5;
 
 /// One row of the exit code table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct ExitCodeEntry {
 }
 
 /// Every exit code of `forge`, in ascending order.
-pub const EXIT_CODES: [ExitCodeEntry; 6] = [
+pub const EXIT_CODES: [ExitCodeEntry; 7] = [
     ExitCodeEntry { code: 0, name: "success", meaning: "the command completed" },
     ExitCodeEntry {
         code: ERROR,
@@ -41,7 +43,12 @@ pub const EXIT_CODES: [ExitCodeEntry; 6] = [
     ExitCodeEntry {
         code: MISMATCH,
         name: "mismatch",
-        meaning: "results differ from the stored ones (run, replay, audit, artifacts get)",
+        meaning: "results differ from the stored ones (run, replay, artifacts get), or an audit has the verdict failed",
+    },
+    ExitCodeEntry {
+        code: INCOMPLETE,
+        name: "incomplete",
+        meaning: "an audit found nothing wrong, but something that was asked for could not be done",
     },
     ExitCodeEntry {
         code: forge_service::shutdown::INTERRUPTED_EXIT_CODE as u8,

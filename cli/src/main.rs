@@ -1,6 +1,7 @@
 //! The `forge` binary: parses the command line, runs the command, and maps its error to an exit
 //! code. Every command has a module of its own; `client` and `cluster` hold several.
 
+mod artifact_limits;
 mod audit;
 mod bench;
 mod client;
@@ -11,6 +12,7 @@ mod envelope;
 mod error;
 mod example;
 mod exit_code;
+mod foreign_text;
 mod gpu;
 mod in_process;
 mod input;
@@ -38,7 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   forge envelope new > job.json
   forge run job.json
-  forge audit forge-out/jobs/<job_id>/manifest.json --reexecute 3";
+  forge audit forge-out/jobs/<job_id>/manifest.json --full";
 
 /// Deterministic Monte Carlo: the same envelope gives the same bytes on every machine
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::error::CommandError;
+use crate::{error::CommandError, foreign_text};
 
 /// Format of a command's standard output. The help of `--format` describes both, so the variants
 /// have no doc comments, which clap would list as well.
@@ -31,9 +31,10 @@ pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     }
 }
 
-/// Writes a line to standard error. Errors are ignored: there is no other channel to report them.
-pub fn print_to_stderr(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+/// Writes lines to standard error, with control characters written out: messages repeat text of
+/// documents and services. Errors are ignored: there is no other channel to report them.
+pub fn print_to_stderr(lines: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", foreign_text::escape_lines(lines));
 }
 
 /// Whether text is emphasised with ANSI escape sequences.

@@ -16,7 +16,7 @@ use crate::{
     in_process::InProcessCluster,
     output,
     runtime::DetachedRuntime,
-    stored_job::StoredJob,
+    stored_job::{JobLocation, StoredJob},
     text::count_of,
 };
 
@@ -43,7 +43,7 @@ pub struct ReplayArgs {
 /// # Errors
 /// The job cannot be read or executed, or its result differs from the stored one.
 pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
-    let stored = StoredJob::open(&args.manifest)?;
+    let stored = StoredJob::open(&JobLocation::from_path(&args.manifest)?)?;
     let models = Arc::new(ModelCache::new(1));
     let job = replay_job(&read_job(&stored, &models)?, &models)?;
     let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
@@ -83,7 +83,7 @@ fn read_job(stored: &StoredJob, models: &ModelCache) -> Result<Job, CommandError
     let reference = stored
         .artifact_reference(name)
         .ok_or_else(|| CommandError::Mismatch(format!("the manifest names no {name}")))?;
-    let bytes = stored.read_artifact(reference).map_err(|error| CommandError::Mismatch(error.to_string()))?;
+    let bytes = stored.read_artifact(reference, 0).map_err(CommandError::Mismatch)?;
     stored
         .job_of_envelope(&bytes, models)
         .map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))

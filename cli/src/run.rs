@@ -160,7 +160,7 @@ fn artifact_facts(completion: &JobCompletion) -> Vec<(String, String)> {
                 facts.push(("", "same result as stored by an earlier run; nothing was written".to_owned()));
             }
             facts.push(("Recompute", format!("forge replay {path}")));
-            facts.push(("Check", format!("forge audit {path} --reexecute 3")));
+            facts.push(("Check", format!("forge audit {path} --full")));
         }
     }
     facts.into_iter().map(|(label, text)| (label.to_owned(), text)).collect()

@@ -1,7 +1,10 @@
 //! A completed job in its store, as `forge replay` and `forge audit` read it: by the path of its
 //! manifest in a directory or a bucket. Read-only.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
 
 use forge_contract::{
     artifact::{ArtifactReference, ManifestDocument},
@@ -15,9 +18,33 @@ use forge_kernel::{
 use forge_store::{S3Options, Store, StoreError, StoreLocation, location::InvalidStoreLocation};
 use tokio::runtime::Runtime;
 
-use crate::{error::CommandError, runtime};
+use crate::{artifact_limits, error::CommandError, runtime};
 
-/// A completed job in its store.
+/// Where a job is: its store and its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobLocation {
+    store: StoreLocation,
+    /// Id of the job.
+    pub job: JobId,
+}
+
+impl JobLocation {
+    /// The location that `path` names: a job's `manifest.json`, another file next to it, or the
+    /// directory `jobs/<job_id>`. A path in a bucket starts with `s3://`, as in
+    /// `s3://bucket/jobs/<job_id>`.
+    ///
+    /// # Errors
+    /// [`CommandError::Input`] if the path is not that of a job or does not exist.
+    pub fn from_path(path: &Path) -> Result<Self, CommandError> {
+        match path.to_str().filter(|text| text.starts_with("s3://")) {
+            Some(url) => split_bucket_url(url),
+            None => split_path(path),
+        }
+    }
+}
+
+/// A completed job in its store. Everything in it may be an attacker's, apart from the root of a
+/// local store.
 pub struct StoredJob {
     runtime: Runtime,
     store: Store,
@@ -26,27 +53,25 @@ pub struct StoredJob {
 }
 
 impl StoredJob {
-    /// Opens the job at `path`: its `manifest.json`, another file next to it, or the directory
-    /// `jobs/<job_id>`. A path in a bucket starts with `s3://`, as in `s3://bucket/jobs/<job_id>`.
+    /// Opens a job.
     ///
     /// # Errors
     /// [`CommandError::Input`] if there is no such job or another kernel version executed it,
-    /// [`CommandError::Mismatch`] if the manifest is malformed.
-    pub fn open(path: &Path) -> Result<Self, CommandError> {
-        let (location, job) = match path.to_str().filter(|text| text.starts_with("s3://")) {
-            Some(url) => split_bucket_url(url)?,
-            None => split_path(path).map(|(root, job)| (StoreLocation::Directory(root), job))?,
-        };
+    /// [`CommandError::Mismatch`] if the manifest is malformed or no regular file.
+    pub fn open(location: &JobLocation) -> Result<Self, CommandError> {
+        let job = &location.job;
         let to_command_error = |error: StoreError| match error {
-            StoreError::Malformed { .. } => CommandError::Mismatch(error.to_string()),
+            StoreError::Malformed { .. } | StoreError::Corrupt { .. } => {
+                CommandError::Mismatch(error.to_string())
+            }
             other => CommandError::Input(other.to_string()),
         };
         let runtime = runtime::current_thread()?;
         let options = S3Options::from_env().map_err(to_command_error)?;
-        let store = runtime.block_on(Store::open_for_reading(&location, &options));
+        let store = runtime.block_on(Store::open_for_reading(&location.store, &options));
         let store = store.map_err(to_command_error)?;
-        let Some(manifest) = runtime.block_on(store.get_manifest(&job)).map_err(to_command_error)? else {
-            let manifest_path = store.locate(&Store::manifest_key(&job));
+        let Some(manifest) = runtime.block_on(store.get_manifest(job)).map_err(to_command_error)? else {
+            let manifest_path = store.locate(&Store::manifest_key(job));
             return Err(CommandError::Input(format!(
                 "{manifest_path} does not exist: the job has not completed"
             )));
@@ -66,12 +91,44 @@ impl StoredJob {
         self.manifest.artifacts.iter().find(|artifact| artifact.name == name)
     }
 
-    /// Reads an artifact and checks its size and hash against the manifest.
+    /// Reads an artifact and checks its size and hash against the manifest. `shards` bounds the
+    /// size that the manifest may state.
     ///
     /// # Errors
-    /// The artifact is missing or damaged, or the store cannot be read.
-    pub fn read_artifact(&self, reference: &ArtifactReference) -> Result<Vec<u8>, StoreError> {
-        self.runtime.block_on(self.store.get_artifact(reference))
+    /// Why there is no such artifact that is intact and of acceptable size.
+    pub fn read_artifact(&self, reference: &ArtifactReference, shards: u64) -> Result<Vec<u8>, String> {
+        artifact_limits::check(reference, shards)?;
+        self.runtime.block_on(self.store.get_artifact(reference)).map_err(|error| error.to_string())
+    }
+
+    /// Reads an artifact in chunks, and checks its size and hash as [`StoredJob::read_artifact`]
+    /// does. Do not rely on the chunks if the result is an error.
+    ///
+    /// # Errors
+    /// See [`StoredJob::read_artifact`].
+    pub fn read_artifact_in_chunks(
+        &self,
+        reference: &ArtifactReference,
+        shards: u64,
+        mut on_chunk: impl FnMut(&[u8]),
+    ) -> Result<(), String> {
+        artifact_limits::check(reference, shards)?;
+        let read = async {
+            let mut reader = self.store.open_artifact(reference).await?;
+            while let Some(chunk) = reader.next_chunk().await? {
+                on_chunk(&chunk);
+            }
+            Ok(())
+        };
+        self.runtime.block_on(read).map_err(|error: StoreError| error.to_string())
+    }
+
+    /// Reads the job's index page; `None` if there is none.
+    ///
+    /// # Errors
+    /// The page is too large or no regular file, or the store cannot be read.
+    pub fn read_index_page(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.runtime.block_on(self.store.get_index_page(&self.manifest.job_id))
     }
 
     /// Derives the job from the bytes of the stored envelope, and checks it against the manifest.
@@ -98,35 +155,55 @@ impl StoredJob {
 }
 
 /// Splits `<root>/jobs/<job_id>`, or the path of a file in it, into the store's root and the job
-/// id.
-fn split_path(path: &Path) -> Result<(PathBuf, JobId), CommandError> {
+/// id. Resolves no link below the root, where the content is not trusted.
+fn split_path(path: &Path) -> Result<JobLocation, CommandError> {
     let expected = "expected jobs/<job_id>/manifest.json or its directory";
     let shown = path.display();
     let not_a_job = || CommandError::Input(format!("{shown} is not in the directory of a job: {expected}"));
-    let absolute = path
-        .canonicalize()
-        .map_err(|error| CommandError::Input(format!("cannot open {shown}: {error}; {expected}")))?;
-    let directory = if absolute.is_dir() { Some(absolute.as_path()) } else { absolute.parent() };
-    let directory = directory.ok_or_else(not_a_job)?;
+    let cannot_open =
+        |error: io::Error| CommandError::Input(format!("cannot open {shown}: {error}; {expected}"));
+    let is_directory = fs::symlink_metadata(path).map_err(cannot_open)?.is_dir();
+    let absolute = without_dots(&std::path::absolute(path).map_err(cannot_open)?);
+    let is_job = |directory: &Path| directory.parent().is_some_and(|jobs| jobs.ends_with("jobs"));
+    let parent = absolute.parent().filter(|parent| is_job(parent));
+    // Whatever is in place of a job's file or directory is refused when it is read.
+    let directory = match parent {
+        Some(parent) if !(is_directory && is_job(&absolute)) => parent,
+        _ => absolute.as_path(),
+    };
     let name = directory.file_name().and_then(|name| name.to_str());
     let job = name.and_then(|name| name.parse().ok()).ok_or_else(not_a_job)?;
-    let jobs = directory.parent().filter(|jobs| jobs.ends_with("jobs"));
+    let jobs = directory.parent().filter(|_| is_job(directory));
     let root = jobs.and_then(Path::parent).ok_or_else(not_a_job)?;
-    Ok((root.to_owned(), job))
+    Ok(JobLocation { store: StoreLocation::Directory(root.to_owned()), job })
+}
+
+/// The path with `.` and `..` resolved by its text alone.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            other => resolved.push(other),
+        }
+    }
+    resolved
 }
 
 /// Splits `s3://<bucket>[/<prefix>]/jobs/<job_id>`, or the URL of an object in it, into the store's
 /// location and the job id.
-fn split_bucket_url(url: &str) -> Result<(StoreLocation, JobId), CommandError> {
+fn split_bucket_url(url: &str) -> Result<JobLocation, CommandError> {
     let not_a_job = || {
         let expected = "s3://<bucket>[/<prefix>]/jobs/<job_id>/manifest.json";
         CommandError::Input(format!("{url} is not a job in a bucket: expected {expected}"))
     };
     let (root, key) = url.rsplit_once("/jobs/").ok_or_else(not_a_job)?;
     let job = key.split('/').next().unwrap_or(key).parse().map_err(|_| not_a_job())?;
-    let location =
-        root.parse().map_err(|error: InvalidStoreLocation| CommandError::Input(error.to_string()))?;
-    Ok((location, job))
+    let store = root.parse().map_err(|error: InvalidStoreLocation| CommandError::Input(error.to_string()))?;
+    Ok(JobLocation { store, job })
 }
 
 #[cfg(test)]
@@ -140,11 +217,27 @@ mod tests {
             "s3://bucket/a/b/jobs/j-1",
             "s3://bucket/a/b/jobs/j-1/",
         ] {
-            let (location, job) = split_bucket_url(url).unwrap();
-            assert_eq!((location.to_string().as_str(), job.as_str()), ("s3://bucket/a/b", "j-1"));
+            let JobLocation { store, job } = split_bucket_url(url).unwrap();
+            assert_eq!((store.to_string().as_str(), job.as_str()), ("s3://bucket/a/b", "j-1"));
         }
         for url in ["s3://bucket/j-1", "s3://bucket/jobs/", "s3://b/jobs/j"] {
             assert!(split_bucket_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn job_in_a_directory_is_found_by_the_text_of_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let job = directory.path().join("jobs/j-1");
+        fs::create_dir_all(&job).unwrap();
+        fs::write(job.join("manifest.json"), "").unwrap();
+        for path in [&job, &job.join("manifest.json"), &job.join("../j-1/./manifest.json")] {
+            let location = JobLocation::from_path(path).unwrap();
+            assert_eq!(location.store, StoreLocation::Directory(directory.path().to_owned()));
+            assert_eq!(location.job.as_str(), "j-1");
+        }
+        for path in [directory.path(), &directory.path().join("jobs"), &job.join("absent")] {
+            assert!(JobLocation::from_path(path).is_err(), "{}", path.display());
         }
     }
 }

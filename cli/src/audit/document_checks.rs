@@ -1,21 +1,57 @@
-//! Checks of the documents that describe a job as a whole: envelope, result and plan.
+//! Checks of the documents that describe a job as a whole: the list of artifacts, envelope, result
+//! and plan.
 
 use forge_contract::canonical::to_canonical_json;
 use forge_documents::{
-    canonical_json,
-    document::{PLAN_JSON, RESULT_JSON},
+    artifact_name, canonical_json,
+    document::{ENVELOPE_JSON, EPT_CSV, PLAN_JSON, RESULT_JSON},
+    number_format::format_count,
 };
 use forge_kernel::{KERNEL, request::Request};
+use forge_store::shards_file;
 use serde_json::{Value, json};
 
 use super::{
-    evidence::Evidence,
+    evidence::{Evidence, MAX_SHARDS},
     report::{AuditCheckResult, AuditReport, CheckProblem},
 };
 
+/// The manifest names every artifact that the envelope asks for, and no other.
+pub fn check_artifacts(evidence: &Evidence<'_>, report: &mut AuditReport) {
+    report.add("artifacts", artifacts_are_complete(evidence));
+}
+
+fn artifacts_are_complete(evidence: &Evidence<'_>) -> AuditCheckResult {
+    let request = &evidence.trusted_job()?.request;
+    let has_return_periods = request.profile().vocabulary.return_periods;
+    let requested = request.envelope.artifacts.include.iter().map(|&kind| artifact_name(kind));
+    let requested = requested.filter(|&name| name != EPT_CSV || has_return_periods);
+    let required: Vec<_> = [ENVELOPE_JSON].into_iter().chain(requested).collect();
+    if let Some(missing) = required.iter().find(|name| !evidence.is_named(name)) {
+        return Err(CheckProblem::failed(format!(
+            "the envelope asks for {missing}, but the manifest names none"
+        )));
+    }
+    let named = evidence.manifest.artifacts.iter().map(|reference| reference.name.as_str());
+    let unexpected = |name: &&str| *name != shards_file::FILE_NAME && !required.contains(name);
+    if let Some(unexpected) = named.clone().find(unexpected) {
+        return Err(CheckProblem::failed(format!(
+            "the manifest names {unexpected}, which the envelope does not ask for"
+        )));
+    }
+    Ok(format!("all {} that the envelope asks for", required.len()))
+}
+
 /// The stored envelope is the one that the manifest names, and has the manifest's replay key.
 pub fn check_envelope(evidence: &Evidence<'_>, report: &mut AuditReport) {
-    report.add("replay key", evidence.job().map(|job| job.request.replay_key.to_string()));
+    let check = || {
+        let job = evidence.job()?;
+        if evidence.bytes(ENVELOPE_JSON)? != canonical_json(&job.request.envelope) {
+            return Err(CheckProblem::failed(format!("{ENVELOPE_JSON} is not in normal form")));
+        }
+        Ok(job.request.replay_key.to_string())
+    };
+    report.add("replay key", check());
 }
 
 /// The result is canonical JSON, is the one that the manifest names, and matches the envelope.
@@ -24,6 +60,7 @@ pub fn check_result(evidence: &Evidence<'_>, report: &mut AuditReport) {
 }
 
 fn result_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
+    let result: Value = evidence.document(RESULT_JSON)?;
     let bytes = evidence.bytes(RESULT_JSON)?;
     let hash = evidence.manifest.result;
     let reference = evidence.manifest.artifacts.iter().find(|artifact| artifact.name == RESULT_JSON);
@@ -32,7 +69,6 @@ fn result_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
             "the manifest's result is {hash}, which is not the hash of its {RESULT_JSON}"
         )));
     }
-    let result: Value = evidence.document(RESULT_JSON)?;
     if to_canonical_json(&result).ok().as_deref() != Some(bytes) {
         return Err(CheckProblem::failed(format!("{RESULT_JSON} is not canonical JSON")));
     }
@@ -93,4 +129,54 @@ pub fn check_plan(evidence: &Evidence<'_>, report: &mut AuditReport) {
         Err(CheckProblem::failed(format!("{PLAN_JSON} is not the plan that the envelope yields")))
     };
     report.add("plan", check());
+}
+
+/// The manifest's shards are the first ones of the plan, and end where the result ends.
+pub fn check_shard_count(evidence: &Evidence<'_>, report: &mut AuditReport) {
+    report.add("shard count", shard_count_matches(evidence));
+}
+
+fn shard_count_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
+    let plan = &evidence.trusted_job()?.request.plan;
+    let end = planned_end(evidence)?;
+    if end != plan.iterations() && !plan.checkpoints().contains(&end) {
+        return Err(CheckProblem::failed(format!(
+            "the shards end after {} iterations, where the plan has neither a checkpoint nor its end",
+            format_count(end)
+        )));
+    }
+    let result = evidence.document::<Value>(RESULT_JSON).ok();
+    match result.as_ref().and_then(|result| result.pointer("/iterations/performed")?.as_u64()) {
+        Some(performed) if performed != end => Err(CheckProblem::failed(format!(
+            "the shards have {} iterations, but the result has {}",
+            format_count(end),
+            format_count(performed)
+        ))),
+        _ => {
+            let shards = format_count(evidence.manifest.shards);
+            Ok(format!("{shards} with {} iterations, as the plan has them", format_count(end)))
+        }
+    }
+}
+
+/// Number of iterations of the manifest's shards.
+///
+/// # Errors
+/// [`CheckProblem::Failed`] if the plan has fewer shards, or the manifest has none;
+/// [`CheckProblem::NotCompared`] if there is no reliable envelope.
+pub fn planned_end(evidence: &Evidence<'_>) -> Result<u64, CheckProblem> {
+    let (plan, shards) = (&evidence.trusted_job()?.request.plan, evidence.manifest.shards);
+    if shards > MAX_SHARDS {
+        let (shards, max) = (format_count(shards), format_count(MAX_SHARDS));
+        return Err(CheckProblem::failed(format!(
+            "the manifest has {shards} shards, and a job has at most {max}"
+        )));
+    }
+    let last = usize::try_from(shards).ok().and_then(|shards| plan.shards().nth(shards.checked_sub(1)?));
+    last.map(|last| plan.range(last).end).ok_or_else(|| {
+        CheckProblem::failed(format!(
+            "the manifest has {} shards, which the plan does not have",
+            format_count(shards)
+        ))
+    })
 }

@@ -4,8 +4,9 @@
 use std::{cell::OnceCell, collections::BTreeMap};
 
 use forge_contract::{
-    artifact::{ExecutionsDocument, ManifestDocument},
+    artifact::{ArtifactReference, ExecutionsDocument, ManifestDocument},
     digest::Digest,
+    strict,
 };
 use forge_documents::{
     Job,
@@ -16,113 +17,199 @@ use forge_store::shards_file;
 use serde::de::DeserializeOwned;
 
 use super::{
+    kept_shards::KeptShards,
     report::{AuditReport, CheckProblem},
     sampling::RecordedShard,
 };
 use crate::stored_job::StoredJob;
 
+/// Upper bound on the shards of a job, so that a forged manifest cannot exhaust memory: as many as
+/// the largest run has.
+pub const MAX_SHARDS: u64 = 1 << 20;
+
 /// The intact artifacts of a job.
 pub struct Evidence<'a> {
     /// The job's manifest.
     pub manifest: &'a ManifestDocument,
+    /// The store, for documents that the manifest does not name.
+    pub stored: &'a StoredJob,
+    job: Result<Job, CheckProblem>,
     /// Content by artifact name; `None` if the artifact is missing or damaged.
     artifacts: BTreeMap<&'a str, Option<Vec<u8>>>,
-    stored: &'a StoredJob,
-    job: OnceCell<Result<Job, CheckProblem>>,
+    /// The shard results; `None` if they were not kept, or are missing or damaged.
+    kept_shards: Option<KeptShards>,
+    executions: OnceCell<Result<ExecutionsDocument, CheckProblem>>,
 }
 
 impl<'a> Evidence<'a> {
     /// Reads every artifact, and reports whether its size and hash are those of the manifest.
     pub fn collect(stored: &'a StoredJob, report: &mut AuditReport) -> Self {
         let manifest = &stored.manifest;
-        let kept = manifest.artifacts.len();
-        report
-            .add("manifest.json", Ok(format!("{} shards, {kept} artifacts", format_count(manifest.shards))));
-        let mut artifacts = BTreeMap::new();
-        for reference in &manifest.artifacts {
-            let content = stored.read_artifact(reference);
-            let result = match &content {
-                Ok(bytes) => Ok(format!("{} bytes, SHA-256 matches", format_count(bytes.len() as u64))),
-                Err(error) => Err(CheckProblem::failed(error.to_string())),
-            };
-            report.add(&reference.name, result);
-            artifacts.insert(reference.name.as_str(), content.ok());
+        let (shards, kept) = (format_count(manifest.shards), manifest.artifacts.len());
+        report.add("manifest.json", Ok(format!("{shards} shards, {kept} artifacts")));
+        let not_named = || Err(CheckProblem::failed(format!("the manifest names no {ENVELOPE_JSON}")));
+        // The envelope comes first: it bounds the sizes of the others.
+        let envelope = stored.artifact_reference(ENVELOPE_JSON);
+        let envelope = envelope.map(|reference| read(stored, reference, 0, report));
+        let job = match &envelope {
+            None => not_named(),
+            Some(None) => Err(missing(ENVELOPE_JSON)),
+            Some(Some(bytes)) => stored.job_of_envelope(bytes, &()).map_err(CheckProblem::Failed),
+        };
+        // Shards that the plan does not have justify no larger document.
+        let is_planned = |job: &Job| {
+            let last = usize::try_from(manifest.shards.saturating_sub(1)).unwrap_or(usize::MAX);
+            manifest.shards <= MAX_SHARDS && job.request.plan.shards().nth(last).is_some()
+        };
+        let shards = if job.as_ref().is_ok_and(is_planned) { manifest.shards } else { 0 };
+        let mut evidence = Self {
+            manifest,
+            stored,
+            job,
+            artifacts: envelope.map(|bytes| (ENVELOPE_JSON, bytes)).into_iter().collect(),
+            kept_shards: None,
+            executions: OnceCell::new(),
+        };
+        for reference in manifest.artifacts.iter().filter(|reference| reference.name != ENVELOPE_JSON) {
+            evidence.add_artifact(reference, shards, report);
         }
-        Self { manifest, artifacts, stored, job: OnceCell::new() }
+        evidence
+    }
+
+    fn add_artifact(&mut self, reference: &'a ArtifactReference, shards: u64, report: &mut AuditReport) {
+        let content = if reference.name == shards_file::FILE_NAME {
+            let request = self.job.as_ref().ok().map(|job| &job.request);
+            self.kept_shards = KeptShards::read(self.stored, reference, shards, request, report);
+            None
+        } else {
+            read(self.stored, reference, shards, report)
+        };
+        self.artifacts.insert(&reference.name, content);
+    }
+
+    /// Whether the manifest names an artifact.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.artifacts.contains_key(name)
     }
 
     /// The content of an artifact.
     ///
     /// # Errors
-    /// [`CheckProblem::NotPossible`] if it was not kept, or is missing or damaged.
+    /// [`CheckProblem::NotCompared`] if it was not kept, or is missing or damaged.
     pub fn bytes(&self, name: &str) -> Result<&[u8], CheckProblem> {
         match self.artifacts.get(name) {
-            None => Err(CheckProblem::NotPossible(format!("{name} was not kept"))),
-            Some(None) => Err(CheckProblem::NotPossible(format!("{name} is missing or damaged"))),
+            None => Err(CheckProblem::NotCompared(format!("{name} was not kept"))),
+            Some(None) => Err(missing(name)),
             Some(Some(bytes)) => Ok(bytes),
         }
     }
 
-    /// An artifact, parsed.
+    /// An artifact, parsed strictly: without duplicate keys, and with numbers that every reader
+    /// reads alike.
     ///
     /// # Errors
     /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if it is not a `T`.
     pub fn document<T: DeserializeOwned>(&self, name: &str) -> Result<T, CheckProblem> {
-        serde_json::from_slice(self.bytes(name)?)
-            .map_err(|error| CheckProblem::failed(format!("cannot parse {name}: {error}")))
+        let bytes = self.bytes(name)?;
+        let invalid = |reason: String| CheckProblem::failed(format!("cannot parse {name}: {reason}"));
+        strict::check_document(bytes, bytes.len()).map_err(|errors| invalid(errors.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// The record of the executions.
+    ///
+    /// # Errors
+    /// See [`Evidence::document`].
+    pub fn executions(&self) -> Result<&ExecutionsDocument, CheckProblem> {
+        let parse = || {
+            let document: ExecutionsDocument = self.document(EXECUTIONS_JSON)?;
+            if document.schema == ExecutionsDocument::SCHEMA {
+                return Ok(document);
+            }
+            Err(CheckProblem::failed(format!("the schema of {EXECUTIONS_JSON} is {:?}", document.schema)))
+        };
+        self.executions.get_or_init(parse).as_ref().map_err(Clone::clone)
     }
 
     /// The job of the stored envelope.
     ///
     /// # Errors
-    /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if the envelope is not the one that the
-    /// manifest names.
+    /// [`CheckProblem::Failed`] if the manifest names no envelope or another one.
     pub fn job(&self) -> Result<&Job, CheckProblem> {
-        let derive =
-            || self.stored.job_of_envelope(self.bytes(ENVELOPE_JSON)?, &()).map_err(CheckProblem::Failed);
-        self.job.get_or_init(derive).as_ref().map_err(Clone::clone)
+        self.job.as_ref().map_err(Clone::clone)
     }
 
     /// The job, for checks of other documents. A wrong envelope has a failed check of its own and
     /// only makes the others impossible.
     ///
     /// # Errors
-    /// [`CheckProblem::NotPossible`] if there is no reliable envelope.
+    /// [`CheckProblem::NotCompared`] if there is no reliable envelope.
     pub fn trusted_job(&self) -> Result<&Job, CheckProblem> {
-        self.job().map_err(|_| CheckProblem::NotPossible(format!("{ENVELOPE_JSON} is not reliable")))
+        self.job().map_err(|_| CheckProblem::NotCompared(format!("{ENVELOPE_JSON} is not reliable")))
     }
 
-    /// The encoded shard results that were kept, in shard order.
+    /// The shard results that were kept.
     ///
     /// # Errors
-    /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if the framing is wrong.
-    pub fn shard_results(&self) -> Result<Vec<&[u8]>, CheckProblem> {
-        let bytes = self.bytes(shards_file::FILE_NAME)?;
-        shards_file::read_results(bytes)
-            .map_err(|error| CheckProblem::failed(format!("{}: {error}", shards_file::FILE_NAME)))
-    }
-
-    /// The shards with the hashes of their results: from executions.json if it was kept, otherwise
-    /// from the shard results.
-    ///
-    /// # Errors
-    /// [`CheckProblem::NotPossible`] if neither was kept, [`CheckProblem::Failed`] if what was kept
-    /// cannot be parsed.
-    pub fn recorded_shards(&self) -> Result<Vec<RecordedShard>, CheckProblem> {
-        if self.artifacts.contains_key(EXECUTIONS_JSON) {
-            let document: ExecutionsDocument = self.document(EXECUTIONS_JSON)?;
-            let shards = document.executions.into_iter();
-            return Ok(shards.map(|e| RecordedShard { id: e.shard_id, hash: e.result_hash }).collect());
+    /// [`CheckProblem::NotCompared`] if they were not kept, or are missing or damaged.
+    pub fn kept_shards(&self) -> Result<&KeptShards, CheckProblem> {
+        let name = shards_file::FILE_NAME;
+        match &self.kept_shards {
+            Some(kept) => Ok(kept),
+            None if self.is_named(name) => Err(missing(name)),
+            None => Err(CheckProblem::NotCompared(format!("{name} was not kept"))),
         }
-        let results = self.shard_results().map_err(|problem| match problem {
-            CheckProblem::NotPossible(_) => CheckProblem::NotPossible(format!(
-                "neither {EXECUTIONS_JSON} nor {} was kept",
-                shards_file::FILE_NAME
-            )),
-            failed => failed,
-        })?;
-        let hash = |bytes: &&[u8]| Digest::hash_parts(&[bytes]);
-        let ids = self.trusted_job()?.request.plan.shards();
-        Ok(ids.zip(results.iter().map(hash)).map(|(id, hash)| RecordedShard { id, hash }).collect())
     }
+
+    /// The hashes of the shards' results, in shard order: from executions.json if it was kept,
+    /// otherwise from the shard results.
+    ///
+    /// # Errors
+    /// [`CheckProblem::NotCompared`] if neither was kept, [`CheckProblem::Failed`] if what was kept
+    /// cannot be parsed.
+    pub fn recorded_hashes(&self) -> Result<Vec<Digest>, CheckProblem> {
+        if self.is_named(EXECUTIONS_JSON) {
+            return Ok(self.executions()?.executions.iter().map(|execution| execution.result_hash).collect());
+        }
+        if !self.is_named(shards_file::FILE_NAME) {
+            let reason = format!("neither {EXECUTIONS_JSON} nor {} was kept", shards_file::FILE_NAME);
+            return Err(CheckProblem::NotCompared(reason));
+        }
+        Ok(self.kept_shards()?.hashes.clone())
+    }
+
+    /// The recorded hashes with the ids of their shards.
+    ///
+    /// # Errors
+    /// See [`Evidence::recorded_hashes`]; also if there is no reliable envelope, or the recorded
+    /// shards are not those of the plan.
+    pub fn recorded_shards(&self) -> Result<Vec<RecordedShard>, CheckProblem> {
+        let hashes = self.recorded_hashes()?;
+        let planned = self.trusted_job()?.request.plan.shards().take(hashes.len());
+        let shards: Vec<_> = planned.zip(&hashes).map(|(id, &hash)| RecordedShard { id, hash }).collect();
+        let is_planned = match self.executions() {
+            Ok(document) => document.executions.iter().map(|e| e.shard_id).eq(shards.iter().map(|s| s.id)),
+            Err(_) => shards.len() == hashes.len(),
+        };
+        if is_planned {
+            return Ok(shards);
+        }
+        Err(CheckProblem::NotCompared("the recorded shards are not those of the plan".to_owned()))
+    }
+}
+
+fn missing(name: &str) -> CheckProblem {
+    CheckProblem::NotCompared(format!("{name} is missing or damaged"))
+}
+
+/// Reads an artifact, and reports whether its size and hash are those of the manifest.
+fn read(
+    stored: &StoredJob,
+    reference: &ArtifactReference,
+    shards: u64,
+    report: &mut AuditReport,
+) -> Option<Vec<u8>> {
+    let content = stored.read_artifact(reference, shards);
+    report.add_artifact(reference, content.as_ref().map(drop).map_err(Clone::clone));
+    content.ok()
 }

@@ -1,23 +1,33 @@
-//! The outcome of every check of an audit, as text and as JSON.
+//! The outcome of every check of an audit, and its verdict, as text and as JSON.
 
-use forge_contract::ids::JobId;
+use forge_contract::{artifact::ArtifactReference, ids::JobId};
+use forge_documents::number_format::format_count;
 use serde::Serialize;
 
-use crate::{output::TextStyle, text::table};
+use super::verdict::{AuditCoverage, AuditVerdict};
+use crate::{foreign_text::escape_line, output::TextStyle, text::table};
 
 /// Why a check did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckProblem {
     /// The check failed: what was found differs from what is expected.
     Failed(String),
-    /// What the check needs was not kept, or is damaged, which a check of its own reports.
-    NotPossible(String),
+    /// There is nothing to compare with: it was not kept or not given, or it is damaged, which a
+    /// check of its own reports.
+    NotCompared(String),
 }
 
 impl CheckProblem {
     /// A failed check with this explanation.
     pub fn failed(explanation: impl Into<String>) -> Self {
         Self::Failed(explanation.into())
+    }
+
+    /// The explanation, whatever the problem.
+    pub fn into_explanation(self) -> String {
+        match self {
+            Self::Failed(explanation) | Self::NotCompared(explanation) => explanation,
+        }
     }
 }
 
@@ -30,7 +40,7 @@ pub type AuditCheckResult = Result<String, CheckProblem>;
 enum CheckStatus {
     Ok,
     Failed,
-    NotPossible,
+    NotCompared,
 }
 
 /// One check in the JSON report.
@@ -46,69 +56,119 @@ struct AuditCheck {
 pub struct AuditReport {
     job: JobId,
     checks: Vec<AuditCheck>,
+    /// How much was recomputed.
+    pub coverage: AuditCoverage,
+    /// Why something that the user asked for could not be done; `None` if all was done.
+    pub omission: Option<String>,
 }
 
 impl AuditReport {
     /// A report without checks.
     pub fn new(job: JobId) -> Self {
-        Self { job, checks: Vec::new() }
+        Self { job, checks: Vec::new(), coverage: AuditCoverage::default(), omission: None }
     }
 
-    /// Adds a check.
+    /// Adds a check. Name and detail may repeat text of the store.
     pub fn add(&mut self, name: &str, result: AuditCheckResult) {
         let (status, detail) = match result {
             Ok(remark) => (CheckStatus::Ok, remark),
             Err(CheckProblem::Failed(explanation)) => (CheckStatus::Failed, explanation),
-            Err(CheckProblem::NotPossible(explanation)) => (CheckStatus::NotPossible, explanation),
+            Err(CheckProblem::NotCompared(explanation)) => (CheckStatus::NotCompared, explanation),
         };
-        self.checks.push(AuditCheck { name: name.to_owned(), status, detail });
+        self.checks.push(AuditCheck { name: escape_line(name), status, detail: escape_line(&detail) });
     }
 
-    /// Number of checks, whatever their outcome.
-    pub fn check_count(&self) -> usize {
-        self.checks.len()
+    /// Adds the check of an artifact's size and hash.
+    pub fn add_artifact(&mut self, reference: &ArtifactReference, read: Result<(), String>) {
+        let intact = |()| format!("{} bytes, SHA-256 matches", format_count(reference.size));
+        self.add(&reference.name, read.map(intact).map_err(CheckProblem::Failed));
     }
 
-    /// Number of failed checks.
-    pub fn failed_count(&self) -> usize {
-        self.count(CheckStatus::Failed)
+    /// Names figures that nothing was compared with.
+    pub fn add_not_compared(&mut self, name: &str, reason: &str) {
+        self.add(name, Err(CheckProblem::NotCompared(reason.to_owned())));
+    }
+
+    /// What the audit shows.
+    pub fn verdict(&self) -> AuditVerdict {
+        match (self.count(CheckStatus::Failed), self.coverage.is_proved) {
+            (0, true) => AuditVerdict::Proved,
+            (0, false) => AuditVerdict::Consistent,
+            _ => AuditVerdict::Failed,
+        }
+    }
+
+    /// The failed checks as one sentence.
+    pub fn describe_failures(&self) -> String {
+        let failed: Vec<_> = self.with_status(CheckStatus::Failed).collect();
+        let first = failed.first().map(|check| format!("{}: {}", check.name, check.detail));
+        let first = first.unwrap_or_default();
+        match failed.len() {
+            1 => format!("1 of {} checks failed: {first}", self.checks.len()),
+            count => format!("{count} of {} checks failed; the first: {first}", self.checks.len()),
+        }
+    }
+
+    fn with_status(&self, status: CheckStatus) -> impl Iterator<Item = &AuditCheck> {
+        self.checks.iter().filter(move |check| check.status == status)
     }
 
     fn count(&self, status: CheckStatus) -> usize {
-        self.checks.iter().filter(|check| check.status == status).count()
+        self.with_status(status).count()
     }
 
-    /// One line per check, and a conclusion.
+    /// The verdict, one line per check, and what the checks leave open.
     pub fn render(&self, style: TextStyle) -> String {
         let facts: Vec<_> =
             self.checks.iter().map(|check| (check.name.clone(), check.detail.clone())).collect();
         let marks = self.checks.iter().map(|check| match check.status {
-            CheckStatus::Ok => "ok    ".to_owned(),
-            CheckStatus::Failed => style.alarm("FAILED"),
-            CheckStatus::NotPossible => "-     ".to_owned(),
+            CheckStatus::Ok => "ok          ".to_owned(),
+            CheckStatus::Failed => format!("{}      ", style.alarm("FAILED")),
+            CheckStatus::NotCompared => "not compared".to_owned(),
         });
         let lines = marks.zip(table::render_facts(&facts)).map(|(mark, line)| format!("  {mark}{line}\n"));
-        let heading = style.heading(&format!("Audit of job {}", self.job));
-        format!("{heading}\n{}{}\n", lines.collect::<String>(), self.conclusion())
+        format!("{}\n{}{}", self.headline(style), lines.collect::<String>(), self.conclusion())
     }
 
-    fn conclusion(&self) -> String {
-        let (failed, not_possible) = (self.failed_count(), self.count(CheckStatus::NotPossible));
-        let not_possible =
-            if not_possible > 0 { format!("; {not_possible} not possible") } else { String::new() };
-        match failed {
-            0 => format!("All {} checks passed{not_possible}.", self.count(CheckStatus::Ok)),
-            _ => format!("{failed} of {} checks FAILED{not_possible}.", self.check_count()),
+    fn headline(&self, style: TextStyle) -> String {
+        let (job, coverage) = (&self.job, self.coverage.describe());
+        match self.verdict() {
+            AuditVerdict::Proved => {
+                style.heading(&format!("proved: the result of job {job} follows from its envelope: {coverage}"))
+            }
+            AuditVerdict::Consistent => style.heading(&format!(
+                "consistent: nothing contradicts the result of job {job}, but it was not recomputed: {coverage}"
+            )),
+            AuditVerdict::Failed => {
+                let (failed, all) = (self.count(CheckStatus::Failed), self.checks.len());
+                style.alarm(&format!("failed: {failed} of {all} checks of job {job} failed"))
+            }
         }
     }
 
-    /// One JSON object: `schema`, `job_id`, `passed`, and `checks`, each with `name`, `status` and
-    /// `detail`.
+    fn conclusion(&self) -> String {
+        let (passed, open) = (self.count(CheckStatus::Ok), self.count(CheckStatus::NotCompared));
+        let counts = format!("{passed} checks passed; {open} not compared.");
+        match self.verdict() {
+            AuditVerdict::Consistent => format!("{counts} {}\n", self.coverage.describe_limits()),
+            _ => format!("{counts}\n"),
+        }
+    }
+
+    /// One JSON object; docs/start/auditor.md describes its fields.
     pub fn to_json(&self) -> String {
+        let not_compared: Vec<_> =
+            self.with_status(CheckStatus::NotCompared).map(|check| &check.name).collect();
         let document = serde_json::json!({
             "schema": "forge.audit.v1",
             "job_id": self.job,
-            "passed": self.failed_count() == 0,
+            "verdict": self.verdict(),
+            "passed": self.verdict() != AuditVerdict::Failed && self.omission.is_none(),
+            "shards": self.coverage.shards,
+            "shards_reexecuted": self.coverage.reexecuted,
+            "result_merged": self.coverage.is_result_merged,
+            "missed": self.coverage.missed_forgeries(),
+            "not_compared": not_compared,
             "checks": self.checks,
         });
         format!("{document:#}\n")

@@ -2,16 +2,21 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use forge_contract::{artifact::ManifestDocument, ids::JobId};
+use forge_contract::{
+    artifact::{ArtifactReference, ManifestDocument},
+    ids::JobId,
+};
 use forge_documents::number_format::format_count;
-use forge_store::{Store, StoreError};
+use forge_store::{ArtifactReader, Store, StoreError};
 
 use crate::{
+    artifact_limits,
     error::CommandError,
     output, runtime,
     store_args::StoreArgs,
@@ -23,6 +28,9 @@ Examples:
   forge artifacts ls quickstart-001 --store s3://forge
   forge artifacts get quickstart-001 --out /tmp/quickstart
   forge artifacts get quickstart-001 result.json | jq .output.mean_loss";
+
+/// Largest artifact that is written to standard output: it is held in memory.
+const MAX_PRINTED_BYTES: u64 = 256 << 20;
 
 /// List or fetch the artifacts of a job
 #[derive(Debug, Args)]
@@ -78,11 +86,16 @@ pub fn execute(args: &ArtifactsArgs) -> Result<(), CommandError> {
 }
 
 async fn read_manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, CommandError> {
-    let input_error = |error: StoreError| CommandError::Input(error.to_string());
-    if let Some(manifest) = store.get_manifest(job).await.map_err(input_error)? {
+    let to_error = |error: StoreError| match error {
+        StoreError::Malformed { .. } | StoreError::Corrupt { .. } => {
+            CommandError::Mismatch(error.to_string())
+        }
+        _ => CommandError::Input(error.to_string()),
+    };
+    if let Some(manifest) = store.get_manifest(job).await.map_err(to_error)? {
         return Ok(manifest);
     }
-    Err(CommandError::Input(match store.get_error(job).await.map_err(input_error)? {
+    Err(CommandError::Input(match store.get_error(job).await.map_err(to_error)? {
         Some(error) => format!("job {job} has no result: {}: {}", error.code, error.message),
         None => {
             let path = store.locate(&Store::manifest_key(job));
@@ -109,6 +122,15 @@ fn to_command_error(error: StoreError) -> CommandError {
     }
 }
 
+async fn open_artifact(
+    store: &Store,
+    manifest: &ManifestDocument,
+    reference: &ArtifactReference,
+) -> Result<ArtifactReader, CommandError> {
+    artifact_limits::check(reference, manifest.shards).map_err(CommandError::Mismatch)?;
+    store.open_artifact(reference).await.map_err(to_command_error)
+}
+
 async fn get_one(
     store: &Store,
     manifest: &ManifestDocument,
@@ -123,10 +145,17 @@ async fn get_one(
             manifest.job_id
         )));
     };
-    let bytes = store.get_artifact(reference).await.map_err(to_command_error)?;
+    let artifact = open_artifact(store, manifest, reference).await?;
     match directory {
-        Some(directory) => write_file(directory, name, &bytes),
-        None => output::print(&bytes),
+        Some(directory) => write_file(directory, name, artifact).await,
+        // Nothing is printed before its hash is known to be right.
+        None if reference.size <= MAX_PRINTED_BYTES => {
+            output::print(&artifact.read_to_end().await.map_err(to_command_error)?)
+        }
+        None => Err(CommandError::Input(format!(
+            "{name} has {} bytes, too many for standard output; use --out",
+            format_count(reference.size)
+        ))),
     }
 }
 
@@ -137,15 +166,30 @@ async fn get_all(
 ) -> Result<(), CommandError> {
     let directory = directory.unwrap_or(Path::new(manifest.job_id.as_str()));
     for reference in &manifest.artifacts {
-        let bytes = store.get_artifact(reference).await.map_err(to_command_error)?;
-        write_file(directory, &reference.name, &bytes)?;
+        let artifact = open_artifact(store, manifest, reference).await?;
+        write_file(directory, &reference.name, artifact).await?;
     }
     let count = count_of(manifest.artifacts.len() as u64, "artifact");
     output::print(format!("{count} written to {}\n", directory.display()).as_bytes())
 }
 
-fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), CommandError> {
+/// Writes an artifact under another name first, so that the file has its own name only if its hash
+/// is right.
+async fn write_file(directory: &Path, name: &str, mut artifact: ArtifactReader) -> Result<(), CommandError> {
     fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let path = directory.join(name);
-    Ok(fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?)
+    let (path, partial) = (directory.join(name), directory.join(format!("{name}.partial")));
+    let cannot_write = || format!("cannot write {}", path.display());
+    let mut file = fs::File::create(&partial).with_context(cannot_write)?;
+    loop {
+        match artifact.next_chunk().await {
+            Ok(Some(chunk)) => file.write_all(&chunk).with_context(cannot_write)?,
+            Ok(None) => break,
+            Err(error) => {
+                // The error that matters is the artifact's.
+                let _ = fs::remove_file(&partial);
+                return Err(to_command_error(error));
+            }
+        }
+    }
+    Ok(fs::rename(&partial, &path).with_context(cannot_write)?)
 }

@@ -3,11 +3,16 @@
 
 mod bad_input;
 mod common;
+mod forged_bundles;
+mod forgery;
 #[cfg(feature = "gpu")]
 mod gpu;
+#[cfg(unix)]
+mod hostile_files;
 mod memory;
 mod round_trip;
 mod schemas;
+mod signers;
 #[cfg(unix)]
 mod stopping;
 mod storage;

@@ -2,40 +2,16 @@
 
 use std::fs;
 
-use crate::common::{Sandbox, insurance_envelope, with_all_artifacts, with_value};
 use forge_contract::digest::Digest;
 use serde_json::{Value, json};
 
-const JOB: &str = "x";
-
-/// A completed job with every artifact kept.
-fn completed_job(options: &[&str]) -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.run(&with_all_artifacts(insurance_envelope(JOB)), options).expect_code(0);
-    sandbox
-}
-
-/// The JSON report of an audit.
-struct Audit(Value);
-
-impl Audit {
-    /// Status and detail of the check with this name.
-    fn check(&self, name: &str) -> (&str, &str) {
-        let check = self.0["checks"].as_array().unwrap().iter().find(|check| check["name"] == name);
-        let check = check.unwrap_or_else(|| panic!("{name} is not in {:#}", self.0));
-        (check["status"].as_str().unwrap(), check["detail"].as_str().unwrap())
-    }
-}
-
-/// Audits the job and asserts the exit code.
-#[track_caller]
-fn audit(sandbox: &Sandbox, code: i32, options: &[&str]) -> Audit {
-    let output =
-        sandbox.run_on_job("audit", JOB, &[&["--format", "json"], options].concat()).expect_code(code);
-    let report: Value = serde_json::from_str(&output.stdout).unwrap();
-    assert_eq!(report["passed"], code == 0);
-    Audit(report)
-}
+use crate::{
+    common::{Sandbox, insurance_envelope, with_all_artifacts, with_value},
+    forgery::{
+        JOB, audit, completed_job, completed_job_of, edit_manifest, forge_document, forge_result,
+        replace_artifact, unsign, write_manifest,
+    },
+};
 
 /// Changes the bytes of an artifact in place.
 fn damage(sandbox: &Sandbox, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
@@ -43,37 +19,6 @@ fn damage(sandbox: &Sandbox, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(&path).unwrap();
     change(&mut bytes);
     fs::write(path, bytes).unwrap();
-}
-
-/// Changes a document as a careful forger would: stored under its new hash, which the manifest
-/// names. Returns the new hash.
-fn forge_document(sandbox: &Sandbox, name: &str, change: impl FnOnce(&mut Value)) -> String {
-    let old = sandbox.artifact(JOB, name);
-    let mut document = crate::common::read_json(&old);
-    change(&mut document);
-    let bytes = forge_contract::canonical::to_canonical_json(&document).unwrap();
-    let hash = Digest::hash_parts(&[&bytes]).to_hex();
-    let new = sandbox.object(&hash, name);
-    fs::create_dir_all(new.parent().unwrap()).unwrap();
-    fs::write(new, &bytes).unwrap();
-    let mut manifest = sandbox.manifest(JOB);
-    let artifacts = manifest["artifacts"].as_array_mut().unwrap();
-    let artifact = artifacts.iter_mut().find(|artifact| artifact["name"] == name).unwrap();
-    artifact["sha256"] = json!(hash);
-    artifact["size"] = json!(bytes.len());
-    write_manifest(sandbox, &manifest);
-    hash
-}
-
-fn write_manifest(sandbox: &Sandbox, manifest: &Value) {
-    fs::write(sandbox.manifest_path(JOB), manifest.to_string()).unwrap();
-}
-
-/// Removes the signature.
-fn unsign(document: &mut Value) {
-    for field in ["signer", "signature"] {
-        document.as_object_mut().unwrap().remove(field);
-    }
 }
 
 #[test]
@@ -100,11 +45,8 @@ fn forged_signers_are_detected() {
 #[test]
 fn forged_verification_records_are_detected() {
     let verified = || {
-        let sandbox = Sandbox::new();
-        let envelope =
-            with_value(with_all_artifacts(insurance_envelope(JOB)), "/policy/verify", json!("full"));
-        sandbox.run(&envelope, &[]).expect_code(0);
-        sandbox
+        let envelope = with_all_artifacts(insurance_envelope(JOB));
+        completed_job_of(&with_value(envelope, "/policy/verify", json!("full")), &[])
     };
     assert_eq!(
         audit(&verified(), 0, &[]).check("verification"),
@@ -160,16 +102,13 @@ fn missing_and_truncated_objects_are_detected() {
     let audit = audit(&sandbox, 4, &[]);
     assert!(audit.check("metrics.json").1.contains("it has 10 bytes"), "{}", audit.check("metrics.json").1);
     assert!(audit.check("plan.json").1.contains("does not exist"), "{}", audit.check("plan.json").1);
-    assert_eq!(audit.check("plan").0, "not_possible");
+    assert_eq!(audit.check("plan").0, "not_compared");
 }
 
 #[test]
 fn forged_result_is_detected_by_re_reduction() {
     let sandbox = completed_job(&["--keep-shards"]);
-    let hash = forge_document(&sandbox, "result.json", |result| result["output"]["mean_loss"] = json!(1));
-    let mut manifest = sandbox.manifest(JOB);
-    manifest["result"] = json!(hash);
-    write_manifest(&sandbox, &manifest);
+    forge_result(&sandbox, |result| result["output"]["mean_loss"] = json!(1));
     let audit = audit(&sandbox, 4, &[]);
     assert_eq!((audit.check("result.json").0, audit.check("result").0), ("ok", "ok"));
     assert_eq!(audit.check("re-reduction").0, "failed");
@@ -188,10 +127,7 @@ fn result_of_another_envelope_is_detected() {
     ] {
         let sandbox = completed_job(&[]);
         let change = |result: &mut Value| *result.pointer_mut(pointer).unwrap() = value;
-        let hash = forge_document(&sandbox, "result.json", change);
-        let mut manifest = sandbox.manifest(JOB);
-        manifest["result"] = json!(hash);
-        write_manifest(&sandbox, &manifest);
+        forge_result(&sandbox, change);
         assert_eq!(audit(&sandbox, 4, &[]).check("result").0, "failed", "{pointer}");
     }
 }
@@ -240,13 +176,16 @@ fn forged_shard_hash_is_detected_by_re_execution() {
     assert_eq!(audit(&sandbox, 4, &[]).check("manifest signature").0, "failed");
     unsign(&mut manifest);
     write_manifest(&sandbox, &manifest);
+    // Removing signatures does not pass unnoticed.
+    assert_eq!(audit(&sandbox, 4, &[]).check("manifest signature").0, "failed");
     // All stored artifacts are now consistent; only re-execution contradicts them.
-    let agrees = audit(&sandbox, 0, &[]);
+    let agrees = audit(&sandbox, 0, &["--allow-unsigned"]);
+    assert_eq!(agrees.verdict(), "consistent");
     assert_eq!(
         (agrees.check("signatures").0, agrees.check("manifest signature").0),
-        ("not_possible", "not_possible")
+        ("not_compared", "not_compared")
     );
-    let audit = audit(&sandbox, 4, &["--reexecute", "5"]);
+    let audit = audit(&sandbox, 4, &["--allow-unsigned", "--reexecute", "5"]);
     assert!(
         audit.check("re-execution").1.starts_with("shard 0-2 is recorded as 1111"),
         "{}",
@@ -260,7 +199,7 @@ fn replaced_envelope_is_detected() {
     forge_document(&sandbox, "envelope.json", |envelope| envelope["args"]["claim_freq"] = json!(9));
     let audit = audit(&sandbox, 4, &[]);
     assert_eq!(audit.check("replay key").0, "failed");
-    assert_eq!(audit.check("seeds").0, "not_possible");
+    assert_eq!(audit.check("seeds").0, "not_compared");
     sandbox.run_on_job("replay", JOB, &[]).expect_code(4).expect_stderr("envelope.json: its replay key is");
 }
 
@@ -270,16 +209,7 @@ fn missing_shard_results_are_detected() {
     let path = sandbox.artifact(JOB, "shards.bin");
     let bytes = fs::read(&path).unwrap();
     // Only the header, without any shard result, stored under its correct hash.
-    let header = &bytes[..8];
-    let hash = Digest::hash_parts(&[header]).to_hex();
-    let new = sandbox.object(&hash, "shards.bin");
-    fs::create_dir_all(new.parent().unwrap()).unwrap();
-    fs::write(new, header).unwrap();
-    let mut manifest = sandbox.manifest(JOB);
-    let artifacts = manifest["artifacts"].as_array_mut().unwrap();
-    let artifact = artifacts.iter_mut().find(|artifact| artifact["name"] == "shards.bin").unwrap();
-    (artifact["sha256"], artifact["size"]) = (json!(hash), json!(8));
-    write_manifest(&sandbox, &manifest);
+    replace_artifact(&sandbox, "shards.bin", &bytes[..8]);
     assert_eq!(audit(&sandbox, 4, &[]).check("re-reduction").0, "failed");
 }
 
@@ -295,11 +225,8 @@ fn malformed_manifest_is_a_mismatch() {
 #[test]
 fn names_in_a_manifest_cannot_leave_the_store() {
     let sandbox = completed_job(&[]);
-    let mut manifest = sandbox.manifest(JOB);
-    manifest["artifacts"][0]["name"] = json!("../../../../../etc/hostname");
-    write_manifest(&sandbox, &manifest);
-    let audit = audit(&sandbox, 4, &[]);
-    assert!(
-        audit.check("../../../../../etc/hostname").1.contains("a name must be 1 to 64 of the characters")
-    );
+    edit_manifest(&sandbox, |manifest| {
+        manifest["artifacts"][0]["name"] = json!("../../../../../etc/hostname");
+    });
+    audit(&sandbox, 4, &[]).expect_failed("manifest.json", "a name must be 1 to 64 of the characters");
 }

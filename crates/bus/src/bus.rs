@@ -158,6 +158,12 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Returns the largest accepted payload of a message, in bytes.
     fn max_payload(&self) -> usize;
 
+    /// Returns the number of stored messages that this process has stepped over because their
+    /// headers cannot be read.
+    fn unreadable_messages(&self) -> u64 {
+        0
+    }
+
     /// Whether the bus is currently connected to a server.
     fn is_connected(&self) -> bool;
 }

@@ -7,6 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
+use ed25519_dalek::VerifyingKey;
 use nkeys::{KeyPair, KeyPairType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -22,10 +23,11 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct AgentId(String);
 
-/// Error: the text is not a public user nkey.
+/// Error: the text is not a public user nkey, or its key is weak.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an agent id is a public NATS user nkey: U and 55 characters out of A-Z and 2-7, with a valid checksum"
+    "an agent id is a public NATS user nkey: U and 55 characters out of A-Z and 2-7, with a valid checksum and a \
+     key that is not weak"
 )]
 pub struct InvalidAgentId;
 
@@ -35,11 +37,20 @@ impl AgentId {
         &self.0
     }
 
-    /// Whether `signature` is this agent's signature over `message`.
+    /// Whether `signature` is this agent's signature over `message`. Verification is strict (RFC
+    /// 8032 without cofactor, no points of small order), so that every implementation agrees, and
+    /// no signature is valid for many messages.
     pub fn verify_signature(&self, message: &[u8], signature: &Signature) -> bool {
-        let key = KeyPair::from_public_key(&self.0);
-        key.is_ok_and(|key| key.verify(message, &signature.0).is_ok())
+        let signature = ed25519_dalek::Signature::from_slice(&signature.0);
+        let key = strong_key(&self.0);
+        key.zip(signature.ok()).is_some_and(|(key, signature)| key.verify_strict(message, &signature).is_ok())
     }
+}
+
+/// The key of a public nkey; `None` for a key of small order, under which anyone can sign.
+fn strong_key(text: &str) -> Option<VerifyingKey> {
+    let (_, bytes) = nkeys::from_public_key(text).ok()?;
+    VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak())
 }
 
 impl FromStr for AgentId {
@@ -48,7 +59,7 @@ impl FromStr for AgentId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let key = KeyPair::from_public_key(text).map_err(|_| InvalidAgentId)?;
         let user = matches!(key.key_pair_type(), KeyPairType::User) && key.public_key() == text;
-        if user { Ok(Self(text.to_owned())) } else { Err(InvalidAgentId) }
+        if user && strong_key(text).is_some() { Ok(Self(text.to_owned())) } else { Err(InvalidAgentId) }
     }
 }
 
@@ -297,6 +308,13 @@ impl PoolQuarantineRecord {
 mod tests {
     use super::*;
 
+    const WEAK_NKEYS: [&str; 4] = [
+        "UAAQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABVBG",
+        "UDWP77777777777777777777777777777777777777777777777X7IKF",
+        "UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABET7",
+        "UATORFMPYKZCPMCFYP2IT4XPTDYNLX5MAXJ4MMZZWE4AFCDNKP6AKIUQ",
+    ];
+
     #[test]
     fn a_signature_verifies_only_for_its_key_and_message() {
         let (a, b) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
@@ -307,6 +325,20 @@ mod tests {
         assert!(!a.id().verify_signature(&message[1..], &signature));
         let json = serde_json::to_string(&signature).unwrap();
         assert_eq!(serde_json::from_str::<Signature>(&json).unwrap(), signature);
+    }
+
+    #[test]
+    fn keys_of_small_order_are_no_ids() {
+        // The points of order 1, 2, 4 and 8 (RFC 7748 names them for curve25519), as nkeys.
+        for weak in WEAK_NKEYS {
+            assert!(KeyPair::from_public_key(weak).is_ok(), "{weak}: only its weakness makes it invalid");
+            assert_eq!(weak.parse::<AgentId>(), Err(InvalidAgentId), "{weak}");
+            // Under a key of order 1, the signature R = 1, s = 0 is valid for any message.
+            let id = AgentId(weak.to_owned());
+            let mut signature = vec![0; 64];
+            signature[0] = 1;
+            assert!(!id.verify_signature(b"any message", &Signature(signature)));
+        }
     }
 
     #[test]

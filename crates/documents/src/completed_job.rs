@@ -12,10 +12,12 @@ use forge_contract::{
     ids::JobUid,
     merkle,
 };
-use forge_kernel::{KERNEL, job_key::JobKey};
+use forge_kernel::{KERNEL, job_key::JobKey, request::Request};
 
 use crate::{
-    document::{Document, ENVELOPE_JSON, EXECUTIONS_JSON, PLAN_JSON, canonical_json},
+    document::{
+        Document, ENVELOPE_JSON, EXECUTIONS_JSON, METRICS_JSON, PLAN_JSON, VERIFICATION_JSON, canonical_json,
+    },
     execution_documents::{executions_document, metrics_document},
     job::Job,
     job_result::JobResult,
@@ -64,9 +66,9 @@ impl CompletedJob<'_> {
             ArtifactKind::MetricsJson => {
                 let metrics =
                     metrics_document(job, result, executions, planning_duration, execution_duration);
-                ("metrics.json", canonical_json(&metrics))
+                (METRICS_JSON, canonical_json(&metrics))
             }
-            ArtifactKind::VerificationJson => ("verification.json", canonical_json(verification)),
+            ArtifactKind::VerificationJson => (VERIFICATION_JSON, canonical_json(verification)),
             ArtifactKind::PlanJson => (PLAN_JSON, canonical_json(&job.request.plan_document())),
             ArtifactKind::ResultJson | ArtifactKind::EptCsv | ArtifactKind::ReportHtml => {
                 return reproducible_document(kind, &job.request, result);
@@ -102,20 +104,24 @@ impl CompletedJob<'_> {
 
     /// The lines about the result on an index page, as pairs of label and text.
     pub fn headline(&self) -> Vec<(String, String)> {
-        let request = &self.job.request;
-        let (merged, summary) = (&self.result.merged, &self.result.summary);
-        let words = request.profile().vocabulary;
-        let unit = if words.unit.is_empty() { String::new() } else { format!(" {}", words.unit) };
-        let mut headline = vec![
-            ("Profile".to_owned(), profile_label(request)),
-            (capitalise(words.iterations), format_count(merged.iterations)),
-            (format!("Mean {}", words.quantity), format!("{}{unit}", format_amount(summary.mean))),
-        ];
-        let quantile = summary.quantiles.iter().find(|quantile| quantile.level == 0.995);
-        headline.extend(quantile.map(|quantile| {
-            let label = format!("99.5% quantile of the {}", words.quantity);
-            (label, format!("{}{unit}", format_amount(quantile.var)))
-        }));
-        headline
+        headline(&self.job.request, self.result)
     }
+}
+
+/// The lines about a result on an index page, as pairs of label and text.
+pub fn headline(request: &Request, result: &JobResult) -> Vec<(String, String)> {
+    let (merged, summary) = (&result.merged, &result.summary);
+    let words = request.profile().vocabulary;
+    let unit = if words.unit.is_empty() { String::new() } else { format!(" {}", words.unit) };
+    let mut headline = vec![
+        ("Profile".to_owned(), profile_label(request)),
+        (capitalise(words.iterations), format_count(merged.iterations)),
+        (format!("Mean {}", words.quantity), format!("{}{unit}", format_amount(summary.mean))),
+    ];
+    let quantile = summary.quantiles.iter().find(|quantile| quantile.level == 0.995);
+    headline.extend(quantile.map(|quantile| {
+        let label = format!("99.5% quantile of the {}", words.quantity);
+        (label, format!("{}{unit}", format_amount(quantile.var)))
+    }));
+    headline
 }

@@ -1,7 +1,7 @@
 //! An artifact as bytes, with its file name and media type. Does not know where artifacts are
 //! stored.
 
-use forge_contract::canonical::to_canonical_json;
+use forge_contract::{canonical::to_canonical_json, envelope::ArtifactKind};
 use serde::Serialize;
 
 /// File name of the normalised envelope.
@@ -12,6 +12,28 @@ pub const RESULT_JSON: &str = "result.json";
 pub const PLAN_JSON: &str = "plan.json";
 /// File name of the list of shard executions.
 pub const EXECUTIONS_JSON: &str = "executions.json";
+
+/// File name of the totals over all shards.
+pub const METRICS_JSON: &str = "metrics.json";
+/// File name of the record of verification.
+pub const VERIFICATION_JSON: &str = "verification.json";
+/// File name of the exceedance table.
+pub const EPT_CSV: &str = "ept.csv";
+/// File name of the report page.
+pub const REPORT_HTML: &str = "report.html";
+
+/// File name of an artifact.
+pub fn artifact_name(kind: ArtifactKind) -> &'static str {
+    match kind {
+        ArtifactKind::ResultJson => RESULT_JSON,
+        ArtifactKind::ExecutionsJson => EXECUTIONS_JSON,
+        ArtifactKind::MetricsJson => METRICS_JSON,
+        ArtifactKind::VerificationJson => VERIFICATION_JSON,
+        ArtifactKind::PlanJson => PLAN_JSON,
+        ArtifactKind::EptCsv => EPT_CSV,
+        ArtifactKind::ReportHtml => REPORT_HTML,
+    }
+}
 
 /// One artifact of a job, ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

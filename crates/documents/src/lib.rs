@@ -52,8 +52,8 @@ mod reproducible_document;
 pub mod result_tables;
 
 pub use self::{
-    completed_job::CompletedJob,
-    document::{Document, canonical_json},
+    completed_job::{CompletedJob, headline},
+    document::{Document, artifact_name, canonical_json},
     execution_documents::to_milliseconds,
     job::Job,
     job_result::JobResult,

@@ -5,7 +5,7 @@ use forge_contract::envelope::ArtifactKind;
 use forge_kernel::request::Request;
 
 use crate::{
-    document::{Document, RESULT_JSON},
+    document::{Document, EPT_CSV, REPORT_HTML, RESULT_JSON},
     ept_csv,
     job_result::JobResult,
     report_page,
@@ -23,12 +23,12 @@ pub fn reproducible_document(
     match kind {
         ArtifactKind::ResultJson => Some(Document::json(RESULT_JSON, job_result.json.clone())),
         ArtifactKind::EptCsv if request.profile().vocabulary.return_periods => Some(Document {
-            name: "ept.csv",
+            name: EPT_CSV,
             media_type: "text/csv",
             bytes: ept_csv::ept_csv(&job_result.summary).into_bytes(),
         }),
         ArtifactKind::ReportHtml => Some(Document {
-            name: "report.html",
+            name: REPORT_HTML,
             media_type: "text/html",
             bytes: report_page::report_page(request, job_result).into_bytes(),
         }),

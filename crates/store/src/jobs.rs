@@ -4,6 +4,8 @@
 //! Write order: artifacts, index page, manifest. A writer that dies at any point therefore never
 //! leaves a manifest that names a missing object.
 
+use std::collections::BTreeSet;
+
 use forge_contract::{
     artifact::{ErrorDocument, ManifestDocument},
     canonical::to_canonical_json,
@@ -12,7 +14,11 @@ use forge_contract::{
 use object_store::{ObjectStoreExt, PutMode};
 use serde::Serialize;
 
-use crate::{error::StoreError, index, store::Store};
+use crate::{
+    error::StoreError,
+    index,
+    store::{MAX_JOB_DOCUMENT_BYTES, Store, checked_key},
+};
 
 const JSON_MEDIA_TYPE: &str = "application/json";
 const HTML_MEDIA_TYPE: &str = "text/html; charset=utf-8";
@@ -37,10 +43,16 @@ impl Store {
         format!("jobs/{job}/error.json")
     }
 
+    /// Key of the page that lists a completed job's artifacts.
+    pub fn index_page_key(job: &JobId) -> String {
+        format!("jobs/{job}/index.html")
+    }
+
     /// Reads the manifest of a completed job; `None` while the job has none.
     ///
     /// # Errors
-    /// [`StoreError::Malformed`] when the object is not a manifest of this job, or
+    /// [`StoreError::Malformed`] when the object is not a manifest of this job, or names two
+    /// artifacts alike; [`StoreError::Corrupt`] when it is no regular file; or
     /// [`StoreError::Unavailable`].
     pub async fn get_manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
         let key = Self::manifest_key(job);
@@ -58,7 +70,24 @@ impl Store {
         if manifest.job_id != *job {
             return malformed(format!("it is the manifest of job {}", manifest.job_id));
         }
+        if let Err(reason) = check_artifact_names(&manifest) {
+            return malformed(reason);
+        }
         Ok(Some(manifest))
+    }
+
+    /// Reads the index page of a completed job; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Malformed`] when it is too large, [`StoreError::Corrupt`] when it is no
+    /// regular file, or [`StoreError::Unavailable`].
+    pub async fn get_index_page(&self, job: &JobId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read_object(&Self::index_page_key(job), MAX_JOB_DOCUMENT_BYTES as u64).await
+    }
+
+    /// The index page of a completed job, as [`Store::complete_job`] writes it.
+    pub fn render_index_page(manifest: &ManifestDocument, headline: &[(String, String)]) -> Vec<u8> {
+        index::render_page(manifest, headline).into_bytes()
     }
 
     /// Completes a job after its artifacts have been stored: writes its index page and its
@@ -90,14 +119,9 @@ impl Store {
         headline: &[(String, String)],
     ) -> Result<Completion, StoreError> {
         let job = &manifest.job_id;
-        let page = format!("jobs/{job}/index.html");
-        self.put(
-            &page,
-            index::render_page(manifest, headline).into_bytes(),
-            HTML_MEDIA_TYPE,
-            PutMode::Overwrite,
-        )
-        .await?;
+        let page = Self::index_page_key(job);
+        let content = Self::render_index_page(manifest, headline);
+        self.put(&page, content, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
         let key = Self::manifest_key(job);
         if self.put(&key, canonical_json(manifest), JSON_MEDIA_TYPE, PutMode::Create).await? {
             return Ok(Completion::Stored);
@@ -107,13 +131,8 @@ impl Store {
         let Some(existing) = self.get_manifest(job).await? else {
             return Err(StoreError::Missing { path: self.locate(&key) });
         };
-        self.put(
-            &page,
-            index::render_page(&existing, headline).into_bytes(),
-            HTML_MEDIA_TYPE,
-            PutMode::Overwrite,
-        )
-        .await?;
+        let content = Self::render_index_page(&existing, headline);
+        self.put(&page, content, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
         Ok(Completion::AlreadyComplete(Box::new(existing)))
     }
 
@@ -140,6 +159,19 @@ impl Store {
     pub async fn get_error(&self, job: &JobId) -> Result<Option<ErrorDocument>, StoreError> {
         self.read_json(&Self::error_key(job)).await
     }
+}
+
+/// Every artifact has a safe name of its own. Names that differ only in case count as equal,
+/// because they are one file where file names ignore case.
+fn check_artifact_names(manifest: &ManifestDocument) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    for reference in &manifest.artifacts {
+        checked_key(reference).map_err(|error| error.to_string())?;
+        if !names.insert(reference.name.to_ascii_lowercase()) {
+            return Err(format!("it names two artifacts {}", reference.name));
+        }
+    }
+    Ok(())
 }
 
 /// Canonical JSON of a document that contains only strings, digests and counts of objects in

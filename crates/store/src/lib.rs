@@ -11,7 +11,8 @@
 //! No other crate uses `object_store`. This crate knows the names and locations of documents but
 //! does not compute their content.
 //!
-//! Reading order: [`store`] → [`jobs`] → [`error`] → [`location`] → [`s3`] → [`shards_file`].
+//! Reading order: [`store`] → [`reader`] → [`jobs`] → [`error`] → [`location`] → [`s3`] →
+//! [`shards_file`].
 //!
 //! # Example
 //!
@@ -37,9 +38,11 @@ mod fault_injection;
 mod index;
 pub mod jobs;
 mod local;
+mod local_files;
 pub mod location;
 mod open;
 mod probe;
+pub mod reader;
 pub mod s3;
 pub mod shards_file;
 pub mod store;
@@ -48,6 +51,7 @@ pub use self::{
     error::StoreError,
     jobs::Completion,
     location::StoreLocation,
+    reader::ArtifactReader,
     s3::{AmbientCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options},
     store::{Artifact, Store},
 };

@@ -33,11 +33,12 @@ impl Store {
                 reason: "it is not a directory".to_owned(),
             });
         }
-        Ok(Self::new(
-            Arc::new(open_file_system(root, &display_name)?.with_fsync(true)),
-            &display_name,
-            StoreKind::Local,
-        ))
+        // The root itself may be a link; nothing below it may.
+        let resolved = fs::canonicalize(root).map_err(|error| StoreError::from_io(&display_name, &error))?;
+        let objects = Arc::new(open_file_system(root, &display_name)?.with_fsync(true));
+        let mut store = Self::new(objects, &display_name, StoreKind::Local);
+        store.root = Some(resolved.into());
+        Ok(store)
     }
 
     /// Opens a directory for writing: creates it if necessary, and checks that creating an object

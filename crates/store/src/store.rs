@@ -1,9 +1,9 @@
 //! The store: reads and writes artifacts by hash, and all other objects by key. One implementation
 //! for every `object_store` backend.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use forge_contract::{artifact::ArtifactReference, digest::Digest};
+use forge_contract::{artifact::ArtifactReference, digest::Digest, strict};
 use futures_util::future::join_all;
 use object_store::{
     Attribute, Attributes, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, memory::InMemory,
@@ -11,12 +11,18 @@ use object_store::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::error::{S3ErrorResponse, StoreError};
+use crate::{
+    error::{S3ErrorResponse, StoreError},
+    local_files,
+};
 
 /// Maximum number of retries of a conditional write that conflicted with a concurrent one.
 const CONFLICT_RETRIES: u32 = 5;
 /// Delay before the first retry. It doubles with each retry.
 const CONFLICT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Largest document below `jobs/` that is read. A manifest has about 3 KiB.
+pub(crate) const MAX_JOB_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// A store of artifacts and job documents. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +31,8 @@ pub struct Store {
     /// Name of the location for messages: a directory or a bucket.
     display_name: String,
     kind: StoreKind,
+    /// The directory of a local store. It is read without `objects`, which follows links.
+    pub(crate) root: Option<Arc<Path>>,
 }
 
 /// Differences between the backends.
@@ -71,7 +79,7 @@ impl Store {
     }
 
     pub(crate) fn new(objects: Arc<dyn ObjectStore>, display_name: &str, kind: StoreKind) -> Self {
-        Self { objects, display_name: display_name.to_owned(), kind }
+        Self { objects, display_name: display_name.to_owned(), kind, root: None }
     }
 
     /// Location of an object for messages and records: a path, or an `s3://` URL.
@@ -113,28 +121,6 @@ impl Store {
             .collect()
     }
 
-    /// Reads an artifact and checks its size and hash against the reference.
-    ///
-    /// # Errors
-    /// [`StoreError::Missing`], [`StoreError::Corrupt`], [`StoreError::Malformed`] when the name is
-    /// unsafe, or [`StoreError::Unavailable`].
-    pub async fn get_artifact(&self, reference: &ArtifactReference) -> Result<Vec<u8>, StoreError> {
-        let key = checked_key(reference)?;
-        let corrupt = |reason: String| StoreError::Corrupt { path: self.locate(&key), reason };
-        let answer =
-            self.objects.get(&self.key(&key)?).await.map_err(|error| self.store_error(&key, &error))?;
-        if answer.meta.size != reference.size {
-            let (found, expected) = (answer.meta.size, reference.size);
-            return Err(corrupt(format!("it has {found} bytes instead of {expected}")));
-        }
-        let bytes = answer.bytes().await.map_err(|error| self.store_error(&key, &error))?;
-        let found = Digest::hash_parts(&[&bytes]);
-        if found != reference.sha256 {
-            return Err(corrupt(format!("the SHA-256 of its content is {found}")));
-        }
-        Ok(bytes.into())
-    }
-
     /// Writes an object. Returns `false` if `mode` only allows creation and the object exists.
     pub(crate) async fn put(
         &self,
@@ -144,6 +130,9 @@ impl Store {
         mode: PutMode,
     ) -> Result<bool, StoreError> {
         let location = self.key(key)?;
+        if let Some(root) = &self.root {
+            local_files::check_directories(root, key, &self.locate(key))?;
+        }
         let mut options = PutOptions::from(mode);
         if self.kind != StoreKind::Local {
             options.attributes = Attributes::from_iter([(Attribute::ContentType, media_type.to_owned())]);
@@ -172,17 +161,15 @@ impl Store {
         }
     }
 
+    /// Reads a document of a job; `None` if it does not exist. The document may be an attacker's.
     pub(crate) async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        let answer = match self.objects.get(&self.key(key)?).await {
-            Err(error) if self.is_absent(key, &error) => return Ok(None),
-            other => other.map_err(|error| self.store_error(key, &error))?,
+        let Some(bytes) = self.read_object(key, MAX_JOB_DOCUMENT_BYTES as u64).await? else {
+            return Ok(None);
         };
-        let bytes = answer.bytes().await.map_err(|error| self.store_error(key, &error))?;
-        let malformed = |error: serde_json::Error| StoreError::Malformed {
-            path: self.locate(key),
-            reason: error.to_string(),
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(malformed)
+        let malformed = |reason| StoreError::Malformed { path: self.locate(key), reason };
+        strict::check_document(&bytes, MAX_JOB_DOCUMENT_BYTES)
+            .map_err(|errors| malformed(errors.to_string()))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| malformed(error.to_string()))
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -215,7 +202,7 @@ impl fmt::Debug for Store {
 }
 
 /// The key of an artifact. Its name is checked, because it may come from an untrusted manifest.
-fn checked_key(reference: &ArtifactReference) -> Result<String, StoreError> {
+pub(crate) fn checked_key(reference: &ArtifactReference) -> Result<String, StoreError> {
     let name = &reference.name;
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(safe) {

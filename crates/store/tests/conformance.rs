@@ -1,6 +1,8 @@
 //! Runs the conformance suite on memory and a local directory, and tests faults specific to
 //! directories.
 
+#[cfg(unix)]
+mod hostile_directory;
 mod suite;
 
 use std::{fs, path::Path};

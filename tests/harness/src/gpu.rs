@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-/// Returns whether an adapter was found. Reports the test as skipped if none was.
+/// Returns whether an adapter was found. If none was, reports that the test checks nothing on a
+/// GPU.
 ///
 /// # Panics
 /// If no adapter was found and `FORGE_REQUIRE_GPU` is set.
@@ -10,7 +11,7 @@ pub fn require_adapter(found: bool) -> bool {
     if !found {
         let reason = "no GPU adapter: install a Vulkan driver, such as Debian's mesa-vulkan-drivers";
         assert!(std::env::var_os("FORGE_REQUIRE_GPU").is_none(), "{reason}");
-        report_skip(&format!("skipped: {reason}"));
+        report_skip(&format!("nothing is checked on a GPU: {reason}"));
     }
     found
 }

@@ -1,7 +1,7 @@
 //! Key-value buckets in the layout that every NATS client shares: stream `KV_<bucket>`, subjects
 //! `$KV.<bucket>.<key>`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
@@ -15,7 +15,9 @@ use super::{
     attempt::{AttemptFailure, retry_transient},
     connection::{EmptyRequest, NatsConnection},
     convert::time_since,
+    inbound_connection::InboundConnection,
     publish::OutgoingMessage,
+    raw_message::{self, MessageQuery, RawMessage},
     stream_reader::{ReadEvent, StreamReader, StreamSelection},
 };
 use crate::{bus::BucketEntry, error::BusError, topology::Bucket};
@@ -43,8 +45,47 @@ struct LatestChange {
     message_id: String,
 }
 
-/// Reads the latest change of a key; `None` if the key was never written.
+impl LatestChange {
+    /// Interprets a message; one without readable headers is a removal.
+    fn new(key: &str, headers: Option<&HeaderMap>, payload: Bytes, revision: u64, stored_at: u64) -> Self {
+        let is_value = headers.is_some_and(|headers| !is_removal(Some(headers)));
+        let id = headers.and_then(|headers| headers.get(NATS_MESSAGE_ID)).map(|id| id.as_str().to_owned());
+        let entry = BucketEntry {
+            key: key.to_owned(),
+            value: is_value.then_some(payload),
+            revision,
+            age: time_since(stored_at),
+        };
+        Self { entry, message_id: id.unwrap_or_default() }
+    }
+}
+
+/// Reads the latest change of a key from the leader of the bucket; `None` if the key was never
+/// written. A change whose headers cannot be read counts as a removal.
+///
+/// A client that may not read from the leader, and the reader of a program, asks any replica, which
+/// may lag behind. A program is immutable, and the reader of a missing one retries.
 async fn latest_change(
+    connection: &NatsConnection,
+    bucket: &Bucket,
+    key: &str,
+) -> Result<Option<LatestChange>, AttemptFailure> {
+    if !connection.can_load_messages() || *bucket == Bucket::Programs {
+        return latest_change_of_replica(connection, bucket, key).await;
+    }
+    let stream = stream_name(bucket);
+    let subject = format!("{}{key}", subject_prefix(bucket));
+    let message = raw_message::load(connection, &stream, MessageQuery::Last { subject: &subject }).await?;
+    Ok(message.map(|RawMessage { sequence, stored_at, headers, payload, .. }| {
+        if headers.is_none() {
+            connection.report_unreadable(&stream, sequence, &subject);
+        }
+        LatestChange::new(key, headers.as_ref(), payload, sequence, stored_at)
+    }))
+}
+
+/// Reads the latest change of a key from any replica of the bucket.
+async fn latest_change_of_replica(
     connection: &NatsConnection,
     bucket: &Bucket,
     key: &str,
@@ -74,14 +115,8 @@ async fn latest_change(
         result => result?,
     };
     Ok(message.map(|message| {
-        let entry = BucketEntry {
-            key: key.to_owned(),
-            value: (!is_removal(Some(&message.headers))).then_some(message.payload),
-            revision: message.sequence,
-            age: time_since(u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(u64::MAX)),
-        };
-        let id = message.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
-        LatestChange { entry, message_id: id.unwrap_or_default() }
+        let stored_at = u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(u64::MAX);
+        LatestChange::new(key, Some(&message.headers), message.payload, message.sequence, stored_at)
     }))
 }
 
@@ -181,21 +216,39 @@ fn select_keys(bucket: &Bucket, filter: &str, headers_only: bool) -> StreamSelec
 }
 
 /// Lists the keys that have a value.
-pub(super) async fn keys(connection: &Arc<NatsConnection>, bucket: &Bucket) -> Result<Vec<String>, BusError> {
+pub(super) async fn keys(
+    connection: &Arc<NatsConnection>,
+    inbound: &Arc<InboundConnection>,
+    bucket: &Bucket,
+) -> Result<Vec<String>, BusError> {
     let prefix = subject_prefix(bucket);
-    let changes = retry_transient(bucket.name(), || async {
-        let reader = StreamReader::open(connection, select_keys(bucket, ">", true)).await;
-        reader.map_err(AttemptFailure::Permanent)?.read_to_end().await
-    })
-    .await?;
-    let values = changes.iter().filter(|(message, _)| !is_removal(message.headers.as_ref()));
-    Ok(values.filter_map(|(message, _)| message.subject.strip_prefix(&prefix).map(str::to_owned)).collect())
+    let mut reader = StreamReader::open(connection, inbound, select_keys(bucket, ">", true)).await?;
+    // A key that is written meanwhile may be read twice.
+    let mut keys = BTreeSet::new();
+    loop {
+        match reader.next_within_budget().await? {
+            ReadEvent::Message(message) => {
+                let Some(key) = message.subject.strip_prefix(&prefix) else { continue };
+                if is_removal(message.headers.as_ref()) {
+                    keys.remove(key);
+                } else {
+                    keys.insert(key.to_owned());
+                }
+            }
+            ReadEvent::Unreadable { subject, .. } => {
+                subject.strip_prefix(&prefix).map(|key| keys.remove(key));
+            }
+            ReadEvent::CaughtUp => return Ok(keys.into_iter().collect()),
+        }
+    }
 }
 
 /// Yields the current entries and then every change. The bucket stores only the latest change of a
 /// key, so a reader that resumes after an interruption misses only values that have been replaced.
+/// A change whose headers cannot be read is reported as a removal.
 pub(super) async fn watch(
     connection: &Arc<NatsConnection>,
+    inbound: &Arc<InboundConnection>,
     bucket: &Bucket,
     filter: &str,
 ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
@@ -203,19 +256,23 @@ pub(super) async fn watch(
     let request_info = || connection.request_api(&info_request, &EmptyRequest {});
     let info: Info = retry_transient(bucket.name(), request_info).await?;
     let last_sequence_at_start = info.state.last_sequence;
-    let reader = StreamReader::open(connection, select_keys(bucket, filter, false)).await?;
+    let reader = StreamReader::open(connection, inbound, select_keys(bucket, filter, false)).await?;
     let entries = unfold((reader, subject_prefix(bucket)), move |(mut reader, prefix)| async move {
         loop {
-            let ReadEvent::Message(message, info) = reader.next().await else { continue };
-            let is_removal = is_removal(message.headers.as_ref());
+            let (subject, value, revision, age) = match reader.next().await {
+                ReadEvent::Message(message) => {
+                    let value = (!is_removal(message.headers.as_ref())).then_some(message.payload);
+                    (message.subject, value, message.sequence, time_since(message.stored_at))
+                }
+                ReadEvent::Unreadable { subject, sequence } => (subject, None, sequence, Duration::ZERO),
+                ReadEvent::CaughtUp => continue,
+            };
             // A removal from before the start concerns a value that this watch never reported.
-            if is_removal && info.stream_sequence <= last_sequence_at_start {
+            if value.is_none() && revision <= last_sequence_at_start {
                 continue;
             }
-            let Some(key) = message.subject.strip_prefix(&prefix).map(str::to_owned) else { continue };
-            let value = (!is_removal).then_some(message.payload);
-            let entry = BucketEntry { key, value, revision: info.stream_sequence, age: info.age() };
-            return Some((entry, (reader, prefix)));
+            let Some(key) = subject.strip_prefix(&prefix).map(str::to_owned) else { continue };
+            return Some((BucketEntry { key, value, revision, age }, (reader, prefix)));
         }
     });
     Ok(entries.boxed())

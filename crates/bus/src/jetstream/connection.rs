@@ -1,7 +1,16 @@
 //! The connection to NATS: opening it, checking the server, and requests to JetStream's API. Knows
 //! no stream and no bucket.
 
-use std::{error::Error, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions,
@@ -39,6 +48,10 @@ pub(super) struct NatsConnection {
     pub(super) context: Context,
     events: Arc<ConnectionEvents>,
     inbox_prefix: String,
+    /// Whether this client may load single messages of streams.
+    can_load_messages: bool,
+    is_closed: AtomicBool,
+    unreadable_messages: AtomicU64,
 }
 
 /// The body of an API request without parameters.
@@ -118,6 +131,15 @@ impl NatsConnection {
     /// Connects, without retrying, and checks the server's version and, if the caller manages the
     /// topology, JetStream.
     pub(super) async fn open(options: &JetStreamOptions) -> Result<Arc<Self>, BusError> {
+        let connection = Self::connect(options).await?;
+        if options.manage_topology {
+            connection.check_jetstream().await?;
+        }
+        Ok(connection)
+    }
+
+    /// Connects, without retrying, and checks the server's version.
+    pub(super) async fn connect(options: &JetStreamOptions) -> Result<Arc<Self>, BusError> {
         let events = Arc::new(ConnectionEvents::default());
         let connect = connect_options(options, &events).await?;
         let servers = options.servers_without_secrets();
@@ -140,11 +162,15 @@ impl NatsConnection {
             .max_ack_inflight(MAX_UNACKNOWLEDGED)
             .build(client.clone());
         let inbox_prefix = options.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned());
-        let connection = Arc::new(Self { client, context, events, inbox_prefix });
-        if options.manage_topology {
-            connection.check_jetstream().await?;
-        }
-        Ok(connection)
+        Ok(Arc::new(Self {
+            client,
+            context,
+            events,
+            inbox_prefix,
+            can_load_messages: options.manage_topology,
+            is_closed: AtomicBool::new(false),
+            unreadable_messages: AtomicU64::new(0),
+        }))
     }
 
     async fn check_jetstream(&self) -> Result<(), BusError> {
@@ -158,6 +184,44 @@ impl NatsConnection {
     /// Whether there is a connection at this moment.
     pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// Notes that the task of the connection has ended, and does not reconnect.
+    pub(super) fn mark_closed(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::mark_closed`] was called.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether this client may load single messages of streams. Services may; workers and clients
+    /// lack the permission, and read only what services publish.
+    pub(super) fn can_load_messages(&self) -> bool {
+        self.can_load_messages
+    }
+
+    /// Counts and logs a message that is stepped over.
+    pub(super) fn report_unreadable(&self, stream: &str, sequence: u64, subject: &str) {
+        let count = self.unreadable_messages.fetch_add(1, Ordering::Relaxed) + 1;
+        // A publisher of such messages must not be able to fill the log.
+        if count.is_power_of_two() {
+            tracing::warn!(
+                stream,
+                sequence,
+                subject,
+                count,
+                "stepped over a message whose headers cannot be read"
+            );
+        } else {
+            tracing::debug!(stream, sequence, subject, "stepped over a message whose headers cannot be read");
+        }
+    }
+
+    /// Number of calls of [`Self::report_unreadable`].
+    pub(super) fn unreadable_messages(&self) -> u64 {
+        self.unreadable_messages.load(Ordering::Relaxed)
     }
 
     /// The server's limit for payload and headers of a message, in bytes.
@@ -195,18 +259,33 @@ impl NatsConnection {
         subject: &str,
         body: &(impl Serialize + ?Sized),
     ) -> Result<T, AttemptFailure> {
+        match self.call_api(subject, body).await? {
+            Response::Ok(response) => Ok(response),
+            Response::Err { error } => Err(AttemptFailure::from_api(subject, &error)),
+        }
+    }
+
+    /// As [`Self::request_api`], but returns error replies as they are.
+    pub(super) async fn call_api<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        body: &(impl Serialize + ?Sized),
+    ) -> Result<Response<T>, AttemptFailure> {
         let full_subject = format!("$JS.API.{subject}");
+        let mut connection_count = self.connection_count();
         let request = async {
-            let response: Response<T> =
-                self.context.request(subject.to_owned(), body).await.map_err(|error| match error.kind() {
-                    RequestErrorKind::NoResponders => {
-                        AttemptFailure::transient("JetStream does not answer: is it enabled?")
-                    }
-                    _ => AttemptFailure::Transient(format!("{full_subject}: {error}")),
-                })?;
-            match response {
-                Response::Ok(response) => Ok(response),
-                Response::Err { error } => Err(AttemptFailure::from_api(subject, &error)),
+            tokio::select! {
+                biased;
+                response = self.context.request(subject.to_owned(), body) => {
+                    response.map_err(|error| match error.kind() {
+                        RequestErrorKind::NoResponders => {
+                            AttemptFailure::transient("JetStream does not answer: is it enabled?")
+                        }
+                        _ => AttemptFailure::Transient(format!("{full_subject}: {error}")),
+                    })
+                }
+                // No reply arrives any more.
+                _ = connection_count.changed() => Err(AttemptFailure::transient("the connection was lost")),
             }
         };
         self.fail_if_denied(&full_subject, request).await

@@ -85,11 +85,6 @@ impl DeliveryInfo {
             stored_at: number(3)?,
         })
     }
-
-    /// Time since the message was stored; zero if the clocks disagree.
-    pub(super) fn age(&self) -> Duration {
-        time_since(self.stored_at)
-    }
 }
 
 /// Time since a moment in nanoseconds since the Unix epoch; zero if it lies in the future.

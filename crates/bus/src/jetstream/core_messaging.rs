@@ -6,16 +6,17 @@ use std::time::Duration;
 use async_nats::{
     RequestErrorKind,
     client::Request,
-    service::{self, NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Service, ServiceExt},
+    service::{self, NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Service, ServiceExt, endpoint::Endpoint},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt, select_all, unfold};
+use futures_util::stream::{BoxStream, SelectAll, StreamExt, select_all, unfold};
 
 use super::{
-    attempt::AttemptFailure,
+    attempt::{AttemptFailure, RetryBudget},
     connection::NatsConnection,
     convert::{check_size, decode_message, encode_headers, from_nats},
+    options::JetStreamOptions,
 };
 use crate::{
     bus::{CallResponder, ServiceCall},
@@ -103,35 +104,65 @@ pub(super) async fn request(
     Ok(message)
 }
 
-/// Serves the endpoints of the microservice.
-pub(super) async fn serve(
-    connection: &NatsConnection,
-    manages_topology: bool,
-) -> Result<BoxStream<'static, ServiceCall>, BusError> {
-    let unavailable = |error: async_nats::Error| {
-        BusError::Unavailable(format!("serving the endpoints of {SERVICE_NAME}: {error}"))
-    };
-    let service = connection
-        .client
-        .service_builder()
-        .description("Submits, reports and cancels jobs of Forge Kernel")
-        .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
-        .await
-        .map_err(unavailable)?;
-    let mut endpoints = Vec::new();
-    for (name, subject) in SERVICE_ENDPOINTS {
-        endpoints.push(service.endpoint_builder().name(name).add(subject).await.map_err(unavailable)?);
-    }
-    await_subscriptions(connection, manages_topology).await;
-    let requests = (select_all(endpoints), ServiceGuard(Some(service)));
-    let calls = unfold(requests, |(mut endpoints, guard)| async {
-        let request = endpoints.next().await?;
+/// Serves the endpoints of the microservice over a connection of its own. A request whose headers
+/// cannot be read interrupts that connection; it recovers, or is opened again.
+pub(super) async fn serve(options: &JetStreamOptions) -> Result<BoxStream<'static, ServiceCall>, BusError> {
+    let endpoints = EndpointRequests::open(options).await?;
+    let calls = unfold((endpoints, options.clone()), |(mut endpoints, options)| async {
+        let request = loop {
+            match endpoints.requests.next().await {
+                Some(request) => break request,
+                None => endpoints = reopen_endpoints(&options).await,
+            }
+        };
         let received = &request.message;
         let message = decode_message(&received.subject, received.headers.as_ref(), received.payload.clone());
         let responder = Box::new(JetStreamResponder(request));
-        Some((ServiceCall { message, responder }, (endpoints, guard)))
+        Some((ServiceCall { message, responder }, (endpoints, options)))
     });
     Ok(calls.boxed())
+}
+
+/// The requests to the microservice, until the task of their connection ends.
+struct EndpointRequests {
+    requests: SelectAll<Endpoint>,
+    _guard: ServiceGuard,
+}
+
+impl EndpointRequests {
+    async fn open(options: &JetStreamOptions) -> Result<Self, BusError> {
+        let unavailable = |error: async_nats::Error| {
+            BusError::Unavailable(format!("serving the endpoints of {SERVICE_NAME}: {error}"))
+        };
+        let connection = NatsConnection::connect(options).await?;
+        let service = connection
+            .client
+            .service_builder()
+            .description("Submits, reports and cancels jobs of Forge Kernel")
+            .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
+            .await
+            .map_err(unavailable)?;
+        let mut endpoints = Vec::new();
+        for (name, subject) in SERVICE_ENDPOINTS {
+            endpoints.push(service.endpoint_builder().name(name).add(subject).await.map_err(unavailable)?);
+        }
+        await_subscriptions(&connection, options.manage_topology).await;
+        Ok(Self { requests: select_all(endpoints), _guard: ServiceGuard(Some(service)) })
+    }
+}
+
+/// Opens the endpoints again, through failures of any duration.
+async fn reopen_endpoints(options: &JetStreamOptions) -> EndpointRequests {
+    let mut budget = RetryBudget::default();
+    loop {
+        let reason = match EndpointRequests::open(options).await {
+            Ok(endpoints) => return endpoints,
+            Err(error) => error.to_string(),
+        };
+        if let Err(error) = budget.back_off("serving the endpoints", reason).await {
+            tracing::warn!(%error, "serving the API failed; retrying");
+        }
+    }
 }
 
 /// Stops the microservice when the stream of its calls is dropped.

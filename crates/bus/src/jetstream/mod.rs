@@ -22,6 +22,10 @@
 //! - **A repeated compare-and-set does not fail because of itself.** The server compares revisions
 //!   before message ids. The library's key-value store sends no ids, so after a lost
 //!   acknowledgement a writer cannot tell its own write from that of another.
+//! - **No message stops a reader.** async-nats drops its connection when it receives a message whose
+//!   headers it cannot parse, and its task panics at some. Such a message would arrive again after
+//!   each reconnect. Readers step over it, receivers of work queues delete it, and a key whose value
+//!   is such a message counts as absent. Messages of others arrive over connections of their own.
 //! - **Failures are classified.** [`BusError`] separates missing objects, outages and wrong
 //!   configuration, and transient failures are retried under the same message id. Provisioning
 //!   names the field that differs, and leaves fields that it does not own unchanged.
@@ -29,8 +33,8 @@
 //! # Modules
 //!
 //! Each uses only those before it: `options`, `attempt` (retries), `connection_events`,
-//! `connection`, `convert`, `durability`, `publish`, `pull_requests`, `work_queue`,
-//! `stream_reader`, `buckets`, `provisioning`, `core_messaging`.
+//! `connection`, `inbound_connection`, `convert`, `raw_message`, `durability`, `publish`,
+//! `pull_requests`, `work_queue`, `stream_reader`, `buckets`, `provisioning`, `core_messaging`.
 
 mod attempt;
 mod buckets;
@@ -39,10 +43,12 @@ mod connection_events;
 mod convert;
 mod core_messaging;
 mod durability;
+mod inbound_connection;
 mod options;
 mod provisioning;
 mod publish;
 mod pull_requests;
+mod raw_message;
 mod stream_reader;
 mod work_queue;
 
@@ -58,9 +64,10 @@ pub use self::options::{JetStreamOptions, NatsCredentials, TlsOptions};
 use self::{
     attempt::retry_transient,
     connection::NatsConnection,
-    convert::from_nats,
+    convert::decode_message,
+    inbound_connection::InboundConnection,
     publish::{OutgoingMessage, publish_all},
-    stream_reader::{ReadEvent, StreamReader, StreamSelection},
+    stream_reader::{ReadEvent, ReadMessage, StreamReader, StreamSelection},
     work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
@@ -71,9 +78,14 @@ use crate::{
     topology::{Bucket, Queue, Stream, check_key},
 };
 
-/// A bus over one connection to NATS.
+/// A bus over connections to NATS of one user.
 pub struct JetStreamBus {
+    /// For requests, writes and settlements.
     connection: Arc<NatsConnection>,
+    /// For messages of work queues.
+    queue_connection: Arc<InboundConnection>,
+    /// For messages of replays and watches.
+    reader_connection: Arc<InboundConnection>,
     options: JetStreamOptions,
 }
 
@@ -94,7 +106,9 @@ impl JetStreamBus {
     /// old, has JetStream disabled, or rejects the credentials or certificates.
     pub async fn connect(options: JetStreamOptions) -> Result<Arc<Self>, BusError> {
         let connection = NatsConnection::open(&options).await?;
-        Ok(Arc::new(Self { connection, options }))
+        let queue_connection = InboundConnection::new(&connection, &options);
+        let reader_connection = InboundConnection::new(&connection, &options);
+        Ok(Arc::new(Self { connection, queue_connection, reader_connection, options }))
     }
 
     /// Whether every server syncs a message to disk before acknowledging it (`sync_interval:
@@ -131,19 +145,22 @@ impl Bus for JetStreamBus {
     }
 
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
-        Ok(Box::new(JetStreamReceiver::open(&self.connection, queue).await?))
+        Ok(Box::new(JetStreamReceiver::open(&self.connection, &self.queue_connection, queue).await?))
     }
 
     async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
         let selection = StreamSelection { stream: stream.name().to_owned(), filters, headers_only: false };
-        let reader = StreamReader::open(&self.connection, selection).await?;
+        let reader = StreamReader::open(&self.connection, &self.reader_connection, selection).await?;
         let events = unfold(reader, |mut reader| async {
-            let event = match reader.next().await {
-                ReadEvent::Message(message, info) => ReplayEvent::Message(StoredMessage {
-                    sequence: info.stream_sequence,
-                    message: from_nats(*message),
-                }),
-                ReadEvent::CaughtUp => ReplayEvent::CaughtUp,
+            let event = loop {
+                match reader.next().await {
+                    ReadEvent::Message(ReadMessage { subject, headers, payload, sequence, .. }) => {
+                        let message = decode_message(&subject, headers.as_ref(), payload);
+                        break ReplayEvent::Message(StoredMessage { sequence, message });
+                    }
+                    ReadEvent::Unreadable { .. } => {}
+                    ReadEvent::CaughtUp => break ReplayEvent::CaughtUp,
+                }
             };
             Some((event, reader))
         });
@@ -189,7 +206,7 @@ impl Bus for JetStreamBus {
     }
 
     async fn keys(&self, bucket: &Bucket) -> Result<Vec<String>, BusError> {
-        buckets::keys(&self.connection, bucket).await
+        buckets::keys(&self.connection, &self.reader_connection, bucket).await
     }
 
     async fn watch(
@@ -197,7 +214,7 @@ impl Bus for JetStreamBus {
         bucket: &Bucket,
         filter: &str,
     ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
-        buckets::watch(&self.connection, bucket, filter).await
+        buckets::watch(&self.connection, &self.reader_connection, bucket, filter).await
     }
 
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError> {
@@ -205,11 +222,15 @@ impl Bus for JetStreamBus {
     }
 
     async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
-        core_messaging::serve(&self.connection, self.options.manage_topology).await
+        core_messaging::serve(&self.options).await
     }
 
     fn max_payload(&self) -> usize {
         self.connection.max_payload()
+    }
+
+    fn unreadable_messages(&self) -> u64 {
+        self.connection.unreadable_messages()
     }
 
     fn is_connected(&self) -> bool {

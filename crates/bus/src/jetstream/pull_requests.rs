@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::{sync::watch, time::timeout};
 
-use super::{attempt::AttemptFailure, connection::NatsConnection};
+use super::{attempt::AttemptFailure, connection::NatsConnection, convert::DeliveryInfo};
 use crate::error::BusError;
 
 /// Time after which the server drops a pull request. Also ends requests of a receiver that is gone,
@@ -89,6 +89,11 @@ impl PullRequests {
         })
     }
 
+    /// Whether the task of the connection has ended: nothing arrives any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+
     /// Messages requested and not received yet.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
@@ -116,7 +121,11 @@ impl PullRequests {
             .client
             .publish_with_reply(self.request_subject.clone(), reply, Bytes::from(body))
             .await
-            .map_err(AttemptFailure::transient)?;
+            .map_err(|error| {
+                // Publishing waits through outages: it fails if the task of the connection has ended.
+                self.connection.mark_closed();
+                AttemptFailure::transient(error)
+            })?;
         self.latest_request += 1;
         self.outstanding += batch;
         Ok(())
@@ -171,12 +180,18 @@ impl PullRequests {
     /// Turns what arrived in the inbox into an event; `None` if the receiver need not know of it.
     fn classify(&mut self, message: Option<Message>) -> Option<PullEvent> {
         let Some(message) = message else {
+            self.connection.mark_closed();
             self.abandon();
-            return Some(PullEvent::Unreachable("the NATS connection is closed".to_owned()));
+            return Some(PullEvent::Interrupted);
         };
-        let Some(status) = message.status else {
-            self.outstanding = self.outstanding.saturating_sub(1);
-            return Some(PullEvent::Message(Box::new(message)));
+        // Only a delivery has a subject for its acknowledgement. A stored message may contain a
+        // status line too.
+        let status = match message.status {
+            Some(status) if message.reply.as_deref().and_then(DeliveryInfo::parse).is_none() => status,
+            _ => {
+                self.outstanding = self.outstanding.saturating_sub(1);
+                return Some(PullEvent::Message(Box::new(message)));
+            }
         };
         let request = message.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
         let is_heartbeat = status.as_u16() == 100;

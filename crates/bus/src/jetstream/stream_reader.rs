@@ -1,20 +1,28 @@
 //! Ordered reading of a stream without gaps and without end, over an ephemeral consumer. After any
 //! failure the reader creates a new consumer that starts behind the last message read.
+//!
+//! A message whose headers cannot be read interrupts the connection instead of arriving. So after
+//! an interruption the reader loads the next message by itself, and steps over it if it is
+//! unreadable. From then on it loads message by message for a while: a publisher of many such
+//! messages slows its readers down and does not stop them.
 
 use std::sync::Arc;
 
 use async_nats::{
-    Message,
+    HeaderMap, Message,
     jetstream::consumer::{AckPolicy, Config, DeliverPolicy, Info, ReplayPolicy},
 };
+use bytes::Bytes;
 use serde_json::json;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     attempt::{AttemptFailure, RetryBudget, retry_transient},
     connection::NatsConnection,
     convert::DeliveryInfo,
+    inbound_connection::InboundConnection,
     pull_requests::{PullEvent, PullMode, PullRequests},
+    raw_message::{self, MessageQuery, RawMessage},
 };
 use crate::error::BusError;
 
@@ -22,6 +30,10 @@ use crate::error::BusError;
 const BATCH_SIZE: usize = 512;
 /// Time after which the server removes a consumer that receives no pull requests.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
+/// Period after an unreadable message in which a reader loads message by message.
+const SINGLE_STEP_PERIOD: Duration = Duration::from_secs(60);
+/// Interval between two attempts to load the next message in that period.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The part of a stream to read.
 #[derive(Debug, Clone)]
@@ -36,15 +48,37 @@ pub(super) struct StreamSelection {
 #[derive(Debug)]
 pub(super) enum ReadEvent {
     /// The next message.
-    Message(Box<Message>, DeliveryInfo),
+    Message(ReadMessage),
+    /// The next message, whose headers cannot be read.
+    Unreadable {
+        /// Its subject.
+        subject: String,
+        /// Its position in the stream.
+        sequence: u64,
+    },
     /// Every message that was stored when the reader was opened has been read or removed. Reported
     /// once.
     CaughtUp,
 }
 
+/// A message of the stream.
+#[derive(Debug)]
+pub(super) struct ReadMessage {
+    pub(super) subject: String,
+    pub(super) headers: Option<HeaderMap>,
+    pub(super) payload: Bytes,
+    /// Position in the stream.
+    pub(super) sequence: u64,
+    /// Time of storing, in nanoseconds since the Unix epoch.
+    pub(super) stored_at: u64,
+}
+
 /// Reads a selection of a stream from its first message on.
 pub(super) struct StreamReader {
+    /// For requests.
     connection: Arc<NatsConnection>,
+    /// For messages.
+    inbound: Arc<InboundConnection>,
     selection: StreamSelection,
     /// Sequence of the last message read; 0 before the first.
     last_sequence: u64,
@@ -53,6 +87,10 @@ pub(super) struct StreamReader {
     backlog: Option<u64>,
     /// `None` after a failure, until the next attempt.
     consumer: Option<EphemeralConsumer>,
+    /// Whether the next message may be unreadable, because the consumer was interrupted.
+    is_suspicious: bool,
+    /// Time until which the reader loads message by message.
+    single_steps_until: Option<Instant>,
     budget: RetryBudget,
 }
 
@@ -70,16 +108,20 @@ impl StreamReader {
     /// Creates the consumer; the stream must exist.
     pub(super) async fn open(
         connection: &Arc<NatsConnection>,
+        inbound: &Arc<InboundConnection>,
         selection: StreamSelection,
     ) -> Result<Self, BusError> {
-        let create = || EphemeralConsumer::create(connection, &selection, 0);
+        let create = || EphemeralConsumer::create(connection, inbound, &selection, 0);
         let (consumer, backlog) = retry_transient(&selection.stream, create).await?;
         Ok(Self {
             connection: connection.clone(),
+            inbound: inbound.clone(),
             selection,
             last_sequence: 0,
             backlog: Some(backlog),
             consumer: Some(consumer),
+            is_suspicious: false,
+            single_steps_until: None,
             budget: RetryBudget::default(),
         })
     }
@@ -87,44 +129,94 @@ impl StreamReader {
     /// Waits for the next event, through failures of any duration.
     pub(super) async fn next(&mut self) -> ReadEvent {
         loop {
+            match self.next_within_budget().await {
+                Ok(event) => return event,
+                Err(error) => tracing::warn!(%error, "reading the stream failed; retrying"),
+            }
+        }
+    }
+
+    /// Waits for the next event; fails once the retry budget is spent, after which it may be called
+    /// again.
+    pub(super) async fn next_within_budget(&mut self) -> Result<ReadEvent, BusError> {
+        loop {
             if self.backlog == Some(0) {
                 self.backlog = None;
-                return ReadEvent::CaughtUp;
+                return Ok(ReadEvent::CaughtUp);
             }
-            let reason = match self.advance().await {
-                Ok(Some((message, info))) => {
+            let step =
+                if self.must_single_step() { self.load_next().await } else { self.receive_next().await };
+            let reason = match step {
+                Ok(Some(event)) => {
                     self.budget.reset();
-                    return ReadEvent::Message(Box::new(message), info);
+                    return Ok(event);
                 }
                 Ok(None) => continue,
                 Err(AttemptFailure::Transient(reason)) => reason,
                 Err(AttemptFailure::Permanent(error)) => error.to_string(),
             };
             self.consumer = None;
+            self.is_suspicious = true;
             let stream = &self.selection.stream;
             tracing::debug!(stream, reason, "reading the stream was interrupted; creating a new consumer");
-            if let Err(error) = self.budget.back_off(stream, reason).await {
-                tracing::warn!(%error, "reading the stream failed; retrying");
-            }
+            self.budget.back_off(stream, reason).await?;
         }
     }
 
-    /// Reads the messages that are stored now, then ends.
-    pub(super) async fn read_to_end(mut self) -> Result<Vec<(Message, DeliveryInfo)>, AttemptFailure> {
-        let mut messages = Vec::new();
-        loop {
-            let consumer = self.consumer()?;
-            if consumer.requests.outstanding() == 0 {
-                consumer.requests.request(BATCH_SIZE, PullMode::NoWait).await?;
+    fn must_single_step(&self) -> bool {
+        self.connection.can_load_messages()
+            && (self.is_suspicious || self.single_steps_until.is_some_and(|until| Instant::now() < until))
+    }
+
+    /// Loads the next message by itself; `None` if there is none at present.
+    async fn load_next(&mut self) -> Result<Option<ReadEvent>, AttemptFailure> {
+        self.consumer = None;
+        let next = self.find_next().await?;
+        self.is_suspicious = false;
+        let Some(message) = next else {
+            if self.backlog.is_some() {
+                self.backlog = Some(0);
+            } else if self.must_single_step() {
+                sleep(POLL_INTERVAL).await;
             }
-            match consumer.requests.next().await {
-                PullEvent::Message(message) => messages.extend(self.accept(*message)?),
-                PullEvent::Exhausted => return Ok(messages),
-                PullEvent::Interrupted => return Err(AttemptFailure::transient("the connection was lost")),
-                PullEvent::Unreachable(reason) => return Err(AttemptFailure::Transient(reason)),
-                PullEvent::Denied(error) => return Err(AttemptFailure::Permanent(error)),
-            }
+            return Ok(None);
+        };
+        self.advance_to(message.sequence);
+        let RawMessage { subject, sequence, stored_at, headers, payload } = message;
+        if headers.is_none() {
+            self.connection.report_unreadable(&self.selection.stream, sequence, &subject);
+            self.single_steps_until = Some(Instant::now() + SINGLE_STEP_PERIOD);
+            return Ok(Some(ReadEvent::Unreadable { subject, sequence }));
         }
+        let payload = if self.selection.headers_only { Bytes::new() } else { payload };
+        Ok(Some(ReadEvent::Message(ReadMessage { subject, headers, payload, sequence, stored_at })))
+    }
+
+    /// Finds the first message behind the last one read that matches any filter.
+    async fn find_next(&self) -> Result<Option<RawMessage>, AttemptFailure> {
+        let filters = &self.selection.filters;
+        let mut first = self.find_first_of(filters).await?;
+        // Between two requests, a message may have been stored that matches an earlier filter and
+        // precedes the one found. A second pass sees it.
+        if first.is_some() && filters.len() > 1 {
+            first = self.find_first_of(filters).await?;
+        }
+        Ok(first)
+    }
+
+    async fn find_first_of(&self, filters: &[String]) -> Result<Option<RawMessage>, AttemptFailure> {
+        let mut first: Option<RawMessage> = None;
+        for filter in filters {
+            let query = MessageQuery::Next { sequence: self.last_sequence + 1, filter };
+            let found = raw_message::load(&self.connection, &self.selection.stream, query).await?;
+            first = first.into_iter().chain(found).min_by_key(|message| message.sequence);
+        }
+        Ok(first)
+    }
+
+    fn advance_to(&mut self, sequence: u64) {
+        self.last_sequence = sequence;
+        self.backlog = self.backlog.map(|unread| unread.saturating_sub(1));
     }
 
     fn consumer(&mut self) -> Result<&mut EphemeralConsumer, AttemptFailure> {
@@ -133,9 +225,14 @@ impl StreamReader {
 
     /// Waits for one event of the consumer, creating the consumer first if necessary; `None` if it
     /// was no new message.
-    async fn advance(&mut self) -> Result<Option<(Message, DeliveryInfo)>, AttemptFailure> {
+    async fn receive_next(&mut self) -> Result<Option<ReadEvent>, AttemptFailure> {
         if self.consumer.is_none() {
-            let create = EphemeralConsumer::create(&self.connection, &self.selection, self.last_sequence);
+            let create = EphemeralConsumer::create(
+                &self.connection,
+                &self.inbound,
+                &self.selection,
+                self.last_sequence,
+            );
             self.consumer = Some(create.await?.0);
         }
         // The server ends a request without waiting if nothing is left to send. This also happens
@@ -173,7 +270,7 @@ impl StreamReader {
 
     /// Accepts a message if it directly follows the previous delivery; `None` if it was read
     /// before.
-    fn accept(&mut self, message: Message) -> Result<Option<(Message, DeliveryInfo)>, AttemptFailure> {
+    fn accept(&mut self, message: Message) -> Result<Option<ReadEvent>, AttemptFailure> {
         let Some(info) = message.reply.as_ref().and_then(|reply| DeliveryInfo::parse(reply)) else {
             return Ok(None);
         };
@@ -185,9 +282,14 @@ impl StreamReader {
         if info.stream_sequence <= self.last_sequence {
             return Ok(None);
         }
-        self.last_sequence = info.stream_sequence;
-        self.backlog = self.backlog.map(|unread| unread.saturating_sub(1));
-        Ok(Some((message, info)))
+        self.advance_to(info.stream_sequence);
+        Ok(Some(ReadEvent::Message(ReadMessage {
+            subject: message.subject.into_string(),
+            headers: message.headers,
+            payload: message.payload,
+            sequence: info.stream_sequence,
+            stored_at: info.stored_at,
+        })))
     }
 }
 
@@ -196,12 +298,13 @@ impl EphemeralConsumer {
     /// Also returns the number of stored messages behind it.
     async fn create(
         connection: &Arc<NatsConnection>,
+        inbound: &InboundConnection,
         selection: &StreamSelection,
         after: u64,
     ) -> Result<(Self, u64), AttemptFailure> {
         let stream = &selection.stream;
         let name = connection.client.new_inbox().rsplit('.').next().unwrap_or("forge").to_owned();
-        let requests = PullRequests::open(connection, stream, &name).await?;
+        let requests = PullRequests::open(&inbound.get().await?, stream, &name).await?;
         let mut config = Config {
             name: Some(name.clone()),
             deliver_policy: match after {

@@ -1,21 +1,27 @@
 //! Receivers of work queues, over durable pull consumers.
+//!
+//! A message whose headers cannot be read interrupts the connection whenever it is delivered. After
+//! an interruption the receiver therefore searches the queue for such messages and deletes them.
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use async_nats::{
     Message, Subject,
-    jetstream::{consumer::Info, stream::LastRawMessageErrorKind},
+    jetstream::{consumer::Info, response::Response, stream::DeleteStatus},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::timeout;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
 
 use super::{
     attempt::{AttemptFailure, RetryBudget, retry_transient},
     connection::{EmptyRequest, NatsConnection},
     convert::{DeliveryInfo, decode_message, from_nats},
+    inbound_connection::InboundConnection,
     pull_requests::{PullEvent, PullMode, PullRequests},
+    raw_message::{self, MessageQuery},
 };
 use crate::{
     bus::{Delivery, DeliveryLease, QueueReceiver},
@@ -26,15 +32,35 @@ use crate::{
 
 /// How long a receiver that has messages waits for more of the same batch.
 const LINGER: Duration = Duration::from_millis(20);
+/// Readable messages behind the last one delivered at which a search for unreadable ones ends.
+const SEARCH_AHEAD: usize = 16;
+/// Period after an unreadable message in which a receiver searches before each request.
+const SEARCH_PERIOD: Duration = Duration::from_secs(60);
 
 /// A receiver of one queue.
 pub(super) struct JetStreamReceiver {
+    /// For requests and settlements.
     connection: Arc<NatsConnection>,
+    /// For messages.
+    inbound: Arc<InboundConnection>,
     queue: Queue,
-    requests: PullRequests,
+    /// `None` after its connection has ended, until the next request.
+    requests: Option<PullRequests>,
+    search: UnreadableSearch,
     /// Received and not handed out yet.
     buffer: VecDeque<Message>,
     budget: RetryBudget,
+}
+
+/// The search of a queue for unreadable messages.
+#[derive(Default)]
+struct UnreadableSearch {
+    /// Whether one may have been delivered, because a request was interrupted.
+    is_suspicious: bool,
+    /// Time until which each request is preceded by a search.
+    repeated_until: Option<Instant>,
+    /// Sequence up to which the stream has been searched.
+    searched_to: u64,
 }
 
 /// Reads the state of a queue's consumer.
@@ -43,16 +69,26 @@ pub(super) async fn consumer_info(connection: &NatsConnection, queue: Queue) -> 
     connection.request_api(&subject, &EmptyRequest {}).await
 }
 
+/// Opens an inbox for the messages of a queue.
+async fn open_requests(inbound: &InboundConnection, queue: Queue) -> Result<PullRequests, AttemptFailure> {
+    PullRequests::open(&inbound.get().await?, queue.stream().name(), queue.consumer()).await
+}
+
 impl JetStreamReceiver {
     /// Opens a queue, which must exist.
-    pub(super) async fn open(connection: &Arc<NatsConnection>, queue: Queue) -> Result<Self, BusError> {
-        let (stream, consumer) = (queue.stream().name(), queue.consumer());
-        retry_transient(consumer, || consumer_info(connection, queue)).await?;
-        let requests = retry_transient(consumer, || PullRequests::open(connection, stream, consumer)).await?;
+    pub(super) async fn open(
+        connection: &Arc<NatsConnection>,
+        inbound: &Arc<InboundConnection>,
+        queue: Queue,
+    ) -> Result<Self, BusError> {
+        retry_transient(queue.consumer(), || consumer_info(connection, queue)).await?;
+        let requests = retry_transient(queue.consumer(), || open_requests(inbound, queue)).await?;
         Ok(Self {
             connection: connection.clone(),
+            inbound: inbound.clone(),
             queue,
-            requests,
+            requests: Some(requests),
+            search: UnreadableSearch::default(),
             buffer: VecDeque::new(),
             budget: RetryBudget::default(),
         })
@@ -64,33 +100,96 @@ impl JetStreamReceiver {
             if self.buffer.len() >= max {
                 return Ok(());
             }
-            let event = match self.requests.try_next() {
-                Some(event) => event,
-                None if self.buffer.is_empty() => {
-                    if self.requests.outstanding() == 0
-                        && let Err(failure) = self.requests.request(max, PullMode::FirstReady).await
-                    {
-                        self.back_off(failure).await?;
-                        continue;
+            let arrived = self.requests.as_mut().and_then(PullRequests::try_next);
+            let outstanding = self.requests.as_ref().map_or(0, PullRequests::outstanding);
+            let event = match (arrived, &mut self.requests) {
+                (Some(event), _) => event,
+                (None, Some(requests)) if outstanding > 0 => {
+                    if self.buffer.is_empty() {
+                        requests.next().await
+                    } else {
+                        match timeout(LINGER, requests.next()).await {
+                            Ok(event) => event,
+                            Err(_) => return Ok(()),
+                        }
                     }
-                    self.requests.next().await
                 }
-                None if self.requests.outstanding() == 0 => return Ok(()),
-                None => match timeout(LINGER, self.requests.next()).await {
-                    Ok(event) => event,
-                    Err(_) => return Ok(()),
-                },
+                _ if !self.buffer.is_empty() => return Ok(()),
+                _ => {
+                    if let Err(failure) = self.request(max).await {
+                        self.back_off(failure).await?;
+                    }
+                    continue;
+                }
             };
             match event {
                 PullEvent::Message(message) => {
                     self.budget.reset();
                     self.buffer.push_back(*message);
                 }
-                PullEvent::Exhausted | PullEvent::Interrupted => {}
+                PullEvent::Exhausted => {}
+                PullEvent::Interrupted => self.search.is_suspicious = true,
                 PullEvent::Denied(error) => return Err(error),
                 PullEvent::Unreachable(reason) => self.back_off(AttemptFailure::Transient(reason)).await?,
             }
         }
+    }
+
+    /// Requests up to `max` messages.
+    async fn request(&mut self, max: usize) -> Result<(), AttemptFailure> {
+        if self.search.is_suspicious || self.search.repeated_until.is_some_and(|until| Instant::now() < until)
+        {
+            self.delete_unreadable().await?;
+        }
+        let requests = match self.requests.take().filter(|requests| !requests.is_closed()) {
+            Some(requests) => requests,
+            None => open_requests(&self.inbound, self.queue).await?,
+        };
+        self.requests.insert(requests).request(max, PullMode::FirstReady).await
+    }
+
+    /// Deletes the unreadable messages among those that were delivered and not acknowledged, and
+    /// among the next ones.
+    async fn delete_unreadable(&mut self) -> Result<(), AttemptFailure> {
+        if !self.connection.can_load_messages() {
+            self.search.is_suspicious = false;
+            return Ok(());
+        }
+        let info = match consumer_info(&self.connection, self.queue).await {
+            // A server that has just restarted may not have loaded it yet.
+            Err(AttemptFailure::Permanent(error @ BusError::Missing(_))) => {
+                return Err(AttemptFailure::transient(error));
+            }
+            info => info?,
+        };
+        let (stream, filter) = (self.queue.stream().name(), self.queue.filter());
+        let filter = filter.as_deref().unwrap_or(">");
+        let (delivered_to, mut readable_ahead) = (info.delivered.stream_sequence, 0);
+        self.search.searched_to = self.search.searched_to.max(info.ack_floor.stream_sequence);
+        while readable_ahead < SEARCH_AHEAD {
+            let query = MessageQuery::Next { sequence: self.search.searched_to + 1, filter };
+            let Some(message) = raw_message::load(&self.connection, stream, query).await? else { break };
+            if message.headers.is_none() {
+                self.connection.report_unreadable(stream, message.sequence, &message.subject);
+                self.delete(message.sequence).await?;
+                self.search.repeated_until = Some(Instant::now() + SEARCH_PERIOD);
+            } else if message.sequence > delivered_to {
+                readable_ahead += 1;
+            }
+            self.search.searched_to = message.sequence;
+        }
+        self.search.is_suspicious = false;
+        Ok(())
+    }
+
+    /// Deletes a message of the queue. Another receiver may have deleted it before.
+    async fn delete(&self, sequence: u64) -> Result<(), AttemptFailure> {
+        let subject = format!("STREAM.MSG.DELETE.{}", self.queue.stream().name());
+        let body = json!({ "seq": sequence, "no_erase": true });
+        if let Response::Err { error } = self.connection.call_api::<DeleteStatus>(&subject, &body).await? {
+            tracing::debug!(%error, sequence, "deleting an unreadable message failed; it may be gone");
+        }
+        Ok(())
     }
 
     /// Waits before the next attempt. Once the retry budget is spent, checks whether the queue
@@ -143,21 +242,16 @@ impl JetStreamReceiver {
         Ok(Some(self.lease(message, reply, info.attempt, sequence)))
     }
 
+    /// Loads the shard at a position; `None` if it is gone or unreadable.
     async fn load_shard(&self, sequence: u64) -> Result<Option<(message::Message, u64)>, AttemptFailure> {
         let stream = Stream::Shards.name();
-        let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
-        let load = async {
-            let handle = self.connection.context.get_stream_no_info(stream).await;
-            match handle.map_err(AttemptFailure::transient)?.get_raw_message(sequence).await {
-                Ok(raw) => {
-                    let message = decode_message(&raw.subject, Some(&raw.headers), raw.payload);
-                    Ok(Some((message, raw.sequence)))
-                }
-                Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-                Err(error) => Err(AttemptFailure::transient(error)),
-            }
-        };
-        self.connection.fail_if_denied(&subject, load).await
+        let shard = raw_message::load(&self.connection, stream, MessageQuery::Sequence { sequence }).await?;
+        let Some(shard) = shard else { return Ok(None) };
+        if shard.headers.is_none() {
+            self.connection.report_unreadable(stream, sequence, &shard.subject);
+            return Ok(None);
+        }
+        Ok(Some((decode_message(&shard.subject, shard.headers.as_ref(), shard.payload), sequence)))
     }
 }
 

@@ -202,6 +202,10 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.max_payload()
     }
 
+    fn unreadable_messages(&self) -> u64 {
+        self.inner.unreadable_messages()
+    }
+
     fn is_connected(&self) -> bool {
         self.inner.is_connected()
     }

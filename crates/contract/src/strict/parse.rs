@@ -26,8 +26,11 @@ pub const MAX_DEPTH: usize = 64;
 /// column, both counted from 1, the column in bytes), or nested too deeply. Also returns every
 /// duplicate key, and every number that is not finite or exceeds 2^53 in magnitude.
 pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
-    let text = decode_text(bytes).map_err(|message| InvalidDocument::single("", message))?;
-    let mut state = ParseState::default();
+    parse_document(bytes, MAX_DOCUMENT_BYTES, ParseState::default())
+}
+
+fn parse_document(bytes: &[u8], max_bytes: usize, mut state: ParseState) -> Result<Node, InvalidDocument> {
+    let text = decode_text(bytes, max_bytes).map_err(|message| InvalidDocument::single("", message))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
     let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
@@ -36,6 +39,18 @@ pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
         Node::Null
     });
     state.errors.into_result(node)
+}
+
+/// Checks one JSON document of at most `max_bytes` by the rules of [`parse`], without building a
+/// tree. A typed reader of the same bytes then sees no duplicate key, no number that it would
+/// round, and no deep nesting.
+///
+/// # Errors
+///
+/// The same as [`parse`].
+pub fn check_document(bytes: &[u8], max_bytes: usize) -> Result<(), InvalidDocument> {
+    let state = ParseState { discard: true, ..ParseState::default() };
+    parse_document(bytes, max_bytes, state).map(drop)
 }
 
 /// Converts an in-memory object into a [`Node`], with the same checks of numbers and nesting as
@@ -56,12 +71,9 @@ pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, 
     state.errors.into_result(node)
 }
 
-fn decode_text(bytes: &[u8]) -> Result<&str, String> {
-    if bytes.len() > MAX_DOCUMENT_BYTES {
-        return Err(format!(
-            "is too large: {} bytes, and at most {MAX_DOCUMENT_BYTES} are read",
-            bytes.len()
-        ));
+fn decode_text(bytes: &[u8], max_bytes: usize) -> Result<&str, String> {
+    if bytes.len() > max_bytes {
+        return Err(format!("is too large: {} bytes, and at most {max_bytes} are read", bytes.len()));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err("starts with a byte order mark: save it as UTF-8 without one".into());
@@ -82,6 +94,8 @@ struct ParseState {
     pointer: String,
     errors: Errors,
     too_deep: bool,
+    /// Whether arrays and objects are only checked, and stay empty.
+    discard: bool,
 }
 
 impl ParseState {
@@ -186,8 +200,12 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         self.check_depth()?;
         let end = self.state.pointer.len();
         let mut items = Vec::new();
-        while let Some(item) = elements.next_element_seed(self.child(&items.len().to_string()))? {
-            items.push(item);
+        let mut count = 0_usize;
+        while let Some(item) = elements.next_element_seed(self.child(&count.to_string()))? {
+            count += 1;
+            if !self.state.discard {
+                items.push(item);
+            }
             self.state.pointer.truncate(end);
         }
         self.state.pointer.truncate(end);
@@ -202,7 +220,9 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(self.child(&key))?;
             if keys.insert(key.clone()) {
-                members.push((key, value));
+                if !self.state.discard {
+                    members.push((key, value));
+                }
             } else {
                 self.state.errors.push(&self.state.pointer, "is given more than once: keep one of them");
             }

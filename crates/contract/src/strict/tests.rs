@@ -31,6 +31,19 @@ const RANGE: &str =
     "a number must be from -9007199254740992 to 9007199254740992 (2^53), where integers are exact";
 
 #[test]
+fn checked_documents_are_those_that_parse() {
+    for text in
+        [r#"{"a": [1, {"b": 2}]}"#, r#"{"a": 9007199254740993}"#, r#"{"a": 1, "a": 2}"#, "[1e999]", "{"]
+    {
+        let (checked, parsed) = (check_document(text.as_bytes(), 100), parse(text.as_bytes()).map(drop));
+        assert_eq!(checked, parsed, "{text}");
+    }
+    let nested = "[".repeat(1000);
+    assert_eq!(check_document(nested.as_bytes(), 1000), parse(nested.as_bytes()).map(drop));
+    assert_eq!(errors_of(check_document(b"[1, 2]", 5))[0].1, "is too large: 6 bytes, and at most 5 are read");
+}
+
+#[test]
 fn reads_every_kind_of_value() {
     let node = parse(br#" {"a": [null, true, -1.5e1, "\u00e9\n"], "b": {}} "#).unwrap();
     let items = vec![Node::Null, Node::Bool(true), Node::Number(-15.0), Node::String("é\n".into())];

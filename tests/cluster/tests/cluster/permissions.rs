@@ -2,6 +2,7 @@
 //! tested over the raw protocol with each role's credential: the server must answer every attempt
 //! with a permissions violation.
 
+mod unreadable_messages;
 mod workers;
 
 use std::{
@@ -138,8 +139,10 @@ fn planners_and_verifiers_cannot_read_the_verification_key() {
     // The aggregator creates the key shortly after its start.
     let started = Instant::now();
     loop {
-        let reply = aggregator.request_reply(key, "");
-        if reply.contains("Nats-Stream: KV_forge_secrets") {
+        let latest = json!({"last_by_subj": "$KV.forge_secrets.verify_key"});
+        let subject = "$JS.API.STREAM.MSG.GET.KV_forge_secrets";
+        let reply = aggregator.request_reply(subject, &latest.to_string());
+        if reply.contains("\"subject\":\"$KV.forge_secrets.verify_key\"") {
             break;
         }
         assert!(started.elapsed() < WAIT_LIMIT, "{reply}");

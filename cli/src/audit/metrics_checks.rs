@@ -1,0 +1,104 @@
+//! Checks of `metrics.json`: every count in it follows from other documents. Durations are what the
+//! aggregator reports, and are named as not compared.
+
+use std::collections::BTreeSet;
+
+use forge_contract::artifact::{ExecutionsDocument, MetricsDocument};
+use forge_documents::{
+    JobResult,
+    document::{METRICS_JSON, RESULT_JSON},
+    to_milliseconds,
+};
+use serde_json::Value;
+
+use super::{
+    document_checks::planned_end,
+    evidence::Evidence,
+    report::{AuditCheckResult, AuditReport, CheckProblem},
+};
+
+/// The counts of `metrics.json`, if it was kept, follow from the manifest, the executions and the
+/// result.
+pub fn check_metrics(evidence: &Evidence<'_>, figures: Option<&JobResult>, report: &mut AuditReport) {
+    if !evidence.is_named(METRICS_JSON) {
+        return;
+    }
+    report.add("metrics", metrics_match(evidence, figures));
+    let reason = "forge_version, plan_ms and execute_ms are what the aggregator reports";
+    report.add_not_compared("metrics.json reports", reason);
+}
+
+fn metrics_match(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> AuditCheckResult {
+    let metrics: MetricsDocument = evidence.document(METRICS_JSON)?;
+    let manifest = evidence.manifest;
+    if (metrics.schema.as_str(), &metrics.job_id) != (MetricsDocument::SCHEMA, &manifest.job_id) {
+        return Err(CheckProblem::failed(format!("{METRICS_JSON} belongs to another job")));
+    }
+    expect_equal("shards", metrics.shards, manifest.shards)?;
+    expect_equal("iterations", metrics.iterations, planned_end(evidence)?)?;
+    let occurrences = occurrences(evidence, figures);
+    if let Some(occurrences) = occurrences {
+        expect_equal("occurrences", metrics.occurrences, occurrences)?;
+    }
+    rate_matches(&metrics)?;
+    match evidence.executions() {
+        Ok(executions) => matches_executions(&metrics, executions)?,
+        Err(_) => {
+            return Ok(
+                "counts match; threads, backend and cpu_ms have no executions.json to follow from".to_owned()
+            );
+        }
+    }
+    Ok("shards, iterations, occurrences, threads, backend, cpu_ms and rate follow from the other documents"
+        .to_owned())
+}
+
+/// The occurrences of the recomputed result, or else of the stored one.
+fn occurrences(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> Option<u64> {
+    let stored = || {
+        let result: Value = evidence.document(RESULT_JSON).ok()?;
+        result.pointer("/work/occurrences")?.as_u64()
+    };
+    figures.map(|figures| figures.document.work.occurrences).or_else(stored)
+}
+
+fn matches_executions(metrics: &MetricsDocument, document: &ExecutionsDocument) -> Result<(), CheckProblem> {
+    let executions = &document.executions;
+    let agents: BTreeSet<_> = executions.iter().map(|execution| &execution.agent_id).collect();
+    expect_equal("threads", metrics.threads, agents.len() as u64)?;
+    let backends: BTreeSet<_> = executions.iter().map(|execution| execution.backend.as_str()).collect();
+    let backends = backends.into_iter().collect::<Vec<_>>().join(", ");
+    if metrics.backend != backends {
+        return Err(CheckProblem::failed(format!(
+            "backend is {:?}, but the executions have {backends:?}",
+            metrics.backend
+        )));
+    }
+    let micros = |cpu_ms: f64| (cpu_ms * 1e3).round() as u64;
+    let total = executions.iter().map(|execution| micros(execution.cpu_ms)).fold(0, u64::saturating_add);
+    let total = to_milliseconds(std::time::Duration::from_micros(total));
+    if metrics.cpu_ms == total {
+        return Ok(());
+    }
+    Err(CheckProblem::failed(format!("cpu_ms is {}, but the executions have {total}", metrics.cpu_ms)))
+}
+
+/// The rate is the iterations by the stated duration, which is truncated to microseconds.
+fn rate_matches(metrics: &MetricsDocument) -> Result<(), CheckProblem> {
+    let MetricsDocument { iterations, execute_ms, plan_ms, iterations_per_second: rate, .. } = *metrics;
+    let per_second = |milliseconds: f64| iterations as f64 / (milliseconds / 1e3).max(1e-9);
+    let (lowest, highest) = (per_second(execute_ms + 0.001), per_second(execute_ms));
+    let tolerance = 1e-9;
+    let is_possible = (lowest * (1.0 - tolerance)..=highest * (1.0 + tolerance)).contains(&rate);
+    if is_possible && execute_ms >= 0.0 && plan_ms >= 0.0 {
+        return Ok(());
+    }
+    Err(CheckProblem::failed(format!("{rate} iterations per second do not follow from {execute_ms} ms")))
+}
+
+fn expect_equal(name: &str, found: u64, expected: u64) -> Result<(), CheckProblem> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(CheckProblem::failed(format!("{name} is {found}, but the other documents have {expected}")))
+}

@@ -1,0 +1,172 @@
+//! The keys that an auditor knows, `--signers FILE`, and their comparison with those that signed.
+//!
+//! The file is text. A line is a role and a public key, as in `aggregator UAB…`; text after `#` is
+//! a remark. Roles: `aggregator` signs manifests, `verifier` signs verdicts, `agent` signs shard
+//! results. A role without a key in the file is not compared, except `aggregator`, which is
+//! required.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    fs::File,
+    io::Read,
+    path::Path,
+};
+
+use forge_contract::agent::AgentId;
+
+use super::{
+    evidence::Evidence,
+    report::{AuditReport, CheckProblem},
+    verification_checks::verifier_keys,
+};
+use crate::{error::CommandError, text::count_of};
+
+/// Largest signers file that is read.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// Keys of a role that are listed in one line.
+const MAX_LISTED_KEYS: usize = 3;
+
+/// What a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum SignerRole {
+    Aggregator,
+    Verifier,
+    Agent,
+}
+
+const ROLES: [SignerRole; 3] = [SignerRole::Aggregator, SignerRole::Verifier, SignerRole::Agent];
+
+impl SignerRole {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Aggregator => "aggregator",
+            Self::Verifier => "verifier",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl fmt::Display for SignerRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+type KeysByRole = BTreeMap<SignerRole, BTreeSet<String>>;
+
+/// The keys of a signers file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSigners {
+    keys: KeysByRole,
+}
+
+impl KnownSigners {
+    /// Reads a signers file.
+    ///
+    /// # Errors
+    /// [`CommandError::Input`] with the line that is wrong.
+    pub fn read(path: &Path) -> Result<Self, CommandError> {
+        let invalid = |reason: String| CommandError::Input(format!("--signers {}: {reason}", path.display()));
+        let mut text = String::new();
+        let file = File::open(path).map_err(|error| invalid(error.to_string()))?;
+        file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|error| invalid(error.to_string()))?;
+        Self::parse(&text).map_err(invalid)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut keys = KeysByRole::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let content = line.split('#').next().unwrap_or_default();
+            let words: Vec<_> = content.split_whitespace().collect();
+            let (role, key) = match words.as_slice() {
+                [] => continue,
+                [role, key] => (*role, *key),
+                _ => return Err(format!("line {number} is not a role and a key, as in `aggregator UAB…`")),
+            };
+            let Some(known) = ROLES.into_iter().find(|known| known.as_str() == role) else {
+                return Err(format!(
+                    "line {number}: unknown role {role:?}; roles are aggregator, verifier and agent"
+                ));
+            };
+            let key: AgentId = key.parse().map_err(|error| format!("line {number}: {error}"))?;
+            keys.entry(known).or_default().insert(key.to_string());
+        }
+        if keys.contains_key(&SignerRole::Aggregator) {
+            return Ok(Self { keys });
+        }
+        Err("it names no aggregator, so no manifest could be accepted".to_owned())
+    }
+}
+
+/// Names the keys that signed, and compares them with the known ones.
+pub fn check_signers(evidence: &Evidence<'_>, known: Option<&KnownSigners>, report: &mut AuditReport) {
+    let signers = signers_of(evidence);
+    let Some(known) = known else {
+        let listed: Vec<_> = signers.iter().map(|(role, keys)| describe_keys(*role, keys)).collect();
+        let listed = if listed.is_empty() { "none".to_owned() } else { listed.join("; ") };
+        let reason = format!("{listed}: compared with no list of known keys; see --signers");
+        return report.add_not_compared("signers", &reason);
+    };
+    for (role, keys) in &signers {
+        let result = match known.keys.get(role) {
+            None => Err(CheckProblem::NotCompared(format!(
+                "{}: the signers file has no {role}",
+                describe_keys(*role, keys)
+            ))),
+            Some(known) => match keys.difference(known).next() {
+                Some(unknown) => {
+                    Err(CheckProblem::failed(format!("{role} {unknown} is not in the signers file")))
+                }
+                None => Ok(format!("{}, in the signers file", describe_keys(*role, keys))),
+            },
+        };
+        report.add(&format!("signers: {role}"), result);
+    }
+}
+
+/// The keys that signed, by role; roles without a signature are absent.
+fn signers_of(evidence: &Evidence<'_>) -> KeysByRole {
+    let aggregator = evidence.manifest.signer.iter().map(ToString::to_string).collect();
+    let executions = evidence.executions().map(|document| document.executions.as_slice()).unwrap_or_default();
+    let agents = executions.iter().map(|execution| execution.agent_id.clone()).collect();
+    let by_role = [
+        (SignerRole::Aggregator, aggregator),
+        (SignerRole::Verifier, verifier_keys(evidence)),
+        (SignerRole::Agent, agents),
+    ];
+    by_role.into_iter().filter(|(_, keys): &(_, BTreeSet<_>)| !keys.is_empty()).collect()
+}
+
+fn describe_keys(role: SignerRole, keys: &BTreeSet<String>) -> String {
+    let listed: Vec<_> = keys.iter().take(MAX_LISTED_KEYS).map(String::as_str).collect();
+    let more = keys.len() - listed.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{} {}{more}", count_of(keys.len() as u64, role.as_str()), listed.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use forge_contract::agent::Identity;
+
+    use super::*;
+
+    #[test]
+    fn files_hold_a_role_and_a_key_a_line() {
+        let key = |seed| Identity::from_random([seed; 32]).id().to_string();
+        let text =
+            format!("# production\n\n aggregator {} # eu-1\nverifier\t{}\nagent {0}\n", key(1), key(2));
+        let signers = KnownSigners::parse(&text).unwrap();
+        assert_eq!(signers.keys[&SignerRole::Aggregator], BTreeSet::from([key(1)]));
+        assert_eq!(signers.keys[&SignerRole::Verifier], BTreeSet::from([key(2)]));
+        for (text, reason) in [
+            (format!("verifier {}", key(1)), "it names no aggregator"),
+            (format!("aggregator {}\nagent", key(1)), "line 2 is not a role and a key"),
+            (format!("Aggregator {}", key(1)), "line 1: unknown role"),
+            ("aggregator UABC".to_owned(), "line 1: an agent id is a public NATS user nkey"),
+        ] {
+            let error = KnownSigners::parse(&text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

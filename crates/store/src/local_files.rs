@@ -1,0 +1,116 @@
+//! Files of a store in a directory: opens them for reading, and checks the way to them. The
+//! directory's content may be an attacker's, so nothing below the root is followed, and nothing is
+//! opened that is not a regular file: a link could lead to a file outside the store, and a pipe or
+//! a device could block the reader for ever.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use crate::error::StoreError;
+
+/// Why a file below a store's root was not opened.
+#[derive(Debug)]
+enum FileOpenError {
+    Io(io::Error),
+    /// Something other than a regular file, or a directory on the way to it, has the name.
+    Irregular(&'static str),
+}
+
+impl From<io::Error> for FileOpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Opens the file of an object and returns it with its size. `path` is the object's name in
+/// messages.
+pub(crate) fn open(root: &Path, key: &str, path: &str) -> Result<(File, u64), StoreError> {
+    let opened = open_regular(root, key).and_then(|file| {
+        let size = file.metadata()?.len();
+        Ok((file, size))
+    });
+    opened.map_err(|error| match error {
+        FileOpenError::Io(error) => StoreError::from_io(path, &error),
+        FileOpenError::Irregular(found) => StoreError::Corrupt {
+            path: path.to_owned(),
+            reason: format!("{found} is in its place, and a store has only directories and regular files"),
+        },
+    })
+}
+
+/// Checks before a write that no directory on the way to an object is a link, which would lead the
+/// write out of the store. `path` is the object's name in messages.
+pub(crate) fn check_directories(root: &Path, key: &str, path: &str) -> Result<(), StoreError> {
+    let mut directory = root.to_owned();
+    let Some((parents, _)) = key.rsplit_once('/') else { return Ok(()) };
+    for name in parents.split('/') {
+        directory.push(name);
+        if fs::symlink_metadata(&directory).is_ok_and(|found| found.is_symlink()) {
+            let reason = format!("{} is a symbolic link", directory.display());
+            return Err(StoreError::Unusable { path: path.to_owned(), reason });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
+    use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
+
+    let errno = |error: rustix::io::Errno| FileOpenError::Io(error.into());
+    let directory_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut directory = openat(CWD, root, directory_flags, Mode::empty()).map_err(errno)?;
+    let mut names = key.split('/').peekable();
+    while let Some(name) = names.next() {
+        let expected = if names.peek().is_some() { FileType::Directory } else { FileType::RegularFile };
+        // Checked before it is opened, because opening a device can have effects, and again
+        // afterwards, because it may have been replaced in the meantime.
+        let before = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
+        let checked = |mode| match FileType::from_raw_mode(mode) {
+            found if found == expected => Ok(()),
+            found => Err(FileOpenError::Irregular(describe(found))),
+        };
+        checked(before.st_mode)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = openat(&directory, name, flags, Mode::empty()).map_err(errno)?;
+        checked(fstat(&opened).map_err(errno)?.st_mode)?;
+        directory = opened;
+    }
+    Ok(File::from(directory))
+}
+
+#[cfg(unix)]
+fn describe(found: rustix::fs::FileType) -> &'static str {
+    use rustix::fs::FileType;
+    match found {
+        FileType::Symlink => "a symbolic link",
+        FileType::Directory => "a directory",
+        FileType::RegularFile => "a file",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
+    let mut path = root.to_owned();
+    let mut names = key.split('/').peekable();
+    while let Some(name) = names.next() {
+        path.push(name);
+        let found = fs::symlink_metadata(&path)?;
+        if found.is_symlink() {
+            return Err(FileOpenError::Irregular("a symbolic link"));
+        }
+        if names.peek().is_some() && !found.is_dir() {
+            return Err(FileOpenError::Irregular("a file"));
+        }
+        if names.peek().is_none() && !found.is_file() {
+            return Err(FileOpenError::Irregular("a directory"));
+        }
+    }
+    Ok(File::open(path)?)
+}
