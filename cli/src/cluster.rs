@@ -5,6 +5,7 @@
 //! [`up`].
 
 mod aggregator;
+mod execute_shard;
 mod nats_server;
 mod planner;
 mod service_host;
@@ -25,7 +26,8 @@ pub use self::{
 /// The function that runs each command.
 pub mod commands {
     pub use super::{
-        aggregator::execute as aggregator, planner::execute as planner, up::execute as up,
-        verifier::execute as verifier, worker::execute as worker,
+        aggregator::execute as aggregator, execute_shard::execute as execute_shard,
+        planner::execute as planner, up::execute as up, verifier::execute as verifier,
+        worker::execute as worker,
     };
 }

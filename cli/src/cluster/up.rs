@@ -9,6 +9,7 @@ use forge_service::{IdentityArgs, identity};
 
 use super::{
     aggregator::AggregatorTuning,
+    execute_shard,
     nats_server::LocalNatsServer,
     planner::PlannerTuning,
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
@@ -87,7 +88,9 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             lease,
             pool: args.pool.pool.clone(),
         };
-        let verifier = forge_verifier::VerifierSettings { executor, slots: engine::core_count(), lease };
+        let isolated = Some(execute_shard::isolated_executor(engine::core_count())?);
+        let verifier =
+            forge_verifier::VerifierSettings { executor, slots: engine::core_count(), lease, isolated };
         let planner = args.planner.settings(namespaces.clone(), quotas, lease);
         let aggregator = args.aggregator.settings(namespaces, lease);
         let planner = forge_planner::run(bus.clone(), planner, metrics.clone(), stop.clone());

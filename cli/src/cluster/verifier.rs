@@ -6,6 +6,7 @@ use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_verifier::VerifierSettings;
 
 use super::{
+    execute_shard,
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
     settings::NamespaceArgs,
     worker::{ExecutionArgs, log_gpu_unavailable},
@@ -45,7 +46,9 @@ pub fn execute(args: &VerifierArgs) -> Result<(), CommandError> {
     };
     service_host::run(&args.host, spec, async |host: ServiceHost| {
         log_gpu_unavailable(gpu_unavailable.as_deref());
-        let settings = VerifierSettings { executor: Executor::new(slots, None), slots, lease: host.lease };
+        let isolated = Some(execute_shard::isolated_executor(slots)?);
+        let settings =
+            VerifierSettings { executor: Executor::new(slots, None), slots, lease: host.lease, isolated };
         tracing::info!(agent = %identity.id(), slots, "verifying results");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.finish(forge_verifier::run(bus, backends, identity, settings, metrics, stop).await)

@@ -95,8 +95,12 @@ impl InProcessServices {
             metrics.clone(),
             stop.clone(),
         ));
-        let verifier =
-            forge_verifier::VerifierSettings { executor, slots: threads.max(core_count()), lease: LEASE };
+        let verifier = forge_verifier::VerifierSettings {
+            executor,
+            slots: threads.max(core_count()),
+            lease: LEASE,
+            isolated: None,
+        };
         // The workers' own backend is left out: if it fails or is wrong, verification must not fail
         // with it.
         let backends = verifier_backends(&backend).split_off(1);
