@@ -10,9 +10,10 @@ pub fn now_rfc3339() -> String {
     format_rfc3339(OffsetDateTime::now_utc())
 }
 
-/// Returns the current date in UTC, as in `2026-11-23`.
-pub fn today() -> String {
-    format_date(OffsetDateTime::now_utc())
+/// Returns the current date in UTC and the one after it, each as in `2026-11-23`.
+pub fn today_and_tomorrow() -> (String, String) {
+    let now = OffsetDateTime::now_utc();
+    (format_date(now), format_date(now + Duration::from_secs(24 * 3600)))
 }
 
 /// Returns the time that has passed since an RFC 3339 timestamp; zero if the timestamp is malformed
@@ -46,7 +47,8 @@ mod tests {
         let time = OffsetDateTime::from_unix_timestamp_nanos(1_700_000_000_007_999_999).unwrap();
         assert_eq!(format_rfc3339(time), "2023-11-14T22:13:20.007Z");
         assert!(now_rfc3339().as_str() > "2026");
-        assert!(now_rfc3339() >= today());
+        let (today, tomorrow) = today_and_tomorrow();
+        assert!(now_rfc3339() >= today && today < tomorrow);
     }
 
     #[test]

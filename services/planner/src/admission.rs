@@ -1,5 +1,6 @@
-//! Admission: decides whether a submission becomes a job. Every submission leaves a record, a
-//! rejected one included. It ends and dispatches nothing; its caller acts on the decision.
+//! Admission: decides whether a submission becomes a job. Every submission has a record: its own,
+//! or that of an identical earlier submission. It ends and dispatches nothing; its caller acts on
+//! the decision.
 
 use std::sync::Arc;
 
@@ -10,32 +11,37 @@ use forge_bus::{
 use forge_contract::{
     artifact::Phase,
     error::{FailureCode, FieldError, InvalidDocument},
-    ids::{InvalidSubmitter, JobId, Submitter},
-    job::JobState,
+    ids::{InvalidSubmitter, JobId, JobUid, Submitter},
+    job::{JobRecord, JobState},
     task::EndOrder,
 };
+use forge_documents::Job;
+use forge_kernel::job_key::JobKey;
 use forge_service::{
-    clock::{now_rfc3339, today},
-    job_records, trace,
+    clock::{elapsed_since, now_rfc3339},
+    job_keys,
+    job_records::{self, MISSING_RECORD_GRACE_PERIOD},
+    random,
 };
-use tracing::Span;
 
 use crate::{
     admitted_job::AdmittedJob,
     envelope_reader::{EnvelopeReader, one_line},
     quota_ledger::{ChargeOutcome, QuotaLedger},
+    quota_policy::QuotaDay,
     submission_record::{
         RecordRelation, SubmissionOrigin, initial_record, rejected_job_id, requested_job_id,
     },
+    submission_trace::submission_trace_id,
 };
 
 /// What the planner does with a submission.
 #[derive(Debug)]
 pub enum AdmissionDecision {
-    /// Nothing: another message of the same job is, or was, handled in its place.
+    /// Nothing: an identical earlier submission has the record.
     Duplicate,
     /// The job has ended; its stragglers may have to be purged.
-    Terminal(JobId, Bucket),
+    Terminal { bucket: Bucket, job_id: JobId, uid: JobUid },
     /// The submission is recorded and must be ended with this order.
     Rejected(EndOrder),
     /// The job is charged, and this planner drives it.
@@ -48,58 +54,134 @@ pub struct Admission {
     bus: SharedBus,
     reader: EnvelopeReader,
     ledger: Arc<QuotaLedger>,
+    /// Every bucket of job records.
+    buckets: Vec<Bucket>,
     /// Holds the records of rejected submissions.
     default_bucket: Bucket,
 }
 
+/// A rejection before it is recorded.
+struct Rejection {
+    /// Job ids under which to record it, in order of preference.
+    names: Vec<JobId>,
+    code: FailureCode,
+    reason: String,
+    details: Vec<FieldError>,
+}
+
 impl Admission {
-    /// `default_bucket` receives the records of rejected submissions.
+    /// `buckets` are all buckets of job records; `default_bucket`, one of them, receives the records
+    /// of rejected submissions.
     pub fn new(
         bus: SharedBus,
         reader: EnvelopeReader,
         ledger: Arc<QuotaLedger>,
+        buckets: Vec<Bucket>,
         default_bucket: Bucket,
     ) -> Self {
-        Self { bus, reader, ledger, default_bucket }
+        Self { bus, reader, ledger, buckets, default_bucket }
     }
 
     /// Decides on a submission, which is message number `sequence` of its stream. Idempotent: a
-    /// redelivered message is decided in the same way and charged once.
+    /// redelivered message keeps its record, and is charged once. It is decided in the same way
+    /// unless the settings, the submitter's usage, or the records of other jobs have changed.
     ///
     /// # Errors
     /// Returns any error from the underlying bus operation. The message must be retried then.
     pub async fn admit(&self, message: &Message, sequence: u64) -> Result<AdmissionDecision, BusError> {
-        let envelope = &message.payload;
-        let origin = |submitter| SubmissionOrigin {
+        let origin = |submitter, envelope_trace: Option<&str>| SubmissionOrigin {
             submitter,
             sequence,
             time: now_rfc3339(),
-            trace_id: trace::trace_id(&Span::current()),
+            trace_id: submission_trace_id(&message.headers, envelope_trace),
         };
         let Some(submitter) = topology::parse_submit_subject(&message.subject) else {
-            return self.reject_unnamed(message, origin(Submitter::default())).await;
+            return self.reject_invalid_subject(message, origin(Submitter::default(), None)).await;
         };
-        let read = self.reader.read(envelope);
-        let origin = origin(submitter);
-        let job = match read {
+        let job = match self.reader.read(&message.payload) {
             Ok(job) => job,
-            Err(invalid) => return self.reject_invalid(envelope, origin, invalid).await,
+            Err(invalid) => {
+                return self
+                    .reject_invalid_envelope(&message.payload, origin(submitter, None), invalid)
+                    .await;
+            }
         };
+        let origin = origin(submitter, job.request.envelope.ctx.trace_id.as_deref());
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
-        let record = initial_record(job.id.clone(), origin.clone(), Some(&job));
+        if let Some(found) = job_records::get(self.bus.as_ref(), &bucket, &job.id).await? {
+            return self.admit_recorded(message, origin, job, bucket, found.record).await;
+        }
+        if self.is_held_elsewhere(&job.id, &bucket).await? {
+            return self.reject_conflicting(&message.payload, origin, &job.id).await;
+        }
+        self.admit_new(message, origin, job, bucket).await
+    }
+
+    /// Creates the key and the record of a job that has none.
+    ///
+    /// The key comes first: a record without its key could not be dispatched. If another submission
+    /// creates the record in between, the key stays in its bucket until the bucket's age limit. It
+    /// is not deleted, because a creation that seems to have failed may have succeeded.
+    async fn admit_new(
+        &self,
+        message: &Message,
+        origin: SubmissionOrigin,
+        job: Job,
+        bucket: Bucket,
+    ) -> Result<AdmissionDecision, BusError> {
+        let (uid, key) = (JobUid(random::bytes()), JobKey::from(random::bytes()));
+        job_keys::create(self.bus.as_ref(), uid, &key).await?;
+        let record = initial_record(job.id.clone(), uid, origin.clone(), Some((&job, key.commitment(uid))));
         if job_records::create(self.bus.as_ref(), &bucket, &record).await? {
-            return self.charge(AdmittedJob { job, record, bucket, taken_over: false }).await;
+            return self.charge(AdmittedJob { job, record, key, bucket, taken_over: false }).await;
         }
         let Some(found) = job_records::get(self.bus.as_ref(), &bucket, &job.id).await? else {
-            let changed = format!("the record of job {} was removed during its admission", job.id);
-            return Err(BusError::Unavailable(changed));
+            return Err(removed_during_admission(&job.id));
         };
-        let record = found.record;
-        match RecordRelation::of_submission(&record, sequence, job.envelope_digest) {
-            RecordRelation::Own => self.charge(AdmittedJob { job, record, bucket, taken_over: true }).await,
-            RecordRelation::OwnTerminal => Ok(AdmissionDecision::Terminal(job.id, bucket)),
+        self.admit_recorded(message, origin, job, bucket, found.record).await
+    }
+
+    /// Decides on a submission whose job id has a record in its own bucket.
+    async fn admit_recorded(
+        &self,
+        message: &Message,
+        origin: SubmissionOrigin,
+        job: Job,
+        bucket: Bucket,
+        record: JobRecord,
+    ) -> Result<AdmissionDecision, BusError> {
+        match RecordRelation::of_submission(&record, origin.sequence, job.envelope_digest) {
+            RecordRelation::Own => self.take_over(job, bucket, record).await,
+            RecordRelation::OwnTerminal => {
+                Ok(AdmissionDecision::Terminal { bucket, job_id: job.id, uid: record.uid })
+            }
             RecordRelation::Resubmission => Ok(AdmissionDecision::Duplicate),
-            RecordRelation::Conflict => self.reject_conflicting(envelope, origin, &job.id).await,
+            RecordRelation::Conflict => self.reject_conflicting(&message.payload, origin, &job.id).await,
+        }
+    }
+
+    /// Admits a job whose record this submission created earlier.
+    async fn take_over(
+        &self,
+        job: Job,
+        bucket: Bucket,
+        record: JobRecord,
+    ) -> Result<AdmissionDecision, BusError> {
+        let key = job_keys::load(self.bus.as_ref(), record.uid).await?;
+        match key.filter(|key| record.key_commitment == Some(key.commitment(record.uid))) {
+            Some(key) => self.charge(AdmittedJob { job, record, key, bucket, taken_over: true }).await,
+            // The replica that answered may not have the key yet.
+            None if elapsed_since(&record.submitted_at) < MISSING_RECORD_GRACE_PERIOD => {
+                Err(BusError::Unavailable(format!("the key of job {} is missing", job.id)))
+            }
+            None => Ok(AdmissionDecision::Rejected(EndOrder::new(
+                job.id,
+                record.uid,
+                bucket.name(),
+                FailureCode::Internal,
+                Phase::Plan,
+                format!("the job's key is missing from bucket {}", Bucket::Secrets.name()),
+            ))),
         }
     }
 
@@ -108,17 +190,22 @@ impl Admission {
     /// The record is created before the charge, and the job is dispatched after it. A crash between
     /// record and charge leaves a record in state `accepted`; the redelivered submission is charged
     /// then. A crash after the charge leaves the job in the ledger, which does not charge it twice.
-    /// In the opposite order the ledger would hold jobs without a record, which could not be told
-    /// from jobs whose record was removed.
+    /// In the opposite order a crash would leave a charged job without a record. The ledger would
+    /// take it for a job whose record was removed, and release the charge while the redelivered
+    /// submission still runs.
     async fn charge(&self, admitted: AdmittedJob) -> Result<AdmissionDecision, BusError> {
         if admitted.record.state != JobState::Accepted {
             return Ok(AdmissionDecision::Admitted(Box::new(admitted)));
         }
-        Ok(match self.ledger.charge(&admitted, &today()).await? {
+        let uid = admitted.uid();
+        Ok(match self.ledger.charge(&admitted, &QuotaDay::now()).await? {
             ChargeOutcome::Charged => AdmissionDecision::Admitted(Box::new(admitted)),
-            ChargeOutcome::JobEnded => AdmissionDecision::Terminal(admitted.record.job_id, admitted.bucket),
+            ChargeOutcome::JobEnded => {
+                AdmissionDecision::Terminal { bucket: admitted.bucket, job_id: admitted.job.id, uid }
+            }
             ChargeOutcome::Denied(denial) => AdmissionDecision::Rejected(EndOrder::new(
-                admitted.record.job_id,
+                admitted.job.id,
+                uid,
                 admitted.bucket.name(),
                 denial.code,
                 Phase::Validate,
@@ -127,30 +214,57 @@ impl Admission {
         })
     }
 
+    /// Whether a bucket of job records other than `bucket` holds the job id. Ids are unique over all
+    /// namespaces, because artifacts are stored under them. Two submissions that are admitted at the
+    /// same moment can both pass this check; the second manifest is then refused by the store.
+    async fn is_held_elsewhere(&self, job: &JobId, bucket: &Bucket) -> Result<bool, BusError> {
+        for other in self.buckets.iter().filter(|other| *other != bucket) {
+            if job_records::get(self.bus.as_ref(), other, job).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Rejects a submission whose subject names no submitter; `origin` has the default one.
-    async fn reject_unnamed(
+    async fn reject_invalid_subject(
         &self,
         message: &Message,
         origin: SubmissionOrigin,
     ) -> Result<AdmissionDecision, BusError> {
-        let job = self.rejection_name(&message.payload, origin.sequence).await?;
         let reason = format!(
             "subject {} names no submitter: {InvalidSubmitter}; recorded under submitter {}",
             message.subject,
             Submitter::DEFAULT
         );
-        self.reject(job, origin, FailureCode::InvalidRequest, reason, Vec::new()).await
+        self.reject(
+            origin,
+            Rejection {
+                names: rejection_names(&message.payload),
+                code: FailureCode::InvalidRequest,
+                reason,
+                details: Vec::new(),
+            },
+        )
+        .await
     }
 
-    async fn reject_invalid(
+    async fn reject_invalid_envelope(
         &self,
         envelope: &[u8],
         origin: SubmissionOrigin,
         invalid: InvalidDocument,
     ) -> Result<AdmissionDecision, BusError> {
-        let job = self.rejection_name(envelope, origin.sequence).await?;
-        let reason = format!("the envelope is invalid: {}", one_line(&invalid));
-        self.reject(job, origin, FailureCode::InvalidRequest, reason, invalid.into_errors()).await
+        self.reject(
+            origin,
+            Rejection {
+                names: rejection_names(envelope),
+                code: FailureCode::InvalidRequest,
+                reason: format!("the envelope is invalid: {}", one_line(&invalid)),
+                details: invalid.into_errors(),
+            },
+        )
+        .await
     }
 
     /// Rejects a submission whose job id belongs to another envelope.
@@ -160,37 +274,58 @@ impl Admission {
         origin: SubmissionOrigin,
         requested: &JobId,
     ) -> Result<AdmissionDecision, BusError> {
-        let job = rejected_job_id(envelope);
+        let name = rejected_job_id(envelope);
         let reason = format!(
-            "job id {requested} already names a job with another envelope: choose another ctx.job_id; \
-             this submission is recorded as {job}"
+            "job id {requested} already names a job with another envelope or in another namespace: \
+             choose another ctx.job_id; this submission is recorded as {name}"
         );
-        self.reject(job, origin, FailureCode::Conflict, reason, Vec::new()).await
+        let (names, details) = (vec![name], Vec::new());
+        self.reject(origin, Rejection { names, code: FailureCode::Conflict, reason, details }).await
     }
 
-    /// The name under which a rejected submission is recorded: the job id in its envelope, unless
-    /// another submission's record has that name, which must not be overwritten.
-    async fn rejection_name(&self, envelope: &[u8], sequence: u64) -> Result<JobId, BusError> {
-        let rejected = rejected_job_id(envelope);
-        let name = requested_job_id(envelope).unwrap_or_else(|| rejected.clone());
-        let found = job_records::get(self.bus.as_ref(), &self.default_bucket, &name).await?;
-        Ok(if found.is_some_and(|found| found.record.submission != sequence) { rejected } else { name })
-    }
-
-    /// Records a rejected submission, so that the order can end it.
+    /// Records a rejected submission under the first of its names that no other submission has, so
+    /// that the order can end it. The order names the uid of a record that this submission created,
+    /// so it can end no other.
     async fn reject(
         &self,
-        job: JobId,
         origin: SubmissionOrigin,
-        code: FailureCode,
-        reason: String,
-        details: Vec<FieldError>,
+        rejection: Rejection,
     ) -> Result<AdmissionDecision, BusError> {
         let bucket = &self.default_bucket;
-        job_records::create(self.bus.as_ref(), bucket, &initial_record(job.clone(), origin, None)).await?;
-        let order = EndOrder::new(job, bucket.name(), code, Phase::Validate, reason);
-        Ok(AdmissionDecision::Rejected(order.with_details(details)))
+        for name in rejection.names {
+            if self.is_held_elsewhere(&name, bucket).await? {
+                continue;
+            }
+            let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
+            let uid = if job_records::create(self.bus.as_ref(), bucket, &record).await? {
+                record.uid
+            } else {
+                match job_records::get(self.bus.as_ref(), bucket, &name).await? {
+                    Some(found) if found.record.submission == origin.sequence => found.record.uid,
+                    Some(_) => continue,
+                    None => return Err(removed_during_admission(&name)),
+                }
+            };
+            let order =
+                EndOrder::new(name, uid, bucket.name(), rejection.code, Phase::Validate, rejection.reason);
+            return Ok(AdmissionDecision::Rejected(order.with_details(rejection.details)));
+        }
+        tracing::debug!(
+            reason = rejection.reason,
+            "dropping a rejected submission: an identical earlier one is recorded"
+        );
+        Ok(AdmissionDecision::Duplicate)
     }
+}
+
+/// The names under which a rejected submission may be recorded: the job id in its envelope, and one
+/// that is derived from its bytes.
+fn rejection_names(envelope: &[u8]) -> Vec<JobId> {
+    requested_job_id(envelope).into_iter().chain([rejected_job_id(envelope)]).collect()
+}
+
+fn removed_during_admission(job: &JobId) -> BusError {
+    BusError::Unavailable(format!("the record of job {job} was removed during its admission"))
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use forge_bus::topology::Bucket;
 use forge_contract::{
     envelope::{Policy, Target},
+    ids::JobUid,
     job::JobRecord,
 };
 use forge_documents::Job;
+use forge_kernel::job_key::JobKey;
 
 /// A job to drive.
 #[derive(Debug)]
@@ -13,14 +15,20 @@ pub struct AdmittedJob {
     pub job: Job,
     /// The job's record as admission created or found it. It is not updated afterwards.
     pub record: JobRecord,
+    /// The key to which the record commits.
+    pub key: JobKey,
     /// Bucket that holds the record.
     pub bucket: Bucket,
-    /// The record existed before: another planner, or this one before a restart, may already have
-    /// charged the job and dispatched some of its shards.
+    /// The record existed before: another planner, or this one earlier, may already have charged
+    /// the job and dispatched some of its shards.
     pub taken_over: bool,
 }
 
 impl AdmittedJob {
+    pub fn uid(&self) -> JobUid {
+        self.record.uid
+    }
+
     pub fn policy(&self) -> &Policy {
         &self.job.request.envelope.policy
     }

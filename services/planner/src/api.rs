@@ -143,7 +143,7 @@ impl Api {
             let expired = started.elapsed() >= RECORD_WAIT;
             if let Some(found) = found {
                 let record = check_request(&job, found.record)?;
-                if expired || self.ledger.is_decided(&bucket, &record).await? {
+                if expired || self.ledger.is_decision_visible(&bucket, &record).await? {
                     return Ok(record);
                 }
             } else if expired {
@@ -179,6 +179,7 @@ impl Api {
         self.end_requester
             .request(EndOrder::new(
                 job.clone(),
+                record.uid,
                 bucket.name(),
                 FailureCode::Cancelled,
                 Phase::Execute,

@@ -1,27 +1,33 @@
 //! Handles dead letters: shards that were delivered too often without a result. Such a shard may
-//! have killed each of its workers, so its job is ended instead of dispatching it again.
+//! have crashed its workers, or each of them may have refused it. Neither is certain, so its job is
+//! not ended: the outcome makes the dispatcher start the shard's next attempt, and the later attempts
+//! go to verifiers.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
-use forge_bus::{Delivery, topology};
-use forge_contract::{artifact::Phase, error::FailureCode, task::EndOrder};
-use forge_service::{Handler, Settlement};
-
-use crate::{
-    end_requester::EndRequester,
-    job_lookup::JobLookup,
-    settlement::{retry_later, to_settlement},
+use forge_bus::{Delivery, SharedBus, topology};
+use forge_contract::{
+    protocol::{UnreadableMessage, parse_message},
+    task::{ShardOutcome, ShardTask},
 };
+use forge_service::{Handler, Settlement, shard_messages};
 
-/// Requests the end of every job that has a dead letter.
+use crate::settlement::to_settlement;
+
+/// Delay before another planner, which may have the right version, receives a dead letter of another
+/// version.
+const OTHER_VERSION_DELAY: Duration = Duration::from_secs(30);
+
+/// Publishes the outcome of dead letters.
 #[derive(Debug)]
 pub struct DeadLetterHandler {
-    jobs: JobLookup,
-    end_requester: EndRequester,
+    bus: SharedBus,
 }
 
 impl DeadLetterHandler {
-    pub fn new(jobs: JobLookup, end_requester: EndRequester) -> Self {
-        Self { jobs, end_requester }
+    pub fn new(bus: SharedBus) -> Self {
+        Self { bus }
     }
 }
 
@@ -29,21 +35,25 @@ impl DeadLetterHandler {
 impl Handler for DeadLetterHandler {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let subject = &delivery.message.subject;
-        let Some((job, shard)) = topology::parse_shard_subject(subject) else {
-            tracing::warn!(subject, "discarding a dead letter that is not a shard");
-            return Settlement::Ack;
+        let ShardTask { job_uid, shard_id, task_id, .. } = match parse_message(&delivery.message.payload) {
+            Ok(task) => task,
+            Err(error @ UnreadableMessage::OtherVersion(_)) => {
+                tracing::warn!(%error, subject, "leaving a dead letter to a planner of its version");
+                return Settlement::Retry(OTHER_VERSION_DELAY);
+            }
+            Err(error) => {
+                tracing::warn!(%error, subject, "discarding a dead letter that is not a shard");
+                return Settlement::Ack;
+            }
         };
-        let bucket = match self.jobs.find(&job).await {
-            Ok(Some((bucket, _))) => bucket,
-            // The record was removed: there is nothing left to end.
-            Ok(None) => return Settlement::Ack,
-            Err(error) => return retry_later("looking up the dead letter's job", &error),
-        };
-        let message = format!(
-            "shard {shard} was delivered {} times without a result and may have crashed its workers",
+        tracing::warn!(
+            job_uid = %job_uid,
+            shard = %shard_id,
+            "a shard was delivered {} times without a result; starting its next attempt",
             topology::MAX_SHARD_DELIVERIES
         );
-        let order = EndOrder::new(job, bucket.name(), FailureCode::ExecutionFailed, Phase::Execute, message);
-        to_settlement("requesting the end of the dead letter's job", self.end_requester.request(order).await)
+        let outcome = ShardOutcome::Undeliverable { shard_id, task_id };
+        let (message, id) = shard_messages::build_outcomes(job_uid, vec![outcome]);
+        to_settlement("publishing the dead letter's outcome", self.bus.publish(message, &id).await)
     }
 }

@@ -23,7 +23,13 @@ impl EndRequester {
     /// # Errors
     /// Returns any error from publishing the order.
     pub async fn request(&self, order: EndOrder) -> Result<(), BusError> {
-        tracing::info!(job = %order.job_id, code = %order.code, message = order.message, "requesting the job's end");
+        tracing::info!(
+            job_id = %order.job_id,
+            job_uid = %order.job_uid,
+            code = %order.code,
+            message = order.message,
+            "requesting the job's end"
+        );
         let (message, id) = orders::build_end(order);
         self.bus.publish(message, &id).await
     }

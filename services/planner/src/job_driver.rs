@@ -1,8 +1,8 @@
-//! Drives one admitted job until it ends: waits for agents, prepares the job and dispatches its
-//! shards, all within its deadline. The driver only sequences these steps; each is a submodule. It
-//! writes no terminal record: a job that fails here is ended by an aggregator.
+//! Drives one admitted job until it ends: prepares it and dispatches its shards, within its
+//! deadline. A job that waits for agents is not driven: its submission goes back to the bus, so that
+//! it holds no slot. The driver only sequences these steps; each is a submodule. It writes no
+//! terminal record: a job that fails here is ended by an aggregator.
 
-mod agent_quorum;
 mod deadline;
 mod dispatch_failure;
 mod dispatch_loop;
@@ -10,7 +10,7 @@ mod dispatch_message;
 mod dispatch_window;
 mod dispatcher;
 mod job_preparer;
-mod shard_event;
+mod start_decision;
 mod starvation;
 
 use std::{
@@ -18,16 +18,24 @@ use std::{
     time::Duration,
 };
 
+use forge_bus::topology::target_token;
 use forge_service::{
-    Metrics, Settlement, job_watch::JobWatch, registry::Registry, retry::retry_until_stopped,
+    Metrics, Settlement, clock::elapsed_since, job_watch::JobWatch, registry::Registry,
+    retry::retry_until_stopped,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::{agent_quorum::wait_for_quorum, deadline::wait_for_deadline, dispatch_failure::DispatchFailure};
+use self::{
+    deadline::wait_for_deadline,
+    dispatch_failure::DispatchFailure,
+    dispatch_loop::DispatchStop,
+    start_decision::{StartDecision, decide_start, retry_delay, should_warn},
+};
 pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer};
 use crate::{
-    admitted_job::AdmittedJob, end_requester::EndRequester, straggler_purge::STRAGGLER_GRACE_PERIOD,
+    admitted_job::AdmittedJob, end_requester::EndRequester, settlement::to_settlement,
+    straggler_purge::STRAGGLER_GRACE_PERIOD,
 };
 
 /// Drives jobs.
@@ -46,58 +54,95 @@ pub struct JobDriver {
 
 impl JobDriver {
     /// Drives a job and returns the settlement of its submission: acknowledged once the job has
-    /// ended, and retried at once if the service stops, so that another planner takes the job over.
-    /// If shards were in flight at the job's end, the submission is retried after a grace period,
-    /// so that a planner purges their messages. `received` is when the submission was received.
+    /// ended, retried after a delay while the job waits for agents, and retried at once if the
+    /// service stops, so that another planner takes the job over. If the job may have left messages
+    /// at its end, the submission is retried after a grace period, so that a planner purges them.
+    /// `received` is when the submission was received.
     pub async fn drive(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
-        let job = &admitted.job.id;
-        let watched = retry_until_stopped(&self.stop, "watching the job's record", || {
-            self.job_watch.watch(&admitted.bucket, job)
-        });
-        let Some(end) = watched.await else { return Settlement::Retry(Duration::ZERO) };
-        let (active, in_flight) = (self.metrics.track_active_job(), AtomicUsize::new(0));
-        let failure = tokio::select! {
-            () = end.token().cancelled() => None,
-            () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
-            failure = wait_for_deadline(&admitted) => Some(failure),
-            failure = self.dispatch_until_failure(&admitted, received, end.token(), &in_flight) => Some(failure),
-        };
-        drop(active);
-        if let Some(failure) = failure
-            && !self.end(&admitted, failure, end.token()).await
-        {
-            return Settlement::Retry(Duration::ZERO);
+        let waited = elapsed_since(&admitted.record.submitted_at);
+        let live = self.registry.live_capacity(admitted.target()).agents;
+        match decide_start(admitted.policy(), admitted.record.state, live, waited, self.agent_wait) {
+            StartDecision::Start => self.run(admitted, received).await,
+            StartDecision::Wait(delay) => {
+                if should_warn(waited) {
+                    let hardware = target_token(admitted.target());
+                    tracing::warn!(
+                        hardware,
+                        live,
+                        min_agents = admitted.policy().min_agents,
+                        "too few live agents accept the job's shards; the job waits for more"
+                    );
+                }
+                Settlement::Retry(delay)
+            }
+            StartDecision::Fail(failure) => {
+                let order = failure.into_order(admitted.job.id.clone(), admitted.uid(), &admitted.bucket);
+                to_settlement("requesting the job's end", self.end_requester.request(order).await)
+            }
         }
-        if in_flight.into_inner() > 0 { Settlement::Retry(STRAGGLER_GRACE_PERIOD) } else { Settlement::Ack }
     }
 
-    /// Runs the steps of a job. Returns only when the job has failed; dropped when it has ended.
-    /// Stores the number of in-flight shards in `in_flight`.
-    async fn dispatch_until_failure(
+    /// Runs the steps of a job that may start.
+    async fn run(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
+        let watched = retry_until_stopped(&self.stop, "watching the job's record", || {
+            self.job_watch.watch(&admitted.bucket, &admitted.job.id)
+        });
+        let Some(end_signal) = watched.await else { return Settlement::Retry(Duration::ZERO) };
+        let ended = end_signal.token();
+        let (active, in_flight) = (self.metrics.track_active_job(), AtomicUsize::new(0));
+        let stopped = tokio::select! {
+            () = ended.cancelled() => None,
+            () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
+            failure = wait_for_deadline(&admitted) => Some(DispatchStop::Failed(failure)),
+            stopped = self.dispatch(&admitted, received, ended, &in_flight) => Some(stopped),
+        };
+        drop(active);
+        match stopped {
+            Some(DispatchStop::Starved) => {
+                let waited = elapsed_since(&admitted.record.submitted_at);
+                return Settlement::Retry(retry_delay(waited));
+            }
+            Some(DispatchStop::Failed(failure)) => {
+                if !self.request_end_and_wait(&admitted, failure, ended).await {
+                    return Settlement::Retry(Duration::ZERO);
+                }
+            }
+            None => {}
+        }
+        // An earlier planner of the job may still have been publishing.
+        let may_have_stragglers = admitted.taken_over || in_flight.into_inner() > 0;
+        if may_have_stragglers { Settlement::Retry(STRAGGLER_GRACE_PERIOD) } else { Settlement::Ack }
+    }
+
+    /// Prepares a job and dispatches its shards. Returns only when the job has failed or waits for
+    /// agents. Never returns for a job that ends otherwise: the caller drops the future then. Stores
+    /// the number of in-flight shards in `in_flight`.
+    async fn dispatch(
         &self,
         admitted: &AdmittedJob,
         received: Instant,
         ended: &CancellationToken,
         in_flight: &AtomicUsize,
-    ) -> DispatchFailure {
+    ) -> DispatchStop {
         let planning_time = received.elapsed();
-        let live_agents = || self.registry.live_capacity(admitted.target()).agents;
-        if let Err(failure) = wait_for_quorum(admitted.policy(), self.agent_wait, live_agents).await {
-            return failure;
-        }
         let prepared = retry_until_stopped(ended, "preparing the job", || {
             self.preparer.prepare(admitted, planning_time)
         });
-        let Some(messages) = prepared.await else { return std::future::pending().await };
+        let Some(outcomes) = prepared.await else { return std::future::pending().await };
         self.dispatch_loop
-            .run(admitted, messages, ended, |shards| in_flight.store(shards, Ordering::Relaxed))
+            .run(admitted, outcomes, ended, |shards| in_flight.store(shards, Ordering::Relaxed))
             .await
     }
 
     /// Requests the end of a failed job and waits until its record is terminal. Returns `false` if
     /// the service stops first.
-    async fn end(&self, admitted: &AdmittedJob, failure: DispatchFailure, ended: &CancellationToken) -> bool {
-        let order = failure.into_order(admitted.job.id.clone(), &admitted.bucket);
+    async fn request_end_and_wait(
+        &self,
+        admitted: &AdmittedJob,
+        failure: DispatchFailure,
+        ended: &CancellationToken,
+    ) -> bool {
+        let order = failure.into_order(admitted.job.id.clone(), admitted.uid(), &admitted.bucket);
         let requested = retry_until_stopped(&self.stop, "requesting the job's end", || {
             self.end_requester.request(order.clone())
         });

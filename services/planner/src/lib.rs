@@ -3,38 +3,21 @@
 //! must end early, it requests that from an aggregator.
 //!
 //! [`run`] wires the components together. Each component holds only the dependencies it uses, and
-//! leaves its decisions to pure functions and state machines, marked "pure" below.
+//! leaves its decisions to pure functions and state machines.
 //!
 //! # Code map
 //!
-//! The modules in reading order, which is the path of a submission:
+//! The modules in the order in which a submission passes them; each describes itself:
 //!
-//! 1. `settings`: the planner's settings.
-//! 2. `planner`: wires the components; serves the two work queues and the API.
-//! 3. `submission_handler`: receives a submission and acts on the decision about it.
-//! 4. `admission`: decides whether a submission becomes a job, and records it.
-//! 5. `envelope_reader`: validates and plans an envelope.
-//! 6. `submission_record`: the record's initial content and its name. Pure.
-//! 7. `admitted_job`: the job that admission hands to the job driver.
-//! 8. `quota_ledger`: stores and charges each submitter's usage.
-//! 9. `quota_policy`: decides whether a charge is permitted. Pure.
-//! 10. `job_driver`: drives an admitted job until it ends, in these steps:
-//!     1. `deadline`: fails the job at its timeout.
-//!     2. `agent_quorum`: waits for the minimum number of agents.
-//!     3. `job_preparer`: stores the program, hands the job to an aggregator, opens the replay.
-//!     4. `dispatch_loop`: publishes the shards that the dispatcher returns.
-//!     5. `shard_event`: parses a stored message into a result or a verdict. Pure.
-//!     6. `dispatcher`: decides which shards are dispatched next. Pure.
-//!     7. `dispatch_window`: limits the in-flight shards. Pure.
-//!     8. `starvation`: measures how long the job has had no live agent. Pure.
-//!     9. `dispatch_message`: builds the message that dispatches a shard.
-//!     10. `dispatch_failure`: the reasons for which the driver fails a job. Pure.
-//! 11. `straggler_purge`: removes messages that arrive after their job has ended.
-//! 12. `end_requester`: asks an aggregator to end a job.
-//! 13. `dead_letters`: requests the end of jobs with shards that were delivered too often.
-//! 14. `job_lookup`: finds a job's record across namespaces.
-//! 15. `api`: serves submit, status and cancel requests of clients.
-//! 16. `settlement`: turns the result of handling a message into its settlement.
+//! - `settings`, `planner`
+//! - `submission_handler`, `job_slots`
+//! - `admission`, `envelope_reader`, `submission_record`, `submission_trace`, `admitted_job`
+//! - `quota_ledger`, `quota_policy`
+//! - `job_driver`: `start_decision`, `deadline`, `job_preparer`, `dispatch_loop`, `dispatcher`,
+//!   `dispatch_window`, `starvation`, `dispatch_message`, `dispatch_failure`
+//! - `straggler_purge`, `end_requester`, `settlement`
+//! - `dead_letters`
+//! - `job_lookup`, `api`
 //!
 //! # Example
 //!
@@ -65,6 +48,7 @@ mod end_requester;
 mod envelope_reader;
 mod job_driver;
 mod job_lookup;
+mod job_slots;
 mod planner;
 mod quota_ledger;
 mod quota_policy;
@@ -73,6 +57,7 @@ mod settlement;
 mod straggler_purge;
 mod submission_handler;
 mod submission_record;
+mod submission_trace;
 #[cfg(test)]
 mod test_fixture;
 

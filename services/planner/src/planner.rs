@@ -20,6 +20,7 @@ use crate::{
     envelope_reader::EnvelopeReader,
     job_driver::{DispatchLoop, JobDriver, JobPreparer},
     job_lookup::JobLookup,
+    job_slots::JobSlots,
     quota_ledger::QuotaLedger,
     settings::{CACHE_CAPACITY, PlannerSettings},
     submission_handler::SubmissionHandler,
@@ -29,11 +30,14 @@ use crate::{
 const LIVE_AGENTS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Dead letters that are handled concurrently.
 const CONCURRENT_DEAD_LETTERS: usize = 8;
+/// Submissions that are received beyond those that hold a slot: they wait for one.
+const WAITING_SUBMISSIONS: usize = 64;
 
 /// Runs a planner on a prepared bus until `stop` is cancelled.
 ///
 /// # Errors
-/// Returns any error from opening a watch on the bus. Later bus errors are retried.
+/// [`BusError::Unusable`] if the settings name no namespace. Returns any error from opening a watch
+/// on the bus. Later bus errors are retried.
 pub async fn run(
     bus: SharedBus,
     settings: PlannerSettings,
@@ -41,15 +45,16 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), BusError> {
     let lease = settings.lease;
+    let received_submissions = settings.max_jobs.saturating_add(WAITING_SUBMISSIONS);
     let submission_queue =
-        QueueSettings { queue: Queue::Jobs, concurrency: Concurrency::new(settings.max_jobs), lease };
+        QueueSettings { queue: Queue::Jobs, concurrency: Concurrency::new(received_submissions), lease };
     let dead_letter_queue = QueueSettings {
         queue: Queue::DeadLetters,
         concurrency: Concurrency::new(CONCURRENT_DEAD_LETTERS),
         lease,
     };
-    let Planner { submissions, dead_letters, api, registry } =
-        Planner::open(bus.clone(), settings, metrics.clone(), stop.clone()).await?;
+    let PlannerParts { submissions, dead_letters, api, registry } =
+        PlannerParts::open(bus.clone(), settings, metrics.clone(), stop.clone()).await?;
     tokio::join!(
         serve_queue(bus.clone(), submission_queue, metrics.clone(), stop.clone(), Arc::new(submissions)),
         serve_queue(bus, dead_letter_queue, metrics.clone(), stop.clone(), Arc::new(dead_letters)),
@@ -59,15 +64,15 @@ pub async fn run(
     Ok(())
 }
 
-/// The planner's entry points.
-struct Planner {
+/// The parts of a planner that [`run`] serves.
+struct PlannerParts {
     submissions: SubmissionHandler,
     dead_letters: DeadLetterHandler,
     api: Api,
     registry: Registry,
 }
 
-impl Planner {
+impl PlannerParts {
     /// Opens the watches on a prepared bus and builds every component.
     async fn open(
         bus: SharedBus,
@@ -76,6 +81,9 @@ impl Planner {
         stop: CancellationToken,
     ) -> Result<Self, BusError> {
         let buckets: Vec<_> = settings.namespaces.iter().cloned().map(Bucket::Jobs).collect();
+        let Some(default_bucket) = buckets.first().cloned() else {
+            return Err(BusError::Unusable("the planner's settings name no namespace".to_owned()));
+        };
         let registry = Registry::open(bus.clone(), stop.clone()).await?;
         let job_watch = JobWatch::open(bus.clone(), &buckets, &stop).await?;
         let reader = EnvelopeReader::new(settings.models, settings.namespaces.clone());
@@ -90,18 +98,20 @@ impl Planner {
             end_requester: end_requester.clone(),
             agent_wait: settings.agent_wait,
             metrics,
-            stop,
+            stop: stop.clone(),
         };
-        let default_bucket = buckets[0].clone();
-        let admission = Admission::new(bus.clone(), reader.clone(), Arc::clone(&ledger), default_bucket);
+        let admission =
+            Admission::new(bus.clone(), reader.clone(), Arc::clone(&ledger), buckets, default_bucket);
         Ok(Self {
             submissions: SubmissionHandler {
                 bus: bus.clone(),
+                slots: JobSlots::new(settings.max_jobs),
                 admission,
                 end_requester: end_requester.clone(),
                 driver,
+                stop,
             },
-            dead_letters: DeadLetterHandler::new(jobs.clone(), end_requester.clone()),
+            dead_letters: DeadLetterHandler::new(bus.clone()),
             api: Api { bus, reader, ledger, jobs, job_watch, end_requester },
             registry,
         })

@@ -2,7 +2,11 @@
 //! compare-and-set, so that planners running concurrently cannot together exceed a quota. It stores
 //! and prunes usage; [`quota_policy`] decides whether a charge is permitted.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
 use forge_contract::{
@@ -12,11 +16,11 @@ use forge_contract::{
 };
 use forge_service::job_records::{self, MISSING_RECORD_GRACE_PERIOD};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::{
     admitted_job::AdmittedJob,
-    quota_policy::{self, QuotaDenial},
+    quota_policy::{self, QuotaDay, QuotaDenial},
 };
 
 /// Job records that are read concurrently.
@@ -42,28 +46,37 @@ struct UsageSnapshot {
     age: Duration,
 }
 
+/// How to count an active job whose record is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MissingRecord {
+    /// The record was removed, so nothing will end the job.
+    Ended,
+    /// The replica that answered may not have stored the record yet.
+    Active,
+}
+
 /// Charges jobs to their submitters.
 #[derive(Debug)]
 pub struct QuotaLedger {
     bus: SharedBus,
     quotas: Arc<Quotas>,
-    /// Serialises the charges of this process: concurrent ones would only fail each other's
-    /// compare-and-set.
-    charge_lock: Mutex<()>,
+    /// Serialise the charges of one submitter in this process: concurrent ones would only fail each
+    /// other's compare-and-set. Holds the submitters with a charge in progress.
+    charge_locks: Mutex<HashMap<Submitter, Arc<AsyncMutex<()>>>>,
 }
 
 impl QuotaLedger {
     pub fn new(bus: SharedBus, quotas: Arc<Quotas>) -> Self {
-        Self { bus, quotas, charge_lock: Mutex::default() }
+        Self { bus, quotas, charge_locks: Mutex::default() }
     }
 
     /// Charges a job to its submitter, at most once however often it is called. The job's record
-    /// must exist. `today` is a UTC date as in `2026-11-23`.
+    /// must exist.
     ///
     /// # Errors
     /// Returns any error from the underlying bus operation. The job may or may not be charged then;
     /// call again.
-    pub async fn charge(&self, admitted: &AdmittedJob, today: &str) -> Result<ChargeOutcome, BusError> {
+    pub async fn charge(&self, admitted: &AdmittedJob, day: &QuotaDay) -> Result<ChargeOutcome, BusError> {
         let (request, submitter) = (&admitted.job.request, &admitted.record.submitter);
         let quota = self.quotas.quota_for(submitter);
         let mode = request.envelope.ctx.billing.mode;
@@ -74,37 +87,61 @@ impl QuotaLedger {
             return Ok(ChargeOutcome::Charged);
         }
         let name = active_job_name(&admitted.bucket, &admitted.job.id);
-        let _guard = self.charge_lock.lock().await;
+        let _guard = self.lock_charges(submitter).await;
         loop {
             let UsageSnapshot { mut usage, revision, age } = self.snapshot(submitter).await?;
             if usage.active.contains(&name) {
                 return Ok(ChargeOutcome::Charged);
             }
             // Another planner may have charged the job, which then ended and was pruned.
-            if admitted.taken_over && self.has_ended(&admitted.bucket, &admitted.job.id, false).await? {
+            if admitted.taken_over
+                && self.has_ended(&admitted.bucket, &admitted.job.id, MissingRecord::Active).await?
+            {
                 return Ok(ChargeOutcome::JobEnded);
             }
+            let active = usage.active.len();
             if quota_policy::should_prune(quota, &usage) {
-                usage.active = self.prune(usage.active, age > MISSING_RECORD_GRACE_PERIOD).await?;
+                // A job was charged after its record was stored, so a record that is still missing
+                // long after the last charge was removed.
+                let missing = if age > MISSING_RECORD_GRACE_PERIOD {
+                    MissingRecord::Ended
+                } else {
+                    MissingRecord::Active
+                };
+                usage.active = self.prune(usage.active, missing).await?;
             }
             let iterations = request.plan.iterations();
-            let usage = match quota_policy::charge(submitter, quota, &usage, &name, iterations, today) {
-                Ok(usage) => usage,
-                Err(denial) => return Ok(ChargeOutcome::Denied(denial)),
-            };
+            let (usage, outcome) =
+                match quota_policy::charge(submitter, quota, &usage, &name, iterations, day) {
+                    Ok(charged) => (charged, ChargeOutcome::Charged),
+                    // Without this write, every further denial would read the ended jobs again.
+                    Err(denial) if usage.active.len() < active => (usage, ChargeOutcome::Denied(denial)),
+                    Err(denial) => return Ok(ChargeOutcome::Denied(denial)),
+                };
             let json = serde_json::to_vec(&usage).expect("usage consists of strings and numbers");
             let (bucket, key) = (Bucket::Quotas, submitter.as_str());
             if self.bus.compare_and_set(&bucket, key, json.into(), revision).await?.is_some() {
-                return Ok(ChargeOutcome::Charged);
+                return Ok(outcome);
             }
         }
     }
 
-    /// Whether the job's quota decision is known: it was charged, needs no charge, or has ended.
+    /// Waits for the submitter's lock.
+    async fn lock_charges(&self, submitter: &Submitter) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.charge_locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(submitter.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    /// Whether records and usage show the job's quota decision: it was charged, needs no charge, or
+    /// has ended. A denial shows only once an aggregator has ended the job.
     ///
     /// # Errors
     /// Returns any error from reading the usage.
-    pub async fn is_decided(&self, bucket: &Bucket, record: &JobRecord) -> Result<bool, BusError> {
+    pub async fn is_decision_visible(&self, bucket: &Bucket, record: &JobRecord) -> Result<bool, BusError> {
         if record.state != JobState::Accepted {
             return Ok(true);
         }
@@ -141,11 +178,12 @@ impl QuotaLedger {
     async fn prune(
         &self,
         active: BTreeSet<String>,
-        missing_is_ended: bool,
+        missing: MissingRecord,
     ) -> Result<BTreeSet<String>, BusError> {
         let checks = stream::iter(active).map(async |name| {
             let ended = match parse_active_job_name(&name) {
-                Some((bucket, job)) => self.has_ended(&bucket, &job, missing_is_ended).await?,
+                Some((bucket, job)) => self.has_ended(&bucket, &job, missing).await?,
+                // No planner writes such a name, and no job's end would ever remove it.
                 None => true,
             };
             Ok::<_, BusError>((!ended).then_some(name))
@@ -154,20 +192,19 @@ impl QuotaLedger {
         checks.try_filter_map(async |name| Ok(name)).try_collect().await
     }
 
-    /// Whether a job's record is terminal, or, with `missing_is_ended`, missing.
     async fn has_ended(
         &self,
         bucket: &Bucket,
         job: &JobId,
-        missing_is_ended: bool,
+        missing: MissingRecord,
     ) -> Result<bool, BusError> {
         let found = job_records::get(self.bus.as_ref(), bucket, job).await?;
-        Ok(found.map_or(missing_is_ended, |found| found.record.state.is_terminal()))
+        let ended = |record: JobRecord| record.state.is_terminal();
+        Ok(found.map_or(missing == MissingRecord::Ended, |found| ended(found.record)))
     }
 }
 
-/// The name of a job in [`Usage::active`]. Includes the bucket, because each bucket may hold a job
-/// of the same id.
+/// The name of a job in [`Usage::active`]. Includes the bucket, so that pruning finds the record.
 fn active_job_name(bucket: &Bucket, job: &JobId) -> String {
     format!("{}/{job}", bucket.name())
 }

@@ -1,4 +1,5 @@
-//! Decides whether a submitter's quota permits a charge. Pure: reads no bus and no clock.
+//! Decides whether a submitter's quota permits a charge. Pure, apart from [`QuotaDay::now`]: reads no
+//! bus and no clock.
 
 use forge_contract::{
     envelope::BillingMode,
@@ -6,6 +7,7 @@ use forge_contract::{
     ids::Submitter,
     quota::{Quota, Usage},
 };
+use forge_service::clock::today_and_tomorrow;
 
 /// Without a limit on concurrent jobs, the active jobs are pruned when their number reaches this or
 /// one of the powers of two above it.
@@ -13,6 +15,21 @@ const FIRST_PRUNE_JOBS: usize = 64;
 /// From this number of active jobs on they are pruned at every charge, because their names must fit
 /// into one message.
 const ALWAYS_PRUNE_JOBS: usize = 4096;
+
+/// The UTC dates around a charge, each as in `2026-11-23`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaDay {
+    pub today: String,
+    pub tomorrow: String,
+}
+
+impl QuotaDay {
+    /// The dates by this machine's clock.
+    pub fn now() -> Self {
+        let (today, tomorrow) = today_and_tomorrow();
+        Self { today, tomorrow }
+    }
+}
 
 /// Why a submission is not permitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +54,9 @@ pub fn check_billing(submitter: &Submitter, quota: &Quota, mode: BillingMode) ->
     Err(QuotaDenial { code: FailureCode::Unauthorized, message })
 }
 
-/// Whether ended jobs should be removed from the active ones before a charge: when that can make
-/// room for a job, and now and then, so that the usage does not grow without bound. Pruning reads
-/// one record for every active job.
+/// Whether ended jobs should be removed from the active ones before a charge. Pruning reads one
+/// record for every active job, so without a limit on concurrent jobs it happens only each time that
+/// their number has doubled: that bounds the usage at a constant cost per charge.
 pub fn should_prune(quota: &Quota, usage: &Usage) -> bool {
     let active = usage.active.len();
     match quota.concurrent_jobs {
@@ -48,7 +65,7 @@ pub fn should_prune(quota: &Quota, usage: &Usage) -> bool {
     }
 }
 
-/// The usage after charging `job`, which is not among the active jobs, on the UTC date `today`.
+/// The usage after charging `job`, which is not among the active jobs.
 ///
 /// # Errors
 /// `quota_exceeded` if the charge exceeds a limit.
@@ -58,7 +75,7 @@ pub fn charge(
     usage: &Usage,
     job: &str,
     iterations: u64,
-    today: &str,
+    day: &QuotaDay,
 ) -> Result<Usage, QuotaDenial> {
     let exceeded = |message| Err(QuotaDenial { code: FailureCode::QuotaExceeded, message });
     let active = usage.active.len() as u64;
@@ -68,20 +85,32 @@ pub fn charge(
              wait until one ends, or cancel one"
         ));
     }
-    // A past day no longer counts. A day in the future was begun by a planner whose clock is ahead:
-    // it stays, so that the daily limit is not granted twice.
-    let (day, used) =
-        if usage.day.as_str() < today { (today, 0) } else { (usage.day.as_str(), usage.iterations) };
+    let (date, used) = day_usage(usage, day);
     let sum = used.saturating_add(iterations);
     if let Some(limit) = quota.iterations_per_day.filter(|limit| sum > *limit) {
         return exceeded(format!(
-            "submitter {submitter} may use {limit} iterations per day and has used {used} on {day} (UTC): \
+            "submitter {submitter} may use {limit} iterations per day and has used {used} on {date} (UTC): \
              this job needs {iterations}"
         ));
     }
     let mut active = usage.active.clone();
     active.insert(job.to_owned());
-    Ok(Usage { day: day.to_owned(), iterations: sum, active })
+    Ok(Usage { day: date.to_owned(), iterations: sum, active })
+}
+
+/// The date to charge, and the iterations used on it. A past date no longer counts. Tomorrow was
+/// begun by a planner whose clock is slightly ahead: it stays, so that the daily limit is not granted
+/// twice. A later date comes from a wrong clock. It ends here, with its iterations: otherwise it would
+/// lock the submitter out until it is past.
+fn day_usage<'a>(usage: &'a Usage, day: &'a QuotaDay) -> (&'a str, u64) {
+    let date = usage.day.as_str();
+    if date < day.today.as_str() {
+        (&day.today, 0)
+    } else if date <= day.tomorrow.as_str() {
+        (date, usage.iterations)
+    } else {
+        (&day.today, usage.iterations)
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +135,7 @@ mod tests {
     fn charge_adds_to_usage_until_a_limit_is_reached() {
         let (none, jobs, day) = (quota(None, None), quota(Some(2), None), quota(None, Some(100)));
         let both = quota(Some(2), Some(100));
-        let cases: [Case; 16] = [
+        let cases: [Case; 17] = [
             (none, usage("", 0, 0), 7, Ok((TODAY, 7))),
             (none, usage(TODAY, u64::MAX, 10_000), 1, Ok((TODAY, u64::MAX))),
             (jobs, usage("", 0, 0), 7, Ok((TODAY, 7))),
@@ -121,12 +150,14 @@ mod tests {
             (day, usage(TODAY, u64::MAX, 0), 2, Err("needs 2")),
             (day, usage("2026-11-22", 100, 3), 100, Ok((TODAY, 100))),
             (day, usage("2025-12-31", 100, 3), 101, Err("has used 0 on 2026-11-23")),
-            // Another planner's clock is ahead: its day stays.
+            // Another planner's clock is ahead: its day stays, unless the clock must be wrong.
             (day, usage("2026-11-24", 30, 0), 70, Ok(("2026-11-24", 100))),
+            (day, usage("2036-11-24", 30, 0), 70, Ok((TODAY, 100))),
             (both, usage(TODAY, 100, 2), 1, Err("concurrent jobs")),
         ];
+        let today = QuotaDay { today: TODAY.to_owned(), tomorrow: "2026-11-24".to_owned() };
         for (quota, before, iterations, expected) in cases {
-            let after = charge(&"alice".parse().unwrap(), &quota, &before, "jobs/new", iterations, TODAY);
+            let after = charge(&"alice".parse().unwrap(), &quota, &before, "jobs/new", iterations, &today);
             match (after, expected) {
                 (Ok(after), Ok((day, iterations))) => {
                     assert_eq!((after.day.as_str(), after.iterations), (day, iterations), "{before:?}");

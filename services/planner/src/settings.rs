@@ -11,17 +11,22 @@ pub(crate) const CACHE_CAPACITY: usize = 32;
 /// What an operator configures about a planner.
 #[derive(Debug, Clone)]
 pub struct PlannerSettings {
-    /// Upper bound on the jobs this planner drives concurrently.
+    /// Upper bound on the jobs this planner drives concurrently. Jobs that wait for agents do not
+    /// count. When all slots are in use, each one that becomes free goes to the submitter with the
+    /// fewest.
     pub max_jobs: usize,
     /// How long a job waits for `policy.min_agents` live agents before it fails.
     pub agent_wait: Duration,
     /// Time after which an in-flight shard counts as overdue and is dispatched again. Doubles with
-    /// every further attempt.
+    /// every further attempt, up to 16 times. It includes the time that the shard waits in its queue:
+    /// where queues are longer than this, shards are executed twice, which costs time but fails no
+    /// job.
     pub shard_patience: Duration,
     /// Buckets of job records that an envelope may name in `artifacts.kv_namespace`. Must not be
     /// empty: rejected submissions are recorded in the first one.
     pub namespaces: Vec<String>,
-    /// Lease on a received message. Must equal the lease with which the bus topology was created.
+    /// Lease on a received message. Must equal the lease with which the bus topology was created. A
+    /// longer value lets the bus redeliver a job that is still being driven.
     pub lease: Duration,
     /// Each submitter's limits.
     pub quotas: Arc<Quotas>,

@@ -11,29 +11,40 @@ use forge_bus::{
     Bus, BusError,
     topology::{self, Bucket, Stream},
 };
-use forge_contract::ids::JobId;
+use forge_contract::ids::{JobId, JobUid};
 use forge_service::{Settlement, clock::elapsed_since, job_records};
 
 /// Delay between the end of a job and the purge. By then every worker has received the job's end or
 /// has returned the result it was computing.
 pub const STRAGGLER_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Purges all messages of an ended job except its orders, and returns the settlement of its
-/// submission: retried until the grace period has passed, then acknowledged. Purges nothing unless
-/// the record is still terminal: it may have been removed and the job submitted again.
+/// Purges all messages of a job that has ended, except its orders, and returns the settlement of its
+/// submission: retried until the grace period has passed, then acknowledged. Orders stay, because an
+/// aggregator that has not finished its cleanup resumes it by them.
 ///
 /// # Errors
 /// Returns any error from reading the record or from the purge. Some messages may be left then.
-pub async fn purge_stragglers(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Settlement, BusError> {
-    let found = job_records::get(bus, bucket, job).await?;
-    let Some(found) = found.filter(|found| found.record.state.is_terminal()) else {
-        return Ok(Settlement::Ack);
+pub async fn purge_stragglers(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    job: &JobId,
+    uid: JobUid,
+) -> Result<Settlement, BusError> {
+    // A record that was removed, or replaced by that of a later submission, no longer tells when the
+    // job ended. Its messages have a uid of their own, so they are purged at once.
+    let found = job_records::get(bus, bucket, job).await?.filter(|found| found.record.uid == uid);
+    let rest = match found.map(|found| found.record) {
+        Some(record) if record.state.is_terminal() => {
+            STRAGGLER_GRACE_PERIOD.saturating_sub(elapsed_since(&record.updated_at))
+        }
+        // A replica that does not know the job's end yet.
+        Some(_) => STRAGGLER_GRACE_PERIOD,
+        None => Duration::ZERO,
     };
-    let rest = STRAGGLER_GRACE_PERIOD.saturating_sub(elapsed_since(&found.record.updated_at));
     if !rest.is_zero() {
         return Ok(Settlement::Retry(rest));
     }
-    let subjects = topology::job_subjects(job).into_iter();
+    let subjects = topology::job_subjects(uid).into_iter();
     for (stream, subject) in subjects.filter(|(stream, _)| *stream != Stream::Reduce) {
         bus.purge(stream, &subject).await?;
     }
@@ -51,32 +62,35 @@ mod tests {
 
     const LONG_AGO: &str = "2020-01-01T00:00:00.000Z";
 
+    const UID: JobUid = JobUid([1; 16]);
+
     /// The settlement of a purge, and the messages of the job that are left after it: shards,
-    /// verifications, and orders. `record` is the job's record: its state and last update.
-    async fn purge(record: Option<(JobState, &str)>) -> (Settlement, [u64; 3]) {
+    /// verifications, and orders. `record` is the record under the job's id: its uid, its state and
+    /// its last update.
+    async fn purge(record: Option<(JobUid, JobState, &str)>) -> (Settlement, [u64; 3]) {
         let (bus, bucket, job) =
             (MemoryBus::new(Default::default()), Bucket::default_jobs(), "j".parse().unwrap());
         bus.prepare().await.unwrap();
-        if let Some((state, time)) = record {
+        if let Some((uid, state, time)) = record {
             let origin = SubmissionOrigin {
                 submitter: Default::default(),
                 sequence: 1,
                 time: time.to_owned(),
                 trace_id: None,
             };
-            let mut record = initial_record(JobId::clone(&job), origin, None);
+            let mut record = initial_record(JobId::clone(&job), uid, origin, None);
             record.state = state;
             assert!(job_records::create(bus.as_ref(), &bucket, &record).await.unwrap());
         }
         let shard = ShardId { height: 0, index: 0 };
         for subject in [
-            topology::shard_subject(Target::Cpu, &job, shard),
-            topology::verification_subject(&job, shard),
-            topology::end_subject(&job),
+            topology::shard_subject(Target::Cpu, UID, shard),
+            topology::verification_subject(UID, shard),
+            topology::end_subject(UID),
         ] {
             bus.publish(Message::new(subject.clone(), ""), &subject).await.unwrap();
         }
-        let settlement = purge_stragglers(bus.as_ref(), &bucket, &job).await.unwrap();
+        let settlement = purge_stragglers(bus.as_ref(), &bucket, &job, UID).await.unwrap();
         let backlog = async |queue| bus.backlog(queue).await.unwrap();
         let left = [
             backlog(Queue::Shards(Target::Cpu)).await,
@@ -88,22 +102,26 @@ mod tests {
 
     #[tokio::test]
     async fn purge_removes_everything_but_orders_of_a_terminal_job() {
-        assert_eq!(purge(Some((JobState::Cancelled, LONG_AGO))).await, (Settlement::Ack, [0, 0, 1]));
+        assert_eq!(purge(Some((UID, JobState::Cancelled, LONG_AGO))).await, (Settlement::Ack, [0, 0, 1]));
     }
 
     #[tokio::test]
     async fn purge_is_retried_until_the_grace_period_has_passed() {
-        let (settlement, left) = purge(Some((JobState::Cancelled, &now_rfc3339()))).await;
-        assert!(
-            matches!(settlement, Settlement::Retry(rest) if rest <= STRAGGLER_GRACE_PERIOD),
-            "{settlement:?}"
-        );
-        assert_eq!(left, [1, 1, 1]);
+        let now = now_rfc3339();
+        for record in [(UID, JobState::Cancelled, now.as_str()), (UID, JobState::Running, LONG_AGO)] {
+            let (settlement, left) = purge(Some(record)).await;
+            assert!(
+                matches!(settlement, Settlement::Retry(rest) if rest <= STRAGGLER_GRACE_PERIOD),
+                "{settlement:?}"
+            );
+            assert_eq!(left, [1, 1, 1]);
+        }
     }
 
     #[tokio::test]
-    async fn purge_leaves_jobs_alone_that_are_running_or_unrecorded() {
-        assert_eq!(purge(Some((JobState::Running, LONG_AGO))).await, (Settlement::Ack, [1, 1, 1]));
-        assert_eq!(purge(None).await, (Settlement::Ack, [1, 1, 1]));
+    async fn record_that_is_gone_or_of_a_later_submission_delays_no_purge() {
+        let later = (JobUid([2; 16]), JobState::Running, LONG_AGO);
+        assert_eq!(purge(Some(later)).await, (Settlement::Ack, [0, 0, 1]));
+        assert_eq!(purge(None).await, (Settlement::Ack, [0, 0, 1]));
     }
 }

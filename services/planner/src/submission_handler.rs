@@ -1,32 +1,50 @@
-//! Handles the queue of submissions: asks admission for a decision and carries it out.
+//! Handles the queue of submissions: waits for a slot, asks admission for a decision and carries it
+//! out.
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_bus::{Delivery, Headers, SharedBus};
-use forge_service::{Handler, Settlement, trace};
+use forge_bus::{Delivery, SharedBus, topology};
+use forge_service::{Handler, Settlement};
 use tokio::time::Instant;
-use tracing::{Instrument, Span};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     admission::{Admission, AdmissionDecision},
-    admitted_job::AdmittedJob,
     end_requester::EndRequester,
     job_driver::JobDriver,
+    job_slots::JobSlots,
     settlement::{retry_later, to_settlement},
     straggler_purge::purge_stragglers,
+    submission_trace::job_span,
 };
+
+/// Delay before the redelivery of a submission when too many others of its submitter wait for a
+/// slot.
+const SLOT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Turns submissions into driven jobs.
 #[derive(Debug)]
 pub struct SubmissionHandler {
     pub bus: SharedBus,
+    pub slots: Arc<JobSlots>,
     pub admission: Admission,
     pub end_requester: EndRequester,
     pub driver: JobDriver,
+    pub stop: CancellationToken,
 }
 
 #[async_trait]
 impl Handler for SubmissionHandler {
     async fn handle(&self, delivery: Delivery) -> Settlement {
+        // A submission without a valid submitter is recorded under the default one.
+        let submitter = topology::parse_submit_subject(&delivery.message.subject).unwrap_or_default();
+        let _slot = match self.stop.run_until_cancelled(self.slots.acquire(&submitter)).await {
+            Some(Some(slot)) => slot,
+            Some(None) => return Settlement::Retry(SLOT_RETRY_DELAY),
+            None => return Settlement::Retry(Duration::ZERO),
+        };
         let received = Instant::now();
         let decision = match self.admission.admit(&delivery.message, delivery.sequence).await {
             Ok(decision) => decision,
@@ -34,8 +52,8 @@ impl Handler for SubmissionHandler {
         };
         match decision {
             AdmissionDecision::Duplicate => Settlement::Ack,
-            AdmissionDecision::Terminal(job, bucket) => {
-                let purged = purge_stragglers(self.bus.as_ref(), &bucket, &job).await;
+            AdmissionDecision::Terminal { bucket, job_id, uid } => {
+                let purged = purge_stragglers(self.bus.as_ref(), &bucket, &job_id, uid).await;
                 purged.unwrap_or_else(|error| retry_later("purging the job's stragglers", &error))
             }
             AdmissionDecision::Rejected(order) => {
@@ -48,19 +66,4 @@ impl Handler for SubmissionHandler {
             }
         }
     }
-}
-
-/// The span of a job: in the trace of the message that submitted it, or else in the trace that its
-/// envelope names.
-fn job_span(admitted: &AdmittedJob, headers: &Headers) -> Span {
-    let job = &admitted.job;
-    let envelope_trace = job.request.envelope.ctx.trace_id.as_deref().and_then(trace::root_headers);
-    let span = tracing::info_span!("job", job_id = %job.id, trace_id = tracing::field::Empty);
-    if let Some(root) = envelope_trace.filter(|_| !trace::has_context(headers)) {
-        trace::set_parent(&span, &root);
-    }
-    if let Some(trace_id) = trace::trace_id(&span) {
-        span.record("trace_id", trace_id);
-    }
-    span
 }

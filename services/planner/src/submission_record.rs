@@ -4,7 +4,7 @@
 use forge_contract::{
     digest::Digest,
     envelope::{Billing, Envelope},
-    ids::{JobId, Submitter},
+    ids::{JobId, JobUid, Submitter},
     job::{JobProgress, JobRecord, JobState},
 };
 use forge_documents::Job;
@@ -19,18 +19,26 @@ pub struct SubmissionOrigin {
     pub sequence: u64,
     /// When admission began: RFC 3339, UTC.
     pub time: String,
-    /// Trace of the message, unless the envelope names one.
+    /// Trace in which the submission is handled. `None` if no spans are recorded.
     pub trace_id: Option<String>,
 }
 
-/// The record with which a submission starts. `job` is `None` for a rejected submission: only its
-/// name is known then.
-pub fn initial_record(job_id: JobId, origin: SubmissionOrigin, job: Option<&Job>) -> JobRecord {
+/// The record with which a submission starts. `job` and the commitment to its key are `None` for a
+/// rejected submission: only its name is known then, and it needs no key.
+pub fn initial_record(
+    job_id: JobId,
+    uid: JobUid,
+    origin: SubmissionOrigin,
+    job: Option<(&Job, Digest)>,
+) -> JobRecord {
+    let (job, key_commitment) = job.unzip();
     let request = job.map(|job| &job.request);
     let envelope: Option<&Envelope> = request.map(|request| &request.envelope);
     JobRecord {
         schema: JobRecord::SCHEMA.to_owned(),
         job_id,
+        uid,
+        key_commitment,
         submitter: origin.submitter,
         state: JobState::Accepted,
         request: job.map(|job| job.envelope_digest),
@@ -38,7 +46,7 @@ pub fn initial_record(job_id: JobId, origin: SubmissionOrigin, job: Option<&Job>
         op: envelope.map(|envelope| envelope.op.clone()),
         billing: envelope.map_or_else(Billing::default, |envelope| envelope.ctx.billing),
         persist: envelope.is_none_or(|envelope| envelope.artifacts.persist),
-        trace_id: envelope.and_then(|envelope| envelope.ctx.trace_id.clone()).or(origin.trace_id),
+        trace_id: origin.trace_id,
         submission: origin.sequence,
         submitted_at: origin.time.clone(),
         updated_at: origin.time,
@@ -96,6 +104,8 @@ impl RecordRelation {
 mod tests {
     use super::*;
 
+    const UID: JobUid = JobUid([1; 16]);
+
     fn origin(sequence: u64) -> SubmissionOrigin {
         SubmissionOrigin {
             submitter: "alice".parse().unwrap(),
@@ -107,8 +117,9 @@ mod tests {
 
     #[test]
     fn record_of_rejected_submission_holds_its_origin_only() {
-        let record = initial_record("x".parse().unwrap(), origin(7), None);
+        let record = initial_record("x".parse().unwrap(), UID, origin(7), None);
         assert_eq!((record.job_id.as_str(), record.submission, record.state), ("x", 7, JobState::Accepted));
+        assert_eq!((record.uid, record.key_commitment), (UID, None));
         assert_eq!((record.submitter.as_str(), record.submitted_at), ("alice", record.updated_at));
         assert_eq!(record.trace_id, origin(7).trace_id);
         assert!(record.request.is_none() && record.op.is_none() && record.persist);
@@ -132,7 +143,7 @@ mod tests {
     #[test]
     fn existing_record_is_own_only_for_the_message_that_created_it() {
         let (digest, other) = (Digest::hash_parts(&[b"a"]), Digest::hash_parts(&[b"b"]));
-        let mut record = initial_record("x".parse().unwrap(), origin(7), None);
+        let mut record = initial_record("x".parse().unwrap(), UID, origin(7), None);
         record.request = Some(digest);
         let relation =
             |record: &_, sequence, request| RecordRelation::of_submission(record, sequence, request);

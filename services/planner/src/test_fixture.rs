@@ -78,8 +78,9 @@ impl AdmissionFixture {
     pub fn new(bus: SharedBus, quota: Quota) -> Self {
         let PlannerSettings { models, namespaces, quotas, .. } = settings(quota);
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), quotas));
-        let reader = EnvelopeReader::new(models, namespaces);
-        let admission = Admission::new(bus, reader, Arc::clone(&ledger), Bucket::default_jobs());
+        let reader = EnvelopeReader::new(models, namespaces.clone());
+        let (buckets, default_bucket) = (namespaces.into_iter().map(Bucket::Jobs), Bucket::default_jobs());
+        let admission = Admission::new(bus, reader, Arc::clone(&ledger), buckets.collect(), default_bucket);
         Self { admission, ledger }
     }
 

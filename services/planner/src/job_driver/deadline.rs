@@ -1,4 +1,5 @@
-//! A job's deadline: `policy.timeout_ms` after its submission, whichever planner drives it.
+//! A job's deadline: `policy.timeout_ms` after its record was created, whichever planner drives it.
+//! The time that a submission spends in its queue before a planner first receives it does not count.
 
 use std::{future::pending, time::Duration};
 
@@ -8,7 +9,7 @@ use tokio::time::sleep;
 use super::dispatch_failure::DispatchFailure;
 use crate::admitted_job::AdmittedJob;
 
-/// Returns when the job's deadline has passed; never, if it has none. If the time of submission is
+/// Returns when the job's deadline has passed; never, if it has none. If the record's time is
 /// malformed or in the future, the full timeout remains.
 pub async fn wait_for_deadline(admitted: &AdmittedJob) -> DispatchFailure {
     let timeout_ms = admitted.policy().timeout_ms;
@@ -19,9 +20,9 @@ pub async fn wait_for_deadline(admitted: &AdmittedJob) -> DispatchFailure {
     DispatchFailure::timeout(timeout_ms)
 }
 
-/// Time until the deadline when `elapsed` has passed since the submission; zero after the deadline.
+/// Time until the deadline when `elapsed` has passed since the record was created; zero after the deadline.
 /// `None` if `timeout_ms` is 0, which means no deadline.
-fn remaining_time(timeout_ms: u64, elapsed: Duration) -> Option<Duration> {
+pub fn remaining_time(timeout_ms: u64, elapsed: Duration) -> Option<Duration> {
     (timeout_ms != 0).then(|| Duration::from_millis(timeout_ms).saturating_sub(elapsed))
 }
 

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use forge_bus::topology::{Bucket, target_token};
 use forge_contract::{
-    artifact::Phase, envelope::Policy, error::FailureCode, ids::JobId, shard::ShardId, task::EndOrder,
+    artifact::Phase,
+    envelope::Policy,
+    error::FailureCode,
+    ids::{JobId, JobUid},
+    task::EndOrder,
 };
+
+use super::dispatcher::{FatalShard, MAX_ATTEMPTS};
 
 /// Why a job cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,22 +39,34 @@ impl DispatchFailure {
         Self { code: FailureCode::InsufficientAgents, phase: Phase::Plan, message }
     }
 
-    /// A shard has used up its attempts.
-    pub fn exhausted(shard: ShardId, attempts: u32) -> Self {
-        let message =
-            format!("shard {shard} has no valid result after {attempts} attempts by workers and verifiers");
+    /// A shard cannot be executed.
+    pub fn fatal_shard(fatal: &FatalShard) -> Self {
+        let message = match fatal {
+            FatalShard::Exhausted(shard) => format!(
+                "shard {shard} has no valid result after {MAX_ATTEMPTS} attempts by workers and verifiers"
+            ),
+            FatalShard::Crashed { shard, reason } => {
+                format!(
+                    "shard {shard} crashed the isolated process in which a verifier executed it: {reason}"
+                )
+            }
+        };
         Self { code: FailureCode::ExecutionFailed, phase: Phase::Execute, message }
     }
 
     /// The order that ends the job; `bucket` holds its record.
-    pub fn into_order(self, job: JobId, bucket: &Bucket) -> EndOrder {
-        EndOrder::new(job, bucket.name(), self.code, self.phase, self.message)
+    pub fn into_order(self, job: JobId, uid: JobUid, bucket: &Bucket) -> EndOrder {
+        EndOrder::new(job, uid, bucket.name(), self.code, self.phase, self.message)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use forge_contract::shard::ShardId;
+
     use super::*;
+
+    const UID: JobUid = JobUid([1; 16]);
 
     #[test]
     fn order_states_the_reason_and_where_the_record_is() {
@@ -63,15 +81,21 @@ mod tests {
                 "policy.min_agents is 3, but after 30 s the number of live agents for target any is 1",
             ),
             (
-                DispatchFailure::exhausted(shard, 6),
+                DispatchFailure::fatal_shard(&FatalShard::Exhausted(shard)),
                 FailureCode::ExecutionFailed,
                 Phase::Execute,
-                "6 attempts",
+                "shard 0-7 has no valid result after 6 attempts",
+            ),
+            (
+                DispatchFailure::fatal_shard(&FatalShard::Crashed { shard, reason: "signal 11".to_owned() }),
+                FailureCode::ExecutionFailed,
+                Phase::Execute,
+                "shard 0-7 crashed the isolated process in which a verifier executed it: signal 11",
             ),
         ];
         for (failure, code, phase, part) in cases {
-            let order = failure.into_order("a".parse().unwrap(), &Bucket::default_jobs());
-            assert_eq!((order.job_id.as_str(), order.namespace.as_str()), ("a", "jobs"));
+            let order = failure.into_order("a".parse().unwrap(), UID, &Bucket::default_jobs());
+            assert_eq!((order.job_id.as_str(), order.job_uid, order.namespace.as_str()), ("a", UID, "jobs"));
             assert_eq!((order.code, order.phase), (code, phase));
             assert!(order.message.contains(part), "{}", order.message);
         }

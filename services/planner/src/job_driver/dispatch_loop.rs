@@ -1,10 +1,13 @@
-//! The dispatch loop of a job: feeds the [`Dispatcher`] with events, clock and agents, and
+//! The dispatch loop of a job: feeds the [`Dispatcher`] with outcomes, clock and agents, and
 //! publishes the shards that it returns. Takes no dispatch decision itself.
 
 use std::{future::pending, time::Duration};
 
-use forge_bus::{Replay, SharedBus, StoredMessage, topology::target_token};
-use forge_service::{registry::Registry, retry::retry_until_stopped};
+use forge_bus::{
+    Replay, SharedBus, StoredMessage,
+    topology::{Stream, shards_filter},
+};
+use forge_service::{random, registry::Registry, retry::retry_until_stopped, shard_messages};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +16,7 @@ use super::{
     dispatch_failure::DispatchFailure,
     dispatch_message::dispatch_message,
     dispatch_window::dispatch_window,
-    dispatcher::{Dispatcher, MAX_ATTEMPTS, ShardDispatch},
-    shard_event::parse_shard_event,
+    dispatcher::{Dispatcher, ShardDispatch},
     starvation::Starvation,
 };
 use crate::admitted_job::AdmittedJob;
@@ -22,6 +24,18 @@ use crate::admitted_job::AdmittedJob;
 /// Interval between two checks for changes that no message announces: live agents and overdue
 /// shards.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a job may have no live agent before it gives its slot back. Longer than a planner that
+/// has just started needs to receive the heartbeats.
+const MAX_STARVATION: Duration = Duration::from_secs(1);
+
+/// Why the dispatch of a job stopped before the job has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DispatchStop {
+    /// The job must be ended.
+    Failed(DispatchFailure),
+    /// The job waits for a live agent. Its in-flight shards stay queued for the first one.
+    Starved,
+}
 
 /// Dispatches the shards of jobs.
 #[derive(Debug)]
@@ -37,59 +51,75 @@ impl DispatchLoop {
         Self { bus, registry, shard_patience }
     }
 
-    /// Dispatches a job's shards. Returns only when the job has failed; dropped when it has ended.
-    /// `messages` are the job's results and verdicts from the first on. Reports the number of
-    /// in-flight shards before it publishes any.
+    /// Dispatches a job's shards. Returns only when the job has failed or is starved. Never returns
+    /// for a job that ends otherwise: the caller drops the future then. `outcomes` are the outcomes
+    /// of the job's shards from the first on. Reports the number of in-flight shards before it
+    /// publishes any.
     pub async fn run(
         &self,
         admitted: &AdmittedJob,
-        mut messages: Replay,
+        mut outcomes: Replay,
         ended: &CancellationToken,
         report_in_flight: impl Fn(usize),
-    ) -> DispatchFailure {
+    ) -> DispatchStop {
         let started = Instant::now();
         let mut dispatcher = Dispatcher::new(&admitted.job.request.plan);
         if admitted.taken_over {
-            // Only then does this planner know which shards are missing.
-            while let Some(message) = messages.next_stored().await {
-                apply(&mut dispatcher, &message);
-            }
+            self.take_over(admitted, &mut dispatcher, &mut outcomes, ended).await;
         }
-        let (mut live, mut starvation) =
-            (self.registry.live_capacity(admitted.target()), Starvation::default());
+        let live_capacity = || self.registry.live_capacity(admitted.target());
+        let (mut live, mut starvation) = (live_capacity(), Starvation::default());
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (uid, key) = (admitted.uid(), &admitted.key);
         loop {
             let now = started.elapsed();
-            dispatcher.set_starved_time(starvation.total(now));
             let window = dispatch_window(live, dispatcher.mean_shard_time(), admitted.policy().max_agents);
-            let dispatches = dispatcher.dispatch(window, now);
+            let issue_task = |shard| key.issue_task(uid, shard, random::bytes());
+            let dispatches = dispatcher.dispatch(window, now, starvation.total(now), issue_task);
             report_in_flight(dispatcher.in_flight());
-            if let Some(shard) = dispatcher.exhausted() {
-                return DispatchFailure::exhausted(shard, MAX_ATTEMPTS);
+            match dispatches {
+                Ok(dispatches) => self.publish(admitted, dispatches, ended).await,
+                Err(fatal) => return DispatchStop::Failed(DispatchFailure::fatal_shard(&fatal)),
             }
-            self.publish(admitted, dispatches, ended).await;
+            if starvation.current(now) >= MAX_STARVATION && dispatcher.needs_workers() {
+                return DispatchStop::Starved;
+            }
             tokio::select! {
-                message = messages.next() => match message {
-                    Some(message) => apply(&mut dispatcher, &message),
+                message = outcomes.next() => match message {
+                    Some(message) => apply_outcomes(&mut dispatcher, &message),
                     // Only a bus that is shutting down ends the stream.
                     None => return pending().await,
                 },
                 _ = checks.tick() => {
                     let now = started.elapsed();
-                    live = self.registry.live_capacity(admitted.target());
-                    if starvation.observe(live.agents > 0, now) {
-                        let hardware = target_token(admitted.target());
-                        tracing::warn!(hardware, "no live agent accepts the job's shards; waiting for one");
-                    }
-                    dispatcher.set_starved_time(starvation.total(now));
-                    dispatcher.requeue_overdue(now, self.shard_patience);
+                    live = live_capacity();
+                    starvation.observe(live.agents > 0, now);
+                    dispatcher.requeue_overdue(now, starvation.total(now), self.shard_patience);
                 }
             }
-            while let Some(Some(message)) = messages.next().now_or_never() {
-                apply(&mut dispatcher, &message);
+            while let Some(Some(message)) = outcomes.next().now_or_never() {
+                apply_outcomes(&mut dispatcher, &message);
             }
         }
+    }
+
+    /// Applies the stored outcomes, because only then it is known which shards are missing. Then
+    /// removes shards that an earlier planner left in the queue: each is dispatched again, and would
+    /// otherwise be executed twice.
+    async fn take_over(
+        &self,
+        admitted: &AdmittedJob,
+        dispatcher: &mut Dispatcher<'_>,
+        outcomes: &mut Replay,
+        ended: &CancellationToken,
+    ) {
+        while let Some(message) = outcomes.next_stored().await {
+            apply_outcomes(dispatcher, &message);
+        }
+        let filter = shards_filter(admitted.uid());
+        let purge = || self.bus.purge(Stream::Shards, &filter);
+        retry_until_stopped(ended, "purging queued shards of an earlier planner", purge).await;
     }
 
     /// Publishes dispatched shards; retries until that succeeds or the job has ended.
@@ -108,8 +138,14 @@ impl DispatchLoop {
     }
 }
 
-fn apply(dispatcher: &mut Dispatcher<'_>, message: &StoredMessage) {
-    if let Some(event) = parse_shard_event(message) {
-        dispatcher.apply(event);
+/// Applies a message with outcomes. Skips one that cannot be read: the shards concerned become
+/// overdue.
+fn apply_outcomes(dispatcher: &mut Dispatcher<'_>, stored: &StoredMessage) {
+    match shard_messages::parse_outcomes(&stored.message.payload) {
+        Ok(batch) => batch.outcomes.into_iter().for_each(|outcome| dispatcher.apply_outcome(outcome)),
+        Err(error) => {
+            let (subject, sequence) = (&stored.message.subject, stored.sequence);
+            tracing::warn!(%error, subject, sequence, "skipping outcomes that cannot be read");
+        }
     }
 }

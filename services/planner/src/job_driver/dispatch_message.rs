@@ -1,26 +1,27 @@
 //! The message that dispatches a shard. Pure apart from the trace context of the current span.
 
 use forge_bus::{Message, topology};
-use forge_contract::task::VerifierTask;
+use forge_contract::{protocol::PROTOCOL, task::VerifierTask};
 use forge_service::trace;
 use serde::Serialize;
 
 use super::dispatcher::{ShardDispatch, ShardRecipient};
 use crate::admitted_job::AdmittedJob;
 
-/// The message and the id by which the bus deduplicates it, so that planners that drive the same
-/// job dispatch an attempt once.
+/// The message and the id by which the bus deduplicates it, so that a repeated publication hands the
+/// task out once.
 pub fn dispatch_message(admitted: &AdmittedJob, dispatch: ShardDispatch) -> (Message, String) {
-    let ShardDispatch { shard, attempt, recipient } = dispatch;
-    let job = &admitted.job.id;
-    let task = admitted.job.shard_task(shard, attempt);
+    let ShardDispatch { shard, task: task_id, recipient } = dispatch;
+    let uid = admitted.uid();
+    let task = admitted.job.shard_task(uid, shard, task_id);
     let message = match recipient {
-        ShardRecipient::Worker => json_message(topology::shard_subject(admitted.target(), job, shard), &task),
+        ShardRecipient::Worker => json_message(topology::shard_subject(admitted.target(), uid, shard), &task),
         ShardRecipient::Verifier => {
-            json_message(topology::verification_subject(job, shard), &VerifierTask { task, claim: None })
+            let task = VerifierTask { protocol: PROTOCOL, task, claim: None };
+            json_message(topology::verification_subject(uid, shard), &task)
         }
     };
-    (message, format!("shard.{job}.{shard}.{attempt}"))
+    (message, format!("task.{task_id}"))
 }
 
 fn json_message(subject: String, task: &impl Serialize) -> Message {
@@ -32,33 +33,35 @@ fn json_message(subject: String, task: &impl Serialize) -> Message {
 
 #[cfg(test)]
 mod tests {
-    use forge_contract::{quota::Quota, shard::ShardId, task::ShardTask};
+    use forge_contract::{ids::TaskId, quota::Quota, shard::ShardId, task::ShardTask};
 
     use super::*;
     use crate::test_fixture::{AdmissionFixture, ITERATIONS, admitted, memory_bus};
 
     const SHARD: ShardId = ShardId { height: 0, index: 0 };
+    const TASK: TaskId = TaskId([4; 32]);
 
     #[tokio::test]
-    async fn attempt_has_one_message_id_and_a_subject_for_its_recipient() {
+    async fn task_has_one_message_id_and_a_subject_for_its_recipient() {
         let fixture = AdmissionFixture::new(memory_bus().await, Quota::default());
         let admitted = admitted(fixture.admit("a", 1).await);
-        let message = |attempt, recipient| {
-            dispatch_message(&admitted, ShardDispatch { shard: SHARD, attempt, recipient })
-        };
-        let (to_worker, id) = message(1, ShardRecipient::Worker);
+        let uid = admitted.uid();
+        let message =
+            |recipient| dispatch_message(&admitted, ShardDispatch { shard: SHARD, task: TASK, recipient });
+        let (to_worker, id) = message(ShardRecipient::Worker);
         assert_eq!(
             (to_worker.subject, id),
-            ("forge.v1.shards.any.a.0-0".to_owned(), "shard.a.0-0.1".to_owned())
+            (format!("forge.v1.shards.any.{uid}.0-0"), format!("task.{TASK}"))
         );
         let task: ShardTask = serde_json::from_slice(&to_worker.payload).unwrap();
-        assert_eq!((task.shard_id, task.iterations, task.attempt), (SHARD, ITERATIONS, 1));
-        let (to_verifier, id) = message(2, ShardRecipient::Verifier);
+        assert_eq!((task.job_uid, task.shard_id, task.task_id), (uid, SHARD, TASK));
+        assert_eq!(task.iterations, ITERATIONS);
+        let (to_verifier, id) = message(ShardRecipient::Verifier);
         assert_eq!(
             (to_verifier.subject, id),
-            ("forge.v1.duplicates.a.0-0".to_owned(), "shard.a.0-0.2".to_owned())
+            (format!("forge.v1.duplicates.{uid}.0-0"), format!("task.{TASK}"))
         );
-        let task: VerifierTask = serde_json::from_slice(&to_verifier.payload).unwrap();
-        assert_eq!((task.task.attempt, task.claim), (2, None));
+        let for_verifier: VerifierTask = serde_json::from_slice(&to_verifier.payload).unwrap();
+        assert_eq!((for_verifier.task, for_verifier.claim), (task, None));
     }
 }

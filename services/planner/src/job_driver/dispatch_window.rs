@@ -25,6 +25,8 @@ pub fn dispatch_window(live: LiveCapacity, mean_shard_time: Option<Duration>, ma
     // Without live agents the window is that of one slot, so that the first agent finds work.
     let slots = live.slots.max(1) as usize;
     let window = (slots * shards as usize).max(live.shards as usize * 2).min(MAX_IN_FLIGHT);
+    // An agent cannot be kept from a queue, but with at most `max_agents` shards in flight no more
+    // than that many agents can execute one.
     if max_agents == 0 { window } else { window.min(max_agents as usize) }
 }
 

@@ -1,23 +1,22 @@
 //! Decides which shards of a job are dispatched next. Pure: it publishes nothing and reads no
-//! clock. Given the same events in the order of their stream, every planner that takes the job over
-//! decides the same.
+//! clock. It follows the outcomes of the job's shards, and knows neither results nor agents: given
+//! the same outcomes, a planner that takes the job over dispatches the same shards to the same kind
+//! of agent.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     iter::Peekable,
     time::Duration,
 };
 
-use forge_contract::{agent::AgentId, shard::ShardId, verdict::VerdictOutcome};
+use forge_contract::{ids::TaskId, shard::ShardId, task::ShardOutcome};
 use forge_kernel::plan::Plan;
 use forge_service::moving_average::MovingAverage;
 
-use super::shard_event::ShardEvent;
-
 /// Attempts that go to workers; later ones go to verifiers.
 const WORKER_ATTEMPTS: u32 = 2;
-/// Attempts after which the job fails.
+/// Failed attempts at a shard after which the job fails.
 pub const MAX_ATTEMPTS: u32 = 6;
 /// Shards may be dispatched up to this many checkpoints beyond the first incomplete one. Bounds the
 /// results that an aggregator must buffer.
@@ -26,14 +25,14 @@ const CHECKPOINTS_AHEAD: usize = 8;
 /// long.
 const MAX_SHARD_TIME: Duration = Duration::from_secs(3600);
 /// Doublings of the patience for overdue shards, at most.
-const MAX_PATIENCE_DOUBLINGS: u32 = 8;
+const MAX_PATIENCE_DOUBLINGS: u32 = 4;
 
 /// A shard to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardDispatch {
     pub shard: ShardId,
-    /// Number of earlier attempts.
-    pub attempt: u32,
+    /// Identifies this hand-out.
+    pub task: TaskId,
     pub recipient: ShardRecipient,
 }
 
@@ -46,24 +45,32 @@ pub enum ShardRecipient {
     Verifier,
 }
 
+/// A shard for which the job must fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FatalShard {
+    /// [`MAX_ATTEMPTS`] at it have failed.
+    Exhausted(ShardId),
+    /// It crashed the isolated process in which a verifier executed it.
+    Crashed { shard: ShardId, reason: String },
+}
+
 /// The dispatch state of a job's shards.
 #[derive(Debug)]
 pub struct Dispatcher<'a> {
     plan: &'a Plan,
     unstarted: UnstartedShards<'a>,
-    /// Shards to dispatch again, with the number of their next attempt.
-    retries: VecDeque<(ShardId, u32)>,
+    /// Shards to dispatch again, in the order of the plan: by their first leaf.
+    retries: BTreeMap<u64, ShardId>,
     /// Dispatched without a result yet.
     in_flight: BTreeMap<ShardId, InFlightAttempt>,
-    /// Where the first result of each completed shard came from.
-    completed: HashMap<ShardId, ResultOrigin>,
-    /// The agents that returned results; [`ResultOrigin`] refers to them by index.
-    agents: Vec<AgentId>,
+    completed: HashSet<ShardId>,
+    /// The hand-outs that failed, by shard. An aggregator that is restarted may report one twice.
+    failed: HashMap<ShardId, Vec<TaskId>>,
+    /// Number of overdue hand-outs, by shard.
+    overdue: HashMap<ShardId, u32>,
     prefix: CompletedPrefix,
     shard_time: MovingAverage,
-    /// Total time in which the job had no live agent.
-    starved: Duration,
-    exhausted: Option<ShardId>,
+    fatal: Option<FatalShard>,
 }
 
 /// Shards that have not been dispatched, in the order of the plan.
@@ -77,19 +84,15 @@ impl fmt::Debug for UnstartedShards<'_> {
 
 #[derive(Debug, Clone, Copy)]
 struct InFlightAttempt {
+    task: TaskId,
+    /// Number of the attempt, see [`Dispatcher::next_attempt`].
     attempt: u32,
-    /// When it was dispatched, by [`Dispatcher::patience_clock`].
+    /// When it was dispatched, by [`running_time`].
     since: Duration,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct ResultOrigin {
-    /// Index into [`Dispatcher::agents`].
-    agent: usize,
-    attempt: u32,
-}
-
-/// The longest gapless run of completed iterations from iteration 0 on.
+/// The longest gapless run of completed iterations from iteration 0 on. It never shrinks: it only
+/// limits how far ahead shards are dispatched, and a reopened shard was within that limit before.
 #[derive(Debug, Default)]
 struct CompletedPrefix {
     /// First iteration that is not completed.
@@ -100,7 +103,9 @@ struct CompletedPrefix {
 
 impl CompletedPrefix {
     fn add(&mut self, start: u64, end: u64) {
-        self.beyond.insert(start, end);
+        if start >= self.end {
+            self.beyond.insert(start, end);
+        }
         while let Some(end) = self.beyond.remove(&self.end) {
             self.end = end;
         }
@@ -114,66 +119,87 @@ impl<'a> Dispatcher<'a> {
         Self {
             plan,
             unstarted: UnstartedShards(shards.peekable()),
-            retries: VecDeque::new(),
+            retries: BTreeMap::new(),
             in_flight: BTreeMap::new(),
-            completed: HashMap::new(),
-            agents: Vec::new(),
+            completed: HashSet::new(),
+            failed: HashMap::new(),
+            overdue: HashMap::new(),
             prefix: CompletedPrefix::default(),
             shard_time: MovingAverage::default(),
-            starved: Duration::ZERO,
-            exhausted: None,
+            fatal: None,
         }
     }
 
-    /// Updates the state with a result or a verdict.
-    pub fn apply(&mut self, event: ShardEvent) {
-        match event {
-            ShardEvent::Result { shard, agent, wall_us } => self.complete(shard, &agent, wall_us),
-            ShardEvent::Verdict { shard, agent, outcome } => self.judge(shard, &agent, outcome),
+    /// Updates the state with an outcome. Ignores shards that are not in the plan.
+    pub fn apply_outcome(&mut self, outcome: ShardOutcome) {
+        let shard = outcome.shard_id();
+        if self.plan.position(shard).is_none() {
+            return;
         }
-    }
-
-    /// Sets the total time in which the job has had no live agent.
-    pub fn set_starved_time(&mut self, total: Duration) {
-        self.starved = total;
+        match outcome {
+            ShardOutcome::Accepted { wall_us, .. } => {
+                self.apply_acceptance(shard, Duration::from_micros(wall_us));
+            }
+            ShardOutcome::Rejected { task_id, .. } | ShardOutcome::Undeliverable { task_id, .. } => {
+                self.apply_failure(shard, task_id);
+            }
+            ShardOutcome::Reopened { .. } => {
+                if self.completed.remove(&shard) {
+                    self.queue_retry(shard);
+                }
+            }
+            ShardOutcome::Crashed { reason, .. } => {
+                if !self.completed.contains(&shard) {
+                    self.fatal.get_or_insert(FatalShard::Crashed { shard, reason });
+                }
+            }
+        }
     }
 
     /// Queues shards for another attempt that have been in flight for longer than `patience`, which
-    /// doubles with every attempt.
-    pub fn requeue_overdue(&mut self, now: Duration, patience: Duration) {
+    /// doubles with every attempt at a shard. `starved` is the total time in which the job has had no
+    /// live agent.
+    pub fn requeue_overdue(&mut self, now: Duration, starved: Duration, patience: Duration) {
         let is_overdue = |in_flight: &InFlightAttempt| {
-            let waited = self.patience_clock(in_flight.attempt, now).saturating_sub(in_flight.since);
+            let waited = running_time(in_flight.attempt, now, starved).saturating_sub(in_flight.since);
             waited > patience * (1 << in_flight.attempt.min(MAX_PATIENCE_DOUBLINGS))
         };
-        let overdue: Vec<_> = self
-            .in_flight
-            .iter()
-            .filter(|(_, in_flight)| is_overdue(in_flight))
-            .map(|(shard, in_flight)| (*shard, in_flight.attempt))
-            .collect();
-        for (shard, attempt) in overdue {
+        let in_flight = self.in_flight.iter().filter(|(_, in_flight)| is_overdue(in_flight));
+        let overdue: Vec<_> = in_flight.map(|(shard, _)| *shard).collect();
+        for shard in overdue {
+            *self.overdue.entry(shard).or_default() += 1;
             self.in_flight.remove(&shard);
-            self.retries.push_back((shard, attempt + 1));
+            self.queue_retry(shard);
         }
     }
 
     /// Returns the shards to publish now, so that at most `window` are in flight, and counts them
-    /// as in flight.
-    pub fn dispatch(&mut self, window: usize, now: Duration) -> Vec<ShardDispatch> {
+    /// as in flight. `issue_task` makes a new task id for a shard. `starved` is as in
+    /// [`Self::requeue_overdue`].
+    ///
+    /// # Errors
+    /// A shard for which the job must fail.
+    pub fn dispatch(
+        &mut self,
+        window: usize,
+        now: Duration,
+        starved: Duration,
+        mut issue_task: impl FnMut(ShardId) -> TaskId,
+    ) -> Result<Vec<ShardDispatch>, FatalShard> {
         let mut dispatches = Vec::new();
-        while self.in_flight.len() < window {
-            let Some((shard, attempt)) = self.next_attempt() else { break };
-            if attempt >= MAX_ATTEMPTS {
-                self.exhausted = Some(shard);
-                break;
-            }
+        while self.fatal.is_none() && self.in_flight.len() < window {
+            let Some(shard) = self.next_shard() else { break };
+            let attempt = self.next_attempt(shard);
             let recipient =
                 if attempt < WORKER_ATTEMPTS { ShardRecipient::Worker } else { ShardRecipient::Verifier };
-            let since = self.patience_clock(attempt, now);
-            self.in_flight.insert(shard, InFlightAttempt { attempt, since });
-            dispatches.push(ShardDispatch { shard, attempt, recipient });
+            let (task, since) = (issue_task(shard), running_time(attempt, now, starved));
+            self.in_flight.insert(shard, InFlightAttempt { task, attempt, since });
+            dispatches.push(ShardDispatch { shard, task, recipient });
         }
-        dispatches
+        match &self.fatal {
+            Some(fatal) => Err(fatal.clone()),
+            None => Ok(dispatches),
+        }
     }
 
     /// Mean execution time of a shard; `None` before the first result.
@@ -181,80 +207,77 @@ impl<'a> Dispatcher<'a> {
         self.shard_time.mean()
     }
 
-    /// A shard that has used up [`MAX_ATTEMPTS`]: the job must fail.
-    pub fn exhausted(&self) -> Option<ShardId> {
-        self.exhausted
-    }
-
     /// Number of shards in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    fn complete(&mut self, shard: ShardId, agent: &AgentId, wall_us: u64) {
-        let attempt = self.in_flight.remove(&shard).map_or(0, |in_flight| in_flight.attempt);
-        self.retries.retain(|(retried, _)| *retried != shard);
-        self.shard_time.add(Duration::from_micros(wall_us).min(MAX_SHARD_TIME));
-        let range = self.plan.range(shard);
-        self.prefix.add(range.start, range.end);
-        let agent = self.agent_index(agent);
-        self.completed.entry(shard).or_insert(ResultOrigin { agent, attempt });
+    /// Whether only live workers can bring the job forward: shards are in flight, all for the first
+    /// time. Later attempts may go to verifiers.
+    pub fn needs_workers(&self) -> bool {
+        let mut in_flight = self.in_flight.values();
+        !self.in_flight.is_empty() && in_flight.all(|in_flight| in_flight.attempt == 0)
     }
 
-    fn judge(&mut self, shard: ShardId, agent: &AgentId, outcome: VerdictOutcome) {
-        match outcome {
-            VerdictOutcome::Confirmed | VerdictOutcome::Undecided => {}
-            VerdictOutcome::Rejected => {
-                let agent = self.agent_index(agent);
-                if self.completed.get(&shard).is_some_and(|origin| origin.agent == agent) {
-                    self.retry_completed(shard);
-                }
-            }
-            VerdictOutcome::Refuted => {
-                let agent = self.agent_index(agent);
-                let by_agent = self.completed.iter().filter(|(_, origin)| origin.agent == agent);
-                let mut shards: Vec<_> = by_agent.map(|(shard, _)| *shard).collect();
-                shards.sort_by_key(|shard| shard.leaves().start);
-                shards.into_iter().for_each(|shard| self.retry_completed(shard));
-            }
+    fn apply_acceptance(&mut self, shard: ShardId, wall: Duration) {
+        self.in_flight.remove(&shard);
+        self.retries.remove(&shard.leaves().start);
+        if self.completed.insert(shard) {
+            self.shard_time.add(wall.min(MAX_SHARD_TIME));
+            let range = self.plan.range(shard);
+            self.prefix.add(range.start, range.end);
         }
     }
 
-    fn agent_index(&mut self, agent: &AgentId) -> usize {
-        self.agents.iter().position(|known| known == agent).unwrap_or_else(|| {
-            self.agents.push(agent.clone());
-            self.agents.len() - 1
-        })
-    }
-
-    fn retry_completed(&mut self, shard: ShardId) {
-        if let Some(origin) = self.completed.remove(&shard) {
-            self.retries.push_back((shard, origin.attempt + 1));
+    /// Counts a failed hand-out. The shard is dispatched again if no other hand-out is in flight.
+    fn apply_failure(&mut self, shard: ShardId, task: TaskId) {
+        let failed = self.failed.entry(shard).or_default();
+        if failed.contains(&task) {
+            return;
+        }
+        failed.push(task);
+        if failed.len() >= MAX_ATTEMPTS as usize && !self.completed.contains(&shard) {
+            self.fatal.get_or_insert(FatalShard::Exhausted(shard));
+        }
+        if self.in_flight.get(&shard).is_some_and(|in_flight| in_flight.task == task) {
+            self.in_flight.remove(&shard);
+            self.queue_retry(shard);
         }
     }
 
-    /// The clock that measures a shard's patience. It stands still for first attempts while the job
-    /// has no live agent. Later attempts keep running: the next one may go to a verifier, which
-    /// needs no worker.
-    fn patience_clock(&self, attempt: u32, now: Duration) -> Duration {
-        if attempt == 0 { now.saturating_sub(self.starved) } else { now }
+    /// Queues a shard that is neither completed nor in flight. One that was never dispatched here
+    /// stays unstarted.
+    fn queue_retry(&mut self, shard: ShardId) {
+        let start = shard.leaves().start;
+        let is_unstarted = self.unstarted.0.peek().is_some_and(|next| start >= next.leaves().start);
+        if !is_unstarted {
+            self.retries.insert(start, shard);
+        }
     }
 
-    /// The next shard to dispatch and the number of its attempt.
-    fn next_attempt(&mut self) -> Option<(ShardId, u32)> {
-        if let Some(retry) = self.retries.pop_front() {
-            return Some(retry);
+    /// Number of the next attempt at a shard, from 0: its hand-outs that failed or became overdue.
+    /// Overdue ones are known only to the planner that dispatched them. They do not count towards
+    /// [`MAX_ATTEMPTS`], because a shard that waits in a busy queue is overdue too.
+    fn next_attempt(&self, shard: ShardId) -> u32 {
+        let failed = self.failed.get(&shard).map_or(0, Vec::len);
+        failed as u32 + self.overdue.get(&shard).copied().unwrap_or(0)
+    }
+
+    /// The next shard to dispatch.
+    fn next_shard(&mut self) -> Option<ShardId> {
+        if let Some((_, shard)) = self.retries.pop_first() {
+            return Some(shard);
         }
         let horizon = self.horizon();
         while let Some(&shard) = self.unstarted.0.peek() {
             // A planner that takes a job over knows results of shards that it did not dispatch.
-            let is_completed = self.completed.contains_key(&shard);
+            let is_completed = self.completed.contains(&shard);
             if !is_completed && self.plan.range(shard).end > horizon {
                 return None;
             }
             self.unstarted.0.next();
             if !is_completed {
-                return Some((shard, 0));
+                return Some(shard);
             }
         }
         None
@@ -266,6 +289,13 @@ impl<'a> Dispatcher<'a> {
         let incomplete = checkpoints.partition_point(|&checkpoint| checkpoint <= self.prefix.end);
         checkpoints.get(incomplete + CHECKPOINTS_AHEAD).copied().unwrap_or(u64::MAX)
     }
+}
+
+/// The clock that measures a shard's patience. It stands still for first attempts while the job has
+/// no live agent. Later attempts keep running: the next one may go to a verifier, which needs no
+/// worker.
+fn running_time(attempt: u32, now: Duration, starved: Duration) -> Duration {
+    if attempt == 0 { now.saturating_sub(starved) } else { now }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! Prepares a job for its dispatch: stores its program, hands it to an aggregator, marks its record
-//! as planned, and opens the replay of its results and verdicts.
+//! as planned, and opens the replay of its outcomes.
 
 use std::time::Duration;
 
-use forge_bus::{BusError, Replay, ReplayContent, SharedBus, topology};
+use forge_bus::{
+    BusError, Replay, SharedBus,
+    topology::{self, Stream},
+};
 use forge_contract::{
     job::{JobRecord, JobState},
+    protocol::PROTOCOL,
     task::ReduceOrder,
 };
 use forge_kernel::plan::Plan;
@@ -25,27 +29,28 @@ impl JobPreparer {
         Self { bus, programs }
     }
 
-    /// Prepares a job and returns its results and verdicts, without payloads: the stored ones
-    /// first, then new ones as they arrive. Idempotent. `planning_time` goes to the aggregator for
-    /// its statistics.
+    /// Prepares a job and returns the outcomes of its shards: the stored ones first, then new ones as
+    /// they arrive. Idempotent. `planning_time` goes to the aggregator for its statistics.
     ///
     /// # Errors
     /// Returns any error from the underlying bus operations.
     pub async fn prepare(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<Replay, BusError> {
-        let (job, request) = (&admitted.job.id, &admitted.job.request);
-        let (_, _, messages) = tokio::try_join!(
+        let request = &admitted.job.request;
+        let (_, _, outcomes) = tokio::try_join!(
             self.programs.put(request.program_digest, &request.program),
-            self.announce(admitted, planning_time),
-            self.bus.replay(topology::shard_message_subjects(job), ReplayContent::Headers),
+            self.order_reduction(admitted, planning_time),
+            self.bus.replay(Stream::Verdicts, vec![topology::outcomes_subject(admitted.uid())]),
         )?;
-        Ok(messages)
+        Ok(outcomes)
     }
 
     /// Orders the job's reduction from an aggregator, then marks the record as planned.
-    async fn announce(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<(), BusError> {
+    async fn order_reduction(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<(), BusError> {
         let (job, request) = (&admitted.job.id, &admitted.job.request);
         let (message, id) = orders::build_reduce(ReduceOrder {
+            protocol: PROTOCOL,
             job_id: job.clone(),
+            job_uid: admitted.uid(),
             envelope: request.envelope.clone(),
             plan_us: planning_time.as_micros() as u64,
         });
@@ -70,6 +75,8 @@ fn mark_planned(record: &mut JobRecord, plan: &Plan) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use forge_contract::ids::JobUid;
+
     use super::*;
     use crate::submission_record::{SubmissionOrigin, initial_record};
 
@@ -81,7 +88,7 @@ mod tests {
             time: "2026-11-23T04:21:23.123Z".to_owned(),
             trace_id: None,
         };
-        let mut record = initial_record("j".parse().unwrap(), origin, None);
+        let mut record = initial_record("j".parse().unwrap(), JobUid([1; 16]), origin, None);
         assert!(mark_planned(&mut record, &Plan::new(100_000, 1, None)));
         assert_eq!(record.state, JobState::Planned);
         assert_eq!((record.progress.iterations, record.progress.shards), (100_000, 2));

@@ -10,6 +10,14 @@ use forge_contract::error::FailureCode;
 
 const DAY: &str = "2026-11-23";
 
+fn day(today: &str, tomorrow: &str) -> QuotaDay {
+    QuotaDay { today: today.to_owned(), tomorrow: tomorrow.to_owned() }
+}
+
+fn first_day() -> QuotaDay {
+    day(DAY, "2026-11-24")
+}
+
 #[tokio::test]
 async fn takeover_charges_a_job_whose_planner_died_before_its_charge() {
     let bus = memory_bus().await;
@@ -24,7 +32,7 @@ async fn takeover_charges_a_job_whose_planner_died_before_its_charge() {
     fail_job(bus.as_ref(), &before.job.id, FailureCode::Cancelled, "").await;
     admitted(next.admit("b", 2).await);
     let late = AdmittedJob { taken_over: true, ..before };
-    assert_eq!(next.ledger.charge(&late, DAY).await.unwrap(), ChargeOutcome::JobEnded);
+    assert_eq!(next.ledger.charge(&late, &first_day()).await.unwrap(), ChargeOutcome::JobEnded);
     assert_eq!(next.usage().await, (2 * ITERATIONS, vec!["jobs/b".to_owned()]));
 }
 
@@ -38,9 +46,9 @@ async fn new_day_starts_with_no_usage() {
     }
     let ledger = AdmissionFixture::new(bus, daily_quota(2 * ITERATIONS)).ledger;
     for job in &jobs[..2] {
-        assert_eq!(ledger.charge(job, DAY).await.unwrap(), ChargeOutcome::Charged);
+        assert_eq!(ledger.charge(job, &first_day()).await.unwrap(), ChargeOutcome::Charged);
     }
-    match ledger.charge(&jobs[2], DAY).await.unwrap() {
+    match ledger.charge(&jobs[2], &first_day()).await.unwrap() {
         ChargeOutcome::Denied(denial) => {
             let part =
                 "may use 2000 iterations per day and has used 2000 on 2026-11-23 (UTC): this job needs 1000";
@@ -48,9 +56,12 @@ async fn new_day_starts_with_no_usage() {
         }
         other => panic!("expected a denial, found {other:?}"),
     }
-    assert_eq!(ledger.charge(&jobs[2], "2026-11-24").await.unwrap(), ChargeOutcome::Charged);
+    assert_eq!(
+        ledger.charge(&jobs[2], &day("2026-11-24", "2026-11-25")).await.unwrap(),
+        ChargeOutcome::Charged
+    );
     // A planner whose clock is behind does not start the old day again.
-    assert_eq!(ledger.charge(&jobs[3], DAY).await.unwrap(), ChargeOutcome::Charged);
+    assert_eq!(ledger.charge(&jobs[3], &first_day()).await.unwrap(), ChargeOutcome::Charged);
     let usage = ledger.usage(&alice()).await.unwrap();
     assert_eq!((usage.day.as_str(), usage.iterations, usage.active.len()), ("2026-11-24", 2 * ITERATIONS, 4));
 }
