@@ -232,7 +232,8 @@ fn commands_page() -> String {
 }
 
 fn add_commands(text: &mut String, command: &Command, name: &str) {
-    for child in command.get_subcommands().filter(|child| child.get_name() != "help" && !child.is_hide_set()) {
+    for child in command.get_subcommands().filter(|child| child.get_name() != "help" && !child.is_hide_set())
+    {
         let name = format!("{name} {}", child.get_name());
         let help = child.clone().term_width(98).render_long_help().to_string();
         let help: Vec<_> = help.lines().map(str::trim_end).collect();

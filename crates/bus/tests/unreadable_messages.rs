@@ -8,12 +8,16 @@ use std::{
 };
 
 use forge_bus::{
-    Bus, BusError, JetStreamBus, Message, Replay, ReplayContent, SharedBus,
+    Bus, BusError, JetStreamBus, Message, Replay, SharedBus,
     jetstream::JetStreamOptions,
     testing::conformance,
-    topology::{self, Bucket, Queue, SUBMIT_SUBJECT},
+    topology::{self, Bucket, Queue, SUBMIT_SUBJECT, Stream},
 };
-use forge_contract::{envelope::Target, ids::JobId, shard::ShardId};
+use forge_contract::{
+    envelope::Target,
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 use forge_harness::{NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout};
@@ -95,12 +99,10 @@ async fn connect(server: &NatsServer) -> SharedBus {
     bus
 }
 
-fn job() -> JobId {
-    "j".parse().unwrap()
-}
+const JOB: JobUid = JobUid([1; 16]);
 
 fn result_subject(index: u64) -> String {
-    topology::result_subject(&job(), ShardId { height: 0, index })
+    topology::result_subject(&PoolName::default(), JOB, ShardId { height: 0, index })
 }
 
 async fn publish_result(bus: &SharedBus, index: u64) {
@@ -109,7 +111,7 @@ async fn publish_result(bus: &SharedBus, index: u64) {
 }
 
 async fn replay(bus: &SharedBus) -> Replay {
-    bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Full).await.unwrap()
+    bus.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap()
 }
 
 async fn next(replay: &mut Replay) -> Message {
@@ -277,7 +279,7 @@ async fn queues_remove_them() {
 async fn dead_letters_of_unreadable_shards_are_dropped() {
     let server = NatsServer::start(&NatsConfig::default());
     let (bus, mut publisher) = (connect(&server).await, RawPublisher::connect(&server));
-    let subject = |index| topology::shard_subject(Target::Cpu, &job(), ShardId { height: 0, index });
+    let subject = |index| topology::shard_subject(Target::Cpu, JOB, ShardId { height: 0, index });
     let mut sequences = Vec::new();
     for index in 0..3 {
         publisher.publish(&subject(index), UNREADABLE_HEADERS[index as usize], "unreadable");
