@@ -1,15 +1,19 @@
 //! The verifier's message handler: re-executes a shard, compares the results, and publishes a
-//! signed verdict.
+//! signed verdict. An outage never becomes a verdict: what fails for want of the bus, the program or
+//! a backend is retried, with growing delays and without end.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_bus::{BusError, Delivery, SharedBus, topology::Queue};
+use forge_bus::{BusError, Delivery, SharedBus, retry, topology::Queue};
 use forge_contract::{
-    agent::{Hardware, Identity, QuarantineRecord},
+    agent::{AgentRecord, Hardware, Identity, QuarantineRecord},
     digest::Digest,
     envelope::Target,
-    task::{Claim, ShardTask, VerifierTask},
+    ids::PoolName,
+    program::Program,
+    protocol::{UnreadableMessage, parse_message},
+    task::{Claim, ShardOutcome, ShardTask, VerifierTask},
     verdict::VerdictOutcome,
 };
 use forge_kernel::{
@@ -19,7 +23,7 @@ use forge_kernel::{
 use forge_service::{
     executor::{ExecutionFailure, Executor, ShardExecution, StopFlag},
     metrics::Metrics,
-    program_store::ProgramStore,
+    program_store::{ProgramError, ProgramStore},
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
     registry::{self, AgentCapacity, Role},
     retry::retry_until_stopped,
@@ -27,12 +31,14 @@ use forge_service::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::isolated_execution::{IsolatedExecutor, IsolatedFailure};
+
 /// Decoded programs in the cache.
 const CACHED_PROGRAMS: usize = 16;
-/// Deliveries of a verification after which it ends undecided.
-const MAX_DELIVERIES: u64 = 5;
-/// Redelivery delay of a verification that failed.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Upper bound of the redelivery delay of a task that failed for the first time.
+const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Upper bound of every redelivery delay.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// Settings of a verifier.
 #[derive(Clone)]
@@ -43,6 +49,9 @@ pub struct VerifierSettings {
     pub slots: usize,
     /// Lease that the bus grants on a message.
     pub lease: Duration,
+    /// Executes the shards that workers failed to execute; without it they are executed in this
+    /// process.
+    pub isolated: Option<IsolatedExecutor>,
 }
 
 struct Verifier {
@@ -51,8 +60,41 @@ struct Verifier {
     backends: Vec<Arc<dyn Backend>>,
     identity: Identity,
     executor: Executor,
+    isolated: Option<IsolatedExecutor>,
     programs: ProgramStore,
     metrics: Metrics,
+}
+
+/// Why a task was not completed. It is redelivered.
+#[derive(Debug, thiserror::Error)]
+enum TaskFailure {
+    /// This process is stopping, and another verifier takes the task.
+    #[error("the verifier is stopping")]
+    Stopped,
+    /// A later attempt may succeed.
+    #[error("{0}")]
+    Transient(String),
+}
+
+impl From<ExecutionFailure> for TaskFailure {
+    fn from(failure: ExecutionFailure) -> Self {
+        match failure {
+            ExecutionFailure::Stopped => Self::Stopped,
+            ExecutionFailure::Backend(reason) => Self::Transient(reason),
+        }
+    }
+}
+
+impl From<BusError> for TaskFailure {
+    fn from(error: BusError) -> Self {
+        Self::Transient(error.to_string())
+    }
+}
+
+impl From<ProgramError> for TaskFailure {
+    fn from(error: ProgramError) -> Self {
+        Self::Transient(error.to_string())
+    }
 }
 
 /// Runs a verifier on a prepared bus until `stop` is cancelled. `backends` holds at least one
@@ -73,7 +115,10 @@ pub async fn run(
     let capacity = AgentCapacity::new(&backends, settings.slots.max(1));
     // Enough in-flight messages to fill one batch while another one is executed.
     let concurrency = Concurrency::new(settings.slots.max(capacity.batch as usize) * 2);
-    let record = registry::agent_record(&identity, Target::Any, capacity, KERNEL);
+    let record = AgentRecord {
+        pool: Some(PoolName::verifiers()),
+        ..registry::agent_record(&identity, Target::Any, capacity, KERNEL)
+    };
     let heartbeat = retry_until_stopped(&stop, "registering the verifier", || {
         registry::register(bus.clone(), Role::Verifier, record.clone(), stop.clone())
     });
@@ -83,6 +128,7 @@ pub async fn run(
         backends,
         identity,
         executor: settings.executor,
+        isolated: settings.isolated,
         programs: ProgramStore::new(bus.clone(), CACHED_PROGRAMS),
         metrics: metrics.clone(),
     });
@@ -95,28 +141,37 @@ pub async fn run(
 #[async_trait]
 impl Handler for Verifier {
     async fn handle(&self, delivery: Delivery) -> Settlement {
-        let task: VerifierTask = match serde_json::from_slice(&delivery.message.payload) {
+        let subject = &delivery.message.subject;
+        let task: VerifierTask = match parse_message(&delivery.message.payload) {
             Ok(task) => task,
-            Err(error) => {
-                let subject = delivery.message.subject;
-                tracing::error!(%error, subject, "parsing a verification failed; dropping it");
+            Err(error @ UnreadableMessage::OtherVersion(_)) => {
+                let delay = retry_delay(delivery.attempt);
+                tracing::warn!(%error, subject, ?delay, "leaving the task to another verifier");
+                return Settlement::Retry(delay);
+            }
+            Err(error @ UnreadableMessage::Malformed(_)) => {
+                tracing::error!(%error, subject, "parsing a task failed; dropping it");
                 return Settlement::Ack;
             }
         };
         let stop = StopOnDrop::default();
-        let result = match task.claim.clone() {
-            Some(claim) => self.verify(&task.task, claim, delivery.attempt, &stop.0).await,
-            None => self.execute_fallback(&task.task, &stop.0).await,
-        };
-        match result {
+        match self.process(&task, &stop.0).await {
             Ok(()) => Settlement::Ack,
-            Err(reason) => {
-                let (job, shard) = (&task.task.job_id, task.task.shard_id);
-                tracing::warn!(%job, %shard, reason, "processing a verification failed; retrying in {RETRY_DELAY:?}");
-                Settlement::Retry(RETRY_DELAY)
+            Err(TaskFailure::Stopped) => Settlement::Retry(Duration::ZERO),
+            Err(TaskFailure::Transient(reason)) => {
+                let (job, shard, delay) =
+                    (task.task.job_uid, task.task.shard_id, retry_delay(delivery.attempt));
+                tracing::warn!(%job, %shard, reason, ?delay, "processing a task failed; retrying");
+                Settlement::Retry(delay)
             }
         }
     }
+}
+
+/// The redelivery delay of a task after its n-th delivery.
+fn retry_delay(attempt: u64) -> Duration {
+    let failures = usize::try_from(attempt).map_or(16, |attempt| attempt.clamp(1, 16));
+    retry::delays(FIRST_RETRY_DELAY, MAX_RETRY_DELAY).nth(failures - 1).unwrap_or(MAX_RETRY_DELAY)
 }
 
 /// Sorts backends by how much they share with the one that produced a result, the least first: a
@@ -142,18 +197,32 @@ impl Drop for StopOnDrop {
 }
 
 impl Verifier {
+    async fn process(&self, task: &VerifierTask, stop: &StopFlag) -> Result<(), TaskFailure> {
+        let VerifierTask { task, claim, .. } = task;
+        if task.kernel != KERNEL {
+            let reason = format!("the shard needs kernel version {}, but this is {KERNEL}", task.kernel);
+            return Err(TaskFailure::Transient(reason));
+        }
+        let program = self.programs.get(task.program).await?;
+        match (claim, &self.isolated) {
+            (Some(claim), _) => self.verify(task, claim, &program, stop).await,
+            (None, Some(isolated)) => self.execute_isolated(isolated, task, &program).await,
+            (None, None) => self.execute_directly(task, &program, stop).await,
+        }
+    }
+
     /// Executes a shard with the first of `backends` that succeeds, and returns that backend.
     async fn execute<'a>(
         &self,
         backends: &[&'a Arc<dyn Backend>],
+        program: &Arc<Program>,
         task: &ShardTask,
         stop: &StopFlag,
-    ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), String> {
-        let program = self.programs.get(task.program).await.map_err(|error| error.to_string())?;
+    ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), ExecutionFailure> {
         let mut last_failure = ExecutionFailure::Stopped;
         for &backend in backends {
             let execution =
-                self.executor.execute(Arc::clone(backend), Arc::clone(&program), task.clone(), stop.clone());
+                self.executor.execute(Arc::clone(backend), Arc::clone(program), task.clone(), stop.clone());
             match execution.await {
                 Ok(execution) => {
                     self.metrics.record_shard(backend.name(), execution.iterations, execution.wall);
@@ -162,67 +231,111 @@ impl Verifier {
                 Err(failure) => {
                     self.metrics.record_failed_shard(backend.name());
                     if failure == ExecutionFailure::Stopped {
-                        return Err(failure.to_string());
+                        return Err(failure);
                     }
                     tracing::warn!(backend = backend.name(), %failure, "executing the shard failed; trying the next backend");
                     last_failure = failure;
                 }
             }
         }
-        Err(last_failure.to_string())
+        Err(last_failure)
     }
 
-    /// Executes a shard that workers failed to execute, and publishes its result.
-    async fn execute_fallback(&self, task: &ShardTask, stop: &StopFlag) -> Result<(), String> {
-        let backends: Vec<_> = self.backends.iter().collect();
-        let (backend, execution) = self.execute(&backends, task, stop).await?;
-        let (message, id) = shard_messages::build_result(&self.identity, backend.as_ref(), task, &execution);
-        self.bus.publish(message, &id).await.map_err(|error| error.to_string())
+    /// Executes a shard that workers failed to execute, in a child process, and publishes its
+    /// result, or that the process died.
+    async fn execute_isolated(
+        &self,
+        isolated: &IsolatedExecutor,
+        task: &ShardTask,
+        program: &Program,
+    ) -> Result<(), TaskFailure> {
+        match isolated.execute(program, task, self.bus.max_payload()).await {
+            Ok(execution) => {
+                self.metrics.record_shard(Scalar.name(), execution.iterations, execution.wall);
+                self.publish_result(&Scalar, task, &execution).await
+            }
+            Err(IsolatedFailure::Crashed(reason)) => {
+                self.metrics.record_failed_shard(Scalar.name());
+                self.publish_crash(task, reason).await
+            }
+            Err(IsolatedFailure::Unavailable(reason)) => Err(TaskFailure::Transient(reason)),
+        }
+    }
+
+    /// Executes a shard that workers failed to execute, in this process, and publishes its result.
+    /// If even the scalar reference fails, the shard is at fault, and the result will never exist.
+    async fn execute_directly(
+        &self,
+        task: &ShardTask,
+        program: &Arc<Program>,
+        stop: &StopFlag,
+    ) -> Result<(), TaskFailure> {
+        let reference: Arc<dyn Backend> = Arc::new(Scalar);
+        let backends: Vec<_> = self.backends.iter().chain([&reference]).collect();
+        match self.execute(&backends, program, task, stop).await {
+            Ok((backend, execution)) => self.publish_result(backend.as_ref(), task, &execution).await,
+            Err(ExecutionFailure::Stopped) => Err(TaskFailure::Stopped),
+            Err(ExecutionFailure::Backend(reason)) => self.publish_crash(task, reason).await,
+        }
+    }
+
+    async fn publish_result(
+        &self,
+        backend: &dyn Backend,
+        task: &ShardTask,
+        execution: &ShardExecution,
+    ) -> Result<(), TaskFailure> {
+        let pool = PoolName::verifiers();
+        let (message, id) = shard_messages::build_result(&self.identity, &pool, backend, task, execution);
+        match self.bus.publish(message, &id).await {
+            Err(error @ BusError::TooLarge { .. }) => self.publish_crash(task, error.to_string()).await,
+            published => Ok(published?),
+        }
+    }
+
+    /// Publishes that a shard cannot be executed.
+    async fn publish_crash(&self, task: &ShardTask, reason: String) -> Result<(), TaskFailure> {
+        let (job, shard_id, task_id) = (task.job_uid, task.shard_id, task.task_id);
+        tracing::error!(%job, shard = %shard_id, reason, "the shard cannot be executed");
+        let outcome = ShardOutcome::Crashed { shard_id, task_id, reason };
+        let (message, id) = shard_messages::build_outcomes(job, vec![outcome]);
+        Ok(self.bus.publish(message, &id).await?)
     }
 
     /// Judges a result and publishes the verdict.
     async fn verify(
         &self,
         task: &ShardTask,
-        claim: Claim,
-        attempt: u64,
+        claim: &Claim,
+        program: &Arc<Program>,
         stop: &StopFlag,
-    ) -> Result<(), String> {
-        let backends = sort_by_independence(&self.backends, &claim);
-        let judgement = match self.execute(&backends, task, stop).await {
-            Ok((backend, execution)) if execution.hash == claim.result_hash => Judgement::from_execution(
-                backend.as_ref(),
-                VerdictOutcome::Confirmed,
-                Some(execution.hash),
-                String::new(),
-            ),
-            Ok((backend, execution)) => {
-                self.arbitrate(task, &claim, backend.name(), execution.hash, stop).await?
-            }
-            Err(reason) if attempt >= MAX_DELIVERIES && !stop.is_stopped() => {
-                let reason = format!("re-executing the shard failed: {reason}");
-                Judgement::from_execution(backends[0].as_ref(), VerdictOutcome::Undecided, None, reason)
-            }
-            Err(reason) => return Err(reason),
+    ) -> Result<(), TaskFailure> {
+        let backends = sort_by_independence(&self.backends, claim);
+        let (backend, execution) = self.execute(&backends, program, task, stop).await?;
+        let judgement = if execution.hash == claim.result_hash {
+            let correct = Some(execution.hash);
+            Judgement::from_execution(backend.as_ref(), VerdictOutcome::Confirmed, correct, String::new())
+        } else {
+            self.arbitrate(task, claim, program, (backend.name(), execution.hash), stop).await?
         };
-        self.publish(task, &claim, judgement).await.map_err(|error| error.to_string())
+        Ok(self.publish_verdict(task, claim, judgement).await?)
     }
 
     /// Lets the scalar reference decide between the claimed result and the different one of
-    /// `backend`.
+    /// a backend.
     async fn arbitrate(
         &self,
         task: &ShardTask,
         claim: &Claim,
-        backend: &str,
-        hash: Digest,
+        program: &Arc<Program>,
+        (backend, hash): (&str, Digest),
         stop: &StopFlag,
-    ) -> Result<Judgement, String> {
-        let (job, shard) = (&task.job_id, task.shard_id);
+    ) -> Result<Judgement, TaskFailure> {
+        let (job, shard) = (task.job_uid, task.shard_id);
         let reference: Arc<dyn Backend> = Arc::new(Scalar);
         let judgement =
             |outcome, correct, reason| Judgement::from_execution(&Scalar, outcome, correct, reason);
-        let correct = self.execute(&[&reference], task, stop).await?.1.hash;
+        let correct = self.execute(&[&reference], program, task, stop).await?.1.hash;
         if correct == claim.result_hash {
             tracing::error!(
                 %job,
@@ -244,16 +357,22 @@ impl Verifier {
     }
 
     /// Publishes a verdict. An agent whose result is refuted is put into quarantine first.
-    async fn publish(&self, task: &ShardTask, claim: &Claim, judgement: Judgement) -> Result<(), BusError> {
-        let (job, shard) = (&task.job_id, task.shard_id);
-        let Claim { agent_id, result_hash, .. } = claim;
+    async fn publish_verdict(
+        &self,
+        task: &ShardTask,
+        claim: &Claim,
+        judgement: Judgement,
+    ) -> Result<(), BusError> {
+        let (job, shard) = (task.job_uid, task.shard_id);
+        let Claim { pool, agent_id, result_hash, .. } = claim;
         if let (VerdictOutcome::Refuted, Some(correct)) = (judgement.outcome, judgement.correct) {
             let reason = &judgement.reason;
-            tracing::error!(%job, %shard, agent = %agent_id, reason, "a result is refuted; putting its agent into quarantine");
+            tracing::error!(%job, %shard, %pool, agent = %agent_id, reason, "a result is refuted; putting its agent into quarantine");
             let record = QuarantineRecord {
                 schema: QuarantineRecord::SCHEMA.to_owned(),
                 agent_id: agent_id.clone(),
-                job_id: job.clone(),
+                pool: pool.clone(),
+                job_uid: job,
                 shard_id: shard,
                 claimed: *result_hash,
                 correct,
@@ -263,8 +382,7 @@ impl Verifier {
             self.metrics.count_quarantined_agent();
         }
         self.metrics.count_verification(judgement.outcome);
-        let (message, id) =
-            shard_messages::build_verdict(&self.identity, job, shard, agent_id, *result_hash, judgement);
+        let (message, id) = shard_messages::build_verdict(&self.identity, job, task, claim, judgement);
         self.bus.publish(message, &id).await
     }
 }

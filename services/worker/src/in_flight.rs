@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use forge_contract::ids::JobId;
+use forge_contract::ids::JobUid;
 use forge_service::{executor::StopFlag, moving_average::MovingAverage};
 use parking_lot::Mutex;
 
@@ -28,14 +28,14 @@ pub struct InFlight {
 struct InFlightState {
     shard_time: MovingAverage,
     /// Number of in-flight shards per job, and the flag that stops them.
-    jobs: HashMap<JobId, (usize, StopFlag)>,
+    jobs: HashMap<JobUid, (usize, StopFlag)>,
 }
 
 /// An in-flight shard, until this guard is dropped.
 #[derive(Debug)]
 pub struct InFlightGuard {
     in_flight: Arc<InFlight>,
-    job: JobId,
+    job: JobUid,
     /// Set when the job has ended.
     pub stop: StopFlag,
 }
@@ -58,9 +58,9 @@ impl InFlight {
     }
 
     /// Adds a shard of a job.
-    pub fn add(self: &Arc<Self>, job: JobId) -> InFlightGuard {
+    pub fn add(self: &Arc<Self>, job: JobUid) -> InFlightGuard {
         let mut state = self.state.lock();
-        let (count, stop) = state.jobs.entry(job.clone()).or_default();
+        let (count, stop) = state.jobs.entry(job).or_default();
         *count += 1;
         let stop = stop.clone();
         drop(state);
@@ -73,8 +73,8 @@ impl InFlight {
     }
 
     /// Stops the in-flight shards of a job.
-    pub fn stop_job(&self, job: &JobId) {
-        if let Some((_, stop)) = self.state.lock().jobs.get(job) {
+    pub fn stop_job(&self, job: JobUid) {
+        if let Some((_, stop)) = self.state.lock().jobs.get(&job) {
             stop.stop();
         }
     }
@@ -112,16 +112,16 @@ mod tests {
 
     #[test]
     fn the_shards_of_a_job_stop_when_it_ends_or_the_last_guard_is_dropped() {
-        let (in_flight, job): (_, JobId) = (Arc::new(InFlight::new(1)), "j".parse().unwrap());
-        let (first, second) = (in_flight.add(job.clone()), in_flight.add(job.clone()));
-        let (stop, other_job) = (first.stop.clone(), in_flight.add("k".parse().unwrap()));
+        let (in_flight, job) = (Arc::new(InFlight::new(1)), JobUid([1; 16]));
+        let (first, second) = (in_flight.add(job), in_flight.add(job));
+        let (stop, other_job) = (first.stop.clone(), in_flight.add(JobUid([2; 16])));
         drop(first);
         assert!(!stop.is_stopped());
         drop(second);
         assert!(stop.is_stopped() && !other_job.stop.is_stopped());
-        let redelivered = in_flight.add(job.clone());
+        let redelivered = in_flight.add(job);
         assert!(!redelivered.stop.is_stopped());
-        in_flight.stop_job(&job);
+        in_flight.stop_job(job);
         assert!(redelivered.stop.is_stopped());
     }
 }

@@ -9,9 +9,11 @@ use forge_bus::{
     topology::{self, Bucket, Queue},
 };
 use forge_contract::{
-    agent::{AgentId, Identity},
+    agent::Identity,
     envelope::Target,
+    ids::PoolName,
     program::Program,
+    protocol::{UnreadableMessage, parse_message},
     task::ShardTask,
 };
 use forge_kernel::{KERNEL, backend::Backend};
@@ -20,7 +22,7 @@ use forge_service::{
     metrics::Metrics,
     program_store::{ProgramError, ProgramStore},
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
-    registry::{self, AgentCapacity, Role},
+    registry::{self, AgentCapacity},
     retry::retry_until_stopped,
     shard_messages,
 };
@@ -55,12 +57,16 @@ pub struct WorkerSettings {
     pub target: Target,
     /// Lease that the bus grants on a message.
     pub lease: Duration,
+    /// Pool under which the worker publishes heartbeats and results. Its NATS credential must
+    /// permit it.
+    pub pool: PoolName,
 }
 
 struct Worker {
     bus: SharedBus,
     backend: Arc<dyn Backend>,
     identity: Identity,
+    pool: PoolName,
     executor: Executor,
     programs: ProgramStore,
     in_flight: Arc<InFlight>,
@@ -72,7 +78,7 @@ struct Worker {
 /// get [`forge_service::SHUTDOWN_GRACE_PERIOD`] to complete.
 ///
 /// # Errors
-/// Returns [`BusError::Unusable`] when the agent is in quarantine.
+/// Returns [`BusError::Unusable`] when the agent or its pool is in quarantine.
 pub async fn run(
     bus: SharedBus,
     backend: Arc<dyn Backend>,
@@ -85,10 +91,9 @@ pub async fn run(
     let capacity = AgentCapacity::new(&[Arc::clone(&backend)], calls);
     let in_flight = Arc::new(InFlight::new(capacity.slots));
     let record = registry::agent_record(&identity, settings.target, capacity, KERNEL);
-    let id = identity.id().clone();
     let stop_heartbeat = CancellationToken::new();
     let heartbeat = retry_until_stopped(&stop, "registering the worker", || {
-        registry::register(bus.clone(), Role::Worker, record.clone(), stop_heartbeat.clone())
+        registry::register_worker(bus.clone(), settings.pool.clone(), record.clone(), stop_heartbeat.clone())
     });
     let Some(heartbeat) = heartbeat.await else { return Ok(()) };
     let worker = Arc::new(Worker {
@@ -99,40 +104,30 @@ pub async fn run(
         bus,
         backend,
         identity,
+        pool: settings.pool.clone(),
         metrics,
     });
-    let result = worker.serve(&settings, &id, stop).await;
+    let result = worker.serve(&settings, stop).await;
     stop_heartbeat.cancel();
     let _ = heartbeat.await;
     result
 }
 
-/// Returns once the agent is in quarantine, with the error that tells the operator what to do.
-async fn wait_for_quarantine(bus: &SharedBus, id: &AgentId) -> BusError {
-    loop {
-        sleep(QUARANTINE_CHECK_INTERVAL).await;
-        if registry::is_quarantined(bus, id).await.unwrap_or(false) {
-            return BusError::Unusable(format!(
-                "agent {id} is in quarantine: it returned a wrong result. Test this machine's memory and processor; \
-                 then remove key quarantine.{id} from bucket {}",
-                Bucket::Agents.name()
-            ));
-        }
-    }
-}
-
 #[async_trait]
 impl Handler for Worker {
     async fn handle(&self, delivery: Delivery) -> Settlement {
-        match serde_json::from_slice::<ShardTask>(&delivery.message.payload) {
+        let subject = delivery.message.subject;
+        match parse_message::<ShardTask>(&delivery.message.payload) {
             Ok(task) => {
-                let guard = self.in_flight.add(task.job_id.clone());
+                let guard = self.in_flight.add(task.job_uid);
                 self.process(task, delivery.attempt, &guard).await
             }
-            Err(error) => {
-                // A newer planner may have published it for newer workers. If no worker can parse
-                // it, it becomes a dead letter and its job fails.
-                let subject = delivery.message.subject;
+            Err(error @ UnreadableMessage::OtherVersion(_)) => {
+                tracing::warn!(%error, subject, "leaving the shard to other workers");
+                Settlement::Retry(OTHER_WORKER_DELAY)
+            }
+            // If no worker can parse it, it becomes a dead letter, and a verifier executes the shard.
+            Err(error @ UnreadableMessage::Malformed(_)) => {
                 tracing::error!(%error, subject, "parsing a shard failed; leaving it to other workers");
                 Settlement::Retry(OTHER_WORKER_DELAY)
             }
@@ -141,12 +136,11 @@ impl Handler for Worker {
 }
 
 impl Worker {
-    /// Serves the queues of the worker's target until `stop` is cancelled or the agent is in
-    /// quarantine.
+    /// Serves the queues of the worker's target until `stop` is cancelled or the agent or its pool
+    /// is in quarantine.
     async fn serve(
         self: &Arc<Self>,
         settings: &WorkerSettings,
-        id: &AgentId,
         stop: CancellationToken,
     ) -> Result<(), BusError> {
         let stop_receiving = stop.child_token();
@@ -161,7 +155,7 @@ impl Worker {
             }
         };
         let quarantine = async {
-            let error = wait_for_quarantine(&self.bus, id).await;
+            let error = self.wait_for_quarantine().await;
             stop_receiving.cancel();
             error
         };
@@ -194,8 +188,27 @@ impl Worker {
         serve_queue(self.bus.clone(), settings, self.metrics.clone(), stop.clone(), Arc::clone(self)).await;
     }
 
+    /// Returns once the agent or its pool is in quarantine, with the error that tells the operator
+    /// what to do. An error of reading the bucket is no quarantine.
+    async fn wait_for_quarantine(&self) -> BusError {
+        let (pool, id) = (&self.pool, self.identity.id());
+        loop {
+            sleep(QUARANTINE_CHECK_INTERVAL).await;
+            let Ok(Some(key)) = registry::find_quarantine(&self.bus, pool, id).await else { continue };
+            let fault = if key == registry::pool_quarantine_key(pool) {
+                format!(
+                    "pool {pool} is in quarantine: several of its agents returned wrong results. Test its machines"
+                )
+            } else {
+                format!("agent {id} is in quarantine: it returned a wrong result. Test this machine")
+            };
+            let bucket = Bucket::Agents.name();
+            return BusError::Unusable(format!("{fault}; then remove key {key} from bucket {bucket}"));
+        }
+    }
+
     async fn process(&self, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
-        let (job, shard) = (&task.job_id, task.shard_id);
+        let (job, shard) = (task.job_uid, task.shard_id);
         if attempt > 1 {
             tracing::info!(%job, %shard, attempt, "processing a redelivered shard");
         }
@@ -218,7 +231,7 @@ impl Worker {
     }
 
     async fn execute(&self, task: ShardTask, program: Arc<Program>, guard: &InFlightGuard) -> Settlement {
-        let (job, shard, backend) = (&task.job_id, task.shard_id, self.backend.name());
+        let (job, shard, backend) = (task.job_uid, task.shard_id, self.backend.name());
         let execution =
             self.executor.execute(Arc::clone(&self.backend), program, task.clone(), guard.stop.clone());
         match execution.await {
@@ -249,11 +262,11 @@ impl Worker {
 
     async fn publish_result(&self, task: &ShardTask, execution: &ShardExecution) -> Settlement {
         let (message, id) =
-            shard_messages::build_result(&self.identity, self.backend.as_ref(), task, execution);
+            shard_messages::build_result(&self.identity, &self.pool, self.backend.as_ref(), task, execution);
         match self.bus.publish(message, &id).await {
             Ok(()) => Settlement::Ack,
             Err(error) => {
-                let (job, shard) = (&task.job_id, task.shard_id);
+                let (job, shard) = (task.job_uid, task.shard_id);
                 tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
                 Settlement::Retry(BUS_RETRY_DELAY)
             }
@@ -270,7 +283,7 @@ impl Worker {
             let Some(mut messages) = messages.await else { return };
             while let Some(message) = messages.next().await {
                 if let Some(Ok(job)) = message.subject.rsplit('.').next().map(str::parse) {
-                    self.in_flight.stop_job(&job);
+                    self.in_flight.stop_job(job);
                 }
             }
         }

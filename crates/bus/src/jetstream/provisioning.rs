@@ -71,6 +71,8 @@ fn bucket_config(bucket: &Bucket, settings: &TopologySettings) -> stream::Config
         subjects: vec![format!("$KV.{}.>", bucket.name())],
         retention: RetentionPolicy::Limits,
         max_age: bucket.max_age().unwrap_or_default(),
+        // The server requires a window that is no longer than the age.
+        duplicate_window: bucket.max_age().map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW)),
         max_messages_per_subject: 1,
         discard: DiscardPolicy::New,
         // A client may request a rollup of the whole bucket on any key that it may write. With

@@ -1,15 +1,21 @@
-//! The choice of backend and the verdicts of a verifier on the in-process bus.
+//! The choice of backend, the verdicts and the fallback executions of a verifier on the in-process
+//! bus.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forge_bus::{
-    Bus, Message, ReplayContent,
+    Bus, Message,
     memory::MemoryBus,
-    topology::{self, TopologySettings},
+    testing::{BusFault, BusOperation, FaultyBus},
+    topology::{self, Bucket, Stream, TopologySettings},
 };
 use forge_contract::{
+    ids::{JobUid, TaskId},
     program::Program,
+    protocol::PROTOCOL,
     shard::{Shard, ShardId},
     shard_result::ShardResult,
-    verdict::Verdict,
+    verdict::VerdictStatement,
 };
 use forge_kernel::{
     backend::{ExecutionControl, ExecutionError},
@@ -72,10 +78,16 @@ fn backends(backends: &[TestBackend]) -> Vec<Arc<dyn Backend>> {
     backends.iter().map(|backend| Arc::new(*backend) as Arc<dyn Backend>).collect()
 }
 
+const JOB: JobUid = JobUid([1; 16]);
+
+fn pool() -> PoolName {
+    "rented".parse().unwrap()
+}
+
 fn claim(backend: TestBackend, result_hash: Digest) -> Claim {
     let agent_id = Identity::from_random([1; 32]).id().clone();
     let adapter = backend.adapter.map(str::to_owned);
-    Claim { agent_id, backend: backend.name.to_owned(), adapter, result_hash }
+    Claim { pool: pool(), agent_id, backend: backend.name.to_owned(), adapter, result_hash }
 }
 
 #[test]
@@ -93,67 +105,92 @@ fn other_hardware_is_preferred_then_another_backend() {
     assert_eq!(order(&[GPU], GPU), ["gpu"]);
 }
 
-/// The verdicts of a verifier with these backends on claims; `false` marks a claim with a wrong
-/// hash.
-async fn verdicts(available: &[TestBackend], claims: &[(TestBackend, bool)]) -> Vec<Verdict> {
+/// A bus that holds the program of the tasks.
+async fn bus() -> (Arc<MemoryBus>, Request) {
     let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
     let request = Request::from_json(envelope).unwrap();
-    let shared: SharedBus = bus.clone();
-    ProgramStore::new(shared.clone(), 1).put(request.program_digest, &request.program).await.unwrap();
-    let job: forge_contract::ids::JobId = "j".parse().unwrap();
-    for (index, (backend, is_correct)) in (0..).zip(claims) {
-        let shard =
-            Shard { id: ShardId { height: 0, index }, iterations: 10, seed: Digest([index as u8; 32]) };
-        let hash = Scalar.execute(&request.program, &[shard], &()).unwrap()[0].digest();
-        let task = ShardTask {
-            job_id: job.clone(),
-            shard_id: shard.id,
-            iterations: shard.iterations,
-            seed: shard.seed,
-            program: request.program_digest,
-            kernel: KERNEL,
-            attempt: 0,
-        };
-        let claim = Some(claim(*backend, if *is_correct { hash } else { Digest([9; 32]) }));
-        let payload = serde_json::to_vec(&VerifierTask { task, claim }).unwrap();
-        bus.publish(
-            Message::new(topology::verification_subject(&job, shard.id), payload),
-            &index.to_string(),
-        )
-        .await
-        .unwrap();
-    }
-    let stop = CancellationToken::new();
-    let settings =
-        VerifierSettings { executor: Executor::new(1, None), slots: 1, lease: Duration::from_secs(30) };
-    let verifier = run(
-        shared,
-        backends(available),
-        Identity::from_random([2; 32]),
-        settings,
-        Metrics::new("test"),
-        stop.clone(),
-    );
-    let verifier = tokio::spawn(verifier);
-    let messages = bus.replay(topology::shard_message_subjects(&job), ReplayContent::Headers).await.unwrap();
-    let mut verdicts: Vec<_> = messages
-        .filter_map(async |stored| {
-            let (_, job, shard) = topology::parse_shard_message_subject(&stored.message.subject)?;
-            Some((shard.index, shard_messages::parse_signed_verdict(&stored.message, &job, shard)?))
-        })
-        .take(claims.len())
-        .collect()
-        .await;
-    stop.cancel();
-    verifier.await.unwrap().unwrap();
-    verdicts.sort_by_key(|(index, _)| *index);
-    verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+    ProgramStore::new(bus.clone(), 1).put(request.program_digest, &request.program).await.unwrap();
+    (bus, request)
 }
 
-fn summaries(verdicts: &[Verdict]) -> Vec<(&str, Option<&str>, VerdictOutcome)> {
+fn task(request: &Request, index: u64) -> ShardTask {
+    ShardTask {
+        protocol: PROTOCOL,
+        job_uid: JOB,
+        shard_id: ShardId { height: 0, index },
+        iterations: 10,
+        seed: Digest([index as u8; 32]),
+        program: request.program_digest,
+        kernel: KERNEL,
+        task_id: TaskId([index as u8; 32]),
+    }
+}
+
+fn correct_hash(request: &Request, task: &ShardTask) -> Digest {
+    Scalar.execute(&request.program, &[task.shard()], &()).unwrap()[0].digest()
+}
+
+async fn publish_task(bus: &MemoryBus, task: ShardTask, claim: Option<Claim>) {
+    let subject = topology::verification_subject(JOB, task.shard_id);
+    let payload = serde_json::to_vec(&VerifierTask { protocol: PROTOCOL, task, claim }).unwrap();
+    bus.publish(Message::new(subject.clone(), payload), &subject).await.unwrap();
+}
+
+/// A verifier that runs until this is dropped.
+struct RunningVerifier(CancellationToken);
+
+impl RunningVerifier {
+    fn start(bus: SharedBus, available: &[TestBackend], isolated: Option<IsolatedExecutor>) -> Self {
+        let stop = CancellationToken::new();
+        let (executor, lease) = (Executor::new(1, None), Duration::from_secs(30));
+        let settings = VerifierSettings { executor, slots: 1, lease, isolated };
+        let (identity, metrics) = (Identity::from_random([2; 32]), Metrics::new("test"));
+        tokio::spawn(run(bus, backends(available), identity, settings, metrics, stop.clone()));
+        Self(stop)
+    }
+}
+
+impl Drop for RunningVerifier {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Waits for `count` verdicts and returns their statements by shard.
+async fn collect_verdicts(bus: &MemoryBus, count: usize) -> Vec<VerdictStatement> {
+    let messages = bus.replay(Stream::Verdicts, vec![topology::verdicts_filter(JOB)]).await.unwrap();
+    let statements = messages.map(|stored| {
+        let verdict = shard_messages::parse_verdict(&stored.message.payload).unwrap();
+        assert!(verdict.is_signature_valid());
+        let statement = verdict.statement;
+        let subject = topology::parse_verdict_subject(&stored.message.subject);
+        assert_eq!(subject, Some((JOB, statement.shard_id)));
+        assert_eq!((statement.job_uid, statement.pool.clone()), (JOB, pool()));
+        assert_eq!(statement.task_id, TaskId([statement.shard_id.index as u8; 32]));
+        statement
+    });
+    let mut statements: Vec<_> = statements.take(count).collect().await;
+    statements.sort_by_key(|statement| statement.shard_id.index);
+    statements
+}
+
+/// The verdicts of a verifier with these backends on claims; `false` marks a claim with a wrong
+/// hash.
+async fn verdicts(available: &[TestBackend], claims: &[(TestBackend, bool)]) -> Vec<VerdictStatement> {
+    let (bus, request) = bus().await;
+    for (index, (backend, is_correct)) in (0..).zip(claims) {
+        let task = task(&request, index);
+        let hash = if *is_correct { correct_hash(&request, &task) } else { Digest([9; 32]) };
+        publish_task(&bus, task, Some(claim(*backend, hash))).await;
+    }
+    let _verifier = RunningVerifier::start(bus.clone(), available, None);
+    collect_verdicts(&bus, claims.len()).await
+}
+
+fn summaries(verdicts: &[VerdictStatement]) -> Vec<(&str, Option<&str>, VerdictOutcome)> {
     verdicts
         .iter()
         .map(|verdict| (verdict.backend.as_str(), verdict.adapter.as_deref(), verdict.outcome))
@@ -184,4 +221,123 @@ async fn the_next_backend_replaces_a_lost_device() {
         summaries(&verdicts),
         [("other", None, VerdictOutcome::Confirmed), ("cpu", None, VerdictOutcome::Confirmed)]
     );
+}
+
+#[tokio::test]
+async fn a_refuted_agent_is_quarantined_with_its_pool_and_job() {
+    let (bus, request) = bus().await;
+    let claim = claim(CPU, Digest([9; 32]));
+    publish_task(&bus, task(&request, 0), Some(claim.clone())).await;
+    let _verifier = RunningVerifier::start(bus.clone(), &[CPU], None);
+    assert_eq!(collect_verdicts(&bus, 1).await[0].outcome, VerdictOutcome::Refuted);
+    let key = registry::agent_quarantine_key(&claim.agent_id);
+    let entry = bus.get(&Bucket::Agents, &key).await.unwrap().unwrap();
+    let record: QuarantineRecord = serde_json::from_slice(&entry.value.unwrap()).unwrap();
+    assert_eq!((record.pool, record.job_uid, record.claimed), (pool(), JOB, Digest([9; 32])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_delays_a_verdict_but_never_becomes_one() {
+    let (memory, request) = bus().await;
+    let faults = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&faults);
+    let faulty = FaultyBus::new(memory.clone(), move |operation| {
+        let is_affected = matches!(
+            operation,
+            BusOperation::Get { bucket: Bucket::Programs, .. } | BusOperation::Publish { .. }
+        );
+        if is_affected && counter.fetch_add(1, Ordering::SeqCst) < 30 {
+            return BusFault::Error(BusError::Unavailable("down".to_owned()));
+        }
+        BusFault::None
+    });
+    let task = task(&request, 0);
+    publish_task(&memory, task.clone(), Some(claim(CPU, correct_hash(&request, &task)))).await;
+    let _verifier = RunningVerifier::start(Arc::new(faulty), &[CPU], None);
+    assert_eq!(collect_verdicts(&memory, 1).await[0].outcome, VerdictOutcome::Confirmed);
+    assert!(faults.load(Ordering::SeqCst) > 30);
+}
+
+#[test]
+fn retry_delays_grow_to_a_minute() {
+    assert!(retry_delay(1) <= FIRST_RETRY_DELAY && retry_delay(1) >= FIRST_RETRY_DELAY / 2);
+    for attempt in [10, 1000, u64::MAX] {
+        assert!(retry_delay(attempt) >= MAX_RETRY_DELAY / 2 && retry_delay(attempt) <= MAX_RETRY_DELAY);
+    }
+}
+
+/// What a verifier publishes for a shard that workers failed to execute: its result, or outcomes.
+async fn fallback(
+    available: &[TestBackend],
+    isolated: Option<IsolatedExecutor>,
+) -> (Message, ShardTask, Digest) {
+    let (bus, request) = bus().await;
+    let task = task(&request, 3);
+    let hash = correct_hash(&request, &task);
+    publish_task(&bus, task.clone(), None).await;
+    let mut results = bus.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap();
+    let mut outcomes = bus.replay(Stream::Verdicts, vec![topology::outcomes_subject(JOB)]).await.unwrap();
+    let _verifier = RunningVerifier::start(bus.clone(), available, isolated);
+    let stored = tokio::select! {
+        stored = results.next() => stored,
+        stored = outcomes.next() => stored,
+    };
+    while bus.backlog(Queue::Verifications).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    (stored.unwrap().message, task, hash)
+}
+
+fn crash(message: &Message, task: &ShardTask) -> String {
+    let mut batch = shard_messages::parse_outcomes(&message.payload).unwrap();
+    match batch.outcomes.remove(0) {
+        ShardOutcome::Crashed { shard_id, task_id, reason } => {
+            assert_eq!((shard_id, task_id), (task.shard_id, task.task_id));
+            reason
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_workers_failed_to_execute_gets_a_result_of_the_pool_of_verifiers() {
+    let lost = TestBackend { fault: Fault::DeviceLost, ..GPU };
+    let (message, task, hash) = fallback(&[lost, OTHER], None).await;
+    let subject = topology::parse_result_subject(&message.subject);
+    assert_eq!(subject, Some((PoolName::verifiers(), JOB, task.shard_id)));
+    let (attestation, bytes) = shard_messages::parse_result(&message.payload).unwrap();
+    assert!(attestation.is_signature_valid());
+    assert_eq!(
+        (attestation.statement.task_id, attestation.statement.pool),
+        (task.task_id, PoolName::verifiers())
+    );
+    assert_eq!((attestation.statement.result_hash, Digest::hash_parts(&[&bytes])), (hash, hash));
+    assert_eq!(attestation.statement.backend, "other");
+}
+
+#[tokio::test]
+async fn without_any_working_device_the_reference_executes_the_shard() {
+    let lost = TestBackend { fault: Fault::DeviceLost, ..GPU };
+    let (message, _, hash) = fallback(&[lost], None).await;
+    let (attestation, _) = shard_messages::parse_result(&message.payload).unwrap();
+    assert_eq!((attestation.statement.backend.as_str(), attestation.statement.result_hash), ("scalar", hash));
+}
+
+#[tokio::test]
+async fn a_child_process_that_dies_is_reported_and_its_result_published_otherwise() {
+    let dying = IsolatedExecutor::new("/bin/sh", ["-c", "echo no memory >&2; kill -SEGV $$"], 1);
+    let (message, task, _) = fallback(&[CPU], Some(dying)).await;
+    let reason = crash(&message, &task);
+    assert!(reason.ends_with(": no memory"), "{reason}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("result");
+    let (_, request) = bus().await;
+    let shard = task.shard();
+    std::fs::write(&file, Scalar.execute(&request.program, &[shard], &()).unwrap()[0].encode()).unwrap();
+    let script = format!("cat > /dev/null; cat '{}'", file.display());
+    let working = IsolatedExecutor::new("/bin/sh", ["-c", &script], 1);
+    let (message, _, hash) = fallback(&[CPU], Some(working)).await;
+    let (attestation, _) = shard_messages::parse_result(&message.payload).unwrap();
+    assert_eq!((attestation.statement.backend.as_str(), attestation.statement.result_hash), ("scalar", hash));
 }

@@ -1,5 +1,5 @@
-//! Workers on the in-process bus: batches for a batching backend, and the effect of a failing
-//! backend on a queue.
+//! Workers on the in-process bus: batches for a batching backend, the effect of a failing backend on
+//! a queue, shards that are left to other workers, and quarantine.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,16 @@ use std::{
 };
 
 use forge_bus::{
-    Bus, Message, ReplayContent,
+    Bus, Message,
     memory::MemoryBus,
     topology::{Stream, TopologySettings},
 };
 use forge_contract::{
+    agent::{PoolQuarantineRecord, QuarantineRecord},
     digest::Digest,
-    ids::JobId,
+    ids::{JobUid, TaskId},
     program::Program,
+    protocol::PROTOCOL,
     shard::{Shard, ShardId},
     shard_result::ShardResult,
 };
@@ -83,6 +85,8 @@ impl Backend for FlakyGpu {
     }
 }
 
+const JOB: JobUid = JobUid([1; 16]);
+
 /// A bus with queued shards for a target.
 async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     let bus = MemoryBus::new(TopologySettings::default());
@@ -95,23 +99,24 @@ async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     for index in 0..shards {
         let shard_id = ShardId { height: 0, index };
         let task = ShardTask {
-            job_id: job(),
+            protocol: PROTOCOL,
+            job_uid: JOB,
             shard_id,
             iterations: 10,
             seed: Digest([1; 32]),
             program: request.program_digest,
             kernel: KERNEL,
-            attempt: 0,
+            task_id: TaskId([2; 32]),
         };
-        let subject = topology::shard_subject(target, &task.job_id, shard_id);
+        let subject = topology::shard_subject(target, JOB, shard_id);
         let message = Message::new(subject, serde_json::to_vec(&task).unwrap());
         bus.publish(message, &index.to_string()).await.unwrap();
     }
     bus
 }
 
-fn job() -> JobId {
-    "j".parse().unwrap()
+fn pool() -> PoolName {
+    "rented".parse().unwrap()
 }
 
 fn start_worker(
@@ -121,18 +126,30 @@ fn start_worker(
     stop: &CancellationToken,
 ) -> JoinHandle<Result<(), BusError>> {
     let target = forge_contract::agent::Hardware::from_adapter(backend.adapter()).target();
-    let settings =
-        WorkerSettings { executor: Executor::new(1, None), slots: 1, target, lease: Duration::from_secs(30) };
+    let settings = WorkerSettings {
+        executor: Executor::new(1, None),
+        slots: 1,
+        target,
+        lease: Duration::from_secs(30),
+        pool: pool(),
+    };
     let identity = Identity::from_random([number; 32]);
     tokio::spawn(run(bus.clone(), backend, identity, settings, Metrics::new("test"), stop.clone()))
 }
 
 /// Waits for `count` results and returns the backends and adapters that their attestations name.
 async fn results(bus: &Arc<MemoryBus>, count: usize) -> Vec<(String, Option<String>)> {
-    let messages =
-        bus.replay(topology::shard_message_subjects(&job()), ReplayContent::Headers).await.unwrap();
-    let attestations = messages.filter_map(async |stored| shard_messages::parse_attestation(&stored.message));
-    attestations.map(|attestation| (attestation.backend, attestation.adapter)).take(count).collect().await
+    let messages = bus.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap();
+    let statements = messages.map(|stored| {
+        let (attestation, _) = shard_messages::parse_result(&stored.message.payload).unwrap();
+        assert!(attestation.is_signature_valid());
+        let statement = attestation.statement;
+        let subject = topology::parse_result_subject(&stored.message.subject);
+        assert_eq!(subject, Some((pool(), JOB, statement.shard_id)));
+        assert_eq!((&statement.pool, statement.task_id), (&pool(), TaskId([2; 32])));
+        (statement.backend, statement.adapter)
+    });
+    statements.take(count).collect().await
 }
 
 #[tokio::test]
@@ -180,4 +197,59 @@ async fn a_device_that_always_fails_leaves_the_shards_to_other_workers() {
     stop.cancel();
     failing.await.unwrap().unwrap();
     healthy.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_of_another_version_are_left_to_other_workers() {
+    let bus = bus(Target::Cpu, 0).await;
+    let payloads = [r#"{"protocol": 2, "shards": []}"#, "not JSON"];
+    for (index, payload) in (0..).zip(payloads) {
+        let subject = topology::shard_subject(Target::Cpu, JOB, ShardId { height: 0, index });
+        bus.publish(Message::new(subject, payload), &index.to_string()).await.unwrap();
+    }
+    let stop = CancellationToken::new();
+    let worker = start_worker(&bus, Arc::new(Scalar), 1, &stop);
+    sleep(OTHER_WORKER_DELAY * 2).await;
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap(), 2);
+    assert_eq!(bus.message_count(Stream::Results), 0);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_stops_when_its_key_or_its_pool_is_in_quarantine() {
+    let id = Identity::from_random([1; 32]).id().clone();
+    let agent = QuarantineRecord {
+        schema: QuarantineRecord::SCHEMA.to_owned(),
+        agent_id: id.clone(),
+        pool: pool(),
+        job_uid: JOB,
+        shard_id: ShardId { height: 0, index: 0 },
+        claimed: Digest([1; 32]),
+        correct: Digest([2; 32]),
+        verifier_id: Identity::from_random([2; 32]).id().clone(),
+    };
+    let of_pool = |pool| PoolQuarantineRecord {
+        schema: PoolQuarantineRecord::SCHEMA.to_owned(),
+        pool,
+        agents: vec![id.clone()],
+    };
+    for by_pool in [false, true] {
+        let bus = bus(Target::Cpu, 0).await;
+        let shared: SharedBus = bus.clone();
+        let worker = start_worker(&bus, Arc::new(Scalar), 1, &CancellationToken::new());
+        registry::quarantine_pool(&shared, &of_pool(PoolName::default())).await.unwrap();
+        sleep(QUARANTINE_CHECK_INTERVAL * 3).await;
+        assert!(!worker.is_finished(), "another pool is in quarantine");
+        let key = if by_pool {
+            registry::quarantine_pool(&shared, &of_pool(pool())).await.unwrap();
+            "quarantined-pools.rented".to_owned()
+        } else {
+            registry::quarantine_agent(&shared, &agent).await.unwrap();
+            format!("quarantine.{id}")
+        };
+        let error = worker.await.unwrap().unwrap_err();
+        let expected = format!("then remove key {key} from bucket forge_agents");
+        assert!(matches!(&error, BusError::Unusable(text) if text.ends_with(&expected)), "{error}");
+    }
 }

@@ -31,9 +31,9 @@ async fn broadcasts(bus: SharedBus) {
     bus.broadcast(message.clone()).await.unwrap();
     let mut subscribers = [
         bus.subscribe(topology::JOB_ENDED_FILTER).await.unwrap(),
-        bus.subscribe("forge.v1.ended.j").await.unwrap(),
+        bus.subscribe(&topology::job_ended_subject(job_uid("j"))).await.unwrap(),
     ];
-    let mut other = bus.subscribe("forge.v1.ended.k").await.unwrap();
+    let mut other = bus.subscribe(&topology::job_ended_subject(job_uid("k"))).await.unwrap();
     let mut results = bus.subscribe("forge.v1.results.>").await.unwrap();
     bus.broadcast(message.clone()).await.unwrap();
     for subscriber in &mut subscribers {
