@@ -82,7 +82,7 @@ async fn a_process_that_dies_or_fails_is_a_crash_with_the_end_of_its_standard_er
     let signal = crash_reason("cat > /dev/null; echo 'the stack\n overflowed' >&2; kill -SEGV $$").await;
     assert!(signal.contains("signal") && signal.ends_with(": the stack overflowed"), "{signal}");
     // It fails without reading its input, and writes more than is quoted.
-    let code = crash_reason("head -c 100000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 3").await;
+    let code = crash_reason("head -c 100000 /dev/zero | tr '\\0' x >&2; echo ' the end' >&2; exit 3").await;
     assert!(code.contains('3') && code.ends_with("x the end") && code.len() < 700, "{code}");
     let malformed = crash_reason("cat > /dev/null; echo no result").await;
     assert!(malformed.starts_with("the result is malformed"), "{malformed}");
