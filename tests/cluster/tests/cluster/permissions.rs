@@ -131,34 +131,29 @@ fn services_run_jobs_without_permission_violations() {
 }
 
 #[test]
-fn planners_and_verifiers_cannot_read_the_verification_key() {
+fn only_planners_and_aggregators_can_read_the_keys_of_jobs() {
     let cluster = start_services(&["planner", "aggregator"]);
-    let mut aggregator = connect_as(&cluster, "aggregator");
-    assert_eq!(aggregator.send("SUB _INBOX_aggregator.mine.* 1"), Vec::<String>::new());
-    let key = "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key";
-    // The aggregator creates the key shortly after its start.
-    let started = Instant::now();
-    loop {
-        let latest = json!({"last_by_subj": "$KV.forge_secrets.verify_key"});
-        let subject = "$JS.API.STREAM.MSG.GET.KV_forge_secrets";
-        let reply = aggregator.request_reply(subject, &latest.to_string());
-        if reply.contains("\"subject\":\"$KV.forge_secrets.verify_key\"") {
-            break;
-        }
-        assert!(started.elapsed() < WAIT_LIMIT, "{reply}");
-        thread::sleep(Duration::from_millis(100));
+    cluster.submit(&insurance_envelope("keyed", 1));
+    let key = format!("$KV.forge_secrets.jobs.{}", cluster.record("keyed")["uid"].as_str().unwrap());
+    for role in ["planner", "aggregator"] {
+        let mut service = connect_as(&cluster, role);
+        assert_eq!(service.send(&format!("SUB _INBOX_{role}.mine.* 1")), Vec::<String>::new());
+        let latest = json!({"last_by_subj": key}).to_string();
+        let reply = service.request_reply("$JS.API.STREAM.MSG.GET.KV_forge_secrets", &latest);
+        assert!(reply.contains(&format!("\"subject\":\"{key}\"")), "{role}: {reply}");
     }
-    for role in ["planner", "verifier", "client", "worker"] {
+    for role in ["verifier", "client", "worker", "worker-gpu"] {
         let reads = [
-            key,
+            &format!("$JS.API.DIRECT.GET.KV_forge_secrets.{key}"),
             "$JS.API.DIRECT.GET.KV_forge_secrets",
             "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
             "$JS.API.STREAM.SNAPSHOT.KV_forge_secrets",
             "$JS.API.CONSUMER.CREATE.KV_forge_secrets",
             "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine",
-            "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.verify_key",
+            &format!("$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.{key}"),
             "$JS.API.CONSUMER.DURABLE.CREATE.KV_forge_secrets.mine",
             "$JS.API.CONSUMER.MSG.NEXT.KV_forge_secrets.mine",
+            &key,
         ];
         assert_refused(&mut connect_as(&cluster, role), &reads, &["$KV.>", "$KV.forge_secrets.>"]);
     }
@@ -215,15 +210,17 @@ fn client_can_read_records_but_not_write_them() {
         "$KV.jobs.read-only",
         "forge.v1.shards.any.read-only.0-0",
         "forge.v1.duplicates.read-only.0-0",
-        "forge.v1.results.read-only.0-0",
+        "forge.v1.results.default.read-only.0-0",
         "forge.v1.verdicts.read-only.0-0",
+        "forge.v1.outcomes.read-only",
         "forge.v1.reduce.read-only",
         "forge.v1.ended.read-only",
         "$KV.forge_agents.quarantine.UA",
-        "$KV.forge_agents.workers.UA",
+        "$KV.forge_agents.quarantined-pools.default",
+        "$KV.forge_workers.default.UA",
         "$KV.forge_programs.00",
-        "$KV.forge_secrets.verify_key",
-        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
+        "$KV.forge_secrets.jobs.00",
+        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.jobs.00",
         "$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.00",
         "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
         "forge.v1.jobs.submit.alice",
@@ -308,23 +305,29 @@ fn trusted_services_cannot_publish_for_each_other() {
     let connect = |role| RawNatsConnection::connect(&nats.url(), role, &password(role));
     let planner = [
         "forge.v1.verdicts.j.0-0",
-        "forge.v1.results.j.0-0",
+        "forge.v1.results.default.j.0-0",
+        "forge.v1.results.verifiers.j.0-0",
         "$KV.forge_agents.quarantine.UA",
-        "$KV.forge_secrets.verify_key",
+        "$KV.forge_agents.quarantined-pools.default",
+        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS.mine",
     ];
     assert_refused(&mut connect("planner"), &planner, &["forge.v1.results.>", "_INBOX_aggregator.>"]);
     let verifier = [
         "$KV.jobs.j",
         "forge.v1.shards.any.j.0-0",
         "forge.v1.reduce.j",
-        "$KV.forge_secrets.verify_key",
+        "forge.v1.results.default.j.0-0",
+        "$KV.forge_agents.quarantined-pools.default",
+        "$KV.forge_workers.default.UA",
+        "$KV.forge_secrets.jobs.00",
         "$KV.forge_quotas.alice",
     ];
     assert_refused(&mut connect("verifier"), &verifier, &["forge.v1.duplicates.>", "_INBOX_planner.>"]);
     let aggregator = [
         "forge.v1.shards.any.j.0-0",
-        "forge.v1.results.j.0-0",
-        "$KV.forge_agents.quarantine.UA",
+        "forge.v1.results.default.j.0-0",
+        "forge.v1.verdicts.j.0-0",
+        "$KV.forge_workers.default.UA",
         "$KV.forge_quotas.alice",
         "$JS.API.DIRECT.GET.KV_forge_quotas.$KV.forge_quotas.alice",
     ];
@@ -336,4 +339,70 @@ fn trusted_services_cannot_publish_for_each_other() {
             &["$SYS.>"],
         );
     }
+}
+
+/// Writes the production configuration with its optional user `operator`.
+fn write_configuration_with_operator(directory: &Path) -> PathBuf {
+    let text = fs::read_to_string(configuration_file()).unwrap();
+    let start = text.find("      # {\n      #   user: operator\n").unwrap();
+    let end = start + text[start..].find("      # }\n\n").unwrap() + "      # }\n".len();
+    let operator = text[start..end]
+        .replace("\n      # ", "\n      ")
+        .replacen("      # ", "      ", 1)
+        .replace("$FORGE_OPERATOR_PASSWORD", &password("operator"));
+    let path = directory.join("nats-server.conf");
+    fs::write(&path, [&text[..start], &operator, &text[end..]].concat()).unwrap();
+    path
+}
+
+#[test]
+fn operator_lists_agents_and_lifts_quarantines() {
+    let mut cluster = Cluster::empty(TestStore::Directory);
+    let file = write_configuration_with_operator(cluster.directory.path());
+    cluster.nats = start_server_with(file, &cluster.directory.path().join("nats"));
+    for service in ["planner", "aggregator", "verifier", "worker"] {
+        use_role(&mut cluster, service);
+        cluster.spawn(service, &[service]);
+    }
+    use_role(&mut cluster, "operator");
+    let started = Instant::now();
+    let agents = loop {
+        let output = cluster.run(&["agents", "--format", "json"]);
+        let agents: Vec<Value> =
+            output.stdout.split(|byte| *byte == b'\n').flat_map(serde_json::from_slice).collect();
+        if agents.len() == 3 {
+            break agents;
+        }
+        assert!(started.elapsed() < WAIT_LIMIT, "{output:?}{}", cluster.logs());
+        thread::sleep(Duration::from_millis(100));
+    };
+    let roles: Vec<_> = agents.iter().map(|agent| agent["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["aggregator", "verifier", "worker"]);
+    let worker = &agents[2];
+    assert_eq!((&worker["pool"], &worker["quarantine"]), (&json!("default"), &Value::Null), "{worker:#}");
+
+    let mut aggregator = connect_as(&cluster, "aggregator");
+    let record = json!({"schema": "forge.pool-quarantine.v1", "pool": "default", "agents": []});
+    let key = "$KV.forge_agents.quarantined-pools.default";
+    assert_eq!(aggregator.publish(key, &record.to_string()), Vec::<String>::new());
+    let text = |arguments: &[&str]| {
+        let output = cluster.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(text(&["agents"]).contains("pool in quarantine"));
+    assert!(text(&["quarantine", "ls"]).contains("pool default"));
+    assert!(text(&["quarantine", "lift", "default"]).contains("lifted"));
+    assert!(!text(&["quarantine", "ls"]).contains("pool default"));
+    assert_eq!(cluster.run(&["quarantine", "lift", "default"]).status.code(), Some(2));
+    let refused = [
+        "$KV.forge_agents.verifiers.UA",
+        "$KV.forge_workers.default.UA",
+        "$KV.jobs.j",
+        "forge.v1.verdicts.j.0-0",
+        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
+        "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.>",
+        "$JS.API.STREAM.UPDATE.KV_forge_agents",
+    ];
+    assert_refused(&mut connect_as(&cluster, "operator"), &refused, &FOREIGN_INBOXES);
 }

@@ -18,14 +18,14 @@ fn publish_unreadable(connection: &mut RawNatsConnection, subject: &str) {
     }
 }
 
-/// Publishes unreadable messages wherever a client or worker may publish; some of them concern
-/// `job`.
-fn attack(cluster: &Cluster, job: &str) {
+/// Publishes unreadable messages wherever a client or worker may publish; some of them concern the
+/// job `uid`.
+fn attack(cluster: &Cluster, uid: &str) {
     let (mut client, mut worker) = (connect_as(cluster, "client"), connect_as(cluster, "worker"));
     for i in 0..20 {
         publish_unreadable(&mut client, "forge.v1.jobs.submit");
-        publish_unreadable(&mut worker, &format!("forge.v1.results.{job}.0-{i}"));
-        publish_unreadable(&mut worker, &format!("$KV.forge_agents.workers.U{i}"));
+        publish_unreadable(&mut worker, &format!("forge.v1.results.default.{uid}.0-{i}"));
+        publish_unreadable(&mut worker, &format!("$KV.forge_workers.default.U{i}"));
     }
     publish_unreadable(&mut client, "forge.v1.api.status");
     publish_unreadable(&mut client, "forge.v1.api.submit");
@@ -35,9 +35,9 @@ fn attack(cluster: &Cluster, job: &str) {
 fn unreadable_messages_stop_no_job() {
     let mut cluster = start_cluster();
     for job in ["first", "after-restart"] {
-        attack(&cluster, job);
-        let envelope = insurance_envelope(job, 20);
+        let envelope = insurance_envelope(job, 400);
         cluster.submit(&envelope);
+        attack(&cluster, cluster.record(job)["uid"].as_str().unwrap());
         cluster.assert_completes(&envelope);
         for service in ["planner", "aggregator"] {
             cluster.kill(service);

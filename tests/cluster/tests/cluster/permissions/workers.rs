@@ -28,19 +28,26 @@ fn worker_is_refused_every_other_operation() {
         "forge.v1.duplicates.victim.0-0",
         "forge.v1.reduce.victim",
         "forge.v1.verdicts.victim.0-0",
+        "forge.v1.outcomes.victim",
+        // Another pool, and the pool of verifiers.
+        "forge.v1.results.another.victim.0-0",
+        "forge.v1.results.verifiers.victim.0-0",
+        "forge.v1.results.default.victim",
+        "$KV.forge_workers.another.UA",
         "forge.v1.ended.victim",
         "$KV.jobs.victim",
         "$KV.forge_agents.quarantine.UA",
         "$KV.forge_agents.verifiers.UA",
         "$KV.forge_agents.aggregators.UA",
+        "$KV.forge_agents.quarantined-pools.default",
         "$KV.forge_programs.00",
-        "$KV.forge_secrets.verify_key",
+        "$KV.forge_secrets.jobs.00",
         "$KV.forge_quotas.default",
         "$JS.API.DIRECT.GET.KV_forge_quotas.$KV.forge_quotas.default",
         "$JS.API.DIRECT.GET.KV_jobs.$KV.jobs.victim",
         "$JS.API.DIRECT.GET.KV_jobs",
-        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.verify_key",
-        "$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.workers.UA",
+        "$JS.API.DIRECT.GET.KV_forge_secrets.$KV.forge_secrets.jobs.00",
+        "$JS.API.DIRECT.GET.KV_forge_workers.$KV.forge_workers.default.UA",
         "$JS.API.DIRECT.GET.FORGE_RESULTS",
         "$JS.API.DIRECT.GET.FORGE_SHARDS",
         "$JS.API.STREAM.MSG.GET.KV_jobs",
@@ -165,7 +172,7 @@ fn worker_cannot_lift_its_quarantine() {
     let mut worker = connect_as(&cluster, "worker");
     assert_eq!(worker.send("SUB _INBOX_worker.mine.* 1"), Vec::<String>::new());
     // A rollup header on a key that it may write must not remove keys that others wrote.
-    let own = "$KV.forge_agents.workers.UA";
+    let own = "$KV.forge_workers.default.UA";
     for rollup in ["all", "sub"] {
         let headers = format!("Nats-Rollup: {rollup}\r\n");
         assert_eq!(worker.request(own, "_INBOX_worker.mine.a", &headers, "{}"), Vec::<String>::new());
@@ -208,16 +215,17 @@ fn replies_to_a_worker_are_never_stored_under_a_subject_it_chose() {
         "$KV.jobs.x",
         "$KV.forge_agents.quarantine.UA",
         "$KV.forge_programs.aa",
-        "$KV.forge_secrets.verify_key",
+        "$KV.forge_secrets.jobs.00",
         "$KV.forge_quotas.default",
         "forge.v1.jobs.submit",
         "forge.v1.shards.any.x.0-0",
         "forge.v1.duplicates.x.0-0",
         "forge.v1.reduce.x",
         "forge.v1.verdicts.x.0-0",
+        "forge.v1.outcomes.x",
         // Subjects exported to it, and API calls that would do harm.
-        "$KV.forge_agents.workers.UA",
-        "forge.v1.results.x.0-0",
+        "$KV.forge_workers.default.UA",
+        "forge.v1.results.default.x.0-0",
         "$JS.API.STREAM.PURGE.FORGE_SHARDS",
         "$JS.API.STREAM.DELETE.FORGE_SHARDS",
     ];
@@ -232,8 +240,8 @@ fn replies_to_a_worker_are_never_stored_under_a_subject_it_chose() {
         ("$JS.API.DIRECT.GET.KV_forge_agents.$KV.forge_agents.quarantine.UA", ""),
         ("$JS.ACK.FORGE_SHARDS.workers-any.1.99.99.1.0", "+NXT"),
         // A worker may store these two; the acknowledgement of storage must not be stored.
-        ("$KV.forge_agents.workers.UB", "{}"),
-        ("forge.v1.results.y.0-0", "a result"),
+        ("$KV.forge_workers.default.UB", "{}"),
+        ("forge.v1.results.default.y.0-0", "a result"),
     ];
     for reply in chosen {
         for (subject, payload) in requests {
@@ -242,7 +250,7 @@ fn replies_to_a_worker_are_never_stored_under_a_subject_it_chose() {
     }
     // By now the pulls have ended, and any reply would have been stored.
     thread::sleep(Duration::from_millis(1500));
-    let is_writable = |stream: &str| ["KV_forge_agents", "FORGE_RESULTS"].contains(&stream);
+    let is_writable = |stream: &str| ["KV_forge_workers", "FORGE_RESULTS"].contains(&stream);
     let expected = before.iter().map(|(stream, sequence)| {
         (stream.clone(), sequence + if is_writable(stream) { chosen.len() as u64 } else { 0 })
     });
@@ -263,8 +271,7 @@ fn workers_receive_only_notices_of_ended_jobs() {
         assert_eq!(worker.send("SUB forge.v1.ended.* 1"), no_errors);
     }
     assert_eq!(worker.send("SUB _INBOX_worker.> 2"), no_errors);
-    for subject in ["forge.v1.ended.j", "forge.v1.duplicates.j.0-0", "forge.v1.verdicts.j.0-0", "$KV.jobs.j"]
-    {
+    for subject in ["forge.v1.ended.j", "forge.v1.duplicates.j.0-0", "forge.v1.outcomes.j", "$KV.jobs.j"] {
         assert_eq!(aggregator.publish(subject, subject), no_errors);
     }
     for worker in [&mut worker, &mut gpu] {
@@ -273,7 +280,7 @@ fn workers_receive_only_notices_of_ended_jobs() {
     assert_eq!(worker.send("SUB _INBOX_worker.mine.* 3"), no_errors);
     assert!(worker.received.is_empty(), "{:?}", worker.received);
     // A message in the workers' account does not reach other workers.
-    assert_eq!(worker.publish("forge.v1.results.j.0-0", "{}"), no_errors);
+    assert_eq!(worker.publish("forge.v1.results.default.j.0-0", "{}"), no_errors);
     assert_eq!(gpu.send("SUB _INBOX_worker-gpu.> 3"), no_errors);
     assert!(gpu.received.is_empty(), "{:?}", gpu.received);
 }
