@@ -46,6 +46,8 @@ impl fmt::Debug for Metrics {
 pub enum ResultOutcome {
     /// The result counts.
     Accepted,
+    /// The result counts once a verifier has confirmed it.
+    Held,
     /// The shard has the same result already.
     Duplicate,
     /// The shard has another result already, which differs.
@@ -60,6 +62,7 @@ impl ResultOutcome {
     fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
+            Self::Held => "held",
             Self::Duplicate => "duplicate",
             Self::Contradiction => "contradiction",
             Self::Rejected => "rejected",
@@ -79,6 +82,7 @@ struct MetricSeries {
     results: Family<OutcomeLabel, Counter>,
     verifications: Family<OutcomeLabel, Counter>,
     quarantined_agents: Counter,
+    quarantined_pools: Counter,
     jobs: Family<JobLabels, Counter>,
     job_seconds: TimeFamily<StateLabel>,
     jobs_active: Gauge,
@@ -129,6 +133,7 @@ impl Metrics {
             results: register(&mut registry, &catalog::RESULTS, Family::default()),
             verifications: register(&mut registry, &catalog::VERIFICATIONS, Family::default()),
             quarantined_agents: register(&mut registry, &catalog::QUARANTINED_AGENTS, Counter::default()),
+            quarantined_pools: register(&mut registry, &catalog::QUARANTINED_POOLS, Counter::default()),
             jobs: register(&mut registry, &catalog::JOBS, Family::default()),
             job_seconds: register(
                 &mut registry,
@@ -191,6 +196,11 @@ impl Metrics {
     /// Counts an agent that was put into quarantine.
     pub fn count_quarantined_agent(&self) {
         self.0.quarantined_agents.inc();
+    }
+
+    /// Counts a pool that was put into quarantine.
+    pub fn count_quarantined_pool(&self) {
+        self.0.quarantined_pools.inc();
     }
 
     /// Records the end of a job; `elapsed` is the time since its submission.

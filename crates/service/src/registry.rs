@@ -133,6 +133,11 @@ impl Registry {
         self.state.lock().is_quarantined(pool, agent)
     }
 
+    /// Whether a pool is in quarantine as a whole, as far as this copy of the registry knows.
+    pub fn is_pool_quarantined(&self, pool: &PoolName) -> bool {
+        self.state.lock().quarantined_pools.contains(pool)
+    }
+
     /// Returns the quarantined agents of a pool, sorted, as far as this copy of the registry knows.
     pub fn quarantined_agents_of(&self, pool: &PoolName) -> Vec<AgentId> {
         let state = self.state.lock();

@@ -7,7 +7,12 @@ use forge_bus::{
     BusError, Delivery, SharedBus,
     topology::{Bucket, Queue},
 };
-use forge_contract::{agent::Identity, envelope::Target, task::AggregatorOrder};
+use forge_contract::{
+    agent::Identity,
+    envelope::Target,
+    protocol::{UnreadableMessage, parse_message},
+    task::AggregatorOrder,
+};
 use forge_kernel::KERNEL;
 use forge_service::{
     job_watch::JobWatch,
@@ -21,18 +26,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    examiner::Examiner,
     job_reducer::{JobCompletion, JobReducer},
+    pool_quarantine::PoolQuarantine,
     publisher::Publisher,
     result_collector::ResultCollector,
     termination::Termination,
-    verification_key::VerificationKey,
 };
 
 /// Capacity of the default model cache, in models.
 const CACHED_MODELS: usize = 32;
 /// Upper bound on the jobs that are ended without a result at the same time.
 const MAX_CONCURRENT_ENDS: usize = 64;
+/// Delay before the retry of an order of another protocol version: another aggregator may read it.
+const OTHER_VERSION_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Settings of an aggregator.
 #[derive(Debug, Clone)]
@@ -49,6 +55,9 @@ pub struct AggregatorSettings {
     pub models: Arc<ModelCache>,
     /// Whether to store every shard's result as `shards.bin`. Needs some 40 kB of memory a shard.
     pub keep_shards: bool,
+    /// Number of quarantined agents of a pool that bring the whole pool into quarantine; 0 for
+    /// never.
+    pub pool_quarantine_after: usize,
     /// Receives completed jobs, in addition to their records.
     pub completions: Option<mpsc::UnboundedSender<JobCompletion>>,
 }
@@ -62,6 +71,7 @@ impl Default for AggregatorSettings {
             lease: Duration::from_secs(30),
             models: Arc::new(ModelCache::new(CACHED_MODELS)),
             keep_shards: false,
+            pool_quarantine_after: 3,
             completions: None,
         }
     }
@@ -111,14 +121,18 @@ impl Aggregator {
         stop: &CancellationToken,
     ) -> Result<Self, BusError> {
         let identity = Arc::new(identity);
-        let AggregatorSettings { store_patience, namespaces, models, keep_shards, completions, .. } =
-            settings;
+        let AggregatorSettings { store_patience, namespaces, models, keep_shards, .. } = settings;
+        let registry = Registry::open_without_workers(bus.clone(), stop.clone()).await?;
         let buckets: Vec<_> = namespaces.into_iter().map(Bucket::Jobs).collect();
         let collector = ResultCollector {
             bus: bus.clone(),
-            examiner: Examiner::new(Registry::open(bus.clone(), stop.clone()).await?),
-            identity: Arc::clone(&identity),
-            verification_key: VerificationKey::load_or_create(bus.as_ref()).await?,
+            registry: registry.clone(),
+            pool_quarantine: PoolQuarantine {
+                bus: bus.clone(),
+                registry,
+                metrics: metrics.clone(),
+                threshold: settings.pool_quarantine_after,
+            },
             metrics: metrics.clone(),
             keep_shards,
         };
@@ -138,7 +152,7 @@ impl Aggregator {
             collector,
             publisher,
             termination: Arc::clone(&termination),
-            completions,
+            completions: settings.completions,
             stop: stop.clone(),
         };
         Ok(Self { reducer, termination })
@@ -148,9 +162,14 @@ impl Aggregator {
 #[async_trait]
 impl Handler for Aggregator {
     async fn handle(&self, delivery: Delivery) -> Settlement {
-        match serde_json::from_slice::<AggregatorOrder>(&delivery.message.payload) {
+        match parse_message::<AggregatorOrder>(&delivery.message.payload) {
             Ok(AggregatorOrder::Reduce(order)) => self.reducer.reduce(*order).await,
             Ok(AggregatorOrder::End(order)) => self.termination.end(order).await,
+            Err(error @ UnreadableMessage::OtherVersion(_)) => {
+                let subject = &delivery.message.subject;
+                tracing::warn!(%error, subject, "leaving an order to an aggregator of its version");
+                Settlement::Retry(OTHER_VERSION_RETRY_DELAY)
+            }
             Err(error) => {
                 let subject = &delivery.message.subject;
                 tracing::error!(%error, subject, "dropping an order that cannot be decoded");

@@ -10,19 +10,22 @@ use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{
     artifact::{Execution, Phase, VerificationDocument},
     error::FailureCode,
+    ids::JobUid,
     job::JobState,
     task::{EndOrder, ReduceOrder},
 };
 use forge_documents::{CompletedJob, Job, JobResult};
-use forge_kernel::request::Request;
+use forge_kernel::{job_key::JobKey, request::Request};
 use forge_service::{
-    Settlement, job_records, job_watch::JobWatch, model_cache::ModelCache, retry::retry_until_stopped,
+    Settlement, job_keys, job_records, job_watch::JobWatch, model_cache::ModelCache,
+    retry::retry_until_stopped,
 };
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acceptance::JobContext,
     publisher::{Publication, PublishError, Publisher},
     result_collector::{CollectedResults, ResultCollector},
     termination::{RecordedResult, Termination, retry_later},
@@ -73,7 +76,15 @@ impl JobReducer {
         let Some(end_signal) = watch.await else { return Settlement::Retry(Duration::ZERO) };
         let job_end = end_signal.token();
         let planning_duration = Duration::from_micros(order.plan_us);
-        let job_id = order.job_id.clone();
+        let (job_id, job_uid) = (order.job_id.clone(), order.job_uid);
+        match job_records::get(self.bus.as_ref(), &bucket, &job_id).await {
+            Ok(Some(found)) if found.record.uid != job_uid => {
+                tracing::warn!(job = %job_id, uid = %job_uid, "dropping an order to reduce an earlier submission");
+                job_end.cancel();
+            }
+            Ok(_) => {}
+            Err(error) => return retry_later("reading the record of a job to reduce", &error),
+        }
         let collected = tokio::select! {
             () = job_end.cancelled() => None,
             () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
@@ -82,9 +93,11 @@ impl JobReducer {
         // From here on the job's end does not interrupt: these steps are what ends it.
         let end = async {
             match collected {
-                Some(Ok((job, results))) => self.complete(&job, &bucket, planning_duration, results).await,
+                Some(Ok((context, results))) => {
+                    self.complete(&context, &bucket, planning_duration, results).await
+                }
                 Some(Err(failure)) => self.termination.fail(failure).await,
-                None => self.termination.announce_and_purge(&job_id).await,
+                None => self.termination.announce_and_purge(job_uid).await,
             }
         };
         match self.stop.run_until_cancelled(end).await {
@@ -99,39 +112,68 @@ impl JobReducer {
         order: ReduceOrder,
         bucket: &Bucket,
         job_end: &CancellationToken,
-    ) -> Result<(Arc<Job>, CollectedResults), EndOrder> {
+    ) -> Result<(Arc<JobContext>, CollectedResults), EndOrder> {
         let started = Instant::now();
-        let request = Request::from_envelope_with(order.envelope, self.models.as_ref());
-        let request = request.map_err(|invalid| {
-            let message = format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
-            EndOrder::new(order.job_id, bucket.name(), FailureCode::Internal, Phase::Reduce, message)
-        })?;
-        let job = Arc::new(Job::new(request));
-        let results = self.collector.collect(&job, bucket, job_end, started).await?;
-        Ok((job, results))
+        let ReduceOrder { job_id, job_uid, envelope, .. } = order;
+        let fail = |message| {
+            EndOrder::new(job_id, job_uid, bucket.name(), FailureCode::Internal, Phase::Reduce, message)
+        };
+        let Some(key) = self.load_key(job_uid, job_end).await else {
+            let message =
+                format!("the key of job {job_uid} is missing from bucket {}", Bucket::Secrets.name());
+            return Err(fail(message));
+        };
+        let request = match Request::from_envelope_with(envelope, self.models.as_ref()) {
+            Ok(request) => request,
+            Err(invalid) => {
+                let message =
+                    format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
+                return Err(fail(message));
+            }
+        };
+        let context = Arc::new(JobContext::new(Arc::new(Job::new(request)), job_uid, key));
+        let results = self.collector.collect(&context, bucket, job_end, started).await?;
+        Ok((context, results))
+    }
+
+    /// Reads the key of a job; `None` if there is none.
+    async fn load_key(&self, job: JobUid, job_end: &CancellationToken) -> Option<JobKey> {
+        let read = retry_until_stopped(job_end, "reading the key of a job", || {
+            job_keys::load(self.bus.as_ref(), job)
+        });
+        match read.await {
+            Some(key) => key,
+            // The caller drops this future when the job has ended.
+            None => std::future::pending().await,
+        }
     }
 
     /// Publishes the result if the envelope asks for artifacts, and writes the terminal record.
     async fn complete(
         &self,
-        job: &Arc<Job>,
+        context: &JobContext,
         bucket: &Bucket,
         planning_duration: Duration,
         results: CollectedResults,
     ) -> Result<(), BusError> {
+        let JobContext { job, uid, key, .. } = context;
+        let uid = *uid;
         let CollectedResults { reduced, execution_duration, shard_results } = results;
         let update = job_records::update(self.bus.as_ref(), bucket, &job.id, |record| {
             record.state = JobState::Reducing;
             record.progress = reduced.progress;
-            true
+            record.uid == uid
         });
-        if update.await?.record.state.is_terminal() {
-            return self.termination.announce_and_purge(&job.id).await;
+        let record = update.await?.record;
+        if record.state.is_terminal() || record.uid != uid {
+            return self.termination.announce_and_purge(uid).await;
         }
         let job_result = JobResult::new(&job.request, reduced.merged, reduced.stop_reason);
         let publication = if job.request.envelope.artifacts.persist {
             let completed = CompletedJob {
                 job,
+                job_uid: uid,
+                job_key: key,
                 result: &job_result,
                 executions: &reduced.executions,
                 verification: &reduced.verification,
@@ -141,7 +183,8 @@ impl JobReducer {
             match self.publisher.publish(&completed, &shard_results).await {
                 Ok(publication) => Some(publication),
                 Err(PublishError { code, message }) => {
-                    let order = EndOrder::new(job.id.clone(), bucket.name(), code, Phase::Store, message);
+                    let order =
+                        EndOrder::new(job.id.clone(), uid, bucket.name(), code, Phase::Store, message);
                     return self.termination.fail(order).await;
                 }
             }
@@ -156,7 +199,7 @@ impl JobReducer {
         };
         let (headline, manifest_location) = (headline(&job_result), manifest.clone());
         let result = RecordedResult { headline, hash: job_result.hash, manifest, artifacts };
-        self.termination.complete(bucket, &job.id, result).await?;
+        self.termination.complete(bucket, &job.id, uid, result).await?;
         if let Some(completions) = &self.completions {
             // The receiver is gone if the process no longer waits for this job.
             let _ = completions.send(JobCompletion {
@@ -169,7 +212,7 @@ impl JobReducer {
                 stored_before,
             });
         }
-        self.termination.announce_and_purge(&job.id).await
+        self.termination.announce_and_purge(uid).await
     }
 }
 

@@ -27,9 +27,10 @@
 //!
 //! Reading order, where each module uses only modules above it:
 //!
-//! - `verification_key`: the secret that selects shards for verification.
-//! - `reduction`: merges results and decides which of them to verify; pure.
-//! - `examiner`: checks results and verdicts without executing a shard.
+//! - `acceptance`: checks one result against the job; pure.
+//! - `reduction`: decides which results are accepted, merges them, and decides which of them to
+//!   verify; pure.
+//! - `pool_quarantine`: puts pools with several refuted agents into quarantine.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
 //! - `publisher`: stores the artifacts and the manifest.
@@ -37,15 +38,15 @@
 //! - `job_reducer`: takes one job through all of these.
 //! - `aggregator`: settings, wiring, and the dispatch of orders.
 
+mod acceptance;
 mod aggregator;
-mod examiner;
 mod job_reducer;
+mod pool_quarantine;
 mod publisher;
 mod reduction;
 mod result_collector;
 mod store_retry;
 mod termination;
-mod verification_key;
 
 pub use self::{
     aggregator::{AggregatorSettings, run},

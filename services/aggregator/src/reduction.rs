@@ -1,55 +1,81 @@
-//! The reduction of a job: accepts results in any order, merges them, and decides which of them
-//! have to be verified. A pure function of its inputs: no I/O, no clock. Memory grows by about 200
-//! bytes a shard and not with the number of iterations.
+//! The reduction of a job: decides which results are accepted, merges them in any order, and decides
+//! which of them have to be verified. A pure function of its inputs: no I/O, no clock. Memory grows
+//! by some 600 bytes for each accepted result, and not with the number of planned shards.
 //!
-//! Reading order: [`merge`] → [`verifications`] → [`contradictions`] → [`report`].
+//! Once a verifier refutes a result, its pool is suspect: the reduction starts again without the
+//! pool's results, and from then on holds each of them until a verifier has confirmed it.
+//!
+//! Reading order: [`merge`] → [`trust`] → [`limits`] → [`held`] → [`verifications`] →
+//! [`contradictions`] → [`verdicts`] → [`report`].
 
 mod contradictions;
+mod held;
+mod limits;
 mod merge;
 mod report;
+mod trust;
+mod verdicts;
 mod verifications;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use forge_contract::{
     agent::AgentId,
-    artifact::RefutedResult,
+    ids::{PoolName, TaskId},
     shard::ShardId,
     shard_result::ShardResult,
-    task::{Attestation, Claim},
-    verdict::{Verdict, VerdictOutcome},
+    task::{Attestation, ResultStatement, ShardOutcome},
 };
-use forge_documents::Job;
 use forge_kernel::verification;
 
 use self::{
     contradictions::ContradictionLog,
+    held::HeldResults,
+    limits::PoolLimits,
     merge::{PrefixMerge, RunEnd},
-    verifications::VerificationLedger,
+    trust::{Standing, TrustLedger},
+    verifications::{Draw, VerificationLedger},
 };
-pub(crate) use self::{merge::AggregationError, report::ReducedJob};
-use crate::verification_key::VerificationKey;
+pub(crate) use self::{
+    merge::AggregationError, report::ReducedJob, verdicts::VerdictEffect, verifications::VerificationRequest,
+};
+use crate::acceptance::{AttestedResult, JobContext};
 
 /// The state of a job's results.
 #[derive(Debug)]
 pub(crate) struct JobReduction {
-    job: Arc<Job>,
-    key: VerificationKey,
+    context: Arc<JobContext>,
+    /// Whether to keep the bytes of accepted results.
+    keep_results: bool,
     /// Share of the shards to verify, 0 to 1.
     verified_share: f64,
-    /// The shards of the plan in order; those of the result once `run_end` is known.
-    shards: Vec<ShardId>,
-    /// The accepted result of each shard.
-    accepted: Vec<Option<Attestation>>,
-    accepted_shards: usize,
+    draw: Draw,
+    /// Number of shards of the plan; of the result once `run_end` is known.
+    shards: usize,
+    /// The accepted results by position of their shard.
+    accepted: BTreeMap<usize, Attestation>,
     accepted_iterations: u64,
+    /// Bytes of the accepted results, if they are kept.
+    kept_results: BTreeMap<usize, Bytes>,
     merge: PrefixMerge,
     run_end: Option<RunEnd>,
+    held: HeldResults,
+    /// A confirmed result was held without its bytes.
+    needs_replay: bool,
     verifications: VerificationLedger,
+    /// Number of accepted results that are confirmed.
+    confirmed_shards: usize,
+    trust: TrustLedger,
+    limits: PoolLimits,
     contradictions: ContradictionLog,
-    /// Agents whose results do not count.
-    excluded: BTreeSet<AgentId>,
-    refuted: Vec<RefutedResult>,
+    /// Outcomes that have not been published, in order.
+    outcomes: Vec<ShardOutcome>,
+    /// Shards with a result that is not accepted, until the stored results have been read.
+    passed_over: Option<BTreeSet<ShardId>>,
 }
 
 /// What the reduction did with a result.
@@ -57,166 +83,234 @@ pub(crate) struct JobReduction {
 pub(crate) enum ResultDisposition {
     /// The result was merged.
     Accepted,
-    /// The reduction has this result, or the shard lies beyond the end of the run.
+    /// The result counts once a verifier has confirmed it.
+    Held,
+    /// The reduction has this result, or the shard lies beyond the end of the run, or the task was
+    /// rejected before.
     Redundant,
     /// The shard has another accepted result, returned by this agent.
     Contradicting(AgentId),
-    /// The result cannot belong to this job, for this reason.
-    Invalid(String),
-}
-
-/// What a verdict requires of the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum VerdictEffect {
-    /// The verdict was recorded.
-    Recorded,
-    /// An accepted result was refuted: [`JobReduction::restart`], and replay the results.
-    RestartRequired,
-    /// No execution could establish the right result of the shard: the job fails.
-    Undecidable,
+    /// The result does not count, for this reason.
+    Rejected(String),
 }
 
 impl JobReduction {
-    /// A reduction without results. `key` selects the shards to verify.
-    pub fn new(job: Arc<Job>, key: VerificationKey) -> Self {
-        Self::with_history(job, key, BTreeSet::new(), ContradictionLog::default())
+    /// A reduction without results.
+    pub fn new(context: Arc<JobContext>, keep_results: bool) -> Self {
+        let (trust, limits) = (TrustLedger::default(), PoolLimits::default());
+        Self::with_history(context, keep_results, trust, limits, ContradictionLog::default(), Vec::new())
     }
 
-    /// The same reduction without results. Agents that were refuted stay excluded.
+    /// The same reduction without results, which have to be received again. Reopens the shards whose
+    /// accepted results do not count any more. What verdicts have said stays known.
     #[must_use]
     pub fn restart(self) -> Self {
-        let Self { job, key, excluded, contradictions, .. } = self;
-        Self::with_history(job, key, excluded, contradictions)
+        let void = self.accepted.iter().filter(|(position, accepted)| self.is_void(**position, accepted));
+        let reopened = void.map(|(_, accepted)| accepted.statement.shard_id);
+        let reopened: Vec<_> = reopened.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
+        let Self { context, keep_results, trust, limits, contradictions, mut outcomes, .. } = self;
+        outcomes.extend(reopened);
+        Self::with_history(context, keep_results, trust, limits, contradictions, outcomes)
     }
 
     fn with_history(
-        job: Arc<Job>,
-        key: VerificationKey,
-        excluded: BTreeSet<AgentId>,
+        context: Arc<JobContext>,
+        keep_results: bool,
+        trust: TrustLedger,
+        limits: PoolLimits,
         contradictions: ContradictionLog,
+        outcomes: Vec<ShardOutcome>,
     ) -> Self {
-        let request = &job.request;
-        let shards: Vec<_> = request.plan.shards().collect();
-        let mut reduction = Self {
-            key,
-            verified_share: verification::ratio(&request.envelope.policy),
-            accepted: vec![None; shards.len()],
-            accepted_shards: 0,
+        let request = &context.job.request;
+        let verified_share = verification::ratio(&request.envelope.policy);
+        Self {
+            keep_results,
+            verified_share,
+            draw: if verified_share >= 1.0 { Draw::All } else { Draw::Pending },
+            shards: usize::try_from(context.shards).unwrap_or(usize::MAX),
+            accepted: BTreeMap::new(),
             accepted_iterations: 0,
-            merge: PrefixMerge::new(request, &shards),
+            kept_results: BTreeMap::new(),
+            merge: PrefixMerge::new(request),
             run_end: None,
+            held: HeldResults::default(),
+            needs_replay: false,
             verifications: VerificationLedger::default(),
+            confirmed_shards: 0,
+            trust,
+            limits,
             contradictions,
-            excluded,
-            refuted: Vec::new(),
-            shards,
-            job,
-        };
-        // A sample is drawn from the shards of the result, so a run that may converge is sampled
-        // when its end is known.
-        if !reduction.merge.may_converge() || reduction.verified_share >= 1.0 {
-            reduction.select_verifications();
-        }
-        reduction
-    }
-
-    /// Selects the shards to verify among those of the run.
-    fn select_verifications(&mut self) {
-        let count = verification::sample_size(self.verified_share, self.shards.len() as u64);
-        let shards = self.shards.iter().copied();
-        let selected = verification::select_shards(self.key.as_bytes(), &self.job.id, shards, count);
-        self.verifications.select(selected.iter().copied());
-        for position in selected {
-            if let Some(attestation) = &self.accepted[position] {
-                self.verifications.require(position, attestation);
-            }
+            outcomes,
+            passed_over: Some(BTreeSet::new()),
+            context,
         }
     }
 
-    /// Agents whose results do not count.
-    pub fn excluded_agents(&self) -> &BTreeSet<AgentId> {
-        &self.excluded
+    /// Whether an accepted result does not count any more.
+    fn is_void(&self, position: usize, accepted: &Attestation) -> bool {
+        let standing = self.trust.standing(position, &accepted.statement, false);
+        standing != Standing::Trusted
     }
 
-    /// Whether this is the accepted result of the shard.
-    pub fn is_accepted(&self, shard: ShardId, attestation: &Attestation) -> bool {
-        let accepted = self.position(shard).and_then(|position| self.accepted[position].as_ref());
-        accepted.is_some_and(|accepted| {
-            accepted.agent_id == attestation.agent_id && accepted.result_hash == attestation.result_hash
-        })
-    }
-
-    /// Whether the run needs a result of this shard.
-    pub fn needs_result(&self, shard: ShardId) -> bool {
-        self.position(shard).is_some_and(|position| self.accepted[position].is_none())
-    }
-
-    fn position(&self, shard: ShardId) -> Option<usize> {
-        let start = shard.leaves().start;
-        let found = self.shards.binary_search_by_key(&start, |shard| shard.leaves().start);
-        found.ok().filter(|&position| self.shards[position] == shard)
-    }
-
-    /// Adds a result. The caller has checked its signature, and that its bytes have the attested
-    /// hash.
+    /// Handles a result that `pool` published. `is_quarantined` says whether an agent of the pool is
+    /// in quarantine, or the whole pool.
     ///
     /// # Errors
     /// [`AggregationError`] when the merged results contradict the plan: the job must fail.
-    pub fn add_result(
+    pub fn receive(
         &mut self,
-        shard: ShardId,
-        attestation: Attestation,
-        result: &ShardResult,
+        pool: &PoolName,
+        result: AttestedResult,
+        is_quarantined: impl Fn(&PoolName, &AgentId) -> bool,
     ) -> Result<ResultDisposition, AggregationError> {
-        let Some(position) = self.position(shard) else {
-            // Shards beyond the end of the run have been forgotten.
-            return Ok(match self.run_end {
-                Some(_) => ResultDisposition::Redundant,
-                None => ResultDisposition::Invalid(format!("shard {shard} is not in the plan")),
-            });
+        let (shard, position) = (result.shard, result.position);
+        let ResultStatement { task_id, agent_id, result_hash, .. } = result.statement().clone();
+        let key = (position, result_hash);
+        let accepted = self.accepted.get(&position);
+        let is_accepted = accepted.is_some_and(|accepted| accepted.statement.result_hash == result_hash);
+        if position >= self.shards || is_accepted || self.limits.is_rejected(task_id) {
+            return Ok(ResultDisposition::Redundant);
+        }
+        let standing = match self.screen(pool, &result, is_quarantined) {
+            Ok(standing) => standing,
+            Err(reason) => return Ok(self.reject(shard, task_id, reason)),
         };
-        if attestation.program != self.job.request.program_digest {
-            let reason = format!("it is the result of another program, {}", attestation.program);
-            return Ok(ResultDisposition::Invalid(reason));
+        if standing == Standing::Unproven && self.held.add_task(&key, task_id) {
+            return Ok(ResultDisposition::Redundant);
         }
-        if self.accepted[position].is_some() {
-            return Ok(self.compare_with_accepted(position, &attestation));
+        let decoded = match self.context.decode(&result) {
+            Ok(decoded) => decoded,
+            Err(reason) => return Ok(self.reject(shard, task_id, reason)),
+        };
+        self.limits.record_agent(pool, &agent_id);
+        if self.accepted.contains_key(&position) {
+            return Ok(self.record_contradiction(position, &result.attestation));
         }
-        let planned = self.job.request.shard(shard).iterations;
-        if result.iterations != planned {
-            let reason = format!("it has {} iterations, but the plan has {planned}", result.iterations);
-            return Ok(ResultDisposition::Invalid(reason));
+        if standing == Standing::Trusted {
+            self.accept(result, &decoded)?;
+            return Ok(ResultDisposition::Accepted);
         }
-        if let Err(mismatch) = self.merge.add(position, result) {
-            return Ok(ResultDisposition::Invalid(mismatch.to_string()));
+        self.limits.record_claim(position, pool, result_hash);
+        self.verifications.require(key, result.statement());
+        self.held.hold(key, result.attestation, result.bytes);
+        self.pass_over(shard);
+        Ok(ResultDisposition::Held)
+    }
+
+    /// Every check that needs neither a signature nor the content.
+    fn screen(
+        &self,
+        pool: &PoolName,
+        result: &AttestedResult,
+        is_quarantined: impl Fn(&PoolName, &AgentId) -> bool,
+    ) -> Result<Standing, String> {
+        let (position, statement) = (result.position, result.statement());
+        self.context.check_statement(pool, result)?;
+        let standing = self.trust.standing(position, statement, is_quarantined(pool, &statement.agent_id));
+        if let Standing::Barred(reason) = standing {
+            return Err(reason.to_owned());
         }
-        self.accepted_shards += 1;
-        self.accepted_iterations += planned;
-        if self.verifications.is_selected(position) {
-            self.verifications.require(position, &attestation);
+        if !self.limits.admits_agent(pool, &statement.agent_id) {
+            return Err("too many agents of the pool have returned results of this job".to_owned());
         }
-        self.accepted[position] = Some(attestation);
+        let accepted = self.accepted.get(&position).map(|accepted| &accepted.statement);
+        // The first trusted result of a shard ends the examination of the shard.
+        if standing == Standing::Unproven || accepted.is_some() {
+            let of_pool =
+                accepted.filter(|accepted| accepted.pool == *pool).map(|accepted| accepted.result_hash);
+            if !self.limits.admits_claim(position, pool, statement.result_hash, of_pool) {
+                return Err("the pool has returned too many different results of the shard".to_owned());
+            }
+        }
+        Ok(standing)
+    }
+
+    fn reject(&mut self, shard_id: ShardId, task_id: TaskId, reason: String) -> ResultDisposition {
+        self.reject_task(shard_id, task_id);
+        ResultDisposition::Rejected(reason)
+    }
+
+    fn reject_task(&mut self, shard_id: ShardId, task_id: TaskId) {
+        if self.limits.reject(task_id) {
+            self.outcomes.push(ShardOutcome::Rejected { shard_id, task_id });
+        }
+        self.pass_over(shard_id);
+    }
+
+    fn pass_over(&mut self, shard: ShardId) {
+        if let Some(passed_over) = &mut self.passed_over {
+            passed_over.insert(shard);
+        }
+    }
+
+    /// Notes that all results that were stored when the reduction started have been received. A
+    /// shard that has results, but no accepted one, is reopened: an aggregator may have accepted one
+    /// of them before the verdict or the quarantine that bars it.
+    pub fn finish_replay(&mut self) {
+        let is_open = |shard: &ShardId| {
+            let position = self.context.position(*shard);
+            position.is_some_and(|position| position < self.shards && !self.accepted.contains_key(&position))
+        };
+        let passed_over = self.passed_over.take().into_iter().flatten().filter(is_open);
+        let reopened: Vec<_> = passed_over.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
+        self.outcomes.extend(reopened);
+    }
+
+    /// Merges a result.
+    fn accept(&mut self, result: AttestedResult, decoded: &ShardResult) -> Result<(), AggregationError> {
+        let AttestedResult { shard, position, attestation, bytes } = result;
+        let ResultStatement { task_id, result_hash, .. } = attestation.statement;
+        // A sample is drawn from the shards of the result, so a run that may converge is sampled when
+        // its end is known.
+        if matches!(self.draw, Draw::Pending) && !self.merge.may_converge() {
+            self.select_verifications();
+        }
+        let merged = self.merge.add(position, decoded);
+        merged.map_err(|mismatch| AggregationError::ShardShape { shard, mismatch })?;
+        self.accepted_iterations += decoded.iterations;
+        self.outcomes.push(ShardOutcome::Accepted { shard_id: shard, task_id, wall_us: attestation.wall_us });
+        let key = (position, result_hash);
+        self.confirmed_shards += usize::from(self.trust.is_confirmed(&key));
+        self.held.release(&key);
+        let rivals: Vec<_> = self.held.of_shard(position).map(|(_, held)| held.attestation.clone()).collect();
+        for rival in &rivals {
+            self.contradictions.record(position, &attestation, rival);
+        }
+        if self.draw.contains(position) || !rivals.is_empty() {
+            self.require_verdict(position, &attestation.statement);
+        } else {
+            self.verifications.settle(&key);
+        }
+        if self.keep_results {
+            self.kept_results.insert(position, bytes);
+        }
+        self.accepted.insert(position, attestation);
         if self.run_end.is_none()
             && let Some(run_end) = self.merge.advance()?
         {
             self.end_run(run_end);
         }
-        Ok(ResultDisposition::Accepted)
+        Ok(())
     }
 
-    /// Handles a result of a shard that has an accepted one.
-    fn compare_with_accepted(&mut self, position: usize, attestation: &Attestation) -> ResultDisposition {
-        let Some(accepted) = &self.accepted[position] else { return ResultDisposition::Redundant };
-        if accepted.result_hash == attestation.result_hash {
+    fn require_verdict(&mut self, position: usize, statement: &ResultStatement) {
+        let key = (position, statement.result_hash);
+        if !self.trust.is_confirmed(&key) {
+            self.verifications.require(key, statement);
+        }
+    }
+
+    /// Handles a valid result of a shard that has another accepted one: both are verified.
+    fn record_contradiction(&mut self, position: usize, other: &Attestation) -> ResultDisposition {
+        let Some(accepted) = self.accepted.get(&position).cloned() else {
             return ResultDisposition::Redundant;
-        }
-        // Verdicts name an agent and a shard, so two claims of one agent cannot both be verified.
-        if accepted.agent_id != attestation.agent_id {
-            self.verifications.require(position, accepted);
-            self.verifications.require(position, attestation);
-        }
-        if self.contradictions.record(self.shards[position], accepted, attestation) {
-            ResultDisposition::Contradicting(accepted.agent_id.clone())
+        };
+        let ResultStatement { pool, result_hash, .. } = &other.statement;
+        self.limits.record_claim(position, pool, *result_hash);
+        self.require_verdict(position, &accepted.statement);
+        self.require_verdict(position, &other.statement);
+        if self.contradictions.record(position, &accepted, other) {
+            ResultDisposition::Contradicting(accepted.statement.agent_id)
         } else {
             ResultDisposition::Redundant
         }
@@ -225,59 +319,62 @@ impl JobReduction {
     /// Forgets everything beyond the end of the run.
     fn end_run(&mut self, run_end: RunEnd) {
         let shards = run_end.shards;
-        self.accepted.truncate(shards);
-        self.shards.truncate(shards);
+        drop(self.accepted.split_off(&shards));
+        drop(self.kept_results.split_off(&shards));
+        self.held.truncate(shards);
         self.verifications.truncate(shards);
-        self.accepted_shards = shards;
+        let keys =
+            self.accepted.iter().map(|(&position, accepted)| (position, accepted.statement.result_hash));
+        self.confirmed_shards = keys.filter(|key| self.trust.is_confirmed(key)).count();
+        self.shards = shards;
         self.accepted_iterations = self.merge.iterations();
         self.run_end = Some(run_end);
-        self.select_verifications();
-    }
-
-    /// Applies a verdict. The caller has checked its signature.
-    pub fn apply_verdict(&mut self, shard: ShardId, verdict: &Verdict) -> VerdictEffect {
-        let Some(position) = self.position(shard) else { return VerdictEffect::Recorded };
-        match verdict.outcome {
-            VerdictOutcome::Rejected => VerdictEffect::Recorded,
-            VerdictOutcome::Undecided => VerdictEffect::Undecidable,
-            VerdictOutcome::Confirmed => {
-                self.verifications.confirm(position, verdict);
-                VerdictEffect::Recorded
-            }
-            VerdictOutcome::Refuted => self.refute(position, shard, verdict),
+        if matches!(self.draw, Draw::Pending) {
+            self.select_verifications();
         }
     }
 
-    fn refute(&mut self, position: usize, shard: ShardId, verdict: &Verdict) -> VerdictEffect {
-        let agent = &verdict.agent_id;
-        self.verifications.remove(position, agent);
-        if !self.refuted.iter().any(|known| known.shard_id == shard && known.agent_id == *agent) {
-            self.refuted.push(RefutedResult {
-                shard_id: shard,
-                agent_id: agent.clone(),
-                claimed: verdict.result_hash,
-                correct: verdict.correct,
-                verifier_id: verdict.verifier_id.clone(),
-                signature: verdict.signature.clone(),
-            });
+    /// Draws the shards to verify among those of the run.
+    fn select_verifications(&mut self) {
+        let count = verification::sample_size(self.verified_share, self.shards as u64);
+        let JobContext { job, uid, key, .. } = &*self.context;
+        let shards = job.request.plan.shards().take(self.shards);
+        let positions = verification::select_shards(key, *uid, shards, count);
+        let accepted =
+            positions.iter().filter_map(|position| Some((*position, self.accepted.get(position)?)));
+        let accepted: Vec<_> =
+            accepted.map(|(position, accepted)| (position, accepted.statement.clone())).collect();
+        for (position, statement) in accepted {
+            self.require_verdict(position, &statement);
         }
-        self.excluded.insert(agent.clone());
-        if self.accepted.iter().flatten().any(|accepted| accepted.agent_id == *agent) {
-            VerdictEffect::RestartRequired
-        } else {
-            VerdictEffect::Recorded
-        }
+        self.draw = Draw::Positions(positions);
     }
 
-    /// Returns the claims whose verification has to be requested, each of them once.
-    pub fn take_verification_requests(&mut self) -> Vec<(ShardId, Claim)> {
-        let requests = self.verifications.take_requests().into_iter();
-        requests.map(|(position, claim)| (self.shards[position], claim)).collect()
+    /// Returns the outcomes since the last call, in the order in which they happened.
+    pub fn take_outcomes(&mut self) -> Vec<ShardOutcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Returns the verifications that have to be requested, each of them once.
+    pub fn take_verification_requests(&mut self) -> Vec<VerificationRequest> {
+        self.verifications.take_requests()
+    }
+
+    /// Pools with a refuted result.
+    pub fn suspect_pools(&self) -> &BTreeSet<PoolName> {
+        self.trust.suspects()
     }
 
     /// Whether the run has ended and everything that had to be verified is confirmed.
     pub fn is_complete(&self) -> bool {
-        self.run_end.is_some() && self.verifications.is_complete(&self.accepted)
+        self.run_end.is_some() && self.verifications.is_empty()
+    }
+
+    /// Returns the bytes of the accepted results by shard; empty unless they are kept.
+    pub fn take_kept_results(&mut self) -> BTreeMap<ShardId, Bytes> {
+        let kept = std::mem::take(&mut self.kept_results).into_iter();
+        kept.filter_map(|(position, bytes)| Some((self.accepted.get(&position)?.statement.shard_id, bytes)))
+            .collect()
     }
 }
 

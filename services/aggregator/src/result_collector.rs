@@ -1,5 +1,5 @@
-//! Collecting a job's results: reads results and verdicts off the bus, has each examined, feeds the
-//! [`JobReduction`] and carries out what it decides. Writes the job's progress, never its end.
+//! Collecting a job's results: reads results and verdicts off the bus, feeds the [`JobReduction`] and
+//! carries out what it decides. Writes the job's progress, never its end.
 
 use std::{
     collections::BTreeMap,
@@ -9,48 +9,50 @@ use std::{
 
 use bytes::Bytes;
 use forge_bus::{
-    Message, ReplayContent, SharedBus, StoredMessage,
-    topology::{self, Bucket, ShardMessageKind},
+    Message, Replay, SharedBus, StoredMessage,
+    topology::{self, Bucket, Stream},
 };
 use forge_contract::{
-    agent::{AgentId, Identity},
     artifact::Phase,
     error::FailureCode,
     job::JobState,
+    protocol::PROTOCOL,
     shard::ShardId,
-    shard_result::ShardResult,
-    task::{Attestation, Claim, EndOrder, VerifierTask},
-    verdict::VerdictOutcome,
+    task::{EndOrder, ShardOutcome, VerifierTask},
+    verdict::{Verdict, VerdictOutcome},
 };
-use forge_documents::Job;
 use forge_service::{
     Metrics, job_records,
     metrics::ResultOutcome,
+    registry::{Registry, Role},
     retry::retry_until_stopped,
-    shard_messages::{self, Judgement},
-    trace,
+    shard_messages, trace,
 };
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    examiner::{ClaimedResult, Examiner},
-    reduction::{AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect},
-    verification_key::VerificationKey,
+    acceptance::JobContext,
+    pool_quarantine::PoolQuarantine,
+    reduction::{
+        AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect, VerificationRequest,
+    },
 };
 
 /// Interval between two updates of a job's progress in its record.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Upper bound on the messages that are handled before the outcomes are published.
+const MAX_BATCH: usize = 512;
+/// Upper bound on the outcomes in a message, of some 150 bytes each.
+const MAX_OUTCOMES: usize = 1000;
 
 /// Collects the results of jobs.
 #[derive(Debug)]
 pub(crate) struct ResultCollector {
     pub bus: SharedBus,
-    pub examiner: Examiner,
-    /// Signs the rejections of invalid results.
-    pub identity: Arc<Identity>,
-    pub verification_key: VerificationKey,
+    pub registry: Registry,
+    pub pool_quarantine: PoolQuarantine,
     pub metrics: Metrics,
     /// Whether to return the shards' results, which takes some 40 kB of memory a shard.
     pub keep_shards: bool,
@@ -69,8 +71,8 @@ pub(crate) struct CollectedResults {
 /// Why a collection stopped before all results were in.
 #[derive(Debug)]
 enum Interruption {
-    /// An accepted result was refuted.
-    AcceptedResultRefuted,
+    /// Accepted results do not count any more, or results have to be read again.
+    RestartRequired,
     /// The job cannot complete.
     JobFailed(EndOrder),
 }
@@ -80,11 +82,8 @@ struct Collection<'a> {
     collector: &'a ResultCollector,
     bucket: &'a Bucket,
     job_end: &'a CancellationToken,
-    job: Arc<Job>,
+    context: &'a JobContext,
     reduction: JobReduction,
-    /// Rejections that have not been published: message and its deduplication id.
-    rejections: Vec<(Message, String)>,
-    shard_results: BTreeMap<ShardId, Bytes>,
 }
 
 impl ResultCollector {
@@ -96,34 +95,30 @@ impl ResultCollector {
     /// The order to end a job that cannot complete.
     pub async fn collect(
         &self,
-        job: &Arc<Job>,
+        context: &Arc<JobContext>,
         bucket: &Bucket,
         job_end: &CancellationToken,
         started: Instant,
     ) -> Result<CollectedResults, EndOrder> {
-        let mut reduction = JobReduction::new(Arc::clone(job), self.verification_key.clone());
+        let mut reduction = JobReduction::new(Arc::clone(context), self.keep_shards);
         loop {
-            let mut collection = Collection {
-                collector: self,
-                bucket,
-                job_end,
-                job: Arc::clone(job),
-                reduction,
-                rejections: Vec::new(),
-                shard_results: BTreeMap::new(),
-            };
+            let mut collection = Collection { collector: self, bucket, job_end, context, reduction };
             match collection.run().await {
                 Ok(reduced) => {
-                    let (execution_duration, shard_results) = (started.elapsed(), collection.shard_results);
-                    return Ok(CollectedResults { reduced, execution_duration, shard_results });
+                    let shard_results = collection.reduction.take_kept_results();
+                    return Ok(CollectedResults {
+                        reduced,
+                        execution_duration: started.elapsed(),
+                        shard_results,
+                    });
                 }
                 Err(Interruption::JobFailed(order)) => return Err(order),
-                Err(Interruption::AcceptedResultRefuted) => {
+                Err(Interruption::RestartRequired) => {
                     reduction = collection.reduction.restart();
-                    let excluded = reduction.excluded_agents();
+                    let (job, suspect_pools) = (&context.job.id, reduction.suspect_pools());
                     tracing::warn!(
-                        job = %job.id, ?excluded,
-                        "an accepted result was refuted; restarting the reduction without these agents"
+                        %job, ?suspect_pools,
+                        "a verdict changed which results count; restarting the reduction"
                     );
                 }
             }
@@ -133,180 +128,226 @@ impl ResultCollector {
 
 impl Collection<'_> {
     async fn run(&mut self) -> Result<ReducedJob, Interruption> {
-        let bus = &self.collector.bus;
-        let replay = retry_until_stopped(self.job_end, "reading results", || {
-            bus.replay(topology::shard_message_subjects(&self.job.id), ReplayContent::Full)
-        });
-        let Some(mut messages) = replay.await else { return std::future::pending().await };
+        // Before a restart, outcomes say which shards are open again.
+        self.publish_pending().await;
+        let uid = self.context.uid;
+        let mut verdicts = self.replay(Stream::Verdicts, topology::verdicts_filter(uid)).await;
+        let mut results = self.replay(Stream::Results, topology::results_filter(uid)).await;
+        // Verdicts first: results that they bar are never accepted then.
+        while let Some(stored) = verdicts.next_stored().await {
+            self.handle_verdict(&stored.message).await?;
+        }
         let mut progress_ticks = interval(PROGRESS_INTERVAL);
         progress_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         progress_ticks.reset();
+        let mut is_replaying = true;
         while !self.reduction.is_complete() {
+            if is_replaying && results.is_caught_up() {
+                is_replaying = false;
+                self.reduction.finish_replay();
+            }
+            self.publish_pending().await;
             tokio::select! {
-                message = messages.next() => match message {
-                    Some(message) => self.handle_message(message).await?,
-                    None => return std::future::pending().await,
+                message = verdicts.next() => self.handle_verdict(&expect(message).await.message).await?,
+                message = next_result(&mut results) => if let Some(message) = message {
+                    self.handle_result(&message)?;
                 },
                 _ = progress_ticks.tick() => self.write_progress().await,
             }
-            // Handling everything that has arrived before publishing sends messages in batches.
-            while let Some(Some(message)) = messages.next().now_or_never() {
-                self.handle_message(message).await?;
-            }
-            self.publish_pending().await;
+            self.handle_ready(&mut verdicts, &mut results).await?;
         }
+        self.publish_pending().await;
         self.reduction.reduced_job().map_err(|error| self.aggregation_failed(&error))
     }
 
-    async fn handle_message(&mut self, stored: StoredMessage) -> Result<(), Interruption> {
-        let subject = &stored.message.subject;
-        match topology::parse_shard_message_subject(subject) {
-            Some((ShardMessageKind::Result, _, shard)) => self.handle_result(shard, stored).await,
-            Some((ShardMessageKind::Verdict, _, shard)) => self.handle_verdict(shard, &stored.message).await,
-            None => Ok(()),
-        }
+    async fn replay(&self, stream: Stream, filter: String) -> Replay {
+        let bus = &self.collector.bus;
+        let replay = retry_until_stopped(self.job_end, "reading results and verdicts", || {
+            bus.replay(stream, vec![filter.clone()])
+        });
+        expect(replay.await).await
     }
 
-    async fn handle_result(&mut self, shard: ShardId, stored: StoredMessage) -> Result<(), Interruption> {
-        let Some(attestation) = shard_messages::parse_attestation(&stored.message) else {
-            let subject = &stored.message.subject;
-            tracing::warn!(subject, "ignoring a result without an attestation");
-            return Ok(());
-        };
-        // The cheap test first: a redelivered result is not examined again.
-        if self.reduction.is_accepted(shard, &attestation) {
-            self.collector.metrics.count_result(ResultOutcome::Duplicate);
-            return Ok(());
+    /// Handles messages that have arrived, so that outcomes are published in batches.
+    async fn handle_ready(
+        &mut self,
+        verdicts: &mut Replay,
+        results: &mut Replay,
+    ) -> Result<(), Interruption> {
+        for _ in 0..MAX_BATCH {
+            if let Some(Some(stored)) = verdicts.next().now_or_never() {
+                self.handle_verdict(&stored.message).await?;
+            } else if let Some(Some(stored)) = results.next().now_or_never() {
+                self.handle_result(&stored)?;
+            } else {
+                return Ok(());
+            }
         }
-        let payload = stored.message.payload;
-        let disposition = match self.examine(shard, &attestation, &payload).await {
-            Ok(result) => self
-                .reduction
-                .add_result(shard, attestation.clone(), &result)
-                .map_err(|error| self.aggregation_failed(&error))?,
-            Err(reason) => ResultDisposition::Invalid(reason),
+        // A flood of messages about one job must not hold up the others.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn handle_result(&mut self, stored: &StoredMessage) -> Result<(), Interruption> {
+        let (metrics, subject) = (&self.collector.metrics, &stored.message.subject);
+        let Some((pool, uid, shard)) = topology::parse_result_subject(subject) else {
+            metrics.count_result(ResultOutcome::Unknown);
+            return Ok(());
         };
-        self.collector.metrics.count_result(match &disposition {
+        let result = match self.context.identify(uid, shard, &stored.message.payload) {
+            Ok(result) => result,
+            Err(reason) => {
+                metrics.count_result(ResultOutcome::Unknown);
+                tracing::debug!(subject, %reason, "ignoring a message that is no result of the job");
+                return Ok(());
+            }
+        };
+        let agent = result.statement().agent_id.clone();
+        let registry = &self.collector.registry;
+        let received =
+            self.reduction.receive(&pool, result, |pool, agent| registry.is_quarantined(pool, agent));
+        let disposition = received.map_err(|error| self.aggregation_failed(&error))?;
+        metrics.count_result(match &disposition {
             ResultDisposition::Accepted => ResultOutcome::Accepted,
+            ResultDisposition::Held => ResultOutcome::Held,
             ResultDisposition::Redundant => ResultOutcome::Duplicate,
             ResultDisposition::Contradicting(_) => ResultOutcome::Contradiction,
-            ResultDisposition::Invalid(_) => ResultOutcome::Rejected,
+            ResultDisposition::Rejected(_) => ResultOutcome::Rejected,
         });
+        let job = &self.context.job.id;
         match disposition {
-            ResultDisposition::Accepted if self.collector.keep_shards => {
-                self.shard_results.insert(shard, payload);
+            ResultDisposition::Contradicting(accepted_agent) => tracing::warn!(
+                %job, %shard, %pool, %agent, %accepted_agent,
+                "a result contradicts the accepted result of its shard; both are verified"
+            ),
+            ResultDisposition::Rejected(reason) => {
+                tracing::warn!(%job, %shard, %pool, %agent, reason, "rejecting a result");
             }
-            ResultDisposition::Accepted | ResultDisposition::Redundant => {}
-            ResultDisposition::Contradicting(accepted_agent) => {
-                self.log_contradiction(shard, &attestation, &accepted_agent);
-            }
-            ResultDisposition::Invalid(reason) => {
-                self.reject(shard, &attestation, stored.sequence, reason);
-            }
+            ResultDisposition::Accepted | ResultDisposition::Held | ResultDisposition::Redundant => {}
         }
         Ok(())
     }
 
-    async fn examine(
-        &self,
-        shard: ShardId,
-        attestation: &Attestation,
-        payload: &[u8],
-    ) -> Result<ShardResult, String> {
-        let claimed = ClaimedResult { job: &self.job.id, shard, attestation, payload };
-        let excluded = self.reduction.excluded_agents();
-        self.collector.examiner.examine_result(claimed, excluded, self.job_end).await
-    }
-
-    fn log_contradiction(&self, shard: ShardId, attestation: &Attestation, accepted_agent: &AgentId) {
-        let (job, agent) = (&self.job.id, &attestation.agent_id);
-        if agent == accepted_agent {
-            tracing::warn!(%job, %shard, %agent, "the agent returned two different results of the shard");
-        } else {
-            tracing::warn!(
-                %job, %shard, %agent, %accepted_agent,
-                "a result contradicts the accepted result of its shard; both are verified"
-            );
+    async fn handle_verdict(&mut self, message: &Message) -> Result<(), Interruption> {
+        let Some((shard, verdict)) = self.examine_verdict(message).await else { return Ok(()) };
+        let applied = self.reduction.apply_verdict(shard, &verdict);
+        let effect = applied.map_err(|error| self.aggregation_failed(&error))?;
+        let statement = &verdict.statement;
+        if statement.outcome == VerdictOutcome::Refuted {
+            self.collector.pool_quarantine.check(&statement.pool, &statement.agent_id, self.job_end).await;
         }
-    }
-
-    /// Rejects an invalid result, so that the planner dispatches its shard again.
-    fn reject(&mut self, shard: ShardId, attestation: &Attestation, sequence: u64, reason: String) {
-        let (job, agent) = (&self.job.id, &attestation.agent_id);
-        tracing::warn!(%job, %shard, %agent, reason, "a result is invalid; rejecting it");
-        if !self.reduction.needs_result(shard) {
-            return;
-        }
-        let judgement = Judgement::without_execution(VerdictOutcome::Rejected, reason);
-        let (identity, hash) = (&self.collector.identity, attestation.result_hash);
-        let (message, id) = shard_messages::build_verdict(identity, job, shard, agent, hash, judgement);
-        // The sequence makes the id unique: if an agent returns the same invalid result again, the
-        // stream must not drop the second rejection as a duplicate.
-        self.rejections.push((message, format!("{id}.{sequence}")));
-    }
-
-    async fn handle_verdict(&mut self, shard: ShardId, message: &Message) -> Result<(), Interruption> {
-        let examiner = &self.collector.examiner;
-        let verdict = examiner.examine_verdict(&self.job.id, shard, message, self.job_end).await;
-        let Some(verdict) = verdict else { return Ok(()) };
-        match self.reduction.apply_verdict(shard, &verdict) {
+        match effect {
             VerdictEffect::Recorded => Ok(()),
-            VerdictEffect::RestartRequired => Err(Interruption::AcceptedResultRefuted),
+            VerdictEffect::RestartRequired => Err(Interruption::RestartRequired),
             VerdictEffect::Undecidable => {
-                let message = format!("shard {shard}: {}", verdict.reason);
+                let message = format!("shard {shard}: {}", statement.reason);
                 Err(self.job_failed(FailureCode::VerificationFailed, Phase::Verify, message))
             }
         }
     }
 
+    /// Returns the verdict in `message` if a registered verifier signed it for this job. Logs the
+    /// reason if not.
+    async fn examine_verdict(&self, message: &Message) -> Option<(ShardId, Verdict)> {
+        let (job, subject) = (&self.context.job.id, &message.subject);
+        let (uid, shard) = topology::parse_verdict_subject(subject)?;
+        let verdict = match shard_messages::parse_verdict(&message.payload) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                tracing::warn!(%job, subject, %error, "ignoring a verdict that cannot be read");
+                return None;
+            }
+        };
+        let statement = &verdict.statement;
+        let is_about_shard =
+            (statement.job_uid, statement.shard_id) == (uid, shard) && uid == self.context.uid;
+        if !is_about_shard || !verdict.is_signature_valid() {
+            tracing::warn!(%job, subject, "ignoring a verdict without a valid signature for this shard");
+            return None;
+        }
+        let verifier = &statement.verifier_id;
+        let registry = &self.collector.registry;
+        let registered = retry_until_stopped(self.job_end, "looking up a verifier in the registry", || {
+            registry.is_registered(verifier, &[Role::Verifier])
+        });
+        if registered.await != Some(true) {
+            tracing::warn!(%job, subject, %verifier, "ignoring a verdict: its verifier is not registered");
+            return None;
+        }
+        Some((shard, verdict))
+    }
+
     fn aggregation_failed(&self, error: &AggregationError) -> Interruption {
-        tracing::error!(job = %self.job.id, %error, "the reduction contradicts the plan; failing the job");
+        tracing::error!(job = %self.context.job.id, %error, "the reduction contradicts the plan; failing the job");
         let message = format!("the results could not be merged: {error}");
         self.job_failed(FailureCode::AggregationFailed, Phase::Reduce, message)
     }
 
     fn job_failed(&self, code: FailureCode, phase: Phase, message: String) -> Interruption {
-        let job = self.job.id.clone();
-        Interruption::JobFailed(EndOrder::new(job, self.bucket.name(), code, phase, message))
+        let (job, uid) = (self.context.job.id.clone(), self.context.uid);
+        Interruption::JobFailed(EndOrder::new(job, uid, self.bucket.name(), code, phase, message))
     }
 
-    /// Publishes rejections and requests for verification.
+    /// Publishes outcomes and requests for verification.
     async fn publish_pending(&mut self) {
-        let mut messages = std::mem::take(&mut self.rejections);
+        let outcomes = self.reduction.take_outcomes();
+        let batches = outcomes.chunks(MAX_OUTCOMES).map(<[ShardOutcome]>::to_vec);
+        let batches = batches.map(|batch| shard_messages::build_outcomes(self.context.uid, batch));
         let requests = self.reduction.take_verification_requests().into_iter();
-        messages.extend(requests.map(|(shard, claim)| verification_request(&self.job, shard, claim)));
+        let requests = requests.map(|request| verification_message(self.context, request));
+        let messages: Vec<_> = batches.chain(requests).collect();
         if messages.is_empty() {
             return;
         }
         let bus = &self.collector.bus;
-        retry_until_stopped(self.job_end, "publishing rejections and verification requests", || {
+        retry_until_stopped(self.job_end, "publishing outcomes and verification requests", || {
             bus.publish_all(messages.clone())
         })
         .await;
     }
 
     async fn write_progress(&self) {
-        let (bus, job) = (self.collector.bus.as_ref(), &self.job.id);
+        let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
         let progress = self.reduction.progress();
-        let update = job_records::update(bus, self.bucket, job, |record| {
+        let update = job_records::update(bus, self.bucket, &job.id, |record| {
             let changed = record.progress != progress || record.state < JobState::Running;
             record.state = record.state.max(JobState::Running);
             record.progress = progress;
-            changed
+            changed && record.uid == *uid
         });
         if let Err(error) = update.await {
-            tracing::warn!(%job, %error, "writing the job's progress failed; retrying at the next interval");
+            tracing::warn!(job = %job.id, %error, "writing the job's progress failed; retrying at the next interval");
         }
     }
 }
 
-/// The message that asks a verifier to re-execute a shard, and its deduplication id.
-fn verification_request(job: &Job, shard: ShardId, claim: Claim) -> (Message, String) {
-    let id = format!("check.{}.{shard}.{}.{}", job.id, claim.agent_id, claim.result_hash);
-    let task = job.shard_task(shard, 0);
-    let payload = serde_json::to_vec(&VerifierTask { task, claim: Some(claim) });
+/// The next result; `None` once all results that were stored before have been read.
+async fn next_result(results: &mut Replay) -> Option<StoredMessage> {
+    if results.is_caught_up() {
+        Some(expect(results.next().await).await)
+    } else {
+        results.next_stored().await
+    }
+}
+
+/// The value; waits forever if there is none. The bus ends a replay only when the process shuts
+/// down, and then the caller drops the collection.
+async fn expect<T>(value: Option<T>) -> T {
+    match value {
+        Some(value) => value,
+        None => std::future::pending().await,
+    }
+}
+
+/// The message that asks a verifier to execute a shard again, and its deduplication id.
+fn verification_message(context: &JobContext, request: VerificationRequest) -> (Message, String) {
+    let VerificationRequest { shard, task, claim } = request;
+    let JobContext { job, uid, .. } = context;
+    let id = format!("check.{uid}.{shard}.{}.{}.{}", claim.pool, claim.agent_id, claim.result_hash);
+    let task = job.shard_task(*uid, shard, task);
+    let payload = serde_json::to_vec(&VerifierTask { protocol: PROTOCOL, task, claim: Some(claim) });
     let payload = payload.expect("a verifier task serializes to JSON");
-    let mut message = Message::new(topology::verification_subject(&job.id, shard), payload);
+    let mut message = Message::new(topology::verification_subject(*uid, shard), payload);
     trace::inject_context(&mut message.headers);
     (message, id)
 }

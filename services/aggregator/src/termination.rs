@@ -1,6 +1,6 @@
 //! Ending jobs. The only code that writes terminal records: error.json and the record of a job
 //! without a result, or the record of a completed one; then the end broadcast and the purge of the
-//! job's messages. Every step is idempotent, because a redelivered order repeats them.
+//! job's key and messages. Every step is idempotent, because a redelivered order repeats them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,13 +12,14 @@ use forge_contract::{
     artifact::{ArtifactReference, ErrorDocument},
     digest::Digest,
     error::FailureCode,
-    ids::JobId,
+    ids::{JobId, JobUid},
     job::{JobError, JobRecord, JobState},
     task::EndOrder,
 };
 use forge_service::{
     Metrics, Settlement,
     clock::elapsed_since,
+    job_keys,
     job_records::{self, RecordUpdate},
 };
 use forge_store::{Store, StoreError};
@@ -67,6 +68,11 @@ impl Termination {
     pub async fn end(&self, order: EndOrder) -> Settlement {
         let bucket = Bucket::Jobs(order.namespace.clone());
         let state = match job_records::get_expected(self.bus.as_ref(), &bucket, &order.job_id).await {
+            Ok(Some(versioned)) if versioned.record.uid != order.job_uid => {
+                let (job, uid) = (&order.job_id, order.job_uid);
+                tracing::warn!(%job, %uid, "dropping an order to end an earlier submission of this job id");
+                return Settlement::Ack;
+            }
             Ok(Some(versioned)) => versioned.record.state,
             Ok(None) => {
                 tracing::warn!(job = %order.job_id, "dropping an order to end a job that has no record");
@@ -97,9 +103,9 @@ impl Termination {
     /// the job has ended: only its own aggregator ends a job that is being completed.
     async fn end_without_result(&self, order: EndOrder, requester: Requester) -> Result<bool, BusError> {
         let bucket = Bucket::Jobs(order.namespace.clone());
-        let EndOrder { job_id, code, mut message, details, phase, .. } = order;
+        let EndOrder { job_id, job_uid, code, mut message, details, phase, .. } = order;
         let versioned = job_records::get(self.bus.as_ref(), &bucket, &job_id).await?;
-        let record = versioned.map(|versioned| versioned.record);
+        let record = versioned.map(|versioned| versioned.record).filter(|record| record.uid == job_uid);
         if record.is_some_and(|record| !record.state.is_terminal() && record.persist) {
             let document = ErrorDocument {
                 schema: ErrorDocument::SCHEMA.to_owned(),
@@ -119,7 +125,8 @@ impl Termination {
         };
         let RecordUpdate { record, written } =
             job_records::update(self.bus.as_ref(), &bucket, &job_id, |record| {
-                if record.state == JobState::Reducing && requester == Requester::EndOrder {
+                let is_completing = record.state == JobState::Reducing && requester == Requester::EndOrder;
+                if is_completing || record.uid != job_uid {
                     return false;
                 }
                 record.state = state;
@@ -132,10 +139,10 @@ impl Termination {
             tracing::info!(job = %job_id, %code, message, "the job ended without a result");
             self.count(&record);
         }
-        if !record.state.is_terminal() {
+        if !record.state.is_terminal() && record.uid == job_uid {
             return Ok(false);
         }
-        self.announce_and_purge(&job_id).await?;
+        self.announce_and_purge(job_uid).await?;
         Ok(true)
     }
 
@@ -154,10 +161,14 @@ impl Termination {
         &self,
         bucket: &Bucket,
         job: &JobId,
+        uid: JobUid,
         result: RecordedResult,
     ) -> Result<(), BusError> {
         let RecordUpdate { record, written } =
             job_records::update(self.bus.as_ref(), bucket, job, |record| {
+                if record.uid != uid {
+                    return false;
+                }
                 let RecordedResult { headline, hash, manifest, artifacts } = result.clone();
                 record.state = JobState::Completed;
                 record.headline = headline;
@@ -179,12 +190,14 @@ impl Termination {
         self.metrics.record_job_end(record.state, code, &record.billing, elapsed_since(&record.submitted_at));
     }
 
-    /// Announces the end of a job and purges its messages.
+    /// Announces the end of a job, and deletes its key and its messages.
     ///
     /// # Errors
     /// Returns any error of the underlying bus operations.
-    pub async fn announce_and_purge(&self, job: &JobId) -> Result<(), BusError> {
+    pub async fn announce_and_purge(&self, job: JobUid) -> Result<(), BusError> {
         self.bus.broadcast(Message::new(topology::job_ended_subject(job), job.to_string())).await?;
+        // The order to reduce is purged last, so a cleanup that is interrupted is resumed.
+        job_keys::delete(self.bus.as_ref(), job).await?;
         for (stream, subject) in topology::job_subjects(job) {
             self.bus.purge(stream, &subject).await?;
         }

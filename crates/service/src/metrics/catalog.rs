@@ -78,7 +78,7 @@ pub(super) const SHARD_SECONDS: MetricFamily =
 pub(super) const RESULTS: MetricFamily = counter(
     "forge_results_total",
     &["outcome"],
-    "Results received by aggregators, by outcome: accepted, duplicate, contradiction (a second, different result), \
+    "Results received by aggregators, by outcome: accepted, held (until a verifier confirms it), duplicate, contradiction (a second, different result), \
      rejected or unknown (unreadable, or for no task that was issued)",
 );
 pub(super) const VERIFICATIONS: MetricFamily = counter(
@@ -88,6 +88,8 @@ pub(super) const VERIFICATIONS: MetricFamily = counter(
 );
 pub(super) const QUARANTINED_AGENTS: MetricFamily =
     counter("forge_quarantined_agents_total", &[], "Agents put into quarantine");
+pub(super) const QUARANTINED_POOLS: MetricFamily =
+    counter("forge_quarantined_pools_total", &[], "Pools put into quarantine as a whole");
 pub(super) const JOBS: MetricFamily = counter(
     "forge_jobs_total",
     &["state", "code", "billing_mode", "billing_reason"],
@@ -120,6 +122,7 @@ pub const CATALOG: &[MetricFamily] = &[
     RESULTS,
     VERIFICATIONS,
     QUARANTINED_AGENTS,
+    QUARANTINED_POOLS,
     JOBS,
     JOB_SECONDS,
     JOBS_ACTIVE,

@@ -42,21 +42,21 @@ pub(super) fn parse_quarantine_key(key: &str) -> Option<QuarantineKey> {
 /// # Errors
 /// Returns any error of writing the bucket.
 pub async fn quarantine_agent(bus: &SharedBus, record: &QuarantineRecord) -> Result<(), BusError> {
-    create(bus, &agent_quarantine_key(&record.agent_id), record).await
+    create(bus, &agent_quarantine_key(&record.agent_id), record).await.map(drop)
 }
 
-/// Puts a whole pool into quarantine. If it already is, the first record stays.
+/// Puts a whole pool into quarantine. If it already is, the first record stays, and `false` is
+/// returned.
 ///
 /// # Errors
 /// Returns any error of writing the bucket.
-pub async fn quarantine_pool(bus: &SharedBus, record: &PoolQuarantineRecord) -> Result<(), BusError> {
+pub async fn quarantine_pool(bus: &SharedBus, record: &PoolQuarantineRecord) -> Result<bool, BusError> {
     create(bus, &pool_quarantine_key(&record.pool), record).await
 }
 
-async fn create(bus: &SharedBus, key: &str, record: &impl Serialize) -> Result<(), BusError> {
+async fn create(bus: &SharedBus, key: &str, record: &impl Serialize) -> Result<bool, BusError> {
     let value = to_canonical_json(record).expect("a quarantine record has only the index of a shard");
-    bus.compare_and_set(&Bucket::Agents, key, value.into(), None).await?;
-    Ok(())
+    Ok(bus.compare_and_set(&Bucket::Agents, key, value.into(), None).await?.is_some())
 }
 
 /// Returns the key of the record that holds an agent or its pool in quarantine; `None` if neither

@@ -21,6 +21,8 @@ pub(crate) enum AggregationError {
     SegmentShape { segment: usize, mismatch: ShapeMismatch },
     #[error("the merged prefix has {merged} iterations, but the plan has {planned} up to this checkpoint")]
     PrefixLength { merged: u64, planned: u64 },
+    #[error("merging the result of shard {shard} failed: {mismatch}")]
+    ShardShape { shard: ShardId, mismatch: ShapeMismatch },
     #[error("results of {accepted} shards were accepted, but the run has {shards} shards")]
     MissingResults { accepted: usize, shards: usize },
 }
@@ -42,7 +44,8 @@ pub(super) struct PrefixMerge {
     open: BTreeMap<usize, OpenSegment>,
     /// Number of segments merged into `prefix`.
     closed: usize,
-    prefix: Reduction,
+    /// `None` until a segment has been merged: an empty reduction takes some 700 kB.
+    prefix: Option<Reduction>,
     monitor: Option<ConvergenceMonitor>,
 }
 
@@ -63,20 +66,17 @@ struct OpenSegment {
 }
 
 impl PrefixMerge {
-    /// Starts the merge of a run; `shards` are all shards of the plan in order.
-    pub fn new(request: &Request, shards: &[ShardId]) -> Self {
+    /// Starts the merge of a run.
+    pub fn new(request: &Request) -> Self {
         let plan = &request.plan;
-        let end_of = |shard: ShardId| plan.range(shard).end;
-        let position_after = |iteration: u64| shards.partition_point(|&shard| end_of(shard) <= iteration);
-        let checkpoints = plan.checkpoints();
-        let mut ends: Vec<_> = checkpoints.iter().map(|&iteration| position_after(iteration)).collect();
-        if ends.last() != Some(&shards.len()) {
-            ends.push(shards.len());
+        let mut ends = plan.checkpoints().to_vec();
+        if ends.last() != Some(&plan.iterations()) {
+            ends.push(plan.iterations());
         }
         let mut start = 0;
-        let segments = ends.into_iter().enumerate().map(|(index, end)| {
-            let end_iteration = shards[..end].last().map_or(0, |&shard| end_of(shard));
-            let ends_at_checkpoint = index < checkpoints.len();
+        let segments = ends.into_iter().enumerate().map(|(index, end_iteration)| {
+            let end = plan.shards_before(end_iteration) as usize;
+            let ends_at_checkpoint = index < plan.checkpoints().len();
             let bounds = SegmentBounds { start, end, end_iteration, ends_at_checkpoint };
             start = end;
             bounds
@@ -86,7 +86,7 @@ impl PrefixMerge {
             segments: segments.collect(),
             open: BTreeMap::new(),
             closed: 0,
-            prefix: Reduction::new(&request.program),
+            prefix: None,
             monitor: request.monitor(),
         }
     }
@@ -123,16 +123,22 @@ impl PrefixMerge {
                 return Ok(None);
             }
             if let Some(segment) = self.open.remove(&index) {
-                let merged = self.prefix.add(&segment.reduction.result());
-                merged.map_err(|mismatch| AggregationError::SegmentShape { segment: index, mismatch })?;
+                match &mut self.prefix {
+                    None => self.prefix = Some(segment.reduction),
+                    Some(prefix) => prefix
+                        .add(&segment.reduction.result())
+                        .map_err(|mismatch| AggregationError::SegmentShape { segment: index, mismatch })?,
+                }
             }
-            let (merged, planned) = (self.prefix.iterations(), bounds.end_iteration);
+            let (merged, planned) = (self.iterations(), bounds.end_iteration);
             if merged != planned {
                 return Err(AggregationError::PrefixLength { merged, planned });
             }
             self.closed += 1;
-            let monitor = self.monitor.as_mut().filter(|_| bounds.ends_at_checkpoint);
-            let stop_reason = monitor.and_then(|monitor| monitor.test(&self.prefix.result()));
+            let stop_reason = match (&mut self.monitor, &self.prefix) {
+                (Some(monitor), Some(prefix)) if bounds.ends_at_checkpoint => monitor.test(&prefix.result()),
+                _ => None,
+            };
             let budget_exhausted = self.closed == self.segments.len();
             let reason = stop_reason.or(budget_exhausted.then_some(StopReason::BudgetExhausted));
             if let Some(reason) = reason {
@@ -146,12 +152,12 @@ impl PrefixMerge {
 
     /// Iterations of the prefix.
     pub fn iterations(&self) -> u64 {
-        self.prefix.iterations()
+        self.prefix.as_ref().map_or(0, Reduction::iterations)
     }
 
-    /// The merge of all segments closed so far.
-    pub fn result(&self) -> ShardResult {
-        self.prefix.result()
+    /// The merge of all segments closed so far; `None` if there are none.
+    pub fn result(&self) -> Option<ShardResult> {
+        self.prefix.as_ref().map(Reduction::result)
     }
 }
 
@@ -174,7 +180,7 @@ mod tests {
         let results = Simd::new().execute(&request.program, &tasks, &()).unwrap();
 
         // The first result is merged twice, in place of the second.
-        let mut merge = PrefixMerge::new(&request, &shards);
+        let mut merge = PrefixMerge::new(&request);
         let mut outcome = Ok(None);
         for position in 0..shards.len() {
             merge.add(position, &results[0]).unwrap();
