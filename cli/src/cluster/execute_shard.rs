@@ -4,6 +4,7 @@
 use std::{
     env,
     io::{stdin, stdout},
+    path::PathBuf,
 };
 
 use anyhow::{Context, anyhow};
@@ -29,6 +30,13 @@ pub fn execute() -> Result<(), CommandError> {
 /// # Errors
 /// The path of this program is unknown.
 pub fn isolated_executor(max_processes: usize) -> Result<IsolatedExecutor, CommandError> {
-    let program = env::current_exe().context("cannot find the path of this program")?;
-    Ok(IsolatedExecutor::new(program, [COMMAND_NAME], max_processes))
+    Ok(IsolatedExecutor::new(own_program()?, [COMMAND_NAME], max_processes))
+}
+
+/// The file of this program. On Linux it is found even after an upgrade has replaced or removed it.
+fn own_program() -> Result<PathBuf, CommandError> {
+    if cfg!(target_os = "linux") {
+        return Ok("/proc/self/exe".into());
+    }
+    Ok(env::current_exe().context("cannot find the path of this program")?)
 }

@@ -9,6 +9,7 @@ mod forgery;
 mod gpu;
 #[cfg(unix)]
 mod hostile_files;
+mod isolated_execution;
 mod memory;
 mod round_trip;
 mod schemas;

@@ -25,7 +25,8 @@ pub use self::{
     heartbeat::{AgentCapacity, agent_record, register, register_worker},
     live_workers::LiveCapacity,
     quarantine::{
-        agent_quarantine_key, find_quarantine, pool_quarantine_key, quarantine_agent, quarantine_pool,
+        QuarantineScope, agent_quarantine_key, find_quarantine, pool_quarantine_key, quarantine_agent,
+        quarantine_pool,
     },
 };
 use self::{

@@ -38,7 +38,7 @@ pub struct IsolatedExecutor {
 
 /// Why a child process returned no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum IsolatedFailure {
+pub enum IsolatedFailure {
     /// The process died or failed: the shard is at fault.
     #[error("{0}")]
     Crashed(String),
@@ -61,9 +61,11 @@ impl IsolatedExecutor {
         }
     }
 
-    /// Executes a shard with the scalar reference. Dropping the future kills the process. A result
-    /// of more than `max_result_bytes` is a crash.
-    pub(crate) async fn execute(
+    /// Executes a shard with the scalar reference. Dropping the future kills the process.
+    ///
+    /// # Errors
+    /// [`IsolatedFailure`]; a result of more than `max_result_bytes` is a crash.
+    pub async fn execute(
         &self,
         program: &Program,
         task: &ShardTask,

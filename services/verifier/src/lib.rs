@@ -10,6 +10,6 @@ mod isolated_execution;
 mod verifier;
 
 pub use self::{
-    isolated_execution::{IsolatedExecutor, execute_in_child},
+    isolated_execution::{IsolatedExecutor, IsolatedFailure, execute_in_child},
     verifier::{VerifierSettings, run},
 };

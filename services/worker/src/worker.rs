@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use forge_bus::{
     BusError, Delivery, SharedBus,
-    topology::{self, Bucket, Queue},
+    topology::{self, Queue},
 };
 use forge_contract::{
     agent::Identity,
@@ -22,7 +22,7 @@ use forge_service::{
     metrics::Metrics,
     program_store::{ProgramError, ProgramStore},
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
-    registry::{self, AgentCapacity},
+    registry::{self, AgentCapacity, QuarantineScope},
     retry::retry_until_stopped,
     shard_messages,
 };
@@ -194,16 +194,18 @@ impl Worker {
         let (pool, id) = (&self.pool, self.identity.id());
         loop {
             sleep(QUARANTINE_CHECK_INTERVAL).await;
-            let Ok(Some(key)) = registry::find_quarantine(&self.bus, pool, id).await else { continue };
-            let fault = if key == registry::pool_quarantine_key(pool) {
-                format!(
-                    "pool {pool} is in quarantine: several of its agents returned wrong results. Test its machines"
-                )
-            } else {
-                format!("agent {id} is in quarantine: it returned a wrong result. Test this machine")
+            let text = match registry::find_quarantine(&self.bus, pool, id).await {
+                Ok(Some(QuarantineScope::Agent)) => format!(
+                    "agent {id} is in quarantine: it returned a wrong result. Test this machine's memory and \
+                     processor; then run `forge quarantine lift {id}`"
+                ),
+                Ok(Some(QuarantineScope::Pool)) => format!(
+                    "pool {pool} is in quarantine: several of its agents returned wrong results. Test their \
+                     machines; then run `forge quarantine lift {pool}`"
+                ),
+                Ok(None) | Err(_) => continue,
             };
-            let bucket = Bucket::Agents.name();
-            return BusError::Unusable(format!("{fault}; then remove key {key} from bucket {bucket}"));
+            return BusError::Unusable(text);
         }
     }
 

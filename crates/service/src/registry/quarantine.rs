@@ -59,8 +59,17 @@ async fn create(bus: &SharedBus, key: &str, record: &impl Serialize) -> Result<b
     Ok(bus.compare_and_set(&Bucket::Agents, key, value.into(), None).await?.is_some())
 }
 
-/// Returns the key of the record that holds an agent or its pool in quarantine; `None` if neither
-/// is. For agents that do not follow the registry: reads both keys.
+/// What is in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuarantineScope {
+    /// The agent.
+    Agent,
+    /// The agent's whole pool.
+    Pool,
+}
+
+/// Returns whether an agent or its pool is in quarantine; `None` if neither is. For agents that do
+/// not follow the registry: reads both keys.
 ///
 /// # Errors
 /// Returns any error of reading the bucket.
@@ -68,11 +77,15 @@ pub async fn find_quarantine(
     bus: &SharedBus,
     pool: &PoolName,
     id: &AgentId,
-) -> Result<Option<String>, BusError> {
-    for key in [agent_quarantine_key(id), pool_quarantine_key(pool)] {
+) -> Result<Option<QuarantineScope>, BusError> {
+    let keys = [
+        (QuarantineScope::Agent, agent_quarantine_key(id)),
+        (QuarantineScope::Pool, pool_quarantine_key(pool)),
+    ];
+    for (scope, key) in keys {
         let entry = bus.get(&Bucket::Agents, &key).await?;
         if entry.is_some_and(|entry| entry.value.is_some()) {
-            return Ok(Some(key));
+            return Ok(Some(scope));
         }
     }
     Ok(None)

@@ -88,8 +88,8 @@ async fn quarantine_takes_an_agent_or_a_whole_pool_and_can_be_lifted() {
     assert!(registry.is_quarantined(&pool, first.id()) && !registry.is_quarantined(&pool, second.id()));
     assert_eq!(registry.quarantined_agents_of(&pool), [first.id().clone()]);
     assert!(registry.quarantined_agents_of(&other).is_empty());
-    let agent_key = Some(agent_quarantine_key(first.id()));
-    assert_eq!(find_quarantine(&bus, &pool, first.id()).await.unwrap(), agent_key);
+    let found = find_quarantine(&bus, &pool, first.id()).await.unwrap();
+    assert_eq!(found, Some(QuarantineScope::Agent));
     assert_eq!(find_quarantine(&bus, &pool, second.id()).await.unwrap(), None);
 
     let record = PoolQuarantineRecord {
@@ -100,10 +100,10 @@ async fn quarantine_takes_an_agent_or_a_whole_pool_and_can_be_lifted() {
     quarantine_pool(&bus, &record).await.unwrap();
     wait_for_capacity(&registry, workers(1)).await;
     assert!(registry.is_quarantined(&pool, second.id()) && !registry.is_quarantined(&other, third.id()));
-    let pool_key = pool_quarantine_key(&pool);
-    assert_eq!(find_quarantine(&bus, &pool, second.id()).await.unwrap(), Some(pool_key.clone()));
+    let found = find_quarantine(&bus, &pool, second.id()).await.unwrap();
+    assert_eq!(found, Some(QuarantineScope::Pool));
 
-    for key in [pool_key, agent_quarantine_key(first.id())] {
+    for key in [pool_quarantine_key(&pool), agent_quarantine_key(first.id())] {
         bus.delete(&Bucket::Agents, &key).await.unwrap();
     }
     wait_for_capacity(&registry, workers(3)).await;

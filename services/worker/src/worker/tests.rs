@@ -241,15 +241,15 @@ async fn a_worker_stops_when_its_key_or_its_pool_is_in_quarantine() {
         registry::quarantine_pool(&shared, &of_pool(PoolName::default())).await.unwrap();
         sleep(QUARANTINE_CHECK_INTERVAL * 3).await;
         assert!(!worker.is_finished(), "another pool is in quarantine");
-        let key = if by_pool {
+        let name = if by_pool {
             registry::quarantine_pool(&shared, &of_pool(pool())).await.unwrap();
-            "quarantined-pools.rented".to_owned()
+            "rented"
         } else {
             registry::quarantine_agent(&shared, &agent).await.unwrap();
-            format!("quarantine.{id}")
+            id.as_str()
         };
         let error = worker.await.unwrap().unwrap_err();
-        let expected = format!("then remove key {key} from bucket forge_agents");
+        let expected = format!("then run `forge quarantine lift {name}`");
         assert!(matches!(&error, BusError::Unusable(text) if text.ends_with(&expected)), "{error}");
     }
 }
