@@ -32,8 +32,8 @@
 //! 11. `straggler_purge`: removes messages that arrive after their job has ended.
 //! 12. `end_requester`: asks an aggregator to end a job.
 //! 13. `dead_letters`: requests the end of jobs with shards that were delivered too often.
-//! 14. `job_lookup`: finds a job's record across namespaces.
-//! 15. `api`: serves submit, status and cancel requests of clients.
+//! 14. `job_lookup`: finds a job's record across namespaces, and pages of records.
+//! 15. `api`: serves submit, status, cancel and list requests of clients.
 //! 16. `settlement`: turns the result of handling a message into its settlement.
 //!
 //! # Example

@@ -165,7 +165,7 @@ fn submit_waits_for_a_job_in_the_bucket_that_its_envelope_names() {
     let path = write_json(&cluster, "elsewhere.json", &envelope);
     assert_output(&cluster.run(&["submit", &path, "--wait"]), 0, &["elsewhere", "completed"]);
     assert_output(&cluster.run(&["jobs", "--namespace", "desk"]), 0, &["elsewhere"]);
-    assert_output(&cluster.run(&["watch", "elsewhere", "--namespace", "desk"]), 0, &["completed"]);
+    assert_output(&cluster.run(&["watch", "elsewhere"]), 0, &["completed"]);
     assert_output(&cluster.run(&["status", "elsewhere"]), 0, &["completed"]);
 }
 
