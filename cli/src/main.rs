@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod client;
 mod cluster;
+mod credentials;
 mod devices;
 mod engine;
 mod envelope;
@@ -64,6 +65,7 @@ enum ForgeCommand {
     Jobs(client::JobsArgs),
     Cancel(client::CancelArgs),
     Artifacts(client::ArtifactsArgs),
+    Credentials(credentials::CredentialsArgs),
     Up(cluster::UpArgs),
     Planner(cluster::PlannerArgs),
     Worker(cluster::WorkerArgs),
@@ -111,6 +113,7 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Jobs(args) => client::commands::jobs(&args),
         ForgeCommand::Cancel(args) => client::commands::cancel(&args),
         ForgeCommand::Artifacts(args) => client::commands::artifacts(&args),
+        ForgeCommand::Credentials(args) => credentials::execute(&args),
         ForgeCommand::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
         ForgeCommand::Planner(args) => cluster::commands::planner(&args),
         ForgeCommand::Worker(args) => cluster::commands::worker(&args),

@@ -2,7 +2,6 @@
 
 use forge_bus::Bus;
 use forge_kernel::request::Request;
-use forge_service::Metrics;
 
 use super::*;
 use crate::{

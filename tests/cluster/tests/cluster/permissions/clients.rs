@@ -83,7 +83,7 @@ fn client_can_send_no_request_to_jetstream() {
 }
 
 /// Subjects of streams and buckets, and requests to JetStream that would do harm.
-const STORED_SUBJECTS: [&str; 13] = [
+const STORED_SUBJECTS: [&str; 12] = [
     "$KV.jobs.x",
     "$KV.forge_agents.quarantine.UA",
     "$KV.forge_agents.verifiers.UA",
@@ -96,7 +96,6 @@ const STORED_SUBJECTS: [&str; 13] = [
     "forge.v1.verdicts.x.0-0",
     "forge.v1.reduce.x",
     "$JS.API.STREAM.PURGE.FORGE_JOBS",
-    "forge.v1.jobs.submit",
 ];
 
 #[test]
@@ -129,7 +128,7 @@ fn replies_to_a_client_are_never_stored_under_a_subject_it_chose() {
         }
     }
     // Nor may it direct traces of its messages there.
-    for destination in STORED_SUBJECTS.iter().filter(|subject| **subject != "forge.v1.jobs.submit") {
+    for destination in STORED_SUBJECTS {
         let trace = format!("Nats-Trace-Dest: {destination}\r\n");
         let errors = client.request("forge.v1.api.status", "_INBOX_client.x", &trace, "mine");
         assert!(
@@ -155,6 +154,32 @@ fn replies_to_a_client_are_never_stored_under_a_subject_it_chose() {
     {
         assert_eq!(after[name], before[name], "{name}");
     }
+}
+
+/// A reply whose subject is an endpoint arrives there as a request. It has no reply subject, which
+/// distinguishes it from requests.
+#[test]
+fn reply_redirected_to_an_endpoint_is_not_a_request() {
+    let no_errors = Vec::<String>::new();
+    let cluster = start_services(&["planner", "aggregator"]);
+    cluster.submit(&insurance_envelope("waits", 1));
+    let mut client = connect_as(&cluster, "client");
+    assert_eq!(client.send("SUB _INBOX_client.mine.* 1"), no_errors);
+    assert_eq!(client.request("forge.v1.api.status", "forge.v1.api.cancel", "", "waits"), no_errors);
+    // A second redirected reply is submitted. It is a record and no envelope, so it is rejected.
+    assert_eq!(client.request("forge.v1.api.status", "forge.v1.jobs.submit", "", "waits"), no_errors);
+    let started = Instant::now();
+    let rejected = loop {
+        let page: Value = serde_json::from_str(&client.request_reply("forge.v1.api.list", "")).unwrap();
+        let jobs = page["jobs"].as_array().unwrap().clone();
+        if let Some(rejected) = jobs.into_iter().find(|job| job["job_id"] != "waits") {
+            break rejected;
+        }
+        assert!(started.elapsed() < WAIT_LIMIT, "{}", cluster.logs());
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert!(rejected["job_id"].as_str().unwrap().starts_with("rejected-"), "{rejected}");
+    assert_eq!(cluster.record("waits")["error"], Value::Null);
 }
 
 #[test]
