@@ -256,7 +256,7 @@ fn submit_retries_while_the_planner_answers_503() {
             "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "progress": progress,
         });
         call.responder.reply(record.to_string().into()).await;
-        bus
+        (bus, calls)
     });
     let path = write_json(&cluster, "late.json", &insurance_envelope("late", 1));
     let output = cluster.run(&["submit", &path, "--format", "json"]);
