@@ -59,6 +59,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY cli cli
 COPY crates crates
+# `forge credentials` contains the configuration of nats-server.
+COPY deploy/nats deploy/nats
 COPY services services
 COPY tests/cluster tests/cluster
 COPY tests/architecture tests/architecture

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod client;
 mod cluster;
+mod credentials;
 mod devices;
 mod engine;
 mod envelope;
@@ -67,6 +68,7 @@ enum ForgeCommand {
     Artifacts(client::ArtifactsArgs),
     Agents(operator::AgentsArgs),
     Quarantine(operator::QuarantineArgs),
+    Credentials(credentials::CredentialsArgs),
     Up(cluster::UpArgs),
     Planner(cluster::PlannerArgs),
     Worker(cluster::WorkerArgs),
@@ -119,6 +121,7 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Artifacts(args) => client::commands::artifacts(&args),
         ForgeCommand::Agents(args) => operator::commands::agents(&args),
         ForgeCommand::Quarantine(args) => operator::commands::quarantine(&args),
+        ForgeCommand::Credentials(args) => credentials::execute(&args),
         ForgeCommand::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
         ForgeCommand::Planner(args) => cluster::commands::planner(&args),
         ForgeCommand::Worker(args) => cluster::commands::worker(&args),

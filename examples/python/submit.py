@@ -12,18 +12,23 @@ import hashlib
 import json
 import os
 import sys
+import time
 import uuid
 
 import nats
-from nats.js.errors import KeyValueError
+import nats.errors
 
 # The subject of the submitter `default`. For any other submitter, append `.<name>`.
 SUBMIT = "forge.v1.jobs.submit"
+# The endpoint that replies with the record of a job.
+STATUS = "forge.v1.api.status"
 TERMINAL = {"completed", "failed", "cancelled"}
 # A submission that cannot be recorded under its job id, for example because another job has that
 # id, is recorded as rejected-<first 16 hexadecimal digits of the SHA-256 of its bytes>. How long to
 # wait for such a record:
 REJECTION_TIMEOUT_SECONDS = 3.0
+# First and longest interval between two requests for the record.
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.25, 2.0
 
 
 def parse_arguments():
@@ -35,7 +40,6 @@ def parse_arguments():
                         "the password is read from FORGE_NATS_PASSWORD")
     parser.add_argument("--inbox-prefix", default=os.environ.get("FORGE_NATS_INBOX_PREFIX") or "_INBOX",
                         help="prefix of reply subjects, if the user's permissions require one [%(default)s]")
-    parser.add_argument("--bucket", default="jobs", help="key-value bucket that holds the job records [%(default)s]")
     parser.add_argument("--as", dest="job_id", help="job id [ctx.job_id of the envelope, or a new one]")
     parser.add_argument("--submitter", default=os.environ.get("FORGE_SUBMITTER"), help="submitter, whose quotas "
                         "apply [default]")
@@ -46,7 +50,7 @@ def parse_arguments():
 def prepare_envelope(text, job_id):
     """Returns the bytes to submit, and the job id.
 
-    An envelope without a job id is given one, so that the key of its record is known.
+    An envelope without a job id is given one, so that its record can be requested.
     """
     envelope = json.loads(text)
     ctx = envelope.get("ctx") or {}
@@ -56,36 +60,60 @@ def prepare_envelope(text, job_id):
     return text, str(envelope["ctx"]["job_id"])
 
 
-async def wait_for_end(kv, job_id, payload, sequence):
-    """Returns the terminal record of the job that message `sequence` submitted."""
-    records = asyncio.Queue()
-
-    async def watch(key):
-        async for entry in await kv.watch(key):
-            # None marks the end of the values that existed when the watch began.
-            if entry is not None and entry.value:
-                await records.put(json.loads(entry.value))
-
-    rejection_key = "rejected-" + hashlib.sha256(payload).hexdigest()[:16]
-    watches = [asyncio.create_task(watch(key)) for key in (job_id, rejection_key)]
+async def request_record(connection, job_id):
+    """Returns the record of a job, or None if it does not exist or no planner answers now."""
     try:
-        earlier_record = None
-        while True:
-            try:
-                record = await asyncio.wait_for(records.get(), REJECTION_TIMEOUT_SECONDS if earlier_record else None)
-            except asyncio.TimeoutError:
-                return earlier_record
-            progress = record["progress"]
+        reply = await connection.request(STATUS, job_id.encode(), timeout=10)
+    except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+        return None
+    code = (reply.headers or {}).get("Nats-Service-Error-Code")
+    if code in ("404", "503"):
+        return None
+    if code:
+        raise ValueError(f"{reply.headers.get('Nats-Service-Error')} (status {code})")
+    return json.loads(reply.data)
+
+
+def ended_subject(record):
+    """Returns the subject of the notice that the job of a record has ended."""
+    return f"forge.v1.ended.{record['job_id']}"
+
+
+async def wait_for_end(connection, job_id, payload, sequence):
+    """Returns the terminal record of the job that message `sequence` submitted."""
+    rejected_id = "rejected-" + hashlib.sha256(payload).hexdigest()[:16]
+    shown, earlier_record, rejection_deadline = None, None, None
+    notices, interval = None, FIRST_POLL_SECONDS
+    while True:
+        for candidate in (job_id, rejected_id):
+            record = await request_record(connection, candidate)
+            if record is None or record == shown or record == earlier_record:
+                continue
+            shown, progress = record, record["progress"]
             print(f"{record['state']:>10}  {progress['shards_done']}/{progress['shards']} shards", file=sys.stderr)
+            if notices is None:
+                notices, interval = await connection.subscribe(ended_subject(record)), 0
             if record["state"] in TERMINAL:
                 if record["submission"] == sequence:
                     return record
                 # The record is that of an earlier submission under the same job id. Unless this
                 # submission is rejected, it repeats the earlier one and has the same result.
                 earlier_record = record
-    finally:
-        for task in watches:
-            task.cancel()
+                rejection_deadline = time.monotonic() + REJECTION_TIMEOUT_SECONDS
+        if earlier_record and time.monotonic() > rejection_deadline:
+            return earlier_record
+        # The notice that the job has ended makes the next poll immediate. The job may have ended
+        # before the subscription, so the first poll after it is immediate too.
+        try:
+            if notices and interval:
+                await notices.next_msg(timeout=interval)
+                interval = FIRST_POLL_SECONDS
+                continue
+        except nats.errors.TimeoutError:
+            pass
+        else:
+            await asyncio.sleep(interval)
+        interval = min(max(2 * interval, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
 
 
 def print_record(record):
@@ -109,14 +137,14 @@ async def main():
                                     inbox_prefix=args.inbox_prefix.encode())
     try:
         js = connection.jetstream()
-        # JetStream drops a second message with this id within two minutes. After that, the planner
-        # recognises the repeated envelope by its digest.
-        message_id = "submit." + hashlib.sha256(payload).hexdigest()
+        # JetStream drops a second message with this id, so the id must be unguessable. The planner
+        # recognises a repeated envelope by its digest.
+        message_id = f"submit.{uuid.uuid4()}"
         subject = SUBMIT if args.submitter in (None, "", "default") else f"{SUBMIT}.{args.submitter}"
         ack = await js.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
         print(f"submitted {job_id} as message {ack.seq} of stream {ack.stream}", file=sys.stderr)
-        kv = await js.key_value(args.bucket)
-        record = await asyncio.wait_for(wait_for_end(kv, job_id, payload, ack.seq), args.timeout)
+        ended = wait_for_end(connection, job_id, payload, ack.seq)
+        record = await asyncio.wait_for(ended, args.timeout)
     finally:
         await connection.close()
     print_record(record)
@@ -126,5 +154,5 @@ async def main():
 if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
-    except (OSError, ValueError, nats.errors.Error, KeyValueError, asyncio.TimeoutError) as error:
+    except (OSError, ValueError, nats.errors.Error, asyncio.TimeoutError) as error:
         sys.exit(f"error: {error or type(error).__name__}")

@@ -1,4 +1,5 @@
-//! A client command's connection to NATS, and its requests to the planners' API.
+//! A client command's connection to NATS, and its requests to the planners' API. A client reads no
+//! stream and no bucket: its credential permits requests to the API and nothing else.
 
 use std::{
     sync::Arc,
@@ -6,35 +7,24 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use clap::Args;
-use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology::Bucket};
-use forge_contract::{ids::JobId, job::JobRecord};
-use forge_service::{NatsArgs, job_records, telemetry::trace};
+use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology};
+use forge_contract::{
+    ids::JobId,
+    job::JobRecord,
+    job_list::{JobListPage, JobListRequest},
+};
+use forge_service::{NatsArgs, telemetry::trace};
+use serde::de::DeserializeOwned;
 use tokio::{runtime::Runtime, time::sleep};
 
 use crate::{error::CommandError, runtime};
 
 /// Maximum wait for the reply to a request.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-/// A submission is retried for this long while the API answers that it is unavailable (503).
-const SUBMIT_RETRY_PERIOD: Duration = Duration::from_secs(30);
-/// Pause between two attempts to submit.
-const SUBMIT_RETRY_PAUSE: Duration = Duration::from_millis(300);
-
-/// The option that names a bucket of job records.
-#[derive(Debug, Clone, Args)]
-pub struct RecordBucketArgs {
-    /// Key-value bucket of the job's record
-    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME", default_value = "jobs")]
-    namespace: String,
-}
-
-impl RecordBucketArgs {
-    /// The named bucket.
-    pub fn bucket(&self) -> Bucket {
-        Bucket::Jobs(self.namespace.clone())
-    }
-}
+/// A request is retried for this long while the API answers that it is unavailable (503).
+const UNAVAILABLE_RETRY_PERIOD: Duration = Duration::from_secs(30);
+/// Pause between two attempts.
+const UNAVAILABLE_RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// An open connection.
 pub struct ClientConnection {
@@ -60,54 +50,62 @@ impl ClientConnection {
         self.runtime.block_on(future)
     }
 
-    /// Sends one request to the planners' API, which replies with a job record.
+    /// Sends a request to the planners' API, which replies with a job record. While NATS elects a
+    /// leader, or planners restart or serve too many requests, the API answers 503 and the request
+    /// is retried. Every request is idempotent: the same envelope under the same id is the same
+    /// job.
     ///
     /// # Errors
     /// The API replies with an error, or no planner answers.
     pub fn request_record(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, CommandError> {
-        to_record(self.request(subject, payload))
+        let reply = self.block_on(self.request_available(subject, payload)).map_err(to_command_error)?;
+        parse_reply(&reply).map_err(to_command_error)
     }
 
-    /// Submits an envelope on a submitter's subject. While NATS elects a leader or planners
-    /// restart, the API answers 503 and the submission is retried; it is idempotent, because the
-    /// same envelope under the same id is the same job.
+    /// Reads one page of job records.
     ///
     /// # Errors
     /// See [`ClientConnection::request_record`].
-    pub fn submit(&self, subject: &str, envelope: &[u8]) -> Result<JobRecord, CommandError> {
+    pub fn request_page(&self, request: &JobListRequest) -> Result<JobListPage, CommandError> {
+        let payload = serde_json::to_vec(request).context("cannot serialise the request")?;
+        let reply = self.block_on(self.request_available(topology::API_LIST_SUBJECT, payload));
+        parse_reply(&reply.map_err(to_command_error)?).map_err(to_command_error)
+    }
+
+    /// Reads the record of a job with one request, which is not retried.
+    ///
+    /// # Errors
+    /// Any error of the request. [`BusError::Refused`] with status 404 if there is no such job.
+    pub async fn poll_record(&self, job: &JobId) -> Result<JobRecord, BusError> {
+        parse_reply(&self.request(topology::API_STATUS_SUBJECT, job.as_str().into()).await?)
+    }
+
+    async fn request_available(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
         let start = Instant::now();
         loop {
-            match self.request(subject, envelope.to_vec()) {
-                Err(BusError::Refused { status: 503, .. }) if start.elapsed() < SUBMIT_RETRY_PERIOD => {
-                    self.block_on(async { sleep(SUBMIT_RETRY_PAUSE).await });
+            match self.request(subject, payload.clone()).await {
+                Err(BusError::Refused { status: 503, .. }) if start.elapsed() < UNAVAILABLE_RETRY_PERIOD => {
+                    sleep(UNAVAILABLE_RETRY_PAUSE).await;
                 }
-                reply => return to_record(reply),
+                reply => return reply,
             }
         }
     }
 
-    fn request(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
+    async fn request(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
         let mut message = Message::new(subject, payload);
         trace::inject_context(&mut message.headers);
-        self.block_on(self.bus.request(message, REPLY_TIMEOUT))
-    }
-
-    /// Reads the record of a job from a bucket.
-    ///
-    /// # Errors
-    /// There is no such job, or NATS is unreachable.
-    pub fn record(&self, bucket: &Bucket, job: &JobId) -> Result<JobRecord, CommandError> {
-        let found =
-            self.block_on(job_records::get(self.bus.as_ref(), bucket, job)).map_err(to_command_error)?;
-        let found = found.ok_or_else(|| CommandError::Input(format!("job {job} does not exist")))?;
-        Ok(found.record)
+        self.bus.request(message, REPLY_TIMEOUT).await
     }
 }
 
-fn to_record(reply: Result<Message, BusError>) -> Result<JobRecord, CommandError> {
-    let record = serde_json::from_slice(&reply.map_err(to_command_error)?.payload);
-    Ok(record
-        .context("cannot parse the planner's reply as a job record; planner and forge versions differ")?)
+fn parse_reply<T: DeserializeOwned>(reply: &Message) -> Result<T, BusError> {
+    let unreadable = |error| {
+        BusError::Unusable(format!(
+            "cannot parse the planner's reply; planner and forge versions differ: {error}"
+        ))
+    };
+    serde_json::from_slice(&reply.payload).map_err(unreadable)
 }
 
 /// A bus error as the command line reports it.

@@ -1,26 +1,19 @@
-//! `forge jobs`: lists the jobs of a bucket.
+//! `forge jobs`: lists jobs, page by page from the planners' API.
 
 use clap::Args;
-use forge_bus::topology::Bucket;
 use forge_contract::{
-    ids::JobId,
     job::{JobRecord, JobState},
+    job_list::JobListRequest,
 };
-use forge_service::{NatsArgs, job_records};
-use futures_util::{StreamExt, stream};
+use forge_service::NatsArgs;
 
-use super::{
-    connection::{ClientConnection, RecordBucketArgs, to_command_error},
-    record_text,
-};
+use super::{connection::ClientConnection, record_text};
 use crate::{
     error::CommandError,
     output::{self, OutputFormat},
     text::table,
 };
 
-/// Number of records that are fetched concurrently.
-const CONCURRENT_READS: usize = 32;
 /// The column of submitters is shown only if no line becomes longer than this.
 const MAX_LINE_WIDTH: usize = 100;
 
@@ -30,14 +23,18 @@ pub struct JobsArgs {
     /// Show only jobs in this state, such as running or failed
     #[arg(long, value_name = "STATE", value_parser = parse_state)]
     state: Option<JobState>,
+    /// Show only jobs whose id starts with this text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    prefix: String,
     /// Maximum number of jobs to show
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
     /// Output format: text is a table, json is one job record per line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
-    #[command(flatten)]
-    records: RecordBucketArgs,
+    /// Key-value bucket of the job records [default: the planners' first]
+    #[arg(long, env = "FORGE_KV_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
     #[command(flatten)]
     nats: NatsArgs,
 }
@@ -53,13 +50,10 @@ fn parse_state(text: &str) -> Result<JobState, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// A setting cannot be used, or NATS is unreachable.
+/// A setting cannot be used, or no planner answers.
 pub fn execute(args: &JobsArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
-    let mut records = connection.block_on(read_records(&connection, &args.records.bucket()))?;
-    records.retain(|record| args.state.is_none_or(|state| state == record.state));
-    records.sort_by(|a, b| (&b.submitted_at, &b.job_id).cmp(&(&a.submitted_at, &a.job_id)));
-    records.truncate(args.limit);
+    let records = read_records(&connection, args)?;
     match args.format {
         OutputFormat::Json => {
             output::print(&records.iter().flat_map(record_text::to_json_line).collect::<Vec<_>>())
@@ -87,16 +81,21 @@ fn render_jobs(records: &[JobRecord]) -> Vec<String> {
     table::render_table(&header[..header.len() - 1], &rows)
 }
 
-async fn read_records(
-    connection: &ClientConnection,
-    bucket: &Bucket,
-) -> Result<Vec<JobRecord>, CommandError> {
-    let keys = connection.bus.keys(bucket).await.map_err(to_command_error)?;
-    let jobs = keys.into_iter().filter_map(|key| key.parse::<JobId>().ok());
-    let get = async |job: JobId| job_records::get(connection.bus.as_ref(), bucket, &job).await;
-    let found: Vec<_> = stream::iter(jobs).map(get).buffer_unordered(CONCURRENT_READS).collect().await;
-    let found: Result<Vec<_>, _> = found.into_iter().collect();
-    Ok(found.map_err(to_command_error)?.into_iter().flatten().map(|found| found.record).collect())
+/// The most recent jobs of all pages, at most `args.limit`.
+fn read_records(connection: &ClientConnection, args: &JobsArgs) -> Result<Vec<JobRecord>, CommandError> {
+    let (namespace, prefix) = (args.namespace.clone(), args.prefix.clone());
+    let mut request = JobListRequest { namespace, prefix, state: args.state, ..JobListRequest::default() };
+    let mut records = Vec::new();
+    loop {
+        let page = connection.request_page(&request)?;
+        records.extend(page.jobs);
+        records.sort_by(|a, b| (&b.submitted_at, &b.job_id).cmp(&(&a.submitted_at, &a.job_id)));
+        records.truncate(args.limit);
+        match page.next {
+            Some(next) => request.after = Some(next),
+            None => return Ok(records),
+        }
+    }
 }
 
 #[cfg(test)]

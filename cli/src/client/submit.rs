@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use forge_bus::topology::{self, Bucket};
+use forge_bus::topology;
 use forge_contract::ids::{JobId, Submitter};
 use forge_service::NatsArgs;
 use serde_json::Value;
@@ -51,17 +51,15 @@ pub struct SubmitArgs {
 /// # Errors
 /// The envelope is invalid, no planner answers, or the job has failed.
 pub fn execute(args: &SubmitArgs) -> Result<(), CommandError> {
-    let (mut envelope, request) = input::read_envelope(&args.envelope)?;
+    let (mut envelope, _) = input::read_envelope(&args.envelope)?;
     if let Some(job_id) = &args.job_id {
         envelope = with_job_id(&envelope, job_id)?;
     }
     let connection = ClientConnection::open(&args.nats)?;
     let subject = topology::api_submit_subject(&args.submitter.clone().unwrap_or_default());
-    let mut record = connection.submit(&subject, &envelope)?;
+    let mut record = connection.request_record(&subject, envelope)?;
     if args.wait {
-        let bucket = Bucket::Jobs(request.envelope.artifacts.kv_namespace);
-        record =
-            watch::wait_for_end(&connection, &bucket, &record.job_id, args.format == OutputFormat::Text)?;
+        record = watch::wait_for_end(&connection, record, args.format == OutputFormat::Text)?;
     }
     match args.format {
         OutputFormat::Json => output::print(&record_text::to_json_line(&record))?,

@@ -1,4 +1,5 @@
-//! `forge watch`: follows a job until it has ended.
+//! `forge watch`: follows a job until it has ended, by polling the planners' API. The notice of the
+//! job's end triggers the last poll at once.
 
 use std::{
     io::{self, IsTerminal},
@@ -6,14 +7,18 @@ use std::{
 };
 
 use clap::Args;
-use forge_bus::topology::Bucket;
+use forge_bus::{
+    BusError,
+    topology::{API_STATUS_SUBJECT, job_ended_subject},
+};
 use forge_contract::{ids::JobId, job::JobRecord};
-use forge_service::NatsArgs;
+use forge_service::{NatsArgs, job_records::MISSING_RECORD_GRACE_PERIOD};
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    connection::{ClientConnection, RecordBucketArgs, to_command_error},
+    connection::{ClientConnection, to_command_error},
     record_text,
 };
 use crate::{
@@ -26,17 +31,20 @@ const BAR_STEPS: u64 = 1000;
 /// Interval between two redraws of the progress bar.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
+/// First and longest interval between two polls of the record.
+const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// The command fails once no poll has succeeded for this long.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Follow a job until it has ended
 #[derive(Debug, Args)]
 pub struct WatchArgs {
     /// Id of the job
     job: JobId,
-    /// Output format: text is a summary at the end, json is every version of the job record, one
-    /// per line
+    /// Output format: text is a summary at the end, json is the job record whenever it was seen
+    /// to change, one per line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
-    #[command(flatten)]
-    records: RecordBucketArgs,
     #[command(flatten)]
     nats: NatsArgs,
 }
@@ -47,31 +55,28 @@ pub struct WatchArgs {
 /// There is no such job, NATS is unreachable, or the job failed or was cancelled.
 pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
-    let bucket = args.records.bucket();
-    connection.record(&bucket, &args.job)?;
+    let record = connection.request_record(API_STATUS_SUBJECT, args.job.as_str().into())?;
     let record = match args.format {
         OutputFormat::Text => {
-            let record = wait_for_end(&connection, &bucket, &args.job, true)?;
+            let record = wait_for_end(&connection, record, true)?;
             output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
             record
         }
         OutputFormat::Json => {
-            let print = |record: &JobRecord| output::print(&record_text::to_json_line(record));
-            follow(&connection, &bucket, &args.job, print)?
+            follow(&connection, record, |record| output::print(&record_text::to_json_line(record)))?
         }
     };
     record_text::require_success(&record)
 }
 
-/// Waits until a job has ended and returns its last record. Shows a progress bar on a terminal if
-/// `show_progress`.
+/// Waits until the job of `record` has ended and returns its last record. Shows a progress bar on a
+/// terminal if `show_progress`.
 ///
 /// # Errors
-/// NATS is unreachable, or the job's record was removed.
+/// No planner has answered for [`OUTAGE_PATIENCE`], or the job's record was removed.
 pub fn wait_for_end(
     connection: &ClientConnection,
-    bucket: &Bucket,
-    job: &JobId,
+    record: JobRecord,
     show_progress: bool,
 ) -> Result<JobRecord, CommandError> {
     let bar = if show_progress && io::stderr().is_terminal() {
@@ -82,7 +87,7 @@ pub fn wait_for_end(
     let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(REDRAW_INTERVAL);
-    let result = follow(connection, bucket, job, |record| {
+    let result = follow(connection, record, |record| {
         bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
         bar.set_message(record_text::state_label(record));
         Ok(())
@@ -91,24 +96,74 @@ pub fn wait_for_end(
     result
 }
 
-/// Calls `on_change` with every record of a job until the job has ended.
+/// Calls `on_change` with `record`, and with the job's record whenever it is seen to have changed,
+/// until the job has ended.
 fn follow(
     connection: &ClientConnection,
-    bucket: &Bucket,
-    job: &JobId,
+    mut record: JobRecord,
     mut on_change: impl FnMut(&JobRecord) -> Result<(), CommandError>,
 ) -> Result<JobRecord, CommandError> {
     connection.block_on(async {
-        let changes = connection.bus.watch(bucket, job.as_str()).await;
-        let mut changes = changes.map_err(to_command_error)?;
-        while let Some(entry) = changes.next().await {
-            let Some(value) = entry.value else { break };
-            let Ok(record) = serde_json::from_slice::<JobRecord>(&value) else { continue };
-            on_change(&record)?;
-            if record.state.is_terminal() {
-                return Ok(record);
+        on_change(&record)?;
+        let notices = connection.bus.subscribe(&job_ended_subject(&record.job_id)).await;
+        let mut notices = notices.map_err(to_command_error)?;
+        let mut interval = POLL_INTERVALS.0;
+        let mut last_answer = Instant::now();
+        // Polls once more before waiting: the job may have ended before the subscription.
+        while !record.state.is_terminal() {
+            match connection.poll_record(&record.job_id).await {
+                Ok(found) => {
+                    last_answer = Instant::now();
+                    if found != record {
+                        record = found;
+                        on_change(&record)?;
+                    }
+                    if record.state.is_terminal() {
+                        break;
+                    }
+                }
+                Err(error) => check_patience(&error, last_answer.elapsed())?,
+            }
+            tokio::select! {
+                Some(_) = notices.next() => interval = POLL_INTERVALS.0,
+                () = sleep(interval) => interval = (2 * interval).min(POLL_INTERVALS.1),
             }
         }
-        Err(CommandError::Input(format!("the record of job {job} was removed")))
+        Ok(record)
     })
+}
+
+/// Decides whether a failed poll is repeated, `outage` after the last successful one.
+///
+/// # Errors
+/// The error, if repeating the poll is no use.
+fn check_patience(error: &BusError, outage: Duration) -> Result<(), CommandError> {
+    let patience = match error {
+        // The replica of the bucket that answered may lag behind.
+        BusError::Refused { status: 404, .. } => MISSING_RECORD_GRACE_PERIOD,
+        BusError::Refused { status: 503, .. } | BusError::NoResponse(_) | BusError::Unavailable(_) => {
+            OUTAGE_PATIENCE
+        }
+        _ => Duration::ZERO,
+    };
+    if outage < patience { Ok(()) } else { Err(to_command_error(error.clone())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_are_outlasted_and_refusals_are_not() {
+        let is_repeated =
+            |error: &BusError, seconds| check_patience(error, Duration::from_secs(seconds)).is_ok();
+        let refused = |status| BusError::Refused { status, reason: String::new() };
+        for outage in
+            [refused(503), BusError::NoResponse(String::new()), BusError::Unavailable(String::new())]
+        {
+            assert!(is_repeated(&outage, 100) && !is_repeated(&outage, 121), "{outage:?}");
+        }
+        assert!(is_repeated(&refused(404), 5) && !is_repeated(&refused(404), 11));
+        assert!(!is_repeated(&refused(400), 0) && !is_repeated(&BusError::Unusable(String::new()), 0));
+    }
 }

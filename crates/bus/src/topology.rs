@@ -16,11 +16,12 @@ mod subjects;
 /// Name of the NATS microservice that planners serve.
 pub const SERVICE_NAME: &str = "forge";
 /// Endpoints of the microservice: name and subject filter.
-pub const SERVICE_ENDPOINTS: [(&str, &str); 4] = [
+pub const SERVICE_ENDPOINTS: [(&str, &str); 5] = [
     ("submit", API_SUBMIT_SUBJECT),
     ("submit-as", API_SUBMIT_AS_FILTER),
     ("status", API_STATUS_SUBJECT),
     ("cancel", API_CANCEL_SUBJECT),
+    ("list", API_LIST_SUBJECT),
 ];
 /// Oldest supported nats-server: major and minor version.
 pub const MIN_SERVER_VERSION: (u64, u64) = (2, 14);

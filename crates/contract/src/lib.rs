@@ -4,7 +4,7 @@
 //! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
 //! Reading order: [`envelope`] → [`plan`] → [`program`] → [`shard`] → [`shard_result`] → [`task`] →
-//! [`verdict`] → [`job`] → [`artifact`]; [`quota`].
+//! [`verdict`] → [`job`] → [`artifact`]; [`job_list`], [`quota`].
 //!
 //! # Example
 //!
@@ -43,6 +43,7 @@ pub mod envelope;
 pub mod error;
 pub mod ids;
 pub mod job;
+pub mod job_list;
 pub mod merkle;
 pub mod plan;
 pub mod program;

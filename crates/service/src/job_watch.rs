@@ -1,5 +1,5 @@
-//! Notification of job ends, from one watch per bucket of job records, however many jobs are waited
-//! for.
+//! Notification of job ends and of changes of job records, from one watch per bucket of job
+//! records, however many jobs are waited for.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,11 +7,13 @@ use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{job_records, retry::retry_until_stopped};
 
-/// Watches job records and notifies subscribers when their jobs end. Clones share the watch.
+/// Watches job records and notifies subscribers when they change and when their jobs end. Clones
+/// share the watch.
 #[derive(Debug, Clone)]
 pub struct JobWatch {
     bus: SharedBus,
@@ -23,16 +25,24 @@ pub struct JobWatch {
 #[derive(Debug, Default)]
 struct Subscribers {
     next_number: u64,
-    tokens: HashMap<(Bucket, JobId), Vec<(u64, CancellationToken)>>,
+    by_job: HashMap<(Bucket, JobId), Vec<Subscriber>>,
 }
 
-/// A subscription to the end of one job; dropping it unsubscribes.
+#[derive(Debug)]
+struct Subscriber {
+    number: u64,
+    token: CancellationToken,
+    changed: Arc<Notify>,
+}
+
+/// A subscription to the changes and the end of one job; dropping it unsubscribes.
 #[derive(Debug)]
 pub struct JobEndSignal {
     watch: JobWatch,
     job: (Bucket, JobId),
     number: u64,
     token: CancellationToken,
+    changed: Arc<Notify>,
 }
 
 impl JobEndSignal {
@@ -40,15 +50,21 @@ impl JobEndSignal {
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
+
+    /// Waits for a change of the job's record since the subscription or the latest call. Several
+    /// changes may be reported as one.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
 }
 
 impl Drop for JobEndSignal {
     fn drop(&mut self) {
         let mut subscribers = self.watch.subscribers.lock();
-        if let Some(tokens) = subscribers.tokens.get_mut(&self.job) {
-            tokens.retain(|(number, _)| *number != self.number);
-            if tokens.is_empty() {
-                subscribers.tokens.remove(&self.job);
+        if let Some(same_job) = subscribers.by_job.get_mut(&self.job) {
+            same_job.retain(|subscriber| subscriber.number != self.number);
+            if same_job.is_empty() {
+                subscribers.by_job.remove(&self.job);
             }
         }
     }
@@ -70,24 +86,24 @@ impl JobWatch {
             let (watch, bucket, stop) = (watch.clone(), bucket.clone(), stop.clone());
             tokio::spawn(async move {
                 while let Some(Some(entry)) = stop.run_until_cancelled(entries.next()).await {
-                    watch.notify_if_ended(&bucket, &entry);
+                    watch.notify(&bucket, &entry);
                 }
             });
         }
         Ok(watch)
     }
 
-    fn notify_if_ended(&self, bucket: &Bucket, entry: &BucketEntry) {
+    fn notify(&self, bucket: &Bucket, entry: &BucketEntry) {
         let Ok(job) = entry.key.parse::<JobId>() else { return };
-        let mut subscribers = self.subscribers.lock();
-        let key = (bucket.clone(), job);
-        if !subscribers.tokens.contains_key(&key) {
-            return;
-        }
+        let subscribers = self.subscribers.lock();
+        let Some(same_job) = subscribers.by_job.get(&(bucket.clone(), job)) else { return };
         let record = entry.value.as_ref().and_then(|value| serde_json::from_slice::<JobRecord>(value).ok());
-        if record.is_none_or(|record| record.state.is_terminal()) {
-            let tokens = subscribers.tokens.remove(&key);
-            tokens.into_iter().flatten().for_each(|(_, token)| token.cancel());
+        let has_ended = record.is_none_or(|record| record.state.is_terminal());
+        for subscriber in same_job {
+            subscriber.changed.notify_one();
+            if has_ended {
+                subscriber.token.cancel();
+            }
         }
     }
 
@@ -125,13 +141,18 @@ impl JobWatch {
         });
     }
 
-    fn subscribe(&self, bucket: &Bucket, job: &JobId) -> JobEndSignal {
+    /// Subscribes to changes of a job's record from now on, whether or not it exists yet. Unlike
+    /// [`JobWatch::watch`], reads nothing, so the signal is not set for a job that has ended
+    /// before.
+    pub fn subscribe(&self, bucket: &Bucket, job: &JobId) -> JobEndSignal {
         let (job, token) = ((bucket.clone(), job.clone()), CancellationToken::new());
+        let changed = Arc::new(Notify::new());
         let mut subscribers = self.subscribers.lock();
         let number = subscribers.next_number;
         subscribers.next_number += 1;
-        subscribers.tokens.entry(job.clone()).or_default().push((number, token.clone()));
-        JobEndSignal { watch: self.clone(), job, number, token }
+        let subscriber = Subscriber { number, token: token.clone(), changed: Arc::clone(&changed) };
+        subscribers.by_job.entry(job.clone()).or_default().push(subscriber);
+        JobEndSignal { watch: self.clone(), job, number, token, changed }
     }
 }
 
@@ -175,7 +196,27 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), second.token().cancelled()).await.unwrap();
         assert!(watch.watch(&bucket, &job).await.unwrap().token().is_cancelled());
         drop(second);
-        assert!(watch.subscribers.lock().tokens.is_empty());
+        assert!(watch.subscribers.lock().by_job.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_reported_from_the_creation_of_the_record_on() {
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
+        let (bucket, job, stop) = (Bucket::default_jobs(), "j".parse().unwrap(), CancellationToken::new());
+        let watch = JobWatch::open(bus.clone(), std::slice::from_ref(&bucket), &stop).await.unwrap();
+        let signal = watch.subscribe(&bucket, &job);
+        assert!(tokio::time::timeout(Duration::from_secs(1), signal.changed()).await.is_err());
+        job_records::create(bus.as_ref(), &bucket, &running_record()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), signal.changed()).await.unwrap();
+        assert!(!signal.token().is_cancelled());
+        let cancel = |record: &mut JobRecord| {
+            record.state = JobState::Cancelled;
+            true
+        };
+        job_records::update(bus.as_ref(), &bucket, &job, cancel).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), signal.changed()).await.unwrap();
+        assert!(signal.token().is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,14 +1,14 @@
-//! The request-reply API of the micro service `forge`: submit, status and cancel. It reads records,
-//! stores envelopes and requests terminations; it admits no job itself. A response is a job record,
-//! or an error with an HTTP status code.
+//! The request-reply API of the micro service `forge`: submit, status, cancel and list. It reads
+//! records, stores envelopes and requests terminations; it admits no job itself. A response is a
+//! job record, a page of them, or an error with an HTTP status code.
+//!
+//! Clients are untrusted, so every resource of a call is bounded: its size, its duration, and the
+//! number of calls at once.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use forge_bus::{
-    BusError, Message, ServiceCall, SharedBus,
+    BusError, Message, ServiceCall, SharedBus, retry,
     topology::{self, Bucket},
 };
 use forge_contract::{
@@ -16,13 +16,18 @@ use forge_contract::{
     error::FailureCode,
     ids::{InvalidSubmitter, JobId, Submitter},
     job::JobRecord,
+    job_list::JobListRequest,
     task::EndOrder,
 };
 use forge_documents::Job;
 use forge_service::{job_records, job_watch::JobWatch, retry::retry_until_stopped};
 use futures_util::StreamExt;
+use serde::Serialize;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,8 +39,17 @@ use crate::{
 
 /// How long a request waits for a planner to decide, or for an aggregator to end a job.
 const RECORD_WAIT: Duration = Duration::from_secs(5);
-/// Interval at which a submit request reads the job's record.
-const RECORD_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// First and longest interval at which a submit request reads the job's record and its submitter's
+/// usage. A change of the record is noticed at once; a change of usage only by reading.
+const RECORD_POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// Calls in progress at which this planner refuses further ones.
+const MAX_CONCURRENT_CALLS: usize = 256;
+/// List calls in progress at which this planner refuses further ones; each reads up to
+/// [`JobListRequest::MAX_LIMIT`] records.
+const MAX_CONCURRENT_LISTS: usize = 4;
+/// Largest request of every operation but submit, in bytes. Submit accepts what the envelope reader
+/// accepts.
+const MAX_REQUEST_BYTES: usize = 4096;
 
 /// An error response.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +81,7 @@ enum ApiOperation {
     Submit(Submitter),
     Status,
     Cancel,
+    List,
 }
 
 impl ApiOperation {
@@ -75,6 +90,8 @@ impl ApiOperation {
             Ok(Self::Status)
         } else if subject == topology::API_CANCEL_SUBJECT {
             Ok(Self::Cancel)
+        } else if subject == topology::API_LIST_SUBJECT {
+            Ok(Self::List)
         } else if let Some(submitter) = topology::parse_submit_subject(subject) {
             Ok(Self::Submit(submitter))
         } else if topology::subject_matches(topology::API_SUBMIT_AS_FILTER, subject) {
@@ -94,38 +111,67 @@ pub struct Api {
     pub jobs: JobLookup,
     pub job_watch: JobWatch,
     pub end_requester: EndRequester,
+    pub limits: ApiLimits,
+}
+
+/// Permits for calls in progress.
+#[derive(Debug)]
+pub struct ApiLimits {
+    calls: Arc<Semaphore>,
+    lists: Semaphore,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS)),
+            lists: Semaphore::new(MAX_CONCURRENT_LISTS),
+        }
+    }
 }
 
 impl Api {
-    /// Serves requests, each in its own task, until `stop`.
+    /// Serves requests, each in its own task, until `stop`. Refuses them while
+    /// [`MAX_CONCURRENT_CALLS`] are in progress.
     pub async fn serve(self, stop: &CancellationToken) {
         let calls = retry_until_stopped(stop, "subscribing to API requests", || self.bus.serve()).await;
         let Some(mut calls) = calls else { return };
         let api = Arc::new(self);
         while let Some(Some(call)) = stop.run_until_cancelled(calls.next()).await {
+            let Ok(permit) = Arc::clone(&api.limits.calls).try_acquire_owned() else {
+                let reason = format!("this planner is serving {MAX_CONCURRENT_CALLS} requests: try again");
+                call.responder.reply_error(503, reason).await;
+                continue;
+            };
             let api = Arc::clone(&api);
-            tokio::spawn(async move { api.respond(call).await });
+            tokio::spawn(async move {
+                api.respond(call).await;
+                drop(permit);
+            });
         }
     }
 
     async fn respond(&self, call: ServiceCall) {
         match self.process(&call.message).await {
-            Ok(record) => {
-                let json = serde_json::to_vec(&record).expect("a record consists of strings and numbers");
-                call.responder.reply(json.into()).await;
-            }
+            Ok(json) => call.responder.reply(json.into()).await,
             Err(ApiError { status, reason }) => {
                 call.responder.reply_error(status, reason.replace('\n', " ")).await
             }
         }
     }
 
-    async fn process(&self, request: &Message) -> Result<JobRecord, ApiError> {
-        match ApiOperation::from_subject(&request.subject)? {
-            ApiOperation::Submit(submitter) => self.submit(&submitter, request).await,
-            ApiOperation::Status => self.status(&parse_job_id(&request.payload)?).await,
-            ApiOperation::Cancel => self.cancel(&parse_job_id(&request.payload)?).await,
+    async fn process(&self, request: &Message) -> Result<Vec<u8>, ApiError> {
+        let operation = ApiOperation::from_subject(&request.subject)?;
+        if !matches!(operation, ApiOperation::Submit(_)) && request.payload.len() > MAX_REQUEST_BYTES {
+            let reason = format!("the request is too large: at most {MAX_REQUEST_BYTES} bytes are read");
+            return Err(ApiError::new(413, reason));
         }
+        Ok(match operation {
+            ApiOperation::Submit(submitter) => to_json(&self.submit(&submitter, request).await?),
+            ApiOperation::Status => to_json(&self.status(&parse_job_id(&request.payload)?).await?),
+            ApiOperation::Cancel => to_json(&self.cancel(&parse_job_id(&request.payload)?).await?),
+            ApiOperation::List => self.list(&request.payload).await?,
+        })
     }
 
     /// Stores an envelope, unless its job has a record, and returns the record once its quota
@@ -134,13 +180,15 @@ impl Api {
         let job = self.reader.read(&request.payload);
         let job = job.map_err(|invalid| ApiError::new(400, one_line(&invalid)))?;
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
+        let changes = self.job_watch.subscribe(&bucket, &job.id);
         let mut found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         if found.is_none() {
-            self.store(submitter, request, &job).await?;
+            self.store(submitter, request).await?;
         }
-        let started = Instant::now();
+        let deadline = Instant::now() + RECORD_WAIT;
+        let mut intervals = retry::delays(RECORD_POLL_INTERVALS.0, RECORD_POLL_INTERVALS.1);
         loop {
-            let expired = started.elapsed() >= RECORD_WAIT;
+            let expired = Instant::now() >= deadline;
             if let Some(found) = found {
                 let record = check_request(&job, found.record)?;
                 if expired || self.ledger.is_decision_visible(&bucket, &record).await? {
@@ -152,16 +200,25 @@ impl Api {
                     format!("job {id} is queued, but no planner has admitted it yet: query its status");
                 return Err(ApiError::new(503, reason));
             }
-            sleep(RECORD_POLL_INTERVAL).await;
+            let next_read = Instant::now() + intervals.next().unwrap_or(RECORD_POLL_INTERVALS.1);
+            let _ = timeout_at(next_read.min(deadline), changes.changed()).await;
             found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         }
     }
 
-    /// Publishes a request's envelope for admission.
-    async fn store(&self, submitter: &Submitter, request: &Message, job: &Job) -> Result<(), BusError> {
+    /// Publishes a request's envelope for admission, under a random id. The id must be
+    /// unguessable: JetStream drops a message whose id it has seen, so a client that publishes
+    /// under a predictable id first would suppress this submission. Admission recognises a repeated
+    /// submission by its envelope's digest.
+    async fn store(&self, submitter: &Submitter, request: &Message) -> Result<(), ApiError> {
         let mut envelope = Message::new(topology::submit_subject(submitter), request.payload.clone());
         envelope.headers = request.headers.clone();
-        self.bus.publish(envelope, &format!("submit.{}.{}", job.id, job.envelope_digest)).await
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| {
+            ApiError::new(503, format!("the random source of the system failed: {error}"))
+        })?;
+        let id = format!("submit.{:032x}", u128::from_be_bytes(id));
+        Ok(self.bus.publish(envelope, &id).await?)
     }
 
     async fn status(&self, job: &JobId) -> Result<JobRecord, ApiError> {
@@ -190,6 +247,25 @@ impl Api {
         let _ = timeout(RECORD_WAIT, end.token().cancelled()).await;
         self.status(job).await
     }
+
+    /// A page of job records, as JSON.
+    async fn list(&self, payload: &[u8]) -> Result<Vec<u8>, ApiError> {
+        let request = parse_list_request(payload)?;
+        let Some(bucket) = self.jobs.listed_bucket(&request) else {
+            return Err(ApiError::new(404, "/namespace: is not a namespace of this installation"));
+        };
+        let Ok(_permit) = self.limits.lists.try_acquire() else {
+            let reason = format!("this planner is serving {MAX_CONCURRENT_LISTS} list requests: try again");
+            return Err(ApiError::new(503, reason));
+        };
+        // Leaves room for the members around the records, and for headers.
+        let max_bytes = self.bus.max_payload() / 2;
+        Ok(to_json(&self.jobs.list(&bucket, &request, max_bytes).await?))
+    }
+}
+
+fn to_json(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("records consist of strings and numbers")
 }
 
 /// Returns the record unless it belongs to another envelope.
@@ -210,34 +286,19 @@ fn parse_job_id(payload: &[u8]) -> Result<JobId, ApiError> {
     id.parse().map_err(|error| ApiError::new(400, format!("/job_id: {error}")))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subject_selects_the_operation() {
-        let operation = |subject: &str| ApiOperation::from_subject(subject);
-        assert_eq!(operation(topology::API_STATUS_SUBJECT), Ok(ApiOperation::Status));
-        assert_eq!(operation(topology::API_CANCEL_SUBJECT), Ok(ApiOperation::Cancel));
-        for submitter in [Submitter::default(), "alice".parse().unwrap()] {
-            let subject = topology::api_submit_subject(&submitter);
-            assert_eq!(operation(&subject), Ok(ApiOperation::Submit(submitter)));
-        }
-        let status = |subject: &str| operation(subject).unwrap_err().status;
-        assert_eq!(status(&format!("{}.{}", topology::API_SUBMIT_SUBJECT, "x".repeat(33))), 400);
-        assert_eq!(status("forge.v1.api.delete"), 404);
+/// Parses the request for a page; an empty payload asks for the first one.
+fn parse_list_request(payload: &[u8]) -> Result<JobListRequest, ApiError> {
+    if payload.is_empty() {
+        return Ok(JobListRequest::default());
     }
-
-    #[test]
-    fn job_id_is_read_from_json_or_plain_text() {
-        let id = |payload: &str| parse_job_id(payload.as_bytes()).map(|id| id.to_string());
-        for payload in ["a", " a\n", r#"{"job_id": "a"}"#, r#"{"job_id": "a", "more": 1}"#] {
-            assert_eq!(id(payload).as_deref(), Ok("a"), "{payload}");
-        }
-        for payload in ["", "a b", "{}", r#"{"job_id": 3}"#] {
-            let error = id(payload).unwrap_err();
-            assert!(error.status == 400 && error.reason.starts_with("/job_id: "), "{payload}: {error:?}");
-        }
-        assert_eq!(parse_job_id(&[0xff]).unwrap_err().status, 400);
+    let request: JobListRequest =
+        serde_json::from_slice(payload).map_err(|error| ApiError::new(400, error.to_string()))?;
+    if request.limit.is_some_and(|limit| !(1..=JobListRequest::MAX_LIMIT).contains(&limit)) {
+        let reason = format!("/limit: must be from 1 to {}", JobListRequest::MAX_LIMIT);
+        return Err(ApiError::new(400, reason));
     }
+    Ok(request)
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,17 +97,18 @@ impl JobDriver {
             stopped = self.dispatch(&admitted, received, ended, &in_flight) => Some(stopped),
         };
         drop(active);
-        match stopped {
+        let failure = match stopped {
             Some(DispatchStop::Starved) => {
                 let waited = elapsed_since(&admitted.record.submitted_at);
                 return Settlement::Retry(retry_delay(waited));
             }
-            Some(DispatchStop::Failed(failure)) => {
-                if !self.request_end_and_wait(&admitted, failure, ended).await {
-                    return Settlement::Retry(Duration::ZERO);
-                }
-            }
-            None => {}
+            Some(DispatchStop::Failed(failure)) => Some(failure),
+            None => None,
+        };
+        if let Some(failure) = failure
+            && !self.request_end_and_wait(&admitted, failure, ended).await
+        {
+            return Settlement::Retry(Duration::ZERO);
         }
         // An earlier planner of the job may still have been publishing.
         let may_have_stragglers = admitted.taken_over || in_flight.into_inner() > 0;

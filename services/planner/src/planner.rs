@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
-    api::Api,
+    api::{Api, ApiLimits},
     dead_letters::DeadLetterHandler,
     end_requester::EndRequester,
     envelope_reader::EnvelopeReader,
@@ -112,7 +112,7 @@ impl PlannerParts {
                 stop,
             },
             dead_letters: DeadLetterHandler::new(bus.clone()),
-            api: Api { bus, reader, ledger, jobs, job_watch, end_requester },
+            api: Api { bus, reader, ledger, jobs, job_watch, end_requester, limits: ApiLimits::default() },
             registry,
         })
     }

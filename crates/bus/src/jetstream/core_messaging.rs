@@ -111,6 +111,8 @@ pub(super) async fn serve(options: &JetStreamOptions) -> Result<BoxStream<'stati
     let calls = unfold((endpoints, options.clone()), |(mut endpoints, options)| async {
         let request = loop {
             match endpoints.requests.next().await {
+                // Not a request: a client can make the reply to another request arrive here.
+                Some(request) if request.message.reply.is_none() => {}
                 Some(request) => break request,
                 None => endpoints = reopen_endpoints(&options).await,
             }

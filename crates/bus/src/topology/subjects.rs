@@ -22,6 +22,8 @@ pub const API_SUBMIT_AS_FILTER: &str = "forge.v1.api.submit.*";
 pub const API_STATUS_SUBJECT: &str = "forge.v1.api.status";
 /// Endpoint that cancels a job.
 pub const API_CANCEL_SUBJECT: &str = "forge.v1.api.cancel";
+/// Endpoint that replies with a page of job records.
+pub const API_LIST_SUBJECT: &str = "forge.v1.api.list";
 /// Filter of every [`job_ended_subject`].
 pub const JOB_ENDED_FILTER: &str = "forge.v1.ended.*";
 

@@ -165,7 +165,7 @@ fn submit_waits_for_a_job_in_the_bucket_that_its_envelope_names() {
     let path = write_json(&cluster, "elsewhere.json", &envelope);
     assert_output(&cluster.run(&["submit", &path, "--wait"]), 0, &["elsewhere", "completed"]);
     assert_output(&cluster.run(&["jobs", "--namespace", "desk"]), 0, &["elsewhere"]);
-    assert_output(&cluster.run(&["watch", "elsewhere", "--namespace", "desk"]), 0, &["completed"]);
+    assert_output(&cluster.run(&["watch", "elsewhere"]), 0, &["completed"]);
     assert_output(&cluster.run(&["status", "elsewhere"]), 0, &["completed"]);
 }
 
@@ -256,7 +256,7 @@ fn submit_retries_while_the_planner_answers_503() {
             "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "progress": progress,
         });
         call.responder.reply(record.to_string().into()).await;
-        bus
+        (bus, calls)
     });
     let path = write_json(&cluster, "late.json", &insurance_envelope("late", 1));
     let output = cluster.run(&["submit", &path, "--format", "json"]);

@@ -27,6 +27,7 @@ async def main():
         "as_alice": await request("forge.v1.api.submit.alice", envelope),
         "submitter_too_long": await request("forge.v1.api.submit." + 33 * "x", envelope),
         "status": await request("forge.v1.api.status", json.dumps({"job_id": job}).encode()),
+        "list": await request("forge.v1.api.list", json.dumps({"prefix": job, "limit": 1}).encode()),
         "cancel": await request("forge.v1.api.cancel", job.encode()),
         "unknown": await request("forge.v1.api.status", b"no-such-job"),
         "invalid": await request("forge.v1.api.submit", b'{"op": 1}'),

@@ -124,8 +124,13 @@ fn micro_service_is_discoverable_and_answers_in_json() {
     let mut subjects: Vec<_> =
         endpoints.iter().map(|endpoint| endpoint["subject"].as_str().unwrap()).collect();
     subjects.sort_unstable();
-    let expected =
-        ["forge.v1.api.cancel", "forge.v1.api.status", "forge.v1.api.submit", "forge.v1.api.submit.*"];
+    let expected = [
+        "forge.v1.api.cancel",
+        "forge.v1.api.list",
+        "forge.v1.api.status",
+        "forge.v1.api.submit",
+        "forge.v1.api.submit.*",
+    ];
     assert_eq!(subjects, expected);
     for request in ["submit", "submit_again", "as_alice", "status", "cancel"] {
         assert_eq!(replies[request]["code"], Value::Null, "{replies:#}");
@@ -136,9 +141,10 @@ fn micro_service_is_discoverable_and_answers_in_json() {
             "submitting it again as another submitter does not change its owner"
         );
     }
+    assert_eq!(replies["list"]["body"]["jobs"][0]["job_id"], "micro", "{replies:#}");
     assert_eq!(replies["cancel"]["body"]["state"], "cancelled", "{replies:#}");
     assert_eq!((&replies["unknown"]["code"], &replies["invalid"]["code"]), (&json!("404"), &json!("400")));
     assert!(replies["invalid"]["reason"].as_str().unwrap().contains("/op"), "{replies:#}");
-    assert_eq!(replies["stats"]["body"]["endpoints"].as_array().unwrap().len(), 4);
+    assert_eq!(replies["stats"]["body"]["endpoints"].as_array().unwrap().len(), 5);
     assert_eq!(replies["submitter_too_long"]["code"], "400", "{replies:#}");
 }

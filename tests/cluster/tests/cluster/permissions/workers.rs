@@ -1,12 +1,10 @@
 //! Permissions of workers: which operations they are granted, and that every other is refused.
 
-use std::{collections::BTreeMap, thread, time::Duration};
-
-use forge_bus::topology::{self, Stream};
-use serde_json::Value;
+use std::{thread, time::Duration};
 
 use super::{
-    FOREIGN_INBOXES, assert_refused, connect_as, password, start_cluster, start_server, start_services,
+    FOREIGN_INBOXES, assert_refused, connect_as, last_sequences, password, start_cluster, start_server,
+    start_services,
 };
 use crate::{raw_nats::RawNatsConnection, support::insurance_envelope};
 
@@ -183,19 +181,6 @@ fn worker_cannot_lift_its_quarantine() {
     assert_eq!(worker.request(key, "_INBOX_worker.mine.b", "", ""), Vec::<String>::new());
     let reply = worker.next();
     assert!(reply.contains("quarantine.UA") && reply.contains("{}"), "{reply}");
-}
-
-/// Sequence number of the last message of each stream and bucket.
-fn last_sequences(planner: &mut RawNatsConnection) -> BTreeMap<String, u64> {
-    let buckets = topology::all_buckets(&["jobs".to_owned()]);
-    let buckets = buckets.iter().map(|bucket| format!("KV_{}", bucket.name()));
-    let names = Stream::ALL.iter().map(|stream| stream.name().to_owned()).chain(buckets);
-    let mut last_sequence = |name: &str| {
-        let info = planner.request_reply(&format!("$JS.API.STREAM.INFO.{name}"), "");
-        let info: Value = serde_json::from_str(&info).unwrap();
-        info["state"]["last_seq"].as_u64().unwrap_or_else(|| panic!("{name}: {info}"))
-    };
-    names.map(|name| (name.clone(), last_sequence(&name))).collect()
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! The users of a deployment: one for each role, pool of workers and submitter.
+
+use std::str::FromStr;
+
+use forge_contract::ids::Submitter;
+
+/// Roles of which a deployment has one user.
+const ROLES: [&str; 4] = ["planner", "verifier", "aggregator", "client"];
+/// The pool of workers that name none.
+const DEFAULT_POOL: &str = "default";
+/// The pool of results that verifiers compute.
+const RESERVED_POOL: &str = "verifiers";
+
+/// A pool of workers: one credential, and the hardware of its workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pool {
+    /// Name of the pool.
+    pub name: String,
+    /// Whether its workers execute on GPUs.
+    pub is_gpu: bool,
+}
+
+impl FromStr for Pool {
+    type Err = String;
+
+    /// Parses `NAME` or `NAME:gpu`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, is_gpu) = match text.split_once(':') {
+            None => (text, false),
+            Some((name, "gpu")) => (name, true),
+            Some((name, "cpu")) => (name, false),
+            Some((_, other)) => return Err(format!("{other:?} is no hardware: use cpu or gpu")),
+        };
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if name.is_empty() || name.len() > 32 || !name.bytes().all(is_allowed) {
+            return Err("a pool's name is 1 to 32 of the characters A-Z, a-z, 0-9, _ and -".to_owned());
+        }
+        if name == RESERVED_POOL {
+            return Err(format!("the pool {RESERVED_POOL} belongs to verifiers"));
+        }
+        Ok(Self { name: name.to_owned(), is_gpu })
+    }
+}
+
+/// What a user stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum UserKind {
+    /// A role that exists once.
+    Role(&'static str),
+    /// The workers of a pool.
+    Pool {
+        /// Name of the pool.
+        pool: String,
+        /// Whether its workers execute on GPUs.
+        is_gpu: bool,
+    },
+    /// A client that submits under one submitter's name only.
+    Submitter(Submitter),
+}
+
+impl UserKind {
+    /// The user of the committed configuration whose permissions this one has.
+    pub(super) fn template(&self) -> &'static str {
+        match self {
+            Self::Role(role) => role,
+            Self::Pool { is_gpu: true, .. } => "worker-gpu",
+            Self::Pool { is_gpu: false, .. } => "worker",
+            Self::Submitter(_) => "client",
+        }
+    }
+}
+
+/// A user of nats-server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NatsUser {
+    /// Name of the user; its replies arrive below `_INBOX_<name>`.
+    pub name: String,
+    pub kind: UserKind,
+}
+
+/// The users of a deployment with these pools and submitters.
+pub(super) fn users(pools: &[Pool], submitters: &[Submitter]) -> Vec<NatsUser> {
+    let roles = ROLES.into_iter().map(|role| NatsUser { name: role.to_owned(), kind: UserKind::Role(role) });
+    let pools = pools.iter().map(|pool| NatsUser {
+        name: match pool.name.as_str() {
+            DEFAULT_POOL => "worker".to_owned(),
+            name => format!("worker-{name}"),
+        },
+        kind: UserKind::Pool { pool: pool.name.clone(), is_gpu: pool.is_gpu },
+    });
+    let submitters = submitters.iter().map(|submitter| NatsUser {
+        name: format!("client-{submitter}"),
+        kind: UserKind::Submitter(submitter.clone()),
+    });
+    roles.chain(pools).chain(submitters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_named_with_their_hardware() {
+        let pool = |text: &str| text.parse::<Pool>().map(|pool| (pool.name, pool.is_gpu));
+        assert_eq!(pool("acme"), Ok(("acme".to_owned(), false)));
+        assert_eq!(pool("acme:cpu"), Ok(("acme".to_owned(), false)));
+        assert_eq!(pool("render:gpu"), Ok(("render".to_owned(), true)));
+        for invalid in ["", "a.b", "a b", "*", "verifiers", "a:tpu", ":gpu", &"x".repeat(33)] {
+            assert!(pool(invalid).is_err(), "{invalid}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The API on the in-process bus, in tokio's paused time, and its parsers.
+
+use forge_bus::Bus;
+use forge_kernel::request::Request;
+
+use super::*;
+use crate::{
+    settings::PlannerSettings,
+    test_fixture::{alice, memory_bus, submission},
+};
+
+/// Serves the API without any planner that admits submissions.
+async fn serve(bus: SharedBus, stop: &CancellationToken) {
+    let PlannerSettings { models, namespaces, quotas, .. } = PlannerSettings::default();
+    let buckets: Vec<_> = namespaces.iter().cloned().map(Bucket::Jobs).collect();
+    let api = Api {
+        reader: EnvelopeReader::new(models, namespaces.clone()),
+        ledger: Arc::new(QuotaLedger::new(bus.clone(), quotas)),
+        jobs: JobLookup::new(bus.clone(), namespaces),
+        job_watch: JobWatch::open(bus.clone(), &buckets, stop).await.unwrap(),
+        end_requester: EndRequester::new(bus.clone()),
+        limits: ApiLimits::default(),
+        bus,
+    };
+    let stop = stop.clone();
+    tokio::spawn(async move { api.serve(&stop).await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+fn submit_request(job: &str) -> Message {
+    Message::new(topology::api_submit_subject(&alice()), submission(job, "test").payload)
+}
+
+#[test]
+fn subject_selects_the_operation() {
+    let operation = |subject: &str| ApiOperation::from_subject(subject);
+    assert_eq!(operation(topology::API_STATUS_SUBJECT), Ok(ApiOperation::Status));
+    assert_eq!(operation(topology::API_CANCEL_SUBJECT), Ok(ApiOperation::Cancel));
+    assert_eq!(operation(topology::API_LIST_SUBJECT), Ok(ApiOperation::List));
+    for submitter in [Submitter::default(), "alice".parse().unwrap()] {
+        let subject = topology::api_submit_subject(&submitter);
+        assert_eq!(operation(&subject), Ok(ApiOperation::Submit(submitter)));
+    }
+    let status = |subject: &str| operation(subject).unwrap_err().status;
+    assert_eq!(status(&format!("{}.{}", topology::API_SUBMIT_SUBJECT, "x".repeat(33))), 400);
+    assert_eq!(status("forge.v1.api.delete"), 404);
+}
+
+#[test]
+fn job_id_is_read_from_json_or_plain_text() {
+    let id = |payload: &str| parse_job_id(payload.as_bytes()).map(|id| id.to_string());
+    for payload in ["a", " a\n", r#"{"job_id": "a"}"#, r#"{"job_id": "a", "more": 1}"#] {
+        assert_eq!(id(payload).as_deref(), Ok("a"), "{payload}");
+    }
+    for payload in ["", "a b", "{}", r#"{"job_id": 3}"#] {
+        let error = id(payload).unwrap_err();
+        assert!(error.status == 400 && error.reason.starts_with("/job_id: "), "{payload}: {error:?}");
+    }
+    assert_eq!(parse_job_id(&[0xff]).unwrap_err().status, 400);
+}
+
+#[test]
+fn list_request_is_checked() {
+    let parse = |payload: &str| parse_list_request(payload.as_bytes());
+    assert_eq!(parse(""), Ok(JobListRequest::default()));
+    let request = parse(r#"{"limit": 5, "state": "failed", "prefix": "a", "after": "b"}"#).unwrap();
+    assert_eq!((request.limit, request.prefix.as_str()), (Some(5), "a"));
+    for payload in [r#"{"limit": 0}"#, r#"{"limit": 1001}"#, r#"{"state": "lost"}"#, r#"{"limits": 5}"#, "x"]
+    {
+        assert_eq!(parse(payload).unwrap_err().status, 400, "{payload}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_limit_are_refused_at_once_and_later_ones_served() {
+    let (bus, stop) = (memory_bus().await, CancellationToken::new());
+    serve(bus.clone(), &stop).await;
+    let waiting: Vec<_> = (0..MAX_CONCURRENT_CALLS)
+        .map(|number| {
+            let bus = bus.clone();
+            tokio::spawn(
+                async move { bus.request(submit_request(&format!("j{number}")), 2 * RECORD_WAIT).await },
+            )
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let started = Instant::now();
+    let status = || Message::new(topology::API_STATUS_SUBJECT, "j0");
+    let refused = bus.request(status(), RECORD_WAIT).await.unwrap_err();
+    assert!(matches!(refused, BusError::Refused { status: 503, .. }), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    for call in waiting {
+        let reply = call.await.unwrap().unwrap_err();
+        assert!(matches!(&reply, BusError::Refused { status: 503, reason } if reason.contains("is queued")));
+    }
+    let served = bus.request(status(), RECORD_WAIT).await.unwrap_err();
+    assert!(matches!(served, BusError::Refused { status: 404, .. }), "{served:?}");
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn submission_under_a_foretold_message_id_suppresses_no_other() {
+    let (bus, stop) = (memory_bus().await, CancellationToken::new());
+    serve(bus.clone(), &stop).await;
+    let envelope = submission("victim", "test");
+    let digest = Job::new(Request::from_json(&envelope.payload).unwrap()).envelope_digest;
+    let squatter = Message::new(topology::SUBMIT_SUBJECT, "no envelope");
+    bus.publish(squatter, &format!("submit.victim.{digest}")).await.unwrap();
+    assert_eq!(bus.backlog(topology::Queue::Jobs).await.unwrap(), 1);
+    bus.request(submit_request("victim"), 2 * RECORD_WAIT).await.unwrap_err();
+    assert_eq!(bus.backlog(topology::Queue::Jobs).await.unwrap(), 2);
+    stop.cancel();
+}
