@@ -78,8 +78,8 @@ pub(super) const SHARD_SECONDS: MetricFamily =
 pub(super) const RESULTS: MetricFamily = counter(
     "forge_results_total",
     &["outcome"],
-    "Results received by aggregators, by outcome: accepted, held (until a verifier confirms it), duplicate, contradiction (a second, different result), \
-     rejected or unknown (unreadable, or for no task that was issued)",
+    "Results received by aggregators, by outcome: accepted, held (until a verifier confirms it), duplicate, \
+     contradiction (a second, different result), rejected or unknown (unreadable, or for no task that was issued)",
 );
 pub(super) const VERIFICATIONS: MetricFamily = counter(
     "forge_verifications_total",
