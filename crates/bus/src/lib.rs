@@ -41,7 +41,7 @@ pub mod topology;
 pub use self::{
     bus::{
         BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, QueueReceiver, ReplayContent, ServiceCall,
-        SharedBus,
+        SharedBus, SubjectPage,
     },
     error::BusError,
     jetstream::JetStreamBus,

@@ -30,7 +30,8 @@ pub(crate) enum ReplayEvent {
 /// # async fn main() -> Result<(), forge_bus::BusError> {
 /// let bus = MemoryBus::new(TopologySettings::default());
 /// bus.prepare().await?;
-/// let mut replay = bus.replay(vec!["forge.v1.results.j.>".to_owned()], ReplayContent::Full).await?;
+/// let filters = vec!["forge.v1.results.j.>".to_owned()];
+/// let mut replay = bus.replay(filters, ReplayContent::Full).await?;
 /// while let Some(stored) = replay.next_stored().await {
 ///     println!("stored before: {}", stored.message.subject);
 /// }
@@ -49,8 +50,8 @@ impl Replay {
     }
 
     /// Waits for the next message that was stored when the replay began; `None` once all of them
-    /// have been yielded, however many have arrived since. May yield some of those too. Cancellation
-    /// safe.
+    /// have been yielded, however many have arrived since. May yield some of those too. The future
+    /// may be dropped: no message is lost.
     pub async fn next_stored(&mut self) -> Option<StoredMessage> {
         if self.is_caught_up {
             return None;

@@ -214,6 +214,36 @@ async fn preparing_updates_what_can_change_and_reports_what_cannot() {
 }
 
 #[tokio::test]
+async fn storage_is_limited_and_a_lack_of_it_is_explained() {
+    let server = NatsServer::start(&NatsConfig {
+        jetstream: "max_file_store: 1GB".to_owned(),
+        extra: r#"accounts { A { jetstream: enabled, users: [{ user: a, password: p }] }
+                           B { jetstream: { max_file: 100MB }, users: [{ user: b, password: p }] } }"#
+            .to_owned(),
+        ..NatsConfig::default()
+    });
+    let prepare = async |user, storage_mib: u64| {
+        let topology = TopologySettings { storage_bytes: storage_mib << 20, ..TopologySettings::default() };
+        let options = JetStreamOptions { topology, credentials: password(user, "p"), ..options(&server) };
+        JetStreamBus::connect(options).await.unwrap().prepare().await
+    };
+    assert_unusable(prepare("a", 4096).await, "FORGE_STORAGE_MIB");
+    assert_unusable(prepare("b", 512).await, "this NATS account is limited to 100 MiB");
+    prepare("a", 300).await.unwrap();
+    let client = async_nats::ConnectOptions::with_user_and_password("a".to_owned(), "p".to_owned());
+    let context = async_nats::jetstream::new(client.connect(server.url()).await.unwrap());
+    for storage_mib in [300, 600, 256] {
+        prepare("a", storage_mib).await.unwrap();
+        let config = context.get_stream("FORGE_RESULTS").await.unwrap().cached_info().config.clone();
+        assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 2);
+        assert!(config.max_message_size > 0 && config.discard_new_per_subject, "{config:?}");
+        let config = context.get_stream("KV_jobs").await.unwrap().cached_info().config.clone();
+        assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 1024 * 150);
+        assert!(!config.discard_new_per_subject, "a value replaces the former one");
+    }
+}
+
+#[tokio::test]
 async fn other_clients_can_use_the_service_and_the_buckets() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = JetStreamBus::connect(options(&server)).await.unwrap();

@@ -20,7 +20,11 @@ use super::{
     raw_message::{self, MessageQuery, RawMessage},
     stream_reader::{ReadEvent, StreamReader, StreamSelection},
 };
-use crate::{bus::BucketEntry, error::BusError, topology::Bucket};
+use crate::{
+    bus::BucketEntry,
+    error::BusError,
+    topology::{Bucket, TopologySettings},
+};
 
 /// Header that marks the removal of a key.
 const OPERATION_HEADER: &str = "KV-Operation";
@@ -150,6 +154,7 @@ async fn write_change(
     }
     let message = OutgoingMessage {
         stream: stream_name(bucket),
+        max_bytes: bucket.limits(&TopologySettings::default(), 1).max_message_bytes,
         subject: format!("{}{key}", subject_prefix(bucket)),
         headers,
         payload: value.unwrap_or_default(),
