@@ -67,8 +67,8 @@ fn describe_full(settings: &TopologySettings, error: BusError) -> BusError {
     }
 }
 
-/// Checks that the account may use as much storage as the topology needs. An account without a
-/// limit of its own is bound by the server's `max_file_store`, which shows when a stream is created.
+/// Checks that the account may use as much storage as the topology needs. Without a limit of its
+/// own it is bound by the server's `max_file_store`, which shows when a stream is created.
 async fn check_account_limit(
     connection: &NatsConnection,
     settings: &TopologySettings,
