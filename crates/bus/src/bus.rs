@@ -37,12 +37,23 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// durable. The stream drops a message whose `id` it has stored within
     /// [`DUPLICATE_WINDOW`](crate::topology::DUPLICATE_WINDOW), and the call succeeds all the same.
     ///
+    /// A client that may publish to the same stream and predicts the id can thereby suppress the
+    /// message. Where that matters, use an unpredictable id or [`Bus::publish_once`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`Bus::publish_once`].
+    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
+        self.publish_once(message, id).await.map(drop)
+    }
+
+    /// As [`Bus::publish`], and tells whether this call stored the message.
+    ///
     /// # Errors
     /// [`BusError::Unavailable`] if the message may or may not be stored; publishing it again under
     /// the same id is safe. [`BusError::Missing`] if the stream does not exist.
     /// [`BusError::Unusable`] if no stream stores the subject. [`BusError::TooLarge`].
     /// [`BusError::Full`] if the stream has reached one of its [limits](Stream::limits).
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError>;
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError>;
 
     /// Publishes pairs of message and id in order, without waiting for one acknowledgement before
     /// sending the next; returns once all are durable.
@@ -230,6 +241,16 @@ pub enum ReplayContent {
     Full,
     /// Subject and headers.
     Headers,
+}
+
+/// What became of a published message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// The stream has stored it, possibly at an earlier attempt of the same call.
+    Stored,
+    /// The stream holds, or held, another message with its id: an earlier call published it, or
+    /// someone else chose the same id.
+    Duplicate,
 }
 
 /// Subjects in a [`SubjectPage`], at most.

@@ -269,7 +269,16 @@ async fn other_clients_can_use_the_service_and_the_buckets() {
     };
     timeout(Duration::from_secs(5), gone).await.expect("dropping the stream stops the service");
 
-    let store = async_nats::jetstream::new(client).get_key_value("jobs").await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let sequence = bus.put(&Bucket::default_jobs(), "id", "1".into()).await.unwrap();
+        let message = context.get_stream("KV_jobs").await.unwrap().get_raw_message(sequence).await.unwrap();
+        ids.push(message.headers.get("Nats-Msg-Id").unwrap().to_string());
+    }
+    let is_random = |id: &String| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit());
+    assert!(ids.iter().all(is_random) && ids[0][..16] != ids[1][..16], "unpredictable ids: {ids:?}");
+    let store = context.get_key_value("jobs").await.unwrap();
     store.put("foreign", "1".into()).await.unwrap();
     assert_eq!(bus.get(&Bucket::default_jobs(), "foreign").await.unwrap().unwrap().value, Some("1".into()));
     bus.put(&Bucket::default_jobs(), "own", "2".into()).await.unwrap();

@@ -73,7 +73,7 @@ use self::{
     work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
-    bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall, SubjectPage},
+    bus::{BucketEntry, Bus, PublishOutcome, QueueReceiver, ReplayContent, ServiceCall, SubjectPage},
     error::BusError,
     message::{Message, StoredMessage},
     replay::{Replay, ReplayEvent},
@@ -127,8 +127,12 @@ impl Bus for JetStreamBus {
         provisioning::prepare(&self.connection, &self.options).await
     }
 
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
-        OutgoingMessage::new(&self.connection, message, id)?.publish(&self.connection).await.map(drop)
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
+        let outgoing = OutgoingMessage::new(&self.connection, message, id)?;
+        let published = outgoing.publish(&self.connection).await?;
+        // An attempt whose acknowledgement was lost may have stored the message.
+        let is_foreign = published.ack.duplicate && published.attempts == 1;
+        Ok(if is_foreign { PublishOutcome::Duplicate } else { PublishOutcome::Stored })
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {

@@ -42,6 +42,13 @@ pub(super) struct OutgoingMessage {
     pub(super) payload: Bytes,
 }
 
+/// The acknowledgement of a message.
+pub(super) struct AcknowledgedMessage {
+    pub(super) ack: PublishAck,
+    /// How often the message was sent.
+    pub(super) attempts: u32,
+}
+
 impl OutgoingMessage {
     /// Encodes a message for the stream of its subject, and checks its size.
     pub(super) fn new(connection: &NatsConnection, message: Message, id: &str) -> Result<Self, BusError> {
@@ -66,12 +73,17 @@ impl OutgoingMessage {
     }
 
     /// Publishes the message, and sends it again under the same id until it is acknowledged.
-    pub(super) async fn publish(&self, connection: &NatsConnection) -> Result<PublishAck, BusError> {
-        retry_transient(&self.subject, || async {
-            let ack = self.send(connection).await?;
-            self.await_ack(connection, ack).await
+    pub(super) async fn publish(&self, connection: &NatsConnection) -> Result<AcknowledgedMessage, BusError> {
+        let mut attempts = 0;
+        let ack = retry_transient(&self.subject, || {
+            attempts += 1;
+            async {
+                let ack = self.send(connection).await?;
+                self.await_ack(connection, ack).await
+            }
         })
-        .await
+        .await?;
+        Ok(AcknowledgedMessage { ack, attempts })
     }
 
     async fn send(&self, connection: &NatsConnection) -> Result<PublishAckFuture, AttemptFailure> {

@@ -28,8 +28,8 @@ use self::{
 };
 use crate::{
     bus::{
-        BucketEntry, Bus, Delivery, DeliveryLease, MAX_SUBJECTS_PER_PAGE, QueueReceiver, ReplayContent,
-        ServiceCall, SubjectPage,
+        BucketEntry, Bus, Delivery, DeliveryLease, MAX_SUBJECTS_PER_PAGE, PublishOutcome, QueueReceiver,
+        ReplayContent, ServiceCall, SubjectPage,
     },
     error::BusError,
     message::Message,
@@ -104,9 +104,10 @@ impl MemoryBus {
         self.core.lock().streams.message_count(stream)
     }
 
-    fn store(&self, messages: impl IntoIterator<Item = (Message, String)>) -> Result<(), BusError> {
+    /// Stores messages; returns the number of those that were not duplicates.
+    fn store(&self, messages: impl IntoIterator<Item = (Message, String)>) -> Result<usize, BusError> {
         let (now, mut wake_ups) = (Instant::now(), WakeUps::default());
-        let mut has_results = false;
+        let (mut has_results, mut stored) = (false, 0);
         let mut state = self.core.lock();
         let outcome = messages.into_iter().try_for_each(|(message, id)| {
             let stream = Stream::for_subject(&message.subject).ok_or_else(|| {
@@ -117,14 +118,15 @@ impl MemoryBus {
             check_size(message.encoded_size(Some(&id)), limits.max_message_bytes)?;
             has_results |= stream == Stream::Results;
             state.core_messaging.broadcast(&message);
-            state.streams.store(now, stream, message, &id, &mut wake_ups)
+            stored += usize::from(state.streams.store(now, stream, message, &id, &mut wake_ups)?);
+            Ok(())
         });
         drop(state);
         self.core.wake(wake_ups);
         if has_results {
             self.core.result_stored.send_replace(());
         }
-        outcome
+        outcome.map(|()| stored)
     }
 }
 
@@ -177,12 +179,13 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
-        self.store([(message, id.to_owned())])
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
+        let stored = self.store([(message, id.to_owned())])?;
+        Ok(if stored == 0 { PublishOutcome::Duplicate } else { PublishOutcome::Stored })
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
-        self.store(messages)
+        self.store(messages).map(drop)
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BusError> {

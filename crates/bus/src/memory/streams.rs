@@ -123,8 +123,8 @@ impl MemoryStreams {
         }
     }
 
-    /// Stores a message, unless a message with its id was stored within the duplicate window. Fails
-    /// if the stream has reached a limit.
+    /// Stores a message, unless a message with its id was stored within the duplicate window.
+    /// Returns whether it did. Fails if the stream has reached a limit.
     pub(super) fn store(
         &mut self,
         now: Instant,
@@ -132,16 +132,16 @@ impl MemoryStreams {
         message: Message,
         id: &str,
         wake_ups: &mut WakeUps,
-    ) -> Result<(), BusError> {
+    ) -> Result<bool, BusError> {
         let log = log_index(stream);
         if self.logs[log].has_id(now, id) {
-            return Ok(());
+            return Ok(false);
         }
         let size = stored_size(&message.subject, message.encoded_size(Some(id)));
         self.logs[log].check_limits(stream, &stream.limits(&self.settings), &message.subject, size)?;
         self.logs[log].register_id(now, id);
         self.append(now, log, message, size, None, wake_ups);
-        Ok(())
+        Ok(true)
     }
 
     fn append(

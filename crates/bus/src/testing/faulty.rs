@@ -8,7 +8,9 @@ use futures_util::stream::BoxStream;
 use tokio::time::sleep;
 
 use crate::{
-    bus::{BucketEntry, Bus, QueueReceiver, ReplayContent, ServiceCall, SharedBus, SubjectPage},
+    bus::{
+        BucketEntry, Bus, PublishOutcome, QueueReceiver, ReplayContent, ServiceCall, SharedBus, SubjectPage,
+    },
     error::BusError,
     message::Message,
     replay::Replay,
@@ -109,9 +111,9 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.prepare().await
     }
 
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
         self.disturb(BusOperation::Publish { subject: &message.subject }).await?;
-        self.inner.publish(message, id).await
+        self.inner.publish_once(message, id).await
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
