@@ -29,8 +29,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Upper bound on the head of a request, in bytes: the smallest that hyper allows.
 const MAX_HEAD_BYTES: usize = 8 << 10;
-/// Connections at a time. Each takes a file handle, which the connections to NATS and the store need
-/// too. One more closes the oldest, so that idle connections cannot keep probes out.
+/// Connections at a time. Each takes a file handle, which the connections to NATS and the store
+/// need too. One more closes the oldest, so that idle connections cannot keep probes out.
 const MAX_CONNECTIONS: usize = 64;
 /// Content type of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -53,7 +53,7 @@ impl Stream {
             Self::Shards => (32, MAX_TASK_BYTES, Some(MAX_SHARD_MESSAGES)),
             // If full, aggregators wait until verifiers have taken some.
             Self::Verifications => (32, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SHARD_MESSAGES)),
-            // One order with an envelope per running job. If full, further jobs wait in the planner.
+            // One order with an envelope per running job. If full, further jobs wait.
             Self::Reduce => (64, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SHARD_MESSAGES)),
             // 20 to 60 kB per shard until the job ends: half of the space. If full, workers and
             // verifiers retry until a job has ended or been cancelled, or stale results are purged.
@@ -77,8 +77,8 @@ impl Bucket {
     pub fn limits(&self, settings: &TopologySettings, namespaces: usize) -> StreamLimits {
         let (parts, max_message_bytes, max_age) = match self {
             // Kept for ever: operators delete old records. About 3 kB each, so the default holds
-            // 200,000. If full, submissions are refused, and a job ends only once there is space for
-            // its terminal record.
+            // 200,000. If full, submissions are refused, and a job ends only once there is space
+            // for its terminal record.
             Self::Jobs(_) => (150, MAX_LARGE_MESSAGE_BYTES, None),
             // Quarantines stay. If full, no agent can be added or quarantined.
             Self::Agents => (12, MAX_AGENT_ENTRY_BYTES, None),
