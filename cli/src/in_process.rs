@@ -44,8 +44,8 @@ pub struct InProcessCluster {
     pub store: Arc<Store>,
     /// Compiled models, shared by all services.
     pub models: Arc<ModelCache>,
-    /// Whether to keep every shard result as an artifact.
-    pub keep_shards: bool,
+    /// Upper bound on the shard results, in bytes, that are kept as an artifact.
+    pub max_kept_bytes: u64,
 }
 
 impl InProcessCluster {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     examiner::Examiner,
     job_reducer::{JobCompletion, JobReducer},
+    kept_results::KeptResultsLimit,
     publisher::Publisher,
     result_collector::ResultCollector,
     termination::Termination,
@@ -47,8 +48,9 @@ pub struct AggregatorSettings {
     pub lease: Duration,
     /// Compiled models, which services of one process share.
     pub models: Arc<ModelCache>,
-    /// Whether to store every shard's result as `shards.bin`. Needs some 40 kB of memory a shard.
-    pub keep_shards: bool,
+    /// Upper bound on the shard results of a job, in bytes, that are kept in memory and stored as
+    /// `shards.bin`; a job with larger results keeps none. Results have some 40 kB a shard.
+    pub max_kept_bytes: u64,
     /// Receives completed jobs, in addition to their records.
     pub completions: Option<mpsc::UnboundedSender<JobCompletion>>,
 }
@@ -61,7 +63,7 @@ impl Default for AggregatorSettings {
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
             models: Arc::new(ModelCache::new(CACHED_MODELS)),
-            keep_shards: false,
+            max_kept_bytes: 64 << 20,
             completions: None,
         }
     }
@@ -111,7 +113,7 @@ impl Aggregator {
         stop: &CancellationToken,
     ) -> Result<Self, BusError> {
         let identity = Arc::new(identity);
-        let AggregatorSettings { store_patience, namespaces, models, keep_shards, completions, .. } =
+        let AggregatorSettings { store_patience, namespaces, models, max_kept_bytes, completions, .. } =
             settings;
         let buckets: Vec<_> = namespaces.into_iter().map(Bucket::Jobs).collect();
         let collector = ResultCollector {
@@ -120,14 +122,13 @@ impl Aggregator {
             identity: Arc::clone(&identity),
             verification_key: VerificationKey::load_or_create(bus.as_ref()).await?,
             metrics: metrics.clone(),
-            keep_shards,
+            kept_results: KeptResultsLimit::new(max_kept_bytes),
         };
         let publisher = Publisher {
             store: Arc::clone(&store),
             identity,
             metrics: metrics.clone(),
             patience: store_patience,
-            keep_shards,
         };
         let termination =
             Arc::new(Termination { bus: bus.clone(), store, metrics: metrics.clone(), store_patience });

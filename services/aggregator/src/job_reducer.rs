@@ -119,7 +119,7 @@ impl JobReducer {
         planning_duration: Duration,
         results: CollectedResults,
     ) -> Result<(), BusError> {
-        let CollectedResults { reduced, execution_duration, shard_results } = results;
+        let CollectedResults { reduced, execution_duration, kept_results } = results;
         let update = job_records::update(self.bus.as_ref(), bucket, &job.id, |record| {
             record.state = JobState::Reducing;
             record.progress = reduced.progress;
@@ -138,7 +138,7 @@ impl JobReducer {
                 planning_duration,
                 execution_duration,
             };
-            match self.publisher.publish(&completed, &shard_results).await {
+            match self.publisher.publish(&completed, kept_results.get()).await {
                 Ok(publication) => Some(publication),
                 Err(PublishError { code, message }) => {
                     let order = EndOrder::new(job.id.clone(), bucket.name(), code, Phase::Store, message);

@@ -30,6 +30,7 @@
 //! - `verification_key`: the secret that selects shards for verification.
 //! - `reduction`: merges results and decides which of them to verify; pure.
 //! - `examiner`: checks results and verdicts without executing a shard.
+//! - `kept_results`: the shard results that are kept for `shards.bin`.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
 //! - `publisher`: stores the artifacts and the manifest.
@@ -40,6 +41,7 @@
 mod aggregator;
 mod examiner;
 mod job_reducer;
+mod kept_results;
 mod publisher;
 mod reduction;
 mod result_collector;

@@ -2,12 +2,10 @@
 //! [`JobReduction`] and carries out what it decides. Writes the job's progress, never its end.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use forge_bus::{
     Message, ReplayContent, SharedBus, StoredMessage,
     topology::{self, Bucket, ShardMessageKind},
@@ -36,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     examiner::{ClaimedResult, Examiner},
+    kept_results::{KeptResults, KeptResultsLimit},
     reduction::{AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect},
     verification_key::VerificationKey,
 };
@@ -52,8 +51,8 @@ pub(crate) struct ResultCollector {
     pub identity: Arc<Identity>,
     pub verification_key: VerificationKey,
     pub metrics: Metrics,
-    /// Whether to return the shards' results, which takes some 40 kB of memory a shard.
-    pub keep_shards: bool,
+    /// How much of the shards' results is returned.
+    pub kept_results: KeptResultsLimit,
 }
 
 /// A job with all its results.
@@ -62,8 +61,8 @@ pub(crate) struct CollectedResults {
     pub reduced: ReducedJob,
     /// Time from the order to reduce to the last result or verdict.
     pub execution_duration: Duration,
-    /// The canonical bytes of the accepted results; empty unless they are kept.
-    pub shard_results: BTreeMap<ShardId, Bytes>,
+    /// The accepted results that are kept.
+    pub kept_results: KeptResults,
 }
 
 /// Why a collection stopped before all results were in.
@@ -84,7 +83,7 @@ struct Collection<'a> {
     reduction: JobReduction,
     /// Rejections that have not been published: message and its deduplication id.
     rejections: Vec<(Message, String)>,
-    shard_results: BTreeMap<ShardId, Bytes>,
+    kept_results: KeptResults,
 }
 
 impl ResultCollector {
@@ -110,12 +109,12 @@ impl ResultCollector {
                 job: Arc::clone(job),
                 reduction,
                 rejections: Vec::new(),
-                shard_results: BTreeMap::new(),
+                kept_results: KeptResults::new(self.kept_results.clone()),
             };
             match collection.run().await {
                 Ok(reduced) => {
-                    let (execution_duration, shard_results) = (started.elapsed(), collection.shard_results);
-                    return Ok(CollectedResults { reduced, execution_duration, shard_results });
+                    let (execution_duration, kept_results) = (started.elapsed(), collection.kept_results);
+                    return Ok(CollectedResults { reduced, execution_duration, kept_results });
                 }
                 Err(Interruption::JobFailed(order)) => return Err(order),
                 Err(Interruption::AcceptedResultRefuted) => {
@@ -193,10 +192,8 @@ impl Collection<'_> {
             ResultDisposition::Invalid(_) => ResultOutcome::Rejected,
         });
         match disposition {
-            ResultDisposition::Accepted if self.collector.keep_shards => {
-                self.shard_results.insert(shard, payload);
-            }
-            ResultDisposition::Accepted | ResultDisposition::Redundant => {}
+            ResultDisposition::Accepted => self.kept_results.insert(shard, payload),
+            ResultDisposition::Redundant => {}
             ResultDisposition::Contradicting(accepted_agent) => {
                 self.log_contradiction(shard, &attestation, &accepted_agent);
             }
