@@ -16,8 +16,9 @@ use crate::{
 /// Prefix of the headers that the server adds.
 const SERVER_HEADER_PREFIX: &str = "Nats-";
 
-/// Returns a message id of 128 random bits. async-nats' own ids follow one another, so that a client
-/// that has seen one could use the next ones up: the server would drop messages that carry them.
+/// Returns a message id of 128 random bits. async-nats' own ids follow one another: a client that
+/// has seen one could publish under the next ones, and the server would drop the messages that
+/// carry them.
 pub(super) fn random_message_id() -> Result<String, BusError> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)
