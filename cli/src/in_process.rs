@@ -44,8 +44,8 @@ pub struct InProcessCluster {
     pub store: Arc<Store>,
     /// Compiled models, shared by all services.
     pub models: Arc<ModelCache>,
-    /// Whether to keep every shard result as an artifact.
-    pub keep_shards: bool,
+    /// Upper bound on the shard results, in bytes, that are kept as an artifact.
+    pub max_kept_bytes: u64,
 }
 
 impl InProcessCluster {
@@ -72,7 +72,11 @@ impl InProcessCluster {
     async fn run(self, job: &Job, advance: ProgressCallback) -> Result<JobCompletion, CommandError> {
         let mut interrupt = InterruptSignal::new().context("cannot install signal handlers")?;
         let namespace = job.request.envelope.artifacts.kv_namespace.clone();
-        let settings = topology::TopologySettings { lease: LEASE, ..topology::TopologySettings::default() };
+        let settings = topology::TopologySettings {
+            lease: LEASE,
+            storage_bytes: topology::TopologySettings::UNLIMITED_STORAGE_BYTES,
+            ..topology::TopologySettings::default()
+        };
         let bus: SharedBus = MemoryBus::with_namespaces(settings, vec![namespace.clone()]);
         bus.prepare().await.map_err(bus_failed)?;
         let (sender, completed) = mpsc::unbounded_channel();

@@ -27,6 +27,7 @@ mod replay;
 mod run;
 mod runtime;
 mod schema;
+mod shard_retention;
 mod store_args;
 mod stored_job;
 mod text;

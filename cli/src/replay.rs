@@ -49,7 +49,7 @@ pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
     let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
     let backend_name = backend.name().to_owned();
     let store = Arc::new(Store::in_memory());
-    let cluster = InProcessCluster { backend, threads, store, models, keep_shards: false };
+    let cluster = InProcessCluster { backend, threads, store, models, max_kept_bytes: 0 };
     let replayed = cluster.execute(&DetachedRuntime::new()?, &job, !args.engine.no_progress)?;
     let job_id = &stored.manifest.job_id;
     let (stored_hash, hash) = (stored.manifest.result, replayed.job_result.hash);

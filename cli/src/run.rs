@@ -19,6 +19,7 @@ use crate::{
     input,
     output::{self, OutputFormat, TextStyle},
     runtime::DetachedRuntime,
+    shard_retention::ShardRetention,
     text::summary::RunSummary,
 };
 
@@ -26,7 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   forge run examples/insurance.json
   forge run examples/insurance.json --format json | jq .output.mean_loss
-  forge envelope new | forge run - --out /tmp/out --keep-shards
+  forge envelope new | forge run - --out /tmp/out --keep-shards=0
 
 The result depends only on the envelope's op, args and seed, not on threads, backend or machine.";
 
@@ -44,10 +45,18 @@ pub struct RunArgs {
     format: OutputFormat,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Also keep every shard result (shards.bin, about 40 kB per shard), so that an audit can
-    /// repeat the reduction
-    #[arg(long)]
-    keep_shards: bool,
+    /// Keep every shard result, so that an audit can merge them again (shards.bin, about 40 kB per
+    /// shard), of jobs with at most so many MiB of them; 0 for none, or unlimited, which is also
+    /// meant without a value
+    #[arg(
+        long,
+        value_name = "MIB",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = ShardRetention::default(),
+        default_missing_value = "unlimited"
+    )]
+    keep_shards: ShardRetention,
 }
 
 /// Runs the command.
@@ -71,7 +80,8 @@ pub fn execute(args: &RunArgs) -> Result<(), CommandError> {
         Some(archive) => archive.record_failure(failure),
         None => failure.into(),
     })?;
-    let cluster = InProcessCluster { backend, threads, store, models, keep_shards: args.keep_shards };
+    let max_kept_bytes = args.keep_shards.max_bytes();
+    let cluster = InProcessCluster { backend, threads, store, models, max_kept_bytes };
     match cluster.execute(&runtime, &job, !args.engine.no_progress) {
         Ok(completion) => print_result(args, &completion, threads),
         Err(CommandError::Job(failure)) => Err(match archive {

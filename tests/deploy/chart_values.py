@@ -34,7 +34,7 @@ MATRIX = {
             "caSecret": "s3-ca",
             "caKey": "tls.crt",
             "objectLock": "compliance:3650",
-            "keepShards": True,
+            "keepShards": "unlimited",
         }
     },
     "AWS with a role": {

@@ -159,6 +159,11 @@ impl AuditReport {
     pub fn to_json(&self) -> String {
         let not_compared: Vec<_> =
             self.with_status(CheckStatus::NotCompared).map(|check| &check.name).collect();
+        // A failed audit has no chance to state, and its number of shards may be a forger's.
+        let missed = match self.verdict() {
+            AuditVerdict::Failed => Vec::new(),
+            _ => self.coverage.missed_forgeries(),
+        };
         let document = serde_json::json!({
             "schema": "forge.audit.v1",
             "job_id": self.job,
@@ -167,7 +172,7 @@ impl AuditReport {
             "shards": self.coverage.shards,
             "shards_reexecuted": self.coverage.reexecuted,
             "result_merged": self.coverage.is_result_merged,
-            "missed": self.coverage.missed_forgeries(),
+            "missed": missed,
             "not_compared": not_compared,
             "checks": self.checks,
         });

@@ -11,7 +11,7 @@ use super::{
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
     settings::NamespaceArgs,
 };
-use crate::{error::CommandError, store_args::WritableStoreArgs};
+use crate::{error::CommandError, shard_retention::ShardRetention, store_args::WritableStoreArgs};
 
 /// Run an aggregator, which collects results, writes artifacts and ends jobs
 #[derive(Debug, Args)]
@@ -36,10 +36,19 @@ pub struct AggregatorTuning {
     /// milliseconds
     #[arg(long, env = "FORGE_STORE_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 600_000)]
     store_patience_ms: u64,
-    /// Also keep every shard result (shards.bin, about 40 kB per shard), so that an audit can
-    /// repeat the reduction
-    #[arg(long, env = "FORGE_KEEP_SHARDS")]
-    keep_shards: bool,
+    /// Keep every shard result, so that an audit can merge them again (shards.bin, about 40 kB per
+    /// shard), of jobs with at most so many MiB of them; 0 for none, or unlimited, which is also
+    /// meant without a value
+    #[arg(
+        long,
+        env = "FORGE_KEEP_SHARDS",
+        value_name = "MIB",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = ShardRetention::default(),
+        default_missing_value = "unlimited"
+    )]
+    keep_shards: ShardRetention,
     /// Number of agents of one pool in quarantine at which the whole pool goes into quarantine; 0
     /// means never
     #[arg(long, env = "FORGE_POOL_QUARANTINE_AFTER", value_name = "COUNT", default_value_t = 3)]
@@ -51,8 +60,8 @@ impl AggregatorTuning {
     pub fn settings(&self, namespaces: Vec<String>, lease: Duration) -> AggregatorSettings {
         AggregatorSettings {
             store_patience: Duration::from_millis(self.store_patience_ms),
-            keep_shards: self.keep_shards,
-            pool_quarantine_after: self.pool_quarantine_after,
+            max_kept_bytes: self.keep_shards.max_bytes(),
+            pool_quarantine_after: self.pool_quarantine_after as usize,
             namespaces,
             lease,
             ..AggregatorSettings::default()

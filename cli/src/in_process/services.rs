@@ -65,7 +65,7 @@ impl InProcessServices {
         completed: UnboundedSender<JobCompletion>,
         advance: ProgressCallback,
     ) -> Result<Self, CommandError> {
-        let InProcessCluster { backend, threads, store, models, keep_shards } = cluster;
+        let InProcessCluster { backend, threads, store, models, max_kept_bytes } = cluster;
         let mut services =
             Self { stop: CancellationToken::new(), core: JoinSet::new(), workers: JoinSet::new() };
         let executor = shared_executor(backend.as_ref(), threads, Some(advance));
@@ -80,7 +80,7 @@ impl InProcessServices {
             namespaces: vec![namespace.clone()],
             lease: LEASE,
             models: Arc::clone(&models),
-            keep_shards,
+            max_kept_bytes,
             completions: Some(completed),
             // All threads are in one pool, and one bad core must not end the job.
             pool_quarantine_after: 0,

@@ -26,10 +26,7 @@ fn forger() -> Identity {
 
 /// A job whose shard results were not kept.
 fn job_without_shards() -> Sandbox {
-    let sandbox = completed_job(&["--keep-shards"]);
-    drop_artifact(&sandbox, "shards.bin");
-    sign_manifest(&sandbox, &forger());
-    sandbox
+    completed_job(&["--keep-shards=0"])
 }
 
 fn change_mean(result: &mut Value) {
@@ -38,7 +35,7 @@ fn change_mean(result: &mut Value) {
 
 #[test]
 fn full_audit_of_an_intact_job_proves_its_result() {
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     let plain = audit(&sandbox, 0, &[]);
     assert_eq!(plain.verdict(), "consistent");
     assert_eq!(plain.check("result.json figures").0, "ok");
@@ -76,7 +73,7 @@ fn result_of_a_run_that_converged_is_proved() {
 #[test]
 fn result_with_another_mean_is_refused_or_named() {
     // With its shard results, the job contradicts the forged figure.
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     forge_result(&sandbox, change_mean);
     audit(&sandbox, 4, &[]).expect_failed("manifest signature", "not the signer's");
     edit_manifest(&sandbox, unsign);
@@ -108,7 +105,7 @@ fn result_with_another_mean_is_refused_or_named() {
 
 #[test]
 fn manifest_without_the_requested_artifacts_is_refused() {
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     edit_manifest(&sandbox, |manifest| manifest["artifacts"] = json!([]));
     sign_manifest(&sandbox, &forger());
     for options in [[].as_slice(), &["--full"]] {
@@ -117,7 +114,7 @@ fn manifest_without_the_requested_artifacts_is_refused() {
     for name in
         ["result.json", "executions.json", "metrics.json", "verification.json", "report.html", "ept.csv"]
     {
-        let sandbox = completed_job(&["--keep-shards"]);
+        let sandbox = completed_job(&[]);
         drop_artifact(&sandbox, name);
         sign_manifest(&sandbox, &forger());
         let text = format!("the envelope asks for {name}, but the manifest names none");
@@ -173,7 +170,7 @@ fn forge_everything(sandbox: &Sandbox) {
 
 #[test]
 fn perfect_forgery_of_one_shard_passes_by_the_stated_chance_only() {
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     let signer = sandbox.manifest(JOB)["signer"].as_str().unwrap().to_owned();
     forge_everything(&sandbox);
     let plain = audit(&sandbox, 0, &[]);
@@ -196,7 +193,7 @@ fn perfect_forgery_of_one_shard_passes_by_the_stated_chance_only() {
 #[test]
 fn shards_with_a_new_merkle_root_are_refused_by_what_they_contradict() {
     let forged = |keep: bool| {
-        let sandbox = if keep { completed_job(&["--keep-shards"]) } else { job_without_shards() };
+        let sandbox = if keep { completed_job(&[]) } else { job_without_shards() };
         let hashes: Vec<Digest> = (0..5u8).map(|shard| Digest([shard; 32])).collect();
         forge_executions(&sandbox, &hashes, &forger());
         forge_document(&sandbox, "metrics.json", |metrics| metrics["threads"] = json!(1));
@@ -261,7 +258,7 @@ fn verification_that_was_not_asked_for_is_refused() {
 fn replaced_documents_are_refused_or_named() {
     for (name, content) in [("report.html", "<script>alert(1)</script>"), ("ept.csv", "SummaryId\n1,2,3")] {
         let check = format!("{name} content");
-        let sandbox = completed_job(&["--keep-shards"]);
+        let sandbox = completed_job(&[]);
         replace_artifact(&sandbox, name, content.as_bytes());
         sign_manifest(&sandbox, &forger());
         audit(&sandbox, 4, &[]).expect_failed(&check, "does not follow from the result");
@@ -272,7 +269,7 @@ fn replaced_documents_are_refused_or_named() {
         audit(&sandbox, 4, &["--full"]).expect_failed(&check, "does not follow from the result");
     }
     // The index page has no hash.
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     fs::write(sandbox.store_path().join("jobs/x/index.html"), "<script>alert(1)</script>").unwrap();
     audit(&sandbox, 4, &[]).expect_failed("index.html content", "does not follow from manifest and result");
 }
@@ -302,6 +299,7 @@ fn numbers_that_readers_round_are_refused_by_name() {
     edit_manifest(&sandbox, |manifest| manifest["shards"] = json!(large));
     audit(&sandbox, 4, &[]).expect_failed("manifest.json", "/shards: is 9007199254740993");
     edit_manifest(&sandbox, |manifest| manifest["shards"] = json!(1_u64 << 53));
+    forge_document(&sandbox, "verification.json", |document| document["shards"] = json!(1_u64 << 53));
     audit(&sandbox, 4, &["--full"]).expect_failed("shard count", "9,007,199,254,740,992 shards");
     for (name, field, check) in [
         ("executions.json", "/executions/0/iterations", "shards"),

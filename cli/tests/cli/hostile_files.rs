@@ -76,7 +76,7 @@ fn irregular_files_are_refused_without_being_opened() {
     ];
     for (change, text) in changes {
         for name in ["manifest.json", "envelope.json", "shards.bin"] {
-            let sandbox = completed_job(&["--keep-shards"]);
+            let sandbox = completed_job(&[]);
             match name {
                 "manifest.json" => change(&sandbox.manifest_path(JOB)),
                 _ => change(&sandbox.artifact(JOB, name)),
@@ -113,12 +113,12 @@ fn linked_directories_are_refused_and_a_linked_root_is_not() {
 
 #[test]
 fn sparse_giants_are_refused_by_their_size() {
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     make_sparse(&sandbox.manifest_path(JOB));
     assert_refused(&sandbox, "it has 8589934592 bytes, and at most 1048576 are read");
     for name in ["envelope.json", "shards.bin", "report.html", "executions.json"] {
         // With the size that the manifest states for the intact artifact, and with its own.
-        let sandbox = completed_job(&["--keep-shards"]);
+        let sandbox = completed_job(&[]);
         make_sparse(&sandbox.artifact(JOB, name));
         audit(&sandbox, 4, &[]).expect_failed(name, "it has 8589934592 bytes instead of");
         edit_manifest(&sandbox, |manifest| {

@@ -17,7 +17,7 @@ fn result_hash(sandbox: &Sandbox, job: &str) -> String {
 fn run_replay_and_audit_agree() {
     let sandbox = Sandbox::new();
     let job = with_all_artifacts(insurance_envelope("all"));
-    let output = sandbox.run(&job, &["--keep-shards"]).expect_code(0);
+    let output = sandbox.run(&job, &[]).expect_code(0);
     assert!(output.stdout.contains("forge replay ") && output.stderr.is_empty(), "{}", output.stderr);
     sandbox.assert_objects_intact(9);
 
@@ -101,7 +101,7 @@ fn second_run_of_a_job_writes_nothing() {
     let job = with_all_artifacts(insurance_envelope("twice"));
     sandbox.run(&job, &[]).expect_code(0);
     let (files, manifest) = (sandbox.files(), sandbox.manifest("twice"));
-    let second = sandbox.run(&job, &["--threads", "1", "--keep-shards"]).expect_code(0);
+    let second = sandbox.run(&job, &["--threads", "1"]).expect_code(0);
     assert!(second.stdout.contains("same result as stored"), "{}", second.stdout);
     assert_eq!((sandbox.files(), sandbox.manifest("twice")), (files, manifest));
 }
@@ -114,8 +114,8 @@ fn jobs_with_the_same_computation_share_their_result() {
     sandbox.run(&second, &[]).expect_code(0);
     assert_eq!(sandbox.artifact("one", "result.json"), sandbox.artifact("two", "result.json"));
     assert_eq!(sandbox.manifest("one")["replay_key"], sandbox.manifest("two")["replay_key"]);
-    // Each job has its own envelope, executions and metrics; only the result is shared.
-    sandbox.assert_objects_intact(7);
+    // Each job has its own envelope, executions and metrics; result and shard results are shared.
+    sandbox.assert_objects_intact(8);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn only_requested_artifacts_are_kept() {
     assert!(!sandbox.store_path().exists());
 
     let little = with_value(insurance_envelope("little"), "/artifacts/include", json!([]));
-    sandbox.run(&little, &[]).expect_code(0);
+    sandbox.run(&little, &["--keep-shards=0"]).expect_code(0);
     sandbox.assert_objects_intact(1);
     // Nothing is recorded that one shard could be compared with. All of them give the result.
     let audited = sandbox.run_on_job("audit", "little", &["--reexecute", "1"]).expect_code(5);
@@ -205,8 +205,7 @@ fn run_converges_at_the_same_iteration_on_any_number_of_threads() {
         "/ctx/job_id",
         json!("stop"),
     );
-    let stored =
-        sandbox.run(&envelope, &["--threads", "5", "--keep-shards", "--format", "json"]).expect_code(0);
+    let stored = sandbox.run(&envelope, &["--threads", "5", "--format", "json"]).expect_code(0);
     let result: Value = serde_json::from_str(&stored.stdout).unwrap();
     assert_eq!(result["iterations"]["stop_reason"], "band_reached");
     let performed = result["iterations"]["performed"].as_u64().unwrap();

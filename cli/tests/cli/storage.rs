@@ -48,7 +48,7 @@ fn full_disk_leaves_no_partial_objects() {
     let mut limited = std::process::Command::new("sh");
     // Limit files to 8 blocks; ignoring SIGXFSZ turns the signal into a write error.
     limited.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_forge")]);
-    limited.args(["run", "-", "--keep-shards", "--out"]).arg(sandbox.store_path());
+    limited.args(["run", "-", "--out"]).arg(sandbox.store_path());
     crate::common::run_with_stdin(limited, insurance_envelope("full").to_string().as_bytes())
         .expect_code(3)
         .expect_stderr("error: storage_failed: ")
@@ -61,7 +61,7 @@ fn full_disk_leaves_no_partial_objects() {
     assert_eq!((&error["code"], &error["phase"]), (&json!("storage_failed"), &json!("store")));
 
     // With space again, the same job completes and its failure record is removed.
-    sandbox.run(&insurance_envelope("full"), &["--keep-shards"]).expect_code(0);
+    sandbox.run(&insurance_envelope("full"), &[]).expect_code(0);
     assert!(!sandbox.store_path().join("jobs/full/error.json").exists());
     sandbox.run_on_job("audit", "full", &[]).expect_code(0);
 }
@@ -158,13 +158,13 @@ fn killed_run_leaves_no_manifest_without_its_objects() {
         let job = format!("job-{attempt}");
         fs::write(&file, insurance_envelope(&job).to_string()).unwrap();
         let mut command = forge();
-        command.arg("run").arg(&file).arg("--out").arg(sandbox.store_path()).arg("--keep-shards");
+        command.arg("run").arg(&file).arg("--out").arg(sandbox.store_path());
         let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(4 * attempt));
         child.kill().unwrap();
         killed += i32::from(!child.wait().unwrap().success());
         if !sandbox.manifest_path(&job).exists() {
-            sandbox.run(&insurance_envelope(&job), &["--keep-shards"]).expect_code(0);
+            sandbox.run(&insurance_envelope(&job), &[]).expect_code(0);
         }
         sandbox.run_on_job("audit", &job, &[]).expect_code(0);
     }

@@ -79,7 +79,7 @@ fn forged_verification_records_are_detected() {
 #[test]
 fn changed_byte_is_detected_in_every_object() {
     let names = ["envelope.json", "result.json", "executions.json", "shards.bin", "report.html", "ept.csv"];
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     for name in names {
         let middle = |bytes: &mut Vec<u8>| {
             let middle = bytes.len() / 2;
@@ -107,7 +107,7 @@ fn missing_and_truncated_objects_are_detected() {
 
 #[test]
 fn forged_result_is_detected_by_re_reduction() {
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     forge_result(&sandbox, |result| result["output"]["mean_loss"] = json!(1));
     let audit = audit(&sandbox, 4, &[]);
     assert_eq!((audit.check("result.json").0, audit.check("result").0), ("ok", "ok"));
@@ -158,7 +158,7 @@ fn forged_execution_records_are_detected() {
 
 #[test]
 fn forged_shard_hash_is_detected_by_re_execution() {
-    let sandbox = completed_job(&[]);
+    let sandbox = completed_job(&["--keep-shards=0"]);
     forge_document(&sandbox, "executions.json", |e| {
         e["executions"][2]["result_hash"] = json!("1".repeat(64))
     });
@@ -205,7 +205,7 @@ fn replaced_envelope_is_detected() {
 
 #[test]
 fn missing_shard_results_are_detected() {
-    let sandbox = completed_job(&["--keep-shards"]);
+    let sandbox = completed_job(&[]);
     let path = sandbox.artifact(JOB, "shards.bin");
     let bytes = fs::read(&path).unwrap();
     // Only the header, without any shard result, stored under its correct hash.

@@ -1,7 +1,7 @@
 //! The [`Bus`] trait that services are written against. Every implementation passes one conformance
 //! suite (`testing`).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,17 +37,29 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// durable. The stream drops a message whose `id` it has stored within
     /// [`DUPLICATE_WINDOW`](crate::topology::DUPLICATE_WINDOW), and the call succeeds all the same.
     ///
+    /// A client that may publish to the same stream and predicts the id can thereby suppress the
+    /// message. Where that matters, use an unpredictable id or [`Bus::publish_once`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`Bus::publish_once`].
+    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
+        self.publish_once(message, id).await.map(drop)
+    }
+
+    /// As [`Bus::publish`], and tells whether this call stored the message.
+    ///
     /// # Errors
     /// [`BusError::Unavailable`] if the message may or may not be stored; publishing it again under
     /// the same id is safe. [`BusError::Missing`] if the stream does not exist.
     /// [`BusError::Unusable`] if no stream stores the subject. [`BusError::TooLarge`].
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError>;
+    /// [`BusError::Full`] if the stream has reached one of its [limits](Stream::limits).
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError>;
 
     /// Publishes pairs of message and id in order, without waiting for one acknowledgement before
     /// sending the next; returns once all are durable.
     ///
     /// # Errors
-    /// The first error of [`Bus::publish`] for any message. Earlier messages may be stored.
+    /// The first error of [`Bus::publish`] for any message. Other messages may be stored.
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError>;
 
     /// Sends a message to all current subscribers. No stream stores it, and delivery is not
@@ -86,6 +98,18 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError>;
 
+    /// Counts the stored messages of each subject that matches `filter`: one page of at most
+    /// [`MAX_SUBJECTS_PER_PAGE`] subjects, sorted, from the one at position `offset`.
+    ///
+    /// # Errors
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
+    async fn stream_subjects(
+        &self,
+        stream: Stream,
+        filter: &str,
+        offset: usize,
+    ) -> Result<SubjectPage, BusError>;
+
     /// Returns the number of messages of a queue, both waiting and in-flight. May lag behind by
     /// moments.
     ///
@@ -103,14 +127,14 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Writes a key's value and returns its revision.
     ///
     /// # Errors
-    /// Returns the errors of [`Bus::get`], or [`BusError::TooLarge`].
+    /// Returns the errors of [`Bus::get`], [`BusError::TooLarge`], or [`BusError::Full`].
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError>;
 
     /// Writes a key's value if its revision is still `expected` (`None`: if the key has no value).
     /// Returns the new revision, or `None` if the current revision differs.
     ///
     /// # Errors
-    /// Returns the errors of [`Bus::get`], or [`BusError::TooLarge`].
+    /// Returns the errors of [`Bus::get`], [`BusError::TooLarge`], or [`BusError::Full`].
     async fn compare_and_set(
         &self,
         bucket: &Bucket,
@@ -208,6 +232,29 @@ pub trait DeliveryLease: Send + Sync + fmt::Debug {
     async fn retry(&self, delay: Duration);
     /// Restarts the lease time.
     async fn renew(&self);
+}
+
+/// What became of a published message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// The stream has stored it, possibly at an earlier attempt of the same call.
+    Stored,
+    /// The stream holds, or held, another message with its id: an earlier call published it, or
+    /// someone else chose the same id.
+    Duplicate,
+}
+
+/// Subjects in a [`SubjectPage`], at most.
+pub const MAX_SUBJECTS_PER_PAGE: usize = 100_000;
+
+/// Part of the subjects of a stream that match a filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubjectPage {
+    /// Subjects with the number of their stored messages.
+    pub counts: BTreeMap<String, u64>,
+    /// Number of all subjects that match the filter. If it exceeds the offset and the length of the
+    /// page, another page follows.
+    pub total: usize,
 }
 
 /// The value of a key, or its removal.

@@ -14,8 +14,13 @@ pub enum BusError {
     /// The server is unreachable or its reply is unusable. Retry with backoff.
     #[error("{0}")]
     Unavailable(String),
-    /// The message or value exceeds the server's payload limit.
-    #[error("the message has {size} bytes, but the server accepts at most {limit}: raise max_payload")]
+    /// The stream or bucket has no space for the message, or holds too many messages of its
+    /// subject. Nothing was stored. Retry with backoff: the end of a job frees space.
+    #[error("no space for the message: {0}")]
+    Full(String),
+    /// The message or value exceeds the server's `max_payload` or the limit of its stream or
+    /// bucket.
+    #[error("the message has {size} bytes, but at most {limit} are accepted")]
     TooLarge {
         /// Payload and headers, in bytes.
         size: usize,

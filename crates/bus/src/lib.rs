@@ -39,7 +39,10 @@ pub mod testing;
 pub mod topology;
 
 pub use self::{
-    bus::{BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, QueueReceiver, ServiceCall, SharedBus},
+    bus::{
+        BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, PublishOutcome, QueueReceiver, ServiceCall,
+        SharedBus, SubjectPage,
+    },
     error::BusError,
     jetstream::JetStreamBus,
     memory::MemoryBus,

@@ -48,6 +48,14 @@ impl Message {
         Self { subject: subject.into(), headers: Headers::new(), payload: payload.into() }
     }
 
+    /// Size of payload and headers as NATS encodes them, with a message id or without.
+    pub(crate) fn encoded_size(&self, id: Option<&str>) -> usize {
+        let id_line = id.map_or(0, |id| "Nats-Msg-Id: \r\n".len() + id.len());
+        let lines: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let block = if lines + id_line == 0 { 0 } else { "NATS/1.0\r\n\r\n".len() + lines + id_line };
+        self.payload.len() + block
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

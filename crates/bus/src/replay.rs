@@ -49,8 +49,8 @@ impl Replay {
     }
 
     /// Waits for the next message that was stored when the replay began; `None` once all of them
-    /// have been yielded, however many have arrived since. May yield some of those too. Cancellation
-    /// safe.
+    /// have been yielded, however many have arrived since. May yield some of those too. The future
+    /// may be dropped: no message is lost.
     pub async fn next_stored(&mut self) -> Option<StoredMessage> {
         if self.is_caught_up {
             return None;

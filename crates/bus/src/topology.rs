@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use forge_contract::{envelope::Target, ids::JobUid};
 
-pub use self::subjects::*;
+pub use self::{limits::StreamLimits, subjects::*};
 use crate::error::BusError;
 
+mod limits;
 mod subjects;
 
 /// Name of the NATS microservice that planners serve.
@@ -48,12 +49,23 @@ pub struct TopologySettings {
     /// Time after which the server redelivers a message whose receiver has neither settled it nor
     /// renewed its lease.
     pub lease: Duration,
+    /// Disk space of all streams and buckets together, in bytes, on each server that stores them.
+    /// [`Stream::limits`] and [`Bucket::limits`] divide it.
+    pub storage_bytes: u64,
+}
+
+impl TopologySettings {
+    /// Disk space by default: 4 GiB. By default a server offers JetStream three quarters of the
+    /// free space of its disk, so this fits wherever 6 GiB are free.
+    pub const DEFAULT_STORAGE_BYTES: u64 = 4 << 30;
+    /// Disk space that is never used up, for a bus within one process.
+    pub const UNLIMITED_STORAGE_BYTES: u64 = 1 << 50;
 }
 
 impl Default for TopologySettings {
-    /// One replica and a lease of 30 s.
+    /// One replica, a lease of 30 s and [`Self::DEFAULT_STORAGE_BYTES`].
     fn default() -> Self {
-        Self { replicas: 1, lease: Duration::from_secs(30) }
+        Self { replicas: 1, lease: Duration::from_secs(30), storage_bytes: Self::DEFAULT_STORAGE_BYTES }
     }
 }
 
@@ -252,15 +264,6 @@ impl Bucket {
             Self::Programs => "forge_programs",
             Self::Secrets => "forge_secrets",
             Self::Quotas => "forge_quotas",
-        }
-    }
-
-    /// Returns the age at which the bucket drops an entry; `None` if it never does.
-    pub fn max_age(&self) -> Option<Duration> {
-        match self {
-            Self::Programs | Self::Secrets => Some(MAX_MESSAGE_AGE),
-            Self::Workers => Some(MAX_HEARTBEAT_AGE),
-            _ => None,
         }
     }
 }

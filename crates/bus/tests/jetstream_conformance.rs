@@ -28,6 +28,12 @@ async fn queues() {
 }
 
 #[tokio::test]
+async fn limits() {
+    let server = LatestServer::default();
+    conformance::check_limits(async || server.start_bus().await).await;
+}
+
+#[tokio::test]
 async fn replay() {
     let server = LatestServer::default();
     conformance::check_replay(async || server.start_bus().await).await;

@@ -14,6 +14,11 @@ async fn queues() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits() {
+    conformance::check_limits(prepared_bus).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn replay() {
     conformance::check_replay(prepared_bus).await;
 }

@@ -221,6 +221,36 @@ async fn preparing_updates_what_can_change_and_reports_what_cannot() {
 }
 
 #[tokio::test]
+async fn storage_is_limited_and_a_lack_of_it_is_explained() {
+    let server = NatsServer::start(&NatsConfig {
+        jetstream: "max_file_store: 1GB".to_owned(),
+        extra: r#"accounts { A { jetstream: enabled, users: [{ user: a, password: p }] }
+                           B { jetstream: { max_file: 100MB }, users: [{ user: b, password: p }] } }"#
+            .to_owned(),
+        ..NatsConfig::default()
+    });
+    let prepare = async |user, storage_mib: u64| {
+        let topology = TopologySettings { storage_bytes: storage_mib << 20, ..TopologySettings::default() };
+        let options = JetStreamOptions { topology, credentials: password(user, "p"), ..options(&server) };
+        JetStreamBus::connect(options).await.unwrap().prepare().await
+    };
+    assert_unusable(prepare("a", 4096).await, "FORGE_STORAGE_MIB");
+    assert_unusable(prepare("b", 512).await, "this NATS account is limited to 100 MiB");
+    prepare("a", 300).await.unwrap();
+    let client = async_nats::ConnectOptions::with_user_and_password("a".to_owned(), "p".to_owned());
+    let context = async_nats::jetstream::new(client.connect(server.url()).await.unwrap());
+    for storage_mib in [300, 600, 256] {
+        prepare("a", storage_mib).await.unwrap();
+        let config = context.get_stream("FORGE_RESULTS").await.unwrap().cached_info().config.clone();
+        assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 2);
+        assert!(config.max_message_size > 0 && config.discard_new_per_subject, "{config:?}");
+        let config = context.get_stream("KV_jobs").await.unwrap().cached_info().config.clone();
+        assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 1024 * 150);
+        assert!(!config.discard_new_per_subject, "a value replaces the former one");
+    }
+}
+
+#[tokio::test]
 async fn other_clients_can_use_the_service_and_the_buckets() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = JetStreamBus::connect(options(&server)).await.unwrap();
@@ -246,7 +276,16 @@ async fn other_clients_can_use_the_service_and_the_buckets() {
     };
     timeout(Duration::from_secs(5), gone).await.expect("dropping the stream stops the service");
 
-    let store = async_nats::jetstream::new(client).get_key_value("jobs").await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let sequence = bus.put(&Bucket::default_jobs(), "id", "1".into()).await.unwrap();
+        let message = context.get_stream("KV_jobs").await.unwrap().get_raw_message(sequence).await.unwrap();
+        ids.push(message.headers.get("Nats-Msg-Id").unwrap().to_string());
+    }
+    let is_random = |id: &String| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit());
+    assert!(ids.iter().all(is_random) && ids[0][..16] != ids[1][..16], "unpredictable ids: {ids:?}");
+    let store = context.get_key_value("jobs").await.unwrap();
     store.put("foreign", "1".into()).await.unwrap();
     assert_eq!(bus.get(&Bucket::default_jobs(), "foreign").await.unwrap().unwrap().value, Some("1".into()));
     bus.put(&Bucket::default_jobs(), "own", "2".into()).await.unwrap();

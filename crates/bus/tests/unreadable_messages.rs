@@ -130,12 +130,8 @@ async fn replays_step_over_them() {
         count += 1;
     }
     // Many in a row, and one that no message follows.
-    for i in 0..64 {
-        publisher.publish(
-            &result_subject(900),
-            UNREADABLE_HEADERS[i % UNREADABLE_HEADERS.len()],
-            "unreadable",
-        );
+    for (index, headers) in (901..965).zip(UNREADABLE_HEADERS.into_iter().cycle()) {
+        publisher.publish(&result_subject(index), headers, "unreadable");
     }
     publish_result(&bus, count).await;
     count += 1;

@@ -1,7 +1,7 @@
 //! Health probes and metrics over HTTP: `/healthz`, `/readyz` and `/metrics`, without TLS or
 //! authentication. Bind it to an address that only probes and scrapers can reach.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forge_bus::SharedBus;
@@ -9,10 +9,11 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,8 +23,15 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Time limit of a connection.
+/// Time limit of a connection, which serves one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for receiving the head of the request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Upper bound on the head of a request, in bytes: the smallest that hyper allows.
+const MAX_HEAD_BYTES: usize = 8 << 10;
+/// Connections at a time. Each takes a file handle, which the connections to NATS and the store
+/// need too. One more closes the oldest, so that idle connections cannot keep probes out.
+const MAX_CONNECTIONS: usize = 64;
 /// Content type of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -132,13 +140,22 @@ pub async fn serve(
 }
 
 async fn accept(listener: TcpListener, health: Health, metrics: Metrics) {
+    let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(timeout(
-                    CONNECTION_TIMEOUT,
-                    serve_connection(stream, health.clone(), metrics.clone()),
-                ));
+                while connections.try_join_next().is_some() {}
+                oldest_first.retain(|connection| !connection.is_finished());
+                if oldest_first.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = oldest_first.pop_front()
+                {
+                    oldest.abort();
+                }
+                let connection = serve_connection(stream, health.clone(), metrics.clone());
+                oldest_first.push_back(connections.spawn(async {
+                    timeout(CONNECTION_TIMEOUT, connection).await.ok();
+                }));
             }
             Err(error) => {
                 tracing::debug!(%error, "accepting a connection failed; continuing");
@@ -153,8 +170,13 @@ async fn serve_connection(stream: TcpStream, health: Health, metrics: Metrics) {
         let response = respond(request.method(), request.uri().path(), &health, &metrics);
         async { Ok::<_, Infallible>(response) }
     });
-    let result =
-        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
+    let result = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
     if let Err(error) = result {
         tracing::debug!(%error, "serving a connection failed");
     }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     job_reducer::{JobCompletion, JobReducer},
+    kept_results::KeptResultsLimit,
     pool_quarantine::PoolQuarantine,
     publisher::Publisher,
     result_collector::ResultCollector,
@@ -53,8 +54,9 @@ pub struct AggregatorSettings {
     pub lease: Duration,
     /// Compiled models, which services of one process share.
     pub models: Arc<ModelCache>,
-    /// Whether to store every shard's result as `shards.bin`. Needs some 40 kB of memory a shard.
-    pub keep_shards: bool,
+    /// Upper bound on the shard results of a job, in bytes, that are kept in memory and stored as
+    /// `shards.bin`; a job with larger results keeps none. Results have some 40 kB a shard.
+    pub max_kept_bytes: u64,
     /// Number of quarantined agents of a pool that bring the whole pool into quarantine; 0 for
     /// never.
     pub pool_quarantine_after: usize,
@@ -70,7 +72,7 @@ impl Default for AggregatorSettings {
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
             models: Arc::new(ModelCache::new(CACHED_MODELS)),
-            keep_shards: false,
+            max_kept_bytes: 64 << 20,
             pool_quarantine_after: 3,
             completions: None,
         }
@@ -121,7 +123,7 @@ impl Aggregator {
         stop: &CancellationToken,
     ) -> Result<Self, BusError> {
         let identity = Arc::new(identity);
-        let AggregatorSettings { store_patience, namespaces, models, keep_shards, .. } = settings;
+        let AggregatorSettings { store_patience, namespaces, models, max_kept_bytes, .. } = settings;
         let registry = Registry::open_without_workers(bus.clone(), stop.clone()).await?;
         let buckets: Vec<_> = namespaces.into_iter().map(Bucket::Jobs).collect();
         let collector = ResultCollector {
@@ -134,14 +136,13 @@ impl Aggregator {
                 threshold: settings.pool_quarantine_after,
             },
             metrics: metrics.clone(),
-            keep_shards,
+            kept_results: KeptResultsLimit::new(max_kept_bytes),
         };
         let publisher = Publisher {
             store: Arc::clone(&store),
             identity,
             metrics: metrics.clone(),
             patience: store_patience,
-            keep_shards,
         };
         let termination =
             Arc::new(Termination { bus: bus.clone(), store, metrics: metrics.clone(), store_patience });

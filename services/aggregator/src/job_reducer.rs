@@ -158,7 +158,7 @@ impl JobReducer {
     ) -> Result<(), BusError> {
         let JobContext { job, uid, key, .. } = context;
         let uid = *uid;
-        let CollectedResults { reduced, execution_duration, shard_results } = results;
+        let CollectedResults { reduced, execution_duration, kept_results } = results;
         let update = job_records::update(self.bus.as_ref(), bucket, &job.id, |record| {
             record.state = JobState::Reducing;
             record.progress = reduced.progress;
@@ -180,7 +180,7 @@ impl JobReducer {
                 planning_duration,
                 execution_duration,
             };
-            match self.publisher.publish(&completed, &shard_results).await {
+            match self.publisher.publish(&completed, kept_results.get()).await {
                 Ok(publication) => Some(publication),
                 Err(PublishError { code, message }) => {
                     let order =

@@ -27,6 +27,7 @@
 //!
 //! Reading order, where each module uses only modules above it:
 //!
+//! - `kept_results`: the shard results that are kept for `shards.bin`.
 //! - `acceptance`: checks one result against the job; pure.
 //! - `reduction`: decides which results are accepted, merges them, and decides which of them to
 //!   verify; pure.
@@ -41,6 +42,7 @@
 mod acceptance;
 mod aggregator;
 mod job_reducer;
+mod kept_results;
 mod pool_quarantine;
 mod publisher;
 mod reduction;

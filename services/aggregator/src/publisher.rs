@@ -25,8 +25,6 @@ pub(crate) struct Publisher {
     pub metrics: Metrics,
     /// How long to retry while the store is unavailable.
     pub patience: Duration,
-    /// Whether to store the shards' results as `shards.bin`.
-    pub keep_shards: bool,
 }
 
 /// A stored result.
@@ -54,7 +52,8 @@ impl From<StoreError> for PublishError {
 }
 
 impl Publisher {
-    /// Stores the artifacts and then the manifest. If an earlier run of the same job stored its
+    /// Stores the artifacts, with the shard results if they are given, and then the manifest. If an
+    /// earlier run of the same job stored its
     /// result, compares with that instead.
     ///
     /// # Errors
@@ -63,7 +62,7 @@ impl Publisher {
     pub async fn publish(
         &self,
         completed: &CompletedJob<'_>,
-        shard_results: &BTreeMap<ShardId, Bytes>,
+        shard_results: Option<&BTreeMap<ShardId, Bytes>>,
     ) -> Result<Publication, PublishError> {
         let operation = format!("storing the artifacts of job {}", completed.job.id);
         let stored = retry_within(self.patience, &operation, || self.store_all(completed, shard_results));
@@ -85,15 +84,13 @@ impl Publisher {
     async fn store_all(
         &self,
         completed: &CompletedJob<'_>,
-        shard_results: &BTreeMap<ShardId, Bytes>,
+        shard_results: Option<&BTreeMap<ShardId, Bytes>>,
     ) -> Result<(ManifestDocument, Completion), StoreError> {
         if let Some(earlier) = self.store.get_manifest(&completed.job.id).await? {
             return Ok((completed.manifest(Vec::new()), Completion::AlreadyComplete(Box::new(earlier))));
         }
         let mut artifacts: Vec<_> = completed.documents().into_iter().map(to_artifact).collect();
-        if self.keep_shards {
-            artifacts.push(shards_artifact(completed, shard_results));
-        }
+        artifacts.extend(shard_results.map(|results| shards_artifact(completed, results)));
         let references = self.store.put_artifacts(artifacts).await;
         self.metrics.count_artifact_write(if references.is_ok() { "ok" } else { "failed" });
         let manifest = completed.manifest(references?).sign(&self.identity);

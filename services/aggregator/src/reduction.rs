@@ -22,7 +22,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use forge_contract::{
     agent::AgentId,
     ids::{PoolName, TaskId},
@@ -43,14 +42,16 @@ use self::{
 pub(crate) use self::{
     merge::AggregationError, report::ReducedJob, verdicts::VerdictEffect, verifications::VerificationRequest,
 };
-use crate::acceptance::{AttestedResult, JobContext};
+use crate::{
+    acceptance::{AttestedResult, JobContext},
+    kept_results::{KeptResults, KeptResultsLimit},
+};
 
 /// The state of a job's results.
 #[derive(Debug)]
 pub(crate) struct JobReduction {
     context: Arc<JobContext>,
-    /// Whether to keep the bytes of accepted results.
-    keep_results: bool,
+    kept_limit: KeptResultsLimit,
     /// Share of the shards to verify, 0 to 1.
     verified_share: f64,
     draw: Draw,
@@ -59,8 +60,7 @@ pub(crate) struct JobReduction {
     /// The accepted results by position of their shard.
     accepted: BTreeMap<usize, Attestation>,
     accepted_iterations: u64,
-    /// Bytes of the accepted results, if they are kept.
-    kept_results: BTreeMap<usize, Bytes>,
+    kept_results: KeptResults,
     merge: PrefixMerge,
     run_end: Option<RunEnd>,
     held: HeldResults,
@@ -96,9 +96,9 @@ pub(crate) enum ResultDisposition {
 
 impl JobReduction {
     /// A reduction without results.
-    pub fn new(context: Arc<JobContext>, keep_results: bool) -> Self {
+    pub fn new(context: Arc<JobContext>, kept_limit: KeptResultsLimit) -> Self {
         let (trust, limits) = (TrustLedger::default(), PoolLimits::default());
-        Self::with_history(context, keep_results, trust, limits, ContradictionLog::default(), Vec::new())
+        Self::with_history(context, kept_limit, trust, limits, ContradictionLog::default(), Vec::new())
     }
 
     /// The same reduction without results, which have to be received again. Reopens the shards whose
@@ -108,14 +108,14 @@ impl JobReduction {
         let void = self.accepted.iter().filter(|(position, accepted)| self.is_void(**position, accepted));
         let reopened = void.map(|(_, accepted)| accepted.statement.shard_id);
         let reopened: Vec<_> = reopened.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
-        let Self { context, keep_results, trust, limits, contradictions, mut outcomes, .. } = self;
+        let Self { context, kept_limit, trust, limits, contradictions, mut outcomes, .. } = self;
         outcomes.extend(reopened);
-        Self::with_history(context, keep_results, trust, limits, contradictions, outcomes)
+        Self::with_history(context, kept_limit, trust, limits, contradictions, outcomes)
     }
 
     fn with_history(
         context: Arc<JobContext>,
-        keep_results: bool,
+        kept_limit: KeptResultsLimit,
         trust: TrustLedger,
         limits: PoolLimits,
         contradictions: ContradictionLog,
@@ -124,13 +124,13 @@ impl JobReduction {
         let request = &context.job.request;
         let verified_share = verification::ratio(&request.envelope.policy);
         Self {
-            keep_results,
+            kept_results: KeptResults::new(kept_limit.clone()),
+            kept_limit,
             verified_share,
             draw: if verified_share >= 1.0 { Draw::All } else { Draw::Pending },
             shards: usize::try_from(context.shards).unwrap_or(usize::MAX),
             accepted: BTreeMap::new(),
             accepted_iterations: 0,
-            kept_results: BTreeMap::new(),
             merge: PrefixMerge::new(request),
             run_end: None,
             held: HeldResults::default(),
@@ -281,9 +281,7 @@ impl JobReduction {
         } else {
             self.verifications.settle(&key);
         }
-        if self.keep_results {
-            self.kept_results.insert(position, bytes);
-        }
+        self.kept_results.insert(shard, bytes);
         self.accepted.insert(position, attestation);
         if self.run_end.is_none()
             && let Some(run_end) = self.merge.advance()?
@@ -320,7 +318,6 @@ impl JobReduction {
     fn end_run(&mut self, run_end: RunEnd) {
         let shards = run_end.shards;
         drop(self.accepted.split_off(&shards));
-        drop(self.kept_results.split_off(&shards));
         self.held.truncate(shards);
         self.verifications.truncate(shards);
         let keys =
@@ -370,11 +367,9 @@ impl JobReduction {
         self.run_end.is_some() && self.verifications.is_empty()
     }
 
-    /// Returns the bytes of the accepted results by shard; empty unless they are kept.
-    pub fn take_kept_results(&mut self) -> BTreeMap<ShardId, Bytes> {
-        let kept = std::mem::take(&mut self.kept_results).into_iter();
-        kept.filter_map(|(position, bytes)| Some((self.accepted.get(&position)?.statement.shard_id, bytes)))
-            .collect()
+    /// Returns the bytes of the accepted results that are kept.
+    pub fn into_kept_results(self) -> KeptResults {
+        self.kept_results
     }
 }
 

@@ -2,12 +2,10 @@
 //! carries out what it decides. Writes the job's progress, never its end.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use forge_bus::{
     Message, Replay, SharedBus, StoredMessage,
     topology::{self, Bucket, Stream},
@@ -34,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acceptance::JobContext,
+    kept_results::{KeptResults, KeptResultsLimit},
     pool_quarantine::PoolQuarantine,
     reduction::{
         AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect, VerificationRequest,
@@ -54,8 +53,8 @@ pub(crate) struct ResultCollector {
     pub registry: Registry,
     pub pool_quarantine: PoolQuarantine,
     pub metrics: Metrics,
-    /// Whether to return the shards' results, which takes some 40 kB of memory a shard.
-    pub keep_shards: bool,
+    /// How much of the shards' results is returned.
+    pub kept_results: KeptResultsLimit,
 }
 
 /// A job with all its results.
@@ -64,8 +63,8 @@ pub(crate) struct CollectedResults {
     pub reduced: ReducedJob,
     /// Time from the order to reduce to the last result or verdict.
     pub execution_duration: Duration,
-    /// The canonical bytes of the accepted results; empty unless they are kept.
-    pub shard_results: BTreeMap<ShardId, Bytes>,
+    /// The accepted results that are kept.
+    pub kept_results: KeptResults,
 }
 
 /// Why a collection stopped before all results were in.
@@ -100,16 +99,16 @@ impl ResultCollector {
         job_end: &CancellationToken,
         started: Instant,
     ) -> Result<CollectedResults, EndOrder> {
-        let mut reduction = JobReduction::new(Arc::clone(context), self.keep_shards);
+        let mut reduction = JobReduction::new(Arc::clone(context), self.kept_results.clone());
         loop {
             let mut collection = Collection { collector: self, bucket, job_end, context, reduction };
             match collection.run().await {
                 Ok(reduced) => {
-                    let shard_results = collection.reduction.take_kept_results();
+                    let kept_results = collection.reduction.into_kept_results();
                     return Ok(CollectedResults {
                         reduced,
                         execution_duration: started.elapsed(),
-                        shard_results,
+                        kept_results,
                     });
                 }
                 Err(Interruption::JobFailed(order)) => return Err(order),

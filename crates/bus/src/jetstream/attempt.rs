@@ -35,6 +35,12 @@ impl AttemptFailure {
             ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => {
                 Self::Permanent(BusError::Missing(describe_object(subject)))
             }
+            ErrorCode::STREAM_STORE_FAILED
+            | ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
+                Self::Permanent(BusError::Full(format!("{subject}: {error}")))
+            }
             ErrorCode::JETSTREAM_NOT_ENABLED => Self::Permanent(jetstream_disabled("on this server")),
             ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
                 Self::Permanent(jetstream_disabled("for this account"))

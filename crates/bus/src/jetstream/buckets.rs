@@ -14,13 +14,17 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use super::{
     attempt::{AttemptFailure, retry_transient},
     connection::{EmptyRequest, NatsConnection},
-    convert::time_since,
+    convert::{random_message_id, time_since},
     inbound_connection::InboundConnection,
     publish::OutgoingMessage,
     raw_message::{self, MessageQuery, RawMessage},
     stream_reader::{ReadEvent, StreamReader, StreamSelection},
 };
-use crate::{bus::BucketEntry, error::BusError, topology::Bucket};
+use crate::{
+    bus::BucketEntry,
+    error::BusError,
+    topology::{Bucket, TopologySettings},
+};
 
 /// Header that marks the removal of a key.
 const OPERATION_HEADER: &str = "KV-Operation";
@@ -150,12 +154,38 @@ async fn write_change(
     }
     let message = OutgoingMessage {
         stream: stream_name(bucket),
+        max_bytes: bucket.limits(&TopologySettings::default(), 1).max_message_bytes,
         subject: format!("{}{key}", subject_prefix(bucket)),
         headers,
         payload: value.unwrap_or_default(),
     };
     message.check_size(connection)?;
-    Ok(message.publish(connection).await?.sequence)
+    let ack = message.publish(connection).await?.ack;
+    if ack.duplicate && connection.can_load_messages() {
+        check_own_write(connection, &message, ack.sequence).await?;
+    }
+    Ok(ack.sequence)
+}
+
+/// Checks that the message which the server took for a repetition of `written` is the same. If it
+/// has been replaced already, its unpredictable id is the only evidence.
+async fn check_own_write(
+    connection: &NatsConnection,
+    written: &OutgoingMessage,
+    sequence: u64,
+) -> Result<(), BusError> {
+    let query = MessageQuery::Sequence { sequence };
+    let load = || raw_message::load(connection, &written.stream, query);
+    let stored = retry_transient(&written.subject, load).await?;
+    let is_same =
+        |stored: &RawMessage| stored.subject == written.subject && stored.payload == written.payload;
+    if stored.as_ref().is_none_or(is_same) {
+        return Ok(());
+    }
+    Err(BusError::Unavailable(format!(
+        "writing {} failed: the server holds another message with its id",
+        written.subject
+    )))
 }
 
 /// Writes a value and returns its revision.
@@ -165,7 +195,7 @@ pub(super) async fn put(
     key: &str,
     value: Bytes,
 ) -> Result<u64, BusError> {
-    write_change(connection, bucket, key, Some(value), None, &connection.client.new_inbox()).await
+    write_change(connection, bucket, key, Some(value), None, &random_message_id()?).await
 }
 
 /// Writes a value if the key's revision is still `expected`; `None` if it is another one.
@@ -176,7 +206,7 @@ pub(super) async fn compare_and_set(
     value: Bytes,
     expected: Option<u64>,
 ) -> Result<Option<u64>, BusError> {
-    let id = connection.client.new_inbox();
+    let id = random_message_id()?;
     let is_conflict = |error: &BusError| matches!(error, BusError::Refused { status: 409, .. });
     let mut revision = expected.unwrap_or(0);
     loop {
@@ -205,7 +235,7 @@ pub(super) async fn delete(connection: &NatsConnection, bucket: &Bucket, key: &s
     // Writes a removal only over a value: the bucket would keep removals of keys that never
     // existed.
     if get(connection, bucket, key).await?.is_some() {
-        write_change(connection, bucket, key, None, None, &connection.client.new_inbox()).await?;
+        write_change(connection, bucket, key, None, None, &random_message_id()?).await?;
     }
     Ok(())
 }

@@ -16,6 +16,16 @@ use crate::{
 /// Prefix of the headers that the server adds.
 const SERVER_HEADER_PREFIX: &str = "Nats-";
 
+/// Returns a message id of 128 random bits. async-nats' own ids follow one another: a client that
+/// has seen one could publish under the next ones, and the server would drop the messages that
+/// carry them.
+pub(super) fn random_message_id() -> Result<String, BusError> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)
+        .map_err(|error| BusError::Unusable(format!("the system has no randomness: {error}")))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+}
+
 /// Converts headers for sending; fails on names or values that NATS does not allow.
 pub(super) fn encode_headers(headers: &Headers) -> Result<HeaderMap, BusError> {
     let mut map = HeaderMap::new();

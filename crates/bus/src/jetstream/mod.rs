@@ -22,10 +22,11 @@
 //! - **A repeated compare-and-set does not fail because of itself.** The server compares revisions
 //!   before message ids. The library's key-value store sends no ids, so after a lost
 //!   acknowledgement a writer cannot tell its own write from that of another.
-//! - **No message stops a reader.** async-nats drops its connection when it receives a message whose
-//!   headers it cannot parse, and its task panics at some. Such a message would arrive again after
-//!   each reconnect. Readers step over it, receivers of work queues delete it, and a key whose value
-//!   is such a message counts as absent. Messages of others arrive over connections of their own.
+//! - **No message stops a reader.** async-nats drops its connection when it receives a message
+//!   whose headers it cannot parse, and its task panics at some. Such a message would arrive again
+//!   after each reconnect. Readers step over it, receivers of work queues delete it, and a key
+//!   whose value is such a message counts as absent. Messages of others arrive over connections of
+//!   their own.
 //! - **Failures are classified.** [`BusError`] separates missing objects, outages and wrong
 //!   configuration, and transient failures are retried under the same message id. Provisioning
 //!   names the field that differs, and leaves fields that it does not own unchanged.
@@ -52,12 +53,13 @@ mod raw_message;
 mod stream_reader;
 mod work_queue;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::PurgeResponse;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
+use serde::Deserialize;
 use serde_json::json;
 
 pub use self::options::{JetStreamOptions, NatsCredentials, TlsOptions};
@@ -71,7 +73,7 @@ use self::{
     work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
-    bus::{BucketEntry, Bus, QueueReceiver, ServiceCall},
+    bus::{BucketEntry, Bus, PublishOutcome, QueueReceiver, ServiceCall, SubjectPage},
     error::BusError,
     message::{Message, StoredMessage},
     replay::{Replay, ReplayEvent},
@@ -125,8 +127,12 @@ impl Bus for JetStreamBus {
         provisioning::prepare(&self.connection, &self.options).await
     }
 
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
-        OutgoingMessage::new(&self.connection, message, id)?.publish(&self.connection).await.map(drop)
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
+        let outgoing = OutgoingMessage::new(&self.connection, message, id)?;
+        let published = outgoing.publish(&self.connection).await?;
+        // An attempt whose acknowledgement was lost may have stored the message.
+        let is_foreign = published.ack.duplicate && published.attempts == 1;
+        Ok(if is_foreign { PublishOutcome::Duplicate } else { PublishOutcome::Stored })
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
@@ -172,6 +178,30 @@ impl Bus for JetStreamBus {
         let body = json!({ "filter": filter });
         let purge = || self.connection.request_api::<PurgeResponse>(&request, &body);
         retry_transient(stream.name(), purge).await.map(drop)
+    }
+
+    async fn stream_subjects(
+        &self,
+        stream: Stream,
+        filter: &str,
+        offset: usize,
+    ) -> Result<SubjectPage, BusError> {
+        #[derive(Deserialize)]
+        struct SubjectsReply {
+            state: SubjectsState,
+            #[serde(default)]
+            total: usize,
+        }
+        #[derive(Deserialize)]
+        struct SubjectsState {
+            #[serde(default)]
+            subjects: BTreeMap<String, u64>,
+        }
+        let request = format!("STREAM.INFO.{}", stream.name());
+        let body = json!({ "subjects_filter": filter, "offset": offset });
+        let list = || self.connection.request_api::<SubjectsReply>(&request, &body);
+        let reply = retry_transient(stream.name(), list).await?;
+        Ok(SubjectPage { counts: reply.state.subjects, total: reply.total })
     }
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {

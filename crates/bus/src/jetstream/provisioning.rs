@@ -1,9 +1,10 @@
 //! Provisioning of the topology: creates missing streams, consumers and buckets, and updates those
 //! whose configuration differs. Deletes nothing.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 use async_nats::jetstream::{
+    account::Account,
     consumer::{self, AckPolicy, DeliverPolicy, ReplayPolicy},
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     error::BusError,
     topology::{
-        self, Bucket, DUPLICATE_WINDOW, MAX_ACK_PENDING, MAX_MESSAGE_AGE, Queue, Stream, TopologySettings,
+        self, Bucket, DUPLICATE_WINDOW, MAX_ACK_PENDING, Queue, Stream, StreamLimits, TopologySettings,
     },
 };
 
@@ -37,19 +38,58 @@ pub(super) async fn prepare(connection: &NatsConnection, options: &JetStreamOpti
         return Ok(());
     }
     let settings = &options.topology;
+    check_account_limit(connection, settings).await?;
     for stream in Stream::ALL {
         let config = stream_config(stream, settings);
-        retry_transient(stream.name(), || ensure_stream(connection, &config)).await?;
+        retry_transient(stream.name(), || ensure_stream(connection, &config))
+            .await
+            .map_err(|error| describe_full(settings, error))?;
     }
     for queue in Queue::ALL {
         let (stream, config) = (queue.stream().name(), consumer_config(queue, settings));
         retry_transient(queue.consumer(), || ensure_consumer(connection, stream, &config)).await?;
     }
     for bucket in topology::all_buckets(&options.kv_namespaces) {
-        let config = bucket_config(&bucket, settings);
-        retry_transient(bucket.name(), || ensure_stream(connection, &config)).await?;
+        let limits = bucket.limits(settings, options.kv_namespaces.len());
+        let config = bucket_config(&bucket, settings, limits);
+        retry_transient(bucket.name(), || ensure_stream(connection, &config))
+            .await
+            .map_err(|error| describe_full(settings, error))?;
     }
     Ok(())
+}
+
+/// Explains why a stream could not get its storage.
+fn describe_full(settings: &TopologySettings, error: BusError) -> BusError {
+    match error {
+        BusError::Full(reason) => insufficient_storage(settings, &reason),
+        error => error,
+    }
+}
+
+/// Checks that the account may use as much storage as the topology needs. Without a limit of its
+/// own it is bound by the server's `max_file_store`, which shows when a stream is created.
+async fn check_account_limit(
+    connection: &NatsConnection,
+    settings: &TopologySettings,
+) -> Result<(), BusError> {
+    let account: Account =
+        retry_transient("JetStream", || connection.request_api("INFO", &EmptyRequest {})).await?;
+    match account.limits.max_storage.and_then(|limit| u64::try_from(limit).ok()) {
+        Some(limit) if limit > 0 && limit < settings.storage_bytes => Err(insufficient_storage(
+            settings,
+            &format!("this NATS account is limited to {} MiB", limit >> 20),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn insufficient_storage(settings: &TopologySettings, reason: &str) -> BusError {
+    BusError::Unusable(format!(
+        "JetStream lacks the storage of {} MiB that is configured (--storage-mib, FORGE_STORAGE_MIB): \
+         {reason}; lower the setting of all services, or raise the server's max_file_store",
+        settings.storage_bytes >> 20
+    ))
 }
 
 fn stream_config(stream: Stream, settings: &TopologySettings) -> stream::Config {
@@ -57,43 +97,43 @@ fn stream_config(stream: Stream, settings: &TopologySettings) -> stream::Config 
         name: stream.name().to_owned(),
         subjects: stream.subjects().iter().map(|&subject| subject.to_owned()).collect(),
         retention: if stream.is_work_queue() { RetentionPolicy::WorkQueue } else { RetentionPolicy::Limits },
-        // A submitted envelope waits without limit. All other messages belong to a job, and every
-        // job ends.
-        max_age: if stream == Stream::Jobs { Duration::ZERO } else { MAX_MESSAGE_AGE },
-        discard: DiscardPolicy::New,
-        ..base_config(settings)
+        ..limited_config(settings, stream.limits(settings))
     }
 }
 
-fn bucket_config(bucket: &Bucket, settings: &TopologySettings) -> stream::Config {
+fn bucket_config(bucket: &Bucket, settings: &TopologySettings, limits: StreamLimits) -> stream::Config {
     stream::Config {
         name: stream_name(bucket),
         subjects: vec![format!("$KV.{}.>", bucket.name())],
         retention: RetentionPolicy::Limits,
-        max_age: bucket.max_age().unwrap_or_default(),
-        // The server requires a window that is no longer than the age.
-        duplicate_window: bucket.max_age().map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW)),
-        max_messages_per_subject: 1,
-        discard: DiscardPolicy::New,
+        // A new value replaces the old one.
+        discard_new_per_subject: false,
         // A client may request a rollup of the whole bucket on any key that it may write. With
         // rollups, a worker could erase its quarantine.
         allow_rollup: false,
         deny_delete: true,
-        ..base_config(settings)
+        ..limited_config(settings, limits)
     }
 }
 
-/// The configuration that all streams and buckets share.
-fn base_config(settings: &TopologySettings) -> stream::Config {
+/// The configuration that all streams and buckets share, with their limits. What exceeds them is
+/// refused, so that its publisher gets an error and nothing stored is lost.
+fn limited_config(settings: &TopologySettings, limits: StreamLimits) -> stream::Config {
     stream::Config {
         max_messages: -1,
-        max_bytes: -1,
-        max_messages_per_subject: -1,
-        max_message_size: -1,
+        max_bytes: i64::try_from(limits.max_bytes).unwrap_or(i64::MAX),
+        max_messages_per_subject: limits
+            .max_messages_per_subject
+            .map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        max_message_size: i32::try_from(limits.max_message_bytes).unwrap_or(i32::MAX),
+        max_age: limits.max_age.unwrap_or_default(),
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: limits.max_messages_per_subject.is_some(),
         max_consumers: -1,
         storage: StorageType::File,
         num_replicas: settings.replicas,
-        duplicate_window: DUPLICATE_WINDOW,
+        // The server requires a window that is no longer than the age.
+        duplicate_window: limits.max_age.map_or(DUPLICATE_WINDOW, |age| age.min(DUPLICATE_WINDOW)),
         allow_direct: true,
         ..stream::Config::default()
     }
@@ -169,6 +209,10 @@ async fn ensure_stream(connection: &NatsConnection, desired: &stream::Config) ->
     diff.apply("replicas", &mut config.num_replicas, desired.num_replicas);
     diff.apply("max_age", &mut config.max_age, desired.max_age);
     diff.apply("discard", &mut config.discard, desired.discard);
+    let (current, wanted) = (&mut config.discard_new_per_subject, desired.discard_new_per_subject);
+    diff.apply("discard_new_per_subject", current, wanted);
+    diff.apply("max_bytes", &mut config.max_bytes, desired.max_bytes);
+    diff.apply("max_msg_size", &mut config.max_message_size, desired.max_message_size);
     diff.apply("duplicate_window", &mut config.duplicate_window, desired.duplicate_window);
     diff.apply("allow_direct", &mut config.allow_direct, desired.allow_direct);
     diff.apply("allow_rollup", &mut config.allow_rollup, desired.allow_rollup);

@@ -21,7 +21,11 @@ use super::{
     connection::{EmptyRequest, NatsConnection},
     convert::{check_size, encode_headers},
 };
-use crate::{error::BusError, message::Message, topology::Stream};
+use crate::{
+    error::BusError,
+    message::Message,
+    topology::{Stream, TopologySettings},
+};
 
 /// Unacknowledged messages of one publisher.
 const MAX_IN_FLIGHT: usize = 512;
@@ -30,10 +34,19 @@ const MAX_IN_FLIGHT: usize = 512;
 pub(super) struct OutgoingMessage {
     /// Name of the stream that stores the subject.
     pub(super) stream: String,
+    /// Largest message of the stream, in bytes.
+    pub(super) max_bytes: usize,
     pub(super) subject: String,
     /// Headers, the message id among them.
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
+}
+
+/// The acknowledgement of a message.
+pub(super) struct AcknowledgedMessage {
+    pub(super) ack: PublishAck,
+    /// How often the message was sent.
+    pub(super) attempts: u32,
 }
 
 impl OutgoingMessage {
@@ -45,6 +58,7 @@ impl OutgoingMessage {
         headers.insert(NATS_MESSAGE_ID, id);
         let outgoing = Self {
             stream: stream.name().to_owned(),
+            max_bytes: stream.limits(&TopologySettings::default()).max_message_bytes,
             subject: message.subject,
             headers,
             payload: message.payload,
@@ -53,18 +67,23 @@ impl OutgoingMessage {
         Ok(outgoing)
     }
 
-    /// Checks the size against the server's limit.
+    /// Checks the size against the limits of the server and the stream.
     pub(super) fn check_size(&self, connection: &NatsConnection) -> Result<(), BusError> {
-        check_size(&self.headers, &self.payload, connection.max_payload())
+        check_size(&self.headers, &self.payload, connection.max_payload().min(self.max_bytes))
     }
 
     /// Publishes the message, and sends it again under the same id until it is acknowledged.
-    pub(super) async fn publish(&self, connection: &NatsConnection) -> Result<PublishAck, BusError> {
-        retry_transient(&self.subject, || async {
-            let ack = self.send(connection).await?;
-            self.await_ack(connection, ack).await
+    pub(super) async fn publish(&self, connection: &NatsConnection) -> Result<AcknowledgedMessage, BusError> {
+        let mut attempts = 0;
+        let ack = retry_transient(&self.subject, || {
+            attempts += 1;
+            async {
+                let ack = self.send(connection).await?;
+                self.await_ack(connection, ack).await
+            }
         })
-        .await
+        .await?;
+        Ok(AcknowledgedMessage { ack, attempts })
     }
 
     async fn send(&self, connection: &NatsConnection) -> Result<PublishAckFuture, AttemptFailure> {

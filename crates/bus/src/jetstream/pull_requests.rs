@@ -122,7 +122,7 @@ impl PullRequests {
             .publish_with_reply(self.request_subject.clone(), reply, Bytes::from(body))
             .await
             .map_err(|error| {
-                // Publishing waits through outages: it fails if the task of the connection has ended.
+                // Publishing waits through outages: it fails if the connection's task has ended.
                 self.connection.mark_closed();
                 AttemptFailure::transient(error)
             })?;

@@ -9,11 +9,15 @@ use tokio::{
     time::{Duration, Instant},
 };
 
+use super::streams::stored_size;
 use crate::{
     bus::BucketEntry,
     error::BusError,
-    topology::{Bucket, subject_matches},
+    topology::{Bucket, StreamLimits, subject_matches},
 };
+
+/// Length of the message ids by which buckets are written over NATS.
+const MESSAGE_ID_LENGTH: usize = 32;
 
 /// All buckets, by name.
 #[derive(Debug, Default)]
@@ -21,7 +25,9 @@ pub(super) struct MemoryBuckets(HashMap<String, MemoryBucket>);
 
 #[derive(Debug)]
 struct MemoryBucket {
-    max_age: Option<Duration>,
+    limits: StreamLimits,
+    /// Space that the values take in bytes. Removals take none here.
+    bytes: u64,
     /// Revision of the latest change.
     revision: u64,
     values: BTreeMap<String, BucketValue>,
@@ -40,9 +46,10 @@ struct BucketValue {
 
 impl MemoryBuckets {
     /// Creates a bucket, unless it exists.
-    pub(super) fn create(&mut self, bucket: &Bucket) {
+    pub(super) fn create(&mut self, bucket: &Bucket, limits: StreamLimits) {
         self.0.entry(bucket.name().to_owned()).or_insert_with(|| MemoryBucket {
-            max_age: bucket.max_age(),
+            limits,
+            bytes: 0,
             revision: 0,
             values: BTreeMap::new(),
             keys_by_revision: BTreeMap::new(),
@@ -75,7 +82,9 @@ impl MemoryBuckets {
         key: &str,
         value: Bytes,
     ) -> Result<u64, BusError> {
-        Ok(self.bucket_mut(now, bucket)?.write_change(now, key, Some(value)))
+        let memory_bucket = self.bucket_mut(now, bucket)?;
+        memory_bucket.check_limits(bucket, key, &value)?;
+        Ok(memory_bucket.write_change(now, key, Some(value)))
     }
 
     pub(super) fn compare_and_set(
@@ -86,9 +95,13 @@ impl MemoryBuckets {
         value: Bytes,
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
-        let bucket = self.bucket_mut(now, bucket)?;
-        let current = bucket.values.get(key).map(|value| value.revision);
-        Ok((current == expected).then(|| bucket.write_change(now, key, Some(value))))
+        let memory_bucket = self.bucket_mut(now, bucket)?;
+        let current = memory_bucket.values.get(key).map(|value| value.revision);
+        if current != expected {
+            return Ok(None);
+        }
+        memory_bucket.check_limits(bucket, key, &value)?;
+        Ok(Some(memory_bucket.write_change(now, key, Some(value))))
     }
 
     pub(super) fn delete(&mut self, now: Instant, bucket: &Bucket, key: &str) -> Result<(), BusError> {
@@ -130,7 +143,27 @@ impl BucketValue {
     }
 }
 
+/// Size of a message that holds a value, with a message id of the usual length.
+fn message_size(value: &Bytes) -> usize {
+    "NATS/1.0\r\nNats-Msg-Id: \r\n\r\n".len() + MESSAGE_ID_LENGTH + value.len()
+}
+
 impl MemoryBucket {
+    /// Checks that a value may be written: in a full bucket only over one that is not smaller.
+    fn check_limits(&self, bucket: &Bucket, key: &str, value: &Bytes) -> Result<(), BusError> {
+        let (size, limit) = (message_size(value), self.limits.max_message_bytes);
+        if size > limit {
+            return Err(BusError::TooLarge { size, limit });
+        }
+        let stored = |value| stored_size(key, message_size(value));
+        let replaced = self.values.get(key).map_or(0, |former| stored(&former.value));
+        let added = stored(value);
+        if added > replaced && self.bytes + added >= self.limits.max_bytes {
+            return Err(BusError::Full(format!("the bucket {}: maximum bytes exceeded", bucket.name())));
+        }
+        Ok(())
+    }
+
     /// Writes a value or, with `None`, removes it, and notifies watchers. Returns the revision of
     /// the change.
     fn write_change(&mut self, now: Instant, key: &str, value: Option<Bytes>) -> u64 {
@@ -143,9 +176,11 @@ impl MemoryBucket {
             None => self.values.remove(key),
         };
         if let Some(replaced) = replaced {
+            self.bytes -= stored_size(key, message_size(&replaced.value));
             self.keys_by_revision.remove(&replaced.revision);
         }
-        if value.is_some() {
+        if let Some(value) = &value {
+            self.bytes += stored_size(key, message_size(value));
             self.keys_by_revision.insert(revision, key.to_owned());
         }
         self.watchers.retain(|(filter, sender)| {
@@ -157,11 +192,14 @@ impl MemoryBucket {
     }
 
     fn drop_expired(&mut self, now: Instant) {
-        let Some(max_age) = self.max_age else { return };
+        let Some(max_age) = self.limits.max_age else { return };
         while let Some(oldest) = self.keys_by_revision.first_entry()
             && now.duration_since(self.values[oldest.get()].written_at) >= max_age
         {
-            self.values.remove(&oldest.remove());
+            let key = oldest.remove();
+            if let Some(expired) = self.values.remove(&key) {
+                self.bytes -= stored_size(&key, message_size(&expired.value));
+            }
         }
     }
 }

@@ -27,11 +27,14 @@ use self::{
     streams::{LeasedMessage, MemoryStreams, WakeUps, queue_index},
 };
 use crate::{
-    bus::{BucketEntry, Bus, Delivery, DeliveryLease, QueueReceiver, ServiceCall},
+    bus::{
+        BucketEntry, Bus, Delivery, DeliveryLease, MAX_SUBJECTS_PER_PAGE, PublishOutcome, QueueReceiver,
+        ServiceCall, SubjectPage,
+    },
     error::BusError,
     message::Message,
     replay::{Replay, ReplayEvent},
-    topology::{self, Bucket, Queue, Stream, TopologySettings, check_key},
+    topology::{self, Bucket, Queue, Stream, TopologySettings, check_key, subject_matches},
 };
 
 /// Largest payload of a message, in bytes; the default of nats-server.
@@ -42,6 +45,7 @@ pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct MemoryBus {
     core: Arc<BusCore>,
+    settings: TopologySettings,
     /// Names of the buckets of job records.
     namespaces: Vec<String>,
 }
@@ -81,7 +85,7 @@ impl MemoryBus {
     pub fn with_namespaces(settings: TopologySettings, namespaces: Vec<String>) -> Arc<Self> {
         let state = BusState {
             is_prepared: false,
-            streams: MemoryStreams::new(settings.lease),
+            streams: MemoryStreams::new(settings),
             buckets: MemoryBuckets::default(),
             core_messaging: CoreMessaging::default(),
         };
@@ -91,7 +95,7 @@ impl MemoryBus {
             deadline_moved: Notify::new(),
             message_stored: watch::Sender::new(()),
         };
-        Arc::new(Self { core: Arc::new(core), namespaces })
+        Arc::new(Self { core: Arc::new(core), settings, namespaces })
     }
 
     /// Returns the number of messages in a stream.
@@ -100,19 +104,21 @@ impl MemoryBus {
         self.core.lock().streams.message_count(stream)
     }
 
-    fn store(&self, messages: impl IntoIterator<Item = (Message, String)>) -> Result<(), BusError> {
+    /// Stores messages; returns the number of those that were not duplicates.
+    fn store(&self, messages: impl IntoIterator<Item = (Message, String)>) -> Result<usize, BusError> {
         let (now, mut wake_ups) = (Instant::now(), WakeUps::default());
-        let mut can_be_replayed = false;
+        let (mut can_be_replayed, mut stored) = (false, 0);
         let mut state = self.core.lock();
         let outcome = messages.into_iter().try_for_each(|(message, id)| {
-            check_size(message.payload.len())?;
             let stream = Stream::for_subject(&message.subject).ok_or_else(|| {
                 BusError::Unusable(format!("no stream stores the subject {}", message.subject))
             })?;
             state.check_prepared(stream)?;
             can_be_replayed |= !stream.is_work_queue();
+            let limits = stream.limits(&self.settings);
+            check_size(message.encoded_size(Some(&id)), limits.max_message_bytes)?;
             state.core_messaging.broadcast(&message);
-            state.streams.store(now, stream, message, &id, &mut wake_ups);
+            stored += usize::from(state.streams.store(now, stream, message, &id, &mut wake_ups)?);
             Ok(())
         });
         drop(state);
@@ -120,7 +126,7 @@ impl MemoryBus {
         if can_be_replayed {
             self.core.message_stored.send_replace(());
         }
-        outcome
+        outcome.map(|()| stored)
     }
 }
 
@@ -155,8 +161,10 @@ impl BusCore {
     }
 }
 
-fn check_size(size: usize) -> Result<(), BusError> {
-    if size > MAX_PAYLOAD_BYTES { Err(BusError::TooLarge { size, limit: MAX_PAYLOAD_BYTES }) } else { Ok(()) }
+/// Checks a size against a limit and the largest payload.
+fn check_size(size: usize, limit: usize) -> Result<(), BusError> {
+    let limit = limit.min(MAX_PAYLOAD_BYTES);
+    if size > limit { Err(BusError::TooLarge { size, limit }) } else { Ok(()) }
 }
 
 #[async_trait]
@@ -165,21 +173,23 @@ impl Bus for MemoryBus {
         let mut state = self.core.lock();
         state.is_prepared = true;
         for bucket in topology::all_buckets(&self.namespaces) {
-            state.buckets.create(&bucket);
+            let limits = bucket.limits(&self.settings, self.namespaces.len());
+            state.buckets.create(&bucket, limits);
         }
         Ok(())
     }
 
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
-        self.store([(message, id.to_owned())])
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
+        let stored = self.store([(message, id.to_owned())])?;
+        Ok(if stored == 0 { PublishOutcome::Duplicate } else { PublishOutcome::Stored })
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
-        self.store(messages)
+        self.store(messages).map(drop)
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BusError> {
-        check_size(message.payload.len())?;
+        check_size(message.encoded_size(None), MAX_PAYLOAD_BYTES)?;
         self.core.lock().core_messaging.broadcast(&message);
         Ok(())
     }
@@ -217,6 +227,20 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
+    async fn stream_subjects(
+        &self,
+        stream: Stream,
+        filter: &str,
+        offset: usize,
+    ) -> Result<SubjectPage, BusError> {
+        let state = self.core.lock();
+        state.check_prepared(stream)?;
+        let subjects = || state.streams.subjects(stream).filter(|(name, _)| subject_matches(filter, name));
+        let page = subjects().skip(offset).take(MAX_SUBJECTS_PER_PAGE);
+        let counts = page.map(|(name, count)| (name.to_owned(), count)).collect();
+        Ok(SubjectPage { counts, total: subjects().count() })
+    }
+
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
         self.core.lock().check_prepared(queue.stream())?;
         Ok(self.core.update_streams(|streams, now, wake_ups| {
@@ -232,7 +256,6 @@ impl Bus for MemoryBus {
 
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
         check_key(key)?;
-        check_size(value.len())?;
         self.core.lock().buckets.put(Instant::now(), bucket, key, value)
     }
 
@@ -244,7 +267,6 @@ impl Bus for MemoryBus {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
         check_key(key)?;
-        check_size(value.len())?;
         self.core.lock().buckets.compare_and_set(Instant::now(), bucket, key, value, expected)
     }
 
@@ -267,7 +289,7 @@ impl Bus for MemoryBus {
     }
 
     async fn request(&self, message: Message, time_limit: Duration) -> Result<Message, BusError> {
-        check_size(message.payload.len())?;
+        check_size(message.encoded_size(None), MAX_PAYLOAD_BYTES)?;
         let subject = message.subject.clone();
         let no_response = || BusError::NoResponse(subject);
         let Some(reply) = self.core.lock().core_messaging.request(message) else {

@@ -9,8 +9,11 @@ use std::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
+    error::BusError,
     message::{Message, StoredMessage},
-    topology::{DUPLICATE_WINDOW, MAX_MESSAGE_AGE, Queue, Stream, subject_matches},
+    topology::{
+        DUPLICATE_WINDOW, MAX_MESSAGE_AGE, Queue, Stream, StreamLimits, TopologySettings, subject_matches,
+    },
 };
 
 /// Messages that one call of [`MemoryStreams::read`] examines, to bound the time under the
@@ -40,7 +43,7 @@ pub(super) struct WakeUps {
 /// All streams and their queues.
 #[derive(Debug)]
 pub(super) struct MemoryStreams {
-    lease: Duration,
+    settings: TopologySettings,
     /// In the order of [`Stream::ALL`].
     logs: Vec<StreamLog>,
     /// In the order of [`Queue::ALL`].
@@ -64,6 +67,10 @@ struct QueueState {
 struct StreamLog {
     last_sequence: u64,
     entries: BTreeMap<u64, LogEntry>,
+    /// Space that the entries take in bytes.
+    bytes: u64,
+    /// Number of entries per subject.
+    subjects: BTreeMap<String, u64>,
     /// Message ids of the duplicate window, and the same ids by age.
     ids: HashSet<Arc<str>>,
     ids_by_age: VecDeque<(Instant, Arc<str>)>,
@@ -72,6 +79,8 @@ struct StreamLog {
 #[derive(Debug)]
 struct LogEntry {
     message: Message,
+    /// Space that the message takes in bytes.
+    size: u64,
     stored_at: Instant,
     /// Index of the queue that delivers it; `None` if none does, or the queue has given it up.
     queue: Option<usize>,
@@ -80,6 +89,12 @@ struct LogEntry {
     deadline: Option<Instant>,
     /// For a dead letter: sequence of the shard's message.
     shard_sequence: Option<u64>,
+}
+
+/// Space that JetStream takes to store a message on disk.
+pub(super) fn stored_size(subject: &str, encoded_size: usize) -> u64 {
+    const RECORD_OVERHEAD: usize = 34;
+    (RECORD_OVERHEAD + subject.len() + encoded_size) as u64
 }
 
 fn log_index(stream: Stream) -> usize {
@@ -92,7 +107,7 @@ pub(super) fn queue_index(queue: Queue) -> usize {
 }
 
 impl MemoryStreams {
-    pub(super) fn new(lease: Duration) -> Self {
+    pub(super) fn new(settings: TopologySettings) -> Self {
         let queue_state = |queue: Queue| QueueState {
             queue,
             log: log_index(queue.stream()),
@@ -101,7 +116,7 @@ impl MemoryStreams {
             backlog: 0,
         };
         Self {
-            lease,
+            settings,
             logs: Stream::ALL.iter().map(|_| StreamLog::default()).collect(),
             queues: Queue::ALL.into_iter().map(queue_state).collect(),
             deadlines: BTreeSet::new(),
@@ -109,6 +124,7 @@ impl MemoryStreams {
     }
 
     /// Stores a message, unless a message with its id was stored within the duplicate window.
+    /// Returns whether it did. Fails if the stream has reached a limit.
     pub(super) fn store(
         &mut self,
         now: Instant,
@@ -116,11 +132,16 @@ impl MemoryStreams {
         message: Message,
         id: &str,
         wake_ups: &mut WakeUps,
-    ) {
+    ) -> Result<bool, BusError> {
         let log = log_index(stream);
-        if self.logs[log].register_id(now, id) {
-            self.append(now, log, message, None, wake_ups);
+        if self.logs[log].has_id(now, id) {
+            return Ok(false);
         }
+        let size = stored_size(&message.subject, message.encoded_size(Some(id)));
+        self.logs[log].check_limits(stream, &stream.limits(&self.settings), &message.subject, size)?;
+        self.logs[log].register_id(now, id);
+        self.append(now, log, message, size, None, wake_ups);
+        Ok(true)
     }
 
     fn append(
@@ -128,6 +149,7 @@ impl MemoryStreams {
         now: Instant,
         log: usize,
         message: Message,
+        size: u64,
         shard_sequence: Option<u64>,
         wake_ups: &mut WakeUps,
     ) {
@@ -143,7 +165,10 @@ impl MemoryStreams {
             self.queues[queue].ready.insert(sequence);
             wake_ups.ready_queues.push(queue);
         }
-        let entry = LogEntry { message, stored_at: now, queue, attempts: 0, deadline: None, shard_sequence };
+        self.logs[log].bytes += size;
+        *self.logs[log].subjects.entry(message.subject.clone()).or_default() += 1;
+        let entry =
+            LogEntry { message, size, stored_at: now, queue, attempts: 0, deadline: None, shard_sequence };
         self.logs[log].entries.insert(sequence, entry);
         self.logs[log].drop_expired(now);
     }
@@ -176,8 +201,8 @@ impl MemoryStreams {
         }
         entry.queue = None;
         queue.backlog -= 1;
-        let message = entry.message.clone();
-        self.append(now, log_index(Stream::DeadLetters), message, Some(sequence), wake_ups);
+        let (message, size) = (entry.message.clone(), entry.size);
+        self.append(now, log_index(Stream::DeadLetters), message, size, Some(sequence), wake_ups);
     }
 
     /// Leases up to `max` ready messages of a queue. Drops dead letters whose shard has been
@@ -208,7 +233,7 @@ impl MemoryStreams {
                 sequence: entry.shard_sequence.unwrap_or(sequence),
                 attempt: entry.attempts,
             });
-            self.set_deadline(log, sequence, now + self.lease, wake_ups);
+            self.set_deadline(log, sequence, now + self.settings.lease, wake_ups);
         }
         if !self.queues[queue].ready.is_empty() {
             wake_ups.ready_queues.push(queue);
@@ -246,12 +271,12 @@ impl MemoryStreams {
         if !self.logs[log].entries.get(&sequence).is_some_and(holds_lease) {
             return;
         }
-        self.set_deadline(log, sequence, now + delay.unwrap_or(self.lease), wake_ups);
+        self.set_deadline(log, sequence, now + delay.unwrap_or(self.settings.lease), wake_ups);
         self.expire(now, wake_ups);
     }
 
     fn remove(&mut self, log: usize, sequence: u64) {
-        let Some(entry) = self.logs[log].entries.remove(&sequence) else { return };
+        let Some(entry) = self.logs[log].remove(sequence) else { return };
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, log, sequence));
         }
@@ -283,6 +308,11 @@ impl MemoryStreams {
         self.logs[log_index(stream)].entries.len()
     }
 
+    /// Subjects of a stream, sorted, with the number of their messages.
+    pub(super) fn subjects(&self, stream: Stream) -> impl Iterator<Item = (&str, u64)> {
+        self.logs[log_index(stream)].subjects.iter().map(|(name, count)| (name.as_str(), *count))
+    }
+
     /// Sequence of the latest message of a stream; 0 if it never had one.
     pub(super) fn last_sequence(&self, stream: Stream) -> u64 {
         self.logs[log_index(stream)].last_sequence
@@ -308,31 +338,59 @@ impl MemoryStreams {
 }
 
 impl StreamLog {
-    /// Records a message id; false if it was recorded within the duplicate window.
-    fn register_id(&mut self, now: Instant, id: &str) -> bool {
+    /// Whether a message id was recorded within the duplicate window.
+    fn has_id(&mut self, now: Instant, id: &str) -> bool {
         while let Some((registered_at, oldest)) = self.ids_by_age.front()
             && now.duration_since(*registered_at) >= DUPLICATE_WINDOW
         {
             self.ids.remove(oldest);
             self.ids_by_age.pop_front();
         }
-        if self.ids.contains(id) {
-            return false;
-        }
+        self.ids.contains(id)
+    }
+
+    /// Records a message id.
+    fn register_id(&mut self, now: Instant, id: &str) {
         let id: Arc<str> = id.into();
         self.ids.insert(id.clone());
         self.ids_by_age.push_back((now, id));
-        true
+    }
+
+    fn check_limits(
+        &self,
+        stream: Stream,
+        limits: &StreamLimits,
+        subject: &str,
+        size: u64,
+    ) -> Result<(), BusError> {
+        let full = |limit: &str| Err(BusError::Full(format!("{}: maximum {limit} exceeded", stream.name())));
+        let count = self.subjects.get(subject).copied().unwrap_or(0);
+        if limits.max_messages_per_subject.is_some_and(|limit| count >= limit) {
+            return full("messages per subject");
+        }
+        if self.bytes + size >= limits.max_bytes { full("bytes") } else { Ok(()) }
+    }
+
+    fn remove(&mut self, sequence: u64) -> Option<LogEntry> {
+        let entry = self.entries.remove(&sequence)?;
+        self.bytes -= entry.size;
+        if let Some(count) = self.subjects.get_mut(&entry.message.subject) {
+            *count -= 1;
+            if *count == 0 {
+                self.subjects.remove(&entry.message.subject);
+            }
+        }
+        Some(entry)
     }
 
     /// Drops messages older than [`MAX_MESSAGE_AGE`] from the start of the log, up to the first
     /// that a queue delivers.
     fn drop_expired(&mut self, now: Instant) {
-        while let Some(oldest) = self.entries.first_entry()
-            && oldest.get().queue.is_none()
-            && now.duration_since(oldest.get().stored_at) >= MAX_MESSAGE_AGE
+        while let Some((&sequence, oldest)) = self.entries.first_key_value()
+            && oldest.queue.is_none()
+            && now.duration_since(oldest.stored_at) >= MAX_MESSAGE_AGE
         {
-            oldest.remove();
+            self.remove(sequence);
         }
     }
 }

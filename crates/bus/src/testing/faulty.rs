@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use tokio::time::sleep;
 
 use crate::{
-    bus::{BucketEntry, Bus, QueueReceiver, ServiceCall, SharedBus},
+    bus::{BucketEntry, Bus, PublishOutcome, QueueReceiver, ServiceCall, SharedBus, SubjectPage},
     error::BusError,
     message::Message,
     replay::Replay,
@@ -30,6 +30,7 @@ pub enum BusOperation<'a> {
     OpenQueue { queue: Queue },
     Replay { stream: Stream, filters: &'a [String] },
     Purge { stream: Stream },
+    StreamSubjects { stream: Stream },
     Backlog { queue: Queue },
     Get { bucket: &'a Bucket, key: &'a str },
     Put { bucket: &'a Bucket, key: &'a str },
@@ -108,9 +109,9 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.prepare().await
     }
 
-    async fn publish(&self, message: Message, id: &str) -> Result<(), BusError> {
+    async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
         self.disturb(BusOperation::Publish { subject: &message.subject }).await?;
-        self.inner.publish(message, id).await
+        self.inner.publish_once(message, id).await
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
@@ -141,6 +142,16 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
         self.disturb(BusOperation::Purge { stream }).await?;
         self.inner.purge(stream, filter).await
+    }
+
+    async fn stream_subjects(
+        &self,
+        stream: Stream,
+        filter: &str,
+        offset: usize,
+    ) -> Result<SubjectPage, BusError> {
+        self.disturb(BusOperation::StreamSubjects { stream }).await?;
+        self.inner.stream_subjects(stream, filter, offset).await
     }
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {

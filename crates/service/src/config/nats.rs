@@ -84,12 +84,26 @@ pub struct TopologyArgs {
         value_parser = clap::value_parser!(u64).range(500..=86_400_000)
     )]
     pub lease_ms: u64,
+    /// Disk space of all streams and buckets together on each NATS server, in MiB; the same for all
+    /// services
+    #[arg(
+        long,
+        env = "FORGE_STORAGE_MIB",
+        value_name = "MIB",
+        default_value_t = TopologySettings::DEFAULT_STORAGE_BYTES >> 20,
+        value_parser = clap::value_parser!(u64).range(256..=1 << 30)
+    )]
+    pub storage_mib: u64,
 }
 
 impl TopologyArgs {
     /// The settings of the streams and buckets.
     pub fn settings(&self) -> TopologySettings {
-        TopologySettings { replicas: self.replicas, lease: Duration::from_millis(self.lease_ms) }
+        TopologySettings {
+            replicas: self.replicas,
+            lease: Duration::from_millis(self.lease_ms),
+            storage_bytes: self.storage_mib << 20,
+        }
     }
 }
 

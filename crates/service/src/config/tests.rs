@@ -46,7 +46,7 @@ fn help_names_every_option_and_its_environment_variable() {
     let help = Cli::command().render_long_help().to_string();
     let command = Cli::command();
     let options: Vec<_> = command.get_arguments().filter(|arg| arg.get_long().is_some()).collect();
-    assert_eq!(options.len(), 17);
+    assert_eq!(options.len(), 18);
     for option in
         options.into_iter().filter(|option| !["help", "version"].contains(&option.get_id().as_str()))
     {

@@ -61,6 +61,64 @@ async fn metrics_are_served_and_unknown_paths_and_methods_are_refused() {
     assert!(status == 200 && !text.ends_with("ok\n"), "{text}");
 }
 
+/// Opens a connection that never completes its request.
+async fn open_half_request(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /he").await.unwrap();
+    stream
+}
+
+/// Whether the server has closed a connection without a response.
+fn is_closed(stream: &TcpStream) -> bool {
+    match stream.try_read(&mut [0; 16]) {
+        Ok(count) => {
+            assert_eq!(count, 0, "no response");
+            true
+        }
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
+#[tokio::test]
+async fn half_open_connections_keep_neither_file_handles_nor_probes() {
+    let started = serve(&local(), Health::new(), Metrics::new("test"), CancellationToken::new()).await;
+    let address = started.unwrap().unwrap();
+    let mut half_open = Vec::new();
+    for _ in 0..374 {
+        half_open.push(open_half_request(address).await);
+    }
+    assert_eq!(get(address, "GET /healthz").await.0, 200, "under a flood of connections");
+    while half_open.iter().filter(|stream| !is_closed(stream)).count() > MAX_CONNECTIONS {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!is_closed(half_open.last().unwrap()), "only the oldest are closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_arrive_is_given_up() {
+    let started = serve(&local(), Health::new(), Metrics::new("test"), CancellationToken::new()).await;
+    let mut stream = open_half_request(started.unwrap().unwrap()).await;
+    let start = tokio::time::Instant::now();
+    let mut response = Vec::new();
+    let closed = timeout(CONNECTION_TIMEOUT, stream.read_to_end(&mut response)).await;
+    assert!(closed.is_ok() && !response.starts_with(b"HTTP/1.1 200"), "{closed:?} {response:?}");
+    assert!(start.elapsed() >= HEAD_TIMEOUT && start.elapsed() < CONNECTION_TIMEOUT);
+}
+
+#[tokio::test]
+async fn oversized_requests_are_refused() {
+    let started = serve(&local(), Health::new(), Metrics::new("test"), CancellationToken::new()).await;
+    let address = started.unwrap().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(1_000_000));
+    // The server may close the connection before it has received everything.
+    stream.write_all(request.as_bytes()).await.ok();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.ok();
+    assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 431"), "{response:?}");
+    assert_eq!(get(address, "GET /healthz").await.0, 200);
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_an_error_of_option_http() {
     let occupied = TcpListener::bind("127.0.0.1:0").await.unwrap();

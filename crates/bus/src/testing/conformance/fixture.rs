@@ -27,7 +27,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the topology settings of the buses under test.
 pub fn settings() -> TopologySettings {
-    TopologySettings { lease: LEASE, ..TopologySettings::default() }
+    TopologySettings { lease: LEASE, storage_bytes: 256 << 20, ..TopologySettings::default() }
 }
 
 /// Runs one check on a fresh bus.

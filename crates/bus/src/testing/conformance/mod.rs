@@ -7,6 +7,7 @@
 mod buckets;
 mod core_messaging;
 mod fixture;
+mod limits;
 mod queues;
 mod replay;
 
@@ -14,6 +15,7 @@ pub use self::{
     buckets::check_buckets,
     core_messaging::check_core_messaging,
     fixture::{LEASE, settings},
+    limits::check_limits,
     queues::check_queues,
     replay::check_replay,
 };

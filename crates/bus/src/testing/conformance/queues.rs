@@ -11,7 +11,7 @@ use super::fixture::{
     run_check, shard_id, shard_message, wait_until,
 };
 use crate::{
-    bus::SharedBus,
+    bus::{PublishOutcome, SharedBus},
     error::BusError,
     message::Message,
     topology::{self, MAX_SHARD_DELIVERIES, Queue, SUBMIT_SUBJECT, Stream},
@@ -63,9 +63,10 @@ async fn concurrent_publishers(bus: SharedBus) {
 }
 
 async fn deduplication(bus: SharedBus) {
-    for _ in 0..3 {
-        bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "same").await.unwrap();
-    }
+    let publish = async |id| bus.publish_once(Message::new(SUBMIT_SUBJECT, "a"), id).await;
+    assert_eq!(publish("same").await, Ok(PublishOutcome::Stored));
+    assert_eq!(publish("same").await, Ok(PublishOutcome::Duplicate));
+    bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "same").await.expect("a duplicate is no error");
     let other = (Message::new(SUBMIT_SUBJECT, "b"), "other".to_owned());
     let same = (Message::new(SUBMIT_SUBJECT, "c"), "same".to_owned());
     bus.publish_all(vec![other, same]).await.unwrap();
