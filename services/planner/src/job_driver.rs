@@ -97,15 +97,10 @@ impl JobDriver {
             stopped = self.dispatch(&admitted, received, ended, &in_flight) => Some(stopped),
         };
         drop(active);
-        let failure = match stopped {
-            Some(DispatchStop::Starved) => {
-                let waited = elapsed_since(&admitted.record.submitted_at);
-                return Settlement::Retry(retry_delay(waited));
-            }
-            Some(DispatchStop::Failed(failure)) => Some(failure),
-            None => None,
-        };
-        if let Some(failure) = failure
+        if stopped == Some(DispatchStop::Starved) {
+            return Settlement::Retry(retry_delay(elapsed_since(&admitted.record.submitted_at)));
+        }
+        if let Some(DispatchStop::Failed(failure)) = stopped
             && !self.request_end_and_wait(&admitted, failure, ended).await
         {
             return Settlement::Retry(Duration::ZERO);

@@ -182,8 +182,8 @@ mod tests {
         let again = wait(&slots, "alice").await;
         assert!(!again.is_finished());
         drop(first);
-        drop(bob.await.unwrap());
         drop(waiting.remove(0).await.unwrap());
+        drop(bob.await.unwrap());
         drop(again.await.unwrap());
         assert!(slots.acquire(&submitter("carol")).await.is_some(), "every slot is free again");
     }

@@ -1,7 +1,7 @@
 //! Decides which shards of a job are dispatched next. Pure: it publishes nothing and reads no
 //! clock. It follows the outcomes of the job's shards, and knows neither results nor agents: given
-//! the same outcomes, a planner that takes the job over dispatches the same shards to the same kind
-//! of agent.
+//! the same outcomes, a planner that takes the job over dispatches the same shards, after the same
+//! number of failed attempts.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
