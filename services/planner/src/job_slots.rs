@@ -1,6 +1,6 @@
-//! Slots for driven jobs, shared fairly between submitters: a free slot is given at once, and a slot
-//! that becomes free goes to the waiting submitter with the fewest slots. So a submitter with many
-//! jobs cannot keep others out. Running jobs are never interrupted. Knows nothing about jobs.
+//! Slots for driven jobs, shared fairly between submitters: a free slot is given at once, and a
+//! slot that becomes free goes to the waiting submitter with the fewest slots. So a submitter with
+//! many jobs cannot keep others out. Running jobs are never interrupted. Knows nothing about jobs.
 
 use std::{
     collections::HashMap,

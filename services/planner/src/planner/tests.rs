@@ -10,7 +10,6 @@ use forge_contract::{
     agent::Identity,
     canonical::to_canonical_json,
     digest::Digest,
-    envelope::Target,
     error::FailureCode,
     ids::{JobId, PoolName, TaskId},
     job::{JobRecord, JobState},
@@ -24,7 +23,7 @@ use forge_service::{
     registry::{self, AgentCapacity},
     shard_messages,
 };
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::test_fixture::{alice, fail_job, job_quota, memory_bus, settings, submission};

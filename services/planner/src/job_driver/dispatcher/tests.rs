@@ -263,7 +263,8 @@ fn outcome(kind: u8, shard_id: ShardId, tasks: &[ShardDispatch]) -> Option<Shard
 
 proptest! {
     /// A planner that takes over after any step, and knows only the outcomes, dispatches the shards
-    /// that the live planner has in flight or dispatches next; the latter to the same kind of agent.
+    /// that the live planner has in flight or dispatches next; the latter to the same kind of
+    /// agent.
     #[test]
     fn live_and_taken_over_dispatchers_decide_alike(steps in steps(), converges: bool) {
         let plan = Plan::new(8 * LEAF_ITERATIONS, 1, converges.then_some(1));
