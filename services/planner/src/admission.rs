@@ -70,8 +70,8 @@ struct Rejection {
 }
 
 impl Admission {
-    /// `buckets` are all buckets of job records; `default_bucket`, one of them, receives the records
-    /// of rejected submissions.
+    /// `buckets` are all buckets of job records; `default_bucket`, one of them, receives the
+    /// records of rejected submissions.
     pub fn new(
         bus: SharedBus,
         reader: EnvelopeReader,
@@ -214,9 +214,10 @@ impl Admission {
         })
     }
 
-    /// Whether a bucket of job records other than `bucket` holds the job id. Ids are unique over all
-    /// namespaces, because artifacts are stored under them. Two submissions that are admitted at the
-    /// same moment can both pass this check; the second manifest is then refused by the store.
+    /// Whether a bucket of job records other than `bucket` holds the job id. Ids are unique over
+    /// all namespaces, because artifacts are stored under them. Two submissions that are admitted
+    /// at the same moment can both pass this check; the second manifest is then refused by the
+    /// store.
     async fn is_held_elsewhere(&self, job: &JobId, bucket: &Bucket) -> Result<bool, BusError> {
         for other in self.buckets.iter().filter(|other| *other != bucket) {
             if job_records::get(self.bus.as_ref(), other, job).await?.is_some() {

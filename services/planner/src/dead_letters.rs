@@ -1,7 +1,7 @@
 //! Handles dead letters: shards that were delivered too often without a result. Such a shard may
 //! have crashed its workers, or each of them may have refused it. Neither is certain, so its job is
-//! not ended: the outcome makes the dispatcher start the shard's next attempt, and the later attempts
-//! go to verifiers.
+//! not ended: the outcome makes the dispatcher start the shard's next attempt, and the later
+//! attempts go to verifiers.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use forge_service::{Handler, Settlement, shard_messages};
 
 use crate::settlement::to_settlement;
 
-/// Delay before another planner, which may have the right version, receives a dead letter of another
-/// version.
+/// Delay before another planner, which may have the right version, receives a dead letter of
+/// another version.
 const OTHER_VERSION_DELAY: Duration = Duration::from_secs(30);
 
 /// Publishes the outcome of dead letters.

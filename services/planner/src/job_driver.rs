@@ -1,6 +1,6 @@
 //! Drives one admitted job until it ends: prepares it and dispatches its shards, within its
-//! deadline. A job that waits for agents is not driven: its submission goes back to the bus, so that
-//! it holds no slot. The driver only sequences these steps; each is a submodule. It writes no
+//! deadline. A job that waits for agents is not driven: its submission goes back to the bus, so
+//! that it holds no slot. The driver only sequences these steps; each is a submodule. It writes no
 //! terminal record: a job that fails here is ended by an aggregator.
 
 mod deadline;
@@ -97,15 +97,10 @@ impl JobDriver {
             stopped = self.dispatch(&admitted, received, ended, &in_flight) => Some(stopped),
         };
         drop(active);
-        let failure = match stopped {
-            Some(DispatchStop::Starved) => {
-                let waited = elapsed_since(&admitted.record.submitted_at);
-                return Settlement::Retry(retry_delay(waited));
-            }
-            Some(DispatchStop::Failed(failure)) => Some(failure),
-            None => None,
-        };
-        if let Some(failure) = failure
+        if stopped == Some(DispatchStop::Starved) {
+            return Settlement::Retry(retry_delay(elapsed_since(&admitted.record.submitted_at)));
+        }
+        if let Some(DispatchStop::Failed(failure)) = stopped
             && !self.request_end_and_wait(&admitted, failure, ended).await
         {
             return Settlement::Retry(Duration::ZERO);
@@ -116,8 +111,8 @@ impl JobDriver {
     }
 
     /// Prepares a job and dispatches its shards. Returns only when the job has failed or waits for
-    /// agents. Never returns for a job that ends otherwise: the caller drops the future then. Stores
-    /// the number of in-flight shards in `in_flight`.
+    /// agents. Never returns for a job that ends otherwise: the caller drops the future then.
+    /// Stores the number of in-flight shards in `in_flight`.
     async fn dispatch(
         &self,
         admitted: &AdmittedJob,

@@ -1,6 +1,6 @@
-//! Slots for driven jobs, shared fairly between submitters: a free slot is given at once, and a slot
-//! that becomes free goes to the waiting submitter with the fewest slots. So a submitter with many
-//! jobs cannot keep others out. Running jobs are never interrupted. Knows nothing about jobs.
+//! Slots for driven jobs, shared fairly between submitters: a free slot is given at once, and a
+//! slot that becomes free goes to the waiting submitter with the fewest slots. So a submitter with
+//! many jobs cannot keep others out. Running jobs are never interrupted. Knows nothing about jobs.
 
 use std::{
     collections::HashMap,
@@ -182,8 +182,8 @@ mod tests {
         let again = wait(&slots, "alice").await;
         assert!(!again.is_finished());
         drop(first);
-        drop(bob.await.unwrap());
         drop(waiting.remove(0).await.unwrap());
+        drop(bob.await.unwrap());
         drop(again.await.unwrap());
         assert!(slots.acquire(&submitter("carol")).await.is_some(), "every slot is free again");
     }

@@ -6,10 +6,12 @@ use forge_bus::{
     BusError, SharedBus,
     topology::{Bucket, Queue},
 };
+use forge_contract::envelope::Target;
 use forge_service::{
     Concurrency, Metrics, QueueSettings, gauge_reports::report_live_agents, job_watch::JobWatch,
     program_store::ProgramStore, registry::Registry, serve_queue,
 };
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +32,11 @@ use crate::{
 const LIVE_AGENTS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Dead letters that are handled concurrently.
 const CONCURRENT_DEAD_LETTERS: usize = 8;
+/// How long a planner that has just started waits for the heartbeats that are already stored.
+/// Without them, jobs of an earlier planner would seem to have no live agent.
+const HEARTBEAT_WAIT: Duration = Duration::from_millis(500);
+/// Interval between two looks for them.
+const HEARTBEAT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Submissions that are received beyond those that hold a slot: they wait for one.
 const WAITING_SUBMISSIONS: usize = 64;
 
@@ -56,12 +63,26 @@ pub async fn run(
     let PlannerParts { submissions, dead_letters, api, registry } =
         PlannerParts::open(bus.clone(), settings, metrics.clone(), stop.clone()).await?;
     tokio::join!(
-        serve_queue(bus.clone(), submission_queue, metrics.clone(), stop.clone(), Arc::new(submissions)),
-        serve_queue(bus, dead_letter_queue, metrics.clone(), stop.clone(), Arc::new(dead_letters)),
+        async {
+            wait_for_heartbeats(&registry, &stop).await;
+            let handler = Arc::new(submissions);
+            serve_queue(bus.clone(), submission_queue, metrics.clone(), stop.clone(), handler).await;
+        },
+        serve_queue(bus.clone(), dead_letter_queue, metrics.clone(), stop.clone(), Arc::new(dead_letters)),
         api.serve(&stop),
-        report_live_agents(registry, LIVE_AGENTS_REPORT_INTERVAL, metrics, stop.clone()),
+        report_live_agents(registry.clone(), LIVE_AGENTS_REPORT_INTERVAL, metrics.clone(), stop.clone()),
     );
     Ok(())
+}
+
+/// Waits until the registry knows a live worker, at most [`HEARTBEAT_WAIT`].
+async fn wait_for_heartbeats(registry: &Registry, stop: &CancellationToken) {
+    let wait = async {
+        while registry.live_capacity(Target::Any).agents == 0 {
+            sleep(HEARTBEAT_POLL_INTERVAL).await;
+        }
+    };
+    let _ = stop.run_until_cancelled(timeout(HEARTBEAT_WAIT, wait)).await;
 }
 
 /// The parts of a planner that [`run`] serves.

@@ -1,5 +1,5 @@
-//! Decides whether a submitter's quota permits a charge. Pure, apart from [`QuotaDay::now`]: reads no
-//! bus and no clock.
+//! Decides whether a submitter's quota permits a charge. Pure, apart from [`QuotaDay::now`]: reads
+//! no bus and no clock.
 
 use forge_contract::{
     envelope::BillingMode,
@@ -55,8 +55,8 @@ pub fn check_billing(submitter: &Submitter, quota: &Quota, mode: BillingMode) ->
 }
 
 /// Whether ended jobs should be removed from the active ones before a charge. Pruning reads one
-/// record for every active job, so without a limit on concurrent jobs it happens only each time that
-/// their number has doubled: that bounds the usage at a constant cost per charge.
+/// record for every active job, so without a limit on concurrent jobs it happens only each time
+/// that their number has doubled: that bounds the usage at a constant cost per charge.
 pub fn should_prune(quota: &Quota, usage: &Usage) -> bool {
     let active = usage.active.len();
     match quota.concurrent_jobs {
@@ -99,9 +99,9 @@ pub fn charge(
 }
 
 /// The date to charge, and the iterations used on it. A past date no longer counts. Tomorrow was
-/// begun by a planner whose clock is slightly ahead: it stays, so that the daily limit is not granted
-/// twice. A later date comes from a wrong clock. It ends here, with its iterations: otherwise it would
-/// lock the submitter out until it is past.
+/// begun by a planner whose clock is slightly ahead: it stays, so that the daily limit is not
+/// granted twice. A later date comes from a wrong clock. It ends here, with its iterations:
+/// otherwise it would lock the submitter out until it is past.
 fn day_usage<'a>(usage: &'a Usage, day: &'a QuotaDay) -> (&'a str, u64) {
     let date = usage.day.as_str();
     if date < day.today.as_str() {

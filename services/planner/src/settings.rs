@@ -18,9 +18,9 @@ pub struct PlannerSettings {
     /// How long a job waits for `policy.min_agents` live agents before it fails.
     pub agent_wait: Duration,
     /// Time after which an in-flight shard counts as overdue and is dispatched again. Doubles with
-    /// every further attempt, up to 16 times. It includes the time that the shard waits in its queue:
-    /// where queues are longer than this, shards are executed twice, which costs time but fails no
-    /// job.
+    /// every further attempt, up to 16 times. It includes the time that the shard waits in its
+    /// queue: where queues are longer than this, shards are executed twice, which costs time but
+    /// fails no job.
     pub shard_patience: Duration,
     /// Buckets of job records that an envelope may name in `artifacts.kv_namespace`. Must not be
     /// empty: rejected submissions are recorded in the first one.

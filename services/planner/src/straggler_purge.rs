@@ -18,9 +18,9 @@ use forge_service::{Settlement, clock::elapsed_since, job_records};
 /// has returned the result it was computing.
 pub const STRAGGLER_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Purges all messages of a job that has ended, except its orders, and returns the settlement of its
-/// submission: retried until the grace period has passed, then acknowledged. Orders stay, because an
-/// aggregator that has not finished its cleanup resumes it by them.
+/// Purges all messages of a job that has ended, except its orders, and returns the settlement of
+/// its submission: retried until the grace period has passed, then acknowledged. Orders stay,
+/// because an aggregator that has not finished its cleanup resumes it by them.
 ///
 /// # Errors
 /// Returns any error from reading the record or from the purge. Some messages may be left then.
@@ -30,8 +30,8 @@ pub async fn purge_stragglers(
     job: &JobId,
     uid: JobUid,
 ) -> Result<Settlement, BusError> {
-    // A record that was removed, or replaced by that of a later submission, no longer tells when the
-    // job ended. Its messages have a uid of their own, so they are purged at once.
+    // A record that was removed, or replaced by that of a later submission, no longer tells when
+    // the job ended. Its messages have a uid of their own, so they are purged at once.
     let found = job_records::get(bus, bucket, job).await?.filter(|found| found.record.uid == uid);
     let rest = match found.map(|found| found.record) {
         Some(record) if record.state.is_terminal() => {

@@ -16,7 +16,7 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_service::job_records;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     admission::{Admission, AdmissionDecision},
@@ -76,7 +76,17 @@ pub struct AdmissionFixture {
 impl AdmissionFixture {
     /// On this bus, with a quota for alice.
     pub fn new(bus: SharedBus, quota: Quota) -> Self {
-        let PlannerSettings { models, namespaces, quotas, .. } = settings(quota);
+        Self::with_settings(bus, settings(quota))
+    }
+
+    /// On this bus, with these namespaces and no quotas.
+    pub fn with_namespaces(bus: SharedBus, namespaces: &[&str]) -> Self {
+        let namespaces = namespaces.iter().map(|&namespace| namespace.to_owned()).collect();
+        Self::with_settings(bus, PlannerSettings { namespaces, ..PlannerSettings::default() })
+    }
+
+    fn with_settings(bus: SharedBus, settings: PlannerSettings) -> Self {
+        let PlannerSettings { models, namespaces, quotas, .. } = settings;
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), quotas));
         let reader = EnvelopeReader::new(models, namespaces.clone());
         let (buckets, default_bucket) = (namespaces.into_iter().map(Bucket::Jobs), Bucket::default_jobs());
@@ -98,7 +108,16 @@ impl AdmissionFixture {
 
 /// A message in which alice submits a job of this billing mode.
 pub fn submission(job: &str, mode: &str) -> Message {
-    let envelope = json!({"ctx": {"job_id": job, "billing": {"mode": mode}},
+    alices_submission(&json!({"job_id": job, "billing": {"mode": mode}}), &json!({}))
+}
+
+/// A message in which alice submits a job to this namespace.
+pub fn submission_to(job: &str, namespace: &str) -> Message {
+    alices_submission(&json!({"job_id": job}), &json!({"kv_namespace": namespace}))
+}
+
+fn alices_submission(ctx: &Value, artifacts: &Value) -> Message {
+    let envelope = json!({"ctx": ctx, "artifacts": artifacts,
         "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": ITERATIONS, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}});
     Message::new(topology::submit_subject(&alice()), envelope.to_string())

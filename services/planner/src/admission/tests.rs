@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forge_bus::Bus;
+use forge_bus::{
+    Bus, MemoryBus,
+    testing::{BusFault, BusOperation, FaultyBus},
+    topology::TopologySettings,
+};
 use forge_contract::quota::Quota;
 use tokio::time::sleep;
 
 use super::*;
 use crate::test_fixture::{
     AdmissionFixture, ITERATIONS, admitted, alice, fail_job, job_quota, memory_bus, rejected, slow_quota_bus,
-    submission,
+    submission, submission_to,
 };
 
 #[tokio::test]
@@ -75,7 +79,7 @@ async fn redelivered_submission_is_charged_once() {
     // The job ends and another one takes its place in the quota. A late redelivery is not charged.
     fail_job(bus.as_ref(), &"a".parse().unwrap(), FailureCode::Cancelled, "").await;
     admitted(first.admit("b", 3).await);
-    assert!(matches!(second.admit("a", 1).await, AdmissionDecision::Terminal(..)));
+    assert!(matches!(second.admit("a", 1).await, AdmissionDecision::Terminal { .. }));
     assert_eq!(first.usage().await, (2 * ITERATIONS, vec!["jobs/b".to_owned()]));
 }
 
@@ -149,7 +153,106 @@ async fn invalid_envelope_is_recorded_under_its_job_id_unless_that_is_taken() {
     assert!(!order.details.is_empty());
     let redelivered = rejected(fixture.admission.admit(&invalid, 1).await.unwrap());
     assert_eq!(redelivered, order);
-    let order = rejected(fixture.admission.admit(&invalid, 2).await.unwrap());
+    let second = rejected(fixture.admission.admit(&invalid, 2).await.unwrap());
+    assert_eq!(second.job_id, rejected_job_id(&invalid.payload));
+    assert_ne!(second.job_uid, order.job_uid);
+    let third = fixture.admission.admit(&invalid, 3).await.unwrap();
+    assert!(matches!(third, AdmissionDecision::Duplicate), "{third:?}");
+}
+
+#[tokio::test]
+async fn rejection_cannot_end_the_job_of_another_submission() {
+    let bus = memory_bus().await;
+    let fixture = AdmissionFixture::new(bus.clone(), Quota::default());
+    let mut invalid = submission("a", "test");
+    invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
+    let running = admitted(fixture.admit("a", 1).await);
+    // Another submission has also taken the name that is derived from the bytes.
+    let name = rejected_job_id(&invalid.payload);
+    let other = admitted(fixture.admit(name.as_str(), 2).await);
+    assert_ne!(running.uid(), other.uid());
+    let decision = fixture.admission.admit(&invalid, 3).await.unwrap();
+    assert!(matches!(decision, AdmissionDecision::Duplicate), "{decision:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn racing_rejection_and_job_of_one_id_do_not_meet() {
+    // The record of the running job appears after the rejection has looked for it, if it looks
+    // before it creates its own.
+    let bus = memory_bus().await;
+    let fixture = AdmissionFixture::new(bus.clone(), Quota::default());
+    let mut invalid = submission("a", "test");
+    invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
+    let late = Arc::new(FaultyBus::new(bus.clone(), |operation| match operation {
+        BusOperation::CompareAndSet { bucket: Bucket::Jobs(_), .. } => {
+            BusFault::Delay(Duration::from_secs(1))
+        }
+        _ => BusFault::None,
+    }));
+    let slow = AdmissionFixture::new(late, Quota::default());
+    let (order, running) = tokio::join!(slow.admission.admit(&invalid, 2), fixture.admit("a", 1));
+    let (order, running) = (rejected(order.unwrap()), admitted(running));
+    assert_eq!(order.job_id, rejected_job_id(&invalid.payload));
+    assert_ne!(order.job_uid, running.uid());
+}
+
+#[tokio::test]
+async fn record_commits_to_a_stored_key_before_it_exists() {
+    let bus = memory_bus().await;
+    let fixture = AdmissionFixture::new(bus.clone(), Quota::default());
+    let first = admitted(fixture.admit("a", 1).await);
+    assert_eq!(first.record.key_commitment, Some(first.key.commitment(first.uid())));
+    assert_eq!(job_keys::load(bus.as_ref(), first.uid()).await.unwrap().as_ref(), Some(&first.key));
+    let again = admitted(fixture.admit("a", 1).await);
+    assert_eq!((again.uid(), &again.key), (first.uid(), &first.key));
+    let other = admitted(fixture.admit("b", 2).await);
+    assert!(other.uid() != first.uid() && other.key != first.key);
+    // A rejected submission has a uid and needs no key.
+    let order = rejected(fixture.admission.admit(&submission("a", "billable"), 3).await.unwrap());
+    assert_eq!(job_keys::load(bus.as_ref(), order.job_uid).await, Ok(None));
+    let found = job_records::get(bus.as_ref(), &Bucket::default_jobs(), &order.job_id).await.unwrap();
+    let record = found.unwrap().record;
+    assert_eq!((record.uid, record.key_commitment), (order.job_uid, None));
+}
+
+#[tokio::test]
+async fn job_without_its_key_fails_after_the_grace_period() {
+    let bus = memory_bus().await;
+    let fixture = AdmissionFixture::new(bus.clone(), Quota::default());
+    let job = admitted(fixture.admit("a", 1).await);
+    job_keys::delete(bus.as_ref(), job.uid()).await.unwrap();
+    let retried = fixture.admission.admit(&submission("a", "test"), 1).await;
+    assert!(matches!(retried, Err(BusError::Unavailable(_))), "{retried:?}");
+    let age = |record: &mut JobRecord| {
+        record.submitted_at = "2020-01-01T00:00:00.000Z".to_owned();
+        true
+    };
+    job_records::update(bus.as_ref(), &job.bucket, &job.job.id, age).await.unwrap();
+    let order = rejected(fixture.admit("a", 1).await);
+    assert_eq!((order.code, order.job_uid), (FailureCode::Internal, job.uid()));
+}
+
+#[tokio::test]
+async fn job_id_is_unique_over_all_namespaces() {
+    let bus =
+        MemoryBus::with_namespaces(TopologySettings::default(), vec!["jobs".to_owned(), "night".to_owned()]);
+    bus.prepare().await.unwrap();
+    let fixture = AdmissionFixture::with_namespaces(bus.clone(), &["jobs", "night"]);
+    let submit = async |job: &str, namespace: &str, sequence| {
+        let message = submission_to(job, namespace);
+        fixture.admission.admit(&message, sequence).await.unwrap()
+    };
+    let first = admitted(submit("a", "night", 1).await);
+    assert_eq!(first.bucket.name(), "night");
+    let order = rejected(submit("a", "jobs", 2).await);
+    assert_eq!((order.code, order.namespace.as_str()), (FailureCode::Conflict, "jobs"));
+    assert!(order.message.contains("job id a already names a job"), "{}", order.message);
+    // The first submission keeps its job when it is redelivered.
+    assert_eq!(admitted(submit("a", "night", 1).await).uid(), first.uid());
+    // A rejected submission is not recorded under the id either.
+    let mut invalid = submission("a", "test");
+    invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
+    let order = rejected(fixture.admission.admit(&invalid, 3).await.unwrap());
     assert_eq!(order.job_id, rejected_job_id(&invalid.payload));
 }
 

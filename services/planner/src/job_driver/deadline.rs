@@ -1,5 +1,6 @@
 //! A job's deadline: `policy.timeout_ms` after its record was created, whichever planner drives it.
-//! The time that a submission spends in its queue before a planner first receives it does not count.
+//! The time that a submission spends in its queue before a planner first receives it does not
+//! count.
 
 use std::{future::pending, time::Duration};
 
@@ -20,8 +21,8 @@ pub async fn wait_for_deadline(admitted: &AdmittedJob) -> DispatchFailure {
     DispatchFailure::timeout(timeout_ms)
 }
 
-/// Time until the deadline when `elapsed` has passed since the record was created; zero after the deadline.
-/// `None` if `timeout_ms` is 0, which means no deadline.
+/// Time until the deadline when `elapsed` has passed since the record was created; zero after the
+/// deadline. `None` if `timeout_ms` is 0, which means no deadline.
 pub fn remaining_time(timeout_ms: u64, elapsed: Duration) -> Option<Duration> {
     (timeout_ms != 0).then(|| Duration::from_millis(timeout_ms).saturating_sub(elapsed))
 }

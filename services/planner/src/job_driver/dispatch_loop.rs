@@ -105,8 +105,8 @@ impl DispatchLoop {
     }
 
     /// Applies the stored outcomes, because only then it is known which shards are missing. Then
-    /// removes shards that an earlier planner left in the queue: each is dispatched again, and would
-    /// otherwise be executed twice.
+    /// removes shards that an earlier planner left in the queue: each is dispatched again, and
+    /// would otherwise be executed twice.
     async fn take_over(
         &self,
         admitted: &AdmittedJob,

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::dispatcher::{ShardDispatch, ShardRecipient};
 use crate::admitted_job::AdmittedJob;
 
-/// The message and the id by which the bus deduplicates it, so that a repeated publication hands the
-/// task out once.
+/// The message and the id by which the bus deduplicates it, so that a repeated publication hands
+/// the task out once.
 pub fn dispatch_message(admitted: &AdmittedJob, dispatch: ShardDispatch) -> (Message, String) {
     let ShardDispatch { shard, task: task_id, recipient } = dispatch;
     let uid = admitted.uid();

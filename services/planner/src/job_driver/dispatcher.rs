@@ -1,7 +1,7 @@
 //! Decides which shards of a job are dispatched next. Pure: it publishes nothing and reads no
 //! clock. It follows the outcomes of the job's shards, and knows neither results nor agents: given
-//! the same outcomes, a planner that takes the job over dispatches the same shards to the same kind
-//! of agent.
+//! the same outcomes, a planner that takes the job over dispatches the same shards, after the same
+//! number of failed attempts.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,8 +21,9 @@ pub const MAX_ATTEMPTS: u32 = 6;
 /// Shards may be dispatched up to this many checkpoints beyond the first incomplete one. Bounds the
 /// results that an aggregator must buffer.
 const CHECKPOINTS_AHEAD: usize = 8;
-/// Longer execution times are cut to this, so that one false claim cannot distort the mean for
-/// long.
+/// Longer execution times are cut to this. An agent can claim any time, and the mean forgets a
+/// claim by an eighth per result: a claim of centuries would keep the window at its minimum for the
+/// rest of the job.
 const MAX_SHARD_TIME: Duration = Duration::from_secs(3600);
 /// Doublings of the patience for overdue shards, at most.
 const MAX_PATIENCE_DOUBLINGS: u32 = 4;
@@ -157,8 +158,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Queues shards for another attempt that have been in flight for longer than `patience`, which
-    /// doubles with every attempt at a shard. `starved` is the total time in which the job has had no
-    /// live agent.
+    /// doubles with every attempt at a shard. `starved` is the total time in which the job has had
+    /// no live agent.
     pub fn requeue_overdue(&mut self, now: Duration, starved: Duration, patience: Duration) {
         let is_overdue = |in_flight: &InFlightAttempt| {
             let waited = running_time(in_flight.attempt, now, starved).saturating_sub(in_flight.since);

@@ -29,8 +29,8 @@ impl JobPreparer {
         Self { bus, programs }
     }
 
-    /// Prepares a job and returns the outcomes of its shards: the stored ones first, then new ones as
-    /// they arrive. Idempotent. `planning_time` goes to the aggregator for its statistics.
+    /// Prepares a job and returns the outcomes of its shards: the stored ones first, then new ones
+    /// as they arrive. Idempotent. `planning_time` goes to the aggregator for its statistics.
     ///
     /// # Errors
     /// Returns any error from the underlying bus operations.

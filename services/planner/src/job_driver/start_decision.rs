@@ -26,11 +26,12 @@ pub enum StartDecision {
     Fail(DispatchFailure),
 }
 
-/// Decides about a job in `state` that was submitted `waited` ago, when its target has `live` agents.
+/// Decides about a job in `state` that was submitted `waited` ago, when its target has `live`
+/// agents.
 ///
 /// Before its first dispatch, a job waits for `policy.min_agents`, at most for `patience`. A job
-/// without a minimum starts without any live agent: its first shards show an autoscaler that a worker
-/// is needed. From then on it waits while it has no live agent.
+/// without a minimum starts without any live agent: its first shards show an autoscaler that a
+/// worker is needed. From then on it waits while it has no live agent.
 pub fn decide_start(
     policy: &Policy,
     state: JobState,

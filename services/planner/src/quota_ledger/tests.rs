@@ -1,12 +1,12 @@
 //! The quota ledger on the in-process bus.
 
-use forge_contract::quota::Quota;
+use forge_bus::testing::{BusFault, BusOperation, FaultyBus};
+use forge_contract::{error::FailureCode, quota::Quota};
 
 use super::*;
 use crate::test_fixture::{
-    AdmissionFixture, ITERATIONS, admitted, alice, daily_quota, fail_job, job_quota, memory_bus,
+    AdmissionFixture, ITERATIONS, admitted, alice, daily_quota, fail_job, job_quota, memory_bus, rejected,
 };
-use forge_contract::error::FailureCode;
 
 const DAY: &str = "2026-11-23";
 
@@ -64,6 +64,41 @@ async fn new_day_starts_with_no_usage() {
     assert_eq!(ledger.charge(&jobs[3], &first_day()).await.unwrap(), ChargeOutcome::Charged);
     let usage = ledger.usage(&alice()).await.unwrap();
     assert_eq!((usage.day.as_str(), usage.iterations, usage.active.len()), ("2026-11-24", 2 * ITERATIONS, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn charge_of_one_submitter_does_not_wait_for_another() {
+    let bus = memory_bus().await;
+    let unlimited = AdmissionFixture::new(bus.clone(), Quota::default());
+    let of_alice = admitted(unlimited.admit("a", 1).await);
+    let mut of_bob = admitted(unlimited.admit("b", 2).await);
+    of_bob.record.submitter = "bob".parse().unwrap();
+    let quotas = Quotas { default: job_quota(1), ..Quotas::default() };
+    let stuck = FaultyBus::new(bus, |operation| match operation {
+        BusOperation::CompareAndSet { key: "alice", .. } => BusFault::Delay(Duration::from_secs(3600)),
+        _ => BusFault::None,
+    });
+    let (ledger, day) = (QuotaLedger::new(Arc::new(stuck), Arc::new(quotas)), first_day());
+    tokio::select! {
+        biased;
+        charged = ledger.charge(&of_alice, &day) => panic!("expected a stuck charge, found {charged:?}"),
+        charged = ledger.charge(&of_bob, &day) => assert_eq!(charged, Ok(ChargeOutcome::Charged)),
+    }
+    assert_eq!(ledger.charge_locks.lock().unwrap().len(), 2);
+    drop(ledger.lock_charges(&alice()).await);
+    assert_eq!(ledger.charge_locks.lock().unwrap().len(), 1, "locks without a charge are removed");
+}
+
+#[tokio::test]
+async fn denial_stores_the_pruned_usage() {
+    let bus = memory_bus().await;
+    let quota = Quota { concurrent_jobs: Some(1), iterations_per_day: Some(ITERATIONS), billable: true };
+    let fixture = AdmissionFixture::new(bus.clone(), quota);
+    let ended = admitted(fixture.admit("a", 1).await);
+    fail_job(bus.as_ref(), &ended.job.id, FailureCode::Cancelled, "").await;
+    let order = rejected(fixture.admit("b", 2).await);
+    assert!(order.message.contains("iterations per day"), "{}", order.message);
+    assert_eq!(fixture.usage().await, (ITERATIONS, vec![]));
 }
 
 #[test]

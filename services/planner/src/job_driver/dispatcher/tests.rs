@@ -1,25 +1,67 @@
-//! Dispatch decisions from events, time and window, without a bus.
+//! Dispatch decisions from outcomes, time and window, without a bus.
 
-use forge_contract::{agent::Identity, shard::LEAF_ITERATIONS};
+use std::collections::BTreeSet;
+
+use forge_contract::shard::LEAF_ITERATIONS;
+use proptest::prelude::*;
 
 use super::*;
 
 const NOW: Duration = Duration::ZERO;
+const SECOND: Duration = Duration::from_secs(1);
 
-fn agent_id(number: u8) -> AgentId {
-    Identity::from_random([number; 32]).id().clone()
+/// A dispatcher that issues numbered tasks.
+struct Issuer<'a> {
+    dispatcher: Dispatcher<'a>,
+    issued: u64,
 }
 
-fn result(shard: ShardId, agent: u8, wall_us: u64) -> ShardEvent {
-    ShardEvent::Result { shard, agent: agent_id(agent), wall_us }
+impl<'a> Issuer<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        Self { dispatcher: Dispatcher::new(plan), issued: 0 }
+    }
+
+    fn try_dispatch(
+        &mut self,
+        window: usize,
+        now: Duration,
+        starved: Duration,
+    ) -> Result<Vec<ShardDispatch>, FatalShard> {
+        self.dispatcher.dispatch(window, now, starved, |_| {
+            self.issued += 1;
+            task(self.issued)
+        })
+    }
+
+    fn dispatch(&mut self, window: usize) -> Vec<ShardDispatch> {
+        self.try_dispatch(window, NOW, NOW).unwrap()
+    }
+
+    fn apply(&mut self, outcome: ShardOutcome) {
+        self.dispatcher.apply_outcome(outcome);
+    }
+
+    fn accept(&mut self, index: u64) {
+        self.apply(accepted(leaf(index), 1000));
+    }
 }
 
-fn verdict(shard: ShardId, agent: u8, outcome: VerdictOutcome) -> ShardEvent {
-    ShardEvent::Verdict { shard, agent: agent_id(agent), outcome }
+fn task(number: u64) -> TaskId {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    TaskId(bytes)
 }
 
 fn leaf(index: u64) -> ShardId {
     ShardId { height: 0, index }
+}
+
+fn accepted(shard_id: ShardId, wall_us: u64) -> ShardOutcome {
+    ShardOutcome::Accepted { shard_id, task_id: task(0), wall_us }
+}
+
+fn rejected(dispatch: &ShardDispatch) -> ShardOutcome {
+    ShardOutcome::Rejected { shard_id: dispatch.shard, task_id: dispatch.task }
 }
 
 fn indexes(dispatches: &[ShardDispatch]) -> Vec<u64> {
@@ -29,100 +71,229 @@ fn indexes(dispatches: &[ShardDispatch]) -> Vec<u64> {
 #[test]
 fn results_make_room_in_the_window() {
     let plan = Plan::new(10 * LEAF_ITERATIONS, 1, None);
-    let mut dispatcher = Dispatcher::new(&plan);
-    assert_eq!(indexes(&dispatcher.dispatch(3, NOW)), [0, 1, 2]);
-    assert_eq!(indexes(&dispatcher.dispatch(3, NOW)), [0; 0]);
-    dispatcher.apply(result(leaf(1), 1, 1000));
-    dispatcher.apply(result(leaf(1), 2, 1000));
-    assert_eq!(indexes(&dispatcher.dispatch(3, NOW)), [3]);
-    assert_eq!(indexes(&dispatcher.dispatch(100, NOW)), [4, 5, 6, 7, 8, 9]);
-    assert_eq!(dispatcher.in_flight(), 9);
-    assert_eq!(dispatcher.mean_shard_time(), Some(Duration::from_millis(1)));
+    let mut issuer = Issuer::new(&plan);
+    assert_eq!(indexes(&issuer.dispatch(3)), [0, 1, 2]);
+    assert_eq!(indexes(&issuer.dispatch(3)), [0; 0]);
+    issuer.accept(1);
+    issuer.accept(1);
+    assert_eq!(indexes(&issuer.dispatch(3)), [3]);
+    assert_eq!(indexes(&issuer.dispatch(100)), [4, 5, 6, 7, 8, 9]);
+    assert_eq!(issuer.dispatcher.in_flight(), 9);
+    assert_eq!(issuer.dispatcher.mean_shard_time(), Some(Duration::from_millis(1)));
 }
 
 #[test]
-fn takeover_dispatches_only_shards_without_a_result() {
+fn takeover_dispatches_only_shards_without_an_accepted_result() {
     let plan = Plan::new(5 * LEAF_ITERATIONS, 1, None);
-    let mut dispatcher = Dispatcher::new(&plan);
-    [0, 1, 3].iter().for_each(|&index| dispatcher.apply(result(leaf(index), 1, 1)));
-    assert_eq!(indexes(&dispatcher.dispatch(100, NOW)), [2, 4]);
+    let mut issuer = Issuer::new(&plan);
+    [0, 1, 3].iter().for_each(|&index| issuer.accept(index));
+    issuer.apply(ShardOutcome::Reopened { shard_id: leaf(1) });
+    assert_eq!(indexes(&issuer.dispatch(100)), [1, 2, 4]);
 }
 
 #[test]
-fn all_shards_of_a_refuted_agent_are_retried() {
-    let plan = Plan::new(4 * LEAF_ITERATIONS, 1, None);
-    let mut dispatcher = Dispatcher::new(&plan);
-    dispatcher.dispatch(100, NOW);
-    for (index, by) in [(0, 1), (1, 2), (2, 1), (3, 2)] {
-        dispatcher.apply(result(leaf(index), by, 1));
+fn outcomes_of_shards_outside_the_plan_are_ignored() {
+    let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    for shard_id in [leaf(2), ShardId { height: 1, index: 0 }, ShardId { height: 32, index: 0 }] {
+        let (task_id, reason) = (task(1), String::new());
+        issuer.apply(accepted(shard_id, u64::MAX));
+        issuer.apply(ShardOutcome::Reopened { shard_id });
+        issuer.apply(ShardOutcome::Undeliverable { shard_id, task_id });
+        issuer.apply(ShardOutcome::Crashed { shard_id, task_id, reason });
     }
-    dispatcher.apply(verdict(leaf(2), 1, VerdictOutcome::Refuted));
-    let dispatches = dispatcher.dispatch(100, NOW);
-    assert_eq!(indexes(&dispatches), [0, 2]);
-    assert!(
-        dispatches
-            .iter()
-            .all(|dispatch| dispatch.attempt == 1 && dispatch.recipient == ShardRecipient::Worker)
-    );
+    assert_eq!(issuer.dispatcher.mean_shard_time(), None);
+    assert_eq!(indexes(&issuer.dispatch(100)), [0, 1]);
+}
+
+#[test]
+fn reopened_shards_are_dispatched_again_in_the_order_of_the_plan() {
+    let plan = Plan::new(4 * LEAF_ITERATIONS, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    issuer.dispatch(100);
+    (0..3).for_each(|index| issuer.accept(index));
+    for index in [2, 0, 3] {
+        issuer.apply(ShardOutcome::Reopened { shard_id: leaf(index) });
+    }
+    let dispatches = issuer.dispatch(100);
+    assert_eq!(indexes(&dispatches), [0, 2], "shard 3 is in flight");
+    assert!(dispatches.iter().all(|dispatch| dispatch.recipient == ShardRecipient::Worker));
+}
+
+#[test]
+fn only_the_failure_of_the_current_task_starts_the_next_attempt() {
+    let plan = Plan::new(1, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    let first = issuer.dispatch(1)[0];
+    issuer.dispatcher.requeue_overdue(100 * SECOND, NOW, SECOND);
+    let second = issuer.dispatch(1)[0];
+    issuer.apply(rejected(&first));
+    assert_eq!(issuer.dispatch(1), []);
+    issuer.apply(rejected(&second));
+    issuer.apply(rejected(&second));
+    let third = issuer.dispatch(1)[0];
+    assert_eq!(third.recipient, ShardRecipient::Verifier);
+    assert!(BTreeSet::from([first.task, second.task, third.task]).len() == 3);
 }
 
 #[test]
 fn shard_goes_to_verifiers_after_workers_and_is_exhausted_after_all_attempts() {
     let plan = Plan::new(1, 1, None);
-    let mut dispatcher = Dispatcher::new(&plan);
+    let mut issuer = Issuer::new(&plan);
     let mut recipients = Vec::new();
-    for _ in 0..MAX_ATTEMPTS {
-        recipients.extend(dispatcher.dispatch(1, NOW).into_iter().map(|dispatch| dispatch.recipient));
-        dispatcher.apply(result(leaf(0), 1, 1));
-        dispatcher.apply(verdict(leaf(0), 1, VerdictOutcome::Rejected));
+    for attempt in 0..MAX_ATTEMPTS {
+        let dispatch = issuer.dispatch(1)[0];
+        recipients.push(dispatch.recipient);
+        issuer.apply(if attempt % 2 == 0 {
+            rejected(&dispatch)
+        } else {
+            ShardOutcome::Undeliverable { shard_id: dispatch.shard, task_id: dispatch.task }
+        });
     }
     use ShardRecipient::{Verifier, Worker};
     assert_eq!(recipients, [Worker, Worker, Verifier, Verifier, Verifier, Verifier]);
-    assert_eq!((dispatcher.dispatch(1, NOW), dispatcher.exhausted()), (Vec::new(), Some(leaf(0))));
+    assert_eq!(issuer.try_dispatch(1, NOW, NOW), Err(FatalShard::Exhausted(leaf(0))));
+}
+
+#[test]
+fn crash_in_isolation_is_fatal_unless_the_shard_is_completed() {
+    let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    issuer.dispatch(2);
+    issuer.accept(0);
+    let crash = |index| ShardOutcome::Crashed {
+        shard_id: leaf(index),
+        task_id: task(9),
+        reason: "signal 11".to_owned(),
+    };
+    issuer.apply(crash(0));
+    assert_eq!(issuer.dispatch(2), []);
+    issuer.apply(crash(1));
+    let fatal = FatalShard::Crashed { shard: leaf(1), reason: "signal 11".to_owned() };
+    assert_eq!(issuer.try_dispatch(2, NOW, NOW), Err(fatal));
 }
 
 #[test]
 fn overdue_shard_is_retried_with_doubled_patience() {
     let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
-    let mut dispatcher = Dispatcher::new(&plan);
-    let (patience, second) = (Duration::from_secs(10), Duration::from_secs(1));
-    dispatcher.dispatch(2, NOW);
-    dispatcher.apply(result(leaf(0), 1, 1));
-    dispatcher.requeue_overdue(10 * second, patience);
-    assert_eq!(dispatcher.dispatch(9, 10 * second), []);
-    dispatcher.requeue_overdue(11 * second, patience);
-    let dispatches = dispatcher.dispatch(9, 11 * second);
-    assert_eq!((indexes(&dispatches), dispatches[0].attempt), (vec![1], 1));
-    dispatcher.requeue_overdue(31 * second, patience);
-    assert_eq!(dispatcher.dispatch(9, 31 * second), []);
+    let mut issuer = Issuer::new(&plan);
+    let patience = 10 * SECOND;
+    issuer.dispatch(2);
+    issuer.accept(0);
+    issuer.dispatcher.requeue_overdue(10 * SECOND, NOW, patience);
+    assert_eq!(issuer.try_dispatch(9, 10 * SECOND, NOW).unwrap(), []);
+    issuer.dispatcher.requeue_overdue(11 * SECOND, NOW, patience);
+    assert_eq!(indexes(&issuer.try_dispatch(9, 11 * SECOND, NOW).unwrap()), [1]);
+    issuer.dispatcher.requeue_overdue(31 * SECOND, NOW, patience);
+    assert_eq!(issuer.try_dispatch(9, 31 * SECOND, NOW).unwrap(), []);
+    issuer.dispatcher.requeue_overdue(32 * SECOND, NOW, patience);
+    assert_eq!(indexes(&issuer.try_dispatch(9, 32 * SECOND, NOW).unwrap()), [1]);
+}
+
+#[test]
+fn shard_that_waits_in_a_busy_queue_never_exhausts_its_attempts() {
+    let plan = Plan::new(1, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    let (mut now, mut dispatched) = (NOW, 0);
+    while now < 10_000 * SECOND {
+        dispatched += issuer.try_dispatch(1, now, NOW).unwrap().len();
+        now += SECOND;
+        issuer.dispatcher.requeue_overdue(now, NOW, SECOND);
+    }
+    assert!(dispatched > 10 * MAX_ATTEMPTS as usize, "{dispatched}");
+    issuer.accept(0);
+    assert_eq!(issuer.try_dispatch(1, now, NOW), Ok(Vec::new()));
 }
 
 #[test]
 fn starved_first_attempt_is_not_overdue_but_a_later_attempt_is() {
     let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
-    let mut dispatcher = Dispatcher::new(&plan);
-    let (patience, second) = (Duration::from_secs(10), Duration::from_secs(1));
-    dispatcher.dispatch(2, NOW);
-    dispatcher.apply(result(leaf(0), 1, 1));
-    dispatcher.apply(verdict(leaf(0), 1, VerdictOutcome::Rejected));
-    assert_eq!(dispatcher.dispatch(2, 5 * second)[0].attempt, 1);
+    let mut issuer = Issuer::new(&plan);
+    let patience = 10 * SECOND;
+    let first = issuer.dispatch(2);
+    assert!(issuer.dispatcher.needs_workers());
+    issuer.apply(rejected(&first[0]));
+    assert_eq!(indexes(&issuer.try_dispatch(2, 5 * SECOND, NOW).unwrap()), [0]);
+    assert!(!issuer.dispatcher.needs_workers());
     // The worker leaves.
-    dispatcher.set_starved_time(95 * second);
-    dispatcher.requeue_overdue(100 * second, patience);
-    let dispatches = dispatcher.dispatch(2, 100 * second);
+    let starved = 95 * SECOND;
+    issuer.dispatcher.requeue_overdue(100 * SECOND, starved, patience);
+    let dispatches = issuer.try_dispatch(2, 100 * SECOND, starved).unwrap();
     assert_eq!((indexes(&dispatches), dispatches[0].recipient), (vec![0], ShardRecipient::Verifier));
     // Another worker joins.
-    dispatcher.requeue_overdue(106 * second, patience);
-    assert_eq!(indexes(&dispatcher.dispatch(2, 106 * second)), [1]);
+    issuer.dispatcher.requeue_overdue(106 * SECOND, starved, patience);
+    assert_eq!(indexes(&issuer.try_dispatch(2, 106 * SECOND, starved).unwrap()), [1]);
+    issuer.accept(0);
+    issuer.accept(1);
+    assert!(!issuer.dispatcher.needs_workers(), "nothing is in flight");
 }
 
 #[test]
 fn dispatch_stops_a_few_checkpoints_beyond_the_first_incomplete_one() {
     let plan = Plan::new(1000 * LEAF_ITERATIONS, 1, Some(1));
-    let mut dispatcher = Dispatcher::new(&plan);
-    let dispatches = dispatcher.dispatch(10_000, NOW);
+    let mut issuer = Issuer::new(&plan);
+    let dispatches = issuer.dispatch(10_000);
     // Checkpoints at 1, 2, 3, 4, 5, 6, 7, 8, 10, 12 leaves: the ninth one is at 10.
     assert_eq!(plan.range(dispatches.last().unwrap().shard).end, 10 * LEAF_ITERATIONS);
-    dispatcher.apply(result(leaf(0), 1, 1));
-    assert_eq!(plan.range(dispatcher.dispatch(10_000, NOW).last().unwrap().shard).end, 12 * LEAF_ITERATIONS);
+    issuer.accept(0);
+    assert_eq!(plan.range(issuer.dispatch(10_000).last().unwrap().shard).end, 12 * LEAF_ITERATIONS);
+    issuer.apply(ShardOutcome::Reopened { shard_id: leaf(0) });
+    issuer.accept(0);
+    assert_eq!(issuer.dispatch(10_000), [], "the prefix counts a range once");
+}
+
+/// One step of a job: which outcome, about which of its shards, and the window of the dispatch that
+/// follows.
+fn steps() -> impl Strategy<Value = Vec<(u8, u64, usize)>> {
+    prop::collection::vec((0u8..16, 0u64..9, 0usize..6), 0..120)
+}
+
+/// The outcome of a step, about a task that was issued. `None` if no task of the shard was.
+fn outcome(kind: u8, shard_id: ShardId, tasks: &[ShardDispatch]) -> Option<ShardOutcome> {
+    let mut of_shard = tasks.iter().filter(|dispatch| dispatch.shard == shard_id);
+    let task_id = if kind.is_multiple_of(2) { of_shard.next_back()? } else { of_shard.next()? }.task;
+    Some(match kind {
+        0..=6 => ShardOutcome::Accepted { shard_id, task_id, wall_us: 1000 },
+        7..=10 => ShardOutcome::Rejected { shard_id, task_id },
+        11 | 12 => ShardOutcome::Undeliverable { shard_id, task_id },
+        13 | 14 => ShardOutcome::Reopened { shard_id },
+        _ => ShardOutcome::Crashed { shard_id, task_id, reason: "signal 11".to_owned() },
+    })
+}
+
+proptest! {
+    /// A planner that takes over after any step, and knows only the outcomes, dispatches the shards
+    /// that the live planner has in flight or dispatches next; the latter to the same kind of
+    /// agent.
+    #[test]
+    fn live_and_taken_over_dispatchers_decide_alike(steps in steps(), converges: bool) {
+        let plan = Plan::new(8 * LEAF_ITERATIONS, 1, converges.then_some(1));
+        let (mut live, mut tasks, mut outcomes) = (Issuer::new(&plan), Vec::new(), Vec::new());
+        for (kind, index, window) in steps {
+            if let Some(outcome) = outcome(kind, leaf(index), &tasks) {
+                outcomes.push(outcome.clone());
+                live.apply(outcome);
+            }
+            match live.try_dispatch(window, NOW, NOW) {
+                Ok(dispatches) => tasks.extend(dispatches),
+                Err(_) => break,
+            }
+        }
+        let mut next = Issuer::new(&plan);
+        outcomes.into_iter().for_each(|outcome| next.apply(outcome));
+        let in_flight: Vec<_> = live.dispatcher.in_flight.keys().copied().collect();
+        match (live.try_dispatch(usize::MAX, NOW, NOW), next.try_dispatch(usize::MAX, NOW, NOW)) {
+            (Ok(of_live), Ok(of_next)) => {
+                let expected: BTreeSet<_> =
+                    of_live.iter().map(|dispatch| dispatch.shard).chain(in_flight).collect();
+                let found: BTreeSet<_> = of_next.iter().map(|dispatch| dispatch.shard).collect();
+                prop_assert_eq!(found, expected);
+                for dispatch in of_live {
+                    let taken_over = of_next.iter().find(|next| next.shard == dispatch.shard).unwrap();
+                    prop_assert_eq!(taken_over.recipient, dispatch.recipient);
+                }
+            }
+            (of_live, of_next) => prop_assert_eq!(of_live.unwrap_err(), of_next.unwrap_err()),
+        }
+    }
 }
