@@ -55,6 +55,11 @@ impl AttestedResult {
     pub fn statement(&self) -> &ResultStatement {
         &self.attestation.statement
     }
+
+    /// Position of the shard, and the claimed hash.
+    pub fn key(&self) -> (usize, Digest) {
+        (self.position, self.statement().result_hash)
+    }
 }
 
 /// Why a message is no result of the job at all. It has no effect on any shard.
@@ -168,3 +173,6 @@ impl JobContext {
         MAX_RUN_DRAWS * iterations / planned + SPARE_DRAWS / u128::from(self.shards)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,8 @@ mod reduction;
 mod result_collector;
 mod store_retry;
 mod termination;
+#[cfg(test)]
+mod test_job;
 
 pub use self::{
     aggregator::{AggregatorSettings, run},

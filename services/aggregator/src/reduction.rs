@@ -163,9 +163,20 @@ impl JobReduction {
         result: AttestedResult,
         is_quarantined: impl Fn(&PoolName, &AgentId) -> bool,
     ) -> Result<ResultDisposition, AggregationError> {
+        self.receive_with(pool, result, is_quarantined, JobContext::decode)
+    }
+
+    /// As [`receive`](Self::receive), with a substitute for [`JobContext::decode`].
+    fn receive_with(
+        &mut self,
+        pool: &PoolName,
+        result: AttestedResult,
+        is_quarantined: impl Fn(&PoolName, &AgentId) -> bool,
+        decode: impl FnOnce(&JobContext, &AttestedResult) -> Result<ShardResult, String>,
+    ) -> Result<ResultDisposition, AggregationError> {
         let (shard, position) = (result.shard, result.position);
         let ResultStatement { task_id, agent_id, result_hash, .. } = result.statement().clone();
-        let key = (position, result_hash);
+        let key = result.key();
         let accepted = self.accepted.get(&position);
         let is_accepted = accepted.is_some_and(|accepted| accepted.statement.result_hash == result_hash);
         if position >= self.shards || is_accepted || self.limits.is_rejected(task_id) {
@@ -178,22 +189,33 @@ impl JobReduction {
         if standing == Standing::Unproven && self.held.add_task(&key, task_id) {
             return Ok(ResultDisposition::Redundant);
         }
-        let decoded = match self.context.decode(&result) {
+        let decoded = match decode(&self.context, &result) {
             Ok(decoded) => decoded,
             Err(reason) => return Ok(self.reject(shard, task_id, reason)),
         };
         self.limits.record_agent(pool, &agent_id);
-        if self.accepted.contains_key(&position) {
-            return Ok(self.record_contradiction(position, &result.attestation));
+        self.admit(result, standing, &decoded)
+    }
+
+    /// Handles a valid result that is not [redundant](ResultDisposition::Redundant).
+    fn admit(
+        &mut self,
+        result: AttestedResult,
+        standing: Standing,
+        decoded: &ShardResult,
+    ) -> Result<ResultDisposition, AggregationError> {
+        if self.accepted.contains_key(&result.position) {
+            return Ok(self.record_contradiction(result.position, &result.attestation));
         }
         if standing == Standing::Trusted {
-            self.accept(result, &decoded)?;
+            self.accept(result, decoded)?;
             return Ok(ResultDisposition::Accepted);
         }
-        self.limits.record_claim(position, pool, result_hash);
+        let (key, ResultStatement { pool, result_hash, .. }) = (result.key(), result.statement());
+        self.limits.record_claim(key.0, pool, *result_hash);
         self.verifications.require(key, result.statement());
+        self.pass_over(result.shard);
         self.held.hold(key, result.attestation, result.bytes);
-        self.pass_over(shard);
         Ok(ResultDisposition::Held)
     }
 
@@ -258,8 +280,9 @@ impl JobReduction {
 
     /// Merges a result.
     fn accept(&mut self, result: AttestedResult, decoded: &ShardResult) -> Result<(), AggregationError> {
+        let key = result.key();
         let AttestedResult { shard, position, attestation, bytes } = result;
-        let ResultStatement { task_id, result_hash, .. } = attestation.statement;
+        let task_id = attestation.statement.task_id;
         // A sample is drawn from the shards of the result, so a run that may converge is sampled when
         // its end is known.
         if matches!(self.draw, Draw::Pending) && !self.merge.may_converge() {
@@ -269,7 +292,6 @@ impl JobReduction {
         merged.map_err(|mismatch| AggregationError::ShardShape { shard, mismatch })?;
         self.accepted_iterations += decoded.iterations;
         self.outcomes.push(ShardOutcome::Accepted { shard_id: shard, task_id, wall_us: attestation.wall_us });
-        let key = (position, result_hash);
         self.confirmed_shards += usize::from(self.trust.is_confirmed(&key));
         self.held.release(&key);
         let rivals: Vec<_> = self.held.of_shard(position).map(|(_, held)| held.attestation.clone()).collect();

@@ -6,28 +6,31 @@ use std::{sync::Arc, time::Duration};
 use forge_aggregator::{AggregatorSettings, JobCompletion, run};
 use forge_bus::{
     MemoryBus, SharedBus,
-    topology::{Bucket, Queue, TopologySettings},
+    topology::{self, Bucket, Queue, Stream, TopologySettings},
 };
 use forge_contract::{
     agent::Identity,
     artifact::{Phase, VerificationDocument},
     envelope::Target,
     error::FailureCode,
+    ids::{JobUid, PoolName},
     job::{JobRecord, JobState},
+    protocol::{PROTOCOL, parse_message},
     shard_result::ShardResult,
-    task::{EndOrder, ReduceOrder, VerifierTask},
+    task::{EndOrder, OutcomeBatch, ReduceOrder, ShardOutcome, VerifierTask},
     verdict::VerdictOutcome,
 };
 use forge_documents::Job;
 use forge_kernel::{
     KERNEL,
     backend::{Backend, scalar::Scalar},
+    job_key::JobKey,
     request::Request,
 };
 use forge_service::{
     Metrics,
     executor::ShardExecution,
-    job_records, orders,
+    job_keys, job_records, orders,
     registry::{self, AgentCapacity, Role},
     shard_messages::{self, Judgement},
 };
@@ -41,13 +44,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const UID: JobUid = JobUid([1; 16]);
 
-/// An aggregator and a job of two shards, with registered agents.
+/// An aggregator and a job of two shards, with workers of two pools and a registered verifier.
 struct Fixture {
     bus: SharedBus,
     store: Arc<Store>,
     metrics: Metrics,
     job: Job,
+    key: JobKey,
     results: Vec<ShardResult>,
     workers: [Identity; 2],
     verifier: Identity,
@@ -58,6 +63,10 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
+        Self::start_with(AggregatorSettings::default().pool_quarantine_after).await
+    }
+
+    async fn start_with(pool_quarantine_after: usize) -> Self {
         let envelope = json!({
             "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
             "args": {"iterations": 100_000, "claim_freq": 0.1, "claim_severity_mu": 6, "claim_severity_sig": 1},
@@ -72,7 +81,11 @@ impl Fixture {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         let store = Arc::new(Store::in_memory());
         let (sender, completions) = mpsc::unbounded_channel();
-        let settings = AggregatorSettings { completions: Some(sender), ..AggregatorSettings::default() };
+        let settings = AggregatorSettings {
+            completions: Some(sender),
+            pool_quarantine_after,
+            ..AggregatorSettings::default()
+        };
         let (metrics, stop) = (Metrics::new("forge-aggregator"), CancellationToken::new());
         bus.prepare().await.unwrap();
         let service = tokio::spawn(run(
@@ -84,37 +97,49 @@ impl Fixture {
             stop.clone(),
         ));
         let workers = [1, 2].map(|number| Identity::from_random([number; 32]));
-        let verifier = Identity::from_random([3; 32]);
+        let (verifier, key) = (Identity::from_random([3; 32]), JobKey::from([7; 32]));
         let fixture =
-            Self { bus, store, metrics, job, results, workers, verifier, completions, stop, service };
-        fixture.register_agents().await;
+            Self { bus, store, metrics, job, key, results, workers, verifier, completions, stop, service };
+        fixture.register_verifier().await;
+        job_keys::create(fixture.bus.as_ref(), UID, &fixture.key).await.unwrap();
         assert!(job_records::create(fixture.bus.as_ref(), &Bucket::default_jobs(), &record()).await.unwrap());
         fixture
     }
 
-    async fn register_agents(&self) {
-        let workers = self.workers.iter().map(|worker| (worker, Role::Worker));
-        for (identity, role) in workers.chain([(&self.verifier, Role::Verifier)]) {
-            let record = registry::agent_record(identity, Target::Any, AgentCapacity::none(), KERNEL);
-            registry::register(self.bus.clone(), role, record, self.stop.clone()).await.unwrap();
-        }
+    async fn register_verifier(&self) {
+        let record = registry::agent_record(&self.verifier, Target::Any, AgentCapacity::none(), KERNEL);
+        registry::register(self.bus.clone(), Role::Verifier, record, self.stop.clone()).await.unwrap();
     }
 
     async fn order_reduction(&self) {
         let (job_id, envelope) = (self.job.id.clone(), self.job.request.envelope.clone());
-        let (message, id) = orders::build_reduce(ReduceOrder { job_id, envelope, plan_us: 1 });
+        let order = ReduceOrder { protocol: PROTOCOL, job_id, job_uid: UID, envelope, plan_us: 1 };
+        let (message, id) = orders::build_reduce(order);
         self.bus.publish(message, &id).await.unwrap();
     }
 
     async fn return_result(&self, worker: usize, position: usize, result: &ShardResult) {
-        let task = self.job.shard_task(self.job.request.plan.shards().nth(position).unwrap(), 0);
+        let shard = self.job.request.plan.shards().nth(position).unwrap();
+        let task = self.key.issue_task(UID, shard, [worker as u8; 16]);
+        let task = self.job.shard_task(UID, shard, task);
         let bytes = result.encode().into();
         let (wall, cpu) = (Duration::from_millis(1), Duration::from_millis(1));
         let execution =
             ShardExecution { bytes, hash: result.digest(), iterations: result.iterations, wall, cpu };
-        let worker = &self.workers[worker];
-        let (message, id) = shard_messages::build_result(worker, &Scalar, &task, &execution);
+        let (identity, pool) = (&self.workers[worker], pool(worker));
+        let (message, id) = shard_messages::build_result(identity, &pool, &Scalar, &task, &execution);
         self.bus.publish(message, &id).await.unwrap();
+    }
+
+    /// The outcomes that were published so far.
+    async fn outcomes(&self) -> Vec<ShardOutcome> {
+        let filter = topology::outcomes_subject(UID);
+        let mut replay = self.bus.replay(Stream::Verdicts, vec![filter]).await.unwrap();
+        let mut outcomes = Vec::new();
+        while let Some(stored) = replay.next_stored().await {
+            outcomes.extend(parse_message::<OutcomeBatch>(&stored.message.payload).unwrap().outcomes);
+        }
+        outcomes
     }
 
     /// Waits for two verification requests; confirms right results and refutes wrong ones.
@@ -132,15 +157,8 @@ impl Fixture {
                     false => VerdictOutcome::Refuted,
                 };
                 let judgement = Judgement::from_execution(&Scalar, outcome, Some(correct), String::new());
-                let (agent, hash) = (&claim.agent_id, claim.result_hash);
-                let (message, id) = shard_messages::build_verdict(
-                    &self.verifier,
-                    &self.job.id,
-                    shard,
-                    agent,
-                    hash,
-                    judgement,
-                );
+                let (message, id) =
+                    shard_messages::build_verdict(&self.verifier, UID, &task.task, &claim, judgement);
                 self.bus.publish(message, &id).await.unwrap();
                 verified += 1;
             }
@@ -181,15 +199,28 @@ impl Fixture {
         sample.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
+    async fn wait_for_deleted_key(&self) {
+        let deleted = async {
+            while job_keys::load(self.bus.as_ref(), UID).await.unwrap().is_some() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, deleted).await.unwrap();
+    }
+
     async fn shut_down(self) {
         self.stop.cancel();
         self.service.await.unwrap().unwrap();
     }
 }
 
+fn pool(worker: usize) -> PoolName {
+    format!("pool-{worker}").parse().unwrap()
+}
+
 fn record() -> JobRecord {
     serde_json::from_value(json!({
-        "schema": JobRecord::SCHEMA, "job_id": "j", "state": "planned", "persist": true, "submission": 1,
+        "schema": JobRecord::SCHEMA, "job_id": "j", "uid": UID, "state": "planned", "persist": true, "submission": 1,
         "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
         "progress": {"iterations": 100_000, "iterations_done": 0, "shards": 2, "shards_done": 0,
             "shards_verified": 0},
@@ -221,23 +252,28 @@ async fn contradiction_is_verified_counted_and_reported() {
         fixture.return_result(0, 1, &fixture.results[1]).await;
         let completion = fixture.completion().await;
         let cheat = fixture.workers[1].id();
-        assert!(completion.executions.iter().all(|execution| execution.agent_id != cheat.as_str()));
-        assert_eq!(fixture.result_count("contradiction"), 1);
+        assert!(completion.executions.iter().all(|execution| execution.agent_id != *cheat));
+        assert!(fixture.result_count("contradiction") >= 1);
 
         let stored = fixture.stored_verification().await;
         let document: VerificationDocument = serde_json::from_value(stored).unwrap();
         assert_eq!(document, completion.verification);
         assert_eq!(document.refuted.len(), 1);
         let [contradiction] = &document.contradictions[..] else { panic!("{document:#?}") };
-        assert_eq!(contradiction.agent_id, *cheat);
-        assert_eq!(contradiction.shard_id, document.refuted[0].shard_id);
-        assert_eq!(contradiction.result_hash, wrong.digest());
+        assert_eq!(document.suspect_pools, [pool(1)]);
+        let (statement, refuted) = (&contradiction.statement, &document.refuted[0].statement);
+        assert_eq!((&statement.agent_id, &statement.pool), (cheat, &pool(1)));
+        assert_eq!((statement.shard_id, statement.task_id), (refuted.shard_id, refuted.task_id));
+        assert_eq!(statement.result_hash, wrong.digest());
+        assert!(contradiction.is_signature_valid() && document.refuted[0].is_signature_valid());
+        let [confirmed] = &document.checked[..] else { panic!("{document:#?}") };
+        assert_eq!((confirmed.statement.result_hash, &confirmed.statement.pool), (right.digest(), &pool(0)));
         fixture.shut_down().await;
     }
 }
 
 #[tokio::test]
-async fn document_without_contradictions_does_not_mention_them() {
+async fn job_without_contradictions_completes_and_reveals_its_key() {
     let mut fixture = Fixture::start().await;
     fixture.order_reduction().await;
     for (position, result) in fixture.results.iter().enumerate() {
@@ -247,9 +283,87 @@ async fn document_without_contradictions_does_not_mention_them() {
     }
     let completion = fixture.completion().await;
     assert_eq!(fixture.result_count("contradiction"), 0);
-    assert_eq!(fixture.stored_verification().await.get("contradictions"), None);
+    assert_eq!(fixture.stored_verification().await["contradictions"], json!([]));
+    let manifest = fixture.store.get_manifest(&fixture.job.id).await.unwrap().unwrap();
+    assert_eq!((manifest.job_uid, manifest.job_key.0), (UID, *fixture.key.as_bytes()));
     let record = fixture.ended_record().await;
     assert_eq!((record.state, record.result), (JobState::Completed, Some(completion.job_result.hash)));
+    fixture.shut_down().await;
+}
+
+#[tokio::test]
+async fn planner_is_told_what_became_of_every_result() {
+    let fixture = Fixture::start().await;
+    fixture.order_reduction().await;
+    fixture.return_result(0, 0, &fixture.results[0]).await;
+    // The result of another shard is not valid, and one without a task of this job has no effect.
+    fixture.return_result(1, 1, &fixture.results[0]).await;
+    let filter = topology::result_subject(&pool(1), UID, fixture.job.request.plan.shards().next().unwrap());
+    fixture.bus.publish(forge_bus::Message::new(filter, "{}"), "invented").await.unwrap();
+    let outcomes = async {
+        loop {
+            let mut outcomes = fixture.outcomes().await;
+            // Reopened after a replay, in case that it had been accepted before.
+            outcomes.retain(|outcome| !matches!(outcome, ShardOutcome::Reopened { .. }));
+            if outcomes.len() == 2 && fixture.result_count("unknown") == 1 {
+                return outcomes;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let outcomes = timeout(PATIENCE, outcomes).await.unwrap();
+    let shards: Vec<_> = fixture.job.request.plan.shards().collect();
+    let task = |position: usize| fixture.key.issue_task(UID, shards[position], [position as u8; 16]);
+    let accepted = ShardOutcome::Accepted { shard_id: shards[0], task_id: task(0), wall_us: 1000 };
+    assert_eq!(outcomes, [accepted, ShardOutcome::Rejected { shard_id: shards[1], task_id: task(1) }]);
+    fixture.shut_down().await;
+}
+
+#[tokio::test]
+async fn pool_with_enough_quarantined_agents_is_quarantined_as_a_whole() {
+    let fixture = Fixture::start_with(1).await;
+    fixture.order_reduction().await;
+    fixture.return_result(0, 0, &fixture.results[0]).await;
+    fixture.return_result(1, 0, &falsified(&fixture.results[0])).await;
+    fixture.verify_two_claims().await;
+    let key = registry::pool_quarantine_key(&pool(1));
+    let quarantined = async {
+        while fixture.bus.get(&Bucket::Agents, &key).await.unwrap().is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, quarantined).await.unwrap();
+    assert!(
+        fixture.bus.get(&Bucket::Agents, &registry::pool_quarantine_key(&pool(0))).await.unwrap().is_none()
+    );
+    fixture.shut_down().await;
+}
+
+#[tokio::test]
+async fn job_without_a_key_fails_with_the_reason() {
+    let fixture = Fixture::start().await;
+    job_keys::delete(fixture.bus.as_ref(), UID).await.unwrap();
+    fixture.order_reduction().await;
+    let error = fixture.ended_record().await.error.unwrap();
+    assert_eq!(error.code, FailureCode::Internal);
+    assert!(error.message.contains("is missing from bucket forge_secrets"), "{}", error.message);
+    fixture.shut_down().await;
+}
+
+#[tokio::test]
+async fn order_of_another_protocol_version_is_left_to_other_aggregators() {
+    let fixture = Fixture::start().await;
+    let order = json!({"order": "reduce", "protocol": PROTOCOL + 1, "job": {"of": "the future"}});
+    let message = forge_bus::Message::new(topology::reduce_subject(UID), order.to_string());
+    fixture.bus.publish(message, "future").await.unwrap();
+    let refused = async {
+        while !fixture.metrics.encode().contains(r#"queue="reduce",outcome="retry"} 1"#) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.unwrap();
+    let record = job_records::get(fixture.bus.as_ref(), &Bucket::default_jobs(), &fixture.job.id).await;
+    assert!(!record.unwrap().unwrap().record.state.is_terminal());
     fixture.shut_down().await;
 }
 
@@ -257,7 +371,11 @@ async fn document_without_contradictions_does_not_mention_them() {
 async fn end_order_writes_error_document_and_terminal_record() {
     let fixture = Fixture::start().await;
     let (job, code) = (fixture.job.id.clone(), FailureCode::Timeout);
-    let order = EndOrder::new(job, "jobs", code, Phase::Execute, "the job took too long");
+    // An order that is late, for an earlier submission of the same job id.
+    let stale = EndOrder::new(job.clone(), JobUid([9; 16]), "jobs", code, Phase::Plan, "too late");
+    let (message, id) = orders::build_end(stale);
+    fixture.bus.publish(message, &id).await.unwrap();
+    let order = EndOrder::new(job, UID, "jobs", code, Phase::Execute, "the job took too long");
     let (message, id) = orders::build_end(order);
     fixture.bus.publish(message, &id).await.unwrap();
     let record = fixture.ended_record().await;
@@ -269,6 +387,7 @@ async fn end_order_writes_error_document_and_terminal_record() {
     );
     let document = fixture.store.get_error(&fixture.job.id).await.unwrap().unwrap();
     assert_eq!((document.code, document.message), (code, error.message));
+    fixture.wait_for_deleted_key().await;
     fixture.shut_down().await;
 }
 
@@ -278,7 +397,7 @@ async fn end_order_waits_for_a_record_that_is_not_visible_yet() {
     let bucket = Bucket::default_jobs();
     let job = "k".parse().unwrap();
     let reason = "the envelope is invalid".to_owned();
-    let order = EndOrder::new(job, bucket.name(), FailureCode::InvalidRequest, Phase::Validate, reason);
+    let order = EndOrder::new(job, UID, bucket.name(), FailureCode::InvalidRequest, Phase::Validate, reason);
     let (message, id) = orders::build_end(order);
     fixture.bus.publish(message, &id).await.unwrap();
     // As with a replica of the bucket that has not received the record: the order comes first.

@@ -1,123 +1,64 @@
 //! The reduction against the kernel's own merge, in every order of arrival and with everything that
 //! workers and verifiers may send.
 
+mod pools;
+mod protocol;
+mod simulation;
+
 use forge_contract::{
-    agent::{Hardware, Identity},
-    artifact::Contradiction,
-    digest::Digest,
-    verdict::verdict_signing_payload,
+    agent::Hardware,
+    verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
-use forge_kernel::{
-    backend::{Backend, simd::Simd},
-    convergence::StopReason,
-    reduction::merge_results,
-    request::Request,
-};
+use forge_kernel::{convergence::StopReason, reduction::merge_results};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::test_job::{Sender, TestJob, falsified, identity, pool, verdict};
 
-fn identity(number: u8) -> Identity {
-    Identity::from_random([number; 32])
+/// The agents of two pools, and their first hand-outs.
+const A: Sender = Sender("alpha", 1, 1);
+const B: Sender = Sender("beta", 2, 2);
+
+fn reduction(job: &TestJob) -> JobReduction {
+    JobReduction::new(Arc::clone(&job.context), false)
 }
 
-/// A job whose shards are single leaves, with the results of the shards.
-fn job(leaves: u64, convergence: Value, policy: Value) -> (Arc<Job>, Vec<ShardResult>) {
-    let mut args = json!({"iterations": leaves * 65_536 - 7, "claim_freq": 0.1, "claim_severity_mu": 6,
-        "claim_severity_sig": 1});
-    if !convergence.is_null() {
-        args["convergence"] = convergence;
-    }
-    let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": args,
-        "seed": {"mode": "explicit", "value": "fold"}, "policy": policy});
-    let job = Job::new(Request::from_json(envelope.to_string().as_bytes()).unwrap());
-    let request = &job.request;
-    let shards: Vec<_> = request.plan.shards().map(|id| request.shard(id)).collect();
-    assert_eq!(shards.len() as u64, leaves);
-    let results = Simd::new().execute(&request.program, &shards, &()).unwrap();
-    (Arc::new(job), results)
-}
-
-fn reduction(job: &Arc<Job>) -> JobReduction {
-    JobReduction::new(Arc::clone(job), VerificationKey::from(b"key".as_slice()))
-}
-
-fn shard(job: &Job, position: usize) -> ShardId {
-    job.request.plan.shards().nth(position).unwrap()
-}
-
-fn attestation(job: &Job, agent: u8, result: &ShardResult) -> Attestation {
-    let identity = identity(agent);
-    Attestation {
-        agent_id: identity.id().clone(),
-        backend: "simd".to_owned(),
-        adapter: None,
-        program: job.request.program_digest,
-        result_hash: Digest::hash_parts(&[&result.encode()]),
-        wall_us: 1,
-        cpu_us: 1,
-        signature: identity.sign(b""),
-    }
-}
-
-fn add(reduction: &mut JobReduction, position: usize, agent: u8, result: &ShardResult) -> ResultDisposition {
-    let job = Arc::clone(&reduction.job);
-    reduction.add_result(shard(&job, position), attestation(&job, agent, result), result).unwrap()
-}
-
-fn apply(
+/// Receives a result while nothing is in quarantine.
+fn add(
     reduction: &mut JobReduction,
+    job: &TestJob,
+    sender: Sender,
     position: usize,
-    agent: u8,
+    result: &ShardResult,
+) -> ResultDisposition {
+    let result = job.result(sender, position, result);
+    reduction.receive(&pool(sender.0), result, |_, _| false).unwrap()
+}
+
+fn judge(
+    reduction: &mut JobReduction,
+    job: &TestJob,
+    sender: Sender,
+    position: usize,
     result: &ShardResult,
     outcome: VerdictOutcome,
 ) -> VerdictEffect {
-    let job = Arc::clone(&reduction.job);
-    let Attestation { agent_id, result_hash, .. } = attestation(&job, agent, result);
-    let shard = shard(&job, position);
-    reduction.apply_verdict(shard, &verdict(&job, shard, outcome, agent_id, result_hash))
+    let verdict = verdict(&job.statement(sender, position, result), outcome);
+    reduction.apply_verdict(job.shard(position), &verdict).unwrap()
 }
 
-fn confirm(reduction: &mut JobReduction, position: usize, agent: u8, result: &ShardResult) {
-    let effect = apply(reduction, position, agent, result, VerdictOutcome::Confirmed);
-    assert_eq!(effect, VerdictEffect::Recorded);
+/// Positions of the shards whose verification has to be requested.
+fn requested(reduction: &mut JobReduction) -> Vec<usize> {
+    let requests = reduction.take_verification_requests();
+    requests.iter().map(|request| request.shard.index as usize).collect()
 }
 
-fn refute(reduction: &mut JobReduction, position: usize, agent: u8, result: &ShardResult) -> VerdictEffect {
-    apply(reduction, position, agent, result, VerdictOutcome::Refuted)
-}
-
-fn verdict(
-    job: &Job,
-    shard: ShardId,
-    outcome: VerdictOutcome,
-    agent_id: AgentId,
-    result_hash: Digest,
-) -> Verdict {
-    let verifier = identity(100);
-    let signature = verifier.sign(&verdict_signing_payload(&job.id, shard, outcome, &agent_id, result_hash));
-    Verdict {
-        outcome,
-        agent_id,
-        result_hash,
-        correct: None,
-        verifier_id: verifier.id().clone(),
-        backend: "scalar".to_owned(),
-        adapter: None,
-        reason: String::new(),
-        signature,
-    }
-}
-
-/// Indexes of the shards whose verification has to be requested.
-fn requested(reduction: &mut JobReduction) -> Vec<u64> {
-    reduction.take_verification_requests().iter().map(|(shard, _)| shard.index).collect()
-}
-
-/// Contradictions in the report: shard index and agent.
-fn contradictions(reduction: &JobReduction) -> Vec<(u64, AgentId)> {
+/// Contradictions in the report: position and agent.
+fn contradictions(reduction: &JobReduction) -> Vec<(usize, AgentId)> {
     let contradictions = reduction.verification().contradictions.into_iter();
-    contradictions.map(|contradiction| (contradiction.shard_id.index, contradiction.agent_id)).collect()
+    contradictions
+        .map(|result| (result.statement.shard_id.index as usize, result.statement.agent_id))
+        .collect()
 }
 
 /// A permutation of `0..count`; `step` and `count` are coprime.
@@ -125,22 +66,20 @@ fn permutation(count: usize, step: usize) -> Vec<usize> {
     (0..count).map(|number| (number * step + 3) % count).collect()
 }
 
-/// The result with one occurrence more.
-fn falsified(result: &ShardResult) -> ShardResult {
-    let mut falsified = result.clone();
-    falsified.components[0].occurrences += 1;
-    falsified
+fn is_rejected(disposition: &ResultDisposition) -> bool {
+    matches!(disposition, ResultDisposition::Rejected(_))
 }
 
 #[test]
 fn every_order_of_arrival_gives_the_bytes_of_the_merge_in_plan_order() {
-    let (job, results) = job(13, Value::Null, json!({}));
-    let expected = merge_results(&job.request.program, &results).encode();
+    let job = TestJob::new(13, Value::Null, json!({}));
+    let expected = merge_results(&job.context.job.request.program, &job.results).encode();
     for order in [(0..13).collect(), (0..13).rev().collect(), permutation(13, 5), permutation(13, 8)] {
         let mut reduction = reduction(&job);
         for position in order {
             assert!(!reduction.is_complete());
-            assert_eq!(add(&mut reduction, position, 1, &results[position]), ResultDisposition::Accepted);
+            let disposition = add(&mut reduction, &job, A, position, &job.results[position]);
+            assert_eq!(disposition, ResultDisposition::Accepted);
         }
         assert!(reduction.is_complete() && requested(&mut reduction).is_empty());
         let reduced = reduction.reduced_job().unwrap();
@@ -157,8 +96,9 @@ fn every_order_of_arrival_gives_the_bytes_of_the_merge_in_plan_order() {
 fn run_converges_where_a_run_in_plan_order_does() {
     for (half_width, reason) in [(0.012, StopReason::BandReached), (1e-6, StopReason::BudgetExhausted)] {
         let convergence = json!({"metric": "mean", "relative_half_width": half_width});
-        let (job, results) = job(24, convergence, json!({}));
-        let (request, mut monitor) = (&job.request, job.request.monitor().unwrap());
+        let job = TestJob::new(24, convergence, json!({}));
+        let (request, results) = (&job.context.job.request, &job.results);
+        let mut monitor = request.monitor().unwrap();
         let converges = |end: &usize| {
             let prefix = merge_results(&request.program, &results[..*end]);
             let is_checkpoint = request.plan.checkpoints().contains(&prefix.iterations);
@@ -171,7 +111,7 @@ fn run_converges_where_a_run_in_plan_order_does() {
             let mut reduction = reduction(&job);
             for position in order {
                 let has_ended = reduction.is_complete();
-                let disposition = add(&mut reduction, position, 1, &results[position]);
+                let disposition = add(&mut reduction, &job, A, position, &results[position]);
                 let expected =
                     if has_ended { ResultDisposition::Redundant } else { ResultDisposition::Accepted };
                 assert_eq!(disposition, expected);
@@ -185,179 +125,149 @@ fn run_converges_where_a_run_in_plan_order_does() {
 }
 
 #[test]
-fn result_that_cannot_belong_to_the_job_is_invalid() {
-    let (job, results) = job(3, Value::Null, json!({}));
+fn every_result_has_an_outcome_and_a_task_is_rejected_once() {
+    let job = TestJob::new(2, Value::Null, json!({}));
     let mut reduction = reduction(&job);
-    let invalid_because = |disposition: ResultDisposition, expected: &str| {
-        let ResultDisposition::Invalid(reason) = disposition else { panic!("{disposition:?}") };
-        assert!(reason.contains(expected), "{reason}");
-    };
-    invalid_because(add(&mut reduction, 2, 1, &results[0]), "iterations");
-    let unplanned = ShardId { height: 1, index: 0 };
-    let attested = attestation(&job, 1, &results[0]);
-    let disposition = reduction.add_result(unplanned, attested.clone(), &results[0]).unwrap();
-    invalid_because(disposition, "not in the plan");
-    let foreign = Attestation { program: Digest([1; 32]), ..attested };
-    let disposition = reduction.add_result(shard(&job, 0), foreign, &results[0]).unwrap();
-    invalid_because(disposition, "another program");
-    let mut misshapen = results[0].clone();
-    misshapen.components.clear();
-    invalid_because(add(&mut reduction, 0, 1, &misshapen), "components");
-    assert!((0..3).all(|position| reduction.needs_result(shard(&job, position))));
-    assert!(!reduction.needs_result(unplanned));
-    assert_eq!(reduction.progress().shards_done, 0);
+    let (shard, task) = (job.shard(0), job.task(0, 1));
+    for number in 0..3 {
+        let mut broken = job.result(A, 0, &job.results[0]);
+        broken.bytes = vec![number].into();
+        let disposition = reduction.receive(&pool("alpha"), broken, |_, _| false).unwrap();
+        assert_eq!(is_rejected(&disposition), number == 0, "{disposition:?}");
+    }
+    let rejected = ShardOutcome::Rejected { shard_id: shard, task_id: task };
+    assert_eq!(reduction.take_outcomes(), [rejected]);
+    // Another result of the rejected task does not count; one of the next task does.
+    assert_eq!(add(&mut reduction, &job, A, 0, &job.results[0]), ResultDisposition::Redundant);
+    let again = Sender("alpha", 1, 3);
+    assert_eq!(add(&mut reduction, &job, again, 0, &job.results[0]), ResultDisposition::Accepted);
+    let accepted = ShardOutcome::Accepted { shard_id: shard, task_id: job.task(0, 3), wall_us: 1 };
+    assert_eq!(reduction.take_outcomes(), [accepted]);
+    for sender in [again, A, B] {
+        assert_eq!(add(&mut reduction, &job, sender, 0, &job.results[0]), ResultDisposition::Redundant);
+    }
+    assert!(reduction.take_outcomes().is_empty() && requested(&mut reduction).is_empty());
+    assert_eq!(reduction.progress().shards_done, 1);
 }
 
 #[test]
-fn equal_result_of_an_accepted_shard_is_redundant() {
-    let (job, results) = job(2, Value::Null, json!({}));
+fn result_of_a_quarantined_agent_is_rejected_and_its_shard_reopened_after_a_replay() {
+    let job = TestJob::new(2, Value::Null, json!({}));
     let mut reduction = reduction(&job);
-    assert_eq!(add(&mut reduction, 0, 1, &results[0]), ResultDisposition::Accepted);
-    assert!(reduction.is_accepted(shard(&job, 0), &attestation(&job, 1, &results[0])));
-    assert!(!reduction.is_accepted(shard(&job, 0), &attestation(&job, 2, &results[0])));
-    for agent in [1, 2] {
-        assert_eq!(add(&mut reduction, 0, agent, &results[0]), ResultDisposition::Redundant);
-    }
-    assert_eq!(reduction.progress().shards_done, 1);
-    assert!(requested(&mut reduction).is_empty() && contradictions(&reduction).is_empty());
+    let result = job.result(A, 0, &job.results[0]);
+    let disposition =
+        reduction.receive(&pool("alpha"), result, |_, agent| agent == identity(1).id()).unwrap();
+    assert!(is_rejected(&disposition));
+    reduction.finish_replay();
+    let (shard_id, task_id) = (job.shard(0), job.task(0, 1));
+    let expected = [ShardOutcome::Rejected { shard_id, task_id }, ShardOutcome::Reopened { shard_id }];
+    assert_eq!(reduction.take_outcomes(), expected);
 }
 
 #[test]
 fn contradicting_results_are_both_verified_and_reported() {
-    let (job, results) = job(2, Value::Null, json!({}));
+    let job = TestJob::new(2, Value::Null, json!({}));
+    let (right, wrong) = (&job.results[0], falsified(&job.results[0], 1));
     let mut reduction = reduction(&job);
-    let falsified = falsified(&results[0]);
-    add(&mut reduction, 0, 1, &results[0]);
-    add(&mut reduction, 1, 1, &results[1]);
-    let accepted_agent = identity(1).id().clone();
-    let disposition = add(&mut reduction, 0, 2, &falsified);
-    assert_eq!(disposition, ResultDisposition::Contradicting(accepted_agent));
-    // The same contradiction again is a duplicate.
-    assert_eq!(add(&mut reduction, 0, 2, &falsified), ResultDisposition::Redundant);
+    add(&mut reduction, &job, A, 0, right);
+    add(&mut reduction, &job, A, 1, &job.results[1]);
+    let disposition = add(&mut reduction, &job, B, 0, &wrong);
+    assert_eq!(disposition, ResultDisposition::Contradicting(identity(1).id().clone()));
+    // The same contradiction again is a duplicate, and a third result of the pool is not examined.
+    assert_eq!(add(&mut reduction, &job, B, 0, &wrong), ResultDisposition::Redundant);
+    let second = add(&mut reduction, &job, Sender("beta", 3, 4), 0, &falsified(right, 2));
+    assert!(matches!(second, ResultDisposition::Contradicting(_)));
+    assert!(is_rejected(&add(&mut reduction, &job, Sender("beta", 4, 5), 0, &falsified(right, 3))));
     assert!(!reduction.is_complete());
-    assert_eq!((requested(&mut reduction), requested(&mut reduction)), (vec![0, 0], vec![]));
-    confirm(&mut reduction, 0, 1, &results[0]);
+    assert_eq!((requested(&mut reduction), requested(&mut reduction)), (vec![0, 0, 0], vec![]));
+    judge(&mut reduction, &job, A, 0, right, VerdictOutcome::Confirmed);
+    judge(&mut reduction, &job, Sender("beta", 3, 4), 0, &falsified(right, 2), VerdictOutcome::Refuted);
     assert!(!reduction.is_complete());
-    assert_eq!(refute(&mut reduction, 0, 2, &falsified), VerdictEffect::Recorded);
+    let effect = judge(&mut reduction, &job, B, 0, &wrong, VerdictOutcome::Refuted);
+    assert_eq!(effect, VerdictEffect::Recorded);
     assert!(reduction.is_complete());
     let reduced = reduction.reduced_job().unwrap();
-    assert_eq!(reduced.merged.encode(), merge_results(&job.request.program, &results).encode());
-    assert_eq!((reduced.verification.refuted.len(), reduced.verification.checked.len()), (1, 1));
-    assert_eq!(reduced.verification.refuted[0].agent_id, *identity(2).id());
-    let expected = Contradiction {
-        shard_id: shard(&job, 0),
-        agent_id: identity(2).id().clone(),
-        result_hash: falsified.digest(),
-        signature: identity(2).sign(b""),
-    };
-    assert_eq!(reduced.verification.contradictions, [expected]);
+    assert_eq!(
+        reduced.merged.encode(),
+        merge_results(&job.context.job.request.program, &job.results).encode()
+    );
+    let verification = reduced.verification;
+    assert_eq!((verification.refuted.len(), verification.checked.len()), (2, 1));
+    assert_eq!(verification.suspect_pools, [pool("beta")]);
+    let contradicting: Vec<_> = verification.contradictions.iter().map(|result| &result.statement).collect();
+    assert_eq!(contradicting.len(), 2);
+    assert!(contradicting.contains(&&job.statement(B, 0, &wrong)));
+    assert!(verification.contradictions.iter().all(Attestation::is_signature_valid));
 }
 
 #[test]
-fn agent_that_contradicts_itself_is_reported() {
-    let (job, results) = job(2, Value::Null, json!({}));
-    let mut reduction = reduction(&job);
-    add(&mut reduction, 0, 1, &results[0]);
-    let agent = identity(1).id().clone();
-    let disposition = add(&mut reduction, 0, 1, &falsified(&results[0]));
-    assert_eq!(disposition, ResultDisposition::Contradicting(agent.clone()));
-    assert!(requested(&mut reduction).is_empty());
-    assert_eq!(contradictions(&reduction), [(0, agent.clone())]);
-    // Further results are not kept: an agent must not fill the aggregator's memory.
-    let third = falsified(&falsified(&results[0]));
-    assert_eq!(add(&mut reduction, 0, 1, &third), ResultDisposition::Redundant);
-    assert_eq!(contradictions(&reduction), [(0, agent)]);
-}
-
-#[test]
-fn contradiction_is_reported_whichever_result_arrives_first() {
-    let (job, results) = job(2, Value::Null, json!({}));
-    let falsified = falsified(&results[0]);
-    let mut reduction = reduction(&job);
-    add(&mut reduction, 0, 2, &falsified);
-    let disposition = add(&mut reduction, 0, 1, &results[0]);
-    assert!(matches!(disposition, ResultDisposition::Contradicting(_)));
-    assert_eq!(refute(&mut reduction, 0, 2, &falsified), VerdictEffect::RestartRequired);
-    let mut restarted = reduction.restart();
-    assert!(contradictions(&restarted).is_empty(), "no result is accepted yet");
-    for (position, result) in results.iter().enumerate() {
-        assert_eq!(add(&mut restarted, position, 1, result), ResultDisposition::Accepted);
+fn agent_that_contradicts_itself_is_found_out_whichever_result_arrives_first() {
+    let job = TestJob::new(2, Value::Null, json!({}));
+    let (right, wrong) = (&job.results[0], falsified(&job.results[0], 1));
+    let again = Sender("alpha", 1, 9);
+    for wrong_first in [false, true] {
+        let mut first = reduction(&job);
+        let (early, late) = if wrong_first { (&wrong, right) } else { (right, &wrong) };
+        add(&mut first, &job, A, 0, early);
+        assert!(matches!(add(&mut first, &job, again, 0, late), ResultDisposition::Contradicting(_)));
+        assert_eq!(requested(&mut first), [0, 0]);
+        let liar = if wrong_first { A } else { again };
+        let effect = judge(&mut first, &job, liar, 0, &wrong, VerdictOutcome::Refuted);
+        // Also the right result is the pool's, so it counts only if it is confirmed.
+        assert_eq!(effect, VerdictEffect::RestartRequired);
+        let mut second = first.restart();
+        for (position, result) in job.results.iter().enumerate() {
+            assert_eq!(add(&mut second, &job, B, position, result), ResultDisposition::Accepted);
+        }
+        assert_eq!(contradictions(&second), [(0, identity(1).id().clone())]);
     }
-    assert_eq!(contradictions(&restarted), [(0, identity(2).id().clone())]);
-}
-
-#[test]
-fn refuting_an_accepted_result_restarts_the_reduction_without_its_agent() {
-    let (job, results) = job(3, Value::Null, json!({"verify": "full"}));
-    let mut first = reduction(&job);
-    let falsified = falsified(&results[0]);
-    add(&mut first, 0, 1, &falsified);
-    add(&mut first, 1, 1, &results[1]);
-    add(&mut first, 2, 2, &results[2]);
-    assert_eq!(requested(&mut first), [0, 1, 2]);
-    confirm(&mut first, 2, 2, &results[2]);
-    assert_eq!(refute(&mut first, 0, 1, &falsified), VerdictEffect::RestartRequired);
-    let mut second = first.restart();
-    assert_eq!(second.excluded_agents().iter().collect::<Vec<_>>(), [identity(1).id()]);
-
-    // The stream is replayed. The collector rejects the results of the excluded agent.
-    add(&mut second, 2, 2, &results[2]);
-    confirm(&mut second, 2, 2, &results[2]);
-    assert_eq!(refute(&mut second, 0, 1, &falsified), VerdictEffect::Recorded);
-    for (position, result) in results.iter().enumerate().take(2) {
-        add(&mut second, position, 2, result);
-    }
-    assert_eq!(requested(&mut second), [0, 1]);
-    for (position, result) in results.iter().enumerate().take(2) {
-        assert!(!second.is_complete());
-        confirm(&mut second, position, 2, result);
-    }
-    assert!(second.is_complete());
-    let reduced = second.reduced_job().unwrap();
-    assert_eq!(reduced.merged.encode(), merge_results(&job.request.program, &results).encode());
-    assert_eq!(reduced.verification.refuted.len(), 1);
-    assert!(reduced.executions.iter().all(|execution| execution.agent_id == identity(2).id().as_str()));
-    let effect = apply(&mut second, 0, 2, &results[0], VerdictOutcome::Undecided);
-    assert_eq!(effect, VerdictEffect::Undecidable);
 }
 
 #[test]
 fn job_waits_for_the_verification_of_a_sample() {
-    let (job, results) = job(12, Value::Null, json!({"verify": "spotcheck", "verify_ratio": 0.25}));
+    let job = TestJob::new(12, Value::Null, json!({"verify": "spotcheck", "verify_ratio": 0.25}));
     let mut reduction = reduction(&job);
     for position in permutation(12, 5) {
-        add(&mut reduction, position, 1, &results[position]);
+        add(&mut reduction, &job, A, position, &job.results[position]);
     }
     let sample = requested(&mut reduction);
     assert_eq!(sample.len(), 3);
-    for shard in sample {
+    for position in sample {
         assert!(!reduction.is_complete());
         // A confirmation of another result of the shard has no effect.
-        confirm(&mut reduction, shard as usize, 1, &falsified(&results[shard as usize]));
+        let other = falsified(&job.results[position], 1);
+        judge(&mut reduction, &job, A, position, &other, VerdictOutcome::Confirmed);
         assert!(!reduction.is_complete());
-        confirm(&mut reduction, shard as usize, 1, &results[shard as usize]);
+        judge(&mut reduction, &job, A, position, &job.results[position], VerdictOutcome::Confirmed);
     }
     assert!(reduction.is_complete());
     assert_eq!(reduction.progress().shards_verified, 3);
-    assert_eq!(reduction.verification().checked.len(), 3);
+    let verification = reduction.verification();
+    assert_eq!((verification.checked.len(), verification.drawn), (3, 3));
+    assert!(verification.checked.iter().all(Verdict::is_signature_valid));
+    assert!(verification.checked.is_sorted_by_key(|verdict| verdict.statement.shard_id.index));
+    assert_eq!(verification.escape, verification::escape_probabilities(12, 3));
 }
 
 #[test]
 fn report_counts_shards_executed_and_verified_on_different_hardware() {
-    let (job, results) = job(4, Value::Null, json!({"verify": "full"}));
+    let job = TestJob::new(4, Value::Null, json!({"verify": "full"}));
     let mut reduction = reduction(&job);
     let adapter = |on_gpu: bool| on_gpu.then(|| "a card, driver 1".to_owned());
     // Executed and verified on: CPU and CPU, GPU and CPU, CPU and GPU, GPU and GPU.
-    for (position, result) in results.iter().enumerate() {
-        let (shard, device) = (shard(&job, position), adapter(position % 2 == 1));
-        let attested = Attestation { adapter: device, ..attestation(&job, 1, result) };
-        let (agent, hash) = (attested.agent_id.clone(), attested.result_hash);
-        let disposition = reduction.add_result(shard, attested.clone(), result);
+    for (position, result) in job.results.iter().enumerate() {
+        let statement =
+            ResultStatement { adapter: adapter(position % 2 == 1), ..job.statement(A, position, result) };
+        let mut returned = job.result(A, position, result);
+        returned.attestation = crate::test_job::attest(statement.clone(), 1);
+        let disposition = reduction.receive(&pool("alpha"), returned, |_, _| false);
         assert_eq!(disposition, Ok(ResultDisposition::Accepted));
         let requests = reduction.take_verification_requests();
-        assert_eq!((requests.len(), &requests[0].1.adapter), (1, &attested.adapter));
-        let confirmed = verdict(&job, shard, VerdictOutcome::Confirmed, agent, hash);
-        reduction.apply_verdict(shard, &Verdict { adapter: adapter(position >= 2), ..confirmed });
+        assert_eq!((requests.len(), &requests[0].claim.adapter), (1, &statement.adapter));
+        let confirmed = verdict(&statement, VerdictOutcome::Confirmed).statement;
+        let confirmed =
+            VerdictStatement { adapter: adapter(position >= 2), ..confirmed }.sign(&identity(100));
+        reduction.apply_verdict(job.shard(position), &confirmed).unwrap();
     }
     assert!(reduction.is_complete());
     let verification = reduction.verification();
@@ -371,41 +281,26 @@ fn report_counts_shards_executed_and_verified_on_different_hardware() {
 }
 
 #[test]
-fn confirmation_received_before_the_end_of_the_run_counts_after_it() {
-    let convergence = json!({"metric": "mean", "relative_half_width": 0.012});
-    let (job, results) = job(24, convergence, json!({"verify": "spotcheck", "verify_ratio": 0.5}));
-    let mut first = reduction(&job);
-    for (position, result) in results.iter().enumerate() {
-        add(&mut first, position, 1 + (position % 2) as u8, result);
-    }
-    let sample = requested(&mut first);
-    assert_eq!(refute(&mut first, 1, 2, &results[1]), VerdictEffect::RestartRequired);
-    // The replay has the verdicts about agent 1 before the end of the run is known again. They are
-    // not sent a second time.
-    let mut second = first.restart();
-    for position in (0..24).step_by(2) {
-        add(&mut second, position, 1, &results[position]);
-    }
-    for &shard in sample.iter().filter(|shard| shard.is_multiple_of(2)) {
-        confirm(&mut second, shard as usize, 1, &results[shard as usize]);
-    }
-    for position in (1..24).step_by(2) {
-        add(&mut second, position, 3, &results[position]);
-    }
-    let unconfirmed: Vec<_> = sample.iter().copied().filter(|shard| shard % 2 == 1).collect();
-    assert_eq!(requested(&mut second), unconfirmed);
-    assert!(unconfirmed.len() < sample.len());
-    for shard in unconfirmed {
-        confirm(&mut second, shard as usize, 3, &results[shard as usize]);
-    }
-    assert!(second.is_complete());
+fn undecided_verification_fails_the_job() {
+    let job = TestJob::new(2, Value::Null, json!({"verify": "full"}));
+    let mut reduction = reduction(&job);
+    add(&mut reduction, &job, A, 0, &job.results[0]);
+    let effect = judge(&mut reduction, &job, A, 0, &job.results[0], VerdictOutcome::Undecided);
+    assert_eq!(effect, VerdictEffect::Undecidable);
+    let error = reduction.reduced_job().unwrap_err();
+    assert_eq!(error, AggregationError::MissingResults { accepted: 1, shards: 2 });
 }
 
 #[test]
-fn incomplete_reduction_has_no_reduced_job() {
-    let (job, results) = job(2, Value::Null, json!({}));
-    let mut reduction = reduction(&job);
-    add(&mut reduction, 0, 1, &results[0]);
-    let error = reduction.reduced_job().unwrap_err();
-    assert_eq!(error, AggregationError::MissingResults { accepted: 1, shards: 2 });
+fn giant_plan_costs_no_memory_before_results_arrive() {
+    let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
+        "args": {"iterations": 1u64 << 40, "claim_freq": 2000, "claim_severity_mu": 6, "claim_severity_sig": 1}});
+    let request = forge_kernel::request::Request::from_json(envelope.to_string().as_bytes()).unwrap();
+    let job = Arc::new(forge_documents::Job::new(request));
+    let context = JobContext::new(job, crate::test_job::UID, forge_kernel::job_key::JobKey::from([7; 32]));
+    assert!(context.shards > 500_000, "{}", context.shards);
+    let shards = context.shards;
+    let reduction = JobReduction::new(Arc::new(context), false);
+    assert_eq!(reduction.progress().shards, shards);
+    assert!(reduction.accepted.is_empty() && matches!(reduction.draw, Draw::Pending));
 }
