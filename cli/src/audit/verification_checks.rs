@@ -15,6 +15,7 @@ use forge_documents::{document::VERIFICATION_JSON, number_format::format_count};
 use forge_kernel::{job_key::JobKey, verification};
 
 use super::{
+    document_checks::planned_end,
     evidence::Evidence,
     report::{AuditReport, CheckProblem},
 };
@@ -24,6 +25,8 @@ use super::{
 pub fn check_verification(evidence: &Evidence<'_>, report: &mut AuditReport) {
     let document = evidence.document::<VerificationDocument>(VERIFICATION_JSON);
     let result = document.as_ref().map_err(Clone::clone).and_then(|document| {
+        // The checks below take time in proportion to the number of shards.
+        planned_end(evidence)?;
         is_of_this_job(document, evidence)?;
         follows_policy(document, evidence)?;
         shards_are_planned(document, evidence)?;
