@@ -64,7 +64,9 @@ fn occurrences(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> Option<u
 
 fn matches_executions(metrics: &MetricsDocument, document: &ExecutionsDocument) -> Result<(), CheckProblem> {
     let executions = &document.executions;
-    let agents: BTreeSet<_> = executions.iter().map(|execution| &execution.agent_id).collect();
+    // An agent's key is a name within its pool.
+    let agents: BTreeSet<_> =
+        executions.iter().map(|execution| (&execution.pool, &execution.agent_id)).collect();
     expect_equal("threads", metrics.threads, agents.len() as u64)?;
     let backends: BTreeSet<_> = executions.iter().map(|execution| execution.backend.as_str()).collect();
     let backends = backends.into_iter().collect::<Vec<_>>().join(", ");

@@ -1,12 +1,9 @@
 //! Checks of signatures: agents sign their results and an aggregator the manifest. A valid one
 //! proves which key signed, not whose key it is: `signers` compares keys.
 
-use forge_contract::{
-    agent::{AgentId, Signature},
-    artifact::{Execution, ExecutionsDocument, ManifestDocument},
-    task::result_signing_payload,
-};
+use forge_contract::artifact::{ExecutionsDocument, ManifestDocument};
 use forge_documents::number_format::format_count;
+use forge_kernel::job_key::JobKey;
 
 use super::{
     evidence::Evidence,
@@ -45,43 +42,28 @@ fn manifest_is_signed(manifest: &ManifestDocument, policy: SignaturePolicy) -> A
     }
 }
 
-/// Every shard result is signed by the agent recorded for it.
-pub fn check_result_signatures(evidence: &Evidence<'_>, policy: SignaturePolicy, report: &mut AuditReport) {
-    let check = || results_are_signed(evidence.executions()?, evidence.manifest, policy);
+/// Every shard result is signed by the agent recorded for it, and answers a task that was issued
+/// with the job's key.
+pub fn check_result_signatures(evidence: &Evidence<'_>, report: &mut AuditReport) {
+    let check = || results_are_signed(evidence.executions()?, evidence.manifest);
     report.add("signatures", check());
 }
 
-fn results_are_signed(
-    document: &ExecutionsDocument,
-    manifest: &ManifestDocument,
-    policy: SignaturePolicy,
-) -> AuditCheckResult {
-    let mut signed = 0;
+fn results_are_signed(document: &ExecutionsDocument, manifest: &ManifestDocument) -> AuditCheckResult {
+    let key = JobKey::from(manifest.job_key.0);
     for execution in &document.executions {
-        let Some(signature) = &execution.signature else { continue };
-        if !is_signed_by_agent(document, manifest, execution, signature) {
+        let shard = execution.shard_id;
+        let statement = execution.statement(manifest.job_uid, document.program, manifest.kernel);
+        if !statement.is_signature_valid(&execution.signature) {
             return Err(CheckProblem::failed(format!(
-                "the signature of shard {} is not its agent's over its result",
-                execution.shard_id
+                "the signature of shard {shard} is not its agent's over its result"
             )));
         }
-        signed += 1;
+        if !key.is_issued(manifest.job_uid, shard, execution.task_id) {
+            return Err(CheckProblem::failed(format!(
+                "the task of shard {shard} was not issued with the job's key"
+            )));
+        }
     }
-    let unsigned = document.executions.len() - signed;
-    if unsigned > 0 {
-        let (unsigned, all) = (format_count(unsigned as u64), format_count(document.executions.len() as u64));
-        return Err(policy.missing(&format!("{unsigned} of {all} executions are not signed")));
-    }
-    Ok(format!("{} results, each signed by its agent", format_count(signed as u64)))
-}
-
-fn is_signed_by_agent(
-    document: &ExecutionsDocument,
-    manifest: &ManifestDocument,
-    execution: &Execution,
-    signature: &Signature,
-) -> bool {
-    let message =
-        result_signing_payload(&manifest.job_id, execution.shard_id, document.program, execution.result_hash);
-    execution.agent_id.parse::<AgentId>().is_ok_and(|agent| agent.verify_signature(&message, signature))
+    Ok(format!("{} results, each signed by its agent", format_count(document.executions.len() as u64)))
 }

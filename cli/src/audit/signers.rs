@@ -129,7 +129,7 @@ pub fn check_signers(evidence: &Evidence<'_>, known: Option<&KnownSigners>, repo
 fn signers_of(evidence: &Evidence<'_>) -> KeysByRole {
     let aggregator = evidence.manifest.signer.iter().map(ToString::to_string).collect();
     let executions = evidence.executions().map(|document| document.executions.as_slice()).unwrap_or_default();
-    let agents = executions.iter().map(|execution| execution.agent_id.clone()).collect();
+    let agents = executions.iter().map(|execution| execution.agent_id.to_string()).collect();
     let by_role = [
         (SignerRole::Aggregator, aggregator),
         (SignerRole::Verifier, verifier_keys(evidence)),

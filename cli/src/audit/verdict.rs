@@ -7,7 +7,7 @@
 //! - `failed`: a check failed.
 
 use forge_documents::number_format::{format_count, format_percent};
-use forge_kernel::verification::detection_probability;
+use forge_kernel::verification::miss_probability;
 use serde::Serialize;
 
 /// Shares of wrong shards for which the chance of a forger is stated, in percent. One wrong shard
@@ -64,7 +64,7 @@ impl AuditCoverage {
         let missed = |wrong_shards| MissedForgery {
             wrong_shards,
             probability: match self.is_result_merged {
-                true => 1.0 - detection_probability(self.shards, wrong_shards, self.reexecuted),
+                true => miss_probability(self.shards, self.reexecuted, wrong_shards),
                 false => 1.0,
             },
         };

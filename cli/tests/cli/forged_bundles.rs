@@ -226,31 +226,50 @@ fn invented_verification_is_refused() {
     };
     invented(|v| v["policy"] = json!("full"), "the envelope asks to verify");
     invented(|v| v["share"] = json!(1), "the envelope asks to verify a share of 0.5");
-    invented(|v| v["detection"][0]["probability"] = json!(0.999), "the probabilities of detection");
+    invented(|v| v["drawn"] = json!(5), "5 shards were drawn, and the policy asks for 3");
+    invented(|v| v["escape"][0]["probability"] = json!(0.001), "the probabilities are not those of 3");
     invented(
-        |v| drop(v["checked"].as_array_mut().unwrap().pop()),
-        "2 shards were checked, and the policy asks for 3",
+        |v| {
+            v["checked"].as_array_mut().unwrap().pop();
+            v["pairs"][0]["shards"] = json!(2);
+        },
+        "was drawn by the job's key, but was not checked",
     );
+    invented(|v| v["suspect_pools"] = json!(["default"]), "is of suspect pool default, and was not checked");
     invented(|v| v["pairs"][0]["primary"] = json!("gpu"), "are not those that executed them");
     invented(|v| v["pairs"][0]["primary_adapter"] = json!("GPU 9000"), "does not match its adapter");
     invented(|v| v["replay_key"] = json!(format!("fr1-{}", "0".repeat(64))), "another job");
     invented(|v| v["schema"] = json!("forge.verification.v9"), "another job");
     invented(
         |v| {
-            let agent = forger().id().to_string();
+            let mut statement = v["checked"][0]["statement"].clone();
+            for field in ["outcome", "verifier_id", "reason"] {
+                statement.as_object_mut().unwrap().remove(field);
+            }
+            let zeros = "0".repeat(64);
+            (statement["seed"], statement["program"]) = (json!(zeros), json!(zeros));
+            (statement["iterations"], statement["kernel"]) = (json!(1), json!(1));
             v["contradictions"] = json!([{
-                "shard_id": "0-1", "agent_id": agent, "result_hash": "1".repeat(64), "signature": "0".repeat(128)
+                "protocol": 1, "statement": statement, "wall_us": 0, "cpu_us": 0, "signature": "0".repeat(128)
             }]);
         },
-        "the contradicting result of shard 0-1 is not signed by its agent",
+        "is not signed by its agent",
     );
+}
+
+#[test]
+fn another_key_of_the_job_is_refused() {
+    let sandbox = completed_job(&[]);
+    edit_manifest(&sandbox, |manifest| manifest["job_key"] = json!("1".repeat(64)));
+    sign_manifest(&sandbox, &forger());
+    audit(&sandbox, 4, &[]).expect_failed("signatures", "was not issued with the job's key");
 }
 
 #[test]
 fn verification_that_was_not_asked_for_is_refused() {
     let sandbox = completed_job(&[]);
     forge_document(&sandbox, "verification.json", |document| {
-        document["checked"] = json!(["0-0", "0-1", "0-2", "0-3", "0-4"]);
+        document["drawn"] = json!(5);
         (document["policy"], document["share"]) = (json!("full"), json!(1));
     });
     sign_manifest(&sandbox, &forger());
@@ -381,7 +400,7 @@ fn weak_keys_are_no_signers() {
         }
     });
     sign_manifest(&sandbox, &forger());
-    audit(&sandbox, 4, &[]).expect_failed("signatures", "is not its agent's over its result");
+    audit(&sandbox, 4, &[]).expect_failed("signatures", "a key that is not weak");
 }
 
 #[test]
@@ -389,9 +408,7 @@ fn terminal_escapes_are_written_out() {
     let escapes = "\u{1b}]0;owned\u{7}\u{1b}[2K\rok\nproved: \u{9b}31m\u{202e}";
     let sandbox = completed_job(&[]);
     forge_document(&sandbox, "executions.json", |document| {
-        document["executions"][0]["agent_id"] = json!(escapes);
-        document["executions"][0].as_object_mut().unwrap().remove("signature");
-        document["schema"] = json!(format!("forge.executions.v1{escapes}"));
+        document["executions"][0][escapes] = json!(escapes);
     });
     sign_manifest(&sandbox, &forger());
     let metrics = |metrics: &mut Value| metrics["backend"] = json!(escapes);

@@ -9,7 +9,6 @@ use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
     merkle,
-    task::result_signing_payload,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -133,13 +132,14 @@ pub fn drop_artifact(sandbox: &Sandbox, name: &str) {
 /// Gives every shard another result hash, signed by a key of the forger, and the manifest the
 /// Merkle root over them.
 pub fn forge_executions(sandbox: &Sandbox, hashes: &[Digest], identity: &Identity) {
+    let manifest: ManifestDocument = serde_json::from_value(sandbox.manifest(JOB)).unwrap();
     let path = sandbox.artifact(JOB, "executions.json");
     let mut document: ExecutionsDocument = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     for (execution, &hash) in document.executions.iter_mut().zip(hashes) {
-        let payload = result_signing_payload(&document.job_id, execution.shard_id, document.program, hash);
         execution.result_hash = hash;
-        execution.agent_id = identity.id().to_string();
-        execution.signature = Some(identity.sign(&payload));
+        execution.agent_id = identity.id().clone();
+        let statement = execution.statement(manifest.job_uid, document.program, manifest.kernel);
+        execution.signature = statement.sign(identity);
     }
     replace_artifact(sandbox, "executions.json", &canonical(&document));
     edit_manifest(sandbox, |manifest| manifest["merkle_root"] = json!(merkle::root(hashes)));

@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use forge_contract::digest::Digest;
+use forge_contract::{agent::Identity, digest::Digest};
 use serde_json::{Value, json};
 
 use crate::{
     common::{Sandbox, insurance_envelope, with_all_artifacts, with_value},
     forgery::{
-        JOB, audit, completed_job, completed_job_of, edit_manifest, forge_document, forge_result,
-        replace_artifact, unsign, write_manifest,
+        JOB, audit, completed_job, completed_job_of, edit_manifest, forge_document, forge_executions,
+        forge_result, replace_artifact, unsign, write_manifest,
     },
 };
 
@@ -52,25 +52,30 @@ fn forged_verification_records_are_detected() {
         audit(&verified(), 0, &[]).check("verification"),
         ("ok", "5 of 5 shards executed twice, 0 wrong results refuted")
     );
-    let forged = |change: fn(&mut Value, &str), message: &str| {
+    let forged = |change: fn(&mut Value), message: &str| {
         let sandbox = verified();
-        let agent = sandbox.manifest(JOB)["signer"].as_str().unwrap().to_owned();
-        forge_document(&sandbox, "verification.json", |document| change(document, &agent));
+        forge_document(&sandbox, "verification.json", change);
         let audit = audit(&sandbox, 4, &[]);
         let (status, detail) = audit.check("verification");
         assert!(status == "failed" && detail.contains(message), "{status}: {detail}");
     };
-    forged(|v, _| v["checked"][4] = json!("0-5"), "verified shard 0-5 is not one of the job's");
-    forged(|v, _| v["shards"] = json!(6), "another job");
-    forged(|v, _| v["on_other_hardware"] = json!(5), "shard counts by backend");
-    forged(|v, _| v["pairs"][0]["verifier_hardware"] = json!("gpu"), "shard counts by backend");
-    forged(|v, _| v["pairs"][0]["shards"] = json!(4), "shard counts by backend");
     forged(
-        |v, agent| {
-            v["refuted"] = json!([{
-                "shard_id": "0-1", "agent_id": agent, "claimed": "1".repeat(64), "correct": "2".repeat(64),
-                "verifier_id": agent, "signature": "0".repeat(128)
-            }]);
+        |v| v["checked"][4]["statement"]["shard_id"] = json!("0-5"),
+        "verified shard 0-5 is not one of the job's",
+    );
+    forged(|v| v["shards"] = json!(6), "another job");
+    forged(|v| v["on_other_hardware"] = json!(5), "shard counts by backend");
+    forged(|v| v["pairs"][0]["verifier_hardware"] = json!("gpu"), "shard counts by backend");
+    forged(|v| v["pairs"][0]["shards"] = json!(4), "shard counts by backend");
+    forged(
+        |v| v["checked"][1]["statement"]["result_hash"] = json!("1".repeat(64)),
+        "the confirmation of shard 0-1 is not signed by its verifier",
+    );
+    forged(
+        |v| {
+            let mut verdict = v["checked"][1].clone();
+            verdict["statement"]["outcome"] = json!("refuted");
+            v["refuted"] = json!([verdict]);
         },
         "the verdict on shard 0-1 is not signed by its verifier",
     );
@@ -162,29 +167,21 @@ fn forged_shard_hash_is_detected_by_re_execution() {
     forge_document(&sandbox, "executions.json", |e| {
         e["executions"][2]["result_hash"] = json!("1".repeat(64))
     });
-    // The forger cannot sign the new hash, but can remove the signatures.
+    // The forger cannot sign the new hash as the agent, but can sign it with another key.
     assert_eq!(audit(&sandbox, 4, &[]).check("signatures").0, "failed");
-    forge_document(&sandbox, "executions.json", |e| {
-        e["executions"].as_array_mut().unwrap().iter_mut().for_each(unsign);
-    });
     let executions = crate::common::read_json(&sandbox.artifact(JOB, "executions.json"));
     let hashes = executions["executions"].as_array().unwrap().iter();
     let hashes: Vec<Digest> = hashes.map(|e| e["result_hash"].as_str().unwrap().parse().unwrap()).collect();
-    let mut manifest = sandbox.manifest(JOB);
-    manifest["merkle_root"] = json!(forge_contract::merkle::root(&hashes));
-    write_manifest(&sandbox, &manifest);
+    forge_executions(&sandbox, &hashes, &Identity::from_random([66; 32]));
+    forge_document(&sandbox, "metrics.json", |metrics| metrics["threads"] = json!(1));
     assert_eq!(audit(&sandbox, 4, &[]).check("manifest signature").0, "failed");
-    unsign(&mut manifest);
-    write_manifest(&sandbox, &manifest);
-    // Removing signatures does not pass unnoticed.
+    edit_manifest(&sandbox, unsign);
+    // Removing the signature does not pass unnoticed.
     assert_eq!(audit(&sandbox, 4, &[]).check("manifest signature").0, "failed");
     // All stored artifacts are now consistent; only re-execution contradicts them.
     let agrees = audit(&sandbox, 0, &["--allow-unsigned"]);
     assert_eq!(agrees.verdict(), "consistent");
-    assert_eq!(
-        (agrees.check("signatures").0, agrees.check("manifest signature").0),
-        ("not_compared", "not_compared")
-    );
+    assert_eq!((agrees.check("signatures").0, agrees.check("manifest signature").0), ("ok", "not_compared"));
     let audit = audit(&sandbox, 4, &["--allow-unsigned", "--reexecute", "5"]);
     assert!(
         audit.check("re-execution").1.starts_with("shard 0-2 is recorded as 1111"),
