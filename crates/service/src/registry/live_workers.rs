@@ -14,7 +14,7 @@ use forge_contract::{
 };
 
 /// A worker without a heartbeat for this long is not live.
-const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
+pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Upper bound of the live workers of a pool; further ones are not counted.
 const MAX_WORKERS_PER_POOL: usize = 4096;
 

@@ -4,7 +4,7 @@ use forge_contract::{
     artifact::{ArtifactReference, ErrorDocument, ManifestDocument, Phase},
     digest::Digest,
     error::FailureCode,
-    ids::{JobId, ReplayKey},
+    ids::{JobId, JobUid, ReplayKey},
 };
 use forge_store::{Artifact, Completion, Store, StoreError};
 use futures_util::future::join_all;
@@ -25,6 +25,8 @@ pub fn manifest(name: &str, artifacts: Vec<ArtifactReference>) -> ManifestDocume
     ManifestDocument {
         schema: ManifestDocument::SCHEMA.to_owned(),
         job_id: job(name),
+        job_uid: JobUid([1; 16]),
+        job_key: Digest::hash_parts(&[b"job key"]),
         kernel: 1,
         replay_key: ReplayKey(Digest::hash_parts(&[b"key"])),
         request: Digest::hash_parts(&[b"request"]),
