@@ -52,7 +52,7 @@ pub struct AggregatorTuning {
     /// Number of agents of one pool in quarantine at which the whole pool goes into quarantine; 0
     /// means never
     #[arg(long, env = "FORGE_POOL_QUARANTINE_AFTER", value_name = "COUNT", default_value_t = 3)]
-    pool_quarantine_after: u32,
+    pool_quarantine_after: usize,
 }
 
 impl AggregatorTuning {

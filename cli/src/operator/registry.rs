@@ -15,10 +15,6 @@ use crate::{error::CommandError, runtime};
 const CONCURRENT_READS: usize = 32;
 /// Prefixes of heartbeats in [`Bucket::Agents`].
 const HEARTBEAT_PREFIXES: [&str; 2] = ["verifiers.", "aggregators."];
-/// Prefix of quarantined agents in [`Bucket::Agents`].
-const AGENT_PREFIX: &str = "quarantine.";
-/// Prefix of quarantined pools in [`Bucket::Agents`].
-const POOL_PREFIX: &str = "quarantined-pools.";
 
 /// An open connection of an operator.
 pub struct RegistryConnection {
@@ -102,8 +98,8 @@ impl RegistryConnection {
     /// NATS is unreachable, or refuses access to the bucket.
     pub fn quarantines(&self) -> Result<Quarantines, CommandError> {
         self.block_on(async {
-            let agents = self.read_entries(&Bucket::Agents, AGENT_PREFIX).await?;
-            let pools = self.read_entries(&Bucket::Agents, POOL_PREFIX).await?;
+            let agents = self.read_entries(&Bucket::Agents, registry::AGENT_QUARANTINE_PREFIX).await?;
+            let pools = self.read_entries(&Bucket::Agents, registry::POOL_QUARANTINE_PREFIX).await?;
             Ok(Quarantines {
                 agents: agents.into_iter().map(|(name, record, _)| (name, record)).collect(),
                 pools: pools.into_iter().map(|(name, record, _)| (name, record)).collect(),
@@ -118,7 +114,7 @@ impl RegistryConnection {
     pub fn lift(&self, name: &str) -> Result<bool, CommandError> {
         self.block_on(async {
             let mut is_lifted = false;
-            for prefix in [AGENT_PREFIX, POOL_PREFIX] {
+            for prefix in [registry::AGENT_QUARANTINE_PREFIX, registry::POOL_QUARANTINE_PREFIX] {
                 let key = format!("{prefix}{name}");
                 if self.bus.get(&Bucket::Agents, &key).await?.is_some_and(|entry| entry.value.is_some()) {
                     self.bus.delete(&Bucket::Agents, &key).await?;

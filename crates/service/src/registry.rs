@@ -25,8 +25,8 @@ pub use self::{
     heartbeat::{AgentCapacity, agent_record, register, register_worker},
     live_workers::{LIVENESS_TIMEOUT, LiveCapacity},
     quarantine::{
-        QuarantineScope, agent_quarantine_key, find_quarantine, pool_quarantine_key, quarantine_agent,
-        quarantine_pool,
+        AGENT_QUARANTINE_PREFIX, POOL_QUARANTINE_PREFIX, QuarantineScope, agent_quarantine_key,
+        find_quarantine, pool_quarantine_key, quarantine_agent, quarantine_pool,
     },
 };
 use self::{

@@ -60,7 +60,11 @@ pub fn render_page(manifest: &ManifestDocument, headline: &[(String, String)]) -
 
 #[cfg(test)]
 mod tests {
-    use forge_contract::{artifact::ArtifactReference, digest::Digest, ids::ReplayKey};
+    use forge_contract::{
+        artifact::ArtifactReference,
+        digest::Digest,
+        ids::{JobUid, ReplayKey},
+    };
 
     use super::*;
 
@@ -76,6 +80,8 @@ mod tests {
         let manifest = ManifestDocument {
             schema: ManifestDocument::SCHEMA.to_owned(),
             job_id: "a-1".parse().unwrap(),
+            job_uid: JobUid([1; 16]),
+            job_key: hash,
             kernel: 1,
             replay_key: ReplayKey(hash),
             request: hash,

@@ -13,7 +13,7 @@ use forge_contract::{
     ids::PoolName,
 };
 
-/// An agent without a heartbeat for this long is not live.
+/// A worker without a heartbeat for this long is not live.
 pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Upper bound of the live workers of a pool; further ones are not counted.
 const MAX_WORKERS_PER_POOL: usize = 4096;

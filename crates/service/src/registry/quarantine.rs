@@ -8,17 +8,19 @@ use forge_contract::{
 };
 use serde::Serialize;
 
-const AGENT_PREFIX: &str = "quarantine.";
-const POOL_PREFIX: &str = "quarantined-pools.";
+/// Prefix of the keys of quarantined agents, followed by the id.
+pub const AGENT_QUARANTINE_PREFIX: &str = "quarantine.";
+/// Prefix of the keys of quarantined pools, followed by the name.
+pub const POOL_QUARANTINE_PREFIX: &str = "quarantined-pools.";
 
 /// Returns the key of an agent's quarantine record.
 pub fn agent_quarantine_key(id: &AgentId) -> String {
-    format!("{AGENT_PREFIX}{id}")
+    format!("{AGENT_QUARANTINE_PREFIX}{id}")
 }
 
 /// Returns the key of a pool's quarantine record.
 pub fn pool_quarantine_key(pool: &PoolName) -> String {
-    format!("{POOL_PREFIX}{pool}")
+    format!("{POOL_QUARANTINE_PREFIX}{pool}")
 }
 
 /// What the key of a quarantine record names.
@@ -30,7 +32,7 @@ pub(super) enum QuarantineKey {
 
 /// Parses the key of a quarantine record; `None` if `key` is another one.
 pub(super) fn parse_quarantine_key(key: &str) -> Option<QuarantineKey> {
-    match (key.strip_prefix(AGENT_PREFIX), key.strip_prefix(POOL_PREFIX)) {
+    match (key.strip_prefix(AGENT_QUARANTINE_PREFIX), key.strip_prefix(POOL_QUARANTINE_PREFIX)) {
         (Some(agent), _) => agent.parse().ok().map(QuarantineKey::Agent),
         (_, Some(pool)) => pool.parse().ok().map(QuarantineKey::Pool),
         _ => None,
