@@ -163,8 +163,10 @@ impl CredentialsDirectory {
             "FORGE_NATS_USER={name}\nFORGE_NATS_PASSWORD_FILE='{}'\nFORGE_NATS_INBOX_PREFIX=_INBOX_{name}\n",
             self.root.join("passwords").join(name).display()
         );
-        if let UserKind::Submitter(submitter) = &user.kind {
-            lines += &format!("FORGE_SUBMITTER={submitter}\n");
+        match &user.kind {
+            UserKind::Role(_) => {}
+            UserKind::Pool { pool, .. } => lines += &format!("FORGE_POOL={pool}\n"),
+            UserKind::Submitter(submitter) => lines += &format!("FORGE_SUBMITTER={submitter}\n"),
         }
         lines
     }

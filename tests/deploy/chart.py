@@ -25,7 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chart_values import MATRIX, REFUSED
+from chart_values import MATRIX, PASSWORDS, REFUSED
 from release import check_running, find_object, pod_spec
 from tools import (
     KUBERNETES_VALIDATE,
@@ -291,6 +291,16 @@ def check_particulars(chart, checks):
     before = annotations(passwords)
     passwords["nats"]["auth"]["plainTextPasswords"]["planner"] = "another"
     require(before != annotations(passwords), "a changed password does not restart the pods")
+    documents = chart.render(MATRIX["pools of workers"])
+    for name, secret, queue_gpu in (("acme", "forge-acme", False), ("render", "forge-nats", True)):
+        pool = find_object(documents, "Deployment", f"release-forge-worker-{name}")["spec"]["template"]["spec"]
+        (container,) = pool["containers"]
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        require(variables["FORGE_NATS_USER"] == f"worker-{name}", f"{variables}")
+        require(variables["FORGE_NATS_INBOX_PREFIX"] == f"_INBOX_worker-{name}", f"{variables}")
+        (mounted,) = [volume["secret"] for volume in pool["volumes"] if volume["name"] == "nats-auth"]
+        require(mounted["secretName"] == secret and mounted["items"][0]["key"] == f"worker-{name}", f"{mounted}")
+        require(("nvidia.com/gpu" in container["resources"]["limits"]) == queue_gpu, f"{container['resources']}")
     lock = find_object(chart.render(MATRIX["Object Lock"]), "Deployment", "release-forge-aggregator")
     require(
         {"name": "FORGE_OBJECT_LOCK", "value": "compliance:3650"}
@@ -299,7 +309,7 @@ def check_particulars(chart, checks):
     )
     notes = chart.call("install", {}, "release", "--dry-run=client", "--namespace", "forge")
     require("helm test release --namespace forge" in notes, "NOTES.txt does not name the command of helm test")
-    checks.ok("values change GPU pods, secrets, policies, budgets, checksums, Object Lock and NOTES.txt")
+    checks.ok("values change GPU pods, pools, secrets, policies, budgets, checksums, Object Lock and NOTES.txt")
 
 
 def check_kubectl(chart, checks):
@@ -314,55 +324,59 @@ def check_kubectl(chart, checks):
 
 
 def check_nats_values(checks):
-    """Checks that helm/nats-values.yaml requests durable storage and a password for each role."""
+    """Checks that helm/nats-values.yaml requests durable storage and the generated accounts."""
     values = yaml.safe_load(NATS_VALUES.read_text())
     config = values["config"]
     require(config["cluster"] == {"enabled": True, "replicas": 3}, f"{config['cluster']}")
     require(config["jetstream"]["enabled"] and config["jetstream"]["fileStore"]["enabled"], "no file storage")
     require(config["jetstream"]["merge"]["sync_interval"] == "always", "an acknowledged message may be lost")
-    variables = set(re.findall(r"\$(FORGE_[A-Z_]+_PASSWORD)", (ROOT / "deploy/nats/nats-server.conf").read_text()))
-    given = {
-        name: source["valueFrom"]["secretKeyRef"]
-        for name, source in values["container"]["env"].items()
-        if name.startswith("FORGE_")
-    }
-    require(set(given) == variables, f"{set(given) ^ variables}")
-    for name, reference in given.items():
-        role = name.removeprefix("FORGE_").removesuffix("_PASSWORD").lower().replace("_", "-")
-        require(reference == {"name": "forge-nats", "key": role}, f"{name} is {reference}")
-    checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, a password for each role")
+    require("env" not in values["container"], "nats-server takes passwords from its environment")
+    (volume,) = values["podTemplate"]["merge"]["spec"]["volumes"]
+    require(volume["secret"] == {"secretName": "forge-nats-accounts"}, f"{volume}")
+    checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, accounts from a Secret")
 
 
-def extract_accounts():
-    """Runs the command of helm/forge/README.md that extracts the accounts from nats-server.conf."""
+def generate_accounts(directory, forge, checks):
+    """Runs the commands of helm/forge/README.md that create the Secrets, as far as they write files.
+
+    Returns the generated accounts. The generated passwords become those of the rendered releases.
+    """
     readme = (CHART / "README.md").read_text()
-    command = re.search(r"^\$ (sed -n .* deploy/nats/nats-server\.conf) > accounts\.conf", readme, re.M).group(1)
-    text = run("bash", "-c", command, cwd=ROOT)
-    require(text.startswith("accounts {") and text.rstrip().endswith("}"), f"the command of README.md does not extract the accounts: {text[:60]}")
-    return text
+    for command in ("forge credentials secrets\n", "--from-file=secrets/passwords\n", "--from-file=secrets/accounts.conf\n"):
+        require(command in readme, f"helm/forge/README.md does not say {command!r}")
+    run(forge, "credentials", directory / "secrets")
+    passwords = {path.name: path.read_text() for path in (directory / "secrets/passwords").iterdir()}
+    require(set(passwords) == set(PASSWORDS), f"forge credentials makes passwords for {set(passwords)}")
+    PASSWORDS.update(passwords)
+    accounts = (directory / "secrets/accounts.conf").read_text()
+    require(accounts.startswith("accounts {"), f"not the accounts: {accounts[:60]}")
+    checks.ok("forge credentials makes a password for each key of the Secret")
+    return accounts
 
 
-def check_compose(directory, checks):
+def check_compose(directory, forge, checks):
     """Checks that every installed Compose accepts docker-compose.yml, and only with credentials."""
     commands = [["docker-compose"]] if shutil.which("docker-compose") else []
     if shutil.which("docker") and run("docker", "compose", "version", check=False).returncode == 0:
         commands.append(["docker", "compose"])
     require(commands, "no Compose: install docker-compose or Docker's plugin")
-    run(ROOT / "deploy/compose/credentials.sh", directory / "env")
+    run(forge, "credentials", directory / "compose", "--compose")
+    credentials = directory / "compose/compose.env"
     own = {name: value for name, value in os.environ.items() if not name.startswith(("FORGE_", "AWS_"))}
     for command in commands:
         files = ["--project-directory", ROOT, "--file", ROOT / "docker-compose.yml"]
         # Both calls name a file, because the working tree may contain a developer's .env.
         (directory / "empty").write_text("")
         refused = run(*command, *files, "--env-file", directory / "empty", "config", env=own, check=False)
-        require(refused.returncode != 0 and "credentials.sh" in refused.stderr, f"{command} accepts missing credentials")
-        config = yaml.safe_load(run(*command, *files, "--env-file", directory / "env", "config", env=own))
+        require(refused.returncode != 0 and "forge credentials" in refused.stderr, f"{command} accepts missing credentials")
+        config = yaml.safe_load(run(*command, *files, "--env-file", credentials, "config", env=own))
         for name, service in config["services"].items():
             require(
                 service["read_only"] and service["cap_drop"] == ["ALL"] and service["user"] == f"{USER}:{USER}",
                 f"{name} is not confined",
             )
             require(service["security_opt"] == ["no-new-privileges:true"], f"{name} may gain privileges")
+            require(service["mem_limit"] and service["cpus"] and service["pids_limit"], f"{name} has no limits")
             # AWS_ variables of the user's shell, meant for another system, must not be passed on.
             require(
                 "AWS_" not in str([v for k, v in service.get("environment", {}).items() if k.startswith("AWS_")]), name
@@ -396,8 +410,8 @@ def main():
             )
         checks.ok(f"{len(REFUSED)} invalid values are refused by name")
         check_nats_values(checks)
-        permissions = extract_accounts()
-        check_compose(directory, checks)
+        permissions = generate_accounts(directory, forge, checks)
+        check_compose(directory, forge, checks)
         include = yaml.safe_load(NATS_VALUES.read_text())["config"]["merge"]["$include"]
         for kind in ("one server", "three servers", "TLS"):
             check_running(chart, forge, kind, (include, permissions), checks)

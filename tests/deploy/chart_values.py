@@ -13,6 +13,12 @@ MATRIX = {
     "GPU without a runtime class": {
         "workerGpu": {"enabled": True, "runtimeClassName": "", "tolerations": [], "gpuCount": 2}
     },
+    "pools of workers": {
+        "workerPools": [
+            {"name": "acme", "credentialsSecret": "forge-acme", "replicas": 5},
+            {"name": "render", "target": "gpu", "nodeSelector": {"gpu": "h100"}},
+        ]
+    },
     "KEDA": {
         "workerCpu": {"autoscaling": KEDA},
         "workerGpu": {"enabled": True, "autoscaling": dict(KEDA, minReplicas=0)},
@@ -93,6 +99,10 @@ REFUSED = [
     ({"workerCpu": {"autoscaling": {"kind": "vpa"}}}, "kind"),
     ({"workerCpu": {"autoscaling": {"keda": {"lag": 3}}}}, "lag"),
     ({"workerGpu": {"gpu": 1}}, "gpu"),
+    ({"workerPools": [{"name": "gpu"}]}, "name"),
+    ({"workerPools": [{"name": "Acme"}]}, "name"),
+    ({"workerPools": [{"name": "acme"}, {"name": "acme"}]}, "acme"),
+    ({"workerPools": [{"name": "acme", "pool": "x"}]}, "pool"),
     ({"planner": {"backend": "simd"}}, "backend"),
     ({"planner": {"resources": {"limit": {}}}}, "limit"),
     ({"planner": {"extraEnv": [{"name": "A", "val": "b"}]}}, "val"),

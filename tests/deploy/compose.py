@@ -245,7 +245,7 @@ class Deployment:
         self.engine = engine
         self.forge_binary = forge
         self.directory = engine.directory
-        self.credentials = self.directory / "env"
+        self.credentials = self.directory / "secrets/compose.env"
         self.ports = {"FORGE_NATS_PORT": str(free_port()), "FORGE_S3_PORT": str(free_port())}
         # Variables of the user's shell must not leak into the deployment.
         own = {name: value for name, value in engine.environment.items() if not name.startswith(("FORGE_", "AWS_"))}
@@ -260,24 +260,27 @@ class Deployment:
         self.host_environment = dict(own)
 
     def make_credentials(self, checks):
-        script = ROOT / "deploy/compose/credentials.sh"
-        run(script, self.credentials)
-        require(self.credentials.stat().st_mode & 0o777 == 0o600, "other users can read the file of credentials")
-        before = self.credentials.read_text()
-        second_run = run(script, self.credentials, check=False)
-        require(second_run.returncode == 1 and self.credentials.read_text() == before, "credentials were overwritten")
-        values = dict(line.split("=", 1) for line in before.splitlines() if "=" in line)
-        secrets = {
-            value
-            for name, value in values.items()
-            if name.endswith(("_PASSWORD", "_KEY")) and name != "AWS_ACCESS_KEY_ID"
-        }
-        require(len(secrets) == 8, f"{len(secrets)} different passwords instead of 8")
+        secrets = self.directory / "secrets"
+        arguments = ("credentials", secrets, "--compose")
+        run(self.forge_binary, *arguments, env=self.host_environment)
+        require(secrets.stat().st_mode & 0o777 == 0o700, "other users can enter the directory of secrets")
+        passwords = {path.name: path.read_text() for path in (secrets / "passwords").iterdir()}
+        run(self.forge_binary, *arguments, env=self.host_environment)
+        again = {path.name: path.read_text() for path in (secrets / "passwords").iterdir()}
+        require(passwords == again, "passwords were overwritten")
+        require(set(passwords) == {"client", "planner", "worker", "worker-gpu", "verifier", "aggregator"}, f"{set(passwords)}")
         require(
-            all(len(s) == 32 and s.isalnum() and s.isascii() and s[0].isalpha() for s in secrets),
+            len(set(passwords.values())) == len(passwords)
+            and all(len(s) == 32 and s.isalnum() and s.isascii() and s[0].isalpha() for s in passwords.values()),
             "a password is not as it should be",
         )
-        checks.ok("credentials.sh: 8 passwords, readable only by their owner, never overwritten")
+        configuration = (secrets / "nats-server.conf").read_text()
+        require(not any(password in configuration for password in passwords.values()), "a password is not hashed")
+        checks.ok("forge credentials: 6 passwords, in a directory for their owner alone, hashed for NATS, never overwritten")
+        self.passwords = set(passwords.values())
+        lines = (line for line in self.credentials.read_text().splitlines() if not line.startswith("#"))
+        values = {name: value.strip("'") for name, value in (line.split("=", 1) for line in lines)}
+        self.compose_environment["FORGE_SECRETS"] = values["FORGE_SECRETS"]
         self.host_environment.update(values)
         self.host_environment["FORGE_NATS_URL"] = f"nats://127.0.0.1:{self.ports['FORGE_NATS_PORT']}"
         self.host_environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{self.ports['FORGE_S3_PORT']}"
@@ -327,6 +330,9 @@ def confinement(deployment, checks):
                 f"{name} is not confined",
             )
             require(host["RestartPolicy"]["Name"] == "unless-stopped", f"{name} is not restarted")
+            require(host["Memory"] and host["NanoCpus"] and host["PidsLimit"], f"{name} has no limits")
+            environment = " ".join(container["Config"]["Env"])
+            require(not any(p in environment for p in deployment.passwords), f"{name} has a password in its environment")
             status = dict(
                 line.split(":\t", 1) for line in open(f"/proc/{container['State']['Pid']}/status") if ":\t" in line
             )
@@ -341,7 +347,10 @@ def confinement(deployment, checks):
                 for network in container["NetworkSettings"]["Networks"].values():
                     details = json.loads(deployment.engine.docker("network", "inspect", network["NetworkID"]))[0]
                     require(details["Internal"], f"{name} has a route out through {details['Name']}")
-    checks.ok(f"every container: user {USER}, no capability, no new privileges, read-only, restarted automatically")
+    checks.ok(
+        f"every container: user {USER}, no capability, no new privileges, read-only, limited memory, processors and "
+        "processes, restarted automatically, no password of NATS in its environment"
+    )
     require(set(published) == {"nats 4222/tcp", "s3 8333/tcp"}, f"published: {published}")
     checks.ok("only 4222 and 8333 are published, on loopback; services have no route out")
 
@@ -360,6 +369,14 @@ def confinement(deployment, checks):
     store = deployment.containers("s3")[0]["NetworkSettings"]["Networks"]
     for place in [network["IPAddress"] for network in store.values()] + ["s3"]:
         require(not reaches(f"{place}/8333") and not reaches(f"{place}/8888"), f"a worker reaches the store at {place}")
+    # The other components of SeaweedFS have no authentication.
+    addresses = [network["IPAddress"] for network in store.values()]
+    for port in (8888, 18888, 9333, 19333, 8080, 18080):
+        for address in addresses:
+            with socket.socket() as stranger:
+                stranger.settimeout(3)
+                require(stranger.connect_ex((address, port)) != 0, f"this machine reaches port {port} of the store")
+    checks.ok("S3 alone is reachable in the store's container, even from this machine")
     bus = next(
         n["IPAddress"]
         for name, n in deployment.containers("nats")[0]["NetworkSettings"]["Networks"].items()

@@ -44,6 +44,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{/*
 The enabled components, as a map from name to:
   role     its role in NATS' permissions, and the key of its secret
+  user     its user, if the role names none; secret: a secret of its own
+  gpu      whether it executes on GPUs
   command  the subcommand of forge
   queues   the consumers of FORGE_SHARDS from which it pulls
 */}}
@@ -51,10 +53,21 @@ The enabled components, as a map from name to:
 {{- $all := dict
   "planner" (dict "values" .Values.planner "role" "planner" "command" "planner")
   "worker-cpu" (dict "values" .Values.workerCpu "role" "worker" "command" "worker" "queues" (list "workers-cpu" "workers-any"))
-  "worker-gpu" (dict "values" .Values.workerGpu "role" "worker-gpu" "command" "worker" "queues" (list "workers-gpu" "workers-any"))
+  "worker-gpu" (dict "values" .Values.workerGpu "role" "worker-gpu" "command" "worker" "gpu" true "queues" (list "workers-gpu" "workers-any"))
   "verifier" (dict "values" .Values.verifier "role" "verifier" "command" "verifier")
   "aggregator" (dict "values" .Values.aggregator "role" "aggregator" "command" "aggregator")
 -}}
+{{- range .Values.workerPools -}}
+{{- $gpu := eq (default "cpu" .target) "gpu" -}}
+{{- $base := ternary $.Values.workerGpu $.Values.workerCpu $gpu -}}
+{{- $values := mergeOverwrite (deepCopy $base) (dict "enabled" true "pool" .name) (deepCopy .) -}}
+{{- $role := printf "worker-%s" .name -}}
+{{- if hasKey $all $role -}}
+{{- fail (printf "workerPools: two pools are named %s" .name) -}}
+{{- end -}}
+{{- $queues := list (ternary "workers-gpu" "workers-cpu" $gpu) "workers-any" -}}
+{{- $_ := set $all $role (dict "values" $values "role" $role "user" (default $role .user) "secret" .credentialsSecret "command" "worker" "gpu" $gpu "queues" $queues) -}}
+{{- end -}}
 {{- range $name, $component := $all -}}
 {{- if not $component.values.enabled -}}{{- $_ := unset $all $name -}}{{- end -}}
 {{- end -}}
@@ -86,15 +99,19 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* The NATS connection of a role: environment, mounts and volumes. Takes root and role. */}}
+{{/*
+The NATS connection of a role: environment, mounts and volumes. Takes root and role, and for a pool
+of workers its user and, if it has one of its own, its secret.
+*/}}
 {{- define "forge.natsEnv" -}}
 {{- $nats := .root.Values.nats -}}
+{{- $user := default (index $nats.auth.users .role) .user -}}
 {{- $variable := dict "password" "FORGE_NATS_PASSWORD_FILE" "creds" "FORGE_NATS_CREDS" "nkey" "FORGE_NATS_NKEY_FILE" -}}
 - name: FORGE_NATS_INBOX_PREFIX
-  value: {{ printf "_INBOX_%s" (index $nats.auth.users .role) | quote }}
+  value: {{ printf "_INBOX_%s" $user | quote }}
 {{- if eq $nats.auth.method "password" }}
 - name: FORGE_NATS_USER
-  value: {{ index $nats.auth.users .role | quote }}
+  value: {{ $user | quote }}
 {{- end }}
 {{- if ne $nats.auth.method "none" }}
 - name: {{ index $variable $nats.auth.method }}
@@ -130,7 +147,7 @@ capabilities:
 {{- if ne $nats.auth.method "none" }}
 - name: nats-auth
   secret:
-    secretName: {{ include "forge.natsSecret" .root }}
+    secretName: {{ default (include "forge.natsSecret" .root) .secret }}
     defaultMode: 0440
     items:
       - {key: {{ .role }}, path: secret}

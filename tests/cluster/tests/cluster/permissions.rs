@@ -3,6 +3,7 @@
 //! with a permissions violation.
 
 mod clients;
+mod generated_credentials;
 mod unreadable_messages;
 mod workers;
 
