@@ -115,7 +115,7 @@ impl JobLookup {
 
 #[cfg(test)]
 mod tests {
-    use forge_contract::job::JobState;
+    use forge_contract::{ids::JobUid, job::JobState};
 
     use super::*;
     use crate::{
@@ -126,7 +126,7 @@ mod tests {
     fn record(job: &str, state: JobState) -> JobRecord {
         let time = "2026-11-23T04:21:23.123Z".to_owned();
         let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
-        JobRecord { state, ..initial_record(job.parse().unwrap(), origin, None) }
+        JobRecord { state, ..initial_record(job.parse().unwrap(), JobUid([1; 16]), origin, None) }
     }
 
     /// A lookup on a bucket with these jobs, of which those at odd positions have failed.
