@@ -76,7 +76,7 @@ async def request_record(connection, job_id):
 
 def ended_subject(record):
     """Returns the subject of the notice that the job of a record has ended."""
-    return f"forge.v1.ended.{record['job_id']}"
+    return f"forge.v1.ended.{record['uid']}"
 
 
 async def wait_for_end(connection, job_id, payload, sequence):

@@ -105,7 +105,7 @@ fn follow(
 ) -> Result<JobRecord, CommandError> {
     connection.block_on(async {
         on_change(&record)?;
-        let notices = connection.bus.subscribe(&job_ended_subject(&record.job_id)).await;
+        let notices = connection.bus.subscribe(&job_ended_subject(record.uid)).await;
         let mut notices = notices.map_err(to_command_error)?;
         let mut interval = POLL_INTERVALS.0;
         let mut last_answer = Instant::now();

@@ -61,7 +61,7 @@ impl AggregatorTuning {
         AggregatorSettings {
             store_patience: Duration::from_millis(self.store_patience_ms),
             max_kept_bytes: self.keep_shards.max_bytes(),
-            pool_quarantine_after: self.pool_quarantine_after as usize,
+            pool_quarantine_after: self.pool_quarantine_after,
             namespaces,
             lease,
             ..AggregatorSettings::default()

@@ -20,7 +20,7 @@ const A: Sender = Sender("alpha", 1, 1);
 const B: Sender = Sender("beta", 2, 2);
 
 fn reduction(job: &TestJob) -> JobReduction {
-    JobReduction::new(Arc::clone(&job.context), false)
+    JobReduction::new(Arc::clone(&job.context), KeptResultsLimit::new(0))
 }
 
 /// Receives a result while nothing is in quarantine.
@@ -300,7 +300,7 @@ fn giant_plan_costs_no_memory_before_results_arrive() {
     let context = JobContext::new(job, crate::test_job::UID, forge_kernel::job_key::JobKey::from([7; 32]));
     assert!(context.shards > 500_000, "{}", context.shards);
     let shards = context.shards;
-    let reduction = JobReduction::new(Arc::new(context), false);
+    let reduction = JobReduction::new(Arc::new(context), KeptResultsLimit::new(0));
     assert_eq!(reduction.progress().shards, shards);
     assert!(reduction.accepted.is_empty() && matches!(reduction.draw, Draw::Pending));
 }

@@ -182,7 +182,7 @@ fn confirmed_results_beyond_the_memory_limit_are_read_again() {
     let job = TestJob::new(2, Value::Null, json!({}));
     let mut first = reduction(&job);
     judge(&mut first, &job, A, 0, &falsified(&job.results[0], 1), VerdictOutcome::Refuted);
-    let large = Bytes::from(vec![0; 64 << 20]);
+    let large = bytes::Bytes::from(vec![0; 64 << 20]);
     let filler = (7, job.results[1].digest());
     first.held.hold(filler, job.result(B, 1, &job.results[1]).attestation, large);
     let colleague = Sender("alpha", 3, 3);
