@@ -48,8 +48,8 @@ impl JobKey {
     }
 
     /// The id of one hand-out of a shard: the nonce, followed by the first 16 bytes of the HMAC of
-    /// `forge/v1/task`, NUL, uid, NUL, shard id, NUL, and the nonce. `nonce` must be random, so that
-    /// no two hand-outs have one id.
+    /// `forge/v1/task`, NUL, uid, NUL, shard id, NUL, and the nonce. `nonce` must be random, so
+    /// that no two hand-outs have one id.
     pub fn issue_task(&self, uid: JobUid, shard: ShardId, nonce: [u8; NONCE_BYTES]) -> TaskId {
         let code = self.task_code(uid, shard, &nonce).finalize().into_bytes();
         let mut id = [0; 32];

@@ -23,8 +23,8 @@ use forge_service::shard_messages;
 const MAX_EXECUTION_MICROS: u64 = 365 * 24 * 3600 * 1_000_000;
 /// Upper bound on the expected draws of a run, as the kernel plans it: 2^52.
 const MAX_RUN_DRAWS: u128 = 1 << 52;
-/// Draws that are left to 2^53 beyond the expected ones and up to 2^48 iterations, which are counted
-/// together with draws.
+/// Draws that are left to 2^53 beyond the expected ones and up to 2^48 iterations, which are
+/// counted together with draws.
 const SPARE_DRAWS: u128 = (1 << 53) - MAX_RUN_DRAWS - (1 << 48);
 
 /// A job as its results have to match it.

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    janitor,
     job_reducer::{JobCompletion, JobReducer},
     kept_results::KeptResultsLimit,
     pool_quarantine::PoolQuarantine,
@@ -100,7 +101,11 @@ pub async fn run(
         let settings = QueueSettings { queue, concurrency: Concurrency::new(max_messages), lease };
         serve_queue(bus.clone(), settings, metrics.clone(), stop.clone(), Arc::clone(&aggregator))
     };
-    tokio::join!(serve(Queue::Reduce, max_jobs), serve(Queue::End, MAX_CONCURRENT_ENDS));
+    tokio::join!(
+        serve(Queue::Reduce, max_jobs),
+        serve(Queue::End, MAX_CONCURRENT_ENDS),
+        janitor::purge_unknown_results(bus.clone(), stop.clone()),
+    );
     let _ = heartbeat.await;
     Ok(())
 }

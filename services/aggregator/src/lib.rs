@@ -37,10 +37,12 @@
 //! - `publisher`: stores the artifacts and the manifest.
 //! - `termination`: writes terminal records and removes a job's messages.
 //! - `job_reducer`: takes one job through all of these.
+//! - `janitor`: purges results of jobs that are not being reduced.
 //! - `aggregator`: settings, wiring, and the dispatch of orders.
 
 mod acceptance;
 mod aggregator;
+mod janitor;
 mod job_reducer;
 mod kept_results;
 mod pool_quarantine;

@@ -28,8 +28,8 @@ pub(crate) struct PoolQuarantine {
 }
 
 impl PoolQuarantine {
-    /// Puts a pool into quarantine if it has enough quarantined agents, `refuted` among them: its own
-    /// record may not have arrived. `job_end` ends the wait for the bus.
+    /// Puts a pool into quarantine if it has enough quarantined agents, `refuted` among them: its
+    /// own record may not have arrived. `job_end` ends the wait for the bus.
     pub async fn check(&self, pool: &PoolName, refuted: &AgentId, job_end: &CancellationToken) {
         let mut agents: BTreeSet<_> = self.registry.quarantined_agents_of(pool).into_iter().collect();
         agents.insert(refuted.clone());

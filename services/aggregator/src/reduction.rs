@@ -1,6 +1,7 @@
-//! The reduction of a job: decides which results are accepted, merges them in any order, and decides
-//! which of them have to be verified. A pure function of its inputs: no I/O, no clock. Memory grows
-//! by some 600 bytes for each accepted result, and not with the number of planned shards.
+//! The reduction of a job: decides which results are accepted, merges them in any order, and
+//! decides which of them have to be verified. A pure function of its inputs: no I/O, no clock.
+//! Memory grows by some 600 bytes for each accepted result, and not with the number of planned
+//! shards.
 //!
 //! Once a verifier refutes a result, its pool is suspect: the reduction starts again without the
 //! pool's results, and from then on holds each of them until a verifier has confirmed it.
@@ -101,8 +102,8 @@ impl JobReduction {
         Self::with_history(context, kept_limit, trust, limits, ContradictionLog::default(), Vec::new())
     }
 
-    /// The same reduction without results, which have to be received again. Reopens the shards whose
-    /// accepted results do not count any more. What verdicts have said stays known.
+    /// The same reduction without results, which have to be received again. Reopens the shards
+    /// whose accepted results do not count any more. What verdicts have said stays known.
     #[must_use]
     pub fn restart(self) -> Self {
         let void = self.accepted.iter().filter(|(position, accepted)| self.is_void(**position, accepted));
@@ -152,8 +153,8 @@ impl JobReduction {
         standing != Standing::Trusted
     }
 
-    /// Handles a result that `pool` published. `is_quarantined` says whether an agent of the pool is
-    /// in quarantine, or the whole pool.
+    /// Handles a result that `pool` published. `is_quarantined` says whether an agent of the pool
+    /// is in quarantine, or the whole pool.
     ///
     /// # Errors
     /// [`AggregationError`] when the merged results contradict the plan: the job must fail.
@@ -266,8 +267,8 @@ impl JobReduction {
     }
 
     /// Notes that all results that were stored when the reduction started have been received. A
-    /// shard that has results, but no accepted one, is reopened: an aggregator may have accepted one
-    /// of them before the verdict or the quarantine that bars it.
+    /// shard that has results, but no accepted one, is reopened: an aggregator may have accepted
+    /// one of them before the verdict or the quarantine that bars it.
     pub fn finish_replay(&mut self) {
         let is_open = |shard: &ShardId| {
             let position = self.context.position(*shard);
@@ -283,8 +284,8 @@ impl JobReduction {
         let key = result.key();
         let AttestedResult { shard, position, attestation, bytes } = result;
         let task_id = attestation.statement.task_id;
-        // A sample is drawn from the shards of the result, so a run that may converge is sampled when
-        // its end is known.
+        // A sample is drawn from the shards of the result, so a run that may converge is sampled
+        // when its end is known.
         if matches!(self.draw, Draw::Pending) && !self.merge.may_converge() {
             self.select_verifications();
         }

@@ -1,5 +1,5 @@
-//! Collecting a job's results: reads results and verdicts off the bus, feeds the [`JobReduction`] and
-//! carries out what it decides. Writes the job's progress, never its end.
+//! Collecting a job's results: reads results and verdicts off the bus, feeds the [`JobReduction`]
+//! and carries out what it decides. Writes the job's progress, never its end.
 
 use std::{
     sync::Arc,

@@ -121,6 +121,11 @@ pub fn reduce_subject(job: JobUid) -> String {
     format!("forge.v1.reduce.{job}")
 }
 
+/// Parses a [`reduce_subject`]; `None` if `subject` is another one.
+pub fn parse_reduce_subject(subject: &str) -> Option<JobUid> {
+    subject.strip_prefix("forge.v1.reduce.")?.parse().ok()
+}
+
 /// Returns the subject of the order to end a job without a result.
 pub fn end_subject(job: JobUid) -> String {
     format!("forge.v1.reduce.{job}.end")

@@ -15,6 +15,8 @@ fn shard_subjects_parse_back() {
     let (pool, id) = ("blue".parse::<PoolName>().unwrap(), ShardId { height: 4, index: 17 });
     assert_eq!(parse_result_subject(&result_subject(&pool, JOB, id)), Some((pool.clone(), JOB, id)));
     assert_eq!(parse_verdict_subject(&verdict_subject(JOB, id)), Some((JOB, id)));
+    assert_eq!(parse_reduce_subject(&reduce_subject(JOB)), Some(JOB));
+    assert_eq!(parse_reduce_subject(&end_subject(JOB)), None);
     assert_eq!(parse_shard_subject(&shard_subject(Target::Any, JOB, id)), Some((JOB, id)));
     let result = result_subject(&pool, JOB, id);
     assert!(subject_matches(&results_filter(JOB), &result));

@@ -1,5 +1,5 @@
-//! Results that count once a verifier has confirmed them. Their bytes are kept up to a limit; beyond
-//! it, a confirmed result is read from the stream again.
+//! Results that count once a verifier has confirmed them. Their bytes are kept up to a limit;
+//! beyond it, a confirmed result is read from the stream again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

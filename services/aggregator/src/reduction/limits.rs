@@ -39,8 +39,8 @@ impl PoolLimits {
         }
     }
 
-    /// Whether this result of a shard is examined. `accepted` is the accepted result of the shard, if
-    /// it is the pool's.
+    /// Whether this result of a shard is examined. `accepted` is the accepted result of the shard,
+    /// if it is the pool's.
     pub fn admits_claim(
         &self,
         position: usize,

@@ -21,8 +21,8 @@ pub(crate) enum VerdictEffect {
 }
 
 impl JobReduction {
-    /// Applies a verdict. The caller has checked its signature, and that a verifier signed it. It may
-    /// arrive before the result that it is about.
+    /// Applies a verdict. The caller has checked its signature, and that a verifier signed it. It
+    /// may arrive before the result that it is about.
     ///
     /// # Errors
     /// [`AggregationError`] when the merged results contradict the plan: the job must fail.

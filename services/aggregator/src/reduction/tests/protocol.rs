@@ -4,8 +4,9 @@
 use super::{simulation::Simulation, *};
 use crate::test_job::SeededNumbers;
 
-/// Asserts that a successor accepts every shard that the aggregator has accepted, and suspects every
-/// pool. It may know more: verdicts on results that the aggregator had dropped when they arrived.
+/// Asserts that a successor accepts every shard that the aggregator has accepted, and suspects
+/// every pool. It may know more: verdicts on results that the aggregator had dropped when they
+/// arrived.
 fn assert_succeeds(simulation: &Simulation<'_>) {
     let (aggregator, successor) = (&simulation.reduction, simulation.successor());
     assert!(aggregator.suspect_pools().is_subset(successor.suspect_pools()));

@@ -1,0 +1,125 @@
+//! Purging results of jobs that are not being reduced. Workers may publish below any job's uid, so
+//! results of invented or ended jobs would fill their stream otherwise.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use forge_bus::{
+    BusError, SharedBus, SubjectPage,
+    topology::{self, Stream},
+};
+use forge_contract::ids::JobUid;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Interval between two passes.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Upper bound on the malformed subjects that a pass purges, one request each.
+const MAX_MALFORMED_SUBJECTS: usize = 1000;
+
+/// Purges results of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs no
+/// agreement between them.
+pub(crate) async fn purge_unknown_results(bus: SharedBus, stop: CancellationToken) {
+    let mut suspects = BTreeSet::new();
+    while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
+        let Some(pass) = stop.run_until_cancelled(purge(&bus, &suspects)).await else { return };
+        match pass {
+            Ok(unknown) => suspects = unknown,
+            Err(error) => {
+                tracing::warn!(%error, "purging results of unknown jobs failed; retrying in {INTERVAL:?}")
+            }
+        }
+    }
+}
+
+/// Purges the results of jobs that have no order to reduce, and were `suspects` in the pass before:
+/// the order of a job that has just begun may be missing from one look. Returns the suspects for the
+/// next pass. Messages whose subject names no job and shard are purged at once.
+async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<JobUid>, BusError> {
+    let (results, malformed) = count_results(bus).await?;
+    for subject in &malformed {
+        bus.purge(Stream::Results, subject).await?;
+    }
+    if !malformed.is_empty() {
+        tracing::warn!(subjects = malformed.len(), "purged results whose subjects name no job and shard");
+    }
+    let orders = if results.is_empty() { BTreeSet::new() } else { jobs_with_orders(bus).await? };
+    let mut unknown = BTreeSet::new();
+    for (uid, count) in results.into_iter().filter(|(uid, _)| !orders.contains(uid)) {
+        if suspects.contains(&uid) {
+            bus.purge(Stream::Results, &topology::results_filter(uid)).await?;
+            tracing::warn!(%uid, results = count, "purged results of a job that is not being reduced");
+        } else {
+            unknown.insert(uid);
+        }
+    }
+    Ok(unknown)
+}
+
+/// Number of stored results by job, and the subjects that name no job and shard.
+async fn count_results(bus: &SharedBus) -> Result<(BTreeMap<JobUid, u64>, Vec<String>), BusError> {
+    let (mut jobs, mut malformed) = (BTreeMap::new(), Vec::new());
+    visit_subjects(bus, Stream::Results, |subject, count| match topology::parse_result_subject(&subject) {
+        Some((_, uid, _)) => *jobs.entry(uid).or_default() += count,
+        None => malformed.push(subject),
+    })
+    .await?;
+    malformed.truncate(MAX_MALFORMED_SUBJECTS);
+    Ok((jobs, malformed))
+}
+
+/// Jobs that are reduced or wait for it.
+async fn jobs_with_orders(bus: &SharedBus) -> Result<BTreeSet<JobUid>, BusError> {
+    let mut jobs = BTreeSet::new();
+    visit_subjects(bus, Stream::Reduce, |subject, _| jobs.extend(topology::parse_reduce_subject(&subject)))
+        .await?;
+    Ok(jobs)
+}
+
+/// Visits the subjects of a stream, with the numbers of their stored messages.
+async fn visit_subjects(
+    bus: &SharedBus,
+    stream: Stream,
+    mut visit: impl FnMut(String, u64) + Send,
+) -> Result<(), BusError> {
+    let mut offset = 0;
+    loop {
+        let SubjectPage { counts, total } = bus.stream_subjects(stream, stream.subjects()[0], offset).await?;
+        offset += counts.len();
+        let is_last = counts.is_empty() || offset >= total;
+        counts.into_iter().for_each(|(subject, count)| visit(subject, count));
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forge_bus::{MemoryBus, Message, topology::TopologySettings};
+    use forge_contract::{ids::PoolName, shard::ShardId};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId { height: 0, index: 0 };
+
+    #[tokio::test]
+    async fn results_of_unknown_jobs_are_purged_at_the_second_look() {
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
+        let (known, unknown) = (JobUid([1; 16]), JobUid([2; 16]));
+        for uid in [known, unknown] {
+            let subject = topology::result_subject(&PoolName::default(), uid, SHARD);
+            bus.publish(Message::new(subject, "a result"), &uid.to_string()).await.unwrap();
+        }
+        bus.publish(Message::new(topology::reduce_subject(known), "an order"), "order").await.unwrap();
+        bus.publish(Message::new("forge.v1.results.default.x", "junk"), "junk").await.unwrap();
+        let suspects = purge(&bus, &BTreeSet::new()).await.unwrap();
+        assert_eq!(suspects, BTreeSet::from([unknown]));
+        assert_eq!(count_results(&bus).await.unwrap(), (BTreeMap::from([(known, 1), (unknown, 1)]), vec![]));
+        assert!(purge(&bus, &suspects).await.unwrap().is_empty());
+        assert_eq!(count_results(&bus).await.unwrap().0, BTreeMap::from([(known, 1)]));
+    }
+}
