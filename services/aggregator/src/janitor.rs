@@ -19,8 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// Upper bound on the malformed subjects that a pass purges, one request each.
 const MAX_MALFORMED_SUBJECTS: usize = 1000;
 
-/// Purges results of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs no
-/// agreement between them.
+/// Purges results of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs
+/// no agreement between them.
 pub(crate) async fn purge_unknown_results(bus: SharedBus, stop: CancellationToken) {
     let mut suspects = BTreeSet::new();
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
@@ -35,8 +35,8 @@ pub(crate) async fn purge_unknown_results(bus: SharedBus, stop: CancellationToke
 }
 
 /// Purges the results of jobs that have no order to reduce, and were `suspects` in the pass before:
-/// the order of a job that has just begun may be missing from one look. Returns the suspects for the
-/// next pass. Messages whose subject names no job and shard are purged at once.
+/// the order of a job that has just begun may be missing from one look. Returns the suspects for
+/// the next pass. Messages whose subject names no job and shard are purged at once.
 async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<JobUid>, BusError> {
     let (results, malformed) = count_results(bus).await?;
     for subject in &malformed {
