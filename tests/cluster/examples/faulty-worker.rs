@@ -3,7 +3,7 @@
 //!
 //! - `wrong-bytes` returns wrong results with valid signatures.
 //! - `new-keys` does the same and signs every result with a new key.
-//! - `unknown-task` answers hand-outs that were never made.
+//! - `unknown-task` answers eight hand-outs that were never made.
 //! - `wrong-seed` states another seed than that of the shard.
 //! - `header` adds a header to its results, which are correct otherwise.
 //! - `stall` receives eight shards and never settles them.
@@ -150,8 +150,8 @@ fn identity() -> Result<Identity, getrandom::Error> {
     Ok(Identity::from_random(bytes))
 }
 
-/// Shards that a stalling worker withholds. One that received every redelivery would use up the
-/// deliveries of a shard, and its job would fail.
+/// Shards that a worker keeps from its job by a result that is ignored, or by none. They return
+/// only after the patience of the planner or the lease.
 const WITHHELD_SHARDS: usize = 8;
 
 /// Pause before a refused shard is delivered again.
@@ -187,7 +187,10 @@ async fn send_faulty_messages(
             let executed =
                 executor.execute(Arc::clone(&backend), program, task.clone(), StopFlag::default()).await?;
             match fault {
-                WorkerFault::UnknownTask => getrandom::fill(&mut task.task_id.0)?,
+                WorkerFault::UnknownTask => {
+                    withheld += 1;
+                    getrandom::fill(&mut task.task_id.0)?;
+                }
                 WorkerFault::WrongSeed => task.seed = Digest([7; 32]),
                 _ => {}
             }

@@ -166,7 +166,7 @@ fn lies_under_new_keys_do_not_ship_once_one_of_them_is_drawn() {
         let record = cluster.assert_completes(&envelope);
         let verification = read_document(&cluster, &record, "verification.json");
         assert_eq!(verification["suspect_pools"], json!([FAULTY_POOL]), "{verification:#}");
-        assert_eq!(executing_pools(&cluster, &record), BTreeSet::from([HONEST_POOL.to_owned()]));
+        assert!(!executing_pools(&cluster, &record).contains(FAULTY_POOL), "{record:#}");
         // After three keys the pool goes into quarantine as a whole.
         let pools = registry_names(&observer, "quarantined-pools.");
         assert!(pools.is_empty() || pools == BTreeSet::from([FAULTY_POOL.to_owned()]), "{pools:?}");
