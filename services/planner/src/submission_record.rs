@@ -53,6 +53,7 @@ pub fn initial_record(
         progress: JobProgress::default(),
         headline: serde_json::Map::new(),
         result: None,
+        verification: None,
         manifest: None,
         artifacts: Vec::new(),
         error: None,
