@@ -1,5 +1,5 @@
-//! `forge execute-shard`: the child process in which a verifier executes a shard that workers failed
-//! to execute. Not for people.
+//! `forge execute-shard`: the child process in which a verifier executes a shard that workers
+//! failed to execute. Not for people.
 
 use std::{
     env,

@@ -80,13 +80,19 @@ impl BusObserver {
     /// Dead letters do not count.
     #[track_caller]
     pub fn assert_drained(&self) {
+        self.assert_drained_within(SETTLE_LIMIT);
+    }
+
+    /// The same, within another time limit.
+    #[track_caller]
+    pub fn assert_drained_within(&self, limit: Duration) {
         let started = Instant::now();
         loop {
             let remaining = self.runtime.block_on(self.remaining_messages());
             if remaining.is_empty() {
                 return;
             }
-            assert!(started.elapsed() < SETTLE_LIMIT, "left on the bus: {remaining:?}");
+            assert!(started.elapsed() < limit, "left on the bus: {remaining:?}");
             thread::sleep(Duration::from_millis(200));
         }
     }
