@@ -1,7 +1,5 @@
 //! What the first refutation of a pool changes.
 
-use bytes::Bytes;
-
 use super::{simulation::Simulation, *};
 
 const SPOTCHECK: &str = "spotcheck";
