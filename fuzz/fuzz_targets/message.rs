@@ -4,7 +4,7 @@
 
 use forge_contract::{
     protocol::{PROTOCOL, UnreadableMessage, parse_message},
-    task::{Attestation, OutcomeBatch, ShardTask, VerifierTask},
+    attestation::Attestation, task::{OutcomeBatch, ShardTask, VerifierTask},
     verdict::Verdict,
 };
 use forge_fuzz as _;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use forge_contract::{
     agent::{AgentId, Hardware},
     artifact::{BackendPair, Execution, VerificationDocument},
+    attestation::Attestation,
     ids::PoolName,
     shard::{LEAF_ITERATIONS, ShardId},
-    task::Attestation,
     verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
 use forge_documents::{document::VERIFICATION_JSON, number_format::format_count};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{AgentId, Hardware, Identity, Signature},
+    attestation::{Attestation, ResultStatement},
     canonical::to_canonical_json,
     digest::Digest,
     envelope::VerificationLevel,
@@ -15,7 +16,6 @@ use crate::{
     ids::{JobId, JobUid, PoolName, ReplayKey, TaskId},
     protocol::PROTOCOL,
     shard::ShardId,
-    task::{Attestation, ResultStatement},
     verdict::Verdict,
 };
 

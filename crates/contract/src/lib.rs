@@ -4,7 +4,7 @@
 //! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
 //! Reading order: [`envelope`] → [`plan`] → [`program`] → [`shard`] → [`shard_result`] → [`task`] →
-//! [`verdict`] → [`job`] → [`artifact`]; [`job_list`], [`quota`].
+//! [`attestation`] → [`verdict`] → [`job`] → [`artifact`]; [`job_list`], [`quota`].
 //!
 //! # Example
 //!
@@ -37,6 +37,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod attestation;
 pub mod canonical;
 pub mod digest;
 pub mod envelope;

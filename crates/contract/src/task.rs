@@ -1,20 +1,19 @@
 //! Tasks and orders that services send each other: execute a shard, check a result, reduce or end a
-//! job; and the attestation of a shard's result.
+//! job; and what became of shards.
 //!
 //! Each type is the payload of one message, or a part of it. The bus crate defines subjects and
 //! queues.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{AgentId, Identity, Signature},
+    agent::AgentId,
     artifact::Phase,
     digest::Digest,
     envelope::Envelope,
     error::{FailureCode, FieldError},
     ids::{JobId, JobUid, PoolName, TaskId},
-    protocol::{PROTOCOL, signing_payload},
+    protocol::PROTOCOL,
     shard::{Shard, ShardId},
 };
 
@@ -78,86 +77,6 @@ pub struct Claim {
     pub adapter: Option<String>,
     /// SHA-256 of the result's bytes.
     pub result_hash: Digest,
-}
-
-/// What an agent states about a result that it returns. Everything that determines the result is
-/// part of it, so that the signature is worth nothing for another job, shard or hand-out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResultStatement {
-    /// Version of the statement: 1.
-    pub protocol: u32,
-    /// Uid of the job.
-    pub job_uid: JobUid,
-    /// Id of the shard.
-    pub shard_id: ShardId,
-    /// Number of iterations executed, from the shard's first.
-    pub iterations: u64,
-    /// Seed of the shard.
-    pub seed: Digest,
-    /// SHA-256 of the program.
-    pub program: Digest,
-    /// Kernel version that executed the shard.
-    pub kernel: u32,
-    /// The hand-out that the agent answers.
-    pub task_id: TaskId,
-    /// Pool of the agent.
-    pub pool: PoolName,
-    /// Id of the agent.
-    pub agent_id: AgentId,
-    /// Name of the executing backend, such as `simd-avx2`.
-    pub backend: String,
-    /// Device and driver; absent when the shard was executed on the CPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<String>,
-    /// SHA-256 of the result's canonical bytes.
-    pub result_hash: Digest,
-}
-
-impl ResultStatement {
-    /// Separates signatures of results from those of other statements.
-    const DOMAIN: &str = "forge/v1/result";
-
-    /// Signs the statement. `identity` is that of `agent_id`.
-    ///
-    /// # Panics
-    /// If `iterations` exceeds 2^53, which no plan has.
-    pub fn sign(&self, identity: &Identity) -> Signature {
-        let payload = signing_payload(Self::DOMAIN, self);
-        identity.sign(&payload.expect("a shard has fewer than 2^53 iterations"))
-    }
-
-    /// Whether `signature` is the agent's signature over `forge/v1/result`, NUL, and the canonical
-    /// JSON of this statement.
-    pub fn is_signature_valid(&self, signature: &Signature) -> bool {
-        let payload = signing_payload(Self::DOMAIN, self);
-        payload.is_some_and(|payload| self.agent_id.verify_signature(&payload, signature))
-    }
-}
-
-/// A signed statement about a result, and how long the execution took. The message on
-/// `forge.v1.results.<pool>.<uid>.<shard>` consists of it and of the result's bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Attestation {
-    /// Version of the message: 1.
-    pub protocol: u32,
-    /// What the agent states.
-    pub statement: ResultStatement,
-    /// Wall-clock time in microseconds; the shard's portion if it was executed in a batch.
-    pub wall_us: u64,
-    /// CPU time of the executing thread in microseconds; the shard's portion if it was executed in
-    /// a batch.
-    pub cpu_us: u64,
-    /// The agent's signature over `forge/v1/result`, NUL, and the statement's canonical JSON.
-    pub signature: Signature,
-}
-
-impl Attestation {
-    /// Whether `signature` is the agent's signature over the statement.
-    pub fn is_signature_valid(&self) -> bool {
-        self.statement.is_signature_valid(&self.signature)
-    }
 }
 
 /// Message on `forge.v1.outcomes.<uid>`: what became of shards. Planners dispatch by it.
@@ -316,60 +235,6 @@ impl EndOrder {
 mod tests {
     use super::*;
     use crate::protocol::parse_message;
-
-    fn statement(agent: &Identity) -> ResultStatement {
-        ResultStatement {
-            protocol: PROTOCOL,
-            job_uid: JobUid([1; 16]),
-            shard_id: ShardId { height: 0, index: 3 },
-            iterations: 65_536,
-            seed: Digest([2; 32]),
-            program: Digest([3; 32]),
-            kernel: 1,
-            task_id: TaskId([4; 32]),
-            pool: PoolName::default(),
-            agent_id: agent.id().clone(),
-            backend: "scalar".to_owned(),
-            adapter: None,
-            result_hash: Digest([5; 32]),
-        }
-    }
-
-    #[test]
-    fn a_result_signature_binds_every_member_of_the_statement() {
-        let (agent, other) = (Identity::from_random([1; 32]), Identity::from_random([2; 32]));
-        let signed = statement(&agent);
-        let signature = signed.sign(&agent);
-        assert!(signed.is_signature_valid(&signature));
-        let changes: [fn(&mut ResultStatement); 11] = [
-            |statement| statement.job_uid = JobUid([9; 16]),
-            |statement| statement.shard_id.index = 4,
-            |statement| statement.iterations = 1,
-            |statement| statement.seed = Digest([9; 32]),
-            |statement| statement.program = Digest([9; 32]),
-            |statement| statement.kernel = 2,
-            |statement| statement.task_id = TaskId([9; 32]),
-            |statement| statement.pool = PoolName::verifiers(),
-            |statement| statement.backend = "simd-avx2".to_owned(),
-            |statement| statement.adapter = Some("a card".to_owned()),
-            |statement| statement.result_hash = Digest([9; 32]),
-        ];
-        for (index, change) in changes.into_iter().enumerate() {
-            let mut changed = signed.clone();
-            change(&mut changed);
-            assert!(!changed.is_signature_valid(&signature), "change {index}");
-        }
-        let by_other = ResultStatement { agent_id: other.id().clone(), ..signed };
-        assert!(!by_other.is_signature_valid(&signature));
-    }
-
-    #[test]
-    fn a_statement_with_an_inexact_number_has_no_valid_signature() {
-        let agent = Identity::from_random([1; 32]);
-        let signature = statement(&agent).sign(&agent);
-        let huge = ResultStatement { iterations: u64::MAX, ..statement(&agent) };
-        assert!(!huge.is_signature_valid(&signature));
-    }
 
     #[test]
     fn outcomes_are_tagged_by_their_name() {

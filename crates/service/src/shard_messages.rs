@@ -7,10 +7,11 @@ use bytes::Bytes;
 use forge_bus::{Message, topology};
 use forge_contract::{
     agent::Identity,
+    attestation::{Attestation, ResultStatement},
     digest::Digest,
     ids::{JobUid, PoolName},
     protocol::{PROTOCOL, UnreadableMessage, parse_message},
-    task::{Attestation, Claim, OutcomeBatch, ResultStatement, ShardOutcome, ShardTask},
+    task::{Claim, OutcomeBatch, ShardOutcome, ShardTask},
     verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
 use forge_kernel::backend::Backend;

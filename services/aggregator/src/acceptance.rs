@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forge_contract::{
+    attestation::{Attestation, ResultStatement},
     digest::Digest,
     ids::{JobUid, PoolName},
     protocol::{PROTOCOL, UnreadableMessage},
     shard::ShardId,
     shard_result::ShardResult,
-    task::{Attestation, ResultStatement},
 };
 use forge_documents::Job;
 use forge_kernel::{KERNEL, job_key::JobKey};

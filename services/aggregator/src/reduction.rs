@@ -25,10 +25,11 @@ use std::{
 
 use forge_contract::{
     agent::AgentId,
+    attestation::{Attestation, ResultStatement},
     ids::{PoolName, TaskId},
     shard::ShardId,
     shard_result::ShardResult,
-    task::{Attestation, ResultStatement, ShardOutcome},
+    task::ShardOutcome,
 };
 use forge_kernel::verification;
 

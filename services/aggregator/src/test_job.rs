@@ -5,12 +5,13 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use forge_contract::{
     agent::{AgentId, Identity, Signature},
+    attestation::{Attestation, ResultStatement},
     digest::Digest,
     ids::{JobUid, PoolName, TaskId},
     protocol::PROTOCOL,
     shard::ShardId,
     shard_result::ShardResult,
-    task::{Attestation, Claim, ResultStatement},
+    task::Claim,
     verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
 use forge_documents::Job;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forge_contract::{digest::Digest, task::Attestation};
+use forge_contract::{attestation::Attestation, digest::Digest};
 
 use super::trust::Claimant;
 

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use forge_contract::{
     agent::AgentId,
+    attestation::Attestation,
     digest::Digest,
     ids::{PoolName, TaskId},
-    task::Attestation,
 };
 
 use super::trust::ResultKey;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use forge_contract::{
     agent::Hardware,
     artifact::{BackendPair, Execution, VerificationDocument},
+    attestation::{Attestation, ResultStatement},
     job::JobProgress,
     shard_result::ShardResult,
-    task::{Attestation, ResultStatement},
     verdict::Verdict,
 };
 use forge_kernel::{convergence::StopReason, verification};

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forge_contract::{
     agent::AgentId,
+    attestation::ResultStatement,
     digest::Digest,
     ids::PoolName,
-    task::ResultStatement,
     verdict::{Verdict, VerdictStatement},
 };
 

@@ -2,11 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forge_contract::{
-    ids::TaskId,
-    shard::ShardId,
-    task::{Claim, ResultStatement},
-};
+use forge_contract::{attestation::ResultStatement, ids::TaskId, shard::ShardId, task::Claim};
 
 use super::trust::ResultKey;
 

@@ -18,6 +18,7 @@ use forge_bus::{
 use forge_contract::{
     agent::Identity,
     artifact::Phase,
+    attestation::{Attestation, ResultStatement},
     digest::Digest,
     envelope::Target,
     error::FailureCode,
@@ -25,7 +26,7 @@ use forge_contract::{
     protocol::{PROTOCOL, parse_message},
     shard::ShardId,
     shard_result::ShardResult,
-    task::{Attestation, EndOrder, ResultStatement, ShardTask},
+    task::{EndOrder, ShardTask},
 };
 use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::{orders, program_store::ProgramStore};
