@@ -196,8 +196,8 @@ fn client_discovers_the_micro_service_and_receives_notices_of_ended_jobs() {
     let envelope = insurance_envelope("noticed", 1);
     let acknowledgement = client.request_reply("forge.v1.jobs.submit", &envelope.to_string());
     assert!(acknowledgement.contains("\"stream\":\"FORGE_JOBS\""), "{acknowledgement}");
-    cluster.assert_completes(&envelope);
-    assert_eq!(client.next().trim_end(), "noticed");
+    let record = cluster.assert_completes(&envelope);
+    assert_eq!(client.next().trim_end(), record["uid"]);
 }
 
 #[test]
