@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn record(job: &str, submitter: &str) -> JobRecord {
-        let json = json!({"schema": JobRecord::SCHEMA, "job_id": job, "submitter": submitter, "state": "planned",
+        let json = json!({"schema": JobRecord::SCHEMA, "job_id": job, "uid": "ab".repeat(16), "submitter": submitter, "state": "planned",
             "persist": true, "submission": 1, "submitted_at": "2026-11-23T04:21:23.123Z",
             "updated_at": "2026-11-23T04:21:23.123Z", "progress": {"iterations": 0, "iterations_done": 0, "shards": 0,
             "shards_done": 0, "shards_verified": 0}});

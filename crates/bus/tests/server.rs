@@ -242,7 +242,7 @@ async fn storage_is_limited_and_a_lack_of_it_is_explained() {
     for storage_mib in [300, 600, 256] {
         prepare("a", storage_mib).await.unwrap();
         let config = context.get_stream("FORGE_RESULTS").await.unwrap().cached_info().config.clone();
-        assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 2);
+        assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 1024 * 448);
         assert!(config.max_message_size > 0 && config.discard_new_per_subject, "{config:?}");
         let config = context.get_stream("KV_jobs").await.unwrap().cached_info().config.clone();
         assert_eq!(config.max_bytes, (storage_mib << 20) as i64 / 1024 * 150);

@@ -71,7 +71,7 @@ pub fn build_result(
 /// be the result. Does not check the signature, nor that the bytes have the stated hash.
 ///
 /// # Errors
-/// [`UnreadableMessage`]; a text of more than 64 bytes is malformed.
+/// [`UnreadableMessage`]; a text of more than 128 bytes is malformed.
 pub fn parse_result(payload: &Bytes) -> Result<(Attestation, Bytes), UnreadableMessage> {
     let malformed = |reason: &str| UnreadableMessage::Malformed(reason.to_owned());
     let (length, rest) =
@@ -86,7 +86,7 @@ pub fn parse_result(payload: &Bytes) -> Result<(Attestation, Bytes), UnreadableM
         return Err(malformed("the statement has another version than the message"));
     }
     if !is_short(&statement.backend) || !statement.adapter.as_deref().is_none_or(is_short) {
-        return Err(malformed("the backend or the adapter is longer than 64 bytes"));
+        return Err(malformed("the backend or the adapter is longer than 128 bytes"));
     }
     Ok((attestation, payload.slice(LENGTH_BYTES + length..)))
 }

@@ -2,7 +2,7 @@
 //! up in records, logs and artifacts.
 
 /// Upper bound of such a text, in bytes.
-pub const MAX_TEXT_BYTES: usize = 64;
+pub const MAX_TEXT_BYTES: usize = 128;
 
 /// Cuts a text to [`MAX_TEXT_BYTES`], at the end of a character.
 pub fn shorten(text: &str) -> String {
@@ -21,9 +21,9 @@ mod tests {
     #[test]
     fn a_long_text_is_cut_between_characters() {
         assert_eq!(shorten("a card"), "a card");
-        let long = shorten(&"é".repeat(40));
-        assert_eq!((long.chars().count(), is_short(&long)), (32, true));
-        assert_eq!(shorten(&format!("a{}", "é".repeat(40))).len(), 63);
-        assert!(!is_short(&"a".repeat(65)));
+        let long = shorten(&"é".repeat(80));
+        assert_eq!((long.chars().count(), is_short(&long)), (64, true));
+        assert_eq!(shorten(&format!("a{}", "é".repeat(80))).len(), 127);
+        assert!(!is_short(&"a".repeat(129)));
     }
 }

@@ -69,6 +69,8 @@ pub struct Dispatcher<'a> {
     failed: HashMap<ShardId, Vec<TaskId>>,
     /// Number of overdue hand-outs, by shard.
     overdue: HashMap<ShardId, u32>,
+    /// Shards that were delivered to workers too often. Only verifiers get them again.
+    undeliverable: HashSet<ShardId>,
     prefix: CompletedPrefix,
     shard_time: MovingAverage,
     fatal: Option<FatalShard>,
@@ -125,6 +127,7 @@ impl<'a> Dispatcher<'a> {
             completed: HashSet::new(),
             failed: HashMap::new(),
             overdue: HashMap::new(),
+            undeliverable: HashSet::new(),
             prefix: CompletedPrefix::default(),
             shard_time: MovingAverage::default(),
             fatal: None,
@@ -141,8 +144,11 @@ impl<'a> Dispatcher<'a> {
             ShardOutcome::Accepted { wall_us, .. } => {
                 self.apply_acceptance(shard, Duration::from_micros(wall_us));
             }
-            ShardOutcome::Rejected { task_id, .. } | ShardOutcome::Undeliverable { task_id, .. } => {
+            ShardOutcome::Rejected { task_id, .. } => self.apply_failure(shard, task_id),
+            // Several workers have had the shard. It may crash them, so none gets it again.
+            ShardOutcome::Undeliverable { task_id, .. } => {
                 self.apply_failure(shard, task_id);
+                self.undeliverable.insert(shard);
             }
             ShardOutcome::Reopened { .. } => {
                 if self.completed.remove(&shard) {
@@ -191,8 +197,8 @@ impl<'a> Dispatcher<'a> {
         while self.fatal.is_none() && self.in_flight.len() < window {
             let Some(shard) = self.next_shard() else { break };
             let attempt = self.next_attempt(shard);
-            let recipient =
-                if attempt < WORKER_ATTEMPTS { ShardRecipient::Worker } else { ShardRecipient::Verifier };
+            let goes_to_worker = attempt < WORKER_ATTEMPTS && !self.undeliverable.contains(&shard);
+            let recipient = if goes_to_worker { ShardRecipient::Worker } else { ShardRecipient::Verifier };
             let (task, since) = (issue_task(shard), running_time(attempt, now, starved));
             self.in_flight.insert(shard, InFlightAttempt { task, attempt, since });
             dispatches.push(ShardDispatch { shard, task, recipient });

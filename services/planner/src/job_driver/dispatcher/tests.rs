@@ -156,6 +156,15 @@ fn shard_goes_to_verifiers_after_workers_and_is_exhausted_after_all_attempts() {
 }
 
 #[test]
+fn undeliverable_shard_goes_to_a_verifier_at_once() {
+    let plan = Plan::new(1, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    let first = issuer.dispatch(1)[0];
+    issuer.apply(ShardOutcome::Undeliverable { shard_id: first.shard, task_id: first.task });
+    assert_eq!(issuer.dispatch(1)[0].recipient, ShardRecipient::Verifier);
+}
+
+#[test]
 fn crash_in_isolation_is_fatal_unless_the_shard_is_completed() {
     let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
     let mut issuer = Issuer::new(&plan);
