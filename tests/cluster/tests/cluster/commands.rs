@@ -252,8 +252,9 @@ fn submit_retries_while_the_planner_answers_503() {
             "iterations": 1, "iterations_done": 0, "shards": 1, "shards_done": 0, "shards_verified": 0,
         });
         let record = json!({
-            "schema": "forge.job.v1", "job_id": "late", "state": "planned", "persist": false, "submission": 1,
-            "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z", "progress": progress,
+            "schema": "forge.job.v1", "job_id": "late", "uid": "0".repeat(32), "state": "planned", "persist": false,
+            "submission": 1, "submitted_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+            "progress": progress,
         });
         call.responder.reply(record.to_string().into()).await;
         (bus, calls)
