@@ -1,7 +1,7 @@
 //! Jobs executed in this process by correct, wrong and failing workers, and how they end.
 
 use forge_contract::{
-    envelope::VerificationLevel, program::Program, shard::Shard, shard_result::ShardResult,
+    envelope::VerificationLevel, ids::PoolName, program::Program, shard::Shard, shard_result::ShardResult,
 };
 use forge_kernel::{
     backend::{ExecutionControl, ExecutionError, scalar::Scalar, simd::Simd},
@@ -94,12 +94,12 @@ fn wrong_results_are_refuted_and_replaced() {
 }
 
 #[test]
-fn reference_executes_the_shards_that_the_backend_cannot() {
+fn verifiers_execute_the_shards_that_the_backend_cannot() {
     let job = job(VerificationLevel::None);
     let expected = execute(&job, Arc::new(Simd::new()), 2).unwrap().job_result.hash;
     for panics in [false, true] {
         let completion = execute(&job, Arc::new(FailingBackend { panics }), 2).unwrap();
         assert_eq!(completion.job_result.hash, expected);
-        assert!(completion.executions.iter().all(|execution| execution.backend == Scalar.name()));
+        assert!(completion.executions.iter().all(|execution| execution.pool == PoolName::verifiers()));
     }
 }

@@ -83,8 +83,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError>;
 
-    /// Replays the messages of a stream that match any of `filters`: first the stored ones, then new
-    /// ones as they arrive, all in order of their sequence; [`Replay::next_stored`] tells them
+    /// Replays the messages of a stream that match any of `filters`: first the stored ones, then
+    /// new ones as they arrive, all in order of their sequence; [`Replay::next_stored`] tells them
     /// apart. After a lost connection the replay resumes without a gap. It does not end by itself.
     /// The stream must not be a work queue, whose messages only its queues deliver.
     ///

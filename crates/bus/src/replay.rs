@@ -30,7 +30,8 @@ pub(crate) enum ReplayEvent {
 /// # async fn main() -> Result<(), forge_bus::BusError> {
 /// let bus = MemoryBus::new(TopologySettings::default());
 /// bus.prepare().await?;
-/// let mut replay = bus.replay(Stream::Results, vec!["forge.v1.results.default.>".to_owned()]).await?;
+/// let filters = vec!["forge.v1.results.default.>".to_owned()];
+/// let mut replay = bus.replay(Stream::Results, filters).await?;
 /// while let Some(stored) = replay.next_stored().await {
 ///     println!("stored before: {}", stored.message.subject);
 /// }

@@ -82,8 +82,8 @@ pub enum Stream {
     Reduce,
     /// Results of shards, kept until their job ends. Workers write it.
     Results,
-    /// Verdicts of verifiers and outcomes of shards, kept until their job ends. Workers cannot write
-    /// it.
+    /// Verdicts of verifiers and outcomes of shards, kept until their job ends. Workers cannot
+    /// write it.
     Verdicts,
     /// Server advisories about shards that exceeded [`MAX_SHARD_DELIVERIES`]; a work queue.
     DeadLetters,
@@ -234,8 +234,8 @@ pub enum Bucket {
     /// Job records by job id. Its name is the envelope's `artifacts.kv_namespace`.
     Jobs(String),
     /// Heartbeats of verifiers and aggregators (`verifiers.<id>`, `aggregators.<id>`), quarantined
-    /// agents (`quarantine.<id>`) and quarantined pools (`quarantined-pools.<pool>`). Workers cannot
-    /// write it.
+    /// agents (`quarantine.<id>`) and quarantined pools (`quarantined-pools.<pool>`). Workers
+    /// cannot write it.
     Agents,
     /// Heartbeats of workers (`<pool>.<id>`).
     Workers,

@@ -1,6 +1,7 @@
 //! Attestations: an agent's signed statement about the result that it returns for a shard.
 //!
-//! The statement and its signature only. The service crate puts both in front of the result's bytes.
+//! The statement and its signature only. The service crate puts both in front of the result's
+//! bytes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! The shared runtime of all Forge Kernel services: the message loop, shard execution, signed shard
-//! messages, job records and keys, the agent registry, the program store, configuration, telemetry, metrics,
-//! health probes and shutdown. It starts nothing by itself and decides nothing about a job.
+//! messages, job records and keys, the agent registry, the program store, configuration,
+//! telemetry, metrics, health probes and shutdown. It starts nothing by itself and decides nothing
+//! about a job.
 //!
 //! A service implements [`Handler`] and passes it to [`serve_queue`]:
 //!

@@ -1,6 +1,6 @@
 //! The verifier's message handler: re-executes a shard, compares the results, and publishes a
-//! signed verdict. An outage never becomes a verdict: what fails for want of the bus, the program or
-//! a backend is retried, with growing delays and without end.
+//! signed verdict. An outage never becomes a verdict: what fails for want of the bus, the program
+//! or a backend is retried, with growing delays and without end.
 
 use std::{sync::Arc, time::Duration};
 

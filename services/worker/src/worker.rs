@@ -126,7 +126,8 @@ impl Handler for Worker {
                 tracing::warn!(%error, subject, "leaving the shard to other workers");
                 Settlement::Retry(OTHER_WORKER_DELAY)
             }
-            // If no worker can parse it, it becomes a dead letter, and a verifier executes the shard.
+            // If no worker can parse it, it becomes a dead letter, and a verifier executes the
+            // shard.
             Err(error @ UnreadableMessage::Malformed(_)) => {
                 tracing::error!(%error, subject, "parsing a shard failed; leaving it to other workers");
                 Settlement::Retry(OTHER_WORKER_DELAY)

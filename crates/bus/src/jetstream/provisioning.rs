@@ -45,16 +45,18 @@ pub(super) async fn prepare(connection: &NatsConnection, options: &JetStreamOpti
             .await
             .map_err(|error| describe_full(settings, error))?;
     }
-    for queue in Queue::ALL {
-        let (stream, config) = (queue.stream().name(), consumer_config(queue, settings));
-        retry_transient(queue.consumer(), || ensure_consumer(connection, stream, &config)).await?;
-    }
     for bucket in topology::all_buckets(&options.kv_namespaces) {
         let limits = bucket.limits(settings, options.kv_namespaces.len());
         let config = bucket_config(&bucket, settings, limits);
         retry_transient(bucket.name(), || ensure_stream(connection, &config))
             .await
             .map_err(|error| describe_full(settings, error))?;
+    }
+    // The queues come last: a service without permission to see streams and buckets waits for its
+    // queues, and expects the rest to exist then.
+    for queue in Queue::ALL {
+        let (stream, config) = (queue.stream().name(), consumer_config(queue, settings));
+        retry_transient(queue.consumer(), || ensure_consumer(connection, stream, &config)).await?;
     }
     Ok(())
 }

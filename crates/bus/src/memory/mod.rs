@@ -322,8 +322,8 @@ struct MemoryStreamReader {
     filters: Vec<String>,
     /// Sequence up to which the stream has been searched.
     searched_to: u64,
-    /// Sequence of the last message that was stored when the replay began; `None` once that has been
-    /// searched.
+    /// Sequence of the last message that was stored when the replay began; `None` once that has
+    /// been searched.
     catching_up_to: Option<u64>,
 }
 

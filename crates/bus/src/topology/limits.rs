@@ -58,8 +58,8 @@ impl Stream {
             // 20 to 60 kB per shard until the job ends: most of the space. If full, workers and
             // verifiers retry until a job has ended or been cancelled, or stale results are purged.
             Self::Results => (448, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SHARD_MESSAGES)),
-            // About 1 kB per verdict and 150 bytes per outcome until the job ends. All outcomes of a
-            // job have one subject. If full, jobs wait until another has ended or been cancelled.
+            // About 1 kB per verdict and 150 bytes per outcome until the job ends. All outcomes of
+            // a job have one subject. If full, jobs wait until another has ended or been cancelled.
             Self::Verdicts => (64, MAX_LARGE_MESSAGE_BYTES, None),
             // If full, advisories are lost: the job waits for the shard until it is overdue.
             Self::DeadLetters => (8, MAX_TASK_BYTES, None),

@@ -1,5 +1,5 @@
-//! Workers on the in-process bus: batches for a batching backend, the effect of a failing backend on
-//! a queue, shards that are left to other workers, and quarantine.
+//! Workers on the in-process bus: batches for a batching backend, the effect of a failing backend
+//! on a queue, shards that are left to other workers, and quarantine.
 
 use std::{
     collections::BTreeMap,
