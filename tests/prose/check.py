@@ -161,17 +161,18 @@ def named_functions(name, text):
 
 
 def defining_files(files):
-    """The Rust files that define each function, by the function's name."""
+    """The files that define each function, by its name: Rust, and the attacks in Python."""
     definitions = {}
     for name in files:
-        if name.endswith(".rs"):
-            for function in re.findall(r"\bfn ([a-z]\w*)", (ROOT / name).read_text()):
+        keyword = "fn" if name.endswith(".rs") else "def" if name.startswith("tests/attacks/") else None
+        if keyword:
+            for function in re.findall(rf"\b{keyword} ([a-z]\w*)", (ROOT / name).read_text()):
                 definitions.setdefault(function, set()).add(name)
     return definitions
 
 
 def missing_tests(name, text, definitions):
-    """Tests named in a document that no Rust file defines, or that another module defines."""
+    """Tests named in a document that no file defines, or that another module defines."""
     for number, module, function in named_functions(name, text):
         files = definitions.get(function, set())
         if not files:
