@@ -68,7 +68,7 @@ fn a_malformed_result_is_told_apart_from_one_of_another_version() {
     let newer = parse_result(&frame(r#"{"protocol":2,"shard":3}"#));
     assert_eq!(newer, Err(UnreadableMessage::OtherVersion(2)));
 
-    let long_backend = json.replace(r#""backend":"scalar""#, &format!(r#""backend":"{}""#, "x".repeat(65)));
+    let long_backend = json.replace(r#""backend":"scalar""#, &format!(r#""backend":"{}""#, "x".repeat(129)));
     let padded = format!("{json}{}", " ".repeat(MAX_ATTESTATION_BYTES));
     let mut too_long = frame(&json).to_vec();
     too_long[..4].copy_from_slice(&u32::MAX.to_le_bytes());
