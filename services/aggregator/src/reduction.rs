@@ -126,7 +126,11 @@ impl JobReduction {
         let request = &context.job.request;
         let verified_share = verification::ratio(&request.envelope.policy);
         Self {
-            kept_results: KeptResults::new(kept_limit.clone()),
+            kept_results: KeptResults::new(if request.envelope.artifacts.persist {
+                kept_limit.clone()
+            } else {
+                KeptResultsLimit::new(0)
+            }),
             kept_limit,
             verified_share,
             draw: if verified_share >= 1.0 { Draw::All } else { Draw::Pending },
