@@ -20,7 +20,7 @@ pub use self::{
     settings::{is_default, print_config},
     up::UpArgs,
     verifier::VerifierArgs,
-    worker::WorkerArgs,
+    worker::{WorkerArgs, parse_worker_pool},
 };
 
 /// The function that runs each command.

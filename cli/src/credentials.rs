@@ -49,8 +49,8 @@ pub struct CredentialsArgs {
     /// Directory to write to; created if missing, and readable only by you
     directory: PathBuf,
     /// Pool of workers, with :gpu if they execute on GPUs; repeatable. The user of pool NAME is
-    /// worker-NAME, that of pool `default` is worker [default: default and gpu:gpu]
-    #[arg(long = "pool", value_name = "NAME[:gpu]")]
+    /// worker-NAME, that of pool `default` is worker
+    #[arg(long = "pool", value_name = "NAME[:gpu]", default_values = ["default", "gpu:gpu"])]
     pools: Vec<Pool>,
     /// Submitter with a user of its own, client-NAME, which can submit under no other name;
     /// repeatable
@@ -67,10 +67,7 @@ pub struct CredentialsArgs {
 /// # Errors
 /// Two pools or submitters have the same name, or a file cannot be written.
 pub fn execute(args: &CredentialsArgs) -> Result<(), CommandError> {
-    let default_pools =
-        || [("default", false), ("gpu", true)].map(|(name, is_gpu)| Pool { name: name.to_owned(), is_gpu });
-    let pools = if args.pools.is_empty() { default_pools().to_vec() } else { args.pools.clone() };
-    let users = users(&pools, &args.submitters);
+    let users = users(&args.pools, &args.submitters);
     let mut names = BTreeSet::new();
     if let Some(twice) = users.iter().find(|user| !names.insert(&user.name)) {
         return Err(CommandError::Input(format!("the user {} is named twice", twice.name)));

@@ -45,9 +45,9 @@ pub struct RunArgs {
     format: OutputFormat,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Keep every shard result, so that an audit can merge them again (shards.bin, about 40 kB per
-    /// shard), of jobs with at most so many MiB of them; 0 for none, or unlimited, which is also
-    /// meant without a value
+    /// Keep the shard results of a job, so that an audit can merge them again (shards.bin, about
+    /// 40 kB per shard), if they take at most this many MiB together; 0 keeps none, unlimited (or
+    /// no value) keeps all
     #[arg(
         long,
         value_name = "MIB",

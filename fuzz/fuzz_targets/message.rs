@@ -1,10 +1,11 @@
-//! Messages between services as any role may send them: reading never panics, a message of another
-//! version is told apart, and checking a signature never panics.
+//! Messages between services as any role may send them: reading them and checking their signatures
+//! never panics, and one of another version is never reported as malformed.
 #![no_main]
 
 use forge_contract::{
+    attestation::Attestation,
     protocol::{PROTOCOL, UnreadableMessage, parse_message},
-    attestation::Attestation, task::{OutcomeBatch, ShardTask, VerifierTask},
+    task::{OutcomeBatch, ShardTask, VerifierTask},
     verdict::Verdict,
 };
 use forge_fuzz as _;

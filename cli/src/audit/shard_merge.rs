@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::example::example_envelope;
 
-    /// A request of so many shards of 2^28 iterations each.
+    /// A request with `shards` times 2^28 iterations, one shard for each 2^28.
     fn request(shards: u64) -> Request {
         let mut envelope = example_envelope(forge_kernel::workload::PROFILES[0]);
         envelope.args.insert("iterations".to_owned(), (shards << 28).into());

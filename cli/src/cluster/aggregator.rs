@@ -36,9 +36,9 @@ pub struct AggregatorTuning {
     /// milliseconds
     #[arg(long, env = "FORGE_STORE_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 600_000)]
     store_patience_ms: u64,
-    /// Keep every shard result, so that an audit can merge them again (shards.bin, about 40 kB per
-    /// shard), of jobs with at most so many MiB of them; 0 for none, or unlimited, which is also
-    /// meant without a value
+    /// Keep the shard results of a job, so that an audit can merge them again (shards.bin, about
+    /// 40 kB per shard), if they take at most this many MiB together; 0 keeps none, unlimited (or
+    /// no value) keeps all
     #[arg(
         long,
         env = "FORGE_KEEP_SHARDS",

@@ -41,7 +41,7 @@ pub struct PlannerTuning {
     #[arg(long, env = "FORGE_AGENTS_WAIT_MS", value_name = "MILLISECONDS", default_value_t = 30_000)]
     agents_wait_ms: u64,
     /// How long to wait for a shard's result before dispatching the shard again, in milliseconds;
-    /// doubles with every attempt
+    /// doubles with every attempt, to at most 16 times
     #[arg(long, env = "FORGE_SHARD_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 300_000)]
     shard_patience_ms: u64,
     /// JSON file with the quotas of submitters, see docs/operations.md [default: no limits]

@@ -71,8 +71,11 @@ pub struct PoolArgs {
     pub pool: PoolName,
 }
 
-/// Parses the name of a pool that workers may use.
-fn parse_worker_pool(text: &str) -> Result<PoolName, String> {
+/// Parses the name of a pool that workers may use: any but that of verifiers.
+///
+/// # Errors
+/// The reason why the text is no such name, for people.
+pub fn parse_worker_pool(text: &str) -> Result<PoolName, String> {
     let pool: PoolName = text.parse().map_err(|error: InvalidPoolName| error.to_string())?;
     if pool == PoolName::verifiers() {
         return Err(format!("the name {pool} is reserved for verifiers"));

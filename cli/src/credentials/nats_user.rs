@@ -2,20 +2,18 @@
 
 use std::str::FromStr;
 
-use forge_contract::ids::Submitter;
+use forge_contract::ids::{PoolName, Submitter};
+
+use crate::cluster::parse_worker_pool;
 
 /// Roles of which a deployment has one user.
 const ROLES: [&str; 4] = ["planner", "verifier", "aggregator", "client"];
-/// The pool of workers that name none.
-const DEFAULT_POOL: &str = "default";
-/// The pool of results that verifiers compute.
-const RESERVED_POOL: &str = "verifiers";
 
 /// A pool of workers: one credential, and the hardware of its workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pool {
     /// Name of the pool.
-    pub name: String,
+    pub name: PoolName,
     /// Whether its workers execute on GPUs.
     pub is_gpu: bool,
 }
@@ -31,14 +29,7 @@ impl FromStr for Pool {
             Some((name, "cpu")) => (name, false),
             Some((_, other)) => return Err(format!("{other:?} is no hardware: use cpu or gpu")),
         };
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        if name.is_empty() || name.len() > 32 || !name.bytes().all(is_allowed) {
-            return Err("a pool's name is 1 to 32 of the characters A-Z, a-z, 0-9, _ and -".to_owned());
-        }
-        if name == RESERVED_POOL {
-            return Err(format!("the pool {RESERVED_POOL} belongs to verifiers"));
-        }
-        Ok(Self { name: name.to_owned(), is_gpu })
+        Ok(Self { name: parse_worker_pool(name)?, is_gpu })
     }
 }
 
@@ -50,7 +41,7 @@ pub(super) enum UserKind {
     /// The workers of a pool.
     Pool {
         /// Name of the pool.
-        pool: String,
+        pool: PoolName,
         /// Whether its workers execute on GPUs.
         is_gpu: bool,
     },
@@ -83,7 +74,7 @@ pub(super) fn users(pools: &[Pool], submitters: &[Submitter]) -> Vec<NatsUser> {
     let roles = ROLES.into_iter().map(|role| NatsUser { name: role.to_owned(), kind: UserKind::Role(role) });
     let pools = pools.iter().map(|pool| NatsUser {
         name: match pool.name.as_str() {
-            DEFAULT_POOL => "worker".to_owned(),
+            PoolName::DEFAULT => "worker".to_owned(),
             name => format!("worker-{name}"),
         },
         kind: UserKind::Pool { pool: pool.name.clone(), is_gpu: pool.is_gpu },
@@ -101,7 +92,7 @@ mod tests {
 
     #[test]
     fn pools_are_named_with_their_hardware() {
-        let pool = |text: &str| text.parse::<Pool>().map(|pool| (pool.name, pool.is_gpu));
+        let pool = |text: &str| text.parse::<Pool>().map(|pool| (pool.name.to_string(), pool.is_gpu));
         assert_eq!(pool("acme"), Ok(("acme".to_owned(), false)));
         assert_eq!(pool("acme:cpu"), Ok(("acme".to_owned(), false)));
         assert_eq!(pool("render:gpu"), Ok(("render".to_owned(), true)));

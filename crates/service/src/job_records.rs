@@ -37,8 +37,8 @@ pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<V
     let malformed = |error| BusError::Unusable(format!("the record of job {job} is malformed: {error}"));
     let record: JobRecord = serde_json::from_slice(&value).map_err(malformed)?;
     if record.job_id != *job {
-        // No service writes such an entry, but whoever holds a service's credential can redirect a
-        // JetStream reply to a record's key (docs/security.md).
+        // No service writes such an entry. A client with a stolen service credential can: JetStream
+        // sends a reply to any subject that the request names (docs/security.md).
         return Err(BusError::Unusable(format!(
             "the entry of job {job} holds the record of job {}",
             record.job_id

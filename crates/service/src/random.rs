@@ -12,7 +12,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 
 /// Returns an id for a message, of which 128 bits are random. A predictable id would let another
 /// client suppress the message: JetStream drops a message whose id it has seen.
-pub(crate) fn message_id(kind: &str) -> String {
+pub fn message_id(kind: &str) -> String {
     format!("{kind}.{:032x}", u128::from_le_bytes(bytes()))
 }
 

@@ -20,7 +20,7 @@ use forge_contract::{
     task::EndOrder,
 };
 use forge_documents::Job;
-use forge_service::{job_records, job_watch::JobWatch, retry::retry_until_stopped};
+use forge_service::{job_records, job_watch::JobWatch, random, retry::retry_until_stopped};
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
@@ -213,12 +213,7 @@ impl Api {
     async fn store(&self, submitter: &Submitter, request: &Message) -> Result<(), ApiError> {
         let mut envelope = Message::new(topology::submit_subject(submitter), request.payload.clone());
         envelope.headers = request.headers.clone();
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|error| {
-            ApiError::new(503, format!("the random source of the system failed: {error}"))
-        })?;
-        let id = format!("submit.{:032x}", u128::from_be_bytes(id));
-        Ok(self.bus.publish(envelope, &id).await?)
+        Ok(self.bus.publish(envelope, &random::message_id("submit")).await?)
     }
 
     async fn status(&self, job: &JobId) -> Result<JobRecord, ApiError> {

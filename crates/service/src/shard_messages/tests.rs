@@ -1,5 +1,5 @@
-//! What is built parses to the same content, and malformed payloads are told apart from payloads of
-//! another version.
+//! Messages parse to the content that they were built from, and the error distinguishes a malformed
+//! payload from one of another version.
 
 use std::time::Duration;
 

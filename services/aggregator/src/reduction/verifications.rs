@@ -54,8 +54,8 @@ pub(super) struct VerificationLedger {
 }
 
 impl VerificationLedger {
-    /// Requires a verdict on a result. Has no effect if one is pending: it says whether the bytes
-    /// are right, whoever claims them.
+    /// Requires a verdict on a result. Has no effect if one is pending: a verdict is about
+    /// the bytes, and holds for every agent that claims them.
     pub fn require(&mut self, key: ResultKey, statement: &ResultStatement) {
         self.pending.entry(key).or_insert_with(|| {
             self.unrequested.insert(key);
