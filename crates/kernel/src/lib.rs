@@ -42,23 +42,26 @@
 //!
 //! 1. [`double_double`], 106-bit floating-point arithmetic
 //! 2. [`normal`], the standard normal quantile function
-//! 3. [`tables`], count tables and quantile tables
-//! 4. [`statistics`], order statistics, tail values and confidence intervals of a merged result
-//! 5. [`seed_tree`], the seeds of shards and leaves
-//! 6. [`plan`], a run's shards and checkpoints
-//! 7. [`reduction`], merging shard results
-//! 8. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
-//! 9. [`verification`], which shards are executed a second time
-//! 10. [`summary`], a result's figures, in units of the args
-//! 11. [`convergence`], whether a run may end before its budget
-//! 12. [`workload`], the model of each op, one file per profile
-//! 13. [`result_document`], `result.json`
-//! 14. [`request`], a validated envelope with its program and plan
-//! 15. [`backend`], execution of shards: the scalar reference and SIMD
-//! 16. `testing`, support for tests of backends (feature `testing`)
+//! 3. [`tables`], quantile tables
+//! 4. [`counts`], count tables
+//! 5. [`treaties`], reinsurance treaties on a year's amounts
+//! 6. [`statistics`], order statistics, tail values and confidence intervals of a merged result
+//! 7. [`seed_tree`], the seeds of shards and leaves
+//! 8. [`plan`], a run's shards and checkpoints
+//! 9. [`reduction`], merging shard results
+//! 10. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
+//! 11. [`verification`], which shards are executed a second time
+//! 12. [`summary`], a result's figures, in units of the args
+//! 13. [`convergence`], whether a run may end before its budget
+//! 14. [`workload`], the model of each op, one file per profile
+//! 15. [`result_document`], `result.json`
+//! 16. [`request`], a validated envelope with its program and plan
+//! 17. [`backend`], execution of shards: the scalar reference and SIMD
+//! 18. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
 pub mod convergence;
+pub mod counts;
 pub mod double_double;
 pub mod job_key;
 pub mod normal;
@@ -72,6 +75,7 @@ pub mod summary;
 pub mod tables;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod treaties;
 pub mod verification;
 pub mod workload;
 

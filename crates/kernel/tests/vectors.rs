@@ -19,6 +19,7 @@ use forge_contract::{
 };
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},
+    counts::CountLaw,
     double_double::DoubleDouble,
     reduction::merge_results,
     request::Request,
@@ -120,12 +121,13 @@ fn random_streams() {
 }
 
 fn count_table(case: &Value) -> CountTable {
-    match text(&case["law"]) {
-        "poisson" => tables::poisson_counts(number(&case["rate"])),
-        "bernoulli" => tables::bernoulli_counts(number(&case["probability"])),
-        "constant" => tables::constant_counts(integer(&case["count"]) as u32),
+    let law = match text(&case["law"]) {
+        "poisson" => CountLaw::Poisson(number(&case["rate"])),
+        "bernoulli" => CountLaw::Bernoulli(number(&case["probability"])),
+        "constant" => CountLaw::Constant(integer(&case["count"]) as u32),
         law => panic!("no law {law}"),
-    }
+    };
+    law.table().unwrap()
 }
 
 #[test]

@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn shard_counts_all_its_iterations() {
         let component = Component {
-            counts: tables::constant_counts(2),
+            counts: crate::counts::CountLaw::Constant(2).table().unwrap(),
             amounts: tables::quantile_table(6, |z| {
                 z.scale(10.0) + crate::double_double::DoubleDouble::from(500.0)
             })

@@ -5,7 +5,7 @@ use forge_contract::program::{
 };
 use proptest::prelude::*;
 
-use crate::{double_double::DoubleDouble, tables};
+use crate::{counts::CountLaw, double_double::DoubleDouble, tables};
 
 /// Describes a program.
 #[derive(Debug, Clone)]
@@ -154,10 +154,11 @@ impl AmountRecipe {
 
 impl CountRecipe {
     fn count_table(&self) -> CountTable {
+        let table = |law: &CountLaw| law.table().expect("a law with a table");
         match self {
-            Self::Constant(count) => tables::constant_counts(*count),
-            Self::Bernoulli(probability) => tables::bernoulli_counts(*probability),
-            Self::Poisson(mean) => tables::poisson_counts(*mean),
+            Self::Constant(count) => table(&CountLaw::Constant(*count)),
+            Self::Bernoulli(probability) => table(&CountLaw::Bernoulli(*probability)),
+            Self::Poisson(mean) => table(&CountLaw::Poisson(*mean)),
             Self::Thresholds(offset, thresholds) => {
                 CountTable { offset: *offset, thresholds: thresholds.clone() }
             }

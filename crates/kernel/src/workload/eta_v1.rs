@@ -4,16 +4,17 @@
 
 use forge_contract::{
     error::InvalidDocument,
-    program::{Component, CountTable, MAX_AMOUNT, Program},
+    program::{Component, MAX_AMOUNT, Program},
     strict::{ObjectReader, number_to_value},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Profile, Vocabulary, WorkloadModel, to_minor_units, undecided_floor};
+use super::{Budget, Profile, Vocabulary, WorkloadModel, table_error, to_minor_units};
 use crate::{
     convergence::Convergence,
+    counts::CountLaw,
     double_double::DoubleDouble,
     summary::{Histogram, Quantile, Summary},
     tables,
@@ -165,7 +166,7 @@ fn read_optional_delay(
 /// A component whose amounts are normally distributed; `pointer` is the arg to blame if there is no
 /// table.
 fn normal_component(
-    counts: CountTable,
+    counts: &CountLaw,
     (mean, std): (f64, f64),
     pointer: &str,
 ) -> Result<Component, InvalidDocument> {
@@ -173,7 +174,11 @@ fn normal_component(
     let amounts = tables::quantile_table(SEGMENT_BITS, |z| {
         (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * units
     });
-    Ok(Component { counts, amounts: amounts.map_err(undecided_floor(pointer))?, cap: MAX_AMOUNT })
+    Ok(Component {
+        counts: counts.table().map_err(table_error(pointer))?,
+        amounts: amounts.map_err(table_error(pointer))?,
+        cap: MAX_AMOUNT,
+    })
 }
 
 impl WorkloadModel for EtaModel {
@@ -205,11 +210,11 @@ impl WorkloadModel for EtaModel {
 
     fn compile(&self) -> Result<Program, InvalidDocument> {
         let mut components =
-            vec![normal_component(tables::constant_counts(1), self.traffic, "/args/traffic_mean")?];
+            vec![normal_component(&CountLaw::Constant(1), self.traffic, "/args/traffic_mean")?];
         for delay in &self.optional_delays {
-            let counts = tables::bernoulli_counts(delay.probability);
+            let counts = CountLaw::Bernoulli(delay.probability);
             let pointer = format!("/args/{}", delay.keys[1]);
-            components.push(normal_component(counts, (delay.mean, delay.std), &pointer)?);
+            components.push(normal_component(&counts, (delay.mean, delay.std), &pointer)?);
         }
         let base = to_minor_units(self.base, UNITS);
         Ok(Program { units: UNITS, segment_bits: SEGMENT_BITS, base, cap: MAX_AMOUNT, components })

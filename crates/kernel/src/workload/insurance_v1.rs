@@ -15,9 +15,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit, undecided_floor};
+use super::{Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit, table_error};
 use crate::{
     convergence::Convergence,
+    counts::CountLaw,
     double_double::DoubleDouble,
     summary::{Exceedance, Histogram, Quantile, Summary},
     tables,
@@ -150,7 +151,7 @@ impl InsuranceModel {
             (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp()
                 * DoubleDouble::from(f64::from(UNITS))
         };
-        tables::quantile_table(self.segment_bits(), quantile).map_err(undecided_floor(pointer))
+        tables::quantile_table(self.segment_bits(), quantile).map_err(table_error(pointer))
     }
 
     /// Refuses a component whose median would saturate, unless a limit applies. `expected` is the
@@ -218,7 +219,7 @@ impl WorkloadModel for InsuranceModel {
             self.check_size(mu, a.claim_freq, a.policy_limit, "/args/claim_severity_mu")?;
         }
         let mut components = vec![Component {
-            counts: tables::poisson_counts(a.claim_freq),
+            counts: CountLaw::Poisson(a.claim_freq).table().map_err(table_error("/args/claim_freq"))?,
             amounts: self.lognormal_table(
                 a.claim_severity_mu,
                 a.claim_severity_sig,
@@ -229,7 +230,7 @@ impl WorkloadModel for InsuranceModel {
         if let Some((probability, mu, sigma)) = self.catastrophe() {
             self.check_size(mu, 1.0, None, "/args/cat_mu")?;
             components.push(Component {
-                counts: tables::bernoulli_counts(probability),
+                counts: CountLaw::Bernoulli(probability).table().map_err(table_error("/args/cat_prob"))?,
                 amounts: self.lognormal_table(mu, sigma, "/args/cat_mu")?,
                 cap: MAX_AMOUNT,
             });

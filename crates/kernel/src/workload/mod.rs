@@ -13,9 +13,7 @@ use forge_contract::{
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
 
-use crate::{
-    convergence::Convergence, double_double::DoubleDouble, plan::MAX_ITERATIONS, summary::Summary, tables,
-};
+use crate::{convergence::Convergence, double_double::DoubleDouble, plan::MAX_ITERATIONS, summary::Summary};
 
 pub mod eta_v1;
 pub mod insurance_v1;
@@ -155,7 +153,7 @@ fn cap_of_limit(limit: Option<f64>, units: u32) -> u64 {
     limit.map_or(MAX_AMOUNT, |limit| to_minor_units(limit, units))
 }
 
-/// Converts an undecided floor to an error of the arg at `pointer`, which the table is made from.
-fn undecided_floor(pointer: &str) -> impl Fn(tables::UndecidedFloor) -> InvalidDocument {
+/// Converts the error of a table to an error of the arg at `pointer`, which the table is made from.
+fn table_error<E: std::fmt::Display>(pointer: &str) -> impl Fn(E) -> InvalidDocument {
     move |error| InvalidDocument::single(pointer, error.to_string())
 }
