@@ -10,7 +10,7 @@
 use dashu_int::{UBig, ops::BitTest};
 use forge_contract::program::{CountTable, MAX_COUNT};
 
-use crate::tables::UndecidedFloor;
+use crate::{dyadic::Dyadic, tables::UndecidedFloor};
 
 /// A law of the number of occurrences. Parameters are exactly the f64 given.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,7 @@ impl CountLaw {
     }
 
     fn modified_table(&self, zero_probability: Option<f64>) -> Result<CountTable, CountTableError> {
-        let zero = zero_probability.map(Binary::new);
+        let zero = zero_probability.map(Dyadic::new);
         let quick = thresholds(&self.weights(FRACTION_BITS)?, zero.as_ref(), |_| false);
         if quick != Err(UndecidedFloor.into()) {
             return quick;
@@ -107,11 +107,11 @@ impl CountLaw {
         match self {
             Self::Constant(count) => Ok(Weights::exact(u64::from(*count), vec![UBig::ONE])),
             Self::Bernoulli(probability) => {
-                let p = Binary::new(*probability);
+                let p = Dyadic::new(*probability);
                 Ok(Weights::exact(0, vec![p.one() - &p.mantissa, p.mantissa]))
             }
             Self::Discrete(probabilities) => {
-                let all: Vec<Binary> = probabilities.iter().map(|&p| Binary::new(p)).collect();
+                let all: Vec<Dyadic> = probabilities.iter().map(|&p| Dyadic::new(p)).collect();
                 let shift = all.iter().map(|p| p.shift).max().unwrap_or(0);
                 Ok(Weights::exact(0, all.into_iter().map(|p| p.mantissa << (shift - p.shift)).collect()))
             }
@@ -133,7 +133,7 @@ impl CountLaw {
     /// Bits that a denominator of CDF(k) has at most, also after a modification of the probability
     /// of 0 (without that probability's own). `None` where CDF(k) is not rational.
     fn denominator_bits(&self, k: u64) -> Option<u64> {
-        let shape = |r: &Binary, beta: &Binary| {
+        let shape = |r: &Dyadic, beta: &Dyadic| {
             let base = (beta.one() + &beta.mantissa).bit_len() as u64;
             let roots = (&r.mantissa >> r.shift).try_into().unwrap_or(u64::MAX).saturating_add(1);
             let step = base + r.shift as u64 + 17;
@@ -143,16 +143,16 @@ impl CountLaw {
             Self::Constant(_) | Self::Bernoulli(_) | Self::Discrete(_) => Some(0),
             Self::Poisson(_) => None,
             Self::Binomial { trials, probability } => {
-                Some(2 * u64::from(*trials) * Binary::new(*probability).shift as u64)
+                Some(2 * u64::from(*trials) * Dyadic::new(*probability).shift as u64)
             }
-            Self::NegativeBinomialShape { r, beta } => Some(shape(&Binary::new(*r), &Binary::new(*beta))),
-            Self::Geometric(mean) => Some(shape(&Binary::new(1.0), &Binary::new(*mean))),
+            Self::NegativeBinomialShape { r, beta } => Some(shape(&Dyadic::new(*r), &Dyadic::new(*beta))),
+            Self::Geometric(mean) => Some(shape(&Dyadic::new(1.0), &Dyadic::new(*mean))),
             Self::NegativeBinomial { mean, contagion } => {
-                let (m, c) = (Binary::new(*mean), Binary::new(*contagion));
+                let (m, c) = (Dyadic::new(*mean), Dyadic::new(*contagion));
                 // The shape 1 / c is binary only where c is a power of two.
                 let is_power = c.mantissa == UBig::ONE && c.shift < 32;
-                let beta = Binary { mantissa: m.mantissa * c.mantissa, shift: m.shift + c.shift };
-                is_power.then(|| shape(&Binary::new((1u64 << c.shift) as f64), &beta))
+                let beta = Dyadic { mantissa: m.mantissa * c.mantissa, shift: m.shift + c.shift };
+                is_power.then(|| shape(&Dyadic::new((1u64 << c.shift) as f64), &beta))
             }
         }
     }
@@ -169,61 +169,30 @@ const MAX_DENOMINATOR_BITS: u64 = 1 << 14;
 /// Counts looked at before a law is refused.
 const MAX_WEIGHTS: u64 = 16 * MAX_COUNT;
 
-/// A number that is not negative and finite: mantissa / 2^shift, in lowest terms.
-struct Binary {
-    mantissa: UBig,
-    shift: usize,
-}
-
-impl Binary {
-    fn new(x: f64) -> Self {
-        assert!(x >= 0.0 && x.is_finite(), "a parameter must be finite and not negative");
-        let bits = x.to_bits();
-        let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
-        let (mantissa, exponent) =
-            if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
-        if mantissa == 0 {
-            return Self { mantissa: UBig::ZERO, shift: 0 };
-        }
-        let zeros = mantissa.trailing_zeros() as i32;
-        let (mantissa, exponent) = (UBig::from(mantissa >> zeros), exponent + zeros);
-        if exponent > 0 {
-            Self { mantissa: mantissa << exponent as usize, shift: 0 }
-        } else {
-            Self { mantissa, shift: -exponent as usize }
-        }
-    }
-
-    /// 1 in the units of the mantissa.
-    fn one(&self) -> UBig {
-        UBig::ONE << self.shift
-    }
-}
-
 /// The ratio w(k + 1) / w(k) as numerator and denominator.
 type Ratio = dyn Fn(u64) -> (UBig, UBig);
 
 fn poisson(mean: f64) -> Box<Ratio> {
-    let mean = Binary::new(mean);
+    let mean = Dyadic::new(mean);
     Box::new(move |k| (mean.mantissa.clone(), mean.one() * (k + 1)))
 }
 
 fn binomial(trials: u32, probability: f64) -> Box<Ratio> {
-    let p = Binary::new(probability);
+    let p = Dyadic::new(probability);
     let q = p.one() - &p.mantissa;
     Box::new(move |k| (&p.mantissa * u64::from(trials).saturating_sub(k), &q * (k + 1)))
 }
 
 /// m·(1 + k·c) / ((1 + m·c)·(k + 1)).
 fn negative_binomial(mean: f64, contagion: f64) -> Box<Ratio> {
-    let (m, c) = (Binary::new(mean), Binary::new(contagion));
+    let (m, c) = (Dyadic::new(mean), Dyadic::new(contagion));
     let denominator = (UBig::ONE << (m.shift + c.shift)) + &m.mantissa * &c.mantissa;
     Box::new(move |k| (&m.mantissa * (c.one() + &c.mantissa * k), &denominator * (k + 1)))
 }
 
 /// (r + k)·β / ((1 + β)·(k + 1)).
 fn negative_binomial_shape(r: f64, beta: f64) -> Box<Ratio> {
-    let (r, beta) = (Binary::new(r), Binary::new(beta));
+    let (r, beta) = (Dyadic::new(r), Dyadic::new(beta));
     let denominator = (beta.one() + &beta.mantissa) << r.shift;
     Box::new(move |k| ((&r.mantissa + r.one() * k) * &beta.mantissa, &denominator * (k + 1)))
 }
@@ -292,18 +261,18 @@ impl Weights {
 /// between whose bounds one integer lies is that integer if `is_integer` says so for its count.
 fn thresholds(
     weights: &Weights,
-    zero: Option<&Binary>,
+    zero: Option<&Dyadic>,
     is_integer: impl Fn(u64) -> bool,
 ) -> Result<CountTable, CountTableError> {
     let mut values: Vec<(u64, &UBig)> = (weights.first..).zip(&weights.values).collect();
     let nothing = UBig::ZERO;
     let base = match zero {
-        None => Binary::new(0.0),
+        None => Dyadic::new(0.0),
         Some(zero) => {
             values.retain(|&(k, _)| k > 0);
             // Every count below the first one has the threshold of 0.
             values.splice(0..0, (0..weights.first.max(1)).map(|k| (k, &nothing)));
-            Binary { mantissa: zero.mantissa.clone(), shift: zero.shift }
+            Dyadic { mantissa: zero.mantissa.clone(), shift: zero.shift }
         }
     };
     let total: UBig = values.iter().map(|(_, weight)| *weight).sum();

@@ -41,28 +41,32 @@
 //! import cycles):
 //!
 //! 1. [`double_double`], 106-bit floating-point arithmetic
-//! 2. [`normal`], the standard normal quantile function
-//! 3. [`tables`], quantile tables
-//! 4. [`counts`], count tables
-//! 5. [`treaties`], reinsurance treaties on a year's amounts
-//! 6. [`statistics`], order statistics, tail values and confidence intervals of a merged result
-//! 7. [`seed_tree`], the seeds of shards and leaves
-//! 8. [`plan`], a run's shards and checkpoints
-//! 9. [`reduction`], merging shard results
-//! 10. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
-//! 11. [`verification`], which shards are executed a second time
-//! 12. [`summary`], a result's figures, in units of the args
-//! 13. [`convergence`], whether a run may end before its budget
-//! 14. [`workload`], the model of each op, one file per profile
-//! 15. [`result_document`], `result.json`
-//! 16. [`request`], a validated envelope with its program and plan
-//! 17. [`backend`], execution of shards: the scalar reference and SIMD
-//! 18. `testing`, support for tests of backends (feature `testing`)
+//! 2. [`dyadic`], exact numbers
+//! 3. [`normal`], the standard normal quantile function
+//! 4. [`standard_quantiles`], the quantile functions at the nodes of tables
+//! 5. [`tables`], quantile tables
+//! 6. [`severities`], the quantile tables of amounts
+//! 7. [`counts`], the count tables of numbers of occurrences
+//! 8. [`treaties`], reinsurance treaties on a year's amounts
+//! 9. [`statistics`], order statistics, tail values and confidence intervals of a merged result
+//! 10. [`seed_tree`], the seeds of shards and leaves
+//! 11. [`plan`], a run's shards and checkpoints
+//! 12. [`reduction`], merging shard results
+//! 13. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
+//! 14. [`verification`], which shards are executed a second time
+//! 15. [`summary`], a result's figures, in units of the args
+//! 16. [`convergence`], whether a run may end before its budget
+//! 17. [`workload`], the model of each op, one file per profile
+//! 18. [`result_document`], `result.json`
+//! 19. [`request`], a validated envelope with its program and plan
+//! 20. [`backend`], execution of shards: the scalar reference and SIMD
+//! 21. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
 pub mod convergence;
 pub mod counts;
 pub mod double_double;
+pub mod dyadic;
 pub mod job_key;
 pub mod normal;
 pub mod plan;
@@ -70,6 +74,8 @@ pub mod reduction;
 pub mod request;
 pub mod result_document;
 pub mod seed_tree;
+pub mod severities;
+pub mod standard_quantiles;
 pub mod statistics;
 pub mod summary;
 pub mod tables;

@@ -7,7 +7,8 @@ use forge_contract::program::{SEGMENT_LEFT_BITS, Segment};
 
 use crate::{
     double_double::{DoubleDouble, power_of_two},
-    normal,
+    dyadic::Fraction,
+    standard_quantiles::StandardQuantiles,
 };
 
 /// Quantiles are clamped to ±2^54 minor units. Amounts saturate at 2^53 − 1, so this loses nothing.
@@ -19,40 +20,87 @@ const NODE_LIMIT: f64 = (1u64 << 54) as f64;
 #[error("leads to a table entry too close to an integer to be rounded down reliably; change its last digit")]
 pub struct UndecidedFloor;
 
-/// A quantile table of `128 · 2^segment_bits` segments. `amount` maps the normal quantile z to
-/// minor units and ascends.
+/// A quantile in minor units, at a node of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Node {
+    /// The quantile.
+    pub value: DoubleDouble,
+    /// What its error is relative to: it is below 2^-85 times this. Where the quantile is a
+    /// difference, this is the sum of the magnitudes.
+    pub scale: DoubleDouble,
+}
+
+impl From<DoubleDouble> for Node {
+    fn from(value: DoubleDouble) -> Self {
+        Self { value, scale: value.abs() }
+    }
+}
+
+/// A quantile function in minor units.
+pub trait QuantileFunction {
+    /// The quantile at a value of the standard quantile. Ascends.
+    fn near(&self, standard: DoubleDouble) -> Node;
+
+    /// The quantile at a probability of being exceeded, exactly, where it is known to be rational.
+    fn exact(&self, _survival: &Fraction) -> Option<Fraction> {
+        None
+    }
+}
+
+impl<F: Fn(DoubleDouble) -> DoubleDouble> QuantileFunction for F {
+    fn near(&self, standard: DoubleDouble) -> Node {
+        self(standard).into()
+    }
+}
+
+/// The quantile table of a law.
 ///
 /// # Errors
 /// [`UndecidedFloor`], when the floor of a node cannot be decided.
 pub fn quantile_table(
-    segment_bits: u32,
-    amount: impl Fn(DoubleDouble) -> DoubleDouble,
+    standard: &StandardQuantiles,
+    law: &impl QuantileFunction,
 ) -> Result<Vec<Segment>, UndecidedFloor> {
-    let nodes = normal::nodes(segment_bits);
     let limit = DoubleDouble::from(NODE_LIMIT);
     // Execution floors, so half a unit is added to make it round to the nearest minor unit.
-    let node = |z: DoubleDouble| {
-        let value = amount(z) + DoubleDouble::from(0.5);
+    let node = |&x: &DoubleDouble| {
+        let Node { value, scale } = law.near(x);
+        let value = value + DoubleDouble::from(0.5);
         let capped = if limit.is_less_than(value) { limit } else { value };
-        if capped.is_less_than(-limit) { -limit } else { capped }
+        Node { value: if capped.is_less_than(-limit) { -limit } else { capped }, scale }
     };
-    let lower: Vec<DoubleDouble> = nodes.iter().map(|&z| node(z)).collect();
-    let upper: Vec<DoubleDouble> = nodes.iter().map(|&z| node(-z)).collect();
-    let lower = lower.windows(3).step_by(2).map(|n| segment(n[0], n[1], n[2]));
-    let upper = upper.windows(3).step_by(2).map(|n| segment(n[2], n[1], n[0]));
+    let floor = |(survival, node): (DoubleDouble, Node), exponent| {
+        floor_scaled(node, exponent).or_else(|undecided| {
+            let quantile = law.exact(&Fraction::of_double_double(survival)).ok_or(undecided)?;
+            let floor = (quantile + Fraction::new(0.5)).floor_scaled(exponent);
+            i64::try_from(floor).map_err(|_| UndecidedFloor)
+        })
+    };
+    let points = |survivals: Vec<DoubleDouble>, quantiles: &[DoubleDouble]| -> Vec<_> {
+        survivals.into_iter().zip(quantiles.iter().map(node)).collect()
+    };
+    let distances = || standard.distances.iter().map(|&t| DoubleDouble::from(t));
+    let lower = points(distances().map(|t| DoubleDouble::ONE - t).collect(), &standard.lower);
+    let upper = points(distances().collect(), &standard.upper);
+    let lower = lower.windows(3).step_by(2).map(|n| segment([n[0], n[1], n[2]], floor));
+    let upper = upper.windows(3).step_by(2).map(|n| segment([n[2], n[1], n[0]], floor));
     lower.chain(upper).collect()
 }
 
 /// The quadratic through the quantile at a segment's lower end, middle and upper end.
-fn segment(left: DoubleDouble, middle: DoubleDouble, right: DoubleDouble) -> Result<Segment, UndecidedFloor> {
-    let magnitude = if left.abs().is_less_than(right.abs()) { right.abs() } else { left.abs() };
+fn segment<P: Copy>(
+    points: [(P, Node); 3],
+    floor: impl Fn((P, Node), i32) -> Result<i64, UndecidedFloor>,
+) -> Result<Segment, UndecidedFloor> {
+    let [left, middle, right] = points;
+    let (left_size, right_size) = (left.1.value.abs(), right.1.value.abs());
+    let magnitude = if left_size.is_less_than(right_size) { right_size } else { left_size };
     // Smallest exponent ≥ −29 with magnitude < 2^(29 + exponent).
     let mut exponent = -29;
     while !magnitude.is_less_than(DoubleDouble::from(power_of_two(exponent + SEGMENT_LEFT_BITS as i32))) {
         exponent += 1;
     }
-    let (a, b, c) =
-        (floor_scaled(left, exponent)?, floor_scaled(middle, exponent)?, floor_scaled(right, exponent)?);
+    let (a, b, c) = (floor(left, exponent)?, floor(middle, exponent)?, floor(right, exponent)?);
     Ok(Segment {
         left: a as i32,
         slope: (4 * b - 3 * a - c) as i32,
@@ -61,16 +109,15 @@ fn segment(left: DoubleDouble, middle: DoubleDouble, right: DoubleDouble) -> Res
     })
 }
 
-/// `floor(value / 2^exponent)`, if the value's uncertainty cannot move it across an integer.
-fn floor_scaled(value: DoubleDouble, exponent: i32) -> Result<i64, UndecidedFloor> {
-    let scaled = value.scale(power_of_two(-exponent));
+/// `floor(value / 2^exponent)`, if the node's uncertainty cannot move it across an integer.
+fn floor_scaled(node: Node, exponent: i32) -> Result<i64, UndecidedFloor> {
+    let scaled = node.value.scale(power_of_two(-exponent));
     let floor = scaled.floor();
     if scaled.is_integer() {
         return Ok(floor);
     }
-    // The relative error of the quantile is below 2^-85. The half that was added to it is exact.
-    let quantile = (value - DoubleDouble::from(0.5)).abs();
-    let uncertainty = quantile.scale(power_of_two(-exponent - 85));
+    // The half that was added to the quantile is exact.
+    let uncertainty = node.scale.scale(power_of_two(-exponent - 85));
     let is_decided = (scaled - uncertainty).floor() == floor && (scaled + uncertainty).floor() == floor;
     if is_decided { Ok(floor) } else { Err(UndecidedFloor) }
 }
@@ -78,10 +125,14 @@ fn floor_scaled(value: DoubleDouble, exponent: i32) -> Result<i64, UndecidedFloo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::standard_quantiles;
 
     #[test]
     fn linear_quantile_is_reproduced() {
-        let table = quantile_table(6, |z| z.scale(1000.0) + DoubleDouble::from(5000.0)).unwrap();
+        let table = quantile_table(standard_quantiles::normal(6), &|z: DoubleDouble| {
+            z.scale(1000.0) + DoubleDouble::from(5000.0)
+        })
+        .unwrap();
         assert_eq!(table.len(), 2 * 64 * 64);
         // The last segment of the lower half ends at t = 1/2, z = 0.
         let last = table[64 * 64 - 1];

@@ -12,7 +12,7 @@ use common::{
 use forge_contract::program::{MAX_AMOUNT, OCTAVES, Segment};
 use forge_kernel::{
     double_double::{DoubleDouble, power_of_two as two_to},
-    tables,
+    standard_quantiles, tables,
 };
 
 /// Smallest amount that must be accurate to 2·10^-6, apart from the rounding to whole units.
@@ -58,7 +58,9 @@ struct Tabulated {
 
 impl Tabulated {
     fn new(bits: u32, law: Law) -> Self {
-        let table = tables::quantile_table(bits, |z| law.tabulated(z)).expect("all floors are decided");
+        let table =
+            tables::quantile_table(standard_quantiles::normal(bits), &|z: DoubleDouble| law.tabulated(z))
+                .expect("all floors are decided");
         Self { bits, law, table }
     }
 

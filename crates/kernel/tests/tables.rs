@@ -5,16 +5,19 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use common::precise::{
     Ball, FRACTION, Real, floor_scaled, halves, lower_tail, magnitude, node_position, nodes, of_dd,
     power_of_two, quantile, real,
 };
-use dashu_int::IBig;
+use dashu_int::{IBig, UBig};
 use forge_contract::program::{CountTable, Segment};
 use forge_kernel::{
     counts::CountLaw,
     double_double::{DoubleDouble, power_of_two as two_to},
-    normal, tables,
+    normal,
+    severities::SeverityLaw,
 };
 
 /// Checks the kernel's node against Φ and returns its error in units of 2^-110.
@@ -177,10 +180,8 @@ fn check_lognormals(segment_bits: u32, sigma: f64, mus: &[f64]) {
             if mu == 0.0 && i == z.len() - 1 { Ball::exact(&x) } else { Ball::near(&x) }
         };
         let expected = Values::new(z.len(), Some(IBig::ZERO), q).table();
-        let amount = |z: DoubleDouble| {
-            (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
-        };
-        let found = tables::quantile_table(segment_bits, amount).expect("every floor is decided");
+        let law = SeverityLaw::Lognormal { mu, sigma };
+        let found = law.table(100, segment_bits).expect("every floor is decided");
         assert_same(&found, &expected, &format!("lognormal({mu}, {sigma})"));
     }
 }
@@ -242,10 +243,8 @@ fn normal_tables_are_exact_across_zero() {
             }
         };
         let expected = Values::new(z.len(), None, q).table();
-        let amount = |z: DoubleDouble| {
-            (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * DoubleDouble::from(1000.0)
-        };
-        let found = tables::quantile_table(6, amount).expect("every floor is decided");
+        let law = SeverityLaw::Normal { mean, std_dev: std };
+        let found = law.table(1000, 6).expect("every floor is decided");
         assert_same(&found, &expected, &format!("normal({mean}, {std})"));
     }
 }
@@ -257,6 +256,109 @@ fn count_table(thresholds: impl Iterator<Item = IBig>) -> CountTable {
     let offset = kept.iter().filter(|t| t.is_zero()).count();
     let thresholds = kept[offset..].iter().map(|t| u64::try_from(t.clone()).expect("below 2^64"));
     CountTable { offset: offset as u32, thresholds: thresholds.collect() }
+}
+
+/// The exponential quantile at the nodes with 4 segment bits, of the lower and of the upper half.
+fn exponential_nodes() -> &'static [Vec<Real>; 2] {
+    static NODES: OnceLock<[Vec<Real>; 2]> = OnceLock::new();
+    NODES.get_or_init(|| {
+        let quantile = |i: usize, upper: bool| {
+            let t = if i == 64 * 32 { real(0.5) } else { node_position(i, 32) };
+            -(if upper { t } else { real(1.0) - t }).ln()
+        };
+        [false, true].map(|upper| halves(64 * 32 + 1, |i| quantile(i, upper)))
+    })
+}
+
+/// Checks every entry of a law that is a function of the exponential quantile.
+fn check_exponential(law: SeverityLaw, amount: impl Fn(&Real) -> Real + Sync) {
+    let nodes = exponential_nodes();
+    let q = |i: usize, upper: bool| Ball::near(&(amount(&nodes[usize::from(upper)][i]) * real(100.0)));
+    let expected = Values::new(nodes[0].len(), Some(IBig::ZERO), q).table();
+    assert_same(&law.table(100, 4).expect("every floor is decided"), &expected, &format!("{law:?}"));
+}
+
+#[test]
+fn tables_of_exponential_and_weibull_laws_are_exact() {
+    for mean in [0.03, 1e12] {
+        check_exponential(SeverityLaw::Exponential { mean }, |e| e * real(mean));
+    }
+    for (shape, scale) in [(0.3, 10.0), (3.5, 1e6)] {
+        let amount = |e: &Real| (e.ln() / real(shape)).exp() * real(scale);
+        check_exponential(SeverityLaw::Weibull { shape, scale }, amount);
+    }
+}
+
+#[test]
+fn tables_of_pareto_laws_are_exact() {
+    check_exponential(SeverityLaw::Pareto { threshold: 250_000.0, alpha: 1.6 }, |e| {
+        (e / real(1.6)).exp() * real(250_000.0)
+    });
+    let lomax = SeverityLaw::Lomax { alpha: 0.9, scale: 1e4 };
+    check_exponential(lomax, |e| ((e / real(0.9)).exp() - real(1.0)) * real(1e4));
+    for (threshold, scale, xi) in [(300_000.0, 210_000.0, 0.55), (10.0, 7.0, 1e-9), (5.0, 1_000.0, -0.4)] {
+        let excess = |e: &Real| ((e * real(xi)).exp() - real(1.0)) / real(xi);
+        let law = SeverityLaw::Gpd { threshold, scale, xi };
+        check_exponential(law, |e| real(threshold) + excess(e) * real(scale));
+    }
+    let without_shape = SeverityLaw::Gpd { threshold: 1.0, scale: 9.0, xi: 0.0 };
+    check_exponential(without_shape, |e| real(1.0) + e * real(9.0));
+    check_exponential(SeverityLaw::Burr { alpha: 1.2, scale: 5e4, gamma: 0.8 }, |e| {
+        let excess = (e / real(1.2)).exp() - real(1.0);
+        (excess.ln() / real(0.8)).exp() * real(5e4)
+    });
+}
+
+/// Checks every entry of a law whose quantiles are rational at many nodes. `scaled` is
+/// ⌊Q · 2^FRACTION⌋ at the survival probability n / 2^k.
+fn check_rational(law: SeverityLaw, scaled: impl Fn(&UBig, usize) -> UBig + Sync) {
+    let bits = 65 + 7;
+    let q = |i: usize, upper: bool| {
+        let (octave, place) = (i / 128, i % 128);
+        let distance = UBig::from(128 + place as u64) << octave;
+        let survival = if upper { distance } else { (UBig::ONE << bits) - distance };
+        Ball { centre: scaled(&survival, bits).into(), radius: IBig::ZERO }
+    };
+    let expected = Values::new(64 * 128 + 1, None, q).table();
+    assert_same(&law.table(100, 6).expect("every floor is decided"), &expected, &format!("{law:?}"));
+}
+
+#[test]
+fn tables_with_rational_quantiles_are_exact() {
+    let unit = UBig::from(100u32) << FRACTION;
+    let inverse = |n: &UBig, k: usize| ((&unit * 250u32) << k) / n;
+    check_rational(SeverityLaw::Pareto { threshold: 250.0, alpha: 1.0 }, inverse);
+    let square = |n: &UBig, k: usize| ((&unit * 3u32) << (2 * k)) / (n * n);
+    check_rational(SeverityLaw::Pareto { threshold: 3.0, alpha: 0.5 }, square);
+    let root = |n: &UBig, k: usize| (((&unit * &unit * 40_000u32) << k) / n).nth_root(2);
+    check_rational(SeverityLaw::Pareto { threshold: 200.0, alpha: 2.0 }, root);
+    // c / s − c, whose floor is that of c / s, less c.
+    let excess = |n: &UBig, k: usize| ((&unit * 10u32) << k) / n - &unit * 10u32;
+    check_rational(SeverityLaw::Lomax { alpha: 1.0, scale: 10.0 }, excess);
+    check_rational(SeverityLaw::Gpd { threshold: 0.0, scale: 10.0, xi: 1.0 }, excess);
+    check_rational(SeverityLaw::Burr { alpha: 1.0, scale: 10.0, gamma: 1.0 }, excess);
+    // (1 − s) · c
+    let bounded = |n: &UBig, k: usize| (&unit * 8u32 * ((UBig::ONE << k) - n)) >> k;
+    check_rational(SeverityLaw::Gpd { threshold: 0.0, scale: 8.0, xi: -1.0 }, bounded);
+    check_rational(SeverityLaw::Uniform { low: 0.0, high: 8.0 }, bounded);
+    // The quantile is the scale where the inner power is 2, whatever the outer exponent is.
+    for (alpha, gamma) in [(2.0, 3.3), (1.0, 0.7), (0.5, 2.0)] {
+        SeverityLaw::Burr { alpha, scale: 1_000.0, gamma }.table(100, 6).expect("every floor is decided");
+    }
+}
+
+#[test]
+fn tables_of_uniform_laws_are_exact() {
+    for (low, high) in [(0.0, 8.0), (1e6, 3e7), (0.1, 0.3)] {
+        let q = |i: usize, upper: bool| {
+            let t = if i == 64 * 128 { real(0.5) } else { node_position(i, 128) };
+            let u = if upper { real(1.0) - t } else { t };
+            Ball::exact(&((real(low) + u * (real(high) - real(low))) * real(100.0)))
+        };
+        let expected = Values::new(64 * 128 + 1, Some(IBig::ZERO), q).table();
+        let law = SeverityLaw::Uniform { low, high };
+        assert_same(&law.table(100, 6).expect("every floor is decided"), &expected, &format!("{law:?}"));
+    }
 }
 
 /// The table of a law by the probability of 0 and the ratio of the terms of k − 1 and k.

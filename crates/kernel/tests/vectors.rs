@@ -20,10 +20,10 @@ use forge_contract::{
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},
     counts::CountLaw,
-    double_double::DoubleDouble,
     reduction::merge_results,
     request::Request,
-    seed_tree, tables,
+    seed_tree,
+    severities::SeverityLaw,
     testing::amount_of_draw,
 };
 use rand_chacha::{
@@ -153,14 +153,14 @@ fn count_tables() {
 }
 
 fn quantile_table(case: &Value) -> (u32, Vec<Segment>) {
-    let (bits, units) = (integer(&case["segment_bits"]) as u32, DoubleDouble::from(number(&case["units"])));
-    let arg = |name: &str| DoubleDouble::from(number(&case[name]));
-    let table = match text(&case["law"]) {
-        "lognormal" => tables::quantile_table(bits, |z| (arg("mu") + z * arg("sigma")).exp() * units),
-        "normal" => tables::quantile_table(bits, |z| (arg("mean") + z * arg("deviation")) * units),
+    let (bits, units) = (integer(&case["segment_bits"]) as u32, number(&case["units"]) as u32);
+    let arg = |name: &str| number(&case[name]);
+    let law = match text(&case["law"]) {
+        "lognormal" => SeverityLaw::Lognormal { mu: arg("mu"), sigma: arg("sigma") },
+        "normal" => SeverityLaw::Normal { mean: arg("mean"), std_dev: arg("deviation") },
         law => panic!("no law {law}"),
     };
-    (bits, table.expect("every floor is decided"))
+    (bits, law.table(units, bits).expect("every floor is decided"))
 }
 
 #[test]

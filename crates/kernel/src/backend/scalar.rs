@@ -202,14 +202,15 @@ impl DistributionBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{seed_tree, tables};
+    use crate::{double_double::DoubleDouble, seed_tree, standard_quantiles, tables};
     use forge_contract::{program::Component, shard::ShardId};
 
     #[test]
     fn amounts_round_to_the_nearest_minor_unit() {
-        let table =
-            tables::quantile_table(6, |z| z.scale(100.0) + crate::double_double::DoubleDouble::from(1000.0))
-                .unwrap();
+        let table = tables::quantile_table(standard_quantiles::normal(6), &|z: DoubleDouble| {
+            z.scale(100.0) + DoubleDouble::from(1000.0)
+        })
+        .unwrap();
         // z at the quartiles is ∓0.67449, so the amounts are 932.55 and 1067.45; at the middle
         // 1000.
         let at = |draw| amount_of_draw(6, &table, draw);
@@ -223,8 +224,8 @@ mod tests {
     fn shard_counts_all_its_iterations() {
         let component = Component {
             counts: crate::counts::CountLaw::Constant(2).table().unwrap(),
-            amounts: tables::quantile_table(6, |z| {
-                z.scale(10.0) + crate::double_double::DoubleDouble::from(500.0)
+            amounts: tables::quantile_table(standard_quantiles::normal(6), &|z: DoubleDouble| {
+                z.scale(10.0) + DoubleDouble::from(500.0)
             })
             .unwrap(),
             cap: 505,

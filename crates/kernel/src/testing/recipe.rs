@@ -5,7 +5,7 @@ use forge_contract::program::{
 };
 use proptest::prelude::*;
 
-use crate::{counts::CountLaw, double_double::DoubleDouble, tables};
+use crate::{counts::CountLaw, double_double::DoubleDouble, standard_quantiles, tables};
 
 /// Describes a program.
 #[derive(Debug, Clone)]
@@ -114,7 +114,8 @@ impl AmountRecipe {
                 let amount = |z: DoubleDouble| {
                     (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp() * DoubleDouble::from(100.0)
                 };
-                tables::quantile_table(segment_bits, amount).expect("every floor is decided")
+                tables::quantile_table(standard_quantiles::normal(segment_bits), &amount)
+                    .expect("every floor is decided")
             }
             Self::Noise(seed) => {
                 let mut random = SplitMix64(seed);

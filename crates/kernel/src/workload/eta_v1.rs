@@ -15,9 +15,8 @@ use super::{Budget, Profile, Vocabulary, WorkloadModel, table_error, to_minor_un
 use crate::{
     convergence::Convergence,
     counts::CountLaw,
-    double_double::DoubleDouble,
+    severities::SeverityLaw,
     summary::{Histogram, Quantile, Summary},
-    tables,
 };
 
 /// The profile `eta.v1`.
@@ -170,10 +169,7 @@ fn normal_component(
     (mean, std): (f64, f64),
     pointer: &str,
 ) -> Result<Component, InvalidDocument> {
-    let units = DoubleDouble::from(f64::from(UNITS));
-    let amounts = tables::quantile_table(SEGMENT_BITS, |z| {
-        (DoubleDouble::from(mean) + z * DoubleDouble::from(std)) * units
-    });
+    let amounts = SeverityLaw::Normal { mean, std_dev: std }.table(UNITS, SEGMENT_BITS);
     Ok(Component {
         counts: counts.table().map_err(table_error(pointer))?,
         amounts: amounts.map_err(table_error(pointer))?,

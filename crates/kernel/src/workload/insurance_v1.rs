@@ -20,8 +20,8 @@ use crate::{
     convergence::Convergence,
     counts::CountLaw,
     double_double::DoubleDouble,
+    severities::SeverityLaw,
     summary::{Exceedance, Histogram, Quantile, Summary},
-    tables,
 };
 
 /// The profile `insurance.v1`.
@@ -147,11 +147,7 @@ impl InsuranceModel {
     }
 
     fn lognormal_table(&self, mu: f64, sigma: f64, pointer: &str) -> Result<Vec<Segment>, InvalidDocument> {
-        let quantile = |z: DoubleDouble| {
-            (DoubleDouble::from(mu) + z * DoubleDouble::from(sigma)).exp()
-                * DoubleDouble::from(f64::from(UNITS))
-        };
-        tables::quantile_table(self.segment_bits(), quantile).map_err(table_error(pointer))
+        SeverityLaw::Lognormal { mu, sigma }.table(UNITS, self.segment_bits()).map_err(table_error(pointer))
     }
 
     /// Refuses a component whose median would saturate, unless a limit applies. `expected` is the

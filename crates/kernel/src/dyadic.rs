@@ -1,0 +1,181 @@
+//! Exact numbers: dyadic ones, which every f64 is, and fractions. For the entries of tables whose
+//! floor an approximation cannot decide.
+
+use dashu_int::{
+    IBig, UBig,
+    ops::{DivEuclid, Gcd, UnsignedAbs},
+};
+
+use crate::double_double::DoubleDouble;
+
+/// A number that is not negative: mantissa / 2^shift, in lowest terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dyadic {
+    pub mantissa: UBig,
+    pub shift: usize,
+}
+
+impl Dyadic {
+    /// Exactly `x`.
+    ///
+    /// # Panics
+    /// When `x` is negative or not finite.
+    pub fn new(x: f64) -> Self {
+        assert!(x >= 0.0 && x.is_finite(), "a parameter must be finite and not negative");
+        let bits = x.to_bits();
+        let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+        let (mantissa, exponent) =
+            if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
+        Self::scaled(mantissa.into(), exponent)
+    }
+
+    /// `mantissa` · 2^`exponent`.
+    fn scaled(mantissa: UBig, exponent: i32) -> Self {
+        let zeros = mantissa.trailing_zeros().unwrap_or(0);
+        let (mantissa, exponent) = (mantissa >> zeros, exponent + zeros as i32);
+        if mantissa == UBig::ZERO {
+            Self { mantissa, shift: 0 }
+        } else if exponent > 0 {
+            Self { mantissa: mantissa << exponent as usize, shift: 0 }
+        } else {
+            Self { mantissa, shift: -exponent as usize }
+        }
+    }
+
+    /// 1 in the units of the mantissa.
+    pub fn one(&self) -> UBig {
+        UBig::ONE << self.shift
+    }
+}
+
+/// A fraction, not necessarily in lowest terms.
+#[derive(Debug, Clone)]
+pub struct Fraction {
+    numerator: IBig,
+    denominator: UBig,
+}
+
+/// Roots of a higher degree than this are irrational, or beyond all amounts, for every probability
+/// at a node: its binary exponent is at most 65, and its odd part below 2^74.
+const MAX_ROOT: u64 = 75;
+/// Powers beyond this are above all amounts or below the smallest one.
+const MAX_POWER: u64 = 2 * MAX_ROOT;
+
+impl Fraction {
+    /// Exactly `x`, which is finite.
+    pub fn new(x: f64) -> Self {
+        let magnitude = Dyadic::new(x.abs());
+        let numerator = IBig::from(magnitude.mantissa.clone());
+        Self { numerator: if x < 0.0 { -numerator } else { numerator }, denominator: magnitude.one() }
+    }
+
+    /// Exactly `x`.
+    pub fn of_double_double(x: DoubleDouble) -> Self {
+        let (hi, lo) = x.parts();
+        Self::new(hi) + Self::new(lo)
+    }
+
+    /// 1 / self, for a number that is not 0.
+    pub fn inverse(self) -> Self {
+        let numerator = IBig::from(self.denominator);
+        let numerator = if self.numerator < IBig::ZERO { -numerator } else { numerator };
+        Self { numerator, denominator: self.numerator.unsigned_abs() }
+    }
+
+    /// self^exponent, for a positive number, where that is rational and neither the power nor the
+    /// root is too high to matter.
+    pub fn power(&self, exponent: &Self) -> Option<Self> {
+        if self.numerator == IBig::from(self.denominator.clone()) {
+            return Some(self.clone());
+        }
+        let (p, q) = exponent.lowest_terms();
+        let (p, negative) = (p.clone().unsigned_abs(), p < IBig::ZERO);
+        let power = u64::try_from(p).ok().filter(|&p| p <= MAX_POWER * MAX_ROOT)? as usize;
+        let root = u64::try_from(q).ok().filter(|&q| q <= MAX_ROOT)? as usize;
+        let (numerator, denominator) = self.lowest_terms();
+        let exact_root = |x: UBig| {
+            let found = x.nth_root(root);
+            (found.pow(root) == x).then(|| found.pow(power))
+        };
+        let (numerator, denominator) = (exact_root(numerator.unsigned_abs())?, exact_root(denominator)?);
+        let power = Self { numerator: numerator.into(), denominator };
+        Some(if negative { power.inverse() } else { power })
+    }
+
+    fn lowest_terms(&self) -> (IBig, UBig) {
+        let divisor = (&self.denominator).gcd(self.numerator.clone().unsigned_abs());
+        (&self.numerator / IBig::from(divisor.clone()), &self.denominator / divisor)
+    }
+
+    /// `⌊self / 2^exponent⌋`.
+    pub fn floor_scaled(&self, exponent: i32) -> IBig {
+        let (mut numerator, mut denominator) = (self.numerator.clone(), self.denominator.clone());
+        if exponent < 0 {
+            numerator <<= -exponent as usize;
+        } else {
+            denominator <<= exponent as usize;
+        }
+        numerator.div_euclid(IBig::from(denominator))
+    }
+}
+
+impl std::ops::Add for Fraction {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let numerator = self.numerator * IBig::from(other.denominator.clone())
+            + other.numerator * IBig::from(self.denominator.clone());
+        Self { numerator, denominator: self.denominator * other.denominator }
+    }
+}
+
+impl std::ops::Mul for Fraction {
+    type Output = Self;
+
+    fn mul(self, other: Self) -> Self {
+        Self {
+            numerator: self.numerator * other.numerator,
+            denominator: self.denominator * other.denominator,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fraction(numerator: i32, denominator: i32) -> Fraction {
+        Fraction::new(f64::from(numerator)) * Fraction::new(f64::from(denominator)).inverse()
+    }
+
+    fn is_equal(a: &Fraction, b: &Fraction) -> bool {
+        a.lowest_terms() == b.lowest_terms()
+    }
+
+    #[test]
+    fn powers_are_found_where_they_are_rational() {
+        let cube_root_squared = fraction(27, 8).power(&fraction(-2, 3)).unwrap();
+        assert!(is_equal(&cube_root_squared, &fraction(4, 9)));
+        assert!(fraction(2, 1).power(&fraction(1, 2)).is_none());
+        assert!(is_equal(&fraction(1, 7).power(&fraction(3, 1)).unwrap(), &fraction(1, 343)));
+        assert!(is_equal(&fraction(3, 3).power(&Fraction::new(0.55)).unwrap(), &fraction(1, 1)));
+        // A root of a high degree, and a power that is too high to matter.
+        assert!(fraction(2, 1).power(&Fraction::new(0.55)).is_none());
+        assert!(fraction(2, 1).power(&Fraction::new(1e300)).is_none());
+    }
+
+    #[test]
+    fn floors_of_negative_numbers_round_down() {
+        assert_eq!(fraction(-7, 2).floor_scaled(0), IBig::from(-4));
+        assert_eq!(fraction(7, 2).floor_scaled(-2), IBig::from(14));
+        assert_eq!(fraction(7, 2).floor_scaled(1), IBig::from(1));
+        assert_eq!(Fraction::new(-0.75).floor_scaled(-2), IBig::from(-3));
+    }
+
+    #[test]
+    fn double_doubles_are_exact() {
+        let x = DoubleDouble::ONE - DoubleDouble::from(1.0 / (1u64 << 60) as f64);
+        let expected = fraction(1, 1) + fraction(-1, 1 << 30) * fraction(1, 1 << 30);
+        assert!(is_equal(&Fraction::of_double_double(x), &expected));
+    }
+}
