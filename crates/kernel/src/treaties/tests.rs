@@ -1,0 +1,257 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NO_LIMIT: u64 = MAX_AMOUNT;
+
+fn occurrence_xl(layer: OccurrenceLayer) -> Treaty {
+    Treaty { step: 1, lines: IndexSet::ALL, groups: IndexSet::ALL, terms: Terms::OccurrenceXl(layer) }
+}
+
+/// The layer "`limit` xs `attachment`" with reinstatements at 100% of the premium.
+fn layer(limit: u64, attachment: u64, reinstatements: usize, aad: u64, aal: u64) -> OccurrenceLayer {
+    OccurrenceLayer {
+        cession: Fraction::ONE,
+        layer: Layer { limit, attachment },
+        annual: Layer { limit: aal.min(limit * (1 + reinstatements as u64)), attachment: aad },
+        placed: Fraction::ONE,
+        reinstatements: vec![Fraction::ONE; reinstatements],
+        premium: 0,
+    }
+}
+
+fn unlimited(limit: u64, attachment: u64) -> OccurrenceLayer {
+    OccurrenceLayer {
+        annual: Layer { limit: NO_LIMIT, attachment: 0 },
+        ..layer(limit, attachment, 0, 0, NO_LIMIT)
+    }
+}
+
+/// What the first treaty pays for each loss, and the year after it.
+fn run(treaties: &[Treaty], losses: &[u64]) -> (Vec<u64>, ClosedYear) {
+    let mut year = Year::new(treaties, 1);
+    let mut payments = Vec::new();
+    for &loss in losses {
+        let before = year.ceded[0];
+        year.add_occurrence(0, &mut [loss]);
+        payments.push(year.ceded[0] - before);
+    }
+    (payments, year.close())
+}
+
+#[test]
+fn fractions_round_to_the_nearest_unit() {
+    assert_eq!([0, 1, 2, 3].map(|x| Fraction(500_000).of(x)), [0, 1, 1, 2]);
+    assert_eq!(Fraction::ONE.of(MAX_AMOUNT), MAX_AMOUNT);
+    assert_eq!(Fraction(1).of(499_999), 0);
+    assert_eq!(Fraction(1).of(500_000), 1);
+    for (parts, amount) in [(333_333u32, MAX_AMOUNT), (270_000, 123_456_789_012), (999_999, 7)] {
+        let exact = (u128::from(amount) * u128::from(parts) + 500_000) / 1_000_000;
+        assert_eq!(u128::from(Fraction(parts).of(amount)), exact);
+    }
+}
+
+#[test]
+fn reinstatement_exhausts_a_layer() {
+    // CII M97 (2018), example 5.15: 2m xs 2m with one reinstatement.
+    let treaty = occurrence_xl(layer(2_000_000, 2_000_000, 1, 0, NO_LIMIT));
+    let (payments, year) = run(&[treaty], &[2_350_000, 3_000_000, 4_000_000, 3_000_000]);
+    assert_eq!(payments, [350_000, 1_000_000, 2_000_000, 650_000]);
+    assert_eq!(year.ceded, [4_000_000]);
+}
+
+#[test]
+fn reinstatement_premium_is_pro_rata_as_to_amount() {
+    // CII M97, example 5.16: 50,000 of 100,000 used, with premiums of 10,000 and 12,000.
+    for (premium, expected) in [(10_000, 5_000), (12_000, 6_000)] {
+        let layer = OccurrenceLayer { premium, ..layer(100_000, 100_000, 1, 0, NO_LIMIT) };
+        let (payments, year) = run(&[occurrence_xl(layer.clone())], &[150_000]);
+        assert_eq!((payments[0], layer.reinstatement_premium(year.paid[0])), (50_000, expected));
+    }
+    // Reinstatements at 100%, 50%, 0 and 0 of 1,000: the second is used to a fifth.
+    let prices = [1_000_000, 500_000, 0, 0].map(Fraction).to_vec();
+    let layer =
+        OccurrenceLayer { premium: 1_000, reinstatements: prices, ..layer(500_000, 250_000, 4, 0, NO_LIMIT) };
+    let (_, year) = run(&[occurrence_xl(layer.clone())], &[100_000, 600_000, 500_000, 200_000]);
+    assert_eq!((year.ceded[0], layer.reinstatement_premium(year.paid[0])), (600_000, 1_100));
+}
+
+#[test]
+fn annual_deductible_and_limit_apply_before_reinstatements() {
+    // NetSimR's tests: three losses of 100 to 100 xs 0; reinstatements, AAD, AAL, ceded,
+    // reinstated.
+    let rows = [
+        (0, 50, NO_LIMIT, 100, 0),
+        (0, 50, 70, 70, 0),
+        (0, 250, NO_LIMIT, 50, 0),
+        (0, 350, NO_LIMIT, 0, 0),
+        (1, 50, NO_LIMIT, 200, 100),
+        (1, 150, NO_LIMIT, 150, 100),
+        (1, 250, NO_LIMIT, 50, 50),
+        (1, 50, 80, 80, 80),
+    ];
+    for (reinstatements, aad, aal, ceded, reinstated) in rows {
+        let layer = layer(100, 0, reinstatements, aad, aal);
+        let (_, year) = run(&[occurrence_xl(layer.clone())], &[100, 100, 100]);
+        let sum: u64 = layer.reinstated(year.paid[0]).sum();
+        assert_eq!((year.ceded[0], sum), (ceded, reinstated), "{reinstatements} {aad} {aal}");
+    }
+}
+
+#[test]
+fn the_placed_part_is_taken_after_limit_and_attachment() {
+    // OasisLMF validation CX36_124, and two half-placed layers in one step and in two.
+    let part = OccurrenceLayer { placed: Fraction(200_000), ..unlimited(1_500_000, 1_000_000) };
+    assert_eq!(run(&[occurrence_xl(part)], &[297_000_000]).0, [300_000]);
+    // OasisLMF validation CX30_100: the ceded part is taken before the attachment.
+    let ceded = OccurrenceLayer { cession: Fraction(200_000), ..unlimited(NO_LIMIT, 1_000_000) };
+    assert_eq!(run(&[occurrence_xl(ceded)], &[297_000_000]).0, [58_400_000]);
+    let half = |step, attachment| Treaty {
+        step,
+        ..occurrence_xl(OccurrenceLayer { placed: Fraction(500_000), ..unlimited(50, attachment) })
+    };
+    for (event, steps, expected) in [
+        (8_000, [1, 1], vec![25, 25]),
+        (8_000, [1, 2], vec![25, 25]),
+        // In the next step the second layer sees 105.
+        (130, [1, 1], vec![25, 15]),
+        (130, [1, 2], vec![25, 3]),
+    ] {
+        let treaties = [half(steps[0], 50), half(steps[1], 100)];
+        assert_eq!(run(&treaties, &[event]).1.ceded, expected, "{event} {steps:?}");
+    }
+}
+
+#[test]
+fn event_limits_of_proportional_treaties_leave_the_overspill_net() {
+    // OpenQuake's reinsurance tests, two portfolios: claims with different shares are lines.
+    let share = |lines, parts, event_limit| Treaty {
+        step: 1,
+        lines: IndexSet(lines),
+        groups: IndexSet::ALL,
+        terms: Terms::QuotaShare { cession: Fraction(parts), event_limit },
+    };
+    let treaties = [share(0b0001, 500_000, 5_000), share(0b1100, 600_000, 8_000)];
+    let mut year = Year::new(&treaties, 4);
+    year.add_occurrence(0, &mut [12_000, 5_000, 3_000, 6_000]);
+    let year = year.close();
+    assert_eq!(year.ceded, [5_000, 5_400]);
+    assert_eq!(year.lines[1].iter().sum::<u64>(), 15_600);
+}
+
+#[test]
+fn layers_follow_one_another_by_step() {
+    // OpenQuake's reinsurance tests, policy 3: two layers on what the one before has left.
+    let step = |step, limit, attachment| Treaty { step, ..occurrence_xl(unlimited(limit, attachment)) };
+    let (_, year) = run(&[step(1, 3_000, 500), step(2, 4_800, 200)], &[8_500]);
+    assert_eq!((year.ceded, year.lines[2].clone()), (vec![3_000, 4_800], vec![700]));
+}
+
+#[test]
+fn stop_loss_sees_the_net_of_the_steps_before() {
+    let quota = Treaty {
+        step: 1,
+        lines: IndexSet(0b01),
+        groups: IndexSet::ALL,
+        terms: Terms::QuotaShare { cession: Fraction(200_000), event_limit: NO_LIMIT },
+    };
+    let stop = Treaty {
+        step: 2,
+        lines: IndexSet(0b11),
+        groups: IndexSet::ALL,
+        terms: Terms::AggregateXl { layer: Layer { limit: 100, attachment: 500 }, placed: Fraction(850_000) },
+    };
+    let treaties = [quota, stop];
+    let mut year = Year::new(&treaties, 2);
+    year.add_annual(0, &mut [500, 0]);
+    year.add_occurrence(1, &mut [0, 180]);
+    let year = year.close();
+    // Net 400 + 180 = 580: 80 in the layer, 85% placed.
+    assert_eq!(year.ceded, [100, 68]);
+    assert_eq!(year.lines[2].iter().sum::<u64>(), 580 - 68);
+    assert_eq!(year.lines[2], [400 - 46, 180 - 22]);
+}
+
+fn treaty(lines: u32) -> impl Strategy<Value = Treaty> {
+    let amount = 0u64..2_000;
+    let fraction = (0u32..=1_000_000).prop_map(Fraction);
+    let quota = (fraction.clone(), prop_oneof![Just(NO_LIMIT), amount.clone()])
+        .prop_map(|(cession, event_limit)| Terms::QuotaShare { cession, event_limit });
+    let layers = (1u64..2_000, amount.clone(), amount.clone(), 0usize..4, fraction.clone());
+    let occurrence = layers.prop_map(|(limit, attachment, aad, reinstatements, placed)| {
+        Terms::OccurrenceXl(OccurrenceLayer {
+            placed,
+            ..layer(limit, attachment, reinstatements, aad, NO_LIMIT)
+        })
+    });
+    let aggregate = (1u64..5_000, 0u64..9_000, fraction).prop_map(|(limit, attachment, placed)| {
+        Terms::AggregateXl { layer: Layer { limit, attachment }, placed }
+    });
+    let terms = prop_oneof![quota, occurrence, aggregate];
+    (1u32..4, 1u32..1 << lines, terms).prop_map(|(step, lines, terms)| {
+        // A treaty on the year's amounts has the last step: none by occurrence may follow it.
+        let step = if matches!(terms, Terms::AggregateXl { .. }) { 9 } else { step };
+        Treaty { step, lines: IndexSet(lines), groups: IndexSet::ALL, terms }
+    })
+}
+
+proptest! {
+    #[test]
+    fn net_is_gross_minus_ceded(
+        treaties in prop::collection::vec(treaty(3), 0..6),
+        occurrences in prop::collection::vec([0u64..3_000, 0u64..3_000, 0u64..3_000], 0..20),
+    ) {
+        let mut year = Year::new(&treaties, 3);
+        for amounts in &occurrences {
+            year.add_occurrence(0, &mut amounts.clone());
+        }
+        let year = year.close();
+        let sum = |lines: &[u64]| lines.iter().sum::<u64>();
+        let gross: u64 = occurrences.iter().map(|amounts| sum(amounts)).sum();
+        prop_assert_eq!(sum(&year.lines[0]), gross);
+        prop_assert_eq!(sum(year.lines.last().unwrap()), gross - sum(&year.ceded));
+        for stages in year.lines.windows(2) {
+            prop_assert!(stages[0].iter().zip(&stages[1]).all(|(before, after)| after <= before));
+        }
+    }
+
+    #[test]
+    fn the_first_step_of_a_year_does_not_depend_on_the_order_of_its_occurrences(
+        terms in treaty(1),
+        mut losses in prop::collection::vec(0u64..9_000, 0..12),
+    ) {
+        let treaties = [Treaty { lines: IndexSet::ALL, ..terms }];
+        let forward = run(&treaties, &losses).1;
+        losses.reverse();
+        prop_assert_eq!(run(&treaties, &losses).1, forward);
+    }
+
+    #[test]
+    fn a_cession_is_shared_among_the_lines_in_proportion(
+        amounts in [0u64..1 << 53, 0u64..1 << 53, 0u64..1 << 53],
+        payment in 0u64..1 << 54,
+    ) {
+        let mut left = amounts;
+        let ceded = cede(&mut left, IndexSet(0b101), payment);
+        let total = u128::from(amounts[0]) + u128::from(amounts[2]);
+        prop_assert_eq!(u128::from(ceded), u128::from(payment).min(total));
+        prop_assert_eq!(left[1], amounts[1]);
+        let taken = amounts[0] - left[0];
+        prop_assert_eq!(taken + (amounts[2] - left[2]), ceded);
+        let share = (u128::from(ceded) * u128::from(amounts[0])).checked_div(total);
+        prop_assert_eq!(u128::from(taken), share.unwrap_or(0));
+    }
+
+    #[test]
+    fn sums_saturate_without_overflow(
+        treaties in prop::collection::vec(treaty(3), 1..6),
+        repeats in 1usize..3_000,
+    ) {
+        let mut year = Year::new(&treaties, 3);
+        for _ in 0..repeats {
+            year.add_occurrence(0, &mut [MAX_AMOUNT; 3]);
+        }
+        let year = year.close();
+        prop_assert!(year.lines[0].iter().all(|&sum| sum <= MAX_SUM));
+    }
+}
