@@ -23,6 +23,8 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && install -d -o 65532 -g 65532 /var/lib/forge /var/lib/forge/nats /var/lib/forge/s3
 COPY deploy/docker/forge-health /usr/local/bin/forge-health
+# Those of Debian's packages are in the other directories of /usr/share/doc.
+COPY LICENSE THIRD_PARTY_LICENSES.txt /usr/share/doc/forge/
 # A number instead of a name, so that Kubernetes can verify that this is not root.
 USER 65532:65532
 WORKDIR /var/lib/forge

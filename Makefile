@@ -1,7 +1,7 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help test lint unit interop attacks tutorials book test-deploy test-chart test-compose test-images
-.PHONY: test-sbom workflows deny sbom bench fuzz schemas reference version dist image chart checksums
+.PHONY: test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference version dist image chart checksums
 
 PYTHON ?= python3
 # The command that the tests have built.
@@ -53,7 +53,7 @@ attacks: ## attacks a cluster with the credentials of worker and client; takes a
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/attacks/run.py $(FORGE)
 
-test-deploy: test-chart test-compose test-sbom ## tests the deployment with the real tools
+test-deploy: test-chart test-compose test-sbom test-notices ## tests the deployment with the real tools
 
 test-chart: ## tests the Helm chart, its pods as processes; needs openssl, docker-compose
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
@@ -68,6 +68,12 @@ test-images: ## compiles the images on that engine; takes as long as two release
 
 test-sbom: ## compares `make sbom` with cargo's build plan
 	$(PYTHON) tests/deploy/sbom.py
+
+test-notices: ## checks THIRD_PARTY_LICENSES.txt against cargo's build plans
+	$(PYTHON) tests/deploy/notices.py
+
+notices: ## regenerates THIRD_PARTY_LICENSES.txt from Cargo.lock
+	$(PYTHON) deploy/notices.py
 
 deny: ## checks licences, duplicate and banned crates, sources, advisories (ADVISORY_DB=DIR)
 	$(PYTHON) tests/deploy/deny.py
@@ -94,7 +100,8 @@ dist: ## archives the command for TARGET in target/dist; static for -musl, witho
 	cargo build --release --locked -p forge --no-default-features --features object-lock --target $(TARGET)
 	mkdir -p target/dist
 	tar --create --gzip --file target/dist/forge-$(shell $(MAKE) --silent version)-$(TARGET).tar.gz \
-	  --directory $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release forge --directory $(CURDIR) LICENSE README.md
+	  --directory $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release forge \
+	  --directory $(CURDIR) LICENSE THIRD_PARTY_LICENSES.txt README.md
 	$(PYTHON) deploy/sbom.py --variant cpu --output target/dist/forge-$(TARGET).cdx.json
 
 image: ## builds the image IMAGE of VARIANT cpu or gpu

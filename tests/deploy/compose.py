@@ -165,6 +165,8 @@ def build_images(engine, forge, checks):
         identity = engine.docker("run", *confined, "--entrypoint=id", tag, "--user")
         require(identity.strip() == str(USER), f"{tag} runs as {identity}")
         checks.ok(f"Dockerfile, target {target}: {version.strip()}, as user {USER}, read-only")
+        check_licenses(engine, tag)
+        checks.ok(f"{tag} has the licences of Forge, its crates, and each Debian package")
     size = int(engine.docker("image", "inspect", "--format={{.Size}}", "forge:cpu"))
     size -= int(engine.docker("image", "inspect", "--format={{.Size}}", BASE))
     checks.ok(f"the CPU image adds {size / 1e6:.0f} MB to its base")
@@ -206,6 +208,19 @@ def build_images(engine, forge, checks):
             f"{image}:{version}" in compose, f"docker-compose.yml does not name {image} {version}, the tested version"
         )
     checks.ok("docker-compose.yml pins the tested versions")
+
+
+def check_licenses(engine, tag):
+    """Checks that an image has the licences of all that it contains."""
+    shell = ["run", "--rm", "--network=none", "--entrypoint=sh", tag, "-c"]
+    for name in ("LICENSE", "THIRD_PARTY_LICENSES.txt"):
+        found = engine.docker(*shell, f"cat /usr/share/doc/forge/{name}")
+        require(found == (ROOT / name).read_text(), f"{tag}: {name} is not the repository's")
+    packages = "dpkg-query --show --showformat '${Package}\\n'"
+    absent = engine.docker(*shell, f"{packages} | while read p; do test -s /usr/share/doc/$p/copyright || echo $p; done")
+    require(not absent, f"{tag} has no licences of {absent.split()}")
+    count = len(engine.docker(*shell, packages).split())
+    require(count > 50, f"{tag} has {count} packages")
 
 
 def compile_images(engine, checks):

@@ -91,12 +91,12 @@ def crates(document, *scopes):
     }
 
 
-def planned(features):
+def planned(features, target=TARGET):
     """Returns the crates that cargo's build plan links into the binary."""
     command = ["cargo", "build", "--unit-graph", "-Z", "unstable-options", "--locked", "--release", "-p", "forge"]
     # Build plans are a nightly feature; this variable enables it on stable.
     environment = dict(os.environ, RUSTC_BOOTSTRAP="1")
-    graph = json.loads(run(*command, "--target", TARGET, *features, cwd=ROOT, env=environment))
+    graph = json.loads(run(*command, "--target", target, *features, cwd=ROOT, env=environment))
     found, todo = set(), list(graph["roots"])
     while todo:
         index = todo.pop()
