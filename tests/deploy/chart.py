@@ -26,7 +26,7 @@ import tempfile
 from pathlib import Path
 
 from chart_values import MATRIX, PASSWORDS, REFUSED
-from release import check_running, find_object, pod_spec
+from release import check_compose_server, check_running, find_object, pod_spec
 from tools import (
     KUBERNETES_VALIDATE,
     ROOT,
@@ -273,6 +273,8 @@ def check_particulars(chart, checks):
         "deployments",
     )
     require(find_object(documents, "ConfigMap", "release-forge-settings")["data"]["FORGE_REPLICAS"] == "3", "replicas of streams")
+    settings = find_object(chart.render({"nats": {"storageMib": 2048}}), "ConfigMap", "release-forge-settings")["data"]
+    require(settings["FORGE_STORAGE_MIB"] == "2048", "nats.storageMib does not reach the services")
     require(not any(d["kind"] == "Secret" for d in documents), "a secret is rendered although no password is given")
     policy = find_object(documents, "NetworkPolicy", "release-forge")["spec"]
     require(policy["policyTypes"] == ["Ingress", "Egress"] and policy["ingress"] == [], f"{policy}")
@@ -330,10 +332,14 @@ def check_nats_values(checks):
     require(config["cluster"] == {"enabled": True, "replicas": 3}, f"{config['cluster']}")
     require(config["jetstream"]["enabled"] and config["jetstream"]["fileStore"]["enabled"], "no file storage")
     require(config["jetstream"]["merge"]["sync_interval"] == "always", "an acknowledged message may be lost")
+    # One amount of storage: the pods' setting, the servers' max_file_store, below the volume.
+    store, chart = config["jetstream"]["fileStore"], yaml.safe_load((CHART / "values.yaml").read_text())
+    require(store["maxSize"] == f"{chart['nats']['storageMib'] >> 10}Gi", f"{store} does not fit {chart['nats']}")
+    require(int(store["maxSize"][:-2]) < int(store["pvc"]["size"].removesuffix("Gi")), f"{store}")
     require("env" not in values["container"], "nats-server takes passwords from its environment")
     (volume,) = values["podTemplate"]["merge"]["spec"]["volumes"]
     require(volume["secret"] == {"secretName": "forge-nats-accounts"}, f"{volume}")
-    checks.ok("helm/nats-values.yaml: three servers, file storage, sync_interval always, accounts from a Secret")
+    checks.ok("helm/nats-values.yaml: three servers, storage as in values.yaml, sync_interval always, accounts from a Secret")
 
 
 def generate_accounts(directory, forge, checks):
@@ -381,7 +387,30 @@ def check_compose(directory, forge, checks):
             require(
                 "AWS_" not in str([v for k, v in service.get("environment", {}).items() if k.startswith("AWS_")]), name
             )
+        for storage in ({}, {"FORGE_STORAGE_MIB": "512"}):
+            check_compose_storage(
+                yaml.safe_load(run(*command, *files, "--env-file", credentials, "config", env=own | storage)),
+                storage.get("FORGE_STORAGE_MIB", "4096"),
+            )
         checks.ok(f"{' '.join(command)} config: every service is confined; missing credentials are refused")
+
+
+def check_compose_storage(config, storage):
+    """Checks that all services and the NATS server of a Compose file have the same storage."""
+    services = {
+        name: service["environment"]["FORGE_STORAGE_MIB"]
+        for name, service in config["services"].items()
+        if "FORGE_NATS_URL" in service.get("environment", {})
+    }
+    require(set(services) == {"planner", "worker", "worker-gpu", "verifier", "aggregator"} - absent_profiles(config), f"{services}")
+    require({str(value) for value in services.values()} == {storage}, f"FORGE_STORAGE_MIB: {services}")
+    server = config["services"]["nats"]["environment"]["FORGE_NATS_MAX_FILE_STORE"]
+    require(server == f"{storage}MB", f"the server has {server}, the services {storage} MiB")
+
+
+def absent_profiles(config):
+    """Returns the services of profiles that `config` leaves out."""
+    return {"worker-gpu"} - set(config["services"])
 
 
 def main():
@@ -412,6 +441,7 @@ def main():
         check_nats_values(checks)
         permissions = generate_accounts(directory, forge, checks)
         check_compose(directory, forge, checks)
+        check_compose_server(directory, forge, checks)
         include = yaml.safe_load(NATS_VALUES.read_text())["config"]["merge"]["$include"]
         for kind in ("one server", "three servers", "TLS"):
             check_running(chart, forge, kind, (include, permissions), checks)

@@ -110,6 +110,7 @@ REFUSED = [
     ({"nats": {"url": "nats.example:4222"}}, "url"),
     ({"nats": {"url": "nats://user:password@nats:4222"}}, "url"),
     ({"nats": {"replicas": 2}}, "replicas"),
+    ({"nats": {"storageMib": 100}}, "storageMib"),
     ({"nats": {"auth": {"method": "token"}}}, "method"),
     ({"nats": {"auth": {"plainTextPasswords": {"planner": "x"}}}}, "plainTextPasswords"),
     ({"nats": {"auth": {"existingSecret": ""}}}, "nats.auth.existingSecret"),

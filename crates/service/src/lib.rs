@@ -52,12 +52,12 @@
 pub mod clock;
 pub mod config;
 pub mod executor;
-pub mod gauge_reports;
 pub mod http;
 pub mod identity;
 pub mod job_keys;
 pub mod job_records;
 pub mod job_watch;
+pub mod metric_reports;
 pub mod metrics;
 pub mod model_cache;
 pub mod moving_average;

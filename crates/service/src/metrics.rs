@@ -5,7 +5,11 @@
 mod catalog;
 mod labels;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use forge_bus::topology::{Queue, target_token};
 use forge_contract::{
@@ -74,6 +78,7 @@ impl ResultOutcome {
 struct MetricSeries {
     registry: Registry,
     queue_depth: Family<QueueLabel, Gauge>,
+    unreadable_messages: Counter,
     messages: Family<MessageLabels, Counter>,
     message_seconds: TimeFamily<QueueLabel>,
     shards_executed: Family<ShardLabels, Counter>,
@@ -117,6 +122,7 @@ impl Metrics {
         up.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         Self(Arc::new(MetricSeries {
             queue_depth: register(&mut registry, &catalog::QUEUE_DEPTH, Family::default()),
+            unreadable_messages: register(&mut registry, &catalog::UNREADABLE_MESSAGES, Counter::default()),
             messages: register(&mut registry, &catalog::MESSAGES, Family::default()),
             message_seconds: register(
                 &mut registry,
@@ -157,6 +163,11 @@ impl Metrics {
     /// Sets the number of messages of a queue that are waiting or in flight.
     pub fn set_queue_depth(&self, queue: Queue, messages: u64) {
         self.0.queue_depth.get_or_create(&QueueLabel { queue: queue.label() }).set(to_i64(messages));
+    }
+
+    /// Raises the number of messages stepped over to `total`, the number since the process started.
+    pub fn set_unreadable_messages(&self, total: u64) {
+        self.0.unreadable_messages.inner().fetch_max(total, Ordering::Relaxed);
     }
 
     /// Records a handled message; `elapsed` is the time from its receipt to its settlement.

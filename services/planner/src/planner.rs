@@ -8,7 +8,7 @@ use forge_bus::{
 };
 use forge_contract::envelope::Target;
 use forge_service::{
-    Concurrency, Metrics, QueueSettings, gauge_reports::report_live_agents, job_watch::JobWatch,
+    Concurrency, Metrics, QueueSettings, job_watch::JobWatch, metric_reports::report_live_agents,
     program_store::ProgramStore, registry::Registry, serve_queue,
 };
 use tokio::time::{sleep, timeout};

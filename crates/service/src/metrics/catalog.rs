@@ -59,6 +59,11 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
 pub(super) const UP: MetricFamily = gauge("forge_up", &["version"], "1 while the process runs");
 pub(super) const QUEUE_DEPTH: MetricFamily =
     gauge("forge_queue_depth", &["queue"], "Messages of a queue that are waiting or in flight");
+pub(super) const UNREADABLE_MESSAGES: MetricFamily = counter(
+    "forge_unreadable_messages_total",
+    &[],
+    "Stored messages that the process stepped over because their headers cannot be read",
+);
 pub(super) const MESSAGES: MetricFamily = counter(
     "forge_messages_total",
     &["queue", "outcome"],
@@ -114,6 +119,7 @@ pub(super) const LIVE_AGENTS: MetricFamily = gauge(
 pub const CATALOG: &[MetricFamily] = &[
     UP,
     QUEUE_DEPTH,
+    UNREADABLE_MESSAGES,
     MESSAGES,
     MESSAGE_SECONDS,
     SHARDS_EXECUTED,

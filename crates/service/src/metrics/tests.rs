@@ -7,6 +7,8 @@ fn encoded_text() -> String {
     let metrics = Metrics::new("worker");
     let second = Duration::from_secs(1);
     metrics.set_queue_depth(Queue::Shards(Target::Gpu), 7);
+    metrics.set_unreadable_messages(5);
+    metrics.set_unreadable_messages(4);
     metrics.record_message(Queue::Jobs, "retry", second);
     metrics.record_shard("simd-avx2", 65_536, second);
     metrics.record_failed_shard("simd-avx2");
@@ -31,6 +33,7 @@ fn every_recorded_value_is_encoded_with_its_labels() {
     let expected = [
         &*format!("forge_up{{service=\"worker\",version=\"{version}\"}} 1"),
         "forge_queue_depth{service=\"worker\",queue=\"shards_gpu\"} 7",
+        "forge_unreadable_messages_total{service=\"worker\"} 5",
         "forge_messages_total{service=\"worker\",queue=\"jobs\",outcome=\"retry\"} 1",
         "forge_message_seconds_count{service=\"worker\",queue=\"jobs\"} 1",
         "forge_shards_executed_total{service=\"worker\",backend=\"simd-avx2\",outcome=\"ok\"} 1",

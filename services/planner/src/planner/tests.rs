@@ -184,12 +184,22 @@ async fn jobs_that_wait_for_agents_hold_no_slots() {
     let (bus, stop) = (memory_bus().await, CancellationToken::new());
     register_worker(&bus, Target::Cpu, &stop).await;
     let planner_settings = PlannerSettings { max_jobs: 2, ..PlannerSettings::default() };
-    let planner = tokio::spawn(run(bus.clone(), planner_settings, Metrics::new("test"), stop.clone()));
+    let metrics = Metrics::new("test");
+    let planner = tokio::spawn(run(bus.clone(), planner_settings, metrics.clone(), stop.clone()));
     for number in 0..20 {
         submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards(&format!("gpu-{number}"), "gpu", 0)).await;
     }
     sleep(Duration::from_secs(60)).await;
     assert_eq!(bus.backlog(Queue::Shards(Target::Gpu)).await.unwrap(), 2 * 20);
+    // The alert on a planner that stands still (docs/operations.md) relies on these two metrics.
+    let retries = |text: String| -> u64 {
+        assert!(text.contains("forge_jobs_active{service=\"test\"} 0"), "{text}");
+        let series = "forge_messages_total{service=\"test\",queue=\"jobs\",outcome=\"retry\"} ";
+        text.lines().find_map(|line| line.strip_prefix(series)?.parse().ok()).unwrap_or(0)
+    };
+    let before = retries(metrics.encode());
+    sleep(Duration::from_secs(60)).await;
+    assert!(retries(metrics.encode()) >= before + 20, "waiting jobs are not seen as handled");
     submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("cpu", "cpu", 0)).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap(), 2);

@@ -1,4 +1,5 @@
-//! Periodic updates of gauges whose values no event announces: queue depths and live agents.
+//! Periodic updates of metrics whose values no event announces: queue depths, unreadable messages
+//! and live agents.
 
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{metrics::Metrics, registry::Registry};
 
-/// Sets the depth metric of each of `queues` once per `interval`, until `stop` is cancelled.
-pub async fn report_queue_depths(
+/// Updates the depth metric of each of `queues` and the number of unreadable messages once per
+/// `interval`, until `stop` is cancelled.
+pub async fn report_bus(
     bus: SharedBus,
     queues: Vec<Queue>,
     interval: Duration,
@@ -19,6 +21,7 @@ pub async fn report_queue_depths(
 ) {
     let report = async {
         loop {
+            metrics.set_unreadable_messages(bus.unreadable_messages());
             for &queue in &queues {
                 // On an error the metric keeps its last value; the worker of the queue logs the
                 // error.
@@ -72,7 +75,7 @@ mod tests {
         bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "1").await.unwrap();
         let (metrics, stop) = (Metrics::new("test"), CancellationToken::new());
         let queues = vec![Queue::Jobs, Queue::Reduce];
-        let report = report_queue_depths(bus, queues, Duration::from_secs(5), metrics.clone(), stop.clone());
+        let report = report_bus(bus, queues, Duration::from_secs(5), metrics.clone(), stop.clone());
         let report = tokio::spawn(report);
         sleep(Duration::from_millis(10)).await;
         stop.cancel();
