@@ -10,27 +10,17 @@ import os
 import time
 
 from cluster import POOL, SERVICES, Worker, insurance, lie_about_every_shard, require, with_second_pool
-from messages import Key, attestation, frame, result_subject, shard_result, signed_result, statement
-
-
-def unsigned(task, payload=b"x"):
-    """A result whose signature is zeros."""
-    key = Key()
-    return frame(attestation(key, statement(key, task, POOL, payload), signature="0" * 128), payload)
-
-
-def made_up_task(uid, shard, iterations=65_536):
-    """A task that no planner has made."""
-    zeros = "0" * 64
-    return {
-        "job_uid": uid,
-        "shard_id": shard,
-        "iterations": iterations,
-        "seed": zeros,
-        "program": zeros,
-        "kernel": 1,
-        "task_id": os.urandom(32).hex(),
-    }
+from messages import (
+    Key,
+    attestation,
+    frame,
+    made_up_task,
+    result_subject,
+    shard_result,
+    signed_result,
+    statement,
+    unsigned,
+)
 
 
 async def _lie_under_new_keys(make_cluster, verify):
@@ -75,7 +65,7 @@ async def nonsense_for_a_shard_in_flight(make_cluster):
         for task, reply in await worker.pull():
             await worker.settle(reply, b"-NAK")
             for _ in range(200):
-                await worker.connection.publish(result_subject(POOL, task), unsigned(task))
+                await worker.connection.publish(result_subject(POOL, task), unsigned(task, POOL))
                 await worker.flush()
                 await asyncio.sleep(0.01)
         await asyncio.to_thread(cluster.expect_correct, envelope)
@@ -91,7 +81,7 @@ async def result_outside_the_plan(make_cluster):
         worker = await Worker(cluster).open()
         for shard in ("0-8", "9-0", "0-1048576"):
             task = made_up_task(uid, shard)
-            await worker.connection.publish(result_subject(POOL, task), unsigned(task))
+            await worker.connection.publish(result_subject(POOL, task), unsigned(task, POOL))
         await worker.flush()
         await asyncio.to_thread(cluster.start, "worker")
         await asyncio.to_thread(cluster.expect_correct, envelope)
@@ -272,7 +262,7 @@ async def flood_of_bogus_results(make_cluster):
         victim = insurance("victim", 40_000_000, {"verify": "none"}, claim_freq=20.0)
         uid = (await asyncio.to_thread(cluster.submit, victim))["uid"]
         worker = await Worker(cluster).open()
-        payloads = [(task, unsigned(task, b"")) for task in (made_up_task(uid, f"0-{n}") for n in range(100))]
+        payloads = [(task, unsigned(task, POOL, b"")) for task in (made_up_task(uid, f"0-{n}") for n in range(100))]
         for number in range(20_000):
             task, payload = payloads[number % 100]
             await worker.connection.publish(result_subject(POOL, task), payload)

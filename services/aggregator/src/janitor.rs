@@ -1,5 +1,9 @@
 //! Purging results of jobs that are not being reduced. Workers may publish below any job's uid, so
 //! results of invented or ended jobs would fill their stream otherwise.
+//!
+//! NATS lets a worker publish to a subject with a token `*` or `>`, which it stores literally. As
+//! the filter of a purge, such a subject matches the results of honest workers. So messages whose
+//! subjects name no job and shard are removed one by one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,17 +11,18 @@ use std::{
 };
 
 use forge_bus::{
-    BusError, SharedBus, SubjectPage,
+    BusError, SharedBus, StoredMessage, SubjectPage,
     topology::{self, Stream},
 };
 use forge_contract::ids::JobUid;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Interval between two passes.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Upper bound on the malformed subjects that a pass purges, one request each.
-const MAX_MALFORMED_SUBJECTS: usize = 1000;
+/// Messages that are removed at the same time.
+const CONCURRENT_REMOVALS: usize = 64;
 
 /// Purges results of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs
 /// no agreement between them.
@@ -36,14 +41,12 @@ pub(crate) async fn purge_unknown_results(bus: SharedBus, stop: CancellationToke
 
 /// Purges the results of jobs that have no order to reduce, and were `suspects` in the pass before:
 /// the order of a job that has just begun may be missing from one look. Returns the suspects for
-/// the next pass. Messages whose subject names no job and shard are purged at once.
+/// the next pass. Messages whose subject names no job and shard are removed at once.
 async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<JobUid>, BusError> {
-    let (results, malformed) = count_results(bus).await?;
-    for subject in &malformed {
-        bus.purge(Stream::Results, subject).await?;
-    }
-    if !malformed.is_empty() {
-        tracing::warn!(subjects = malformed.len(), "purged results whose subjects name no job and shard");
+    let (results, pools) = count_results(bus).await?;
+    for pool in &pools {
+        let removed = remove_malformed(bus, pool).await?;
+        tracing::warn!(pool, removed, "removed results whose subjects name no job and shard");
     }
     let orders = if results.is_empty() { BTreeSet::new() } else { jobs_with_orders(bus).await? };
     let mut unknown = BTreeSet::new();
@@ -58,16 +61,30 @@ async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<
     Ok(unknown)
 }
 
-/// Number of stored results by job, and the subjects that name no job and shard.
-async fn count_results(bus: &SharedBus) -> Result<(BTreeMap<JobUid, u64>, Vec<String>), BusError> {
-    let (mut jobs, mut malformed) = (BTreeMap::new(), Vec::new());
+/// Number of stored results by job, and the pools that have published to subjects which name no job
+/// and shard.
+async fn count_results(bus: &SharedBus) -> Result<(BTreeMap<JobUid, u64>, BTreeSet<String>), BusError> {
+    let (mut jobs, mut pools) = (BTreeMap::new(), BTreeSet::new());
     visit_subjects(bus, Stream::Results, |subject, count| match topology::parse_result_subject(&subject) {
         Some((_, uid, _)) => *jobs.entry(uid).or_default() += count,
-        None => malformed.push(subject),
+        None => pools.extend(subject.split('.').nth(3).map(str::to_owned)),
     })
     .await?;
-    malformed.truncate(MAX_MALFORMED_SUBJECTS);
-    Ok((jobs, malformed))
+    Ok((jobs, pools))
+}
+
+/// Removes a pool's messages whose subjects name no job and shard. Returns their number.
+async fn remove_malformed(bus: &SharedBus, pool: &str) -> Result<usize, BusError> {
+    let mut stored = bus.replay(Stream::Results, vec![format!("forge.v1.results.{pool}.>")]).await?;
+    let mut malformed = Vec::new();
+    while let Some(StoredMessage { sequence, message }) = stored.next_stored().await {
+        if topology::parse_result_subject(&message.subject).is_none() {
+            malformed.push(sequence);
+        }
+    }
+    let removals: Vec<_> = malformed.iter().map(|&sequence| bus.remove(Stream::Results, sequence)).collect();
+    stream::iter(removals).buffer_unordered(CONCURRENT_REMOVALS).try_collect::<()>().await?;
+    Ok(malformed.len())
 }
 
 /// Jobs that are reduced or wait for it.
@@ -106,7 +123,7 @@ mod tests {
     const SHARD: ShardId = ShardId { height: 0, index: 0 };
 
     #[tokio::test]
-    async fn results_of_unknown_jobs_are_purged_at_the_second_look() {
+    async fn results_of_unknown_jobs_are_purged_at_the_second_look_and_malformed_ones_at_once() {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
         let (known, unknown) = (JobUid([1; 16]), JobUid([2; 16]));
@@ -115,10 +132,17 @@ mod tests {
             bus.publish(Message::new(subject, "a result"), &uid.to_string()).await.unwrap();
         }
         bus.publish(Message::new(topology::reduce_subject(known), "an order"), "order").await.unwrap();
-        bus.publish(Message::new("forge.v1.results.default.x", "junk"), "junk").await.unwrap();
+        // As filters, some of these subjects match the results of known jobs.
+        for token in ["x", "*.*", "*.>", ">", "*.0-0", "02020202020202020202020202020202.*", "é.0-0"] {
+            let subject = format!("forge.v1.results.default.{token}");
+            bus.publish(Message::new(subject, "junk"), token).await.unwrap();
+        }
         let suspects = purge(&bus, &BTreeSet::new()).await.unwrap();
         assert_eq!(suspects, BTreeSet::from([unknown]));
-        assert_eq!(count_results(&bus).await.unwrap(), (BTreeMap::from([(known, 1), (unknown, 1)]), vec![]));
+        assert_eq!(
+            count_results(&bus).await.unwrap(),
+            (BTreeMap::from([(known, 1), (unknown, 1)]), BTreeSet::new())
+        );
         assert!(purge(&bus, &suspects).await.unwrap().is_empty());
         assert_eq!(count_results(&bus).await.unwrap().0, BTreeMap::from([(known, 1)]));
     }

@@ -32,6 +32,7 @@
 //! - `reduction`: decides which results are accepted, merges them, and decides which of them to
 //!   verify; pure.
 //! - `pool_quarantine`: puts pools with several refuted agents into quarantine.
+//! - `discarded_results`: removes results that do not count.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
 //! - `publisher`: stores the artifacts and the manifest.
@@ -42,6 +43,7 @@
 
 mod acceptance;
 mod aggregator;
+mod discarded_results;
 mod janitor;
 mod job_reducer;
 mod kept_results;

@@ -87,9 +87,11 @@ pub(crate) enum ResultDisposition {
     Accepted,
     /// The result counts once a verifier has confirmed it.
     Held,
-    /// The reduction has this result, or the shard lies beyond the end of the run, or the task was
-    /// rejected before.
+    /// The reduction has this result, or the task was rejected before. A later reader does
+    /// not need the message.
     Redundant,
+    /// The shard lies beyond the end of the run, which a restart may move.
+    BeyondRun,
     /// The shard has another accepted result, returned by this agent.
     Contradicting(AgentId),
     /// The result does not count, for this reason.
@@ -185,15 +187,20 @@ impl JobReduction {
         let key = result.key();
         let accepted = self.accepted.get(&position);
         let is_accepted = accepted.is_some_and(|accepted| accepted.statement.result_hash == result_hash);
-        if position >= self.shards || is_accepted || self.limits.is_rejected(task_id) {
+        if position >= self.shards {
+            return Ok(ResultDisposition::BeyondRun);
+        }
+        if is_accepted || self.limits.is_rejected(task_id) {
             return Ok(ResultDisposition::Redundant);
         }
         let standing = match self.screen(pool, &result, is_quarantined) {
             Ok(standing) => standing,
             Err(reason) => return Ok(self.reject(shard, task_id, reason)),
         };
-        if standing == Standing::Unproven && self.held.add_task(&key, task_id) {
-            return Ok(ResultDisposition::Redundant);
+        if standing == Standing::Unproven
+            && let Some(is_new) = self.held.add_task(&key, task_id)
+        {
+            return Ok(if is_new { ResultDisposition::Held } else { ResultDisposition::Redundant });
         }
         let decoded = match decode(&self.context, &result) {
             Ok(decoded) => decoded,

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acceptance::JobContext,
+    discarded_results::DiscardedResults,
     kept_results::{KeptResults, KeptResultsLimit},
     pool_quarantine::PoolQuarantine,
     reduction::{
@@ -55,6 +56,7 @@ pub(crate) struct ResultCollector {
     pub metrics: Metrics,
     /// How much of the shards' results is returned.
     pub kept_results: KeptResultsLimit,
+    pub discarded: DiscardedResults,
 }
 
 /// A job with all its results.
@@ -83,6 +85,9 @@ struct Collection<'a> {
     job_end: &'a CancellationToken,
     context: &'a JobContext,
     reduction: JobReduction,
+    /// Sequences of stored results that do not count, while outcomes that follow from them are not
+    /// published.
+    discarded: Vec<u64>,
 }
 
 impl ResultCollector {
@@ -101,7 +106,9 @@ impl ResultCollector {
     ) -> Result<CollectedResults, EndOrder> {
         let mut reduction = JobReduction::new(Arc::clone(context), self.kept_results.clone());
         loop {
-            let mut collection = Collection { collector: self, bucket, job_end, context, reduction };
+            let discarded = Vec::new();
+            let mut collection =
+                Collection { collector: self, bucket, job_end, context, reduction, discarded };
             match collection.run().await {
                 Ok(reduced) => {
                     let kept_results = collection.reduction.into_kept_results();
@@ -146,6 +153,10 @@ impl Collection<'_> {
                 self.reduction.finish_replay();
             }
             self.publish_pending().await;
+            // Until the end of the replay, a discarded result may reopen its shard.
+            if !is_replaying {
+                self.collector.discarded.remove(self.discarded.drain(..));
+            }
             tokio::select! {
                 message = verdicts.next() => self.handle_verdict(&expect(message).await.message).await?,
                 message = next_result(&mut results) => if let Some(message) = message {
@@ -191,12 +202,14 @@ impl Collection<'_> {
         let (metrics, subject) = (&self.collector.metrics, &stored.message.subject);
         let Some((pool, uid, shard)) = topology::parse_result_subject(subject) else {
             metrics.count_result(ResultOutcome::Unknown);
+            self.discarded.push(stored.sequence);
             return Ok(());
         };
         let result = match self.context.identify(uid, shard, &stored.message.payload) {
             Ok(result) => result,
             Err(reason) => {
                 metrics.count_result(ResultOutcome::Unknown);
+                self.discarded.push(stored.sequence);
                 tracing::debug!(subject, %reason, "ignoring a message that is no result of the job");
                 return Ok(());
             }
@@ -209,10 +222,13 @@ impl Collection<'_> {
         metrics.count_result(match &disposition {
             ResultDisposition::Accepted => ResultOutcome::Accepted,
             ResultDisposition::Held => ResultOutcome::Held,
-            ResultDisposition::Redundant => ResultOutcome::Duplicate,
+            ResultDisposition::Redundant | ResultDisposition::BeyondRun => ResultOutcome::Duplicate,
             ResultDisposition::Contradicting(_) => ResultOutcome::Contradiction,
             ResultDisposition::Rejected(_) => ResultOutcome::Rejected,
         });
+        if matches!(disposition, ResultDisposition::Redundant | ResultDisposition::Rejected(_)) {
+            self.discarded.push(stored.sequence);
+        }
         let job = &self.context.job.id;
         match disposition {
             ResultDisposition::Contradicting(accepted_agent) => tracing::warn!(
@@ -222,7 +238,10 @@ impl Collection<'_> {
             ResultDisposition::Rejected(reason) => {
                 tracing::warn!(%job, %shard, %pool, %agent, reason, "rejecting a result");
             }
-            ResultDisposition::Accepted | ResultDisposition::Held | ResultDisposition::Redundant => {}
+            ResultDisposition::Accepted
+            | ResultDisposition::Held
+            | ResultDisposition::Redundant
+            | ResultDisposition::BeyondRun => {}
         }
         Ok(())
     }

@@ -157,18 +157,29 @@ impl Bus for JetStreamBus {
     async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
         let selection = StreamSelection { stream: stream.name().to_owned(), filters, headers_only: false };
         let reader = StreamReader::open(&self.connection, &self.reader_connection, selection).await?;
-        let events = unfold(reader, |mut reader| async {
+        let connection = Arc::clone(&self.connection);
+        let events = unfold((reader, connection), move |(mut reader, connection)| async move {
             let event = loop {
                 match reader.next().await {
                     ReadEvent::Message(ReadMessage { subject, headers, payload, sequence, .. }) => {
                         let message = decode_message(&subject, headers.as_ref(), payload);
                         break ReplayEvent::Message(StoredMessage { sequence, message });
                     }
+                    // Workers write this stream: the message would fill it until the job ends.
+                    ReadEvent::Unreadable { sequence, .. } if stream == Stream::Results => {
+                        if let Err(error) = raw_message::remove(&connection, stream.name(), sequence).await {
+                            tracing::debug!(
+                                ?error,
+                                sequence,
+                                "removing an unreadable result failed; it stays"
+                            );
+                        }
+                    }
                     ReadEvent::Unreadable { .. } => {}
                     ReadEvent::CaughtUp => break ReplayEvent::CaughtUp,
                 }
             };
-            Some((event, reader))
+            Some((event, (reader, connection)))
         });
         Ok(Replay::new(events.boxed()))
     }
@@ -178,6 +189,11 @@ impl Bus for JetStreamBus {
         let body = json!({ "filter": filter });
         let purge = || self.connection.request_api::<PurgeResponse>(&request, &body);
         retry_transient(stream.name(), purge).await.map(drop)
+    }
+
+    async fn remove(&self, stream: Stream, sequence: u64) -> Result<(), BusError> {
+        let remove = || raw_message::remove(&self.connection, stream.name(), sequence);
+        retry_transient(stream.name(), remove).await
     }
 
     async fn stream_subjects(

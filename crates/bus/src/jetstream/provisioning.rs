@@ -122,7 +122,7 @@ fn bucket_config(bucket: &Bucket, settings: &TopologySettings, limits: StreamLim
 /// refused, so that its publisher gets an error and nothing stored is lost.
 fn limited_config(settings: &TopologySettings, limits: StreamLimits) -> stream::Config {
     stream::Config {
-        max_messages: -1,
+        max_messages: limits.max_messages.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
         max_bytes: i64::try_from(limits.max_bytes).unwrap_or(i64::MAX),
         max_messages_per_subject: limits
             .max_messages_per_subject
@@ -213,6 +213,7 @@ async fn ensure_stream(connection: &NatsConnection, desired: &stream::Config) ->
     diff.apply("discard", &mut config.discard, desired.discard);
     let (current, wanted) = (&mut config.discard_new_per_subject, desired.discard_new_per_subject);
     diff.apply("discard_new_per_subject", current, wanted);
+    diff.apply("max_msgs", &mut config.max_messages, desired.max_messages);
     diff.apply("max_bytes", &mut config.max_bytes, desired.max_bytes);
     diff.apply("max_msg_size", &mut config.max_message_size, desired.max_message_size);
     diff.apply("duplicate_window", &mut config.duplicate_window, desired.duplicate_window);

@@ -9,11 +9,16 @@ use std::str::FromStr;
 
 use async_nats::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    jetstream::{ErrorCode, response::Response, stream},
+    jetstream::{
+        ErrorCode,
+        response::Response,
+        stream::{self, DeleteStatus},
+    },
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{attempt::AttemptFailure, connection::NatsConnection};
 
@@ -70,6 +75,20 @@ pub(super) async fn load(
         Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
         Response::Err { error } => Err(AttemptFailure::from_api(&subject, &error)),
     }
+}
+
+/// Removes a message, which may have been removed before.
+pub(super) async fn remove(
+    connection: &NatsConnection,
+    stream: &str,
+    sequence: u64,
+) -> Result<(), AttemptFailure> {
+    let subject = format!("STREAM.MSG.DELETE.{stream}");
+    let body = json!({ "seq": sequence, "no_erase": true });
+    if let Response::Err { error } = connection.call_api::<DeleteStatus>(&subject, &body).await? {
+        tracing::debug!(%error, stream, sequence, "removing a message failed; it may be gone");
+    }
+    Ok(())
 }
 
 fn decode(message: stream::RawMessage) -> Result<RawMessage, AttemptFailure> {

@@ -5,14 +5,10 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use async_nats::{
-    Message, Subject,
-    jetstream::{consumer::Info, response::Response, stream::DeleteStatus},
-};
+use async_nats::{Message, Subject, jetstream::consumer::Info};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -171,7 +167,7 @@ impl JetStreamReceiver {
             let Some(message) = raw_message::load(&self.connection, stream, query).await? else { break };
             if message.headers.is_none() {
                 self.connection.report_unreadable(stream, message.sequence, &message.subject);
-                self.delete(message.sequence).await?;
+                raw_message::remove(&self.connection, stream, message.sequence).await?;
                 self.search.repeated_until = Some(Instant::now() + SEARCH_PERIOD);
             } else if message.sequence > delivered_to {
                 readable_ahead += 1;
@@ -179,16 +175,6 @@ impl JetStreamReceiver {
             self.search.searched_to = message.sequence;
         }
         self.search.is_suspicious = false;
-        Ok(())
-    }
-
-    /// Deletes a message of the queue. Another receiver may have deleted it before.
-    async fn delete(&self, sequence: u64) -> Result<(), AttemptFailure> {
-        let subject = format!("STREAM.MSG.DELETE.{}", self.queue.stream().name());
-        let body = json!({ "seq": sequence, "no_erase": true });
-        if let Response::Err { error } = self.connection.call_api::<DeleteStatus>(&subject, &body).await? {
-            tracing::debug!(%error, sequence, "deleting an unreadable message failed; it may be gone");
-        }
         Ok(())
     }
 

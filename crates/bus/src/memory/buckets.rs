@@ -161,6 +161,10 @@ impl MemoryBucket {
         if added > replaced && self.bytes + added >= self.limits.max_bytes {
             return Err(BusError::Full(format!("the bucket {}: maximum bytes exceeded", bucket.name())));
         }
+        let is_new = !self.values.contains_key(key);
+        if is_new && self.limits.max_messages.is_some_and(|limit| self.values.len() as u64 >= limit) {
+            return Err(BusError::Full(format!("the bucket {}: maximum messages exceeded", bucket.name())));
+        }
         Ok(())
     }
 

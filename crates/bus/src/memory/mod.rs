@@ -227,6 +227,11 @@ impl Bus for MemoryBus {
         Ok(())
     }
 
+    async fn remove(&self, stream: Stream, sequence: u64) -> Result<(), BusError> {
+        self.core.lock().streams.remove_message(stream, sequence);
+        Ok(())
+    }
+
     async fn stream_subjects(
         &self,
         stream: Stream,

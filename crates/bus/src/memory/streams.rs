@@ -286,6 +286,11 @@ impl MemoryStreams {
         }
     }
 
+    /// Removes a message of a stream, if it is there.
+    pub(super) fn remove_message(&mut self, stream: Stream, sequence: u64) {
+        self.remove(log_index(stream), sequence);
+    }
+
     /// Removes the messages of a stream that match a filter.
     pub(super) fn purge(&mut self, stream: Stream, filter: &str) {
         let log = log_index(stream);
@@ -367,6 +372,9 @@ impl StreamLog {
         let count = self.subjects.get(subject).copied().unwrap_or(0);
         if limits.max_messages_per_subject.is_some_and(|limit| count >= limit) {
             return full("messages per subject");
+        }
+        if limits.max_messages.is_some_and(|limit| self.entries.len() as u64 >= limit) {
+            return full("messages");
         }
         if self.bytes + size >= limits.max_bytes { full("bytes") } else { Ok(()) }
     }

@@ -30,6 +30,7 @@ pub enum BusOperation<'a> {
     OpenQueue { queue: Queue },
     Replay { stream: Stream, filters: &'a [String] },
     Purge { stream: Stream },
+    Remove { stream: Stream, sequence: u64 },
     StreamSubjects { stream: Stream },
     Backlog { queue: Queue },
     Get { bucket: &'a Bucket, key: &'a str },
@@ -142,6 +143,11 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
         self.disturb(BusOperation::Purge { stream }).await?;
         self.inner.purge(stream, filter).await
+    }
+
+    async fn remove(&self, stream: Stream, sequence: u64) -> Result<(), BusError> {
+        self.disturb(BusOperation::Remove { stream, sequence }).await?;
+        self.inner.remove(stream, sequence).await
     }
 
     async fn stream_subjects(

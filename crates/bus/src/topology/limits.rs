@@ -24,11 +24,19 @@ const MAX_SUBMISSIONS: u64 = 10_000;
 /// verdict, so only a faulty or hostile publisher reaches the limit.
 const MAX_SHARD_MESSAGES: u64 = 64;
 
+/// Least space of a result, and of a heartbeat, as honest workers write them. The server keeps
+/// every subject of a stream in memory, and workers choose theirs. Without a limit of their number,
+/// a stream full of the smallest messages would take more memory than disk.
+const MIN_RESULT_BYTES: u64 = 1 << 10;
+const MIN_HEARTBEAT_BYTES: u64 = 1 << 8;
+
 /// Limits of one stream or bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
     /// Disk space in bytes.
     pub max_bytes: u64,
+    /// Number of messages; `None` if nothing but the space limits it.
+    pub max_messages: Option<u64>,
     /// Largest message, headers included, in bytes.
     pub max_message_bytes: usize,
     /// Messages of one subject; `None` means any number. A bucket keeps one and replaces it.
@@ -64,8 +72,10 @@ impl Stream {
             // If full, advisories are lost: the job waits for the shard until it is overdue.
             Self::DeadLetters => (8, MAX_TASK_BYTES, None),
         };
+        let max_bytes = share(settings, parts);
         StreamLimits {
-            max_bytes: share(settings, parts),
+            max_bytes,
+            max_messages: (self == Self::Results).then_some(max_bytes / MIN_RESULT_BYTES),
             max_message_bytes,
             max_messages_per_subject,
             // A submitted envelope waits without limit. All other messages belong to a job, and
@@ -97,8 +107,10 @@ impl Bucket {
             Self::Quotas => (8, MAX_LARGE_MESSAGE_BYTES, None),
         };
         let sharing = if matches!(self, Self::Jobs(_)) { namespaces.max(1) as u64 } else { 1 };
+        let max_bytes = share(settings, parts) / sharing;
         StreamLimits {
-            max_bytes: share(settings, parts) / sharing,
+            max_bytes,
+            max_messages: (*self == Self::Workers).then_some(max_bytes / MIN_HEARTBEAT_BYTES),
             max_message_bytes,
             max_messages_per_subject: Some(1),
             max_age,

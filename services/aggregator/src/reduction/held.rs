@@ -44,12 +44,10 @@ impl HeldResults {
         self.results.insert(key, HeldResult { attestation, bytes, tasks });
     }
 
-    /// Adds a task that was answered with a held result; returns `false` if the result is not held.
-    pub fn add_task(&mut self, key: &ResultKey, task: TaskId) -> bool {
-        self.results.get_mut(key).is_some_and(|held| {
-            held.tasks.insert(task);
-            true
-        })
+    /// Adds a task that was answered with a held result. Returns whether it is a new one; `None` if
+    /// the result is not held.
+    pub fn add_task(&mut self, key: &ResultKey, task: TaskId) -> Option<bool> {
+        self.results.get_mut(key).map(|held| held.tasks.insert(task))
     }
 
     /// Stops holding a result.

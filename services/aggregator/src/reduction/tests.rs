@@ -113,7 +113,7 @@ fn run_converges_where_a_run_in_plan_order_does() {
                 let has_ended = reduction.is_complete();
                 let disposition = add(&mut reduction, &job, A, position, &results[position]);
                 let expected =
-                    if has_ended { ResultDisposition::Redundant } else { ResultDisposition::Accepted };
+                    if has_ended { ResultDisposition::BeyondRun } else { ResultDisposition::Accepted };
                 assert_eq!(disposition, expected);
             }
             let reduced = reduction.reduced_job().unwrap();

@@ -17,6 +17,7 @@ pub async fn check_limits(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("messages of a subject are bounded", make_bus().await, messages_per_subject).await;
     run_check("a full stream refuses messages", make_bus().await, full_stream).await;
     run_check("a full bucket refuses keys", make_bus().await, full_bucket).await;
+    run_check("the entries of a bucket are bounded", make_bus().await, entries_of_bucket).await;
     run_check("subjects are listed in pages", make_bus().await, subjects).await;
 }
 
@@ -108,6 +109,23 @@ async fn full_bucket(bus: SharedBus) {
     }
     bus.put(&Bucket::Agents, "quarantine.a", value(8000)).await.expect("there is space again");
     bus.put(&Bucket::default_jobs(), "a", value(8000)).await.expect("buckets are separate");
+}
+
+async fn entries_of_bucket(bus: SharedBus) {
+    let limit = Bucket::Workers.limits(&settings(), 1).max_messages.expect("it is limited");
+    let mut keys = 0;
+    while keys < limit {
+        let results = join_all((keys..limit.min(keys + 256)).map(|i| {
+            let bus = bus.clone();
+            async move { bus.put(&Bucket::Workers, &format!("p.{i}"), "x".into()).await }
+        }))
+        .await;
+        keys += results.len() as u64;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+    let refused = bus.put(&Bucket::Workers, "p.new", "x".into()).await;
+    assert!(is_full(&refused), "{refused:?}");
+    bus.put(&Bucket::Workers, "p.0", "x".into()).await.expect("an entry is replaced");
 }
 
 async fn subjects(bus: SharedBus) {

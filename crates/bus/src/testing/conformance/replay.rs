@@ -19,6 +19,7 @@ pub async fn check_replay(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("a replay yields all that matches any filter", make_bus().await, several_filters).await;
     run_check("the end of the stored messages is reported", make_bus().await, end_of_stored).await;
     run_check("a replay continues after a purge", make_bus().await, purge).await;
+    run_check("a replay lacks removed messages", make_bus().await, removed_messages).await;
     run_check("several readers see all messages in order", make_bus().await, several_readers).await;
 }
 
@@ -143,6 +144,27 @@ async fn purge(bus: SharedBus) {
     assert!(stored.sequence > last + 8, "sequences are never reused");
     // The first replay may still yield purged messages that were in transit, and then the new one.
     while next(&mut before).await.sequence != stored.sequence {}
+}
+
+async fn removed_messages(bus: SharedBus) {
+    publish_all(&bus, (0..10).map(|i| result_message("j", i))).await;
+    let mut before = replay_results(&bus).await;
+    for i in 0..10 {
+        let stored = next(&mut before).await;
+        if i % 2 == 0 {
+            bus.remove(Stream::Results, stored.sequence).await.unwrap();
+            bus.remove(Stream::Results, stored.sequence).await.expect("it is gone already");
+        }
+    }
+    let mut after = replay_results(&bus).await;
+    for i in [1, 3, 5, 7, 9] {
+        assert_eq!(next_stored(&mut after).await.unwrap().message, result_message("j", i));
+    }
+    assert_eq!(next_stored(&mut after).await, None);
+    publish(&bus, &result_message("j", 10)).await;
+    for replay in [&mut before, &mut after] {
+        assert_eq!(next(replay).await.message, result_message("j", 10));
+    }
 }
 
 async fn several_readers(bus: SharedBus) {

@@ -135,6 +135,7 @@ fn held_results_are_rejected_with_every_task_when_they_are_refuted() {
     judge(&mut reduction, &job, A, 1, &wrong, VerdictOutcome::Refuted);
     let (first, second) = (Sender("alpha", 3, 3), Sender("alpha", 4, 4));
     assert_eq!(add(&mut reduction, &job, first, 0, &wrong), ResultDisposition::Held);
+    assert_eq!(add(&mut reduction, &job, second, 0, &wrong), ResultDisposition::Held);
     assert_eq!(add(&mut reduction, &job, second, 0, &wrong), ResultDisposition::Redundant);
     reduction.take_outcomes();
     assert_eq!(requested(&mut reduction), [0], "one verification says whether the bytes are right");

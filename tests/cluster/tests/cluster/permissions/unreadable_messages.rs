@@ -14,9 +14,14 @@ use crate::{
     support::{Cluster, WAIT_LIMIT, insurance_envelope},
 };
 
-/// The first makes the client drop its connection; at the second its task panics.
-const UNREADABLE_HEADERS: [&str; 2] =
-    ["NATS/1.0\r\nno colon\r\n\r\n", "NATS/1.0\r\nForge-Test: a\rb\r\n\r\n"];
+/// The first makes the client drop its connection; at the second its task panics. The others look
+/// like statuses of the server.
+const UNREADABLE_HEADERS: [&str; 4] = [
+    "NATS/1.0\r\nno colon\r\n\r\n",
+    "NATS/1.0\r\nForge-Test: a\rb\r\n\r\n",
+    "NATS/1.0 503\r\n\r\n",
+    "NATS/1.0 100 Idle Heartbeat\r\n\r\n",
+];
 
 fn publish_unreadable(connection: &mut RawNatsConnection, subject: &str) {
     for headers in UNREADABLE_HEADERS {

@@ -1,0 +1,272 @@
+"""Attacks on what all jobs share: memory, storage, queues, slots. See cases.py."""
+
+import asyncio
+import json
+import os
+import time
+
+from cluster import POOL, SERVICES, Worker, insurance, require, with_second_pool
+from messages import Key, heartbeat, made_up_task, result_subject, unsigned
+
+# Small streams, so that filling one takes seconds: 112 MiB for results, 2 MiB for heartbeats.
+SMALL_STORAGE = {"FORGE_STORAGE_MIB": "256"}
+
+
+async def expect_small_job(cluster, name, seconds=45, **policy):
+    """Requires that a small job of another submitter completes in time."""
+    envelope = insurance(name, 100_000, policy)
+    await asyncio.to_thread(cluster.submit, envelope)
+    return await asyncio.to_thread(cluster.expect_correct, envelope, seconds)
+
+
+async def gigabytes_of_heartbeats(make_cluster):
+    """A worker fills the memory of planner and aggregator with heartbeats of workers that it invents."""
+    with make_cluster() as cluster:
+        cluster.start(*SERVICES)
+        await expect_small_job(cluster, "before")
+        worker = await Worker(cluster).open()
+        before = {service: cluster.memory(service) for service in SERVICES}
+        key = Key()
+        refused = await worker.request(f"$KV.forge_workers.{POOL}.{key.id}", heartbeat(key, host="h" * 1_000_000))
+        require("error" in refused, f"a heartbeat of 1 MB is stored: {refused}")
+        capacity = {"slots": 2**32 - 1, "batch": 2**32 - 1, "host": "h" * 7000}
+        for number in range(20_000):
+            key = Key()
+            await worker.connection.publish(f"$KV.forge_workers.{POOL}.{key.id}", heartbeat(key, **capacity))
+            if number % 500 == 0:
+                await worker.flush()
+        await worker.flush()
+        stored = (await cluster.stream_state("KV_forge_workers"))["bytes"]
+        require(stored <= 32 << 20, f"{stored} bytes of heartbeats are stored")
+        await expect_small_job(cluster, "during", min_agents=1)
+        cluster.restart("planner")
+        await expect_small_job(cluster, "after-restart", min_agents=1)
+        for service in SERVICES:
+            grown = cluster.memory(service) - before[service]
+            require(grown < 150, f"{service} has grown by {grown} MiB")
+
+
+async def results_of_a_running_job_fill_the_storage(make_cluster):
+    """A worker fills the storage of results below the uid of a job that runs, so that nothing purges
+    them, and no job gets its results.
+    """
+    with make_cluster(environment=SMALL_STORAGE) as cluster:
+        cluster.start(*SERVICES)
+        victim = insurance("victim", 4_000_000_000, {"verify": "none"}, claim_freq=20.0)
+        uid = (await asyncio.to_thread(cluster.submit, victim))["uid"]
+        worker = await Worker(cluster).open()
+        task = (await worker.pull())[0][0]
+        require(task["job_uid"] == uid, f"a shard of another job: {task}")
+        headers = {"Forge-Test": "x"}
+        for number in range(240):
+            planned, invented = {**task, "shard_id": f"6-{number}"}, made_up_task(uid, f"0-{number}")
+            # A shard that the worker has, one of the plan, and one outside of it.
+            subject = result_subject(POOL, (task, planned, invented)[number % 3])
+            payload = unsigned(task, POOL, bytes(700_000))
+            await worker.connection.publish(subject, payload, headers=headers if number % 2 else None)
+            await worker.flush()
+        await expect_small_job(cluster, "small", 60)
+        deadline = time.monotonic() + 30
+        while (state := await cluster.stream_state("FORGE_RESULTS"))["bytes"] > 50 << 20:
+            require(time.monotonic() < deadline, f"left in FORGE_RESULTS: {state}")
+            await asyncio.sleep(0.5)
+        require(cluster.record("victim")["state"] == "running", f"the victim: {cluster.record('victim')}")
+        done = cluster.run("cancel", "victim")
+        require(done.returncode == 0, f"the victim cannot be cancelled: {done.stderr}")
+
+
+async def largest_submissions(make_cluster):
+    """A client fills streams and buckets with submissions of 1 MB that are no envelopes."""
+    with make_cluster(environment=SMALL_STORAGE) as cluster:
+        cluster.start(*SERVICES)
+        client = await cluster.connect("client")
+        profile = insurance("long", 1000)
+        profile["op"]["profile"] = "p" * 900_000
+        keys = insurance("keys", 1000) | {f"k{number}": 1 for number in range(60_000)}
+        junk = [b"x" * 1_000_000, b"[" * 1_000_000, b'{"a":' * 200_000, b"\xff" * 1_000_000]
+        junk += [json.dumps(profile).encode(), json.dumps(keys).encode()]
+        for number in range(60):
+            await client.publish("forge.v1.jobs.submit", junk[number % len(junk)])
+            await client.flush()
+        await expect_small_job(cluster, "small", 60)
+        stored = (await cluster.stream_state("KV_jobs"))["bytes"]
+        require(stored < 1 << 20, f"the records of refused submissions take {stored} bytes")
+        require(cluster.memory("planner") < 400, f"the planner takes {cluster.memory('planner')} MiB")
+
+
+async def giant_jobs(make_cluster):
+    """A client submits 12 jobs of 1.9 million shards each: memory of planner and aggregator."""
+    with make_cluster() as cluster:
+        # Without a worker: its processors are not what is attacked.
+        cluster.start("planner", "aggregator", "verifier")
+        model = {"claim_freq": 9000.0, "claim_severity_mu": 0.0, "claim_severity_sig": 0.1}
+        giants = [insurance(f"giant-{number}", 2**52 // 9100, **model) for number in range(12)]
+        for giant in giants:
+            await asyncio.to_thread(cluster.submit, giant)
+        deadline = time.monotonic() + 30
+        while (queued := (await cluster.stream_state("FORGE_SHARDS"))["messages"]) < len(giants):
+            require(time.monotonic() < deadline, f"only {queued} shards are dispatched")
+            await asyncio.sleep(0.2)
+        for service in ("planner", "aggregator"):
+            require(cluster.memory(service) < 1000, f"{service} takes {cluster.memory(service)} MiB")
+        for giant in giants:
+            done = cluster.run("cancel", giant["ctx"]["job_id"])
+            require(done.returncode == 0, f"a giant cannot be cancelled: {done.stderr}")
+        for giant in giants:
+            record = await asyncio.to_thread(cluster.wait, giant["ctx"]["job_id"], 10)
+            require(record["state"] == "cancelled", f"a giant ended as {record['state']}")
+        await asyncio.to_thread(cluster.start, "worker")
+        await expect_small_job(cluster, "small")
+
+
+async def thousands_of_pull_requests(make_cluster):
+    """A worker waits at the queue with more requests than it holds, and keeps every shard."""
+    with make_cluster(with_second_pool(make_cluster.configuration)) as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
+        worker = await Worker(cluster).open()
+        request = json.dumps({"batch": 1, "expires": int(100e9)}).encode()
+        for queue in ("workers-any", "workers-cpu"):
+            for number in range(12_000):
+                subject = f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{queue}"
+                await worker.connection.publish(subject, request, reply=f"{worker.inbox}.{number}")
+            await worker.flush()
+        await expect_small_job(cluster, "small", 100, verify="none")
+
+
+async def shards_renewed_for_ever(make_cluster):
+    """A worker takes all shards that it gets, renews their leases without end, and returns nothing."""
+    environment = {"FORGE_SHARD_PATIENCE_MS": "2000"}
+    with make_cluster(with_second_pool(make_cluster.configuration), environment) as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
+        worker = await Worker(cluster).open()
+        held = []
+
+        async def take():
+            while True:
+                held.extend(reply for _, reply in await worker.pull(batch=256, seconds=0.3))
+
+        async def renew():
+            while True:
+                for reply in held:
+                    await worker.settle(reply, b"+WPI")
+                await worker.flush()
+                await asyncio.sleep(0.5)
+
+        tasks = [asyncio.create_task(take()), asyncio.create_task(renew())]
+        envelope = insurance("kept", 2_000_000, {"verify": "none"})
+        await asyncio.to_thread(cluster.submit, envelope)
+        await asyncio.to_thread(cluster.expect_correct, envelope, 60)
+        require(held, "the attack took no shard")
+        for task in tasks:
+            task.cancel()
+
+
+async def settlements_of_shards_that_others_hold(make_cluster):
+    """A worker acknowledges, terminates, refuses and delays shards that a worker of another pool
+    holds, by subjects that it makes up. NATS permits it, because all pools share a queue. What the
+    holder does not return is executed again.
+    """
+    environment = {"FORGE_SHARD_PATIENCE_MS": "3000"}
+    words = [b"+ACK", b"+TERM", b"-NAK", b'-NAK {"delay": 9000000000000000000}', b"+WPI"]
+    with make_cluster(with_second_pool(make_cluster.configuration), environment) as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        attacker = await Worker(cluster).open()
+        envelopes = []
+        for number, word in enumerate(words):
+            envelope = insurance(f"settled-{number}", 300_000, {"verify": "none"})
+            envelopes.append(envelope)
+            await asyncio.to_thread(cluster.submit, envelope)
+            holder = await Worker(cluster, user="worker-b", pool="b").open()
+            require(await holder.pull(batch=8, seconds=1), "there is no shard to hold")
+            before = await cluster.queue_state()
+            delivered = before["delivered"]
+            for sequence in range(before["ack_floor"]["stream_seq"] + 1, delivered["stream_seq"] + 1):
+                for delivery in range(max(1, sequence - 2), delivered["consumer_seq"] + 1):
+                    subject = f"$JS.ACK.FORGE_SHARDS.workers-any.1.{sequence}.{delivery}.1.0"
+                    await attacker.connection.publish(subject, word)
+            await attacker.flush()
+            # The holder leaves without a result.
+            await holder.connection.close()
+            if word in (b"+ACK", b"+TERM"):
+                after = (await cluster.queue_state())["num_ack_pending"]
+                require(after < before["num_ack_pending"], f"{word} settles nothing: describe that NATS refuses it")
+        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
+        for envelope in envelopes:
+            await asyncio.to_thread(cluster.expect_correct, envelope, 60)
+
+
+async def settlements_without_end(make_cluster):
+    """The same without a pause, while an honest worker executes a job."""
+    environment = {"FORGE_SHARD_PATIENCE_MS": "3000"}
+    with make_cluster(with_second_pool(make_cluster.configuration), environment) as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
+        attacker = await Worker(cluster).open()
+
+        async def settle():
+            while True:
+                for word in (b"-NAK", b"+TERM", b"+ACK"):
+                    for sequence in range(1, 400):
+                        for delivery in range(max(1, sequence - 1), sequence + 2):
+                            subject = f"$JS.ACK.FORGE_SHARDS.workers-any.1.{sequence}.{delivery}.1.0"
+                            await attacker.connection.publish(subject, word)
+                    await attacker.flush()
+                    await asyncio.sleep(0.05)
+
+        settling = asyncio.create_task(settle())
+        envelope = insurance("settled", 8_000_000, {"verify": "none"}, claim_freq=5.0)
+        await asyncio.to_thread(cluster.submit, envelope)
+        await asyncio.to_thread(cluster.expect_correct, envelope, 90)
+        settling.cancel()
+
+
+async def unreadable_dead_letters(make_cluster):
+    """A stolen credential of a planner, and a worker that refuses every shard, fill the queue of
+    dead letters with shards that no planner can read. It has eight places.
+    """
+    with make_cluster() as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        planner = await cluster.connect("planner")
+        unknown = made_up_task(os.urandom(16).hex(), "0-0")
+        contents = [b"x", b"", b"{}", b'{"protocol": 2}', b"[" * 10_000, json.dumps(unknown).encode()]
+        for number in range(24):
+            subject = f"forge.v1.shards.any.{os.urandom(16).hex()}.0-0"
+            await planner.publish(subject, contents[number % len(contents)])
+        await planner.flush()
+        worker = await Worker(cluster).open()
+        envelope = insurance("refused", 100_000, {"verify": "none"})
+        await asyncio.to_thread(cluster.submit, envelope)
+        request = json.dumps({"batch": 64, "expires": int(1e9)}).encode()
+        for _ in range(12):
+            subject = "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-any"
+            await worker.connection.publish(subject, request, reply=f"{worker.inbox}.refuse")
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                try:
+                    message = await worker.replies.next_msg(timeout=0.2)
+                except asyncio.TimeoutError:
+                    continue
+                if message.reply.startswith("$JS.ACK"):
+                    await worker.settle(message.reply, b"-NAK")
+            await worker.flush()
+        dead = (await cluster.stream_state("FORGE_DEAD_LETTERS"))["last_seq"]
+        require(dead >= 24, f"only {dead} dead letters")
+        # The queue does not deliver the refused shards to this worker: their dead letters make the
+        # planner hand them to a verifier, long before they are overdue.
+        await asyncio.to_thread(cluster.start, "worker")
+        await asyncio.to_thread(cluster.expect_correct, envelope)
+
+
+ALL = [
+    gigabytes_of_heartbeats,
+    results_of_a_running_job_fill_the_storage,
+    largest_submissions,
+    giant_jobs,
+    thousands_of_pull_requests,
+    shards_renewed_for_ever,
+    settlements_of_shards_that_others_hold,
+    settlements_without_end,
+    unreadable_dead_letters,
+]
