@@ -49,7 +49,8 @@ The first line is the verdict:
 Exits with code 0 if the verdict is proved or consistent and everything that was asked for was done, with 4 if it is
 failed, and with 5 if something that was asked for could not be done.
 
-A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent.";
+A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent. A line
+`pool NAME` names a known pool of workers.";
 
 /// Check the stored artifacts of a completed job, offline
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ pub struct AuditArgs {
     /// Number of threads that execute shards again [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
-    /// File of known keys: fail if another one signed
+    /// File of known keys and pools: fail if another one signed
     #[arg(long, value_name = "FILE", conflicts_with = "allow_unsigned")]
     signers: Option<PathBuf>,
     /// Accept a manifest without a signature

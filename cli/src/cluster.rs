@@ -16,6 +16,7 @@ mod worker;
 
 pub use self::{
     aggregator::AggregatorArgs,
+    execute_shard::ExecuteShardArgs,
     planner::PlannerArgs,
     settings::{is_default, print_config},
     up::UpArgs,

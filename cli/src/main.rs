@@ -75,9 +75,8 @@ enum ForgeCommand {
     Worker(cluster::WorkerArgs),
     Verifier(cluster::VerifierArgs),
     Aggregator(cluster::AggregatorArgs),
-    /// Execute one shard in isolation, for a verifier
     #[command(hide = true)]
-    ExecuteShard,
+    ExecuteShard(cluster::ExecuteShardArgs),
 }
 
 fn main() -> ExitCode {
@@ -128,6 +127,6 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Worker(args) => cluster::commands::worker(&args),
         ForgeCommand::Verifier(args) => cluster::commands::verifier(&args),
         ForgeCommand::Aggregator(args) => cluster::commands::aggregator(&args),
-        ForgeCommand::ExecuteShard => cluster::commands::execute_shard(),
+        ForgeCommand::ExecuteShard(args) => cluster::commands::execute_shard(&args),
     }
 }

@@ -1,9 +1,13 @@
-//! The keys that an auditor knows, `--signers FILE`, and their comparison with those that signed.
+//! The keys and pools that an auditor knows, `--signers FILE`, and their comparison with those that
+//! signed.
 //!
-//! The file is text. A line is a role and a public key, as in `aggregator UAB…`; text after `#` is
-//! a remark. Roles: `aggregator` signs manifests, `verifier` signs verdicts, `agent` signs shard
-//! results. A role without a key in the file is not compared, except `aggregator`, which is
-//! required.
+//! The file is text. A line is a role and a public key, as in `aggregator UAB…`, or `pool` and the
+//! name of a pool; text after `#` is a remark. Roles: `aggregator` signs manifests, `verifier` signs
+//! verdicts, `agent` signs shard results. A role without a line in the file is not compared, except
+//! `aggregator`, which is required.
+//!
+//! An agent signs the name of its pool with each result. That the agent's credential is of that pool
+//! is what the aggregator vouches for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +17,7 @@ use std::{
     path::Path,
 };
 
-use forge_contract::agent::AgentId;
+use forge_contract::{agent::AgentId, ids::PoolName};
 
 use super::{
     evidence::Evidence,
@@ -27,15 +31,17 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Keys of a role that are listed in one line.
 const MAX_LISTED_KEYS: usize = 3;
 
-/// What a key signs.
+/// What a key signs, or a pool of agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum SignerRole {
     Aggregator,
     Verifier,
     Agent,
+    Pool,
 }
 
-const ROLES: [SignerRole; 3] = [SignerRole::Aggregator, SignerRole::Verifier, SignerRole::Agent];
+const ROLES: [SignerRole; 4] =
+    [SignerRole::Aggregator, SignerRole::Verifier, SignerRole::Agent, SignerRole::Pool];
 
 impl SignerRole {
     fn as_str(self) -> &'static str {
@@ -43,6 +49,17 @@ impl SignerRole {
             Self::Aggregator => "aggregator",
             Self::Verifier => "verifier",
             Self::Agent => "agent",
+            Self::Pool => "pool",
+        }
+    }
+
+    /// The canonical text of a key or name; the error is for people.
+    fn parse_signer(self, text: &str) -> Result<String, String> {
+        match self {
+            Self::Pool => {
+                text.parse::<PoolName>().map(|pool| pool.to_string()).map_err(|error| error.to_string())
+            }
+            _ => text.parse::<AgentId>().map(|key| key.to_string()).map_err(|error| error.to_string()),
         }
     }
 }
@@ -86,11 +103,11 @@ impl KnownSigners {
             };
             let Some(known) = ROLES.into_iter().find(|known| known.as_str() == role) else {
                 return Err(format!(
-                    "line {number}: unknown role {role:?}; roles are aggregator, verifier and agent"
+                    "line {number}: unknown role {role:?}; roles are aggregator, verifier, agent and pool"
                 ));
             };
-            let key: AgentId = key.parse().map_err(|error| format!("line {number}: {error}"))?;
-            keys.entry(known).or_default().insert(key.to_string());
+            let key = known.parse_signer(key).map_err(|error| format!("line {number}: {error}"))?;
+            keys.entry(known).or_default().insert(key);
         }
         if keys.contains_key(&SignerRole::Aggregator) {
             return Ok(Self { keys });
@@ -99,7 +116,7 @@ impl KnownSigners {
     }
 }
 
-/// Names the keys that signed, and compares them with the known ones.
+/// Names the keys that signed and their pools, and compares them with the known ones.
 pub fn check_signers(evidence: &Evidence<'_>, known: Option<&KnownSigners>, report: &mut AuditReport) {
     let signers = signers_of(evidence);
     let Some(known) = known else {
@@ -125,15 +142,17 @@ pub fn check_signers(evidence: &Evidence<'_>, known: Option<&KnownSigners>, repo
     }
 }
 
-/// The keys that signed, by role; roles without a signature are absent.
+/// The keys that signed, and the pools of agents; roles without any are absent.
 fn signers_of(evidence: &Evidence<'_>) -> KeysByRole {
     let aggregator = evidence.manifest.signer.iter().map(ToString::to_string).collect();
     let executions = evidence.executions().map(|document| document.executions.as_slice()).unwrap_or_default();
     let agents = executions.iter().map(|execution| execution.agent_id.to_string()).collect();
+    let pools = executions.iter().map(|execution| execution.pool.to_string()).collect();
     let by_role = [
         (SignerRole::Aggregator, aggregator),
         (SignerRole::Verifier, verifier_keys(evidence)),
         (SignerRole::Agent, agents),
+        (SignerRole::Pool, pools),
     ];
     by_role.into_iter().filter(|(_, keys): &(_, BTreeSet<_>)| !keys.is_empty()).collect()
 }
@@ -154,12 +173,17 @@ mod tests {
     #[test]
     fn files_hold_a_role_and_a_key_a_line() {
         let key = |seed| Identity::from_random([seed; 32]).id().to_string();
-        let text =
-            format!("# production\n\n aggregator {} # eu-1\nverifier\t{}\nagent {0}\n", key(1), key(2));
+        let text = format!(
+            "# production\n\n aggregator {} # eu-1\nverifier\t{}\nagent {0}\npool acme\n",
+            key(1),
+            key(2)
+        );
         let signers = KnownSigners::parse(&text).unwrap();
         assert_eq!(signers.keys[&SignerRole::Aggregator], BTreeSet::from([key(1)]));
         assert_eq!(signers.keys[&SignerRole::Verifier], BTreeSet::from([key(2)]));
+        assert_eq!(signers.keys[&SignerRole::Pool], BTreeSet::from(["acme".to_owned()]));
         for (text, reason) in [
+            (format!("aggregator {}\npool a.b", key(1)), "line 2: "),
             (format!("verifier {}", key(1)), "it names no aggregator"),
             (format!("aggregator {}\nagent", key(1)), "line 2 is not a role and a key"),
             (format!("Aggregator {}", key(1)), "line 1: unknown role"),

@@ -9,7 +9,7 @@ use forge_service::{IdentityArgs, identity};
 
 use super::{
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
-    settings::NamespaceArgs,
+    settings::{JobMemoryArgs, NamespaceArgs},
 };
 use crate::{error::CommandError, shard_retention::ShardRetention, store_args::WritableStoreArgs};
 
@@ -22,6 +22,8 @@ pub struct AggregatorArgs {
     tuning: AggregatorTuning,
     #[command(flatten)]
     identity: IdentityArgs,
+    #[command(flatten)]
+    memory: JobMemoryArgs,
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
@@ -57,11 +59,17 @@ pub struct AggregatorTuning {
 
 impl AggregatorTuning {
     /// The aggregator's settings.
-    pub fn settings(&self, namespaces: Vec<String>, lease: Duration) -> AggregatorSettings {
+    pub fn settings(
+        &self,
+        namespaces: Vec<String>,
+        memory: JobMemoryArgs,
+        lease: Duration,
+    ) -> AggregatorSettings {
         AggregatorSettings {
             store_patience: Duration::from_millis(self.store_patience_ms),
             max_kept_bytes: self.keep_shards.max_bytes(),
             pool_quarantine_after: self.pool_quarantine_after,
+            job_memory: memory.bytes(),
             namespaces,
             lease,
             ..AggregatorSettings::default()
@@ -85,7 +93,7 @@ pub fn execute(args: &AggregatorArgs) -> Result<(), CommandError> {
     service_host::run(&args.host, spec, async |host: ServiceHost| {
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
         let store = Arc::new(store?);
-        let settings = args.tuning.settings(namespaces, host.lease);
+        let settings = args.tuning.settings(namespaces, args.memory, host.lease);
         tracing::info!(store = %args.store.location.store, "store opened; collecting results");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.finish(forge_aggregator::run(bus, store, identity, settings, metrics, stop).await)

@@ -1,36 +1,90 @@
-//! `forge execute-shard`: the child process in which a verifier executes a shard that workers
-//! failed to execute. Not for people.
+//! `forge execute-shard`: a child process in which a verifier executes shards. Not for people.
 
 use std::{
     env,
     io::{stdin, stdout},
     path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
-use forge_verifier::IsolatedExecutor;
+use clap::Args;
+use forge_kernel::backend::{Backend, scalar::Scalar, simd::Simd};
+use forge_verifier::{ChildCommand, ChildPool};
 
-use crate::error::CommandError;
+use crate::{engine, error::CommandError};
 
 /// Name of the command.
 const COMMAND_NAME: &str = "execute-shard";
+/// How long a process may execute a shard, by default.
+pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(1800);
+/// Argument that asks for every backend on the CPU.
+const CPU: &str = "cpu";
+/// Variables that configure drivers of GPUs, by prefix. No credential has such a name.
+const DRIVER_VARIABLES: &[&str] =
+    &["CUDA_", "GALLIUM_", "LD_LIBRARY_PATH", "LP_", "MESA_", "NODEVICE_SELECT", "NVIDIA_", "VK_", "XDG_"];
 
-/// Runs the command: reads a task and a program from standard input, and writes the result to
-/// standard output.
+/// Execute shards in isolation, for a verifier
+#[derive(Debug, Args)]
+pub struct ExecuteShardArgs {
+    /// cpu, or the name of a GPU; auto is the first hardware GPU
+    backends: String,
+}
+
+/// Runs the command: reads tasks from standard input, and writes results to standard output.
 ///
 /// # Errors
 /// The input is malformed, or a stream failed.
-pub fn execute() -> Result<(), CommandError> {
-    let result = forge_verifier::execute_in_child(stdin().lock(), stdout().lock());
-    result.map_err(|error| CommandError::Other(anyhow!(error)))
+pub fn execute(args: &ExecuteShardArgs) -> Result<(), CommandError> {
+    let backends = match args.backends.as_str() {
+        CPU => Ok(cpu_backends()),
+        name => engine::open_gpu(name).map(|gpu| vec![gpu]),
+    };
+    let executed = forge_verifier::execute_in_child(backends, stdin().lock(), stdout().lock());
+    Ok(executed.context("executing shards for a verifier")?)
 }
 
-/// Executes up to `max_processes` shards at once in child processes of this program.
+/// The backends of this CPU: the SIMD levels from best to worst, then the scalar reference.
+fn cpu_backends() -> Vec<Arc<dyn Backend>> {
+    let levels = Simd::supported().into_iter().map(|level| Arc::new(level) as Arc<dyn Backend>);
+    levels.chain([Arc::new(Scalar) as Arc<dyn Backend>]).collect()
+}
+
+/// Starts child processes with every backend of this CPU.
 ///
 /// # Errors
-/// The path of this program is unknown.
-pub fn isolated_executor(max_processes: usize) -> Result<IsolatedExecutor, CommandError> {
-    Ok(IsolatedExecutor::new(own_program()?, [COMMAND_NAME], max_processes))
+/// The process cannot be started.
+pub fn start_cpu_pool(time_limit: Duration) -> Result<Arc<ChildPool>, CommandError> {
+    ChildPool::start(command(CPU, &[])?, time_limit).map_err(|reason| CommandError::Other(anyhow!(reason)))
+}
+
+/// Starts child processes with the scalar reference.
+///
+/// # Errors
+/// The process cannot be started.
+pub fn start_reference(time_limit: Duration) -> Result<Arc<dyn Backend>, CommandError> {
+    let reference = start_cpu_pool(time_limit)?.backends().pop();
+    reference.ok_or_else(|| CommandError::Other(anyhow!("a child process has no backend")))
+}
+
+/// Starts child processes with the GPU of a name; `auto` is the first hardware GPU.
+///
+/// # Errors
+/// Why the GPU cannot be used.
+pub fn start_gpu_pool(
+    name: &str,
+    time_limit: Duration,
+) -> Result<Result<Arc<ChildPool>, String>, CommandError> {
+    Ok(ChildPool::start(command(name, DRIVER_VARIABLES)?, time_limit))
+}
+
+fn command(
+    backends: &str,
+    inherited_variables: &'static [&'static str],
+) -> Result<ChildCommand, CommandError> {
+    let arguments = vec![COMMAND_NAME.into(), backends.into()];
+    Ok(ChildCommand { program: own_program()?, arguments, inherited_variables })
 }
 
 /// The file of this program. On Linux it is found even after an upgrade has replaced or removed it.

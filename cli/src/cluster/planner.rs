@@ -15,7 +15,7 @@ use forge_service::ConfigError;
 
 use super::{
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
-    settings::NamespaceArgs,
+    settings::{JobMemoryArgs, NamespaceArgs},
 };
 use crate::error::CommandError;
 
@@ -24,6 +24,8 @@ use crate::error::CommandError;
 pub struct PlannerArgs {
     #[command(flatten)]
     tuning: PlannerTuning,
+    #[command(flatten)]
+    memory: JobMemoryArgs,
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
@@ -65,13 +67,20 @@ impl PlannerTuning {
     }
 
     /// The planner's settings.
-    pub fn settings(&self, namespaces: Vec<String>, quotas: Arc<Quotas>, lease: Duration) -> PlannerSettings {
+    pub fn settings(
+        &self,
+        namespaces: Vec<String>,
+        quotas: Arc<Quotas>,
+        memory: JobMemoryArgs,
+        lease: Duration,
+    ) -> PlannerSettings {
         PlannerSettings {
             max_jobs: self.max_jobs,
             agent_wait: Duration::from_millis(self.agents_wait_ms),
             shard_patience: Duration::from_millis(self.shard_patience_ms),
             namespaces,
             quotas,
+            job_memory: memory.bytes(),
             lease,
             ..PlannerSettings::default()
         }
@@ -99,7 +108,7 @@ pub fn execute(args: &PlannerArgs) -> Result<(), CommandError> {
         warns_about_durability: true,
     };
     service_host::run(&args.host, spec, async |host: ServiceHost| {
-        let settings = args.tuning.settings(namespaces, quotas, host.lease);
+        let settings = args.tuning.settings(namespaces, quotas, args.memory, host.lease);
         let result = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());
         host.finish(result.await)
     })

@@ -36,6 +36,24 @@ pub fn is_default(matches: &ArgMatches, id: &str) -> bool {
     source.is_none_or(|source| source == ValueSource::DefaultValue)
 }
 
+/// The memory for jobs.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Jobs")]
+pub struct JobMemoryArgs {
+    /// Memory of each aggregator for the jobs that it reduces, in MiB: some 8 kB per shard, and 4
+    /// to 11 MiB per job. Further jobs wait; one that needs more alone is refused. Planners need
+    /// the same value
+    #[arg(long, env = "FORGE_JOB_MEMORY_MIB", value_name = "MIB", default_value_t = 1024)]
+    job_memory_mib: u64,
+}
+
+impl JobMemoryArgs {
+    /// The memory in bytes.
+    pub fn bytes(self) -> u64 {
+        self.job_memory_mib.saturating_mul(1 << 20)
+    }
+}
+
 /// The buckets of job records.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Jobs")]

@@ -13,7 +13,7 @@ use super::{
     nats_server::LocalNatsServer,
     planner::PlannerTuning,
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
-    settings::NamespaceArgs,
+    settings::{JobMemoryArgs, NamespaceArgs},
     worker::{ExecutionArgs, PoolArgs, log_gpu_unavailable},
 };
 use crate::{
@@ -45,6 +45,8 @@ pub struct UpArgs {
     planner: PlannerTuning,
     #[command(flatten)]
     aggregator: AggregatorTuning,
+    #[command(flatten)]
+    memory: JobMemoryArgs,
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
@@ -88,11 +90,14 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             lease,
             pool: args.pool.pool.clone(),
         };
-        let isolated = Some(execute_shard::isolated_executor(engine::core_count())?);
-        let verifier =
-            forge_verifier::VerifierSettings { executor, slots: engine::core_count(), lease, isolated };
-        let planner = args.planner.settings(namespaces.clone(), quotas, lease);
-        let aggregator = args.aggregator.settings(namespaces, lease);
+        let verifier = forge_verifier::VerifierSettings {
+            executor,
+            slots: engine::core_count(),
+            lease,
+            reference: execute_shard::start_reference(execute_shard::DEFAULT_TIME_LIMIT)?,
+        };
+        let planner = args.planner.settings(namespaces.clone(), quotas, args.memory, lease);
+        let aggregator = args.aggregator.settings(namespaces, args.memory, lease);
         let planner = forge_planner::run(bus.clone(), planner, metrics.clone(), stop.clone());
         let aggregator = forge_aggregator::run(
             bus.clone(),

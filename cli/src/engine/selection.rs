@@ -110,19 +110,12 @@ pub fn select_for_worker(name: &str) -> Result<BackendSelection, CommandError> {
     }
 }
 
-/// The preferred backend of a verifier: `auto` is a hardware GPU if there is one, because a
-/// verifier always has the CPU backends too.
+/// Opens the GPU of a name; `auto` is the first hardware GPU.
 ///
 /// # Errors
-/// See [`open_backend`].
-pub fn select_for_verifier(name: &str) -> Result<BackendSelection, CommandError> {
-    match name {
-        "auto" => Ok(match gpu::open_hardware() {
-            Ok(gpu) => gpu.into(),
-            Err(reason) => BackendSelection { backend: Arc::new(Simd::new()), gpu_unavailable: Some(reason) },
-        }),
-        name => Ok(open_backend(name)?.into()),
-    }
+/// Why there is none, or why it cannot be used.
+pub fn open_gpu(name: &str) -> Result<Arc<dyn Backend>, String> {
+    if name == "auto" { gpu::open_hardware() } else { gpu::open(name) }
 }
 
 /// The backends of a verifier in order of preference: `preferred`, the other SIMD levels of this

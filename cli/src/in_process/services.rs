@@ -10,7 +10,7 @@ use forge_contract::{
     agent::{Hardware, Identity},
     ids::PoolName,
 };
-use forge_kernel::backend::Backend;
+use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::{
     IdentityArgs, Metrics,
     executor::{Executor, ProgressCallback},
@@ -81,6 +81,7 @@ impl InProcessServices {
             lease: LEASE,
             models: Arc::clone(&models),
             max_kept_bytes,
+            job_memory: u64::MAX,
             completions: Some(completed),
             // All threads are in one pool, and one bad core must not end the job.
             pool_quarantine_after: 0,
@@ -99,7 +100,7 @@ impl InProcessServices {
             executor,
             slots: threads.max(core_count()),
             lease: LEASE,
-            isolated: None,
+            reference: Arc::new(Scalar),
         };
         // The workers' own backend is left out: if it fails or is wrong, verification must not fail
         // with it.
@@ -118,6 +119,7 @@ impl InProcessServices {
             shard_patience: SHARD_PATIENCE,
             namespaces: vec![namespace],
             lease: LEASE,
+            job_memory: u64::MAX,
             models,
             ..forge_planner::PlannerSettings::default()
         };

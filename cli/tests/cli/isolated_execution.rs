@@ -1,48 +1,103 @@
 //! `forge execute-shard`, as a verifier starts it.
 
-use std::process::Stdio;
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use forge_contract::{
     digest::Digest,
-    ids::{JobUid, TaskId},
-    protocol::PROTOCOL,
-    shard::ShardId,
-    task::ShardTask,
+    shard::{Shard, ShardId},
 };
 use forge_kernel::{
-    KERNEL,
     backend::{Backend, scalar::Scalar},
     request::Request,
 };
-use forge_verifier::IsolatedExecutor;
+use forge_verifier::{ChildCommand, ChildPool};
 
 use crate::common::{CommandOutput, forge, insurance_envelope};
 
-#[test]
-fn a_child_process_returns_the_bytes_of_the_reference() {
-    let request = Request::from_json(insurance_envelope("isolated").to_string().as_bytes()).unwrap();
-    let task = ShardTask {
-        protocol: PROTOCOL,
-        job_uid: JobUid([1; 16]),
-        shard_id: ShardId { height: 0, index: 3 },
-        iterations: 2000,
-        seed: Digest([2; 32]),
-        program: request.program_digest,
-        kernel: KERNEL,
-        task_id: TaskId([3; 32]),
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+fn start_pool(backends: &str) -> Result<Arc<ChildPool>, String> {
+    let command = ChildCommand {
+        program: env!("CARGO_BIN_EXE_forge").into(),
+        arguments: vec!["execute-shard".into(), backends.into()],
+        inherited_variables: &[],
     };
-    let executor = IsolatedExecutor::new(env!("CARGO_BIN_EXE_forge"), ["execute-shard"], 1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let execution = runtime.block_on(executor.execute(&request.program, &task, 1 << 20)).unwrap();
-    let expected = &Scalar.execute(&request.program, &[task.shard()], &()).unwrap()[0];
-    assert_eq!((execution.bytes.as_ref(), execution.iterations), (expected.encode().as_slice(), 2000));
+    ChildPool::start(command, TIME_LIMIT)
 }
 
 #[test]
-fn without_a_task_the_child_process_fails() {
-    let output = forge().arg("execute-shard").stdin(Stdio::null()).output().unwrap();
-    let output = CommandOutput::new(&output).expect_stderr("the input is too short");
-    assert!(output.code.is_some_and(|code| code != 0) && output.stdout.is_empty());
+fn child_processes_return_the_bytes_of_the_reference_on_every_backend() {
+    let request = Request::from_json(insurance_envelope("isolated").to_string().as_bytes()).unwrap();
+    let shards: Vec<_> = (0..3)
+        .map(|index| Shard { id: ShardId { height: 0, index }, iterations: 2000, seed: Digest([2; 32]) })
+        .collect();
+    let expected = Scalar.execute(&request.program, &shards, &()).unwrap();
+    let pool = start_pool("cpu").unwrap();
+    let backends = pool.backends();
+    assert_eq!(backends.last().map(|backend| backend.name().to_owned()).as_deref(), Some("scalar"));
+    assert!(backends.len() > 1);
+    for backend in backends {
+        let results = backend.execute(&request.program, &shards, &()).unwrap();
+        assert_eq!(results, expected, "{}", backend.name());
+    }
+}
+
+/// Starts a verifier's children and kills them: the executions that follow succeed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_child_is_replaced() {
+    let request = Request::from_json(insurance_envelope("isolated").to_string().as_bytes()).unwrap();
+    let shard = Shard { id: ShardId { height: 0, index: 3 }, iterations: 2000, seed: Digest([2; 32]) };
+    let pool = start_pool("cpu").unwrap();
+    let backend = pool.backends().remove(0);
+    let expected = backend.execute(&request.program, &[shard], &()).unwrap();
+    for child in child_processes() {
+        let killed = std::process::Command::new("kill").args(["-KILL", &child]).status().unwrap();
+        assert!(killed.success());
+        let ended = Instant::now();
+        while is_running(&child) && ended.elapsed() < TIME_LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    assert_eq!(backend.execute(&request.program, &[shard], &()).unwrap(), expected);
+}
+
+/// The children of this thread that execute shards.
+#[cfg(target_os = "linux")]
+fn child_processes() -> Vec<String> {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap();
+    let is_executor = |child: &&str| {
+        let command = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains("execute-shard")
+    };
+    let children: Vec<_> = children.split_whitespace().filter(is_executor).map(str::to_owned).collect();
+    assert_eq!(children.len(), 1, "{children:?}");
+    children
+}
+
+#[cfg(target_os = "linux")]
+fn is_running(child: &str) -> bool {
+    let status = fs::read_to_string(Path::new("/proc").join(child).join("status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[test]
+fn a_child_without_a_backend_says_why() {
+    let reason = start_pool("gpu-99").unwrap_err();
+    assert!(reason.contains("gpu-99") || reason.to_lowercase().contains("gpu"), "{reason}");
+}
+
+#[test]
+fn a_child_process_ends_with_its_input() {
+    let output = forge().args(["execute-shard", "cpu"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("scalar"));
 }
 
 #[test]

@@ -35,9 +35,11 @@ fn keys_in_the_file_are_accepted_and_others_named() {
         executions["executions"].as_array().unwrap().iter().map(|e| e["agent_id"].clone()).collect();
     let agents: String = agents.iter().map(|agent| format!("agent {}\n", agent.as_str().unwrap())).collect();
 
-    let path = write_signers(&sandbox, &format!("aggregator {aggregator} # the only one\n{agents}"));
+    let pools = "pool default\npool acme\n";
+    let path = write_signers(&sandbox, &format!("aggregator {aggregator} # the only one\n{agents}{pools}"));
     let options = ["--signers", path.to_str().unwrap()];
     let accepted = audit(&sandbox, 0, &options);
+    assert_eq!(accepted.check("signers: pool").0, "ok");
     assert_eq!((accepted.check("signers: aggregator").0, accepted.check("signers: agent").0), ("ok", "ok"));
 
     write_signers(&sandbox, &format!("aggregator {aggregator}\n"));
@@ -46,13 +48,15 @@ fn keys_in_the_file_are_accepted_and_others_named() {
         (partly.check("signers: aggregator").0, partly.check("signers: agent").0),
         ("ok", "not_compared")
     );
+    assert_eq!(partly.check("signers: pool").0, "not_compared");
 
     let other = Identity::from_random([9; 32]);
-    write_signers(&sandbox, &format!("aggregator {}\nagent {}\n", other.id(), other.id()));
+    write_signers(&sandbox, &format!("aggregator {}\nagent {}\npool acme\n", other.id(), other.id()));
     let refused = audit(&sandbox, 4, &options);
     refused
         .expect_failed("signers: aggregator", &format!("aggregator {aggregator} is not in the signers file"));
     refused.expect_failed("signers: agent", "is not in the signers file");
+    refused.expect_failed("signers: pool", "pool default is not in the signers file");
 
     write_signers(&sandbox, "aggregator\n");
     sandbox.run_on_job("audit", JOB, &options).expect_code(2).expect_stderr("line 1 is not a role and a key");

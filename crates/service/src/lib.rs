@@ -47,7 +47,8 @@
 //!
 //! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue_worker`] → [`executor`] →
 //! [`shard_messages`] → [`orders`] → [`job_records`] → [`job_keys`] → [`job_watch`] →
-//! [`registry`] → [`program_store`] → [`http`] → [`shutdown`].
+//! [`registry`] → [`program_store`] → [`memory_budget`] → [`job_memory`] → [`http`] →
+//! [`shutdown`].
 
 pub mod clock;
 pub mod config;
@@ -55,8 +56,10 @@ pub mod executor;
 pub mod http;
 pub mod identity;
 pub mod job_keys;
+pub mod job_memory;
 pub mod job_records;
 pub mod job_watch;
+pub mod memory_budget;
 pub mod metric_reports;
 pub mod metrics;
 pub mod model_cache;

@@ -16,6 +16,7 @@ use forge_contract::{
 use forge_kernel::KERNEL;
 use forge_service::{
     job_watch::JobWatch,
+    memory_budget::MemoryBudget,
     metrics::Metrics,
     model_cache::ModelCache,
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
@@ -29,7 +30,7 @@ use crate::{
     discarded_results::DiscardedResults,
     janitor,
     job_reducer::{JobCompletion, JobReducer},
-    kept_results::KeptResultsLimit,
+    kept_results::ResultMemory,
     pool_quarantine::PoolQuarantine,
     publisher::Publisher,
     result_collector::ResultCollector,
@@ -42,6 +43,9 @@ const CACHED_MODELS: usize = 32;
 const MAX_CONCURRENT_ENDS: usize = 64;
 /// Delay before the retry of an order of another protocol version: another aggregator may read it.
 const OTHER_VERSION_RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// Interval at which it is checked whether jobs still wait for memory.
+const MEMORY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settings of an aggregator.
 #[derive(Debug, Clone)]
@@ -59,6 +63,9 @@ pub struct AggregatorSettings {
     /// Upper bound on the shard results of a job, in bytes, that are kept in memory and stored as
     /// `shards.bin`; a job with larger results keeps none. Results have some 40 kB a shard.
     pub max_kept_bytes: u64,
+    /// Memory for all jobs together, in bytes: what each one needs at most is reserved before the
+    /// job is taken. Kept results take what is spare.
+    pub job_memory: u64,
     /// Number of quarantined agents of a pool that bring the whole pool into quarantine; 0 for
     /// never.
     pub pool_quarantine_after: usize,
@@ -75,6 +82,7 @@ impl Default for AggregatorSettings {
             lease: Duration::from_secs(30),
             models: Arc::new(ModelCache::new(CACHED_MODELS)),
             max_kept_bytes: 64 << 20,
+            job_memory: 1 << 30,
             pool_quarantine_after: 3,
             completions: None,
         }
@@ -96,15 +104,20 @@ pub async fn run(
     let record = registry::agent_record(&identity, Target::Any, AgentCapacity::none(), KERNEL);
     let heartbeat = registry::register(bus.clone(), Role::Aggregator, record, stop.clone()).await?;
     let (max_jobs, lease) = (settings.max_jobs, settings.lease);
-    let aggregator = Aggregator::start(&bus, store, identity, settings, &metrics, &stop).await?;
+    let budget = MemoryBudget::new(settings.job_memory);
+    let aggregator =
+        Aggregator::start(&bus, store, identity, settings, budget.clone(), &metrics, &stop).await?;
     let aggregator = Arc::new(aggregator);
-    let serve = |queue, max_messages: usize| {
-        let settings = QueueSettings { queue, concurrency: Concurrency::new(max_messages), lease };
+    // While a job waits for memory, the orders that follow it are left to other aggregators.
+    let reductions =
+        Concurrency::new(max_jobs).with_pause(move || budget.has_waiters().then_some(MEMORY_POLL_INTERVAL));
+    let serve = |queue, concurrency| {
+        let settings = QueueSettings { queue, concurrency, lease };
         serve_queue(bus.clone(), settings, metrics.clone(), stop.clone(), Arc::clone(&aggregator))
     };
     tokio::join!(
-        serve(Queue::Reduce, max_jobs),
-        serve(Queue::End, MAX_CONCURRENT_ENDS),
+        serve(Queue::Reduce, reductions),
+        serve(Queue::End, Concurrency::new(MAX_CONCURRENT_ENDS)),
         janitor::purge_unknown_results(bus.clone(), stop.clone()),
     );
     let _ = heartbeat.await;
@@ -125,6 +138,7 @@ impl Aggregator {
         store: Arc<Store>,
         identity: Identity,
         settings: AggregatorSettings,
+        budget: MemoryBudget,
         metrics: &Metrics,
         stop: &CancellationToken,
     ) -> Result<Self, BusError> {
@@ -142,7 +156,7 @@ impl Aggregator {
                 threshold: settings.pool_quarantine_after,
             },
             metrics: metrics.clone(),
-            kept_results: KeptResultsLimit::new(max_kept_bytes),
+            memory: ResultMemory { max_kept_bytes, budget: budget.clone() },
             discarded: DiscardedResults::start(bus.clone(), stop.clone()),
         };
         let publisher = Publisher {
@@ -157,6 +171,7 @@ impl Aggregator {
             bus: bus.clone(),
             job_watch: JobWatch::open(bus.clone(), &buckets, stop).await?,
             models,
+            budget,
             collector,
             publisher,
             termination: Arc::clone(&termination),

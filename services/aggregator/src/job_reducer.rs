@@ -9,15 +9,19 @@ use std::{
 use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{
     artifact::{Execution, Phase, VerificationDocument},
+    envelope::Envelope,
     error::FailureCode,
-    ids::JobUid,
+    ids::{JobId, JobUid},
     job::{JobState, VerificationSummary},
     task::{EndOrder, ReduceOrder},
 };
 use forge_documents::{CompletedJob, Job, JobResult};
 use forge_kernel::{job_key::JobKey, request::Request};
 use forge_service::{
-    Settlement, job_keys, job_records, job_watch::JobWatch, model_cache::ModelCache,
+    Settlement, job_keys, job_memory, job_records,
+    job_watch::JobWatch,
+    memory_budget::{MemoryBudget, MemoryReservation},
+    model_cache::ModelCache,
     retry::retry_until_stopped,
 };
 use serde_json::{Map, Value};
@@ -30,6 +34,28 @@ use crate::{
     result_collector::{CollectedResults, ResultCollector},
     termination::{RecordedResult, Termination, retry_later},
 };
+
+/// How long a job waits for memory here, before its order goes back to the bus: another aggregator
+/// may have room for it.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why results were not collected.
+#[derive(Debug)]
+enum CollectionFailure {
+    /// Other jobs take the memory.
+    OutOfMemory,
+    /// The job cannot complete.
+    JobFailed(EndOrder),
+}
+
+/// Why a job was not started.
+#[derive(Debug)]
+enum CompilationFailure {
+    /// Other jobs take the memory.
+    OutOfMemory,
+    /// The job must end with this code and message.
+    Refused(FailureCode, String),
+}
 
 /// A completed job, for other parts of the process.
 #[derive(Debug)]
@@ -56,6 +82,8 @@ pub(crate) struct JobReducer {
     pub bus: SharedBus,
     pub job_watch: JobWatch,
     pub models: Arc<ModelCache>,
+    /// The memory for jobs.
+    pub budget: MemoryBudget,
     pub collector: ResultCollector,
     pub publisher: Publisher,
     pub termination: Arc<Termination>,
@@ -88,15 +116,21 @@ impl JobReducer {
         let collected = tokio::select! {
             () = job_end.cancelled() => None,
             () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
-            collected = self.collect(order, &bucket, job_end) => Some(collected),
+            collected = self.collect(order, &bucket, job_end) => match collected {
+                Ok(collected) => Some(Ok(collected)),
+                Err(CollectionFailure::JobFailed(order)) => Some(Err(order)),
+                Err(CollectionFailure::OutOfMemory) => return Settlement::Retry(Duration::ZERO),
+            },
         };
         // From here on the job's end does not interrupt: these steps are what ends it.
         let end = async {
             match collected {
-                Some(Ok((context, results))) => {
-                    self.complete(&context, &bucket, planning_duration, results).await
+                Some(Ok((context, results, memory))) => {
+                    let completed = self.complete(&context, &bucket, planning_duration, results).await;
+                    drop(memory);
+                    completed
                 }
-                Some(Err(failure)) => self.termination.fail(failure).await,
+                Some(Err(order)) => self.termination.fail(order).await,
                 None => self.termination.announce_and_purge(job_uid).await,
             }
         };
@@ -107,33 +141,69 @@ impl JobReducer {
         }
     }
 
+    /// Collects the results of a job, within the memory that is reserved for it.
     async fn collect(
         &self,
         order: ReduceOrder,
         bucket: &Bucket,
         job_end: &CancellationToken,
-    ) -> Result<(Arc<JobContext>, CollectedResults), EndOrder> {
+    ) -> Result<(Arc<JobContext>, CollectedResults, MemoryReservation), CollectionFailure> {
         let started = Instant::now();
         let ReduceOrder { job_id, job_uid, envelope, .. } = order;
-        let fail = |message| {
-            EndOrder::new(job_id, job_uid, bucket.name(), FailureCode::Internal, Phase::Reduce, message)
-        };
+        let (request, memory) = self.compile(&job_id, envelope).await.map_err(|failure| match failure {
+            CompilationFailure::OutOfMemory => CollectionFailure::OutOfMemory,
+            CompilationFailure::Refused(code, message) => CollectionFailure::JobFailed(EndOrder::new(
+                job_id.clone(),
+                job_uid,
+                bucket.name(),
+                code,
+                Phase::Reduce,
+                message,
+            )),
+        })?;
         let Some(key) = self.load_key(job_uid, job_end).await else {
             let message =
                 format!("the key of job {job_uid} is missing from bucket {}", Bucket::Secrets.name());
-            return Err(fail(message));
-        };
-        let request = match Request::from_envelope_with(envelope, self.models.as_ref()) {
-            Ok(request) => request,
-            Err(invalid) => {
-                let message =
-                    format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
-                return Err(fail(message));
-            }
+            let code = FailureCode::Internal;
+            let order = EndOrder::new(job_id, job_uid, bucket.name(), code, Phase::Reduce, message);
+            return Err(CollectionFailure::JobFailed(order));
         };
         let context = Arc::new(JobContext::new(Arc::new(Job::new(request)), job_uid, key));
-        let results = self.collector.collect(&context, bucket, job_end, started).await?;
-        Ok((context, results))
+        let collected = self.collector.collect(&context, bucket, job_end, started).await;
+        Ok((context, collected.map_err(CollectionFailure::JobFailed)?, memory))
+    }
+
+    /// Compiles a request and reserves the memory that the job needs. Holds no request while it
+    /// waits for memory.
+    async fn compile(
+        &self,
+        job: &JobId,
+        envelope: Envelope,
+    ) -> Result<(Request, MemoryReservation), CompilationFailure> {
+        let compile = |envelope| {
+            Request::from_envelope_with(envelope, self.models.as_ref()).map_err(|invalid| {
+                let message =
+                    format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
+                CompilationFailure::Refused(FailureCode::Internal, message)
+            })
+        };
+        let request = compile(envelope.clone())?;
+        let (shards, bytes) = (request.plan.shard_count(), job_memory::aggregation_bytes(&request));
+        if bytes > self.budget.total() {
+            let message = format!(
+                "{}; aggregators have less memory for jobs than planners were told",
+                job_memory::describe_excess(shards, bytes, self.budget.total())
+            );
+            return Err(CompilationFailure::Refused(FailureCode::AggregationFailed, message));
+        }
+        if let Some(memory) = self.budget.try_reserve(bytes) {
+            return Ok((request, memory));
+        }
+        drop(request);
+        tracing::warn!(%job, shards, bytes, "other jobs take the memory of this aggregator; the job waits");
+        let memory = self.budget.reserve(bytes, MEMORY_PATIENCE).await;
+        let memory = memory.ok_or(CompilationFailure::OutOfMemory)?;
+        Ok((compile(envelope)?, memory))
     }
 
     /// Reads the key of a job; `None` if there is none.

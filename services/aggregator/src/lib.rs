@@ -54,6 +54,8 @@ mod result_collector;
 mod store_retry;
 mod termination;
 #[cfg(test)]
+mod test_allocator;
+#[cfg(test)]
 mod test_job;
 
 pub use self::{

@@ -1,7 +1,7 @@
 //! The reduction of a job: decides which results are accepted, merges them in any order, and
 //! decides which of them have to be verified. A pure function of its inputs: no I/O, no clock.
-//! Memory grows by some 600 bytes for each accepted result, and not with the number of planned
-//! shards.
+//! Memory grows with the accepted results and verdicts, up to the bound that `job_memory` of
+//! forge-service states, and not with the number of planned shards.
 //!
 //! Once a verifier refutes a result, its pool is suspect: the reduction starts again without the
 //! pool's results, and from then on holds each of them until a verifier has confirmed it.
@@ -46,14 +46,14 @@ pub(crate) use self::{
 };
 use crate::{
     acceptance::{AttestedResult, JobContext},
-    kept_results::{KeptResults, KeptResultsLimit},
+    kept_results::{KeptResults, ResultMemory},
 };
 
 /// The state of a job's results.
 #[derive(Debug)]
 pub(crate) struct JobReduction {
     context: Arc<JobContext>,
-    kept_limit: KeptResultsLimit,
+    memory: ResultMemory,
     /// Share of the shards to verify, 0 to 1.
     verified_share: f64,
     draw: Draw,
@@ -100,9 +100,9 @@ pub(crate) enum ResultDisposition {
 
 impl JobReduction {
     /// A reduction without results.
-    pub fn new(context: Arc<JobContext>, kept_limit: KeptResultsLimit) -> Self {
+    pub fn new(context: Arc<JobContext>, memory: ResultMemory) -> Self {
         let (trust, limits) = (TrustLedger::default(), PoolLimits::default());
-        Self::with_history(context, kept_limit, trust, limits, ContradictionLog::default(), Vec::new())
+        Self::with_history(context, memory, trust, limits, ContradictionLog::default(), Vec::new())
     }
 
     /// The same reduction without results, which have to be received again. Reopens the shards
@@ -112,14 +112,14 @@ impl JobReduction {
         let void = self.accepted.iter().filter(|(position, accepted)| self.is_void(**position, accepted));
         let reopened = void.map(|(_, accepted)| accepted.statement.shard_id);
         let reopened: Vec<_> = reopened.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
-        let Self { context, kept_limit, trust, limits, contradictions, mut outcomes, .. } = self;
+        let Self { context, memory, trust, limits, contradictions, mut outcomes, .. } = self;
         outcomes.extend(reopened);
-        Self::with_history(context, kept_limit, trust, limits, contradictions, outcomes)
+        Self::with_history(context, memory, trust, limits, contradictions, outcomes)
     }
 
     fn with_history(
         context: Arc<JobContext>,
-        kept_limit: KeptResultsLimit,
+        memory: ResultMemory,
         trust: TrustLedger,
         limits: PoolLimits,
         contradictions: ContradictionLog,
@@ -129,11 +129,12 @@ impl JobReduction {
         let verified_share = verification::ratio(&request.envelope.policy);
         Self {
             kept_results: KeptResults::new(if request.envelope.artifacts.persist {
-                kept_limit.clone()
+                memory.clone()
             } else {
-                KeptResultsLimit::new(0)
+                ResultMemory { max_kept_bytes: 0, ..memory.clone() }
             }),
-            kept_limit,
+            held: HeldResults::new(memory.budget.clone()),
+            memory,
             verified_share,
             draw: if verified_share >= 1.0 { Draw::All } else { Draw::Pending },
             shards: usize::try_from(context.shards).unwrap_or(usize::MAX),
@@ -141,7 +142,6 @@ impl JobReduction {
             accepted_iterations: 0,
             merge: PrefixMerge::new(request),
             run_end: None,
-            held: HeldResults::default(),
             needs_replay: false,
             verifications: VerificationLedger::default(),
             confirmed_shards: 0,

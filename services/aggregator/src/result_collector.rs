@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     acceptance::JobContext,
     discarded_results::DiscardedResults,
-    kept_results::{KeptResults, KeptResultsLimit},
+    kept_results::{KeptResults, ResultMemory},
     pool_quarantine::PoolQuarantine,
     reduction::{
         AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect, VerificationRequest,
@@ -54,9 +54,9 @@ pub(crate) struct ResultCollector {
     pub registry: Registry,
     pub pool_quarantine: PoolQuarantine,
     pub metrics: Metrics,
-    /// How much of the shards' results is returned.
-    pub kept_results: KeptResultsLimit,
     pub discarded: DiscardedResults,
+    /// The memory for results of shards that are kept or held.
+    pub memory: ResultMemory,
 }
 
 /// A job with all its results.
@@ -104,7 +104,7 @@ impl ResultCollector {
         job_end: &CancellationToken,
         started: Instant,
     ) -> Result<CollectedResults, EndOrder> {
-        let mut reduction = JobReduction::new(Arc::clone(context), self.kept_results.clone());
+        let mut reduction = JobReduction::new(Arc::clone(context), self.memory.clone());
         loop {
             let discarded = Vec::new();
             let mut collection =

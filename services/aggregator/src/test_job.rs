@@ -152,7 +152,7 @@ impl TestJob {
     }
 }
 
-static NO_SIGNATURE: LazyLock<Signature> = LazyLock::new(|| identity(0).sign(b""));
+pub(crate) static NO_SIGNATURE: LazyLock<Signature> = LazyLock::new(|| identity(0).sign(b""));
 static VERIFIER: LazyLock<AgentId> = LazyLock::new(|| identity(100).id().clone());
 
 pub(crate) fn identity(number: u8) -> Identity {

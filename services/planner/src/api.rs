@@ -183,6 +183,7 @@ impl Api {
         let changes = self.job_watch.subscribe(&bucket, &job.id);
         let mut found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         if found.is_none() {
+            self.check_other_namespaces(&job.id, &bucket).await?;
             self.store(submitter, request).await?;
         }
         let deadline = Instant::now() + RECORD_WAIT;
@@ -195,6 +196,7 @@ impl Api {
                     return Ok(record);
                 }
             } else if expired {
+                self.check_other_namespaces(&job.id, &bucket).await?;
                 let id = &job.id;
                 let reason =
                     format!("job {id} is queued, but no planner has admitted it yet: query its status");
@@ -203,6 +205,20 @@ impl Api {
             let next_read = Instant::now() + intervals.next().unwrap_or(RECORD_POLL_INTERVALS.1);
             let _ = timeout_at(next_read.min(deadline), changes.changed()).await;
             found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
+        }
+    }
+
+    /// Refuses a job id that a namespace other than that of `bucket` holds, as admission would.
+    async fn check_other_namespaces(&self, job: &JobId, bucket: &Bucket) -> Result<(), ApiError> {
+        match self.jobs.find(job).await? {
+            Some((other, _)) if other != *bucket => {
+                let namespace = other.name();
+                let reason = format!(
+                    "job id {job} already names a job in namespace {namespace}: choose another ctx.job_id"
+                );
+                Err(ApiError::new(409, reason))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use forge_contract::error::InvalidDocument;
 use forge_documents::Job;
 use forge_kernel::request::Request;
-use forge_service::model_cache::ModelCache;
+use forge_service::{job_memory, model_cache::ModelCache};
 
 /// Turns submitted bytes into a planned [`Job`].
 #[derive(Debug, Clone)]
 pub struct EnvelopeReader {
     models: Arc<ModelCache>,
     namespaces: Vec<String>,
+    /// Memory of an aggregator for jobs, in bytes.
+    job_memory: u64,
 }
 
 impl EnvelopeReader {
-    /// `namespaces` are the buckets of job records that an envelope may name.
-    pub fn new(models: Arc<ModelCache>, namespaces: Vec<String>) -> Self {
-        Self { models, namespaces }
+    /// `namespaces` are the buckets of job records that an envelope may name. Envelopes for which
+    /// an aggregator needs more than `job_memory` bytes are refused.
+    pub fn new(models: Arc<ModelCache>, namespaces: Vec<String>, job_memory: u64) -> Self {
+        Self { models, namespaces, job_memory }
     }
 
     /// Parses and validates an envelope, compiles its model and plans it.
@@ -37,6 +40,12 @@ impl EnvelopeReader {
                 ),
             ));
         }
+        let bytes = job_memory::aggregation_bytes(&request);
+        if bytes > self.job_memory {
+            let shards = request.plan.shard_count();
+            let excess = job_memory::describe_excess(shards, bytes, self.job_memory);
+            return Err(InvalidDocument::single("/args/iterations", format!("are too many: {excess}")));
+        }
         Ok(Job::new(request))
     }
 }
@@ -53,11 +62,15 @@ mod tests {
     use crate::settings::CACHE_CAPACITY;
 
     fn read(artifacts: &str) -> Result<Job, InvalidDocument> {
+        read_with(artifacts, 9)
+    }
+
+    fn read_with(artifacts: &str, iterations: u64) -> Result<Job, InvalidDocument> {
         let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
-        let reader = EnvelopeReader::new(models, vec!["jobs".to_owned(), "night".to_owned()]);
+        let reader = EnvelopeReader::new(models, vec!["jobs".to_owned(), "night".to_owned()], 1 << 30);
         let envelope = format!(
             r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}}, "artifacts": {artifacts},
-                 "args": {{"iterations": 9, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
+                 "args": {{"iterations": {iterations}, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
         );
         reader.read(envelope.as_bytes())
     }
@@ -69,6 +82,15 @@ mod tests {
         let invalid = read(r#"{"kv_namespace": "day"}"#).unwrap_err();
         let text = one_line(&invalid);
         assert!(text.starts_with("/artifacts/kv_namespace: ") && text.contains("jobs, night"), "{text}");
+    }
+
+    #[test]
+    fn a_job_for_which_no_aggregator_has_memory_is_refused() {
+        assert!(read_with("{}", 1 << 44).is_ok());
+        let text = one_line(&read_with("{}", 1 << 48).unwrap_err());
+        let expected = "/args/iterations: are too many: the job has 1048576 shards, for which an aggregator needs \
+                        8195 MiB of memory, but has 1024 MiB for jobs (FORGE_JOB_MEMORY_MIB)";
+        assert_eq!(text, expected);
     }
 
     #[test]

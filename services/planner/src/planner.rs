@@ -107,7 +107,7 @@ impl PlannerParts {
         };
         let registry = Registry::open(bus.clone(), stop.clone()).await?;
         let job_watch = JobWatch::open(bus.clone(), &buckets, &stop).await?;
-        let reader = EnvelopeReader::new(settings.models, settings.namespaces.clone());
+        let reader = EnvelopeReader::new(settings.models, settings.namespaces.clone(), settings.job_memory);
         let jobs = JobLookup::new(bus.clone(), settings.namespaces);
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), settings.quotas));
         let end_requester = EndRequester::new(bus.clone());

@@ -30,6 +30,8 @@ pub struct PlannerSettings {
     pub lease: Duration,
     /// Each submitter's limits.
     pub quotas: Arc<Quotas>,
+    /// Memory of an aggregator for all its jobs, in bytes. A job that needs more is refused.
+    pub job_memory: u64,
     /// Cache of compiled models. Services in one process share it.
     pub models: Arc<ModelCache>,
 }
@@ -43,6 +45,7 @@ impl Default for PlannerSettings {
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
             quotas: Arc::default(),
+            job_memory: 1 << 30,
             models: Arc::new(ModelCache::new(CACHE_CAPACITY)),
         }
     }

@@ -86,9 +86,9 @@ impl AdmissionFixture {
     }
 
     fn with_settings(bus: SharedBus, settings: PlannerSettings) -> Self {
-        let PlannerSettings { models, namespaces, quotas, .. } = settings;
+        let PlannerSettings { models, namespaces, quotas, job_memory, .. } = settings;
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), quotas));
-        let reader = EnvelopeReader::new(models, namespaces.clone());
+        let reader = EnvelopeReader::new(models, namespaces.clone(), job_memory);
         let (buckets, default_bucket) = (namespaces.into_iter().map(Bucket::Jobs), Bucket::default_jobs());
         let admission = Admission::new(bus, reader, Arc::clone(&ledger), buckets.collect(), default_bucket);
         Self { admission, ledger }

@@ -1,6 +1,7 @@
 //! The verifier's message handler: re-executes a shard, compares the results, and publishes a
 //! signed verdict. An outage never becomes a verdict: what fails for want of the bus, the program
-//! or a backend is retried, with growing delays and without end.
+//! or a backend is retried, with growing delays and without end. A shard that crashes every backend
+//! is different: after some attempts it ends the job, because it would crash them for ever.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +17,7 @@ use forge_contract::{
     task::{Claim, ShardOutcome, ShardTask, VerifierTask},
     verdict::VerdictOutcome,
 };
-use forge_kernel::{
-    KERNEL,
-    backend::{Backend, scalar::Scalar},
-};
+use forge_kernel::{KERNEL, backend::Backend};
 use forge_service::{
     executor::{ExecutionFailure, Executor, ShardExecution, StopFlag},
     metrics::Metrics,
@@ -31,14 +29,16 @@ use forge_service::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::isolated_execution::{IsolatedExecutor, IsolatedFailure};
-
 /// Decoded programs in the cache.
 const CACHED_PROGRAMS: usize = 16;
 /// Upper bound of the redelivery delay of a task that failed for the first time.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Upper bound of every redelivery delay.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+
+/// Deliveries of a task at which a shard that crashed every backend is given up. The first ones are
+/// retried, because another verifier may have more memory, or a better driver.
+const CRASHED_DELIVERIES: u64 = 3;
 
 /// Settings of a verifier.
 #[derive(Clone)]
@@ -49,9 +49,9 @@ pub struct VerifierSettings {
     pub slots: usize,
     /// Lease that the bus grants on a message.
     pub lease: Duration,
-    /// Executes the shards that workers failed to execute; without it they are executed in this
-    /// process.
-    pub isolated: Option<IsolatedExecutor>,
+    /// The scalar reference. It decides between different results, and executes the shards that
+    /// workers failed to execute.
+    pub reference: Arc<dyn Backend>,
 }
 
 struct Verifier {
@@ -60,7 +60,7 @@ struct Verifier {
     backends: Vec<Arc<dyn Backend>>,
     identity: Identity,
     executor: Executor,
-    isolated: Option<IsolatedExecutor>,
+    reference: Arc<dyn Backend>,
     programs: ProgramStore,
     metrics: Metrics,
 }
@@ -74,6 +74,9 @@ enum TaskFailure {
     /// A later attempt may succeed.
     #[error("{0}")]
     Transient(String),
+    /// The shard crashed every backend.
+    #[error("{0}")]
+    Crashed(String),
 }
 
 impl From<ExecutionFailure> for TaskFailure {
@@ -81,6 +84,7 @@ impl From<ExecutionFailure> for TaskFailure {
         match failure {
             ExecutionFailure::Stopped => Self::Stopped,
             ExecutionFailure::Backend(reason) => Self::Transient(reason),
+            ExecutionFailure::Crashed(reason) => Self::Crashed(reason),
         }
     }
 }
@@ -128,7 +132,7 @@ pub async fn run(
         backends,
         identity,
         executor: settings.executor,
-        isolated: settings.isolated,
+        reference: settings.reference,
         programs: ProgramStore::new(bus.clone(), CACHED_PROGRAMS),
         metrics: metrics.clone(),
     });
@@ -155,10 +159,16 @@ impl Handler for Verifier {
             }
         };
         let stop = StopOnDrop::default();
-        match self.process(&task, &stop.0).await {
+        let processed = match self.process(&task, &stop.0).await {
+            Err(TaskFailure::Crashed(reason)) if delivery.attempt >= CRASHED_DELIVERIES => {
+                self.give_up(&task, reason).await
+            }
+            processed => processed,
+        };
+        match processed {
             Ok(()) => Settlement::Ack,
             Err(TaskFailure::Stopped) => Settlement::Retry(Duration::ZERO),
-            Err(TaskFailure::Transient(reason)) => {
+            Err(TaskFailure::Transient(reason) | TaskFailure::Crashed(reason)) => {
                 let (job, shard, delay) =
                     (task.task.job_uid, task.task.shard_id, retry_delay(delivery.attempt));
                 tracing::warn!(%job, %shard, reason, ?delay, "processing a task failed; retrying");
@@ -204,14 +214,22 @@ impl Verifier {
             return Err(TaskFailure::Transient(reason));
         }
         let program = self.programs.get(task.program).await?;
-        match (claim, &self.isolated) {
-            (Some(claim), _) => self.verify(task, claim, &program, stop).await,
-            (None, Some(isolated)) => self.execute_isolated(isolated, task, &program).await,
-            (None, None) => self.execute_directly(task, &program, stop).await,
+        match claim {
+            Some(claim) => self.verify(task, claim, &program, stop).await,
+            None => self.execute_fallback(task, &program, stop).await,
         }
     }
 
-    /// Executes a shard with the first of `backends` that succeeds, and returns that backend.
+    /// Ends the job of a task whose shard crashed every backend.
+    async fn give_up(&self, task: &VerifierTask, reason: String) -> Result<(), TaskFailure> {
+        let Some(claim) = &task.claim else { return self.publish_crash(&task.task, reason).await };
+        let reference = self.reference.as_ref();
+        let judgement = Judgement::from_execution(reference, VerdictOutcome::Undecided, None, reason);
+        Ok(self.publish_verdict(&task.task, claim, judgement).await?)
+    }
+
+    /// Executes a shard with the first of `backends` that succeeds, and returns that backend. If
+    /// none does, the failure is a crash only if all of them crashed.
     async fn execute<'a>(
         &self,
         backends: &[&'a Arc<dyn Backend>],
@@ -219,7 +237,7 @@ impl Verifier {
         task: &ShardTask,
         stop: &StopFlag,
     ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), ExecutionFailure> {
-        let mut last_failure = ExecutionFailure::Stopped;
+        let mut worst_failure = None;
         for &backend in backends {
             let execution =
                 self.executor.execute(Arc::clone(backend), Arc::clone(program), task.clone(), stop.clone());
@@ -234,48 +252,32 @@ impl Verifier {
                         return Err(failure);
                     }
                     tracing::warn!(backend = backend.name(), %failure, "executing the shard failed; trying the next backend");
-                    last_failure = failure;
+                    let has_other_reason = matches!(worst_failure, Some(ExecutionFailure::Backend(_)));
+                    if !has_other_reason {
+                        worst_failure = Some(failure);
+                    }
                 }
             }
         }
-        Err(last_failure)
+        Err(worst_failure.unwrap_or(ExecutionFailure::Stopped))
     }
 
-    /// Executes a shard that workers failed to execute, in a child process, and publishes its
-    /// result, or that the process died.
-    async fn execute_isolated(
-        &self,
-        isolated: &IsolatedExecutor,
-        task: &ShardTask,
-        program: &Program,
-    ) -> Result<(), TaskFailure> {
-        match isolated.execute(program, task, self.bus.max_payload()).await {
-            Ok(execution) => {
-                self.metrics.record_shard(Scalar.name(), execution.iterations, execution.wall);
-                self.publish_result(&Scalar, task, &execution).await
-            }
-            Err(IsolatedFailure::Crashed(reason)) => {
-                self.metrics.record_failed_shard(Scalar.name());
-                self.publish_crash(task, reason).await
-            }
-            Err(IsolatedFailure::Unavailable(reason)) => Err(TaskFailure::Transient(reason)),
-        }
-    }
-
-    /// Executes a shard that workers failed to execute, in this process, and publishes its result.
-    /// If even the scalar reference fails, the shard is at fault, and the result will never exist.
-    async fn execute_directly(
+    /// Executes a shard that workers failed to execute with the reference, and publishes its
+    /// result, or that the execution crashed: then the result will never exist.
+    async fn execute_fallback(
         &self,
         task: &ShardTask,
         program: &Arc<Program>,
         stop: &StopFlag,
     ) -> Result<(), TaskFailure> {
-        let reference: Arc<dyn Backend> = Arc::new(Scalar);
-        let backends: Vec<_> = self.backends.iter().chain([&reference]).collect();
-        match self.execute(&backends, program, task, stop).await {
-            Ok((backend, execution)) => self.publish_result(backend.as_ref(), task, &execution).await,
-            Err(ExecutionFailure::Stopped) => Err(TaskFailure::Stopped),
-            Err(ExecutionFailure::Backend(reason)) => self.publish_crash(task, reason).await,
+        match self.execute(&[&self.reference], program, task, stop).await {
+            Ok((backend, execution)) => {
+                // One thread executed the shard, but possibly of another process.
+                let execution = ShardExecution { cpu: execution.wall, ..execution };
+                self.publish_result(backend.as_ref(), task, &execution).await
+            }
+            Err(ExecutionFailure::Crashed(reason)) => self.publish_crash(task, reason).await,
+            Err(failure) => Err(failure.into()),
         }
     }
 
@@ -310,7 +312,10 @@ impl Verifier {
         program: &Arc<Program>,
         stop: &StopFlag,
     ) -> Result<(), TaskFailure> {
-        let backends = sort_by_independence(&self.backends, claim);
+        let mut backends = sort_by_independence(&self.backends, claim);
+        if backends.iter().all(|backend| backend.name() != self.reference.name()) {
+            backends.push(&self.reference);
+        }
         let (backend, execution) = self.execute(&backends, program, task, stop).await?;
         let judgement = if execution.hash == claim.result_hash {
             let correct = Some(execution.hash);
@@ -332,10 +337,10 @@ impl Verifier {
         stop: &StopFlag,
     ) -> Result<Judgement, TaskFailure> {
         let (job, shard) = (task.job_uid, task.shard_id);
-        let reference: Arc<dyn Backend> = Arc::new(Scalar);
-        let judgement =
-            |outcome, correct, reason| Judgement::from_execution(&Scalar, outcome, correct, reason);
-        let correct = self.execute(&[&reference], program, task, stop).await?.1.hash;
+        let judgement = |outcome, correct, reason| {
+            Judgement::from_execution(self.reference.as_ref(), outcome, correct, reason)
+        };
+        let correct = self.execute(&[&self.reference], program, task, stop).await?.1.hash;
         if correct == claim.result_hash {
             tracing::error!(
                 %job,

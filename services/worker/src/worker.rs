@@ -248,7 +248,7 @@ impl Worker {
             // The job has ended and its shards are removed, or this process is stopping and another
             // worker takes the shard.
             Err(ExecutionFailure::Stopped) => Settlement::Retry(Duration::ZERO),
-            Err(ExecutionFailure::Backend(reason)) => {
+            Err(ExecutionFailure::Backend(reason) | ExecutionFailure::Crashed(reason)) => {
                 tracing::error!(%job, %shard, reason, "executing the shard failed; retrying");
                 self.metrics.record_failed_shard(backend);
                 if let Some(pause) = self.breaker.record_failure() {

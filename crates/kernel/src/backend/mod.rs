@@ -32,6 +32,9 @@ pub enum ExecutionError {
     /// The device failed. Another backend can execute the shards.
     #[error("the device failed: {0}")]
     Device(String),
+    /// The process that executed the shards died. The shards may be the reason.
+    #[error("the execution crashed: {0}")]
+    Crashed(String),
 }
 
 /// Executes shards of a program.
@@ -55,8 +58,8 @@ pub trait Backend: Send + Sync {
     /// [`Program::validate`](forge_contract::program::Program::validate).
     ///
     /// # Errors
-    /// [`ExecutionError`], when the call was cancelled or the device failed. No shard then counts
-    /// as executed.
+    /// [`ExecutionError`], when the call was cancelled, or the device failed or the execution
+    /// crashed. No shard then counts as executed.
     fn execute(
         &self,
         program: &Program,

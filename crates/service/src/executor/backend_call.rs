@@ -61,6 +61,9 @@ pub enum ExecutionFailure {
     /// The backend failed; the text names it.
     #[error("{0}")]
     Backend(String),
+    /// The execution panicked, or its process died. The shard may be the reason.
+    #[error("{0}")]
+    Crashed(String),
 }
 
 /// Controls a backend call: reports progress, and cancels the call once all its shards are stopped.
@@ -99,8 +102,14 @@ pub(super) fn call_backend(
         Ok(Ok(results)) if results.is_empty() => failed("returned no results".to_owned()),
         Ok(Ok(results)) => failed(format!("returned {} results for {} shards", results.len(), shards.len())),
         Ok(Err(ExecutionError::Cancelled)) => Err(ExecutionFailure::Stopped),
-        Ok(Err(error)) => Err(ExecutionFailure::Backend(error.to_string())),
-        Err(panic) => failed(format!("panicked: {}", panic_message(&*panic))),
+        Ok(Err(ExecutionError::Crashed(reason))) => {
+            Err(ExecutionFailure::Crashed(format!("{} crashed: {reason}", backend.name())))
+        }
+        Ok(Err(error @ ExecutionError::Device(_))) => Err(ExecutionFailure::Backend(error.to_string())),
+        Err(panic) => {
+            let reason = format!("{} panicked: {}", backend.name(), panic_message(&*panic));
+            Err(ExecutionFailure::Crashed(reason))
+        }
     }
 }
 

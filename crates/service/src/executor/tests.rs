@@ -281,7 +281,7 @@ async fn a_failed_call_fails_only_the_shards_of_its_batch() {
         for (index, running) in (1..).zip(others) {
             match running.await.unwrap() {
                 Ok(executed) => assert_eq!((index > 3, executed.hash), (true, fixture.expected_hash(index))),
-                Err(ExecutionFailure::Backend(reason)) => {
+                Err(ExecutionFailure::Backend(reason) | ExecutionFailure::Crashed(reason)) => {
                     assert!(index <= 3 && reason.contains(text), "{reason}")
                 }
                 Err(ExecutionFailure::Stopped) => panic!("shard {index} was not stopped"),

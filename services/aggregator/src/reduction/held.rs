@@ -10,6 +10,7 @@ use forge_contract::{
     digest::Digest,
     ids::{PoolName, TaskId},
 };
+use forge_service::memory_budget::{MemoryBudget, MemoryReservation};
 
 use super::trust::ResultKey;
 
@@ -17,8 +18,9 @@ use super::trust::ResultKey;
 const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// The held results of a job.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct HeldResults {
+    budget: MemoryBudget,
     results: BTreeMap<ResultKey, HeldResult>,
     bytes: usize,
 }
@@ -28,20 +30,28 @@ pub(super) struct HeldResults {
 pub(super) struct HeldResult {
     /// What the first agent with this result attested.
     pub attestation: Attestation,
-    /// The result's canonical bytes; `None` beyond the limit.
+    /// The result's canonical bytes; `None` beyond the limits.
     pub bytes: Option<Bytes>,
+    /// The memory for them.
+    _reservation: Option<MemoryReservation>,
     /// Every task that was answered with this result.
     pub tasks: BTreeSet<TaskId>,
 }
 
 impl HeldResults {
+    /// No results. Their bytes will be kept while the budget has memory to spare.
+    pub fn new(budget: MemoryBudget) -> Self {
+        Self { budget, results: BTreeMap::new(), bytes: 0 }
+    }
+
     /// Holds a result. Another one with the same bytes must not be held.
     pub fn hold(&mut self, key: ResultKey, attestation: Attestation, bytes: Bytes) {
-        let is_kept = self.bytes + bytes.len() <= MAX_HELD_BYTES;
-        let bytes = is_kept.then_some(bytes);
+        let is_small = self.bytes + bytes.len() <= MAX_HELD_BYTES;
+        let reservation = is_small.then(|| self.budget.try_reserve_spare(bytes.len() as u64)).flatten();
+        let bytes = reservation.is_some().then_some(bytes);
         self.bytes += bytes.as_ref().map_or(0, Bytes::len);
         let tasks = BTreeSet::from([attestation.statement.task_id]);
-        self.results.insert(key, HeldResult { attestation, bytes, tasks });
+        self.results.insert(key, HeldResult { attestation, bytes, _reservation: reservation, tasks });
     }
 
     /// Adds a task that was answered with a held result. Returns whether it is a new one; `None` if

@@ -1,6 +1,7 @@
 //! The reduction against the kernel's own merge, in every order of arrival and with everything that
 //! workers and verifiers may send.
 
+mod memory;
 mod pools;
 mod protocol;
 mod simulation;
@@ -10,6 +11,7 @@ use forge_contract::{
     verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
 use forge_kernel::{convergence::StopReason, reduction::merge_results};
+use forge_service::memory_budget::MemoryBudget;
 use serde_json::{Value, json};
 
 use super::*;
@@ -19,8 +21,13 @@ use crate::test_job::{Sender, TestJob, falsified, identity, pool, verdict};
 const A: Sender = Sender("alpha", 1, 1);
 const B: Sender = Sender("beta", 2, 2);
 
+/// Memory in which nothing is kept, but everything may be held.
+fn unlimited_memory() -> ResultMemory {
+    ResultMemory { max_kept_bytes: 0, budget: MemoryBudget::new(u64::MAX) }
+}
+
 fn reduction(job: &TestJob) -> JobReduction {
-    JobReduction::new(Arc::clone(&job.context), KeptResultsLimit::new(0))
+    JobReduction::new(Arc::clone(&job.context), unlimited_memory())
 }
 
 /// Receives a result while nothing is in quarantine.
@@ -289,18 +296,4 @@ fn undecided_verification_fails_the_job() {
     assert_eq!(effect, VerdictEffect::Undecidable);
     let error = reduction.reduced_job().unwrap_err();
     assert_eq!(error, AggregationError::MissingResults { accepted: 1, shards: 2 });
-}
-
-#[test]
-fn giant_plan_costs_no_memory_before_results_arrive() {
-    let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
-        "args": {"iterations": 1u64 << 40, "claim_freq": 2000, "claim_severity_mu": 6, "claim_severity_sig": 1}});
-    let request = forge_kernel::request::Request::from_json(envelope.to_string().as_bytes()).unwrap();
-    let job = Arc::new(forge_documents::Job::new(request));
-    let context = JobContext::new(job, crate::test_job::UID, forge_kernel::job_key::JobKey::from([7; 32]));
-    assert!(context.shards > 500_000, "{}", context.shards);
-    let shards = context.shards;
-    let reduction = JobReduction::new(Arc::new(context), KeptResultsLimit::new(0));
-    assert_eq!(reduction.progress().shards, shards);
-    assert!(reduction.accepted.is_empty() && matches!(reduction.draw, Draw::Pending));
 }

@@ -1,20 +1,26 @@
 //! The API on the in-process bus, in tokio's paused time, and its parsers.
 
-use forge_bus::Bus;
+use forge_bus::{Bus, MemoryBus, topology::TopologySettings};
+use forge_contract::ids::JobUid;
 use forge_kernel::request::Request;
 
 use super::*;
 use crate::{
     settings::PlannerSettings,
-    test_fixture::{alice, memory_bus, submission},
+    submission_record::{SubmissionOrigin, initial_record},
+    test_fixture::{alice, memory_bus, submission, submission_to},
 };
 
 /// Serves the API without any planner that admits submissions.
 async fn serve(bus: SharedBus, stop: &CancellationToken) {
-    let PlannerSettings { models, namespaces, quotas, .. } = PlannerSettings::default();
+    serve_namespaces(bus, vec!["jobs".to_owned()], stop).await;
+}
+
+async fn serve_namespaces(bus: SharedBus, namespaces: Vec<String>, stop: &CancellationToken) {
+    let PlannerSettings { models, quotas, .. } = PlannerSettings::default();
     let buckets: Vec<_> = namespaces.iter().cloned().map(Bucket::Jobs).collect();
     let api = Api {
-        reader: EnvelopeReader::new(models, namespaces.clone()),
+        reader: EnvelopeReader::new(models, namespaces.clone(), 1 << 30),
         ledger: Arc::new(QuotaLedger::new(bus.clone(), quotas)),
         jobs: JobLookup::new(bus.clone(), namespaces),
         job_watch: JobWatch::open(bus.clone(), &buckets, stop).await.unwrap(),
@@ -95,6 +101,28 @@ async fn calls_beyond_the_limit_are_refused_at_once_and_later_ones_served() {
     }
     let served = bus.request(status(), RECORD_WAIT).await.unwrap_err();
     assert!(matches!(served, BusError::Refused { status: 404, .. }), "{served:?}");
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_id_of_another_namespace_is_refused_at_once() {
+    let namespaces = vec!["jobs".to_owned(), "night".to_owned()];
+    let bus = MemoryBus::with_namespaces(TopologySettings::default(), namespaces.clone());
+    bus.prepare().await.unwrap();
+    let stop = CancellationToken::new();
+    serve_namespaces(bus.clone(), namespaces, &stop).await;
+    let time = "2026-11-23T04:21:23.123Z".to_owned();
+    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+    let record = initial_record("taken".parse().unwrap(), JobUid([1; 16]), origin, None);
+    assert!(job_records::create(bus.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
+    let started = Instant::now();
+    let subject = topology::api_submit_subject(&alice());
+    let request = Message::new(subject, submission_to("taken", "night").payload);
+    let refused = bus.request(request, 2 * RECORD_WAIT).await.unwrap_err();
+    let expected = "job id taken already names a job in namespace jobs: choose another ctx.job_id";
+    assert_eq!(refused, BusError::Refused { status: 409, reason: expected.to_owned() });
+    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    assert_eq!(bus.backlog(topology::Queue::Jobs).await.unwrap(), 0);
     stop.cancel();
 }
 

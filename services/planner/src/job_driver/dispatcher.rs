@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bit_set::BitSet;
 use forge_contract::{ids::TaskId, shard::ShardId, task::ShardOutcome};
 use forge_kernel::plan::Plan;
 use forge_service::moving_average::MovingAverage;
@@ -64,10 +65,12 @@ pub struct Dispatcher<'a> {
     retries: BTreeMap<u64, ShardId>,
     /// Dispatched without a result yet.
     in_flight: BTreeMap<ShardId, InFlightAttempt>,
-    completed: HashSet<ShardId>,
-    /// The hand-outs that failed, by shard. An aggregator that is restarted may report one twice.
+    /// Positions in the plan of the shards that have an accepted result.
+    completed: BitSet,
+    /// The hand-outs of open shards that failed. An aggregator that is restarted may report one
+    /// twice.
     failed: HashMap<ShardId, Vec<TaskId>>,
-    /// Number of overdue hand-outs, by shard.
+    /// Number of overdue hand-outs, by open shard.
     overdue: HashMap<ShardId, u32>,
     /// Shards that were delivered to workers too often. Only verifiers get them again.
     undeliverable: HashSet<ShardId>,
@@ -124,7 +127,7 @@ impl<'a> Dispatcher<'a> {
             unstarted: UnstartedShards(shards.peekable()),
             retries: BTreeMap::new(),
             in_flight: BTreeMap::new(),
-            completed: HashSet::new(),
+            completed: BitSet::new(),
             failed: HashMap::new(),
             overdue: HashMap::new(),
             undeliverable: HashSet::new(),
@@ -151,12 +154,13 @@ impl<'a> Dispatcher<'a> {
                 self.undeliverable.insert(shard);
             }
             ShardOutcome::Reopened { .. } => {
-                if self.completed.remove(&shard) {
+                if self.plan.position(shard).is_some_and(|position| self.completed.remove(position as usize))
+                {
                     self.queue_retry(shard);
                 }
             }
             ShardOutcome::Crashed { reason, .. } => {
-                if !self.completed.contains(&shard) {
+                if !self.is_completed(shard) {
                     self.fatal.get_or_insert(FatalShard::Crashed { shard, reason });
                 }
             }
@@ -229,21 +233,31 @@ impl<'a> Dispatcher<'a> {
     fn apply_acceptance(&mut self, shard: ShardId, wall: Duration) {
         self.in_flight.remove(&shard);
         self.retries.remove(&shard.leaves().start);
-        if self.completed.insert(shard) {
+        self.failed.remove(&shard);
+        self.overdue.remove(&shard);
+        if self.plan.position(shard).is_some_and(|position| self.completed.insert(position as usize)) {
             self.shard_time.add(wall.min(MAX_SHARD_TIME));
             let range = self.plan.range(shard);
             self.prefix.add(range.start, range.end);
         }
     }
 
-    /// Counts a failed hand-out. The shard is dispatched again if no other hand-out is in flight.
+    fn is_completed(&self, shard: ShardId) -> bool {
+        self.plan.position(shard).is_some_and(|position| self.completed.contains(position as usize))
+    }
+
+    /// Counts a failed hand-out of an open shard, which is dispatched again if no other hand-out is
+    /// in flight.
     fn apply_failure(&mut self, shard: ShardId, task: TaskId) {
+        if self.is_completed(shard) {
+            return;
+        }
         let failed = self.failed.entry(shard).or_default();
         if failed.contains(&task) {
             return;
         }
         failed.push(task);
-        if failed.len() >= MAX_ATTEMPTS as usize && !self.completed.contains(&shard) {
+        if failed.len() >= MAX_ATTEMPTS as usize {
             self.fatal.get_or_insert(FatalShard::Exhausted(shard));
         }
         if self.in_flight.get(&shard).is_some_and(|in_flight| in_flight.task == task) {
@@ -278,7 +292,7 @@ impl<'a> Dispatcher<'a> {
         let horizon = self.horizon();
         while let Some(&shard) = self.unstarted.0.peek() {
             // A planner that takes a job over knows results of shards that it did not dispatch.
-            let is_completed = self.completed.contains(&shard);
+            let is_completed = self.is_completed(shard);
             if !is_completed && self.plan.range(shard).end > horizon {
                 return None;
             }

@@ -18,7 +18,7 @@ use forge_contract::{
     verdict::VerdictStatement,
 };
 use forge_kernel::{
-    backend::{ExecutionControl, ExecutionError},
+    backend::{ExecutionControl, ExecutionError, scalar::Scalar},
     request::Request,
 };
 use futures_util::StreamExt;
@@ -38,6 +38,7 @@ enum Fault {
     None,
     WrongResult,
     DeviceLost,
+    Crash,
 }
 
 const CPU: TestBackend = TestBackend { name: "cpu", adapter: None, fault: Fault::None };
@@ -66,6 +67,9 @@ impl Backend for TestBackend {
     ) -> Result<Vec<ShardResult>, ExecutionError> {
         if self.fault == Fault::DeviceLost {
             return Err(ExecutionError::Device("the device is lost".to_owned()));
+        }
+        if self.fault == Fault::Crash {
+            return Err(ExecutionError::Crashed("no memory".to_owned()));
         }
         let mut results = Scalar.execute(program, shards, control)?;
         let error = u64::from(self.fault == Fault::WrongResult);
@@ -143,10 +147,14 @@ async fn publish_task(bus: &MemoryBus, task: ShardTask, claim: Option<Claim>) {
 struct RunningVerifier(CancellationToken);
 
 impl RunningVerifier {
-    fn start(bus: SharedBus, available: &[TestBackend], isolated: Option<IsolatedExecutor>) -> Self {
+    fn start(bus: SharedBus, available: &[TestBackend]) -> Self {
+        Self::start_with(bus, available, Arc::new(Scalar))
+    }
+
+    fn start_with(bus: SharedBus, available: &[TestBackend], reference: Arc<dyn Backend>) -> Self {
         let stop = CancellationToken::new();
         let (executor, lease) = (Executor::new(1, None), Duration::from_secs(30));
-        let settings = VerifierSettings { executor, slots: 1, lease, isolated };
+        let settings = VerifierSettings { executor, slots: 1, lease, reference };
         let (identity, metrics) = (Identity::from_random([2; 32]), Metrics::new("test"));
         tokio::spawn(run(bus, backends(available), identity, settings, metrics, stop.clone()));
         Self(stop)
@@ -186,7 +194,7 @@ async fn verdicts(available: &[TestBackend], claims: &[(TestBackend, bool)]) -> 
         let hash = if *is_correct { correct_hash(&request, &task) } else { Digest([9; 32]) };
         publish_task(&bus, task, Some(claim(*backend, hash))).await;
     }
-    let _verifier = RunningVerifier::start(bus.clone(), available, None);
+    let _verifier = RunningVerifier::start(bus.clone(), available);
     collect_verdicts(&bus, claims.len()).await
 }
 
@@ -228,7 +236,7 @@ async fn a_refuted_agent_is_quarantined_with_its_pool_and_job() {
     let (bus, request) = bus().await;
     let claim = claim(CPU, Digest([9; 32]));
     publish_task(&bus, task(&request, 0), Some(claim.clone())).await;
-    let _verifier = RunningVerifier::start(bus.clone(), &[CPU], None);
+    let _verifier = RunningVerifier::start(bus.clone(), &[CPU]);
     assert_eq!(collect_verdicts(&bus, 1).await[0].outcome, VerdictOutcome::Refuted);
     let key = registry::agent_quarantine_key(&claim.agent_id);
     let entry = bus.get(&Bucket::Agents, &key).await.unwrap().unwrap();
@@ -253,7 +261,7 @@ async fn an_outage_delays_a_verdict_but_never_becomes_one() {
     });
     let task = task(&request, 0);
     publish_task(&memory, task.clone(), Some(claim(CPU, correct_hash(&request, &task)))).await;
-    let _verifier = RunningVerifier::start(Arc::new(faulty), &[CPU], None);
+    let _verifier = RunningVerifier::start(Arc::new(faulty), &[CPU]);
     assert_eq!(collect_verdicts(&memory, 1).await[0].outcome, VerdictOutcome::Confirmed);
     assert!(faults.load(Ordering::SeqCst) > 30);
 }
@@ -267,17 +275,14 @@ fn retry_delays_grow_to_a_minute() {
 }
 
 /// What a verifier publishes for a shard that workers failed to execute: its result, or outcomes.
-async fn fallback(
-    available: &[TestBackend],
-    isolated: Option<IsolatedExecutor>,
-) -> (Message, ShardTask, Digest) {
+async fn fallback(available: &[TestBackend], reference: Arc<dyn Backend>) -> (Message, ShardTask, Digest) {
     let (bus, request) = bus().await;
     let task = task(&request, 3);
     let hash = correct_hash(&request, &task);
     publish_task(&bus, task.clone(), None).await;
     let mut results = bus.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap();
     let mut outcomes = bus.replay(Stream::Verdicts, vec![topology::outcomes_subject(JOB)]).await.unwrap();
-    let _verifier = RunningVerifier::start(bus.clone(), available, isolated);
+    let _verifier = RunningVerifier::start_with(bus.clone(), available, reference);
     let stored = tokio::select! {
         stored = results.next() => stored,
         stored = outcomes.next() => stored,
@@ -301,8 +306,7 @@ fn crash(message: &Message, task: &ShardTask) -> String {
 
 #[tokio::test]
 async fn a_shard_that_workers_failed_to_execute_gets_a_result_of_the_pool_of_verifiers() {
-    let lost = TestBackend { fault: Fault::DeviceLost, ..GPU };
-    let (message, task, hash) = fallback(&[lost, OTHER], None).await;
+    let (message, task, hash) = fallback(&[OTHER], Arc::new(Scalar)).await;
     let subject = topology::parse_result_subject(&message.subject);
     assert_eq!(subject, Some((PoolName::verifiers(), JOB, task.shard_id)));
     let (attestation, bytes) = shard_messages::parse_result(&message.payload).unwrap();
@@ -312,32 +316,35 @@ async fn a_shard_that_workers_failed_to_execute_gets_a_result_of_the_pool_of_ver
         (task.task_id, PoolName::verifiers())
     );
     assert_eq!((attestation.statement.result_hash, Digest::hash_parts(&[&bytes])), (hash, hash));
-    assert_eq!(attestation.statement.backend, "other");
+    assert_eq!(attestation.statement.backend, "scalar");
 }
 
 #[tokio::test]
-async fn without_any_working_device_the_reference_executes_the_shard() {
-    let lost = TestBackend { fault: Fault::DeviceLost, ..GPU };
-    let (message, _, hash) = fallback(&[lost], None).await;
-    let (attestation, _) = shard_messages::parse_result(&message.payload).unwrap();
-    assert_eq!((attestation.statement.backend.as_str(), attestation.statement.result_hash), ("scalar", hash));
+async fn a_fallback_execution_that_crashes_is_reported() {
+    let dying = TestBackend { fault: Fault::Crash, ..CPU };
+    let (message, task, _) = fallback(&[CPU], Arc::new(dying)).await;
+    assert_eq!(crash(&message, &task), "cpu crashed: no memory");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_on_a_shard_that_crashes_every_backend_is_undecided_after_some_attempts() {
+    let (bus, request) = bus().await;
+    let task = task(&request, 0);
+    publish_task(&bus, task.clone(), Some(claim(CPU, correct_hash(&request, &task)))).await;
+    let [cpu, gpu] = [CPU, GPU].map(|backend| TestBackend { fault: Fault::Crash, ..backend });
+    let reference = TestBackend { name: "scalar", ..cpu };
+    let started = tokio::time::Instant::now();
+    let _verifier = RunningVerifier::start_with(bus.clone(), &[gpu, cpu], Arc::new(reference));
+    let verdicts = collect_verdicts(&bus, 1).await;
+    assert_eq!(summaries(&verdicts), [("scalar", None, VerdictOutcome::Undecided)]);
+    assert!(verdicts[0].reason.contains("crashed: no memory") && verdicts[0].correct.is_none());
+    assert!(started.elapsed() >= FIRST_RETRY_DELAY / 2, "two attempts were retried");
 }
 
 #[tokio::test]
-async fn a_child_process_that_dies_is_reported_and_its_result_published_otherwise() {
-    let dying = IsolatedExecutor::new("/bin/sh", ["-c", "echo no memory >&2; kill -SEGV $$"], 1);
-    let (message, task, _) = fallback(&[CPU], Some(dying)).await;
-    let reason = crash(&message, &task);
-    assert!(reason.ends_with(": no memory"), "{reason}");
-
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("result");
-    let (_, request) = bus().await;
-    let shard = task.shard();
-    std::fs::write(&file, Scalar.execute(&request.program, &[shard], &()).unwrap()[0].encode()).unwrap();
-    let script = format!("cat > /dev/null; cat '{}'", file.display());
-    let working = IsolatedExecutor::new("/bin/sh", ["-c", &script], 1);
-    let (message, _, hash) = fallback(&[CPU], Some(working)).await;
-    let (attestation, _) = shard_messages::parse_result(&message.payload).unwrap();
-    assert_eq!((attestation.statement.backend.as_str(), attestation.statement.result_hash), ("scalar", hash));
+async fn a_backend_that_survives_a_crashing_shard_decides_about_the_claim() {
+    let dying = TestBackend { fault: Fault::Crash, ..GPU };
+    let verdicts = verdicts(&[dying], &[(GPU, true), (CPU, false)]).await;
+    let outcomes = [VerdictOutcome::Confirmed, VerdictOutcome::Refuted];
+    assert_eq!(summaries(&verdicts), outcomes.map(|outcome| ("scalar", None, outcome)));
 }
