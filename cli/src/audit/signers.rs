@@ -2,12 +2,12 @@
 //! signed.
 //!
 //! The file is text. A line is a role and a public key, as in `aggregator UAB…`, or `pool` and the
-//! name of a pool; text after `#` is a remark. Roles: `aggregator` signs manifests, `verifier` signs
-//! verdicts, `agent` signs shard results. A role without a line in the file is not compared, except
-//! `aggregator`, which is required.
+//! name of a pool; text after `#` is a remark. Roles: `aggregator` signs manifests, `verifier`
+//! signs verdicts, `agent` signs shard results. A role without a line in the file is not compared,
+//! except `aggregator`, which is required.
 //!
-//! An agent signs the name of its pool with each result. That the agent's credential is of that pool
-//! is what the aggregator vouches for.
+//! An agent signs the name of its pool with each result. The aggregator vouches for it: only a
+//! credential of the pool can publish under that name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

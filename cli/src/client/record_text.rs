@@ -35,6 +35,7 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
         let (done, all) = (format_count(progress.shards_done), format_count(progress.shards));
         add("Shards", Some(format!("{done} of {all}{verified}")));
     }
+    add("Waiting", record.waiting.clone());
     for (name, value) in &record.headline {
         add(name, value.as_f64().map(format_amount));
     }
@@ -70,6 +71,14 @@ pub fn state_label(record: &JobRecord) -> String {
     match (&record.error, record.state) {
         (Some(error), JobState::Failed) => format!("failed ({})", error.code),
         (_, state) => state.as_str().to_owned(),
+    }
+}
+
+/// The state of a job, and why it waits if it does.
+pub fn progress_label(record: &JobRecord) -> String {
+    match &record.waiting {
+        Some(reason) => format!("{}, waiting: {reason}", state_label(record)),
+        None => state_label(record),
     }
 }
 

@@ -87,9 +87,17 @@ pub fn wait_for_end(
     let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(REDRAW_INTERVAL);
+    let mut waiting = None;
     let result = follow(connection, record, |record| {
+        // Without a progress bar, nothing would say why nothing happens.
+        if show_progress && bar.is_hidden() && record.waiting != waiting {
+            waiting.clone_from(&record.waiting);
+            if let Some(reason) = &waiting {
+                output::print_to_stderr(&format!("job {} is waiting: {reason}", record.job_id));
+            }
+        }
         bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
-        bar.set_message(record_text::state_label(record));
+        bar.set_message(record_text::progress_label(record));
         Ok(())
     });
     bar.finish_and_clear();

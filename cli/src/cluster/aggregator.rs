@@ -51,6 +51,10 @@ pub struct AggregatorTuning {
         default_missing_value = "unlimited"
     )]
     keep_shards: ShardRetention,
+    /// How long the records of ended jobs are kept, in days; 0 means for ever. Artifacts are not
+    /// removed
+    #[arg(long, env = "FORGE_RECORD_RETENTION_DAYS", value_name = "DAYS", default_value_t = 30)]
+    record_retention_days: u32,
     /// Number of agents of one pool in quarantine at which the whole pool goes into quarantine; 0
     /// means never
     #[arg(long, env = "FORGE_POOL_QUARANTINE_AFTER", value_name = "COUNT", default_value_t = 3)]
@@ -67,6 +71,8 @@ impl AggregatorTuning {
     ) -> AggregatorSettings {
         AggregatorSettings {
             store_patience: Duration::from_millis(self.store_patience_ms),
+            record_retention: (self.record_retention_days > 0)
+                .then(|| Duration::from_secs(u64::from(self.record_retention_days) * 24 * 3600)),
             max_kept_bytes: self.keep_shards.max_bytes(),
             pool_quarantine_after: self.pool_quarantine_after,
             job_memory: memory.bytes(),

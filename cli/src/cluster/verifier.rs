@@ -50,8 +50,8 @@ struct IsolatedBackends {
     gpu_unavailable: Option<String>,
 }
 
-/// Starts child processes with the backends of a verifier: the one of a name, then those of the CPU.
-/// `auto` is a hardware GPU if there is one.
+/// Starts child processes with the backends of a verifier: the one of a name, then those of the
+/// CPU. `auto` is a hardware GPU if there is one.
 fn start_backends(name: &str, time_limit: Duration) -> Result<IsolatedBackends, CommandError> {
     let cpu_name = match name {
         "auto" => None,

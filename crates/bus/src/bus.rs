@@ -149,6 +149,26 @@ pub trait Bus: Send + Sync + fmt::Debug {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError>;
 
+    /// As [`Bus::compare_and_set`], with a value that expires after `lifetime`, at least a second,
+    /// unless it is replaced before. Only values of job records expire. Watches do not report it.
+    ///
+    /// # Errors
+    /// As [`Bus::compare_and_set`], and [`BusError::Unusable`] for another bucket.
+    async fn compare_and_set_expiring(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+        lifetime: Duration,
+    ) -> Result<Option<u64>, BusError>;
+
+    /// Returns how much of a bucket's space is in use, in percent.
+    ///
+    /// # Errors
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
+    async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError>;
+
     /// Deletes a key. Deleting a key without a value succeeds.
     ///
     /// # Errors

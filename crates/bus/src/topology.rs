@@ -295,6 +295,17 @@ pub fn job_key_entry(job: JobUid) -> String {
     format!("jobs.{job}")
 }
 
+/// Checks that values of a bucket may expire.
+///
+/// # Errors
+/// [`BusError::Unusable`], naming the bucket.
+pub fn check_expires(bucket: &Bucket) -> Result<(), BusError> {
+    if bucket.has_expiring_values() {
+        return Ok(());
+    }
+    Err(BusError::Unusable(format!("values of the bucket {} do not expire one by one", bucket.name())))
+}
+
 /// Checks the key of a bucket entry: dot-separated tokens of ASCII letters, digits and `-/_=`.
 ///
 /// # Errors

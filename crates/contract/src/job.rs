@@ -64,6 +64,9 @@ pub struct JobRecord {
     pub updated_at: String,
     /// Progress of the job.
     pub progress: JobProgress,
+    /// Why the job waits, for people. Absent while it does not wait, and once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// Headline figures of a completed job: the numeric members of the result's `output`, such as
     /// `mean_loss`. Absent until the job completes.
     #[serde(default, skip_serializing_if = "Map::is_empty")]

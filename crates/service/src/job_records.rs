@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use forge_bus::{BucketEntry, Bus, BusError, topology::Bucket};
-use forge_contract::{canonical::to_canonical_json, ids::JobId, job::JobRecord};
+use forge_contract::{
+    canonical::to_canonical_json,
+    ids::{JobId, JobUid},
+    job::JobRecord,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::clock::now_rfc3339;
@@ -95,6 +99,31 @@ pub async fn update(
     bus: &dyn Bus,
     bucket: &Bucket,
     job: &JobId,
+    change: impl FnMut(&mut JobRecord) -> bool + Send,
+) -> Result<RecordUpdate, BusError> {
+    update_with(bus, bucket, job, None, change).await
+}
+
+/// As [`update`]; if the change makes the record terminal, the record expires after `retention`,
+/// or never.
+///
+/// # Errors
+/// As [`update`].
+pub async fn end(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    job: &JobId,
+    retention: Option<Duration>,
+    change: impl FnMut(&mut JobRecord) -> bool + Send,
+) -> Result<RecordUpdate, BusError> {
+    update_with(bus, bucket, job, retention, change).await
+}
+
+async fn update_with(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    job: &JobId,
+    retention: Option<Duration>,
     mut change: impl FnMut(&mut JobRecord) -> bool + Send,
 ) -> Result<RecordUpdate, BusError> {
     loop {
@@ -105,10 +134,37 @@ pub async fn update(
             return Ok(RecordUpdate { record, written: false });
         }
         record.updated_at = now_rfc3339();
-        let written = bus.compare_and_set(bucket, job.as_str(), json(&record).into(), Some(revision)).await?;
+        if record.state.is_terminal() {
+            record.waiting = None;
+        }
+        let (key, value, expected) = (job.as_str(), json(&record).into(), Some(revision));
+        let written = match retention.filter(|_| record.state.is_terminal()) {
+            Some(lifetime) => bus.compare_and_set_expiring(bucket, key, value, expected, lifetime).await?,
+            None => bus.compare_and_set(bucket, key, value, expected).await?,
+        };
         if written.is_some() {
             return Ok(RecordUpdate { record, written: true });
         }
+    }
+}
+
+/// Notes in the record of a job why it waits, or that it does not any more. Nothing depends on it
+/// but what people see, so an error is only logged.
+pub async fn note_waiting(
+    bus: &dyn Bus,
+    bucket: &Bucket,
+    (job, uid): (&JobId, JobUid),
+    reason: Option<&str>,
+) {
+    let noted = update(bus, bucket, job, |record| {
+        let is_news = record.uid == uid && record.waiting.as_deref() != reason;
+        if is_news {
+            record.waiting = reason.map(str::to_owned);
+        }
+        is_news
+    });
+    if let Err(error) = noted.await {
+        tracing::warn!(%job, %error, "noting in a record why its job waits failed");
     }
 }
 
@@ -153,6 +209,45 @@ mod tests {
         let second = update(bus.as_ref(), &bucket, &job, end(JobState::Failed)).await.unwrap();
         assert!(first.written && !second.written);
         assert_eq!(second.record.state, JobState::Completed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_record_expires_after_the_retention() {
+        let (bus, bucket, job) = bus().await;
+        let day = Duration::from_secs(24 * 3600);
+        create(bus.as_ref(), &bucket, &record("running")).await.unwrap();
+        let change = |state: JobState| {
+            move |record: &mut JobRecord| {
+                record.state = state;
+                true
+            }
+        };
+        end(bus.as_ref(), &bucket, &job, Some(day), change(JobState::Reducing)).await.unwrap();
+        sleep(2 * day).await;
+        assert!(get(bus.as_ref(), &bucket, &job).await.unwrap().is_some(), "it is not terminal");
+        end(bus.as_ref(), &bucket, &job, Some(day), change(JobState::Completed)).await.unwrap();
+        sleep(day / 2).await;
+        assert!(get(bus.as_ref(), &bucket, &job).await.unwrap().is_some());
+        sleep(day).await;
+        assert!(get(bus.as_ref(), &bucket, &job).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_record_says_why_its_job_waits_until_it_ends() {
+        let (bus, bucket, job) = bus().await;
+        create(bus.as_ref(), &bucket, &record("running")).await.unwrap();
+        let uid = record("running").uid;
+        let waiting = async || get(bus.as_ref(), &bucket, &job).await.unwrap().unwrap().record.waiting;
+        note_waiting(bus.as_ref(), &bucket, (&job, JobUid([9; 16])), Some("another submission")).await;
+        assert_eq!(waiting().await, None);
+        note_waiting(bus.as_ref(), &bucket, (&job, uid), Some("no agent")).await;
+        assert_eq!(waiting().await.as_deref(), Some("no agent"));
+        let end = |record: &mut JobRecord| {
+            record.state = JobState::Failed;
+            true
+        };
+        update(bus.as_ref(), &bucket, &job, end).await.unwrap();
+        assert_eq!(waiting().await, None);
     }
 
     #[tokio::test]

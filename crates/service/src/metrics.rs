@@ -31,8 +31,8 @@ use prometheus_client::{
 
 pub use self::catalog::{CATALOG, MetricFamily, MetricType};
 use self::labels::{
-    BackendLabel, JobLabels, MessageLabels, OutcomeLabel, QueueLabel, ShardLabels, StateLabel, TargetLabel,
-    VersionLabel,
+    BackendLabel, BucketLabel, JobLabels, MessageLabels, OutcomeLabel, QueueLabel, ShardLabels, StateLabel,
+    TargetLabel, VersionLabel,
 };
 
 /// The metrics of a process. Clones share their values.
@@ -79,6 +79,7 @@ struct MetricSeries {
     registry: Registry,
     queue_depth: Family<QueueLabel, Gauge>,
     unreadable_messages: Counter,
+    bucket_used_percent: Family<BucketLabel, Gauge>,
     messages: Family<MessageLabels, Counter>,
     message_seconds: TimeFamily<QueueLabel>,
     shards_executed: Family<ShardLabels, Counter>,
@@ -123,6 +124,7 @@ impl Metrics {
         Self(Arc::new(MetricSeries {
             queue_depth: register(&mut registry, &catalog::QUEUE_DEPTH, Family::default()),
             unreadable_messages: register(&mut registry, &catalog::UNREADABLE_MESSAGES, Counter::default()),
+            bucket_used_percent: register(&mut registry, &catalog::BUCKET_USED_PERCENT, Family::default()),
             messages: register(&mut registry, &catalog::MESSAGES, Family::default()),
             message_seconds: register(
                 &mut registry,
@@ -158,6 +160,12 @@ impl Metrics {
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry).expect("writing to a string cannot fail");
         text
+    }
+
+    /// Sets how much of a bucket's space is in use, in percent.
+    pub fn set_bucket_used(&self, bucket: &str, percent: u64) {
+        let label = BucketLabel { bucket: bucket.to_owned() };
+        self.0.bucket_used_percent.get_or_create(&label).set(to_i64(percent));
     }
 
     /// Sets the number of messages of a queue that are waiting or in flight.

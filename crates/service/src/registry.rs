@@ -34,6 +34,9 @@ use self::{
     quarantine::{QuarantineKey, parse_quarantine_key},
 };
 
+/// Upper bound on the quarantined pools that are named in a sentence.
+const MAX_NAMED_POOLS: usize = 8;
+
 /// Role of a trusted agent, the prefix of its key in bucket `forge_agents`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -147,6 +150,24 @@ impl Registry {
         let mut agents: Vec<_> = of_pool.collect();
         agents.sort();
         agents
+    }
+
+    /// Names what is in quarantine, as in `pool acme, 3 agents`; `None` if nothing is. For people.
+    pub fn describe_quarantine(&self) -> Option<String> {
+        let state = self.state.lock();
+        let mut pools: Vec<_> = state.quarantined_pools.iter().map(|pool| format!("pool {pool}")).collect();
+        pools.sort();
+        let more = pools.len().saturating_sub(MAX_NAMED_POOLS);
+        pools.truncate(MAX_NAMED_POOLS);
+        if more > 0 {
+            pools.push(format!("{more} more pools"));
+        }
+        match state.quarantined_agents.len() {
+            0 => {}
+            1 => pools.push("1 agent".to_owned()),
+            agents => pools.push(format!("{agents} agents")),
+        }
+        (!pools.is_empty()).then(|| pools.join(", "))
     }
 
     /// Returns the capacity of the live workers that take shards of a target and are not in

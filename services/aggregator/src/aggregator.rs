@@ -54,6 +54,8 @@ pub struct AggregatorSettings {
     pub max_jobs: usize,
     /// How long to retry while the store is unavailable, before a job fails.
     pub store_patience: Duration,
+    /// How long the records of ended jobs are kept; `None` for ever.
+    pub record_retention: Option<Duration>,
     /// Buckets of job records that envelopes may name; the first is the default.
     pub namespaces: Vec<String>,
     /// Time after which the bus redelivers a message whose receiver has not renewed its lease.
@@ -78,6 +80,7 @@ impl Default for AggregatorSettings {
         Self {
             max_jobs: 256,
             store_patience: Duration::from_secs(600),
+            record_retention: Some(Duration::from_secs(30 * 24 * 3600)),
             namespaces: vec!["jobs".to_owned()],
             lease: Duration::from_secs(30),
             models: Arc::new(ModelCache::new(CACHED_MODELS)),
@@ -165,8 +168,13 @@ impl Aggregator {
             metrics: metrics.clone(),
             patience: store_patience,
         };
-        let termination =
-            Arc::new(Termination { bus: bus.clone(), store, metrics: metrics.clone(), store_patience });
+        let termination = Arc::new(Termination {
+            bus: bus.clone(),
+            store,
+            metrics: metrics.clone(),
+            store_patience,
+            record_retention: settings.record_retention,
+        });
         let reducer = JobReducer {
             bus: bus.clone(),
             job_watch: JobWatch::open(bus.clone(), &buckets, stop).await?,

@@ -150,7 +150,8 @@ impl JobReducer {
     ) -> Result<(Arc<JobContext>, CollectedResults, MemoryReservation), CollectionFailure> {
         let started = Instant::now();
         let ReduceOrder { job_id, job_uid, envelope, .. } = order;
-        let (request, memory) = self.compile(&job_id, envelope).await.map_err(|failure| match failure {
+        let compiled = self.compile((&job_id, job_uid), bucket, envelope).await;
+        let (request, memory) = compiled.map_err(|failure| match failure {
             CompilationFailure::OutOfMemory => CollectionFailure::OutOfMemory,
             CompilationFailure::Refused(code, message) => CollectionFailure::JobFailed(EndOrder::new(
                 job_id.clone(),
@@ -177,7 +178,8 @@ impl JobReducer {
     /// waits for memory.
     async fn compile(
         &self,
-        job: &JobId,
+        (job, uid): (&JobId, JobUid),
+        bucket: &Bucket,
         envelope: Envelope,
     ) -> Result<(Request, MemoryReservation), CompilationFailure> {
         let compile = |envelope| {
@@ -201,6 +203,8 @@ impl JobReducer {
         }
         drop(request);
         tracing::warn!(%job, shards, bytes, "other jobs take the memory of this aggregator; the job waits");
+        let reason = "other jobs take the memory of the aggregator";
+        job_records::note_waiting(self.bus.as_ref(), bucket, (job, uid), Some(reason)).await;
         let memory = self.budget.reserve(bytes, MEMORY_PATIENCE).await;
         let memory = memory.ok_or(CompilationFailure::OutOfMemory)?;
         Ok((compile(envelope)?, memory))

@@ -329,6 +329,9 @@ impl Collection<'_> {
         let progress = self.reduction.progress();
         let update = job_records::update(bus, self.bucket, &job.id, |record| {
             let changed = record.progress != progress || record.state < JobState::Running;
+            if changed {
+                record.waiting = None;
+            }
             record.state = record.state.max(JobState::Running);
             record.progress = progress;
             changed && record.uid == *uid

@@ -42,6 +42,8 @@ pub(crate) struct Termination {
     pub metrics: Metrics,
     /// How long to retry while the store is unavailable.
     pub store_patience: Duration,
+    /// How long terminal records are kept; `None` for ever.
+    pub record_retention: Option<Duration>,
 }
 
 /// What the record of a completed job says about its result.
@@ -125,7 +127,7 @@ impl Termination {
             _ => JobState::Failed,
         };
         let RecordUpdate { record, written } =
-            job_records::update(self.bus.as_ref(), &bucket, &job_id, |record| {
+            job_records::end(self.bus.as_ref(), &bucket, &job_id, self.record_retention, |record| {
                 let is_completing = record.state == JobState::Reducing && requester == Requester::EndOrder;
                 if is_completing || record.uid != job_uid {
                     return false;
@@ -166,7 +168,7 @@ impl Termination {
         result: RecordedResult,
     ) -> Result<(), BusError> {
         let RecordUpdate { record, written } =
-            job_records::update(self.bus.as_ref(), bucket, job, |record| {
+            job_records::end(self.bus.as_ref(), bucket, job, self.record_retention, |record| {
                 if record.uid != uid {
                     return false;
                 }

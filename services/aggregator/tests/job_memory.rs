@@ -112,9 +112,11 @@ async fn a_job_beyond_the_memory_waits_and_can_be_cancelled() {
         jobs.order_reduction("c").await;
         // Progress is written every 250 ms.
         sleep(Duration::from_millis(600)).await;
-        assert_eq!(jobs.record("c").await.state, JobState::Planned);
+        let record = jobs.record("c").await;
+        let waiting = Some("other jobs take the memory of the aggregator");
+        assert_eq!((record.state, record.waiting.as_deref()), (JobState::Planned, waiting));
         jobs.cancel("a").await;
-        jobs.wait_for("c", JobState::Running).await;
+        assert_eq!(jobs.wait_for("c", JobState::Running).await.waiting, None);
     })
     .await;
 }

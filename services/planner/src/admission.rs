@@ -29,6 +29,7 @@ use crate::{
     envelope_reader::{EnvelopeReader, one_line},
     quota_ledger::{ChargeOutcome, QuotaLedger},
     quota_policy::QuotaDay,
+    record_space::RecordSpace,
     submission_record::{
         RecordRelation, SubmissionOrigin, initial_record, rejected_job_id, requested_job_id,
     },
@@ -58,6 +59,7 @@ pub struct Admission {
     buckets: Vec<Bucket>,
     /// Holds the records of rejected submissions.
     default_bucket: Bucket,
+    space: Arc<RecordSpace>,
 }
 
 /// A rejection before it is recorded.
@@ -78,8 +80,9 @@ impl Admission {
         ledger: Arc<QuotaLedger>,
         buckets: Vec<Bucket>,
         default_bucket: Bucket,
+        space: Arc<RecordSpace>,
     ) -> Self {
-        Self { bus, reader, ledger, buckets, default_bucket }
+        Self { bus, reader, ledger, buckets, default_bucket, space }
     }
 
     /// Decides on a submission, which is message number `sequence` of its stream. Idempotent: a
@@ -129,6 +132,7 @@ impl Admission {
         job: Job,
         bucket: Bucket,
     ) -> Result<AdmissionDecision, BusError> {
+        self.space.check(&bucket)?;
         let (uid, key) = (JobUid(random::bytes()), JobKey::from(random::bytes()));
         job_keys::create(self.bus.as_ref(), uid, &key).await?;
         let record = initial_record(job.id.clone(), uid, origin.clone(), Some((&job, key.commitment(uid))));
@@ -293,6 +297,7 @@ impl Admission {
         rejection: Rejection,
     ) -> Result<AdmissionDecision, BusError> {
         let bucket = &self.default_bucket;
+        self.space.check(bucket)?;
         for name in rejection.names {
             if self.is_held_elsewhere(&name, bucket).await? {
                 continue;

@@ -35,6 +35,7 @@ use crate::{
     envelope_reader::{EnvelopeReader, one_line},
     job_lookup::JobLookup,
     quota_ledger::QuotaLedger,
+    record_space::RecordSpace,
 };
 
 /// How long a request waits for a planner to decide, or for an aggregator to end a job.
@@ -111,6 +112,7 @@ pub struct Api {
     pub jobs: JobLookup,
     pub job_watch: JobWatch,
     pub end_requester: EndRequester,
+    pub space: Arc<RecordSpace>,
     pub limits: ApiLimits,
 }
 
@@ -184,6 +186,7 @@ impl Api {
         let mut found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         if found.is_none() {
             self.check_other_namespaces(&job.id, &bucket).await?;
+            self.space.check(&bucket).map_err(|full| ApiError::new(507, full.to_string()))?;
             self.store(submitter, request).await?;
         }
         let deadline = Instant::now() + RECORD_WAIT;

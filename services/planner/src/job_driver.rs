@@ -18,9 +18,9 @@ use std::{
     time::Duration,
 };
 
-use forge_bus::topology::target_token;
+use forge_bus::{SharedBus, topology::target_token};
 use forge_service::{
-    Metrics, Settlement, clock::elapsed_since, job_watch::JobWatch, registry::Registry,
+    Metrics, Settlement, clock::elapsed_since, job_records, job_watch::JobWatch, registry::Registry,
     retry::retry_until_stopped,
 };
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ use self::{
     deadline::wait_for_deadline,
     dispatch_failure::DispatchFailure,
     dispatch_loop::DispatchStop,
-    start_decision::{StartDecision, decide_start, retry_delay, should_warn},
+    start_decision::{StartDecision, decide_start, describe_wait, needed_agents, retry_delay, should_warn},
 };
 pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer};
 use crate::{
@@ -41,6 +41,7 @@ use crate::{
 /// Drives jobs.
 #[derive(Debug)]
 pub struct JobDriver {
+    pub bus: SharedBus,
     pub registry: Registry,
     pub job_watch: JobWatch,
     pub preparer: JobPreparer,
@@ -64,6 +65,7 @@ impl JobDriver {
         match decide_start(admitted.policy(), admitted.record.state, live, waited, self.agent_wait) {
             StartDecision::Start => self.run(admitted, received).await,
             StartDecision::Wait(delay) => {
+                self.note_wait(&admitted, needed_agents(admitted.policy(), admitted.record.state)).await;
                 if should_warn(waited) {
                     let hardware = target_token(admitted.target());
                     tracing::warn!(
@@ -76,10 +78,27 @@ impl JobDriver {
                 Settlement::Retry(delay)
             }
             StartDecision::Fail(failure) => {
+                let failure = match &admitted.record.waiting {
+                    Some(reason) => failure.while_waiting(reason),
+                    None => failure,
+                };
                 let order = failure.into_order(admitted.job.id.clone(), admitted.uid(), &admitted.bucket);
                 to_settlement("requesting the job's end", self.end_requester.request(order).await)
             }
         }
+    }
+
+    /// Notes in the job's record that it waits for so many live agents.
+    async fn note_wait(&self, admitted: &AdmittedJob, needed: u32) {
+        let live = self.registry.live_capacity(admitted.target()).agents;
+        let quarantine = self.registry.describe_quarantine();
+        let reason = describe_wait(admitted.target(), needed, live, quarantine.as_deref());
+        self.note_waiting(admitted, Some(&reason)).await;
+    }
+
+    async fn note_waiting(&self, admitted: &AdmittedJob, reason: Option<&str>) {
+        let AdmittedJob { job, bucket, .. } = admitted;
+        job_records::note_waiting(self.bus.as_ref(), bucket, (&job.id, admitted.uid()), reason).await;
     }
 
     /// Runs the steps of a job that may start.
@@ -89,6 +108,9 @@ impl JobDriver {
         });
         let Some(end_signal) = watched.await else { return Settlement::Retry(Duration::ZERO) };
         let ended = end_signal.token();
+        if admitted.record.waiting.is_some() {
+            self.note_waiting(&admitted, None).await;
+        }
         let (active, in_flight) = (self.metrics.track_active_job(), AtomicUsize::new(0));
         let stopped = tokio::select! {
             () = ended.cancelled() => None,
@@ -98,6 +120,7 @@ impl JobDriver {
         };
         drop(active);
         if stopped == Some(DispatchStop::Starved) {
+            self.note_wait(&admitted, 1).await;
             return Settlement::Retry(retry_delay(elapsed_since(&admitted.record.submitted_at)));
         }
         if let Some(DispatchStop::Failed(failure)) = stopped

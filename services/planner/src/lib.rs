@@ -52,6 +52,7 @@ mod job_slots;
 mod planner;
 mod quota_ledger;
 mod quota_policy;
+mod record_space;
 mod settings;
 mod settlement;
 mod straggler_purge;

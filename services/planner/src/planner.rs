@@ -24,6 +24,7 @@ use crate::{
     job_lookup::JobLookup,
     job_slots::JobSlots,
     quota_ledger::QuotaLedger,
+    record_space::RecordSpace,
     settings::{CACHE_CAPACITY, PlannerSettings},
     submission_handler::SubmissionHandler,
 };
@@ -60,7 +61,7 @@ pub async fn run(
         concurrency: Concurrency::new(CONCURRENT_DEAD_LETTERS),
         lease,
     };
-    let PlannerParts { submissions, dead_letters, api, registry } =
+    let PlannerParts { submissions, dead_letters, api, registry, space, buckets } =
         PlannerParts::open(bus.clone(), settings, metrics.clone(), stop.clone()).await?;
     tokio::join!(
         async {
@@ -70,6 +71,7 @@ pub async fn run(
         },
         serve_queue(bus.clone(), dead_letter_queue, metrics.clone(), stop.clone(), Arc::new(dead_letters)),
         api.serve(&stop),
+        space.follow(&bus, &buckets, &metrics, &stop),
         report_live_agents(registry.clone(), LIVE_AGENTS_REPORT_INTERVAL, metrics.clone(), stop.clone()),
     );
     Ok(())
@@ -91,6 +93,9 @@ struct PlannerParts {
     dead_letters: DeadLetterHandler,
     api: Api,
     registry: Registry,
+    space: Arc<RecordSpace>,
+    /// Buckets of job records.
+    buckets: Vec<Bucket>,
 }
 
 impl PlannerParts {
@@ -109,9 +114,11 @@ impl PlannerParts {
         let job_watch = JobWatch::open(bus.clone(), &buckets, &stop).await?;
         let reader = EnvelopeReader::new(settings.models, settings.namespaces.clone(), settings.job_memory);
         let jobs = JobLookup::new(bus.clone(), settings.namespaces);
+        let space = Arc::<RecordSpace>::default();
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), settings.quotas));
         let end_requester = EndRequester::new(bus.clone());
         let driver = JobDriver {
+            bus: bus.clone(),
             registry: registry.clone(),
             job_watch: job_watch.clone(),
             preparer: JobPreparer::new(bus.clone(), ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
@@ -121,8 +128,14 @@ impl PlannerParts {
             metrics,
             stop: stop.clone(),
         };
-        let admission =
-            Admission::new(bus.clone(), reader.clone(), Arc::clone(&ledger), buckets, default_bucket);
+        let admission = Admission::new(
+            bus.clone(),
+            reader.clone(),
+            Arc::clone(&ledger),
+            buckets.clone(),
+            default_bucket,
+            Arc::clone(&space),
+        );
         Ok(Self {
             submissions: SubmissionHandler {
                 bus: bus.clone(),
@@ -133,8 +146,19 @@ impl PlannerParts {
                 stop,
             },
             dead_letters: DeadLetterHandler::new(bus.clone()),
-            api: Api { bus, reader, ledger, jobs, job_watch, end_requester, limits: ApiLimits::default() },
+            api: Api {
+                bus,
+                reader,
+                ledger,
+                jobs,
+                job_watch,
+                end_requester,
+                space: Arc::clone(&space),
+                limits: ApiLimits::default(),
+            },
             registry,
+            space,
+            buckets,
         })
     }
 }

@@ -51,6 +51,7 @@ pub fn initial_record(
         submitted_at: origin.time.clone(),
         updated_at: origin.time,
         progress: JobProgress::default(),
+        waiting: None,
         headline: serde_json::Map::new(),
         result: None,
         verification: None,

@@ -23,6 +23,7 @@ use crate::{
     admitted_job::AdmittedJob,
     envelope_reader::EnvelopeReader,
     quota_ledger::QuotaLedger,
+    record_space::RecordSpace,
     settings::PlannerSettings,
 };
 
@@ -71,6 +72,7 @@ pub fn settings(quota: Quota) -> PlannerSettings {
 pub struct AdmissionFixture {
     pub admission: Admission,
     pub ledger: Arc<QuotaLedger>,
+    pub space: Arc<RecordSpace>,
 }
 
 impl AdmissionFixture {
@@ -90,8 +92,10 @@ impl AdmissionFixture {
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), quotas));
         let reader = EnvelopeReader::new(models, namespaces.clone(), job_memory);
         let (buckets, default_bucket) = (namespaces.into_iter().map(Bucket::Jobs), Bucket::default_jobs());
-        let admission = Admission::new(bus, reader, Arc::clone(&ledger), buckets.collect(), default_bucket);
-        Self { admission, ledger }
+        let (buckets, space) = (buckets.collect(), Arc::<RecordSpace>::default());
+        let (ledger_of, space_of) = (Arc::clone(&ledger), Arc::clone(&space));
+        let admission = Admission::new(bus, reader, ledger_of, buckets, default_bucket, space_of);
+        Self { admission, ledger, space }
     }
 
     /// The decision on message number `sequence`, in which alice submits a job.

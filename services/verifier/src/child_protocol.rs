@@ -2,8 +2,8 @@
 //! little-endian) and as many bytes.
 //!
 //! The child begins with an [`Introduction`]. Then the parent writes requests, each an
-//! [`ExecutionRequest`] as JSON and, if that says so, the bytes of a program. The child answers each
-//! with an [`ExecutionReply`] as JSON and as many encoded results as that says.
+//! [`ExecutionRequest`] as JSON and, if that says so, the bytes of a program. The child answers
+//! each with an [`ExecutionReply`] as JSON and as many encoded results as that says.
 
 use std::io::{self, Read, Write};
 

@@ -1,6 +1,6 @@
-//! Backends whose executions run in child processes, so that a shard that kills its process does not
-//! kill the verifier. Child processes are kept for further shards; as many are started as shards are
-//! executed at once. The child opens the device, so a driver's crash stays with it too.
+//! Backends whose executions run in child processes, so that a shard that kills its process does
+//! not kill the verifier. Child processes are kept for further shards; as many are started as calls
+//! are made at once. The child opens the device, so a driver's crash stays with it too.
 
 use std::{mem, sync::Arc, time::Duration};
 

@@ -4,8 +4,8 @@
 //! quarantine. A verifier also executes shards that workers failed to execute.
 //!
 //! [`run`] is the entry point; [`VerifierSettings`] are what an operator chooses. The backends of a
-//! [`ChildPool`] execute in child processes, so that a shard that crashes its process does not crash
-//! the verifier.
+//! [`ChildPool`] execute in child processes, so that a shard that crashes its process does not
+//! crash the verifier.
 //!
 //! Reading order: `child_protocol` → `child_executor` → `child_process` → `isolated_backend` →
 //! `verifier`.

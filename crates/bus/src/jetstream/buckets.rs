@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
-    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID},
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_MESSAGE_TTL},
     jetstream::stream::{DirectGetErrorKind, Info},
 };
 use bytes::Bytes;
@@ -134,18 +134,31 @@ pub(super) async fn get(
     Ok(change.map(|change| change.entry).filter(|entry| entry.value.is_some()))
 }
 
-/// Writes a change under a message id; `None` removes the key. If `expected` is given, the write
+/// A change of a key.
+#[derive(Default)]
+struct BucketChange {
+    /// `None` removes the key.
+    value: Option<Bytes>,
+    expected: Option<u64>,
+    /// Time after which the server drops the value, in whole seconds.
+    lifetime: Option<Duration>,
+}
+
+/// Writes a change under a message id. If `expected` is given, the write
 /// succeeds only if that is the sequence of the key's latest change (0: the key was never written).
 async fn write_change(
     connection: &NatsConnection,
     bucket: &Bucket,
     key: &str,
-    value: Option<Bytes>,
-    expected: Option<u64>,
+    change: BucketChange,
     id: &str,
 ) -> Result<u64, BusError> {
+    let BucketChange { value, expected, lifetime } = change;
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, id);
+    if let Some(lifetime) = lifetime {
+        headers.insert(NATS_MESSAGE_TTL, lifetime.as_secs().max(1).to_string());
+    }
     if let Some(expected) = expected {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
     }
@@ -195,7 +208,8 @@ pub(super) async fn put(
     key: &str,
     value: Bytes,
 ) -> Result<u64, BusError> {
-    write_change(connection, bucket, key, Some(value), None, &random_message_id()?).await
+    let change = BucketChange { value: Some(value), ..BucketChange::default() };
+    write_change(connection, bucket, key, change, &random_message_id()?).await
 }
 
 /// Writes a value if the key's revision is still `expected`; `None` if it is another one.
@@ -205,12 +219,14 @@ pub(super) async fn compare_and_set(
     key: &str,
     value: Bytes,
     expected: Option<u64>,
+    lifetime: Option<Duration>,
 ) -> Result<Option<u64>, BusError> {
     let id = random_message_id()?;
     let is_conflict = |error: &BusError| matches!(error, BusError::Refused { status: 409, .. });
     let mut revision = expected.unwrap_or(0);
     loop {
-        match write_change(connection, bucket, key, Some(value.clone()), Some(revision), &id).await {
+        let change = BucketChange { value: Some(value.clone()), expected: Some(revision), lifetime };
+        match write_change(connection, bucket, key, change, &id).await {
             Err(error) if is_conflict(&error) => {}
             result => return result.map(Some),
         }
@@ -235,9 +251,18 @@ pub(super) async fn delete(connection: &NatsConnection, bucket: &Bucket, key: &s
     // Writes a removal only over a value: the bucket would keep removals of keys that never
     // existed.
     if get(connection, bucket, key).await?.is_some() {
-        write_change(connection, bucket, key, None, None, &random_message_id()?).await?;
+        write_change(connection, bucket, key, BucketChange::default(), &random_message_id()?).await?;
     }
     Ok(())
+}
+
+/// Returns how much of a bucket's space is in use, in percent.
+pub(super) async fn used_percent(connection: &NatsConnection, bucket: &Bucket) -> Result<u64, BusError> {
+    let info_request = format!("STREAM.INFO.{}", stream_name(bucket));
+    let request_info = || connection.request_api(&info_request, &EmptyRequest {});
+    let info: Info = retry_transient(bucket.name(), request_info).await?;
+    let max_bytes = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX).max(1);
+    Ok(info.state.bytes.saturating_mul(100) / max_bytes)
 }
 
 fn select_keys(bucket: &Bucket, filter: &str, headers_only: bool) -> StreamSelection {

@@ -77,7 +77,7 @@ use crate::{
     error::BusError,
     message::{Message, StoredMessage},
     replay::{Replay, ReplayEvent},
-    topology::{Bucket, Queue, Stream, check_key},
+    topology::{Bucket, Queue, Stream, check_expires, check_key},
 };
 
 /// A bus over connections to NATS of one user.
@@ -243,7 +243,24 @@ impl Bus for JetStreamBus {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
         check_key(key)?;
-        buckets::compare_and_set(&self.connection, bucket, key, value, expected).await
+        buckets::compare_and_set(&self.connection, bucket, key, value, expected, None).await
+    }
+
+    async fn compare_and_set_expiring(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+        lifetime: Duration,
+    ) -> Result<Option<u64>, BusError> {
+        check_key(key)?;
+        check_expires(bucket)?;
+        buckets::compare_and_set(&self.connection, bucket, key, value, expected, Some(lifetime)).await
+    }
+
+    async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError> {
+        buckets::used_percent(&self.connection, bucket).await
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

@@ -114,6 +114,7 @@ fn bucket_config(bucket: &Bucket, settings: &TopologySettings, limits: StreamLim
         // rollups, a worker could erase its quarantine.
         allow_rollup: false,
         deny_delete: true,
+        allow_message_ttl: bucket.has_expiring_values(),
         ..limited_config(settings, limits)
     }
 }
@@ -219,6 +220,7 @@ async fn ensure_stream(connection: &NatsConnection, desired: &stream::Config) ->
     diff.apply("duplicate_window", &mut config.duplicate_window, desired.duplicate_window);
     diff.apply("allow_direct", &mut config.allow_direct, desired.allow_direct);
     diff.apply("allow_rollup", &mut config.allow_rollup, desired.allow_rollup);
+    diff.apply("allow_msg_ttl", &mut config.allow_message_ttl, desired.allow_message_ttl);
     let (current, wanted) = (&mut config.max_messages_per_subject, desired.max_messages_per_subject);
     diff.apply("max_msgs_per_subject", current, wanted);
     if diff.needs_update(&format!("the stream {name}"))? {

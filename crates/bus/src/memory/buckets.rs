@@ -1,7 +1,7 @@
 //! Key-value buckets of the in-process bus. Synchronous and without a clock: callers hold the lock
 //! and pass the time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tokio::{
@@ -33,6 +33,8 @@ struct MemoryBucket {
     values: BTreeMap<String, BucketValue>,
     /// Keys by the revision of their value, so oldest first.
     keys_by_revision: BTreeMap<u64, String>,
+    /// Keys by the time at which a value of them expires, or would if it had not been replaced.
+    expiring: BTreeSet<(Instant, String)>,
     /// Filters and channels of watchers.
     watchers: Vec<(String, UnboundedSender<BucketEntry>)>,
 }
@@ -42,6 +44,7 @@ struct BucketValue {
     value: Bytes,
     revision: u64,
     written_at: Instant,
+    expires_at: Option<Instant>,
 }
 
 impl MemoryBuckets {
@@ -53,6 +56,7 @@ impl MemoryBuckets {
             revision: 0,
             values: BTreeMap::new(),
             keys_by_revision: BTreeMap::new(),
+            expiring: BTreeSet::new(),
             watchers: Vec::new(),
         });
     }
@@ -84,7 +88,13 @@ impl MemoryBuckets {
     ) -> Result<u64, BusError> {
         let memory_bucket = self.bucket_mut(now, bucket)?;
         memory_bucket.check_limits(bucket, key, &value)?;
-        Ok(memory_bucket.write_change(now, key, Some(value)))
+        Ok(memory_bucket.write_change(now, key, Some(value), None))
+    }
+
+    /// Returns how much of a bucket's space is in use, in percent.
+    pub(super) fn used_percent(&mut self, now: Instant, bucket: &Bucket) -> Result<u64, BusError> {
+        let bucket = self.bucket_mut(now, bucket)?;
+        Ok(bucket.bytes.saturating_mul(100) / bucket.limits.max_bytes.max(1))
     }
 
     pub(super) fn compare_and_set(
@@ -94,6 +104,7 @@ impl MemoryBuckets {
         key: &str,
         value: Bytes,
         expected: Option<u64>,
+        lifetime: Option<Duration>,
     ) -> Result<Option<u64>, BusError> {
         let memory_bucket = self.bucket_mut(now, bucket)?;
         let current = memory_bucket.values.get(key).map(|value| value.revision);
@@ -101,13 +112,13 @@ impl MemoryBuckets {
             return Ok(None);
         }
         memory_bucket.check_limits(bucket, key, &value)?;
-        Ok(Some(memory_bucket.write_change(now, key, Some(value))))
+        Ok(Some(memory_bucket.write_change(now, key, Some(value), lifetime)))
     }
 
     pub(super) fn delete(&mut self, now: Instant, bucket: &Bucket, key: &str) -> Result<(), BusError> {
         let bucket = self.bucket_mut(now, bucket)?;
         if bucket.values.contains_key(key) {
-            bucket.write_change(now, key, None);
+            bucket.write_change(now, key, None, None);
         }
         Ok(())
     }
@@ -168,14 +179,24 @@ impl MemoryBucket {
         Ok(())
     }
 
-    /// Writes a value or, with `None`, removes it, and notifies watchers. Returns the revision of
+    /// Writes a value, which expires after `lifetime` if that is given, or with `None` removes it,
+    /// and notifies watchers. Returns the revision of
     /// the change.
-    fn write_change(&mut self, now: Instant, key: &str, value: Option<Bytes>) -> u64 {
+    fn write_change(
+        &mut self,
+        now: Instant,
+        key: &str,
+        value: Option<Bytes>,
+        lifetime: Option<Duration>,
+    ) -> u64 {
         self.revision += 1;
         let revision = self.revision;
         let replaced = match value.clone() {
             Some(value) => {
-                self.values.insert(key.to_owned(), BucketValue { value, revision, written_at: now })
+                let expires_at = lifetime.and_then(|lifetime| now.checked_add(lifetime));
+                self.expiring.extend(expires_at.map(|at| (at, key.to_owned())));
+                self.values
+                    .insert(key.to_owned(), BucketValue { value, revision, written_at: now, expires_at })
             }
             None => self.values.remove(key),
         };
@@ -196,6 +217,16 @@ impl MemoryBucket {
     }
 
     fn drop_expired(&mut self, now: Instant) {
+        let is_expired = |value: &BucketValue| value.expires_at.is_some_and(|expires_at| expires_at <= now);
+        while let Some(key) = self.expiring.first().filter(|(at, _)| *at <= now).map(|(_, key)| key.clone()) {
+            self.expiring.pop_first();
+            if self.values.get(&key).is_some_and(is_expired)
+                && let Some(expired) = self.values.remove(&key)
+            {
+                self.bytes -= stored_size(&key, message_size(&expired.value));
+                self.keys_by_revision.remove(&expired.revision);
+            }
+        }
         let Some(max_age) = self.limits.max_age else { return };
         while let Some(oldest) = self.keys_by_revision.first_entry()
             && now.duration_since(self.values[oldest.get()].written_at) >= max_age

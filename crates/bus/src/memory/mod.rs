@@ -34,7 +34,7 @@ use crate::{
     error::BusError,
     message::Message,
     replay::{Replay, ReplayEvent},
-    topology::{self, Bucket, Queue, Stream, TopologySettings, check_key, subject_matches},
+    topology::{self, Bucket, Queue, Stream, TopologySettings, check_expires, check_key, subject_matches},
 };
 
 /// Largest payload of a message, in bytes; the default of nats-server.
@@ -272,7 +272,25 @@ impl Bus for MemoryBus {
         expected: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
         check_key(key)?;
-        self.core.lock().buckets.compare_and_set(Instant::now(), bucket, key, value, expected)
+        self.core.lock().buckets.compare_and_set(Instant::now(), bucket, key, value, expected, None)
+    }
+
+    async fn compare_and_set_expiring(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+        lifetime: Duration,
+    ) -> Result<Option<u64>, BusError> {
+        check_key(key)?;
+        check_expires(bucket)?;
+        let (mut core, now) = (self.core.lock(), Instant::now());
+        core.buckets.compare_and_set(now, bucket, key, value, expected, Some(lifetime))
+    }
+
+    async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError> {
+        self.core.lock().buckets.used_percent(Instant::now(), bucket)
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

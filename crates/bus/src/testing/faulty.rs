@@ -36,6 +36,7 @@ pub enum BusOperation<'a> {
     Get { bucket: &'a Bucket, key: &'a str },
     Put { bucket: &'a Bucket, key: &'a str },
     CompareAndSet { bucket: &'a Bucket, key: &'a str },
+    UsedPercent { bucket: &'a Bucket },
     Delete { bucket: &'a Bucket, key: &'a str },
     Keys { bucket: &'a Bucket },
     Watch { bucket: &'a Bucket },
@@ -184,6 +185,23 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
     ) -> Result<Option<u64>, BusError> {
         self.disturb(BusOperation::CompareAndSet { bucket, key }).await?;
         self.inner.compare_and_set(bucket, key, value, expected).await
+    }
+
+    async fn compare_and_set_expiring(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+        lifetime: Duration,
+    ) -> Result<Option<u64>, BusError> {
+        self.disturb(BusOperation::CompareAndSet { bucket, key }).await?;
+        self.inner.compare_and_set_expiring(bucket, key, value, expected, lifetime).await
+    }
+
+    async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError> {
+        self.disturb(BusOperation::UsedPercent { bucket }).await?;
+        self.inner.used_percent(bucket).await
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

@@ -86,12 +86,17 @@ impl Stream {
 }
 
 impl Bucket {
+    /// Whether single values may expire: records of jobs that have ended.
+    pub fn has_expiring_values(&self) -> bool {
+        matches!(self, Self::Jobs(_))
+    }
+
     /// Returns the bucket's limits. `namespaces` buckets of job records share their space.
     pub fn limits(&self, settings: &TopologySettings, namespaces: usize) -> StreamLimits {
         let (parts, max_message_bytes, max_age) = match self {
-            // Kept for ever: operators delete old records. About 3 kB each, so the default holds
-            // 200,000. If full, submissions are refused, and a job ends only once there is space
-            // for its terminal record.
+            // Terminal records expire after the aggregators' retention; others stay. About 3 kB
+            // each, so the default holds 200,000. Planners admit no jobs while it is nearly full,
+            // so that there is space for the terminal records of running ones.
             Self::Jobs(_) => (150, MAX_LARGE_MESSAGE_BYTES, None),
             // Quarantines stay. If full, no agent can be added or quarantined.
             Self::Agents => (12, MAX_AGENT_ENTRY_BYTES, None),

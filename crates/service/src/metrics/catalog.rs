@@ -64,6 +64,12 @@ pub(super) const UNREADABLE_MESSAGES: MetricFamily = counter(
     &[],
     "Stored messages that the process stepped over because their headers cannot be read",
 );
+pub(super) const BUCKET_USED_PERCENT: MetricFamily = gauge(
+    "forge_bucket_used_percent",
+    &["bucket"],
+    "Share of the space of a bucket of job records that is in use, as planners see it; no jobs are admitted \
+     from 90 on",
+);
 pub(super) const MESSAGES: MetricFamily = counter(
     "forge_messages_total",
     &["queue", "outcome"],
@@ -120,6 +126,7 @@ pub const CATALOG: &[MetricFamily] = &[
     UP,
     QUEUE_DEPTH,
     UNREADABLE_MESSAGES,
+    BUCKET_USED_PERCENT,
     MESSAGES,
     MESSAGE_SECONDS,
     SHARDS_EXECUTED,

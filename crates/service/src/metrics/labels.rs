@@ -8,6 +8,11 @@ pub(super) struct QueueLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BucketLabel {
+    pub bucket: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct MessageLabels {
     pub queue: &'static str,
     pub outcome: &'static str,

@@ -9,6 +9,7 @@ fn encoded_text() -> String {
     metrics.set_queue_depth(Queue::Shards(Target::Gpu), 7);
     metrics.set_unreadable_messages(5);
     metrics.set_unreadable_messages(4);
+    metrics.set_bucket_used("jobs", 42);
     metrics.record_message(Queue::Jobs, "retry", second);
     metrics.record_shard("simd-avx2", 65_536, second);
     metrics.record_failed_shard("simd-avx2");
@@ -34,6 +35,7 @@ fn every_recorded_value_is_encoded_with_its_labels() {
         &*format!("forge_up{{service=\"worker\",version=\"{version}\"}} 1"),
         "forge_queue_depth{service=\"worker\",queue=\"shards_gpu\"} 7",
         "forge_unreadable_messages_total{service=\"worker\"} 5",
+        "forge_bucket_used_percent{service=\"worker\",bucket=\"jobs\"} 42",
         "forge_messages_total{service=\"worker\",queue=\"jobs\",outcome=\"retry\"} 1",
         "forge_message_seconds_count{service=\"worker\",queue=\"jobs\"} 1",
         "forge_shards_executed_total{service=\"worker\",backend=\"simd-avx2\",outcome=\"ok\"} 1",

@@ -264,3 +264,18 @@ async fn second_envelope_under_a_job_id_is_a_conflict() {
     let order = rejected(fixture.admission.admit(&other, 2).await.unwrap());
     assert_eq!((order.code, &order.job_id), (FailureCode::Conflict, &rejected_job_id(&other.payload)));
 }
+
+#[tokio::test]
+async fn submission_waits_while_the_bucket_of_records_is_full() {
+    let bus = memory_bus().await;
+    let fixture = AdmissionFixture::new(bus.clone(), Quota::default());
+    let known = admitted(fixture.admit("a", 1).await);
+    fixture.space.set_used(&Bucket::default_jobs(), 95);
+    for message in [submission("b", "test"), Message::new(topology::SUBMIT_SUBJECT, "no envelope")] {
+        let refused = fixture.admission.admit(&message, 2).await.unwrap_err();
+        assert!(matches!(&refused, BusError::Full(reason) if reason.contains("95%")), "{refused:?}");
+    }
+    assert_eq!(admitted(fixture.admit("a", 1).await).uid(), known.uid(), "a job with a record goes on");
+    fixture.space.set_used(&Bucket::default_jobs(), 80);
+    admitted(fixture.admit("b", 2).await);
+}

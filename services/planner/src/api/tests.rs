@@ -13,10 +13,15 @@ use crate::{
 
 /// Serves the API without any planner that admits submissions.
 async fn serve(bus: SharedBus, stop: &CancellationToken) {
-    serve_namespaces(bus, vec!["jobs".to_owned()], stop).await;
+    serve_with(bus, vec!["jobs".to_owned()], Arc::default(), stop).await;
 }
 
-async fn serve_namespaces(bus: SharedBus, namespaces: Vec<String>, stop: &CancellationToken) {
+async fn serve_with(
+    bus: SharedBus,
+    namespaces: Vec<String>,
+    space: Arc<RecordSpace>,
+    stop: &CancellationToken,
+) {
     let PlannerSettings { models, quotas, .. } = PlannerSettings::default();
     let buckets: Vec<_> = namespaces.iter().cloned().map(Bucket::Jobs).collect();
     let api = Api {
@@ -25,6 +30,7 @@ async fn serve_namespaces(bus: SharedBus, namespaces: Vec<String>, stop: &Cancel
         jobs: JobLookup::new(bus.clone(), namespaces),
         job_watch: JobWatch::open(bus.clone(), &buckets, stop).await.unwrap(),
         end_requester: EndRequester::new(bus.clone()),
+        space,
         limits: ApiLimits::default(),
         bus,
     };
@@ -110,7 +116,7 @@ async fn a_job_id_of_another_namespace_is_refused_at_once() {
     let bus = MemoryBus::with_namespaces(TopologySettings::default(), namespaces.clone());
     bus.prepare().await.unwrap();
     let stop = CancellationToken::new();
-    serve_namespaces(bus.clone(), namespaces, &stop).await;
+    serve_with(bus.clone(), namespaces, Arc::default(), &stop).await;
     let time = "2026-11-23T04:21:23.123Z".to_owned();
     let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
     let record = initial_record("taken".parse().unwrap(), JobUid([1; 16]), origin, None);
@@ -122,6 +128,21 @@ async fn a_job_id_of_another_namespace_is_refused_at_once() {
     let expected = "job id taken already names a job in namespace jobs: choose another ctx.job_id";
     assert_eq!(refused, BusError::Refused { status: 409, reason: expected.to_owned() });
     assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    assert_eq!(bus.backlog(topology::Queue::Jobs).await.unwrap(), 0);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn submission_to_a_full_bucket_is_refused_at_once() {
+    let (bus, stop) = (memory_bus().await, CancellationToken::new());
+    let space = Arc::<RecordSpace>::default();
+    space.set_used(&Bucket::default_jobs(), 90);
+    serve_with(bus.clone(), vec!["jobs".to_owned()], space, &stop).await;
+    let refused = bus.request(submit_request("j"), 2 * RECORD_WAIT).await.unwrap_err();
+    assert!(
+        matches!(&refused, BusError::Refused { status: 507, reason } if reason.contains("90% of the bucket")),
+        "{refused:?}"
+    );
     assert_eq!(bus.backlog(topology::Queue::Jobs).await.unwrap(), 0);
     stop.cancel();
 }

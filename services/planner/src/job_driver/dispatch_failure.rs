@@ -54,6 +54,13 @@ impl DispatchFailure {
         Self { code: FailureCode::ExecutionFailed, phase: Phase::Execute, message }
     }
 
+    /// The same failure of a job that was waiting, for this reason.
+    #[must_use]
+    pub fn while_waiting(mut self, reason: &str) -> Self {
+        self.message = format!("{}; the job was waiting: {reason}", self.message);
+        self
+    }
+
     /// The order that ends the job; `bucket` holds its record.
     pub fn into_order(self, job: JobId, uid: JobUid, bucket: &Bucket) -> EndOrder {
         EndOrder::new(job, uid, bucket.name(), self.code, self.phase, self.message)
@@ -74,6 +81,12 @@ mod tests {
         let shard = ShardId { height: 0, index: 7 };
         let cases = [
             (DispatchFailure::timeout(500), FailureCode::Timeout, Phase::Execute, "(500 ms)"),
+            (
+                DispatchFailure::timeout(500).while_waiting("it needs 1 live worker"),
+                FailureCode::Timeout,
+                Phase::Execute,
+                "(500 ms); the job was waiting: it needs 1 live worker",
+            ),
             (
                 DispatchFailure::insufficient_agents(&policy, 1, Duration::from_secs(30)),
                 FailureCode::InsufficientAgents,

@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use forge_contract::{envelope::Policy, job::JobState};
+use forge_bus::topology::target_token;
+use forge_contract::{
+    envelope::{Policy, Target},
+    job::JobState,
+};
 
 use super::{deadline::remaining_time, dispatch_failure::DispatchFailure};
 
@@ -40,8 +44,7 @@ pub fn decide_start(
     patience: Duration,
 ) -> StartDecision {
     let is_dispatched = state >= JobState::Planned;
-    let needed = if is_dispatched { 1 } else { policy.min_agents };
-    if live >= needed {
+    if live >= needed_agents(policy, state) {
         return StartDecision::Start;
     }
     let until_deadline = remaining_time(policy.timeout_ms, waited).unwrap_or(Duration::MAX);
@@ -53,6 +56,20 @@ pub fn decide_start(
         return StartDecision::Fail(DispatchFailure::insufficient_agents(policy, live, waited));
     }
     StartDecision::Wait(retry_delay(waited).min(until_deadline).min(until_failure))
+}
+
+/// The live agents that a job in `state` needs to be driven.
+pub fn needed_agents(policy: &Policy, state: JobState) -> u32 {
+    if state >= JobState::Planned { 1 } else { policy.min_agents }
+}
+
+/// Why a job waits, for people: it needs more live agents than the `live` ones. `quarantine` names
+/// what is in quarantine.
+pub fn describe_wait(target: Target, needed: u32, live: u32, quarantine: Option<&str>) -> String {
+    let workers = if needed == 1 { "worker" } else { "workers" };
+    let quarantine = quarantine.map(|names| format!("; in quarantine: {names}")).unwrap_or_default();
+    let target = target_token(target);
+    format!("it needs {needed} live {workers} for target {target}, and there are {live}{quarantine}")
 }
 
 /// Delay before the next delivery of the submission of a job that has waited for `waited`.
@@ -110,6 +127,18 @@ mod tests {
             assert_eq!(decide(0, 100_000, state, 0, 99), StartDecision::Wait(SECOND));
             assert_fails(decide(0, 100_000, state, 0, 100), FailureCode::Timeout);
         }
+    }
+
+    #[test]
+    fn a_waiting_job_says_what_it_needs() {
+        let text = describe_wait(Target::Gpu, 1, 0, Some("pool acme, 3 agents"));
+        let expected =
+            "it needs 1 live worker for target gpu, and there are 0; in quarantine: pool acme, 3 agents";
+        assert_eq!(text, expected);
+        assert_eq!(
+            describe_wait(Target::Any, 2, 1, None),
+            "it needs 2 live workers for target any, and there are 1"
+        );
     }
 
     #[test]

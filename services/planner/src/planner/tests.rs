@@ -7,7 +7,7 @@ use forge_bus::{
     topology::{self, SUBMIT_SUBJECT},
 };
 use forge_contract::{
-    agent::Identity,
+    agent::{Identity, PoolQuarantineRecord},
     canonical::to_canonical_json,
     digest::Digest,
     error::FailureCode,
@@ -136,6 +136,17 @@ impl RunningPlanner {
         self.bus.put(&Bucket::default_jobs(), record.job_id.as_str(), json.into()).await.unwrap();
     }
 
+    /// Makes the job old: paused time does not move the wall clock, by which the age of a record is
+    /// measured.
+    async fn make_old(&self) {
+        let age = |record: &mut JobRecord| {
+            record.submitted_at = "2020-01-01T00:00:00.000Z".to_owned();
+            true
+        };
+        let job: JobId = "waits".parse().unwrap();
+        job_records::update(self.bus.as_ref(), &Bucket::default_jobs(), &job, age).await.unwrap();
+    }
+
     /// Stops the planner; what it only holds in memory is lost.
     async fn stop_planner(&mut self) {
         self.stop.cancel();
@@ -166,16 +177,51 @@ async fn job_that_waits_for_agents_fails_at_its_deadline() {
     let mut setup = RunningPlanner::start(20_000).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(setup.bus.backlog(Queue::End).await.unwrap(), 0);
-    // Paused time does not move the wall clock, by which the age of a record is measured.
-    let age = |record: &mut JobRecord| {
-        record.submitted_at = "2020-01-01T00:00:00.000Z".to_owned();
-        true
-    };
     let record = setup.record().await;
-    job_records::update(setup.bus.as_ref(), &Bucket::default_jobs(), &record.job_id, age).await.unwrap();
+    setup.make_old().await;
     sleep(Duration::from_secs(5)).await;
     let order = next_end_order(setup.bus.as_ref()).await;
     assert_eq!((order.code, order.job_uid), (FailureCode::Timeout, record.uid));
+    setup.stop_planner().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_whose_only_pool_is_in_quarantine_says_so_until_its_deadline() {
+    let (bus, worker) = (memory_bus().await, CancellationToken::new());
+    register_worker(&bus, Target::Gpu, &worker).await;
+    let quarantine = PoolQuarantineRecord {
+        schema: PoolQuarantineRecord::SCHEMA.to_owned(),
+        pool: PoolName::default(),
+        agents: Vec::new(),
+    };
+    let shared: SharedBus = bus.clone();
+    registry::quarantine_pool(&shared, &quarantine).await.unwrap();
+    let stop = CancellationToken::new();
+    let planner = start(&bus, &stop);
+    submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("waits", "gpu", 20_000)).await;
+    let mut setup = RunningPlanner { bus, stop, planner };
+    sleep(Duration::from_secs(5)).await;
+    let record = setup.record().await;
+    let reason = "it needs 1 live worker for target gpu, and there are 0; in quarantine: pool default";
+    assert_eq!((record.state, record.waiting.as_deref()), (JobState::Planned, Some(reason)));
+    setup.make_old().await;
+    sleep(Duration::from_secs(5)).await;
+    let order = next_end_order(setup.bus.as_ref()).await;
+    let expected = format!("within policy.timeout_ms (20000 ms); the job was waiting: {reason}");
+    assert_eq!(order.code, FailureCode::Timeout);
+    assert!(order.message.ends_with(&expected), "{}", order.message);
+    setup.stop_planner().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn record_of_a_job_says_why_it_waits_until_a_worker_comes() {
+    let mut setup = RunningPlanner::start(0).await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(setup.record().await.waiting.is_some());
+    register_worker(&setup.bus, Target::Gpu, &setup.stop).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(setup.record().await.waiting, None);
+    setup.cancel_job().await;
     setup.stop_planner().await;
 }
 

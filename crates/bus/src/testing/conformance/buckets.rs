@@ -1,5 +1,7 @@
 //! Guarantees of key-value buckets.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream::BoxStream};
 use tokio::time::{sleep, timeout};
@@ -16,6 +18,7 @@ pub async fn check_buckets(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("values are written and read", make_bus().await, reads_and_writes).await;
     run_check("compare-and-set checks the revision", make_bus().await, compare_and_set).await;
     run_check("one writer wins a race", make_bus().await, concurrent_writers).await;
+    run_check("job records expire", make_bus().await, expiring_values).await;
     run_check("a watch reports every change", make_bus().await, watch).await;
     run_check("all keys are listed", make_bus().await, keys).await;
     run_check("invalid requests fail", make_bus().await, invalid_requests).await;
@@ -56,6 +59,30 @@ async fn compare_and_set(bus: SharedBus) {
     let third = bus.compare_and_set(&jobs, "a", bytes("3"), None).await.unwrap().unwrap();
     assert!(third > second);
     assert_eq!(bus.compare_and_set(&jobs, "b", bytes("x"), Some(third)).await, Ok(None));
+}
+
+async fn expiring_values(bus: SharedBus) {
+    let jobs = Bucket::default_jobs();
+    let second = Duration::from_secs(1);
+    let running = bus.compare_and_set(&jobs, "ends", bytes("1"), None).await.unwrap();
+    bus.compare_and_set_expiring(&jobs, "ends", bytes("2"), running, second).await.unwrap().unwrap();
+    assert_eq!(bus.compare_and_set_expiring(&jobs, "ends", bytes("x"), running, second).await, Ok(None));
+    let replaced = bus.compare_and_set_expiring(&jobs, "replaced", bytes("1"), None, second).await.unwrap();
+    bus.compare_and_set(&jobs, "replaced", bytes("2"), replaced).await.unwrap().unwrap();
+    assert_eq!(bus.get(&jobs, "ends").await.unwrap().unwrap().value, Some(bytes("2")));
+    let expired = async {
+        while bus.get(&jobs, "ends").await.unwrap().is_some() {
+            sleep(QUIET_PERIOD).await;
+        }
+    };
+    timeout(EVENT_TIMEOUT, expired).await.expect("the value expires");
+    sleep(QUIET_PERIOD).await;
+    assert_eq!(bus.get(&jobs, "replaced").await.unwrap().unwrap().value, Some(bytes("2")));
+    assert_eq!(bus.keys(&jobs).await, Ok(vec!["replaced".to_owned()]));
+    let again = bus.compare_and_set(&jobs, "ends", bytes("3"), None).await.unwrap();
+    assert!(again.is_some(), "the key is free again");
+    let refused = bus.compare_and_set_expiring(&Bucket::Agents, "a", bytes("1"), None, second).await;
+    assert!(matches!(refused, Err(BusError::Unusable(_))), "{refused:?}");
 }
 
 async fn concurrent_writers(bus: SharedBus) {

@@ -99,6 +99,8 @@ async fn full_bucket(bus: SharedBus) {
         assert!(keys as u64 * 8000 <= limits.max_bytes, "more than the limit");
     };
     assert!(is_full(&refused), "{refused:?}");
+    assert!((95..=100).contains(&bus.used_percent(&Bucket::Agents).await.unwrap()));
+    assert_eq!(bus.used_percent(&Bucket::Quotas).await, Ok(0));
     let created = bus.compare_and_set(&Bucket::Agents, "quarantine.a", value(8000), None).await;
     assert!(is_full(&created), "{created:?}");
     let revision = bus.put(&Bucket::Agents, "workers.0", value(8000)).await.expect("a value is replaced");
