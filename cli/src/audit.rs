@@ -49,8 +49,8 @@ The first line is the verdict:
 Exits with code 0 if the verdict is proved or consistent and everything that was asked for was done, with 4 if it is
 failed, and with 5 if something that was asked for could not be done.
 
-A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent. A line
-`pool NAME` names a known pool of workers.";
+A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent.
+A line `pool NAME` names a known pool of workers.";
 
 /// Check the stored artifacts of a completed job, offline
 #[derive(Debug, Args)]

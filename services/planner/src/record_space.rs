@@ -1,5 +1,5 @@
-//! How full the buckets of job records are. New records are refused before a bucket is full, because
-//! the records of running jobs grow when these end.
+//! How full the buckets of job records are. New records are refused before a bucket is full,
+//! because the records of running jobs grow when these end.
 
 use std::{collections::HashMap, time::Duration};
 
