@@ -75,6 +75,38 @@ impl Fraction {
         Self::new(hi) + Self::new(lo)
     }
 
+    /// `integer` · 2^`exponent`.
+    pub fn of_integer(integer: i64, exponent: i32) -> Self {
+        let (up, down) = (exponent.max(0) as usize, (-exponent).max(0) as usize);
+        Self { numerator: IBig::from(integer) << up, denominator: UBig::ONE << down }
+    }
+
+    /// The number of successes is at least `successes` in `trials` trials with this probability.
+    pub fn binomial_tail(&self, successes: u32, trials: u32) -> Self {
+        let p = self.numerator.clone().unsigned_abs();
+        let q = &self.denominator - &p;
+        let (mut term, mut sum) = (q.pow(trials as usize), UBig::ZERO);
+        for k in 0..=trials {
+            if k >= successes {
+                sum += &term;
+            }
+            if k < trials {
+                term = term * (trials - k) * &p / (&q * (k + 1));
+            }
+        }
+        Self { numerator: sum.into(), denominator: self.denominator.pow(trials as usize) }
+    }
+
+    /// Whether this is above 0 and below 1.
+    pub fn is_probability(&self) -> bool {
+        self.numerator > IBig::ZERO && self.numerator < IBig::from(self.denominator.clone())
+    }
+
+    /// Whether the numbers are equal.
+    pub fn is(&self, other: &Self) -> bool {
+        self.lowest_terms() == other.lowest_terms()
+    }
+
     /// 1 / self, for a number that is not 0.
     pub fn inverse(self) -> Self {
         let numerator = IBig::from(self.denominator);
@@ -148,17 +180,13 @@ mod tests {
         Fraction::new(f64::from(numerator)) * Fraction::new(f64::from(denominator)).inverse()
     }
 
-    fn is_equal(a: &Fraction, b: &Fraction) -> bool {
-        a.lowest_terms() == b.lowest_terms()
-    }
-
     #[test]
     fn powers_are_found_where_they_are_rational() {
         let cube_root_squared = fraction(27, 8).power(&fraction(-2, 3)).unwrap();
-        assert!(is_equal(&cube_root_squared, &fraction(4, 9)));
+        assert!(Fraction::is(&cube_root_squared, &fraction(4, 9)));
         assert!(fraction(2, 1).power(&fraction(1, 2)).is_none());
-        assert!(is_equal(&fraction(1, 7).power(&fraction(3, 1)).unwrap(), &fraction(1, 343)));
-        assert!(is_equal(&fraction(3, 3).power(&Fraction::new(0.55)).unwrap(), &fraction(1, 1)));
+        assert!(Fraction::is(&fraction(1, 7).power(&fraction(3, 1)).unwrap(), &fraction(1, 343)));
+        assert!(Fraction::is(&fraction(3, 3).power(&Fraction::new(0.55)).unwrap(), &fraction(1, 1)));
         // A root of a high degree, and a power that is too high to matter.
         assert!(fraction(2, 1).power(&Fraction::new(0.55)).is_none());
         assert!(fraction(2, 1).power(&Fraction::new(1e300)).is_none());
@@ -173,9 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn binomial_tails_are_exact() {
+        // 1 − 0.75³ − 3 · 0.25 · 0.75² = 10/64.
+        assert!(fraction(1, 4).binomial_tail(2, 3).is(&fraction(5, 32)));
+        assert!(fraction(1, 3).binomial_tail(0, 5).is(&fraction(1, 1)));
+    }
+
+    #[test]
     fn double_doubles_are_exact() {
         let x = DoubleDouble::ONE - DoubleDouble::from(1.0 / (1u64 << 60) as f64);
         let expected = fraction(1, 1) + fraction(-1, 1 << 30) * fraction(1, 1 << 30);
-        assert!(is_equal(&Fraction::of_double_double(x), &expected));
+        assert!(Fraction::is(&Fraction::of_double_double(x), &expected));
     }
 }

@@ -42,34 +42,40 @@
 //!
 //! 1. [`double_double`], 106-bit floating-point arithmetic
 //! 2. [`dyadic`], exact numbers
-//! 3. [`normal`], the standard normal quantile function
-//! 4. [`standard_quantiles`], the quantile functions at the nodes of tables
-//! 5. [`tables`], quantile tables
-//! 6. [`severities`], the quantile tables of amounts
-//! 7. [`counts`], the count tables of numbers of occurrences
-//! 8. [`treaties`], reinsurance treaties on a year's amounts
-//! 9. [`statistics`], order statistics, tail values and confidence intervals of a merged result
-//! 10. [`seed_tree`], the seeds of shards and leaves
-//! 11. [`plan`], a run's shards and checkpoints
-//! 12. [`reduction`], merging shard results
-//! 13. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
-//! 14. [`verification`], which shards are executed a second time
-//! 15. [`summary`], a result's figures, in units of the args
-//! 16. [`convergence`], whether a run may end before its budget
-//! 17. [`workload`], the model of each op, one file per profile
-//! 18. [`result_document`], `result.json`
-//! 19. [`request`], a validated envelope with its program and plan
-//! 20. [`backend`], execution of shards: the scalar reference and SIMD
-//! 21. `testing`, support for tests of backends (feature `testing`)
+//! 3. `quantile_steps`, quantile functions by their differential equation
+//! 4. [`normal`], the standard normal quantile function
+//! 5. [`standard_quantiles`], the quantile functions at the nodes of tables
+//! 6. [`gamma`], [`beta`] and [`inverse_gaussian`], quantile functions of those laws
+//! 7. [`tables`], quantile tables
+//! 8. [`severities`], the quantile tables of amounts
+//! 9. [`counts`], the count tables of numbers of occurrences
+//! 10. [`treaties`], reinsurance treaties on a year's amounts
+//! 11. [`statistics`], order statistics, tail values and confidence intervals of a merged result
+//! 12. [`seed_tree`], the seeds of shards and leaves
+//! 13. [`plan`], a run's shards and checkpoints
+//! 14. [`reduction`], merging shard results
+//! 15. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
+//! 16. [`verification`], which shards are executed a second time
+//! 17. [`summary`], a result's figures, in units of the args
+//! 18. [`convergence`], whether a run may end before its budget
+//! 19. [`workload`], the model of each op, one file per profile
+//! 20. [`result_document`], `result.json`
+//! 21. [`request`], a validated envelope with its program and plan
+//! 22. [`backend`], execution of shards: the scalar reference and SIMD
+//! 23. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
+pub mod beta;
 pub mod convergence;
 pub mod counts;
 pub mod double_double;
 pub mod dyadic;
+pub mod gamma;
+pub mod inverse_gaussian;
 pub mod job_key;
 pub mod normal;
 pub mod plan;
+pub(crate) mod quantile_steps;
 pub mod reduction;
 pub mod request;
 pub mod result_document;

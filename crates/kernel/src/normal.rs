@@ -1,56 +1,51 @@
 //! The standard normal quantile function z(t), at the nodes of the quantile tables and in between.
 //!
-//! Taylor steps solve its differential equation dz/dt = √(2π)·exp(z²/2), that is z″ = z·z′²
-//! (Steinbrecher and Shaw 2008, "Quantile mechanics"), so no series of the error function is
-//! needed. They run from the far end to the middle: in that direction an error of z shrinks in
-//! proportion to z′, and in the other it would grow by a factor of 2^62. All arithmetic is
-//! double-double. Tests compare every table entry with an arbitrary-precision Φ.
+//! Taylor steps (`quantile_steps`) solve its differential equation dz/dt = √(2π)·exp(z²/2), that is
+//! z″ = z·z′², so no series of the error function is needed. Tests compare every table entry with
+//! an arbitrary-precision Φ.
 
 use std::sync::OnceLock;
 
 use forge_contract::program::OCTAVES;
 
-use crate::double_double::{DoubleDouble, power_of_two};
+use crate::{
+    double_double::{DoubleDouble, power_of_two},
+    quantile_steps::{self, QuantileEquation, Series, State, evaluate, taylor_series},
+};
 
 /// √(2π).
 const SQRT_TAU: DoubleDouble = DoubleDouble::new(2.506_628_274_631_000_7, -1.832_857_998_045_916_7e-16);
 /// z(2^-65) = −9.155293772686072545996483742373583649…
 const Z_AT_FAR_END: DoubleDouble = DoubleDouble::new(-9.155_293_772_686_072, -6.279_087_924_408_936e-16);
-/// Taylor steps in an octave. A step spans 1/16 of the octave's lower end, so each term adds at
-/// least 4 bits.
-const STEPS_PER_OCTAVE: usize = 16;
-/// Terms of the Taylor series: 28 of at least 4 bits each.
-const TERMS: usize = 28;
 
-/// z and its derivative at one point. The derivative is with respect to t / (lower end of the
-/// octave).
-#[derive(Clone, Copy)]
-struct ExpansionPoint {
-    z: DoubleDouble,
-    slope: DoubleDouble,
-}
+/// The equation of z.
+struct NormalEquation;
 
-/// Taylor coefficients of z about `point`, from z″ = z·z′² term by term.
-fn taylor_series(point: ExpansionPoint) -> [DoubleDouble; TERMS] {
-    let mut z = [DoubleDouble::ZERO; TERMS];
-    let mut slope = [DoubleDouble::ZERO; TERMS]; // coefficients of z′
-    let mut square = [DoubleDouble::ZERO; TERMS]; // coefficients of z′²
-    (z[0], slope[0]) = (point.z, point.slope);
-    for n in 0..TERMS - 1 {
-        let next = f64::from(n as u32 + 1);
-        z[n + 1] = slope[n] / DoubleDouble::from(next);
-        square[n] = convolution(&slope, &slope, n);
-        slope[n + 1] = convolution(&z, &square, n) / DoubleDouble::from(next);
+impl QuantileEquation for NormalEquation {
+    fn far_end(&self) -> DoubleDouble {
+        Z_AT_FAR_END
     }
-    z
-}
 
-fn convolution(a: &[DoubleDouble; TERMS], b: &[DoubleDouble; TERMS], n: usize) -> DoubleDouble {
-    (0..=n).fold(DoubleDouble::ZERO, |sum, i| sum + a[i] * b[n - i])
-}
+    /// z′ = √(2π)·exp(z²/2).
+    fn slope(&self, z: DoubleDouble) -> DoubleDouble {
+        SQRT_TAU * (z * z).scale(0.5).exp()
+    }
 
-fn evaluate(series: &[DoubleDouble; TERMS], x: DoubleDouble) -> DoubleDouble {
-    series.iter().rev().fold(DoubleDouble::ZERO, |sum, &c| sum * x + c)
+    fn start(&self, z: DoubleDouble) -> State {
+        State::new(z, DoubleDouble::ZERO)
+    }
+
+    /// g(z) = z.
+    fn factor(&self, n: usize, slopes: &Series, state: &mut State) -> DoubleDouble {
+        if n > 0 {
+            state.first[n] = slopes[n - 1] / DoubleDouble::from(f64::from(n as u32));
+        }
+        state.first[n]
+    }
+
+    fn quantile(&self, z: DoubleDouble) -> DoubleDouble {
+        z
+    }
 }
 
 /// z at the nodes of a quantile table, ascending in t. Each of the 64 octaves has P = 2 ·
@@ -66,25 +61,16 @@ pub fn nodes(segment_bits: u32) -> &'static [DoubleDouble] {
 }
 
 fn build_nodes(per_octave: usize) -> Vec<DoubleDouble> {
-    let mut nodes = Vec::with_capacity(OCTAVES * per_octave + 1);
-    let step = 1.0 / per_octave as f64;
-    let nodes_per_step = per_octave / STEPS_PER_OCTAVE;
-    let mut z = Z_AT_FAR_END;
-    for octave in 0..OCTAVES {
-        let unit = power_of_two(octave as i32 - 65);
-        for _ in 0..STEPS_PER_OCTAVE {
-            let series = taylor_series(ExpansionPoint { z, slope: slope(z).scale(unit) });
-            nodes.extend((0..nodes_per_step).map(|i| evaluate(&series, DoubleDouble::from(i as f64 * step))));
-            z = evaluate(&series, DoubleDouble::from(1.0 / STEPS_PER_OCTAVE as f64));
-        }
-    }
-    nodes.push(DoubleDouble::ZERO);
+    let mut nodes = quantile_steps::nodes(&NormalEquation, per_octave);
+    // z(1/2) is 0 exactly.
+    nodes[OCTAVES * per_octave] = DoubleDouble::ZERO;
     nodes
 }
 
-/// z′ = √(2π)·exp(z²/2).
-fn slope(z: DoubleDouble) -> DoubleDouble {
-    SQRT_TAU * (z * z).scale(0.5).exp()
+/// z at `offset` octave units from a point where it is `z`.
+fn step(z: DoubleDouble, unit: f64, offset: f64) -> DoubleDouble {
+    let series = taylor_series(&NormalEquation, z, NormalEquation.slope(z).scale(unit));
+    evaluate(&series, DoubleDouble::from(offset))
 }
 
 /// z(t) for 2^-65 ≤ t ≤ 1 − 2^-65, with absolute error below 2^-90.
@@ -103,10 +89,7 @@ pub fn quantile(t: f64) -> DoubleDouble {
     let node = (exponent + 65) as usize * per_octave + index as usize;
     let z = nodes[node];
     let offset = t - unit * (1.0 + index / per_octave as f64); // exact: both have few bits
-    evaluate(
-        &taylor_series(ExpansionPoint { z, slope: slope(z).scale(unit) }),
-        DoubleDouble::from(offset / unit),
-    )
+    step(z, unit, offset / unit)
 }
 
 #[cfg(test)]
@@ -126,11 +109,7 @@ mod tests {
         // Repeats the last of the 1,024 steps from z(2^-65) to z(1/2) = 0, up to its end.
         let nodes = nodes(6);
         let last = nodes.len() - 1;
-        let start = nodes[last - 8];
-        let end = evaluate(
-            &taylor_series(ExpansionPoint { z: start, slope: slope(start).scale(0.25) }),
-            DoubleDouble::from(0.0625),
-        );
+        let end = step(nodes[last - 8], 0.25, 0.0625);
         assert!(end.abs().to_f64() < power_of_two(-94), "{end:?}");
     }
 

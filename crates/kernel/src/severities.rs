@@ -1,16 +1,18 @@
 //! Severities: the laws of an occurrence's amount, as quantile tables (docs/determinism.md, section
 //! 5.2).
 //!
-//! A law is a function of one of the standard quantiles, which are tabulated once: the normal, the
-//! exponential and the uniform one. Parameters follow Klugman, Panjer,
+//! A law is a function of a standard quantile: the normal, the exponential or the uniform one, which
+//! are tabulated once, or one of its own shape (gamma, beta, inverse Gaussian). Parameters follow Klugman, Panjer,
 //! Willmot, "Loss Models", 4th ed., appendix A, except where a field says otherwise.
 
 use forge_contract::program::Segment;
 
 use crate::{
+    beta,
     double_double::{DoubleDouble, power_of_two},
     dyadic::Fraction,
-    standard_quantiles,
+    gamma, inverse_gaussian,
+    standard_quantiles::{self, StandardQuantiles},
     tables::{self, Node, QuantileFunction, UndecidedFloor},
 };
 
@@ -76,6 +78,29 @@ pub enum SeverityLaw {
         /// Shape γ.
         gamma: f64,
     },
+    /// Gamma.
+    Gamma {
+        /// Shape α, 0.01 to 10^6.
+        shape: f64,
+        /// Scale θ.
+        scale: f64,
+    },
+    /// Beta, on amounts from 0 to a scale.
+    Beta {
+        /// Shape a, 0.01 to 10^5.
+        a: f64,
+        /// Shape b, 0.01 to 10^5.
+        b: f64,
+        /// Largest amount.
+        scale: f64,
+    },
+    /// Inverse Gaussian.
+    InverseGaussian {
+        /// Mean μ.
+        mean: f64,
+        /// Shape φ = λ / μ, the inverse of the squared coefficient of variation; 0.001 to 10^6.
+        shape: f64,
+    },
     /// Uniform between two amounts.
     Uniform {
         /// Smallest amount; may be 0.
@@ -111,16 +136,22 @@ impl SeverityLaw {
     /// # Panics
     /// When `segment_bits` is below 4 or above 8.
     pub fn table(&self, units: u32, segment_bits: u32) -> Result<Vec<Segment>, UndecidedFloor> {
-        let standard = match self {
-            Self::Lognormal { .. } | Self::Normal { .. } => standard_quantiles::normal(segment_bits),
-            Self::Uniform { .. } => standard_quantiles::uniform(segment_bits),
-            _ => standard_quantiles::exponential(segment_bits),
-        };
-        tables::quantile_table(standard, &InMinorUnits { law: *self, units: f64::from(units) })
+        let law = InMinorUnits { law: *self, units: f64::from(units) };
+        let table = |standard: &StandardQuantiles| tables::quantile_table(standard, &law);
+        match *self {
+            Self::Lognormal { .. } | Self::Normal { .. } => table(standard_quantiles::normal(segment_bits)),
+            Self::Uniform { .. } => table(standard_quantiles::uniform(segment_bits)),
+            Self::Gamma { shape, .. } => table(&gamma::quantiles(shape, segment_bits)),
+            Self::Beta { a, b, .. } => table(&beta::quantiles(a, b, segment_bits)),
+            Self::InverseGaussian { shape, .. } => table(&inverse_gaussian::quantiles(shape, segment_bits)),
+            _ => table(standard_quantiles::exponential(segment_bits)),
+        }
     }
 }
 
-use SeverityLaw::{Burr, Exponential, Gpd, Lognormal, Lomax, Normal, Pareto, Uniform, Weibull};
+use SeverityLaw::{
+    Beta, Burr, Exponential, Gamma, Gpd, InverseGaussian, Lognormal, Lomax, Normal, Pareto, Uniform, Weibull,
+};
 
 /// A law in minor units.
 struct InMinorUnits {
@@ -140,6 +171,12 @@ impl QuantileFunction for InMinorUnits {
                 return Node { value, scale: (dd(mean).abs() + deviation.abs()) * units };
             }
             Uniform { low, high } => dd(low) + x * (dd(high) - dd(low)),
+            Gamma { scale, .. } => x * dd(scale),
+            Beta { scale, .. } => {
+                let value = x * dd(scale) * units;
+                return Node { value, scale: value.scale(beta::RELATIVE_ERROR / tables::RELATIVE_ERROR) };
+            }
+            InverseGaussian { mean, .. } => x * dd(mean),
             Exponential { mean } => x * dd(mean),
             Weibull { shape, scale } => exp(x.ln() / dd(shape)) * dd(scale),
             Pareto { threshold, alpha } => exp(x / dd(alpha)) * dd(threshold),
@@ -150,13 +187,53 @@ impl QuantileFunction for InMinorUnits {
         Node::from(amount * units)
     }
 
-    /// The laws of powers are rational where the root of the probability is. Those of logarithms
-    /// are not: the logarithm of a rational number other than 1 is transcendental.
-    fn exact(&self, survival: &Fraction) -> Option<Fraction> {
+    fn exact(&self, survival: &Fraction, candidate: &Fraction) -> Option<Fraction> {
+        let units = || Fraction::new(self.units);
+        let amount = candidate.clone() * units().inverse();
+        let (low, high) = self.law.bounds();
+        if low.is_some_and(|low| amount.is(&low)) {
+            // The quantile is above it, but by less than any entry resolves.
+            return Some(candidate.clone());
+        }
+        if high.is_some_and(|high| amount.is(&high)) {
+            // The quantile is below it, by less than any entry resolves.
+            return Some(candidate.clone() + Fraction::of_integer(-1, -500));
+        }
+        Some(self.law.rational_quantile(survival, &amount)? * units())
+    }
+}
+
+impl SeverityLaw {
+    /// The infimum and the supremum of the amounts, where they are finite.
+    fn bounds(&self) -> (Option<Fraction>, Option<Fraction>) {
+        let number = Fraction::new;
+        match *self {
+            Normal { .. } => (None, None),
+            Pareto { threshold, .. } => (Some(number(threshold)), None),
+            Gpd { threshold, scale, xi } => {
+                let width = || number(-scale) * number(xi).inverse();
+                (Some(number(threshold)), (xi < 0.0).then(|| number(threshold) + width()))
+            }
+            Uniform { low, high } => (Some(number(low)), Some(number(high))),
+            Beta { scale, .. } => (Some(number(0.0)), Some(number(scale))),
+            _ => (Some(number(0.0)), None),
+        }
+    }
+
+    /// The quantile at a probability of being exceeded, where it is known to be rational. It may be
+    /// `candidate`.
+    ///
+    /// The laws of powers are rational where the root of the probability is. Those of logarithms and
+    /// exponentials of rational numbers are not, but at the median of a normal law: they are
+    /// transcendental. The distribution function of a beta law of integers is a polynomial.
+    fn rational_quantile(&self, survival: &Fraction, candidate: &Fraction) -> Option<Fraction> {
         let number = Fraction::new;
         let minus_one = || number(-1.0);
         let power = |exponent: Fraction| survival.power(&(minus_one() * exponent));
-        let amount = match self.law {
+        let is_median = survival.is(&number(0.5));
+        let amount = match *self {
+            Normal { mean, .. } if is_median => number(mean),
+            Lognormal { mu: 0.0, .. } if is_median => number(1.0),
             Pareto { threshold, alpha } => number(threshold) * power(number(alpha).inverse())?,
             Lomax { alpha, scale } => number(scale) * (power(number(alpha).inverse())? + minus_one()),
             Gpd { threshold, scale, xi } if xi != 0.0 => {
@@ -171,9 +248,23 @@ impl QuantileFunction for InMinorUnits {
                 let width = number(high) + minus_one() * number(low);
                 number(high) + minus_one() * survival.clone() * width
             }
+            Beta { a, b: 1.0, scale } => {
+                number(scale) * (number(1.0) + minus_one() * survival.clone()).power(&number(a).inverse())?
+            }
+            Beta { a: 1.0, b, scale } => {
+                number(scale) * (number(1.0) + minus_one() * survival.power(&number(b).inverse())?)
+            }
+            Beta { a, b, scale } if a == b && is_median => number(scale * 0.5),
+            Beta { a, b, scale } if a + b < 200.0 && a as u32 as f64 == a && b as u32 as f64 == b => {
+                let x = candidate.clone() * number(scale).inverse();
+                let (a, trials) = (a as u32, (a + b) as u32 - 1);
+                let is_quantile = x.is_probability()
+                    && (number(1.0) + minus_one() * x.binomial_tail(a, trials)).is(survival);
+                return is_quantile.then(|| candidate.clone());
+            }
             _ => return None,
         };
-        Some(number(self.units) * amount)
+        Some(amount)
     }
 }
 

@@ -20,12 +20,15 @@ const NODE_LIMIT: f64 = (1u64 << 54) as f64;
 #[error("leads to a table entry too close to an integer to be rounded down reliably; change its last digit")]
 pub struct UndecidedFloor;
 
+/// 2^-85.
+pub const RELATIVE_ERROR: f64 = 1.0 / (1u128 << 85) as f64;
+
 /// A quantile in minor units, at a node of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Node {
     /// The quantile.
     pub value: DoubleDouble,
-    /// What its error is relative to: it is below 2^-85 times this. Where the quantile is a
+    /// What its error is relative to: it is below [`RELATIVE_ERROR`] times this. Where the quantile is a
     /// difference, this is the sum of the magnitudes.
     pub scale: DoubleDouble,
 }
@@ -41,15 +44,20 @@ pub trait QuantileFunction {
     /// The quantile at a value of the standard quantile. Ascends.
     fn near(&self, standard: DoubleDouble) -> Node;
 
-    /// The quantile at a probability of being exceeded, exactly, where it is known to be rational.
-    fn exact(&self, _survival: &Fraction) -> Option<Fraction> {
-        None
-    }
+    /// The quantile at a probability of being exceeded, where an approximation cannot tell it from
+    /// `candidate`: exactly, or another number that every floor takes for it. `None` where nothing is
+    /// known.
+    fn exact(&self, survival: &Fraction, candidate: &Fraction) -> Option<Fraction>;
 }
 
+/// A function for tests. Where it cannot be told from an integer, it is taken to be that.
 impl<F: Fn(DoubleDouble) -> DoubleDouble> QuantileFunction for F {
     fn near(&self, standard: DoubleDouble) -> Node {
         self(standard).into()
+    }
+
+    fn exact(&self, _survival: &Fraction, candidate: &Fraction) -> Option<Fraction> {
+        Some(candidate.clone())
     }
 }
 
@@ -66,12 +74,19 @@ pub fn quantile_table(
     let node = |&x: &DoubleDouble| {
         let Node { value, scale } = law.near(x);
         let value = value + DoubleDouble::from(0.5);
-        let capped = if limit.is_less_than(value) { limit } else { value };
-        Node { value: if capped.is_less_than(-limit) { -limit } else { capped }, scale }
+        // The limit is exact.
+        let capped = |value| Node { value, scale: DoubleDouble::ZERO };
+        if limit.is_less_than(value) {
+            return capped(limit);
+        }
+        if value.is_less_than(-limit) { capped(-limit) } else { Node { value, scale } }
     };
     let floor = |(survival, node): (DoubleDouble, Node), exponent| {
         floor_scaled(node, exponent).or_else(|undecided| {
-            let quantile = law.exact(&Fraction::of_double_double(survival)).ok_or(undecided)?;
+            let nearest = (node.value.scale(power_of_two(-exponent)) + DoubleDouble::from(0.5)).floor();
+            let candidate = Fraction::of_integer(nearest, exponent) + Fraction::new(-0.5);
+            let survival = Fraction::of_double_double(survival);
+            let quantile = law.exact(&survival, &candidate).ok_or(undecided)?;
             let floor = (quantile + Fraction::new(0.5)).floor_scaled(exponent);
             i64::try_from(floor).map_err(|_| UndecidedFloor)
         })
@@ -113,11 +128,8 @@ fn segment<P: Copy>(
 fn floor_scaled(node: Node, exponent: i32) -> Result<i64, UndecidedFloor> {
     let scaled = node.value.scale(power_of_two(-exponent));
     let floor = scaled.floor();
-    if scaled.is_integer() {
-        return Ok(floor);
-    }
     // The half that was added to the quantile is exact.
-    let uncertainty = node.scale.scale(power_of_two(-exponent - 85));
+    let uncertainty = node.scale.scale(power_of_two(-exponent) * RELATIVE_ERROR);
     let is_decided = (scaled - uncertainty).floor() == floor && (scaled + uncertainty).floor() == floor;
     if is_decided { Ok(floor) } else { Err(UndecidedFloor) }
 }

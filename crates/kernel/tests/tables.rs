@@ -14,10 +14,13 @@ use common::precise::{
 use dashu_int::{IBig, UBig};
 use forge_contract::program::{CountTable, Segment};
 use forge_kernel::{
+    beta,
     counts::CountLaw,
     double_double::{DoubleDouble, power_of_two as two_to},
-    normal,
+    gamma, inverse_gaussian, normal,
     severities::SeverityLaw,
+    standard_quantiles::StandardQuantiles,
+    tables,
 };
 
 /// Checks the kernel's node against Φ and returns its error in units of 2^-110.
@@ -341,6 +344,16 @@ fn tables_with_rational_quantiles_are_exact() {
     let bounded = |n: &UBig, k: usize| (&unit * 8u32 * ((UBig::ONE << k) - n)) >> k;
     check_rational(SeverityLaw::Gpd { threshold: 0.0, scale: 8.0, xi: -1.0 }, bounded);
     check_rational(SeverityLaw::Uniform { low: 0.0, high: 8.0 }, bounded);
+    // 1 − √s, whose floor is that of the scale less the ceiling of the root.
+    let beta = |n: &UBig, k: usize| {
+        let root = (((&unit * &unit * 64u32) << k) * n) >> (2 * k);
+        &unit * 8u32 - root.nth_root(2) - UBig::from(u8::from(root.nth_root(2).pow(2) != root))
+    };
+    check_rational(SeverityLaw::Beta { a: 1.0, b: 2.0, scale: 8.0 }, beta);
+    // The medians of symmetric laws, and quantiles of polynomials: F(1/4) = 5/32.
+    for (a, b) in [(0.5, 0.5), (2.0, 2.0), (3.0, 2.0), (1e5, 1e5)] {
+        SeverityLaw::Beta { a, b, scale: 1_000.0 }.table(100, 6).expect("every floor is decided");
+    }
     // The quantile is the scale where the inner power is 2, whatever the outer exponent is.
     for (alpha, gamma) in [(2.0, 3.3), (1.0, 0.7), (0.5, 2.0)] {
         SeverityLaw::Burr { alpha, scale: 1_000.0, gamma }.table(100, 6).expect("every floor is decided");
@@ -359,6 +372,119 @@ fn tables_of_uniform_laws_are_exact() {
         let law = SeverityLaw::Uniform { low, high };
         assert_same(&law.table(100, 6).expect("every floor is decided"), &expected, &format!("{law:?}"));
     }
+}
+
+/// Checks the nodes of a law, with 4 segment bits, by its distribution function: `beyond` is the
+/// probability of the quantile's half beyond it, and `density` that of x.
+fn check_nodes(
+    quantiles: &StandardQuantiles,
+    error: f64,
+    beyond: impl Fn(bool, &Real) -> Real + Sync,
+    density: impl Fn(&Real) -> Real + Sync,
+) {
+    for (upper, nodes) in [(false, &quantiles.lower), (true, &quantiles.upper)] {
+        let errors = halves(nodes.len() / 5, |i| {
+            let (t, x) = (real(quantiles.distances[5 * i]), of_dd(nodes[5 * i]));
+            let step = (t - beyond(upper, &x)) / density(&x);
+            (magnitude(&step) / x).to_f64().value()
+        });
+        let worst = errors.into_iter().fold(0.0, f64::max);
+        assert!(
+            worst < error,
+            "relative error {worst:e} of the {} half",
+            if upper { "upper" } else { "lower" }
+        );
+    }
+}
+
+#[test]
+fn nodes_of_gamma_laws_are_quantiles() {
+    let one = || real(1.0);
+    let error = tables::RELATIVE_ERROR;
+    // 1 − (1 + x)·e^−x, by its series where x is small.
+    let lower_of_2 = |x: &Real| {
+        if *x > real(0.5) {
+            return one() - (one() + x) * (-x.clone()).exp();
+        }
+        // Σ (−1)ⁿ·(n − 1)·xⁿ / n!
+        let (mut power, mut sum) = (x.clone(), real(0.0));
+        for n in 2..60 {
+            power = -(power * x) / real(f64::from(n));
+            sum -= &power * real(f64::from(n - 1));
+        }
+        sum
+    };
+    check_nodes(
+        &gamma::quantiles(2.0, 4),
+        error,
+        |upper, x| if upper { (one() + x) * (-x.clone()).exp() } else { lower_of_2(x) },
+        |x| x * (-x.clone()).exp(),
+    );
+    // Half the square of a standard normal variable. Its lower half needs a series of its own.
+    let quantiles = gamma::quantiles(0.5, 4);
+    for (i, &t) in quantiles.distances.iter().enumerate().step_by(7) {
+        let root = (of_dd(quantiles.upper[i]) * real(2.0)).sqrt();
+        let (tail, density) = lower_tail(&-root.clone());
+        let step = (real(t) / real(2.0) - tail) / (density * root);
+        assert!(magnitude(&step).to_f64().value() < error, "t = {t:e}");
+    }
+}
+
+#[test]
+fn nodes_of_inverse_gaussian_laws_are_quantiles() {
+    let shape = real(1.0);
+    let terms = |x: &Real| {
+        let root = x.sqrt();
+        let deviation = &root - real(1.0) / &root;
+        (deviation, &root + real(1.0) / &root)
+    };
+    check_nodes(
+        &inverse_gaussian::quantiles(1.0, 4),
+        tables::RELATIVE_ERROR,
+        |upper, x| {
+            let (deviation, sum) = terms(x);
+            let reflected = (real(2.0) * &shape).exp() * lower_tail(&-sum).0;
+            let sign = if deviation < real(0.0) { real(-1.0) } else { real(1.0) };
+            let outside = lower_tail(&-magnitude(&deviation)).0;
+            // The probability above a positive deviation, or below a negative one, of the first term.
+            match (upper, sign > real(0.0)) {
+                (true, true) => outside - reflected,
+                (true, false) => real(1.0) - outside - reflected,
+                (false, false) => outside + reflected,
+                (false, true) => real(1.0) - outside + reflected,
+            }
+        },
+        |x| {
+            let (deviation, _) = terms(x);
+            lower_tail(&-magnitude(&deviation)).1 / (x * x.sqrt())
+        },
+    );
+}
+
+#[test]
+fn nodes_of_beta_laws_are_quantiles() {
+    let one = || real(1.0);
+    // 3x² − 2x³, and 6x² − 8x³ + 3x⁴ with 1 − F = (1 − x)³·(1 + 3x).
+    let square = |x: &Real| x * x * (real(3.0) - real(2.0) * x);
+    check_nodes(
+        &beta::quantiles(2.0, 2.0, 4),
+        beta::RELATIVE_ERROR,
+        |upper, x| if upper { square(&(one() - x)) } else { square(x) },
+        |x| real(6.0) * x * (one() - x),
+    );
+    check_nodes(
+        &beta::quantiles(2.0, 3.0, 4),
+        beta::RELATIVE_ERROR,
+        |upper, x| {
+            let rest = one() - x;
+            if upper {
+                &rest * &rest * &rest * (one() + real(3.0) * x)
+            } else {
+                x * x * (real(6.0) - real(8.0) * x + real(3.0) * x * x)
+            }
+        },
+        |x| real(12.0) * x * (one() - x) * (one() - x),
+    );
 }
 
 /// The table of a law by the probability of 0 and the ratio of the terms of k − 1 and k.
