@@ -45,8 +45,8 @@ pub trait QuantileFunction {
     fn near(&self, standard: DoubleDouble) -> Node;
 
     /// The quantile at a probability of being exceeded, where an approximation cannot tell it from
-    /// `candidate`: exactly, or another number that every floor takes for it. `None` where nothing is
-    /// known.
+    /// `candidate`: exactly, or another number that every floor takes for it. `None` where nothing
+    /// is known.
     fn exact(&self, survival: &Fraction, candidate: &Fraction) -> Option<Fraction>;
 }
 

@@ -446,7 +446,7 @@ fn nodes_of_inverse_gaussian_laws_are_quantiles() {
             let reflected = (real(2.0) * &shape).exp() * lower_tail(&-sum).0;
             let sign = if deviation < real(0.0) { real(-1.0) } else { real(1.0) };
             let outside = lower_tail(&-magnitude(&deviation)).0;
-            // The probability above a positive deviation, or below a negative one, of the first term.
+            // The first term is the probability outside of the deviation, or inside of it.
             match (upper, sign > real(0.0)) {
                 (true, true) => outside - reflected,
                 (true, false) => real(1.0) - outside - reflected,
