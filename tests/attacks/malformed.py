@@ -83,6 +83,31 @@ async def subjects_with_wildcards(make_cluster):
         await asyncio.to_thread(cluster.expect_correct, envelope)
 
 
+async def entries_read_by_wildcard(make_cluster):
+    """A worker reads entries of buckets whose keys it does not know. It gets the program that was
+    stored last, and the latest quarantine, but no entry of any other bucket.
+    """
+    with make_cluster() as cluster:
+        cluster.start("planner", "aggregator")
+        envelope = insurance("secret", 100_000)
+        uid = (await asyncio.to_thread(cluster.submit, envelope))["uid"]
+        worker = await Worker(cluster).open()
+        deadline = time.monotonic() + 20
+        while (await cluster.stream_state("KV_forge_programs"))["messages"] == 0:
+            require(time.monotonic() < deadline, "no program is stored")
+            await asyncio.sleep(0.1)
+        for token in ("*", ">"):
+            subject = f"$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.{token}"
+            message = await worker.connection.request(subject, b"", timeout=5)
+            require(message.data[:4] == b"FKPG", "nothing is read: describe that NATS refuses it")
+        for bucket, key in (("secrets", f"jobs.{uid}"), ("secrets", "*"), ("secrets", ">"), ("quotas", "*"), ("workers", "*")):
+            worker.connection.errors.clear()
+            await worker.connection.publish(f"$JS.API.DIRECT.GET.KV_forge_{bucket}.$KV.forge_{bucket}.{key}", b"")
+            await worker.flush()
+            await asyncio.sleep(0.1)
+            require(worker.connection.errors, f"the server does not refuse {key} of {bucket}")
+
+
 async def headers_with_a_meaning_to_jetstream(make_cluster):
     """A worker asks JetStream to roll up, expire, schedule, count or copy messages."""
     headers = [
@@ -404,6 +429,7 @@ async def decisions_forged_by_a_worker(make_cluster):
 
 ALL = [
     subjects_with_wildcards,
+    entries_read_by_wildcard,
     headers_with_a_meaning_to_jetstream,
     hostile_json_in_results,
     hostile_heartbeats,
