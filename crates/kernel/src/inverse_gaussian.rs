@@ -118,8 +118,8 @@ impl QuantileEquation for InverseGaussianHalf {
     }
 }
 
-/// The quantile of the inverse Gaussian law of mean 1 and shape φ = λ / μ, with relative error below
-/// 2^-85.
+/// The quantile of the inverse Gaussian law of mean 1 and shape φ = λ / μ, with relative error
+/// below 2^-85.
 ///
 /// # Panics
 /// When `shape` is outside [`MIN_SHAPE`] to [`MAX_SHAPE`], or `segment_bits` outside 4 to 8.

@@ -28,8 +28,8 @@ pub trait QuantileEquation {
     /// dy/dt at y.
     fn slope(&self, y: DoubleDouble) -> DoubleDouble;
 
-    /// The state from which [`QuantileEquation::factor`] computes g(y): the functions of y in it, at
-    /// a point.
+    /// The state from which [`QuantileEquation::factor`] computes g(y): the functions of y in it,
+    /// at a point.
     fn start(&self, y: DoubleDouble) -> State;
 
     /// Given coefficients 0 to n of y and of y′, sets coefficient n of the functions of y in
@@ -88,9 +88,8 @@ pub fn evaluate(series: &Series, x: DoubleDouble) -> DoubleDouble {
     series.iter().rev().fold(DoubleDouble::ZERO, |sum, &c| sum * x + c)
 }
 
-/// The quantiles at the nodes of one half, ascending in t. Each of the 64 octaves has
-/// `per_octave` nodes: node r·P + i is t = 2^(r−65) · (1 + i / P). The last of the 64·P + 1 nodes is
-/// t = 1/2.
+/// The quantiles at the nodes of one half, ascending in t. Each of the 64 octaves has `per_octave`
+/// nodes: node r·P + i is t = 2^(r−65) · (1 + i / P). The last of the 64·P + 1 nodes is t = 1/2.
 pub fn nodes(equation: &impl QuantileEquation, per_octave: usize) -> Vec<DoubleDouble> {
     let mut nodes = Vec::with_capacity(OCTAVES * per_octave + 1);
     let step = 1.0 / per_octave as f64;

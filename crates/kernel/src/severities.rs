@@ -1,9 +1,10 @@
 //! Severities: the laws of an occurrence's amount, as quantile tables (docs/determinism.md, section
 //! 5.2).
 //!
-//! A law is a function of a standard quantile: the normal, the exponential or the uniform one, which
-//! are tabulated once, or one of its own shape (gamma, beta, inverse Gaussian). Parameters follow Klugman, Panjer,
-//! Willmot, "Loss Models", 4th ed., appendix A, except where a field says otherwise.
+//! A law is a function of a standard quantile: the normal, the exponential or the uniform one,
+//! which are tabulated once, or one of its own shape (gamma, beta, inverse Gaussian). Parameters
+//! follow Klugman, Panjer, Willmot, "Loss Models", 4th ed., appendix A, except where a field says
+//! otherwise.
 
 use forge_contract::program::Segment;
 
@@ -223,8 +224,8 @@ impl SeverityLaw {
     /// The quantile at a probability of being exceeded, where it is known to be rational. It may be
     /// `candidate`.
     ///
-    /// The laws of powers are rational where the root of the probability is. Those of logarithms and
-    /// exponentials of rational numbers are not, but at the median of a normal law: they are
+    /// The laws of powers are rational where the root of the probability is. Those of logarithms
+    /// and exponentials of rational numbers are not, but at the median of a normal law: they are
     /// transcendental. The distribution function of a beta law of integers is a polynomial.
     fn rational_quantile(&self, survival: &Fraction, candidate: &Fraction) -> Option<Fraction> {
         let number = Fraction::new;

@@ -28,8 +28,8 @@ pub const RELATIVE_ERROR: f64 = 1.0 / (1u128 << 85) as f64;
 pub struct Node {
     /// The quantile.
     pub value: DoubleDouble,
-    /// What its error is relative to: it is below [`RELATIVE_ERROR`] times this. Where the quantile is a
-    /// difference, this is the sum of the magnitudes.
+    /// What its error is relative to: it is below [`RELATIVE_ERROR`] times this. Where the quantile
+    /// is a difference, this is the sum of the magnitudes.
     pub scale: DoubleDouble,
 }
 
