@@ -1,15 +1,16 @@
 //! Execution of shards on blocking threads, a bounded number at once. For a backend that works best
-//! on several shards at once, waiting shards are batched. Never signs or publishes a result.
+//! on several shards at once, waiting shards are batched. Never signs or publishes a result. A
+//! simulation executes shards inline instead, so that no thread runs outside its control.
 
 mod backend_call;
 mod batch;
 mod stopwatch;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use forge_contract::{program::Program, task::ShardTask};
 use forge_kernel::backend::Backend;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 
 pub use self::backend_call::{ExecutionFailure, ProgressCallback, ShardExecution, StopFlag};
 use self::{
@@ -28,6 +29,8 @@ pub struct Executor {
     slots: Arc<Semaphore>,
     batches: Arc<ShardBatcher>,
     progress: Option<ProgressCallback>,
+    /// If set, shards are executed on the caller's thread, and seem to take this time.
+    inline_time: Option<Duration>,
 }
 
 impl fmt::Debug for Executor {
@@ -45,7 +48,14 @@ impl Executor {
             slots: Arc::new(Semaphore::new(slots)),
             batches: Arc::new(ShardBatcher::new(slots.min(MAX_BATCH_CALLS))),
             progress,
+            inline_time: None,
         }
+    }
+
+    /// An executor for simulations: executes every shard by itself, on the thread of its caller,
+    /// after `shard_time` of tokio's time, which it reports as the execution's.
+    pub fn inline(slots: usize, shard_time: Duration) -> Self {
+        Self { inline_time: Some(shard_time), ..Self::new(slots, None) }
     }
 
     /// Returns how many calls of `backend` an executor with this many slots makes at once.
@@ -65,12 +75,18 @@ impl Executor {
         task: ShardTask,
         stop: StopFlag,
     ) -> Result<ShardExecution, ExecutionFailure> {
-        if backend.batch_size() > 1 {
+        if backend.batch_size() > 1 && self.inline_time.is_none() {
             return self.batches.execute(backend, program, task, stop, self.progress.clone()).await;
         }
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let slot = slot.map_err(|_| ExecutionFailure::Stopped)?;
         let progress = self.progress.clone();
+        if let Some(time) = self.inline_time {
+            sleep(time).await;
+            let control = CallControl { stops: [stop], progress };
+            let execution = execute_shard(backend.as_ref(), &program, &task, control)?;
+            return Ok(ShardExecution { wall: time, cpu: time, ..execution });
+        }
         let execution = spawn_blocking(move || {
             let _slot = slot;
             execute_shard(backend.as_ref(), &program, &task, CallControl { stops: [stop], progress })

@@ -21,6 +21,10 @@ pub fn load(args: &IdentityArgs) -> Result<Identity, ConfigError> {
         }
         None => {
             let mut bytes = [0; 32];
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a missing source is an error of the configuration"
+            )]
             getrandom::fill(&mut bytes).map_err(|error| {
                 ConfigError::new(OPTION, format!("the system has no source of randomness: {error}"))
             })?;

@@ -11,7 +11,7 @@ use forge_contract::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::clock::now_rfc3339;
+use crate::clock::Clock;
 
 /// How long a record may be missing from the replica of its bucket that answers a read, after
 /// another replica has stored it. A record that stays missing for longer does not exist.
@@ -89,19 +89,21 @@ pub struct RecordUpdate {
     pub written: bool,
 }
 
-/// Changes a record, unless it is terminal. `change` returns `false` to leave the record as it is;
-/// it runs again whenever another process has written the record in between.
+/// Changes a record, unless it is terminal, and dates the change by `clock`. `change` returns
+/// `false` to leave the record as it is; it runs again whenever another process has written the
+/// record in between.
 ///
 /// # Errors
 /// Returns any error of [`get`] and of writing the bucket, and [`BusError::Missing`] when the job
 /// has no record.
 pub async fn update(
     bus: &dyn Bus,
+    clock: Clock,
     bucket: &Bucket,
     job: &JobId,
     change: impl FnMut(&mut JobRecord) -> bool + Send,
 ) -> Result<RecordUpdate, BusError> {
-    update_with(bus, bucket, job, None, change).await
+    update_with(bus, clock, bucket, job, None, change).await
 }
 
 /// As [`update`]; if the change makes the record terminal, the record expires after `retention`,
@@ -111,16 +113,18 @@ pub async fn update(
 /// As [`update`].
 pub async fn end(
     bus: &dyn Bus,
+    clock: Clock,
     bucket: &Bucket,
     job: &JobId,
     retention: Option<Duration>,
     change: impl FnMut(&mut JobRecord) -> bool + Send,
 ) -> Result<RecordUpdate, BusError> {
-    update_with(bus, bucket, job, retention, change).await
+    update_with(bus, clock, bucket, job, retention, change).await
 }
 
 async fn update_with(
     bus: &dyn Bus,
+    clock: Clock,
     bucket: &Bucket,
     job: &JobId,
     retention: Option<Duration>,
@@ -133,7 +137,7 @@ async fn update_with(
         if record.state.is_terminal() || !change(&mut record) {
             return Ok(RecordUpdate { record, written: false });
         }
-        record.updated_at = now_rfc3339();
+        record.updated_at = clock.now_rfc3339();
         if record.state.is_terminal() {
             record.waiting = None;
         }
@@ -152,11 +156,12 @@ async fn update_with(
 /// but what people see, so an error is only logged.
 pub async fn note_waiting(
     bus: &dyn Bus,
+    clock: Clock,
     bucket: &Bucket,
     (job, uid): (&JobId, JobUid),
     reason: Option<&str>,
 ) {
-    let noted = update(bus, bucket, job, |record| {
+    let noted = update(bus, clock, bucket, job, |record| {
         let is_news = record.uid == uid && record.waiting.as_deref() != reason;
         if is_news {
             record.waiting = reason.map(str::to_owned);
@@ -205,8 +210,10 @@ mod tests {
                 true
             }
         };
-        let first = update(bus.as_ref(), &bucket, &job, end(JobState::Completed)).await.unwrap();
-        let second = update(bus.as_ref(), &bucket, &job, end(JobState::Failed)).await.unwrap();
+        let first =
+            update(bus.as_ref(), Clock::default(), &bucket, &job, end(JobState::Completed)).await.unwrap();
+        let second =
+            update(bus.as_ref(), Clock::default(), &bucket, &job, end(JobState::Failed)).await.unwrap();
         assert!(first.written && !second.written);
         assert_eq!(second.record.state, JobState::Completed);
     }
@@ -222,10 +229,14 @@ mod tests {
                 true
             }
         };
-        end(bus.as_ref(), &bucket, &job, Some(day), change(JobState::Reducing)).await.unwrap();
+        end(bus.as_ref(), Clock::default(), &bucket, &job, Some(day), change(JobState::Reducing))
+            .await
+            .unwrap();
         sleep(2 * day).await;
         assert!(get(bus.as_ref(), &bucket, &job).await.unwrap().is_some(), "it is not terminal");
-        end(bus.as_ref(), &bucket, &job, Some(day), change(JobState::Completed)).await.unwrap();
+        end(bus.as_ref(), Clock::default(), &bucket, &job, Some(day), change(JobState::Completed))
+            .await
+            .unwrap();
         sleep(day / 2).await;
         assert!(get(bus.as_ref(), &bucket, &job).await.unwrap().is_some());
         sleep(day).await;
@@ -238,15 +249,22 @@ mod tests {
         create(bus.as_ref(), &bucket, &record("running")).await.unwrap();
         let uid = record("running").uid;
         let waiting = async || get(bus.as_ref(), &bucket, &job).await.unwrap().unwrap().record.waiting;
-        note_waiting(bus.as_ref(), &bucket, (&job, JobUid([9; 16])), Some("another submission")).await;
+        note_waiting(
+            bus.as_ref(),
+            Clock::default(),
+            &bucket,
+            (&job, JobUid([9; 16])),
+            Some("another submission"),
+        )
+        .await;
         assert_eq!(waiting().await, None);
-        note_waiting(bus.as_ref(), &bucket, (&job, uid), Some("no agent")).await;
+        note_waiting(bus.as_ref(), Clock::default(), &bucket, (&job, uid), Some("no agent")).await;
         assert_eq!(waiting().await.as_deref(), Some("no agent"));
         let end = |record: &mut JobRecord| {
             record.state = JobState::Failed;
             true
         };
-        update(bus.as_ref(), &bucket, &job, end).await.unwrap();
+        update(bus.as_ref(), Clock::default(), &bucket, &job, end).await.unwrap();
         assert_eq!(waiting().await, None);
     }
 

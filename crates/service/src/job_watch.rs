@@ -166,6 +166,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::job_records::MISSING_RECORD_GRACE_PERIOD;
 
     fn running_record() -> JobRecord {
@@ -187,7 +188,7 @@ mod tests {
         let second = watch.watch(&bucket, &job).await.unwrap();
         drop(first);
         assert!(!second.token().is_cancelled());
-        job_records::update(bus.as_ref(), &bucket, &job, |record| {
+        job_records::update(bus.as_ref(), Clock::default(), &bucket, &job, |record| {
             record.state = JobState::Cancelled;
             true
         })
@@ -214,7 +215,7 @@ mod tests {
             record.state = JobState::Cancelled;
             true
         };
-        job_records::update(bus.as_ref(), &bucket, &job, cancel).await.unwrap();
+        job_records::update(bus.as_ref(), Clock::default(), &bucket, &job, cancel).await.unwrap();
         tokio::time::timeout(Duration::from_secs(1), signal.changed()).await.unwrap();
         assert!(signal.token().is_cancelled());
     }

@@ -1,14 +1,12 @@
 //! Programs by hash, stored in bucket `forge_programs`. A reader accepts only bytes that have the
 //! hash it asked for, so it does not have to trust the writer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{digest::Digest, program::Program};
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
 
 /// A stored program older than this is written again, long before the bucket's age limit removes
 /// it.

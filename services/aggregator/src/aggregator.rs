@@ -15,6 +15,7 @@ use forge_contract::{
 };
 use forge_kernel::KERNEL;
 use forge_service::{
+    clock::Clock,
     job_watch::JobWatch,
     memory_budget::MemoryBudget,
     metrics::Metrics,
@@ -71,6 +72,8 @@ pub struct AggregatorSettings {
     /// Number of quarantined agents of a pool that bring the whole pool into quarantine; 0 for
     /// never.
     pub pool_quarantine_after: usize,
+    /// Dates the changes of job records.
+    pub clock: Clock,
     /// Receives completed jobs, in addition to their records.
     pub completions: Option<mpsc::UnboundedSender<JobCompletion>>,
 }
@@ -87,6 +90,7 @@ impl Default for AggregatorSettings {
             max_kept_bytes: 64 << 20,
             job_memory: 1 << 30,
             pool_quarantine_after: 3,
+            clock: Clock::default(),
             completions: None,
         }
     }
@@ -146,11 +150,12 @@ impl Aggregator {
         stop: &CancellationToken,
     ) -> Result<Self, BusError> {
         let identity = Arc::new(identity);
-        let AggregatorSettings { store_patience, namespaces, models, max_kept_bytes, .. } = settings;
+        let AggregatorSettings { store_patience, namespaces, models, max_kept_bytes, clock, .. } = settings;
         let registry = Registry::open_without_workers(bus.clone(), stop.clone()).await?;
         let buckets: Vec<_> = namespaces.into_iter().map(Bucket::Jobs).collect();
         let collector = ResultCollector {
             bus: bus.clone(),
+            clock,
             registry: registry.clone(),
             pool_quarantine: PoolQuarantine {
                 bus: bus.clone(),
@@ -170,6 +175,7 @@ impl Aggregator {
         };
         let termination = Arc::new(Termination {
             bus: bus.clone(),
+            clock,
             store,
             metrics: metrics.clone(),
             store_patience,
@@ -177,6 +183,7 @@ impl Aggregator {
         });
         let reducer = JobReducer {
             bus: bus.clone(),
+            clock,
             job_watch: JobWatch::open(bus.clone(), &buckets, stop).await?,
             models,
             budget,

@@ -39,10 +39,11 @@ async fn remove_all(bus: SharedBus, mut sequences: mpsc::Receiver<u64>) {
     let mut removals = FuturesUnordered::new();
     loop {
         tokio::select! {
+            biased;
+            Some(()) = removals.next() => {}
             Some(sequence) = sequences.recv(), if removals.len() < CONCURRENT_REMOVALS => {
                 removals.push(remove(bus.clone(), sequence));
             }
-            Some(()) = removals.next() => {}
             else => return,
         }
     }

@@ -1,10 +1,7 @@
 //! One job from the order to reduce to its terminal record: collect the results, publish them, end
 //! the job. Each step is another component's.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{
@@ -18,14 +15,16 @@ use forge_contract::{
 use forge_documents::{CompletedJob, Job, JobResult};
 use forge_kernel::{job_key::JobKey, request::Request};
 use forge_service::{
-    Settlement, job_keys, job_memory, job_records,
+    Settlement,
+    clock::Clock,
+    job_keys, job_memory, job_records,
     job_watch::JobWatch,
     memory_budget::{MemoryBudget, MemoryReservation},
     model_cache::ModelCache,
     retry::retry_until_stopped,
 };
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -80,6 +79,7 @@ pub struct JobCompletion {
 #[derive(Debug)]
 pub(crate) struct JobReducer {
     pub bus: SharedBus,
+    pub clock: Clock,
     pub job_watch: JobWatch,
     pub models: Arc<ModelCache>,
     /// The memory for jobs.
@@ -114,6 +114,7 @@ impl JobReducer {
             Err(error) => return retry_later("reading the record of a job to reduce", &error),
         }
         let collected = tokio::select! {
+            biased;
             () = job_end.cancelled() => None,
             () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
             collected = self.collect(order, &bucket, job_end) => match collected {
@@ -204,7 +205,7 @@ impl JobReducer {
         drop(request);
         tracing::warn!(%job, shards, bytes, "other jobs take the memory of this aggregator; the job waits");
         let reason = "other jobs take the memory of the aggregator";
-        job_records::note_waiting(self.bus.as_ref(), bucket, (job, uid), Some(reason)).await;
+        job_records::note_waiting(self.bus.as_ref(), self.clock, bucket, (job, uid), Some(reason)).await;
         let memory = self.budget.reserve(bytes, MEMORY_PATIENCE).await;
         let memory = memory.ok_or(CompilationFailure::OutOfMemory)?;
         Ok((compile(envelope)?, memory))
@@ -233,7 +234,7 @@ impl JobReducer {
         let JobContext { job, uid, key, .. } = context;
         let uid = *uid;
         let CollectedResults { reduced, execution_duration, kept_results } = results;
-        let update = job_records::update(self.bus.as_ref(), bucket, &job.id, |record| {
+        let update = job_records::update(self.bus.as_ref(), self.clock, bucket, &job.id, |record| {
             record.state = JobState::Reducing;
             record.progress = reduced.progress;
             record.uid == uid

@@ -1,10 +1,7 @@
 //! Collecting a job's results: reads results and verdicts off the bus, feeds the [`JobReduction`]
 //! and carries out what it decides. Writes the job's progress, never its end.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use forge_bus::{
     Message, Replay, SharedBus, StoredMessage,
@@ -20,14 +17,16 @@ use forge_contract::{
     verdict::{Verdict, VerdictOutcome},
 };
 use forge_service::{
-    Metrics, job_records,
+    Metrics,
+    clock::Clock,
+    job_records,
     metrics::ResultOutcome,
     registry::{Registry, Role},
     retry::retry_until_stopped,
     shard_messages, trace,
 };
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,6 +50,7 @@ const MAX_OUTCOMES: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct ResultCollector {
     pub bus: SharedBus,
+    pub clock: Clock,
     pub registry: Registry,
     pub pool_quarantine: PoolQuarantine,
     pub metrics: Metrics,
@@ -157,12 +157,14 @@ impl Collection<'_> {
             if !is_replaying {
                 self.collector.discarded.remove(self.discarded.drain(..));
             }
+            // The tick comes first: a flood of messages must not hold up the progress.
             tokio::select! {
+                biased;
+                _ = progress_ticks.tick() => self.write_progress().await,
                 message = verdicts.next() => self.handle_verdict(&expect(message).await.message).await?,
                 message = next_result(&mut results) => if let Some(message) = message {
                     self.handle_result(&message)?;
                 },
-                _ = progress_ticks.tick() => self.write_progress().await,
             }
             self.handle_ready(&mut verdicts, &mut results).await?;
         }
@@ -327,7 +329,7 @@ impl Collection<'_> {
     async fn write_progress(&self) {
         let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
         let progress = self.reduction.progress();
-        let update = job_records::update(bus, self.bucket, &job.id, |record| {
+        let update = job_records::update(bus, self.collector.clock, self.bucket, &job.id, |record| {
             let changed = record.progress != progress || record.state < JobState::Running;
             if changed {
                 record.waiting = None;

@@ -18,7 +18,7 @@ use forge_contract::{
 };
 use forge_service::{
     Metrics, Settlement,
-    clock::elapsed_since,
+    clock::Clock,
     job_keys,
     job_records::{self, RecordUpdate},
 };
@@ -38,6 +38,7 @@ const BUS_RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Termination {
     pub bus: SharedBus,
+    pub clock: Clock,
     pub store: Arc<Store>,
     pub metrics: Metrics,
     /// How long to retry while the store is unavailable.
@@ -126,8 +127,13 @@ impl Termination {
             FailureCode::Cancelled => JobState::Cancelled,
             _ => JobState::Failed,
         };
-        let RecordUpdate { record, written } =
-            job_records::end(self.bus.as_ref(), &bucket, &job_id, self.record_retention, |record| {
+        let RecordUpdate { record, written } = job_records::end(
+            self.bus.as_ref(),
+            self.clock,
+            &bucket,
+            &job_id,
+            self.record_retention,
+            |record| {
                 let is_completing = record.state == JobState::Reducing && requester == Requester::EndOrder;
                 if is_completing || record.uid != job_uid {
                     return false;
@@ -136,8 +142,9 @@ impl Termination {
                 let (message, details) = (message.clone(), details.clone());
                 record.error = Some(JobError { code, message, details, phase });
                 true
-            })
-            .await?;
+            },
+        )
+        .await?;
         if written {
             tracing::info!(job = %job_id, %code, message, "the job ended without a result");
             self.count(&record);
@@ -168,7 +175,7 @@ impl Termination {
         result: RecordedResult,
     ) -> Result<(), BusError> {
         let RecordUpdate { record, written } =
-            job_records::end(self.bus.as_ref(), bucket, job, self.record_retention, |record| {
+            job_records::end(self.bus.as_ref(), self.clock, bucket, job, self.record_retention, |record| {
                 if record.uid != uid {
                     return false;
                 }
@@ -191,7 +198,8 @@ impl Termination {
 
     fn count(&self, record: &JobRecord) {
         let code = record.error.as_ref().map(|error| error.code);
-        self.metrics.record_job_end(record.state, code, &record.billing, elapsed_since(&record.submitted_at));
+        let duration = self.clock.elapsed_since(&record.submitted_at);
+        self.metrics.record_job_end(record.state, code, &record.billing, duration);
     }
 
     /// Announces the end of a job, and deletes its key and its messages.

@@ -18,7 +18,7 @@ use forge_contract::{
 use forge_documents::Job;
 use forge_kernel::job_key::JobKey;
 use forge_service::{
-    clock::{elapsed_since, now_rfc3339},
+    clock::Clock,
     job_keys,
     job_records::{self, MISSING_RECORD_GRACE_PERIOD},
     random,
@@ -53,6 +53,7 @@ pub enum AdmissionDecision {
 #[derive(Debug)]
 pub struct Admission {
     bus: SharedBus,
+    clock: Clock,
     reader: EnvelopeReader,
     ledger: Arc<QuotaLedger>,
     /// Every bucket of job records.
@@ -76,13 +77,14 @@ impl Admission {
     /// records of rejected submissions.
     pub fn new(
         bus: SharedBus,
+        clock: Clock,
         reader: EnvelopeReader,
         ledger: Arc<QuotaLedger>,
         buckets: Vec<Bucket>,
         default_bucket: Bucket,
         space: Arc<RecordSpace>,
     ) -> Self {
-        Self { bus, reader, ledger, buckets, default_bucket, space }
+        Self { bus, clock, reader, ledger, buckets, default_bucket, space }
     }
 
     /// Decides on a submission, which is message number `sequence` of its stream. Idempotent: a
@@ -95,7 +97,7 @@ impl Admission {
         let origin = |submitter, envelope_trace: Option<&str>| SubmissionOrigin {
             submitter,
             sequence,
-            time: now_rfc3339(),
+            time: self.clock.now_rfc3339(),
             trace_id: submission_trace_id(&message.headers, envelope_trace),
         };
         let Some(submitter) = topology::parse_submit_subject(&message.subject) else {
@@ -175,7 +177,7 @@ impl Admission {
         match key.filter(|key| record.key_commitment == Some(key.commitment(record.uid))) {
             Some(key) => self.charge(AdmittedJob { job, record, key, bucket, taken_over: true }).await,
             // The replica that answered may not have the key yet.
-            None if elapsed_since(&record.submitted_at) < MISSING_RECORD_GRACE_PERIOD => {
+            None if self.clock.elapsed_since(&record.submitted_at) < MISSING_RECORD_GRACE_PERIOD => {
                 Err(BusError::Unavailable(format!("the key of job {} is missing", job.id)))
             }
             None => Ok(AdmissionDecision::Rejected(EndOrder::new(
@@ -202,7 +204,7 @@ impl Admission {
             return Ok(AdmissionDecision::Admitted(Box::new(admitted)));
         }
         let uid = admitted.uid();
-        Ok(match self.ledger.charge(&admitted, &QuotaDay::now()).await? {
+        Ok(match self.ledger.charge(&admitted, &QuotaDay::now(self.clock)).await? {
             ChargeOutcome::Charged => AdmissionDecision::Admitted(Box::new(admitted)),
             ChargeOutcome::JobEnded => {
                 AdmissionDecision::Terminal { bucket: admitted.bucket, job_id: admitted.job.id, uid }

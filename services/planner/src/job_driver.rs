@@ -20,7 +20,7 @@ use std::{
 
 use forge_bus::{SharedBus, topology::target_token};
 use forge_service::{
-    Metrics, Settlement, clock::elapsed_since, job_records, job_watch::JobWatch, registry::Registry,
+    Metrics, Settlement, clock::Clock, job_records, job_watch::JobWatch, registry::Registry,
     retry::retry_until_stopped,
 };
 use tokio::time::Instant;
@@ -42,6 +42,7 @@ use crate::{
 #[derive(Debug)]
 pub struct JobDriver {
     pub bus: SharedBus,
+    pub clock: Clock,
     pub registry: Registry,
     pub job_watch: JobWatch,
     pub preparer: JobPreparer,
@@ -60,7 +61,7 @@ impl JobDriver {
     /// at its end, the submission is retried after a grace period, so that a planner purges them.
     /// `received` is when the submission was received.
     pub async fn drive(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
-        let waited = elapsed_since(&admitted.record.submitted_at);
+        let waited = self.clock.elapsed_since(&admitted.record.submitted_at);
         let live = self.registry.live_capacity(admitted.target()).agents;
         match decide_start(admitted.policy(), admitted.record.state, live, waited, self.agent_wait) {
             StartDecision::Start => self.run(admitted, received).await,
@@ -98,7 +99,8 @@ impl JobDriver {
 
     async fn note_waiting(&self, admitted: &AdmittedJob, reason: Option<&str>) {
         let AdmittedJob { job, bucket, .. } = admitted;
-        job_records::note_waiting(self.bus.as_ref(), bucket, (&job.id, admitted.uid()), reason).await;
+        job_records::note_waiting(self.bus.as_ref(), self.clock, bucket, (&job.id, admitted.uid()), reason)
+            .await;
     }
 
     /// Runs the steps of a job that may start.
@@ -113,15 +115,16 @@ impl JobDriver {
         }
         let (active, in_flight) = (self.metrics.track_active_job(), AtomicUsize::new(0));
         let stopped = tokio::select! {
+            biased;
             () = ended.cancelled() => None,
             () = self.stop.cancelled() => return Settlement::Retry(Duration::ZERO),
-            failure = wait_for_deadline(&admitted) => Some(DispatchStop::Failed(failure)),
+            failure = wait_for_deadline(&admitted, self.clock) => Some(DispatchStop::Failed(failure)),
             stopped = self.dispatch(&admitted, received, ended, &in_flight) => Some(stopped),
         };
         drop(active);
         if stopped == Some(DispatchStop::Starved) {
             self.note_wait(&admitted, 1).await;
-            return Settlement::Retry(retry_delay(elapsed_since(&admitted.record.submitted_at)));
+            return Settlement::Retry(retry_delay(self.clock.elapsed_since(&admitted.record.submitted_at)));
         }
         if let Some(DispatchStop::Failed(failure)) = stopped
             && !self.request_end_and_wait(&admitted, failure, ended).await

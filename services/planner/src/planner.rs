@@ -117,11 +117,13 @@ impl PlannerParts {
         let space = Arc::<RecordSpace>::default();
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), settings.quotas));
         let end_requester = EndRequester::new(bus.clone());
+        let clock = settings.clock;
         let driver = JobDriver {
             bus: bus.clone(),
+            clock,
             registry: registry.clone(),
             job_watch: job_watch.clone(),
-            preparer: JobPreparer::new(bus.clone(), ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
+            preparer: JobPreparer::new(bus.clone(), clock, ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
             dispatch_loop: DispatchLoop::new(bus.clone(), registry.clone(), settings.shard_patience),
             end_requester: end_requester.clone(),
             agent_wait: settings.agent_wait,
@@ -130,6 +132,7 @@ impl PlannerParts {
         };
         let admission = Admission::new(
             bus.clone(),
+            clock,
             reader.clone(),
             Arc::clone(&ledger),
             buckets.clone(),
@@ -139,6 +142,7 @@ impl PlannerParts {
         Ok(Self {
             submissions: SubmissionHandler {
                 bus: bus.clone(),
+                clock,
                 slots: JobSlots::new(settings.max_jobs),
                 admission,
                 end_requester: end_requester.clone(),

@@ -7,7 +7,7 @@ use forge_contract::{
     ids::Submitter,
     quota::{Quota, Usage},
 };
-use forge_service::clock::today_and_tomorrow;
+use forge_service::clock::Clock;
 
 /// Without a limit on concurrent jobs, the active jobs are pruned when their number reaches this or
 /// one of the powers of two above it.
@@ -24,9 +24,9 @@ pub struct QuotaDay {
 }
 
 impl QuotaDay {
-    /// The dates by this machine's clock.
-    pub fn now() -> Self {
-        let (today, tomorrow) = today_and_tomorrow();
+    /// The dates by a clock.
+    pub fn now(clock: Clock) -> Self {
+        let (today, tomorrow) = clock.today_and_tomorrow();
         Self { today, tomorrow }
     }
 }

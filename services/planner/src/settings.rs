@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use forge_contract::quota::Quotas;
-use forge_service::model_cache::ModelCache;
+use forge_service::{clock::Clock, model_cache::ModelCache};
 
 /// Capacity of the model cache and of the program cache, in entries.
 pub(crate) const CACHE_CAPACITY: usize = 32;
@@ -34,6 +34,8 @@ pub struct PlannerSettings {
     pub job_memory: u64,
     /// Cache of compiled models. Services in one process share it.
     pub models: Arc<ModelCache>,
+    /// Dates job records and quotas, and measures how long ago other planners dated them.
+    pub clock: Clock,
 }
 
 impl Default for PlannerSettings {
@@ -47,6 +49,7 @@ impl Default for PlannerSettings {
             quotas: Arc::default(),
             job_memory: 1 << 30,
             models: Arc::new(ModelCache::new(CACHE_CAPACITY)),
+            clock: Clock::default(),
         }
     }
 }

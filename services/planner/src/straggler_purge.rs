@@ -12,7 +12,7 @@ use forge_bus::{
     topology::{self, Bucket, Stream},
 };
 use forge_contract::ids::{JobId, JobUid};
-use forge_service::{Settlement, clock::elapsed_since, job_records};
+use forge_service::{Settlement, clock::Clock, job_records};
 
 /// Delay between the end of a job and the purge. By then every worker has received the job's end or
 /// has returned the result it was computing.
@@ -26,6 +26,7 @@ pub const STRAGGLER_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Returns any error from reading the record or from the purge. Some messages may be left then.
 pub async fn purge_stragglers(
     bus: &dyn Bus,
+    clock: Clock,
     bucket: &Bucket,
     job: &JobId,
     uid: JobUid,
@@ -35,7 +36,7 @@ pub async fn purge_stragglers(
     let found = job_records::get(bus, bucket, job).await?.filter(|found| found.record.uid == uid);
     let rest = match found.map(|found| found.record) {
         Some(record) if record.state.is_terminal() => {
-            STRAGGLER_GRACE_PERIOD.saturating_sub(elapsed_since(&record.updated_at))
+            STRAGGLER_GRACE_PERIOD.saturating_sub(clock.elapsed_since(&record.updated_at))
         }
         // A replica that does not know the job's end yet.
         Some(_) => STRAGGLER_GRACE_PERIOD,
@@ -55,7 +56,6 @@ pub async fn purge_stragglers(
 mod tests {
     use forge_bus::{MemoryBus, Message, topology::Queue};
     use forge_contract::{envelope::Target, job::JobState, shard::ShardId};
-    use forge_service::clock::now_rfc3339;
 
     use super::*;
     use crate::submission_record::{SubmissionOrigin, initial_record};
@@ -90,7 +90,7 @@ mod tests {
         ] {
             bus.publish(Message::new(subject.clone(), ""), &subject).await.unwrap();
         }
-        let settlement = purge_stragglers(bus.as_ref(), &bucket, &job, UID).await.unwrap();
+        let settlement = purge_stragglers(bus.as_ref(), Clock::default(), &bucket, &job, UID).await.unwrap();
         let backlog = async |queue| bus.backlog(queue).await.unwrap();
         let left = [
             backlog(Queue::Shards(Target::Cpu)).await,
@@ -107,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn purge_is_retried_until_the_grace_period_has_passed() {
-        let now = now_rfc3339();
+        let now = Clock::default().now_rfc3339();
         for record in [(UID, JobState::Cancelled, now.as_str()), (UID, JobState::Running, LONG_AGO)] {
             let (settlement, left) = purge(Some(record)).await;
             assert!(

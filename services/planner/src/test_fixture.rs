@@ -15,7 +15,7 @@ use forge_contract::{
     quota::{Quota, Quotas},
     task::EndOrder,
 };
-use forge_service::job_records;
+use forge_service::{clock::Clock, job_records};
 use serde_json::{Value, json};
 
 use crate::{
@@ -94,7 +94,8 @@ impl AdmissionFixture {
         let (buckets, default_bucket) = (namespaces.into_iter().map(Bucket::Jobs), Bucket::default_jobs());
         let (buckets, space) = (buckets.collect(), Arc::<RecordSpace>::default());
         let (ledger_of, space_of) = (Arc::clone(&ledger), Arc::clone(&space));
-        let admission = Admission::new(bus, reader, ledger_of, buckets, default_bucket, space_of);
+        let admission =
+            Admission::new(bus, Clock::default(), reader, ledger_of, buckets, default_bucket, space_of);
         Self { admission, ledger, space }
     }
 
@@ -151,5 +152,10 @@ pub async fn fail_job(bus: &dyn Bus, job: &JobId, code: FailureCode, message: &s
             Some(JobError { code, message: message.to_owned(), details: Vec::new(), phase: Phase::Validate });
         true
     };
-    assert!(job_records::update(bus, &Bucket::default_jobs(), job, change).await.unwrap().written);
+    assert!(
+        job_records::update(bus, Clock::default(), &Bucket::default_jobs(), job, change)
+            .await
+            .unwrap()
+            .written
+    );
 }

@@ -1,6 +1,8 @@
 //! One child process: started with its introduction, asked, and killed with this value. Threads
 //! read and write its streams, so that its owner can stop waiting for it at any time.
 
+#![expect(clippy::disallowed_methods, reason = "a child process takes real time, which is not tokio's")]
+
 use std::{
     ffi::OsString,
     io::{self, Read, Write},

@@ -165,6 +165,7 @@ impl Worker {
         let mut quarantine_error = None;
         loop {
             tokio::select! {
+                biased;
                 () = &mut queues => break,
                 error = &mut quarantine, if quarantine_error.is_none() => quarantine_error = Some(error),
                 () = &mut job_ends => break,

@@ -401,6 +401,7 @@ impl QueueReceiver for MemoryReceiver {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.core.queue_ready[self.queue].notified() => {}
                 () = deadline_moved => {}
                 () = deadline_passed => {}

@@ -9,6 +9,7 @@ pub(super) struct Stopwatch {
 }
 
 impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "measures computation, which tokio's paused time does not")]
     pub(super) fn start() -> Self {
         Self { wall: Instant::now(), cpu: thread_cpu_time() }
     }

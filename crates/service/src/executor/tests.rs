@@ -8,7 +8,7 @@ use std::{
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use forge_contract::{
@@ -22,7 +22,10 @@ use forge_kernel::{
     backend::{ExecutionControl, ExecutionError, scalar::Scalar},
     request::Request,
 };
-use tokio::task::{JoinHandle, yield_now};
+use tokio::{
+    task::{JoinHandle, yield_now},
+    time::Instant,
+};
 
 use super::*;
 

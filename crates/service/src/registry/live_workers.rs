@@ -1,10 +1,7 @@
 //! The workers with a recent heartbeat. Untrusted agents write them, so their number is bounded,
 //! and only what dispatching needs is kept of each.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use forge_bus::BucketEntry;
 use forge_contract::{
@@ -12,6 +9,7 @@ use forge_contract::{
     envelope::Target,
     ids::PoolName,
 };
+use tokio::time::Instant;
 
 /// A worker without a heartbeat for this long is not live.
 pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);

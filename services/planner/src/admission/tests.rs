@@ -227,7 +227,7 @@ async fn job_without_its_key_fails_after_the_grace_period() {
         record.submitted_at = "2020-01-01T00:00:00.000Z".to_owned();
         true
     };
-    job_records::update(bus.as_ref(), &job.bucket, &job.job.id, age).await.unwrap();
+    job_records::update(bus.as_ref(), Clock::default(), &job.bucket, &job.job.id, age).await.unwrap();
     let order = rejected(fixture.admit("a", 1).await);
     assert_eq!((order.code, order.job_uid), (FailureCode::Internal, job.uid()));
 }

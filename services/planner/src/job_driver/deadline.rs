@@ -4,7 +4,7 @@
 
 use std::{future::pending, time::Duration};
 
-use forge_service::clock::elapsed_since;
+use forge_service::clock::Clock;
 use tokio::time::sleep;
 
 use super::dispatch_failure::DispatchFailure;
@@ -12,9 +12,9 @@ use crate::admitted_job::AdmittedJob;
 
 /// Returns when the job's deadline has passed; never, if it has none. If the record's time is
 /// malformed or in the future, the full timeout remains.
-pub async fn wait_for_deadline(admitted: &AdmittedJob) -> DispatchFailure {
+pub async fn wait_for_deadline(admitted: &AdmittedJob, clock: Clock) -> DispatchFailure {
     let timeout_ms = admitted.policy().timeout_ms;
-    match remaining_time(timeout_ms, elapsed_since(&admitted.record.submitted_at)) {
+    match remaining_time(timeout_ms, clock.elapsed_since(&admitted.record.submitted_at)) {
         Some(remaining) => sleep(remaining).await,
         None => pending().await,
     }

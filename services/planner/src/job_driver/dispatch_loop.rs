@@ -85,18 +85,20 @@ impl DispatchLoop {
             if starvation.current(now) >= MAX_STARVATION && dispatcher.needs_workers() {
                 return DispatchStop::Starved;
             }
+            // The check comes first: a flood of outcomes must not hold it up.
             tokio::select! {
-                message = outcomes.next() => match message {
-                    Some(message) => apply_outcomes(&mut dispatcher, &message),
-                    // Only a bus that is shutting down ends the stream.
-                    None => return pending().await,
-                },
+                biased;
                 _ = checks.tick() => {
                     let now = started.elapsed();
                     live = live_capacity();
                     starvation.observe(live.agents > 0, now);
                     dispatcher.requeue_overdue(now, starvation.total(now), self.shard_patience);
                 }
+                message = outcomes.next() => match message {
+                    Some(message) => apply_outcomes(&mut dispatcher, &message),
+                    // Only a bus that is shutting down ends the stream.
+                    None => return pending().await,
+                },
             }
             while let Some(Some(message)) = outcomes.next().now_or_never() {
                 apply_outcomes(&mut dispatcher, &message);

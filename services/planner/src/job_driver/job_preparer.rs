@@ -13,7 +13,7 @@ use forge_contract::{
     task::ReduceOrder,
 };
 use forge_kernel::plan::Plan;
-use forge_service::{job_records, orders, program_store::ProgramStore};
+use forge_service::{clock::Clock, job_records, orders, program_store::ProgramStore};
 
 use crate::admitted_job::AdmittedJob;
 
@@ -21,12 +21,13 @@ use crate::admitted_job::AdmittedJob;
 #[derive(Debug)]
 pub struct JobPreparer {
     bus: SharedBus,
+    clock: Clock,
     programs: ProgramStore,
 }
 
 impl JobPreparer {
-    pub fn new(bus: SharedBus, programs: ProgramStore) -> Self {
-        Self { bus, programs }
+    pub fn new(bus: SharedBus, clock: Clock, programs: ProgramStore) -> Self {
+        Self { bus, clock, programs }
     }
 
     /// Prepares a job and returns the outcomes of its shards: the stored ones first, then new ones
@@ -56,7 +57,7 @@ impl JobPreparer {
         });
         self.bus.publish(message, &id).await?;
         let mark = |record: &mut JobRecord| mark_planned(record, &request.plan);
-        job_records::update(self.bus.as_ref(), &admitted.bucket, job, mark).await?;
+        job_records::update(self.bus.as_ref(), self.clock, &admitted.bucket, job, mark).await?;
         Ok(())
     }
 }

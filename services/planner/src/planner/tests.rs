@@ -19,6 +19,7 @@ use forge_contract::{
 };
 use forge_kernel::backend::{Backend, scalar::Scalar};
 use forge_service::{
+    clock::Clock,
     job_records,
     registry::{self, AgentCapacity},
     shard_messages,
@@ -144,7 +145,9 @@ impl RunningPlanner {
             true
         };
         let job: JobId = "waits".parse().unwrap();
-        job_records::update(self.bus.as_ref(), &Bucket::default_jobs(), &job, age).await.unwrap();
+        job_records::update(self.bus.as_ref(), Clock::default(), &Bucket::default_jobs(), &job, age)
+            .await
+            .unwrap();
     }
 
     /// Stops the planner; what it only holds in memory is lost.
