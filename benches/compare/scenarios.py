@@ -33,12 +33,16 @@ async def latency(cluster, name):
     """Milliseconds from submission to the completed record of a one-shard job, one at a time."""
     figures = {}
     for verify in ("none", "spotcheck"):
+        traffic = cluster.traffic()
         times = [
             await cluster.run_jobs([envelope(f"latency-{name}-{verify}-{i}", 1, verify=verify)]) * 1e3
             for i in range(LATENCY_JOBS)
         ]
         figures[f"latency, {name}, verify {verify}: median, ms"] = statistics.median(times)
         figures[f"latency, {name}, verify {verify}: 90%, ms"] = statistics.quantiles(times, n=10)[8]
+        messages, size = (after - before for after, before in zip(cluster.traffic(), traffic))
+        figures[f"latency, {name}, verify {verify}: messages per job"] = messages / LATENCY_JOBS
+        figures[f"latency, {name}, verify {verify}: kB per job"] = size / LATENCY_JOBS / 1e3
     return figures
 
 
