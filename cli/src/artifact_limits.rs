@@ -2,17 +2,28 @@
 //! checked before anything is read into memory.
 
 use forge_contract::{artifact::ArtifactReference, strict::MAX_DOCUMENT_BYTES};
-use forge_documents::document::{ENVELOPE_JSON, EXECUTIONS_JSON, VERIFICATION_JSON};
+use forge_documents::{
+    document::{ENVELOPE_JSON, EXECUTIONS_JSON, METRICS_JSON, PLAN_JSON, RESULT_JSON, VERIFICATION_JSON},
+    number_format::format_count,
+};
 use forge_store::shards_file;
 
 /// Upper bound on a job's shards, for the sizes below.
 const MAX_SHARDS: u64 = 1 << 20;
-/// Bound for documents that do not grow with the number of shards.
+/// Bound for documents that do not grow with the number of shards, and for what the others hold
+/// besides their shards. They repeat the args, and have a few hundred figures.
 const MAX_FIXED_BYTES: u64 = 16 << 20;
+/// Bound for those of them that are parsed as JSON of any shape, which needs up to a hundred times
+/// their size in memory.
+const MAX_JSON_BYTES: u64 = 2 << 20;
 /// Bound for one execution in executions.json. A typical one has 600 bytes.
 const MAX_EXECUTION_BYTES: u64 = 2 << 10;
 /// Bound for what verification.json holds for one shard.
 const MAX_VERIFICATION_BYTES: u64 = 4 << 10;
+/// Largest documents that are read into memory, whatever the number of shards: the executions of
+/// some 400,000 shards, and the verification of some 70,000.
+const MAX_EXECUTIONS_IN_MEMORY: u64 = 256 << 20;
+const MAX_VERIFICATION_IN_MEMORY: u64 = 64 << 20;
 
 /// Largest size of an artifact with this name, for a job of this many shards.
 pub fn max_bytes(name: &str, shards: u64) -> u64 {
@@ -21,6 +32,7 @@ pub fn max_bytes(name: &str, shards: u64) -> u64 {
         ENVELOPE_JSON => MAX_DOCUMENT_BYTES as u64,
         EXECUTIONS_JSON => MAX_FIXED_BYTES + shards * MAX_EXECUTION_BYTES,
         VERIFICATION_JSON => MAX_FIXED_BYTES + shards * MAX_VERIFICATION_BYTES,
+        RESULT_JSON | METRICS_JSON | PLAN_JSON => MAX_JSON_BYTES,
         shards_file::FILE_NAME => MAX_FIXED_BYTES + shards * shards_file::MAX_RESULT_BYTES,
         _ => MAX_FIXED_BYTES,
     }
@@ -36,6 +48,24 @@ pub fn check(reference: &ArtifactReference, shards: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the manifest states {size} bytes for {name}, and it can have at most {max}"))
+}
+
+/// Checks that an artifact of an acceptable size also fits in memory.
+///
+/// # Errors
+/// A sentence that names the artifact and both sizes.
+pub fn check_memory(reference: &ArtifactReference) -> Result<(), String> {
+    let (name, size) = (&reference.name, reference.size);
+    let max = match name.as_str() {
+        EXECUTIONS_JSON => MAX_EXECUTIONS_IN_MEMORY,
+        VERIFICATION_JSON => MAX_VERIFICATION_IN_MEMORY,
+        _ => return Ok(()),
+    };
+    if size <= max {
+        return Ok(());
+    }
+    let (size, max) = (format_count(size), format_count(max));
+    Err(format!("{name} has {size} bytes, and at most {max} are read into memory"))
 }
 
 #[cfg(test)]

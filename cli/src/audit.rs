@@ -11,11 +11,13 @@ mod kept_shards;
 mod metrics_checks;
 mod reexecution;
 mod report;
+mod result_shape;
 mod sampling;
 mod shard_merge;
 mod signature_checks;
 mod signers;
 mod verdict;
+mod verdict_checks;
 mod verification_checks;
 
 use std::path::PathBuf;
@@ -24,8 +26,12 @@ use clap::Args;
 use forge_documents::JobResult;
 
 use self::{
-    evidence::Evidence, reexecution::ReexecutionOptions, report::AuditReport,
-    signature_checks::SignaturePolicy, signers::KnownSigners, verdict::AuditVerdict,
+    evidence::Evidence,
+    reexecution::{RecomputedJob, ReexecutionOptions},
+    report::AuditReport,
+    signature_checks::SignaturePolicy,
+    signers::KnownSigners,
+    verdict::AuditVerdict,
 };
 use crate::{
     engine::{self, default_threads},
@@ -122,6 +128,7 @@ fn audit_job(
     let evidence = Evidence::collect(stored, report);
     report.coverage.shards = stored.manifest.shards;
     document_checks::check_artifacts(&evidence, report);
+    document_checks::name_other_files(&evidence, report);
     document_checks::check_envelope(&evidence, report);
     document_checks::check_result(&evidence, report);
     document_checks::check_plan(&evidence, report);
@@ -130,10 +137,12 @@ fn audit_job(
     execution_checks::check_merkle_root(&evidence, report);
     execution_checks::check_reduction(&evidence, report);
     let reexecuted = reexecute(&evidence, args, report)?;
-    check_figures(&evidence, reexecuted.as_ref(), report);
-    verification_checks::check_verification(&evidence, report);
+    let recomputed = reexecuted.as_ref();
+    check_figures(&evidence, recomputed.map(|job| &job.figures), report);
+    verification_checks::check_verification(&evidence, recomputed.map(|job| &*job.hashes), report);
     let policy = if args.allow_unsigned { SignaturePolicy::Optional } else { SignaturePolicy::Required };
     signature_checks::check_result_signatures(&evidence, report);
+    signature_checks::check_job_key(&evidence, report);
     signature_checks::check_manifest_signature(&evidence, policy, report);
     signers::check_signers(&evidence, known, report);
     Ok(())
@@ -145,7 +154,7 @@ fn reexecute(
     evidence: &Evidence<'_>,
     args: &AuditArgs,
     report: &mut AuditReport,
-) -> Result<Option<JobResult>, CommandError> {
+) -> Result<Option<RecomputedJob>, CommandError> {
     if !args.full && args.reexecute == 0 {
         return Ok(None);
     }

@@ -1,20 +1,15 @@
 //! Text from elsewhere, such as names in a manifest, made safe to print: a terminal would execute
 //! escape sequences, and control characters could hide or reorder what stands around them.
 
+/// Characters of one line that are printed. A document of megabytes would otherwise flood the
+/// terminal, and push what was printed before out of sight.
+const MAX_LINE_CHARS: usize = 1000;
+
 /// Text for a part of one line: every control character is written as `\u{…}`.
 pub fn escape_line(text: &str) -> String {
-    escape(text, |_| false)
-}
-
-/// Text of several lines: as [`escape_line`], but line ends are kept.
-pub fn escape_lines(text: &str) -> String {
-    escape(text, |c| c == '\n')
-}
-
-fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_unsafe(c) && !is_kept(c) {
+        if is_unsafe(c) {
             escaped.extend(c.escape_unicode());
         } else {
             escaped.push(c);
@@ -23,12 +18,30 @@ fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> String {
     escaped
 }
 
+/// As [`escape_line`], for text that may quote a whole document: a long one is cut.
+pub fn quote_line(text: &str) -> String {
+    match text.char_indices().nth(MAX_LINE_CHARS) {
+        Some((end, _)) => {
+            let omitted = text.len() - end;
+            format!("{}… ({omitted} more bytes)", escape_line(&text[..end]))
+        }
+        None => escape_line(text),
+    }
+}
+
+/// Text of several lines: as [`quote_line`], but line ends are kept.
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(quote_line).collect::<Vec<_>>().join("\n")
+}
+
 /// Control characters (C0, DEL, C1), and the format characters that are invisible or change the
 /// direction of text.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}')
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -39,5 +52,14 @@ mod tests {
     fn control_and_format_characters_are_written_out() {
         assert_eq!(escape_line("a\x1b[2Jb\nc\u{9b}\u{202e}d é 保"), r"a\u{1b}[2Jb\u{a}c\u{9b}\u{202e}d é 保");
         assert_eq!(escape_lines("one\ntwo\r\x07"), "one\ntwo\\u{d}\\u{7}");
+        assert_eq!(escape_line("job\u{ad}-\u{3164}1\u{e0100}"), r"job\u{ad}-\u{3164}1\u{e0100}");
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        assert_eq!(quote_line(&"é".repeat(MAX_LINE_CHARS)), "é".repeat(MAX_LINE_CHARS));
+        let cut = format!("{}… (4 more bytes)", "é".repeat(MAX_LINE_CHARS));
+        assert_eq!(quote_line(&"é".repeat(MAX_LINE_CHARS + 2)), cut);
+        assert_eq!(escape_lines(&format!("a\n{}", "é".repeat(MAX_LINE_CHARS + 2))), format!("a\n{cut}"));
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     in_process::InProcessCluster,
     output,
     runtime::DetachedRuntime,
-    stored_job::{JobLocation, StoredJob},
+    stored_job::{ArtifactProblem, JobLocation, StoredJob},
     text::count_of,
 };
 
@@ -44,6 +44,7 @@ pub struct ReplayArgs {
 /// The job cannot be read or executed, or its result differs from the stored one.
 pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
     let stored = StoredJob::open(&JobLocation::from_path(&args.manifest)?)?;
+    check_result_reference(&stored)?;
     let models = Arc::new(ModelCache::new(1));
     let job = replay_job(&read_job(&stored, &models)?, &models)?;
     let Engine { backend, threads, .. } = Engine::new(&args.engine, &job.request)?;
@@ -66,6 +67,18 @@ pub fn execute(args: &ReplayArgs) -> Result<(), CommandError> {
     Err(CommandError::Mismatch(format!("the recomputed result of job {job_id} differs from the stored one")))
 }
 
+/// The result hash that the manifest states is that of its result.json, if it names one.
+fn check_result_reference(stored: &StoredJob) -> Result<(), CommandError> {
+    let (name, stated) = (document::RESULT_JSON, stored.manifest.result);
+    match stored.artifact_reference(name) {
+        Some(reference) if reference.sha256 != stated => Err(CommandError::Mismatch(format!(
+            "the manifest's result is {stated}, but its {name} has the hash {}",
+            reference.sha256
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// The same computation as a job of its own: it stores nothing, and it drops the policy, whose
 /// limits on time and agents applied to the original job.
 fn replay_job(job: &Job, models: &ModelCache) -> Result<Job, CommandError> {
@@ -83,7 +96,10 @@ fn read_job(stored: &StoredJob, models: &ModelCache) -> Result<Job, CommandError
     let reference = stored
         .artifact_reference(name)
         .ok_or_else(|| CommandError::Mismatch(format!("the manifest names no {name}")))?;
-    let bytes = stored.read_artifact(reference, 0).map_err(CommandError::Mismatch)?;
+    let bytes = stored.read_artifact(reference, 0).map_err(|problem| match problem {
+        ArtifactProblem::Wrong(reason) => CommandError::Mismatch(reason),
+        ArtifactProblem::Unreadable(reason) => CommandError::Input(reason),
+    })?;
     stored
         .job_of_envelope(&bytes, models)
         .map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))

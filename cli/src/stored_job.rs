@@ -43,6 +43,26 @@ impl JobLocation {
     }
 }
 
+/// Why there is no content of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactProblem {
+    /// The artifact is missing, or differs from what the manifest states.
+    Wrong(String),
+    /// The artifact could not be read here, which says nothing about it.
+    Unreadable(String),
+}
+
+impl From<StoreError> for ArtifactProblem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::Malformed { .. } => {
+                Self::Wrong(error.to_string())
+            }
+            _ => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
 /// A completed job in its store. Everything in it may be an attacker's, apart from the root of a
 /// local store.
 pub struct StoredJob {
@@ -96,9 +116,14 @@ impl StoredJob {
     ///
     /// # Errors
     /// Why there is no such artifact that is intact and of acceptable size.
-    pub fn read_artifact(&self, reference: &ArtifactReference, shards: u64) -> Result<Vec<u8>, String> {
-        artifact_limits::check(reference, shards)?;
-        self.runtime.block_on(self.store.get_artifact(reference)).map_err(|error| error.to_string())
+    pub fn read_artifact(
+        &self,
+        reference: &ArtifactReference,
+        shards: u64,
+    ) -> Result<Vec<u8>, ArtifactProblem> {
+        artifact_limits::check(reference, shards).map_err(ArtifactProblem::Wrong)?;
+        artifact_limits::check_memory(reference).map_err(ArtifactProblem::Unreadable)?;
+        Ok(self.runtime.block_on(self.store.get_artifact(reference))?)
     }
 
     /// Reads an artifact in chunks, and checks its size and hash as [`StoredJob::read_artifact`]
@@ -111,8 +136,8 @@ impl StoredJob {
         reference: &ArtifactReference,
         shards: u64,
         mut on_chunk: impl FnMut(&[u8]),
-    ) -> Result<(), String> {
-        artifact_limits::check(reference, shards)?;
+    ) -> Result<(), ArtifactProblem> {
+        artifact_limits::check(reference, shards).map_err(ArtifactProblem::Wrong)?;
         let read = async {
             let mut reader = self.store.open_artifact(reference).await?;
             while let Some(chunk) = reader.next_chunk().await? {
@@ -120,7 +145,7 @@ impl StoredJob {
             }
             Ok(())
         };
-        self.runtime.block_on(read).map_err(|error: StoreError| error.to_string())
+        self.runtime.block_on(read).map_err(|error: StoreError| error.into())
     }
 
     /// Reads the job's index page; `None` if there is none.
@@ -129,6 +154,14 @@ impl StoredJob {
     /// The page is too large or no regular file, or the store cannot be read.
     pub fn read_index_page(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.runtime.block_on(self.store.get_index_page(&self.manifest.job_id))
+    }
+
+    /// Lists what else lies in the directories of the job's documents, at most `max` keys.
+    ///
+    /// # Errors
+    /// A directory is something else, or the store cannot be listed.
+    pub fn list_surroundings(&self, max: usize) -> Result<Vec<String>, StoreError> {
+        self.runtime.block_on(self.store.list_surroundings(&self.manifest, max))
     }
 
     /// Derives the job from the bytes of the stored envelope, and checks it against the manifest.
@@ -209,6 +242,19 @@ fn split_bucket_url(url: &str) -> Result<JobLocation, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unavailable_store_is_no_fault_of_an_artifact() {
+        let (path, reason) = ("x".to_owned(), "y".to_owned());
+        let problem = |error: StoreError| ArtifactProblem::from(error);
+        let unavailable = StoreError::Unavailable { path: path.clone(), reason: reason.clone() };
+        assert_eq!(problem(unavailable), ArtifactProblem::Unreadable("x: y".to_owned()));
+        let denied = StoreError::Unusable { path: path.clone(), reason: reason.clone() };
+        assert!(matches!(problem(denied), ArtifactProblem::Unreadable(_)));
+        for error in [StoreError::Missing { path: path.clone() }, StoreError::Corrupt { path, reason }] {
+            assert!(matches!(problem(error), ArtifactProblem::Wrong(_)));
+        }
+    }
 
     #[test]
     fn job_in_a_bucket_is_found_by_the_url_of_any_of_its_objects() {

@@ -1,10 +1,10 @@
 //! Checks of the documents that describe a job as a whole: the list of artifacts, envelope, result
 //! and plan.
 
-use forge_contract::canonical::to_canonical_json;
+use forge_contract::artifact::ArtifactReference;
 use forge_documents::{
     artifact_name, canonical_json,
-    document::{ENVELOPE_JSON, EPT_CSV, PLAN_JSON, RESULT_JSON},
+    document::{ENVELOPE_JSON, EPT_CSV, PLAN_JSON, RESULT_JSON, media_type},
     number_format::format_count,
 };
 use forge_kernel::{KERNEL, request::Request};
@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 use super::{
     evidence::{Evidence, MAX_SHARDS},
     report::{AuditCheckResult, AuditReport, CheckProblem},
+    result_shape::check_shape,
 };
+
+/// Upper bound on the other files that are counted.
+const MAX_LISTED_NAMES: usize = 1000;
 
 /// The manifest names every artifact that the envelope asks for, and no other.
 pub fn check_artifacts(evidence: &Evidence<'_>, report: &mut AuditReport) {
@@ -39,7 +43,44 @@ fn artifacts_are_complete(evidence: &Evidence<'_>) -> AuditCheckResult {
             "the manifest names {unexpected}, which the envelope does not ask for"
         )));
     }
+    // The page and other lists follow the manifest's order, so it has only one.
+    let listed = named.filter(|name| *name != shards_file::FILE_NAME);
+    if !listed.eq(required.iter().copied()) {
+        return Err(CheckProblem::failed("the artifacts are not in the order of the envelope"));
+    }
+    let is_typed = |reference: &&ArtifactReference| {
+        let expected = match reference.name.as_str() {
+            shards_file::FILE_NAME => shards_file::MEDIA_TYPE,
+            name => media_type(name),
+        };
+        reference.media_type == expected
+    };
+    if let Some(ArtifactReference { name, media_type, .. }) =
+        evidence.manifest.artifacts.iter().find(|reference| !is_typed(reference))
+    {
+        return Err(CheckProblem::failed(format!(
+            "the manifest gives {name} the media type {media_type:?}, which it does not have"
+        )));
+    }
     Ok(format!("all {} that the envelope asks for", required.len()))
+}
+
+/// Names what lies beside the job's documents, where a reader of the store may take it for one of
+/// them.
+pub fn name_other_files(evidence: &Evidence<'_>, report: &mut AuditReport) {
+    let reason = match evidence.stored.list_surroundings(MAX_LISTED_NAMES) {
+        Ok(others) if others.is_empty() => return,
+        Ok(others) => {
+            let count = match others.len() {
+                MAX_LISTED_NAMES.. => format!("{MAX_LISTED_NAMES} or more"),
+                count => count.to_string(),
+            };
+            let named = others.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            format!("{count} that the manifest does not name lie beside the job's documents: {named}")
+        }
+        Err(error) => format!("whether others lie beside the job's documents is not known: {error}"),
+    };
+    report.add_not_compared("other files", &reason);
 }
 
 /// The stored envelope is the one that the manifest names, and has the manifest's replay key.
@@ -61,7 +102,6 @@ pub fn check_result(evidence: &Evidence<'_>, report: &mut AuditReport) {
 
 fn result_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
     let result: Value = evidence.document(RESULT_JSON)?;
-    let bytes = evidence.bytes(RESULT_JSON)?;
     let hash = evidence.manifest.result;
     let reference = evidence.manifest.artifacts.iter().find(|artifact| artifact.name == RESULT_JSON);
     if reference.is_none_or(|reference| reference.sha256 != hash) {
@@ -69,12 +109,10 @@ fn result_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
             "the manifest's result is {hash}, which is not the hash of its {RESULT_JSON}"
         )));
     }
-    if to_canonical_json(&result).ok().as_deref() != Some(bytes) {
-        return Err(CheckProblem::failed(format!("{RESULT_JSON} is not canonical JSON")));
-    }
     let request = &evidence.trusted_job()?.request;
     repeats_request(&result, request)?;
     stops_where_allowed(&result, request)?;
+    check_shape(&result, request)?;
     Ok("canonical JSON, matches the envelope".to_owned())
 }
 

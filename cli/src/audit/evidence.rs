@@ -5,6 +5,7 @@ use std::{cell::OnceCell, collections::BTreeMap};
 
 use forge_contract::{
     artifact::{ArtifactReference, ExecutionsDocument, ManifestDocument},
+    canonical::to_canonical_json,
     digest::Digest,
     strict,
 };
@@ -14,7 +15,7 @@ use forge_documents::{
     number_format::format_count,
 };
 use forge_store::shards_file;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     kept_shards::KeptShards,
@@ -104,16 +105,20 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// An artifact, parsed strictly: without duplicate keys, and with numbers that every reader
-    /// reads alike.
+    /// An artifact, parsed strictly: without duplicate keys, with numbers that every reader reads
+    /// alike, and in the only form that a `T` is written in.
     ///
     /// # Errors
-    /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if it is not a `T`.
-    pub fn document<T: DeserializeOwned>(&self, name: &str) -> Result<T, CheckProblem> {
+    /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if it is not a `T` in canonical JSON.
+    pub fn document<T: DeserializeOwned + Serialize>(&self, name: &str) -> Result<T, CheckProblem> {
         let bytes = self.bytes(name)?;
         let invalid = |reason: String| CheckProblem::failed(format!("cannot parse {name}: {reason}"));
         strict::check_document(bytes, bytes.len()).map_err(|errors| invalid(errors.to_string()))?;
-        serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))
+        let document: T = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
+        if to_canonical_json(&document).ok().as_deref() == Some(bytes) {
+            return Ok(document);
+        }
+        Err(CheckProblem::failed(format!("{name} is not canonical JSON")))
     }
 
     /// The record of the executions.
@@ -199,7 +204,7 @@ impl<'a> Evidence<'a> {
 }
 
 fn missing(name: &str) -> CheckProblem {
-    CheckProblem::NotCompared(format!("{name} is missing or damaged"))
+    CheckProblem::NotCompared(format!("{name} is missing, damaged or could not be read"))
 }
 
 /// Reads an artifact, and reports whether its size and hash are those of the manifest.

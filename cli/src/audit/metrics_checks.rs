@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     document_checks::planned_end,
     evidence::Evidence,
-    report::{AuditCheckResult, AuditReport, CheckProblem},
+    report::{AuditReport, CheckProblem},
 };
 
 /// The counts of `metrics.json`, if it was kept, follow from the manifest, the executions and the
@@ -23,12 +23,21 @@ pub fn check_metrics(evidence: &Evidence<'_>, figures: Option<&JobResult>, repor
     if !evidence.is_named(METRICS_JSON) {
         return;
     }
-    report.add("metrics", metrics_match(evidence, figures));
-    let reason = "forge_version, plan_ms and execute_ms are what the aggregator reports";
-    report.add_not_compared("metrics.json reports", reason);
+    let occurrences = occurrences(evidence, figures);
+    let (mut followed, mut unchecked) = (vec!["shards", "iterations"], Vec::new());
+    if occurrences.is_some() { &mut followed } else { &mut unchecked }.push("occurrences");
+    let of_executions = ["threads", "backend", "cpu_ms"];
+    if evidence.executions().is_ok() { &mut followed } else { &mut unchecked }.extend(of_executions);
+    let remark = format!("{} and rate follow from the other documents", followed.join(", "));
+    report.add("metrics", metrics_match(evidence, occurrences).map(|()| remark));
+    unchecked.extend(["forge_version", "plan_ms", "execute_ms"]);
+    report.add_not_compared(
+        "metrics.json reports",
+        &format!("{} are what the aggregator reports", unchecked.join(", ")),
+    );
 }
 
-fn metrics_match(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> AuditCheckResult {
+fn metrics_match(evidence: &Evidence<'_>, occurrences: Option<u64>) -> Result<(), CheckProblem> {
     let metrics: MetricsDocument = evidence.document(METRICS_JSON)?;
     let manifest = evidence.manifest;
     if (metrics.schema.as_str(), &metrics.job_id) != (MetricsDocument::SCHEMA, &manifest.job_id) {
@@ -36,21 +45,14 @@ fn metrics_match(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> AuditC
     }
     expect_equal("shards", metrics.shards, manifest.shards)?;
     expect_equal("iterations", metrics.iterations, planned_end(evidence)?)?;
-    let occurrences = occurrences(evidence, figures);
     if let Some(occurrences) = occurrences {
         expect_equal("occurrences", metrics.occurrences, occurrences)?;
     }
     rate_matches(&metrics)?;
     match evidence.executions() {
-        Ok(executions) => matches_executions(&metrics, executions)?,
-        Err(_) => {
-            return Ok(
-                "counts match; threads, backend and cpu_ms have no executions.json to follow from".to_owned()
-            );
-        }
+        Ok(executions) => matches_executions(&metrics, executions),
+        Err(_) => Ok(()),
     }
-    Ok("shards, iterations, occurrences, threads, backend, cpu_ms and rate follow from the other documents"
-        .to_owned())
 }
 
 /// The occurrences of the recomputed result, or else of the stored one.
@@ -92,10 +94,12 @@ fn rate_matches(metrics: &MetricsDocument) -> Result<(), CheckProblem> {
     let (lowest, highest) = (per_second(execute_ms + 0.001), per_second(execute_ms));
     let tolerance = 1e-9;
     let is_possible = (lowest * (1.0 - tolerance)..=highest * (1.0 + tolerance)).contains(&rate);
-    if is_possible && execute_ms >= 0.0 && plan_ms >= 0.0 {
+    if is_possible && execute_ms >= 0.0 && plan_ms >= 0.0 && metrics.cpu_ms >= 0.0 {
         return Ok(());
     }
-    Err(CheckProblem::failed(format!("{rate} iterations per second do not follow from {execute_ms} ms")))
+    Err(CheckProblem::failed(format!(
+        "{rate} iterations per second do not follow from {execute_ms} ms, or a duration is negative"
+    )))
 }
 
 fn expect_equal(name: &str, found: u64, expected: u64) -> Result<(), CheckProblem> {

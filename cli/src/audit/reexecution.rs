@@ -69,8 +69,16 @@ struct ReexecutionOutcome {
     merged: Option<Result<JobResult, CheckProblem>>,
 }
 
+/// What the execution of all shards of a job yields.
+pub struct RecomputedJob {
+    /// The figures of the job.
+    pub figures: JobResult,
+    /// Hash of each shard's result, in shard order.
+    pub hashes: Vec<Digest>,
+}
+
 /// The shards yield the recorded hashes, and, if they are all shards of the job, the manifest's
-/// Merkle root. Returns the figures of the job if all shards were executed again.
+/// Merkle root. Returns what they yield if all shards were executed again.
 ///
 /// # Errors
 /// The re-execution was interrupted, or a shard could not be executed.
@@ -78,7 +86,7 @@ pub fn check_reexecution(
     evidence: &Evidence<'_>,
     options: &ReexecutionOptions,
     report: &mut AuditReport,
-) -> Result<Option<JobResult>, CommandError> {
+) -> Result<Option<RecomputedJob>, CommandError> {
     let planned = evidence.trusted_job().and_then(|job| Ok((job, plan_reexecution(evidence, options)?)));
     let (job, plan) = match planned {
         Ok(planned) => planned,
@@ -111,7 +119,8 @@ pub fn check_reexecution(
         report.coverage.reexecuted = count;
     }
     report.add("re-execution", result);
-    Ok(outcome.merged.and_then(Result::ok))
+    let ReexecutionOutcome { hashes, merged, .. } = outcome;
+    Ok(merged.and_then(Result::ok).map(|figures| RecomputedJob { figures, hashes }))
 }
 
 fn plan_reexecution(

@@ -5,7 +5,12 @@ use forge_documents::number_format::format_count;
 use serde::Serialize;
 
 use super::verdict::{AuditCoverage, AuditVerdict};
-use crate::{foreign_text::escape_line, output::TextStyle, text::table};
+use crate::{
+    foreign_text::{escape_line, quote_line},
+    output::TextStyle,
+    stored_job::ArtifactProblem,
+    text::table,
+};
 
 /// Why a check did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +80,22 @@ impl AuditReport {
             Err(CheckProblem::Failed(explanation)) => (CheckStatus::Failed, explanation),
             Err(CheckProblem::NotCompared(explanation)) => (CheckStatus::NotCompared, explanation),
         };
-        self.checks.push(AuditCheck { name: escape_line(name), status, detail: escape_line(&detail) });
+        self.checks.push(AuditCheck { name: escape_line(name), status, detail: quote_line(&detail) });
     }
 
-    /// Adds the check of an artifact's size and hash.
-    pub fn add_artifact(&mut self, reference: &ArtifactReference, read: Result<(), String>) {
-        let intact = |()| format!("{} bytes, SHA-256 matches", format_count(reference.size));
-        self.add(&reference.name, read.map(intact).map_err(CheckProblem::Failed));
+    /// Adds the check of an artifact's size and hash. An artifact that cannot be read here is an
+    /// omission: it contradicts nothing.
+    pub fn add_artifact(&mut self, reference: &ArtifactReference, read: Result<(), ArtifactProblem>) {
+        let name = &reference.name;
+        let result = match read {
+            Ok(()) => Ok(format!("{} bytes, SHA-256 matches", format_count(reference.size))),
+            Err(ArtifactProblem::Wrong(reason)) => Err(CheckProblem::Failed(reason)),
+            Err(ArtifactProblem::Unreadable(reason)) => {
+                self.omission.get_or_insert_with(|| format!("{name} could not be read: {reason}"));
+                Err(CheckProblem::NotCompared(reason))
+            }
+        };
+        self.add(name, result);
     }
 
     /// Names figures that nothing was compared with.

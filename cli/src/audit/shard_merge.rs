@@ -97,7 +97,9 @@ impl<'a> ShardMerge<'a> {
         };
         let merged = self.reduction.result();
         let occurrences = merged.components.iter().map(|tally| u128::from(tally.occurrences)).sum::<u128>();
-        if occurrences > u128::from(MAX_INTEGER) {
+        // A result also states the sum of capped occurrences, of which there are no more, and capped
+        // totals.
+        if occurrences + u128::from(merged.capped) > u128::from(MAX_INTEGER) {
             return Err(CheckProblem::failed(format!(
                 "the shard results have {occurrences} occurrences together, and a result can state at most 2^53"
             )));
@@ -152,6 +154,23 @@ mod tests {
         for _ in request.plan.shards() {
             merge.add(&result).unwrap();
         }
+        let problem = merge.finish().unwrap_err().into_explanation();
+        assert!(problem.contains("a result can state at most 2^53"), "{problem}");
+    }
+
+    #[test]
+    fn capped_counts_that_no_document_can_state_are_refused() {
+        // 2^38 iterations of 2^15 occurrences, all of them and all totals saturated.
+        let mut envelope = example_envelope(forge_kernel::workload::PROFILES[0]);
+        ["policy_limit", "aggregate_limit"].map(|limit| envelope.args.remove(limit));
+        envelope.args.insert("iterations".to_owned(), (1_u64 << 38).into());
+        let request = Request::from_envelope(envelope).unwrap();
+        let mut result = ShardResult::decode(&forged_result(&request)).unwrap();
+        result.components[1..].fill(Tally::default());
+        result.components[0].capped = result.components[0].occurrences;
+        result.capped = 1;
+        let (mut merge, result) = (ShardMerge::new(&request), result.encode());
+        request.plan.shards().for_each(|_| merge.add(&result).unwrap());
         let problem = merge.finish().unwrap_err().into_explanation();
         assert!(problem.contains("a result can state at most 2^53"), "{problem}");
     }

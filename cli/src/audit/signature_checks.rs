@@ -8,6 +8,7 @@ use forge_kernel::job_key::JobKey;
 use super::{
     evidence::Evidence,
     report::{AuditCheckResult, AuditReport, CheckProblem},
+    verification_checks::verifier_keys,
 };
 
 /// Whether missing signatures are accepted.
@@ -47,6 +48,17 @@ fn manifest_is_signed(manifest: &ManifestDocument, policy: SignaturePolicy) -> A
 pub fn check_result_signatures(evidence: &Evidence<'_>, report: &mut AuditReport) {
     let check = || results_are_signed(evidence.executions()?, evidence.manifest);
     report.add("signatures", check());
+}
+
+/// Names uid and key of the job as not compared if nothing that is signed by an agent or a verifier
+/// depends on them.
+pub fn check_job_key(evidence: &Evidence<'_>, report: &mut AuditReport) {
+    let is_stated = evidence.executions().is_ok() || !verifier_keys(evidence).is_empty();
+    if !is_stated {
+        let reason =
+            "no signature of an agent or a verifier was kept that states job_uid or depends on job_key";
+        report.add_not_compared("job uid and key", reason);
+    }
 }
 
 fn results_are_signed(document: &ExecutionsDocument, manifest: &ManifestDocument) -> AuditCheckResult {

@@ -4,44 +4,64 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forge_contract::{
-    agent::{AgentId, Hardware},
+    agent::Hardware,
     artifact::{BackendPair, Execution, VerificationDocument},
-    attestation::Attestation,
-    ids::PoolName,
-    shard::{LEAF_ITERATIONS, ShardId},
-    verdict::{Verdict, VerdictOutcome, VerdictStatement},
+    digest::Digest,
+    verdict::VerdictStatement,
 };
-use forge_documents::{document::VERIFICATION_JSON, number_format::format_count};
+use forge_documents::{
+    document::{EXECUTIONS_JSON, VERIFICATION_JSON},
+    number_format::format_count,
+};
 use forge_kernel::{job_key::JobKey, verification};
 
 use super::{
     document_checks::planned_end,
     evidence::Evidence,
     report::{AuditReport, CheckProblem},
+    verdict_checks::{self, AcceptedResults},
 };
 
 /// The record of verification, if it was kept, matches the policy, the draw, the job's shards and
-/// their executions, and everything that it says of a result is signed.
-pub fn check_verification(evidence: &Evidence<'_>, report: &mut AuditReport) {
+/// their results, and everything that it says of a result is signed. `recomputed` are the hashes of
+/// all shards of the job, if all were executed again.
+pub fn check_verification(evidence: &Evidence<'_>, recomputed: Option<&[Digest]>, report: &mut AuditReport) {
     let document = evidence.document::<VerificationDocument>(VERIFICATION_JSON);
+    let results = AcceptedResults::new(evidence, recomputed);
     let result = document.as_ref().map_err(Clone::clone).and_then(|document| {
         // The checks below take time in proportion to the number of shards.
         planned_end(evidence)?;
+        let results = results.as_ref().map_err(Clone::clone)?;
         is_of_this_job(document, evidence)?;
         follows_policy(document, evidence)?;
-        shards_are_planned(document, evidence)?;
-        pairs_match(document, evidence)?;
-        confirmations_match(document, evidence)?;
+        verdict_checks::check_verdicts(document, results)?;
+        pairs_match(document, results)?;
         drawn_shards_are_checked(document, evidence)?;
-        refutations_are_signed(document, evidence)?;
-        contradictions_are_signed(document, evidence)?;
+        suspect_pools_are_confirmed(document, results)?;
         Ok(describe(document))
     });
+    let is_checked = result.is_ok();
     report.add("verification", result);
-    if document.is_ok_and(|document| !document.checked.is_empty()) {
-        let reason = "that a verifier executed a shard is what its signature states; the commitment to the job's key \
-                      is in the job's record";
-        report.add_not_compared("verification.json reports", reason);
+    if let (true, Ok(document), Ok(results)) = (is_checked, document, results) {
+        name_unchecked(&document, &results, report);
+    }
+}
+
+/// Names what nothing shows but the statement of a verifier, an agent or the aggregator.
+fn name_unchecked(document: &VerificationDocument, results: &AcceptedResults<'_>, report: &mut AuditReport) {
+    let reason = "that a verifier executed a shard, on which backend, and why it refuted a result is what its \
+                  signature states; wall_us and cpu_us of contradictions are what agents report; that no result is \
+                  left out of refuted and contradictions is what the aggregator reports; the commitment to the \
+                  job's key is in the job's record";
+    report.add_not_compared("verification.json reports", reason);
+    let has_results = !(document.checked.is_empty() && document.refuted.is_empty());
+    if (has_results || !document.contradictions.is_empty()) && !results.has_hashes() {
+        let reason = "there are no hashes of the job's results to compare those with that were checked";
+        report.add_not_compared("verification.json results", reason);
+    }
+    if !document.pairs.is_empty() && !results.has_executions() {
+        let reason = format!("the backends of the checked results have no {EXECUTIONS_JSON} to follow from");
+        report.add_not_compared("verification.json backends", &reason);
     }
 }
 
@@ -85,54 +105,45 @@ fn follows_policy(document: &VerificationDocument, evidence: &Evidence<'_>) -> R
     Ok(())
 }
 
-/// Every shard in the record is one of the job's; checked shards are in order, each once.
-fn shards_are_planned(document: &VerificationDocument, evidence: &Evidence<'_>) -> Result<(), CheckProblem> {
-    // Both sequences are in shard order, so one pass over the plan finds every verified shard.
-    let shards = usize::try_from(evidence.manifest.shards).unwrap_or(usize::MAX);
-    let mut planned = evidence.trusted_job()?.request.plan.shards().take(shards);
-    let mut checked = document.checked.iter().map(|verdict| verdict.statement.shard_id);
-    if let Some(unknown) = checked.find(|&checked| !planned.any(|shard| shard == checked)) {
-        return failed(format!("verified shard {unknown} is not one of the job's"));
-    }
-    // A refuted result may lie beyond the end of a run that converged.
-    let iterations = evidence.trusted_job()?.request.plan.iterations();
-    let refuted = document.refuted.iter().map(|verdict| verdict.statement.shard_id);
-    let mut accused = refuted.chain(document.contradictions.iter().map(|result| result.statement.shard_id));
-    match accused.find(|shard| shard.leaves().start * LEAF_ITERATIONS >= iterations) {
-        Some(shard) => failed(format!("shard {shard} is not one of the job's")),
-        None => Ok(()),
-    }
-}
-
 /// The counts by backend are those of the checked shards, their executions and confirmations.
-fn pairs_match(document: &VerificationDocument, evidence: &Evidence<'_>) -> Result<(), CheckProblem> {
+fn pairs_match(document: &VerificationDocument, results: &AcceptedResults<'_>) -> Result<(), CheckProblem> {
     let by_hardware = shard_counts(&document.pairs);
     if by_hardware != (document.checked.len() as u64, document.on_other_hardware) {
         return failed("the shard counts by backend do not match the list of verified shards");
     }
+    let hardware = |adapter: &Option<String>| Hardware::from_adapter(adapter.as_deref());
     let is_consistent = document.pairs.iter().all(|pair| {
-        let hardware = |adapter: &Option<String>| Hardware::from_adapter(adapter.as_deref());
         (hardware(&pair.primary_adapter), hardware(&pair.verifier_adapter))
             == (pair.primary_hardware, pair.verifier_hardware)
     });
     if !is_consistent {
         return failed("the hardware of a backend does not match its adapter");
     }
-    let Ok(executions) = executions_by_shard(evidence) else { return Ok(()) };
+    let devices = |pair: &BackendPair| {
+        let primary = (pair.primary.clone(), pair.primary_adapter.clone());
+        (primary, (pair.verifier.clone(), pair.verifier_adapter.clone()))
+    };
+    let counts = |pair: &BackendPair| (devices(pair), pair.shards);
+    let reported: Vec<_> = document.pairs.iter().map(counts).collect();
+    if !reported.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return failed("the pairs of backends are not in order, each once");
+    }
     let mut counted: BTreeMap<_, u64> = BTreeMap::new();
     for VerdictStatement { shard_id, backend, adapter, .. } in
         document.checked.iter().map(|verdict| &verdict.statement)
     {
-        let Some(execution) = executions.get(shard_id) else { continue };
-        let primary = (&execution.backend, &execution.adapter);
-        *counted.entry((primary, (backend, adapter))).or_default() += 1;
+        let primary = results.execution(*shard_id).map(|e| (e.backend.clone(), e.adapter.clone()));
+        let verifier = (backend.clone(), adapter.clone());
+        *counted.entry((primary, verifier)).or_default() += 1;
     }
-    let mut reported: BTreeMap<_, u64> = BTreeMap::new();
-    for pair in &document.pairs {
-        let primary = (&pair.primary, &pair.primary_adapter);
-        *reported.entry((primary, (&pair.verifier, &pair.verifier_adapter))).or_default() += pair.shards;
+    // Without executions only the verifiers' side is known.
+    let mut listed: BTreeMap<_, u64> = BTreeMap::new();
+    for ((primary, verifier), shards) in reported {
+        let primary = results.has_executions().then_some(primary);
+        let count = listed.entry((primary, verifier)).or_default();
+        *count = count.saturating_add(shards);
     }
-    if counted == reported {
+    if counted == listed {
         return Ok(());
     }
     failed("the backends of the verified shards are not those that executed them")
@@ -145,26 +156,6 @@ fn shard_counts(pairs: &[BackendPair]) -> (u64, u64) {
     };
     let spans_hardware = |pair: &&BackendPair| pair.primary_hardware != pair.verifier_hardware;
     (sum(&mut pairs.iter()), sum(&mut pairs.iter().filter(spans_hardware)))
-}
-
-/// Every confirmation is signed by its verifier, for the accepted result of its shard.
-fn confirmations_match(document: &VerificationDocument, evidence: &Evidence<'_>) -> Result<(), CheckProblem> {
-    let executions = executions_by_shard(evidence).unwrap_or_default();
-    for verdict in &document.checked {
-        let statement = &verdict.statement;
-        let shard = statement.shard_id;
-        if !is_signed(verdict, VerdictOutcome::Confirmed, evidence) {
-            return failed(format!("the confirmation of shard {shard} is not signed by its verifier"));
-        }
-        let is_accepted = |execution: &&Execution| {
-            (&execution.pool, &execution.agent_id, execution.result_hash)
-                == (&statement.pool, &statement.agent_id, statement.result_hash)
-        };
-        if executions.get(&shard).is_some_and(|execution| !is_accepted(execution)) {
-            return failed(format!("the confirmed result of shard {shard} is not the accepted one"));
-        }
-    }
-    Ok(())
 }
 
 /// The shards that the job's key draws are among the checked ones.
@@ -183,86 +174,38 @@ fn drawn_shards_are_checked(
     }
 }
 
-/// Every refutation is signed by its verifier; nothing of a refuted agent is in the result, and
-/// results of its pool are only there if they were confirmed.
-fn refutations_are_signed(
+/// The suspect pools are those with a refuted result, and what is theirs in the result was
+/// confirmed, as was everything of refuted agents.
+fn suspect_pools_are_confirmed(
     document: &VerificationDocument,
-    evidence: &Evidence<'_>,
+    results: &AcceptedResults<'_>,
 ) -> Result<(), CheckProblem> {
-    let forged =
-        document.refuted.iter().find(|verdict| !is_signed(verdict, VerdictOutcome::Refuted, evidence));
-    if let Some(forged) = forged {
-        let shard = forged.statement.shard_id;
-        return failed(format!("the verdict on shard {shard} is not signed by its verifier"));
-    }
     let suspects: BTreeSet<_> = document.refuted.iter().map(|verdict| &verdict.statement.pool).collect();
-    if !suspects.iter().all(|pool| document.suspect_pools.contains(pool)) {
-        return failed("a pool with a refuted result is not listed as suspect");
+    if !document.suspect_pools.iter().eq(suspects.iter().copied()) {
+        return failed("the suspect pools are not those with a refuted result, each once and in order");
     }
-    let refuted: BTreeSet<_> = document.refuted.iter().map(|verdict| claimant(&verdict.statement)).collect();
     let checked: BTreeSet<_> = document.checked.iter().map(|verdict| verdict.statement.shard_id).collect();
-    for (shard, execution) in executions_by_shard(evidence).unwrap_or_default() {
-        if refuted.contains(&(&execution.pool, &execution.agent_id)) {
-            return failed(format!(
-                "shard {shard} of the result was executed by {}, who was refuted",
-                execution.agent_id
-            ));
+    let unchecked =
+        |execution: &&Execution| suspects.contains(&execution.pool) && !checked.contains(&execution.shard_id);
+    match results.executions().find(unchecked) {
+        Some(Execution { shard_id, pool, .. }) => {
+            failed(format!("shard {shard_id} is of suspect pool {pool}, and was not checked"))
         }
-        if document.suspect_pools.contains(&execution.pool) && !checked.contains(&shard) {
-            return failed(format!(
-                "shard {shard} is of suspect pool {}, and was not checked",
-                execution.pool
-            ));
-        }
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// Every contradicting result is signed by its agent, and differs from the accepted one.
-fn contradictions_are_signed(
-    document: &VerificationDocument,
-    evidence: &Evidence<'_>,
-) -> Result<(), CheckProblem> {
-    let program = evidence.trusted_job()?.request.program_digest;
-    let executions = executions_by_shard(evidence).unwrap_or_default();
-    for contradiction in &document.contradictions {
-        let Attestation { statement, .. } = contradiction;
-        let shard = statement.shard_id;
-        let is_of_job = (statement.job_uid, statement.program) == (evidence.manifest.job_uid, program);
-        if !is_of_job || !contradiction.is_signature_valid() {
-            return failed(format!("the contradicting result of shard {shard} is not signed by its agent"));
-        }
-        if executions.get(&shard).is_some_and(|execution| execution.result_hash == statement.result_hash) {
-            return failed(format!("the contradicting result of shard {shard} is the accepted one"));
-        }
-    }
-    Ok(())
-}
-
-fn is_signed(verdict: &Verdict, outcome: VerdictOutcome, evidence: &Evidence<'_>) -> bool {
-    let statement = &verdict.statement;
-    (statement.job_uid, statement.outcome) == (evidence.manifest.job_uid, outcome)
-        && verdict.is_signature_valid()
-}
-
-fn claimant(statement: &VerdictStatement) -> (&PoolName, &AgentId) {
-    (&statement.pool, &statement.agent_id)
-}
-
-fn executions_by_shard<'a>(
-    evidence: &'a Evidence<'_>,
-) -> Result<BTreeMap<ShardId, &'a Execution>, CheckProblem> {
-    let executions = evidence.executions()?.executions.iter();
-    Ok(executions.map(|execution| (execution.shard_id, execution)).collect())
 }
 
 fn describe(document: &VerificationDocument) -> String {
+    let contradictions = match document.contradictions.len() as u64 {
+        0 => String::new(),
+        results => format!(", {} contradicting results listed", format_count(results)),
+    };
     let on_other_hardware = match document.on_other_hardware {
         0 => String::new(),
         shards => format!(" ({} of them on both CPU and GPU)", format_count(shards)),
     };
     format!(
-        "{} of {} shards executed twice{on_other_hardware}, {} wrong results refuted",
+        "{} of {} shards executed twice{on_other_hardware}, {} wrong results refuted{contradictions}",
         format_count(document.checked.len() as u64),
         format_count(document.shards),
         format_count(document.refuted.len() as u64)

@@ -1,4 +1,7 @@
-//! Tables as aligned lines of text.
+//! Tables as aligned lines of text. Cells may hold text of documents, services and agents, so
+//! control characters are written out.
+
+use crate::foreign_text::escape_line;
 
 const INDENT: &str = "  ";
 const COLUMN_GAP: &str = "   ";
@@ -7,6 +10,8 @@ const COLUMN_GAP: &str = "   ";
 /// right-aligned. Every row must have as many cells as the header.
 pub fn render_table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| escape_line(cell)).collect()).collect();
     let column_width = |column: usize| {
         let cells = rows.iter().chain([&header]).filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -19,11 +24,12 @@ pub fn render_table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         });
         format!("{INDENT}{}", cells.collect::<Vec<_>>().join(COLUMN_GAP)).trim_end().to_owned()
     };
-    [&header].into_iter().chain(rows).map(line).collect()
+    [&header].into_iter().chain(&rows).map(line).collect()
 }
 
 /// Pairs of label and value, the values left-aligned.
 pub fn render_facts(facts: &[(String, String)]) -> Vec<String> {
+    let facts: Vec<_> = facts.iter().map(|(label, value)| (escape_line(label), escape_line(value))).collect();
     let width = facts.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     facts.iter().map(|(label, value)| format!("{INDENT}{label:<width$}{COLUMN_GAP}{value}")).collect()
 }
@@ -50,5 +56,15 @@ mod tests {
         assert_eq!(table, ["  Level        VaR", "  50%         1.00", "  99.5%   1,000.00"]);
         let facts = render_facts(&[("A".to_owned(), "1".to_owned()), ("Long".to_owned(), "2".to_owned())]);
         assert_eq!(facts, ["  A      1", "  Long   2"]);
+    }
+
+    #[test]
+    fn control_characters_in_cells_are_written_out() {
+        let hostile = "\u{1b}[2Jproved\n".to_owned();
+        let lines = [
+            render_table(&["Agent"], &[vec![hostile.clone()]]),
+            render_facts(&[(hostile.clone(), hostile.clone())]),
+        ];
+        assert!(lines.concat().iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
     }
 }

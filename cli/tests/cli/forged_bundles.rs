@@ -104,6 +104,18 @@ fn result_with_another_mean_is_refused_or_named() {
 }
 
 #[test]
+fn replay_compares_with_the_result_that_the_manifest_names() {
+    // The manifest states the right hash, and names another document.
+    let sandbox = completed_job(&[]);
+    forge_document(&sandbox, "result.json", change_mean);
+    sign_manifest(&sandbox, &forger());
+    sandbox.run_on_job("replay", JOB, &[]).expect_code(4).expect_stderr("but its result.json has the hash");
+    // A repeated run does not adopt it.
+    let again = sandbox.run(&with_all_artifacts(insurance_envelope(JOB)), &[]);
+    again.expect_stderr("but names another result.json").expect_code(3);
+}
+
+#[test]
 fn manifest_without_the_requested_artifacts_is_refused() {
     let sandbox = completed_job(&[]);
     edit_manifest(&sandbox, |manifest| manifest["artifacts"] = json!([]));
@@ -232,7 +244,7 @@ fn invented_verification_is_refused() {
         },
         "was drawn by the job's key, but was not checked",
     );
-    invented(|v| v["suspect_pools"] = json!(["default"]), "is of suspect pool default, and was not checked");
+    invented(|v| v["suspect_pools"] = json!(["default"]), "not those with a refuted result");
     invented(|v| v["pairs"][0]["primary"] = json!("gpu"), "are not those that executed them");
     invented(|v| v["pairs"][0]["primary_adapter"] = json!("GPU 9000"), "does not match its adapter");
     invented(|v| v["replay_key"] = json!(format!("fr1-{}", "0".repeat(64))), "another job");

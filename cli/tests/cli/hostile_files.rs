@@ -154,3 +154,68 @@ fn amount_of_work_is_stated_before_it_starts() {
     assert!(line.contains("executing 1,048,576 shards again: 281,474,976,710,656 years on scalar"), "{line}");
     assert!(line.contains(" days"), "{line}");
 }
+
+#[test]
+fn documents_of_any_shape_are_small_and_quoted_in_part() {
+    // 16 MiB of objects would need over a gigabyte in memory.
+    let objects = |bytes: usize| format!("[{}{{\"\":0}}]", "{\"\":0},".repeat(bytes / 7)).into_bytes();
+    let forged = |bytes: usize| {
+        let sandbox = completed_job(&[]);
+        let hash = replace_artifact(&sandbox, "result.json", &objects(bytes));
+        edit_manifest(&sandbox, |manifest| manifest["result"] = json!(hash));
+        sign_manifest(&sandbox, &Identity::from_random([66; 32]));
+        sandbox
+    };
+    let text = "bytes for result.json, and it can have at most 2097152";
+    audit(&forged(16 << 20), 4, &[]).expect_failed("result.json", text);
+    let sandbox = forged(1 << 20);
+    let output = sandbox.run_on_job("audit", JOB, &[]).expect_code(4);
+    assert!(output.stdout.len() + output.stderr.len() < 20_000, "{}", output.stdout.len());
+    assert!(output.stdout.contains(" more bytes)"), "{}", output.stdout);
+}
+
+#[test]
+fn records_that_do_not_fit_in_memory_are_not_read() {
+    // An envelope of 2^48 iterations justifies a record of gigabytes.
+    let sandbox = completed_job(&[]);
+    let envelope = with_value(insurance_envelope(JOB), "/args/iterations", json!(1_u64 << 48));
+    let job = Job::new(Request::from_json(envelope.to_string().as_bytes()).unwrap());
+    replace_artifact(&sandbox, "envelope.json", &forge_documents::canonical_json(&job.request.envelope));
+    for name in ["executions.json", "verification.json"] {
+        make_sparse(&sandbox.artifact(JOB, name));
+    }
+    edit_manifest(&sandbox, |manifest| {
+        manifest["replay_key"] = json!(job.request.replay_key);
+        manifest["request"] = json!(job.envelope_digest);
+        manifest["shards"] = json!(job.request.plan.shard_count());
+        for artifact in manifest["artifacts"].as_array_mut().unwrap() {
+            if ["executions.json", "verification.json"].contains(&artifact["name"].as_str().unwrap()) {
+                artifact["size"] = json!(1_u64 << 30);
+            }
+        }
+    });
+    sign_manifest(&sandbox, &Identity::from_random([66; 32]));
+    let audit = audit(&sandbox, 4, &[]);
+    for name in ["executions.json", "verification.json"] {
+        let (status, detail) = audit.check(name);
+        assert!(status == "not_compared" && detail.contains("are read into memory"), "{status} {detail}");
+    }
+}
+
+#[test]
+fn files_beside_those_of_the_job_are_named() {
+    let sandbox = completed_job(&[]);
+    assert!(!audit(&sandbox, 0, &[]).not_compared().contains(&"other files"));
+    fs::write(sandbox.store_path().join("jobs/x/report\u{1b}[2J\n.html"), "<script>alert(1)</script>")
+        .unwrap();
+    fs::write(sandbox.artifact(JOB, "result.json").with_file_name("report.html"), "2").unwrap();
+    let named = audit(&sandbox, 0, &[]);
+    let (status, detail) = named.check("other files");
+    assert_eq!(status, "not_compared");
+    assert!(detail.starts_with("2 that the manifest does not name lie beside"), "{detail}");
+    assert!(detail.contains("/report.html, jobs/x/report\\u{1b}[2J\\u{a}.html"), "{detail}");
+    for number in 0..2000 {
+        fs::write(sandbox.store_path().join(format!("jobs/x/{number}")), "").unwrap();
+    }
+    assert!(audit(&sandbox, 0, &[]).check("other files").1.starts_with("1000 or more"));
+}

@@ -50,6 +50,13 @@ fn keys_in_the_file_are_accepted_and_others_named() {
     );
     assert_eq!(partly.check("signers: pool").0, "not_compared");
 
+    // A known role without a signature in the bundle is named.
+    write_signers(
+        &sandbox,
+        &format!("aggregator {aggregator}\nverifier {}\n", Identity::from_random([9; 32]).id()),
+    );
+    assert_eq!(audit(&sandbox, 0, &options).check("signers: verifier").0, "not_compared");
+
     let other = Identity::from_random([9; 32]);
     write_signers(&sandbox, &format!("aggregator {}\nagent {}\npool acme\n", other.id(), other.id()));
     let refused = audit(&sandbox, 4, &options);

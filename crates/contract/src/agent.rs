@@ -109,8 +109,10 @@ impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut bytes = vec![0; 64];
-        let invalid = |_| serde::de::Error::custom("a signature is 128 hexadecimal digits");
-        hex::decode_to_slice(text, &mut bytes).map_err(invalid)?;
+        let is_lower = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_lower || hex::decode_to_slice(&text, &mut bytes).is_err() {
+            return Err(serde::de::Error::custom("a signature is 128 lower-case hexadecimal digits"));
+        }
         Ok(Self(bytes))
     }
 }

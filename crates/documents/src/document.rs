@@ -35,6 +35,15 @@ pub fn artifact_name(kind: ArtifactKind) -> &'static str {
     }
 }
 
+/// Media type of an artifact, by its file name.
+pub fn media_type(name: &str) -> &'static str {
+    match name {
+        EPT_CSV => "text/csv",
+        REPORT_HTML => "text/html",
+        _ => "application/json",
+    }
+}
+
 /// One artifact of a job, ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
@@ -48,7 +57,7 @@ pub struct Document {
 
 impl Document {
     pub(crate) fn json(name: &'static str, bytes: Vec<u8>) -> Self {
-        Self { name, media_type: "application/json", bytes }
+        Self { name, media_type: media_type(name), bytes }
     }
 }
 

@@ -5,7 +5,7 @@ use forge_contract::envelope::ArtifactKind;
 use forge_kernel::request::Request;
 
 use crate::{
-    document::{Document, EPT_CSV, REPORT_HTML, RESULT_JSON},
+    document::{Document, EPT_CSV, REPORT_HTML, RESULT_JSON, media_type},
     ept_csv,
     job_result::JobResult,
     report_page,
@@ -24,12 +24,12 @@ pub fn reproducible_document(
         ArtifactKind::ResultJson => Some(Document::json(RESULT_JSON, job_result.json.clone())),
         ArtifactKind::EptCsv if request.profile().vocabulary.return_periods => Some(Document {
             name: EPT_CSV,
-            media_type: "text/csv",
+            media_type: media_type(EPT_CSV),
             bytes: ept_csv::ept_csv(&job_result.summary).into_bytes(),
         }),
         ArtifactKind::ReportHtml => Some(Document {
             name: REPORT_HTML,
-            media_type: "text/html",
+            media_type: media_type(REPORT_HTML),
             bytes: report_page::report_page(request, job_result).into_bytes(),
         }),
         _ => None,

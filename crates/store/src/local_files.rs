@@ -32,13 +32,17 @@ pub(crate) fn open(root: &Path, key: &str, path: &str) -> Result<(File, u64), St
         let size = file.metadata()?.len();
         Ok((file, size))
     });
-    opened.map_err(|error| match error {
+    opened.map_err(|error| to_store_error(path, error))
+}
+
+fn to_store_error(path: &str, error: FileOpenError) -> StoreError {
+    match error {
         FileOpenError::Io(error) => StoreError::from_io(path, &error),
         FileOpenError::Irregular(found) => StoreError::Corrupt {
             path: path.to_owned(),
             reason: format!("{found} is in its place, and a store has only directories and regular files"),
         },
-    })
+    }
 }
 
 /// Checks before a write that no directory on the way to an object is a link, which would lead the
@@ -56,8 +60,44 @@ pub(crate) fn check_directories(root: &Path, key: &str, path: &str) -> Result<()
     Ok(())
 }
 
+/// Names in the directory with this key, at most `max` of them, in the order of the file system.
+/// `path` is the directory's name in messages.
+pub(crate) fn list(root: &Path, key: &str, path: &str, max: usize) -> Result<Vec<String>, StoreError> {
+    names(root, key, max).map_err(|error| to_store_error(path, error))
+}
+
+#[cfg(unix)]
+fn names(root: &Path, key: &str, max: usize) -> Result<Vec<String>, FileOpenError> {
+    use rustix::fs::{Dir, FileType};
+
+    let directory = open_as(root, key, FileType::Directory)?;
+    let entries = Dir::read_from(&directory).map_err(|error| FileOpenError::Io(error.into()))?;
+    let names = entries.map(|entry| {
+        let entry = entry.map_err(|error| FileOpenError::Io(error.into()))?;
+        Ok(entry.file_name().to_string_lossy().into_owned())
+    });
+    let is_entry = |name: &Result<String, FileOpenError>| !matches!(name.as_deref(), Ok("." | ".."));
+    names.filter(is_entry).take(max).collect()
+}
+
+#[cfg(not(unix))]
+fn names(root: &Path, key: &str, max: usize) -> Result<Vec<String>, FileOpenError> {
+    let entries = fs::read_dir(root.join(key))?.take(max);
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
 #[cfg(unix)]
 fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
+    open_as(root, key, rustix::fs::FileType::RegularFile).map(File::from)
+}
+
+/// Opens what has this key if it has this type.
+#[cfg(unix)]
+fn open_as(
+    root: &Path,
+    key: &str,
+    file_type: rustix::fs::FileType,
+) -> Result<rustix::fd::OwnedFd, FileOpenError> {
     use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 
     let errno = |error: rustix::io::Errno| FileOpenError::Io(error.into());
@@ -65,7 +105,7 @@ fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
     let mut directory = openat(CWD, root, directory_flags, Mode::empty()).map_err(errno)?;
     let mut names = key.split('/').peekable();
     while let Some(name) = names.next() {
-        let expected = if names.peek().is_some() { FileType::Directory } else { FileType::RegularFile };
+        let expected = if names.peek().is_some() { FileType::Directory } else { file_type };
         // Checked before it is opened, because opening a device can have effects, and again
         // afterwards, because it may have been replaced in the meantime.
         let before = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)?;
@@ -79,7 +119,7 @@ fn open_regular(root: &Path, key: &str) -> Result<File, FileOpenError> {
         checked(fstat(&opened).map_err(errno)?.st_mode)?;
         directory = opened;
     }
-    Ok(File::from(directory))
+    Ok(directory)
 }
 
 #[cfg(unix)]

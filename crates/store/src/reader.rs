@@ -1,10 +1,13 @@
 //! Reads objects in chunks. An object's content may be an attacker's, so no buffer is sized by a
 //! length that a store states, and no more is read than the caller allows.
 
-use std::{fs::File, io::Read};
+use std::{collections::BTreeSet, fs::File, io::Read};
 
 use bytes::Bytes;
-use forge_contract::{artifact::ArtifactReference, digest::IncrementalDigest};
+use forge_contract::{
+    artifact::{ArtifactReference, ManifestDocument},
+    digest::IncrementalDigest,
+};
 use futures_util::{StreamExt, stream::BoxStream};
 use object_store::ObjectStoreExt;
 
@@ -166,6 +169,53 @@ impl Store {
     /// See [`Store::open_artifact`].
     pub async fn get_artifact(&self, reference: &ArtifactReference) -> Result<Vec<u8>, StoreError> {
         self.open_artifact(reference).await?.read_to_end().await
+    }
+
+    /// Names of what lies around a job's documents: in the job's directory, and beside each of its
+    /// artifacts, apart from the job's own objects. At most `max` of them, as keys in ascending
+    /// order.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a directory is something else, or any error of a list request.
+    pub async fn list_surroundings(
+        &self,
+        manifest: &ManifestDocument,
+        max: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let job = &manifest.job_id;
+        let own = [Self::manifest_key(job), Self::index_page_key(job)];
+        let own: BTreeSet<_> =
+            own.into_iter().chain(manifest.artifacts.iter().map(ArtifactReference::key)).collect();
+        let directories: BTreeSet<_> =
+            own.iter().filter_map(|key| Some(key.rsplit_once('/')?.0.to_owned())).collect();
+        let mut others = Vec::new();
+        for directory in directories {
+            let names = match self.list_directory(&directory, max + own.len()).await {
+                Err(StoreError::Missing { .. }) => continue,
+                names => names?,
+            };
+            others.extend(names.iter().map(|name| format!("{directory}/{name}")));
+        }
+        others.retain(|key| !own.contains(key));
+        others.sort_unstable();
+        others.truncate(max);
+        Ok(others)
+    }
+
+    /// Names below a directory, at most `max`.
+    async fn list_directory(&self, directory: &str, max: usize) -> Result<Vec<String>, StoreError> {
+        let (prefix, path) = (self.key(directory)?, self.locate(directory));
+        if let Some(root) = &self.root {
+            return local_files::list(root, directory, &path, max);
+        }
+        let objects = self.objects.list(Some(&prefix)).take(max);
+        let name = |object: object_store::ObjectMeta| {
+            let parts = object.location.prefix_match(&prefix).into_iter().flatten();
+            parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/")
+        };
+        let names = objects
+            .map(|object| object.map(name).map_err(|error| StoreError::from_object_store(&path, &error)));
+        names.collect::<Vec<_>>().await.into_iter().collect()
     }
 
     /// Reads an object of at most `max_bytes`; `None` if it does not exist.

@@ -10,7 +10,7 @@ use forge_contract::{
     error::FailureCode,
     shard::ShardId,
 };
-use forge_documents::{CompletedJob, Document};
+use forge_documents::{CompletedJob, Document, document::RESULT_JSON};
 use forge_service::Metrics;
 use forge_store::{Artifact, Completion, Store, StoreError, shards_file};
 
@@ -120,7 +120,13 @@ impl Publisher {
             return Err(PublishError { code: FailureCode::VerificationFailed, message });
         }
         for reference in &earlier.artifacts {
-            self.store.get_artifact(reference).await?;
+            if reference.name == RESULT_JSON && reference.sha256 != stored {
+                let message = format!("{location} has the result {stored}, but names another {RESULT_JSON}");
+                return Err(PublishError { code: FailureCode::VerificationFailed, message });
+            }
+            // In chunks: an earlier artifact may have any size.
+            let mut reader = self.store.open_artifact(reference).await?;
+            while reader.next_chunk().await?.is_some() {}
         }
         Ok(())
     }

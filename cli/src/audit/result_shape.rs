@@ -1,0 +1,165 @@
+//! Checks everything in `result.json` that does not depend on a drawn number: its fields, names,
+//! levels and return periods. It needs no shard result.
+
+use forge_contract::shard_result::{Distribution, ShardResult, Tally, bucket_of};
+use forge_documents::JobResult;
+use forge_kernel::{convergence::StopReason, request::Request};
+use serde_json::Value;
+
+use super::report::CheckProblem;
+
+/// Compares the result with those of two invented runs of the request that differ in every figure.
+/// What is equal in both does not depend on the run, so it must be equal in the result too.
+///
+/// # Errors
+/// The first place at which the result is not one of this request, whatever was drawn.
+pub fn check_shape(result: &Value, request: &Request) -> Result<(), CheckProblem> {
+    let marks = request.program.marks().len();
+    let components = request.program.components.len();
+    let empty = sample(components, 1, [0, 0], 0, marks);
+    // So many iterations that no confidence interval is unbounded.
+    let full = sample(components, 1 << 40, [5, 70_000], 3, marks);
+    let document = |merged, reason| {
+        let json = JobResult::new(request, merged, reason).json;
+        serde_json::from_slice::<Value>(&json).expect("a result document is JSON")
+    };
+    let first = document(empty, StopReason::BudgetExhausted);
+    let second = document(full, StopReason::BandReached);
+    match first_deviation(result, [&first, &second], String::new()) {
+        None => Ok(()),
+        Some((pointer, reason)) => Err(CheckProblem::failed(format!("{pointer} {reason}"))),
+    }
+}
+
+/// A result of `iterations`, half of them with each of two amounts.
+fn sample(components: usize, iterations: u64, amounts: [u64; 2], count: u64, marks: usize) -> ShardResult {
+    let half = iterations / 2;
+    let [low, high] = amounts;
+    let counts = [(bucket_of(low) as u32, half), (bucket_of(high) as u32, iterations - half)];
+    let distribution = Distribution {
+        min: low,
+        max: high,
+        at_marks: vec![0; marks],
+        histogram: counts.into_iter().skip(usize::from(low == high)).collect(),
+    };
+    let sum = |power: u32| {
+        u128::from(half) * u128::from(low.pow(power))
+            + u128::from(iterations - half) * u128::from(high.pow(power))
+    };
+    ShardResult {
+        iterations,
+        components: vec![Tally { occurrences: 2 * count, capped: count }; components],
+        capped: count,
+        sum: sum(1),
+        sum_squares: sum(2).into(),
+        total: distribution.clone(),
+        largest: distribution,
+    }
+}
+
+/// Pointer to the first place at which `found` is neither like one sample nor like the other, and
+/// what is wrong there.
+fn first_deviation(found: &Value, samples: [&Value; 2], pointer: String) -> Option<(String, String)> {
+    match (found, samples) {
+        (Value::Object(found), [Value::Object(a), Value::Object(b)]) => {
+            let is_known = |key: &&String| a.contains_key(*key) || b.contains_key(*key);
+            if let Some(unknown) = found.keys().find(|key| !is_known(key)) {
+                return Some((format!("{pointer}/{unknown}"), "is no field of a result".to_owned()));
+            }
+            a.iter().find_map(|(key, a)| {
+                let pointer = format!("{pointer}/{key}");
+                match (found.get(key), b.get(key)) {
+                    (Some(found), b) => first_deviation(found, [a, b.unwrap_or(a)], pointer),
+                    (None, _) => Some((pointer, "is missing".to_owned())),
+                }
+            })
+        }
+        (Value::Array(found), [Value::Array(a), Value::Array(b)]) => {
+            if a.len() == b.len() && found.len() != a.len() {
+                let reason = format!("has {} elements, but the envelope yields {}", found.len(), a.len());
+                return Some((pointer, reason));
+            }
+            // Lists whose length depends on the run hold figures.
+            let sample =
+                |index| if a.len() == b.len() { [a.get(index), b.get(index)] } else { [a.first(), b.last()] };
+            let mut elements = found.iter().enumerate();
+            elements.find_map(|(index, found)| match sample(index) {
+                [Some(a), Some(b)] => first_deviation(found, [a, b], format!("{pointer}/{index}")),
+                _ => None,
+            })
+        }
+        (found, [a, b]) if a == b => {
+            (found != a).then(|| (pointer, format!("is {found}, but the envelope yields {a}")))
+        }
+        (found, samples) => {
+            let kind = |value: &Value| std::mem::discriminant(value);
+            let is_possible = samples.iter().any(|sample| kind(sample) == kind(found));
+            (!is_possible).then(|| (pointer, format!("is {found}, which is no figure")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forge_kernel::{
+        backend::{Backend, simd::Simd},
+        reduction::merge_results,
+        workload::PROFILES,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::example::example_envelope;
+
+    fn requests() -> Vec<Request> {
+        let request = |profile| {
+            let mut envelope = example_envelope(profile);
+            envelope.args.insert("iterations".to_owned(), 100_000.into());
+            Request::from_envelope(envelope).unwrap()
+        };
+        PROFILES.iter().copied().map(request).collect()
+    }
+
+    fn result(request: &Request) -> Value {
+        let shards: Vec<_> = request.plan.shards().map(|id| request.shard(id)).collect();
+        let results = Simd::new().execute(&request.program, &shards, &()).unwrap();
+        let merged = merge_results(&request.program, &results);
+        serde_json::from_slice(&JobResult::new(request, merged, StopReason::BudgetExhausted).json).unwrap()
+    }
+
+    #[test]
+    fn every_profile_yields_results_of_its_shape() {
+        for request in requests() {
+            assert_eq!(check_shape(&result(&request), &request), Ok(()));
+        }
+    }
+
+    #[test]
+    fn changes_of_anything_but_a_figure_are_named() {
+        let request = &requests()[0];
+        let result = result(request);
+        let changes: [(&str, Value, &str); 7] = [
+            (
+                "/output/quantiles/0/level",
+                json!(0.75),
+                "/output/quantiles/0/level is 0.75, but the envelope yields 0.5",
+            ),
+            ("/output/quantiles", json!([]), "/output/quantiles has 0 elements"),
+            ("/work/components/0/name", json!("premiums"), "/work/components/0/name is \"premiums\""),
+            ("/output/mean_loss", json!("1"), "/output/mean_loss is \"1\", which is no figure"),
+            (
+                "/output/loss_distribution/counts",
+                json!([1, "2"]),
+                "/output/loss_distribution/counts/1 is \"2\"",
+            ),
+            ("/output", json!({}), "is missing"),
+            ("/seed", json!({"currency": "EUR"}), "/seed/currency is no field of a result"),
+        ];
+        for (pointer, value, reason) in changes {
+            let mut changed = result.clone();
+            *changed.pointer_mut(pointer).unwrap() = value;
+            let problem = check_shape(&changed, request).unwrap_err().into_explanation();
+            assert!(problem.contains(reason), "{pointer}: {problem}");
+        }
+    }
+}
