@@ -97,8 +97,8 @@ impl<'a> ShardMerge<'a> {
         };
         let merged = self.reduction.result();
         let occurrences = merged.components.iter().map(|tally| u128::from(tally.occurrences)).sum::<u128>();
-        // A result also states the sum of capped occurrences, of which there are no more, and capped
-        // totals.
+        // A result also states a sum of capped occurrences, of which there are no more, and of
+        // capped totals.
         if occurrences + u128::from(merged.capped) > u128::from(MAX_INTEGER) {
             return Err(CheckProblem::failed(format!(
                 "the shard results have {occurrences} occurrences together, and a result can state at most 2^53"

@@ -141,7 +141,7 @@ pub fn check_signers(evidence: &Evidence<'_>, known: Option<&KnownSigners>, repo
         report.add(&format!("signers: {role}"), result);
     }
     for role in known.keys.keys().filter(|role| !signers.contains_key(role)) {
-        let reason = format!("the job has no signature of {role}s: none was kept or made");
+        let reason = format!("the documents of the job name no {role}");
         report.add_not_compared(&format!("signers: {role}"), &reason);
     }
 }
