@@ -112,7 +112,7 @@ fn replay_compares_with_the_result_that_the_manifest_names() {
     sandbox.run_on_job("replay", JOB, &[]).expect_code(4).expect_stderr("but its result.json has the hash");
     // A repeated run does not adopt it.
     let again = sandbox.run(&with_all_artifacts(insurance_envelope(JOB)), &[]);
-    again.expect_stderr("but names another result.json").expect_code(3);
+    again.expect_stderr("but names another result.json").expect_code(4);
 }
 
 #[test]

@@ -107,11 +107,11 @@ const WITHOUT_EXECUTIONS: MutationCase = MutationCase {
     ],
 };
 
-/// The same with all shards executed again: what they yield is compared.
+/// The same with all shards executed again: the manifest's hashes are compared with theirs.
 const EXECUTED_AGAIN: MutationCase = MutationCase {
     audit: &["--full", "--backend", "simd"],
-    documents: &["verification.json", "manifest.json"],
-    free: &[("verification.json", "/pairs/*/primary", "verification.json backends")],
+    documents: &["manifest.json"],
+    free: &[],
     ..WITHOUT_EXECUTIONS
 };
 
@@ -173,19 +173,15 @@ fn changes(value: &Value) -> Vec<(Option<&'static str>, Value)> {
         Value::Number(number) => {
             let n = number.as_f64().unwrap();
             let nearby = number.as_u64().map_or_else(|| json!(n * 1.5), |n| json!(n + 1));
-            in_place(vec![nearby, json!(-n - 1.0), json!(0.5), json!(u64::MAX), json!(number.to_string())])
+            in_place(vec![nearby, json!(-n - 1.0), json!(number.to_string())])
         }
         Value::String(text) => {
             let (body, last) = text.split_at(text.len().saturating_sub(1));
             let other = if last == "0" { "1" } else { "0" };
             let other_key = if text == liar().id().as_str() { agent() } else { liar() };
             let key = text.starts_with('U').then(|| json!(other_key.id()));
-            let texts = vec![
-                json!(format!("{body}{other}")),
-                json!(format!("{text}\u{430}\u{202e}\u{1b}[2J")),
-                json!(text.to_uppercase()),
-                json!("0-1"),
-            ];
+            let texts =
+                vec![json!(format!("{body}{other}")), json!(format!("{text}\u{430}\u{202e}\u{1b}[2J"))];
             in_place([texts, key.into_iter().collect()].concat())
         }
         Value::Array(items) => {
@@ -199,9 +195,7 @@ fn changes(value: &Value) -> Vec<(Option<&'static str>, Value)> {
                 let fewer: Map<_, _> = members.clone().into_iter().filter(|(name, _)| name != key).collect();
                 changed.push((None, fewer.into()));
             }
-            for name in
-                ["currency", "adapter", "correct"].into_iter().filter(|name| !members.contains_key(*name))
-            {
+            for name in ["currency", "adapter"].into_iter().filter(|name| !members.contains_key(*name)) {
                 let mut more = members.clone();
                 more.insert(name.to_owned(), json!("EUR"));
                 changed.push((Some(name), more.into()));
@@ -218,7 +212,7 @@ fn identity(id: &Value) -> Option<Identity> {
 /// Signs everything in a document again as far as it can be parsed.
 fn sign_again(document: &str, content: &mut Value, manifest: &ManifestDocument) {
     let resign = |entry: &mut Value, sign: &dyn Fn(&Value) -> Option<Value>| {
-        if let Some(signature) = sign(entry) {
+        if let Some(signature) = sign(entry).filter(|_| entry.get("signature").is_some()) {
             entry["signature"] = signature;
         }
     };
@@ -288,7 +282,11 @@ fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if path.is_dir() { copy_directory(&path, &target) } else { drop(fs::copy(path, target).unwrap()) }
+        if path.is_dir() {
+            copy_directory(&path, &target);
+        } else {
+            fs::copy(path, target).unwrap();
+        }
     }
 }
 

@@ -59,10 +59,7 @@ fn forged_verification_records_are_detected() {
         let (status, detail) = audit.check("verification");
         assert!(status == "failed" && detail.contains(message), "{status}: {detail}");
     };
-    forged(
-        |v| v["checked"][4]["statement"]["shard_id"] = json!("0-5"),
-        "verified shard 0-5 is not one of the job's",
-    );
+    forged(|v| v["checked"][4]["statement"]["shard_id"] = json!("0-5"), "shard 0-5 is not one of the job's");
     forged(|v| v["shards"] = json!(6), "another job");
     forged(|v| v["on_other_hardware"] = json!(5), "shard counts by backend");
     forged(|v| v["pairs"][0]["verifier_hardware"] = json!("gpu"), "shard counts by backend");
