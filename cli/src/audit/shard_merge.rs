@@ -162,7 +162,9 @@ mod tests {
     fn capped_counts_that_no_document_can_state_are_refused() {
         // 2^38 iterations of 2^15 occurrences, all of them and all totals saturated.
         let mut envelope = example_envelope(forge_kernel::workload::PROFILES[0]);
-        ["policy_limit", "aggregate_limit"].map(|limit| envelope.args.remove(limit));
+        for limit in ["policy_limit", "aggregate_limit"] {
+            envelope.args.remove(limit);
+        }
         envelope.args.insert("iterations".to_owned(), (1_u64 << 38).into());
         let request = Request::from_envelope(envelope).unwrap();
         let mut result = ShardResult::decode(&forged_result(&request)).unwrap();
