@@ -95,12 +95,19 @@ async def largest_submissions(make_cluster):
 
 
 async def giant_jobs(make_cluster):
-    """A client submits 12 jobs of 1.9 million shards each: memory of planner and aggregator."""
+    """A client submits 12 jobs of 1.9 million shards, and 12 of 110,000: memory of planner and
+    aggregator.
+    """
     with make_cluster() as cluster:
         # Without a worker: its processors are not what is attacked.
         cluster.start("planner", "aggregator", "verifier")
         model = {"claim_freq": 9000.0, "claim_severity_mu": 0.0, "claim_severity_sig": 0.1}
-        giants = [insurance(f"giant-{number}", 2**52 // 9100, **model) for number in range(12)]
+        for number in range(12):
+            largest = json.dumps(insurance(f"largest-{number}", 2**52 // 9100, **model))
+            done = cluster.run("submit", "-", input=largest)
+            answer = f"{done.stdout}{done.stderr}{cluster.record(f'largest-{number}')}"
+            require("FORGE_JOB_MEMORY_MIB" in answer, f"a job of 1.9 million shards is not refused: {answer}")
+        giants = [insurance(f"giant-{number}", 2**52 // 9100 // 17, **model) for number in range(12)]
         for giant in giants:
             await asyncio.to_thread(cluster.submit, giant)
         deadline = time.monotonic() + 30
@@ -113,10 +120,10 @@ async def giant_jobs(make_cluster):
             done = cluster.run("cancel", giant["ctx"]["job_id"])
             require(done.returncode == 0, f"a giant cannot be cancelled: {done.stderr}")
         for giant in giants:
-            record = await asyncio.to_thread(cluster.wait, giant["ctx"]["job_id"], 10)
+            record = await asyncio.to_thread(cluster.wait, giant["ctx"]["job_id"], 20)
             require(record["state"] == "cancelled", f"a giant ended as {record['state']}")
         await asyncio.to_thread(cluster.start, "worker")
-        await expect_small_job(cluster, "small")
+        await expect_small_job(cluster, "small", 60)
 
 
 async def thousands_of_pull_requests(make_cluster):
