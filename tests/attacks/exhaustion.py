@@ -179,7 +179,16 @@ async def settlements_of_shards_that_others_hold(make_cluster):
     words = [b"+ACK", b"+TERM", b"-NAK", b'-NAK {"delay": 9000000000000000000}', b"+WPI"]
     with make_cluster(with_second_pool(make_cluster.configuration), environment) as cluster:
         cluster.start("planner", "aggregator", "verifier")
-        attacker = await Worker(cluster).open()
+        attacker, holders = await Worker(cluster).open(), await cluster.connect("worker-b")
+        # Jobs with a live worker stay with their planner, which alone knows what is overdue.
+        key = Key()
+
+        async def live():
+            while True:
+                await holders.publish(f"$KV.forge_workers.b.{key.id}", heartbeat(key, pool="b"))
+                await asyncio.sleep(1)
+
+        living = asyncio.create_task(live())
         envelopes = []
         for number, word in enumerate(words):
             envelope = insurance(f"settled-{number}", 300_000, {"verify": "none"})
@@ -202,6 +211,7 @@ async def settlements_of_shards_that_others_hold(make_cluster):
         await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
         for envelope in envelopes:
             await asyncio.to_thread(cluster.expect_correct, envelope, 60)
+        living.cancel()
 
 
 async def settlements_without_end(make_cluster):
