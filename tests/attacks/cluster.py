@@ -256,7 +256,7 @@ class Cluster:
         reference = next(artifact for artifact in record["artifacts"] if artifact["name"] == name)
         return json.loads((self.store / "artifacts" / "sha256" / reference["sha256"] / name).read_text())
 
-    async def connect(self, role):
+    async def connect(self, role, retry=True):
         """Connects with a role's credential. `errors` of the connection collects the server's."""
         errors = []
 
@@ -269,6 +269,7 @@ class Cluster:
             password=f"{role}-secret",
             inbox_prefix=f"_INBOX_{role}".encode(),
             error_cb=collect,
+            allow_reconnect=retry,
         )
         connection.errors = errors
         return connection

@@ -5,6 +5,8 @@ import json
 import os
 import time
 
+import nats.errors
+
 from cluster import POOL, SERVICES, Worker, insurance, require, with_second_pool
 from messages import Key, heartbeat, made_up_task, result_subject, unsigned
 
@@ -276,6 +278,66 @@ async def unreadable_dead_letters(make_cluster):
         await asyncio.to_thread(cluster.expect_correct, envelope)
 
 
+async def connections_and_subscriptions_without_end(make_cluster):
+    """A worker uses up connections, or memory for subscriptions of 1 kB each, of the server."""
+    text = make_cluster.configuration
+    limits = "max_connections: 8192, max_subscriptions: 131072"
+    require(text.count(limits) == 2, "clients and workers do not have the limits that this case lowers")
+    lowered = text.replace(limits, "max_connections: 60, max_subscriptions: 500")
+    with make_cluster(lowered) as cluster:
+        cluster.start("planner", "worker")
+        worker = await cluster.connect("worker")
+        for number in range(1000):
+            await worker.subscribe(f"_INBOX_worker.{number}")
+        deadline = time.monotonic() + 10
+        while "maximum subscriptions exceeded" not in cluster.log("nats"):
+            require(time.monotonic() < deadline, "no limit of subscriptions")
+            await asyncio.sleep(0.1)
+        connections = []
+        try:
+            for _ in range(100):
+                connections.append(await asyncio.wait_for(cluster.connect("worker", retry=False), 5))
+        except Exception:
+            pass
+        require(len(connections) < 60, f"{len(connections)} connections of workers")
+        # Services and clients still connect.
+        cluster.start("aggregator", "verifier")
+        envelope = insurance("beside", 100_000)
+        await asyncio.to_thread(cluster.submit, envelope)
+        await asyncio.to_thread(cluster.expect_correct, envelope)
+
+
+async def headers_that_jetstream_acts_on(make_cluster):
+    """A worker removes, schedules or traces messages by headers of the messages that it may publish."""
+    target = "forge.v1.verdicts.x.y"
+    attempts = [
+        {"Nats-Rollup": "all"},
+        {"Nats-Rollup": "sub"},
+        {"Nats-TTL": "1s"},
+        {"Nats-Incr": "+1"},
+        {"Nats-Schedule": "@at 2030-01-01T00:00:00Z", "Nats-Schedule-Target": target},
+        {"Nats-Batch-Id": "a", "Nats-Batch-Sequence": "1"},
+        {"Nats-Trace-Dest": target},
+    ]
+    with make_cluster() as cluster:
+        cluster.start("planner")
+        worker = await Worker(cluster).open()
+        task = made_up_task(os.urandom(16).hex(), "0-0")
+        for subject in (f"$KV.forge_workers.{POOL}.{Key().id}", result_subject(POOL, task)):
+            for headers in attempts:
+                worker.connection.errors.clear()
+                inbox = f"{worker.inbox}.x"
+                await worker.connection.publish(subject, b"x", reply=inbox, headers=headers)
+                await worker.flush()
+                try:
+                    refused = b'"error"' in (await worker.replies.next_msg(timeout=1)).data
+                except nats.errors.TimeoutError:
+                    refused = bool(worker.connection.errors)
+                require(refused, f"{subject} accepts {headers}")
+        state = await cluster.stream_state("FORGE_RESULTS")
+        require(state["messages"] == 0, f"stored in FORGE_RESULTS: {state}")
+
+
 ALL = [
     gigabytes_of_heartbeats,
     results_of_a_running_job_fill_the_storage,
@@ -283,6 +345,8 @@ ALL = [
     giant_jobs,
     thousands_of_pull_requests,
     shards_renewed_for_ever,
+    connections_and_subscriptions_without_end,
+    headers_that_jetstream_acts_on,
     settlements_of_shards_that_others_hold,
     settlements_without_end,
     unreadable_dead_letters,
