@@ -1,34 +1,64 @@
 //! A local `nats-server` for development: it listens on loopback, stores its data in a directory,
 //! and is killed with the process that started it.
+//!
+//! Two servers on one directory lose records. So the process that starts a server holds a lock in
+//! the directory, and the server holds another, which it inherits as its standard input. If the
+//! process is killed, the system frees its own lock, and the server keeps the other: the next
+//! process finds it held and ends that server before it starts one.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File, TryLockError},
+    io,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 
 use crate::error::CommandError;
 
+/// Lock of the process that starts the server.
+const OWNER_LOCK: &str = "forge-up.lock";
+/// Lock of the server itself.
+const SERVER_LOCK: &str = "nats-server.lock";
+/// The server writes its process id here.
+const PID_FILE: &str = "nats-server.pid";
+/// Time that an abandoned server gets to end after SIGTERM, and after SIGKILL.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between two checks whether it has ended.
+const END_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
 /// A running server; dropping it kills the server.
 pub struct LocalNatsServer {
     child: Child,
     /// URL for clients.
     pub url: String,
+    /// Held until the server has ended.
+    _owner_lock: File,
 }
 
 impl LocalNatsServer {
     /// Starts the server named by `FORGE_NATS_SERVER`, or the one in `PATH`. It keeps its data and
-    /// its log in `directory`, and listens on `port`, or on any free port if that one is taken.
+    /// its log in `directory`, and listens on `port`, or on any free port if that one is taken. A
+    /// server that a killed process left on the directory is ended first.
     ///
     /// # Errors
-    /// [`CommandError::Input`] if there is no such binary, [`CommandError::Other`] if it does not
-    /// start.
+    /// [`CommandError::Input`] if there is no such binary, or another process uses the directory;
+    /// [`CommandError::Other`] if the server does not start, or an abandoned one does not end.
     pub fn start(directory: &Path, port: u16) -> Result<Self, CommandError> {
         let binary = find_binary()?;
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let Some(owner_lock) = try_lock(&directory.join(OWNER_LOCK))? else {
+            return Err(CommandError::Input(format!(
+                "another forge up uses {}: stop it, or give another directory with --data",
+                directory.display()
+            )));
+        };
+        let server_lock = take_server_lock(&binary, directory)?;
         let bind = |port| TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
         let port = bind(port).or_else(|_| bind(0)).context("no port is free for nats-server")?.port();
         let log_path = directory.join("nats-server.log");
@@ -38,12 +68,14 @@ impl LocalNatsServer {
             .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string()])
             .arg("-sd")
             .arg(directory)
-            .stdin(Stdio::null())
+            .arg("-P")
+            .arg(directory.join(PID_FILE))
+            .stdin(server_lock)
             .stdout(log.try_clone().context("cannot duplicate the handle of the log file")?)
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
-        Ok(Self { child, url: format!("nats://127.0.0.1:{port}") })
+        Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), _owner_lock: owner_lock })
     }
 }
 
@@ -52,6 +84,73 @@ impl Drop for LocalNatsServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Locks a file, which is created if it does not exist; `None` if another process holds the lock.
+fn try_lock(path: &Path) -> Result<Option<File>, CommandError> {
+    let open = || File::options().create(true).truncate(false).write(true).read(true).open(path);
+    let file = open().with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(cannot_lock(path, error)),
+    }
+}
+
+fn cannot_lock(path: &Path, error: io::Error) -> CommandError {
+    anyhow::Error::from(error).context(format!("cannot lock {}", path.display())).into()
+}
+
+/// Takes the lock that the new server will hold. Ends the server that holds it now: the process
+/// that started it is gone, since its own lock is free.
+fn take_server_lock(binary: &Path, directory: &Path) -> Result<File, CommandError> {
+    let path = directory.join(SERVER_LOCK);
+    if let Some(lock) = try_lock(&path)? {
+        return Ok(lock);
+    }
+    let pid = find_lock_holder(directory, &path)?;
+    for signal in ["term", "stop"] {
+        // Fails if the server has just ended.
+        let _ = Command::new(binary)
+            .args(["--signal", &format!("{signal}={pid}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let started = Instant::now();
+        while started.elapsed() < END_TIMEOUT {
+            if let Some(lock) = try_lock(&path)? {
+                return Ok(lock);
+            }
+            thread::sleep(END_POLL_INTERVAL);
+        }
+    }
+    Err(cannot_end(directory, &format!("process {pid} does not end")))
+}
+
+/// Process id of the abandoned server.
+fn find_lock_holder(directory: &Path, lock: &Path) -> Result<u32, CommandError> {
+    let text = fs::read_to_string(directory.join(PID_FILE)).unwrap_or_default();
+    let Ok(pid) = text.trim().parse() else {
+        return Err(cannot_end(directory, "its process id is unknown"));
+    };
+    // Where the system tells which files a process has open, the id is checked against the lock:
+    // another process may have got the same id.
+    let stdin = PathBuf::from(format!("/proc/{pid}/fd/0"));
+    if Path::new("/proc/self/fd").is_dir()
+        && fs::canonicalize(&stdin).ok().is_none_or(|open| fs::canonicalize(lock).ok() != Some(open))
+    {
+        return Err(cannot_end(directory, &format!("process {pid} is another one")));
+    }
+    Ok(pid)
+}
+
+fn cannot_end(directory: &Path, reason: &str) -> CommandError {
+    CommandError::Input(format!(
+        "a nats-server that an earlier forge up left running uses {}, and {reason}: end it, or give another \
+         directory with --data",
+        directory.display()
+    ))
 }
 
 fn find_binary() -> Result<PathBuf, CommandError> {

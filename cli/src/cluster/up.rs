@@ -29,7 +29,8 @@ const PREFERRED_NATS_PORT: u16 = 4222;
 /// Run planner, worker, verifier and aggregator in one process, for development
 ///
 /// Unless --nats-url or FORGE_NATS_URL is given, starts the nats-server found in PATH on the
-/// loopback interface and stops it on exit. FORGE_NATS_SERVER names another binary.
+/// loopback interface and stops it on exit. FORGE_NATS_SERVER names another binary. A server that a
+/// killed forge up left behind in the same data directory is ended first.
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Data directory of the nats-server that is started

@@ -231,6 +231,11 @@ pub trait QueueReceiver: Send {
     /// [`BusError::Missing`], [`BusError::Unavailable`]. The receiver remains usable after an
     /// error.
     async fn fetch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError>;
+
+    /// Returns the messages that have arrived without waiting: those of a [`Self::fetch`] that was
+    /// dropped, or that arrived after it had returned. Their leases have begun, so a receiver that
+    /// does not fetch for a while must take them.
+    fn take_arrived(&mut self) -> Vec<Delivery>;
 }
 
 /// One hand-out of a message of a work queue. The server delivers the message again when the lease
@@ -292,8 +297,7 @@ pub struct BucketEntry {
     pub value: Option<Bytes>,
     /// Number of the change, increasing with every change in the bucket.
     pub revision: u64,
-    /// Time since the change, from the server's timestamp and the local clock. Zero if the clocks
-    /// disagree.
+    /// Time since the change, by the server's clock.
     pub age: Duration,
 }
 

@@ -1,6 +1,8 @@
 //! The one error type of the crate. Variants tell the caller what to do next: retry, wait for a
 //! planner, report to the operator, or report to the user.
 
+use forge_contract::error::ErrorClass;
+
 /// Error of a bus operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
@@ -8,6 +10,10 @@ pub enum BusError {
     /// operator must act.
     #[error("{0}")]
     Unusable(String),
+    /// An entry or a message holds what no service of this version writes. Retrying does not help;
+    /// an operator must restore or remove it.
+    #[error("{0}")]
+    Corrupt(String),
     /// The stream, consumer or bucket does not exist: no planner has prepared the topology yet.
     #[error("{0} does not exist yet: a planner creates it when it starts")]
     Missing(String),
@@ -39,4 +45,19 @@ pub enum BusError {
         /// One sentence, safe to show to the user.
         reason: String,
     },
+}
+
+impl BusError {
+    /// What a caller that has no better knowledge should do.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Missing(_) | Self::Unavailable(_) | Self::Full(_) | Self::NoResponse(_) => {
+                ErrorClass::Transient
+            }
+            Self::Refused { status: 500.., .. } => ErrorClass::Transient,
+            Self::Unusable(_) => ErrorClass::Permanent,
+            Self::TooLarge { .. } | Self::Refused { .. } => ErrorClass::Refusal,
+            Self::Corrupt(_) => ErrorClass::Fault,
+        }
+    }
 }

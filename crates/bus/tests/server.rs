@@ -15,7 +15,7 @@ use forge_contract::{
 };
 use forge_harness::{Certificates, NatsConfig, NatsServer};
 use futures_util::StreamExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Users of one account: a planner without restrictions, and a worker with the permissions of its
 /// role.
@@ -327,4 +327,51 @@ async fn tls_requires_valid_certificates_on_both_sides() {
     bus.prepare().await.unwrap();
     bus.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
     assert!(bus.get(&Bucket::default_jobs(), "j").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn messages_that_arrive_without_a_fetch_can_be_taken() {
+    let server = NatsServer::start(&NatsConfig::default());
+    let bus = JetStreamBus::connect(options(&server)).await.unwrap();
+    bus.prepare().await.unwrap();
+    let mut jobs = bus.open_queue(Queue::Jobs).await.unwrap();
+    assert!(timeout(Duration::from_millis(300), jobs.fetch(4)).await.is_err());
+    assert!(jobs.take_arrived().is_empty());
+    // The request of the dropped future is still open, and the lease of its response has begun.
+    bus.publish(Message::new(SUBMIT_SUBJECT, "a"), "a").await.unwrap();
+    let take = async {
+        loop {
+            if let Some(delivery) = jobs.take_arrived().pop() {
+                return delivery;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let delivery = timeout(Duration::from_secs(20), take).await.unwrap();
+    assert_eq!((delivery.message.payload.as_ref(), delivery.attempt), (b"a".as_slice(), 1));
+    delivery.lease.ack().await;
+}
+
+/// A replica that lags behind may answer `DIRECT.GET`; only the leader answers `STREAM.MSG.GET`.
+#[tokio::test]
+async fn services_read_every_entry_but_programs_from_the_leader() {
+    let extra = r#"authorization {
+      users = [
+        { user: "service", password: "s", permissions { publish: { allow: ">", deny: "$JS.API.DIRECT.GET.>" } } }
+      ]
+    }"#;
+    let server = NatsServer::start(&NatsConfig { extra: extra.to_owned(), ..NatsConfig::default() });
+    let credentials = password("service", "s");
+    let bus = JetStreamBus::connect(JetStreamOptions { credentials, ..options(&server) }).await.unwrap();
+    bus.prepare().await.unwrap();
+    let buckets = [Bucket::default_jobs(), Bucket::Agents, Bucket::Workers, Bucket::Quotas, Bucket::Secrets];
+    for bucket in buckets {
+        let revision = bus.put(&bucket, "a", "1".into()).await.unwrap();
+        assert_eq!(bus.get(&bucket, "a").await.unwrap().unwrap().value, Some("1".into()));
+        assert_eq!(bus.compare_and_set(&bucket, "a", "2".into(), Some(revision + 1)).await, Ok(None));
+        bus.delete(&bucket, "a").await.unwrap();
+        assert_eq!(bus.get(&bucket, "a").await, Ok(None));
+    }
+    // A program is immutable, so any replica may return it.
+    assert_unusable(bus.get(&Bucket::Programs, "a").await.map(drop), "DIRECT.GET");
 }

@@ -69,6 +69,27 @@ impl fmt::Display for InvalidDocument {
 
 impl std::error::Error for InvalidDocument {}
 
+/// What a caller can do about an error of another part of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// A later attempt may succeed without anybody acting: retry with backoff.
+    Transient,
+    /// The configuration, the permissions or the location is at fault. Attempts fail until an
+    /// operator acts: give resources back and retry with backoff.
+    Permanent,
+    /// The request itself is not accepted, and never will be: do not retry it.
+    Refusal,
+    /// Stored data or a program is wrong, which no attempt changes: do not retry.
+    Fault,
+}
+
+impl ErrorClass {
+    /// Whether a later attempt at the same request can succeed.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Self::Transient | Self::Permanent)
+    }
+}
+
 /// Why a job ended without a result. Part of the contract: the meaning of a code never changes
 /// within a version.
 #[derive(

@@ -11,25 +11,25 @@ use forge_kernel::job_key::JobKey;
 /// Stores the key of a job. Repeating the call with the same key succeeds.
 ///
 /// # Errors
-/// Returns any error of the bucket, and [`BusError::Unusable`] when the job has another key.
+/// Returns any error of the bucket, and [`BusError::Corrupt`] when the job has another key.
 pub async fn create(bus: &dyn Bus, job: JobUid, key: &JobKey) -> Result<(), BusError> {
     let value = key.as_bytes().to_vec().into();
     let created = bus.compare_and_set(&Bucket::Secrets, &job_key_entry(job), value, None).await?;
     if created.is_some() || load(bus, job).await?.as_ref() == Some(key) {
         return Ok(());
     }
-    Err(BusError::Unusable(format!("job {job} has another key already")))
+    Err(BusError::Corrupt(format!("job {job} has another key already")))
 }
 
 /// Reads the key of a job; `None` if the job has none, or has ended.
 ///
 /// # Errors
-/// Returns any error of the bucket, and [`BusError::Unusable`] when the entry is not a key.
+/// Returns any error of the bucket, and [`BusError::Corrupt`] when the entry is not a key.
 pub async fn load(bus: &dyn Bus, job: JobUid) -> Result<Option<JobKey>, BusError> {
     let entry = bus.get(&Bucket::Secrets, &job_key_entry(job)).await?;
     let Some(BucketEntry { value: Some(value), .. }) = entry else { return Ok(None) };
     let bytes = <[u8; 32]>::try_from(value.as_ref());
-    let bytes = bytes.map_err(|_| BusError::Unusable(format!("the key of job {job} is malformed")))?;
+    let bytes = bytes.map_err(|_| BusError::Corrupt(format!("the key of job {job} is malformed")))?;
     Ok(Some(bytes.into()))
 }
 
@@ -56,7 +56,7 @@ mod tests {
         create(bus.as_ref(), job, &key).await.unwrap();
         create(bus.as_ref(), job, &key).await.unwrap();
         let other = create(bus.as_ref(), job, &JobKey::from([8; 32])).await;
-        assert!(matches!(other, Err(BusError::Unusable(_))), "{other:?}");
+        assert!(matches!(other, Err(BusError::Corrupt(_))), "{other:?}");
         assert_eq!(load(bus.as_ref(), job).await, Ok(Some(key)));
         delete(bus.as_ref(), job).await.unwrap();
         assert_eq!(load(bus.as_ref(), job).await, Ok(None));

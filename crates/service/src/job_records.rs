@@ -27,28 +27,31 @@ pub struct VersionedRecord {
     pub record: JobRecord,
     /// The bucket's revision of the entry.
     pub revision: u64,
+    /// Time since the record was written, by the clock of the bus.
+    pub age: Duration,
 }
 
 /// Reads the record of a job; `None` if there is none.
 ///
 /// # Errors
-/// Returns any error of reading the bucket, and [`BusError::Unusable`] when the entry is not a
+/// Returns any error of reading the bucket, and [`BusError::Corrupt`] when the entry is not a
 /// record or names another job.
 pub async fn get(bus: &dyn Bus, bucket: &Bucket, job: &JobId) -> Result<Option<VersionedRecord>, BusError> {
-    let Some(BucketEntry { value: Some(value), revision, .. }) = bus.get(bucket, job.as_str()).await? else {
+    let Some(BucketEntry { value: Some(value), revision, age, .. }) = bus.get(bucket, job.as_str()).await?
+    else {
         return Ok(None);
     };
-    let malformed = |error| BusError::Unusable(format!("the record of job {job} is malformed: {error}"));
+    let malformed = |error| BusError::Corrupt(format!("the record of job {job} is malformed: {error}"));
     let record: JobRecord = serde_json::from_slice(&value).map_err(malformed)?;
     if record.job_id != *job {
         // No service writes such an entry. A client with a stolen service credential can: JetStream
         // sends a reply to any subject that the request names (docs/security.md).
-        return Err(BusError::Unusable(format!(
+        return Err(BusError::Corrupt(format!(
             "the entry of job {job} holds the record of job {}",
             record.job_id
         )));
     }
-    Ok(Some(VersionedRecord { record, revision }))
+    Ok(Some(VersionedRecord { record, revision, age }))
 }
 
 /// Reads the record of a job that should exist, and waits [`MISSING_RECORD_GRACE_PERIOD`] for it
@@ -131,7 +134,7 @@ async fn update_with(
     mut change: impl FnMut(&mut JobRecord) -> bool + Send,
 ) -> Result<RecordUpdate, BusError> {
     loop {
-        let Some(VersionedRecord { mut record, revision }) = get(bus, bucket, job).await? else {
+        let Some(VersionedRecord { mut record, revision, .. }) = get(bus, bucket, job).await? else {
             return Err(BusError::Missing(format!("the record of job {job}")));
         };
         if record.state.is_terminal() || !change(&mut record) {
@@ -276,6 +279,6 @@ mod tests {
         bus.put(&bucket, "victim", copy).await.unwrap();
         let error = get(bus.as_ref(), &bucket, &"victim".parse().unwrap()).await.unwrap_err();
         let message = "the entry of job victim holds the record of job j";
-        assert_eq!(error, BusError::Unusable(message.to_owned()));
+        assert_eq!(error, BusError::Corrupt(message.to_owned()));
     }
 }

@@ -3,29 +3,32 @@
 //! and graceful shutdown. It never interprets a message.
 
 mod concurrency;
+mod lease_keeper;
+mod message_receiver;
 mod receive_backoff;
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_bus::{BusError, Delivery, DeliveryLease, QueueReceiver, SharedBus, topology::Queue};
+use forge_bus::{Delivery, SharedBus, topology::Queue};
 use futures_util::FutureExt;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, field};
 
 pub use self::concurrency::Concurrency;
-use self::receive_backoff::ReceiveBackoff;
-use crate::{metrics::Metrics, panic_message::panic_message, telemetry::trace};
+use self::{
+    lease_keeper::{LeaseGuard, LeaseKeeper},
+    message_receiver::{HeldDelivery, MessageReceiver},
+};
+use crate::{metrics::Metrics, panic_message::panic_message, retry::REDELIVERY_POLICY, telemetry::trace};
 
 /// Time that in-flight messages get to complete once the service is asked to stop. Less than the 30
 /// seconds that Kubernetes waits by default.
 pub const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(20);
-/// Delay before a message is redelivered after its handler panicked.
-const PANIC_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Time limit for returning a message to the bus at shutdown.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,8 +37,8 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
 #[async_trait]
 pub trait Handler: Send + Sync {
     /// Handles a message and decides how it is settled; must not settle it itself. The lease is
-    /// renewed while the handler runs, provided that it does not block its thread, so it may take
-    /// any time. At shutdown it may be dropped at any await point.
+    /// renewed while the handler runs, so it may take any time. At shutdown it may be dropped at
+    /// any await point.
     async fn handle(&self, delivery: Delivery) -> Settlement;
 }
 
@@ -44,8 +47,11 @@ pub trait Handler: Send + Sync {
 pub enum Settlement {
     /// Removes the message: all its effects are durable.
     Ack,
-    /// Redelivers the message after this delay.
+    /// Redelivers the message after this delay: it could be handled, but has to wait.
     Retry(Duration),
+    /// Redelivers the message after a delay that grows with the number of its deliveries: it could
+    /// not be handled.
+    Backoff,
     /// Leaves the message unsettled: it is redelivered when its lease expires.
     Leave,
 }
@@ -54,7 +60,7 @@ impl Settlement {
     fn label(self) -> &'static str {
         match self {
             Self::Ack => "ack",
-            Self::Retry(_) => "retry",
+            Self::Retry(_) | Self::Backoff => "retry",
             Self::Leave => "unsettled",
         }
     }
@@ -89,10 +95,20 @@ pub async fn serve_queue<H>(
 {
     let QueueSettings { queue, concurrency, lease } = settings;
     let abandon = CancellationToken::new();
-    let worker = Arc::new(QueueWorker { queue, lease, metrics, handler, abandon: abandon.clone() });
+    let worker = Arc::new(QueueWorker { queue, metrics, handler, abandon: abandon.clone() });
     let tasks = TaskTracker::new();
+    let keeper = LeaseKeeper::start(lease);
 
-    stop.run_until_cancelled(receive(&bus, &worker, &tasks, &concurrency)).await;
+    let mut receiver = MessageReceiver::new(bus, queue, concurrency, &keeper, lease);
+    stop.run_until_cancelled(async {
+        loop {
+            let (held, permit) = receiver.next().await;
+            let span = message_span(queue, &held.delivery);
+            tasks.spawn(Arc::clone(&worker).process(held, permit).instrument(span));
+        }
+    })
+    .await;
+    let _ = timeout(RETURN_TIMEOUT, receiver.return_messages()).await;
 
     tasks.close();
     if !tasks.is_empty() {
@@ -111,56 +127,6 @@ pub async fn serve_queue<H>(
         abandon.cancel();
         tasks.wait().await;
     }
-}
-
-/// Receives messages without end. Dropping this future loses no message: each is owned by a task or
-/// still on the bus.
-async fn receive<H: Handler + 'static>(
-    bus: &SharedBus,
-    worker: &Arc<QueueWorker<H>>,
-    tasks: &TaskTracker,
-    concurrency: &Concurrency,
-) {
-    let mut pull = None;
-    let mut backoff = ReceiveBackoff::new(worker.queue);
-    loop {
-        let permit = concurrency.acquire().await;
-        concurrency.wait_while_paused().await;
-        match fetch(bus, worker.queue, &mut pull, 1 + concurrency.extra_messages()).await {
-            Ok(deliveries) => {
-                backoff.reset();
-                let mut first_permit = Some(permit);
-                for delivery in deliveries {
-                    let permit = match first_permit.take() {
-                        Some(permit) => permit,
-                        None => concurrency.acquire().await,
-                    };
-                    let span = message_span(worker.queue, &delivery);
-                    tasks.spawn(Arc::clone(worker).process(delivery, permit).instrument(span));
-                }
-                tokio::task::yield_now().await;
-            }
-            Err(error) => {
-                pull = None;
-                drop(permit);
-                sleep(backoff.next_delay(&error)).await;
-            }
-        }
-    }
-}
-
-/// Fetches up to `max` messages, subscribing to the queue first if `pull` is empty.
-async fn fetch(
-    bus: &SharedBus,
-    queue: Queue,
-    pull: &mut Option<Box<dyn QueueReceiver>>,
-    max: usize,
-) -> Result<Vec<Delivery>, BusError> {
-    let pull = match pull {
-        Some(pull) => pull,
-        None => pull.insert(bus.open_queue(queue).await?),
-    };
-    pull.fetch(max).await
 }
 
 /// Makes the span in which a message is handled, a child of the span that published it.
@@ -187,7 +153,6 @@ fn message_span(queue: Queue, delivery: &Delivery) -> Span {
 /// Handles and settles the messages of one queue.
 struct QueueWorker<H> {
     queue: Queue,
-    lease: Duration,
     metrics: Metrics,
     handler: Arc<H>,
     /// Cancelled when the shutdown grace period is over.
@@ -195,59 +160,48 @@ struct QueueWorker<H> {
 }
 
 impl<H: Handler> QueueWorker<H> {
-    async fn process(self: Arc<Self>, delivery: Delivery, permit: OwnedSemaphorePermit) {
+    async fn process(self: Arc<Self>, held: HeldDelivery, permit: OwnedSemaphorePermit) {
         let started = Instant::now();
-        let settle = Arc::clone(&delivery.lease);
+        let HeldDelivery { delivery, guard } = held;
+        let attempt = delivery.attempt;
         let settlement = tokio::select! {
             biased;
-            settlement = self.handle_and_settle(delivery, &settle) => settlement,
-            () = self.abandon.cancelled() => {
-                // Other processes can receive the message at once; if this fails, when its lease
-                // expires.
-                let _ = timeout(RETURN_TIMEOUT, settle.retry(Duration::ZERO)).await;
-                Settlement::Leave
-            }
+            settlement = self.handle(delivery) => settlement,
+            // Other processes can receive the message at once.
+            () = self.abandon.cancelled() => Settlement::Retry(Duration::ZERO),
         };
+        let give_up = async {
+            self.abandon.cancelled().await;
+            sleep(RETURN_TIMEOUT).await;
+        };
+        tokio::select! {
+            () = settle(guard, settlement, attempt) => {}
+            // The message is redelivered when its lease expires.
+            () = give_up => {}
+        }
         drop(permit);
         let elapsed = started.elapsed();
         self.metrics.record_message(self.queue, settlement.label(), elapsed);
         tracing::debug!(settlement = settlement.label(), ms = elapsed.as_millis() as u64, "message handled");
     }
 
-    async fn handle_and_settle(&self, delivery: Delivery, settle: &Arc<dyn DeliveryLease>) -> Settlement {
-        let settlement = tokio::select! {
-            biased;
-            settlement = self.handle(delivery) => settlement,
-            never = self.renew_lease(settle) => match never {},
-        };
-        match settlement {
-            Settlement::Ack => settle.ack().await,
-            Settlement::Retry(delay) => settle.retry(delay).await,
-            Settlement::Leave => {}
-        }
-        settlement
-    }
-
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let handled = AssertUnwindSafe(async { self.handler.handle(delivery).await }).catch_unwind().await;
         handled.unwrap_or_else(|panic| {
-            tracing::error!(
-                panic = panic_message(&*panic),
-                "the handler panicked; retrying the message in {PANIC_RETRY_DELAY:?}"
-            );
-            Settlement::Retry(PANIC_RETRY_DELAY)
+            tracing::error!(panic = panic_message(&*panic), "the handler panicked; retrying the message");
+            Settlement::Backoff
         })
     }
+}
 
-    /// Renews a message's lease without end.
-    async fn renew_lease(&self, settle: &Arc<dyn DeliveryLease>) -> Infallible {
-        let period = (self.lease / 3).max(Duration::from_millis(1));
-        let mut ticks = interval_at(Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            settle.renew().await;
-        }
+/// Settles the message that was delivered `attempt` times.
+async fn settle(guard: LeaseGuard, settlement: Settlement, attempt: u64) {
+    let lease = guard.release().await;
+    match settlement {
+        Settlement::Ack => lease.ack().await,
+        Settlement::Retry(delay) => lease.retry(delay).await,
+        Settlement::Backoff => lease.retry(REDELIVERY_POLICY.delay(attempt)).await,
+        Settlement::Leave => {}
     }
 }
 

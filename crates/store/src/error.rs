@@ -8,6 +8,7 @@ use std::{
     iter,
 };
 
+use forge_contract::error::ErrorClass;
 use object_store::client::{HttpError, HttpErrorKind};
 
 /// Error of a store operation.
@@ -63,6 +64,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a caller that has no better knowledge should do.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Full { .. } | Self::Missing { .. } | Self::Unavailable { .. } => ErrorClass::Transient,
+            Self::Unusable { .. } => ErrorClass::Permanent,
+            Self::Corrupt { .. } | Self::Malformed { .. } => ErrorClass::Fault,
+        }
+    }
+
     /// Classifies an error of the operating system.
     pub(crate) fn from_io(path: &str, error: &io::Error) -> Self {
         let path = path.to_owned();
@@ -83,29 +93,36 @@ impl StoreError {
         }
     }
 
-    /// Classifies an error of `object_store` by the S3 response or the operating system's error
-    /// that it contains, if any. `path` is the object's name in messages.
+    /// Classifies an error of `object_store` by the S3 response, the operating system's error or
+    /// the transport error that caused it; else by its variant. `path` is the object's name in
+    /// messages.
     pub(crate) fn from_object_store(path: &str, error: &object_store::Error) -> Self {
-        if let Some(response) = S3ErrorResponse::of(error) {
-            return Self::from_s3_response(path, &response);
-        }
-        let path = path.to_owned();
-        if let object_store::Error::NotFound { .. } = error {
-            return Self::Missing { path };
-        }
+        use object_store::Error as Object;
+
         for cause in causes(error) {
+            if let Some(response) = cause.downcast_ref::<S3ErrorResponse>() {
+                return Self::from_s3_response(path, response);
+            }
             if let Some(io) = cause.downcast_ref::<io::Error>() {
-                return Self::from_io(&path, io);
+                return Self::from_io(path, io);
             }
             if cause.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Timeout) {
-                return Self::Unavailable { path, reason: "the store did not answer in time".to_owned() };
+                let reason = "the store did not answer in time".to_owned();
+                return Self::Unavailable { path: path.to_owned(), reason };
             }
         }
-        let text = error.to_string();
-        if text.contains("Received redirect") {
-            return Self::Unusable { path, reason: WRONG_REGION.to_owned() };
+        let path = path.to_owned();
+        match error {
+            Object::NotFound { .. } => Self::Missing { path },
+            Object::PermissionDenied { .. } | Object::Unauthenticated { .. } => {
+                Self::Unusable { path, reason: "access denied".to_owned() }
+            }
+            Object::InvalidPath { .. }
+            | Object::NotSupported { .. }
+            | Object::NotImplemented { .. }
+            | Object::UnknownConfigurationKey { .. } => Self::Unusable { path, reason: error.to_string() },
+            _ => Self::Unavailable { path, reason: error.to_string() },
         }
-        Self::Unavailable { path, reason: text }
     }
 
     /// Classifies an error response of an S3 store.
@@ -124,6 +141,7 @@ impl StoreError {
             (401 | 403, "") => unusable("access denied".to_owned()),
             (401 | 403, code) => unusable(format!("access denied ({code})")),
             (_, "InvalidBucketName") => unusable("the store does not accept the bucket name".to_owned()),
+            (501, _) => unusable("the store does not support an operation that is needed".to_owned()),
             (404, _) => Self::Missing { path: path.to_owned() },
             (507, _) | (_, "EntityTooLarge" | "QuotaExceeded") => {
                 Self::Full { path: path.to_owned(), reason: response.to_string() }
@@ -150,29 +168,18 @@ pub(crate) struct S3ErrorResponse {
 }
 
 impl S3ErrorResponse {
-    /// Extracts the response from an error of `object_store`. That crate keeps the response in a
-    /// private type, so it is parsed from the error's text.
-    pub(crate) fn of(error: &object_store::Error) -> Option<Self> {
-        if let Some(response) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {
-            return Some(response.clone());
-        }
-        let text = error.to_string();
-        let (_, answer) = text.split_once("Server returned non-2xx status code: ")?;
-        let between = |open: &str, close: &str| {
-            let (_, rest) = answer.split_once(open)?;
-            rest.split_once(close).map(|(inside, _)| inside.to_owned())
-        };
-        Some(Self {
-            status: answer.get(..3)?.parse().ok()?,
-            code: between("<Code>", "</Code>").unwrap_or_default(),
-            message: between("<Message>", "</Message>").unwrap_or_default(),
-        })
+    /// The response that caused an error of `object_store`, if any did.
+    pub(crate) fn of(error: &object_store::Error) -> Option<&Self> {
+        causes(error).find_map(|cause| cause.downcast_ref())
     }
 }
 
 impl fmt::Display for S3ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.status, self.code, self.message)
+        match self.code.as_str() {
+            "" => write!(f, "{}", self.status),
+            code => write!(f, "{} {code}: {}", self.status, self.message),
+        }
     }
 }
 
@@ -207,16 +214,23 @@ mod tests {
     }
 
     #[test]
-    fn the_response_is_parsed_from_the_error_text() {
-        let text = "Error performing PUT http://x/y in 1ms - Server returned non-2xx status code: 403 Forbidden: \
-                    <Error><Code>AccessDenied</Code><Message>No.</Message><RequestId>1</RequestId></Error>";
-        let error = object_store::Error::PermissionDenied { path: "y".to_owned(), source: text.into() };
-        let response = S3ErrorResponse::of(&error).unwrap();
-        assert_eq!(response.to_string(), "403 AccessDenied: No.");
-        assert_eq!(
-            StoreError::from_object_store("s3://x/y", &error).to_string(),
-            "s3://x/y cannot be used to store artifacts: access denied (AccessDenied)"
-        );
+    fn errors_without_a_known_cause_are_classified_by_variant() {
+        let classify = |error: &object_store::Error| StoreError::from_object_store("jobs/x", error);
+        let (path, source) = (|| "x".to_owned(), || "a test".into());
+        let missing = object_store::Error::NotFound { path: path(), source: source() };
+        assert!(matches!(classify(&missing), StoreError::Missing { .. }));
+        for error in [
+            object_store::Error::PermissionDenied { path: path(), source: source() },
+            object_store::Error::Unauthenticated { path: path(), source: source() },
+            object_store::Error::NotSupported { source: source() },
+        ] {
+            assert!(matches!(classify(&error), StoreError::Unusable { .. }), "{error:?}");
+        }
+        // A text decides nothing, whatever it says.
+        let text =
+            "Server returned non-2xx status code: 403 Forbidden: <Error><Code>AccessDenied</Code></Error>";
+        let other = object_store::Error::Generic { store: "S3", source: text.into() };
+        assert!(matches!(classify(&other), StoreError::Unavailable { .. }));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) async fn check_conditional_create(
         match answer {
             Ok(_) => created += 1,
             Err(Error::AlreadyExists { .. }) => {}
+            // Two concurrent creations conflict, and the store decides for neither.
+            Err(error) if S3ErrorResponse::of(&error).is_some_and(|response| response.status == 409) => {}
             Err(error) => return Err(not_conditional(display_name, &error)),
         }
     }

@@ -221,18 +221,18 @@ mod tests {
     use super::*;
     use crate::fault_injection::FaultInjectingStore;
 
-    fn conflict(key: &str) -> object_store::Error {
+    fn conflict() -> object_store::Error {
         let response = S3ErrorResponse {
             status: 409,
             code: "ConditionalRequestConflict".to_owned(),
             message: "another write is under way".to_owned(),
         };
-        object_store::Error::AlreadyExists { path: key.to_owned(), source: response.into() }
+        object_store::Error::Generic { store: "S3", source: response.into() }
     }
 
     fn store_with_conflicts(count: usize) -> Store {
         let objects = FaultInjectingStore::new(
-            move |puts, options| if puts < count { Err(conflict("x")) } else { Ok(options) },
+            move |puts, options| if puts < count { Err(conflict()) } else { Ok(options) },
         );
         Store::new(Arc::new(objects), "s3://test", StoreKind::Bucket { read_back: true })
     }

@@ -21,7 +21,7 @@ use forge_service::{
     job_watch::JobWatch,
     memory_budget::{MemoryBudget, MemoryReservation},
     model_cache::ModelCache,
-    retry::retry_until_stopped,
+    retry::retry_transient,
 };
 use serde_json::{Map, Value};
 use tokio::{sync::mpsc, time::Instant};
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     acceptance::JobContext,
     publisher::{Publication, PublishError, Publisher},
-    result_collector::{CollectedResults, ResultCollector},
+    result_collector::{CollectedResults, CollectionError, ResultCollector},
     termination::{RecordedResult, Termination, retry_later},
 };
 
@@ -45,6 +45,17 @@ enum CollectionFailure {
     OutOfMemory,
     /// The job cannot complete.
     JobFailed(EndOrder),
+    /// The bus refuses this aggregator an operation, until an operator acts.
+    Blocked(BusError),
+}
+
+impl From<CollectionError> for CollectionFailure {
+    fn from(error: CollectionError) -> Self {
+        match error {
+            CollectionError::JobFailed(order) => Self::JobFailed(order),
+            CollectionError::Blocked(error) => Self::Blocked(error),
+        }
+    }
 }
 
 /// Why a job was not started.
@@ -98,10 +109,14 @@ impl JobReducer {
     /// aggregator, which reads the job's results again.
     pub async fn reduce(&self, order: ReduceOrder) -> Settlement {
         let bucket = Bucket::Jobs(order.envelope.artifacts.kv_namespace.clone());
-        let watch = retry_until_stopped(&self.stop, "watching for the end of a job", || {
+        let watch = retry_transient(&self.stop, "watching for the end of a job", || {
             self.job_watch.watch(&bucket, &order.job_id)
         });
-        let Some(end_signal) = watch.await else { return Settlement::Retry(Duration::ZERO) };
+        let end_signal = match watch.await {
+            Some(Ok(signal)) => signal,
+            Some(Err(error)) => return retry_later("watching for the end of a job", &error),
+            None => return Settlement::Retry(Duration::ZERO),
+        };
         let job_end = end_signal.token();
         let planning_duration = Duration::from_micros(order.plan_us);
         let (job_id, job_uid) = (order.job_id.clone(), order.job_uid);
@@ -121,6 +136,9 @@ impl JobReducer {
                 Ok(collected) => Some(Ok(collected)),
                 Err(CollectionFailure::JobFailed(order)) => Some(Err(order)),
                 Err(CollectionFailure::OutOfMemory) => return Settlement::Retry(Duration::ZERO),
+                Err(CollectionFailure::Blocked(error)) => {
+                    return retry_later("collecting the results of a job", &error);
+                }
             },
         };
         // From here on the job's end does not interrupt: these steps are what ends it.
@@ -163,16 +181,22 @@ impl JobReducer {
                 message,
             )),
         })?;
-        let Some(key) = self.load_key(job_uid, job_end).await else {
-            let message =
-                format!("the key of job {job_uid} is missing from bucket {}", Bucket::Secrets.name());
-            let code = FailureCode::Internal;
-            let order = EndOrder::new(job_id, job_uid, bucket.name(), code, Phase::Reduce, message);
-            return Err(CollectionFailure::JobFailed(order));
+        let fail = |message| {
+            let (bucket, code) = (bucket.name(), FailureCode::Internal);
+            CollectionFailure::JobFailed(EndOrder::new(job_id, job_uid, bucket, code, Phase::Reduce, message))
+        };
+        let key = match self.load_key(job_uid, job_end).await {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                let bucket = Bucket::Secrets.name();
+                return Err(fail(format!("the key of job {job_uid} is missing from bucket {bucket}")));
+            }
+            Err(error) if error.class().is_retryable() => return Err(CollectionFailure::Blocked(error)),
+            Err(error) => return Err(fail(error.to_string())),
         };
         let context = Arc::new(JobContext::new(Arc::new(Job::new(request)), job_uid, key));
         let collected = self.collector.collect(&context, bucket, job_end, started).await;
-        Ok((context, collected.map_err(CollectionFailure::JobFailed)?, memory))
+        Ok((context, collected?, memory))
     }
 
     /// Compiles a request and reserves the memory that the job needs. Holds no request while it
@@ -212,12 +236,11 @@ impl JobReducer {
     }
 
     /// Reads the key of a job; `None` if there is none.
-    async fn load_key(&self, job: JobUid, job_end: &CancellationToken) -> Option<JobKey> {
-        let read = retry_until_stopped(job_end, "reading the key of a job", || {
-            job_keys::load(self.bus.as_ref(), job)
-        });
+    async fn load_key(&self, job: JobUid, job_end: &CancellationToken) -> Result<Option<JobKey>, BusError> {
+        let read =
+            retry_transient(job_end, "reading the key of a job", || job_keys::load(self.bus.as_ref(), job));
         match read.await {
-            Some(key) => key,
+            Some(result) => result,
             // The caller drops this future when the job has ended.
             None => std::future::pending().await,
         }

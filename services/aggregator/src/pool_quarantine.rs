@@ -10,7 +10,7 @@ use forge_contract::{
 use forge_service::{
     Metrics,
     registry::{self, Registry},
-    retry::retry_until_stopped,
+    retry::retry_transient,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,12 +43,18 @@ impl PoolQuarantine {
             pool: pool.clone(),
             agents: agents.into_iter().take(MAX_LISTED_AGENTS).collect(),
         };
-        let written = retry_until_stopped(job_end, "putting a pool into quarantine", || {
+        let written = retry_transient(job_end, "putting a pool into quarantine", || {
             registry::quarantine_pool(&self.bus, &record)
         });
-        if written.await == Some(true) {
-            self.metrics.count_quarantined_pool();
-            tracing::error!(%pool, quarantined_agents = count, "the pool is in quarantine: none of its results counts");
+        match written.await {
+            Some(Ok(true)) => {
+                self.metrics.count_quarantined_pool();
+                tracing::error!(%pool, quarantined_agents = count, "the pool is in quarantine: none of its results counts");
+            }
+            Some(Err(error)) => {
+                tracing::error!(%pool, %error, "putting the pool into quarantine failed; its next refuted result tries again");
+            }
+            Some(Ok(false)) | None => {}
         }
     }
 }

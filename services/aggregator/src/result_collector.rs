@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use forge_bus::{
-    Message, Replay, SharedBus, StoredMessage,
+    BusError, Message, Replay, SharedBus, StoredMessage,
     topology::{self, Bucket, Stream},
 };
 use forge_contract::{
@@ -22,7 +22,7 @@ use forge_service::{
     job_records,
     metrics::ResultOutcome,
     registry::{Registry, Role},
-    retry::retry_until_stopped,
+    retry::retry_transient,
     shard_messages, trace,
 };
 use futures_util::{FutureExt, StreamExt};
@@ -74,8 +74,17 @@ pub(crate) struct CollectedResults {
 enum Interruption {
     /// Accepted results do not count any more, or results have to be read again.
     RestartRequired,
-    /// The job cannot complete.
+    /// The collection cannot continue.
+    Failed(CollectionError),
+}
+
+/// Why the results of a job cannot be collected.
+#[derive(Debug)]
+pub(crate) enum CollectionError {
+    /// The job cannot complete: the order to end it.
     JobFailed(EndOrder),
+    /// The bus refuses this aggregator an operation, until an operator acts.
+    Blocked(BusError),
 }
 
 /// One pass over the messages about a job's shards.
@@ -96,14 +105,14 @@ impl ResultCollector {
     /// is when the reduce order was received.
     ///
     /// # Errors
-    /// The order to end a job that cannot complete.
+    /// [`CollectionError`]
     pub async fn collect(
         &self,
         context: &Arc<JobContext>,
         bucket: &Bucket,
         job_end: &CancellationToken,
         started: Instant,
-    ) -> Result<CollectedResults, EndOrder> {
+    ) -> Result<CollectedResults, CollectionError> {
         let mut reduction = JobReduction::new(Arc::clone(context), self.memory.clone());
         loop {
             let discarded = Vec::new();
@@ -118,7 +127,7 @@ impl ResultCollector {
                         kept_results,
                     });
                 }
-                Err(Interruption::JobFailed(order)) => return Err(order),
+                Err(Interruption::Failed(error)) => return Err(error),
                 Err(Interruption::RestartRequired) => {
                     reduction = collection.reduction.restart();
                     let (job, suspect_pools) = (&context.job.id, reduction.suspect_pools());
@@ -135,10 +144,10 @@ impl ResultCollector {
 impl Collection<'_> {
     async fn run(&mut self) -> Result<ReducedJob, Interruption> {
         // Before a restart, outcomes say which shards are open again.
-        self.publish_pending().await;
+        self.publish_pending().await?;
         let uid = self.context.uid;
-        let mut verdicts = self.replay(Stream::Verdicts, topology::verdicts_filter(uid)).await;
-        let mut results = self.replay(Stream::Results, topology::results_filter(uid)).await;
+        let mut verdicts = self.replay(Stream::Verdicts, topology::verdicts_filter(uid)).await?;
+        let mut results = self.replay(Stream::Results, topology::results_filter(uid)).await?;
         // Verdicts first: results that they bar are never accepted then.
         while let Some(stored) = verdicts.next_stored().await {
             self.handle_verdict(&stored.message).await?;
@@ -152,7 +161,7 @@ impl Collection<'_> {
                 is_replaying = false;
                 self.reduction.finish_replay();
             }
-            self.publish_pending().await;
+            self.publish_pending().await?;
             // Until the end of the replay, a discarded result may reopen its shard.
             if !is_replaying {
                 self.collector.discarded.remove(self.discarded.drain(..));
@@ -168,16 +177,29 @@ impl Collection<'_> {
             }
             self.handle_ready(&mut verdicts, &mut results).await?;
         }
-        self.publish_pending().await;
+        self.publish_pending().await?;
         self.reduction.reduced_job().map_err(|error| self.aggregation_failed(&error))
     }
 
-    async fn replay(&self, stream: Stream, filter: String) -> Replay {
+    async fn replay(&self, stream: Stream, filter: String) -> Result<Replay, Interruption> {
         let bus = &self.collector.bus;
-        let replay = retry_until_stopped(self.job_end, "reading results and verdicts", || {
-            bus.replay(stream, vec![filter.clone()])
-        });
-        expect(replay.await).await
+        self.retry("reading results and verdicts", || bus.replay(stream, vec![filter.clone()])).await
+    }
+
+    /// Runs an operation of the bus until it succeeds, or fails with an error that is not
+    /// transient. Waits forever once the job has ended: the caller drops the future then.
+    async fn retry<T, F>(&self, operation: &str, attempt: impl FnMut() -> F) -> Result<T, Interruption>
+    where
+        F: Future<Output = Result<T, BusError>>,
+    {
+        let result = expect(retry_transient(self.job_end, operation, attempt).await).await;
+        result.map_err(|error| {
+            if error.class().is_retryable() {
+                return Interruption::Failed(CollectionError::Blocked(error));
+            }
+            let message = format!("{operation} failed: {error}");
+            self.job_failed(FailureCode::Internal, Phase::Reduce, message)
+        })
     }
 
     /// Handles messages that have arrived, so that outcomes are published in batches.
@@ -249,7 +271,7 @@ impl Collection<'_> {
     }
 
     async fn handle_verdict(&mut self, message: &Message) -> Result<(), Interruption> {
-        let Some((shard, verdict)) = self.examine_verdict(message).await else { return Ok(()) };
+        let Some((shard, verdict)) = self.examine_verdict(message).await? else { return Ok(()) };
         let applied = self.reduction.apply_verdict(shard, &verdict);
         let effect = applied.map_err(|error| self.aggregation_failed(&error))?;
         let statement = &verdict.statement;
@@ -268,14 +290,14 @@ impl Collection<'_> {
 
     /// Returns the verdict in `message` if a registered verifier signed it for this job. Logs the
     /// reason if not.
-    async fn examine_verdict(&self, message: &Message) -> Option<(ShardId, Verdict)> {
+    async fn examine_verdict(&self, message: &Message) -> Result<Option<(ShardId, Verdict)>, Interruption> {
         let (job, subject) = (&self.context.job.id, &message.subject);
-        let (uid, shard) = topology::parse_verdict_subject(subject)?;
+        let Some((uid, shard)) = topology::parse_verdict_subject(subject) else { return Ok(None) };
         let verdict = match shard_messages::parse_verdict(&message.payload) {
             Ok(verdict) => verdict,
             Err(error) => {
                 tracing::warn!(%job, subject, %error, "ignoring a verdict that cannot be read");
-                return None;
+                return Ok(None);
             }
         };
         let statement = &verdict.statement;
@@ -283,18 +305,16 @@ impl Collection<'_> {
             (statement.job_uid, statement.shard_id) == (uid, shard) && uid == self.context.uid;
         if !is_about_shard || !verdict.is_signature_valid() {
             tracing::warn!(%job, subject, "ignoring a verdict without a valid signature for this shard");
-            return None;
+            return Ok(None);
         }
         let verifier = &statement.verifier_id;
         let registry = &self.collector.registry;
-        let registered = retry_until_stopped(self.job_end, "looking up a verifier in the registry", || {
-            registry.is_registered(verifier, &[Role::Verifier])
-        });
-        if registered.await != Some(true) {
+        let look_up = || registry.is_registered(verifier, &[Role::Verifier]);
+        if !self.retry("looking up a verifier in the registry", look_up).await? {
             tracing::warn!(%job, subject, %verifier, "ignoring a verdict: its verifier is not registered");
-            return None;
+            return Ok(None);
         }
-        Some((shard, verdict))
+        Ok(Some((shard, verdict)))
     }
 
     fn aggregation_failed(&self, error: &AggregationError) -> Interruption {
@@ -305,11 +325,12 @@ impl Collection<'_> {
 
     fn job_failed(&self, code: FailureCode, phase: Phase, message: String) -> Interruption {
         let (job, uid) = (self.context.job.id.clone(), self.context.uid);
-        Interruption::JobFailed(EndOrder::new(job, uid, self.bucket.name(), code, phase, message))
+        let order = EndOrder::new(job, uid, self.bucket.name(), code, phase, message);
+        Interruption::Failed(CollectionError::JobFailed(order))
     }
 
     /// Publishes outcomes and requests for verification.
-    async fn publish_pending(&mut self) {
+    async fn publish_pending(&mut self) -> Result<(), Interruption> {
         let outcomes = self.reduction.take_outcomes();
         let batches = outcomes.chunks(MAX_OUTCOMES).map(<[ShardOutcome]>::to_vec);
         let batches = batches.map(|batch| shard_messages::build_outcomes(self.context.uid, batch));
@@ -317,13 +338,10 @@ impl Collection<'_> {
         let requests = requests.map(|request| verification_message(self.context, request));
         let messages: Vec<_> = batches.chain(requests).collect();
         if messages.is_empty() {
-            return;
+            return Ok(());
         }
-        let bus = &self.collector.bus;
-        retry_until_stopped(self.job_end, "publishing outcomes and verification requests", || {
-            bus.publish_all(messages.clone())
-        })
-        .await;
+        let (bus, operation) = (&self.collector.bus, "publishing outcomes and verification requests");
+        self.retry(operation, || bus.publish_all(messages.clone())).await
     }
 
     async fn write_progress(&self) {

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use forge_bus::retry;
+use forge_bus::retry::RetryPolicy;
 use forge_store::StoreError;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Bounds of the delays between two attempts.
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Delays between two attempts.
+const POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5));
 /// The time that every attempt gets, also the last one within the patience.
 const MIN_ATTEMPT_TIME: Duration = Duration::from_secs(1);
 
-/// Runs `attempt` until it succeeds, fails permanently, or `patience` is over, at least once. An
+/// Runs `attempt` until it succeeds, fails for good, or `patience` is over, at least once. An
 /// attempt that the store does not answer is cancelled at the end of the patience. Every failure is
 /// logged with `operation`, a phrase such as "storing artifacts".
 ///
@@ -27,7 +26,7 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let started = Instant::now();
-    let mut delays = retry::delays(FIRST_DELAY, MAX_DELAY);
+    let mut failures = 0;
     loop {
         let time_left = patience.saturating_sub(started.elapsed()).max(MIN_ATTEMPT_TIME);
         let error = match timeout(time_left, attempt()).await {
@@ -39,18 +38,14 @@ where
             },
         };
         let elapsed = started.elapsed();
-        if !is_temporary(&error) || elapsed >= patience {
+        if !error.class().is_retryable() || elapsed >= patience {
             return Err(error);
         }
-        let delay = delays.next().unwrap_or(MAX_DELAY).min(patience - elapsed);
+        failures += 1;
+        let delay = POLICY.delay(failures).min(patience - elapsed);
         tracing::warn!(%error, ?delay, "{operation} failed; retrying");
         sleep(delay).await;
     }
-}
-
-/// Whether a retry may succeed.
-fn is_temporary(error: &StoreError) -> bool {
-    !matches!(error, StoreError::Corrupt { .. } | StoreError::Malformed { .. })
 }
 
 #[cfg(test)]

@@ -31,8 +31,6 @@ use crate::store_retry::retry_within;
 const ERROR_DOCUMENT_PATIENCE: Duration = Duration::from_secs(60);
 /// Delay before the retry of an order whose job another aggregator is completing.
 const COMPLETION_WAIT: Duration = Duration::from_millis(500);
-/// Delay before the retry of an order after an error of the bus.
-const BUS_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Ends jobs.
 #[derive(Debug)]
@@ -219,7 +217,6 @@ impl Termination {
 
 /// Logs that `operation` failed and asks the bus to redeliver the order.
 pub(crate) fn retry_later(operation: &str, error: &BusError) -> Settlement {
-    let delay_ms = BUS_RETRY_DELAY.as_millis() as u64;
-    tracing::warn!(%error, delay_ms, "{operation} failed; retrying");
-    Settlement::Retry(BUS_RETRY_DELAY)
+    tracing::warn!(%error, "{operation} failed; retrying with backoff");
+    Settlement::Backoff
 }

@@ -8,7 +8,8 @@
 use std::{sync::Arc, time::Duration};
 
 use forge_bus::{
-    BusError, Message, ServiceCall, SharedBus, retry,
+    BusError, Message, ServiceCall, SharedBus,
+    retry::RetryPolicy,
     topology::{self, Bucket},
 };
 use forge_contract::{
@@ -40,9 +41,10 @@ use crate::{
 
 /// How long a request waits for a planner to decide, or for an aggregator to end a job.
 const RECORD_WAIT: Duration = Duration::from_secs(5);
-/// First and longest interval at which a submit request reads the job's record and its submitter's
+/// Intervals at which a submit request reads the job's record and its submitter's
 /// usage. A change of the record is noticed at once; a change of usage only by reading.
-const RECORD_POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+const RECORD_POLL_POLICY: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(10), Duration::from_millis(500));
 /// Calls in progress at which this planner refuses further ones.
 const MAX_CONCURRENT_CALLS: usize = 256;
 /// List calls in progress at which this planner refuses further ones; each reads up to
@@ -190,7 +192,7 @@ impl Api {
             self.store(submitter, request).await?;
         }
         let deadline = Instant::now() + RECORD_WAIT;
-        let mut intervals = retry::delays(RECORD_POLL_INTERVALS.0, RECORD_POLL_INTERVALS.1);
+        let mut reads = 0;
         loop {
             let expired = Instant::now() >= deadline;
             if let Some(found) = found {
@@ -205,7 +207,8 @@ impl Api {
                     format!("job {id} is queued, but no planner has admitted it yet: query its status");
                 return Err(ApiError::new(503, reason));
             }
-            let next_read = Instant::now() + intervals.next().unwrap_or(RECORD_POLL_INTERVALS.1);
+            reads += 1;
+            let next_read = Instant::now() + RECORD_POLL_POLICY.delay(reads);
             let _ = timeout_at(next_read.min(deadline), changes.changed()).await;
             found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
         }

@@ -18,10 +18,10 @@ use std::{
     time::Duration,
 };
 
-use forge_bus::{SharedBus, topology::target_token};
+use forge_bus::{BusError, SharedBus, topology::target_token};
 use forge_service::{
     Metrics, Settlement, clock::Clock, job_records, job_watch::JobWatch, registry::Registry,
-    retry::retry_until_stopped,
+    retry::retry_transient,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,9 @@ use self::{
 };
 pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer};
 use crate::{
-    admitted_job::AdmittedJob, end_requester::EndRequester, settlement::to_settlement,
+    admitted_job::AdmittedJob,
+    end_requester::EndRequester,
+    settlement::{retry_later, to_settlement},
     straggler_purge::STRAGGLER_GRACE_PERIOD,
 };
 
@@ -56,8 +58,9 @@ pub struct JobDriver {
 
 impl JobDriver {
     /// Drives a job and returns the settlement of its submission: acknowledged once the job has
-    /// ended, retried after a delay while the job waits for agents, and retried at once if the
-    /// service stops, so that another planner takes the job over. If the job may have left messages
+    /// ended, retried after a delay while the job waits for agents, retried with backoff while the
+    /// bus refuses an operation, and retried at once if the service stops, so that another planner
+    /// takes the job over. If the job may have left messages
     /// at its end, the submission is retried after a grace period, so that a planner purges them.
     /// `received` is when the submission was received.
     pub async fn drive(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
@@ -105,10 +108,14 @@ impl JobDriver {
 
     /// Runs the steps of a job that may start.
     async fn run(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
-        let watched = retry_until_stopped(&self.stop, "watching the job's record", || {
+        let watched = retry_transient(&self.stop, "watching the job's record", || {
             self.job_watch.watch(&admitted.bucket, &admitted.job.id)
         });
-        let Some(end_signal) = watched.await else { return Settlement::Retry(Duration::ZERO) };
+        let end_signal = match watched.await {
+            Some(Ok(signal)) => signal,
+            Some(Err(error)) => return retry_later("watching the job's record", &error),
+            None => return Settlement::Retry(Duration::ZERO),
+        };
         let ended = end_signal.token();
         if admitted.record.waiting.is_some() {
             self.note_waiting(&admitted, None).await;
@@ -122,14 +129,22 @@ impl JobDriver {
             stopped = self.dispatch(&admitted, received, ended, &in_flight) => Some(stopped),
         };
         drop(active);
-        if stopped == Some(DispatchStop::Starved) {
-            self.note_wait(&admitted, 1).await;
-            return Settlement::Retry(retry_delay(self.clock.elapsed_since(&admitted.record.submitted_at)));
-        }
-        if let Some(DispatchStop::Failed(failure)) = stopped
-            && !self.request_end_and_wait(&admitted, failure, ended).await
-        {
-            return Settlement::Retry(Duration::ZERO);
+        match stopped {
+            Some(DispatchStop::Starved) => {
+                self.note_wait(&admitted, 1).await;
+                return Settlement::Retry(retry_delay(
+                    self.clock.elapsed_since(&admitted.record.submitted_at),
+                ));
+            }
+            Some(DispatchStop::Blocked(error)) => return retry_later("driving the job", &error),
+            Some(DispatchStop::Failed(failure)) => {
+                match self.request_end_and_wait(&admitted, failure, ended).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => return retry_later("requesting the job's end", &error),
+                    None => return Settlement::Retry(Duration::ZERO),
+                }
+            }
+            None => {}
         }
         // An earlier planner of the job may still have been publishing.
         let may_have_stragglers = admitted.taken_over || in_flight.into_inner() > 0;
@@ -147,27 +162,33 @@ impl JobDriver {
         in_flight: &AtomicUsize,
     ) -> DispatchStop {
         let planning_time = received.elapsed();
-        let prepared = retry_until_stopped(ended, "preparing the job", || {
-            self.preparer.prepare(admitted, planning_time)
-        });
-        let Some(outcomes) = prepared.await else { return std::future::pending().await };
+        let prepared =
+            retry_transient(ended, "preparing the job", || self.preparer.prepare(admitted, planning_time));
+        let outcomes = match prepared.await {
+            Some(Ok(outcomes)) => outcomes,
+            Some(Err(error)) => return DispatchStop::after("preparing the job", error),
+            None => return std::future::pending().await,
+        };
         self.dispatch_loop
             .run(admitted, outcomes, ended, |shards| in_flight.store(shards, Ordering::Relaxed))
             .await
     }
 
-    /// Requests the end of a failed job and waits until its record is terminal. Returns `false` if
+    /// Requests the end of a failed job and waits until its record is terminal. Returns `None` if
     /// the service stops first.
     async fn request_end_and_wait(
         &self,
         admitted: &AdmittedJob,
         failure: DispatchFailure,
         ended: &CancellationToken,
-    ) -> bool {
+    ) -> Option<Result<(), BusError>> {
         let order = failure.into_order(admitted.job.id.clone(), admitted.uid(), &admitted.bucket);
-        let requested = retry_until_stopped(&self.stop, "requesting the job's end", || {
+        let requested = retry_transient(&self.stop, "requesting the job's end", || {
             self.end_requester.request(order.clone())
         });
-        requested.await.is_some() && self.stop.run_until_cancelled(ended.cancelled()).await.is_some()
+        if let Err(error) = requested.await? {
+            return Some(Err(error));
+        }
+        self.stop.run_until_cancelled(ended.cancelled()).await.map(Ok)
     }
 }

@@ -78,7 +78,7 @@ impl JobLookup {
         {
             let record = match read {
                 Ok(found) => found.map(|found| found.record),
-                Err(error @ BusError::Unusable(_)) => {
+                Err(error @ BusError::Corrupt(_)) => {
                     tracing::warn!(%job, %error, "listing jobs: skipping an unreadable record");
                     None
                 }

@@ -142,7 +142,6 @@ impl PlannerParts {
         Ok(Self {
             submissions: SubmissionHandler {
                 bus: bus.clone(),
-                clock,
                 slots: JobSlots::new(settings.max_jobs),
                 admission,
                 end_requester: end_requester.clone(),

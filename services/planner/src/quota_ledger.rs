@@ -156,7 +156,7 @@ impl QuotaLedger {
     /// What a submitter uses now.
     ///
     /// # Errors
-    /// Returns any error from reading the bucket; [`BusError::Unusable`] if the value is malformed.
+    /// Returns any error from reading the bucket; [`BusError::Corrupt`] if the value is malformed.
     pub async fn usage(&self, submitter: &Submitter) -> Result<Usage, BusError> {
         Ok(self.snapshot(submitter).await?.usage)
     }
@@ -168,7 +168,7 @@ impl QuotaLedger {
         };
         let unreadable = |error| {
             let key = format!("key {submitter} of bucket {}", Bucket::Quotas.name());
-            BusError::Unusable(format!("{key} holds no usage that can be read: {error}"))
+            BusError::Corrupt(format!("{key} holds no usage that can be read: {error}"))
         };
         let usage = serde_json::from_slice(&value).map_err(unreadable)?;
         Ok(UsageSnapshot { usage, revision: Some(revision), age })

@@ -1,18 +1,13 @@
 //! Turns the result of handling a message into its settlement.
 
-use std::time::Duration;
-
 use forge_bus::BusError;
 use forge_service::Settlement;
-
-/// Delay before the redelivery of a message that could not be handled.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Logs a bus error and returns the message for another delivery. `operation` names the step that
 /// failed.
 pub fn retry_later(operation: &str, error: &BusError) -> Settlement {
-    tracing::warn!(%error, "{operation} failed; retrying in {} s", RETRY_DELAY.as_secs());
-    Settlement::Retry(RETRY_DELAY)
+    tracing::warn!(%error, "{operation} failed; retrying with backoff");
+    Settlement::Backoff
 }
 
 /// Acknowledges a message once its consequences are durable, and retries it otherwise.
@@ -31,6 +26,6 @@ mod tests {
     fn failed_operation_is_retried_and_successful_one_acknowledged() {
         assert_eq!(to_settlement("publishing", Ok(())), Settlement::Ack);
         let failed = to_settlement("publishing", Err(BusError::Unavailable("no server".to_owned())));
-        assert_eq!(failed, Settlement::Retry(RETRY_DELAY));
+        assert_eq!(failed, Settlement::Backoff);
     }
 }

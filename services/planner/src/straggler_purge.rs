@@ -12,7 +12,7 @@ use forge_bus::{
     topology::{self, Bucket, Stream},
 };
 use forge_contract::ids::{JobId, JobUid};
-use forge_service::{Settlement, clock::Clock, job_records};
+use forge_service::{Settlement, job_records};
 
 /// Delay between the end of a job and the purge. By then every worker has received the job's end or
 /// has returned the result it was computing.
@@ -26,7 +26,6 @@ pub const STRAGGLER_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Returns any error from reading the record or from the purge. Some messages may be left then.
 pub async fn purge_stragglers(
     bus: &dyn Bus,
-    clock: Clock,
     bucket: &Bucket,
     job: &JobId,
     uid: JobUid,
@@ -34,10 +33,9 @@ pub async fn purge_stragglers(
     // A record that was removed, or replaced by that of a later submission, no longer tells when
     // the job ended. Its messages have a uid of their own, so they are purged at once.
     let found = job_records::get(bus, bucket, job).await?.filter(|found| found.record.uid == uid);
-    let rest = match found.map(|found| found.record) {
-        Some(record) if record.state.is_terminal() => {
-            STRAGGLER_GRACE_PERIOD.saturating_sub(clock.elapsed_since(&record.updated_at))
-        }
+    let rest = match found {
+        // A terminal record is never written again, so its age is the time since the end.
+        Some(found) if found.record.state.is_terminal() => STRAGGLER_GRACE_PERIOD.saturating_sub(found.age),
         // A replica that does not know the job's end yet.
         Some(_) => STRAGGLER_GRACE_PERIOD,
         None => Duration::ZERO,
@@ -56,31 +54,31 @@ pub async fn purge_stragglers(
 mod tests {
     use forge_bus::{MemoryBus, Message, topology::Queue};
     use forge_contract::{envelope::Target, job::JobState, shard::ShardId};
+    use tokio::time::advance;
 
     use super::*;
     use crate::submission_record::{SubmissionOrigin, initial_record};
-
-    const LONG_AGO: &str = "2020-01-01T00:00:00.000Z";
 
     const UID: JobUid = JobUid([1; 16]);
 
     /// The settlement of a purge, and the messages of the job that are left after it: shards,
     /// verifications, and orders. `record` is the record under the job's id: its uid, its state and
-    /// its last update.
-    async fn purge(record: Option<(JobUid, JobState, &str)>) -> (Settlement, [u64; 3]) {
+    /// the time since its last update.
+    async fn purge(record: Option<(JobUid, JobState, Duration)>) -> (Settlement, [u64; 3]) {
         let (bus, bucket, job) =
             (MemoryBus::new(Default::default()), Bucket::default_jobs(), "j".parse().unwrap());
         bus.prepare().await.unwrap();
-        if let Some((uid, state, time)) = record {
+        if let Some((uid, state, age)) = record {
             let origin = SubmissionOrigin {
                 submitter: Default::default(),
                 sequence: 1,
-                time: time.to_owned(),
+                time: "2026-11-23T04:21:23.123Z".to_owned(),
                 trace_id: None,
             };
             let mut record = initial_record(JobId::clone(&job), uid, origin, None);
             record.state = state;
             assert!(job_records::create(bus.as_ref(), &bucket, &record).await.unwrap());
+            advance(age).await;
         }
         let shard = ShardId { height: 0, index: 0 };
         for subject in [
@@ -90,7 +88,7 @@ mod tests {
         ] {
             bus.publish(Message::new(subject.clone(), ""), &subject).await.unwrap();
         }
-        let settlement = purge_stragglers(bus.as_ref(), Clock::default(), &bucket, &job, UID).await.unwrap();
+        let settlement = purge_stragglers(bus.as_ref(), &bucket, &job, UID).await.unwrap();
         let backlog = async |queue| bus.backlog(queue).await.unwrap();
         let left = [
             backlog(Queue::Shards(Target::Cpu)).await,
@@ -100,27 +98,26 @@ mod tests {
         (settlement, left)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn purge_removes_everything_but_orders_of_a_terminal_job() {
-        assert_eq!(purge(Some((UID, JobState::Cancelled, LONG_AGO))).await, (Settlement::Ack, [0, 0, 1]));
+        let ended = (UID, JobState::Cancelled, STRAGGLER_GRACE_PERIOD);
+        assert_eq!(purge(Some(ended)).await, (Settlement::Ack, [0, 0, 1]));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn purge_is_retried_until_the_grace_period_has_passed() {
-        let now = Clock::default().now_rfc3339();
-        for record in [(UID, JobState::Cancelled, now.as_str()), (UID, JobState::Running, LONG_AGO)] {
-            let (settlement, left) = purge(Some(record)).await;
-            assert!(
-                matches!(settlement, Settlement::Retry(rest) if rest <= STRAGGLER_GRACE_PERIOD),
-                "{settlement:?}"
-            );
-            assert_eq!(left, [1, 1, 1]);
+        let second = Duration::from_secs(1);
+        for (state, age, rest) in [
+            (JobState::Cancelled, second, STRAGGLER_GRACE_PERIOD - second),
+            (JobState::Running, 1000 * second, STRAGGLER_GRACE_PERIOD),
+        ] {
+            assert_eq!(purge(Some((UID, state, age))).await, (Settlement::Retry(rest), [1, 1, 1]));
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn record_that_is_gone_or_of_a_later_submission_delays_no_purge() {
-        let later = (JobUid([2; 16]), JobState::Running, LONG_AGO);
+        let later = (JobUid([2; 16]), JobState::Running, Duration::ZERO);
         assert_eq!(purge(Some(later)).await, (Settlement::Ack, [0, 0, 1]));
         assert_eq!(purge(None).await, (Settlement::Ack, [0, 0, 1]));
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use forge_bus::{Delivery, SharedBus, topology};
-use forge_service::{Handler, Settlement, clock::Clock};
+use forge_service::{Handler, Settlement};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -28,7 +28,6 @@ const SLOT_RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct SubmissionHandler {
     pub bus: SharedBus,
-    pub clock: Clock,
     pub slots: Arc<JobSlots>,
     pub admission: Admission,
     pub end_requester: EndRequester,
@@ -54,7 +53,7 @@ impl Handler for SubmissionHandler {
         match decision {
             AdmissionDecision::Duplicate => Settlement::Ack,
             AdmissionDecision::Terminal { bucket, job_id, uid } => {
-                let purged = purge_stragglers(self.bus.as_ref(), self.clock, &bucket, &job_id, uid).await;
+                let purged = purge_stragglers(self.bus.as_ref(), &bucket, &job_id, uid).await;
                 purged.unwrap_or_else(|error| retry_later("purging the job's stragglers", &error))
             }
             AdmissionDecision::Rejected(order) => {

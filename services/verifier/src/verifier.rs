@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_bus::{BusError, Delivery, SharedBus, retry, topology::Queue};
+use forge_bus::{BusError, Delivery, SharedBus, topology::Queue};
 use forge_contract::{
     agent::{AgentRecord, Hardware, Identity, QuarantineRecord},
     digest::Digest,
@@ -31,10 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Decoded programs in the cache.
 const CACHED_PROGRAMS: usize = 16;
-/// Upper bound of the redelivery delay of a task that failed for the first time.
-const FIRST_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Upper bound of every redelivery delay.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// Deliveries of a task at which a shard that crashed every backend is given up. The first ones are
 /// retried, because another verifier may have more memory, or a better driver.
@@ -71,7 +67,13 @@ enum TaskFailure {
     /// This process is stopping, and another verifier takes the task.
     #[error("the verifier is stopping")]
     Stopped,
-    /// A later attempt may succeed.
+    /// The bus did not carry out an operation.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The program could not be loaded.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A backend or a child process failed for a reason that may pass.
     #[error("{0}")]
     Transient(String),
     /// The shard crashed every backend.
@@ -86,18 +88,6 @@ impl From<ExecutionFailure> for TaskFailure {
             ExecutionFailure::Backend(reason) => Self::Transient(reason),
             ExecutionFailure::Crashed(reason) => Self::Crashed(reason),
         }
-    }
-}
-
-impl From<BusError> for TaskFailure {
-    fn from(error: BusError) -> Self {
-        Self::Transient(error.to_string())
-    }
-}
-
-impl From<ProgramError> for TaskFailure {
-    fn from(error: ProgramError) -> Self {
-        Self::Transient(error.to_string())
     }
 }
 
@@ -149,9 +139,8 @@ impl Handler for Verifier {
         let task: VerifierTask = match parse_message(&delivery.message.payload) {
             Ok(task) => task,
             Err(error @ UnreadableMessage::OtherVersion(_)) => {
-                let delay = retry_delay(delivery.attempt);
-                tracing::warn!(%error, subject, ?delay, "leaving the task to another verifier");
-                return Settlement::Retry(delay);
+                tracing::warn!(%error, subject, "leaving the task to another verifier");
+                return Settlement::Backoff;
             }
             Err(error @ UnreadableMessage::Malformed(_)) => {
                 tracing::error!(%error, subject, "parsing a task failed; dropping it");
@@ -168,20 +157,13 @@ impl Handler for Verifier {
         match processed {
             Ok(()) => Settlement::Ack,
             Err(TaskFailure::Stopped) => Settlement::Retry(Duration::ZERO),
-            Err(TaskFailure::Transient(reason) | TaskFailure::Crashed(reason)) => {
-                let (job, shard, delay) =
-                    (task.task.job_uid, task.task.shard_id, retry_delay(delivery.attempt));
-                tracing::warn!(%job, %shard, reason, ?delay, "processing a task failed; retrying");
-                Settlement::Retry(delay)
+            Err(failure) => {
+                let (job, shard) = (task.task.job_uid, task.task.shard_id);
+                tracing::warn!(%job, %shard, %failure, "processing a task failed; retrying with backoff");
+                Settlement::Backoff
             }
         }
     }
-}
-
-/// The redelivery delay of a task after its n-th delivery.
-fn retry_delay(attempt: u64) -> Duration {
-    let failures = usize::try_from(attempt).map_or(16, |attempt| attempt.clamp(1, 16));
-    retry::delays(FIRST_RETRY_DELAY, MAX_RETRY_DELAY).nth(failures - 1).unwrap_or(MAX_RETRY_DELAY)
 }
 
 /// Sorts backends by how much they share with the one that produced a result, the least first: a

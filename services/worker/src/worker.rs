@@ -39,8 +39,6 @@ use crate::{
 const OTHER_WORKER_DELAY: Duration = Duration::from_secs(5);
 /// Redelivery delay of a shard whose execution failed.
 const EXECUTION_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Redelivery delay of a shard that failed for want of the bus.
-const BUS_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Decoded programs in the cache.
 const CACHED_PROGRAMS: usize = 16;
 /// Interval between checks whether this agent is in quarantine.
@@ -228,7 +226,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::warn!(%job, %shard, %error, "loading the program failed; retrying");
-                return Settlement::Retry(BUS_RETRY_DELAY);
+                return Settlement::Backoff;
             }
         };
         self.execute(task, program, guard).await
@@ -272,7 +270,7 @@ impl Worker {
             Err(error) => {
                 let (job, shard) = (task.job_uid, task.shard_id);
                 tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
-                Settlement::Retry(BUS_RETRY_DELAY)
+                Settlement::Backoff
             }
         }
     }

@@ -6,13 +6,13 @@ use std::{fmt::Display, future::Future, time::Duration};
 use async_nats::jetstream::{self, ErrorCode};
 use tokio::time::{Instant, sleep};
 
-use crate::{error::BusError, retry};
+use crate::{error::BusError, retry::RetryPolicy};
 
 /// How long an operation is retried before its failure becomes an error. Covers the restart of a
 /// server.
 const RETRY_PERIOD: Duration = Duration::from_secs(10);
-/// First and longest delay between attempts.
-const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Delays between attempts.
+const RETRY_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// Why one attempt at an operation failed.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub(super) struct RetryBudget(Option<Outage>);
 /// A series of failures without a success between them.
 struct Outage {
     since: Instant,
-    failures: usize,
+    failures: u64,
 }
 
 impl RetryBudget {
@@ -99,10 +99,8 @@ impl RetryBudget {
             self.reset();
             return Err(BusError::Unavailable(format!("{operation}: {reason}")));
         }
-        let (first, max) = RETRY_DELAYS;
-        let delay = retry::delays(first, max).nth(outage.failures).unwrap_or(max);
         outage.failures += 1;
-        sleep(delay).await;
+        sleep(RETRY_POLICY.delay(outage.failures)).await;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use super::{
     attempt::{AttemptFailure, retry_transient},
     connection::{EmptyRequest, NatsConnection},
-    convert::{random_message_id, time_since},
+    convert::random_message_id,
     inbound_connection::InboundConnection,
     publish::OutgoingMessage,
     raw_message::{self, MessageQuery, RawMessage},
@@ -51,15 +51,10 @@ struct LatestChange {
 
 impl LatestChange {
     /// Interprets a message; one without readable headers is a removal.
-    fn new(key: &str, headers: Option<&HeaderMap>, payload: Bytes, revision: u64, stored_at: u64) -> Self {
+    fn new(key: &str, headers: Option<&HeaderMap>, payload: Bytes, revision: u64, age: Duration) -> Self {
         let is_value = headers.is_some_and(|headers| !is_removal(Some(headers)));
         let id = headers.and_then(|headers| headers.get(NATS_MESSAGE_ID)).map(|id| id.as_str().to_owned());
-        let entry = BucketEntry {
-            key: key.to_owned(),
-            value: is_value.then_some(payload),
-            revision,
-            age: time_since(stored_at),
-        };
+        let entry = BucketEntry { key: key.to_owned(), value: is_value.then_some(payload), revision, age };
         Self { entry, message_id: id.unwrap_or_default() }
     }
 }
@@ -84,7 +79,8 @@ async fn latest_change(
         if headers.is_none() {
             connection.report_unreadable(&stream, sequence, &subject);
         }
-        LatestChange::new(key, headers.as_ref(), payload, sequence, stored_at)
+        let age = connection.server_clock().time_since(stored_at);
+        LatestChange::new(key, headers.as_ref(), payload, sequence, age)
     }))
 }
 
@@ -120,7 +116,8 @@ async fn latest_change_of_replica(
     };
     Ok(message.map(|message| {
         let stored_at = u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(u64::MAX);
-        LatestChange::new(key, Some(&message.headers), message.payload, message.sequence, stored_at)
+        let age = connection.server_clock().time_since(stored_at);
+        LatestChange::new(key, Some(&message.headers), message.payload, message.sequence, age)
     }))
 }
 
@@ -317,7 +314,7 @@ pub(super) async fn watch(
             let (subject, value, revision, age) = match reader.next().await {
                 ReadEvent::Message(message) => {
                     let value = (!is_removal(message.headers.as_ref())).then_some(message.payload);
-                    (message.subject, value, message.sequence, time_since(message.stored_at))
+                    (message.subject, value, message.sequence, message.age)
                 }
                 ReadEvent::Unreadable { subject, sequence } => (subject, None, sequence, Duration::ZERO),
                 ReadEvent::CaughtUp => continue,

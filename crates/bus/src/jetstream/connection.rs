@@ -30,13 +30,14 @@ use super::{
     attempt::{AttemptFailure, jetstream_disabled, retry_transient},
     connection_events::ConnectionEvents,
     options::{JetStreamOptions, NatsCredentials},
+    server_clock::ServerClock,
 };
-use crate::{error::BusError, retry, topology::MIN_SERVER_VERSION};
+use crate::{error::BusError, retry::RetryPolicy, topology::MIN_SERVER_VERSION};
 
 /// Timeout of one connection attempt, API request or acknowledgement.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
-/// First and longest delay between attempts to reconnect.
-const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// Delays between attempts to reconnect.
+const RECONNECT_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(20), Duration::from_secs(2));
 /// Unacknowledged messages over all publishers at which async-nats would block. Out of reach on
 /// purpose: each publisher bounds its own, and publishers that wait for a shared bound while they
 /// hold part of it would deadlock.
@@ -51,6 +52,7 @@ pub(super) struct NatsConnection {
     /// Whether this client may load single messages of streams.
     can_load_messages: bool,
     is_closed: AtomicBool,
+    server_clock: ServerClock,
     unreadable_messages: AtomicU64,
 }
 
@@ -73,8 +75,7 @@ fn check_version(version: &str) -> Result<(), BusError> {
 }
 
 fn reconnect_delay(attempts: usize) -> Duration {
-    let (first, max) = RECONNECT_DELAYS;
-    retry::delays(first, max).nth(attempts.min(7)).unwrap_or(max)
+    RECONNECT_POLICY.delay(attempts as u64 + 1)
 }
 
 async fn connect_options(
@@ -168,6 +169,7 @@ impl NatsConnection {
             events,
             inbox_prefix,
             can_load_messages: options.manage_topology,
+            server_clock: ServerClock::default(),
             is_closed: AtomicBool::new(false),
             unreadable_messages: AtomicU64::new(0),
         }))
@@ -222,6 +224,11 @@ impl NatsConnection {
     /// Number of calls of [`Self::report_unreadable`].
     pub(super) fn unreadable_messages(&self) -> u64 {
         self.unreadable_messages.load(Ordering::Relaxed)
+    }
+
+    /// The server's clock, by which the age of messages is measured.
+    pub(super) fn server_clock(&self) -> &ServerClock {
+        &self.server_clock
     }
 
     /// The server's limit for payload and headers of a message, in bytes.

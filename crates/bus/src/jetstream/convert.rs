@@ -1,9 +1,6 @@
 //! Conversion between the messages of this crate and those of async-nats.
 
-use std::{
-    str::FromStr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::str::FromStr;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
@@ -95,12 +92,6 @@ impl DeliveryInfo {
             stored_at: number(3)?,
         })
     }
-}
-
-/// Time since a moment in nanoseconds since the Unix epoch; zero if it lies in the future.
-pub(super) fn time_since(nanoseconds: u64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_nanos(nanoseconds))
 }
 
 #[cfg(test)]

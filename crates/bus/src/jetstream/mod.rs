@@ -34,8 +34,9 @@
 //! # Modules
 //!
 //! Each uses only those before it: `options`, `attempt` (retries), `connection_events`,
-//! `connection`, `inbound_connection`, `convert`, `raw_message`, `durability`, `publish`,
-//! `pull_requests`, `work_queue`, `stream_reader`, `buckets`, `provisioning`, `core_messaging`.
+//! `server_clock`, `connection`, `inbound_connection`, `convert`, `raw_message`, `durability`,
+//! `publish`, `pull_requests`, `work_queue`, `stream_reader`, `buckets`, `provisioning`,
+//! `core_messaging`.
 
 mod attempt;
 mod buckets;
@@ -50,6 +51,7 @@ mod provisioning;
 mod publish;
 mod pull_requests;
 mod raw_message;
+mod server_clock;
 mod stream_reader;
 mod work_queue;
 

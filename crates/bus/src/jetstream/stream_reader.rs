@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use async_nats::{
     HeaderMap, Message,
-    jetstream::consumer::{AckPolicy, Config, DeliverPolicy, Info, ReplayPolicy},
+    jetstream::consumer::{AckPolicy, Config, DeliverPolicy, ReplayPolicy},
 };
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -23,6 +24,7 @@ use super::{
     inbound_connection::InboundConnection,
     pull_requests::{PullEvent, PullMode, PullRequests},
     raw_message::{self, MessageQuery, RawMessage},
+    server_clock::ServerTimestamp,
 };
 use crate::error::BusError;
 
@@ -69,8 +71,8 @@ pub(super) struct ReadMessage {
     pub(super) payload: Bytes,
     /// Position in the stream.
     pub(super) sequence: u64,
-    /// Time of storing, in nanoseconds since the Unix epoch.
-    pub(super) stored_at: u64,
+    /// Time since it was stored, by the server's clock.
+    pub(super) age: Duration,
 }
 
 /// Reads a selection of a stream from its first message on.
@@ -102,6 +104,15 @@ struct EphemeralConsumer {
     requests: PullRequests,
     /// Messages received. A gap to the server's count means that some were lost.
     received: u64,
+}
+
+/// The server's reply to the creation of a consumer.
+#[derive(Deserialize)]
+struct CreatedConsumer {
+    /// Number of stored messages that it will deliver.
+    num_pending: u64,
+    /// When the server replied.
+    ts: Option<ServerTimestamp>,
 }
 
 impl StreamReader {
@@ -189,7 +200,8 @@ impl StreamReader {
             return Ok(Some(ReadEvent::Unreadable { subject, sequence }));
         }
         let payload = if self.selection.headers_only { Bytes::new() } else { payload };
-        Ok(Some(ReadEvent::Message(ReadMessage { subject, headers, payload, sequence, stored_at })))
+        let age = self.connection.server_clock().time_since(stored_at);
+        Ok(Some(ReadEvent::Message(ReadMessage { subject, headers, payload, sequence, age })))
     }
 
     /// Finds the first message behind the last one read that matches any filter.
@@ -288,7 +300,7 @@ impl StreamReader {
             headers: message.headers,
             payload: message.payload,
             sequence: info.stream_sequence,
-            stored_at: info.stored_at,
+            age: self.connection.server_clock().time_since(info.stored_at),
         })))
     }
 }
@@ -331,10 +343,11 @@ impl EphemeralConsumer {
             filters => config.filter_subjects = filters.to_vec(),
         }
         let body = json!({ "stream_name": stream, "config": config, "action": "create" });
-        let info: Info = connection.request_api(&subject, &body).await?;
+        let created: CreatedConsumer = connection.request_api(&subject, &body).await?;
+        connection.server_clock().record(created.ts);
         let consumer =
             Self { connection: connection.clone(), stream: stream.clone(), name, requests, received: 0 };
-        Ok((consumer, info.num_pending))
+        Ok((consumer, created.num_pending))
     }
 }
 

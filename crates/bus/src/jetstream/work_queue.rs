@@ -264,6 +264,25 @@ impl QueueReceiver for JetStreamReceiver {
             }
         }
     }
+
+    fn take_arrived(&mut self) -> Vec<Delivery> {
+        // The lease of a dead letter is that of its advisory, whose shard has to be loaded first.
+        if self.queue == Queue::DeadLetters {
+            return Vec::new();
+        }
+        while let Some(event) = self.requests.as_mut().and_then(PullRequests::try_next) {
+            match event {
+                PullEvent::Message(message) => self.buffer.push_back(*message),
+                PullEvent::Exhausted => {}
+                // The next request finds out what is wrong.
+                PullEvent::Interrupted | PullEvent::Unreachable(_) | PullEvent::Denied(_) => {
+                    self.search.is_suspicious = true;
+                }
+            }
+        }
+        let messages: Vec<Message> = self.buffer.drain(..).collect();
+        messages.into_iter().filter_map(|message| self.delivery(message)).collect()
+    }
 }
 
 /// The server's advisory that a message exceeded its deliveries.

@@ -408,6 +408,11 @@ impl QueueReceiver for MemoryReceiver {
             }
         }
     }
+
+    /// None: a message is leased only when it is returned.
+    fn take_arrived(&mut self) -> Vec<Delivery> {
+        Vec::new()
+    }
 }
 
 impl MemoryReceiver {

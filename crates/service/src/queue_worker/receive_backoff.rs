@@ -3,22 +3,22 @@
 
 use std::{mem, time::Duration};
 
-use forge_bus::{BusError, retry, topology::Queue};
+use forge_bus::{BusError, retry::RetryPolicy, topology::Queue};
 
-/// Upper bound of the first delay.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Upper bound of every delay.
-const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Delays between attempts.
+const POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5));
 
 pub(super) struct ReceiveBackoff {
     queue: Queue,
-    /// The kind of the last error, and the delays that follow it; `None` after a success.
+    /// `None` after a success.
     failure: Option<ReceiveFailure>,
 }
 
 struct ReceiveFailure {
+    /// The kind of the last error.
     kind: mem::Discriminant<BusError>,
-    delays: Box<dyn Iterator<Item = Duration> + Send>,
+    /// Failures in a row.
+    count: u64,
 }
 
 impl ReceiveBackoff {
@@ -40,9 +40,9 @@ impl ReceiveBackoff {
         if self.failure.as_ref().is_none_or(|failure| failure.kind != kind) {
             tracing::warn!(queue = self.queue.label(), %error, "receiving messages failed; retrying");
         }
-        let delays = || Box::new(retry::delays(FIRST_DELAY, MAX_DELAY)) as Box<_>;
-        let failure = self.failure.get_or_insert_with(|| ReceiveFailure { kind, delays: delays() });
+        let failure = self.failure.get_or_insert(ReceiveFailure { kind, count: 0 });
         failure.kind = kind;
-        failure.delays.next().unwrap_or(MAX_DELAY)
+        failure.count += 1;
+        POLICY.delay(failure.count)
     }
 }

@@ -56,7 +56,8 @@ impl Handler for ScriptedHandler {
                 if let Some(seconds) = text.strip_prefix("sleep ") {
                     sleep(Duration::from_secs(seconds.parse().unwrap())).await;
                 }
-                Settlement::Ack
+                let attempts = text.strip_prefix("backoff ").map_or(0, |attempts| attempts.parse().unwrap());
+                if delivery.attempt < attempts { Settlement::Backoff } else { Settlement::Ack }
             }
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -72,8 +73,15 @@ struct QueueFixture {
 }
 
 impl QueueFixture {
+    fn new_bus() -> Arc<MemoryBus> {
+        MemoryBus::new(TopologySettings { lease: LEASE, ..TopologySettings::default() })
+    }
+
     fn start(concurrency: Concurrency) -> Self {
-        let bus = MemoryBus::new(TopologySettings { lease: LEASE, ..TopologySettings::default() });
+        Self::start_on(Self::new_bus(), concurrency)
+    }
+
+    fn start_on(bus: Arc<MemoryBus>, concurrency: Concurrency) -> Self {
         let handler = Arc::new(ScriptedHandler::default());
         let metrics = Metrics::new("test");
         let service = tokio::spawn(serve_queue(
@@ -93,10 +101,7 @@ impl QueueFixture {
     }
 
     async fn publish(&self, texts: &[&str]) {
-        for (number, text) in texts.iter().enumerate() {
-            let message = Message::new(SUBMIT_SUBJECT, text.as_bytes().to_vec());
-            self.bus.publish(message, &format!("{number} {text}")).await.unwrap();
-        }
+        publish(&self.bus, texts).await;
     }
 
     /// Waits until the queue is empty.
@@ -110,6 +115,13 @@ impl QueueFixture {
         self.handler.stop.cancel();
         self.service.await.unwrap();
         self.handler.log()
+    }
+}
+
+async fn publish(bus: &MemoryBus, texts: &[&str]) {
+    for (number, text) in texts.iter().enumerate() {
+        let message = Message::new(SUBMIT_SUBJECT, text.as_bytes().to_vec());
+        bus.publish(message, &format!("{number} {text}")).await.unwrap();
     }
 }
 
@@ -155,6 +167,48 @@ async fn the_lease_is_renewed_while_a_message_is_handled() {
     fixture.publish(&["sleep 30"]).await;
     fixture.wait_until_empty().await;
     assert_eq!(fixture.stop().await, ["sleep 30 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_were_received_and_wait_keep_their_leases() {
+    let bus = QueueFixture::new_bus();
+    bus.prepare().await.unwrap();
+    publish(&bus, &["a", "b", "c", "d"]).await;
+    // All four messages are fetched at once. Then a pause begins, longer than their leases.
+    let checks = AtomicUsize::new(0);
+    let pause = move || (checks.fetch_add(1, Ordering::SeqCst) == 1).then_some(10 * LEASE);
+    let fixture = QueueFixture::start_on(bus, Concurrency::new(4).with_pause(pause));
+    sleep(9 * LEASE).await;
+    assert_eq!(fixture.handler.log(), ["a 1"]);
+    fixture.wait_until_empty().await;
+    assert_eq!(fixture.stop().await, ["a 1", "b 1", "c 1", "d 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_returns_messages_that_wait_at_once() {
+    let bus = QueueFixture::new_bus();
+    bus.prepare().await.unwrap();
+    publish(&bus, &["a", "b"]).await;
+    let checks = AtomicUsize::new(0);
+    let pause = move || (checks.fetch_add(1, Ordering::SeqCst) == 1).then_some(10 * LEASE);
+    let fixture = QueueFixture::start_on(bus.clone(), Concurrency::new(4).with_pause(pause));
+    sleep(LEASE / 10).await;
+    assert_eq!(fixture.stop().await, ["a 1"]);
+    let mut pull = bus.open_queue(Queue::Jobs).await.unwrap();
+    let redelivered = timeout(Duration::from_millis(10), pull.fetch(1)).await.unwrap().unwrap();
+    assert_eq!((redelivered[0].message.payload.as_ref(), redelivered[0].attempt), (b"b".as_slice(), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_handled_comes_back_after_growing_delays() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(4)).await;
+    let start = Instant::now();
+    fixture.publish(&["backoff 8"]).await;
+    fixture.wait_until_empty().await;
+    // The upper halves of 1, 2, 4, 8, 16, 32 and 60 s.
+    let elapsed = start.elapsed().as_secs_f64();
+    assert!((61.5..124.0).contains(&elapsed), "{elapsed} s");
+    assert_eq!(fixture.stop().await.len(), 8);
 }
 
 #[tokio::test(start_paused = true)]

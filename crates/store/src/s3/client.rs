@@ -5,10 +5,11 @@ use std::{path::Path, time::Duration};
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, Checksum},
+    client::ReqwestConnector,
     list::{PaginatedListOptions, PaginatedListStore},
 };
 
-use super::options::S3Options;
+use super::{error_responses::ErrorResponseConnector, options::S3Options};
 use crate::error::StoreError;
 
 /// Whether the bucket exists. Any successful response also means that the credentials are accepted.
@@ -57,6 +58,7 @@ pub(super) fn build_client(
         .with_region(options.region())
         .with_client_options(client)
         .with_retry(retry)
+        .with_http_connector(ErrorResponseConnector(ReqwestConnector::default()))
         .with_checksum_algorithm(Checksum::SHA256)
         // Not every store supports it, and objects are deleted one at a time.
         .with_disable_bulk_delete(true)

@@ -34,7 +34,9 @@ use futures_util::stream::BoxStream;
 use object_store::{
     Attribute, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-    aws::AwsCredentialProvider, path::Path as Key,
+    aws::AwsCredentialProvider,
+    client::{HttpError, HttpErrorKind},
+    path::Path as Key,
 };
 
 use super::{
@@ -225,8 +227,14 @@ where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
     let Some(response) = error.raw_response() else {
+        let kind = match error {
+            SdkError::TimeoutError(_) => HttpErrorKind::Timeout,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => HttpErrorKind::Timeout,
+            SdkError::DispatchFailure(failure) if failure.is_io() => HttpErrorKind::Connect,
+            _ => HttpErrorKind::Unknown,
+        };
         let text = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
-        return Error::Generic { store: "S3", source: text.into() };
+        return Error::Generic { store: "S3", source: HttpError::new_boxed(kind, text.into()).into() };
     };
     let response_error = S3ErrorResponse {
         status: response.status().as_u16(),
@@ -236,7 +244,7 @@ where
     let path = path.to_owned();
     match response_error.status {
         404 => Error::NotFound { path, source: response_error.into() },
-        409 | 412 => Error::AlreadyExists { path, source: response_error.into() },
+        412 => Error::AlreadyExists { path, source: response_error.into() },
         403 => Error::PermissionDenied { path, source: response_error.into() },
         _ => Error::Generic { store: "S3", source: response_error.into() },
     }

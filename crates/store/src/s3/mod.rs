@@ -5,6 +5,7 @@
 //! credentials.
 
 mod client;
+mod error_responses;
 #[cfg(feature = "object-lock")]
 mod lock;
 mod options;

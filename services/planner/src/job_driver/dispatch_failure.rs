@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use forge_bus::topology::{Bucket, target_token};
+use forge_bus::{
+    BusError,
+    topology::{Bucket, target_token},
+};
 use forge_contract::{
     artifact::Phase,
     envelope::Policy,
@@ -59,6 +62,12 @@ impl DispatchFailure {
     pub fn while_waiting(mut self, reason: &str) -> Self {
         self.message = format!("{}; the job was waiting: {reason}", self.message);
         self
+    }
+
+    /// The bus does not accept what the job needs, and never will.
+    pub fn refused(operation: &str, error: &BusError) -> Self {
+        let message = format!("{operation} failed: {error}");
+        Self { code: FailureCode::Internal, phase: Phase::Plan, message }
     }
 
     /// The order that ends the job; `bucket` holds its record.

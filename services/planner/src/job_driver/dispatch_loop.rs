@@ -4,10 +4,10 @@
 use std::{future::pending, time::Duration};
 
 use forge_bus::{
-    Replay, SharedBus, StoredMessage,
+    BusError, Replay, SharedBus, StoredMessage,
     topology::{Stream, shards_filter},
 };
-use forge_service::{random, registry::Registry, retry::retry_until_stopped, shard_messages};
+use forge_service::{random, registry::Registry, retry::retry_transient, shard_messages};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,19 @@ pub enum DispatchStop {
     Failed(DispatchFailure),
     /// The job waits for a live agent. Its in-flight shards stay queued for the first one.
     Starved,
+    /// The bus refuses this planner an operation, until an operator acts.
+    Blocked(BusError),
+}
+
+impl DispatchStop {
+    /// The stop after an operation that failed with an error that is not transient.
+    pub fn after(operation: &str, error: BusError) -> Self {
+        if error.class().is_retryable() {
+            Self::Blocked(error)
+        } else {
+            Self::Failed(DispatchFailure::refused(operation, &error))
+        }
+    }
 }
 
 /// Dispatches the shards of jobs.
@@ -64,8 +77,10 @@ impl DispatchLoop {
     ) -> DispatchStop {
         let started = Instant::now();
         let mut dispatcher = Dispatcher::new(&admitted.job.request.plan);
-        if admitted.taken_over {
-            self.take_over(admitted, &mut dispatcher, &mut outcomes, ended).await;
+        if admitted.taken_over
+            && let Err(stop) = self.take_over(admitted, &mut dispatcher, &mut outcomes, ended).await
+        {
+            return stop;
         }
         let live_capacity = || self.registry.live_capacity(admitted.target());
         let (mut live, mut starvation) = (live_capacity(), Starvation::default());
@@ -79,7 +94,11 @@ impl DispatchLoop {
             let dispatches = dispatcher.dispatch(window, now, starvation.total(now), issue_task);
             report_in_flight(dispatcher.in_flight());
             match dispatches {
-                Ok(dispatches) => self.publish(admitted, dispatches, ended).await,
+                Ok(dispatches) => {
+                    if let Err(stop) = self.publish(admitted, dispatches, ended).await {
+                        return stop;
+                    }
+                }
                 Err(fatal) => return DispatchStop::Failed(DispatchFailure::fatal_shard(&fatal)),
             }
             if starvation.current(now) >= MAX_STARVATION && dispatcher.needs_workers() {
@@ -115,29 +134,38 @@ impl DispatchLoop {
         dispatcher: &mut Dispatcher<'_>,
         outcomes: &mut Replay,
         ended: &CancellationToken,
-    ) {
+    ) -> Result<(), DispatchStop> {
         while let Some(message) = outcomes.next_stored().await {
             apply_outcomes(dispatcher, &message);
         }
         let filter = shards_filter(admitted.uid());
         let purge = || self.bus.purge(Stream::Shards, &filter);
-        retry_until_stopped(ended, "purging queued shards of an earlier planner", purge).await;
+        let operation = "purging queued shards of an earlier planner";
+        unless_blocked(operation, retry_transient(ended, operation, purge).await)
     }
 
-    /// Publishes dispatched shards; retries until that succeeds or the job has ended.
+    /// Publishes dispatched shards; retries transient errors until that succeeds or the job has
+    /// ended.
     async fn publish(
         &self,
         admitted: &AdmittedJob,
         dispatches: Vec<ShardDispatch>,
         ended: &CancellationToken,
-    ) {
+    ) -> Result<(), DispatchStop> {
         if dispatches.is_empty() {
-            return;
+            return Ok(());
         }
         let messages: Vec<_> =
             dispatches.into_iter().map(|dispatch| dispatch_message(admitted, dispatch)).collect();
-        retry_until_stopped(ended, "publishing shards", || self.bus.publish_all(messages.clone())).await;
+        let operation = "publishing shards";
+        let published = retry_transient(ended, operation, || self.bus.publish_all(messages.clone()));
+        unless_blocked(operation, published.await)
     }
+}
+
+/// The caller drops its future when the job has ended, and then there is no result.
+fn unless_blocked(operation: &str, result: Option<Result<(), BusError>>) -> Result<(), DispatchStop> {
+    result.unwrap_or(Ok(())).map_err(|error| DispatchStop::after(operation, error))
 }
 
 /// Applies a message with outcomes. Skips one that cannot be read: the shards concerned become

@@ -1,9 +1,10 @@
 //! The whole planner on the in-process bus, in tokio's paused time.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use forge_bus::{
     Bus, Delivery, MemoryBus, Message,
+    testing::{BusFault, BusOperation, FaultyBus},
     topology::{self, SUBMIT_SUBJECT},
 };
 use forge_contract::{
@@ -24,7 +25,7 @@ use forge_service::{
     registry::{self, AgentCapacity},
     shard_messages,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 use crate::test_fixture::{alice, fail_job, job_quota, memory_bus, settings, submission};
@@ -127,12 +128,10 @@ impl RunningPlanner {
         (backlog(Queue::Shards(Target::Gpu)).await, others, backlog(Queue::Verifications).await)
     }
 
-    /// Makes the job's record terminal, as if it had ended long ago: paused time does not move the
-    /// wall clock, by which the age of a record is measured.
+    /// Makes the job's record terminal.
     async fn cancel_job(&self) {
         let mut record = self.record().await;
         record.state = JobState::Cancelled;
-        record.updated_at = "2020-01-01T00:00:00.000Z".to_owned();
         let json = to_canonical_json(&record).unwrap();
         self.bus.put(&Bucket::default_jobs(), record.job_id.as_str(), json.into()).await.unwrap();
     }
@@ -252,6 +251,70 @@ async fn jobs_that_wait_for_agents_hold_no_slots() {
     submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("cpu", "cpu", 0)).await;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap(), 2);
+    stop.cancel();
+    planner.await.unwrap().unwrap();
+}
+
+/// A planner with one slot on a bus whose bucket of programs answers with `error` to its first
+/// `failures` writes. Returns the instants of the writes.
+fn start_with_failing_programs(
+    bus: &Arc<MemoryBus>,
+    error: BusError,
+    failures: usize,
+    stop: &CancellationToken,
+) -> (Arc<Mutex<Vec<Instant>>>, PlannerTask) {
+    let writes = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&writes);
+    let faulty = FaultyBus::new(bus.clone(), move |operation| match operation {
+        BusOperation::Put { bucket: Bucket::Programs, .. } => {
+            let mut writes = log.lock().unwrap();
+            writes.push(Instant::now());
+            if writes.len() <= failures { BusFault::Error(error.clone()) } else { BusFault::None }
+        }
+        _ => BusFault::None,
+    });
+    let settings = PlannerSettings { max_jobs: 1, ..PlannerSettings::default() };
+    let planner = tokio::spawn(run(Arc::new(faulty), settings, Metrics::new("test"), stop.clone()));
+    (writes, planner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_that_the_bus_refuses_holds_no_slot_and_is_retried_with_backoff() {
+    let (bus, stop) = (memory_bus().await, CancellationToken::new());
+    register_worker(&bus, Target::Cpu, &stop).await;
+    let denied = BusError::Unusable("permission denied".to_owned());
+    let (writes, planner) = start_with_failing_programs(&bus, denied, 12, &stop);
+    submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("denied", "cpu", 0)).await;
+    sleep(Duration::from_secs(30)).await;
+    let early = writes.lock().unwrap().len();
+    assert!((3..=8).contains(&early), "{early} attempts in 30 s");
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap(), 0);
+    // The job is given back between two attempts: with the one slot, admission reaches others.
+    submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("other", "cpu", 0)).await;
+    sleep(Duration::from_secs(2)).await;
+    let other = job_records::get(bus.as_ref(), &Bucket::default_jobs(), &"other".parse().unwrap()).await;
+    assert!(other.unwrap().is_some(), "the slot is free");
+    // Once the operator has acted, a job starts. Its shards are not overdue yet.
+    sleep(Duration::from_secs(230)).await;
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap(), 2);
+    let intervals: Vec<_> =
+        writes.lock().unwrap().windows(2).map(|pair| pair[1].duration_since(pair[0])).collect();
+    assert!(intervals.iter().all(|&interval| interval <= Duration::from_secs(61)), "{intervals:?}");
+    stop.cancel();
+    planner.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_that_the_bus_will_never_accept_is_ended() {
+    let (bus, stop) = (memory_bus().await, CancellationToken::new());
+    register_worker(&bus, Target::Cpu, &stop).await;
+    let too_large = BusError::TooLarge { size: 2, limit: 1 };
+    let (writes, planner) = start_with_failing_programs(&bus, too_large, usize::MAX, &stop);
+    submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("large", "cpu", 0)).await;
+    let order = next_end_order(bus.as_ref()).await;
+    assert_eq!((order.code, order.job_id.as_str()), (FailureCode::Internal, "large"));
+    assert!(order.message.contains("at most 1 are accepted"), "{}", order.message);
+    assert_eq!(writes.lock().unwrap().len(), 1);
     stop.cancel();
     planner.await.unwrap().unwrap();
 }

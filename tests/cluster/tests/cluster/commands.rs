@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -45,48 +45,114 @@ fn write_json(cluster: &Cluster, name: &str, content: &Value) -> String {
     path.display().to_string()
 }
 
-#[test]
-fn forge_up_starts_its_own_nats_server_and_stops_it_on_exit() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    // The cluster only provides the path of the binary and the variables not to inherit.
-    let cluster = Cluster::empty(crate::support::TestStore::Directory);
+/// A `forge up` with a nats-server of its own.
+struct LocalUp {
+    process: Child,
+    url: String,
+    /// Reads the rest of the log.
+    log: thread::JoinHandle<Vec<String>>,
+}
+
+/// The command `forge up` on the data directory `data`.
+fn forge_up(cluster: &Cluster, data: &Path) -> Command {
     let mut command = cluster.forge();
     command.env_remove("FORGE_NATS_URL").env("FORGE_NATS_SERVER", tools::nats_server());
-    command.args(["up", "--store"]).arg(directory.path().join("out")).arg("--data").arg(&data);
-    let mut up = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(up.stderr.take().unwrap()).lines();
-    let url = loop {
-        let line = lines.next().expect("forge up logs the URL of its server").unwrap();
-        if let Some((_, url)) = line.split_once("FORGE_NATS_URL=") {
-            break url.trim().to_owned();
+    command.args(["up", "--store"]).arg(cluster.directory.path().join("out")).arg("--data").arg(data);
+    command
+}
+
+impl LocalUp {
+    fn start(cluster: &Cluster, data: &Path) -> Self {
+        let mut command = forge_up(cluster, data);
+        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let url = loop {
+            let line = lines.next().expect("forge up logs the URL of its server").unwrap();
+            if let Some((_, url)) = line.split_once("FORGE_NATS_URL=") {
+                break url.trim().to_owned();
+            }
+        };
+        let log = thread::spawn(move || lines.map_while(Result::ok).collect());
+        Self { process, url, log }
+    }
+
+    /// Runs a command against this server until it succeeds, and returns its JSON output.
+    fn run(&self, cluster: &Cluster, arguments: &[&str]) -> Value {
+        let started = Instant::now();
+        loop {
+            let command = [arguments, &["--format", "json", "--nats-url", &self.url]].concat();
+            let (code, stdout, stderr) = split_output(&cluster.run(&command));
+            if code == Some(0) {
+                return serde_json::from_str(&stdout).unwrap();
+            }
+            assert!(started.elapsed() < WAIT_LIMIT, "{stderr}");
+            thread::sleep(Duration::from_millis(100));
         }
-    };
-    let remaining_lines = thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+    }
+
+    /// Sends a signal and waits for the end of the process.
+    fn end(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+        let status = self.process.wait().unwrap();
+        self.log.join().unwrap();
+        status
+    }
+}
+
+#[test]
+fn forge_up_starts_its_own_nats_server_and_stops_it_on_exit() {
+    // The cluster only provides the path of the binary and the variables not to inherit.
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    let up = LocalUp::start(&cluster, &data);
     let envelope = insurance_envelope("up", 3);
     let path = write_json(&cluster, "up.json", &envelope);
-    let started = Instant::now();
-    let record = loop {
-        let submit = ["submit", &path, "--wait", "--format", "json", "--nats-url", &url];
-        let (code, stdout, stderr) = split_output(&cluster.run(&submit));
-        if code == Some(0) {
-            break serde_json::from_str::<Value>(&stdout).unwrap();
-        }
-        assert!(started.elapsed() < WAIT_LIMIT, "{stderr}");
-        thread::sleep(Duration::from_millis(100));
-    };
+    let record = up.run(&cluster, &["submit", &path, "--wait"]);
     assert_eq!(record["result"], local_result_hash(&envelope));
 
     let stopping = Instant::now();
-    kill_process(Pid::from_child(&up), Signal::TERM).unwrap();
-    let status = up.wait().unwrap();
+    let status = up.end(Signal::TERM);
     assert!(
         status.success() && stopping.elapsed() < Duration::from_secs(10),
         "{status} {:?}",
         stopping.elapsed()
     );
     assert!(processes_naming(&data).is_empty(), "{:?}", processes_naming(&data));
-    remaining_lines.join().unwrap();
+}
+
+#[test]
+fn forge_up_refuses_a_directory_that_another_one_uses() {
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    let up = LocalUp::start(&cluster, &data);
+    let second = forge_up(&cluster, &data).output().unwrap();
+    assert_output(&second, 2, &["another forge up uses", "--data"]);
+    let envelope = insurance_envelope("first", 3);
+    let path = write_json(&cluster, "first.json", &envelope);
+    let record = up.run(&cluster, &["submit", &path, "--wait"]);
+    assert_eq!(record["result"], local_result_hash(&envelope));
+    assert!(up.end(Signal::TERM).success());
+}
+
+#[test]
+fn forge_up_ends_the_nats_server_of_a_killed_one_and_keeps_its_records() {
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    let up = LocalUp::start(&cluster, &data);
+    let envelope = insurance_envelope("kept", 3);
+    let path = write_json(&cluster, "kept.json", &envelope);
+    up.run(&cluster, &["submit", &path, "--wait"]);
+    up.end(Signal::KILL);
+    let orphans = processes_naming(&data);
+    assert_eq!(orphans.len(), 1, "SIGKILL leaves the server running: {orphans:?}");
+
+    let up = LocalUp::start(&cluster, &data);
+    let record = up.run(&cluster, &["status", "kept"]);
+    assert_eq!(record["result"], local_result_hash(&envelope));
+    let running = processes_naming(&data);
+    assert_eq!(running.len(), 2, "forge up and one server: {running:?}");
+    assert!(up.end(Signal::TERM).success());
+    assert!(processes_naming(&data).is_empty(), "{:?}", processes_naming(&data));
 }
 
 /// Command lines of the running processes that mention a path.
