@@ -1,13 +1,17 @@
 //! `forge audit`: checks everything that a completed job stored, offline, and reports the outcome
-//! of every check and a verdict.
+//! of every check and a verdict. With `--log` it checks the log of a whole store instead.
 //!
-//! Reading order: [`audit`](self) → [`verdict`] → [`evidence`] → the checks → [`report`].
+//! Reading order: [`audit`](self) → [`verdict`] → [`evidence`] → the checks → [`report`];
+//! [`log_walk`] → [`log_audit`].
 
+mod check_list;
 mod content_checks;
 mod document_checks;
 mod evidence;
 mod execution_checks;
 mod kept_shards;
+mod log_audit;
+mod log_walk;
 mod metrics_checks;
 mod reexecution;
 mod report;
@@ -20,10 +24,12 @@ mod verdict;
 mod verdict_checks;
 mod verification_checks;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use forge_contract::manifest_log::LogPosition;
 use forge_documents::JobResult;
+use forge_store::StoreLocation;
 
 use self::{
     evidence::Evidence,
@@ -45,6 +51,7 @@ Examples:
   forge audit forge-out/jobs/quickstart-001/manifest.json --full
   forge audit forge-out/jobs/quickstart-001 --reexecute 3
   forge audit s3://forge/jobs/quickstart-001 --signers signers.txt --format json | jq .verdict
+  forge audit --log s3://forge
 
 The first line is the verdict:
   proved      every shard was executed again, and the merge is result.json, byte for byte
@@ -55,15 +62,31 @@ The first line is the verdict:
 Exits with code 0 if the verdict is proved or consistent and everything that was asked for was done, with 4 if it is
 failed, and with 5 if something that was asked for could not be done.
 
+With --log, the store's log is checked instead: that no entry is missing or changed, and that every job is the one
+that was recorded. The report ends with the position of the last entry. Keep it, and give it to the next audit as
+--log-head: removed last entries show in no other way.
+
 A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent.
 A line `pool NAME` names a known pool of workers.";
 
-/// Check the stored artifacts of a completed job, offline
+/// Check the stored artifacts of a completed job, or the log of a store, offline
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditArgs {
     /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…
-    manifest: PathBuf,
+    #[arg(required_unless_present = "log")]
+    manifest: Option<PathBuf>,
+    /// Check the log of this store, a directory or s3://bucket[/prefix], and that its jobs are
+    /// those that were recorded
+    #[arg(
+        long,
+        value_name = "STORE",
+        conflicts_with_all = ["manifest", "full", "reexecute", "seed", "backend", "threads", "allow_unsigned"]
+    )]
+    log: Option<StoreLocation>,
+    /// An entry of the log that is known from an earlier audit: fail if the log does not have it
+    #[arg(long, value_name = "NUMBER:SHA256", conflicts_with = "manifest")]
+    log_head: Option<LogPosition>,
     /// Execute every shard again and merge the results, which proves the result
     #[arg(long)]
     full: bool,
@@ -96,27 +119,60 @@ pub struct AuditArgs {
 /// # Errors
 /// The job cannot be read, a check failed, or something that was asked for could not be done.
 pub fn execute(args: &AuditArgs) -> Result<(), CommandError> {
-    let location = JobLocation::from_path(&args.manifest)?;
     let known = args.signers.as_deref().map(KnownSigners::read).transpose()?;
+    match (&args.log, &args.manifest) {
+        (Some(store), _) => execute_log_audit(store, args, known.as_ref()),
+        (None, Some(manifest)) => execute_job_audit(manifest, args, known.as_ref()),
+        (None, None) => Err(CommandError::Input("give the manifest of a job, or --log STORE".to_owned())),
+    }
+}
+
+fn execute_log_audit(
+    store: &StoreLocation,
+    args: &AuditArgs,
+    known: Option<&KnownSigners>,
+) -> Result<(), CommandError> {
+    let report = log_audit::audit_log(store, args.log_head, known)?;
+    print_report(args.format, || report.to_json(), |style| report.render(style))?;
+    match report.verdict() {
+        AuditVerdict::Failed => Err(CommandError::Mismatch(report.describe_failures())),
+        AuditVerdict::Proved | AuditVerdict::Consistent => Ok(()),
+    }
+}
+
+fn execute_job_audit(
+    manifest: &Path,
+    args: &AuditArgs,
+    known: Option<&KnownSigners>,
+) -> Result<(), CommandError> {
+    let location = JobLocation::from_path(manifest)?;
     let mut report = AuditReport::new(location.job.clone());
     match StoredJob::open(&location) {
-        Ok(stored) => audit_job(&stored, args, known.as_ref(), &mut report)?,
+        Ok(stored) => audit_job(&stored, args, known, &mut report)?,
         // There is a manifest, but it cannot be one of this job.
         Err(CommandError::Mismatch(reason)) => {
             report.add("manifest.json", Err(report::CheckProblem::Failed(reason)));
         }
         Err(other) => return Err(other),
     }
-    let text = match args.format {
-        OutputFormat::Text => report.render(TextStyle::of_stdout()),
-        OutputFormat::Json => report.to_json(),
-    };
-    output::print(text.as_bytes())?;
+    print_report(args.format, || report.to_json(), |style| report.render(style))?;
     match (report.verdict(), report.omission.take()) {
         (AuditVerdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
         (_, Some(omission)) => Err(CommandError::Incomplete(omission)),
         (AuditVerdict::Proved | AuditVerdict::Consistent, None) => Ok(()),
     }
+}
+
+fn print_report(
+    format: OutputFormat,
+    to_json: impl FnOnce() -> String,
+    render: impl FnOnce(TextStyle) -> String,
+) -> Result<(), CommandError> {
+    let text = match format {
+        OutputFormat::Text => render(TextStyle::of_stdout()),
+        OutputFormat::Json => to_json(),
+    };
+    output::print(text.as_bytes())
 }
 
 fn audit_job(
@@ -145,6 +201,7 @@ fn audit_job(
     signature_checks::check_job_key(&evidence, report);
     signature_checks::check_manifest_signature(&evidence, policy, report);
     signers::check_signers(&evidence, known, report);
+    report.add_not_compared("log", "whether the store's log records this job was not checked; see --log");
     Ok(())
 }
 

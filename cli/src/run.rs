@@ -167,7 +167,7 @@ fn artifact_facts(completion: &JobCompletion) -> Vec<(String, String)> {
             let path = shell_quoted(manifest);
             facts.push(("Manifest", manifest.clone()));
             if completion.stored_before {
-                facts.push(("", "same result as stored by an earlier run; nothing was written".to_owned()));
+                facts.push(("", "same result as stored by an earlier run, which is kept".to_owned()));
             }
             facts.push(("Recompute", format!("forge replay {path}")));
             facts.push(("Check", format!("forge audit {path} --full")));

@@ -13,6 +13,7 @@ use forge_contract::{
     artifact::{ErrorDocument, ExecutionsDocument, ManifestDocument, MetricsDocument, VerificationDocument},
     envelope::Envelope,
     job::JobRecord,
+    manifest_log::LogEntryDocument,
     plan::PlanDocument,
     quota::Quotas,
 };
@@ -90,6 +91,7 @@ pub(crate) fn all_schemas() -> Vec<(String, Value)> {
         ("metrics", output_schema::<MetricsDocument>()),
         ("manifest", output_schema::<ManifestDocument>()),
         ("error", output_schema::<ErrorDocument>()),
+        ("log-entry", output_schema::<LogEntryDocument>()),
         ("job", output_schema::<JobRecord>()),
         ("agent", output_schema::<AgentRecord>()),
         ("quarantine", output_schema::<QuarantineRecord>()),

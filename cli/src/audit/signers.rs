@@ -2,9 +2,9 @@
 //! signed.
 //!
 //! The file is text. A line is a role and a public key, as in `aggregator UAB…`, or `pool` and the
-//! name of a pool; text after `#` is a remark. Roles: `aggregator` signs manifests, `verifier`
-//! signs verdicts, `agent` signs shard results. A role without a line in the file is not compared,
-//! except `aggregator`, which is required.
+//! name of a pool; text after `#` is a remark. Roles: `aggregator` signs manifests and entries of
+//! the log, `verifier` signs verdicts, `agent` signs shard results. A role without a line in the
+//! file is not compared, except `aggregator`, which is required.
 //!
 //! An agent signs the name of its pool with each result. The aggregator vouches for it: only a
 //! credential of the pool can publish under that name.
@@ -21,7 +21,7 @@ use forge_contract::{agent::AgentId, ids::PoolName};
 
 use super::{
     evidence::Evidence,
-    report::{AuditReport, CheckProblem},
+    report::{AuditCheckResult, AuditReport, CheckProblem},
     verification_checks::verifier_keys,
 };
 use crate::{error::CommandError, text::count_of};
@@ -114,6 +114,20 @@ impl KnownSigners {
         }
         Err("it names no aggregator, so no manifest could be accepted".to_owned())
     }
+
+    /// Compares the keys that signed in a role with the known ones.
+    fn compare(&self, role: SignerRole, keys: &BTreeSet<String>) -> AuditCheckResult {
+        let Some(known) = self.keys.get(&role) else {
+            let listed = describe_keys(role, keys);
+            return Err(CheckProblem::NotCompared(format!("{listed}: the signers file has no {role}")));
+        };
+        match keys.difference(known).next() {
+            Some(unknown) => {
+                Err(CheckProblem::failed(format!("{role} {unknown} is not in the signers file")))
+            }
+            None => Ok(format!("{}, in the signers file", describe_keys(role, keys))),
+        }
+    }
 }
 
 /// Names the keys that signed and their pools, and compares them with the known ones.
@@ -126,23 +140,24 @@ pub fn check_signers(evidence: &Evidence<'_>, known: Option<&KnownSigners>, repo
         return report.add_not_compared("signers", &reason);
     };
     for (role, keys) in &signers {
-        let result = match known.keys.get(role) {
-            None => Err(CheckProblem::NotCompared(format!(
-                "{}: the signers file has no {role}",
-                describe_keys(*role, keys)
-            ))),
-            Some(known) => match keys.difference(known).next() {
-                Some(unknown) => {
-                    Err(CheckProblem::failed(format!("{role} {unknown} is not in the signers file")))
-                }
-                None => Ok(format!("{}, in the signers file", describe_keys(*role, keys))),
-            },
-        };
-        report.add(&format!("signers: {role}"), result);
+        report.add(&format!("signers: {role}"), known.compare(*role, keys));
     }
     for role in known.keys.keys().filter(|role| !signers.contains_key(role)) {
         let reason = format!("the documents of the job name no {role}");
         report.add_not_compared(&format!("signers: {role}"), &reason);
+    }
+}
+
+/// Compares the keys that signed entries of a log with the known aggregators.
+pub fn compare_log_signers(keys: &BTreeSet<String>, known: Option<&KnownSigners>) -> AuditCheckResult {
+    let role = SignerRole::Aggregator;
+    match known {
+        _ if keys.is_empty() => Ok("none".to_owned()),
+        Some(known) => known.compare(role, keys),
+        None => Err(CheckProblem::NotCompared(format!(
+            "{}: compared with no list of known keys; see --signers",
+            describe_keys(role, keys)
+        ))),
     }
 }
 

@@ -98,7 +98,11 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             reference: execute_shard::start_reference(execute_shard::DEFAULT_TIME_LIMIT)?,
         };
         let planner = args.planner.settings(namespaces.clone(), quotas, args.memory, lease);
-        let aggregator = args.aggregator.settings(namespaces, args.memory, lease);
+        let aggregator = forge_aggregator::AggregatorSettings {
+            // `forge run` may have stored the same job in the same directory.
+            keeps_earlier_runs: true,
+            ..args.aggregator.settings(namespaces, args.memory, lease)
+        };
         let planner = forge_planner::run(bus.clone(), planner, metrics.clone(), stop.clone());
         let aggregator = forge_aggregator::run(
             bus.clone(),

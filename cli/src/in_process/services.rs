@@ -85,6 +85,8 @@ impl InProcessServices {
             completions: Some(completed),
             // All threads are in one pool, and one bad core must not end the job.
             pool_quarantine_after: 0,
+            // A directory holds what the user's earlier runs stored.
+            keeps_earlier_runs: true,
             ..forge_aggregator::AggregatorSettings::default()
         };
         let identity = ephemeral_identity()?;

@@ -10,6 +10,7 @@ mod gpu;
 #[cfg(unix)]
 mod hostile_files;
 mod isolated_execution;
+mod log_audit;
 mod memory;
 mod mutations;
 mod round_trip;

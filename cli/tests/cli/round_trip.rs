@@ -31,7 +31,8 @@ fn run_replay_and_audit_agree() {
     let audit: Value = serde_json::from_str(&audited.stdout).unwrap();
     assert_eq!((&audit["passed"], &audit["verdict"]), (&json!(true), &json!("consistent")));
     let checks = audit["checks"].as_array().unwrap();
-    let open = ["executions.json reports", "metrics.json reports", "verification.json reports", "signers"];
+    let open =
+        ["executions.json reports", "metrics.json reports", "verification.json reports", "signers", "log"];
     assert_eq!(audit["not_compared"], json!(open), "{audit:#}");
     assert!(
         checks.iter().all(|check| check["status"] == "ok" || open.iter().any(|name| check["name"] == *name))

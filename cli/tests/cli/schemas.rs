@@ -68,6 +68,7 @@ fn artifacts_conform_to_their_schemas() {
             assert_conforms(name, &read_json(&sandbox.artifact(job, &format!("{name}.json"))));
         }
         assert_conforms("manifest", &sandbox.manifest(job));
+        assert_conforms("log-entry", &read_json(&sandbox.store_path().join("log/00000000000000000001.json")));
         let profile = envelope["op"]["profile"].as_str().unwrap();
         assert_conforms(
             &format!("{profile}.args"),

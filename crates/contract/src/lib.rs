@@ -4,7 +4,8 @@
 //! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
 //! Reading order: [`envelope`] → [`plan`] → [`program`] → [`shard`] → [`shard_result`] → [`task`] →
-//! [`attestation`] → [`verdict`] → [`job`] → [`artifact`]; [`job_list`], [`quota`].
+//! [`attestation`] → [`verdict`] → [`job`] → [`artifact`] → [`manifest_log`]; [`job_list`],
+//! [`quota`].
 //!
 //! # Example
 //!
@@ -45,6 +46,7 @@ pub mod error;
 pub mod ids;
 pub mod job;
 pub mod job_list;
+pub mod manifest_log;
 pub mod merkle;
 pub mod plan;
 pub mod program;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use forge_contract::{
     artifact::{ErrorDocument, ManifestDocument},
     canonical::to_canonical_json,
+    digest::Digest,
     ids::JobId,
 };
 use object_store::{ObjectStoreExt, PutMode};
@@ -20,7 +21,7 @@ use crate::{
     store::{MAX_JOB_DOCUMENT_BYTES, Store, checked_key},
 };
 
-const JSON_MEDIA_TYPE: &str = "application/json";
+pub(crate) const JSON_MEDIA_TYPE: &str = "application/json";
 const HTML_MEDIA_TYPE: &str = "text/html; charset=utf-8";
 
 /// Outcome of completing a job.
@@ -30,6 +31,15 @@ pub enum Completion {
     Stored,
     /// Another run of the job completed first. Carries the manifest of that run, which is kept.
     AlreadyComplete(Box<ManifestDocument>),
+}
+
+/// A manifest as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// The manifest.
+    pub document: ManifestDocument,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
 }
 
 impl Store {
@@ -55,8 +65,17 @@ impl Store {
     /// artifacts alike; [`StoreError::Corrupt`] when it is no regular file; or
     /// [`StoreError::Unavailable`].
     pub async fn get_manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
+        Ok(self.get_stored_manifest(job).await?.map(|stored| stored.document))
+    }
+
+    /// Reads the manifest of a completed job with the hash of its bytes; `None` while the job has
+    /// none.
+    ///
+    /// # Errors
+    /// See [`Store::get_manifest`].
+    pub async fn get_stored_manifest(&self, job: &JobId) -> Result<Option<StoredManifest>, StoreError> {
         let key = Self::manifest_key(job);
-        let Some(manifest) = self.read_json::<ManifestDocument>(&key).await? else {
+        let Some((manifest, sha256)) = self.read_json::<ManifestDocument>(&key).await? else {
             return Ok(None);
         };
         let malformed = |reason: String| Err(StoreError::Malformed { path: self.locate(&key), reason });
@@ -73,7 +92,12 @@ impl Store {
         if let Err(reason) = check_artifact_names(&manifest) {
             return malformed(reason);
         }
-        Ok(Some(manifest))
+        Ok(Some(StoredManifest { document: manifest, sha256 }))
+    }
+
+    /// The bytes that [`Store::complete_job`] stores for a manifest.
+    pub fn manifest_bytes(manifest: &ManifestDocument) -> Vec<u8> {
+        canonical_json(manifest)
     }
 
     /// Reads the index page of a completed job; `None` if there is none.
@@ -123,7 +147,7 @@ impl Store {
         let content = Self::render_index_page(manifest, headline);
         self.put(&page, content, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
         let key = Self::manifest_key(job);
-        if self.put(&key, canonical_json(manifest), JSON_MEDIA_TYPE, PutMode::Create).await? {
+        if self.put(&key, Self::manifest_bytes(manifest), JSON_MEDIA_TYPE, PutMode::Create).await? {
             return Ok(Completion::Stored);
         }
         // Another run completed the job in the meantime. The page must list the artifacts of that
@@ -157,7 +181,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Malformed`] or [`StoreError::Unavailable`].
     pub async fn get_error(&self, job: &JobId) -> Result<Option<ErrorDocument>, StoreError> {
-        self.read_json(&Self::error_key(job)).await
+        Ok(self.read_json(&Self::error_key(job)).await?.map(|(document, _)| document))
     }
 }
 

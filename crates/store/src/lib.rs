@@ -7,11 +7,12 @@
 //! | `jobs/<job_id>/manifest.json` | names the artifacts of a completed job |
 //! | `jobs/<job_id>/error.json` | the error of the last failed attempt; removed when the job completes |
 //! | `jobs/<job_id>/index.html` | a page that lists the artifacts |
+//! | `log/<number>.json` | an entry of the log: which manifest was stored, and the entry before |
 //!
 //! No other crate uses `object_store`. This crate knows the names and locations of documents but
 //! does not compute their content.
 //!
-//! Reading order: [`store`] → [`reader`] → [`jobs`] → [`error`] → [`location`] → [`s3`] →
+//! Reading order: [`store`] → [`reader`] → [`jobs`] → [`log`] → [`error`] → [`location`] → [`s3`] →
 //! [`shards_file`].
 //!
 //! # Example
@@ -40,6 +41,7 @@ pub mod jobs;
 mod local;
 mod local_files;
 pub mod location;
+pub mod log;
 mod open;
 mod probe;
 pub mod reader;
@@ -49,8 +51,9 @@ pub mod store;
 
 pub use self::{
     error::StoreError,
-    jobs::Completion,
+    jobs::{Completion, StoredManifest},
     location::StoreLocation,
+    log::LogListing,
     reader::ArtifactReader,
     s3::{AmbientCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options},
     store::{Artifact, Store},

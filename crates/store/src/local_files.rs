@@ -45,6 +45,17 @@ fn to_store_error(path: &str, error: FileOpenError) -> StoreError {
     }
 }
 
+/// Whether anything has the name of an object: a file, or what may be in its place. `path` is the
+/// object's name in messages.
+pub(crate) fn exists(root: &Path, key: &str, path: &str) -> Result<bool, StoreError> {
+    check_directories(root, key, path)?;
+    match fs::symlink_metadata(root.join(key)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::from_io(path, &error)),
+    }
+}
+
 /// Checks before a write that no directory on the way to an object is a link, which would lead the
 /// write out of the store. `path` is the object's name in messages.
 pub(crate) fn check_directories(root: &Path, key: &str, path: &str) -> Result<(), StoreError> {

@@ -161,15 +161,20 @@ impl Store {
         }
     }
 
-    /// Reads a document of a job; `None` if it does not exist. The document may be an attacker's.
-    pub(crate) async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+    /// Reads a document of a job with the hash of its bytes; `None` if it does not exist. The
+    /// document may be an attacker's.
+    pub(crate) async fn read_json<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(T, Digest)>, StoreError> {
         let Some(bytes) = self.read_object(key, MAX_JOB_DOCUMENT_BYTES as u64).await? else {
             return Ok(None);
         };
         let malformed = |reason| StoreError::Malformed { path: self.locate(key), reason };
         strict::check_document(&bytes, MAX_JOB_DOCUMENT_BYTES)
             .map_err(|errors| malformed(errors.to_string()))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| malformed(error.to_string()))
+        let document = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+        Ok(Some((document, Digest::hash_parts(&[&bytes]))))
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {

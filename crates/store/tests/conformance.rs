@@ -31,7 +31,7 @@ async fn a_local_directory_conforms() {
 /// of its content.
 fn assert_only_stored_objects_remain(root: &Path) {
     let top: Vec<_> = names(root);
-    assert_eq!(top, ["artifacts", "jobs"]);
+    assert_eq!(top, ["artifacts", "jobs", "log"]);
     let objects = root.join("artifacts/sha256");
     assert_eq!(names(&objects).len(), 4);
     for hash in names(&objects) {

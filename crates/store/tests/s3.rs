@@ -86,7 +86,8 @@ async fn objects_created_under_object_lock_are_retained() {
     let reference = store_again.put_artifact(artifact("a.txt", "hello")).await.unwrap();
     assert!(boto3(&server, &["versions", "locked", "p/.forge-probe/"]).is_empty());
 
-    for key in [format!("p/{}", reference.key()), "p/jobs/one/manifest.json".to_owned()] {
+    let entry = format!("p/{}", Store::log_entry_key(2));
+    for key in [format!("p/{}", reference.key()), "p/jobs/one/manifest.json".to_owned(), entry] {
         assert_eq!(boto3(&server, &["retention", "locked", &key]), ["COMPLIANCE 2"]);
         assert_eq!(boto3(&server, &["delete-versions", "locked", &key]), ["403 AccessDenied"]);
     }

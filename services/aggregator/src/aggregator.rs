@@ -29,9 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     discarded_results::DiscardedResults,
+    earlier_manifest::EarlierManifestPolicy,
     janitor,
     job_reducer::{JobCompletion, JobReducer},
     kept_results::ResultMemory,
+    manifest_log::ManifestLog,
     pool_quarantine::PoolQuarantine,
     publisher::Publisher,
     result_collector::ResultCollector,
@@ -72,7 +74,10 @@ pub struct AggregatorSettings {
     /// Number of quarantined agents of a pool that bring the whole pool into quarantine; 0 for
     /// never.
     pub pool_quarantine_after: usize,
-    /// Dates the changes of job records.
+    /// Whether a job keeps a manifest that an earlier submission of the same envelope stored, under
+    /// a key that this cluster does not know, as `forge run` does. Otherwise the job fails.
+    pub keeps_earlier_runs: bool,
+    /// Dates the changes of job records and the entries of the log.
     pub clock: Clock,
     /// Receives completed jobs, in addition to their records.
     pub completions: Option<mpsc::UnboundedSender<JobCompletion>>,
@@ -90,6 +95,7 @@ impl Default for AggregatorSettings {
             max_kept_bytes: 64 << 20,
             job_memory: 1 << 30,
             pool_quarantine_after: 3,
+            keeps_earlier_runs: false,
             clock: Clock::default(),
             completions: None,
         }
@@ -159,7 +165,7 @@ impl Aggregator {
             registry: registry.clone(),
             pool_quarantine: PoolQuarantine {
                 bus: bus.clone(),
-                registry,
+                registry: registry.clone(),
                 metrics: metrics.clone(),
                 threshold: settings.pool_quarantine_after,
             },
@@ -167,9 +173,15 @@ impl Aggregator {
             memory: ResultMemory { max_kept_bytes, budget: budget.clone() },
             discarded: DiscardedResults::start(bus.clone(), stop.clone()),
         };
+        let earlier_manifests = match settings.keeps_earlier_runs {
+            true => EarlierManifestPolicy::SameEnvelope,
+            false => EarlierManifestPolicy::SameSubmission(registry),
+        };
         let publisher = Publisher {
             store: Arc::clone(&store),
+            log: ManifestLog::new(Arc::clone(&store), Arc::clone(&identity), clock),
             identity,
+            earlier_manifests,
             metrics: metrics.clone(),
             patience: store_patience,
         };

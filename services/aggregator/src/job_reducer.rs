@@ -29,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acceptance::JobContext,
-    publisher::{Publication, PublishError, Publisher},
+    publish_error::PublishError,
+    publisher::{Publication, Publisher},
     result_collector::{CollectedResults, CollectionError, ResultCollector},
     termination::{RecordedResult, Termination, retry_later},
 };
@@ -280,7 +281,8 @@ impl JobReducer {
             };
             match self.publisher.publish(&completed, kept_results.get()).await {
                 Ok(publication) => Some(publication),
-                Err(PublishError { code, message }) => {
+                Err(PublishError::Bus(error)) => return Err(error),
+                Err(PublishError::Failed { code, message }) => {
                     let order =
                         EndOrder::new(job.id.clone(), uid, bucket.name(), code, Phase::Store, message);
                     return self.termination.fail(order).await;

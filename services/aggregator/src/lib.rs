@@ -35,7 +35,10 @@
 //! - `discarded_results`: removes results that do not count.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
-//! - `publisher`: stores the artifacts and the manifest.
+//! - `manifest_log`: appends to the log of the store.
+//! - `publish_error`: why a result could not be published.
+//! - `earlier_manifest`: decides whether a manifest that is there already is the job's.
+//! - `publisher`: stores the artifacts and the manifest, and records it in the log.
 //! - `termination`: writes terminal records and removes a job's messages.
 //! - `job_reducer`: takes one job through all of these.
 //! - `janitor`: purges results of jobs that are not being reduced.
@@ -44,10 +47,13 @@
 mod acceptance;
 mod aggregator;
 mod discarded_results;
+mod earlier_manifest;
 mod janitor;
 mod job_reducer;
 mod kept_results;
+mod manifest_log;
 mod pool_quarantine;
+mod publish_error;
 mod publisher;
 mod reduction;
 mod result_collector;

@@ -1,20 +1,25 @@
-//! Publishing a job's result: builds the documents, stores the artifacts and then the manifest.
-//! Writes no job record.
+//! Publishing a job's result: builds the documents, stores the artifacts and then the manifest, and
+//! records the manifest in the log. Writes no job record.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forge_contract::{
     agent::Identity,
     artifact::{ArtifactReference, ManifestDocument},
-    error::FailureCode,
+    digest::Digest,
     shard::ShardId,
 };
-use forge_documents::{CompletedJob, Document, document::RESULT_JSON};
+use forge_documents::{CompletedJob, Document};
 use forge_service::Metrics;
-use forge_store::{Artifact, Completion, Store, StoreError, shards_file};
+use forge_store::{Artifact, Completion, Store, StoreError, StoredManifest, shards_file};
 
-use crate::store_retry::retry_within;
+use crate::{
+    earlier_manifest::EarlierManifestPolicy,
+    manifest_log::{LoggedManifest, ManifestLog},
+    publish_error::PublishError,
+    store_retry::retry_within,
+};
 
 /// Publishes the results of jobs in the object store.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(crate) struct Publisher {
     pub store: Arc<Store>,
     /// Signs the manifests.
     pub identity: Arc<Identity>,
+    pub log: ManifestLog,
+    pub earlier_manifests: EarlierManifestPolicy,
     pub metrics: Metrics,
     /// How long to retry while the store is unavailable.
     pub patience: Duration,
@@ -37,28 +44,13 @@ pub(crate) struct Publication {
     pub stored_before: bool,
 }
 
-/// Why a result could not be published.
-#[derive(Debug)]
-pub(crate) struct PublishError {
-    pub code: FailureCode,
-    /// A sentence for people.
-    pub message: String,
-}
-
-impl From<StoreError> for PublishError {
-    fn from(error: StoreError) -> Self {
-        Self { code: FailureCode::StorageFailed, message: error.to_string() }
-    }
-}
-
 impl Publisher {
-    /// Stores the artifacts, with the shard results if they are given, and then the manifest. If an
-    /// earlier run of the same job stored its
-    /// result, compares with that instead.
+    /// Stores the artifacts, with the shard results if they are given, then the manifest, then an
+    /// entry of the log. If there is a manifest of the job, keeps that one instead.
     ///
     /// # Errors
-    /// [`PublishError`] when the store stays unavailable, when the manifest of another envelope has
-    /// this job id, or when the earlier run had another result or its artifacts are damaged.
+    /// [`PublishError::Failed`] when the store stays unavailable, or when the manifest that is
+    /// there is not one of this job or its artifacts are damaged; [`PublishError::Bus`].
     pub async fn publish(
         &self,
         completed: &CompletedJob<'_>,
@@ -67,67 +59,85 @@ impl Publisher {
         let operation = format!("storing the artifacts of job {}", completed.job.id);
         let stored = retry_within(self.patience, &operation, || self.store_all(completed, shard_results));
         let (manifest, stored_before) = match stored.await? {
-            (manifest, Completion::Stored) => (manifest, false),
-            (_, Completion::AlreadyComplete(earlier)) => {
-                self.check_earlier(completed, &earlier).await?;
-                (*earlier, true)
-            }
+            Some(stored) => (stored, false),
+            None => (self.keep_earlier(completed).await?, true),
         };
+        self.record_in_log(completed, &manifest, stored_before).await?;
         let location = self.manifest_location(completed);
-        Ok(Publication { artifacts: manifest.artifacts, manifest: location, stored_before })
+        Ok(Publication { artifacts: manifest.document.artifacts, manifest: location, stored_before })
     }
 
     fn manifest_location(&self, completed: &CompletedJob<'_>) -> String {
         self.store.locate(&Store::manifest_key(&completed.job.id))
     }
 
+    /// Stores artifacts and manifest; `None` if there is a manifest already.
     async fn store_all(
         &self,
         completed: &CompletedJob<'_>,
         shard_results: Option<&BTreeMap<ShardId, Bytes>>,
-    ) -> Result<(ManifestDocument, Completion), StoreError> {
-        if let Some(earlier) = self.store.get_manifest(&completed.job.id).await? {
-            return Ok((completed.manifest(Vec::new()), Completion::AlreadyComplete(Box::new(earlier))));
+    ) -> Result<Option<StoredManifest>, StoreError> {
+        if self.store.get_manifest(&completed.job.id).await?.is_some() {
+            return Ok(None);
         }
         let mut artifacts: Vec<_> = completed.documents().into_iter().map(to_artifact).collect();
         artifacts.extend(shard_results.map(|results| shards_artifact(completed, results)));
         let references = self.store.put_artifacts(artifacts).await;
         self.metrics.count_artifact_write(if references.is_ok() { "ok" } else { "failed" });
-        let manifest = completed.manifest(references?).sign(&self.identity);
-        let completion = self.store.complete_job(&manifest, &completed.headline()).await?;
-        Ok((manifest, completion))
+        let document: ManifestDocument = completed.manifest(references?).sign(&self.identity);
+        match self.store.complete_job(&document, &completed.headline()).await? {
+            Completion::Stored => {
+                let sha256 = Digest::hash_parts(&[&Store::manifest_bytes(&document)]);
+                Ok(Some(StoredManifest { document, sha256 }))
+            }
+            Completion::AlreadyComplete(_) => Ok(None),
+        }
     }
 
-    /// Checks that an earlier run had the same envelope and the same result, and that its artifacts
-    /// are intact.
-    async fn check_earlier(
+    /// Reads the manifest that is there, and checks that it is one of this job and that its
+    /// artifacts are intact.
+    async fn keep_earlier(&self, completed: &CompletedJob<'_>) -> Result<StoredManifest, PublishError> {
+        let location = self.manifest_location(completed);
+        let operation = format!("reading the artifacts of job {}", completed.job.id);
+        let read = retry_within(self.patience, &operation, async || {
+            let stored = self.store.get_stored_manifest(&completed.job.id).await?;
+            stored.ok_or_else(|| StoreError::Missing { path: location.clone() })
+        });
+        let earlier = read.await?;
+        self.earlier_manifests.check(completed, &earlier.document, &location).await?;
+        let check = retry_within(self.patience, &operation, async || {
+            for reference in &earlier.document.artifacts {
+                // In chunks: an earlier artifact may have any size.
+                let mut reader = self.store.open_artifact(reference).await?;
+                while reader.next_chunk().await?.is_some() {}
+            }
+            Ok(())
+        });
+        check.await?;
+        Ok(earlier)
+    }
+
+    /// Appends the manifest to the log, so that its removal or replacement can be detected.
+    async fn record_in_log(
         &self,
         completed: &CompletedJob<'_>,
-        earlier: &ManifestDocument,
-    ) -> Result<(), PublishError> {
-        let location = self.manifest_location(completed);
-        if earlier.request != completed.job.envelope_digest {
-            let job = &completed.job.id;
-            let message = format!(
-                "{location} is the manifest of another envelope with the job id {job}: choose another \
-                 ctx.job_id or another store"
-            );
-            return Err(PublishError { code: FailureCode::Conflict, message });
-        }
-        let (stored, computed) = (earlier.result, completed.result.hash);
-        if stored != computed {
-            let message = format!("{location} has the result {stored}, but this run computed {computed}");
-            return Err(PublishError { code: FailureCode::VerificationFailed, message });
-        }
-        for reference in &earlier.artifacts {
-            if reference.name == RESULT_JSON && reference.sha256 != stored {
-                let message = format!("{location} has the result {stored}, but names another {RESULT_JSON}");
-                return Err(PublishError { code: FailureCode::VerificationFailed, message });
-            }
-            // In chunks: an earlier artifact may have any size.
-            let mut reader = self.store.open_artifact(reference).await?;
-            while reader.next_chunk().await?.is_some() {}
-        }
+        stored: &StoredManifest,
+        stored_before: bool,
+    ) -> Result<(), StoreError> {
+        let manifest = LoggedManifest {
+            namespace: completed.job.request.envelope.artifacts.kv_namespace.clone(),
+            job_id: completed.job.id.clone(),
+            job_uid: stored.document.job_uid,
+            sha256: stored.sha256,
+        };
+        let operation = format!("recording job {} in the log", completed.job.id);
+        // An attempt that failed may have succeeded in the store.
+        let mut may_be_recorded = stored_before;
+        let append = retry_within(self.patience, &operation, || {
+            self.log.append(&manifest, mem::replace(&mut may_be_recorded, true))
+        });
+        let position = append.await?;
+        tracing::info!(job = %completed.job.id, log = %position, "the manifest is recorded in the log");
         Ok(())
     }
 }

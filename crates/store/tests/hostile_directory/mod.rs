@@ -73,6 +73,30 @@ async fn writes_do_not_leave_the_store_through_a_link() {
 }
 
 #[tokio::test]
+async fn links_in_the_log_are_refused_and_linked_jobs_are_listed() {
+    let (directory, root, store) = prepared().await;
+    assert!(store.create_log_entry(1, b"one".to_vec()).await.unwrap());
+    let entry = root.join(Store::log_entry_key(1));
+    replace(&entry, |path| symlink(path.with_extension("moved"), path).unwrap());
+    assert!(store.has_log_entry(1).await.unwrap());
+    assert_corrupt(&store.get_log_entry(1).await.unwrap_err(), "a symbolic link");
+    fs::write(root.join("log/00000000000000000002.json#3"), "staging").unwrap();
+    let listing = store.list_log().await.unwrap();
+    assert_eq!(listing.numbers.into_iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(listing.foreign, ["00000000000000000001.moved"]);
+
+    let outside = directory.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    replace(&root.join("jobs/one"), |path| symlink(&outside, path).unwrap());
+    assert_eq!(store.list_completed_jobs().await.unwrap().into_iter().collect::<Vec<_>>(), [job("one")]);
+    replace(&root.join("log"), |path| symlink(&outside, path).unwrap());
+    assert_corrupt(&store.list_log().await.unwrap_err(), "a symbolic link is in its place");
+    assert!(matches!(store.has_log_entry(1).await, Err(StoreError::Unusable { .. })));
+    assert!(matches!(store.create_log_entry(2, Vec::new()).await, Err(StoreError::Unusable { .. })));
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn pipes_and_directories_are_not_opened() {
     let (_directory, root, store) = prepared().await;
     let path = root.join(artifact("a.txt", "hello").reference().key());

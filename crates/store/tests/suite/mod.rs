@@ -5,8 +5,9 @@ use forge_contract::{
     digest::Digest,
     error::FailureCode,
     ids::{JobId, JobUid, ReplayKey},
+    manifest_log::MAX_LOG_ENTRY_BYTES,
 };
-use forge_store::{Artifact, Completion, Store, StoreError};
+use forge_store::{Artifact, Completion, LogListing, Store, StoreError};
 use futures_util::future::join_all;
 
 /// A plain-text artifact.
@@ -126,6 +127,36 @@ async fn exactly_one_concurrent_writer_completes_a_job(store: &Store) {
     assert!(join_all(writers).await.into_iter().all(|answer| answer.is_ok()));
 }
 
+async fn log_entries_are_created_once_and_listed_with_the_jobs(store: &Store) {
+    assert_eq!(store.list_log().await.unwrap(), LogListing::default());
+    assert_eq!(store.get_log_entry(1).await.unwrap(), None);
+    assert!(!store.has_log_entry(1).await.unwrap());
+    for number in [1, 2, 12, 1 << 53] {
+        assert!(store.create_log_entry(number, format!("{number}").into_bytes()).await.unwrap());
+        assert!(!store.create_log_entry(number, b"another".to_vec()).await.unwrap());
+        assert_eq!(store.get_log_entry(number).await.unwrap(), Some(format!("{number}").into_bytes()));
+        assert!(store.has_log_entry(number).await.unwrap());
+    }
+    let racers = join_all((0..8).map(|racer: u64| store.create_log_entry(3, vec![racer as u8]))).await;
+    assert_eq!(racers.into_iter().filter(|created| *created.as_ref().unwrap()).count(), 1);
+    let large = vec![b' '; MAX_LOG_ENTRY_BYTES + 1];
+    assert!(store.create_log_entry(13, large).await.unwrap());
+    assert!(matches!(store.get_log_entry(13).await, Err(StoreError::Malformed { .. })));
+
+    let listing = store.list_log().await.unwrap();
+    assert_eq!(listing.numbers.into_iter().collect::<Vec<_>>(), [1, 2, 3, 12, 13, 1 << 53]);
+    assert!(listing.foreign.is_empty());
+    // The jobs of the tests above. A job with an error alone has not completed.
+    store.put_error(&failure("failed", "it failed")).await.unwrap();
+    let jobs: Vec<_> = store.list_completed_jobs().await.unwrap().into_iter().collect();
+    assert_eq!(jobs, [job("one"), job("race"), job("two")]);
+}
+
+async fn manifests_are_read_with_the_hash_of_their_bytes(store: &Store) {
+    let stored = store.get_stored_manifest(&job("two")).await.unwrap().unwrap();
+    assert_eq!(stored.sha256, Digest::hash_parts(&[&Store::manifest_bytes(&stored.document)]));
+}
+
 /// Runs the suite on an empty store.
 pub async fn suite(store: &Store) {
     artifacts_are_stored_once_and_read_back(store).await;
@@ -134,4 +165,6 @@ pub async fn suite(store: &Store) {
     first_manifest_is_kept(store).await;
     artifact_with_different_content_is_rejected(store).await;
     exactly_one_concurrent_writer_completes_a_job(store).await;
+    log_entries_are_created_once_and_listed_with_the_jobs(store).await;
+    manifests_are_read_with_the_hash_of_their_bytes(store).await;
 }

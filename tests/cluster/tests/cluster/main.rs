@@ -9,6 +9,7 @@ mod gpu_adapter;
 mod happy_path;
 mod hostile_messages;
 mod job_mix;
+mod manifest_log;
 mod metrics_catalog;
 mod permissions;
 mod policies_and_rejections;

@@ -1,6 +1,8 @@
 //! The whole aggregator on the in-process bus, with results and verdicts as workers and verifiers
 //! send them.
 
+mod stored_manifests;
+
 use std::{sync::Arc, time::Duration};
 
 use forge_aggregator::{AggregatorSettings, JobCompletion, run};
