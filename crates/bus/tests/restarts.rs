@@ -75,6 +75,8 @@ async fn publishing_and_replaying_survive_restarts() {
                 bus.publish_all(batch).await.unwrap();
                 bus.publish(result_message(index + 500).0, &result_message(index + 500).1).await.unwrap();
                 index += 501;
+                // At most 100,200 messages, which the stream holds.
+                sleep(Duration::from_millis(25)).await;
             }
             index
         }

@@ -14,7 +14,7 @@ use crate::{
     dyadic::Fraction,
     gamma, inverse_gaussian,
     standard_quantiles::{self, StandardQuantiles},
-    tables::{self, Node, QuantileFunction, UndecidedFloor},
+    tables::{self, QuantileFunction, QuantileNode, UndecidedFloor},
 };
 
 /// A law of the amount of an occurrence, in units of the args. Parameters are exactly the f64
@@ -161,7 +161,7 @@ struct InMinorUnits {
 }
 
 impl QuantileFunction for InMinorUnits {
-    fn near(&self, x: DoubleDouble) -> Node {
+    fn near(&self, x: DoubleDouble) -> QuantileNode {
         let dd = DoubleDouble::from;
         let units = dd(self.units);
         let amount = match self.law {
@@ -169,13 +169,16 @@ impl QuantileFunction for InMinorUnits {
             Normal { mean, std_dev } => {
                 let deviation = x * dd(std_dev);
                 let value = (dd(mean) + deviation) * units;
-                return Node { value, scale: (dd(mean).abs() + deviation.abs()) * units };
+                return QuantileNode { value, scale: (dd(mean).abs() + deviation.abs()) * units };
             }
             Uniform { low, high } => dd(low) + x * (dd(high) - dd(low)),
             Gamma { scale, .. } => x * dd(scale),
             Beta { scale, .. } => {
                 let value = x * dd(scale) * units;
-                return Node { value, scale: value.scale(beta::RELATIVE_ERROR / tables::RELATIVE_ERROR) };
+                return QuantileNode {
+                    value,
+                    scale: value.scale(beta::RELATIVE_ERROR / tables::RELATIVE_ERROR),
+                };
             }
             InverseGaussian { mean, .. } => x * dd(mean),
             Exponential { mean } => x * dd(mean),
@@ -185,7 +188,7 @@ impl QuantileFunction for InMinorUnits {
             Gpd { threshold, scale, xi } => dd(threshold) + generalised_excess(x, xi) * dd(scale),
             Burr { alpha, scale, gamma } => exp(exp_m1(x / dd(alpha)).ln() / dd(gamma)) * dd(scale),
         };
-        Node::from(amount * units)
+        QuantileNode::from(amount * units)
     }
 
     fn exact(&self, survival: &Fraction, candidate: &Fraction) -> Option<Fraction> {

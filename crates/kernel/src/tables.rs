@@ -25,7 +25,7 @@ pub const RELATIVE_ERROR: f64 = 1.0 / (1u128 << 85) as f64;
 
 /// A quantile in minor units, at a node of a table.
 #[derive(Debug, Clone, Copy)]
-pub struct Node {
+pub struct QuantileNode {
     /// The quantile.
     pub value: DoubleDouble,
     /// What its error is relative to: it is below [`RELATIVE_ERROR`] times this. Where the quantile
@@ -33,7 +33,7 @@ pub struct Node {
     pub scale: DoubleDouble,
 }
 
-impl From<DoubleDouble> for Node {
+impl From<DoubleDouble> for QuantileNode {
     fn from(value: DoubleDouble) -> Self {
         Self { value, scale: value.abs() }
     }
@@ -42,7 +42,7 @@ impl From<DoubleDouble> for Node {
 /// A quantile function in minor units.
 pub trait QuantileFunction {
     /// The quantile at a value of the standard quantile. Ascends.
-    fn near(&self, standard: DoubleDouble) -> Node;
+    fn near(&self, standard: DoubleDouble) -> QuantileNode;
 
     /// The quantile at a probability of being exceeded, where an approximation cannot tell it from
     /// `candidate`: exactly, or another number that every floor takes for it. `None` where nothing
@@ -52,7 +52,7 @@ pub trait QuantileFunction {
 
 /// A function for tests. Where it cannot be told from an integer, it is taken to be that.
 impl<F: Fn(DoubleDouble) -> DoubleDouble> QuantileFunction for F {
-    fn near(&self, standard: DoubleDouble) -> Node {
+    fn near(&self, standard: DoubleDouble) -> QuantileNode {
         self(standard).into()
     }
 
@@ -72,16 +72,16 @@ pub fn quantile_table(
     let limit = DoubleDouble::from(NODE_LIMIT);
     // Execution floors, so half a unit is added to make it round to the nearest minor unit.
     let node = |&x: &DoubleDouble| {
-        let Node { value, scale } = law.near(x);
+        let QuantileNode { value, scale } = law.near(x);
         let value = value + DoubleDouble::from(0.5);
         // The limit is exact.
-        let capped = |value| Node { value, scale: DoubleDouble::ZERO };
+        let capped = |value| QuantileNode { value, scale: DoubleDouble::ZERO };
         if limit.is_less_than(value) {
             return capped(limit);
         }
-        if value.is_less_than(-limit) { capped(-limit) } else { Node { value, scale } }
+        if value.is_less_than(-limit) { capped(-limit) } else { QuantileNode { value, scale } }
     };
-    let floor = |(survival, node): (DoubleDouble, Node), exponent| {
+    let floor = |(survival, node): (DoubleDouble, QuantileNode), exponent| {
         floor_scaled(node, exponent).or_else(|undecided| {
             let nearest = (node.value.scale(power_of_two(-exponent)) + DoubleDouble::from(0.5)).floor();
             let candidate = Fraction::of_integer(nearest, exponent) + Fraction::new(-0.5);
@@ -104,8 +104,8 @@ pub fn quantile_table(
 
 /// The quadratic through the quantile at a segment's lower end, middle and upper end.
 fn segment<P: Copy>(
-    points: [(P, Node); 3],
-    floor: impl Fn((P, Node), i32) -> Result<i64, UndecidedFloor>,
+    points: [(P, QuantileNode); 3],
+    floor: impl Fn((P, QuantileNode), i32) -> Result<i64, UndecidedFloor>,
 ) -> Result<Segment, UndecidedFloor> {
     let [left, middle, right] = points;
     let (left_size, right_size) = (left.1.value.abs(), right.1.value.abs());
@@ -125,7 +125,7 @@ fn segment<P: Copy>(
 }
 
 /// `floor(value / 2^exponent)`, if the node's uncertainty cannot move it across an integer.
-fn floor_scaled(node: Node, exponent: i32) -> Result<i64, UndecidedFloor> {
+fn floor_scaled(node: QuantileNode, exponent: i32) -> Result<i64, UndecidedFloor> {
     let scaled = node.value.scale(power_of_two(-exponent));
     let floor = scaled.floor();
     // The half that was added to the quantile is exact.

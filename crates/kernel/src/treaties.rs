@@ -12,14 +12,14 @@
 use ethnum::U256;
 use forge_contract::program::MAX_AMOUNT;
 
-/// Parts of a whole in a [`Fraction`].
+/// Parts of a whole in a [`Proportion`].
 const MILLION: u64 = 1_000_000;
 
 /// A fraction with six decimals: a number of millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fraction(pub u32);
+pub struct Proportion(pub u32);
 
-impl Fraction {
+impl Proportion {
     /// The whole.
     pub const ONE: Self = Self(MILLION as u32);
 
@@ -64,7 +64,7 @@ pub enum Terms {
     /// The same fraction of every occurrence.
     QuotaShare {
         /// Ceded fraction.
-        cession: Fraction,
+        cession: Proportion,
         /// Most that is ceded for one occurrence; [`MAX_AMOUNT`] without a limit.
         event_limit: u64,
     },
@@ -74,8 +74,8 @@ pub enum Terms {
     AggregateXl {
         /// The layer.
         layer: Layer,
-        /// Fraction of the layer that reinsurers have taken.
-        placed: Fraction,
+        /// Proportion of the layer that reinsurers have taken.
+        placed: Proportion,
     },
 }
 
@@ -98,18 +98,18 @@ impl Layer {
 /// A layer on every occurrence, with the annual terms of its recoveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OccurrenceLayer {
-    /// Fraction of the subject that the layer applies to, taken before the attachment.
-    pub cession: Fraction,
+    /// Proportion of the subject that the layer applies to, taken before the attachment.
+    pub cession: Proportion,
     /// The layer of one occurrence.
     pub layer: Layer,
     /// The layer of the year's recoveries: the annual aggregate deductible is its attachment, and
     /// its limit is the smaller of the annual aggregate limit and the capacity, which is the limit
     /// of an occurrence times one more than the number of reinstatements.
     pub annual: Layer,
-    /// Fraction of the layer that reinsurers have taken.
-    pub placed: Fraction,
+    /// Proportion of the layer that reinsurers have taken.
+    pub placed: Proportion,
     /// Price of each reinstatement, as a fraction of the premium.
-    pub reinstatements: Vec<Fraction>,
+    pub reinstatements: Vec<Proportion>,
     /// Premium of the whole layer; 0 where none is stated.
     pub premium: u64,
 }

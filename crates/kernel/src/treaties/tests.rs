@@ -11,11 +11,11 @@ fn occurrence_xl(layer: OccurrenceLayer) -> Treaty {
 /// The layer "`limit` xs `attachment`" with reinstatements at 100% of the premium.
 fn layer(limit: u64, attachment: u64, reinstatements: usize, aad: u64, aal: u64) -> OccurrenceLayer {
     OccurrenceLayer {
-        cession: Fraction::ONE,
+        cession: Proportion::ONE,
         layer: Layer { limit, attachment },
         annual: Layer { limit: aal.min(limit * (1 + reinstatements as u64)), attachment: aad },
-        placed: Fraction::ONE,
-        reinstatements: vec![Fraction::ONE; reinstatements],
+        placed: Proportion::ONE,
+        reinstatements: vec![Proportion::ONE; reinstatements],
         premium: 0,
     }
 }
@@ -41,13 +41,13 @@ fn run(treaties: &[Treaty], losses: &[u64]) -> (Vec<u64>, ClosedYear) {
 
 #[test]
 fn fractions_round_to_the_nearest_unit() {
-    assert_eq!([0, 1, 2, 3].map(|x| Fraction(500_000).of(x)), [0, 1, 1, 2]);
-    assert_eq!(Fraction::ONE.of(MAX_AMOUNT), MAX_AMOUNT);
-    assert_eq!(Fraction(1).of(499_999), 0);
-    assert_eq!(Fraction(1).of(500_000), 1);
+    assert_eq!([0, 1, 2, 3].map(|x| Proportion(500_000).of(x)), [0, 1, 1, 2]);
+    assert_eq!(Proportion::ONE.of(MAX_AMOUNT), MAX_AMOUNT);
+    assert_eq!(Proportion(1).of(499_999), 0);
+    assert_eq!(Proportion(1).of(500_000), 1);
     for (parts, amount) in [(333_333u32, MAX_AMOUNT), (270_000, 123_456_789_012), (999_999, 7)] {
         let exact = (u128::from(amount) * u128::from(parts) + 500_000) / 1_000_000;
-        assert_eq!(u128::from(Fraction(parts).of(amount)), exact);
+        assert_eq!(u128::from(Proportion(parts).of(amount)), exact);
     }
 }
 
@@ -69,7 +69,7 @@ fn reinstatement_premium_is_pro_rata_as_to_amount() {
         assert_eq!((payments[0], layer.reinstatement_premium(year.paid[0])), (50_000, expected));
     }
     // Reinstatements at 100%, 50%, 0 and 0 of 1,000: the second is used to a fifth.
-    let prices = [1_000_000, 500_000, 0, 0].map(Fraction).to_vec();
+    let prices = [1_000_000, 500_000, 0, 0].map(Proportion).to_vec();
     let layer =
         OccurrenceLayer { premium: 1_000, reinstatements: prices, ..layer(500_000, 250_000, 4, 0, NO_LIMIT) };
     let (_, year) = run(&[occurrence_xl(layer.clone())], &[100_000, 600_000, 500_000, 200_000]);
@@ -101,14 +101,14 @@ fn annual_deductible_and_limit_apply_before_reinstatements() {
 #[test]
 fn the_placed_part_is_taken_after_limit_and_attachment() {
     // OasisLMF validation CX36_124, and two half-placed layers in one step and in two.
-    let part = OccurrenceLayer { placed: Fraction(200_000), ..unlimited(1_500_000, 1_000_000) };
+    let part = OccurrenceLayer { placed: Proportion(200_000), ..unlimited(1_500_000, 1_000_000) };
     assert_eq!(run(&[occurrence_xl(part)], &[297_000_000]).0, [300_000]);
     // OasisLMF validation CX30_100: the ceded part is taken before the attachment.
-    let ceded = OccurrenceLayer { cession: Fraction(200_000), ..unlimited(NO_LIMIT, 1_000_000) };
+    let ceded = OccurrenceLayer { cession: Proportion(200_000), ..unlimited(NO_LIMIT, 1_000_000) };
     assert_eq!(run(&[occurrence_xl(ceded)], &[297_000_000]).0, [58_400_000]);
     let half = |step, attachment| Treaty {
         step,
-        ..occurrence_xl(OccurrenceLayer { placed: Fraction(500_000), ..unlimited(50, attachment) })
+        ..occurrence_xl(OccurrenceLayer { placed: Proportion(500_000), ..unlimited(50, attachment) })
     };
     for (event, steps, expected) in [
         (8_000, [1, 1], vec![25, 25]),
@@ -129,7 +129,7 @@ fn event_limits_of_proportional_treaties_leave_the_overspill_net() {
         step: 1,
         lines: IndexSet(lines),
         groups: IndexSet::ALL,
-        terms: Terms::QuotaShare { cession: Fraction(parts), event_limit },
+        terms: Terms::QuotaShare { cession: Proportion(parts), event_limit },
     };
     let treaties = [share(0b0001, 500_000, 5_000), share(0b1100, 600_000, 8_000)];
     let mut year = Year::new(&treaties, 4);
@@ -153,13 +153,16 @@ fn stop_loss_sees_the_net_of_the_steps_before() {
         step: 1,
         lines: IndexSet(0b01),
         groups: IndexSet::ALL,
-        terms: Terms::QuotaShare { cession: Fraction(200_000), event_limit: NO_LIMIT },
+        terms: Terms::QuotaShare { cession: Proportion(200_000), event_limit: NO_LIMIT },
     };
     let stop = Treaty {
         step: 2,
         lines: IndexSet(0b11),
         groups: IndexSet::ALL,
-        terms: Terms::AggregateXl { layer: Layer { limit: 100, attachment: 500 }, placed: Fraction(850_000) },
+        terms: Terms::AggregateXl {
+            layer: Layer { limit: 100, attachment: 500 },
+            placed: Proportion(850_000),
+        },
     };
     let treaties = [quota, stop];
     let mut year = Year::new(&treaties, 2);
@@ -174,7 +177,7 @@ fn stop_loss_sees_the_net_of_the_steps_before() {
 
 fn treaty(lines: u32) -> impl Strategy<Value = Treaty> {
     let amount = 0u64..2_000;
-    let fraction = (0u32..=1_000_000).prop_map(Fraction);
+    let fraction = (0u32..=1_000_000).prop_map(Proportion);
     let quota = (fraction.clone(), prop_oneof![Just(NO_LIMIT), amount.clone()])
         .prop_map(|(cession, event_limit)| Terms::QuotaShare { cession, event_limit });
     let layers = (1u64..2_000, amount.clone(), amount.clone(), 0usize..4, fraction.clone());
