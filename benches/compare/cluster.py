@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nats
+from tools import free_ports
 
 ROLES = ["client", "planner", "worker", "worker-gpu", "verifier", "aggregator"]
 SERVICES = ("planner", "aggregator", "verifier")
@@ -44,16 +44,6 @@ class Contender:
         name, _, rest = text.partition("=")
         forge, configuration, *settings = rest.split(",")
         return cls(name, Path(forge).resolve(), Path(configuration).resolve(), dict(s.split("=", 1) for s in settings))
-
-
-def free_ports(count):
-    listeners = [socket.socket() for _ in range(count)]
-    for listener in listeners:
-        listener.bind(("127.0.0.1", 0))
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def with_observer(configuration):

@@ -6,14 +6,13 @@ with deploy/nats/nats-server.conf.
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 
 from chart_values import PASSWORDS
-from tools import ROOT, Failure, require, pinned_requirement, run, wheel_program
+from tools import ROOT, Failure, free_ports, require, pinned_requirement, run, wheel_program
 
 ACCESS_KEY, SECRET_KEY = "FORGETESTACCESSKEY", "forge-test-secret-key"
 
@@ -88,16 +87,6 @@ class Certificates:
 
     def read(self, name):
         return (self.directory / name).read_text()
-
-
-def free_ports(count):
-    listeners = [socket.socket() for _ in range(count)]
-    for listener in listeners:
-        listener.bind(("127.0.0.1", 0))
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
 
 
 def status(url):

@@ -6,6 +6,7 @@ Like tests/harness, this installs programs once into target/tools, from pip's pa
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,17 @@ CYCLONEDX = "cyclonedx-python-lib[json-validation]==11.12.0"
 
 class Failure(Exception):
     """A failed check."""
+
+
+def free_ports(count):
+    """Loopback ports that are free now."""
+    listeners = [socket.socket() for _ in range(count)]
+    for listener in listeners:
+        listener.bind(("127.0.0.1", 0))
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
 
 
 def require(condition, message):

@@ -17,7 +17,7 @@ pub fn check_shape(result: &Value, request: &Request) -> Result<(), CheckProblem
     let marks = request.program.marks().len();
     let components = request.program.components.len();
     let empty = sample(components, 1, [0, 0], 0, marks);
-    // So many iterations that no confidence interval is unbounded.
+    // With this many iterations every confidence interval has both bounds.
     let full = sample(components, 1 << 40, [5, 70_000], 3, marks);
     let document = |merged, reason| {
         let json = JobResult::new(request, merged, reason).json;

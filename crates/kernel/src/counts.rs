@@ -164,7 +164,7 @@ const FRACTION_BITS: usize = 256;
 const ERROR_BITS: usize = 64;
 /// Weights below this many bits are left out: together they are less than 2^63 units.
 const NEGLIGIBLE_BITS: usize = 40;
-/// Denominators up to this many bits are told from an integer.
+/// A rational number is recognised as an integer up to a denominator of this many bits.
 const MAX_DENOMINATOR_BITS: u64 = 1 << 14;
 /// Counts looked at before a law is refused.
 const MAX_WEIGHTS: u64 = 16 * MAX_COUNT;

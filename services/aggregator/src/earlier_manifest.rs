@@ -12,9 +12,9 @@ use crate::publish_error::PublishError;
 /// Which manifests are kept as a job's own.
 #[derive(Debug, Clone)]
 pub(crate) enum EarlierManifestPolicy {
-    /// Only those that an aggregator of this cluster stored for this submission.
+    /// Only manifests that an aggregator of this cluster stored for this submission.
     SameSubmission(Registry),
-    /// Those of any submission of the same envelope, whoever signed them.
+    /// Manifests of any submission of the same envelope, signed by any key.
     SameEnvelope,
 }
 

@@ -92,7 +92,7 @@ impl JobDriver {
         }
     }
 
-    /// Notes in the job's record that it waits for so many live agents.
+    /// Records that the job waits for this number of live agents.
     async fn note_wait(&self, admitted: &AdmittedJob, needed: u32) {
         let live = self.registry.live_capacity(admitted.target()).agents;
         let quarantine = self.registry.describe_quarantine();

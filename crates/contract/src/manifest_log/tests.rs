@@ -1,3 +1,5 @@
+//! Entries of the log: their one encoding, and every way in which a chain of them can be wrong.
+
 use super::*;
 
 fn identity(number: u8) -> Identity {

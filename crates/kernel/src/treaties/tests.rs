@@ -1,3 +1,6 @@
+//! The figures of textbooks and of other tools, to the unit, and what holds for every year: net is
+//! gross less ceded, and no minor unit is lost.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod compound;
+pub mod exact_table;
 pub mod gauss;
 pub mod precise;
 pub mod runs;
