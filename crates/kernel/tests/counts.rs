@@ -1,5 +1,5 @@
-//! Proves the count tables of docs/determinism.md, section 5.1: every threshold of the laws, against
-//! arbitrary precision.
+//! Proves the count tables of docs/determinism.md, section 5.1: every threshold of the laws,
+//! against arbitrary precision.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Proves the quantile tables of severities: every entry of the laws with a closed quantile, and the
-//! nodes of the others by their distribution functions, against arbitrary precision.
+//! Proves the quantile tables of severities: every entry of the laws with a closed quantile, and
+//! the nodes of the others by their distribution functions, against arbitrary precision.
 
 mod common;
 
