@@ -1,6 +1,6 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop attacks tutorials book test-deploy test-chart test-compose test-images
+.PHONY: help test lint unit interop simulate attacks tutorials book test-deploy test-chart test-compose test-images
 .PHONY: test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference version dist image chart checksums
 
 PYTHON ?= python3
@@ -14,6 +14,8 @@ SBOM_FLAGS ?=
 TARGET ?= x86_64-unknown-linux-musl
 # The image that `make image` builds.
 VARIANT ?= cpu
+# Seeds of `make simulate`.
+SEEDS ?= 10000
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 30
 
@@ -43,6 +45,9 @@ unit: ## the tests of all crates, with cargo-nextest where it is installed
 	else \
 	  cargo test $(WORKSPACE); \
 	fi
+
+simulate: ## simulates a cluster with faults, for SEEDS seeds from FIRST_SEED on
+	SEEDS=$(SEEDS) cargo test -p forge-simulation --locked -- --nocapture no_seed
 
 interop: ## compares the Python implementation of docs/determinism.md with this one
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

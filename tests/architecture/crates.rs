@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::source::{packages, target_kinds};
 
 /// Every workspace member and the members it may use outside its tests.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("forge-contract", &[]),
     ("forge-kernel", &["forge-contract"]),
     ("forge-documents", &["forge-contract", "forge-kernel"]),
@@ -41,6 +41,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("forge-harness", &[]),
     ("forge-cluster-tests", &[]),
     ("forge-architecture-tests", &[]),
+    ("forge-simulation", &[]),
 ];
 
 /// Libraries and the crates that may use them directly.

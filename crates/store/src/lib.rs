@@ -48,6 +48,8 @@ pub mod reader;
 pub mod s3;
 pub mod shards_file;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use self::{
     error::StoreError,

@@ -1,0 +1,119 @@
+//! A decorator that delays, fails or loses operations of a store, for tests of services. Not part
+//! of a product build: enable the feature `testing` in dev-dependencies only.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::stream::{BoxStream, StreamExt};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path as Key,
+};
+
+use crate::store::Store;
+
+/// An operation on one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum StoreOperation<'a> {
+    Put { key: &'a str },
+    Get { key: &'a str },
+    Delete { key: &'a str },
+}
+
+/// What happens to the operations of a store.
+#[async_trait]
+pub trait StoreDisturbance: Send + Sync + 'static {
+    /// Runs before an operation. An error, with a reason, fails the operation without effect.
+    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), String>;
+
+    /// Runs after an operation. An error fails the operation although it took effect.
+    async fn after(&self, operation: StoreOperation<'_>) -> Result<(), String>;
+}
+
+impl Store {
+    /// The same store, with operations that pass `disturbance`. Temporary failures are the only
+    /// ones that it may cause.
+    pub fn disturbed(&self, disturbance: impl StoreDisturbance) -> Self {
+        let (inner, disturbance) = (Arc::clone(&self.objects), Arc::new(disturbance));
+        let mut store = self.clone();
+        store.objects = Arc::new(DisturbedObjects { inner, disturbance });
+        store
+    }
+}
+
+struct DisturbedObjects {
+    inner: Arc<dyn ObjectStore>,
+    disturbance: Arc<dyn StoreDisturbance>,
+}
+
+fn failure(reason: String) -> Error {
+    Error::Generic { store: "disturbed", source: reason.into() }
+}
+
+impl fmt::Debug for DisturbedObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DisturbedObjects")
+    }
+}
+
+impl fmt::Display for DisturbedObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DisturbedObjects")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DisturbedObjects {
+    async fn put_opts(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let operation = StoreOperation::Put { key: key.as_ref() };
+        self.disturbance.before(operation).await.map_err(failure)?;
+        let result = self.inner.put_opts(key, payload, options).await;
+        self.disturbance.after(operation).await.map_err(failure)?;
+        result
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Key,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Key, options: GetOptions) -> Result<GetResult> {
+        let operation = StoreOperation::Get { key: key.as_ref() };
+        self.disturbance.before(operation).await.map_err(failure)?;
+        let result = self.inner.get_opts(key, options).await;
+        self.disturbance.after(operation).await.map_err(failure)?;
+        result
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
+        let (inner, disturbance) = (Arc::clone(&self.inner), Arc::clone(&self.disturbance));
+        let delete = move |key: Result<Key>| {
+            let (inner, disturbance) = (Arc::clone(&inner), Arc::clone(&disturbance));
+            async move {
+                let key = key?;
+                let operation = StoreOperation::Delete { key: key.as_ref() };
+                disturbance.before(operation).await.map_err(failure)?;
+                let result = inner.delete(&key).await;
+                disturbance.after(operation).await.map_err(failure)?;
+                result.map(|()| key.clone())
+            }
+        };
+        keys.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,165 @@
+//! The clients of a simulation: they submit, repeat, contradict and cancel jobs, and something
+//! sends garbage.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use forge_bus::{
+    Bus, Message,
+    topology::{self, API_CANCEL_SUBJECT, Bucket},
+};
+use forge_contract::{
+    ids::{JobUid, PoolName, Submitter},
+    shard::ShardId,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::{
+    cluster::SimulatedCluster,
+    process::Process,
+    process_bus::ProcessBus,
+    workload::{PlannedSubmission, draw_submission},
+};
+
+/// Time limit of a request to the API.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before a failed request is repeated.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Requests by which a client tries to submit or cancel a job.
+const MAX_REQUESTS: usize = 3;
+
+/// What clients did.
+#[derive(Debug, Default)]
+pub struct ClientLog {
+    /// Every envelope that was sent, once or more.
+    pub submissions: Vec<PlannedSubmission>,
+    /// Jobs whose cancellation was requested.
+    pub cancelled: BTreeSet<String>,
+    /// Garbage that was sent in place of envelopes.
+    pub garbage: u64,
+}
+
+/// Submits and cancels jobs during the turmoil.
+pub async fn run_clients(cluster: &Arc<SimulatedCluster>) -> ClientLog {
+    let (world, log) = (&cluster.world, Arc::new(Mutex::new(ClientLog::default())));
+    let mut clients = JoinSet::new();
+    for number in 0..world.options.jobs {
+        let (cluster, log) = (Arc::clone(cluster), Arc::clone(&log));
+        clients.spawn(async move { Client::new(&cluster, log, number).run().await });
+    }
+    if world.options.faults.garbage > 0.0 {
+        let (cluster, log) = (Arc::clone(cluster), Arc::clone(&log));
+        clients.spawn(async move { send_garbage(&cluster, &log).await });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.expect("a client does not panic");
+    }
+    let log = std::mem::take(&mut *log.lock());
+    log
+}
+
+/// A client that cares about one job.
+struct Client {
+    bus: ProcessBus,
+    log: Arc<Mutex<ClientLog>>,
+    number: usize,
+}
+
+impl Client {
+    fn new(cluster: &Arc<SimulatedCluster>, log: Arc<Mutex<ClientLog>>, number: usize) -> Self {
+        let process = Process::immortal(format!("client-{number}"), &cluster.world);
+        Self { bus: cluster.connect(&process), log, number }
+    }
+
+    async fn run(self) {
+        let world = &self.bus.process.world;
+        let turmoil = world.options.turmoil;
+        sleep(world.up_to(turmoil / 2)).await;
+        let job_id = format!("job-{}", self.number);
+        let submission = world.draw(|rng| draw_submission(rng, job_id.clone()));
+        self.submit(&submission, 0).await;
+        for repetition in 1..3 {
+            sleep(world.up_to(turmoil / 6)).await;
+            match world.draw(|rng| rng.u8(0..8)) {
+                0 => self.submit(&submission, repetition).await,
+                1 => {
+                    let other = world.draw(|rng| draw_submission(rng, job_id.clone()));
+                    self.submit(&other, repetition).await;
+                }
+                2 => self.cancel(&job_id).await,
+                _ => {}
+            }
+        }
+    }
+
+    /// Submits an envelope until the bus has stored it or a planner has answered.
+    async fn submit(&self, submission: &PlannedSubmission, repetition: usize) {
+        self.log.lock().submissions.push(submission.clone());
+        let submitter: Submitter = submission.submitter.parse().expect("a valid name");
+        let payload = submission.envelope.clone();
+        if self.bus.process.world.draw(fastrand::Rng::bool) {
+            let subject = topology::api_submit_subject(&submitter);
+            for _ in 0..MAX_REQUESTS {
+                let request = Message::new(subject.clone(), payload.clone());
+                match self.bus.request(request, REQUEST_TIMEOUT).await {
+                    Ok(_) | Err(forge_bus::BusError::Refused { .. }) => return,
+                    Err(_) => sleep(RETRY_PAUSE).await,
+                }
+            }
+        }
+        let id = format!("client-{}-{repetition}", self.number);
+        let message = Message::new(topology::submit_subject(&submitter), payload);
+        while self.bus.publish(message.clone(), &id).await.is_err() {
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn cancel(&self, job_id: &str) {
+        self.log.lock().cancelled.insert(job_id.to_owned());
+        for _ in 0..MAX_REQUESTS {
+            let request = Message::new(API_CANCEL_SUBJECT, json!({"job_id": job_id}).to_string());
+            if self.bus.request(request, REQUEST_TIMEOUT).await.is_ok() {
+                return;
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+/// Sends what a worker and a client may send, without sense.
+async fn send_garbage(cluster: &Arc<SimulatedCluster>, log: &Mutex<ClientLog>) {
+    let world = &cluster.world;
+    let process = Process::immortal("garbage".to_owned(), world);
+    let bus = cluster.connect(&process);
+    let pause = Duration::from_secs_f64(1.0 / world.options.faults.garbage).min(world.options.turmoil);
+    let pool: PoolName = "others".parse().expect("a valid name");
+    let mut number = 0;
+    while world.now() < world.options.turmoil {
+        sleep(pause).await;
+        number += 1;
+        let (payload, choice) = world.draw(|rng| {
+            let length = rng.usize(0..200);
+            let payload: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(length).collect();
+            (payload, rng.u8(0..4))
+        });
+        let uid = JobUid(world.draw(|rng| rng.u128(..)).to_le_bytes());
+        let shard = ShardId { height: 0, index: world.draw(|rng| rng.u64(0..4)) };
+        let _ = match choice {
+            0 => {
+                log.lock().garbage += 1;
+                let subject = topology::SUBMIT_SUBJECT;
+                bus.publish(Message::new(subject, payload), &format!("garbage-{number}")).await
+            }
+            1 => bus.put(&Bucket::Workers, &format!("others.{number}"), payload.into()).await.map(drop),
+            2 => {
+                let subject = format!("forge.v1.results.others.{number}");
+                bus.publish(Message::new(subject, payload), &format!("garbage-{number}")).await
+            }
+            _ => {
+                let subject = topology::result_subject(&pool, uid, shard);
+                bus.publish(Message::new(subject, payload), &format!("garbage-{number}")).await
+            }
+        };
+    }
+}

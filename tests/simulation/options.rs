@@ -1,0 +1,136 @@
+//! What a seed decides before a simulation starts: the cluster, its faults and its length.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// How a simulated worker behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerConduct {
+    /// Executes shards correctly, in milliseconds.
+    Honest,
+    /// Executes shards correctly, in up to a minute each.
+    Slow,
+    /// Its backend fails for some shards.
+    Failing,
+    /// Returns wrong results for some shards.
+    Lying,
+    /// Answers every shard under a new identity, sometimes wrongly or under an invented task.
+    Forging,
+}
+
+impl WorkerConduct {
+    /// Whether it may return a wrong result.
+    pub fn is_dishonest(self) -> bool {
+        matches!(self, Self::Lying | Self::Forging)
+    }
+}
+
+/// The faults of a run, as probabilities of each operation; zero if the fault is off. Every seed
+/// turns on a random subset, because faults hide each other when all of them are on.
+#[derive(Debug, Clone, Default)]
+pub struct FaultRates {
+    /// A request to the bus fails without effect.
+    pub unavailable: f64,
+    /// A request to the bus takes effect, but fails for its sender.
+    pub lost_answer: f64,
+    /// A request or an answer takes seconds.
+    pub delay: f64,
+    /// A settlement or a renewal of a lease is lost, so that the message is delivered again.
+    pub lost_settlement: f64,
+    /// A read of a bucket returns the value of some seconds ago.
+    pub stale_read: f64,
+    /// A process dies at an operation, and starts again some seconds later.
+    pub crash: f64,
+    /// A process freezes for up to a minute.
+    pub freeze: f64,
+    /// A request to the store fails without effect.
+    pub store_failure: f64,
+    /// A write to the store takes effect, but fails for its sender.
+    pub store_lost_answer: f64,
+    /// A request to the store is not answered for a long time.
+    pub store_hang: f64,
+    /// Messages per second that no service has written.
+    pub garbage: f64,
+    /// Upper bound of the difference of a process's clock, in seconds.
+    pub clock_skew: f64,
+}
+
+/// Everything that a seed decides in advance.
+#[derive(Debug, Clone)]
+pub struct SimulationOptions {
+    pub seed: u64,
+    pub planners: usize,
+    pub aggregators: usize,
+    pub verifiers: usize,
+    pub workers: Vec<WorkerConduct>,
+    pub faults: FaultRates,
+    pub jobs: usize,
+    /// Time during which faults are injected and jobs submitted.
+    pub turmoil: Duration,
+    /// Upper bound of a submitter's concurrent jobs.
+    pub job_quota: Option<u64>,
+}
+
+impl SimulationOptions {
+    /// Draws the options of a seed.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        // The first worker is honest, so that every job can complete.
+        let mut workers = vec![WorkerConduct::Honest];
+        for _ in 0..rng.usize(0..6) {
+            workers.push(match rng.u8(0..10) {
+                0..=5 => WorkerConduct::Honest,
+                6 => WorkerConduct::Slow,
+                7 => WorkerConduct::Failing,
+                8 => WorkerConduct::Lying,
+                _ => WorkerConduct::Forging,
+            });
+        }
+        Self {
+            seed,
+            planners: rng.usize(1..=3),
+            aggregators: rng.usize(1..=3),
+            verifiers: rng.usize(1..=2),
+            workers,
+            faults: FaultRates::draw(&mut rng),
+            jobs: rng.usize(1..=8),
+            turmoil: Duration::from_secs(rng.u64(20..=120)),
+            job_quota: rng.bool().then(|| rng.u64(1..=4)),
+        }
+    }
+
+    /// Whether some worker may return wrong results.
+    pub fn has_dishonest_workers(&self) -> bool {
+        self.workers.iter().any(|conduct| conduct.is_dishonest())
+    }
+}
+
+impl FaultRates {
+    fn draw(rng: &mut Rng) -> Self {
+        // One run in ten has no fault: it shows what faults are to blame for.
+        if rng.u8(0..10) == 0 {
+            return Self::default();
+        }
+        let mut rate = |max: f64| if rng.bool() { max * rng.f64() } else { 0.0 };
+        Self {
+            unavailable: rate(0.1),
+            lost_answer: rate(0.1),
+            delay: rate(0.05),
+            lost_settlement: rate(0.3),
+            stale_read: rate(0.2),
+            crash: rate(0.005),
+            freeze: rate(0.002),
+            store_failure: rate(0.3),
+            store_lost_answer: rate(0.3),
+            store_hang: rate(0.1),
+            garbage: rate(2.0),
+            clock_skew: rate(10.0),
+        }
+    }
+
+    /// Whether the store may fail.
+    pub fn has_store_faults(&self) -> bool {
+        self.store_failure + self.store_lost_answer + self.store_hang > 0.0
+    }
+}

@@ -1,0 +1,112 @@
+//! What the processes of a simulation share: the source of all random decisions, the trace, and
+//! whether faults are still injected.
+
+use std::{
+    collections::VecDeque,
+    fmt::Display,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::options::SimulationOptions;
+
+/// Lines of the trace that a failure prints.
+const KEPT_LINES: usize = 300;
+
+/// The shared state of a simulation.
+pub struct World {
+    pub options: SimulationOptions,
+    start: Instant,
+    is_healed: AtomicBool,
+    rng: Mutex<Rng>,
+    trace: Mutex<Trace>,
+}
+
+struct Trace {
+    hasher: DefaultHasher,
+    count: u64,
+    kept_lines: usize,
+    lines: VecDeque<String>,
+}
+
+impl World {
+    /// Creates the world of a run. `kept_lines` is the length of the trace that is kept; its hash
+    /// always covers all lines.
+    pub fn new(options: SimulationOptions, keeps_all_lines: bool) -> Arc<Self> {
+        let kept_lines = if keeps_all_lines { usize::MAX } else { KEPT_LINES };
+        Arc::new(Self {
+            rng: Mutex::new(Rng::with_seed(options.seed ^ 0x5eed)),
+            options,
+            start: Instant::now(),
+            is_healed: AtomicBool::new(false),
+            trace: Mutex::new(Trace {
+                hasher: DefaultHasher::new(),
+                count: 0,
+                kept_lines,
+                lines: VecDeque::new(),
+            }),
+        })
+    }
+
+    /// Time since the start of the run.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Appends a line to the trace.
+    pub fn record(&self, process: &str, event: impl Display) {
+        let line = format!("{:>9.3} {process}: {event}", self.now().as_secs_f64());
+        let mut trace = self.trace.lock();
+        line.hash(&mut trace.hasher);
+        trace.count += 1;
+        if trace.lines.len() >= trace.kept_lines {
+            trace.lines.pop_front();
+        }
+        trace.lines.push_back(line);
+    }
+
+    /// The hash of the trace, and its number of lines.
+    pub fn trace_hash(&self) -> (u64, u64) {
+        let trace = self.trace.lock();
+        (trace.hasher.finish(), trace.count)
+    }
+
+    /// The end of the trace.
+    pub fn trace_lines(&self) -> Vec<String> {
+        self.trace.lock().lines.iter().cloned().collect()
+    }
+
+    /// Draws from the run's source of randomness.
+    pub fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
+        draw(&mut self.rng.lock())
+    }
+
+    /// Whether a fault with this probability happens now. Never after [`World::heal`].
+    pub fn happens(&self, probability: f64) -> bool {
+        probability > 0.0 && !self.is_healed() && self.draw(Rng::f64) < probability
+    }
+
+    /// A random time of up to `max`.
+    pub fn up_to(&self, max: Duration) -> Duration {
+        let milliseconds = u64::try_from(max.as_millis()).expect("a few hours at most");
+        Duration::from_millis(self.draw(|rng| rng.u64(0..=milliseconds)))
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.record("world", "all faults end");
+        self.is_healed.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_healed(&self) -> bool {
+        self.is_healed.load(Ordering::Relaxed)
+    }
+}
