@@ -21,7 +21,7 @@ use crate::{
     backends::right_result,
     client::ClientLog,
     options::SimulationOptions,
-    workload::{parse, right_hash},
+    workload::{PlannedSubmission, parse, right_hash},
 };
 
 /// What is known at the end of a run.
@@ -101,14 +101,26 @@ impl Checker<'_> {
         records
     }
 
-    /// Every submission has a record, and every record has ended.
+    /// Every stored submission has a record, every record has ended, and the API refuses only what
+    /// it must.
     fn check_submissions(&mut self, records: &BTreeMap<String, JobRecord>) {
         for (key, record) in records {
             let state = record.state;
             self.require(state.is_terminal(), || format!("{key} has not ended: it is {state:?}"));
         }
         let by_digest = |digest: Digest| records.values().any(|record| record.request == Some(digest));
-        for submission in self.log.submissions.clone() {
+        for (submission, status) in self.log.refused.clone() {
+            let other = |sent: &PlannedSubmission| {
+                sent.job_id == submission.job_id && sent.envelope != submission.envelope
+            };
+            let is_right = match status {
+                400 => !submission.is_valid,
+                409 => submission.is_valid && self.log.submissions.iter().any(other),
+                _ => false,
+            };
+            self.require(is_right, || format!("the API refused {} with {status}", submission.job_id));
+        }
+        for submission in self.log.stored.clone() {
             let bytes = submission.envelope.as_bytes();
             let rejected = format!("rejected-{}", &Digest::hash_parts(&[bytes]).to_hex()[..16]);
             let is_known = if submission.is_valid {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use forge_bus::{
-    Bus, Message,
+    Bus, BusError, Message,
     topology::{self, API_CANCEL_SUBJECT, Bucket},
 };
 use forge_contract::{
@@ -34,6 +34,10 @@ const MAX_REQUESTS: usize = 3;
 pub struct ClientLog {
     /// Every envelope that was sent, once or more.
     pub submissions: Vec<PlannedSubmission>,
+    /// Those that the API refused for good, with the status: they need no record.
+    pub refused: Vec<(PlannedSubmission, u16)>,
+    /// Those that the bus stored, or whose record the API returned.
+    pub stored: Vec<PlannedSubmission>,
     /// Jobs whose cancellation was requested.
     pub cancelled: BTreeSet<String>,
     /// Garbage that was sent in place of envelopes.
@@ -55,8 +59,7 @@ pub async fn run_clients(cluster: &Arc<SimulatedCluster>) -> ClientLog {
     while let Some(client) = clients.join_next().await {
         client.expect("a client does not panic");
     }
-    let log = std::mem::take(&mut *log.lock());
-    log
+    std::mem::take(&mut *log.lock())
 }
 
 /// A client that cares about one job.
@@ -103,7 +106,10 @@ impl Client {
             for _ in 0..MAX_REQUESTS {
                 let request = Message::new(subject.clone(), payload.clone());
                 match self.bus.request(request, REQUEST_TIMEOUT).await {
-                    Ok(_) | Err(forge_bus::BusError::Refused { .. }) => return,
+                    Ok(_) => return self.log.lock().stored.push(submission.clone()),
+                    Err(BusError::Refused { status: status @ 400..500, .. }) => {
+                        return self.log.lock().refused.push((submission.clone(), status));
+                    }
                     Err(_) => sleep(RETRY_PAUSE).await,
                 }
             }
@@ -113,6 +119,7 @@ impl Client {
         while self.bus.publish(message.clone(), &id).await.is_err() {
             sleep(RETRY_PAUSE).await;
         }
+        self.log.lock().stored.push(submission.clone());
     }
 
     async fn cancel(&self, job_id: &str) {

@@ -36,7 +36,9 @@ use parking_lot::Mutex;
 use crate::simulation::simulate;
 
 /// Seeds of a run without `SEEDS`.
-const DEFAULT_SEEDS: u64 = 200;
+const DEFAULT_SEEDS: u64 = 150;
+/// Seeds that are run twice without `REPEATED_SEEDS`.
+const DEFAULT_REPEATED_SEEDS: u64 = 20;
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
@@ -89,8 +91,11 @@ fn no_seed_violates_what_the_cluster_promises() {
 
 #[test]
 fn a_seed_repeats_its_trace() {
-    for seed in 0..10 {
-        let (first, second) = (simulate(seed, false), simulate(seed, false));
-        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
+    let first = number("FIRST_SEED").unwrap_or(0);
+    for seed in first..first + number("REPEATED_SEEDS").unwrap_or(DEFAULT_REPEATED_SEEDS) {
+        let (left, right) = (simulate(seed, true), simulate(seed, true));
+        let difference = left.trace.iter().zip(&right.trace).find(|(left, right)| left != right);
+        assert_eq!(difference, None, "seed {seed}");
+        assert_eq!((left.trace_hash, left.violations), (right.trace_hash, right.violations), "seed {seed}");
     }
 }

@@ -19,9 +19,12 @@ use crate::process::Process;
 /// Upper bound of the age of a stale read; services expect less than the grace period of records.
 const MAX_STALENESS: Duration = Duration::from_secs(5);
 
-/// The values that bucket entries had, for stale reads.
+/// Values of one key, each with the time since when it had that value.
+type KeyHistory = Vec<(Instant, Option<BucketEntry>)>;
+
+/// The values that bucket entries had, by bucket and key, for stale reads.
 #[derive(Default)]
-pub struct EntryHistory(Mutex<BTreeMap<(String, String), Vec<(Instant, Option<BucketEntry>)>>>);
+pub struct EntryHistory(Mutex<BTreeMap<(String, String), KeyHistory>>);
 
 impl EntryHistory {
     /// Records the value of a key as of now.
@@ -294,6 +297,11 @@ impl QueueReceiver for ProcessReceiver {
             Delivery { message, sequence, attempt, lease: Arc::new(lease) }
         };
         Ok(deliveries.into_iter().map(wrap).collect())
+    }
+
+    /// None: what a dropped [`Self::fetch`] had fetched comes again after its lease.
+    fn take_arrived(&mut self) -> Vec<Delivery> {
+        Vec::new()
     }
 }
 

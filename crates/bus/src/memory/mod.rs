@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, iter, unfold};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -57,8 +57,16 @@ struct BusCore {
     queue_ready: Vec<Notify>,
     /// Notified when the next deadline becomes earlier.
     deadline_moved: Notify,
-    /// Changes whenever a stream that can be replayed stores a message.
-    message_stored: watch::Sender<()>,
+    /// Notified whenever a stream that can be replayed stores a message, and when the bus ends.
+    /// Wakes readers in the order in which they began to wait: tokio's watch channel would choose
+    /// an order at random, which a simulation could not repeat.
+    message_stored: Arc<Notify>,
+}
+
+impl Drop for BusCore {
+    fn drop(&mut self) {
+        self.message_stored.notify_waiters();
+    }
 }
 
 #[derive(Debug)]
@@ -93,7 +101,7 @@ impl MemoryBus {
             state: Mutex::new(state),
             queue_ready: Queue::ALL.iter().map(|_| Notify::new()).collect(),
             deadline_moved: Notify::new(),
-            message_stored: watch::Sender::new(()),
+            message_stored: Arc::default(),
         };
         Arc::new(Self { core: Arc::new(core), settings, namespaces })
     }
@@ -124,7 +132,7 @@ impl MemoryBus {
         drop(state);
         self.core.wake(wake_ups);
         if can_be_replayed {
-            self.core.message_stored.send_replace(());
+            self.core.message_stored.notify_waiters();
         }
         outcome.map(|()| stored)
     }
@@ -212,7 +220,7 @@ impl Bus for MemoryBus {
         let reader = MemoryStreamReader {
             // A weak reference, so that an open replay does not keep the bus alive.
             core: Arc::downgrade(&self.core),
-            message_stored: self.core.message_stored.subscribe(),
+            message_stored: Arc::clone(&self.core.message_stored),
             stream,
             filters,
             searched_to: 0,
@@ -340,7 +348,7 @@ impl Bus for MemoryBus {
 /// Reads the messages of a stream that match filters, from the first on.
 struct MemoryStreamReader {
     core: Weak<BusCore>,
-    message_stored: watch::Receiver<()>,
+    message_stored: Arc<Notify>,
     stream: Stream,
     filters: Vec<String>,
     /// Sequence up to which the stream has been searched.
@@ -354,8 +362,8 @@ impl MemoryStreamReader {
     /// Waits for the next events; `None` if the bus no longer exists.
     async fn next_batch(&mut self) -> Option<Vec<ReplayEvent>> {
         loop {
-            // A message that is stored after the search marks the channel as changed again.
-            self.message_stored.mark_unchanged();
+            // Created before the search, so that a message stored after it wakes this reader.
+            let message_stored = self.message_stored.notified();
             let (messages, searched_to) =
                 { self.core.upgrade()?.lock().streams.read(self.stream, self.searched_to, &self.filters) };
             let is_at_end = searched_to == std::mem::replace(&mut self.searched_to, searched_to);
@@ -368,7 +376,7 @@ impl MemoryStreamReader {
                 return Some(events);
             }
             if is_at_end {
-                self.message_stored.changed().await.ok()?;
+                message_stored.await;
             }
         }
     }
