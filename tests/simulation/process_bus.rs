@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use forge_bus::{
-    BucketEntry, Bus, BusError, Delivery, DeliveryLease, Message, PublishOutcome, QueueReceiver, Replay,
-    ServiceCall, SharedBus, SubjectPage,
+    BucketEntry, Bus, BusError, Delivery, DeliveryLease, DeliveryProgress, Message, PublishOutcome,
+    QueueReceiver, Replay, ServiceCall, SharedBus, SubjectPage,
     topology::{Bucket, Queue, Stream},
 };
 use futures_util::stream::{BoxStream, StreamExt};
@@ -177,6 +177,10 @@ impl Bus for ProcessBus {
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
         self.call(format!("count {}", queue.label()), self.inner.backlog(queue)).await
+    }
+
+    async fn delivery_progress(&self, queue: Queue) -> Result<DeliveryProgress, BusError> {
+        self.call(format!("progress of {}", queue.label()), self.inner.delivery_progress(queue)).await
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {

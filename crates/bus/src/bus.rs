@@ -123,6 +123,12 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError>;
 
+    /// Returns how far the deliveries of a queue have progressed. May lag behind by moments.
+    ///
+    /// # Errors
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
+    async fn delivery_progress(&self, queue: Queue) -> Result<DeliveryProgress, BusError>;
+
     /// Reads the entry of a key; `None` if the key has no value.
     ///
     /// # Errors
@@ -273,6 +279,15 @@ pub enum PublishOutcome {
     /// The stream holds, or held, another message with its id: an earlier call published it, or
     /// someone else chose the same id.
     Duplicate,
+}
+
+/// How far the deliveries of a queue have progressed, as sequences of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryProgress {
+    /// The last message that was stored, in any queue of the stream.
+    pub stored_to: u64,
+    /// Every message of the queue up to this one has been delivered at least once.
+    pub delivered_to: u64,
 }
 
 /// Subjects in a [`SubjectPage`], at most.

@@ -40,8 +40,8 @@ pub mod topology;
 
 pub use self::{
     bus::{
-        BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, PublishOutcome, QueueReceiver, ServiceCall,
-        SharedBus, SubjectPage,
+        BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, DeliveryProgress, PublishOutcome,
+        QueueReceiver, ServiceCall, SharedBus, SubjectPage,
     },
     error::BusError,
     jetstream::JetStreamBus,

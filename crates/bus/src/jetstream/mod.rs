@@ -57,7 +57,7 @@ mod work_queue;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use async_nats::jetstream::stream::PurgeResponse;
+use async_nats::jetstream::stream::{Info, PurgeResponse};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
@@ -67,7 +67,7 @@ use serde_json::json;
 pub use self::options::{JetStreamOptions, NatsCredentials, TlsOptions};
 use self::{
     attempt::retry_transient,
-    connection::NatsConnection,
+    connection::{EmptyRequest, NatsConnection},
     convert::decode_message,
     inbound_connection::InboundConnection,
     publish::{OutgoingMessage, publish_all},
@@ -75,7 +75,7 @@ use self::{
     work_queue::{JetStreamReceiver, consumer_info},
 };
 use crate::{
-    bus::{BucketEntry, Bus, PublishOutcome, QueueReceiver, ServiceCall, SubjectPage},
+    bus::{BucketEntry, Bus, DeliveryProgress, PublishOutcome, QueueReceiver, ServiceCall, SubjectPage},
     error::BusError,
     message::{Message, StoredMessage},
     replay::{Replay, ReplayEvent},
@@ -225,6 +225,15 @@ impl Bus for JetStreamBus {
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
         let info = retry_transient(queue.consumer(), || consumer_info(&self.connection, queue)).await?;
         Ok(info.num_pending + info.num_ack_pending as u64)
+    }
+
+    async fn delivery_progress(&self, queue: Queue) -> Result<DeliveryProgress, BusError> {
+        let stream = format!("STREAM.INFO.{}", queue.stream().name());
+        let stream_info = || self.connection.request_api::<Info>(&stream, &EmptyRequest {});
+        let stored_to = retry_transient(queue.stream().name(), stream_info).await?.state.last_sequence;
+        let info = retry_transient(queue.consumer(), || consumer_info(&self.connection, queue)).await?;
+        let delivered_to = if info.num_pending == 0 { stored_to } else { info.delivered.stream_sequence };
+        Ok(DeliveryProgress { stored_to, delivered_to })
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {

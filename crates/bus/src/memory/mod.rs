@@ -28,8 +28,8 @@ use self::{
 };
 use crate::{
     bus::{
-        BucketEntry, Bus, Delivery, DeliveryLease, MAX_SUBJECTS_PER_PAGE, PublishOutcome, QueueReceiver,
-        ServiceCall, SubjectPage,
+        BucketEntry, Bus, Delivery, DeliveryLease, DeliveryProgress, MAX_SUBJECTS_PER_PAGE, PublishOutcome,
+        QueueReceiver, ServiceCall, SubjectPage,
     },
     error::BusError,
     message::Message,
@@ -260,6 +260,12 @@ impl Bus for MemoryBus {
             streams.expire(now, wake_ups);
             streams.backlog(queue_index(queue))
         }))
+    }
+
+    async fn delivery_progress(&self, queue: Queue) -> Result<DeliveryProgress, BusError> {
+        let state = self.core.lock();
+        state.check_prepared(queue.stream())?;
+        Ok(state.streams.delivery_progress(queue_index(queue)))
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {

@@ -9,6 +9,7 @@ use std::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
+    bus::DeliveryProgress,
     error::BusError,
     message::{Message, StoredMessage},
     topology::{
@@ -300,6 +301,15 @@ impl MemoryStreams {
             .map(|(sequence, _)| *sequence)
             .collect();
         sequences.into_iter().for_each(|sequence| self.remove(log, sequence));
+    }
+
+    /// How far messages of a queue have been leased at least once.
+    pub(super) fn delivery_progress(&self, queue: usize) -> DeliveryProgress {
+        let QueueState { log, ready, .. } = &self.queues[queue];
+        let log = &self.logs[*log];
+        let is_new = |sequence: &&u64| log.entries.get(sequence).is_some_and(|entry| entry.attempts == 0);
+        let delivered_to = ready.iter().find(is_new).map_or(log.last_sequence, |first| first - 1);
+        DeliveryProgress { stored_to: log.last_sequence, delivered_to }
     }
 
     /// Counts the messages of a queue, both ready and leased.

@@ -8,7 +8,10 @@ use futures_util::stream::BoxStream;
 use tokio::time::sleep;
 
 use crate::{
-    bus::{BucketEntry, Bus, PublishOutcome, QueueReceiver, ServiceCall, SharedBus, SubjectPage},
+    bus::{
+        BucketEntry, Bus, DeliveryProgress, PublishOutcome, QueueReceiver, ServiceCall, SharedBus,
+        SubjectPage,
+    },
     error::BusError,
     message::Message,
     replay::Replay,
@@ -33,6 +36,7 @@ pub enum BusOperation<'a> {
     Remove { stream: Stream, sequence: u64 },
     StreamSubjects { stream: Stream },
     Backlog { queue: Queue },
+    DeliveryProgress { queue: Queue },
     Get { bucket: &'a Bucket, key: &'a str },
     Put { bucket: &'a Bucket, key: &'a str },
     CompareAndSet { bucket: &'a Bucket, key: &'a str },
@@ -164,6 +168,11 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {
         self.disturb(BusOperation::Backlog { queue }).await?;
         self.inner.backlog(queue).await
+    }
+
+    async fn delivery_progress(&self, queue: Queue) -> Result<DeliveryProgress, BusError> {
+        self.disturb(BusOperation::DeliveryProgress { queue }).await?;
+        self.inner.delivery_progress(queue).await
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<BucketEntry>, BusError> {

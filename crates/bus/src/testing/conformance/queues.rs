@@ -11,7 +11,7 @@ use super::fixture::{
     run_check, shard_id, shard_message, wait_until,
 };
 use crate::{
-    bus::{PublishOutcome, SharedBus},
+    bus::{DeliveryProgress, PublishOutcome, SharedBus},
     error::BusError,
     message::Message,
     topology::{self, MAX_SHARD_DELIVERIES, Queue, SUBMIT_SUBJECT, Stream},
@@ -32,6 +32,7 @@ pub async fn check_queues(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("renewal extends a lease", make_bus().await, lease_renewal).await;
     run_check("exhausted shards become dead letters", make_bus().await, dead_letters).await;
     run_check("purged dead letters are not delivered", make_bus().await, purged_dead_letters).await;
+    run_check("the progress of deliveries is known", make_bus().await, delivery_progress).await;
     run_check("targets have separate queues", make_bus().await, separate_targets).await;
     run_check("a purge removes waiting messages", make_bus().await, purge).await;
     run_check("payload limits are enforced", make_bus().await, payload_limits).await;
@@ -51,6 +52,25 @@ async fn messages_arrive(bus: SharedBus) {
         .await;
     let unknown_subject = bus.publish(Message::new("elsewhere", ""), "1").await;
     assert!(matches!(unknown_subject, Err(BusError::Unusable(_))), "{unknown_subject:?}");
+}
+
+async fn delivery_progress(bus: SharedBus) {
+    let mut receiver = bus.open_queue(CPU_SHARDS).await.unwrap();
+    let is_at = async |stored_to, delivered_to| {
+        wait_until("the progress is as expected", async || {
+            bus.delivery_progress(CPU_SHARDS).await == Ok(DeliveryProgress { stored_to, delivered_to })
+        })
+        .await;
+    };
+    is_at(0, 0).await;
+    publish_all(&bus, (0..3).map(|i| shard_message(Target::Cpu, "j", i))).await;
+    publish(&bus, &shard_message(Target::Gpu, "j", 3)).await;
+    let first = fetch_one(&mut *receiver).await;
+    is_at(4, 1).await;
+    // A message that was returned has been delivered all the same.
+    first.lease.retry(Duration::ZERO).await;
+    fetch(&mut *receiver, 3).await;
+    is_at(4, 4).await;
 }
 
 async fn concurrent_publishers(bus: SharedBus) {
