@@ -87,8 +87,8 @@ pub(crate) enum ResultDisposition {
     Accepted,
     /// The result counts once a verifier has confirmed it.
     Held,
-    /// The reduction has this result, or the task was rejected before. A later reader does
-    /// not need the message.
+    /// The reduction has this result, or rejected a result of the pool for this task. A later
+    /// reader does not need the message.
     Redundant,
     /// The shard lies beyond the end of the run, which a restart may move.
     BeyondRun,
@@ -190,21 +190,21 @@ impl JobReduction {
         if position >= self.shards {
             return Ok(ResultDisposition::BeyondRun);
         }
-        if is_accepted || self.limits.is_rejected(task_id) {
+        if is_accepted || self.limits.is_rejected(task_id, pool) {
             return Ok(ResultDisposition::Redundant);
         }
         let standing = match self.screen(pool, &result, is_quarantined) {
             Ok(standing) => standing,
-            Err(reason) => return Ok(self.reject(shard, task_id, reason)),
+            Err(reason) => return Ok(self.reject(shard, task_id, pool, reason)),
         };
         if standing == Standing::Unproven
-            && let Some(is_new) = self.held.add_task(&key, task_id)
+            && let Some(is_new) = self.held.add_task(&key, task_id, pool)
         {
             return Ok(if is_new { ResultDisposition::Held } else { ResultDisposition::Redundant });
         }
         let decoded = match decode(&self.context, &result) {
             Ok(decoded) => decoded,
-            Err(reason) => return Ok(self.reject(shard, task_id, reason)),
+            Err(reason) => return Ok(self.reject(shard, task_id, pool, reason)),
         };
         self.limits.record_agent(pool, &agent_id);
         self.admit(result, standing, &decoded)
@@ -260,13 +260,19 @@ impl JobReduction {
         Ok(standing)
     }
 
-    fn reject(&mut self, shard_id: ShardId, task_id: TaskId, reason: String) -> ResultDisposition {
-        self.reject_task(shard_id, task_id);
+    fn reject(
+        &mut self,
+        shard_id: ShardId,
+        task_id: TaskId,
+        pool: &PoolName,
+        reason: String,
+    ) -> ResultDisposition {
+        self.reject_task(shard_id, task_id, pool);
         ResultDisposition::Rejected(reason)
     }
 
-    fn reject_task(&mut self, shard_id: ShardId, task_id: TaskId) {
-        if self.limits.reject(task_id) {
+    fn reject_task(&mut self, shard_id: ShardId, task_id: TaskId, pool: &PoolName) {
+        if self.limits.reject(task_id, pool) {
             self.outcomes.push(ShardOutcome::Rejected { shard_id, task_id });
         }
         self.pass_over(shard_id);

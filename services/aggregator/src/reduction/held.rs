@@ -34,8 +34,8 @@ pub(super) struct HeldResult {
     pub bytes: Option<Bytes>,
     /// The memory for them.
     _reservation: Option<MemoryReservation>,
-    /// Every task that was answered with this result.
-    pub tasks: BTreeSet<TaskId>,
+    /// Every task that was answered with this result, and the pool that answered it.
+    pub tasks: BTreeSet<(TaskId, PoolName)>,
 }
 
 impl HeldResults {
@@ -50,14 +50,14 @@ impl HeldResults {
         let reservation = is_small.then(|| self.budget.try_reserve_spare(bytes.len() as u64)).flatten();
         let bytes = reservation.is_some().then_some(bytes);
         self.bytes += bytes.as_ref().map_or(0, Bytes::len);
-        let tasks = BTreeSet::from([attestation.statement.task_id]);
+        let tasks = BTreeSet::from([(attestation.statement.task_id, attestation.statement.pool.clone())]);
         self.results.insert(key, HeldResult { attestation, bytes, _reservation: reservation, tasks });
     }
 
-    /// Adds a task that was answered with a held result. Returns whether it is a new one; `None` if
-    /// the result is not held.
-    pub fn add_task(&mut self, key: &ResultKey, task: TaskId) -> Option<bool> {
-        self.results.get_mut(key).map(|held| held.tasks.insert(task))
+    /// Adds a task that a pool answered with a held result. Returns whether it is a new one; `None`
+    /// if the result is not held.
+    pub fn add_task(&mut self, key: &ResultKey, task: TaskId, pool: &PoolName) -> Option<bool> {
+        self.results.get_mut(key).map(|held| held.tasks.insert((task, pool.clone())))
     }
 
     /// Stops holding a result.

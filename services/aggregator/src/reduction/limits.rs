@@ -20,8 +20,9 @@ pub(super) struct PoolLimits {
     agents: BTreeMap<PoolName, BTreeSet<AgentId>>,
     /// Examined results that were not simply accepted, by position of their shard.
     claims: BTreeMap<(usize, PoolName), BTreeSet<Digest>>,
-    /// Tasks with a rejected result. No other result of them is examined.
-    rejected: BTreeSet<TaskId>,
+    /// Tasks with a rejected result, by pool. No other result of the pool is examined for them;
+    /// another pool may have received the same task.
+    rejected: BTreeSet<(TaskId, PoolName)>,
 }
 
 impl PoolLimits {
@@ -59,12 +60,13 @@ impl PoolLimits {
         self.claims.entry((position, pool.clone())).or_default().insert(hash);
     }
 
-    pub fn is_rejected(&self, task: TaskId) -> bool {
-        self.rejected.contains(&task)
+    pub fn is_rejected(&self, task: TaskId, pool: &PoolName) -> bool {
+        self.rejected.contains(&(task, pool.clone()))
     }
 
-    /// Records a task whose result is rejected. Returns `false` if one was rejected before.
-    pub fn reject(&mut self, task: TaskId) -> bool {
-        self.rejected.insert(task)
+    /// Records a task for which the result of a pool is rejected. Returns `false` if one was
+    /// rejected before.
+    pub fn reject(&mut self, task: TaskId, pool: &PoolName) -> bool {
+        self.rejected.insert((task, pool.clone()))
     }
 }

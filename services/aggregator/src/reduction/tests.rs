@@ -158,6 +158,18 @@ fn every_result_has_an_outcome_and_a_task_is_rejected_once() {
 }
 
 #[test]
+fn rejection_of_one_pool_leaves_the_task_to_another_pool() {
+    let job = TestJob::new(2, Value::Null, json!({}));
+    let mut reduction = reduction(&job);
+    // One worker answers with nonsense and returns the shard to the queue; another one executes it.
+    let mut broken = job.result(A, 0, &job.results[0]);
+    broken.bytes = vec![1].into();
+    assert!(is_rejected(&reduction.receive(&pool("alpha"), broken, |_, _| false).unwrap()));
+    let same_task = Sender("beta", 2, 1);
+    assert_eq!(add(&mut reduction, &job, same_task, 0, &job.results[0]), ResultDisposition::Accepted);
+}
+
+#[test]
 fn result_of_a_quarantined_agent_is_rejected_and_its_shard_reopened_after_a_replay() {
     let job = TestJob::new(2, Value::Null, json!({}));
     let mut reduction = reduction(&job);

@@ -79,7 +79,7 @@ impl JobReduction {
         let was_suspect = self.trust.is_suspect(&statement.pool);
         self.trust.refute(key.0, verdict);
         self.verifications.settle(&key);
-        self.reject_task(shard, statement.task_id);
+        self.reject_task(shard, statement.task_id, &statement.pool);
         let barred = self.held.of_agent(&statement.pool, &statement.agent_id);
         for key in barred.into_iter().chain([key]) {
             let Some(held) = self.held.release(&key) else { continue };
@@ -87,8 +87,8 @@ impl JobReduction {
             if !self.accepted.contains_key(&key.0) {
                 self.verifications.settle(&key);
             }
-            for task in held.tasks {
-                self.reject_task(held.attestation.statement.shard_id, task);
+            for (task, pool) in held.tasks {
+                self.reject_task(held.attestation.statement.shard_id, task, &pool);
             }
         }
         let refuted_accepted =
