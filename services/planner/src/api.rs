@@ -26,7 +26,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -41,12 +41,17 @@ use crate::{
 
 /// How long a request waits for a planner to decide, or for an aggregator to end a job.
 const RECORD_WAIT: Duration = Duration::from_secs(5);
+/// How long a request waits while [`MAX_WAITING_CALLS`] others do. Too short for them to keep all
+/// other calls out.
+const BUSY_RECORD_WAIT: Duration = Duration::from_millis(250);
 /// Intervals at which a submit request reads the job's record and its submitter's
 /// usage. A change of the record is noticed at once; a change of usage only by reading.
 const RECORD_POLL_POLICY: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(10), Duration::from_millis(500));
 /// Calls in progress at which this planner refuses further ones.
 const MAX_CONCURRENT_CALLS: usize = 256;
+/// Calls that wait for [`RECORD_WAIT`] at the same time.
+const MAX_WAITING_CALLS: usize = MAX_CONCURRENT_CALLS / 4 * 3;
 /// List calls in progress at which this planner refuses further ones; each reads up to
 /// [`JobListRequest::MAX_LIMIT`] records.
 const MAX_CONCURRENT_LISTS: usize = 4;
@@ -123,6 +128,7 @@ pub struct Api {
 pub struct ApiLimits {
     calls: Arc<Semaphore>,
     lists: Semaphore,
+    waits: Semaphore,
 }
 
 impl Default for ApiLimits {
@@ -130,7 +136,17 @@ impl Default for ApiLimits {
         Self {
             calls: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS)),
             lists: Semaphore::new(MAX_CONCURRENT_LISTS),
+            waits: Semaphore::new(MAX_WAITING_CALLS),
         }
+    }
+}
+
+impl ApiLimits {
+    /// How long a call may wait, and its permit to do so.
+    fn wait(&self) -> (Option<SemaphorePermit<'_>>, Duration) {
+        let permit = self.waits.try_acquire().ok();
+        let wait = if permit.is_some() { RECORD_WAIT } else { BUSY_RECORD_WAIT };
+        (permit, wait)
     }
 }
 
@@ -191,7 +207,8 @@ impl Api {
             self.space.check(&bucket).map_err(|full| ApiError::new(507, full.to_string()))?;
             self.store(submitter, request).await?;
         }
-        let deadline = Instant::now() + RECORD_WAIT;
+        let (_permit, wait) = self.limits.wait();
+        let deadline = Instant::now() + wait;
         let mut reads = 0;
         loop {
             let expired = Instant::now() >= deadline;
@@ -261,7 +278,8 @@ impl Api {
             ))
             .await?;
         let end = self.job_watch.watch(&bucket, job).await?;
-        let _ = timeout(RECORD_WAIT, end.token().cancelled()).await;
+        let (_permit, wait) = self.limits.wait();
+        let _ = timeout(wait, end.token().cancelled()).await;
         self.status(job).await
     }
 

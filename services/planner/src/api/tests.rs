@@ -101,6 +101,11 @@ async fn calls_beyond_the_limit_are_refused_at_once_and_later_ones_served() {
     let refused = bus.request(status(), RECORD_WAIT).await.unwrap_err();
     assert!(matches!(refused, BusError::Refused { status: 503, .. }), "{refused:?}");
     assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    // Calls that wait for long never take all places.
+    tokio::time::sleep(2 * BUSY_RECORD_WAIT).await;
+    let served = bus.request(status(), RECORD_WAIT).await.unwrap_err();
+    assert!(matches!(served, BusError::Refused { status: 404, .. }), "{served:?}");
+    assert!(started.elapsed() < RECORD_WAIT, "{:?}", started.elapsed());
     for call in waiting {
         let reply = call.await.unwrap().unwrap_err();
         assert!(matches!(&reply, BusError::Refused { status: 503, reason } if reason.contains("is queued")));
