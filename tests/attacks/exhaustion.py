@@ -278,6 +278,40 @@ async def unreadable_dead_letters(make_cluster):
         await asyncio.to_thread(cluster.expect_correct, envelope)
 
 
+async def nearly_all_shards_withheld(make_cluster):
+    """A worker has hundreds of pull requests, gets nearly every shard, and renews their leases."""
+    with make_cluster(environment={"FORGE_SHARD_PATIENCE_MS": "20000"}) as cluster:
+        cluster.start(*SERVICES)
+        worker, taken = await Worker(cluster).open(), []
+        request = json.dumps({"batch": 64, "expires": int(600e9)}).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{worker.queue}"
+        for number in range(200):
+            await worker.connection.publish(subject, request, reply=f"{worker.inbox}.{number}")
+        await worker.flush()
+
+        async def take():
+            while True:
+                message = await worker.replies.next_msg(timeout=None)
+                if message.reply.startswith("$JS.ACK"):
+                    taken.append(message.reply)
+
+        async def renew():
+            while True:
+                for reply in taken:
+                    await worker.settle(reply, b"+WPI")
+                await worker.flush()
+                await asyncio.sleep(0.5)
+
+        thieves = [asyncio.create_task(take()), asyncio.create_task(renew())]
+        envelope = insurance("withheld", 1_500_000, {"verify": "none"})
+        await asyncio.to_thread(cluster.submit, envelope)
+        # A patience of 20 s for each shard would take minutes.
+        await asyncio.to_thread(cluster.expect_correct, envelope, 60)
+        require(taken, "the attack took no shard")
+        for thief in thieves:
+            thief.cancel()
+
+
 async def connections_and_subscriptions_without_end(make_cluster):
     """A worker uses up connections, or memory for subscriptions of 1 kB each, of the server."""
     text = make_cluster.configuration
@@ -345,6 +379,7 @@ ALL = [
     giant_jobs,
     thousands_of_pull_requests,
     shards_renewed_for_ever,
+    nearly_all_shards_withheld,
     connections_and_subscriptions_without_end,
     headers_that_jetstream_acts_on,
     settlements_of_shards_that_others_hold,

@@ -10,6 +10,7 @@ mod dispatch_message;
 mod dispatch_window;
 mod dispatcher;
 mod job_preparer;
+mod queue_watch;
 mod start_decision;
 mod starvation;
 
@@ -32,7 +33,7 @@ use self::{
     dispatch_loop::DispatchStop,
     start_decision::{StartDecision, decide_start, describe_wait, needed_agents, retry_delay, should_warn},
 };
-pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer};
+pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer, queue_watch::QueueWatch};
 use crate::{
     admitted_job::AdmittedJob,
     end_requester::EndRequester,

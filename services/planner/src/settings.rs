@@ -20,7 +20,8 @@ pub struct PlannerSettings {
     /// Time after which an in-flight shard counts as overdue and is dispatched again. Doubles with
     /// every further attempt, up to 16 times. It includes the time that the shard waits in its
     /// queue: where queues are longer than this, shards are executed twice, which costs time but
-    /// fails no job.
+    /// fails no job. A worker that has received a shard gets a tenth of this time, or ten times
+    /// the mean execution time if that is longer.
     pub shard_patience: Duration,
     /// Buckets of job records that an envelope may name in `artifacts.kv_namespace`. Must not be
     /// empty: rejected submissions are recorded in the first one.

@@ -16,7 +16,8 @@ use super::{
     dispatch_failure::DispatchFailure,
     dispatch_message::dispatch_message,
     dispatch_window::dispatch_window,
-    dispatcher::{Dispatcher, ShardDispatch},
+    dispatcher::{DispatchTime, Dispatcher, ShardDispatch},
+    queue_watch::QueueWatch,
     starvation::Starvation,
 };
 use crate::admitted_job::AdmittedJob;
@@ -55,13 +56,19 @@ impl DispatchStop {
 pub struct DispatchLoop {
     bus: SharedBus,
     registry: Registry,
+    queue_watch: QueueWatch,
     shard_patience: Duration,
 }
 
 impl DispatchLoop {
     /// `shard_patience` is the time after which a shard's first attempt is overdue.
-    pub fn new(bus: SharedBus, registry: Registry, shard_patience: Duration) -> Self {
-        Self { bus, registry, shard_patience }
+    pub fn new(
+        bus: SharedBus,
+        registry: Registry,
+        queue_watch: QueueWatch,
+        shard_patience: Duration,
+    ) -> Self {
+        Self { bus, registry, queue_watch, shard_patience }
     }
 
     /// Dispatches a job's shards. Returns only when the job has failed or is starved. Never returns
@@ -84,6 +91,11 @@ impl DispatchLoop {
         }
         let live_capacity = || self.registry.live_capacity(admitted.target());
         let (mut live, mut starvation) = (live_capacity(), Starvation::default());
+        let time_at = |now, starvation: &Starvation| DispatchTime {
+            now,
+            starved: starvation.total(now),
+            delivered_before: self.queue_watch.delivered_before(admitted.target(), started),
+        };
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (uid, key) = (admitted.uid(), &admitted.key);
@@ -91,13 +103,14 @@ impl DispatchLoop {
             let now = started.elapsed();
             let window = dispatch_window(live, dispatcher.mean_shard_time(), admitted.policy().max_agents);
             let issue_task = |shard| key.issue_task(uid, shard, random::bytes());
-            let dispatches = dispatcher.dispatch(window, now, starvation.total(now), issue_task);
+            let dispatches = dispatcher.dispatch(window, time_at(now, &starvation), issue_task);
             report_in_flight(dispatcher.in_flight());
             match dispatches {
                 Ok(dispatches) => {
-                    if let Err(stop) = self.publish(admitted, dispatches, ended).await {
+                    if let Err(stop) = self.publish(admitted, &dispatches, ended).await {
                         return stop;
                     }
+                    dispatcher.note_published(&dispatches, started.elapsed());
                 }
                 Err(fatal) => return DispatchStop::Failed(DispatchFailure::fatal_shard(&fatal)),
             }
@@ -111,7 +124,7 @@ impl DispatchLoop {
                     let now = started.elapsed();
                     live = live_capacity();
                     starvation.observe(live.agents > 0, now);
-                    dispatcher.requeue_overdue(now, starvation.total(now), self.shard_patience);
+                    dispatcher.requeue_overdue(time_at(now, &starvation), self.shard_patience);
                 }
                 message = outcomes.next() => match message {
                     Some(message) => apply_outcomes(&mut dispatcher, &message),
@@ -149,14 +162,14 @@ impl DispatchLoop {
     async fn publish(
         &self,
         admitted: &AdmittedJob,
-        dispatches: Vec<ShardDispatch>,
+        dispatches: &[ShardDispatch],
         ended: &CancellationToken,
     ) -> Result<(), DispatchStop> {
         if dispatches.is_empty() {
             return Ok(());
         }
         let messages: Vec<_> =
-            dispatches.into_iter().map(|dispatch| dispatch_message(admitted, dispatch)).collect();
+            dispatches.iter().map(|dispatch| dispatch_message(admitted, *dispatch)).collect();
         let operation = "publishing shards";
         let published = retry_transient(ended, operation, || self.bus.publish_all(messages.clone()));
         unless_blocked(operation, published.await)

@@ -28,6 +28,13 @@ const CHECKPOINTS_AHEAD: usize = 8;
 const MAX_SHARD_TIME: Duration = Duration::from_secs(3600);
 /// Doublings of the patience for overdue shards, at most.
 const MAX_PATIENCE_DOUBLINGS: u32 = 4;
+/// A worker that has received a shard gets this part of the patience to return it, or
+/// [`WITHHELD_SHARD_TIMES`] if that is longer.
+const WITHHELD_PATIENCE_DIVISOR: u32 = 10;
+/// Mean execution times of a shard, as above.
+const WITHHELD_SHARD_TIMES: u32 = 10;
+/// Returned and withheld hand-outs that are remembered, at most.
+const MAX_REMEMBERED_RETURNS: u32 = 64;
 
 /// A shard to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,17 @@ pub struct ShardDispatch {
     /// Identifies this hand-out.
     pub task: TaskId,
     pub recipient: ShardRecipient,
+}
+
+/// A moment, by the clocks that a dispatcher needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DispatchTime {
+    /// Time since the dispatch began.
+    pub now: Duration,
+    /// Total time in which the job has had no live agent.
+    pub starved: Duration,
+    /// Workers have received every shard that was published before this time.
+    pub delivered_before: Duration,
 }
 
 /// The kind of agent that executes a dispatched shard.
@@ -76,6 +94,7 @@ pub struct Dispatcher<'a> {
     undeliverable: HashSet<ShardId>,
     prefix: CompletedPrefix,
     shard_time: MovingAverage,
+    returns: WorkerReturns,
     fatal: Option<FatalShard>,
 }
 
@@ -95,6 +114,34 @@ struct InFlightAttempt {
     attempt: u32,
     /// When it was dispatched, by [`running_time`].
     since: Duration,
+    recipient: ShardRecipient,
+    /// When it was stored in its queue; `None` until that is confirmed.
+    published_at: Option<Duration>,
+    /// When a worker was first seen to have received it.
+    delivered_at: Option<Duration>,
+}
+
+/// Whether workers return the shards that they receive. One that takes shards and keeps them, or
+/// removes those of others from the queue, could stall the job otherwise.
+#[derive(Debug, Default)]
+struct WorkerReturns {
+    returned: u32,
+    withheld: u32,
+}
+
+impl WorkerReturns {
+    fn count(&mut self, is_returned: bool) {
+        if self.returned + self.withheld >= MAX_REMEMBERED_RETURNS {
+            self.returned /= 2;
+            self.withheld /= 2;
+        }
+        *(if is_returned { &mut self.returned } else { &mut self.withheld }) += 1;
+    }
+
+    /// Whether most shards are withheld.
+    fn are_rare(&self) -> bool {
+        self.withheld > self.returned
+    }
 }
 
 /// The longest gapless run of completed iterations from iteration 0 on. It never shrinks: it only
@@ -133,6 +180,7 @@ impl<'a> Dispatcher<'a> {
             undeliverable: HashSet::new(),
             prefix: CompletedPrefix::default(),
             shard_time: MovingAverage::default(),
+            returns: WorkerReturns::default(),
             fatal: None,
         }
     }
@@ -168,15 +216,25 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Queues shards for another attempt that have been in flight for longer than `patience`, which
-    /// doubles with every attempt at a shard. `starved` is the total time in which the job has had
-    /// no live agent.
-    pub fn requeue_overdue(&mut self, now: Duration, starved: Duration, patience: Duration) {
-        let is_overdue = |in_flight: &InFlightAttempt| {
-            let waited = running_time(in_flight.attempt, now, starved).saturating_sub(in_flight.since);
-            waited > patience * (1 << in_flight.attempt.min(MAX_PATIENCE_DOUBLINGS))
-        };
-        let in_flight = self.in_flight.iter().filter(|(_, in_flight)| is_overdue(in_flight));
-        let overdue: Vec<_> = in_flight.map(|(shard, _)| *shard).collect();
+    /// doubles with every attempt at a shard. So are shards that a worker has received and not
+    /// returned in a part of that time: where they wait in no queue, nothing explains the delay.
+    pub fn requeue_overdue(&mut self, time: DispatchTime, patience: Duration) {
+        let withheld_patience = self.withheld_patience(patience);
+        let (mut overdue, mut withheld) = (Vec::new(), 0);
+        for (shard, in_flight) in &mut self.in_flight {
+            if in_flight.published_at.is_some_and(|at| at < time.delivered_before) {
+                in_flight.delivered_at.get_or_insert(time.now);
+            }
+            let held = in_flight.delivered_at.map_or(Duration::ZERO, |at| time.now.saturating_sub(at));
+            let is_withheld = in_flight.recipient == ShardRecipient::Worker && held > withheld_patience;
+            let waited = running_time(in_flight.attempt, time).saturating_sub(in_flight.since);
+            let doublings = in_flight.attempt.min(MAX_PATIENCE_DOUBLINGS);
+            if is_withheld || waited > patience * (1 << doublings) {
+                overdue.push(*shard);
+                withheld += u32::from(is_withheld);
+            }
+        }
+        (0..withheld).for_each(|_| self.returns.count(false));
         for shard in overdue {
             *self.overdue.entry(shard).or_default() += 1;
             self.in_flight.remove(&shard);
@@ -184,32 +242,58 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    /// How long a worker may keep a shard.
+    fn withheld_patience(&self, patience: Duration) -> Duration {
+        let mean = self.shard_time.mean().unwrap_or_default();
+        (patience / WITHHELD_PATIENCE_DIVISOR).max(mean * WITHHELD_SHARD_TIMES).min(patience)
+    }
+
     /// Returns the shards to publish now, so that at most `window` are in flight, and counts them
-    /// as in flight. `issue_task` makes a new task id for a shard. `starved` is as in
-    /// [`Self::requeue_overdue`].
+    /// as in flight. `issue_task` makes a new task id for a shard.
+    ///
+    /// While workers withhold most shards, half of the window goes to verifiers, and so do all
+    /// further attempts.
     ///
     /// # Errors
     /// A shard for which the job must fail.
     pub fn dispatch(
         &mut self,
         window: usize,
-        now: Duration,
-        starved: Duration,
+        time: DispatchTime,
         mut issue_task: impl FnMut(ShardId) -> TaskId,
     ) -> Result<Vec<ShardDispatch>, FatalShard> {
         let mut dispatches = Vec::new();
+        let is_with_worker = |in_flight: &&InFlightAttempt| in_flight.recipient == ShardRecipient::Worker;
+        let mut with_workers = self.in_flight.values().filter(is_with_worker).count();
+        let (worker_attempts, max_with_workers) =
+            if self.returns.are_rare() { (1, window.div_ceil(2)) } else { (WORKER_ATTEMPTS, window) };
         while self.fatal.is_none() && self.in_flight.len() < window {
             let Some(shard) = self.next_shard() else { break };
             let attempt = self.next_attempt(shard);
-            let goes_to_worker = attempt < WORKER_ATTEMPTS && !self.undeliverable.contains(&shard);
+            let goes_to_worker = attempt < worker_attempts
+                && with_workers < max_with_workers
+                && !self.undeliverable.contains(&shard);
             let recipient = if goes_to_worker { ShardRecipient::Worker } else { ShardRecipient::Verifier };
-            let (task, since) = (issue_task(shard), running_time(attempt, now, starved));
-            self.in_flight.insert(shard, InFlightAttempt { task, attempt, since });
+            with_workers += usize::from(goes_to_worker);
+            let (task, since) = (issue_task(shard), running_time(attempt, time));
+            let in_flight =
+                InFlightAttempt { task, attempt, since, recipient, published_at: None, delivered_at: None };
+            self.in_flight.insert(shard, in_flight);
             dispatches.push(ShardDispatch { shard, task, recipient });
         }
         match &self.fatal {
             Some(fatal) => Err(fatal.clone()),
             None => Ok(dispatches),
+        }
+    }
+
+    /// Notes that dispatched shards are stored in their queues at `now`.
+    pub fn note_published(&mut self, dispatches: &[ShardDispatch], now: Duration) {
+        for dispatch in dispatches {
+            let in_flight = self.in_flight.get_mut(&dispatch.shard);
+            if let Some(in_flight) = in_flight.filter(|in_flight| in_flight.task == dispatch.task) {
+                in_flight.published_at = Some(now);
+            }
         }
     }
 
@@ -231,7 +315,10 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn apply_acceptance(&mut self, shard: ShardId, wall: Duration) {
-        self.in_flight.remove(&shard);
+        let in_flight = self.in_flight.remove(&shard);
+        if in_flight.is_some_and(|in_flight| in_flight.recipient == ShardRecipient::Worker) {
+            self.returns.count(true);
+        }
         self.retries.remove(&shard.leaves().start);
         self.failed.remove(&shard);
         self.overdue.remove(&shard);
@@ -315,8 +402,8 @@ impl<'a> Dispatcher<'a> {
 /// The clock that measures a shard's patience. It stands still for first attempts while the job has
 /// no live agent. Later attempts keep running: the next one may go to a verifier, which needs no
 /// worker.
-fn running_time(attempt: u32, now: Duration, starved: Duration) -> Duration {
-    if attempt == 0 { now.saturating_sub(starved) } else { now }
+fn running_time(attempt: u32, time: DispatchTime) -> Duration {
+    if attempt == 0 { time.now.saturating_sub(time.starved) } else { time.now }
 }
 
 #[cfg(test)]

@@ -10,6 +10,11 @@ use super::*;
 const NOW: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
 
+/// A time at which no shard is known to be delivered.
+fn at(now: Duration, starved: Duration) -> DispatchTime {
+    DispatchTime { now, starved, delivered_before: Duration::ZERO }
+}
+
 /// A dispatcher that issues numbered tasks.
 struct Issuer<'a> {
     dispatcher: Dispatcher<'a>,
@@ -27,10 +32,12 @@ impl<'a> Issuer<'a> {
         now: Duration,
         starved: Duration,
     ) -> Result<Vec<ShardDispatch>, FatalShard> {
-        self.dispatcher.dispatch(window, now, starved, |_| {
+        let dispatches = self.dispatcher.dispatch(window, at(now, starved), |_| {
             self.issued += 1;
             task(self.issued)
-        })
+        })?;
+        self.dispatcher.note_published(&dispatches, now);
+        Ok(dispatches)
     }
 
     fn dispatch(&mut self, window: usize) -> Vec<ShardDispatch> {
@@ -125,7 +132,7 @@ fn only_the_failure_of_the_current_task_starts_the_next_attempt() {
     let plan = Plan::new(1, 1, None);
     let mut issuer = Issuer::new(&plan);
     let first = issuer.dispatch(1)[0];
-    issuer.dispatcher.requeue_overdue(100 * SECOND, NOW, SECOND);
+    issuer.dispatcher.requeue_overdue(at(100 * SECOND, NOW), SECOND);
     let second = issuer.dispatch(1)[0];
     issuer.apply(rejected(&first));
     assert_eq!(issuer.dispatch(1), []);
@@ -189,14 +196,53 @@ fn overdue_shard_is_retried_with_doubled_patience() {
     let patience = 10 * SECOND;
     issuer.dispatch(2);
     issuer.accept(0);
-    issuer.dispatcher.requeue_overdue(10 * SECOND, NOW, patience);
+    issuer.dispatcher.requeue_overdue(at(10 * SECOND, NOW), patience);
     assert_eq!(issuer.try_dispatch(9, 10 * SECOND, NOW).unwrap(), []);
-    issuer.dispatcher.requeue_overdue(11 * SECOND, NOW, patience);
+    issuer.dispatcher.requeue_overdue(at(11 * SECOND, NOW), patience);
     assert_eq!(indexes(&issuer.try_dispatch(9, 11 * SECOND, NOW).unwrap()), [1]);
-    issuer.dispatcher.requeue_overdue(31 * SECOND, NOW, patience);
+    issuer.dispatcher.requeue_overdue(at(31 * SECOND, NOW), patience);
     assert_eq!(issuer.try_dispatch(9, 31 * SECOND, NOW).unwrap(), []);
-    issuer.dispatcher.requeue_overdue(32 * SECOND, NOW, patience);
+    issuer.dispatcher.requeue_overdue(at(32 * SECOND, NOW), patience);
     assert_eq!(indexes(&issuer.try_dispatch(9, 32 * SECOND, NOW).unwrap()), [1]);
+}
+
+#[test]
+fn shard_that_a_worker_keeps_is_dispatched_again_early() {
+    let plan = Plan::new(20 * LEAF_ITERATIONS, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    let patience = 100 * SECOND;
+    let recipients = |dispatches: &[ShardDispatch]| {
+        let to_worker = |dispatch: &&ShardDispatch| dispatch.recipient == ShardRecipient::Worker;
+        (dispatches.iter().filter(to_worker).count(), dispatches.len())
+    };
+    assert_eq!(recipients(&issuer.try_dispatch(4, SECOND, NOW).unwrap()), (4, 4));
+    let requeue = |issuer: &mut Issuer<'_>, now: u32, delivered_before: u32| {
+        let time = DispatchTime { delivered_before: delivered_before * SECOND, ..at(now * SECOND, NOW) };
+        issuer.dispatcher.requeue_overdue(time, patience);
+        issuer.try_dispatch(4, now * SECOND, NOW).unwrap()
+    };
+    // Workers receive them at 30 s, and return one.
+    assert_eq!(requeue(&mut issuer, 30, 1), []);
+    assert_eq!(requeue(&mut issuer, 31, 30), []);
+    issuer.accept(3);
+    assert_eq!(indexes(&requeue(&mut issuer, 32, 30)), [4]);
+    assert_eq!(requeue(&mut issuer, 41, 30), []);
+    // Three of four are kept: each goes to a verifier, and then half of the others.
+    let dispatches = requeue(&mut issuer, 42, 42);
+    assert_eq!((indexes(&dispatches), recipients(&dispatches)), (vec![0, 1, 2], (0, 3)));
+    (0..3).for_each(|index| issuer.accept(index));
+    assert_eq!(recipients(&requeue(&mut issuer, 43, 42)), (1, 3));
+    // Once workers return shards again, they get them all.
+    for index in 4..12 {
+        issuer.accept(index);
+        issuer.try_dispatch(4, 44 * SECOND, NOW).unwrap();
+    }
+    (12..16).for_each(|index| issuer.accept(index));
+    assert_eq!(recipients(&issuer.try_dispatch(4, 45 * SECOND, NOW).unwrap()), (4, 4));
+    // Where shards take long, workers may keep them for longer.
+    issuer.apply(accepted(leaf(16), 60_000_000));
+    assert_eq!(indexes(&requeue(&mut issuer, 46, 46)), [0; 0]);
+    assert_eq!(indexes(&requeue(&mut issuer, 90, 90)), [0; 0]);
 }
 
 #[test]
@@ -207,7 +253,7 @@ fn shard_that_waits_in_a_busy_queue_never_exhausts_its_attempts() {
     while now < 10_000 * SECOND {
         dispatched += issuer.try_dispatch(1, now, NOW).unwrap().len();
         now += SECOND;
-        issuer.dispatcher.requeue_overdue(now, NOW, SECOND);
+        issuer.dispatcher.requeue_overdue(at(now, NOW), SECOND);
     }
     assert!(dispatched > 10 * MAX_ATTEMPTS as usize, "{dispatched}");
     issuer.accept(0);
@@ -226,11 +272,11 @@ fn starved_first_attempt_is_not_overdue_but_a_later_attempt_is() {
     assert!(!issuer.dispatcher.needs_workers());
     // The worker leaves.
     let starved = 95 * SECOND;
-    issuer.dispatcher.requeue_overdue(100 * SECOND, starved, patience);
+    issuer.dispatcher.requeue_overdue(at(100 * SECOND, starved), patience);
     let dispatches = issuer.try_dispatch(2, 100 * SECOND, starved).unwrap();
     assert_eq!((indexes(&dispatches), dispatches[0].recipient), (vec![0], ShardRecipient::Verifier));
     // Another worker joins.
-    issuer.dispatcher.requeue_overdue(106 * SECOND, starved, patience);
+    issuer.dispatcher.requeue_overdue(at(106 * SECOND, starved), patience);
     assert_eq!(indexes(&issuer.try_dispatch(2, 106 * SECOND, starved).unwrap()), [1]);
     issuer.accept(0);
     issuer.accept(1);
