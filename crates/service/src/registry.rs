@@ -7,7 +7,7 @@ mod live_workers;
 mod quarantine;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -66,10 +66,10 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct RegistryState {
     /// Keys of the verifiers and aggregators that were ever registered.
-    agents: HashSet<String>,
+    agents: BTreeSet<String>,
     /// Quarantined agents and their pools, which a record that cannot be parsed does not tell.
-    quarantined_agents: HashMap<AgentId, Option<PoolName>>,
-    quarantined_pools: HashSet<PoolName>,
+    quarantined_agents: BTreeMap<AgentId, Option<PoolName>>,
+    quarantined_pools: BTreeSet<PoolName>,
     live_workers: LiveWorkers,
 }
 
@@ -146,17 +146,13 @@ impl Registry {
     pub fn quarantined_agents_of(&self, pool: &PoolName) -> Vec<AgentId> {
         let state = self.state.lock();
         let agents = state.quarantined_agents.iter();
-        let of_pool = agents.filter(|(_, of)| of.as_ref() == Some(pool)).map(|(agent, _)| agent.clone());
-        let mut agents: Vec<_> = of_pool.collect();
-        agents.sort();
-        agents
+        agents.filter(|(_, of)| of.as_ref() == Some(pool)).map(|(agent, _)| agent.clone()).collect()
     }
 
     /// Names what is in quarantine, as in `pool acme, 3 agents`; `None` if nothing is. For people.
     pub fn describe_quarantine(&self) -> Option<String> {
         let state = self.state.lock();
         let mut pools: Vec<_> = state.quarantined_pools.iter().map(|pool| format!("pool {pool}")).collect();
-        pools.sort();
         let more = pools.len().saturating_sub(MAX_NAMED_POOLS);
         pools.truncate(MAX_NAMED_POOLS);
         if more > 0 {
@@ -171,11 +167,11 @@ impl Registry {
     }
 
     /// Returns the capacity of the live workers that take shards of a target and are not in
-    /// quarantine.
+    /// quarantine. Visits no worker that is still live.
     pub fn live_capacity(&self, target: Target) -> LiveCapacity {
         let mut state = self.state.lock();
         state.live_workers.remove_silent();
-        let is_trusted = |pool: &PoolName, agent: &AgentId| !state.is_quarantined(pool, agent);
+        let is_trusted = |pool: &PoolName| !state.quarantined_pools.contains(pool);
         state.live_workers.capacity(target, is_trusted)
     }
 }
@@ -189,9 +185,13 @@ impl RegistryState {
         match (parse_quarantine_key(&entry.key), entry.value) {
             (Some(QuarantineKey::Agent(agent)), Some(value)) => {
                 let record = serde_json::from_slice::<QuarantineRecord>(&value).ok();
+                self.live_workers.set_quarantined(&agent, true);
                 self.quarantined_agents.insert(agent, record.map(|record| record.pool));
             }
-            (Some(QuarantineKey::Agent(agent)), None) => drop(self.quarantined_agents.remove(&agent)),
+            (Some(QuarantineKey::Agent(agent)), None) => {
+                self.live_workers.set_quarantined(&agent, false);
+                self.quarantined_agents.remove(&agent);
+            }
             (Some(QuarantineKey::Pool(pool)), Some(_)) => drop(self.quarantined_pools.insert(pool)),
             (Some(QuarantineKey::Pool(pool)), None) => drop(self.quarantined_pools.remove(&pool)),
             (None, Some(_)) => drop(self.agents.insert(entry.key)),
@@ -200,7 +200,8 @@ impl RegistryState {
     }
 
     fn apply_worker(&mut self, entry: BucketEntry) {
-        self.live_workers.apply(&entry);
+        let is_quarantined = |agent: &AgentId| self.quarantined_agents.contains_key(agent);
+        self.live_workers.apply(&entry, is_quarantined);
     }
 }
 
