@@ -18,7 +18,7 @@ use forge_contract::ids::Submitter;
 use serde_json::json;
 
 use self::nats_user::{NatsUser, Pool, UserKind, users};
-use crate::{error::CommandError, output, text::table};
+use crate::{error::CommandError, local_path::local_path, output, text::table};
 
 /// Cost of a hash. The least that nats-server accepts: passwords are random, so slow hashing adds
 /// nothing to their 190 bits, and each connection costs the server one hash.
@@ -47,6 +47,7 @@ Existing passwords are kept, so running the command again with another --pool ad
 #[command(after_help = EXAMPLES)]
 pub struct CredentialsArgs {
     /// Directory to write to; created if missing, and readable only by you
+    #[arg(value_parser = local_path())]
     directory: PathBuf,
     /// Pool of workers, with :gpu if they execute on GPUs; repeatable. The user of pool NAME is
     /// worker-NAME, that of pool `default` is worker

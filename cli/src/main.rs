@@ -10,6 +10,7 @@ mod credentials;
 mod devices;
 mod engine;
 mod envelope;
+mod environment;
 mod error;
 mod example;
 mod exit_code;
@@ -18,6 +19,7 @@ mod gpu;
 mod in_process;
 mod input;
 mod interrupt;
+mod local_path;
 mod operator;
 mod output;
 mod progress;
@@ -81,6 +83,8 @@ enum ForgeCommand {
 
 fn main() -> ExitCode {
     silence_mesa_device_select();
+    // SAFETY: no thread has been started yet.
+    unsafe { environment::normalise() };
     let matches = Cli::command().get_matches();
     let result = match cluster::print_config(&Cli::command(), &matches) {
         Ok(true) => Ok(()),

@@ -1,16 +1,13 @@
 //! `forge run`: executes an envelope in this process and stores the artifacts that it asks for.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use clap::Args;
+use clap::{Args, builder::TypedValueParser};
 use forge_aggregator::JobCompletion;
 use forge_contract::{artifact::Phase, error::FailureCode};
 use forge_documents::Job;
 use forge_service::model_cache::ModelCache;
-use forge_store::Store;
+use forge_store::{Store, StoreLocation};
 
 use crate::{
     engine::{Engine, EngineArgs},
@@ -20,6 +17,7 @@ use crate::{
     output::{self, OutputFormat, TextStyle},
     runtime::DetachedRuntime,
     shard_retention::ShardRetention,
+    store_args::{s3_options, store_location},
     text::summary::RunSummary,
 };
 
@@ -37,9 +35,10 @@ The result depends only on the envelope's op, args and seed, not on threads, bac
 pub struct RunArgs {
     /// Envelope file, or - for standard input
     envelope: PathBuf,
-    /// Directory for the artifacts; created if missing
-    #[arg(long, value_name = "DIR", default_value = "forge-out")]
-    out: PathBuf,
+    /// Store for the artifacts: a directory, which is created if missing, or s3://bucket[/prefix],
+    /// with the settings of the AWS tools
+    #[arg(long, value_name = "LOCATION", default_value = "forge-out", value_parser = output_location())]
+    out: StoreLocation,
     /// Output format: text is a summary, json is exactly the bytes of result.json
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -57,6 +56,16 @@ pub struct RunArgs {
         default_missing_value = "unlimited"
     )]
     keep_shards: ShardRetention,
+}
+
+/// The parser of `--out`: a store that outlives the process.
+fn output_location() -> impl TypedValueParser<Value = StoreLocation> {
+    store_location().try_map(|location| match location {
+        StoreLocation::Memory => {
+            Err("memory: keeps nothing: set artifacts.persist in the envelope to false instead")
+        }
+        other => Ok(other),
+    })
 }
 
 /// Runs the command.
@@ -101,9 +110,13 @@ struct JobArchive<'a> {
 
 impl<'a> JobArchive<'a> {
     /// Opens the store and checks that no other envelope has completed under the job's id.
-    fn open(runtime: &'a DetachedRuntime, root: &Path, job: &'a Job) -> Result<Self, CommandError> {
+    fn open(
+        runtime: &'a DetachedRuntime,
+        location: &StoreLocation,
+        job: &'a Job,
+    ) -> Result<Self, CommandError> {
         let storage = |error| JobFailure::storage(&error);
-        let store = runtime.block_on(Store::create_local(root)).map_err(storage)?;
+        let store = runtime.block_on(Store::open(location, &s3_options(location)?)).map_err(storage)?;
         let earlier = runtime.block_on(store.get_manifest(&job.id)).map_err(storage)?;
         if earlier.is_none_or(|earlier| earlier.request == job.envelope_digest) {
             return Ok(Self { runtime, store: Arc::new(store), job });

@@ -24,7 +24,7 @@ use forge_kernel::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{error::CommandError, output};
+use crate::{error::CommandError, local_path::local_path, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +41,7 @@ pub struct SchemaArgs {
     /// Schema to print, such as envelope [default: list all names]
     name: Option<String>,
     /// Write all schemas to this directory instead
-    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    #[arg(long, value_name = "DIR", conflicts_with = "name", value_parser = local_path())]
     write: Option<PathBuf>,
 }
 

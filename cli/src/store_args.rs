@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use forge_service::ConfigError;
 use forge_store::{ObjectLock, RetentionMode, S3Options, Store, StoreError, StoreLocation};
 
@@ -19,8 +22,14 @@ const OPEN_RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[command(next_help_heading = "Artifacts")]
 pub struct StoreArgs {
     /// Artifact store: s3://bucket[/prefix], or a directory. S3 also uses AWS_ENDPOINT_URL,
-    /// AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_CA_BUNDLE
-    #[arg(long, env = "FORGE_STORE", value_name = "LOCATION", default_value = "forge-out")]
+    /// AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE and AWS_CA_BUNDLE
+    #[arg(
+        long,
+        env = "FORGE_STORE",
+        value_name = "LOCATION",
+        default_value = "forge-out",
+        value_parser = store_location()
+    )]
     pub store: StoreLocation,
 }
 
@@ -63,7 +72,7 @@ impl StoreArgs {
     /// # Errors
     /// [`CommandError::Input`] if there is no such store or it cannot be read.
     pub async fn open_for_reading(&self) -> Result<Store, CommandError> {
-        let store = Store::open_for_reading(&self.store, &s3_options()?).await;
+        let store = Store::open_for_reading(&self.store, &s3_options(&self.store)?).await;
         store.map_err(|error| CommandError::Input(format!("--store: {error}")))
     }
 }
@@ -74,8 +83,9 @@ impl WritableStoreArgs {
     /// # Errors
     /// [`CommandError::Input`] if the settings are wrong or the store refuses access.
     pub async fn open(&self) -> Result<Store, CommandError> {
-        let options = S3Options { object_lock: self.object_lock.map(|lock| lock.0), ..s3_options()? };
         let location = &self.location.store;
+        let object_lock = self.object_lock.map(|lock| lock.0);
+        let options = S3Options { object_lock, ..s3_options(location)? };
         if self.object_lock.is_some() && !matches!(location, StoreLocation::S3 { .. }) {
             return Err(ConfigError::new("--object-lock", "requires --store s3://bucket").into());
         }
@@ -92,6 +102,19 @@ impl WritableStoreArgs {
     }
 }
 
-fn s3_options() -> Result<S3Options, ConfigError> {
-    S3Options::from_env().map_err(|error| ConfigError::new("AWS_*", error))
+/// The parser of a store's location.
+pub fn store_location() -> impl TypedValueParser<Value = StoreLocation> {
+    OsStringValueParser::new().try_map(StoreLocation::from_os_string)
+}
+
+/// Access to the location, if it is in a bucket: as the environment and the files of the AWS tools
+/// describe it.
+///
+/// # Errors
+/// [`ConfigError`] if a variable or the profile cannot be used.
+pub fn s3_options(location: &StoreLocation) -> Result<S3Options, ConfigError> {
+    match location {
+        StoreLocation::S3 { .. } => S3Options::from_env().map_err(|error| ConfigError::new("AWS_*", error)),
+        StoreLocation::Directory(_) | StoreLocation::Memory => Ok(S3Options::default()),
+    }
 }

@@ -15,10 +15,10 @@ use forge_kernel::{
     KERNEL,
     request::{ModelCompiler, Request},
 };
-use forge_store::{S3Options, Store, StoreError, StoreLocation, location::InvalidStoreLocation};
+use forge_store::{Store, StoreError, StoreLocation, location::InvalidStoreLocation};
 use tokio::runtime::Runtime;
 
-use crate::{artifact_limits, error::CommandError, runtime};
+use crate::{artifact_limits, error::CommandError, runtime, store_args::s3_options};
 
 /// Where a job is: its store and its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl StoredJob {
             other => CommandError::Input(other.to_string()),
         };
         let runtime = runtime::current_thread()?;
-        let options = S3Options::from_env().map_err(to_command_error)?;
+        let options = s3_options(&location.store)?;
         let store = runtime.block_on(Store::open_for_reading(&location.store, &options));
         let store = store.map_err(to_command_error)?;
         let Some(manifest) = runtime.block_on(store.get_manifest(job)).map_err(to_command_error)? else {

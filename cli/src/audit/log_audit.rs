@@ -3,7 +3,7 @@
 
 use forge_contract::manifest_log::LogPosition;
 use forge_documents::number_format::format_count;
-use forge_store::{S3Options, Store, StoreError, StoreLocation};
+use forge_store::{Store, StoreError, StoreLocation};
 
 use super::{
     check_list::{AuditCheckResult, CheckList, CheckProblem},
@@ -11,7 +11,7 @@ use super::{
     signers::{KnownSigners, compare_log_signers},
     verdict::AuditVerdict,
 };
-use crate::{error::CommandError, output::TextStyle, runtime, text::count_of};
+use crate::{error::CommandError, output::TextStyle, runtime, store_args::s3_options, text::count_of};
 
 /// The report of a log's audit.
 pub struct LogReport {
@@ -36,7 +36,7 @@ pub fn audit_log(
         }
         other => CommandError::Input(other.to_string()),
     };
-    let options = S3Options::from_env().map_err(to_command_error)?;
+    let options = s3_options(location)?;
     let read = async {
         let store = Store::open_for_reading(location, &options).await?;
         LogWalk::read(&store, known_head.map(|head| head.number)).await

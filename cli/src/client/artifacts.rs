@@ -18,6 +18,7 @@ use forge_store::{ArtifactReader, Store, StoreError};
 use crate::{
     artifact_limits,
     error::CommandError,
+    local_path::local_path,
     output, runtime,
     store_args::StoreArgs,
     text::{count_of, table},
@@ -56,7 +57,7 @@ enum ArtifactsCommand {
         /// Fetch only this artifact; written to standard output unless --out is given
         name: Option<String>,
         /// Directory to write to; created if missing [default: the job id]
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_parser = local_path())]
         out: Option<PathBuf>,
         #[command(flatten)]
         store: StoreArgs,

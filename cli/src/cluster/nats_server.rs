@@ -1,5 +1,9 @@
 //! A local `nats-server` for development: it listens on loopback, stores its data in a directory,
-//! and is killed with the process that started it.
+//! and ends with the process that started it.
+//!
+//! It is in a process group of its own, because a terminal sends Ctrl-C and its own end to all
+//! processes of the foreground group: services that complete their work still need it. On Linux the
+//! system ends it when the process that started it ends in any way.
 //!
 //! Two servers on one directory lose records. So the process that starts a server holds a lock in
 //! the directory, and the server holds another, which it inherits as its standard input. If the
@@ -64,7 +68,8 @@ impl LocalNatsServer {
         let log_path = directory.join("nats-server.log");
         let log =
             fs::File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
-        let child = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        command
             .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string()])
             .arg("-sd")
             .arg(directory)
@@ -72,9 +77,9 @@ impl LocalNatsServer {
             .arg(directory.join(PID_FILE))
             .stdin(server_lock)
             .stdout(log.try_clone().context("cannot duplicate the handle of the log file")?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .stderr(log);
+        detach_from_terminal(&mut command);
+        let child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
         Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), _owner_lock: owner_lock })
     }
 }
@@ -85,6 +90,25 @@ impl Drop for LocalNatsServer {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(unix)]
+fn detach_from_terminal(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+
+        // The signal is sent when the thread that starts the server ends: the main thread.
+        let end_with_parent = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
+        // SAFETY: the closure makes one system call, and neither allocates nor takes a lock.
+        unsafe { command.pre_exec(end_with_parent) };
+    }
+}
+
+#[cfg(not(unix))]
+fn detach_from_terminal(_: &mut Command) {}
 
 /// Locks a file, which is created if it does not exist; `None` if another process holds the lock.
 fn try_lock(path: &Path) -> Result<Option<File>, CommandError> {

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     engine::{self, BackendSelection},
     error::CommandError,
+    local_path::local_path,
     output,
     store_args::WritableStoreArgs,
 };
@@ -34,7 +35,7 @@ const PREFERRED_NATS_PORT: u16 = 4222;
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Data directory of the nats-server that is started
-    #[arg(long, env = "FORGE_DATA", value_name = "DIR", default_value = ".forge/nats")]
+    #[arg(long, env = "FORGE_DATA", value_name = "DIR", default_value = ".forge/nats", value_parser = local_path())]
     data: PathBuf,
     #[command(flatten)]
     store: WritableStoreArgs,

@@ -15,6 +15,7 @@ mod memory;
 mod mutations;
 mod round_trip;
 mod schemas;
+mod settings;
 mod signers;
 #[cfg(unix)]
 mod stopping;

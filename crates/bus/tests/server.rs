@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forge_bus::{
     Bus, BusError, JetStreamBus, Message,
-    jetstream::{JetStreamOptions, NatsCredentials, TlsOptions},
+    jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions},
     testing::conformance,
     topology::{self, Bucket, Queue, SUBMIT_SUBJECT, TopologySettings},
 };
@@ -41,7 +41,7 @@ fn options(server: &NatsServer) -> JetStreamOptions {
 }
 
 fn password(user: &str, password: &str) -> NatsCredentials {
-    NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
+    NatsCredentials::Password { user: user.to_owned(), password: Secret::Text(password.to_owned()) }
 }
 
 fn assert_unusable<T>(result: Result<T, BusError>, part: &str) {
@@ -165,6 +165,50 @@ async fn denied_reply_inbox_is_named() {
         JetStreamOptions { credentials: password("worker", "w"), manage_topology: false, ..options(&server) };
     let worker = JetStreamBus::connect(worker).await.unwrap();
     assert_unusable(worker.open_queue(Queue::Shards(Target::Cpu)).await.map(drop), "subscribe to _INBOX");
+}
+
+#[tokio::test]
+async fn user_and_password_or_token_of_the_url_are_sent() {
+    let extra = "authorization { user: bob, password: \"s/3cr@t\" }".to_owned();
+    let server = NatsServer::start(&NatsConfig { extra, ..NatsConfig::default() });
+    let url = |user: &str| server.url().replacen("://", &format!("://{user}@"), 1);
+    let connect = async |url: String| JetStreamBus::connect(JetStreamOptions::new(url)).await;
+    connect(url("bob:s%2F3cr%40t")).await.unwrap();
+    assert_unusable(connect(url("bob:wrong")).await, "does not accept these credentials");
+    let twice = JetStreamOptions { credentials: password("bob", "x"), ..JetStreamOptions::new(url("bob:x")) };
+    assert_unusable(JetStreamBus::connect(twice).await, "both in the URL");
+
+    let extra = "authorization { token: t0ken }".to_owned();
+    let server = NatsServer::start(&NatsConfig { extra, ..NatsConfig::default() });
+    let url = server.url().replacen("://", "://t0ken@", 1);
+    connect(url).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_renewed_password_is_read_at_the_next_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let config = folder.path().join("nats.conf");
+    let write_config = |password: &str| {
+        let store = folder.path().join("store");
+        let user = format!("authorization {{ user: bob, password: {password} }}");
+        std::fs::write(&config, format!("jetstream {{ store_dir: {store:?} }}\n{user}\n")).unwrap();
+    };
+    write_config("old");
+    std::fs::write(&file, "old\n").unwrap();
+    let mut server = NatsServer::start(&NatsConfig { file: Some(config.clone()), ..NatsConfig::default() });
+    let credentials =
+        NatsCredentials::Password { user: "bob".to_owned(), password: Secret::File(file.clone()) };
+    let bus = JetStreamBus::connect(JetStreamOptions { credentials, ..options(&server) }).await.unwrap();
+    bus.prepare().await.unwrap();
+    write_config("new");
+    std::fs::write(&file, "new\n").unwrap();
+    server.restart();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while let Err(error) = bus.publish(Message::new(SUBMIT_SUBJECT, ""), "1").await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

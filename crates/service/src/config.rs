@@ -61,7 +61,7 @@ pub struct TelemetryArgs {
     pub log_format: LogFormat,
     /// Collector to export traces to over OTLP/HTTP, such as http://127.0.0.1:4318; without it
     /// traces are not exported
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 

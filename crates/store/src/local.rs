@@ -56,6 +56,12 @@ impl Store {
 }
 
 fn open_file_system(root: &Path, display_name: &str) -> Result<LocalFileSystem, StoreError> {
+    // `object_store` panics on other paths.
+    let absolute = fs::canonicalize(root).map_err(|error| StoreError::from_io(display_name, &error))?;
+    if absolute.to_str().is_none() {
+        let reason = "the path of the directory is not valid UTF-8".to_owned();
+        return Err(StoreError::Unusable { path: display_name.to_owned(), reason });
+    }
     LocalFileSystem::new_with_prefix(root)
         .map_err(|error| StoreError::from_object_store(display_name, &error))
 }

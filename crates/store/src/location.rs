@@ -1,7 +1,7 @@
 //! Location of a store as users write it: `s3://bucket/prefix`, a directory, or `memory:`. Parses
 //! and formats text only; `open` opens stores.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
 
 use object_store::path::Path as Key;
 
@@ -40,11 +40,24 @@ impl FromStr for StoreLocation {
         }
         match text.split_once("://") {
             Some(("s3", rest)) => parse_s3(rest),
+            None if text.get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("s3:")) => reject(
+                "the location of a bucket starts with s3://; write ./ before a directory of such a name",
+            ),
             Some((scheme, _)) => Err(InvalidStoreLocation(format!(
                 "{scheme}:// is not a supported store location: write s3://bucket/prefix, a directory, or memory:"
             ))),
             None => Ok(Self::Directory(PathBuf::from(text))),
         }
+    }
+}
+
+impl StoreLocation {
+    /// Parses a location as the operating system passes it. One that is not UTF-8 is a directory.
+    ///
+    /// # Errors
+    /// [`InvalidStoreLocation`] as for any text.
+    pub fn from_os_string(text: OsString) -> Result<Self, InvalidStoreLocation> {
+        text.into_string().map_or_else(|path| Ok(Self::Directory(path.into())), |text| text.parse())
     }
 }
 
@@ -108,6 +121,9 @@ mod tests {
         let error = |text: &str| text.parse::<StoreLocation>().unwrap_err().to_string();
         assert!(error("").contains("empty"));
         assert!(error("gs://bucket").contains("gs:// is not a supported store location"));
+        for text in ["s3:/bucket", "S3:bucket", "s3:"] {
+            assert!(error(text).contains("starts with s3://"), "{text}");
+        }
         for text in ["s3://", "s3://ab", "s3://Bucket", "s3://-bucket", "s3://bucket.", "s3://buc_ket"] {
             assert!(error(text).contains("is not a valid bucket name"), "{text}");
         }

@@ -15,7 +15,7 @@ use suite::{artifact, job, manifest, suite};
 
 fn options(server: &S3Server) -> S3Options {
     let variables = server.env();
-    let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+    let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
     S3Options::from_variables(find).unwrap()
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions,
+    AuthError, Client, ConnectError, ConnectErrorKind, ConnectOptions,
     connection::State,
     jetstream::{
         Context,
@@ -29,8 +29,10 @@ use tokio::sync::watch;
 use super::{
     attempt::{AttemptFailure, jetstream_disabled, retry_transient},
     connection_events::ConnectionEvents,
-    options::{JetStreamOptions, NatsCredentials},
+    credentials::NatsCredentials,
+    options::JetStreamOptions,
     server_clock::ServerClock,
+    server_urls::split_credentials,
 };
 use crate::{error::BusError, retry::RetryPolicy, topology::MIN_SERVER_VERSION};
 
@@ -78,14 +80,19 @@ fn reconnect_delay(attempts: usize) -> Duration {
     RECONNECT_POLICY.delay(attempts as u64 + 1)
 }
 
-async fn connect_options(
+fn connect_options(
     options: &JetStreamOptions,
+    credentials: Arc<NatsCredentials>,
     events: &Arc<ConnectionEvents>,
-) -> Result<ConnectOptions, BusError> {
+) -> ConnectOptions {
     // The first caller sets the provider of the process, and every caller in it sets this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let events = events.clone();
-    let mut connect = ConnectOptions::new()
+    let answer = move |nonce: Vec<u8>| {
+        let credentials = Arc::clone(&credentials);
+        async move { credentials.answer(&nonce).map_err(AuthError::new) }
+    };
+    let mut connect = ConnectOptions::with_auth_callback(answer)
         .name(&options.name)
         .max_reconnects(None)
         .connection_timeout(REPLY_TIMEOUT)
@@ -105,16 +112,26 @@ async fn connect_options(
     if let Some((certificate, key)) = &options.tls.client_certificate {
         connect = connect.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
     }
-    Ok(match &options.credentials {
-        NatsCredentials::None => connect,
-        NatsCredentials::Password { user, password } => {
-            connect.user_and_password(user.clone(), password.clone())
+    connect
+}
+
+/// The addresses to connect to, and the credentials to use. Checks that they can be read now.
+fn addresses_and_credentials(
+    options: &JetStreamOptions,
+) -> Result<(Vec<String>, Arc<NatsCredentials>), BusError> {
+    let (addresses, of_url) = split_credentials(&options.urls)?;
+    let credentials = match (of_url, options.credentials.clone()) {
+        (of_url, NatsCredentials::None) => of_url,
+        (NatsCredentials::None, given) => given,
+        _ => {
+            return Err(BusError::Unusable(
+                "credentials are given both in the URL of the NATS server and beside it: give one of them"
+                    .to_owned(),
+            ));
         }
-        NatsCredentials::Nkey(seed) => connect.nkey(seed.clone()),
-        NatsCredentials::File(path) => connect.credentials_file(path).await.map_err(|error| {
-            BusError::Unusable(format!("reading the credentials file {}: {error}", path.display()))
-        })?,
-    })
+    };
+    credentials.answer(&[])?;
+    Ok((addresses, Arc::new(credentials)))
 }
 
 /// Whether a connection failed because one side rejected the other's certificate or found none.
@@ -142,9 +159,10 @@ impl NatsConnection {
     /// Connects, without retrying, and checks the server's version.
     pub(super) async fn connect(options: &JetStreamOptions) -> Result<Arc<Self>, BusError> {
         let events = Arc::new(ConnectionEvents::default());
-        let connect = connect_options(options, &events).await?;
+        let (addresses, credentials) = addresses_and_credentials(options)?;
+        let connect = connect_options(options, credentials, &events);
         let servers = options.servers_without_secrets();
-        let client = connect.connect(options.urls.clone()).await.map_err(|error| match error.kind() {
+        let client = connect.connect(addresses).await.map_err(|error| match error.kind() {
             ConnectErrorKind::ServerParse => {
                 BusError::Unusable(format!("not the URL of a NATS server: {servers}"))
             }

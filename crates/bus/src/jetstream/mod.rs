@@ -44,6 +44,7 @@ mod connection;
 mod connection_events;
 mod convert;
 mod core_messaging;
+mod credentials;
 mod durability;
 mod inbound_connection;
 mod options;
@@ -52,6 +53,7 @@ mod publish;
 mod pull_requests;
 mod raw_message;
 mod server_clock;
+mod server_urls;
 mod stream_reader;
 mod work_queue;
 
@@ -64,7 +66,6 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use serde::Deserialize;
 use serde_json::json;
 
-pub use self::options::{JetStreamOptions, NatsCredentials, TlsOptions};
 use self::{
     attempt::retry_transient,
     connection::{EmptyRequest, NatsConnection},
@@ -73,6 +74,10 @@ use self::{
     publish::{OutgoingMessage, publish_all},
     stream_reader::{ReadEvent, ReadMessage, StreamReader, StreamSelection},
     work_queue::{JetStreamReceiver, consumer_info},
+};
+pub use self::{
+    credentials::{NatsCredentials, Secret},
+    options::{JetStreamOptions, TlsOptions},
 };
 use crate::{
     bus::{BucketEntry, Bus, DeliveryProgress, PublishOutcome, QueueReceiver, ServiceCall, SubjectPage},

@@ -2,15 +2,16 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::{credentials::NatsCredentials, server_urls::without_user_info};
 use crate::topology::{Bucket, Queue, TopologySettings};
 
 /// Servers, identity and expectations of a [`JetStreamBus`](crate::JetStreamBus).
 #[derive(Clone)]
 pub struct JetStreamOptions {
     /// URLs of servers of one cluster, as in `nats://host:4222` or `tls://host:4222`. The client
-    /// connects to any of them.
+    /// connects to any of them. They may hold a user and a password, or a token, percent-encoded.
     pub urls: Vec<String>,
-    /// Credentials of the NATS user.
+    /// Credentials of the NATS user, if the URLs hold none.
     pub credentials: NatsCredentials,
     /// Encryption of the connection.
     pub tls: TlsOptions,
@@ -69,42 +70,6 @@ impl fmt::Debug for JetStreamOptions {
     }
 }
 
-fn without_user_info(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-}
-
-/// Credentials of a NATS user.
-#[derive(Clone, Default)]
-pub enum NatsCredentials {
-    /// None beside those in the URL.
-    #[default]
-    None,
-    /// A user name with a password.
-    Password {
-        /// User name.
-        user: String,
-        /// Password.
-        password: String,
-    },
-    /// The seed of a user nkey (`SU…`).
-    Nkey(String),
-    /// A credentials file: a user JWT and the seed of its nkey.
-    File(PathBuf),
-}
-
-impl fmt::Debug for NatsCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Password { user, .. } => write!(f, "Password({user:?}, …)"),
-            Self::Nkey(_) => f.write_str("Nkey(…)"),
-            Self::File(path) => write!(f, "File({path:?})"),
-        }
-    }
-}
-
 /// Encryption of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsOptions {
@@ -118,15 +83,17 @@ pub struct TlsOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::credentials::Secret, *};
 
     #[test]
     fn debug_output_and_error_texts_hide_secrets() {
         let mut options = JetStreamOptions::new("nats://ann:hush@h:1");
         options.urls.push("hush@h".to_owned());
+        let hush = || Secret::Text("hush".to_owned());
         for credentials in [
-            NatsCredentials::Password { user: "ann".to_owned(), password: "hush".to_owned() },
-            NatsCredentials::Nkey("hush".to_owned()),
+            NatsCredentials::Password { user: "ann".to_owned(), password: hush() },
+            NatsCredentials::Token("hush".to_owned()),
+            NatsCredentials::Nkey(hush()),
         ] {
             options.credentials = credentials;
             assert!(!format!("{options:?}").contains("hush"), "{options:?}");

@@ -1,6 +1,8 @@
 //! The effective configuration: every option of a command with its value and origin. Derived from
 //! clap's own tables, so that no option can be forgotten.
 
+use std::ffi::OsStr;
+
 use clap::{ArgMatches, Command, parser::ValueSource};
 
 /// An option with its effective value.
@@ -40,7 +42,7 @@ impl SettingOrigin {
 }
 
 /// Returns the effective settings of a command, in the order of its help. Options with clap's
-/// `hide_env_values` are secret, and so is the user information of a URL.
+/// `hide_env_values` are secret; of a URL, only the user information is.
 pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<EffectiveSetting> {
     let options = command.get_arguments().filter(|arg| arg.get_long().is_some());
     let known = options.filter(|arg| matches.try_contains_id(arg.get_id().as_str()).is_ok());
@@ -52,12 +54,14 @@ pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<Effect
                 Some(ValueSource::EnvVariable) => SettingOrigin::Environment,
                 _ => SettingOrigin::Default,
             };
-            let values = matches.get_raw(id).map(|values| {
-                let values: Vec<_> = values.map(|value| mask_credentials(&value.to_string_lossy())).collect();
-                values.join(",")
-            });
-            let shown = values.filter(|value| !value.is_empty());
-            let value = if arg.is_hide_env_values_set() { shown.map(|_| "***".to_owned()) } else { shown };
+            let is_url = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "URL"));
+            let show = |value: &OsStr| match value.to_string_lossy() {
+                value if is_url => mask_credentials(&value),
+                value if arg.is_hide_env_values_set() && !value.is_empty() => "***".to_owned(),
+                value => value.into_owned(),
+            };
+            let values = matches.get_raw(id).map(|values| values.map(show).collect::<Vec<_>>().join(","));
+            let value = values.filter(|value| !value.is_empty());
             EffectiveSetting {
                 name: arg.get_long().unwrap_or(id).to_owned(),
                 variable: arg.get_env().map(|name| name.to_string_lossy().into_owned()),
@@ -68,12 +72,13 @@ pub fn effective_settings(command: &Command, matches: &ArgMatches) -> Vec<Effect
         .collect()
 }
 
-/// Replaces user and password in `scheme://user:password@host` by `***`.
+/// Replaces what is before the `@` of a URL by `***`, also if it is not a well-formed URL.
 fn mask_credentials(value: &str) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+    match value.rsplit_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+            format!("{scheme}***@{host}")
+        }
         None => value.to_owned(),
     }
 }

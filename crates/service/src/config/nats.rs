@@ -11,7 +11,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use forge_bus::{
-    jetstream::{JetStreamOptions, NatsCredentials, TlsOptions},
+    jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions},
     topology::TopologySettings,
 };
 
@@ -21,10 +21,12 @@ use super::{error::ConfigError, path_parser::path_parser};
 #[derive(Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsArgs {
-    /// NATS servers, separated by commas; nats:// or tls://
+    /// NATS servers, separated by commas: nats:// or tls://, with user:password@ or token@ before
+    /// the host if there is no other credential
     #[arg(
         long,
         env = "FORGE_NATS_URL",
+        hide_env_values = true,
         value_name = "URL",
         value_delimiter = ',',
         default_value = "nats://127.0.0.1:4222"
@@ -116,8 +118,8 @@ impl fmt::Debug for NatsArgs {
 
 impl NatsArgs {
     /// Returns the connection options for a client called `name`. Checks that the settings are
-    /// consistent and reads the files that hold secrets. The client requires no queue and does not
-    /// manage the topology; a service changes that in the returned options.
+    /// consistent and that the files that hold secrets can be read. The client requires no queue
+    /// and does not manage the topology; a service changes that in the returned options.
     ///
     /// # Errors
     /// [`ConfigError`] names the option that conflicts with another, is missing, or names an
@@ -162,20 +164,20 @@ impl NatsArgs {
                 let password = password.ok_or_else(missing)?;
                 Ok(NatsCredentials::Password { user: user.to_owned(), password })
             }
-            (None, None, Some(path)) => Ok(NatsCredentials::Nkey(read_text("--nats-nkey", path)?)),
+            (None, None, Some(path)) => Ok(NatsCredentials::Nkey(secret_file("--nats-nkey", path)?)),
             (Some(_), ..) => Err(conflicting_credentials("--nats-creds")),
             (None, ..) => Err(conflicting_credentials("--nats-nkey")),
         }
     }
 
-    fn password(&self) -> Result<Option<String>, ConfigError> {
+    fn password(&self) -> Result<Option<Secret>, ConfigError> {
         match (non_empty(self.nats_password.as_deref()), non_empty_path(self.nats_password_file.as_deref())) {
             (Some(_), Some(_)) => Err(ConfigError::new(
                 "--nats-password-file",
                 "conflicts with --nats-password (FORGE_NATS_PASSWORD); set only one of them",
             )),
-            (None, Some(path)) => Ok(Some(read_text("--nats-password-file", path)?)),
-            (password, None) => Ok(password.map(str::to_owned)),
+            (None, Some(path)) => Ok(Some(secret_file("--nats-password-file", path)?)),
+            (password, None) => Ok(password.map(|text| Secret::Text(text.to_owned()))),
         }
     }
 
@@ -234,6 +236,12 @@ fn non_empty(text: Option<&str>) -> Option<&str> {
 
 fn non_empty_path(path: Option<&Path>) -> Option<&Path> {
     path.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// A file that holds a secret, which must be readable now and is read for every connection.
+fn secret_file(field: &str, path: &Path) -> Result<Secret, ConfigError> {
+    read_text(field, path)?;
+    Ok(Secret::File(path.to_owned()))
 }
 
 /// Reads a text file and trims white space; `field` is the option that names it.

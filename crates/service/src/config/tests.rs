@@ -3,7 +3,7 @@
 use std::fs;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use forge_bus::jetstream::{JetStreamOptions, NatsCredentials, TlsOptions};
+use forge_bus::jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions};
 
 use super::*;
 
@@ -68,8 +68,8 @@ fn a_password_comes_from_an_option_or_a_file_and_is_never_printed() {
         NatsCredentials::Password { user, password } if user == "u" => password,
         other => panic!("{other:?}"),
     };
-    assert_eq!(password(&["--nats-user", "u", "--nats-password-file", path]), "from a file");
-    assert_eq!(password(&["--nats-user", "u", "--nats-password", "p"]), "p");
+    assert_eq!(password(&["--nats-user", "u", "--nats-password-file", path]), Secret::File(path.into()));
+    assert_eq!(password(&["--nats-user", "u", "--nats-password", "p"]), Secret::Text("p".to_owned()));
     assert!(!format!("{:?}", parse(&["--nats-password", "hush"]).unwrap().nats).contains("hush"));
 }
 
@@ -142,13 +142,14 @@ fn errors_about_invalid_values_name_the_option() {
 
 #[test]
 fn the_effective_configuration_names_origins_and_hides_secrets() {
-    let args = ["service", "--nats-url", "nats://u:secret1@a:1,tls://b:2", "--nats-password", "secret2"];
+    let args =
+        ["service", "--nats-url", "nats://u:secret1@a:1,tls://b:2,u:sec/ret@c", "--nats-password", "secret2"];
     let matches = Cli::command().get_matches_from(args);
     Cli::from_arg_matches(&matches).unwrap();
     let settings = effective_settings(&Cli::command(), &matches);
     let text = render_text(&settings);
     let has = |line: &str| text.lines().any(|found| found.split_whitespace().eq(line.split_whitespace()));
-    assert!(has("nats-url = nats://***@a:1,tls://b:2 (from flag)"), "{text}");
+    assert!(has("nats-url = nats://***@a:1,tls://b:2,***@c (from flag)"), "{text}");
     assert!(has("nats-password = *** (from flag)"), "{text}");
     assert!(has("lease-ms = 30000 (from default)"), "{text}");
     assert!(has("http = - (from default)"), "{text}");

@@ -9,8 +9,14 @@ use object_store::{
     list::{PaginatedListOptions, PaginatedListStore},
 };
 
-use super::{error_responses::ErrorResponseConnector, options::S3Options};
+use super::{
+    error_responses::ErrorResponseConnector,
+    options::{AmbientCredentials, S3Options},
+};
 use crate::error::StoreError;
+
+/// Time limit for obtaining ambient credentials when a store is opened.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the bucket exists. Any successful response also means that the credentials are accepted.
 pub(super) async fn bucket_exists(
@@ -29,6 +35,38 @@ pub(super) async fn bucket_exists(
     }
 }
 
+/// Obtains the ambient credentials, so that their absence is not taken for a failure of the store.
+///
+/// # Errors
+/// [`StoreError::Unusable`] if nothing provides credentials; [`StoreError::Unavailable`] if their
+/// source does not respond.
+pub(super) async fn check_ambient_credentials(
+    s3: &AmazonS3,
+    source: &AmbientCredentials,
+    display_name: &str,
+) -> Result<(), StoreError> {
+    let AmbientCredentials { source, skips_metadata_service, searched_files, .. } = source;
+    let path = display_name.to_owned();
+    let missing = |metadata: &str| StoreError::Unusable {
+        path: path.clone(),
+        reason: format!("no credentials: AWS_ACCESS_KEY_ID is not set, {searched_files}, and {metadata}"),
+    };
+    if source.is_none() && *skips_metadata_service {
+        return Err(missing("AWS_EC2_METADATA_DISABLED forbids asking the instance metadata service"));
+    }
+    let obtained = tokio::time::timeout(CREDENTIALS_TIMEOUT, s3.credentials().get_credential()).await;
+    match (obtained, source) {
+        (Ok(Ok(_)), _) => Ok(()),
+        (_, None) => Err(missing("the instance metadata service (169.254.169.254) provides none")),
+        (Ok(Err(error)), Some(name)) => {
+            Err(StoreError::Unavailable { path, reason: format!("no credentials through {name}: {error}") })
+        }
+        (Err(_), Some(name)) => {
+            Err(StoreError::Unavailable { path, reason: format!("no credentials through {name}: no answer") })
+        }
+    }
+}
+
 /// Builds the client of a bucket.
 pub(super) fn build_client(
     bucket: &str,
@@ -38,6 +76,7 @@ pub(super) fn build_client(
     // The first call sets the provider for the whole process; all callers in this workspace install
     // ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    options.check_values()?;
     let endpoint = options.checked_endpoint()?;
     let mut client = ClientOptions::new()
         .with_connect_timeout(options.connect_timeout)
@@ -74,7 +113,7 @@ pub(super) fn build_client(
             builder = builder.with_token(token);
         }
     } else {
-        for (key, value) in &options.ambient_credentials.0 {
+        for (key, value) in &options.ambient_credentials.settings {
             builder = builder.with_config(*key, value);
         }
     }

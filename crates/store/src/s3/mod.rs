@@ -5,16 +5,18 @@
 //! credentials.
 
 mod client;
+mod environment;
 mod error_responses;
 #[cfg(feature = "object-lock")]
 mod lock;
 mod options;
+mod profile;
 
 use std::sync::Arc;
 
 use object_store::{ObjectStore, prefix::PrefixStore};
 
-use self::client::{bucket_exists, build_client};
+use self::client::{bucket_exists, build_client, check_ambient_credentials};
 pub use self::options::{AmbientCredentials, ObjectLock, RetentionMode, S3Credentials, S3Options};
 use crate::{
     error::StoreError,
@@ -38,6 +40,9 @@ pub(crate) async fn open(
     let display_name = location.to_string();
     let opened = async {
         let s3 = build_client(bucket, options, &display_name)?;
+        if options.credentials.is_none() {
+            check_ambient_credentials(&s3, &options.ambient_credentials, &display_name).await?;
+        }
         let exists = bucket_exists(&s3, prefix, &display_name).await?;
         let credentials = Arc::clone(s3.credentials());
         let plain: Arc<dyn ObjectStore> = Arc::new(s3);
@@ -50,7 +55,9 @@ pub(crate) async fn open(
     opened.await.map_err(|error| match error {
         StoreError::Unavailable { path, reason } => {
             let endpoint = options.endpoint.as_deref().unwrap_or("AWS");
-            StoreError::Unavailable { path, reason: format!("{reason} (at {endpoint})") }
+            let key = options.credentials_profile.as_ref();
+            let key = key.map_or_else(String::new, |name| format!(", with credentials of profile {name}"));
+            StoreError::Unavailable { path, reason: format!("{reason} (at {endpoint}{key})") }
         }
         other => other,
     })

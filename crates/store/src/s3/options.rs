@@ -1,26 +1,16 @@
-//! How a bucket is accessed: endpoint, credentials, timeouts and retention. Only
-//! [`S3Options::from_env`] reads the environment.
+//! How a bucket is accessed: endpoint, credentials, timeouts and retention. Values are checked
+//! here, because `object_store` panics on some that cannot be part of a request.
 
 use std::{
-    env, fmt,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use object_store::aws::AmazonS3ConfigKey;
+use reqwest::Url;
 
 use crate::error::StoreError;
-
-/// Environment variables that describe ambient credentials.
-const AMBIENT_CREDENTIAL_VARIABLES: [(&str, AmazonS3ConfigKey); 7] = [
-    ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
-    ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
-    ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
-    ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
-    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", AmazonS3ConfigKey::ContainerCredentialsRelativeUri),
-    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AmazonS3ConfigKey::ContainerCredentialsFullUri),
-    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
-];
 
 /// How a bucket is accessed.
 #[derive(Debug, Clone)]
@@ -32,6 +22,8 @@ pub struct S3Options {
     /// Access key. If absent, ambient credentials are used (a Kubernetes service account, an
     /// instance profile).
     pub credentials: Option<S3Credentials>,
+    /// The profile that holds the access key, for error texts; `None` if it is from elsewhere.
+    pub credentials_profile: Option<String>,
     /// PEM file with CA certificates to trust for the store, in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Retention that protects artifacts and manifests from deletion and replacement.
@@ -53,10 +45,18 @@ pub struct S3Options {
 }
 
 /// Source of the credentials that the platform provides to a process: paths and names from the
-/// environment, found by [`S3Options::from_env`]. If empty, the instance metadata service is
+/// environment, found by [`S3Options::from_env`]. Without any, the instance metadata service is
 /// queried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AmbientCredentials(pub(crate) Vec<(AmazonS3ConfigKey, String)>);
+pub struct AmbientCredentials {
+    pub(crate) settings: Vec<(AmazonS3ConfigKey, String)>,
+    /// The variable that names the source.
+    pub(crate) source: Option<&'static str>,
+    /// Whether the instance metadata service may not be queried.
+    pub(crate) skips_metadata_service: bool,
+    /// The result of the search in the files of the AWS tools, for error texts.
+    pub(crate) searched_files: String,
+}
 
 /// An access key. `Debug` hides all of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl Default for S3Options {
             endpoint: None,
             region: None,
             credentials: None,
+            credentials_profile: None,
             ca_bundle: None,
             object_lock: None,
             read_back: true,
@@ -114,54 +115,6 @@ impl S3Options {
         self.ca_bundle.as_deref().filter(|_| !is_plain)
     }
 
-    /// Reads `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`,
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_CA_BUNDLE`, and the
-    /// variables that describe ambient credentials.
-    ///
-    /// # Errors
-    /// [`StoreError::Unusable`] when only one half of an access key is set.
-    pub fn from_env() -> Result<Self, StoreError> {
-        Self::from_variables(|name| env::var(name).ok())
-    }
-
-    /// Like [`S3Options::from_env`], but looks variables up with `variable`. An empty value counts
-    /// as absent.
-    ///
-    /// # Errors
-    /// [`StoreError::Unusable`] when only one half of an access key is set.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
-        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let incomplete = |path: &str, reason: &str| {
-            Err(StoreError::Unusable { path: path.to_owned(), reason: reason.to_owned() })
-        };
-        let credentials = match (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
-            (Some(access_key_id), Some(secret_access_key)) => {
-                let session_token = variable("AWS_SESSION_TOKEN");
-                Some(S3Credentials { access_key_id, secret_access_key, session_token })
-            }
-            (None, None) => None,
-            (Some(_), None) => {
-                return incomplete("the key in AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY is not set");
-            }
-            (None, Some(_)) => {
-                return incomplete("the key in AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID is not set");
-            }
-        };
-        Ok(Self {
-            endpoint: variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL")),
-            region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")),
-            credentials,
-            ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
-            ambient_credentials: AmbientCredentials(
-                AMBIENT_CREDENTIAL_VARIABLES
-                    .into_iter()
-                    .filter_map(|(name, key)| Some((key, variable(name)?)))
-                    .collect(),
-            ),
-            ..Self::default()
-        })
-    }
-
     /// The region, or the default region.
     pub(crate) fn region(&self) -> &str {
         self.region.as_deref().unwrap_or("us-east-1")
@@ -173,15 +126,63 @@ impl S3Options {
         let reject = |reason: &str| {
             Err(StoreError::Unusable { path: "the S3 endpoint".to_owned(), reason: reason.to_owned() })
         };
-        match endpoint.split_once("://") {
-            Some(("http" | "https", host)) if host.contains('@') => {
+        match Url::parse(endpoint) {
+            Ok(url) if !matches!(url.scheme(), "http" | "https") || !endpoint.contains("://") => {
+                reject("it must be http:// or https:// and a host")
+            }
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
                 reject("it contains credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
             }
-            Some(("http" | "https", host)) if !host.trim_matches('/').is_empty() => {
-                Ok(Some(endpoint.trim_end_matches('/')))
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+                reject("it must be http:// or https://, a host and possibly a path")
             }
-            _ => reject("it must be http:// or https:// and a host"),
+            Ok(_) => Ok(Some(endpoint.trim_end_matches('/'))),
+            Err(error) => reject(&format!("it is not a valid URL: {error}")),
         }
+    }
+
+    /// Checks the values that become part of a request or an address.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] names the variable of a value that cannot.
+    pub(crate) fn check_values(&self) -> Result<(), StoreError> {
+        let unusable = |path: &str, reason: &str| {
+            Err(StoreError::Unusable { path: path.to_owned(), reason: reason.to_owned() })
+        };
+        self.checked_endpoint()?;
+        let is_region = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if !self.region().bytes().all(is_region) {
+            return unusable("AWS_REGION", "it is not the name of a region, such as eu-central-1");
+        }
+        if let Some(key) = &self.credentials {
+            let parts = [
+                ("AWS_ACCESS_KEY_ID", key.access_key_id.as_str()),
+                ("AWS_SECRET_ACCESS_KEY", key.secret_access_key.as_str()),
+                ("AWS_SESSION_TOKEN", key.session_token.as_deref().unwrap_or_default()),
+            ];
+            for (name, value) in parts {
+                if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return unusable(name, "it holds white space or a character that is not printable ASCII");
+                }
+            }
+        }
+        for (key, value) in &self.ambient_credentials.settings {
+            let (name, is_valid) = match key {
+                AmazonS3ConfigKey::ContainerCredentialsRelativeUri => (
+                    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                    value.starts_with('/') && value.bytes().all(|byte| byte.is_ascii_graphic()),
+                ),
+                AmazonS3ConfigKey::ContainerCredentialsFullUri => {
+                    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Url::parse(value).is_ok())
+                }
+                AmazonS3ConfigKey::StsEndpoint => ("AWS_ENDPOINT_URL_STS", Url::parse(value).is_ok()),
+                _ => continue,
+            };
+            if !is_valid {
+                return unusable(name, "it is not a valid URL");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -195,47 +196,72 @@ impl fmt::Debug for S3Credentials {
 mod tests {
     use super::*;
 
-    fn options(variables: &[(&str, &str)]) -> Result<S3Options, StoreError> {
-        S3Options::from_variables(|name| {
-            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
     #[test]
-    fn the_more_specific_variable_wins_and_secrets_are_hidden() {
-        let options = options(&[
-            ("AWS_ENDPOINT_URL", "http://general"),
-            ("AWS_ENDPOINT_URL_S3", "http://special/"),
-            ("AWS_REGION", ""),
-            ("AWS_DEFAULT_REGION", "eu-north-1"),
-            ("AWS_ACCESS_KEY_ID", "an-id"),
-            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
-            ("AWS_SESSION_TOKEN", "a-token"),
-            ("AWS_ROLE_ARN", "arn:x"),
-        ])
-        .unwrap();
-        assert_eq!(options.checked_endpoint().unwrap(), Some("http://special"));
-        assert_eq!(options.region(), "eu-north-1");
-        assert_eq!(options.credentials.as_ref().unwrap().secret_access_key, "hunter2");
-        assert_eq!(options.ambient_credentials.0, [(AmazonS3ConfigKey::RoleArn, "arn:x".to_owned())]);
-        let display_name = format!("{options:?}");
-        assert!(
-            ["an-id", "hunter2", "a-token"].iter().all(|secret| !display_name.contains(secret)),
-            "{display_name}"
-        );
-    }
-
-    #[test]
-    fn an_incomplete_key_and_an_invalid_endpoint_are_reported() {
-        let error = options(&[("AWS_ACCESS_KEY_ID", "an-id")]).unwrap_err().to_string();
-        assert!(error.contains("AWS_SECRET_ACCESS_KEY is not set") && !error.contains("an-id"), "{error}");
-        for wrong in ["localhost:9000", "ftp://x", "http://", "http://key:hunter2@host"] {
-            let options = options(&[("AWS_ENDPOINT_URL", wrong)]).unwrap();
-            let error = options.checked_endpoint().unwrap_err().to_string();
+    fn an_invalid_endpoint_is_reported() {
+        let wrong = [
+            "localhost:9000",
+            "ftp://x",
+            "http://",
+            "http://key:hunter2@host",
+            "http://127.0.0.1:99999",
+            "http://my host:9",
+            "http://h:9/?x=hunter2",
+            "x",
+        ];
+        for endpoint in wrong {
+            let options = S3Options { endpoint: Some(endpoint.to_owned()), ..S3Options::default() };
+            let error = options.check_values().unwrap_err().to_string();
             assert!(
                 error.starts_with("the S3 endpoint cannot be used") && !error.contains("hunter2"),
                 "{error}"
             );
         }
+        for endpoint in ["http://127.0.0.1:9000/", "https://h/path", "http://[::1]:1"] {
+            let options = S3Options { endpoint: Some(endpoint.to_owned()), ..S3Options::default() };
+            assert_eq!(options.checked_endpoint().unwrap(), Some(endpoint.trim_end_matches('/')));
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_part_of_a_request_are_refused_by_name_and_hidden() {
+        let key = |id: &str, secret: &str, token: &str| S3Options {
+            credentials: Some(S3Credentials {
+                access_key_id: id.to_owned(),
+                secret_access_key: secret.to_owned(),
+                session_token: Some(token.to_owned()),
+            }),
+            ..S3Options::default()
+        };
+        let ambient = |key, value: &str| S3Options {
+            ambient_credentials: AmbientCredentials {
+                settings: vec![(key, value.to_owned())],
+                ..AmbientCredentials::default()
+            },
+            ..S3Options::default()
+        };
+        let region = |region: &str| S3Options { region: Some(region.to_owned()), ..S3Options::default() };
+        let cases = [
+            (key("a\nhush", "s", "t"), "AWS_ACCESS_KEY_ID"),
+            (key("a", "s\u{7f}hush", "t"), "AWS_SECRET_ACCESS_KEY"),
+            (key("a", "s", "hush é"), "AWS_SESSION_TOKEN"),
+            (region("eu central 1"), "AWS_REGION"),
+            (region("a/b"), "AWS_REGION"),
+            (
+                ambient(AmazonS3ConfigKey::ContainerCredentialsRelativeUri, "x"),
+                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            ),
+            (
+                ambient(AmazonS3ConfigKey::ContainerCredentialsFullUri, "x"),
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            ),
+            (ambient(AmazonS3ConfigKey::StsEndpoint, "https://h:99999"), "AWS_ENDPOINT_URL_STS"),
+        ];
+        for (options, name) in cases {
+            let error = options.check_values().unwrap_err().to_string();
+            assert!(error.starts_with(name) && !error.contains("hush"), "{error}");
+        }
+        assert!(
+            key("AKIA", "a/b+c=", "IQoJ").check_values().is_ok() && region("auto").check_values().is_ok()
+        );
     }
 }

@@ -16,7 +16,7 @@ use forge_bus::{
 };
 use forge_harness::{S3Server, tools};
 use futures_util::StreamExt;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, local_result_hash, with_field};
@@ -63,7 +63,10 @@ fn forge_up(cluster: &Cluster, data: &Path) -> Command {
 
 impl LocalUp {
     fn start(cluster: &Cluster, data: &Path) -> Self {
-        let mut command = forge_up(cluster, data);
+        Self::spawn(forge_up(cluster, data))
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let url = loop {
@@ -90,12 +93,19 @@ impl LocalUp {
         }
     }
 
-    /// Sends a signal and waits for the end of the process.
-    fn end(mut self, signal: Signal) -> ExitStatus {
+    fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
-        let status = self.process.wait().unwrap();
-        self.log.join().unwrap();
-        status
+    }
+
+    /// Waits for the end of the process. Returns its status and the rest of its log.
+    fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        (self.process.wait().unwrap(), self.log.join().unwrap())
+    }
+
+    /// Sends a signal and waits for the end of the process.
+    fn end(self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.wait().0
     }
 }
 
@@ -135,7 +145,7 @@ fn forge_up_refuses_a_directory_that_another_one_uses() {
 }
 
 #[test]
-fn forge_up_ends_the_nats_server_of_a_killed_one_and_keeps_its_records() {
+fn forge_up_ends_an_abandoned_nats_server_and_keeps_its_records() {
     let cluster = Cluster::empty(TestStore::Directory);
     let data = cluster.directory.path().join("data");
     let up = LocalUp::start(&cluster, &data);
@@ -143,16 +153,82 @@ fn forge_up_ends_the_nats_server_of_a_killed_one_and_keeps_its_records() {
     let path = write_json(&cluster, "kept.json", &envelope);
     up.run(&cluster, &["submit", &path, "--wait"]);
     up.end(Signal::KILL);
-    let orphans = processes_naming(&data);
-    assert_eq!(orphans.len(), 1, "SIGKILL leaves the server running: {orphans:?}");
+    wait_until_none_names(&data);
+
+    // Where the system does not end the server with its parent, it holds its lock and goes on.
+    let lock = fs::File::options().write(true).open(data.join("nats-server.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let mut abandoned = Command::new(tools::nats_server())
+        .args(["-a", "127.0.0.1", "-js", "-p", "-1", "-sd"])
+        .arg(&data)
+        .arg("-P")
+        .arg(data.join("nats-server.pid"))
+        .stdin(lock)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let pid = abandoned.id().to_string();
+    while fs::read_to_string(data.join("nats-server.pid")).ok().as_deref().map(str::trim) != Some(&pid) {
+        assert!(started.elapsed() < WAIT_LIMIT, "nats-server writes no process id");
+        thread::sleep(Duration::from_millis(20));
+    }
 
     let up = LocalUp::start(&cluster, &data);
+    abandoned.wait().unwrap();
     let record = up.run(&cluster, &["status", "kept"]);
     assert_eq!(record["result"], local_result_hash(&envelope));
     let running = processes_naming(&data);
     assert_eq!(running.len(), 2, "forge up and one server: {running:?}");
     assert!(up.end(Signal::TERM).success());
     assert!(processes_naming(&data).is_empty(), "{:?}", processes_naming(&data));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_nats_server_ends_with_forge_up_however_that_ends() {
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    let long = write_json(&cluster, "long.json", &insurance_envelope("long", 2_000_000));
+    for signals in [&[Signal::HUP][..], &[Signal::TERM, Signal::TERM], &[Signal::KILL]] {
+        let up = LocalUp::start(&cluster, &data);
+        up.run(&cluster, &["submit", &long]);
+        for &signal in signals {
+            up.signal(signal);
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert!(!up.wait().0.success());
+        wait_until_none_names(&data);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_services_before_their_nats_server() {
+    use std::os::unix::process::CommandExt;
+
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    let long = write_json(&cluster, "long.json", &insurance_envelope("long", 2_000_000));
+    let mut command = forge_up(&cluster, &data);
+    command.process_group(0);
+    let up = LocalUp::spawn(command);
+    up.run(&cluster, &["submit", &long]);
+    // A terminal sends the signal to the whole group.
+    kill_process_group(Pid::from_child(&up.process), Signal::INT).unwrap();
+    let (status, log) = up.wait();
+    assert!(status.success(), "{status} {log:#?}");
+    let lost: Vec<_> = log.iter().filter(|line| line.contains("disconnected")).collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(processes_naming(&data).is_empty(), "{:?}", processes_naming(&data));
+}
+
+fn wait_until_none_names(path: &Path) {
+    let started = Instant::now();
+    while !processes_naming(path).is_empty() {
+        assert!(started.elapsed() < WAIT_LIMIT, "{:?}", processes_naming(path));
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Command lines of the running processes that mention a path.
