@@ -83,7 +83,10 @@ impl Checker<'_> {
                 self.require(!from.is_terminal(), || {
                     format!("{key} was changed after its end: {from:?} to {to:?}")
                 });
-                self.require(from <= to, || format!("{key} went back from {from:?} to {to:?}"));
+                // An aggregator that takes a job over may have to collect more results.
+                let is_taken_over = (from, to) == (JobState::Reducing, JobState::Running);
+                let goes_forward = from <= to || is_taken_over;
+                self.require(goes_forward, || format!("{key} went back from {from:?} to {to:?}"));
                 self.require(before.uid == record.uid, || format!("{key} changed its uid"));
             }
             let charged = |state: JobState| (JobState::Planned..=JobState::Reducing).contains(&state);
@@ -155,9 +158,15 @@ impl Checker<'_> {
             FailureCode::InsufficientAgents => policy.is_some_and(|policy| policy.min_agents > 0),
             FailureCode::QuotaExceeded => self.options.job_quota.is_some(),
             FailureCode::StorageFailed => self.options.faults.has_store_faults(),
+            // An aggregator stored a wrong result of an agent that was not yet refuted, and died.
+            // The next one refuses that result.
+            FailureCode::VerificationFailed => {
+                self.options.has_dishonest_workers()
+                    && self.options.faults.crash > 0.0
+                    && policy.is_some_and(|policy| policy.verify != VerificationLevel::Full)
+            }
             FailureCode::Unauthorized
             | FailureCode::ExecutionFailed
-            | FailureCode::VerificationFailed
             | FailureCode::AggregationFailed
             | FailureCode::Internal => false,
         };

@@ -1,6 +1,10 @@
 //! The processes of a simulation: each runs a real service, and starts again after it has died.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use forge_aggregator::AggregatorSettings;
 use forge_bus::{BusError, SharedBus};
@@ -61,6 +65,7 @@ pub struct SimulatedCluster {
     pub bus: SharedBus,
     pub store: Store,
     history: Arc<EntryHistory>,
+    ids: Arc<Mutex<BTreeSet<String>>>,
     /// What must never happen in a process.
     violations: Mutex<Vec<String>>,
     /// Identities of agents that never return a wrong result, with their pools.
@@ -74,6 +79,7 @@ impl SimulatedCluster {
             bus,
             store: Store::in_memory(),
             history: Arc::default(),
+            ids: Arc::default(),
             violations: Mutex::default(),
             honest: Mutex::default(),
         })
@@ -94,8 +100,12 @@ impl SimulatedCluster {
 
     /// The bus as a new incarnation of a process sees it.
     pub fn connect(&self, process: &Arc<Process>) -> ProcessBus {
-        let (process, inner, history) = (Arc::clone(process), self.bus.clone(), Arc::clone(&self.history));
-        ProcessBus { process, inner, history }
+        ProcessBus {
+            process: Arc::clone(process),
+            inner: self.bus.clone(),
+            history: Arc::clone(&self.history),
+            ids: Arc::clone(&self.ids),
+        }
     }
 
     pub fn violations(&self) -> Vec<String> {

@@ -50,6 +50,16 @@ pub struct FaultRates {
     pub store_lost_answer: f64,
     /// A request to the store is not answered for a long time.
     pub store_hang: f64,
+    /// A stream or bucket has no space for a message.
+    pub full: f64,
+    /// The bus has forgotten the id of a message, and stores it again.
+    pub forgotten_id: f64,
+    /// A watch or a replay stalls for seconds.
+    pub stall: f64,
+    /// A broadcast does not reach a subscriber.
+    pub lost_broadcast: f64,
+    /// The bus is unreachable for every process for seconds, as while it elects a leader.
+    pub outage: f64,
     /// Messages per second that no service has written.
     pub garbage: f64,
     /// Upper bound of the difference of a process's clock, in seconds.
@@ -100,6 +110,17 @@ impl SimulationOptions {
         }
     }
 
+    /// The same options with these faults off.
+    pub fn without(&self, faults: &[String]) -> Self {
+        let mut options = self.clone();
+        for (name, rate) in options.faults.by_name() {
+            if faults.iter().any(|fault| fault == name) {
+                *rate = 0.0;
+            }
+        }
+        options
+    }
+
     /// Whether some worker may return wrong results.
     pub fn has_dishonest_workers(&self) -> bool {
         self.workers.iter().any(|conduct| conduct.is_dishonest())
@@ -126,7 +147,45 @@ impl FaultRates {
             store_hang: rate(0.1),
             garbage: rate(2.0),
             clock_skew: rate(10.0),
+            // Later faults are drawn last, so that the seeds of earlier ones keep their options.
+            full: rate(0.1),
+            forgotten_id: rate(0.5),
+            stall: rate(0.05),
+            lost_broadcast: rate(0.5),
+            outage: rate(0.002),
         }
+    }
+
+    /// The rates by name.
+    pub fn by_name(&mut self) -> Vec<(&'static str, &mut f64)> {
+        macro_rules! names {
+            ($($name:ident),*) => { vec![$((stringify!($name), &mut self.$name)),*] };
+        }
+        names![
+            unavailable,
+            lost_answer,
+            delay,
+            lost_settlement,
+            stale_read,
+            crash,
+            freeze,
+            store_failure,
+            store_lost_answer,
+            store_hang,
+            full,
+            forgotten_id,
+            stall,
+            lost_broadcast,
+            outage,
+            garbage,
+            clock_skew
+        ]
+    }
+
+    /// Names of the faults that are on.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut rates = self.clone();
+        rates.by_name().into_iter().filter(|(_, rate)| **rate > 0.0).map(|(name, _)| name).collect()
     }
 
     /// Whether the store may fail.

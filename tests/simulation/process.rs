@@ -109,6 +109,28 @@ impl Process {
         Ok(())
     }
 
+    /// Fails while the bus is away for everyone.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn reach_bus(&self, operation: &str) -> Result<(), BusError> {
+        if self.world.is_bus_away() {
+            self.world.record(&self.name, format_args!("{operation} finds no bus"));
+            return Err(BusError::Unavailable("the simulated bus has no leader".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Waits until an item of a watch or a replay reaches the process.
+    pub async fn arrive(&self) {
+        if self.world.happens(self.world.options.faults.stall) {
+            let time = self.world.up_to(LONG_DELAY);
+            self.world.record(&self.name, format_args!("a watch or a replay stalls for {time:?}"));
+            sleep(time).await;
+        }
+        self.pass().await;
+    }
+
     async fn travel(&self) {
         let is_long = self.world.happens(self.world.options.faults.delay);
         let time = self.world.up_to(if is_long { LONG_DELAY } else { USUAL_DELAY });

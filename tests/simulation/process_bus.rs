@@ -1,7 +1,12 @@
 //! The bus as one process sees it: [`MemoryBus`](forge_bus::MemoryBus) behind a network that
 //! delays, loses and repeats what passes.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +15,10 @@ use forge_bus::{
     QueueReceiver, Replay, ServiceCall, SharedBus, SubjectPage,
     topology::{Bucket, Queue, Stream},
 };
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::{
+    FutureExt,
+    stream::{BoxStream, StreamExt},
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -51,6 +59,8 @@ pub struct ProcessBus {
     pub process: Arc<Process>,
     pub inner: SharedBus,
     pub history: Arc<EntryHistory>,
+    /// Ids of all published messages.
+    pub ids: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl fmt::Debug for ProcessBus {
@@ -75,11 +85,37 @@ impl ProcessBus {
         let process = &self.process;
         let faults = &process.world.options.faults;
         process.request(&operation, faults.unavailable).await?;
+        process.reach_bus(&operation)?;
         let result = run.await;
         let outcome = if result.is_ok() { "ok" } else { "error" };
         process.world.record(&process.name, format_args!("{operation}: {outcome}"));
         process.answer(&operation, faults.lost_answer).await?;
         result
+    }
+
+    /// A request that stores something: there may be no space for it.
+    async fn store<T>(
+        &self,
+        operation: String,
+        run: impl Future<Output = Result<T, BusError>>,
+    ) -> Result<T, BusError> {
+        let world = &self.process.world;
+        if world.happens(world.options.faults.full) {
+            let full = async { Err(BusError::Full("the simulated limit is reached".to_owned())) };
+            return self.call(operation, full).await;
+        }
+        self.call(operation, run).await
+    }
+
+    /// The id under which a message is published. If the bus has forgotten an earlier message of
+    /// this id, it is another one.
+    fn effective_id(&self, id: String) -> String {
+        let world = &self.process.world;
+        let is_known = !self.ids.lock().insert(id.clone());
+        match is_known && world.happens(world.options.faults.forgotten_id) {
+            true => format!("{id}.{}", world.draw(|rng| rng.u64(..))),
+            false => id,
+        }
     }
 
     /// Notes a key's value before it is changed for the first time, and after every change.
@@ -104,7 +140,7 @@ impl ProcessBus {
         let receive = move |item| {
             let process = Arc::clone(&process);
             async move {
-                process.pass().await;
+                process.arrive().await;
                 item
             }
         };
@@ -120,12 +156,15 @@ impl Bus for ProcessBus {
 
     async fn publish_once(&self, message: Message, id: &str) -> Result<PublishOutcome, BusError> {
         let operation = format!("publish {}", describe(&message));
-        self.call(operation, self.inner.publish_once(message, id)).await
+        let id = self.effective_id(id.to_owned());
+        self.store(operation, self.inner.publish_once(message, &id)).await
     }
 
     async fn publish_all(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
         let described: Vec<_> = messages.iter().map(|(message, _)| describe(message)).collect();
         let operation = format!("publish {}", described.join(", "));
+        let messages: Vec<_> =
+            messages.into_iter().map(|(message, id)| (message, self.effective_id(id))).collect();
         // The server may store some of the messages only.
         let world = &self.process.world;
         if world.happens(world.options.faults.unavailable) && !messages.is_empty() {
@@ -134,7 +173,7 @@ impl Bus for ProcessBus {
             self.call(format!("{operation} in part"), self.inner.publish_all(stored)).await?;
             return Err(BusError::Unavailable("the simulated connection was cut".to_owned()));
         }
-        self.call(operation, self.inner.publish_all(messages)).await
+        self.store(operation, self.inner.publish_all(messages)).await
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BusError> {
@@ -143,7 +182,12 @@ impl Bus for ProcessBus {
 
     async fn subscribe(&self, filter: &str) -> Result<BoxStream<'static, Message>, BusError> {
         let items = self.call(format!("subscribe {filter}"), self.inner.subscribe(filter)).await?;
-        Ok(self.receive(items))
+        let world = Arc::clone(&self.process.world);
+        let arrives = move |_: &Message| {
+            let is_lost = world.happens(world.options.faults.lost_broadcast);
+            async move { !is_lost }
+        };
+        Ok(self.receive(items.filter(arrives).boxed()))
     }
 
     async fn open_queue(&self, queue: Queue) -> Result<Box<dyn QueueReceiver>, BusError> {
@@ -152,8 +196,12 @@ impl Bus for ProcessBus {
     }
 
     async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
-        // A replay cannot be wrapped: it is the type that tells stored messages from new ones.
-        self.call(format!("replay {filters:?}"), self.inner.replay(stream, filters)).await
+        let replay = self.call(format!("replay {filters:?}"), self.inner.replay(stream, filters)).await?;
+        let process = Arc::clone(&self.process);
+        Ok(replay.paced(move || {
+            let process = Arc::clone(&process);
+            async move { process.arrive().await }.boxed()
+        }))
     }
 
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
@@ -200,7 +248,7 @@ impl Bus for ProcessBus {
 
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError> {
         let put = self.change(bucket, key, self.inner.put(bucket, key, value));
-        self.call(format!("put {}/{key}", bucket.name()), put).await
+        self.store(format!("put {}/{key}", bucket.name()), put).await
     }
 
     async fn compare_and_set(
@@ -212,7 +260,7 @@ impl Bus for ProcessBus {
     ) -> Result<Option<u64>, BusError> {
         let operation = format!("set {}/{key} from {expected:?}", bucket.name());
         let set = self.change(bucket, key, self.inner.compare_and_set(bucket, key, value, expected));
-        self.call(operation, set).await
+        self.store(operation, set).await
     }
 
     async fn compare_and_set_expiring(
@@ -225,7 +273,7 @@ impl Bus for ProcessBus {
     ) -> Result<Option<u64>, BusError> {
         let operation = format!("set {}/{key} from {expected:?} for {lifetime:?}", bucket.name());
         let set = self.inner.compare_and_set_expiring(bucket, key, value, expected, lifetime);
-        self.call(operation, self.change(bucket, key, set)).await
+        self.store(operation, self.change(bucket, key, set)).await
     }
 
     async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError> {
@@ -284,6 +332,7 @@ impl QueueReceiver for ProcessReceiver {
         let process = &self.bus.process;
         let operation = format!("fetch {}", self.queue.label());
         process.request(&operation, process.world.options.faults.unavailable).await?;
+        process.reach_bus(&operation)?;
         let fetched = process.death.run_until_cancelled(self.inner.fetch(max)).await;
         let Some(deliveries) = fetched else { return std::future::pending().await };
         let deliveries = deliveries?;
@@ -328,7 +377,8 @@ impl ProcessLease {
     async fn arrives(&self, settlement: &str) -> bool {
         let operation = format!("{settlement} {}", self.subject);
         let loss = self.process.world.options.faults.lost_settlement;
-        let arrives = self.process.request(&operation, loss).await.is_ok();
+        let arrives = self.process.request(&operation, loss).await.is_ok()
+            && self.process.reach_bus(&operation).is_ok();
         if arrives {
             self.process.world.record(&self.process.name, operation);
         }

@@ -43,21 +43,9 @@ pub struct RunReport {
     pub ends: Vec<String>,
 }
 
-impl RunReport {
-    /// What a developer needs in order to find the cause.
-    pub fn describe(&self) -> String {
-        let seed = self.options.seed;
-        format!(
-            "seed {seed} failed; repeat it with SEED={seed} cargo test -p forge-simulation\n{:#?}\n{}\n\n{}",
-            self.options,
-            self.trace.join("\n"),
-            self.violations.join("\n")
-        )
-    }
-}
-
-/// Runs a seed on a thread of its own, whose random sources it seeds.
-pub fn simulate(seed: u64, keeps_all_lines: bool) -> RunReport {
+/// Runs a simulation on a thread of its own, whose random sources it seeds.
+pub fn simulate(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
+    let seed = options.seed;
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let default = panic::take_hook();
@@ -71,7 +59,7 @@ pub fn simulate(seed: u64, keeps_all_lines: bool) -> RunReport {
         fastrand::seed(seed);
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime without I/O needs nothing from the system");
-        let mut report = runtime.block_on(run(SimulationOptions::from_seed(seed), keeps_all_lines));
+        let mut report = runtime.block_on(run(options, keeps_all_lines));
         drop(runtime);
         report.violations.extend(PANICS.with_borrow_mut(std::mem::take));
         report

@@ -21,11 +21,16 @@ use crate::options::SimulationOptions;
 /// Lines of the trace that a failure prints.
 const KEPT_LINES: usize = 300;
 
+/// Upper bound of the time for which the bus is away.
+const MAX_OUTAGE: Duration = Duration::from_secs(15);
+
 /// The shared state of a simulation.
 pub struct World {
     pub options: SimulationOptions,
     start: Instant,
     is_healed: AtomicBool,
+    /// End of the last outage of the bus.
+    outage_until: Mutex<Instant>,
     rng: Mutex<Rng>,
     trace: Mutex<Trace>,
 }
@@ -46,6 +51,7 @@ impl World {
             rng: Mutex::new(Rng::with_seed(options.seed ^ 0x5eed)),
             options,
             start: Instant::now(),
+            outage_until: Mutex::new(Instant::now()),
             is_healed: AtomicBool::new(false),
             trace: Mutex::new(Trace {
                 hasher: DefaultHasher::new(),
@@ -98,6 +104,16 @@ impl World {
     pub fn up_to(&self, max: Duration) -> Duration {
         let milliseconds = u64::try_from(max.as_millis()).expect("a few hours at most");
         Duration::from_millis(self.draw(|rng| rng.u64(0..=milliseconds)))
+    }
+
+    /// Whether the bus is unreachable now, for everyone. May begin an outage.
+    pub fn is_bus_away(&self) -> bool {
+        if self.happens(self.options.faults.outage) {
+            let time = self.up_to(MAX_OUTAGE);
+            self.record("world", format_args!("the bus is away for {time:?}"));
+            *self.outage_until.lock() = Instant::now() + time;
+        }
+        !self.is_healed() && Instant::now() < *self.outage_until.lock()
     }
 
     /// Ends all faults.

@@ -49,6 +49,23 @@ impl Replay {
         Self { events, is_caught_up: false }
     }
 
+    /// The same replay, which waits for a future before it yields each message. For tests of
+    /// services with a slow server.
+    #[cfg(feature = "testing")]
+    pub fn paced(
+        self,
+        pause: impl Fn() -> futures_util::future::BoxFuture<'static, ()> + Send + 'static,
+    ) -> Self {
+        let events = self.events.then(move |event| {
+            let paused = pause();
+            async move {
+                paused.await;
+                event
+            }
+        });
+        Self { events: events.boxed(), is_caught_up: self.is_caught_up }
+    }
+
     /// Waits for the next message that was stored when the replay began; `None` once all of them
     /// have been yielded, however many have arrived since. May yield some of those too. The future
     /// may be dropped: no message is lost.

@@ -176,6 +176,14 @@ impl Store {
             .await
     }
 
+    /// Removes the error document of a job's failed attempt. Succeeds if there is none.
+    ///
+    /// # Errors
+    /// Returns the errors of a write.
+    pub async fn remove_error(&self, job: &JobId) -> Result<(), StoreError> {
+        self.delete(&Self::error_key(job)).await
+    }
+
     /// Reads the error document of a job's failed attempt; `None` if there is none.
     ///
     /// # Errors

@@ -131,7 +131,7 @@ pub async fn run(
     tokio::join!(
         serve(Queue::Reduce, reductions),
         serve(Queue::End, Concurrency::new(MAX_CONCURRENT_ENDS)),
-        janitor::purge_unknown_results(bus.clone(), stop.clone()),
+        janitor::purge_unknown_jobs(bus.clone(), stop.clone()),
     );
     let _ = heartbeat.await;
     Ok(())

@@ -1,5 +1,6 @@
-//! Purging results of jobs that are not being reduced. Workers may publish below any job's uid, so
-//! results of invented or ended jobs would fill their stream otherwise.
+//! Purging results, verdicts and outcomes of jobs that are not being reduced. Workers may publish
+//! below any job's uid, so results of invented or ended jobs would fill their stream otherwise. A
+//! verifier or an aggregator that was cut off may publish long after the job has ended.
 //!
 //! NATS lets a worker publish to a subject with a token `*` or `>`, which it stores literally. As
 //! the filter of a purge, such a subject matches the results of honest workers. So messages whose
@@ -24,36 +25,39 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// Messages that are removed at the same time.
 const CONCURRENT_REMOVALS: usize = 64;
 
-/// Purges results of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs
+/// Purges messages of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs
 /// no agreement between them.
-pub(crate) async fn purge_unknown_results(bus: SharedBus, stop: CancellationToken) {
+pub(crate) async fn purge_unknown_jobs(bus: SharedBus, stop: CancellationToken) {
     let mut suspects = BTreeSet::new();
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
         let Some(pass) = stop.run_until_cancelled(purge(&bus, &suspects)).await else { return };
         match pass {
             Ok(unknown) => suspects = unknown,
             Err(error) => {
-                tracing::warn!(%error, "purging results of unknown jobs failed; retrying in {INTERVAL:?}")
+                tracing::warn!(%error, "purging messages of unknown jobs failed; retrying in {INTERVAL:?}")
             }
         }
     }
 }
 
-/// Purges the results of jobs that have no order to reduce, and were `suspects` in the pass before:
-/// the order of a job that has just begun may be missing from one look. Returns the suspects for
-/// the next pass. Messages whose subject names no job and shard are removed at once.
+/// Purges the messages of jobs that have no order to reduce, and were `suspects` in the pass
+/// before: the order of a job that has just begun may be missing from one look. Returns the
+/// suspects for the next pass. Results whose subject names no job and shard are removed at once.
 async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<JobUid>, BusError> {
-    let (results, pools) = count_results(bus).await?;
+    let (mut messages, pools) = count_results(bus).await?;
+    count_verdicts_and_outcomes(bus, &mut messages).await?;
     for pool in &pools {
         let removed = remove_malformed(bus, pool).await?;
         tracing::warn!(pool, removed, "removed results whose subjects name no job and shard");
     }
-    let orders = if results.is_empty() { BTreeSet::new() } else { jobs_with_orders(bus).await? };
+    let orders = if messages.is_empty() { BTreeSet::new() } else { jobs_with_orders(bus).await? };
     let mut unknown = BTreeSet::new();
-    for (uid, count) in results.into_iter().filter(|(uid, _)| !orders.contains(uid)) {
+    for (uid, count) in messages.into_iter().filter(|(uid, _)| !orders.contains(uid)) {
         if suspects.contains(&uid) {
             bus.purge(Stream::Results, &topology::results_filter(uid)).await?;
-            tracing::warn!(%uid, results = count, "purged results of a job that is not being reduced");
+            bus.purge(Stream::Verdicts, &topology::verdicts_filter(uid)).await?;
+            bus.purge(Stream::Verdicts, &topology::outcomes_subject(uid)).await?;
+            tracing::warn!(%uid, messages = count, "purged messages of a job that is not being reduced");
         } else {
             unknown.insert(uid);
         }
@@ -65,12 +69,32 @@ async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<
 /// and shard.
 async fn count_results(bus: &SharedBus) -> Result<(BTreeMap<JobUid, u64>, BTreeSet<String>), BusError> {
     let (mut jobs, mut pools) = (BTreeMap::new(), BTreeSet::new());
-    visit_subjects(bus, Stream::Results, |subject, count| match topology::parse_result_subject(&subject) {
-        Some((_, uid, _)) => *jobs.entry(uid).or_default() += count,
-        None => pools.extend(subject.split('.').nth(3).map(str::to_owned)),
+    let filter = Stream::Results.subjects()[0];
+    visit_subjects(bus, Stream::Results, filter, |subject, count| {
+        match topology::parse_result_subject(&subject) {
+            Some((_, uid, _)) => *jobs.entry(uid).or_default() += count,
+            None => pools.extend(subject.split('.').nth(3).map(str::to_owned)),
+        }
     })
     .await?;
     Ok((jobs, pools))
+}
+
+/// Adds the numbers of stored verdicts and messages with outcomes, by job.
+async fn count_verdicts_and_outcomes(
+    bus: &SharedBus,
+    jobs: &mut BTreeMap<JobUid, u64>,
+) -> Result<(), BusError> {
+    for filter in Stream::Verdicts.subjects() {
+        visit_subjects(bus, Stream::Verdicts, filter, |subject, count| {
+            let verdict = topology::parse_verdict_subject(&subject).map(|(uid, _)| uid);
+            if let Some(uid) = verdict.or_else(|| topology::parse_outcomes_subject(&subject)) {
+                *jobs.entry(uid).or_default() += count;
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Removes a pool's messages whose subjects name no job and shard. Returns their number.
@@ -90,20 +114,23 @@ async fn remove_malformed(bus: &SharedBus, pool: &str) -> Result<usize, BusError
 /// Jobs that are reduced or wait for it.
 async fn jobs_with_orders(bus: &SharedBus) -> Result<BTreeSet<JobUid>, BusError> {
     let mut jobs = BTreeSet::new();
-    visit_subjects(bus, Stream::Reduce, |subject, _| jobs.extend(topology::parse_reduce_subject(&subject)))
-        .await?;
+    visit_subjects(bus, Stream::Reduce, Stream::Reduce.subjects()[0], |subject, _| {
+        jobs.extend(topology::parse_reduce_subject(&subject));
+    })
+    .await?;
     Ok(jobs)
 }
 
-/// Visits the subjects of a stream, with the numbers of their stored messages.
+/// Visits the subjects of a stream that match `filter`, with the numbers of their stored messages.
 async fn visit_subjects(
     bus: &SharedBus,
     stream: Stream,
+    filter: &str,
     mut visit: impl FnMut(String, u64) + Send,
 ) -> Result<(), BusError> {
     let mut offset = 0;
     loop {
-        let SubjectPage { counts, total } = bus.stream_subjects(stream, stream.subjects()[0], offset).await?;
+        let SubjectPage { counts, total } = bus.stream_subjects(stream, filter, offset).await?;
         offset += counts.len();
         let is_last = counts.is_empty() || offset >= total;
         counts.into_iter().for_each(|(subject, count)| visit(subject, count));
@@ -123,13 +150,16 @@ mod tests {
     const SHARD: ShardId = ShardId { height: 0, index: 0 };
 
     #[tokio::test]
-    async fn results_of_unknown_jobs_are_purged_at_the_second_look_and_malformed_ones_at_once() {
+    async fn messages_of_unknown_jobs_are_purged_at_the_second_look_and_malformed_results_at_once() {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
         let (known, unknown) = (JobUid([1; 16]), JobUid([2; 16]));
         for uid in [known, unknown] {
             let subject = topology::result_subject(&PoolName::default(), uid, SHARD);
             bus.publish(Message::new(subject, "a result"), &uid.to_string()).await.unwrap();
+            for subject in [topology::verdict_subject(uid, SHARD), topology::outcomes_subject(uid)] {
+                bus.publish(Message::new(subject.clone(), "a verdict"), &subject).await.unwrap();
+            }
         }
         bus.publish(Message::new(topology::reduce_subject(known), "an order"), "order").await.unwrap();
         // As filters, some of these subjects match the results of known jobs.
@@ -144,6 +174,8 @@ mod tests {
             (BTreeMap::from([(known, 1), (unknown, 1)]), BTreeSet::new())
         );
         assert!(purge(&bus, &suspects).await.unwrap().is_empty());
-        assert_eq!(count_results(&bus).await.unwrap().0, BTreeMap::from([(known, 1)]));
+        let mut left = count_results(&bus).await.unwrap().0;
+        count_verdicts_and_outcomes(&bus, &mut left).await.unwrap();
+        assert_eq!(left, BTreeMap::from([(known, 3)]));
     }
 }

@@ -111,7 +111,8 @@ impl Publisher {
                 let mut reader = self.store.open_artifact(reference).await?;
                 while reader.next_chunk().await?.is_some() {}
             }
-            Ok(())
+            // An aggregator that failed the job and died may have left one.
+            self.store.remove_error(&completed.job.id).await
         });
         check.await?;
         Ok(earlier)

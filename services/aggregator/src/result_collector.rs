@@ -348,11 +348,13 @@ impl Collection<'_> {
         let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
         let progress = self.reduction.progress();
         let update = job_records::update(bus, self.collector.clock, self.bucket, &job.id, |record| {
-            let changed = record.progress != progress || record.state < JobState::Running;
+            // An aggregator that died may have left the job in a later state. Orders to end a job
+            // that is reduced wait, and would wait for ever while this one waits for results.
+            let changed = record.progress != progress || record.state != JobState::Running;
             if changed {
                 record.waiting = None;
             }
-            record.state = record.state.max(JobState::Running);
+            record.state = JobState::Running;
             record.progress = progress;
             changed && record.uid == *uid
         });

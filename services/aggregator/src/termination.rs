@@ -150,8 +150,20 @@ impl Termination {
         if !record.state.is_terminal() && record.uid == job_uid {
             return Ok(false);
         }
+        if record.state == JobState::Completed && record.persist && record.uid == job_uid {
+            self.remove_error_document(&job_id).await;
+        }
         self.announce_and_purge(job_uid).await?;
         Ok(true)
+    }
+
+    /// Removes error.json of a job that another aggregator has completed in the meantime.
+    async fn remove_error_document(&self, job: &JobId) {
+        let patience = ERROR_DOCUMENT_PATIENCE.min(self.store_patience);
+        let operation = format!("removing error.json of job {job}, which has completed");
+        if let Err(error) = retry_within(patience, &operation, || self.store.remove_error(job)).await {
+            tracing::warn!(%job, %error, "{operation} failed; it stays");
+        }
     }
 
     async fn store_error_document(&self, document: &ErrorDocument) -> Result<(), StoreError> {

@@ -116,6 +116,11 @@ pub fn outcomes_subject(job: JobUid) -> String {
     format!("forge.v1.outcomes.{job}")
 }
 
+/// Parses an [`outcomes_subject`]; `None` if `subject` is another one.
+pub fn parse_outcomes_subject(subject: &str) -> Option<JobUid> {
+    subject.strip_prefix("forge.v1.outcomes.")?.parse().ok()
+}
+
 /// Returns the subject of the order to reduce a job.
 pub fn reduce_subject(job: JobUid) -> String {
     format!("forge.v1.reduce.{job}")
