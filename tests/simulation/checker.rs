@@ -13,6 +13,7 @@ use forge_contract::{
     envelope::VerificationLevel,
     error::FailureCode,
     job::{JobRecord, JobState},
+    manifest_log::LogEntryDocument,
 };
 use forge_documents::Job;
 use forge_store::Store;
@@ -23,6 +24,30 @@ use crate::{
     options::SimulationOptions,
     workload::{PlannedSubmission, parse, right_hash},
 };
+
+/// Finds the jobs that the quota denied, and how many others of the submitter ran meanwhile.
+#[derive(Default)]
+struct QuotaDenials {
+    /// By submitter and job: the most other jobs that were open at the same time.
+    open: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+impl QuotaDenials {
+    /// Applies a change of a record. Returns the most other open jobs if the job was denied.
+    fn apply(&mut self, key: &str, record: &JobRecord) -> Option<u64> {
+        record.request?;
+        let open = self.open.entry(record.submitter.to_string()).or_default();
+        if record.state.is_terminal() {
+            let peak = open.remove(key)?;
+            let code = record.error.as_ref().map(|error| error.code);
+            return (code == Some(FailureCode::QuotaExceeded)).then_some(peak);
+        }
+        open.entry(key.to_owned()).or_default();
+        let others = open.len() as u64 - 1;
+        open.values_mut().for_each(|peak| *peak = (*peak).max(others));
+        None
+    }
+}
 
 /// What is known at the end of a run.
 pub struct Checker<'a> {
@@ -48,7 +73,7 @@ impl Checker<'_> {
                 self.check_result(record).await;
             }
         }
-        self.check_leftovers();
+        self.check_leftovers(&records).await;
         self.check_quarantines().await;
         self.violations
     }
@@ -64,6 +89,7 @@ impl Checker<'_> {
     fn check_changes(&mut self) -> BTreeMap<String, JobRecord> {
         let mut records: BTreeMap<String, JobRecord> = BTreeMap::new();
         let mut active: BTreeMap<String, i64> = BTreeMap::new();
+        let mut denials = QuotaDenials::default();
         for change in std::mem::take(&mut self.changes) {
             let key = change.key;
             let Some(value) = change.value else {
@@ -97,6 +123,15 @@ impl Checker<'_> {
             if let Some(quota) = self.options.job_quota {
                 self.require(count <= quota as i64, || {
                     format!("{submitter} has {count} concurrent jobs and may have {quota}")
+                });
+            }
+            // A stale record makes an ended job count.
+            if let Some(quota) = self.options.job_quota
+                && self.options.faults.stale_read == 0.0
+                && let Some(peak) = denials.apply(&key, &record)
+            {
+                self.require(peak >= quota, || {
+                    format!("{key} was denied beside {peak} concurrent jobs, although {quota} are allowed")
                 });
             }
             records.insert(key, record);
@@ -158,11 +193,11 @@ impl Checker<'_> {
             FailureCode::InsufficientAgents => policy.is_some_and(|policy| policy.min_agents > 0),
             FailureCode::QuotaExceeded => self.options.job_quota.is_some(),
             FailureCode::StorageFailed => self.options.faults.has_store_faults(),
-            // An aggregator stored a wrong result of an agent that was not yet refuted, and died.
-            // The next one refuses that result.
+            // An aggregator stored a wrong result of an agent that was not yet refuted, and could
+            // not record it. The next attempt refuses that result.
             FailureCode::VerificationFailed => {
                 self.options.has_dishonest_workers()
-                    && self.options.faults.crash > 0.0
+                    && !self.options.faults.names().is_empty()
                     && policy.is_some_and(|policy| policy.verify != VerificationLevel::Full)
             }
             FailureCode::Unauthorized
@@ -219,6 +254,7 @@ impl Checker<'_> {
         if self.store.get_error(&record.job_id).await.map_err(|error| text(&error))?.is_some() {
             return Err("it completed and has an error.json".to_owned());
         }
+        self.check_log(record).await?;
         let mut documents = BTreeMap::new();
         for reference in &manifest.artifacts {
             let bytes = self.store.get_artifact(reference).await.map_err(|error| text(&error))?;
@@ -248,11 +284,34 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// No message is left once every job has ended.
-    fn check_leftovers(&mut self) {
+    /// The log has an entry of the manifest, and its entries follow one another.
+    async fn check_log(&self, record: &JobRecord) -> Result<(), String> {
+        let manifest = self.store.get_stored_manifest(&record.job_id).await;
+        let manifest = manifest.map_err(|error| error.to_string())?.ok_or("it has no manifest")?;
+        let (mut previous, mut is_recorded) = (None, false);
+        for number in 1u64.. {
+            let entry = self.store.get_log_entry(number).await.map_err(|error| error.to_string())?;
+            let Some(bytes) = entry else { break };
+            let entry = LogEntryDocument::parse(&bytes).map_err(|error| error.to_string())?;
+            if entry.previous != previous {
+                return Err(format!("entry {number} of the log does not follow the one before"));
+            }
+            previous = Some(Digest::hash_parts(&[&bytes]));
+            is_recorded |= entry.manifest == manifest.sha256 && entry.job_uid == record.uid;
+        }
+        if is_recorded { Ok(()) } else { Err("its manifest is not in the log".to_owned()) }
+    }
+
+    /// No message and no key is left once every job has ended.
+    async fn check_leftovers(&mut self, records: &BTreeMap<String, JobRecord>) {
         for stream in Stream::ALL {
             let count = self.bus.message_count(stream);
             self.require(count == 0, || format!("{count} messages are left in {}", stream.name()));
+        }
+        let secrets = self.bus.keys(&Bucket::Secrets).await.expect("the bucket exists");
+        for (key, record) in records {
+            let secret = format!("jobs.{}", record.uid);
+            self.require(!secrets.contains(&secret), || format!("the key of {key} is left"));
         }
     }
 

@@ -111,8 +111,7 @@ impl Publisher {
                 let mut reader = self.store.open_artifact(reference).await?;
                 while reader.next_chunk().await?.is_some() {}
             }
-            // An aggregator that failed the job and died may have left one.
-            self.store.remove_error(&completed.job.id).await
+            Ok(())
         });
         check.await?;
         Ok(earlier)

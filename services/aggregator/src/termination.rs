@@ -157,7 +157,7 @@ impl Termination {
         Ok(true)
     }
 
-    /// Removes error.json of a job that another aggregator has completed in the meantime.
+    /// Removes error.json of a job that has completed.
     async fn remove_error_document(&self, job: &JobId) {
         let patience = ERROR_DOCUMENT_PATIENCE.min(self.store_patience);
         let operation = format!("removing error.json of job {job}, which has completed");
@@ -202,6 +202,10 @@ impl Termination {
         if written {
             tracing::info!(%job, state = record.state.as_str(), result = ?record.result, "the job ended");
             self.count(&record);
+        }
+        // An order to end the job may have stored one, unaware of the completion.
+        if record.state == JobState::Completed && record.persist && record.uid == uid {
+            self.remove_error_document(job).await;
         }
         Ok(())
     }
