@@ -17,7 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// Bytes of a task id that are the nonce; the rest is the code.
-const NONCE_BYTES: usize = 16;
+pub const NONCE_BYTES: usize = 16;
 
 /// The key of a job: 32 random bytes. Its `Debug` output omits them.
 #[derive(Clone, PartialEq, Eq)]

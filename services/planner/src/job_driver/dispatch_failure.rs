@@ -14,7 +14,7 @@ use forge_contract::{
     task::EndOrder,
 };
 
-use super::dispatcher::{FatalShard, MAX_ATTEMPTS};
+use super::dispatcher::{FatalShard, MAX_VERIFIER_FAILURES};
 
 /// Why a job cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl DispatchFailure {
     pub fn fatal_shard(fatal: &FatalShard) -> Self {
         let message = match fatal {
             FatalShard::Exhausted(shard) => format!(
-                "shard {shard} has no valid result after {MAX_ATTEMPTS} attempts by workers and verifiers"
+                "shard {shard} has no valid result after {MAX_VERIFIER_FAILURES} attempts by workers and verifiers"
             ),
             FatalShard::Crashed { shard, reason } => {
                 format!(
@@ -106,7 +106,7 @@ mod tests {
                 DispatchFailure::fatal_shard(&FatalShard::Exhausted(shard)),
                 FailureCode::ExecutionFailed,
                 Phase::Execute,
-                "shard 0-7 has no valid result after 6 attempts",
+                "shard 0-7 has no valid result: 4 attempts of verifiers have failed",
             ),
             (
                 DispatchFailure::fatal_shard(&FatalShard::Crashed { shard, reason: "signal 11".to_owned() }),

@@ -16,7 +16,7 @@ use super::{
     dispatch_failure::DispatchFailure,
     dispatch_message::dispatch_message,
     dispatch_window::dispatch_window,
-    dispatcher::{DispatchTime, Dispatcher, ShardDispatch},
+    dispatcher::{DispatchTime, Dispatcher, ShardDispatch, ShardRecipient},
     queue_watch::QueueWatch,
     starvation::Starvation,
 };
@@ -102,7 +102,9 @@ impl DispatchLoop {
         loop {
             let now = started.elapsed();
             let window = dispatch_window(live, dispatcher.mean_shard_time(), admitted.policy().max_agents);
-            let issue_task = |shard| key.issue_task(uid, shard, random::bytes());
+            let issue_task = |shard, recipient: ShardRecipient| {
+                key.issue_task(uid, shard, recipient.mark_nonce(random::bytes()))
+            };
             let dispatches = dispatcher.dispatch(window, time_at(now, &starvation), issue_task);
             report_in_flight(dispatcher.in_flight());
             match dispatches {

@@ -3,6 +3,8 @@
 //! the same outcomes, a planner that takes the job over dispatches the same shards, after the same
 //! number of failed attempts.
 
+mod recipients;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
@@ -15,10 +17,14 @@ use forge_contract::{ids::TaskId, shard::ShardId, task::ShardOutcome};
 use forge_kernel::plan::Plan;
 use forge_service::moving_average::MovingAverage;
 
+pub use self::recipients::ShardRecipient;
+use self::recipients::WorkerReturns;
+
 /// Attempts that go to workers; later ones go to verifiers.
 const WORKER_ATTEMPTS: u32 = 2;
-/// Failed attempts at a shard after which the job fails.
-pub const MAX_ATTEMPTS: u32 = 6;
+/// Failed attempts of verifiers at a shard after which the job fails. Those of workers never count:
+/// a worker could keep the tasks of several planners, and fail them all.
+pub const MAX_VERIFIER_FAILURES: usize = 4;
 /// Shards may be dispatched up to this many checkpoints beyond the first incomplete one. Bounds the
 /// results that an aggregator must buffer.
 const CHECKPOINTS_AHEAD: usize = 8;
@@ -33,8 +39,6 @@ const MAX_PATIENCE_DOUBLINGS: u32 = 4;
 const WITHHELD_PATIENCE_DIVISOR: u32 = 10;
 /// Mean execution times of a shard, as above.
 const WITHHELD_SHARD_TIMES: u32 = 10;
-/// Returned and withheld hand-outs that are remembered, at most.
-const MAX_REMEMBERED_RETURNS: u32 = 64;
 
 /// A shard to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,19 +60,10 @@ pub struct DispatchTime {
     pub delivered_before: Duration,
 }
 
-/// The kind of agent that executes a dispatched shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShardRecipient {
-    /// Any worker of the job's target.
-    Worker,
-    /// A verifier, because workers have failed at the shard.
-    Verifier,
-}
-
 /// A shard for which the job must fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FatalShard {
-    /// [`MAX_ATTEMPTS`] at it have failed.
+    /// [`MAX_VERIFIER_FAILURES`] attempts at it have failed.
     Exhausted(ShardId),
     /// It crashed the isolated process in which a verifier executed it.
     Crashed { shard: ShardId, reason: String },
@@ -119,29 +114,6 @@ struct InFlightAttempt {
     published_at: Option<Duration>,
     /// When a worker was first seen to have received it.
     delivered_at: Option<Duration>,
-}
-
-/// Whether workers return the shards that they receive. One that takes shards and keeps them, or
-/// removes those of others from the queue, could stall the job otherwise.
-#[derive(Debug, Default)]
-struct WorkerReturns {
-    returned: u32,
-    withheld: u32,
-}
-
-impl WorkerReturns {
-    fn count(&mut self, is_returned: bool) {
-        if self.returned + self.withheld >= MAX_REMEMBERED_RETURNS {
-            self.returned /= 2;
-            self.withheld /= 2;
-        }
-        *(if is_returned { &mut self.returned } else { &mut self.withheld }) += 1;
-    }
-
-    /// Whether most shards are withheld.
-    fn are_rare(&self) -> bool {
-        self.withheld > self.returned
-    }
 }
 
 /// The longest gapless run of completed iterations from iteration 0 on. It never shrinks: it only
@@ -249,7 +221,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Returns the shards to publish now, so that at most `window` are in flight, and counts them
-    /// as in flight. `issue_task` makes a new task id for a shard.
+    /// as in flight. `issue_task` makes a new task id for a shard, which
+    /// [`ShardRecipient::of_task`] maps to its recipient.
     ///
     /// While workers withhold most shards, half of the window goes to verifiers, and so do all
     /// further attempts.
@@ -260,7 +233,7 @@ impl<'a> Dispatcher<'a> {
         &mut self,
         window: usize,
         time: DispatchTime,
-        mut issue_task: impl FnMut(ShardId) -> TaskId,
+        mut issue_task: impl FnMut(ShardId, ShardRecipient) -> TaskId,
     ) -> Result<Vec<ShardDispatch>, FatalShard> {
         let mut dispatches = Vec::new();
         let is_with_worker = |in_flight: &&InFlightAttempt| in_flight.recipient == ShardRecipient::Worker;
@@ -275,7 +248,7 @@ impl<'a> Dispatcher<'a> {
                 && !self.undeliverable.contains(&shard);
             let recipient = if goes_to_worker { ShardRecipient::Worker } else { ShardRecipient::Verifier };
             with_workers += usize::from(goes_to_worker);
-            let (task, since) = (issue_task(shard), running_time(attempt, time));
+            let (task, since) = (issue_task(shard, recipient), running_time(attempt, time));
             let in_flight =
                 InFlightAttempt { task, attempt, since, recipient, published_at: None, delivered_at: None };
             self.in_flight.insert(shard, in_flight);
@@ -344,7 +317,9 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         failed.push(task);
-        if failed.len() >= MAX_ATTEMPTS as usize {
+        let of_verifiers =
+            failed.iter().filter(|task| ShardRecipient::of_task(**task) == ShardRecipient::Verifier);
+        if of_verifiers.count() >= MAX_VERIFIER_FAILURES {
             self.fatal.get_or_insert(FatalShard::Exhausted(shard));
         }
         if self.in_flight.get(&shard).is_some_and(|in_flight| in_flight.task == task) {
@@ -364,8 +339,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Number of the next attempt at a shard, from 0: its hand-outs that failed or became overdue.
-    /// Overdue ones are known only to the planner that dispatched them. They do not count towards
-    /// [`MAX_ATTEMPTS`], because a shard that waits in a busy queue is overdue too.
+    /// Overdue ones are known only to the planner that dispatched them. They do not count as
+    /// failures, because a shard that waits in a busy queue is overdue too.
     fn next_attempt(&self, shard: ShardId) -> u32 {
         let failed = self.failed.get(&shard).map_or(0, Vec::len);
         failed as u32 + self.overdue.get(&shard).copied().unwrap_or(0)

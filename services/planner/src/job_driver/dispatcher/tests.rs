@@ -32,9 +32,9 @@ impl<'a> Issuer<'a> {
         now: Duration,
         starved: Duration,
     ) -> Result<Vec<ShardDispatch>, FatalShard> {
-        let dispatches = self.dispatcher.dispatch(window, at(now, starved), |_| {
+        let dispatches = self.dispatcher.dispatch(window, at(now, starved), |_, recipient| {
             self.issued += 1;
-            task(self.issued)
+            task_of(recipient, self.issued)
         })?;
         self.dispatcher.note_published(&dispatches, now);
         Ok(dispatches)
@@ -54,8 +54,14 @@ impl<'a> Issuer<'a> {
 }
 
 fn task(number: u64) -> TaskId {
+    task_of(ShardRecipient::Worker, number)
+}
+
+fn task_of(recipient: ShardRecipient, number: u64) -> TaskId {
+    let mut nonce = [0; 16];
+    nonce[8..].copy_from_slice(&number.to_be_bytes());
     let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes[..16].copy_from_slice(&recipient.mark_nonce(nonce));
     TaskId(bytes)
 }
 
@@ -144,11 +150,11 @@ fn only_the_failure_of_the_current_task_starts_the_next_attempt() {
 }
 
 #[test]
-fn shard_goes_to_verifiers_after_workers_and_is_exhausted_after_all_attempts() {
+fn shard_goes_to_verifiers_after_workers_and_is_exhausted_after_their_attempts() {
     let plan = Plan::new(1, 1, None);
     let mut issuer = Issuer::new(&plan);
     let mut recipients = Vec::new();
-    for attempt in 0..MAX_ATTEMPTS {
+    for attempt in 0..WORKER_ATTEMPTS as usize + MAX_VERIFIER_FAILURES {
         let dispatch = issuer.dispatch(1)[0];
         recipients.push(dispatch.recipient);
         issuer.apply(if attempt % 2 == 0 {
@@ -160,6 +166,21 @@ fn shard_goes_to_verifiers_after_workers_and_is_exhausted_after_all_attempts() {
     use ShardRecipient::{Verifier, Worker};
     assert_eq!(recipients, [Worker, Worker, Verifier, Verifier, Verifier, Verifier]);
     assert_eq!(issuer.try_dispatch(1, NOW, NOW), Err(FatalShard::Exhausted(leaf(0))));
+}
+
+#[test]
+fn tasks_that_a_worker_has_kept_from_many_planners_do_not_exhaust_a_shard() {
+    let plan = Plan::new(1, 1, None);
+    // Each planner finds no outcome and hands the shard out to a worker, which keeps the task.
+    let mut outcomes: Vec<_> = (0..100).map(|number| (task(number), leaf(0))).collect();
+    let mut last = Issuer { dispatcher: Dispatcher::new(&plan), issued: 100 };
+    outcomes.push((last.dispatch(1)[0].task, leaf(0)));
+    for (task_id, shard_id) in outcomes {
+        last.apply(ShardOutcome::Rejected { shard_id, task_id });
+    }
+    assert_eq!(last.dispatch(1)[0].recipient, ShardRecipient::Verifier);
+    last.accept(0);
+    assert_eq!(last.dispatch(1), []);
 }
 
 #[test]
@@ -255,7 +276,7 @@ fn shard_that_waits_in_a_busy_queue_never_exhausts_its_attempts() {
         now += SECOND;
         issuer.dispatcher.requeue_overdue(at(now, NOW), SECOND);
     }
-    assert!(dispatched > 10 * MAX_ATTEMPTS as usize, "{dispatched}");
+    assert!(dispatched > 10 * MAX_VERIFIER_FAILURES, "{dispatched}");
     issuer.accept(0);
     assert_eq!(issuer.try_dispatch(1, now, NOW), Ok(Vec::new()));
 }
