@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Interval between two passes.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Messages that are removed at the same time.
+/// Messages or jobs whose removal is requested at the same time. One after another, a worker
+/// would invent jobs faster than they are purged.
 const CONCURRENT_REMOVALS: usize = 64;
 
 /// Purges messages of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs
@@ -51,18 +52,17 @@ async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<
         tracing::warn!(pool, removed, "removed results whose subjects name no job and shard");
     }
     let orders = if messages.is_empty() { BTreeSet::new() } else { jobs_with_orders(bus).await? };
-    let mut unknown = BTreeSet::new();
-    for (uid, count) in messages.into_iter().filter(|(uid, _)| !orders.contains(uid)) {
-        if suspects.contains(&uid) {
-            bus.purge(Stream::Results, &topology::results_filter(uid)).await?;
-            bus.purge(Stream::Verdicts, &topology::verdicts_filter(uid)).await?;
-            bus.purge(Stream::Verdicts, &topology::outcomes_subject(uid)).await?;
-            tracing::warn!(%uid, messages = count, "purged messages of a job that is not being reduced");
-        } else {
-            unknown.insert(uid);
-        }
-    }
-    Ok(unknown)
+    let without_order = messages.into_iter().filter(|(uid, _)| !orders.contains(uid));
+    let (to_purge, unknown): (Vec<_>, Vec<_>) = without_order.partition(|(uid, _)| suspects.contains(uid));
+    let purges = to_purge.into_iter().map(|(uid, count)| async move {
+        bus.purge(Stream::Results, &topology::results_filter(uid)).await?;
+        bus.purge(Stream::Verdicts, &topology::verdicts_filter(uid)).await?;
+        bus.purge(Stream::Verdicts, &topology::outcomes_subject(uid)).await?;
+        tracing::warn!(%uid, messages = count, "purged messages of a job that is not being reduced");
+        Ok(())
+    });
+    stream::iter(purges).buffer_unordered(CONCURRENT_REMOVALS).try_collect::<()>().await?;
+    Ok(unknown.into_iter().map(|(uid, _)| uid).collect())
 }
 
 /// Number of stored results by job, and the pools that have published to subjects which name no job
@@ -142,8 +142,15 @@ async fn visit_subjects(
 
 #[cfg(test)]
 mod tests {
-    use forge_bus::{MemoryBus, Message, topology::TopologySettings};
+    use std::sync::Arc;
+
+    use forge_bus::{
+        MemoryBus, Message,
+        testing::{BusFault, BusOperation, FaultyBus},
+        topology::TopologySettings,
+    };
     use forge_contract::{ids::PoolName, shard::ShardId};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -177,5 +184,27 @@ mod tests {
         let mut left = count_results(&bus).await.unwrap().0;
         count_verdicts_and_outcomes(&bus, &mut left).await.unwrap();
         assert_eq!(left, BTreeMap::from([(known, 3)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_of_many_unknown_jobs_are_purged_concurrently() {
+        let slow = |operation: BusOperation<'_>| match operation {
+            BusOperation::Purge { .. } => BusFault::Delay(Duration::from_secs(1)),
+            _ => BusFault::None,
+        };
+        let bus: SharedBus = Arc::new(FaultyBus::new(MemoryBus::new(TopologySettings::default()), slow));
+        bus.prepare().await.unwrap();
+        for number in 0..10 * CONCURRENT_REMOVALS {
+            let uid = JobUid((number as u128).to_be_bytes());
+            let subject = topology::result_subject(&PoolName::default(), uid, SHARD);
+            bus.publish(Message::new(subject, "a result"), &uid.to_string()).await.unwrap();
+        }
+        let suspects = purge(&bus, &BTreeSet::new()).await.unwrap();
+        assert_eq!(suspects.len(), 10 * CONCURRENT_REMOVALS);
+        let started = Instant::now();
+        assert!(purge(&bus, &suspects).await.unwrap().is_empty());
+        assert!(count_results(&bus).await.unwrap().0.is_empty());
+        // Three purges a job.
+        assert_eq!(started.elapsed(), Duration::from_secs(30));
     }
 }
