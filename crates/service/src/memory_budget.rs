@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Bytes that one permit stands for.
@@ -23,6 +24,8 @@ pub struct MemoryBudget {
     total: u64,
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    /// Until when nobody may wait, because someone has waited in vain.
+    closed_until: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Reserved memory, which is returned when this is dropped.
@@ -47,6 +50,7 @@ impl MemoryBudget {
             total: units * UNIT_BYTES,
             permits: Arc::new(Semaphore::new(units as usize)),
             waiting: Arc::default(),
+            closed_until: Arc::default(),
         }
     }
 
@@ -77,13 +81,23 @@ impl MemoryBudget {
     /// Reserves memory, and waits for up to `patience` until enough is free. Reservations are
     /// granted in the order of the calls, so that a large one is not overtaken by small ones.
     /// `None` if the patience is over, or the budget is smaller than that.
+    ///
+    /// A wait keeps small reservations waiting that would fit. So after one in vain, no reservation
+    /// waits for as long: those that do not fit at once get `None` at once, and others pass.
     pub async fn reserve(&self, bytes: u64, patience: Duration) -> Option<MemoryReservation> {
         if bytes > self.total {
             return None;
         }
+        if self.closed_until.lock().is_some_and(|until| Instant::now() < until) {
+            return self.try_reserve(bytes);
+        }
         let _waiter = Waiter::count(&self.waiting);
         let permit = Arc::clone(&self.permits).acquire_many_owned(units(bytes)?);
-        timeout(patience, permit).await.ok()?.ok().map(MemoryReservation)
+        let Ok(permit) = timeout(patience, permit).await else {
+            *self.closed_until.lock() = Some(Instant::now() + patience);
+            return None;
+        };
+        permit.ok().map(MemoryReservation)
     }
 }
 
@@ -145,10 +159,29 @@ mod tests {
     async fn waiting_ends_with_patience_and_leaves_nothing_reserved() {
         let budget = MemoryBudget::new(10 * KIB);
         let held = budget.try_reserve(KIB).unwrap();
-        assert!(budget.reserve(10 * KIB, HOUR).await.is_none());
         assert!(budget.reserve(11 * KIB, HOUR).await.is_none(), "it would never fit");
+        assert!(budget.reserve(10 * KIB, HOUR).await.is_none());
         drop(held);
         assert!(!budget.has_waiters() && budget.try_reserve(10 * KIB).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_in_vain_let_small_reservations_pass_half_of_the_time() {
+        let budget = MemoryBudget::new(10 * KIB);
+        let _held = budget.try_reserve(6 * KIB).unwrap();
+        let start = Instant::now();
+        for round in 1..4 {
+            assert!(budget.reserve(5 * KIB, HOUR).await.is_none());
+            assert_eq!(start.elapsed(), (2 * round - 1) * HOUR);
+            // However many large ones there are, none of them waits now.
+            for _ in 0..3 {
+                assert!(budget.reserve(5 * KIB, HOUR).await.is_none());
+                assert!(budget.reserve(4 * KIB, HOUR).await.is_some());
+                assert!(!budget.has_waiters() && budget.try_reserve(4 * KIB).is_some());
+            }
+            assert_eq!(start.elapsed(), (2 * round - 1) * HOUR);
+            tokio::time::advance(HOUR).await;
+        }
     }
 
     #[test]

@@ -38,6 +38,9 @@ use crate::{
 /// How long a job waits for memory here, before its order goes back to the bus: another aggregator
 /// may have room for it.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
+/// Delay before the order is received again. Without one it would be the next order, and those of
+/// smaller jobs would never have their turn.
+const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Why results were not collected.
 #[derive(Debug)]
@@ -136,7 +139,7 @@ impl JobReducer {
             collected = self.collect(order, &bucket, job_end) => match collected {
                 Ok(collected) => Some(Ok(collected)),
                 Err(CollectionFailure::JobFailed(order)) => Some(Err(order)),
-                Err(CollectionFailure::OutOfMemory) => return Settlement::Retry(Duration::ZERO),
+                Err(CollectionFailure::OutOfMemory) => return Settlement::Retry(MEMORY_RETRY_DELAY),
                 Err(CollectionFailure::Blocked(error)) => {
                     return retry_later("collecting the results of a job", &error);
                 }
