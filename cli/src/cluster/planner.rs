@@ -109,6 +109,7 @@ pub fn execute(args: &PlannerArgs) -> Result<(), CommandError> {
     };
     service_host::run(&args.host, spec, async |host: ServiceHost| {
         let settings = args.tuning.settings(namespaces, quotas, args.memory, host.lease);
+        host.set_ready_when(Arc::clone(&settings.answering));
         let result = forge_planner::run(host.bus.clone(), settings, host.metrics.clone(), host.stop.clone());
         host.finish(result.await)
     })

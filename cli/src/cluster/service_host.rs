@@ -1,5 +1,5 @@
 //! The surroundings that every service runs in: runtime, logs and traces, signals, NATS, health and
-//! metrics. It prepares the topology before the service starts, and reports ready only then.
+//! metrics. It prepares the topology before the service starts, which reports when it is ready.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +13,7 @@ use forge_service::{
     ConfigError, Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, TopologyArgs, http,
     metric_reports::report_bus, shutdown, telemetry,
 };
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::PrintConfigArgs;
@@ -74,6 +75,7 @@ pub struct ServiceHost {
     pub stop: CancellationToken,
     /// Lease of a message: how long it stays with its receiver without a sign of life.
     pub lease: Duration,
+    name: &'static str,
     health: Health,
 }
 
@@ -129,8 +131,6 @@ where
         if !prepare_topology(&bus, &health, &stop).await? {
             return Ok(());
         }
-        health.set_ready();
-        tracing::info!(service = spec.name, "connected to NATS; the service is ready");
         if spec.warns_about_durability {
             tokio::spawn(async move { warn_about_durability(&nats, replicas).await });
         }
@@ -143,13 +143,28 @@ where
         ));
         let lease = Duration::from_millis(args.topology.lease_ms);
         let _alive = health.guard_loop(spec.name);
-        serve(ServiceHost { bus, metrics, stop, lease, health: health.clone() }).await
+        serve(ServiceHost { bus, metrics, stop, lease, name: spec.name, health: health.clone() }).await
     });
     runtime.shutdown_timeout(SHUTDOWN_GRACE_PERIOD);
     result
 }
 
 impl ServiceHost {
+    /// Reports the service ready to take work.
+    pub fn set_ready(&self) {
+        report_ready(self.name, &self.health);
+    }
+
+    /// Reports the service ready once it answers requests. Work from queues waits for a service
+    /// that is not there yet; a request is lost.
+    pub fn set_ready_when(&self, answering: Arc<Notify>) {
+        let (name, health) = (self.name, self.health.clone());
+        tokio::spawn(async move {
+            answering.notified().await;
+            report_ready(name, &health);
+        });
+    }
+
     /// Turns the result of a service into that of the process. After an error the health endpoint
     /// reports it until the process has ended.
     pub fn finish(&self, result: Result<(), BusError>) -> Result<(), CommandError> {
@@ -158,6 +173,11 @@ impl ServiceHost {
         }
         Ok(result.map_err(anyhow::Error::from)?)
     }
+}
+
+fn report_ready(service: &str, health: &Health) {
+    health.set_ready();
+    tracing::info!(service, "connected to NATS; the service is ready");
 }
 
 /// Connects to NATS, and retries for as long as no server responds. `None` if the process is to

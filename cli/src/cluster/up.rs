@@ -99,6 +99,7 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             reference: execute_shard::start_reference(execute_shard::DEFAULT_TIME_LIMIT)?,
         };
         let planner = args.planner.settings(namespaces.clone(), quotas, args.memory, lease);
+        host.set_ready_when(Arc::clone(&planner.answering));
         let aggregator = forge_aggregator::AggregatorSettings {
             // `forge run` may have stored the same job in the same directory.
             keeps_earlier_runs: true,

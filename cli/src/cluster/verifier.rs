@@ -92,6 +92,7 @@ pub fn execute(args: &VerifierArgs) -> Result<(), CommandError> {
         warns_about_durability: true,
     };
     service_host::run(&args.host, spec, async |host: ServiceHost| {
+        host.set_ready();
         log_gpu_unavailable(gpu_unavailable.as_deref());
         let settings =
             VerifierSettings { executor: Executor::new(slots, None), slots, lease: host.lease, reference };

@@ -108,6 +108,7 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
         warns_about_durability: false,
     };
     service_host::run_with(&args.host, spec, options, async |host: ServiceHost| {
+        host.set_ready();
         log_gpu_unavailable(gpu_unavailable.as_deref());
         let pool = args.pool.pool.clone();
         tracing::info!(%pool, agent = %identity.id(), backend = backend.name(), adapter = backend.adapter(), slots, "taking shards");

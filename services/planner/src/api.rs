@@ -26,7 +26,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{Notify, Semaphore, SemaphorePermit},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -152,10 +152,11 @@ impl ApiLimits {
 
 impl Api {
     /// Serves requests, each in its own task, until `stop`. Refuses them while
-    /// [`MAX_CONCURRENT_CALLS`] are in progress.
-    pub async fn serve(self, stop: &CancellationToken) {
+    /// [`MAX_CONCURRENT_CALLS`] are in progress. Notifies `answering` once they arrive here.
+    pub async fn serve(self, answering: &Notify, stop: &CancellationToken) {
         let calls = retry_until_stopped(stop, "subscribing to API requests", || self.bus.serve()).await;
         let Some(mut calls) = calls else { return };
+        answering.notify_one();
         let api = Arc::new(self);
         while let Some(Some(call)) = stop.run_until_cancelled(calls.next()).await {
             let Ok(permit) = Arc::clone(&api.limits.calls).try_acquire_owned() else {

@@ -52,7 +52,7 @@ pub async fn run(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    let lease = settings.lease;
+    let (lease, answering) = (settings.lease, Arc::clone(&settings.answering));
     let received_submissions = settings.max_jobs.saturating_add(WAITING_SUBMISSIONS);
     let submission_queue =
         QueueSettings { queue: Queue::Jobs, concurrency: Concurrency::new(received_submissions), lease };
@@ -70,7 +70,7 @@ pub async fn run(
             serve_queue(bus.clone(), submission_queue, metrics.clone(), stop.clone(), handler).await;
         },
         serve_queue(bus.clone(), dead_letter_queue, metrics.clone(), stop.clone(), Arc::new(dead_letters)),
-        api.serve(&stop),
+        api.serve(&answering, &stop),
         space.follow(&bus, &buckets, &metrics, &stop),
         report_live_agents(registry.clone(), LIVE_AGENTS_REPORT_INTERVAL, metrics.clone(), stop.clone()),
     );

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use forge_contract::quota::Quotas;
 use forge_service::{clock::Clock, model_cache::ModelCache};
+use tokio::sync::Notify;
 
 /// Capacity of the model cache and of the program cache, in entries.
 pub(crate) const CACHE_CAPACITY: usize = 32;
@@ -37,6 +38,8 @@ pub struct PlannerSettings {
     pub models: Arc<ModelCache>,
     /// Dates job records and quotas, and measures how long ago other planners dated them.
     pub clock: Clock,
+    /// Notified once the planner answers requests.
+    pub answering: Arc<Notify>,
 }
 
 impl Default for PlannerSettings {
@@ -51,6 +54,7 @@ impl Default for PlannerSettings {
             job_memory: 1 << 30,
             models: Arc::new(ModelCache::new(CACHE_CAPACITY)),
             clock: Clock::default(),
+            answering: Arc::default(),
         }
     }
 }

@@ -34,9 +34,10 @@ async fn serve_with(
         limits: ApiLimits::default(),
         bus,
     };
-    let stop = stop.clone();
-    tokio::spawn(async move { api.serve(&stop).await });
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (stop, answering) = (stop.clone(), Arc::new(Notify::new()));
+    let notify = Arc::clone(&answering);
+    tokio::spawn(async move { api.serve(&notify, &stop).await });
+    answering.notified().await;
 }
 
 fn submit_request(job: &str) -> Message {
