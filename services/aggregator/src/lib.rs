@@ -33,6 +33,7 @@
 //!   verify; pure.
 //! - `pool_quarantine`: puts pools with several refuted agents into quarantine.
 //! - `discarded_results`: removes results that do not count.
+//! - `verdict_wait`: notices that a job waits for verifiers; pure apart from the clock.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
 //! - `manifest_log`: appends to the log of the store.
@@ -63,6 +64,7 @@ mod termination;
 mod test_allocator;
 #[cfg(test)]
 mod test_job;
+mod verdict_wait;
 
 pub use self::{
     aggregator::{AggregatorSettings, run},

@@ -403,6 +403,11 @@ impl JobReduction {
         self.trust.suspects()
     }
 
+    /// Number of results that need a verdict before the job can complete.
+    pub fn pending_verdicts(&self) -> usize {
+        self.verifications.len()
+    }
+
     /// Whether the run has ended and everything that had to be verified is confirmed.
     pub fn is_complete(&self) -> bool {
         self.run_end.is_some() && self.verifications.is_empty()

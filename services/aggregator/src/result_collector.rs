@@ -37,6 +37,7 @@ use crate::{
     reduction::{
         AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect, VerificationRequest,
     },
+    verdict_wait::VerdictWait,
 };
 
 /// Interval between two updates of a job's progress in its record.
@@ -97,6 +98,7 @@ struct Collection<'a> {
     /// Sequences of stored results that do not count, while outcomes that follow from them are not
     /// published.
     discarded: Vec<u64>,
+    verdict_wait: VerdictWait,
 }
 
 impl ResultCollector {
@@ -115,9 +117,15 @@ impl ResultCollector {
     ) -> Result<CollectedResults, CollectionError> {
         let mut reduction = JobReduction::new(Arc::clone(context), self.memory.clone());
         loop {
-            let discarded = Vec::new();
-            let mut collection =
-                Collection { collector: self, bucket, job_end, context, reduction, discarded };
+            let mut collection = Collection {
+                collector: self,
+                bucket,
+                job_end,
+                context,
+                reduction,
+                discarded: Vec::new(),
+                verdict_wait: VerdictWait::default(),
+            };
             match collection.run().await {
                 Ok(reduced) => {
                     let kept_results = collection.reduction.into_kept_results();
@@ -344,9 +352,10 @@ impl Collection<'_> {
         self.retry(operation, || bus.publish_all(messages.clone())).await
     }
 
-    async fn write_progress(&self) {
-        let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
+    async fn write_progress(&mut self) {
         let progress = self.reduction.progress();
+        let waiting = self.verdict_wait.observe(progress, self.reduction.pending_verdicts());
+        let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
         let update = job_records::update(bus, self.collector.clock, self.bucket, &job.id, |record| {
             // An aggregator that died may have left the job in a later state. Orders to end a job
             // that is reduced wait, and would wait for ever while this one waits for results.
@@ -356,7 +365,11 @@ impl Collection<'_> {
             }
             record.state = JobState::Running;
             record.progress = progress;
-            changed && record.uid == *uid
+            let is_news = record.waiting.is_none() && waiting.is_some();
+            if is_news {
+                record.waiting = waiting.map(str::to_owned);
+            }
+            (changed || is_news) && record.uid == *uid
         });
         if let Err(error) = update.await {
             tracing::warn!(job = %job.id, %error, "writing the job's progress failed; retrying at the next interval");

@@ -20,6 +20,7 @@ use std::{
 };
 
 use forge_bus::{BusError, SharedBus, topology::target_token};
+use forge_contract::error::FailureCode;
 use forge_service::{
     Metrics, Settlement, clock::Clock, job_records, job_watch::JobWatch, registry::Registry,
     retry::retry_transient,
@@ -139,6 +140,7 @@ impl JobDriver {
             }
             Some(DispatchStop::Blocked(error)) => return retry_later("driving the job", &error),
             Some(DispatchStop::Failed(failure)) => {
+                let failure = self.explain(&admitted, failure).await;
                 match self.request_end_and_wait(&admitted, failure, ended).await {
                     Some(Ok(())) => {}
                     Some(Err(error)) => return retry_later("requesting the job's end", &error),
@@ -173,6 +175,20 @@ impl JobDriver {
         self.dispatch_loop
             .run(admitted, outcomes, ended, |shards| in_flight.store(shards, Ordering::Relaxed))
             .await
+    }
+
+    /// Adds to a timeout what the job was waiting for, as its record says.
+    async fn explain(&self, admitted: &AdmittedJob, failure: DispatchFailure) -> DispatchFailure {
+        if failure.code != FailureCode::Timeout {
+            return failure;
+        }
+        let found = job_records::get(self.bus.as_ref(), &admitted.bucket, &admitted.job.id).await;
+        let record = found.ok().flatten().map(|found| found.record);
+        let record = record.filter(|record| record.uid == admitted.uid());
+        match record.and_then(|record| record.waiting) {
+            Some(reason) => failure.while_waiting(&reason),
+            None => failure,
+        }
     }
 
     /// Requests the end of a failed job and waits until its record is terminal. Returns `None` if

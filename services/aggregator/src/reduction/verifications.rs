@@ -84,4 +84,9 @@ impl VerificationLedger {
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
+
+    /// Number of results without a verdict.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
 }
