@@ -315,6 +315,11 @@ impl Collection<'_> {
             tracing::warn!(%job, subject, "ignoring a verdict without a valid signature for this shard");
             return Ok(None);
         }
+        // A refutation counts against the task.
+        if !self.context.key.is_issued(uid, shard, statement.task_id) {
+            tracing::warn!(%job, subject, "ignoring a verdict about a hand-out that was never made");
+            return Ok(None);
+        }
         let verifier = &statement.verifier_id;
         let registry = &self.collector.registry;
         let look_up = || registry.is_registered(verifier, &[Role::Verifier]);

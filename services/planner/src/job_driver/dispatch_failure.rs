@@ -46,7 +46,7 @@ impl DispatchFailure {
     pub fn fatal_shard(fatal: &FatalShard) -> Self {
         let message = match fatal {
             FatalShard::Exhausted(shard) => format!(
-                "shard {shard} has no valid result after {MAX_VERIFIER_FAILURES} attempts by workers and verifiers"
+                "shard {shard} has no valid result: {MAX_VERIFIER_FAILURES} attempts of verifiers have failed"
             ),
             FatalShard::Crashed { shard, reason } => {
                 format!(
