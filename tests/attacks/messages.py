@@ -85,6 +85,26 @@ def unsigned(task, pool, payload=b"x"):
     return frame(attestation(key, statement(key, task, pool, payload), signature="0" * 128), payload)
 
 
+def verdict(key, uid, shard, outcome, **changes):
+    """The payload of a verifier's validly signed verdict about a result that it makes up."""
+    stated = {
+        "protocol": PROTOCOL,
+        "outcome": outcome,
+        "job_uid": uid,
+        "shard_id": shard,
+        "task_id": os.urandom(32).hex(),
+        "pool": "default",
+        "agent_id": key.id,
+        "result_hash": os.urandom(32).hex(),
+        "verifier_id": key.id,
+        "backend": "scalar",
+        "reason": "",
+        **changes,
+    }
+    signature = key.sign(b"forge/v1/verdict\0" + canonical(stated))
+    return json.dumps({"protocol": PROTOCOL, "statement": stated, "signature": signature}).encode()
+
+
 def made_up_task(uid, shard, iterations=65_536):
     """A task that no planner has made."""
     zeros = "0" * 64

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the attacks of cases.py, malformed.py and exhaustion.py against a cluster under the
-configuration for production.
+"""Runs the attacks of cases.py, malformed.py, exhaustion.py and waiting.py against a cluster under
+the configuration for production.
 
     python3 tests/attacks/run.py target/debug/forge [CASE...]
 
@@ -54,8 +54,9 @@ def all_cases():
     import cases
     import exhaustion
     import malformed
+    import waiting
 
-    return cases.ALL + malformed.ALL + exhaustion.ALL
+    return cases.ALL + malformed.ALL + exhaustion.ALL + waiting.ALL
 
 
 def run_case(name, forge, server):
