@@ -1,5 +1,5 @@
-//! Settings as deployments pass them: empty variables, values with white space, addresses of stores,
-//! names that are not UTF-8, and output whose reader leaves.
+//! Settings as deployments pass them: empty variables, values with white space, addresses of
+//! stores, names that are not UTF-8, and output whose reader leaves.
 
 use std::{
     collections::BTreeMap,

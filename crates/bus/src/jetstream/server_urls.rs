@@ -1,5 +1,5 @@
-//! URLs of NATS servers as users write them: their scheme, and the credentials in them. Errors never
-//! repeat a user, a password or a token.
+//! URLs of NATS servers as users write them: their scheme, and the credentials in them. Errors
+//! never repeat a user, a password or a token.
 
 use async_nats::ServerAddr;
 use percent_encoding::percent_decode_str;

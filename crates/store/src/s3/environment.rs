@@ -39,8 +39,8 @@ impl S3Options {
     /// `AWS_PROFILE`, or `default`, in `~/.aws/credentials` and `~/.aws/config`.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when a variable is not UTF-8, only one half of an access key is set,
-    /// or the profile does not exist or has no key of its own.
+    /// [`StoreError::Unusable`] when a variable is not UTF-8, only one half of an access key is
+    /// set, or the profile does not exist or has no key of its own.
     pub fn from_env() -> Result<Self, StoreError> {
         Self::from_variables(|name| env::var_os(name))
     }

@@ -45,7 +45,8 @@ impl ProfileLocation {
     /// Reads the profile. The file of keys takes precedence, as in the AWS tools.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] if a file exists and cannot be read, or a required profile is missing.
+    /// [`StoreError::Unusable`] if a file exists and cannot be read, or a required profile is
+    /// missing.
     pub(super) fn read(&self) -> Result<AwsProfile, StoreError> {
         let of_config = match self.name.as_str() {
             "default" => vec!["default".to_owned(), "profile default".to_owned()],
