@@ -10,6 +10,7 @@ mod nats_server;
 mod planner;
 mod service_host;
 mod settings;
+mod topology_watch;
 mod up;
 mod verifier;
 mod worker;

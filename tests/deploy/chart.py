@@ -113,6 +113,9 @@ def check_sources(checks):
         "affinity",
         "priorityClassName",
         "extraEnv",
+        "extraEnvFrom",
+        "extraVolumes",
+        "extraVolumeMounts",
     }
     for path in paths(values, ""):
         parts = path.split(".")
@@ -309,6 +312,20 @@ def check_particulars(chart, checks):
         in lock["spec"]["template"]["spec"]["containers"][0]["env"],
         "no Object Lock",
     )
+    address = find_object(chart.render({}), "ConfigMap", "release-forge-settings")["data"]["FORGE_HTTP"]
+    require(address == "[::]:9464", f"probes need both families of addresses: {address}")
+    documents = chart.render(MATRIX["everything by hand"])
+    planner = find_object(documents, "Deployment", "mc-planner")["spec"]["template"]["spec"]
+    (container,) = planner["containers"]
+    volumes = {volume["name"]: volume for volume in planner["volumes"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    require(volumes["extra"]["configMap"] == {"name": "extra"} and mounts["extra"] == "/extra", f"{planner}")
+    require({"secretRef": {"name": "more"}} in container["envFrom"], f"{container['envFrom']}")
+    require(volumes["quotas"]["configMap"]["name"] == "mc-quotas", f"{volumes}")
+    quotas = json.loads(find_object(documents, "ConfigMap", "mc-quotas")["data"]["quotas.json"])
+    require(quotas == MATRIX["everything by hand"]["planner"]["quotas"], f"{quotas}")
+    path = {variable["name"]: variable.get("value") for variable in container["env"]}["FORGE_QUOTAS"]
+    require(path == f"{mounts['quotas']}/quotas.json", path)
     notes = chart.call("install", {}, "release", "--dry-run=client", "--namespace", "forge")
     require("helm test release --namespace forge" in notes, "NOTES.txt does not name the command of helm test")
     checks.ok("values change GPU pods, pools, secrets, policies, budgets, checksums, Object Lock and NOTES.txt")

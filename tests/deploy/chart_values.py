@@ -73,6 +73,10 @@ MATRIX = {
         "image": {"digest": "sha256:" + "a" * 64, "pullPolicy": "Always", "pullSecrets": ["registry"]},
         "planner": {
             "extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}],
+            "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+            "extraVolumes": [{"name": "extra", "configMap": {"name": "extra"}}],
+            "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+            "quotas": {"schema": "forge.quotas.v1", "default": {"concurrent_jobs": 10}},
             "affinity": {"nodeAffinity": {}},
             "priorityClassName": "high",
             "podAnnotations": {"a": "b"},
@@ -106,6 +110,7 @@ REFUSED = [
     ({"planner": {"backend": "simd"}}, "backend"),
     ({"planner": {"resources": {"limit": {}}}}, "limit"),
     ({"planner": {"extraEnv": [{"name": "A", "val": "b"}]}}, "val"),
+    ({"planner": {"quotas": {"default": {}}, "quotasConfigMap": "q"}}, "quotasConfigMap"),
     ({"nats": {"urls": "nats://a"}}, "urls"),
     ({"nats": {"url": "nats.example:4222"}}, "url"),
     ({"nats": {"url": "nats://user:password@nats:4222"}}, "url"),

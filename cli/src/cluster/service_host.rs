@@ -16,7 +16,7 @@ use forge_service::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::settings::PrintConfigArgs;
+use super::{settings::PrintConfigArgs, topology_watch::watch_topology};
 use crate::{error::CommandError, runtime};
 
 /// Interval between two updates of the metrics about queues.
@@ -125,6 +125,7 @@ where
         let (health, metrics) = (Health::new(), Metrics::new(spec.name));
         http::serve(&args.http, health.clone(), metrics.clone(), stop.clone()).await?;
         let replicas = options.topology.replicas;
+        let watched_queue = *options.required_queues.first().unwrap_or(&Queue::Jobs);
         let Some(nats) = connect(options, &stop).await? else { return Ok(()) };
         let bus: SharedBus = nats.clone();
         health.set_bus(bus.clone());
@@ -134,6 +135,7 @@ where
         if spec.warns_about_durability {
             tokio::spawn(async move { warn_about_durability(&nats, replicas).await });
         }
+        tokio::spawn(watch_topology(bus.clone(), watched_queue, health.clone(), stop.clone()));
         tokio::spawn(report_bus(
             bus.clone(),
             spec.queues,

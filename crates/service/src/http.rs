@@ -1,7 +1,14 @@
 //! Health probes and metrics over HTTP: `/healthz`, `/readyz` and `/metrics`, without TLS or
 //! authentication. Bind it to an address that only probes and scrapers can reach.
 
-use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use forge_bus::SharedBus;
@@ -88,7 +95,7 @@ impl Health {
     }
 
     /// Why the process is not ready; `None` if it is.
-    fn readiness_failure(&self) -> Option<String> {
+    pub fn readiness_failure(&self) -> Option<String> {
         self.with(|state| {
             if !state.ready {
                 return Some(state.not_ready_reason.clone().unwrap_or_else(|| "starting".to_owned()));
@@ -130,13 +137,27 @@ pub async fn serve(
 ) -> Result<Option<SocketAddr>, ConfigError> {
     let Some(address) = args.http else { return Ok(None) };
     let bind_error = |error| ConfigError::new("--http", format!("binding {address} failed: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+    let listener = bind(address).await.map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     tokio::spawn(async move {
         stop.run_until_cancelled(accept(listener, health, metrics)).await;
     });
     Ok(Some(address))
+}
+
+/// Binds an address. The unspecified IPv6 address means all addresses of both families, and those of
+/// IPv4 on a system without IPv6.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let failure = match TcpListener::bind(address).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    let has_no_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_err();
+    if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6 {
+        return TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+    }
+    Err(failure)
 }
 
 async fn accept(listener: TcpListener, health: Health, metrics: Metrics) {

@@ -23,7 +23,7 @@ use forge_service::{
     program_store::{ProgramError, ProgramStore},
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
     registry::{self, AgentCapacity, QuarantineScope},
-    retry::retry_until_stopped,
+    retry::{retry_transient, retry_until_stopped},
     shard_messages,
 };
 use futures_util::StreamExt;
@@ -35,6 +35,8 @@ use crate::{
     in_flight::{InFlight, InFlightGuard, PERMITS},
 };
 
+/// Interval between two checks whether the job of a result that cannot be published has ended.
+const END_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Redelivery delay of a shard that this worker cannot execute but another one may.
 const OTHER_WORKER_DELAY: Duration = Duration::from_secs(5);
 /// Redelivery delay of a shard whose execution failed.
@@ -242,7 +244,7 @@ impl Worker {
                 self.metrics.record_shard(backend, execution.iterations, execution.wall);
                 self.in_flight.record_shard_time(execution.wall);
                 tracing::debug!(%job, %shard, wall = ?execution.wall, "shard executed");
-                self.publish_result(&task, &execution).await
+                self.publish_result(&task, &execution, guard).await
             }
             // The job has ended and its shards are removed, or this process is stopping and another
             // worker takes the shard.
@@ -262,16 +264,38 @@ impl Worker {
         }
     }
 
-    async fn publish_result(&self, task: &ShardTask, execution: &ShardExecution) -> Settlement {
+    /// Publishes a result. While the bus cannot store it, the worker keeps it and its lease: a
+    /// returned shard would use up its deliveries during an outage of the server, and be taken for
+    /// one that crashes its workers.
+    async fn publish_result(
+        &self,
+        task: &ShardTask,
+        execution: &ShardExecution,
+        guard: &InFlightGuard,
+    ) -> Settlement {
         let (message, id) =
             shard_messages::build_result(&self.identity, &self.pool, self.backend.as_ref(), task, execution);
-        match self.bus.publish(message, &id).await {
-            Ok(()) => Settlement::Ack,
-            Err(error) => {
+        let never = CancellationToken::new();
+        let publish =
+            retry_transient(&never, "publishing a result", || self.bus.publish(message.clone(), &id));
+        let ended = async {
+            while !guard.stop.is_stopped() {
+                sleep(END_POLL_INTERVAL).await;
+            }
+        };
+        let published = tokio::select! {
+            published = publish => published,
+            // The job has ended and its shards are removed.
+            () = ended => None,
+        };
+        match published {
+            Some(Ok(())) => Settlement::Ack,
+            Some(Err(error)) => {
                 let (job, shard) = (task.job_uid, task.shard_id);
                 tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
                 Settlement::Backoff
             }
+            None => Settlement::Retry(Duration::ZERO),
         }
     }
 

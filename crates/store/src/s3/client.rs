@@ -80,7 +80,8 @@ pub(super) fn build_client(
     let endpoint = options.checked_endpoint()?;
     let mut client = ClientOptions::new()
         .with_connect_timeout(options.connect_timeout)
-        .with_timeout(options.request_timeout)
+        // The connector limits the time of requests, by their size.
+        .with_timeout_disabled()
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")));
     for certificate in ca_certificates(options)? {
         client = client.with_root_certificate(certificate);
@@ -97,7 +98,10 @@ pub(super) fn build_client(
         .with_region(options.region())
         .with_client_options(client)
         .with_retry(retry)
-        .with_http_connector(ErrorResponseConnector(ReqwestConnector::default()))
+        .with_http_connector(ErrorResponseConnector {
+            inner: ReqwestConnector::default(),
+            options: options.clone(),
+        })
         .with_checksum_algorithm(Checksum::SHA256)
         // Not every store supports it, and objects are deleted one at a time.
         .with_disable_bulk_delete(true)

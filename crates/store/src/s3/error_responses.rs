@@ -1,9 +1,16 @@
-//! Keeps what an S3 store answers to a failed request. `object_store` only quotes the answer in the
-//! text of its error, so this HTTP client returns it as an error of its own type, which stays in
-//! the chain of causes: see [`S3ErrorResponse::of`].
+//! The HTTP client of S3: keeps what a store answers to a failed request, and limits the time of a
+//! request by its size.
+//!
+//! `object_store` only quotes the answer in the text of its error, so this client returns it as an
+//! error of its own type, which stays in the chain of causes: see [`S3ErrorResponse::of`]. The limit
+//! of `object_store` is for a whole request with its response, however large they are.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use object_store::{
     ClientOptions, Result,
     client::{
@@ -12,7 +19,10 @@ use object_store::{
     },
 };
 use serde::Deserialize;
+use sync_wrapper::SyncStream;
+use tokio::time::timeout;
 
+use super::options::S3Options;
 use crate::error::S3ErrorResponse;
 
 /// A header of every signed request to S3. Requests to other services, which provide credentials,
@@ -25,24 +35,55 @@ const NOT_MODIFIED: u16 = 304;
 /// The object exists. `object_store` turns it into an error of its own, which says so.
 const PRECONDITION_FAILED: u16 = 412;
 
-/// Connects with `C`, and returns error responses of S3 as errors.
+/// Connects with `C`, limits the time of requests, and returns error responses of S3 as errors.
 #[derive(Debug)]
-pub(super) struct ErrorResponseConnector<C>(pub(super) C);
+pub(super) struct ErrorResponseConnector<C> {
+    pub(super) inner: C,
+    pub(super) options: S3Options,
+}
 
 impl<C: HttpConnector> HttpConnector for ErrorResponseConnector<C> {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-        Ok(HttpClient::new(ErrorResponseService(self.0.connect(options)?)))
+        let (inner, options) = (self.inner.connect(options)?, self.options.clone());
+        Ok(HttpClient::new(ErrorResponseService { inner, options }))
     }
 }
 
 #[derive(Debug)]
-struct ErrorResponseService(HttpClient);
+struct ErrorResponseService {
+    inner: HttpClient,
+    options: S3Options,
+}
+
+/// The cause of an error after a time limit.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing arrived for {0:?}")]
+struct TimeLimitExceeded(Duration);
+
+fn time_limit_error(limit: Duration) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, TimeLimitExceeded(limit))
+}
+
+/// Ends a response with an error if no part of it arrives within `limit`.
+fn limit_pauses(body: HttpResponseBody, limit: Duration) -> HttpResponseBody {
+    let parts = stream::unfold(body.bytes_stream(), move |mut parts| async move {
+        match timeout(limit, parts.next()).await {
+            Ok(part) => part.map(|part| (part.map(Frame::data), parts)),
+            Err(_) => Some((Err(time_limit_error(limit)), parts)),
+        }
+    });
+    HttpResponseBody::new(StreamBody::new(SyncStream::new(parts)))
+}
 
 #[async_trait]
 impl HttpService for ErrorResponseService {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_signed = request.headers().contains_key(SIGNED_REQUEST_HEADER);
-        let response = self.0.execute(request).await?;
+        let limit = self.options.time_limit(request.body().content_length());
+        let response = timeout(limit, self.inner.execute(request)).await;
+        let response = response.map_err(|_| time_limit_error(limit))??;
+        let pause = self.options.request_timeout;
+        let response = response.map(|body| limit_pauses(body, pause));
         let status = response.status().as_u16();
         if !is_signed || status < 300 || [NOT_MODIFIED, PRECONDITION_FAILED].contains(&status) {
             return Ok(response);
@@ -140,6 +181,10 @@ mod tests {
         }
     }
 
+    fn connector<C>(inner: C) -> ErrorResponseConnector<C> {
+        ErrorResponseConnector { inner, options: S3Options::default() }
+    }
+
     /// A client whose store gives this answer; it sends a request up to three times.
     fn client(answer: &FixedAnswer) -> AmazonS3 {
         let delay = std::time::Duration::from_millis(1);
@@ -150,7 +195,7 @@ mod tests {
             .with_access_key_id("id")
             .with_secret_access_key("secret")
             .with_retry(RetryConfig { backoff, max_retries: 2, ..RetryConfig::default() })
-            .with_http_connector(ErrorResponseConnector(answer.clone()))
+            .with_http_connector(connector(answer.clone()))
             .build()
             .unwrap()
     }
@@ -213,9 +258,58 @@ mod tests {
 
     #[tokio::test]
     async fn answers_to_unsigned_requests_are_left_alone() {
-        let client =
-            ErrorResponseConnector(FixedAnswer::new(403, "")).connect(&ClientOptions::new()).unwrap();
+        let client = connector(FixedAnswer::new(403, "")).connect(&ClientOptions::new()).unwrap();
         let response = client.execute(HttpRequest::new(HttpRequestBody::empty())).await.unwrap();
         assert_eq!(response.status().as_u16(), 403);
+    }
+
+    /// Takes a second for every 64 KiB of a request, and for every byte of its response.
+    #[derive(Debug)]
+    struct SlowStore;
+
+    impl HttpConnector for SlowStore {
+        fn connect(&self, _: &ClientOptions) -> Result<HttpClient> {
+            Ok(HttpClient::new(Self))
+        }
+    }
+
+    #[async_trait]
+    impl HttpService for SlowStore {
+        async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+            let seconds = (request.body().content_length() >> 16) as u64;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let parts = stream::unfold(seconds, |left| async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                (left > 0).then(|| (Ok(Frame::data("x".into())), left - 1))
+            });
+            Ok(HttpResponse::new(HttpResponseBody::new(StreamBody::new(SyncStream::new(Box::pin(parts))))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_object_gets_more_time_and_a_silent_store_does_not() {
+        let send = async |bytes: usize| {
+            let client = connector(SlowStore).connect(&ClientOptions::new()).unwrap();
+            let response = client.execute(HttpRequest::new(vec![0; bytes].into())).await?;
+            response.into_body().bytes().await
+        };
+        assert_eq!(send(45 << 20).await.unwrap().len(), 720);
+        #[derive(Debug)]
+        struct SilentStore;
+        impl HttpConnector for SilentStore {
+            fn connect(&self, _: &ClientOptions) -> Result<HttpClient> {
+                Ok(HttpClient::new(Self))
+            }
+        }
+        #[async_trait]
+        impl HttpService for SilentStore {
+            async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
+                std::future::pending().await
+            }
+        }
+        let client = connector(SilentStore).connect(&ClientOptions::new()).unwrap();
+        let start = tokio::time::Instant::now();
+        let error = client.execute(HttpRequest::new(HttpRequestBody::empty())).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed()), (HttpErrorKind::Timeout, Duration::from_secs(60)));
     }
 }

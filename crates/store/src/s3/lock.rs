@@ -57,6 +57,7 @@ pub(crate) struct ObjectLockStore {
     region: String,
     on_aws: bool,
     retention: ObjectLock,
+    options: S3Options,
 }
 
 impl ObjectLockStore {
@@ -70,11 +71,6 @@ impl ObjectLockStore {
     ) -> std::result::Result<Self, StoreError> {
         let endpoint = options.checked_endpoint()?;
         let attempts = u32::try_from(options.max_retries).unwrap_or(u32::MAX).saturating_add(1);
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(options.connect_timeout)
-            .operation_attempt_timeout(options.request_timeout)
-            .operation_timeout(options.request_timeout + options.retry_timeout)
-            .build();
         let retry =
             RetryConfig::standard().with_max_attempts(attempts).with_max_backoff(Duration::from_secs(2));
         let mut config = Config::builder()
@@ -87,7 +83,7 @@ impl ObjectLockStore {
             // do not support.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .timeout_config(timeouts)
+            .timeout_config(timeouts(options, 0))
             .retry_config(retry);
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
@@ -99,6 +95,7 @@ impl ObjectLockStore {
             region: options.region().to_owned(),
             on_aws: endpoint.is_none(),
             retention,
+            options: options.clone(),
         })
     }
 
@@ -188,6 +185,7 @@ impl ObjectLockStore {
             RetentionMode::Compliance => ObjectLockMode::Compliance,
         };
         let media_type = options.attributes.get(&Attribute::ContentType);
+        let size = payload.content_length();
         let request = self
             .client
             .put_object()
@@ -199,7 +197,8 @@ impl ObjectLockStore {
             .object_lock_mode(mode)
             .object_lock_retain_until_date(self.retention_end())
             .body(ByteStream::from(bytes::Bytes::from(payload)));
-        match request.send().await {
+        let limits = Config::builder().timeout_config(timeouts(&self.options, size));
+        match request.customize().config_override(limits).send().await {
             Ok(answer) => Ok(PutResult {
                 e_tag: answer.e_tag,
                 version: answer.version_id,
@@ -208,6 +207,16 @@ impl ObjectLockStore {
             Err(error) => Err(to_object_store_error(key.as_ref(), &error)),
         }
     }
+}
+
+/// The time limits of a request with a body of this length.
+fn timeouts(options: &S3Options, body_bytes: usize) -> TimeoutConfig {
+    let limit = options.time_limit(body_bytes);
+    TimeoutConfig::builder()
+        .connect_timeout(options.connect_timeout)
+        .operation_attempt_timeout(limit)
+        .operation_timeout(limit + options.retry_timeout)
+        .build()
 }
 
 /// HTTP client of the SDK, with the same TLS library and the same trusted CAs as the plain store.

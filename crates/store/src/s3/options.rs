@@ -12,6 +12,10 @@ use reqwest::Url;
 
 use crate::error::StoreError;
 
+/// Rate in bytes per second at which an object is sent at least. A slower store counts as one that
+/// does not respond.
+const MIN_UPLOAD_RATE: u64 = 64 << 10;
+
 /// How a bucket is accessed.
 #[derive(Debug, Clone)]
 pub struct S3Options {
@@ -34,7 +38,8 @@ pub struct S3Options {
     pub read_back: bool,
     /// Time limit for establishing a connection.
     pub connect_timeout: Duration,
-    /// Time limit of one request, including its body.
+    /// Time limit of one request without its body, and for each part of a response to arrive. A
+    /// request with a body gets the time that sending it takes at 64 KiB per second in addition.
     pub request_timeout: Duration,
     /// Maximum number of retries of a request that failed with a connection or server error.
     pub max_retries: usize,
@@ -108,6 +113,11 @@ impl Default for S3Options {
 }
 
 impl S3Options {
+    /// Time limit until the response to a request with a body of this length.
+    pub(crate) fn time_limit(&self, body_bytes: usize) -> Duration {
+        self.request_timeout + Duration::from_millis(body_bytes as u64 * 1000 / MIN_UPLOAD_RATE)
+    }
+
     /// The CA bundle, unless the endpoint uses plain HTTP: many environments set one for all
     /// programs.
     pub(crate) fn ca_bundle_path(&self) -> Option<&Path> {
@@ -195,6 +205,13 @@ impl fmt::Debug for S3Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_for_a_request_grows_with_its_body() {
+        let options = S3Options::default();
+        assert_eq!(options.time_limit(0), Duration::from_secs(60));
+        assert!(options.time_limit(64 << 20) > Duration::from_secs(1000));
+    }
 
     #[test]
     fn an_invalid_endpoint_is_reported() {

@@ -12,6 +12,7 @@ use std::{
 use forge_bus::{
     Bus, Message,
     memory::MemoryBus,
+    testing::{BusFault, BusOperation, FaultyBus},
     topology::{Stream, TopologySettings},
 };
 use forge_contract::{
@@ -252,4 +253,38 @@ async fn a_worker_stops_when_its_key_or_its_pool_is_in_quarantine() {
         let expected = format!("then run `forge quarantine lift {name}`");
         assert!(matches!(&error, BusError::Unusable(text) if text.ends_with(&expected)), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_stored_is_kept_until_it_can_and_uses_up_no_delivery() {
+    let inner = bus(Target::Cpu, 1).await;
+    let outage = Duration::from_secs(600);
+    let (start, attempts) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&attempts);
+    let faulty = Arc::new(FaultyBus::new(inner.clone(), move |operation| match operation {
+        BusOperation::Publish { subject } if subject.starts_with("forge.v1.results.") => {
+            counted.fetch_add(1, Ordering::Relaxed);
+            match start.elapsed() < outage {
+                true => BusFault::Error(BusError::Full("the disk of the server is full".to_owned())),
+                false => BusFault::None,
+            }
+        }
+        _ => BusFault::None,
+    }));
+    let stop = CancellationToken::new();
+    let settings = WorkerSettings {
+        executor: Executor::new(1, None),
+        slots: 1,
+        target: Target::Cpu,
+        lease: Duration::from_secs(30),
+        pool: pool(),
+    };
+    let identity = Identity::from_random([1; 32]);
+    let worker =
+        tokio::spawn(run(faulty, Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone()));
+    assert_eq!(results(&inner, 1).await.len(), 1);
+    assert!(start.elapsed() >= outage && attempts.load(Ordering::Relaxed) > 10);
+    assert_eq!(inner.message_count(Stream::DeadLetters), 0);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
 }

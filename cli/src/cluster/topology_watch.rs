@@ -1,0 +1,102 @@
+//! Watches the streams that a service needs while it runs. NATS may come back from an outage without
+//! its data, or be unable to serve them: the service then reports that it is not ready, creates what
+//! is missing if it may, and continues.
+
+use std::time::Duration;
+
+use forge_bus::{BusError, SharedBus, topology::Queue};
+use forge_service::Health;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Interval between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Checks one queue once per interval until `stop` is cancelled. While it is missing or cannot be
+/// read, the service is not ready, and the topology is prepared again.
+///
+/// Without a connection nothing is checked: `/readyz` reports that by itself.
+pub async fn watch_topology(bus: SharedBus, queue: Queue, health: Health, stop: CancellationToken) {
+    let watch = async {
+        loop {
+            sleep(CHECK_INTERVAL).await;
+            if !bus.is_connected() {
+                continue;
+            }
+            if let Err(error) = bus.backlog(queue).await
+                && bus.is_connected()
+            {
+                restore(&bus, &health, error).await;
+            }
+        }
+    };
+    stop.run_until_cancelled(watch).await;
+}
+
+/// Prepares the topology until that succeeds. `error` is the reason for which it is necessary.
+async fn restore(bus: &SharedBus, health: &Health, mut error: BusError) {
+    let mut logged = String::new();
+    loop {
+        let text = error.to_string();
+        health.set_not_ready(text.clone());
+        if text != logged {
+            tracing::error!(
+                error = text,
+                "NATS does not serve the streams of this service; preparing them again"
+            );
+            logged = text;
+        }
+        match bus.prepare().await {
+            Ok(()) => break,
+            Err(failure) => error = failure,
+        }
+        sleep(CHECK_INTERVAL).await;
+    }
+    health.set_ready();
+    tracing::info!("the streams and buckets exist again; the service is ready");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use forge_bus::{
+        memory::MemoryBus,
+        testing::{BusFault, BusOperation, FaultyBus},
+        topology::TopologySettings,
+    };
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_without_its_streams_is_not_ready_until_they_are_prepared_again() {
+        let inner = MemoryBus::new(TopologySettings::default());
+        let start = Instant::now();
+        // After ten seconds the data is lost, and for ten more it cannot be created.
+        let is_lost = move || start.elapsed() > Duration::from_secs(10);
+        let cannot_create = move || is_lost() && start.elapsed() < Duration::from_secs(20);
+        let faulty = FaultyBus::new(inner.clone(), move |operation| match operation {
+            BusOperation::Backlog { .. } if cannot_create() => {
+                BusFault::Error(BusError::Missing("the stream x".to_owned()))
+            }
+            BusOperation::Prepare if cannot_create() => {
+                BusFault::Error(BusError::Full("the disk is full".to_owned()))
+            }
+            _ => BusFault::None,
+        });
+        let bus: SharedBus = Arc::new(faulty);
+        bus.prepare().await.unwrap();
+        let (health, stop) = (Health::new(), CancellationToken::new());
+        health.set_ready();
+        tokio::spawn(watch_topology(bus, Queue::Jobs, health.clone(), stop.clone()));
+        let at = |seconds| sleep(Duration::from_secs(seconds).saturating_sub(start.elapsed()));
+        at(9).await;
+        assert_eq!(health.readiness_failure(), None);
+        at(15).await;
+        assert!(health.readiness_failure().unwrap().contains("the disk is full"));
+        at(25).await;
+        assert_eq!(health.readiness_failure(), None);
+        stop.cancel();
+    }
+}
