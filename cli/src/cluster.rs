@@ -10,7 +10,6 @@ mod nats_server;
 mod planner;
 mod service_host;
 mod settings;
-mod topology_watch;
 mod up;
 mod verifier;
 mod worker;

@@ -11,12 +11,12 @@ use forge_bus::{
 };
 use forge_service::{
     ConfigError, Health, HttpArgs, Metrics, NatsArgs, TelemetryArgs, TopologyArgs, http,
-    metric_reports::report_bus, shutdown, telemetry,
+    metric_reports::report_bus, shutdown, telemetry, topology_watch::watch_topology,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{settings::PrintConfigArgs, topology_watch::watch_topology};
+use super::settings::PrintConfigArgs;
 use crate::{error::CommandError, runtime};
 
 /// Interval between two updates of the metrics about queues.

@@ -95,7 +95,7 @@ impl Health {
     }
 
     /// Why the process is not ready; `None` if it is.
-    pub fn readiness_failure(&self) -> Option<String> {
+    pub(crate) fn readiness_failure(&self) -> Option<String> {
         self.with(|state| {
             if !state.ready {
                 return Some(state.not_ready_reason.clone().unwrap_or_else(|| "starting".to_owned()));
@@ -146,8 +146,8 @@ pub async fn serve(
     Ok(Some(address))
 }
 
-/// Binds an address. The unspecified IPv6 address means all addresses of both families, and those of
-/// IPv4 on a system without IPv6.
+/// Binds an address. The unspecified IPv6 address means all addresses of both families, and those
+/// of IPv4 on a system without IPv6.
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let failure = match TcpListener::bind(address).await {
         Ok(listener) => return Ok(listener),

@@ -75,6 +75,7 @@ pub mod shard_messages;
 pub mod short_text;
 pub mod shutdown;
 pub mod telemetry;
+pub mod topology_watch;
 
 pub use self::{
     config::{ConfigError, HttpArgs, IdentityArgs, NatsArgs, TelemetryArgs, TopologyArgs},

@@ -83,6 +83,17 @@ impl NatsServer {
         self.process = None;
     }
 
+    /// Ends the server with SIGKILL, removes its data, and starts it with empty storage.
+    ///
+    /// # Panics
+    /// If the server does not start; the message contains the end of its log.
+    pub fn restart_empty(&mut self) {
+        self.kill();
+        let store = self.directory.path().join("store");
+        fs::remove_dir_all(&store).expect("removing the data of the server");
+        self.restart();
+    }
+
     /// Ends the server with SIGTERM, as an operator would.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {

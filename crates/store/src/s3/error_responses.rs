@@ -2,8 +2,8 @@
 //! request by its size.
 //!
 //! `object_store` only quotes the answer in the text of its error, so this client returns it as an
-//! error of its own type, which stays in the chain of causes: see [`S3ErrorResponse::of`]. The limit
-//! of `object_store` is for a whole request with its response, however large they are.
+//! error of its own type, which stays in the chain of causes: see [`S3ErrorResponse::of`]. The
+//! limit of `object_store` is for a whole request with its response, however large they are.
 
 use std::time::Duration;
 

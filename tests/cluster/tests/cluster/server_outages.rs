@@ -36,6 +36,24 @@ fn jobs_survive_nats_kills() {
     observer.assert_drained();
 }
 
+#[test]
+fn services_continue_on_a_server_that_has_lost_its_data() {
+    let mut cluster = Cluster::start();
+    let before = insurance_envelope("before", 2);
+    cluster.submit(&before);
+    cluster.assert_completes(&before);
+    cluster.submit(&insurance_envelope("lost", 2_000_000));
+    cluster.wait_until("lost", "running", |record| record["state"] == "running");
+    cluster.nats.restart_empty();
+    let after = insurance_envelope("after", 3);
+    cluster.submit(&after);
+    cluster.assert_completes(&after);
+    assert!(cluster.record("lost").is_null());
+    for service in ["planner", "aggregator", "verifier", "worker"] {
+        assert!(cluster.is_running(service), "{service} has ended: {}", cluster.logs());
+    }
+}
+
 /// Starts a cluster with an S3 server that no other test uses, so that it can be stopped.
 fn start_with_own_s3(environment: &[(&str, &str)]) -> (Cluster, S3Server) {
     let server = S3Server::start();

@@ -1,13 +1,14 @@
-//! Watches the streams that a service needs while it runs. NATS may come back from an outage without
-//! its data, or be unable to serve them: the service then reports that it is not ready, creates what
-//! is missing if it may, and continues.
+//! Watches the streams that a service needs while it runs. NATS may come back from an outage
+//! without its data, or be unable to serve them: the service then reports that it is not ready,
+//! creates what is missing if it may, and continues.
 
 use std::time::Duration;
 
 use forge_bus::{BusError, SharedBus, topology::Queue};
-use forge_service::Health;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+use crate::http::Health;
 
 /// Interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
