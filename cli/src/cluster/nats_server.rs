@@ -14,7 +14,7 @@ use std::{
     env,
     fs::{self, File, TryLockError},
     io,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -31,10 +31,16 @@ const OWNER_LOCK: &str = "forge-up.lock";
 const SERVER_LOCK: &str = "nats-server.lock";
 /// The server writes its process id here.
 const PID_FILE: &str = "nats-server.pid";
+/// The server logs here.
+const LOG_FILE: &str = "nats-server.log";
+/// Time that the server gets to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which a server ends whose port another process has taken.
+const PORT_CONFLICT_TIME: Duration = Duration::from_millis(200);
 /// Time that an abandoned server gets to end after SIGTERM, and after SIGKILL.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval between two checks whether it has ended.
-const END_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Interval between two checks whether a server has started or ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running server; dropping it kills the server.
 pub struct LocalNatsServer {
@@ -63,25 +69,60 @@ impl LocalNatsServer {
             )));
         };
         let server_lock = take_server_lock(&binary, directory)?;
-        let bind = |port| TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
-        let port = bind(port).or_else(|_| bind(0)).context("no port is free for nats-server")?.port();
-        let log_path = directory.join("nats-server.log");
-        let log =
-            fs::File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
-        let mut command = Command::new(&binary);
-        command
-            .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string()])
-            .arg("-sd")
-            .arg(directory)
-            .arg("-P")
-            .arg(directory.join(PID_FILE))
-            .stdin(server_lock)
-            .stdout(log.try_clone().context("cannot duplicate the handle of the log file")?)
-            .stderr(log);
-        detach_from_terminal(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
-        Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), _owner_lock: owner_lock })
+        for port in [port, 0] {
+            let port = find_free_port(port).context("no port is free for nats-server")?;
+            let stdin = server_lock.try_clone().context("cannot duplicate the handle of the lock")?;
+            let mut child = spawn(&binary, directory, port, stdin)?;
+            if is_listening(&mut child, port).context("cannot wait for nats-server")? {
+                return Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), _owner_lock: owner_lock });
+            }
+            // Another process took the port first, or the server cannot start at all.
+        }
+        let log = directory.join(LOG_FILE);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last = text.lines().last().unwrap_or("it has logged nothing");
+        Err(anyhow::anyhow!("nats-server ended at its start ({}): {last}", log.display()).into())
     }
+}
+
+fn find_free_port(preferred: u16) -> io::Result<u16> {
+    let bind = |port| TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
+    Ok(bind(preferred).or_else(|_| bind(0))?.port())
+}
+
+fn spawn(binary: &Path, directory: &Path, port: u16, stdin: File) -> Result<Child, CommandError> {
+    let log_path = directory.join(LOG_FILE);
+    let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
+    let mut command = Command::new(binary);
+    command
+        .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string()])
+        .arg("-sd")
+        .arg(directory)
+        .arg("-P")
+        .arg(directory.join(PID_FILE))
+        .stdin(stdin)
+        .stdout(log.try_clone().context("cannot duplicate the handle of the log file")?)
+        .stderr(log);
+    detach_from_terminal(&mut command);
+    Ok(command.spawn().with_context(|| format!("cannot start {}", binary.display()))?)
+}
+
+/// Waits until the server listens; false if it has ended. A server that loads much data may take
+/// longer than [`START_TIMEOUT`], and is waited for by its clients.
+fn is_listening(child: &mut Child, port: u16) -> io::Result<bool> {
+    let started = Instant::now();
+    while started.elapsed() < START_TIMEOUT {
+        if child.try_wait()?.is_some() {
+            return Ok(false);
+        }
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            // If this is another server, then this one ends.
+            thread::sleep(PORT_CONFLICT_TIME);
+            return Ok(child.try_wait()?.is_none());
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+    Ok(true)
 }
 
 impl Drop for LocalNatsServer {
@@ -146,7 +187,7 @@ fn take_server_lock(binary: &Path, directory: &Path) -> Result<File, CommandErro
             if let Some(lock) = try_lock(&path)? {
                 return Ok(lock);
             }
-            thread::sleep(END_POLL_INTERVAL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
     Err(cannot_end(directory, &format!("process {pid} does not end")))

@@ -220,6 +220,12 @@ pub trait Bus: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Returns why the server did not store a message within the last seconds: its disk is full, or
+    /// a stream has reached its limits. `None` if it refused none.
+    fn storage_refusal(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the bus is currently connected to a server.
     fn is_connected(&self) -> bool;
 }

@@ -19,11 +19,15 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Without a connection nothing is checked: `/readyz` reports that by itself.
 pub async fn watch_topology(bus: SharedBus, queue: Queue, health: Health, stop: CancellationToken) {
     let watch = async {
+        let mut is_refused = false;
         loop {
             sleep(CHECK_INTERVAL).await;
             if !bus.is_connected() {
                 continue;
             }
+            let refusal = bus.storage_refusal();
+            report_refusal(&health, is_refused, refusal.as_deref());
+            is_refused = refusal.is_some();
             if let Err(error) = bus.backlog(queue).await
                 && bus.is_connected()
             {
@@ -32,6 +36,27 @@ pub async fn watch_topology(bus: SharedBus, queue: Queue, health: Health, stop: 
         }
     };
     stop.run_until_cancelled(watch).await;
+}
+
+/// Reports that NATS stores nothing, or that it does again.
+fn report_refusal(health: &Health, was_refused: bool, refusal: Option<&str>) {
+    match refusal {
+        Some(reason) => {
+            if !was_refused {
+                tracing::error!(
+                    reason,
+                    "NATS stores no messages of this service; free space on its disk and restart nats-server, or wait \
+                     until jobs have ended if a stream is at its limit"
+                );
+            }
+            health.set_not_ready(format!("NATS does not store messages: {reason}"));
+        }
+        None if was_refused => {
+            tracing::info!("NATS stores messages again; the service is ready");
+            health.set_ready();
+        }
+        None => {}
+    }
 }
 
 /// Prepares the topology until that succeeds. `error` is the reason for which it is necessary.
@@ -69,6 +94,18 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_service_whose_messages_are_not_stored_is_not_ready() {
+        let health = Health::new();
+        health.set_ready();
+        report_refusal(&health, false, Some("no space left on device"));
+        assert!(health.readiness_failure().unwrap().contains("no space left"));
+        report_refusal(&health, true, Some("no space left on device"));
+        assert!(health.readiness_failure().is_some());
+        report_refusal(&health, true, None);
+        assert_eq!(health.readiness_failure(), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_service_without_its_streams_is_not_ready_until_they_are_prepared_again() {

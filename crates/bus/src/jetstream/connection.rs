@@ -23,8 +23,9 @@ use async_nats::{
     },
     rustls,
 };
+use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     attempt::{AttemptFailure, jetstream_disabled, retry_transient},
@@ -40,6 +41,9 @@ use crate::{error::BusError, retry::RetryPolicy, topology::MIN_SERVER_VERSION};
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Delays between attempts to reconnect.
 const RECONNECT_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(20), Duration::from_secs(2));
+/// Period for which a message that was not stored counts. Every service writes a heartbeat or
+/// retries a message more often.
+const REFUSAL_PERIOD: Duration = Duration::from_secs(15);
 /// Unacknowledged messages over all publishers at which async-nats would block. Out of reach on
 /// purpose: each publisher bounds its own, and publishers that wait for a shared bound while they
 /// hold part of it would deadlock.
@@ -56,6 +60,8 @@ pub(super) struct NatsConnection {
     is_closed: AtomicBool,
     server_clock: ServerClock,
     unreadable_messages: AtomicU64,
+    /// When the server last did not store a message, and why.
+    refusal: Mutex<Option<(Instant, String)>>,
 }
 
 /// The body of an API request without parameters.
@@ -190,6 +196,7 @@ impl NatsConnection {
             server_clock: ServerClock::default(),
             is_closed: AtomicBool::new(false),
             unreadable_messages: AtomicU64::new(0),
+            refusal: Mutex::default(),
         }))
     }
 
@@ -242,6 +249,17 @@ impl NatsConnection {
     /// Number of calls of [`Self::report_unreadable`].
     pub(super) fn unreadable_messages(&self) -> u64 {
         self.unreadable_messages.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the server did not store a message.
+    pub(super) fn report_refusal(&self, reason: &str) {
+        *self.refusal.lock() = Some((Instant::now(), reason.to_owned()));
+    }
+
+    /// Why the server did not store a message within [`REFUSAL_PERIOD`].
+    pub(super) fn storage_refusal(&self) -> Option<String> {
+        let refusal = self.refusal.lock();
+        refusal.as_ref().filter(|(at, _)| at.elapsed() < REFUSAL_PERIOD).map(|(_, reason)| reason.clone())
     }
 
     /// The server's clock, by which the age of messages is measured.

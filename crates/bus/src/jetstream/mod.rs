@@ -312,6 +312,10 @@ impl Bus for JetStreamBus {
         self.connection.unreadable_messages()
     }
 
+    fn storage_refusal(&self) -> Option<String> {
+        self.connection.storage_refusal()
+    }
+
     fn is_connected(&self) -> bool {
         self.connection.is_connected()
     }

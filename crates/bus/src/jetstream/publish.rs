@@ -134,7 +134,13 @@ impl OutgoingMessage {
             PublishErrorKind::Other => {
                 let source = std::error::Error::source(error);
                 match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
-                    Some(source) => AttemptFailure::from_api(&self.subject, source),
+                    Some(source) => {
+                        let failure = AttemptFailure::from_api(&self.subject, source);
+                        if let AttemptFailure::Permanent(BusError::Full(reason)) = &failure {
+                            connection.report_refusal(reason);
+                        }
+                        failure
+                    }
                     None => AttemptFailure::transient(error),
                 }
             }

@@ -250,6 +250,10 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.unreadable_messages()
     }
 
+    fn storage_refusal(&self) -> Option<String> {
+        self.inner.storage_refusal()
+    }
+
     fn is_connected(&self) -> bool {
         self.inner.is_connected()
     }
