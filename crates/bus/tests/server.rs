@@ -6,7 +6,7 @@ use forge_bus::{
     Bus, BusError, JetStreamBus, Message,
     jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions},
     testing::conformance,
-    topology::{self, Bucket, Queue, SUBMIT_SUBJECT, TopologySettings},
+    topology::{self, Bucket, Queue, SUBMIT_SUBJECT, Stream, TopologySettings},
 };
 use forge_contract::{
     envelope::Target,
@@ -209,6 +209,31 @@ async fn a_renewed_password_is_read_at_the_next_connection() {
         assert!(tokio::time::Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn a_server_that_acknowledges_nothing_is_reported_while_messages_are_retried() {
+    let server = NatsServer::start(&NatsConfig::default());
+    let bus = JetStreamBus::connect(options(&server)).await.unwrap();
+    bus.prepare().await.unwrap();
+    assert_eq!(bus.storage_refusal(), None);
+    // As a server whose disk is full.
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let name = Stream::for_subject(SUBMIT_SUBJECT).unwrap().name();
+    let mut config = context.get_stream(name).await.unwrap().cached_info().config.clone();
+    config.no_ack = true;
+    context.update_stream(&config).await.unwrap();
+    let publishing = bus.clone();
+    tokio::spawn(async move { publishing.publish(Message::new(SUBMIT_SUBJECT, ""), "1").await });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let reason = loop {
+        if let Some(reason) = bus.storage_refusal() {
+            break reason;
+        }
+        assert!(Instant::now() < deadline, "nothing is reported");
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert!(reason.contains(name), "{reason}");
 }
 
 #[tokio::test]

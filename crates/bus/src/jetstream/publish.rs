@@ -144,6 +144,14 @@ impl OutgoingMessage {
                     None => AttemptFailure::transient(error),
                 }
             }
+            // A server whose disk is full acknowledges nothing, and sends no error either.
+            PublishErrorKind::TimedOut if connection.is_connected() => {
+                connection.report_refusal(&format!(
+                    "the server does not acknowledge messages of stream {}: its log tells why",
+                    self.stream
+                ));
+                AttemptFailure::transient(error)
+            }
             _ => AttemptFailure::transient(error),
         }
     }
