@@ -321,7 +321,7 @@ def start_services(release, documents, secrets):
         container, variables, _ = release.container(document, documents, secrets)
         # In Kubernetes every pod has its own network. Here they share one, and need different
         # ports.
-        require(variables["FORGE_HTTP"] == "0.0.0.0:9464", variables["FORGE_HTTP"])
+        require(variables["FORGE_HTTP"] == "[::]:9464", variables["FORGE_HTTP"])
         (port,) = free_ports(1)
         variables["FORGE_HTTP"] = f"127.0.0.1:{port}"
         forge = release.directory / "bin/forge"
