@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Plants known bugs in a copy of the services, one at a time, and checks that the simulation finds
+each of them: `python3 tests/simulation/mutate.py [NAME…]`. Takes half an hour on two cores.
+
+A bug is a replacement of text that occurs exactly once in its file, so that a change of the services
+which moves the place is noticed.
+"""
+
+import filecmp
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COPY = ROOT / "target" / "mutations"
+# Seeds within which every bug must be found.
+SEEDS = int(os.environ.get("SEEDS", "1000"))
+
+PLANNER, AGGREGATOR, SERVICE = "services/planner/src/", "services/aggregator/src/", "crates/service/src/"
+
+# Name, what is wrong, file, text, replacement.
+MUTATIONS = [
+    (
+        "ack-before-record", "a submission is acknowledged although its admission failed",
+        PLANNER + "submission_handler.rs",
+        'Err(error) => return retry_later("admitting the submission", &error),',
+        "Err(_) => return Settlement::Ack,",
+    ),
+    (
+        "lost-dedup", "a second submission of an id replaces the record of the first",
+        SERVICE + "job_records.rs",
+        "let revision = bus.compare_and_set(bucket, record.job_id.as_str(), json(record).into(), None).await?;",
+        "let revision = Some(bus.put(bucket, record.job_id.as_str(), json(record).into()).await?);",
+    ),
+    (
+        "overwritten-end", "a terminal record is changed",
+        SERVICE + "job_records.rs",
+        "if record.state.is_terminal() || !change(&mut record) {",
+        "if !change(&mut record) {",
+    ),
+    (
+        "quota-race", "a charge overwrites that of another planner",
+        PLANNER + "quota_ledger.rs",
+        "if self.bus.compare_and_set(&bucket, key, json.into(), revision).await?.is_some() {",
+        "let _ = revision;\n            if self.bus.put(&bucket, key, json.into()).await.is_ok() {",
+    ),
+    (
+        "quota-kept", "the quota of ended jobs is not released",
+        PLANNER + "quota_ledger.rs",
+        "Ok::<_, BusError>((!ended).then_some(name))",
+        "let _ = ended;\n            Ok::<_, BusError>(Some(name))",
+    ),
+    (
+        "lost-redispatch", "a shard that was taken and never answered is not dispatched again",
+        PLANNER + "job_driver/dispatcher.rs",
+        "*self.overdue.entry(shard).or_default() += 1;\n            self.in_flight.remove(&shard);\n"
+        "            self.queue_retry(shard);\n",
+        "*self.overdue.entry(shard).or_default() += 1;\n",
+    ),
+    (
+        "ignored-reopening", "a shard whose accepted result was refuted is not dispatched again",
+        PLANNER + "job_driver/dispatcher.rs",
+        "self.completed.remove(position as usize))\n                {\n                    self.queue_retry(shard);",
+        "self.completed.remove(position as usize))\n                {",
+    ),
+    (
+        "lost-order", "an order to reduce is acknowledged although the job was not reduced",
+        AGGREGATOR + "job_reducer.rs",
+        'Err(error) => return retry_later("reading the record of a job to reduce", &error),',
+        "Err(_) => return Settlement::Ack,",
+    ),
+    (
+        "result-counted-twice", "a second result of a shard is merged again",
+        AGGREGATOR + "reduction.rs",
+        "if is_accepted || self.limits.is_rejected(task_id, pool) {\n            return",
+        "if is_accepted {\n            self.accepted.remove(&position);\n        }\n"
+        "        if self.limits.is_rejected(task_id, pool) {\n            return",
+    ),
+    (
+        "verdict-ignored", "a refuted result stays accepted",
+        AGGREGATOR + "result_collector.rs",
+        "VerdictEffect::RestartRequired => Err(Interruption::RestartRequired),",
+        "VerdictEffect::RestartRequired => Ok(()),",
+    ),
+    (
+        "unverified-end", "a job completes before its results are verified",
+        AGGREGATOR + "reduction.rs",
+        "self.run_end.is_some() && self.verifications.is_empty()",
+        "self.run_end.is_some()",
+    ),
+    (
+        "early-purge", "the messages of a job that is being reduced are removed by the janitor",
+        AGGREGATOR + "janitor.rs",
+        "messages.into_iter().filter(|(uid, _)| !orders.contains(uid))",
+        "messages.into_iter().filter(|(uid, _)| orders.contains(uid) || !orders.contains(uid))",
+    ),
+    (
+        "left-verdicts", "verdicts that arrive after the end of their job stay",
+        AGGREGATOR + "janitor.rs",
+        "    count_verdicts_and_outcomes(bus, &mut messages).await?;\n    for pool",
+        "    let _ = (count_verdicts_and_outcomes, &mut messages);\n    for pool",
+    ),
+    (
+        "left-error", "error.json of a job that was completed meanwhile stays",
+        AGGREGATOR + "termination.rs",
+        "            self.remove_error_document(job).await;\n",
+        "            let _ = self.remove_error_document(job);\n",
+    ),
+    (
+        "stuck-reducing", "a job that is taken over stays in state `reducing`",
+        AGGREGATOR + "result_collector.rs",
+        "            record.state = JobState::Running;\n",
+        "            record.state = record.state.max(JobState::Running);\n",
+    ),
+    (
+        "missing-log-entry", "a job is recorded as completed before its manifest is in the log",
+        AGGREGATOR + "publisher.rs",
+        "        self.record_in_log(completed, &manifest, stored_before).await?;\n",
+        "        let _ = self.record_in_log(completed, &manifest, stored_before);\n",
+    ),
+]
+
+
+def run(*command, **arguments):
+    return subprocess.run(command, cwd=COPY, text=True, capture_output=True, **arguments)
+
+
+def prepare():
+    """Copies the working tree. A file that has not changed keeps its time, so it is not compiled
+    again. The copy has build results of its own."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, text=True, capture_output=True).stdout
+    for name in names.splitlines():
+        source, target = ROOT / name, COPY / name
+        if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def build():
+    cargo = os.environ.get("CARGO", "cargo")
+    built = run(cargo, "test", "-p", "forge-simulation", "--locked", "--no-run")
+    if built.returncode != 0:
+        sys.exit(f"the build failed:\n{built.stderr[-4000:]}")
+    return re.search(r"\((.*/simulation-[0-9a-f]+)\)", built.stderr).group(1)
+
+
+def check(name, reason, file, old, new):
+    """Returns the first seed that finds the bug, and what it says; `None` if none does."""
+    path = COPY / file
+    text = path.read_text()
+    if text.count(old) != 1:
+        sys.exit(f"{name}: {text.count(old)} places in {file} look like:\n{old}")
+    path.write_text(text.replace(old, new))
+    try:
+        binary = build()
+        environment = dict(os.environ, SEEDS=str(SEEDS), RUST_BACKTRACE="0")
+        tested = run(binary, "no_seed", "--nocapture", env=environment)
+    finally:
+        path.write_text(text)
+    failures = re.findall(r"^seed (\d+): (.*)", tested.stderr, re.MULTILINE)
+    found = min(((int(seed), said) for seed, said in failures), default=None)
+    said = f"seed {found[0]}: {found[1][:120]}" if found else f"NOT FOUND within {SEEDS} seeds"
+    print(f"{name}: {reason}: {said}", flush=True)
+    return found
+
+
+def main():
+    prepare()
+    chosen = [mutation for mutation in MUTATIONS if not sys.argv[1:] or mutation[0] in sys.argv[1:]]
+    missed = [mutation[0] for mutation in chosen if check(*mutation) is None]
+    if missed:
+        sys.exit(f"not found: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
