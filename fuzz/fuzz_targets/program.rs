@@ -11,14 +11,13 @@ use forge_kernel::{
 use libfuzzer_sys::fuzz_target;
 
 /// Upper bound on the occurrences of an iteration: larger programs execute too slowly for fuzzing.
-const MAX_OCCURRENCES: usize = 2000;
+const MAX_OCCURRENCES: u64 = 2000;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(program) = Program::decode(data) else { return };
     assert_eq!(program.encode(), data, "decoded programs are canonical");
     assert_eq!(program.validate(), Ok(()));
-    let most = |c: &forge_contract::program::Component| c.counts.offset as usize + c.counts.thresholds.len();
-    if program.components.iter().map(most).sum::<usize>() <= MAX_OCCURRENCES {
+    if program.max_amounts() <= MAX_OCCURRENCES {
         for backend in Simd::supported() {
             assert_agrees(&backend, &program, &[sample_shard(0, 0, 19)], "a decoded program");
         }

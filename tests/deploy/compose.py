@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tools import ROOT, TOOLS, Checks, Failure, missing_programs, require, pinned_requirement, run, wheel_program
 
-REFERENCE = "8f84f79cc32439f9dd5484ade46d98b76553e929f0c63744a81b63f13a44af84"
+REFERENCE = "e7ba798a1eaad0aa341c0511b35f6829311323249f2116a741137a9c26a98b9a"
 USER = 65532
 BASE = "forge-test-debian:bookworm"
 # Large enough that the kills hit a running job on a machine with two cores.

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 
+from random_portfolios import compound
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -46,7 +48,7 @@ def eta(rng):
 
 
 def envelope(rng):
-    profile, args = insurance(rng) if rng.random() < 0.75 else eta(rng)
+    profile, args = rng.choices([insurance, eta, compound], weights=[3, 1, 2])[0](rng)
     result = {"op": {"name": "mc", "version": 1, "profile": profile}, "args": args}
     if rng.random() < 0.6:
         result["seed"] = {"mode": "explicit", "value": f"séed-{rng.getrandbits(64)}"}

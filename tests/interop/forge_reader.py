@@ -3,7 +3,7 @@
 
 Purpose: to show that the document is complete. It shares no code with the kernel: integers,
 `decimal` and `fractions` for the tables, binary64 floats for the reporting. Python 3.9 or newer,
-standard library only. Slow: about 10,000 iterations a second, so runs beyond --max-iterations are
+standard library only. Slow: some thousand iterations a second, so runs beyond --max-iterations are
 refused.
 
 Usage:
@@ -12,8 +12,11 @@ Usage:
     forge_reader.py vectors DIR --check             recompute every vector file in DIR; exit 1 and a line per difference
     forge_reader.py vectors DIR --write             write the vector files; refuses to change one that exists
 
-Modules: forge_core (sections 1 to 4), forge_tables (5, 6), forge_shard (7, 8), forge_stats (9, 10),
-this file (2, 11), forge_vectors, forge_vector_inputs, forge_vector_files (the vectors).
+Modules: forge_core (sections 1 to 4), forge_tables (5), forge_program (6), forge_execution (7),
+forge_families, forge_gamma (5.2), forge_compound (6.3, 12.1), forge_distribution, forge_shard,
+forge_details (8), forge_stats (9, 10), forge_compound_output (11.1), this file (2, 11),
+forge_vectors, forge_vector_inputs, forge_vector_portfolios, forge_vector_compound,
+forge_vector_files (the vectors).
 """
 
 from __future__ import annotations
@@ -30,10 +33,13 @@ from typing import Any, NamedTuple
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from forge_compound import compound_program, normalised_compound  # noqa: E402
+from forge_compound_output import Output  # noqa: E402
 from forge_core import SpecError, jcs, model_args, replay_key, root_seed  # noqa: E402
-from forge_shard import Distribution, ShardResult, bucket_low, bucket_of, run_range, run_shard  # noqa: E402
+from forge_distribution import Distribution, bucket_low, bucket_of  # noqa: E402
+from forge_program import MAX, Program, eta_program, insurance_program  # noqa: E402
+from forge_shard import ShardResult, no_iterations, run_range, run_shard  # noqa: E402
 from forge_stats import Convergence, Order, checkpoints, f64, interval_ranks, moments_of  # noqa: E402
-from forge_tables import MAX, Program, eta_program, insurance_program  # noqa: E402
 
 # --- Section 2: args
 # -----------------------------------------------------------------------------------------------
@@ -47,6 +53,7 @@ PROFILES: dict[str, tuple[list[str], list[list[str]]]] = {
                [["weather_prob", "weather_mean", "weather_std"],
                 ["incident_prob", "incident_mean", "incident_std"]]),
 }
+COMMON = ("iterations", "convergence")  # section 12: args of all profiles
 CONVERGENCE_DEFAULTS = {"confidence": 0.95, "min_iterations": 1, "stable_checkpoints": 0}
 
 
@@ -91,11 +98,13 @@ def normalised_convergence(raw: dict[str, Any]) -> dict[str, Any]:
 def normalised_args(profile: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Sections 2 and 11: fills in defaults, omits absent and null optional args, turns −0 into 0.
     """
-    if profile not in PROFILES:
-        raise SpecError(f"unknown profile {profile}")
-    required, groups = PROFILES[profile]
     given = {key: value for key, value in raw.items() if value is not None}
     out: dict[str, Any] = {}
+    if profile == "risk.compound.v1":
+        out = normalised_compound({key: given.pop(key) for key in list(given) if key not in COMMON})
+    elif profile not in PROFILES:
+        raise SpecError(f"unknown profile {profile}")
+    required, groups = PROFILES.get(profile, ([], []))
     for key in ["iterations"] + required:
         if key not in given:
             raise SpecError(f"{key} is missing")
@@ -147,7 +156,8 @@ def run_of(envelope: dict[str, Any]) -> Run:
 def program_of(profile: str, args_text: str) -> Program:
     """Section 6: the program of model args, given as canonical text, which is the cache key."""
     args = parse_json(args_text)
-    return insurance_program(args) if profile == "insurance.v1" else eta_program(args)
+    programs = {"insurance.v1": insurance_program, "eta.v1": eta_program, "risk.compound.v1": compound_program}
+    return programs[profile](args)
 
 
 # --- Section 11: result document
@@ -201,7 +211,9 @@ def grouped(total: Distribution, units: int) -> dict[str, Any]:
 
 
 def output_of(run: Run, program: Program, result: ShardResult) -> dict[str, Any]:
-    """Section 11: `output` of both profiles."""
+    """Section 11: `output` of all profiles."""
+    if run.op["profile"] == "risk.compound.v1":
+        return Output(run.args, program, result).output(grouped(result.total, program.units))
     noun = "loss" if run.op["profile"] == "insurance.v1" else "eta"
     units, n = program.units, result.iterations
     moments = moments_of(n, result.sum, result.sum_of_squares)
@@ -227,8 +239,8 @@ def output_of(run: Run, program: Program, result: ShardResult) -> dict[str, Any]
 
 def work_of(program: Program, result: ShardResult) -> dict[str, Any]:
     """Section 11: `work`."""
-    capped = zip(program.components, result.capped)
-    saturated = sum(times for component, times in capped if component.cap == MAX)
+    components = program.components()
+    saturated = sum(times for component, times in zip(components, result.capped) if component.limit == MAX)
     if program.cap == MAX:
         saturated += result.at_cap
     return {
@@ -236,7 +248,7 @@ def work_of(program: Program, result: ShardResult) -> dict[str, Any]:
         "saturated": saturated,
         "components": [
             {"name": component.name, "occurrences": result.occurrences[i], "capped": result.capped[i]}
-            for i, component in enumerate(program.components)
+            for i, component in enumerate(components)
         ],
     }
 
@@ -263,7 +275,7 @@ def execute(run: Run, max_iterations: int) -> tuple[ShardResult, str]:
     """Sections 7 and 10: executes the run; returns what was performed and why it stopped."""
     program, root = run.program(), run.root()
     iterations = run.args["iterations"]
-    result = ShardResult(len(program.components), program.marks())
+    result = no_iterations(program)
 
     def extend(end: int) -> None:
         if end > max_iterations:

@@ -15,7 +15,8 @@ from math import ceil, floor, sqrt
 from typing import Any, NamedTuple, Optional
 
 from forge_core import LEAF_ITERATIONS, SpecError
-from forge_shard import Distribution, ShardResult, bucket_low
+from forge_distribution import Distribution, bucket_low
+from forge_shard import ShardResult
 from forge_tables import nearest_upper_quantile
 
 f64 = float
@@ -39,8 +40,8 @@ def pieces_of(distribution: Distribution) -> list[Piece]:
     on_marks = [(m, a) for m, a in zip(distribution.marks, distribution.on_mark) if a > 0]
     for bucket in sorted(distribution.buckets):
         count = distribution.buckets[bucket]
-        low = max(bucket_low(bucket), distribution.minimum)
-        high = min(bucket_low(bucket + 1) - 1, distribution.maximum)
+        low = max(bucket_low(bucket, distribution.bits), distribution.minimum)
+        high = min(bucket_low(bucket + 1, distribution.bits) - 1, distribution.maximum)
         inside = [(m, a) for m, a in on_marks if low <= m <= high]
         rest = count - sum(a for _, a in inside)
         start, given = low, 0
@@ -101,6 +102,15 @@ class Order:
             mid = f64(piece.low + piece.high) / 2
             q2 += k * (mid * mid)
         return q2 / f64(self.n - r + 1)
+
+    def tvar_half_width(self, a: int, b: int, confidence: float) -> float:
+        """Section 10: half_width of tvar."""
+        var, tvar = self.var(a, b), self.tvar(a, b)
+        v = max(0.0, self.tail_square_mean(a, b) - tvar * tvar)
+        p = f64(a) / f64(b)
+        distance = tvar - var
+        tail = f64(self.n) * (f64(b - a) / f64(b))
+        return z_of(confidence) * sqrt((v + p * (distance * distance)) / tail)
 
 
 # --- Section 9.3: ranks of a confidence interval
@@ -248,11 +258,7 @@ def estimate_of(convergence: dict[str, Any], result: ShardResult) -> tuple[float
         return (order.var(a, b) if metric == "var" else order.tvar(a, b)), None
     if metric == "var":
         return order.var(a, b), (order.statistic(high) - order.statistic(low)) / 2
-    var, tvar = order.var(a, b), order.tvar(a, b)
-    v = max(0.0, order.tail_square_mean(a, b) - tvar * tvar)
-    p = f64(a) / f64(b)
-    distance = tvar - var
-    return tvar, z * sqrt((v + p * (distance * distance)) / (f64(n) * (f64(b - a) / f64(b))))
+    return order.tvar(a, b), order.tvar_half_width(a, b, convergence["confidence"])
 
 
 class Convergence:

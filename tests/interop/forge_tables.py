@@ -1,4 +1,4 @@
-"""Count tables, quantile tables and programs of docs/determinism.md (sections 5 and 6).
+"""Count tables, quantile tables and step tables of docs/determinism.md (section 5).
 
 Part of the independent second implementation written from that document alone; see forge_reader.py
 for its purpose and usage. Every floor is checked to be decided: no number that is floored may lie
@@ -12,13 +12,13 @@ from decimal import ROUND_FLOOR, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
-from forge_core import SpecError, le, sha256
+from forge_core import SpecError
 
-MAX = 2**53 - 1  # section 6
 MARGIN_DIGITS = 25  # a floor is decided if the number is further than 10^-25 from an integer
 DIGITS = 75  # decimal digits of e^x and of z, unless a caller asks for others
+LONG_DIGITS = 120  # digits where a value may be exactly rational
 FIXED = 128  # nodes are held as floor(V · 2^FIXED)
 
 
@@ -85,12 +85,92 @@ def constant_table(count: int) -> CountTable:
     return CountTable(count, [])
 
 
+def discrete_table(probabilities: list[Fraction]) -> CountTable:
+    """Section 5.1: the discrete law with these probabilities of 0, 1, 2, …, whose sum is 1."""
+    offset, thresholds, below = 0, [], Fraction(0)
+    for probability in probabilities:
+        below += probability
+        threshold = below.numerator * 2**64 // below.denominator
+        if threshold >= 2**64 - 1:
+            break
+        if threshold == 0:
+            offset += 1
+        else:
+            thresholds.append(threshold)
+    return CountTable(offset, thresholds)
+
+
+def taken_floor(value: Decimal) -> int:
+    """Section 5: the floor of a number known to 10^-40, which is an integer if that close to one."""
+    nearest = value.to_integral_value()
+    if abs(value - nearest) < Decimal("1e-40"):
+        return int(nearest)
+    return decided_floor(value) if value > Decimal("0.5") else 0
+
+
+def summed_table(probabilities: Iterator[Decimal]) -> CountTable:
+    """Section 5.1: the table of the law with these probabilities of 0, 1, 2, …, in the current
+    context.
+    """
+    offset, thresholds, total = 0, [], Decimal(0)
+    for probability in probabilities:
+        total += probability * 2**64
+        threshold = taken_floor(total)
+        if threshold >= 2**64 - 1:
+            break
+        if threshold == 0:
+            offset += 1
+        else:
+            thresholds.append(threshold)
+    return CountTable(offset, thresholds)
+
+
+def binomial(trials: int, probability: float) -> Iterator[Decimal]:
+    """The probabilities of Binomial(n, p)."""
+    p = Decimal(probability)
+    if p == 1:
+        yield from [Decimal(0)] * trials + [Decimal(1)]
+        return
+    term = (trials * (1 - p).ln()).exp()
+    for k in range(trials + 1):
+        yield term
+        term = term * (trials - k) * p / ((k + 1) * (1 - p))
+
+
+def negative_binomial(r: Decimal, beta: Decimal) -> Iterator[Decimal]:
+    """The probabilities of the negative binomial law of mean r·β and variance r·β·(1 + β)."""
+    term = (-r * (1 + beta).ln()).exp()
+    k = 0
+    while True:
+        yield term
+        term = term * (r + k) * beta / ((k + 1) * (1 + beta))
+        k += 1
+
+
+def poisson(rate: Decimal) -> Iterator[Decimal]:
+    """The probabilities of Poisson(λ)."""
+    term = (-rate).exp()
+    k = 0
+    while True:
+        yield term
+        k += 1
+        term = term * rate / k
+
+
+def zero_modified(p0: Decimal, other: Iterator[Decimal]) -> Iterator[Decimal]:
+    """The probabilities of a law of which 0 has got the probability p0."""
+    rest = 1 - next(other)
+    yield p0
+    for probability in other:
+        yield probability * (1 - p0) / rest
+
+
 # --- The standard normal quantile
 # ----------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=None)
-def _inverse_sqrt_two_pi(digits: int) -> Decimal:
+def inverse_sqrt_two_pi(digits: int) -> Decimal:
     """1 / √(2π) to `digits` digits, with π by Machin's formula in integers."""
     one = 10 ** (digits + 10)
 
@@ -131,7 +211,7 @@ def lower_quantile(numerator: int, exponent: int, digits: int = DIGITS) -> Decim
             k += 2
             term = (term * square >> 2 * shift) // k
             total += term
-        density = (-x * x / 2).exp() * _inverse_sqrt_two_pi(digits + 30)
+        density = (-x * x / 2).exp() * inverse_sqrt_two_pi(digits + 30)
         scaled_density = int(density * (1 << bits))
         scaled_cdf = (1 << (bits - 1)) - (scaled_density * total >> bits)
         w = Decimal((numerator << (bits - exponent)) - scaled_cdf) / scaled_density
@@ -262,22 +342,27 @@ def entry(left: Node, middle: Node, right: Node) -> Entry:
     return Entry(a, 4 * b - 3 * a - c, 2 * (a - 2 * b + c), 31 - e)
 
 
-def quantile_table(law: LogNormal | Normal, units: int, bits: int, digits: int = DIGITS) -> list[Entry]:
-    """Section 5.2: all entries, in order."""
+def table_from(pair: Callable[[int, int], tuple[Node, Node]], bits: int) -> list[Entry]:
+    """Section 5.2: all entries, in order, from V at t and at 1 − t for t = τ(octave, position)."""
     lower: list[Entry] = []
     upper: list[Entry] = []
     steps = 2 << bits  # nodes of an octave: positions 0 … 2^(B+1), the last one being the first of the next octave
-    with localcontext(context(digits)):
-        last = node_pair(law, units, node_quantile(0, 0, bits, digits))
-        for octave in range(64):
-            quantiles = [node_quantile(octave, position, bits, digits) for position in range(1, steps)]
-            quantiles.append(node_quantile(octave + 1, 0, bits, digits))  # after octave 63: t = 1/2
-            nodes = [last] + [node_pair(law, units, z) for z in quantiles]
-            last = nodes[-1]
-            for i in range(0, steps, 2):
-                lower.append(entry(nodes[i][0], nodes[i + 1][0], nodes[i + 2][0]))
-                upper.append(entry(nodes[i + 2][1], nodes[i + 1][1], nodes[i][1]))
+    last = pair(0, 0)
+    for octave in range(64):
+        nodes = [last] + [pair(octave, position) for position in range(1, steps)]
+        nodes.append(pair(octave + 1, 0))  # after octave 63: t = 1/2
+        last = nodes[-1]
+        for i in range(0, steps, 2):
+            lower.append(entry(nodes[i][0], nodes[i + 1][0], nodes[i + 2][0]))
+            upper.append(entry(nodes[i + 2][1], nodes[i + 1][1], nodes[i][1]))
     return lower + upper
+
+
+def quantile_table(law: LogNormal | Normal, units: int, bits: int, digits: int = DIGITS) -> list[Entry]:
+    """Section 5.2: all entries, in order."""
+    with localcontext(context(digits)):
+        return table_from(
+            lambda octave, position: node_pair(law, units, node_quantile(octave, position, bits, digits)), bits)
 
 
 def table_bytes(table: list[Entry]) -> bytes:
@@ -285,89 +370,19 @@ def table_bytes(table: list[Entry]) -> bytes:
     return b"".join(struct.pack("<iiiI", *item) for item in table)
 
 
-# --- Section 6: programs
-# -------------------------------------------------------------------------------------------
+class QuantileTable(NamedTuple):
+    """Section 5.2: `segment_bits` and the entries."""
+
+    bits: int
+    entries: list[Entry]
 
 
-class Component(NamedTuple):
-    """Section 6: a component; the name is used by section 11 only."""
-
-    name: str
-    cap: int
-    counts: CountTable
-    table: list[Entry]
+# --- Section 5.3: step tables
+# --------------------------------------------------------------------------------------
 
 
-class Program(NamedTuple):
-    """Section 6: a program."""
+class StepTable(NamedTuple):
+    """Section 5.3: the thresholds between the amounts, and the amounts."""
 
-    units: int
-    segment_bits: int
-    base: int
-    cap: int
-    components: list[Component]
-
-    def to_bytes(self) -> bytes:
-        """Section 6: the bytes of the program."""
-        parts = [b"FKPG", le(1, 4), le(self.units, 4), le(self.segment_bits, 4), le(self.base, 8), le(self.cap, 8),
-                 le(len(self.components), 4)]
-        for component in self.components:
-            offset, thresholds = component.counts
-            parts += [le(component.cap, 8), le(offset, 4), le(len(thresholds), 4)]
-            parts += [le(threshold, 8) for threshold in thresholds]
-            parts.append(table_bytes(component.table))
-        return b"".join(parts)
-
-    def digest(self) -> str:
-        """Section 6: the hex digest of the program."""
-        return sha256(self.to_bytes()).hex()
-
-    def marks(self) -> list[int]:
-        """Section 8: the distinct caps below MAX of the program and its components, ascending."""
-        caps = {self.cap} | {component.cap for component in self.components}
-        return sorted(cap for cap in caps if cap < MAX)
-
-
-def minor_units(value: float, units: int) -> int:
-    """Section 6: ⌊units·x + 1/2⌋, x exactly the binary64 number."""
-    scaled = Fraction(value) * units + Fraction(1, 2)
-    return scaled.numerator // scaled.denominator
-
-
-def limit(args: dict[str, Any], name: str, units: int) -> int:
-    """Section 6: the cap in minor units; MAX without a limit."""
-    if name not in args:
-        return MAX
-    cap = minor_units(args[name], units)
-    if not 0 <= cap <= MAX:
-        raise SpecError(f"{name}: the document does not say what a limit outside of 0 … MAX minor units is")
-    return cap
-
-
-def insurance_program(args: dict[str, Any]) -> Program:
-    """Section 6.1."""
-    sigmas = [args[key] for key in ("claim_severity_sig", "cat_sig") if key in args]
-    bits = 6 if all(sigma <= 4 for sigma in sigmas) else 7
-    severity = LogNormal(args["claim_severity_mu"], args["claim_severity_sig"])
-    components = [Component("claims", limit(args, "policy_limit", 100), poisson_table(args["claim_freq"]),
-                            quantile_table(severity, 100, bits))]
-    if "cat_prob" in args:
-        catastrophe = LogNormal(args["cat_mu"], args["cat_sig"])
-        components.append(Component("catastrophe", MAX, bernoulli_table(args["cat_prob"]),
-                                    quantile_table(catastrophe, 100, bits)))
-    return Program(100, bits, 0, limit(args, "aggregate_limit", 100), components)
-
-
-def eta_program(args: dict[str, Any]) -> Program:
-    """Section 6.2."""
-    base = minor_units(args["base_eta"], 1000)
-    if not 0 <= base <= MAX:
-        raise SpecError("base_eta: the document does not say what a base outside of 0 … MAX minor units is")
-    traffic = Normal(args["traffic_mean"], args["traffic_std"])
-    components = [Component("traffic", MAX, constant_table(1), quantile_table(traffic, 1000, 6))]
-    for name in ("weather", "incident"):
-        if f"{name}_prob" in args:
-            law = Normal(args[f"{name}_mean"], args[f"{name}_std"])
-            components.append(Component(name, MAX, bernoulli_table(args[f"{name}_prob"]),
-                                        quantile_table(law, 1000, 6)))
-    return Program(1000, 6, base, MAX, components)
+    thresholds: list[int]
+    amounts: list[int]

@@ -11,7 +11,7 @@ import json
 from typing import Any, Iterator
 
 import forge_core as core
-import forge_tables as tables
+import forge_program as programs
 
 
 def pseudo_random(label: str, count: int) -> Iterator[int]:
@@ -193,7 +193,7 @@ SYNTHETIC: list[tuple[str, list[int], list[tuple[int, int]]]] = [
     ("zeros and one", [], [(0, 999), (100_003, 1)]),
     ("small amounts", [], [(i, 1 + i % 3) for i in range(0, 200, 7)]),
     ("wide", [], spread("wide", 60, 10**9, 50)),
-    ("at MAX", [], [(0, 3), (10**15 + 1, 2), (tables.MAX - 1, 1), (tables.MAX, 4)]),
+    ("at MAX", [], [(0, 3), (10**15 + 1, 2), (programs.MAX - 1, 1), (programs.MAX, 4)]),
     ("mark at the top", [250_000], spread("top", 25, 249_000, 9) + [(250_000, 60)]),
     ("mark within a bucket", [50_005, 120_017],
      [(50_000, 3), (50_005, 40), (50_013, 4), (50_017, 2), (120_000, 1), (120_017, 11), (120_063, 5)]),

@@ -17,6 +17,8 @@ from functools import lru_cache
 from typing import Any, Callable, Optional
 
 import forge_core as core
+import forge_execution as execution
+import forge_program as programs
 import forge_reader as reader
 import forge_shard as shard
 import forge_stats as stats
@@ -24,6 +26,8 @@ import forge_tables as tables
 from forge_vector_inputs import (ARGS_TEXTS, CONVERGENCE_CASES, ENVELOPES, ETA, KNOWN_ANSWERS, LAWS, LEAVES, LEVELS,
                                  LIMITS, MC, NO_CLAIMS, QUICKSTART, REQUIRED_ONLY, ETA_REQUIRED_ONLY, SHARDS, SYNTHETIC,
                                  changed, pseudo_random)
+from forge_vector_compound import build_compound
+from forge_vector_portfolios import build_portfolios
 
 SPEC = "docs/determinism.md, "
 
@@ -111,8 +115,7 @@ def count_row(law: dict[str, Any], table: tables.CountTable) -> dict[str, Any]:
         row["first"], row["middle"], row["last"] = (str(threshold) for threshold in probes)
     row["sha256"] = core.sha256(b"".join(core.le(threshold, 8) for threshold in thresholds)).hex()
     draws = {0, 1, 2**63, 2**64 - 2, 2**64 - 1} | set(probes) | {probe - 1 for probe in probes}
-    component = tables.Component("", 0, table, [])
-    row["counts"] = [[str(draw), shard.count_of(draw, component)] for draw in sorted(draws)]
+    row["counts"] = [[str(draw), execution.count_of(draw, table)] for draw in sorted(draws)]
     return row
 
 
@@ -183,7 +186,7 @@ def build_amounts() -> dict[str, Any]:
     for law, bits in LAWS:
         table = table_of(law_of(law), law["units"], bits)
         rows.append({**law, "segment_bits": bits,
-                     "amounts": [[str(draw), shard.amount_of(draw, table, bits)] for draw in draws]})
+                     "amounts": [[str(draw), execution.amount_of(draw, table, bits)] for draw in draws]})
     return {"spec": SPEC + "section 7",
             "comment": "amounts: [draw, amount before the component's cap (it may be above MAX)].",
             "tables": rows}
@@ -193,18 +196,26 @@ def build_amounts() -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------
 
 
+def table_bits(program: programs.Program) -> int:
+    """`segment_bits` of all quantile tables of insurance.v1 and eta.v1."""
+    (bits,) = {component.amounts.bits for component in program.components()}
+    return bits
+
+
 def build_programs() -> dict[str, Any]:
     rows = []
     for name, envelope in ENVELOPES.items():
         program = run_of(envelope).program()
         rows.append({
-            "name": name, "envelope": envelope, "units": program.units, "segment_bits": program.segment_bits,
+            "name": name, "envelope": envelope, "units": program.units, "segment_bits": table_bits(program),
             "base": program.base, "cap": program.cap,
-            "components": [{"cap": component.cap, "offset": component.counts.offset,
-                            "thresholds": len(component.counts.thresholds)} for component in program.components],
+            "components": [{"cap": group.components[0].limit, "offset": group.counts.offset,
+                            "thresholds": len(group.counts.thresholds)} for group in program.groups],
             "length": len(program.to_bytes()), "sha256": program.digest(),
         })
-    return {"spec": SPEC + "section 6", "comment": "Programs: sha256 is the program's digest, over `length` bytes.",
+    return {"spec": SPEC + "section 6",
+            "comment": "Programs: sha256 is the program's digest, over `length` bytes. segment_bits is that of all"
+                       " quantile tables; cap of a component is its limit.",
             "programs": rows}
 
 
@@ -276,7 +287,7 @@ def synthetic(marks: list[int], amounts: list[tuple[int, int]]) -> shard.ShardRe
     """A result from amounts and their counts; one component without occurrences, largest = total.
     """
     result = shard.ShardResult(1, marks)
-    cap = marks[-1] if marks else tables.MAX
+    cap = marks[-1] if marks else programs.MAX
     for amount, times in amounts:
         result.add(amount, amount, cap, times)
     return result
@@ -387,6 +398,8 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "amounts.json": build_amounts,
     "programs.json": build_programs,
     "shards.json": build_shards,
+    "portfolios.json": build_portfolios,
+    "compound.json": build_compound,
     "results.json": build_results,
     "statistics.json": build_statistics,
     "convergence.json": build_convergence,

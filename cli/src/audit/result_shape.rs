@@ -1,12 +1,20 @@
 //! Checks everything in `result.json` that does not depend on a drawn number: its fields, names,
 //! levels and return periods. It needs no shard result.
 
-use forge_contract::shard_result::{Distribution, ShardResult, Tally, bucket_of};
+use forge_contract::{
+    distribution::{Distribution, Resolution},
+    program::Program,
+    result_details::AllocationBucket,
+    shard_result::{ShardResult, Tally},
+};
 use forge_documents::JobResult;
-use forge_kernel::{convergence::StopReason, request::Request};
+use forge_kernel::{convergence::StopReason, reduction::Reduction, request::Request};
 use serde_json::Value;
 
 use super::report::CheckProblem;
+
+/// Larger than all own funds, so that every probability of exceeding them differs.
+const LARGE_AMOUNT: u64 = 1 << 51;
 
 /// Compares the result with those of two invented runs of the request that differ in every figure.
 /// What is equal in both does not depend on the run, so it must be equal in the result too.
@@ -14,11 +22,9 @@ use super::report::CheckProblem;
 /// # Errors
 /// The first place at which the result is not one of this request, whatever was drawn.
 pub fn check_shape(result: &Value, request: &Request) -> Result<(), CheckProblem> {
-    let marks = request.program.marks().len();
-    let components = request.program.components.len();
-    let empty = sample(components, 1, [0, 0], 0, marks);
+    let empty = sample(&request.program, 1, [0, 0], 0);
     // With this many iterations every confidence interval has both bounds.
-    let full = sample(components, 1 << 40, [5, 70_000], 3, marks);
+    let full = sample(&request.program, 1 << 25, [5, LARGE_AMOUNT], 3);
     let document = |merged, reason| {
         let json = JobResult::new(request, merged, reason).json;
         serde_json::from_slice::<Value>(&json).expect("a result document is JSON")
@@ -31,30 +37,51 @@ pub fn check_shape(result: &Value, request: &Request) -> Result<(), CheckProblem
     }
 }
 
-/// A result of `iterations`, half of them with each of two amounts.
-fn sample(components: usize, iterations: u64, amounts: [u64; 2], count: u64, marks: usize) -> ShardResult {
+/// A result of `iterations`, half of them with each of two amounts in every quantity.
+fn sample(program: &Program, iterations: u64, amounts: [u64; 2], count: u64) -> ShardResult {
     let half = iterations / 2;
     let [low, high] = amounts;
-    let counts = [(bucket_of(low) as u32, half), (bucket_of(high) as u32, iterations - half)];
-    let distribution = Distribution {
-        min: low,
-        max: high,
-        at_marks: vec![0; marks],
-        histogram: counts.into_iter().skip(usize::from(low == high)).collect(),
+    let distribution = |at_marks: &[u64], resolution: Resolution| {
+        let [first, last] = amounts.map(|amount| resolution.bucket_of(amount) as u32);
+        let counts = [(first, half), (last, iterations - half)];
+        Distribution {
+            min: low,
+            max: high,
+            at_marks: at_marks.to_vec(),
+            histogram: counts.into_iter().skip(usize::from(low == high)).collect(),
+        }
     };
-    let sum = |power: u32| {
-        u128::from(half) * u128::from(low.pow(power))
-            + u128::from(iterations - half) * u128::from(high.pow(power))
-    };
-    ShardResult {
-        iterations,
-        components: vec![Tally { occurrences: 2 * count, capped: count }; components],
-        capped: count,
-        sum: sum(1),
-        sum_squares: sum(2).into(),
-        total: distribution.clone(),
-        largest: distribution,
+    let sum = u128::from(half) * u128::from(low) + u128::from(iterations - half) * u128::from(high);
+    let squared = |amount: u64| u128::from(amount) * u128::from(amount);
+    let sum_squares = squared(low) * u128::from(half) + squared(high) * u128::from(iterations - half);
+    let sum_squares = sum_squares.into();
+    let mut result = Reduction::new(program).result();
+    result.iterations = iterations;
+    result.components.fill(Tally { occurrences: 2 * count, capped: count });
+    result.capped = count;
+    (result.sum, result.sum_squares) = (sum, sum_squares);
+    result.total = distribution(&result.total.at_marks, Resolution::FINE);
+    result.largest = distribution(&result.largest.at_marks, Resolution::FINE);
+    if let Some(details) = &mut result.details {
+        for quantity in &mut details.quantities {
+            (quantity.sum, quantity.sum_squares) = (sum, sum_squares);
+            quantity.distribution = distribution(&quantity.distribution.at_marks, Resolution::COARSE);
+        }
+        for treaty in &mut details.treaties {
+            (treaty.attached, treaty.exhausted, treaty.used_up) = (2 * count, count, count);
+            treaty.reinstated.fill(sum);
+            (treaty.premiums, treaty.squared_premiums) = (sum, sum_squares);
+        }
+        if program.allocation {
+            let bucket = Resolution::COARSE.bucket_of(high) as u32;
+            // The lines less the treaties are not 0, which they are in the other sample.
+            let lines = vec![sum; program.lines as usize];
+            let treaties = vec![sum / 64; program.treaties.len()];
+            let sums = [lines, treaties].concat();
+            details.allocation = vec![AllocationBucket { bucket, sums }];
+        }
     }
+    result
 }
 
 /// Pointer to the first place at which `found` is neither like one sample nor like the other, and

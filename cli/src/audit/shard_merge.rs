@@ -137,12 +137,13 @@ mod tests {
         let tally = Tally { occurrences: iterations * MAX_COUNT, capped: 0 };
         let result = ShardResult {
             iterations,
-            components: vec![tally; request.program.components.len()],
+            components: vec![tally; request.program.component_count()],
             capped: 0,
             sum: 0,
             sum_squares: 0_u8.into(),
             total: distribution.clone(),
             largest: distribution,
+            details: None,
         };
         result.encode()
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forge_contract::{envelope::Target, program::Program};
+use forge_contract::{envelope::Target, plain_program::PlainProgram, program::Program};
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},
     request::Request,
@@ -71,7 +71,11 @@ pub(super) fn select_for_job(request: &Request) -> BackendSelection {
             Ok(gpu) => gpu.into(),
             Err(reason) => BackendSelection { backend: simd, gpu_unavailable: Some(reason) },
         },
-        Target::Any if !is_short_job(request, simd.as_ref()) => faster_backend(simd, &request.program),
+        Target::Any
+            if PlainProgram::new(&request.program).is_some() && !is_short_job(request, simd.as_ref()) =>
+        {
+            faster_backend(simd, &request.program)
+        }
         _ => simd.into(),
     }
 }

@@ -6,6 +6,7 @@ use forge_aggregator::JobCompletion;
 use forge_documents::{
     JobResult, histogram,
     number_format::{format_count, format_duration, format_percent, format_rate},
+    portfolio_tables::portfolio_tables,
     result_tables::{self, ResultTable, capitalise},
 };
 
@@ -46,6 +47,8 @@ impl RunSummary<'_> {
             (capitalise(&quantity), table::render_figures(&moments)),
             (format!("Quantiles of the {quantity}"), render(&result_tables::quantile_table(result))),
         ];
+        let tables = portfolio_tables(result).into_iter();
+        sections.extend(tables.map(|(title, table)| (title, render(&table))));
         if words.return_periods {
             sections.push((
                 result_tables::exceedance_title(words),

@@ -3,9 +3,9 @@
 //!
 //! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
-//! Reading order: [`envelope`] → [`plan`] → [`program`] → [`shard`] → [`shard_result`] → [`task`] →
-//! [`attestation`] → [`verdict`] → [`job`] → [`artifact`] → [`manifest_log`]; [`job_list`],
-//! [`quota`].
+//! Reading order: [`envelope`] → [`plan`] → [`program`] ([`treaty`]) → [`shard`] →
+//! [`shard_result`] → [`task`] → [`attestation`] → [`verdict`] → [`job`] → [`artifact`] →
+//! [`manifest_log`]; [`job_list`], [`quota`].
 //!
 //! # Example
 //!
@@ -37,10 +37,12 @@
 //! ```
 
 pub mod agent;
+pub mod amount;
 pub mod artifact;
 pub mod attestation;
 pub mod canonical;
 pub mod digest;
+pub mod distribution;
 pub mod envelope;
 pub mod error;
 pub mod ids;
@@ -48,13 +50,17 @@ pub mod job;
 pub mod job_list;
 pub mod manifest_log;
 pub mod merkle;
+pub mod plain_program;
 pub mod plan;
 pub mod program;
 pub mod protocol;
 pub mod quota;
+pub mod result_details;
 pub mod shard;
 pub mod shard_result;
 pub mod strict;
+pub mod table;
 pub mod task;
+pub mod treaty;
 pub mod verdict;
 pub mod wire;

@@ -2,103 +2,177 @@
 //! bytes.
 //!
 //! The kernel compiles a profile's args into a program, and every backend interprets it.
-//! docs/determinism.md, sections 5 and 6, defines the meaning of the fields. This module knows no
+//! docs/determinism.md, sections 5 to 7, defines the meaning of the fields. This module knows no
 //! distribution by name.
 
 use crate::{
     digest::Digest,
+    treaty::{Proportion, Treaty},
     wire::{DecodeError, WireReader, WireWriter},
 };
 
-/// Largest amount, in minor units: 2^53 − 1. Larger amounts saturate.
-pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
-/// Largest number of components in a program.
-pub const MAX_COMPONENTS: usize = 16;
+pub use crate::{
+    amount::MAX_AMOUNT,
+    table::{AmountTable, CountTable, OCTAVES, SEGMENT_LEFT_BITS, Segment},
+};
+
 /// Largest number of occurrences in an iteration, which bounds the time of an iteration on every
 /// backend.
 pub const MAX_COUNT: u64 = 32_768;
-/// Number of octaves in each half of a quantile table.
-pub const OCTAVES: usize = 64;
-/// Bit width of a segment's `left`: its magnitude is below 2^29.
-pub const SEGMENT_LEFT_BITS: u32 = 29;
+/// Largest number of lines.
+pub const MAX_LINES: usize = 16;
+/// Largest number of groups.
+pub const MAX_GROUPS: usize = 32;
+/// Largest number of components in all groups.
+pub const MAX_COMPONENTS: usize = 64;
+/// Largest number of treaties.
+pub const MAX_TREATIES: usize = 32;
+/// Largest number of indices.
+pub const MAX_INDICES: usize = 8;
+/// Fraction bits of an index: 2^24 stands for 1.
+pub const INDEX_FRACTION_BITS: u32 = 24;
 
 const MAGIC: &[u8; 4] = b"FKPG";
 const VERSION: u32 = 1;
-
-/// Maps a uniform u64 draw to a count: `offset` plus the number of thresholds ≤ the draw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CountTable {
-    /// Smallest count.
-    pub offset: u32,
-    /// `floor(2^64 · CDF(offset + i))`, non-decreasing.
-    pub thresholds: Vec<u64>,
-}
-
-impl CountTable {
-    /// Returns the count that `draw` maps to.
-    pub fn count(&self, draw: u64) -> u32 {
-        self.offset + self.thresholds.partition_point(|&threshold| threshold <= draw) as u32
-    }
-}
-
-/// One segment of a quantile table: a quadratic polynomial in integers. For y in [0, 2^31):
-/// amount = max(0, left·2^31 + y·(slope + (y·curve >> 31))) >> shift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Segment {
-    /// Value at the lower end of the segment, in units of 2^(31 − shift) minor units.
-    pub left: i32,
-    /// Coefficient of y.
-    pub slope: i32,
-    /// Coefficient of y², in units of 2^−31.
-    pub curve: i32,
-    /// Number of bits by which the scaled value is shifted right to give whole minor units: 5 to
-    /// 61.
-    pub shift: u32,
-}
-
-/// A source of occurrences: the distribution of their number and of their amounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Component {
-    /// Distribution of the number of occurrences in an iteration.
-    pub counts: CountTable,
-    /// Quantile table of the amount: `2 · 64 · 2^segment_bits` segments, the lower half of the
-    /// draws first. Within each half, segments are ordered by distance from the end of the
-    /// distribution.
-    pub amounts: Vec<Segment>,
-    /// Largest amount; larger ones are capped. [`MAX_AMOUNT`] when the model has no cap.
-    pub cap: u64,
-}
 
 /// A compiled model, ready for execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     /// Minor units per unit of the model's args and results (insurance: 100, eta: 1,000).
     pub units: u32,
-    /// log2 of the number of segments in an octave, common to all tables: 1 to 8.
-    pub segment_bits: u32,
     /// Constant added to every iteration's total, in minor units.
     pub base: u64,
     /// Largest total; larger ones are capped. [`MAX_AMOUNT`] when the model has no cap.
     pub cap: u64,
+    /// Number of lines of business.
+    pub lines: u32,
+    /// Whether results hold more than the total and the largest occurrence: what belongs to each
+    /// group, line, step and treaty.
+    pub details: bool,
+    /// Whether results hold the parts of lines and treaties in the total, by amount of the total.
+    /// Needs `details`.
+    pub allocation: bool,
+    /// Factors that are drawn once an iteration, with [`INDEX_FRACTION_BITS`] fraction bits.
+    pub indices: Vec<AmountTable>,
     /// The sources of occurrences, in the order of their draws.
+    pub groups: Vec<Group>,
+    /// The treaties, in the order in which they pay.
+    pub treaties: Vec<Treaty>,
+}
+
+/// A source of occurrences: the distribution of their number, and what one occurrence is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Distribution of the number of occurrences in an iteration.
+    pub counts: CountTable,
+    /// Which components an occurrence strikes.
+    pub occurrence: Occurrence,
+    /// The amounts.
     pub components: Vec<Component>,
 }
 
-impl Program {
-    /// The distinct caps below [`MAX_AMOUNT`], in ascending order. Probability may accumulate at
-    /// these amounts, so results count the iterations that fall exactly on them.
-    pub fn marks(&self) -> Vec<u64> {
-        let caps = self.components.iter().map(|c| c.cap).chain([self.cap]);
-        let mut marks: Vec<u64> = caps.filter(|&cap| cap < MAX_AMOUNT).collect();
-        marks.sort_unstable();
-        marks.dedup();
-        marks
+/// Which components of its group an occurrence strikes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Occurrence {
+    /// One of them.
+    Claim {
+        /// Distribution of the component's number. `None` if there is one component only.
+        pick: Option<CountTable>,
+    },
+    /// All of them.
+    Strike,
+    /// All of them, once an iteration: the amounts are totals of the year, to which no treaty by
+    /// occurrence applies. The count table is not used; it is the constant 0.
+    Annual,
+}
+
+/// A source of amounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// The line that the amounts belong to.
+    pub line: u32,
+    /// The index by which amounts are multiplied.
+    pub index: Option<u32>,
+    /// Whether the amount comes from the draw of the component before it.
+    pub same_rank: bool,
+    /// What the policy pays for an amount.
+    pub terms: Terms,
+    /// Distribution of the amount.
+    pub amounts: AmountTable,
+}
+
+/// What a policy pays for a loss: the part above the deductible up to the limit, and of that a
+/// share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Deducted from every amount.
+    pub deductible: u64,
+    /// Whether the deductible is a franchise: amounts from it on are paid from the first unit.
+    pub franchise: bool,
+    /// Largest amount after the deductible. [`MAX_AMOUNT`] without a limit.
+    pub limit: u64,
+    /// Share of the amount after the limit.
+    pub share: Proportion,
+}
+
+impl Terms {
+    /// Everything is paid.
+    pub const NONE: Self =
+        Self { deductible: 0, franchise: false, limit: MAX_AMOUNT, share: Proportion::ONE };
+
+    /// The amount after deductible and limit, before the share.
+    pub fn limited(&self, amount: u64) -> u64 {
+        let above = match self.franchise {
+            true if amount >= self.deductible => amount,
+            true => 0,
+            false => amount.saturating_sub(self.deductible),
+        };
+        above.min(self.limit)
     }
 
-    /// Number of segments in a component's quantile table.
-    pub fn segments_per_table(&self) -> usize {
-        (2 * OCTAVES) << self.segment_bits
+    /// The largest amount that is paid.
+    pub fn largest_payment(&self) -> u64 {
+        self.share.of(self.limit)
+    }
+}
+
+impl Program {
+    /// The amounts at which probability may accumulate: what policies, treaties on the year's
+    /// amount and the program pay or retain at most. In ascending order, below [`MAX_AMOUNT`].
+    /// Results count the iterations that fall exactly on them.
+    pub fn marks(&self) -> Vec<u64> {
+        let limits = self.components().map(|c| c.terms.largest_payment());
+        let retentions = self.treaties.iter().filter_map(Treaty::annual_attachment);
+        sorted_marks(limits.chain(retentions).chain([self.cap]))
+    }
+
+    /// The components of all groups, in order.
+    pub fn components(&self) -> impl Iterator<Item = &Component> {
+        self.groups.iter().flat_map(|group| &group.components)
+    }
+
+    /// Number of components in all groups.
+    pub fn component_count(&self) -> usize {
+        self.groups.iter().map(|group| group.components.len()).sum()
+    }
+
+    /// Largest number of amounts in an iteration.
+    pub fn max_amounts(&self) -> u64 {
+        self.groups.iter().map(Group::max_amounts).sum()
+    }
+
+    /// Whether the occurrences of the groups follow in random order: where a treaty with annual
+    /// terms pays before a treaty by occurrence on the same lines, the order decides how much the
+    /// later one pays.
+    pub fn interleaves(&self) -> bool {
+        let affects = |earlier: &Treaty, later: &Treaty| {
+            earlier.step < later.step
+                && earlier.has_annual_terms()
+                && later.is_by_occurrence()
+                && earlier.lines.intersects(later.lines)
+                && earlier.groups.intersects(later.groups)
+        };
+        self.treaties.iter().any(|earlier| self.treaties.iter().any(|later| affects(earlier, later)))
     }
 
     /// SHA-256 of [`Program::encode`].
@@ -110,22 +184,16 @@ impl Program {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = WireWriter::new(MAGIC, VERSION);
         writer.u32(self.units);
-        writer.u32(self.segment_bits);
         writer.u64(self.base);
         writer.u64(self.cap);
-        writer.u32(self.components.len() as u32);
-        for component in &self.components {
-            writer.u64(component.cap);
-            writer.u32(component.counts.offset);
-            writer.u32(component.counts.thresholds.len() as u32);
-            component.counts.thresholds.iter().for_each(|&t| writer.u64(t));
-            for segment in &component.amounts {
-                writer.i32(segment.left);
-                writer.i32(segment.slope);
-                writer.i32(segment.curve);
-                writer.u32(segment.shift);
-            }
-        }
+        writer.u32(self.lines);
+        writer.u32(u32::from(self.details) + 2 * u32::from(self.allocation));
+        writer.u32(self.indices.len() as u32);
+        self.indices.iter().for_each(|index| index.encode(&mut writer));
+        writer.u32(self.groups.len() as u32);
+        self.groups.iter().for_each(|group| group.encode(&mut writer));
+        writer.u32(self.treaties.len() as u32);
+        self.treaties.iter().for_each(|treaty| treaty.encode(&mut writer));
         writer.finish()
     }
 
@@ -135,17 +203,19 @@ impl Program {
     /// [`DecodeError`] when the bytes are truncated or violate a rule of [`Program::validate`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = WireReader::new(bytes, MAGIC, VERSION)?;
-        let (units, segment_bits) = (reader.u32()?, reader.u32()?);
+        let units = reader.u32()?;
         let (base, cap) = (reader.u64()?, reader.u64()?);
-        let count = reader.u32()? as usize;
-        if !(1..=8).contains(&segment_bits) || !(1..=MAX_COMPONENTS).contains(&count) {
-            return Err(DecodeError::invalid("a program has 1 to 16 components and 1 to 8 segment bits"));
+        let lines = reader.u32()?;
+        let flags = reader.u32()?;
+        if flags > 3 {
+            return Err(DecodeError::invalid("a program has an unknown flag"));
         }
-        let segments = (2 * OCTAVES) << segment_bits;
-        let components =
-            (0..count).map(|_| decode_component(&mut reader, segments)).collect::<Result<Vec<_>, _>>()?;
+        let indices = decode_list(&mut reader, MAX_INDICES, AmountTable::decode)?;
+        let groups = decode_list(&mut reader, MAX_GROUPS, Group::decode)?;
+        let treaties = decode_list(&mut reader, MAX_TREATIES, Treaty::decode)?;
         reader.finish()?;
-        let program = Self { units, segment_bits, base, cap, components };
+        let (details, allocation) = (flags & 1 == 1, flags & 2 == 2);
+        let program = Self { units, base, cap, lines, details, allocation, indices, groups, treaties };
         program.validate()?;
         Ok(program)
     }
@@ -156,91 +226,168 @@ impl Program {
     /// # Errors
     /// [`DecodeError::Invalid`] with the violated rule.
     pub fn validate(&self) -> Result<(), DecodeError> {
-        let rule = |holds: bool, message: &str| {
-            if holds { Ok(()) } else { Err(DecodeError::invalid(message)) }
-        };
         rule(self.units >= 1, "units must be at least 1")?;
-        rule((1..=8).contains(&self.segment_bits), "segment bits must be 1 to 8")?;
         rule(self.base <= MAX_AMOUNT, "the base must be at most 2^53 - 1")?;
         rule((1..=MAX_AMOUNT).contains(&self.cap), "caps must be 1 to 2^53 - 1")?;
-        rule(
-            (1..=MAX_COMPONENTS).contains(&self.components.len()),
-            "a program must have 1 to 16 components",
-        )?;
-        let max_count = |c: &Component| u64::from(c.counts.offset) + c.counts.thresholds.len() as u64;
-        let occurrences: u64 = self.components.iter().map(max_count).sum();
-        rule(occurrences <= MAX_COUNT, "an iteration must have at most 32,768 occurrences")?;
-        for component in &self.components {
-            rule((1..=MAX_AMOUNT).contains(&component.cap), "caps must be 1 to 2^53 - 1")?;
-            rule(component.counts.thresholds.is_sorted(), "thresholds must not decrease")?;
-            rule(
-                component.amounts.len() == self.segments_per_table(),
-                "a table must have 128 · 2^segment_bits segments",
-            )?;
-            rule(component.amounts.iter().all(Segment::is_safe), "a segment must not overflow")?;
+        rule((1..=MAX_LINES).contains(&(self.lines as usize)), "a program must have 1 to 16 lines")?;
+        rule(self.details || !self.allocation, "an allocation needs details")?;
+        rule(self.indices.len() <= MAX_INDICES, "a program must have at most 8 indices")?;
+        rule((1..=MAX_GROUPS).contains(&self.groups.len()), "a program must have 1 to 32 groups")?;
+        rule(self.treaties.len() <= MAX_TREATIES, "a program must have at most 32 treaties")?;
+        let components = self.component_count();
+        rule(components <= MAX_COMPONENTS, "a program must have at most 64 components")?;
+        rule(self.max_amounts() <= MAX_COUNT, "an iteration must have at most 32,768 occurrences")?;
+        self.indices.iter().try_for_each(AmountTable::validate)?;
+        for group in &self.groups {
+            group.validate()?;
+            let in_range = |c: &Component| {
+                c.line < self.lines && c.index.is_none_or(|index| (index as usize) < self.indices.len())
+            };
+            let rule_text = "a component must belong to a line and an index of the program";
+            rule(group.components.iter().all(in_range), rule_text)?;
         }
-        Ok(())
+        self.treaties.iter().try_for_each(Treaty::validate)?;
+        // A treaty on the year's amount leaves occurrences as they are, so what is left of each
+        // after it is not known.
+        let follows = |later: &Treaty| {
+            let precedes = |earlier: &Treaty| {
+                earlier.annual_attachment().is_some()
+                    && later.annual_attachment().is_none()
+                    && earlier.step < later.step
+                    && earlier.lines.intersects(later.lines)
+            };
+            self.treaties.iter().any(precedes)
+        };
+        let rule_text = "on a line, only treaties on the year's amount may follow one on the year's amount";
+        rule(!self.treaties.iter().any(follows), rule_text)
     }
 }
 
-impl Segment {
-    fn is_safe(&self) -> bool {
-        self.left.unsigned_abs() < 1 << SEGMENT_LEFT_BITS
-            && u64::from(self.slope.unsigned_abs()) + u64::from(self.curve.unsigned_abs()) < 3 << 29
-            && (5..=61).contains(&self.shift)
+impl Group {
+    /// Largest number of amounts in an iteration.
+    fn max_amounts(&self) -> u64 {
+        let components = self.components.len() as u64;
+        match self.occurrence {
+            Occurrence::Claim { .. } => self.counts.max_count(),
+            Occurrence::Strike => self.counts.max_count() * components,
+            Occurrence::Annual => components,
+        }
+    }
+
+    fn validate(&self) -> Result<(), DecodeError> {
+        rule(!self.components.is_empty(), "a group must have a component")?;
+        rule(self.counts.thresholds.is_sorted(), "thresholds must not decrease")?;
+        match &self.occurrence {
+            Occurrence::Claim { pick } => {
+                let components = self.components.len() as u64;
+                rule(pick.is_some() == (components > 1), "several components need a pick, and one none")?;
+                let largest = pick.as_ref().map_or(0, CountTable::max_count);
+                rule(largest < components, "a pick must choose a component of its group")?;
+                let sorted = pick.as_ref().is_none_or(|pick| pick.thresholds.is_sorted());
+                rule(sorted, "thresholds must not decrease")?;
+            }
+            Occurrence::Strike => {}
+            Occurrence::Annual => {
+                rule(self.counts.max_count() == 0, "an annual group has no occurrences")?;
+            }
+        }
+        let own_rank = |(at, c): (usize, &Component)| {
+            !c.same_rank || (at > 0 && !matches!(self.occurrence, Occurrence::Claim { .. }))
+        };
+        let rule_text = "the same rank needs a component before it that is struck too";
+        rule(self.components.iter().enumerate().all(own_rank), rule_text)?;
+        self.components.iter().try_for_each(Component::validate)
+    }
+
+    fn encode(&self, writer: &mut WireWriter) {
+        let kind = match &self.occurrence {
+            Occurrence::Claim { .. } => 0,
+            Occurrence::Strike => 1,
+            Occurrence::Annual => 2,
+        };
+        writer.u32(kind);
+        self.counts.encode(writer);
+        writer.u32(self.components.len() as u32);
+        if let Occurrence::Claim { pick: Some(pick) } = &self.occurrence {
+            pick.encode(writer);
+        }
+        self.components.iter().for_each(|component| component.encode(writer));
+    }
+
+    fn decode(reader: &mut WireReader<'_>) -> Result<Self, DecodeError> {
+        let kind = reader.u32()?;
+        let counts = CountTable::decode(reader)?;
+        let count = reader.u32()? as usize;
+        if !(1..=MAX_COMPONENTS).contains(&count) {
+            return Err(DecodeError::invalid("a group must have 1 to 64 components"));
+        }
+        let occurrence = match kind {
+            0 if count == 1 => Occurrence::Claim { pick: None },
+            0 => Occurrence::Claim { pick: Some(CountTable::decode(reader)?) },
+            1 => Occurrence::Strike,
+            2 => Occurrence::Annual,
+            _ => return Err(DecodeError::invalid("a group has an unknown kind")),
+        };
+        let components = (0..count).map(|_| Component::decode(reader)).collect::<Result<_, _>>()?;
+        Ok(Self { counts, occurrence, components })
     }
 }
 
-fn decode_component(reader: &mut WireReader<'_>, segments: usize) -> Result<Component, DecodeError> {
-    let (cap, offset) = (reader.u64()?, reader.u32()?);
-    let thresholds = reader.u32()? as usize;
-    if thresholds > reader.remaining() / 8 || segments > reader.remaining() / 16 {
-        return Err(DecodeError::invalid("a table is longer than the remaining bytes"));
+impl Component {
+    fn validate(&self) -> Result<(), DecodeError> {
+        let Terms { deductible, franchise, limit, share } = self.terms;
+        rule(deductible <= MAX_AMOUNT, "a deductible must be at most 2^53 - 1")?;
+        rule(!franchise || deductible > 0, "a franchise must be an amount")?;
+        rule((1..=MAX_AMOUNT).contains(&limit), "caps must be 1 to 2^53 - 1")?;
+        rule(share.0 <= Proportion::ONE.0, "a share must be at most 1")?;
+        self.amounts.validate()
     }
-    let thresholds = (0..thresholds).map(|_| reader.u64()).collect::<Result<_, _>>()?;
-    let segment = |reader: &mut WireReader<'_>| {
-        Ok(Segment { left: reader.i32()?, slope: reader.i32()?, curve: reader.i32()?, shift: reader.u32()? })
-    };
-    let amounts = (0..segments).map(|_| segment(reader)).collect::<Result<_, DecodeError>>()?;
-    Ok(Component { counts: CountTable { offset, thresholds }, amounts, cap })
+
+    fn encode(&self, writer: &mut WireWriter) {
+        writer.u32(self.line);
+        writer.u32(self.index.map_or(0, |index| index + 1));
+        writer.u32(u32::from(self.same_rank) + 2 * u32::from(self.terms.franchise));
+        writer.u64(self.terms.deductible);
+        writer.u64(self.terms.limit);
+        writer.u32(self.terms.share.0);
+        self.amounts.encode(writer);
+    }
+
+    fn decode(reader: &mut WireReader<'_>) -> Result<Self, DecodeError> {
+        let (line, index, flags) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        if flags > 3 {
+            return Err(DecodeError::invalid("a component has an unknown flag"));
+        }
+        let (deductible, limit) = (reader.u64()?, reader.u64()?);
+        let terms = Terms { deductible, limit, franchise: flags & 2 == 2, share: Proportion(reader.u32()?) };
+        let amounts = AmountTable::decode(reader)?;
+        Ok(Self { line, index: index.checked_sub(1), same_rank: flags & 1 == 1, terms, amounts })
+    }
+}
+
+fn rule(holds: bool, message: &str) -> Result<(), DecodeError> {
+    if holds { Ok(()) } else { Err(DecodeError::invalid(message)) }
+}
+
+fn decode_list<T>(
+    reader: &mut WireReader<'_>,
+    max: usize,
+    decode: impl Fn(&mut WireReader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let length = reader.u32()? as usize;
+    if length > max {
+        return Err(DecodeError::invalid(format!("a list has {length} entries, more than {max}")));
+    }
+    (0..length).map(|_| decode(reader)).collect()
+}
+
+/// Amounts as marks: distinct, ascending, below [`MAX_AMOUNT`].
+pub(crate) fn sorted_marks(amounts: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut marks: Vec<u64> = amounts.filter(|&amount| amount < MAX_AMOUNT).collect();
+    marks.sort_unstable();
+    marks.dedup();
+    marks
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn program() -> Program {
-        let segment = Segment { left: 5, slope: 3, curve: -1, shift: 31 };
-        let counts = CountTable { offset: 1, thresholds: vec![10, 20, 20] };
-        let component = Component { counts, amounts: vec![segment; 256], cap: 70 };
-        Program { units: 100, segment_bits: 1, base: 0, cap: 50, components: vec![component] }
-    }
-
-    #[test]
-    fn a_count_is_the_number_of_thresholds_not_above_the_draw() {
-        let table = program().components.remove(0).counts;
-        assert_eq!([9, 10, 19, 20, u64::MAX].map(|draw| table.count(draw)), [1, 2, 2, 4, 4]);
-    }
-
-    #[test]
-    fn programs_round_trip_and_unsafe_ones_are_rejected() {
-        let good = program();
-        assert_eq!(Program::decode(&good.encode()), Ok(good.clone()));
-        assert_eq!(good.marks(), [50, 70]);
-        let corruptions: [fn(&mut Program); 7] = [
-            |p| p.cap = MAX_AMOUNT + 1,
-            |p| p.base = MAX_AMOUNT + 1,
-            |p| p.components[0].counts.thresholds = vec![2, 1],
-            |p| p.components[0].counts.offset = 40_000,
-            |p| p.components[0].amounts[3].shift = 62,
-            |p| p.components[0].amounts[3].left = i32::MIN,
-            |p| (p.components[0].amounts[255].slope, p.components[0].amounts[255].curve) = (1 << 30, 1 << 30),
-        ];
-        for change in corruptions {
-            let mut bad = good.clone();
-            change(&mut bad);
-            assert!(Program::decode(&bad.encode()).is_err());
-        }
-        assert!(Program::decode(&good.encode()[..100]).is_err());
-    }
-}
+mod tests;

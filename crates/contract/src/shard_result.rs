@@ -7,53 +7,29 @@ use ethnum::U256;
 
 use crate::{
     digest::Digest,
-    program::{MAX_AMOUNT, MAX_COUNT},
+    distribution::Resolution,
+    program::MAX_COUNT,
+    result_details::ResultDetails,
     wire::{DecodeError, WireReader, WireWriter},
 };
 
-/// Number of histogram buckets. Values below 1,024 have a bucket each; from there to 2^53 every
-/// octave has 1,024 buckets.
-pub const HISTOGRAM_BUCKETS: usize = 44 * 1024;
+pub use crate::distribution::Distribution;
+
+/// Number of buckets in the histograms of the total and of the largest occurrence.
+pub const HISTOGRAM_BUCKETS: usize = Resolution::FINE.buckets();
 
 const MAGIC: &[u8; 4] = b"FKSR";
 const VERSION: u32 = 1;
 
-/// Index of the bucket that holds `amount`, which is at most [`MAX_AMOUNT`].
-pub fn bucket_of(amount: u64) -> usize {
-    let octave = (amount >> 10).checked_ilog2().map_or(0, |log| log as usize + 1);
-    let shift = octave.saturating_sub(1);
-    (shift << 10) + (amount >> shift) as usize
-}
-
-/// Smallest and largest amount in a bucket.
-pub fn bucket_bounds(bucket: usize) -> (u64, u64) {
-    let shift = (bucket >> 10).saturating_sub(1);
-    let low = ((bucket - (shift << 10)) as u64) << shift;
-    (low, low + (1 << shift) - 1)
-}
-
-/// Distribution of one quantity over the iterations: the iteration's total, or its largest
+/// Index of the bucket that holds `amount`, in the histograms of the total and of the largest
 /// occurrence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Distribution {
-    /// Smallest amount; `u64::MAX` if there are no iterations.
-    pub min: u64,
-    /// Largest amount; 0 if there are no iterations.
-    pub max: u64,
-    /// For each of the program's marks, the number of iterations with exactly this amount.
-    pub at_marks: Vec<u64>,
-    /// Non-empty buckets in ascending order: bucket index and number of iterations.
-    pub histogram: Vec<(u32, u64)>,
+pub fn bucket_of(amount: u64) -> usize {
+    Resolution::FINE.bucket_of(amount)
 }
 
-impl Distribution {
-    /// Number of iterations with an amount of 0.
-    pub fn zeros(&self) -> u64 {
-        match self.histogram.first() {
-            Some(&(0, count)) => count,
-            _ => 0,
-        }
-    }
+/// Smallest and largest amount in a bucket of the total or of the largest occurrence.
+pub fn bucket_bounds(bucket: usize) -> (u64, u64) {
+    Resolution::FINE.bounds(bucket)
 }
 
 /// Occurrence counts of one component.
@@ -85,6 +61,8 @@ pub struct ShardResult {
     /// Distribution of the iteration's largest occurrence (0 when it has none), limited by the
     /// program's cap.
     pub largest: Distribution,
+    /// Figures beyond the total, for a program with `details`.
+    pub details: Option<ResultDetails>,
 }
 
 impl ShardResult {
@@ -106,17 +84,11 @@ impl ShardResult {
             writer.varint(tally.capped);
         }
         writer.varint(self.total.at_marks.len() as u64);
-        for distribution in [&self.total, &self.largest] {
-            writer.u64(distribution.min);
-            writer.u64(distribution.max);
-            distribution.at_marks.iter().for_each(|&count| writer.varint(count));
-            writer.varint(distribution.histogram.len() as u64);
-            let mut next = 0;
-            for &(bucket, count) in &distribution.histogram {
-                writer.varint(u64::from(bucket - next));
-                writer.varint(count);
-                next = bucket + 1;
-            }
+        self.total.encode(&mut writer);
+        self.largest.encode(&mut writer);
+        writer.varint(u64::from(self.details.is_some()));
+        if let Some(details) = &self.details {
+            details.encode(&mut writer);
         }
         writer.finish()
     }
@@ -130,17 +102,22 @@ impl ShardResult {
         let mut reader = WireReader::new(bytes, MAGIC, VERSION)?;
         let (iterations, capped) = (reader.u64()?, reader.u64()?);
         let (sum, sum_squares) = (reader.u128()?, reader.u256()?);
-        let components = list_length(&mut reader)?;
+        let components = reader.list_length()?;
         let tally = |reader: &mut WireReader<'_>| {
             Ok(Tally { occurrences: reader.varint()?, capped: reader.varint()? })
         };
         let components =
             (0..components).map(|_| tally(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
-        let marks = list_length(&mut reader)?;
-        let total = decode_distribution(&mut reader, marks, iterations)?;
-        let largest = decode_distribution(&mut reader, marks, iterations)?;
+        let marks = reader.list_length()?;
+        let total = Distribution::decode(&mut reader, Resolution::FINE, marks, iterations)?;
+        let largest = Distribution::decode(&mut reader, Resolution::FINE, marks, iterations)?;
+        let details = match reader.varint()? {
+            0 => None,
+            1 => Some(ResultDetails::decode(&mut reader, iterations)?),
+            _ => return Err(DecodeError::invalid("a result has details or none")),
+        };
         reader.finish()?;
-        let result = Self { iterations, components, capped, sum, sum_squares, total, largest };
+        let result = Self { iterations, components, capped, sum, sum_squares, total, largest, details };
         result.validate()?;
         Ok(result)
     }
@@ -165,50 +142,9 @@ impl ShardResult {
                 && (U256::from(min * min) * n..=U256::from(max * max) * n).contains(&self.sum_squares)
                 && U256::from(self.sum) * U256::from(self.sum) <= self.sum_squares * n
         };
-        rule(sums, "the sums are impossible for amounts between the minimum and the maximum")
+        rule(sums, "the sums are impossible for amounts between the minimum and the maximum")?;
+        self.details.as_ref().map_or(Ok(()), |details| details.validate(self.iterations))
     }
-}
-
-fn list_length(reader: &mut WireReader<'_>) -> Result<usize, DecodeError> {
-    let length = reader.varint()?;
-    if length > reader.remaining() as u64 {
-        return Err(DecodeError::invalid("a list is longer than the remaining bytes"));
-    }
-    Ok(length as usize)
-}
-
-fn decode_distribution(
-    reader: &mut WireReader<'_>,
-    marks: usize,
-    iterations: u64,
-) -> Result<Distribution, DecodeError> {
-    let (min, max) = (reader.u64()?, reader.u64()?);
-    let at_marks = (0..marks).map(|_| reader.varint()).collect::<Result<Vec<_>, _>>()?;
-    let length = list_length(reader)?;
-    let mut histogram = Vec::with_capacity(length);
-    let (mut next, mut counted) = (0u64, 0u64);
-    for _ in 0..length {
-        let bucket = next.saturating_add(reader.varint()?);
-        let count = reader.varint()?;
-        if bucket >= HISTOGRAM_BUCKETS as u64 || count == 0 {
-            return Err(DecodeError::invalid("a bucket is out of range or empty"));
-        }
-        counted = counted.saturating_add(count);
-        histogram.push((bucket as u32, count));
-        next = bucket + 1;
-    }
-    let bounds = (histogram.first().map(|b| b.0 as usize), histogram.last().map(|b| b.0 as usize));
-    let consistent = match bounds {
-        (Some(first), Some(last)) => {
-            max <= MAX_AMOUNT && min <= max && (bucket_of(min), bucket_of(max)) == (first, last)
-        }
-        _ => (min, max) == (u64::MAX, 0),
-    };
-    let on_marks = at_marks.iter().fold(0, |sum: u64, &count| sum.saturating_add(count));
-    if counted != iterations || !consistent || on_marks > iterations {
-        return Err(DecodeError::invalid("the histogram does not match iterations, minimum and maximum"));
-    }
-    Ok(Distribution { min, max, at_marks, histogram })
 }
 
 #[cfg(test)]
@@ -216,20 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn buckets_are_contiguous_and_narrow() {
-        assert_eq!([0, 1023, 1024, 2047, 2048, 2050].map(bucket_of), [0, 1023, 1024, 2047, 2048, 2049]);
-        assert_eq!(bucket_of(MAX_AMOUNT), HISTOGRAM_BUCKETS - 1);
-        let mut next = 0;
-        for bucket in 0..HISTOGRAM_BUCKETS {
-            let (low, high) = bucket_bounds(bucket);
-            assert_eq!((low, bucket_of(low), bucket_of(high)), (next, bucket, bucket));
-            assert!(low < 1024 || (high - low + 1) * 1024 <= low);
-            next = high + 1;
-        }
-        assert_eq!(next, MAX_AMOUNT + 1);
-    }
+    use crate::program::MAX_AMOUNT;
 
     fn result(amounts: &[u64]) -> ShardResult {
         let mut counts = std::collections::BTreeMap::new();
@@ -253,6 +176,7 @@ mod tests {
             sum_squares: amounts.iter().map(|&a| U256::from(a) * U256::from(a)).sum(),
             total: distribution.clone(),
             largest: distribution,
+            details: None,
         }
     }
 

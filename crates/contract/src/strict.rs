@@ -6,6 +6,7 @@
 //! both collect errors in [`Errors`]. This module does not know the meaning of any field.
 
 mod errors;
+mod list;
 mod message;
 mod node;
 mod object;
@@ -19,4 +20,5 @@ pub use self::{
     node::{MAX_NUMBER, Node, number_to_value},
     object::ObjectReader,
     parse::{MAX_DEPTH, MAX_DOCUMENT_BYTES, check_document, from_object, parse},
+    suggest::nearest_name,
 };

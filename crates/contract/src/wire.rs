@@ -83,6 +83,15 @@ impl WireWriter {
         self.0.push(value as u8);
     }
 
+    /// Appends an unsigned LEB128 varint of at most 128 bits.
+    pub fn varint128(&mut self, mut value: u128) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
     /// Returns the complete encoding.
     pub fn finish(self) -> Vec<u8> {
         self.0
@@ -174,21 +183,46 @@ impl<'a> WireReader<'a> {
     /// [`DecodeError::Truncated`], or [`DecodeError::NonMinimalVarint`] when the varint is
     /// over-long or exceeds 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        Ok(self.varint_of_bits(64)? as u64)
+    }
+
+    /// Reads a minimal LEB128 varint of at most 128 bits.
+    ///
+    /// # Errors
+    /// As [`WireReader::varint`].
+    pub fn varint128(&mut self) -> Result<u128, DecodeError> {
+        self.varint_of_bits(128)
+    }
+
+    fn varint_of_bits(&mut self, bits: u32) -> Result<u128, DecodeError> {
         let start = self.at;
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
+        let mut value = 0u128;
+        for shift in (0..bits).step_by(7) {
             let [byte] = self.array()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
+            let part = u128::from(byte & 0x7f);
+            if bits - shift < 7 && part >> (bits - shift) > 0 {
                 return Err(DecodeError::NonMinimalVarint(start));
             }
-            value |= bits << shift;
+            value |= part << shift;
             if byte & 0x80 == 0 {
                 let minimal = byte != 0 || shift == 0;
                 return if minimal { Ok(value) } else { Err(DecodeError::NonMinimalVarint(start)) };
             }
         }
         Err(DecodeError::NonMinimalVarint(start))
+    }
+
+    /// Reads the length of a list whose entries take at least a byte each.
+    ///
+    /// # Errors
+    /// As [`WireReader::varint`], and [`DecodeError::Invalid`] when the remaining bytes cannot hold
+    /// that many entries.
+    pub fn list_length(&mut self) -> Result<usize, DecodeError> {
+        let length = self.varint()?;
+        if length > self.remaining() as u64 {
+            return Err(DecodeError::invalid("a list is longer than the remaining bytes"));
+        }
+        Ok(length as usize)
     }
 
     /// Number of unread bytes.

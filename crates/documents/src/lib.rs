@@ -47,6 +47,7 @@ pub mod histogram;
 pub mod job;
 pub mod job_result;
 pub mod number_format;
+pub mod portfolio_tables;
 mod report_page;
 mod reproducible_document;
 pub mod result_tables;

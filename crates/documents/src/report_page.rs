@@ -12,6 +12,7 @@ use crate::{
     histogram::{self, HistogramRow},
     job_result::JobResult,
     number_format::{format_amount, format_percent},
+    portfolio_tables::portfolio_tables,
     result_tables::{self, ResultTable, capitalise},
 };
 
@@ -60,6 +61,10 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
         }
         h2 { "Quantiles of the " (quantity) }
         (table(&result_tables::quantile_table(job_result)))
+        @for (title, rows) in portfolio_tables(job_result) {
+            h2 { (title) }
+            (table(&rows))
+        }
         @if words.return_periods {
             h2 { (result_tables::exceedance_title(words)) }
             (table(&result_tables::exceedance_table(job_result, words)))

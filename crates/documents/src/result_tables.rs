@@ -71,9 +71,9 @@ pub fn iterations_text(job_result: &JobResult, words: Vocabulary) -> String {
 /// Total occurrences, then those of each component with the number that reached its cap.
 pub fn occurrences_text(request: &Request, job_result: &JobResult) -> String {
     let work = &job_result.document.work;
-    let components = work.components.iter().zip(&request.program.components);
+    let components = work.components.iter().zip(request.program.components());
     let components = components.map(|(tally, component)| {
-        let is_capped = component.cap < MAX_AMOUNT && tally.capped > 0;
+        let is_capped = component.terms.limit < MAX_AMOUNT && tally.capped > 0;
         let capped =
             if is_capped { format!(" ({} at the limit)", format_count(tally.capped)) } else { String::new() };
         format!("{} {}{capped}", tally.name, format_count(tally.occurrences))

@@ -3,7 +3,8 @@
 
 use ethnum::U256;
 use forge_contract::{
-    program::{MAX_AMOUNT, Program},
+    plain_program::PlainProgram,
+    program::MAX_AMOUNT,
     shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
 
@@ -24,7 +25,7 @@ pub(crate) fn accumulator_words(components: usize) -> usize {
 /// Decodes the result of a shard of `iterations` iterations. `histograms` holds that of the total,
 /// then that of the largest occurrence.
 pub(crate) fn decode_shard_result(
-    program: &Program,
+    program: &PlainProgram<'_>,
     iterations: u64,
     accumulator: &[u32],
     histograms: &[u32],
@@ -60,6 +61,7 @@ pub(crate) fn decode_shard_result(
         sum_squares: read_limbs(&accumulator[SUM_SQUARES..EXTREMES]),
         total: distribution(0, program.base.min(program.cap)),
         largest: distribution(1, 0),
+        details: None,
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
+use forge_contract::{
+    plain_program::PlainProgram, program::Program, shard::Shard, shard_result::ShardResult,
+};
 use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError};
 
 use crate::{
@@ -102,13 +104,21 @@ impl Backend for GpuBackend {
         MAX_BATCH_SHARDS
     }
 
+    fn supports(&self, program: &Program) -> bool {
+        PlainProgram::new(program).is_some()
+    }
+
     fn execute(
         &self,
         program: &Program,
         shards: &[Shard],
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
-        self.open_device()?.execute(program, shards, control)
+        let Some(program) = PlainProgram::new(program) else {
+            let reason = "its shaders execute only programs whose components are independent of each other";
+            return Err(ExecutionError::Unsupported(reason.to_owned()));
+        };
+        self.open_device()?.execute(&program, shards, control)
     }
 }
 

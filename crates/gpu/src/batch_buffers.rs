@@ -1,6 +1,6 @@
 //! The buffers of one batch of shards.
 
-use forge_contract::{program::MAX_COMPONENTS, shard_result::HISTOGRAM_BUCKETS};
+use forge_contract::{plain_program::MAX_PLAIN_COMPONENTS, shard_result::HISTOGRAM_BUCKETS};
 use wgpu::BufferUsages;
 
 use crate::{accumulator::accumulator_words, device::GpuDevice};
@@ -37,7 +37,7 @@ impl BatchBuffers {
     /// Allocates buffers for at least `shards` shards, at most [`MAX_BATCH_SHARDS`].
     pub(crate) fn allocate(device: &GpuDevice, shards: usize) -> Self {
         let max_shards = shards.next_power_of_two().min(MAX_BATCH_SHARDS);
-        let accumulator = accumulator_words(MAX_COMPONENTS) * WORD_BYTES;
+        let accumulator = accumulator_words(MAX_PLAIN_COMPONENTS) * WORD_BYTES;
         let histograms = max_shards * HISTOGRAM_WORDS * WORD_BYTES;
         let input = BufferUsages::STORAGE | BufferUsages::COPY_DST;
         let output = input | BufferUsages::COPY_SRC;

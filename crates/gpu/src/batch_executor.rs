@@ -3,7 +3,7 @@
 
 use std::{iter::Peekable, time::Instant};
 
-use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
+use forge_contract::{plain_program::PlainProgram, shard::Shard, shard_result::ShardResult};
 use forge_kernel::backend::{ExecutionControl, ExecutionError};
 
 use crate::{
@@ -38,7 +38,7 @@ impl BatchExecutor {
     pub(crate) fn execute(
         &self,
         pipelines: &Pipelines,
-        program: &Program,
+        program: &PlainProgram<'_>,
         shards: &[Shard],
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
@@ -68,7 +68,7 @@ impl BatchExecutor {
 struct ShardBatch<'a> {
     device: &'a GpuDevice,
     pipelines: &'a Pipelines,
-    program: &'a Program,
+    program: &'a PlainProgram<'a>,
     gpu_program: &'a GpuProgram,
     buffers: &'a BatchBuffers,
     shards: &'a [Shard],

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use forge_contract::{digest::Digest, program::Program};
+use forge_contract::{digest::Digest, plain_program::PlainProgram};
 
 use crate::{batch_buffers::BatchBuffers, device::GpuDevice, gpu_program::GpuProgram};
 
@@ -21,7 +21,7 @@ pub(crate) struct BufferCache {
 
 impl BufferCache {
     /// The program's buffers; uploads the program if it is not on the device.
-    pub(crate) fn program(&self, device: &GpuDevice, program: &Program) -> Arc<GpuProgram> {
+    pub(crate) fn program(&self, device: &GpuDevice, program: &PlainProgram<'_>) -> Arc<GpuProgram> {
         let digest = program.digest();
         let mut programs = lock(&self.programs);
         let cached = programs.iter().position(|(cached_digest, _)| *cached_digest == digest);

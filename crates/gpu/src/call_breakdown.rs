@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use forge_contract::{program::Program, shard::Shard};
+use forge_contract::{plain_program::PlainProgram, program::Program, shard::Shard};
 use forge_kernel::backend::ExecutionError;
 
 use crate::backend::GpuBackend;
@@ -45,12 +45,16 @@ const WITHOUT_HISTOGRAMS: ShaderEdit = &[
 ///
 /// # Errors
 /// [`ExecutionError::Device`].
+///
+/// # Panics
+/// When the program is not plain.
 pub fn measure_call(
     backend: &GpuBackend,
     program: &Program,
     shards: &[Shard],
     rounds: usize,
 ) -> Result<CallBreakdown, ExecutionError> {
+    let program = PlainProgram::new(program).expect("the measured program is plain");
     let device = backend.open_device()?;
     let executor = &device.executor;
     let components = program.components.len();
@@ -65,7 +69,7 @@ pub fn measure_call(
     for round in 0..=rounds {
         for (variant, (device_times, call_times)) in variants.iter().zip(&mut times) {
             let (start, waited) = (Instant::now(), executor.device.waited());
-            executor.execute(variant, program, shards, &())?;
+            executor.execute(variant, &program, shards, &())?;
             // Round 0 is not timed: it uploads the program and allocates buffers.
             if round > 0 {
                 device_times.push(executor.device.waited() - waited);

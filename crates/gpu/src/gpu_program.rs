@@ -1,7 +1,10 @@
 //! A program in the memory of the device, in the layout of shader/execute.wgsl.
 
 use bytemuck::{Pod, Zeroable};
-use forge_contract::program::{MAX_COMPONENTS, Program, Segment};
+use forge_contract::{
+    plain_program::{MAX_PLAIN_COMPONENTS, PlainProgram},
+    program::Segment,
+};
 use wgpu::BufferUsages;
 
 use crate::{device::GpuDevice, dispatch_pacer::DispatchPacer, work_slices::mean_draws};
@@ -48,8 +51,8 @@ pub(crate) struct GpuProgram {
 
 impl GpuProgram {
     /// Copies a program to the device.
-    pub(crate) fn upload(device: &GpuDevice, program: &Program) -> Self {
-        let mut components = [ComponentLayout::default(); MAX_COMPONENTS];
+    pub(crate) fn upload(device: &GpuDevice, program: &PlainProgram<'_>) -> Self {
+        let mut components = [ComponentLayout::default(); MAX_PLAIN_COMPONENTS];
         let mut thresholds: Vec<[u32; 2]> = Vec::new();
         let mut segments: Vec<[u32; 4]> = Vec::new();
         for (component, layout) in program.components.iter().zip(&mut components) {
@@ -79,7 +82,7 @@ impl GpuProgram {
             ..ProgramHeader::default()
         };
         for (words, mark) in header.marks.iter_mut().zip(marks) {
-            *words = to_words(mark);
+            *words = to_words(*mark);
         }
         let layout = [bytemuck::bytes_of(&header), bytemuck::cast_slice(&components)].concat();
         let upload = |bytes: &[u8]| {

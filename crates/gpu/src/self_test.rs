@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use forge_contract::{
     digest::Digest,
+    plain_program::PlainProgram,
     program::Program,
     shard::{LEAF_ITERATIONS, Shard, ShardId},
 };
@@ -36,7 +37,7 @@ pub(crate) fn find_difference(
     let id = ShardId { height: 0, index: 1 };
     let shard = Shard { id, iterations: LEAF_ITERATIONS, seed: Digest::hash_parts(&[b"self-test"]) };
     let expected = Scalar.execute(&program, &[shard], &())?.remove(0);
-    let actual = executor.execute(pipelines, &program, &[shard], &())?.remove(0);
+    let actual = executor.execute(pipelines, &plain(&program), &[shard], &())?.remove(0);
     if actual == expected {
         return Ok(None);
     }
@@ -56,7 +57,7 @@ pub(crate) fn measure_rate(executor: &BatchExecutor, pipelines: &Pipelines) -> R
     loop {
         let shard = Shard { id, iterations, seed: Digest::hash_parts(&[b"rate"]) };
         let start = Instant::now();
-        executor.execute(pipelines, &program, &[shard], &())?;
+        executor.execute(pipelines, &plain(&program), &[shard], &())?;
         let duration = start.elapsed();
         if duration > MIN_RATE_DURATION || iterations == LEAF_ITERATIONS << id.height {
             return Ok(iterations as f64 / duration.as_secs_f64());
@@ -73,6 +74,10 @@ fn example_program(components: usize) -> Program {
     let envelope = serde_json::json!({"op": op, "args": (profile.example_args)()}).to_string();
     let example = Request::from_json(envelope.as_bytes()).expect("a profile's example is valid").program;
     let mut program = Program::clone(&example);
-    program.components = example.components.iter().cycle().take(components).cloned().collect();
+    program.groups = example.groups.iter().cycle().take(components).cloned().collect();
     program
+}
+
+fn plain(program: &Program) -> PlainProgram<'_> {
+    PlainProgram::new(program).expect("the first profile's programs are plain")
 }

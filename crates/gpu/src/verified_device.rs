@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
+use forge_contract::{plain_program::PlainProgram, shard::Shard, shard_result::ShardResult};
 use forge_kernel::backend::{ExecutionControl, ExecutionError};
 
 use crate::{
@@ -109,7 +109,7 @@ impl VerifiedDevice {
     /// [`ExecutionError`].
     pub(crate) fn execute(
         &self,
-        program: &Program,
+        program: &PlainProgram<'_>,
         shards: &[Shard],
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {

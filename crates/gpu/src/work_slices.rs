@@ -4,7 +4,8 @@
 
 use forge_contract::{
     digest::Digest,
-    program::{Component, CountTable, Program},
+    plain_program::{PlainComponent, PlainProgram},
+    program::CountTable,
     shard::{LEAF_ITERATIONS, Shard},
 };
 use forge_kernel::seed_tree::{LeafSeeds, leaf_seeds};
@@ -25,9 +26,9 @@ const OCCUPYING_WORKGROUPS: u64 = 2048;
 const MIN_INVOCATION_ITERATIONS: u64 = 8;
 
 /// Mean number of draws per iteration of a program.
-pub(crate) fn mean_draws(program: &Program) -> f64 {
-    let component_draws = |component: &Component| {
-        let CountTable { offset, thresholds } = &component.counts;
+pub(crate) fn mean_draws(program: &PlainProgram<'_>) -> f64 {
+    let component_draws = |component: &PlainComponent<'_>| {
+        let CountTable { offset, thresholds } = component.counts;
         let mean_above_offset: f64 = thresholds.iter().map(|&t| 1.0 - t as f64 / 2f64.powi(64)).sum();
         1.0 + f64::from(*offset) + mean_above_offset
     };
@@ -36,11 +37,11 @@ pub(crate) fn mean_draws(program: &Program) -> f64 {
 
 /// Number of iterations per slice, for a batch of `iterations` iterations of a program: a multiple
 /// of [`WORKGROUP_SIZE`].
-pub(crate) fn slice_iterations(program: &Program, iterations: u64) -> u64 {
+pub(crate) fn slice_iterations(program: &PlainProgram<'_>, iterations: u64) -> u64 {
     let mut rounds = 2 + program.marks().len() as u64;
     let mut max_draws = program.components.len() as u64;
     for component in &program.components {
-        let counts = &component.counts;
+        let counts = component.counts;
         rounds += u64::from(counts.thresholds.len().checked_ilog2().map_or(0, |log| log + 1));
         max_draws += u64::from(counts.offset) + counts.thresholds.len() as u64;
     }
@@ -130,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    fn program(counts: CountRecipe) -> Program {
+    fn program(counts: CountRecipe) -> forge_contract::program::Program {
         ProgramRecipe {
             components: vec![ComponentRecipe::new(counts, AmountRecipe::Noise(1))],
             ..ProgramRecipe::typical()
@@ -164,7 +165,11 @@ mod tests {
 
     #[test]
     fn invocations_stay_below_the_round_limit_of_drivers() {
-        let size = |counts, iterations| slice_iterations(&program(counts), iterations) / WORKGROUP_SIZE;
+        let size = |counts, iterations| {
+            let program = program(counts);
+            let plain = PlainProgram::new(&program).expect("recipes are plain");
+            slice_iterations(&plain, iterations) / WORKGROUP_SIZE
+        };
         // Large jobs get the largest slices; small jobs are spread over more workgroups.
         assert_eq!(size(CountRecipe::Poisson(2.0), 1 << 30), 256);
         assert_eq!(size(CountRecipe::Poisson(2.0), 1 << 20), MIN_INVOCATION_ITERATIONS);

@@ -152,7 +152,7 @@ fn breakdown(scale: u64, rounds: usize) {
     let never = |program: &Program| {
         let mut program = program.clone();
         let none = CountTable { offset: 0, thresholds: Vec::new() };
-        program.components.iter_mut().for_each(|component| component.counts = none.clone());
+        program.groups.iter_mut().for_each(|group| group.counts = none.clone());
         program
     };
     let (counted, idle) = (request("0.000000000001").program, never(&full));

@@ -53,7 +53,7 @@
 //! 11. [`statistics`], order statistics, tail values and confidence intervals of a merged result
 //! 12. [`seed_tree`], the seeds of shards and leaves
 //! 13. [`plan`], a run's shards and checkpoints
-//! 14. [`reduction`], merging shard results
+//! 14. [`result_shape`], `details_reduction` and [`reduction`], merging shard results
 //! 15. [`job_key`], the secret of a job: task ids, and the order in which shards are verified
 //! 16. [`verification`], which shards are executed a second time
 //! 17. [`summary`], a result's figures, in units of the args
@@ -68,6 +68,7 @@ pub mod backend;
 pub mod beta;
 pub mod convergence;
 pub mod counts;
+pub(crate) mod details_reduction;
 pub mod double_double;
 pub mod dyadic;
 pub mod gamma;
@@ -79,6 +80,7 @@ pub(crate) mod quantile_steps;
 pub mod reduction;
 pub mod request;
 pub mod result_document;
+pub mod result_shape;
 pub mod seed_tree;
 pub mod severities;
 pub mod standard_quantiles;

@@ -7,9 +7,15 @@ use forge_contract::{
     shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
 
+use crate::{
+    details_reduction::DetailsReduction,
+    result_shape::{ResultShape, ShapeMismatch},
+};
+
 /// A running merge of shard results. Its memory does not grow with the number of results.
 #[derive(Debug, Clone)]
 pub struct Reduction {
+    shape: ResultShape,
     iterations: u64,
     components: Vec<Tally>,
     capped: u64,
@@ -17,20 +23,7 @@ pub struct Reduction {
     sum_squares: U256,
     total: DenseDistribution,
     largest: DenseDistribution,
-}
-
-/// The result has another number of components or marks than the program, so it belongs to another
-/// run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the result has {components} components and {marks} marks, but the program has {expected_components} and \
-     {expected_marks}"
-)]
-pub struct ShapeMismatch {
-    components: usize,
-    marks: usize,
-    expected_components: usize,
-    expected_marks: usize,
+    details: Option<DetailsReduction>,
 }
 
 impl Reduction {
@@ -38,13 +31,15 @@ impl Reduction {
     pub fn new(program: &Program) -> Self {
         let marks = program.marks().len();
         Self {
+            shape: ResultShape::new(program),
             iterations: 0,
-            components: vec![Tally::default(); program.components.len()],
+            components: vec![Tally::default(); program.component_count()],
             capped: 0,
             sum: 0,
             sum_squares: U256::ZERO,
             total: DenseDistribution::new(marks),
             largest: DenseDistribution::new(marks),
+            details: program.details.then(|| DetailsReduction::new(program)),
         }
     }
 
@@ -58,17 +53,9 @@ impl Reduction {
     /// # Errors
     /// [`ShapeMismatch`], when the result is of another program. The merge is then unchanged.
     pub fn add(&mut self, result: &ShardResult) -> Result<(), ShapeMismatch> {
-        let shape =
-            |components: usize, total: &[u64], largest: &[u64]| (components, total.len(), largest.len());
-        let found = shape(result.components.len(), &result.total.at_marks, &result.largest.at_marks);
-        let expected = shape(self.components.len(), &self.total.at_marks, &self.largest.at_marks);
-        if found != expected {
-            return Err(ShapeMismatch {
-                components: found.0,
-                marks: found.1,
-                expected_components: expected.0,
-                expected_marks: expected.1,
-            });
+        self.shape.check(result)?;
+        if let (Some(details), Some(added)) = (&mut self.details, &result.details) {
+            details.add(added);
         }
         self.iterations += result.iterations;
         for (tally, added) in self.components.iter_mut().zip(&result.components) {
@@ -93,6 +80,7 @@ impl Reduction {
             sum_squares: self.sum_squares,
             total: self.total.distribution(),
             largest: self.largest.distribution(),
+            details: self.details.as_ref().map(DetailsReduction::details),
         }
     }
 }

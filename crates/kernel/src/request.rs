@@ -6,9 +6,10 @@ use std::sync::Arc;
 use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
-    envelope::{Envelope, Seed},
+    envelope::{Envelope, Seed, Target},
     error::InvalidDocument,
     ids::ReplayKey,
+    plain_program::PlainProgram,
     plan::PlanDocument,
     program::Program,
     shard::{LEAF_ITERATIONS, Shard, ShardId},
@@ -158,6 +159,10 @@ impl Request {
         let model_digest = Digest::hash_parts(&[&canonical_model(&envelope, model.as_ref())]);
         let CompiledModel { program, digest: program_digest } =
             compiler.get_or_compile(model_digest, &mut || compile(model.as_ref()))?;
+        if envelope.policy.target == Target::Gpu && PlainProgram::new(&program).is_none() {
+            let message = format!("must be cpu or any: {} is not executed on GPUs", profile.name);
+            return Err(InvalidDocument::single("/policy/target", message));
+        }
         let budget = model.budget();
         let min = budget.convergence.as_ref().map(|convergence| convergence.min_iterations);
         let plan = Plan::new(budget.iterations, model.expected_draws(), min);
@@ -224,7 +229,7 @@ impl Request {
                 stop_reason,
             },
             work: WorkReport::new(result, &self.program, &self.model.component_names()),
-            output: self.model.output(&self.summary(result)),
+            output: self.model.output(result, &self.program, &self.summary(result)),
         }
     }
 }

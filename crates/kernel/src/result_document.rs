@@ -87,7 +87,7 @@ pub struct WorkReport {
 #[schemars(deny_unknown_fields, rename = "ComponentWork")]
 pub struct ComponentReport {
     /// Name of the component in its profile.
-    pub name: &'static str,
+    pub name: String,
     /// Occurrences of the component.
     pub occurrences: u64,
     /// Occurrences whose amount reached the component's limit, or the largest representable amount
@@ -98,13 +98,13 @@ pub struct ComponentReport {
 impl WorkReport {
     /// Counts the occurrences of a result; `names` are the names of the program's components, in
     /// order.
-    pub fn new(result: &ShardResult, program: &Program, names: &[&'static str]) -> Self {
+    pub fn new(result: &ShardResult, program: &Program, names: &[String]) -> Self {
         let without_limit =
-            program.components.iter().zip(&result.components).filter(|(c, _)| c.cap == MAX_AMOUNT);
+            program.components().zip(&result.components).filter(|(c, _)| c.terms.limit == MAX_AMOUNT);
         let amounts: u64 = without_limit.map(|(_, tally)| tally.capped).sum();
         let totals = if program.cap == MAX_AMOUNT { result.capped } else { 0 };
-        let component = |(&name, tally): (&&'static str, &Tally)| ComponentReport {
-            name,
+        let component = |(name, tally): (&String, &Tally)| ComponentReport {
+            name: name.clone(),
             occurrences: tally.occurrences,
             capped: tally.capped,
         };

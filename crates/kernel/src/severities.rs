@@ -129,6 +129,30 @@ fn exp_m1(x: DoubleDouble) -> DoubleDouble {
 }
 
 impl SeverityLaw {
+    /// The number of segment bits with which the law's table is accurate: relative to the amount,
+    /// to 2·10^−6. `None` where 8 bits, the most there are, are not enough.
+    ///
+    /// The quantile is nearly a power of the distance from each end of (0, 1): the larger the power
+    /// in magnitude, the more segments an octave needs.
+    pub fn segment_bits(&self) -> Option<u32> {
+        let power = match *self {
+            Self::Lognormal { sigma, .. } => return Some(if sigma <= 4.0 { 6 } else { 7 }),
+            Self::Normal { .. } | Self::Exponential { .. } | Self::Uniform { .. } => return Some(6),
+            Self::InverseGaussian { .. } => return Some(6),
+            Self::Weibull { shape, .. } | Self::Gamma { shape, .. } => 1.0 / shape,
+            Self::Pareto { alpha, .. } | Self::Lomax { alpha, .. } => 1.0 / alpha,
+            Self::Gpd { xi, .. } => xi.abs(),
+            Self::Burr { alpha, gamma, .. } => (1.0 / gamma).max(1.0 / (alpha * gamma)),
+            Self::Beta { a, b, .. } => (1.0 / a).max(1.0 / b),
+        };
+        match power {
+            power if power <= 4.0 => Some(6),
+            power if power <= 9.0 => Some(7),
+            power if power <= 20.0 => Some(8),
+            _ => None,
+        }
+    }
+
     /// The quantile table of the law, with `units` minor units in a unit of the args.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 //! in minor units. Reordering an operation changes results.
 
 use ethnum::U256;
-use forge_contract::shard_result::{Distribution, ShardResult, bucket_bounds};
+use forge_contract::{
+    distribution::Resolution,
+    shard_result::{Distribution, ShardResult},
+};
 
 use crate::{double_double::power_of_two, normal};
 
@@ -61,13 +64,19 @@ pub struct OrderStatistics {
 }
 
 impl OrderStatistics {
-    /// The order statistics of a distribution of at least one iteration; `marks` are those of the
-    /// program.
+    /// The order statistics of a distribution of at least one iteration, with the buckets of the
+    /// total; `marks` are those of the program.
     pub fn new(distribution: &Distribution, marks: &[u64]) -> Self {
+        Self::with_resolution(distribution, marks, Resolution::FINE)
+    }
+
+    /// The order statistics of a distribution of at least one iteration; `marks` are those of its
+    /// quantity.
+    pub fn with_resolution(distribution: &Distribution, marks: &[u64], resolution: Resolution) -> Self {
         let mut pieces = Vec::with_capacity(distribution.histogram.len() + 2 * marks.len());
         let mut marked = marks.iter().copied().zip(distribution.at_marks.iter().copied()).peekable();
         for &(bucket, count) in &distribution.histogram {
-            let (low, high) = bucket_bounds(bucket as usize);
+            let (low, high) = resolution.bounds(bucket as usize);
             let (low, high) = (low.max(distribution.min), high.min(distribution.max));
             let mut marks_in_bucket = Vec::new();
             while let Some((mark, at)) = marked.next_if(|&(mark, _)| mark <= high) {
@@ -164,6 +173,21 @@ impl OrderStatistics {
         z * ((variance + level.to_f64() * (excess * excess)) / above).sqrt()
     }
 
+    /// The fraction of iterations above an amount. Within a bucket, iterations are taken as spread
+    /// evenly.
+    pub fn fraction_above(&self, amount: u64) -> f64 {
+        let mut above = 0.0;
+        for piece in self.pieces.iter().filter(|piece| piece.high > amount) {
+            let part = if piece.low > amount {
+                1.0
+            } else {
+                (piece.high - amount) as f64 / (piece.high - piece.low) as f64
+            };
+            above += piece.count as f64 * part;
+        }
+        above / self.len() as f64
+    }
+
     /// Distribution-free confidence interval of the quantile. A bound is `None` if no order
     /// statistic gives it.
     pub fn var_interval(&self, level: Level, confidence: f64) -> (Option<f64>, Option<f64>) {
@@ -204,11 +228,16 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// The moments of a result of at least one iteration.
+    /// The moments of the total of a result of at least one iteration.
     pub fn new(result: &ShardResult) -> Self {
-        let n = result.iterations;
-        let mean = result.sum as f64 / n as f64;
-        let spread = U256::from(n) * result.sum_squares - U256::from(result.sum) * U256::from(result.sum);
+        Self::of_sums(result.iterations, result.sum, result.sum_squares)
+    }
+
+    /// The moments of an amount whose sum and sum of squares over `n` iterations, at least one, are
+    /// given.
+    pub fn of_sums(n: u64, sum: u128, sum_squares: U256) -> Self {
+        let mean = sum as f64 / n as f64;
+        let spread = U256::from(n) * sum_squares - U256::from(sum) * U256::from(sum);
         let variance = (n > 1).then(|| to_f64(spread) / n as f64 / (n - 1) as f64);
         let std_error = variance.map(|v| v.sqrt() / (n as f64).sqrt());
         Self { mean, variance, std_error }

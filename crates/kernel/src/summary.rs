@@ -11,11 +11,11 @@ use serde::Serialize;
 use crate::statistics::{Level, Moments, OrderStatistics};
 
 /// Levels of the reported quantiles, in thousandths.
-const QUANTILE_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
+pub(crate) const QUANTILE_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
 /// Reported return periods, in iterations.
 const RETURN_PERIODS: [u64; 10] = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000];
 /// Confidence level of the reported intervals.
-const INTERVAL_CONFIDENCE: f64 = 0.95;
+pub(crate) const INTERVAL_CONFIDENCE: f64 = 0.95;
 /// Buckets of a result that form one bar of the reported histogram, which is an eighth of an octave
 /// wide.
 const BUCKETS_PER_BAR: usize = 128;
@@ -140,7 +140,7 @@ impl Summary {
 }
 
 /// Groups the buckets of the total into bars, from that of the minimum to that of the maximum.
-fn total_histogram(result: &ShardResult, unit: f64) -> Histogram {
+pub(crate) fn total_histogram(result: &ShardResult, unit: f64) -> Histogram {
     let bar = |amount: u64| bucket_of(amount) / BUCKETS_PER_BAR;
     let (first, last) = (bar(result.total.min), bar(result.total.max));
     let mut counts = vec![0; last - first + 1];

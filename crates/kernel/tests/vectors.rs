@@ -1,6 +1,7 @@
 //! Proves that the kernel reproduces every vector of tests/vectors/v1, which a second
-//! implementation, written from docs/determinism.md alone, generated. vectors_statistics.rs covers
-//! the vectors for statistics. A missing file, or one without cases, fails.
+//! implementation, written from docs/determinism.md alone, generated. vectors_statistics.rs and
+//! vectors_portfolios.rs cover those for statistics and portfolios. A missing file, or one without
+//! cases, fails.
 
 mod common;
 
@@ -13,6 +14,7 @@ use common::{
 use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
+    plain_program::PlainProgram,
     program::{CountTable, Program, Segment},
     shard::{ShardId, TREE_DEPTH},
     shard_result::ShardResult,
@@ -32,10 +34,12 @@ use rand_chacha::{
 };
 use serde_json::{Value, json};
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "amounts",
+    "compound",
     "convergence",
     "counts",
+    "portfolios",
     "programs",
     "quantiles",
     "results",
@@ -193,10 +197,11 @@ fn amounts_of_draws() {
 fn programs() {
     for case in cases("programs", "programs") {
         let program = request(&case["envelope"]).program;
-        let components = program.components.iter().map(
+        let plain = PlainProgram::new(&program).expect("the profiles' programs are plain");
+        let components = plain.components.iter().map(
             |c| json!({"cap": c.cap, "offset": c.counts.offset, "thresholds": c.counts.thresholds.len()}),
         );
-        let found = (program.units.into(), program.segment_bits.into(), program.base, program.cap);
+        let found = (program.units.into(), plain.segment_bits.into(), program.base, program.cap);
         let expected = ["units", "segment_bits", "base", "cap"].map(|name| integer(&case[name]));
         assert_eq!([found.0, found.1, found.2, found.3], expected, "{}", case["name"]);
         assert_eq!(json!(components.collect::<Vec<_>>()), case["components"], "{}", case["name"]);

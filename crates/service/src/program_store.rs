@@ -1,13 +1,22 @@
 //! Programs by hash, stored in bucket `forge_programs`. A reader accepts only bytes that have the
 //! hash it asked for, so it does not have to trust the writer.
+//!
+//! A program may be longer than a message, so it is stored in parts: the first one under its hash,
+//! the others under the hash and their number. A part of full length is followed by another one,
+//! which may be empty.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{digest::Digest, program::Program};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
+/// Bytes in a part: half of the messages that NATS accepts by default.
+const PART_LENGTH: usize = 512 << 10;
+/// Most parts of a program: more than any valid program has.
+const MAX_PARTS: usize = 128;
 /// A stored program older than this is written again, long before the bucket's age limit removes
 /// it.
 const REFRESH_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -53,10 +62,17 @@ impl ProgramStore {
     }
 
     async fn load(&self, digest: Digest) -> Result<Arc<Program>, ProgramError> {
-        let entry = self.bus.get(&Bucket::Programs, &digest.to_hex()).await?;
-        let Some(bytes) = entry.and_then(|entry| entry.value) else {
-            return Err(ProgramError::Missing(digest));
-        };
+        let mut bytes = Vec::new();
+        for part in 0..MAX_PARTS {
+            let entry = self.bus.get(&Bucket::Programs, &part_key(digest, part)).await?;
+            let Some(value) = entry.and_then(|entry| entry.value) else {
+                return Err(ProgramError::Missing(digest));
+            };
+            bytes.extend_from_slice(&value);
+            if value.len() < PART_LENGTH {
+                break;
+            }
+        }
         let content_digest = Digest::hash_parts(&[&bytes]);
         if content_digest != digest {
             return Err(ProgramError::Damaged(digest, format!("its content has the hash {content_digest}")));
@@ -75,14 +91,27 @@ impl ProgramStore {
         if self.stored_at.get(&digest).is_some_and(|at| at.elapsed() < STORED_ASSUMPTION) {
             return Ok(());
         }
-        let key = digest.to_hex();
-        let entry = self.bus.get(&Bucket::Programs, &key).await?;
+        let entry = self.bus.get(&Bucket::Programs, &part_key(digest, 0)).await?;
         if entry.is_none_or(|entry| entry.value.is_none() || entry.age > REFRESH_AGE) {
-            self.bus.put(&Bucket::Programs, &key, program.encode().into()).await?;
+            let bytes = Bytes::from(program.encode());
+            // The first part is written last: where it is, the others are.
+            for part in (0..=bytes.len() / PART_LENGTH).rev() {
+                let end = bytes.len().min((part + 1) * PART_LENGTH);
+                let value = bytes.slice(part * PART_LENGTH..end);
+                self.bus.put(&Bucket::Programs, &part_key(digest, part), value).await?;
+            }
         }
         self.programs.insert(digest, Arc::clone(program));
         self.stored_at.insert(digest, Instant::now());
         Ok(())
+    }
+}
+
+/// The key of a part.
+fn part_key(digest: Digest, part: usize) -> String {
+    match part {
+        0 => digest.to_hex(),
+        part => format!("{}.{part}", digest.to_hex()),
     }
 }
 
@@ -157,6 +186,28 @@ mod tests {
         let other = Digest([1; 32]);
         store.bus.put(&Bucket::Programs, &other.to_hex(), program.encode().into()).await.unwrap();
         assert!(matches!(store.get(other).await, Err(ProgramError::Damaged(..))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_longer_than_a_message_is_stored_in_parts() {
+        let (store, _, _, _) = fixture().await;
+        let envelope = serde_json::json!({
+            "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+            "args": forge_kernel::workload::risk_compound_v1::examples::portfolio(),
+        });
+        let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+        let length = request.program.encode().len();
+        assert!(length > 2 * PART_LENGTH, "{length} bytes");
+        store.put(request.program_digest, &request.program).await.unwrap();
+        let keys = store.bus.keys(&Bucket::Programs).await.unwrap();
+        assert_eq!(keys.len(), 1 + length / PART_LENGTH);
+        let reader = ProgramStore::new(store.bus.clone(), 2);
+        assert_eq!(reader.get(request.program_digest).await, Ok(request.program));
+        // Without one of its parts it is missing.
+        store.bus.delete(&Bucket::Programs, &part_key(request.program_digest, 1)).await.unwrap();
+        let reader = ProgramStore::new(store.bus.clone(), 2);
+        let missing = Err(ProgramError::Missing(request.program_digest));
+        assert_eq!(reader.get(request.program_digest).await, missing);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_documents::Job;
-use forge_kernel::{KERNEL, job_key::JobKey};
+use forge_kernel::{KERNEL, job_key::JobKey, result_shape::ResultShape};
 use forge_service::shard_messages;
 
 /// Upper bound on the execution times that agents report, in microseconds: one year.
@@ -35,8 +35,8 @@ pub(crate) struct JobContext {
     pub key: JobKey,
     /// Number of shards of the plan.
     pub shards: u64,
-    /// Number of marks of the program.
-    marks: usize,
+    /// The shape of the program's results.
+    shape: ResultShape,
 }
 
 /// A result that answers a task of the job. Its content has not been checked.
@@ -75,8 +75,9 @@ pub(crate) enum NoResult {
 
 impl JobContext {
     pub fn new(job: Arc<Job>, uid: JobUid, key: JobKey) -> Self {
-        let (shards, marks) = (job.request.plan.shard_count(), job.request.program.marks().len());
-        Self { job, uid, key, shards, marks }
+        let shards = job.request.plan.shard_count();
+        let shape = ResultShape::new(&job.request.program);
+        Self { job, uid, key, shards, shape }
     }
 
     /// Position of a shard in the plan; `None` if the plan does not have it.
@@ -151,10 +152,7 @@ impl JobContext {
             let (found, planned) = (result.iterations, statement.iterations);
             return Err(format!("it has {found} iterations, but the plan has {planned}"));
         }
-        let components = self.job.request.program.components.len();
-        if (result.components.len(), result.total.at_marks.len()) != (components, self.marks) {
-            return Err("it has another number of components or marks than the program".to_owned());
-        }
+        self.shape.check(result).map_err(|mismatch| mismatch.to_string())?;
         let occurrences: u128 = result.components.iter().map(|tally| u128::from(tally.occurrences)).sum();
         let limit = self.max_occurrences(statement.iterations);
         if occurrences > limit {

@@ -5,6 +5,7 @@ use forge_contract::{
     envelope::{Policy, Target},
     ids::JobUid,
     job::JobRecord,
+    plain_program::PlainProgram,
 };
 use forge_documents::Job;
 use forge_kernel::job_key::JobKey;
@@ -33,7 +34,11 @@ impl AdmittedJob {
         &self.job.request.envelope.policy
     }
 
+    /// The hardware that executes the job: programs that GPUs do not execute go to CPUs.
     pub fn target(&self) -> Target {
-        self.policy().target
+        match self.policy().target {
+            Target::Any if PlainProgram::new(&self.job.request.program).is_none() => Target::Cpu,
+            target => target,
+        }
     }
 }

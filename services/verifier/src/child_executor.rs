@@ -50,7 +50,7 @@ pub fn execute_in_child(
                 write_json(&mut output, &ExecutionReply::Results(results.len()))?;
                 results.iter().try_for_each(|result| write_frame(&mut output, &result.encode()))?;
             }
-            Err(ExecutionError::Device(reason)) => {
+            Err(ExecutionError::Device(reason) | ExecutionError::Unsupported(reason)) => {
                 write_json(&mut output, &ExecutionReply::Failed(reason))?;
             }
             Err(error @ (ExecutionError::Cancelled | ExecutionError::Crashed(_))) => {

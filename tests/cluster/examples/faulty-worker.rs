@@ -111,12 +111,13 @@ fn empty_result(program: &Program, shard: &Shard) -> ShardResult {
     };
     ShardResult {
         iterations: shard.iterations,
-        components: vec![Tally::default(); program.components.len()],
+        components: vec![Tally::default(); program.component_count()],
         capped: 0,
         sum: 0,
         sum_squares: Default::default(),
         total: empty_distribution(),
         largest: empty_distribution(),
+        details: None,
     }
 }
 

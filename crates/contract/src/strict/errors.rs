@@ -46,6 +46,13 @@ impl Errors {
         self.errors.iter().any(|error| error.pointer == pointer)
     }
 
+    /// Whether an error is recorded at this pointer or inside the value there. Also true when
+    /// errors were omitted, as one of them may be there.
+    pub fn has_error_within(&self, pointer: &str) -> bool {
+        let mut rests = self.errors.iter().filter_map(|error| error.pointer.strip_prefix(pointer));
+        self.omitted > 0 || rests.any(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Returns `value` if no error was recorded. Readers put a placeholder into `value` only when
     /// they record an error, so no placeholder is ever returned.
     ///

@@ -31,7 +31,7 @@ use super::{
 pub struct ObjectReader<'n, 'e> {
     members: &'n [(String, Node)],
     pointer: String,
-    errors: &'e mut Errors,
+    pub(super) errors: &'e mut Errors,
     known: Vec<&'static str>,
 }
 
@@ -84,6 +84,17 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
     /// Records an error on a field.
     pub fn error(&mut self, name: &str, message: impl Into<String>) {
         self.errors.push(&self.pointer_of(name), message);
+    }
+
+    /// Records an error on the value at `path`, a pointer relative to this object.
+    pub fn error_at(&mut self, path: &str, message: impl Into<String>) {
+        self.errors.push(&format!("{}{path}", self.pointer), message);
+    }
+
+    /// Whether an error is recorded on the value at `path`, a pointer relative to this object, or
+    /// inside it.
+    pub fn has_error_within(&self, path: &str) -> bool {
+        self.errors.has_error_within(&format!("{}{path}", self.pointer))
     }
 
     /// Whether an error is recorded on a field. Its value is then a placeholder and must not be
@@ -274,20 +285,30 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
     /// Records an error for every unknown key, with the nearest known key as a suggestion if there
     /// is one.
     pub fn finish(self) {
+        let known = self.known.clone();
+        self.finish_with(|key| match suggest::nearest_name(key, known.iter().copied()) {
+            Some(name) => format!("is not a known key: did you mean `{name}`?"),
+            None if known.is_empty() => "is not a known key: no keys are allowed here".to_owned(),
+            None => format!("is not a known key: the known keys are `{}`", known.join("`, `")),
+        });
+    }
+
+    /// Whether the object has a key that has not been read so far.
+    pub fn has_unknown_key(&self) -> bool {
+        self.members.iter().any(|(key, _)| !self.known.contains(&key.as_str()))
+    }
+
+    /// As [`finish`](Self::finish), with the message that `describe` has for an unknown key.
+    pub fn finish_with(self, describe: impl Fn(&str) -> String) {
         for (key, _) in self.members {
-            if self.known.contains(&key.as_str()) {
-                continue;
+            if !self.known.contains(&key.as_str()) {
+                self.errors.push(&child_pointer(&self.pointer, key), describe(key));
             }
-            let message = match suggest::nearest_name(key, self.known.iter().copied()) {
-                Some(name) => format!("is not a known key: did you mean `{name}`?"),
-                None if self.known.is_empty() => "is not a known key: no keys are allowed here".to_owned(),
-                None => format!("is not a known key: the known keys are `{}`", self.known.join("`, `")),
-            };
-            self.errors.push(&child_pointer(&self.pointer, key), message);
         }
     }
 
-    fn missing(&mut self, name: &str, wanted: &str) {
+    /// Records that a required field is missing; `wanted` describes its value.
+    pub fn missing(&mut self, name: &str, wanted: &str) {
         self.error(name, format!("is missing: {wanted} is required"));
     }
 }

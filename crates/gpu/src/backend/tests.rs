@@ -33,7 +33,9 @@ fn lost_device_fails_the_call_and_is_opened_again() {
     assert_agrees(&backend);
     let device = backend.open_device().unwrap();
     device.lose();
-    let result = device.execute(&program(), &[sample_shard(0, 1, 3000)], &());
+    let program = program();
+    let plain = PlainProgram::new(&program).unwrap();
+    let result = device.execute(&plain, &[sample_shard(0, 1, 3000)], &());
     assert!(matches!(result, Err(ExecutionError::Device(_))), "{result:?}");
     assert_agrees(&backend);
     assert!(!Arc::ptr_eq(&device, &backend.open_device().unwrap()));

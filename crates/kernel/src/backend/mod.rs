@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
 
+mod result_builder;
 pub mod scalar;
 pub mod simd;
 
@@ -32,6 +33,9 @@ pub enum ExecutionError {
     /// The device failed. Another backend can execute the shards.
     #[error("the device failed: {0}")]
     Device(String),
+    /// The backend does not execute programs of this kind; see [`Backend::supports`].
+    #[error("the backend does not execute this program: {0}")]
+    Unsupported(String),
     /// The process that executed the shards died. The shards may be the reason.
     #[error("the execution crashed: {0}")]
     Crashed(String),
@@ -52,6 +56,11 @@ pub trait Backend: Send + Sync {
     /// The number of shards in one call of [`Backend::execute`] that gives the best throughput.
     fn batch_size(&self) -> usize {
         1
+    }
+
+    /// Whether the backend executes programs of this kind.
+    fn supports(&self, _program: &Program) -> bool {
+        true
     }
 
     /// Executes `shards` and returns their results in order. The caller has checked `program` with

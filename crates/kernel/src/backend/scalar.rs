@@ -4,20 +4,23 @@
 
 use std::ops::Range;
 
-use ethnum::U256;
 use forge_contract::{
     digest::Digest,
-    program::{MAX_AMOUNT, OCTAVES, Program, Segment},
+    program::{AmountTable, Component, INDEX_FRACTION_BITS, MAX_AMOUNT, Occurrence, Program},
     shard::{LEAF_ITERATIONS, Shard},
-    shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
+    shard_result::ShardResult,
+    table::{OCTAVES, Segment},
 };
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Backend, ExecutionControl, ExecutionError};
-use crate::seed_tree::leaf_seeds;
+use super::{
+    Backend, ExecutionControl, ExecutionError,
+    result_builder::{IterationOutcome, ResultBuilder},
+};
+use crate::{seed_tree::leaf_seeds, treaties::Year};
 
 /// The reference backend.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,17 +41,19 @@ impl Backend for Scalar {
     }
 }
 
-fn execute_shard(
+/// Executes a shard. Other backends call this for programs that they do not vectorise.
+pub(super) fn execute_shard(
     program: &Program,
     shard: &Shard,
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
+    let interpreter = Interpreter::new(program);
     let mut result = ResultBuilder::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
         for iteration in 0..iterations {
-            execute_iteration(program, seed, iteration, &mut result);
+            interpreter.execute(seed, iteration, &mut result);
         }
         if control.advance(iterations).is_break() {
             return Err(ExecutionError::Cancelled);
@@ -59,33 +64,149 @@ fn execute_shard(
 
 /// Executes a range of iterations of one leaf.
 pub(super) fn execute_range(program: &Program, leaf_seed: Digest, iterations: Range<u64>) -> ShardResult {
+    let interpreter = Interpreter::new(program);
     let mut result = ResultBuilder::new(program);
     for iteration in iterations {
-        execute_iteration(program, leaf_seed, iteration, &mut result);
+        interpreter.execute(leaf_seed, iteration, &mut result);
     }
     result.finish()
 }
 
-/// Executes one iteration: draws all counts first, then one amount for each occurrence.
-fn execute_iteration(program: &Program, leaf_seed: Digest, iteration: u64, result: &mut ResultBuilder) {
-    let mut stream = ChaCha8Rng::from_seed(leaf_seed.0);
-    stream.set_stream(iteration);
-    let counts: Vec<u32> = program.components.iter().map(|c| c.counts.count(stream.next_u64())).collect();
-    let (mut total, mut largest) = (program.base, 0);
-    for (index, component) in program.components.iter().enumerate() {
-        for _ in 0..counts[index] {
-            let raw = amount_of_draw(program.segment_bits, &component.amounts, stream.next_u64());
-            let amount = raw.min(component.cap);
-            result.components[index].occurrences += 1;
-            result.components[index].capped += u64::from(amount == component.cap);
-            total = (total + amount).min(MAX_AMOUNT);
-            largest = largest.max(amount);
-        }
-    }
-    result.add_iteration(total.min(program.cap), largest.min(program.cap));
+/// A program, with what is the same in all iterations.
+struct Interpreter<'a> {
+    program: &'a Program,
+    /// The distinct steps of the treaties, ascending.
+    steps: Vec<u32>,
+    /// Whether the occurrences of the groups follow in random order.
+    interleaves: bool,
+    /// For each group, the number of components before it.
+    first_components: Vec<usize>,
 }
 
-/// The amount of one occurrence, before the component's cap.
+impl<'a> Interpreter<'a> {
+    fn new(program: &'a Program) -> Self {
+        let mut count = 0;
+        let first_components = program.groups.iter().map(|group| {
+            count += group.components.len();
+            count - group.components.len()
+        });
+        Self {
+            program,
+            steps: program.steps(),
+            interleaves: program.interleaves(),
+            first_components: first_components.collect(),
+        }
+    }
+
+    /// Executes one iteration: draws all counts, the indices and the annual amounts, then one
+    /// occurrence after another.
+    fn execute(&self, leaf_seed: Digest, iteration: u64, result: &mut ResultBuilder<'_>) {
+        let mut stream = ChaCha8Rng::from_seed(leaf_seed.0);
+        stream.set_stream(iteration);
+        let groups = &self.program.groups;
+        let counts: Vec<u64> = groups
+            .iter()
+            .map(|group| match group.occurrence {
+                Occurrence::Annual => 0,
+                _ => group.counts.count(stream.next_u64()).into(),
+            })
+            .collect();
+        let factor = |index| amount_in_table(index, stream.next_u64());
+        let factors: Vec<u64> = self.program.indices.iter().map(factor).collect();
+
+        let mut year = Year::new(&self.program.treaties, &self.steps, self.program.lines as usize);
+        let mut group_totals = vec![0u64; groups.len()];
+        let mut amounts = vec![0u64; self.program.lines as usize];
+        let annual = groups.iter().enumerate().filter(|(_, g)| g.occurrence == Occurrence::Annual);
+        for (group, _) in annual {
+            self.draw_amounts(group, &factors, &mut stream, &mut amounts, result);
+            group_totals[group] = amounts.iter().sum();
+            year.add_annual(group, &mut amounts);
+        }
+        let mut largest = 0;
+        let mut remaining = counts.clone();
+        while let Some(group) = self.next_group(&remaining, &mut stream) {
+            remaining[group] -= 1;
+            self.draw_amounts(group, &factors, &mut stream, &mut amounts, result);
+            let occurrence = amounts.iter().sum::<u64>();
+            largest = occurrence.max(largest);
+            group_totals[group] = group_totals[group].saturating_add(occurrence);
+            year.add_occurrence(group, &mut amounts);
+        }
+        result.add_iteration(&IterationOutcome { counts, group_totals, largest, year: year.close() });
+    }
+
+    /// The group of the next occurrence; `None` after the last one. Where the order matters, every
+    /// order of the remaining occurrences is equally likely.
+    fn next_group(&self, remaining: &[u64], stream: &mut ChaCha8Rng) -> Option<usize> {
+        let first = remaining.iter().position(|&count| count > 0)?;
+        let all: u64 = remaining.iter().sum();
+        if !self.interleaves || remaining[first] == all {
+            return Some(first);
+        }
+        let mut place = ((u128::from(stream.next_u64()) * u128::from(all)) >> 64) as u64;
+        remaining.iter().position(|&count| {
+            let is_here = place < count;
+            place = place.wrapping_sub(count);
+            is_here
+        })
+    }
+
+    /// Draws the amounts of one occurrence, or of one year, for every line.
+    fn draw_amounts(
+        &self,
+        group: usize,
+        factors: &[u64],
+        stream: &mut ChaCha8Rng,
+        amounts: &mut [u64],
+        result: &mut ResultBuilder<'_>,
+    ) {
+        let components = &self.program.groups[group].components;
+        let struck = match &self.program.groups[group].occurrence {
+            Occurrence::Claim { pick: None } => 0..1,
+            Occurrence::Claim { pick: Some(pick) } => {
+                let picked = pick.count(stream.next_u64()) as usize;
+                picked..picked + 1
+            }
+            Occurrence::Strike | Occurrence::Annual => 0..components.len(),
+        };
+        amounts.fill(0);
+        let mut draw = 0;
+        for index in struck {
+            let component = &components[index];
+            if !component.same_rank {
+                draw = stream.next_u64();
+            }
+            let limited = component.terms.limited(loss_of_draw(component, factors, draw));
+            amounts[component.line as usize] += component.terms.share.of(limited);
+            let is_capped = limited == component.terms.limit;
+            result.count_amount(self.first_components[group] + index, is_capped);
+        }
+    }
+}
+
+/// The amount of a component before its terms, at most [`MAX_AMOUNT`].
+fn loss_of_draw(component: &Component, factors: &[u64], draw: u64) -> u64 {
+    let amount = amount_in_table(&component.amounts, draw).min(MAX_AMOUNT);
+    match component.index {
+        None => amount,
+        Some(index) => {
+            let product = u128::from(amount) * u128::from(factors[index as usize]);
+            (product >> INDEX_FRACTION_BITS).min(MAX_AMOUNT.into()) as u64
+        }
+    }
+}
+
+fn amount_in_table(table: &AmountTable, draw: u64) -> u64 {
+    match table {
+        AmountTable::Quantiles { segment_bits, segments } => amount_of_draw(*segment_bits, segments, draw),
+        AmountTable::Steps { thresholds, amounts } => {
+            amounts[thresholds.partition_point(|&threshold| threshold <= draw)]
+        }
+    }
+}
+
+/// The amount of a draw in a quantile table.
 #[inline]
 pub(crate) fn amount_of_draw(segment_bits: u32, table: &[Segment], draw: u64) -> u64 {
     let (index, y) = locate(draw, segment_bits);
@@ -121,89 +242,11 @@ fn interpolate(segment: Segment, y: i64) -> u64 {
     (value.max(0) >> segment.shift) as u64
 }
 
-/// Accumulates the result of a shard.
-struct ResultBuilder {
-    iterations: u64,
-    components: Vec<Tally>,
-    cap: u64,
-    capped: u64,
-    sum: u128,
-    sum_squares: U256,
-    total: DistributionBuilder,
-    largest: DistributionBuilder,
-}
-
-impl ResultBuilder {
-    fn new(program: &Program) -> Self {
-        Self {
-            iterations: 0,
-            components: vec![Tally::default(); program.components.len()],
-            cap: program.cap,
-            capped: 0,
-            sum: 0,
-            sum_squares: U256::ZERO,
-            total: DistributionBuilder::new(program.marks()),
-            largest: DistributionBuilder::new(program.marks()),
-        }
-    }
-
-    fn add_iteration(&mut self, total: u64, largest: u64) {
-        self.iterations += 1;
-        self.capped += u64::from(total == self.cap);
-        self.sum += u128::from(total);
-        self.sum_squares += U256::from(u128::from(total) * u128::from(total));
-        self.total.add(total);
-        self.largest.add(largest);
-    }
-
-    fn finish(self) -> ShardResult {
-        ShardResult {
-            iterations: self.iterations,
-            components: self.components,
-            capped: self.capped,
-            sum: self.sum,
-            sum_squares: self.sum_squares,
-            total: self.total.finish(),
-            largest: self.largest.finish(),
-        }
-    }
-}
-
-/// Accumulates the distribution of one quantity.
-struct DistributionBuilder {
-    min: u64,
-    max: u64,
-    marks: Vec<u64>,
-    at_marks: Vec<u64>,
-    histogram: Vec<u64>,
-}
-
-impl DistributionBuilder {
-    fn new(marks: Vec<u64>) -> Self {
-        let at_marks = vec![0; marks.len()];
-        Self { min: u64::MAX, max: 0, marks, at_marks, histogram: vec![0; HISTOGRAM_BUCKETS] }
-    }
-
-    fn add(&mut self, amount: u64) {
-        self.min = self.min.min(amount);
-        self.max = self.max.max(amount);
-        if let Ok(mark) = self.marks.binary_search(&amount) {
-            self.at_marks[mark] += 1;
-        }
-        self.histogram[bucket_of(amount)] += 1;
-    }
-
-    fn finish(self) -> Distribution {
-        let buckets = (0..).zip(self.histogram).filter(|&(_, count)| count > 0);
-        Distribution { min: self.min, max: self.max, at_marks: self.at_marks, histogram: buckets.collect() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{double_double::DoubleDouble, seed_tree, standard_quantiles, tables};
-    use forge_contract::{program::Component, shard::ShardId};
+    use forge_contract::{plain_program::plain_program, shard::ShardId};
 
     #[test]
     fn amounts_round_to_the_nearest_minor_unit() {
@@ -222,15 +265,11 @@ mod tests {
 
     #[test]
     fn shard_counts_all_its_iterations() {
-        let component = Component {
-            counts: crate::counts::CountLaw::Constant(2).table().unwrap(),
-            amounts: tables::quantile_table(standard_quantiles::normal(6), &|z: DoubleDouble| {
-                z.scale(10.0) + DoubleDouble::from(500.0)
-            })
-            .unwrap(),
-            cap: 505,
-        };
-        let program = Program { units: 1, segment_bits: 6, base: 7, cap: 1010, components: vec![component] };
+        let counts = crate::counts::CountLaw::Constant(2).table().unwrap();
+        let amounts = tables::quantile_table(standard_quantiles::normal(6), &|z: DoubleDouble| {
+            z.scale(10.0) + DoubleDouble::from(500.0)
+        });
+        let program = plain_program(1, 7, 1010, 6, [(counts, amounts.unwrap(), 505)]);
         let id = ShardId { height: 1, index: 3 };
         let seed = seed_tree::shard_seed(seed_tree::explicit_root("x"), id);
         let shard = Shard { id, iterations: LEAF_ITERATIONS + 3, seed };

@@ -1,7 +1,8 @@
 //! Recipes: programs described by a few numbers, so that a failing one can be printed and shrunk.
 
-use forge_contract::program::{
-    Component, CountTable, MAX_AMOUNT, OCTAVES, Program, SEGMENT_LEFT_BITS, Segment,
+use forge_contract::{
+    plain_program::plain_program,
+    program::{CountTable, MAX_AMOUNT, OCTAVES, Program, SEGMENT_LEFT_BITS, Segment},
 };
 use proptest::prelude::*;
 
@@ -195,13 +196,10 @@ impl ProgramRecipe {
 
     /// The program.
     pub fn program(&self) -> Program {
-        let component = |recipe: &ComponentRecipe| Component {
-            counts: recipe.counts.count_table(),
-            amounts: recipe.amounts.segments(self.segment_bits),
-            cap: recipe.cap,
+        let component = |recipe: &ComponentRecipe| {
+            (recipe.counts.count_table(), recipe.amounts.segments(self.segment_bits), recipe.cap)
         };
-        let components = self.components.iter().map(component).collect();
-        Program { units: 100, segment_bits: self.segment_bits, base: self.base, cap: self.cap, components }
+        plain_program(100, self.base, self.cap, self.segment_bits, self.components.iter().map(component))
     }
 }
 

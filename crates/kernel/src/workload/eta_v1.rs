@@ -4,7 +4,9 @@
 
 use forge_contract::{
     error::InvalidDocument,
-    program::{Component, MAX_AMOUNT, Program},
+    plain_program::plain_program,
+    program::{CountTable, MAX_AMOUNT, Program, Segment},
+    shard_result::ShardResult,
     strict::{ObjectReader, number_to_value},
 };
 use schemars::JsonSchema;
@@ -168,13 +170,10 @@ fn normal_component(
     counts: &CountLaw,
     (mean, std): (f64, f64),
     pointer: &str,
-) -> Result<Component, InvalidDocument> {
+) -> Result<(CountTable, Vec<Segment>, u64), InvalidDocument> {
     let amounts = SeverityLaw::Normal { mean, std_dev: std }.table(UNITS, SEGMENT_BITS);
-    Ok(Component {
-        counts: counts.table().map_err(table_error(pointer))?,
-        amounts: amounts.map_err(table_error(pointer))?,
-        cap: MAX_AMOUNT,
-    })
+    let counts = counts.table().map_err(table_error(pointer))?;
+    Ok((counts, amounts.map_err(table_error(pointer))?, MAX_AMOUNT))
 }
 
 impl WorkloadModel for EtaModel {
@@ -196,8 +195,9 @@ impl WorkloadModel for EtaModel {
         &self.budget
     }
 
-    fn component_names(&self) -> Vec<&'static str> {
-        ["traffic"].into_iter().chain(self.optional_delays.iter().map(|delay| delay.name)).collect()
+    fn component_names(&self) -> Vec<String> {
+        let optional = self.optional_delays.iter().map(|delay| delay.name);
+        ["traffic"].into_iter().chain(optional).map(str::to_owned).collect()
     }
 
     fn expected_draws(&self) -> u64 {
@@ -213,10 +213,10 @@ impl WorkloadModel for EtaModel {
             components.push(normal_component(&counts, (delay.mean, delay.std), &pointer)?);
         }
         let base = to_minor_units(self.base, UNITS);
-        Ok(Program { units: UNITS, segment_bits: SEGMENT_BITS, base, cap: MAX_AMOUNT, components })
+        Ok(plain_program(UNITS, base, MAX_AMOUNT, SEGMENT_BITS, components))
     }
 
-    fn output(&self, summary: &Summary) -> Value {
+    fn output(&self, _: &ShardResult, _: &Program, summary: &Summary) -> Value {
         let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.quantile_values();
         let output = EtaOutput {
             mean_eta: summary.mean,

@@ -8,7 +8,9 @@
 
 use forge_contract::{
     error::InvalidDocument,
-    program::{Component, MAX_AMOUNT, Program, Segment},
+    plain_program::plain_program,
+    program::{MAX_AMOUNT, Program, Segment},
+    shard_result::ShardResult,
     strict::{ObjectReader, number_to_value},
 };
 use schemars::JsonSchema;
@@ -197,8 +199,9 @@ impl WorkloadModel for InsuranceModel {
         &self.budget
     }
 
-    fn component_names(&self) -> Vec<&'static str> {
-        if self.catastrophe().is_some() { vec!["claims", "catastrophe"] } else { vec!["claims"] }
+    fn component_names(&self) -> Vec<String> {
+        let names = ["claims", "catastrophe"].map(str::to_owned);
+        names.into_iter().take(1 + usize::from(self.catastrophe().is_some())).collect()
     }
 
     fn expected_draws(&self) -> u64 {
@@ -214,29 +217,25 @@ impl WorkloadModel for InsuranceModel {
             let mu = a.claim_severity_mu;
             self.check_size(mu, a.claim_freq, a.policy_limit, "/args/claim_severity_mu")?;
         }
-        let mut components = vec![Component {
-            counts: CountLaw::Poisson(a.claim_freq).table().map_err(table_error("/args/claim_freq"))?,
-            amounts: self.lognormal_table(
-                a.claim_severity_mu,
-                a.claim_severity_sig,
-                "/args/claim_severity_mu",
-            )?,
-            cap: cap_of_limit(a.policy_limit, UNITS),
-        }];
+        let claim_pointer = "/args/claim_severity_mu";
+        let mut components = vec![(
+            CountLaw::Poisson(a.claim_freq).table().map_err(table_error("/args/claim_freq"))?,
+            self.lognormal_table(a.claim_severity_mu, a.claim_severity_sig, claim_pointer)?,
+            cap_of_limit(a.policy_limit, UNITS),
+        )];
         if let Some((probability, mu, sigma)) = self.catastrophe() {
             self.check_size(mu, 1.0, None, "/args/cat_mu")?;
-            components.push(Component {
-                counts: CountLaw::Bernoulli(probability).table().map_err(table_error("/args/cat_prob"))?,
-                amounts: self.lognormal_table(mu, sigma, "/args/cat_mu")?,
-                cap: MAX_AMOUNT,
-            });
+            components.push((
+                CountLaw::Bernoulli(probability).table().map_err(table_error("/args/cat_prob"))?,
+                self.lognormal_table(mu, sigma, "/args/cat_mu")?,
+                MAX_AMOUNT,
+            ));
         }
-        let segment_bits = self.segment_bits();
         let cap = cap_of_limit(a.aggregate_limit, UNITS);
-        Ok(Program { units: UNITS, segment_bits, base: 0, cap, components })
+        Ok(plain_program(UNITS, 0, cap, self.segment_bits(), components))
     }
 
-    fn output(&self, summary: &Summary) -> Value {
+    fn output(&self, _: &ShardResult, _: &Program, summary: &Summary) -> Value {
         let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.quantile_values();
         let limited = self.args.aggregate_limit.is_some();
         let output = InsuranceOutput {

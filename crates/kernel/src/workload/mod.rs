@@ -8,6 +8,7 @@ use forge_contract::{
     envelope::Op,
     error::InvalidDocument,
     program::{MAX_AMOUNT, Program},
+    shard_result::ShardResult,
     strict::{Errors, ObjectReader},
 };
 use schemars::{Schema, SchemaGenerator};
@@ -17,12 +18,13 @@ use crate::{convergence::Convergence, double_double::DoubleDouble, plan::MAX_ITE
 
 pub mod eta_v1;
 pub mod insurance_v1;
+pub mod risk_compound_v1;
 
 /// Upper bound on the expected draws of a run: 2^52, so that all counts stay exact in JSON.
 const MAX_RUN_DRAWS: u64 = 1 << 52;
 
 /// The profiles of this kernel.
-pub const PROFILES: [&Profile; 2] = [&insurance_v1::PROFILE, &eta_v1::PROFILE];
+pub const PROFILES: [&Profile; 3] = [&insurance_v1::PROFILE, &eta_v1::PROFILE, &risk_compound_v1::PROFILE];
 
 /// A profile of an op: the meaning of its args and the form of its output.
 pub struct Profile {
@@ -67,8 +69,8 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     fn model_args(&self) -> Map<String, Value>;
     /// Iterations to run, and what ends the run earlier.
     fn budget(&self) -> &Budget;
-    /// Names of the components, in draw order.
-    fn component_names(&self) -> Vec<&'static str>;
+    /// Names of the components of all groups, in order.
+    fn component_names(&self) -> Vec<String>;
     /// Expected draws of an iteration, rounded up.
     fn expected_draws(&self) -> u64;
     /// Compiles the model to a program of integers.
@@ -76,8 +78,9 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     /// # Errors
     /// Args that are each in range but have no usable program together.
     fn compile(&self) -> Result<Program, InvalidDocument>;
-    /// The `output` of the result document.
-    fn output(&self, summary: &Summary) -> Value;
+    /// The `output` of the result document: of a merged result of at least one iteration, and its
+    /// summary.
+    fn output(&self, result: &ShardResult, program: &Program, summary: &Summary) -> Value;
 }
 
 /// The iterations of a run, and what ends it earlier.

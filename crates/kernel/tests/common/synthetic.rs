@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ethnum::U256;
 use forge_contract::{
-    program::{Component, CountTable, MAX_AMOUNT, Program, Segment},
+    plain_program::plain_program,
+    program::{CountTable, MAX_AMOUNT, Program, Segment},
     shard_result::{Distribution, ShardResult, Tally, bucket_of},
 };
 
@@ -46,25 +47,19 @@ pub fn result(
             .sum(),
         total: distribution(marks, totals),
         largest: distribution(marks, largests),
+        details: None,
     }
 }
 
 /// A program with these marks and this number of components, for synthetic results.
 pub fn program(marks: &[u64], components: usize) -> Program {
     let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
-    let component = |i: usize| Component {
-        counts: CountTable { offset: 1, thresholds: Vec::new() },
-        amounts: vec![segment; 256],
-        cap: marks.get(i).copied().unwrap_or(MAX_AMOUNT),
+    let component = |i: usize| {
+        let counts = CountTable { offset: 1, thresholds: Vec::new() };
+        (counts, vec![segment; 256], marks.get(i).copied().unwrap_or(MAX_AMOUNT))
     };
     let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
-    let program = Program {
-        units: 1,
-        segment_bits: 1,
-        base: 0,
-        cap,
-        components: (0..components).map(component).collect(),
-    };
+    let program = plain_program(1, 0, cap, 1, (0..components).map(component));
     assert_eq!(program.marks(), marks, "as many components as marks are needed");
     program
 }

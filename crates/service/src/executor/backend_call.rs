@@ -105,7 +105,9 @@ pub(super) fn call_backend(
         Ok(Err(ExecutionError::Crashed(reason))) => {
             Err(ExecutionFailure::Crashed(format!("{} crashed: {reason}", backend.name())))
         }
-        Ok(Err(error @ ExecutionError::Device(_))) => Err(ExecutionFailure::Backend(error.to_string())),
+        Ok(Err(error @ (ExecutionError::Device(_) | ExecutionError::Unsupported(_)))) => {
+            Err(ExecutionFailure::Backend(error.to_string()))
+        }
         Err(panic) => {
             let reason = format!("{} panicked: {}", backend.name(), panic_message(&*panic));
             Err(ExecutionFailure::Crashed(reason))

@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use forge_contract::{program::Program, shard::ShardId, shard_result::ShardResult};
 use forge_kernel::{
     convergence::{ConvergenceMonitor, StopReason},
-    reduction::{Reduction, ShapeMismatch},
+    reduction::Reduction,
     request::Request,
+    result_shape::ShapeMismatch,
 };
 
 /// The merged results contradict the plan. Results are checked before they are merged, so this is a

@@ -5,7 +5,10 @@
 use std::array::from_fn;
 
 use ethnum::U256;
-use forge_contract::program::{MAX_AMOUNT, MAX_COMPONENTS, Program};
+use forge_contract::{
+    amount::MAX_AMOUNT,
+    plain_program::{MAX_PLAIN_COMPONENTS, PlainProgram},
+};
 
 use super::{
     chacha::{ChaChaKey, DRAWS_PER_BLOCK},
@@ -21,7 +24,7 @@ const GROUPS_PER_TRANSFER: u64 = 512;
 /// `scratch`.
 #[inline(always)]
 pub(super) fn execute_leaf<V: Vector>(
-    program: &Program,
+    program: &PlainProgram<'_>,
     seed: &[u8; 32],
     groups: u64,
     scratch: &mut Scratch,
@@ -31,13 +34,13 @@ pub(super) fn execute_leaf<V: Vector>(
         1 => execute_components::<V, 1>(program, seed, groups, scratch),
         2 => execute_components::<V, 2>(program, seed, groups, scratch),
         3 => execute_components::<V, 3>(program, seed, groups, scratch),
-        _ => execute_components::<V, MAX_COMPONENTS>(program, seed, groups, scratch),
+        _ => execute_components::<V, MAX_PLAIN_COMPONENTS>(program, seed, groups, scratch),
     }
 }
 
 #[inline(always)]
 fn execute_components<V: Vector, const C: usize>(
-    program: &Program,
+    program: &PlainProgram<'_>,
     seed: &[u8; 32],
     groups: u64,
     scratch: &mut Scratch,
@@ -105,7 +108,7 @@ struct IterationVector<V, const C: usize> {
 
 impl<V: Vector, const C: usize> IterationVector<V, C> {
     #[inline(always)]
-    fn new(program: &Program) -> Self {
+    fn new(program: &PlainProgram<'_>) -> Self {
         Self { ends: [V::splat(0); C], total: V::splat(program.base), largest: V::splat(0) }
     }
 
@@ -113,7 +116,7 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
     #[inline(always)]
     fn consume_block(
         &mut self,
-        program: &Program,
+        program: &PlainProgram<'_>,
         block: u32,
         draws: &[[V; 2]; DRAWS_PER_BLOCK],
         half: usize,
@@ -137,8 +140,8 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
     }
 
     #[inline(always)]
-    fn draw_count(&mut self, program: &Program, component: usize, draw: V) {
-        let table = &program.components[component].counts;
+    fn draw_count(&mut self, program: &PlainProgram<'_>, component: usize, draw: V) {
+        let table = program.components[component].counts;
         let mut count = V::splat(u64::from(table.offset));
         if component > 0 {
             count = count.add(self.ends[component - 1]);
@@ -159,7 +162,13 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
     /// Draws the amounts of the occurrence at `position` in the lanes that have one. Returns
     /// whether any lane has.
     #[inline(always)]
-    fn draw_amount(&mut self, program: &Program, position: V, draw: V, scratch: &mut Scratch) -> bool {
+    fn draw_amount(
+        &mut self,
+        program: &PlainProgram<'_>,
+        position: V,
+        draw: V,
+        scratch: &mut Scratch,
+    ) -> bool {
         let components = component_count::<C>(program);
         let mut remaining = V::greater_than(self.ends[components - 1], position);
         if !V::any(remaining) {
@@ -174,7 +183,7 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
             if V::any(lanes) {
                 let cap = V::splat(component.cap);
                 let amount =
-                    V::look_up_amounts(&component.amounts, program.segment_bits, draw, lanes).min(cap);
+                    V::look_up_amounts(component.amounts, program.segment_bits, draw, lanes).min(cap);
                 scratch.capped_occurrences[index] += u64::from(V::count_set(amount.equal(cap)));
                 self.total = self.total.add(amount).min(V::splat(MAX_AMOUNT));
                 self.largest = self.largest.max_signed(amount);
@@ -189,7 +198,7 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
 
     /// Adds the finished iterations to `sums` and `scratch`.
     #[inline(always)]
-    fn accumulate(&self, program: &Program, sums: &mut LaneSums<V, C>, scratch: &mut Scratch) {
+    fn accumulate(&self, program: &PlainProgram<'_>, sums: &mut LaneSums<V, C>, scratch: &mut Scratch) {
         let cap = V::splat(program.cap);
         let (total, largest) = (self.total.min(cap), self.largest.min(cap));
         sums.add(&self.ends, total, largest);
@@ -207,10 +216,10 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
     }
 }
 
-/// Number of components; a constant unless `C` is [`MAX_COMPONENTS`].
+/// Number of components; a constant unless `C` is [`MAX_PLAIN_COMPONENTS`].
 #[inline(always)]
-fn component_count<const C: usize>(program: &Program) -> usize {
-    if C == MAX_COMPONENTS { program.components.len() } else { C }
+fn component_count<const C: usize>(program: &PlainProgram<'_>) -> usize {
+    if C == MAX_PLAIN_COMPONENTS { program.components.len() } else { C }
 }
 
 /// Sums and extremes in each lane.
@@ -265,7 +274,7 @@ impl<V: Vector, const C: usize> LaneSums<V, C> {
 
     /// Adds the lane sums to `scratch`.
     #[inline(always)]
-    fn transfer(&self, program: &Program, scratch: &mut Scratch) {
+    fn transfer(&self, program: &PlainProgram<'_>, scratch: &mut Scratch) {
         let mut before = 0;
         for (tally, end) in scratch.occurrences.iter_mut().zip(&self.ends).take(component_count::<C>(program))
         {

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use forge_contract::{
+    plain_program::PlainProgram,
     program::Program,
     shard::{LEAF_ITERATIONS, Shard},
     shard_result::ShardResult,
@@ -94,14 +95,18 @@ impl Simd {
         scratch: &mut Scratch,
         control: &dyn ExecutionControl,
     ) -> Result<ShardResult, ExecutionError> {
-        scratch.prepare(program);
+        // Programs that are not plain are executed by the reference.
+        let Some(plain) = PlainProgram::new(program) else {
+            return scalar::execute_shard(program, shard, control);
+        };
+        scratch.prepare(&plain);
         let group_size = self.instructions.group_size();
         let mut remainder = None;
         let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
         for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
             let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
             let groups = iterations / group_size;
-            self.instructions.execute_leaf(program, &seed.0, groups, scratch);
+            self.instructions.execute_leaf(&plain, &seed.0, groups, scratch);
             scratch.iterations += groups * group_size;
             if groups * group_size < iterations {
                 // The last iterations of a run do not fill a group, so the reference executes them.
@@ -169,7 +174,7 @@ impl InstructionSet {
         2 * lanes as u64
     }
 
-    fn execute_leaf(self, program: &Program, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
+    fn execute_leaf(self, program: &PlainProgram<'_>, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
         match self {
             Self::Portable => leaf::execute_leaf::<Portable>(program, seed, groups, scratch),
             // SAFETY: an `InstructionSet` exists only if its features were detected.
@@ -184,13 +189,13 @@ impl InstructionSet {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
-fn execute_leaf_avx2(program: &Program, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
+fn execute_leaf_avx2(program: &PlainProgram<'_>, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
     leaf::execute_leaf::<avx2::Avx2>(program, seed, groups, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
-fn execute_leaf_avx512(program: &Program, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
+fn execute_leaf_avx512(program: &PlainProgram<'_>, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
     leaf::execute_leaf::<avx512::Avx512>(program, seed, groups, scratch);
 }
 

@@ -2,7 +2,7 @@
 
 use ethnum::U256;
 use forge_contract::{
-    program::Program,
+    plain_program::PlainProgram,
     shard_result::{Distribution, ShardResult, Tally, bucket_of},
 };
 
@@ -51,11 +51,11 @@ impl Scratch {
     }
 
     /// Prepares an empty buffer for a program.
-    pub(super) fn prepare(&mut self, program: &Program) {
+    pub(super) fn prepare(&mut self, program: &PlainProgram<'_>) {
         let components = program.components.len();
         self.occurrences = vec![0; components];
         self.capped_occurrences = vec![0; components];
-        self.marks = program.marks();
+        self.marks = program.marks().to_vec();
         self.at_marks = vec![[0; 2]; self.marks.len()];
     }
 
@@ -71,6 +71,7 @@ impl Scratch {
             sum_squares: self.sum_squares,
             total: self.total.take_distribution(at_marks(0)),
             largest: self.largest.take_distribution(at_marks(1)),
+            details: None,
         };
         (self.iterations, self.capped, self.sum, self.sum_squares) = (0, 0, 0, U256::ZERO);
         result

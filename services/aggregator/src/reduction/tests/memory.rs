@@ -44,12 +44,13 @@ fn flat_result(context: &JobContext, iterations: u64) -> ShardResult {
     };
     ShardResult {
         iterations,
-        components: vec![Tally::default(); program.components.len()],
+        components: vec![Tally::default(); program.component_count()],
         capped: 0,
         sum: 100 * u128::from(iterations),
         sum_squares: U256::new(10_000_000 * u128::from(iterations)),
         total: amounts(),
         largest: amounts(),
+        details: None,
     }
 }
 

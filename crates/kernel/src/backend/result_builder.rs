@@ -1,0 +1,237 @@
+//! Accumulates the result of a shard, one iteration after another (docs/determinism.md, section 8).
+
+use std::collections::BTreeMap;
+
+use ethnum::U256;
+use forge_contract::{
+    distribution::Resolution,
+    program::{MAX_AMOUNT, Program},
+    result_details::{AllocationBucket, GroupTally, Quantity, QuantityResult, ResultDetails, TreatyTally},
+    shard_result::{Distribution, ShardResult, Tally},
+    treaty::{IndexSet, OccurrenceLayer, Treaty, TreatyTerms},
+};
+
+use crate::treaties::{ClosedYear, sum_of};
+
+/// What happened in one iteration.
+pub(super) struct IterationOutcome {
+    /// For each group, the number of its occurrences.
+    pub(super) counts: Vec<u64>,
+    /// For each group, the sum of its amounts.
+    pub(super) group_totals: Vec<u64>,
+    /// The largest occurrence, before treaties.
+    pub(super) largest: u64,
+    /// The year after its treaties.
+    pub(super) year: ClosedYear,
+}
+
+/// Accumulates the result of a shard.
+pub(super) struct ResultBuilder<'a> {
+    program: &'a Program,
+    iterations: u64,
+    components: Vec<Tally>,
+    capped: u64,
+    total: QuantityBuilder,
+    largest: DistributionBuilder,
+    details: Option<DetailsBuilder>,
+}
+
+impl<'a> ResultBuilder<'a> {
+    pub(super) fn new(program: &'a Program) -> Self {
+        let marks = program.marks();
+        Self {
+            program,
+            iterations: 0,
+            components: vec![Tally::default(); program.component_count()],
+            capped: 0,
+            total: QuantityBuilder::new(marks.clone(), Resolution::FINE),
+            largest: DistributionBuilder::new(marks, Resolution::FINE),
+            details: program.details.then(|| DetailsBuilder::new(program)),
+        }
+    }
+
+    /// Counts an amount of a component, and whether it is at the component's limit.
+    pub(super) fn count_amount(&mut self, component: usize, is_capped: bool) {
+        self.components[component].occurrences += 1;
+        self.components[component].capped += u64::from(is_capped);
+    }
+
+    pub(super) fn add_iteration(&mut self, outcome: &IterationOutcome) {
+        let cap = self.program.cap;
+        let net = sum_of(outcome.year.net(), IndexSet::ALL);
+        let total = recorded(self.program.base + net).min(cap);
+        self.iterations += 1;
+        self.capped += u64::from(total == cap);
+        self.total.add(total);
+        self.largest.add(recorded(outcome.largest).min(cap));
+        if let Some(details) = &mut self.details {
+            details.add(&self.program.treaties, outcome, total);
+        }
+    }
+
+    pub(super) fn finish(self) -> ShardResult {
+        let total = self.total.finish();
+        ShardResult {
+            iterations: self.iterations,
+            components: self.components,
+            capped: self.capped,
+            sum: total.sum,
+            sum_squares: total.sum_squares,
+            total: total.distribution,
+            largest: self.largest.finish(),
+            details: self.details.map(DetailsBuilder::finish),
+        }
+    }
+}
+
+/// An amount as results record it: saturated.
+fn recorded(amount: u64) -> u64 {
+    amount.min(MAX_AMOUNT)
+}
+
+fn square(amount: u64) -> U256 {
+    U256::from(u128::from(amount) * u128::from(amount))
+}
+
+/// Accumulates what a result holds beyond the total.
+struct DetailsBuilder {
+    groups: Vec<GroupTally>,
+    treaties: Vec<TreatyTally>,
+    quantities: Vec<(Quantity, QuantityBuilder)>,
+    allocation: Option<BTreeMap<u32, Vec<u128>>>,
+}
+
+impl DetailsBuilder {
+    fn new(program: &Program) -> Self {
+        let quantity =
+            |quantity| (quantity, QuantityBuilder::new(program.marks_of(quantity), Resolution::COARSE));
+        Self {
+            groups: vec![GroupTally::default(); program.groups.len()],
+            treaties: program.treaties.iter().map(TreatyTally::of).collect(),
+            quantities: program.quantities().into_iter().map(quantity).collect(),
+            allocation: program.allocation.then(BTreeMap::new),
+        }
+    }
+
+    fn add(&mut self, treaties: &[Treaty], outcome: &IterationOutcome, total: u64) {
+        for ((tally, &count), &sum) in self.groups.iter_mut().zip(&outcome.counts).zip(&outcome.group_totals)
+        {
+            let sum = recorded(sum);
+            tally.occurrences += count;
+            tally.squared_occurrences += u128::from(count) * u128::from(count);
+            tally.without_loss += u64::from(sum == 0);
+            tally.sum += u128::from(sum);
+            tally.sum_squares += square(sum);
+        }
+        let year = &outcome.year;
+        for ((tally, terms), treaty) in self.treaties.iter_mut().zip(treaties).zip(&year.treaties) {
+            tally.attached += treaty.attached;
+            tally.exhausted += treaty.exhausted;
+            tally.used_up += u64::from(treaty.is_used_up);
+            if let TreatyTerms::OccurrenceXl(layer) = &terms.terms {
+                add_reinstatements(tally, layer, treaty.paid);
+            }
+        }
+        for (quantity, builder) in &mut self.quantities {
+            builder.add(recorded(amount_of(*quantity, year)));
+        }
+        if let Some(allocation) = &mut self.allocation {
+            let lines = year.after_steps(0).iter().copied();
+            let parts = lines.chain(year.treaties.iter().map(|treaty| treaty.ceded));
+            let bucket = Resolution::COARSE.bucket_of(total) as u32;
+            let length = year.after_steps(0).len() + year.treaties.len();
+            let sums = allocation.entry(bucket).or_insert_with(|| vec![0; length]);
+            sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += u128::from(recorded(part)));
+        }
+    }
+
+    fn finish(self) -> ResultDetails {
+        let bucket = |(bucket, sums)| AllocationBucket { bucket, sums };
+        ResultDetails {
+            groups: self.groups,
+            treaties: self.treaties,
+            quantities: self.quantities.into_iter().map(|(_, builder)| builder.finish()).collect(),
+            allocation: self.allocation.unwrap_or_default().into_iter().map(bucket).collect(),
+        }
+    }
+}
+
+fn amount_of(quantity: Quantity, year: &ClosedYear) -> u64 {
+    match quantity {
+        Quantity::Gross => sum_of(year.after_steps(0), IndexSet::ALL),
+        Quantity::GrossLine(line) => year.after_steps(0)[line],
+        Quantity::NetAfterSteps(steps) => sum_of(year.after_steps(steps), IndexSet::ALL),
+        Quantity::Ceded(treaty) => year.treaties[treaty].ceded,
+        Quantity::Subject(treaty) => year.treaties[treaty].subject,
+    }
+}
+
+fn add_reinstatements(tally: &mut TreatyTally, layer: &OccurrenceLayer, paid: u64) {
+    if paid == 0 {
+        return;
+    }
+    tally.reinstated.iter_mut().zip(layer.reinstated(paid)).for_each(|(sum, r)| *sum += u128::from(r));
+    let premium = layer.reinstatement_premium(paid);
+    tally.premiums += u128::from(premium);
+    tally.squared_premiums += square(premium);
+}
+
+/// Accumulates the sums and the distribution of one quantity.
+struct QuantityBuilder {
+    sum: u128,
+    sum_squares: U256,
+    distribution: DistributionBuilder,
+}
+
+impl QuantityBuilder {
+    fn new(marks: Vec<u64>, resolution: Resolution) -> Self {
+        let distribution = DistributionBuilder::new(marks, resolution);
+        Self { sum: 0, sum_squares: U256::ZERO, distribution }
+    }
+
+    fn add(&mut self, amount: u64) {
+        self.sum += u128::from(amount);
+        self.sum_squares += square(amount);
+        self.distribution.add(amount);
+    }
+
+    fn finish(self) -> QuantityResult {
+        QuantityResult {
+            sum: self.sum,
+            sum_squares: self.sum_squares,
+            distribution: self.distribution.finish(),
+        }
+    }
+}
+
+/// Accumulates the distribution of one quantity.
+struct DistributionBuilder {
+    min: u64,
+    max: u64,
+    marks: Vec<u64>,
+    at_marks: Vec<u64>,
+    resolution: Resolution,
+    histogram: Vec<u64>,
+}
+
+impl DistributionBuilder {
+    fn new(marks: Vec<u64>, resolution: Resolution) -> Self {
+        let at_marks = vec![0; marks.len()];
+        let histogram = vec![0; resolution.buckets()];
+        Self { min: u64::MAX, max: 0, marks, at_marks, resolution, histogram }
+    }
+
+    fn add(&mut self, amount: u64) {
+        self.min = self.min.min(amount);
+        self.max = self.max.max(amount);
+        if let Ok(mark) = self.marks.binary_search(&amount) {
+            self.at_marks[mark] += 1;
+        }
+        self.histogram[self.resolution.bucket_of(amount)] += 1;
+    }
+
+    fn finish(self) -> Distribution {
+        let buckets = (0..).zip(self.histogram).filter(|&(_, count)| count > 0);
+        Distribution { min: self.min, max: self.max, at_marks: self.at_marks, histogram: buckets.collect() }
+    }
+}

@@ -1,0 +1,90 @@
+//! The shape of a program's results: how many figures of each kind they hold.
+
+use forge_contract::{
+    program::Program,
+    result_details::{ResultDetails, TreatyTally},
+    shard_result::ShardResult,
+};
+
+/// The number of figures of each kind in the results of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultShape {
+    components: usize,
+    /// Marks of the total, and of the largest occurrence.
+    marks: [usize; 2],
+    details: Option<DetailsShape>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DetailsShape {
+    groups: usize,
+    /// For each treaty, the number of reinstatements.
+    reinstatements: Vec<usize>,
+    /// For each quantity, the number of marks.
+    marks: Vec<usize>,
+    /// Lines and treaties that the total is allocated to; 0 without an allocation.
+    parts: usize,
+}
+
+/// The result has another shape than the program, so it belongs to another run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the result has {found}, but the program has {expected}")]
+pub struct ShapeMismatch {
+    found: String,
+    expected: String,
+}
+
+impl ResultShape {
+    /// The shape of the results of a program.
+    pub fn new(program: &Program) -> Self {
+        let reinstatements = |treaty| TreatyTally::of(treaty).reinstated.len();
+        let parts = program.lines as usize + program.treaties.len();
+        let details = || DetailsShape {
+            groups: program.groups.len(),
+            reinstatements: program.treaties.iter().map(reinstatements).collect(),
+            marks: program.quantities().into_iter().map(|q| program.marks_of(q).len()).collect(),
+            parts: if program.allocation { parts } else { 0 },
+        };
+        Self {
+            components: program.component_count(),
+            marks: [program.marks().len(); 2],
+            details: program.details.then(details),
+        }
+    }
+
+    /// Checks that a result has this shape.
+    ///
+    /// # Errors
+    /// [`ShapeMismatch`].
+    pub fn check(&self, result: &ShardResult) -> Result<(), ShapeMismatch> {
+        let found = Self {
+            components: result.components.len(),
+            marks: [result.total.at_marks.len(), result.largest.at_marks.len()],
+            details: result.details.as_ref().map(|details| self.details_shape(details)),
+        };
+        if found == *self {
+            return Ok(());
+        }
+        Err(ShapeMismatch { found: found.describe(), expected: self.describe() })
+    }
+
+    fn details_shape(&self, details: &ResultDetails) -> DetailsShape {
+        // An allocation without buckets, of a result of no iterations, has every shape.
+        let expected = self.details.as_ref().map_or(0, |details| details.parts);
+        let mut parts = details.allocation.iter().map(|bucket| bucket.sums.len());
+        DetailsShape {
+            groups: details.groups.len(),
+            reinstatements: details.treaties.iter().map(|treaty| treaty.reinstated.len()).collect(),
+            marks: details.quantities.iter().map(|q| q.distribution.at_marks.len()).collect(),
+            parts: parts.find(|&parts| parts != expected).unwrap_or(expected),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let plain = format!("{} components and {:?} marks", self.components, self.marks);
+        match &self.details {
+            None => format!("{plain} without details"),
+            Some(details) => format!("{plain} with {details:?}"),
+        }
+    }
+}

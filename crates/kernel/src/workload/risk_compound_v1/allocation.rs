@@ -1,0 +1,107 @@
+//! Who makes the tail: the parts of lines and treaties in the net total, from a level on (co-TVaR)
+//! and around a level.
+
+use forge_contract::{distribution::Resolution, shard_result::ShardResult};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::portfolio::Portfolio;
+use crate::statistics::Level;
+
+/// The parts of lines and treaties in the net total.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Allocation {
+    /// The level.
+    pub level: f64,
+    /// Parts in the mean of the net total above the level (co-TVaR).
+    pub tail: AllocatedParts,
+    /// Parts in the mean of the net total next to the quantile of the level.
+    pub at_quantile: AllocatedParts,
+}
+
+/// Means of lines and treaties over some years. They add up exactly: the lines less the treaties
+/// are the net total.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AllocatedParts {
+    /// Mean of the net total.
+    pub net: f64,
+    /// For each line, its mean before treaties, in the order of the args.
+    pub lines: Vec<f64>,
+    /// For each treaty, the mean of what it pays, in the order of the args.
+    pub treaties: Vec<f64>,
+}
+
+/// The years of a coarse bucket of the net total.
+struct TotalBucket<'a> {
+    years: u64,
+    sums: &'a [u128],
+}
+
+/// The allocations at these levels.
+pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]) -> Vec<Allocation> {
+    let Some(details) = &result.details else { return Vec::new() };
+    let buckets: Vec<TotalBucket<'_>> = details
+        .allocation
+        .iter()
+        .map(|b| TotalBucket { years: years_in(result, b.bucket), sums: &b.sums })
+        .collect();
+    if buckets.is_empty() {
+        return Vec::new();
+    }
+    let unit = f64::from(portfolio.units);
+    let lines = portfolio.lines.len();
+    let allocation = |&level: &Level| {
+        let (years, sums, quantile) = sums_above(&buckets, result.iterations, level);
+        let quantile_sums: Vec<f64> = quantile.sums.iter().map(|&sum| sum as f64).collect();
+        Allocation {
+            level: level.to_f64(),
+            tail: parts(&sums, years, lines, unit),
+            at_quantile: parts(&quantile_sums, quantile.years as f64, lines, unit),
+        }
+    };
+    levels.iter().map(allocation).collect()
+}
+
+/// The years whose total lies in a coarse bucket.
+fn years_in(result: &ShardResult, bucket: u32) -> u64 {
+    let (low, high) = Resolution::COARSE.bounds(bucket as usize);
+    let [first, last] = [low, high].map(|amount| Resolution::FINE.bucket_of(amount) as u32);
+    let inside = result.total.histogram.iter().filter(|&&(fine, _)| (first..=last).contains(&fine));
+    inside.map(|&(_, years)| years).sum()
+}
+
+/// The number of years above the level, the sums over them, and the bucket of the quantile. Of that
+/// bucket, the part of the years above the level counts.
+fn sums_above<'a, 'b>(
+    buckets: &'b [TotalBucket<'a>],
+    iterations: u64,
+    level: Level,
+) -> (f64, Vec<f64>, &'b TotalBucket<'a>) {
+    let tail = iterations as f64 * ((level.denominator - level.numerator) as f64 / level.denominator as f64);
+    let mut sums = vec![0.0; buckets[0].sums.len()];
+    let mut left = tail;
+    let mut quantile = &buckets[buckets.len() - 1];
+    for bucket in buckets.iter().rev() {
+        if left <= 0.0 {
+            break;
+        }
+        let years = bucket.years as f64;
+        let share = if years <= left { 1.0 } else { left / years };
+        for (sum, &part) in sums.iter_mut().zip(bucket.sums) {
+            *sum += share * part as f64;
+        }
+        left -= years;
+        quantile = bucket;
+    }
+    (tail, sums, quantile)
+}
+
+fn parts(sums: &[f64], years: f64, lines: usize, unit: f64) -> AllocatedParts {
+    let means: Vec<f64> = sums.iter().map(|sum| sum / years / unit).collect();
+    let (lines, treaties) = means.split_at(lines);
+    let sum = |means: &[f64]| means.iter().fold(0.0, |sum, mean| sum + mean);
+    let net = sum(lines) - sum(treaties);
+    AllocatedParts { net, lines: lines.to_vec(), treaties: treaties.to_vec() }
+}

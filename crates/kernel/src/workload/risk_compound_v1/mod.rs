@@ -1,0 +1,35 @@
+//! Profile `risk.compound.v1`: one iteration is one year of a portfolio of several lines, in the
+//! collective risk model, with reinsurance treaties.
+//!
+//! A group is a source of counts. Each of its occurrences is a claim of one component or strikes
+//! several components at once; a component has a severity, policy terms and a line. Treaties cover
+//! lines in inuring steps.
+//!
+//! Args are read and validated, resolved to a [`Portfolio`], and compiled to a program.
+
+pub mod allocation;
+pub mod args;
+mod checks;
+pub mod compile;
+mod conversions;
+pub mod counts;
+pub mod examples;
+pub mod families;
+mod fields;
+pub mod figures;
+pub mod model;
+pub mod output;
+pub mod portfolio;
+pub mod ranges;
+mod read;
+mod read_treaties;
+pub mod resolve;
+pub mod severities;
+#[cfg(test)]
+mod tests;
+pub mod treaty_args;
+mod treaty_warnings;
+pub mod warning;
+mod warnings;
+
+pub use self::{args::RiskArgs, model::PROFILE, portfolio::Portfolio, warning::Warning};

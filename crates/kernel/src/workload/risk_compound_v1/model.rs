@@ -1,0 +1,86 @@
+//! The profile's entry in the list of profiles, and its model.
+
+use forge_contract::{
+    error::InvalidDocument, program::Program, shard_result::ShardResult, strict::ObjectReader,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    RiskArgs,
+    compile::compile,
+    examples,
+    output::{RiskOutput, output},
+};
+use crate::{
+    summary::Summary,
+    workload::{Budget, Profile, Vocabulary, WorkloadModel},
+};
+
+/// The profile `risk.compound.v1`.
+pub const PROFILE: Profile = Profile {
+    op: "mc",
+    version: 1,
+    name: "risk.compound.v1",
+    vocabulary: Vocabulary {
+        iterations: "years",
+        occurrences: "losses",
+        quantity: "net annual loss",
+        unit: "",
+        return_periods: true,
+    },
+    read_args,
+    args_schema: |generator| generator.subschema_for::<RiskArgs>(),
+    output_schema: |generator| generator.subschema_for::<RiskOutput>(),
+    example_args: examples::portfolio,
+};
+
+/// The model of valid args.
+#[derive(Debug)]
+struct RiskModel {
+    args: RiskArgs,
+    budget: Budget,
+}
+
+fn read_args(object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
+    let args = RiskArgs::read(object);
+    let budget = Budget { iterations: args.iterations, convergence: args.convergence.clone() };
+    Box::new(RiskModel { args, budget })
+}
+
+impl WorkloadModel for RiskModel {
+    fn model_args(&self) -> Map<String, Value> {
+        self.args.model_args()
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn component_names(&self) -> Vec<String> {
+        let portfolio = self.args.portfolio();
+        let names = portfolio.groups.iter().flat_map(|group| {
+            let several_of_line = |line| group.components.iter().filter(|c| c.line == line).count() > 1;
+            let name = |(number, component): (usize, &super::portfolio::PortfolioComponent)| {
+                let line = &portfolio.lines[component.line];
+                let number =
+                    if several_of_line(component.line) { format!(" {}", number + 1) } else { String::new() };
+                format!("{} {line}{number}", group.name)
+            };
+            group.components.iter().enumerate().map(name).collect::<Vec<_>>()
+        });
+        names.collect()
+    }
+
+    fn expected_draws(&self) -> u64 {
+        self.args.expected_draws()
+    }
+
+    fn compile(&self) -> Result<Program, InvalidDocument> {
+        compile(&self.args.portfolio())
+    }
+
+    fn output(&self, result: &ShardResult, program: &Program, summary: &Summary) -> Value {
+        let output = output(&self.args.portfolio(), program, result, summary);
+        serde_json::to_value(output).expect("the output is plain data")
+    }
+}

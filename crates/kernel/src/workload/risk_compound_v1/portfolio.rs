@@ -1,0 +1,150 @@
+//! The portfolio that valid args describe: names resolved to indices, amounts in minor units,
+//! families in their own terms. Holds no trace of how the args were written.
+
+use crate::{
+    counts::CountLaw,
+    severities::SeverityLaw,
+    statistics::Level,
+    treaties::{Proportion, Treaty},
+};
+
+/// A portfolio, ready to be compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Portfolio {
+    /// Minor units in a unit of the args: a power of ten.
+    pub units: u32,
+    /// Names of the lines.
+    pub lines: Vec<String>,
+    /// The indices.
+    pub indices: Vec<PortfolioIndex>,
+    /// The groups, in draw order.
+    pub groups: Vec<PortfolioGroup>,
+    /// The treaties, in the order in which they are listed.
+    pub treaties: Vec<PortfolioTreaty>,
+    /// What capital figures are computed from.
+    pub capital: Option<CapitalBasis>,
+    /// What is reported.
+    pub report: PortfolioReport,
+}
+
+/// A factor that is drawn once an iteration and multiplies the severities of its components.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortfolioIndex {
+    /// Name.
+    pub name: String,
+    /// Law of the factor.
+    pub law: SeverityLaw,
+}
+
+/// A source of counts, with the components of its occurrences.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortfolioGroup {
+    /// Name.
+    pub name: String,
+    /// What an occurrence of the group is.
+    pub kind: GroupKind,
+    /// The number of occurrences in an iteration; always 1 for [`GroupKind::Annual`].
+    pub counts: PortfolioCounts,
+    /// The components, in draw order; at least one.
+    pub components: Vec<PortfolioComponent>,
+}
+
+/// What an occurrence of a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// A claim of one of the components, chosen by their weights.
+    Claims,
+    /// One amount of every component at once.
+    Strikes,
+    /// Totals of the year, one of every component: no occurrence is known.
+    Annual,
+}
+
+/// A law of counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortfolioCounts {
+    /// The law.
+    pub law: CountLaw,
+    /// The probability of 0, where it is set to another one than the law's.
+    pub zero_probability: Option<f64>,
+}
+
+/// A source of amounts of a line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortfolioComponent {
+    /// Index of the line.
+    pub line: usize,
+    /// Law of the amount before the index and the policy terms.
+    pub severity: ComponentSeverity,
+    /// Share of the group's occurrences, relative to the weights of the other components; 1 in
+    /// groups that are not [`GroupKind::Claims`].
+    pub weight: f64,
+    /// Amount that the insured bears of every claim.
+    pub deductible: u64,
+    /// Largest amount after the deductible; [`MAX_AMOUNT`](forge_contract::program::MAX_AMOUNT)
+    /// without a limit.
+    pub limit: u64,
+    /// Claims below this amount are 0, the others are paid in full; 0 without a franchise.
+    pub franchise: u64,
+    /// Fraction of the amount after deductible and limit.
+    pub share: Proportion,
+    /// The index that multiplies the amount before the policy terms.
+    pub index: Option<usize>,
+    /// Whether the component takes the draw of the component before it, so that both are equally
+    /// severe.
+    pub has_same_rank: bool,
+}
+
+/// The law of a component's amount.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ComponentSeverity {
+    /// Drawn from a law, in units of the args.
+    Law(SeverityLaw),
+    /// Always this many minor units.
+    Constant(u64),
+}
+
+/// A treaty with its name and its commission.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortfolioTreaty {
+    /// Name.
+    pub name: String,
+    /// Fraction of the ceded premium that the reinsurer pays back; 0 for layers.
+    pub commission: Proportion,
+    /// Premium of the whole layer, in minor units; 0 where none is stated.
+    pub premium: u64,
+    /// Step, covers and terms.
+    pub treaty: Treaty,
+}
+
+/// What capital figures are computed from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CapitalBasis {
+    /// Own funds, in minor units.
+    pub own_funds: u64,
+    /// The measure of the capital requirement.
+    pub measure: CapitalMeasure,
+    /// The level of the measure.
+    pub level: Level,
+}
+
+/// A measure of the capital requirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CapitalMeasure {
+    /// Value at risk.
+    Var,
+    /// Tail value at risk.
+    Tvar,
+}
+
+/// What is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortfolioReport {
+    /// Whether the tail is allocated to lines and treaties.
+    pub allocation: bool,
+    /// Return periods, in years, ascending: each at least 2.
+    pub return_periods: Vec<u64>,
+    /// Levels of value at risk and tail value at risk, ascending.
+    pub levels: Vec<Level>,
+}

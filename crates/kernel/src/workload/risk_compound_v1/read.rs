@@ -1,0 +1,238 @@
+//! Reads the args and checks every field by itself. Names must exist; what fields mean together is
+//! checked elsewhere.
+
+use std::ops::Bound::Excluded;
+
+use forge_contract::strict::ObjectReader;
+
+use super::{
+    args::{
+        AnnualArgs, AnnualGroupArgs, CapitalArgs, ClaimArgs, ClaimGroupArgs, GroupArgs, MAX_COMPONENTS,
+        MAX_GROUPS, MAX_INDICES, MAX_LINES, MAX_REPORTED, MAX_TREATIES, PolicyTermsArgs, RankArgs,
+        ReportArgs, RiskArgs, StrikeArgs, StrikeGroupArgs, default_decimals, default_level, default_measure,
+    },
+    checks,
+    counts::CountArgs,
+    fields::{NAME, Names, References, check_decimals, is_name, optional_fraction, too_many_decimals},
+    portfolio::CapitalMeasure,
+    read_treaties,
+    resolve::millionths,
+    severities::{IndexArgs, SeverityArgs},
+};
+use crate::workload::Budget;
+
+const MEASURES: [(&str, CapitalMeasure); 2] = [("var", CapitalMeasure::Var), ("tvar", CapitalMeasure::Tvar)];
+
+impl RiskArgs {
+    /// Reads the args; errors go to the collector of `object`. Args with errors must not be used.
+    pub fn read(mut object: ObjectReader<'_, '_>) -> Self {
+        let budget = Budget::read(&mut object);
+        let decimals = object.optional_integer("decimals", 0..=4);
+        let decimals = decimals.map_or_else(default_decimals, |decimals| decimals as u32);
+        let mut references = References { lines: read_lines(&mut object), ..References::new(decimals) };
+        let indices = read_indices(&mut object);
+        if !object.has_error_within("/indices") {
+            references.indices = Some(indices.iter().map(|index| index.name.clone()).collect());
+        }
+        let groups = read_groups(&mut object, &references);
+        let has_groups = !object.has_error_within("/groups");
+        let group_names: Vec<_> = groups.iter().map(GroupArgs::name).collect();
+        let mut names = Names::new("treaty");
+        let treaties = object.optional_objects("treaties", 0..=MAX_TREATIES, |treaty| {
+            read_treaties::read(treaty, &references, has_groups.then_some(&group_names[..]), &mut names)
+        });
+        let capital = object.node("capital").is_some();
+        let args = Self {
+            iterations: budget.iterations,
+            decimals,
+            treaties: treaties.unwrap_or_default(),
+            capital: capital.then(|| read_capital(object.optional_object("capital"), &references)),
+            report: read_report(object.optional_object("report")),
+            convergence: budget.convergence.clone(),
+            lines: references.lines,
+            groups,
+            indices,
+        };
+        checks::check(&args, &mut object);
+        if !object.has_error_within("/groups") {
+            budget.check_draws(args.expected_draws(), &mut object);
+        }
+        object.finish();
+        args
+    }
+}
+
+/// The names of the lines; empty where they have errors.
+fn read_lines(object: &mut ObjectReader<'_, '_>) -> Vec<String> {
+    if object.node("lines").is_none() {
+        object.missing("lines", "a list of the names of the lines");
+    }
+    let lines = object.optional_strings("lines", 1..=MAX_LINES, NAME, is_name).unwrap_or_default();
+    for (index, name) in lines.iter().enumerate() {
+        if let Some(first) = lines[..index].iter().position(|earlier| earlier == name) {
+            let message = format!("repeats element {first} of the list: names must differ");
+            object.error_at(&format!("/lines/{index}"), message);
+        }
+    }
+    if object.has_error_within("/lines") { Vec::new() } else { lines }
+}
+
+fn read_indices(object: &mut ObjectReader<'_, '_>) -> Vec<IndexArgs> {
+    let mut names = Names::new("index");
+    let indices = object.optional_objects("indices", 0..=MAX_INDICES, |index| {
+        IndexArgs::read(index, |object| names.read(object))
+    });
+    indices.unwrap_or_default()
+}
+
+fn read_groups(object: &mut ObjectReader<'_, '_>, references: &References) -> Vec<GroupArgs> {
+    if object.node("groups").is_none() {
+        object.missing("groups", "a list of the sources of losses");
+    }
+    let mut names = Names::new("group");
+    let groups = object
+        .optional_objects("groups", 1..=MAX_GROUPS, |group| read_group(group, references, &mut names))
+        .unwrap_or_default();
+    let components: usize = groups.iter().map(GroupArgs::size).sum();
+    if components > MAX_COMPONENTS {
+        let message =
+            format!("must have at most {MAX_COMPONENTS} components together; they have {components}");
+        object.error("groups", message);
+    }
+    groups
+}
+
+fn read_group(mut object: ObjectReader<'_, '_>, references: &References, names: &mut Names) -> GroupArgs {
+    const KINDS: &str = "`annual`, or `count` and `claims`, or `count` and `strikes`";
+    let name = names.read(&mut object);
+    let size = 1..=MAX_COMPONENTS;
+    let annual = object.optional_objects("annual", size.clone(), |c| read_annual(c, references));
+    let claims = object.optional_objects("claims", size.clone(), |c| read_claim(c, references));
+    let mut is_first = true;
+    let strikes = object
+        .optional_objects("strikes", size, |c| read_strike(c, references, std::mem::take(&mut is_first)));
+    let given = ["annual", "claims", "strikes"].map(|kind| object.node(kind).is_some());
+    let kinds = given.iter().filter(|is_given| **is_given).count();
+    let has_count = object.node("count").is_some();
+    if kinds > 1 {
+        object.error_at("", format!("must have only one of {KINDS}"));
+    } else if kinds == 0 && !object.has_unknown_key() {
+        object.error_at("", format!("has no components: it must have {KINDS}"));
+    }
+    let group = if given[0] || (kinds == 0 && !has_count) {
+        if has_count {
+            object.error("count", "is not allowed with `annual`: totals of the year are no occurrences");
+        }
+        GroupArgs::Annual(AnnualGroupArgs { name, annual: annual.unwrap_or_default() })
+    } else {
+        let count = CountArgs::read(&mut object, "count");
+        if given[2] {
+            GroupArgs::Strikes(StrikeGroupArgs { name, count, strikes: strikes.unwrap_or_default() })
+        } else {
+            GroupArgs::Claims(ClaimGroupArgs { name, count, claims: claims.unwrap_or_default() })
+        }
+    };
+    object.finish();
+    group
+}
+
+fn read_annual(mut object: ObjectReader<'_, '_>, references: &References) -> AnnualArgs {
+    let annual = AnnualArgs {
+        line: references.read_line(&mut object),
+        amount: SeverityArgs::read(&mut object, "amount", references.largest),
+        index: references.read_index(&mut object),
+    };
+    object.finish();
+    annual
+}
+
+fn read_claim(mut object: ObjectReader<'_, '_>, references: &References) -> ClaimArgs {
+    let claim = ClaimArgs {
+        line: references.read_line(&mut object),
+        weight: object.optional_number("weight", 1e-9..=1e9).unwrap_or(1.0),
+        severity: SeverityArgs::read(&mut object, "severity", references.largest),
+        terms: read_policy_terms(&mut object, references),
+    };
+    object.finish();
+    claim
+}
+
+fn read_strike(mut object: ObjectReader<'_, '_>, references: &References, is_first: bool) -> StrikeArgs {
+    let strike = StrikeArgs {
+        line: references.read_line(&mut object),
+        severity: SeverityArgs::read(&mut object, "severity", references.largest),
+        rank: object.optional_choice("rank", &[("same", RankArgs::Same)]),
+        terms: read_policy_terms(&mut object, references),
+    };
+    if is_first && strike.rank.is_some() && !object.has_error("rank") {
+        object.error("rank", "is not allowed for the first component: none before it has a draw to share");
+    }
+    object.finish();
+    strike
+}
+
+fn read_policy_terms(object: &mut ObjectReader<'_, '_>, references: &References) -> PolicyTermsArgs {
+    let amount = references.positive_amount();
+    let terms = PolicyTermsArgs {
+        deductible: object.optional_number("deductible", amount.clone()),
+        franchise: object.optional_number("franchise", amount.clone()),
+        limit: object.optional_number("limit", amount),
+        share: optional_fraction(object, "share").unwrap_or(1.0),
+        index: references.read_index(object),
+    };
+    if terms.deductible.is_some() && terms.franchise.is_some() {
+        object.error("franchise", "is not allowed together with `deductible`: give one of them");
+    }
+    terms
+}
+
+fn read_capital(mut object: ObjectReader<'_, '_>, references: &References) -> CapitalArgs {
+    let capital = CapitalArgs {
+        own_funds: object.required_number("own_funds", references.positive_amount()),
+        measure: object.optional_choice("measure", &MEASURES).unwrap_or_else(default_measure),
+        level: object.optional_number("level", (Excluded(0.0), Excluded(1.0))).unwrap_or_else(default_level),
+    };
+    check_decimals(&mut object, "level", capital.level);
+    object.finish();
+    capital
+}
+
+fn read_report(mut object: ObjectReader<'_, '_>) -> ReportArgs {
+    let default = ReportArgs::default();
+    let periods = object.optional_numbers("return_periods", 1..=MAX_REPORTED, 2.0..=1e6);
+    let levels = object.optional_numbers("levels", 1..=MAX_REPORTED, (Excluded(0.0), Excluded(1.0)));
+    check_reported(&mut object, "return_periods", periods.as_deref(), |x| {
+        (x.trunc() != x).then(|| format!("must be a whole number; it is {x}"))
+    });
+    check_reported(&mut object, "levels", levels.as_deref(), |x| {
+        millionths(x).is_none().then(|| too_many_decimals(x))
+    });
+    let periods: Option<Vec<u64>> = periods.map(|periods| periods.iter().map(|&x| x as u64).collect());
+    let report = ReportArgs {
+        allocation: object.optional_bool("allocation").unwrap_or(default.allocation),
+        return_periods: periods.unwrap_or(default.return_periods),
+        levels: levels.unwrap_or(default.levels),
+    };
+    object.finish();
+    report
+}
+
+/// Records an error on every element that repeats an earlier one, or that `fault` finds one with.
+fn check_reported(
+    object: &mut ObjectReader<'_, '_>,
+    name: &str,
+    values: Option<&[f64]>,
+    fault: impl Fn(f64) -> Option<String>,
+) {
+    let values = values.unwrap_or_default();
+    for (index, &x) in values.iter().enumerate() {
+        let path = format!("/{name}/{index}");
+        if object.has_error_within(&path) {
+            continue;
+        }
+        let repeats = || values[..index].contains(&x).then(|| "repeats an earlier element".to_owned());
+        if let Some(message) = fault(x).or_else(repeats) {
+            object.error_at(&path, message);
+        }
+    }
+}

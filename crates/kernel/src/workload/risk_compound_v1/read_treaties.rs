@@ -1,0 +1,194 @@
+//! Reads treaties and checks the terms of each by themselves.
+
+use forge_contract::strict::{ObjectReader, nearest_name};
+
+use super::{
+    fields::{Names, References, check_decimals, optional_fraction, too_many_decimals},
+    resolve::millionths,
+    treaty_args::{
+        AggregateXlArgs, MAX_REINSTATEMENTS, MAX_STEP, OccurrenceXlArgs, QuotaShareArgs, TreatyArgs,
+        TreatyTermsArgs,
+    },
+};
+
+/// Largest price of a reinstatement, as a fraction of the premium.
+const MAX_REINSTATEMENT_PRICE: f64 = 10.0;
+/// Largest ratio of a layer's limit or attachment to a premium.
+const MAX_RATIO: f64 = 100.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TreatyKind {
+    QuotaShare,
+    OccurrenceXl,
+    AggregateXl,
+}
+
+use TreatyKind::{AggregateXl, OccurrenceXl, QuotaShare};
+
+const KINDS: [(&str, TreatyKind); 3] =
+    [("quota_share", QuotaShare), ("occurrence_xl", OccurrenceXl), ("aggregate_xl", AggregateXl)];
+/// Fields of every treaty.
+const COMMON: [&str; 4] = ["name", "step", "kind", "covers"];
+
+impl TreatyKind {
+    fn name(self) -> &'static str {
+        KINDS[self as usize].0
+    }
+
+    /// Fields of a treaty of this kind besides the common ones.
+    fn terms(self) -> &'static [&'static str] {
+        match self {
+            QuotaShare => &["groups", "cession", "commission", "event_limit"],
+            OccurrenceXl => &[
+                "groups",
+                "cession",
+                "attachment",
+                "limit",
+                "aad",
+                "aal",
+                "reinstatements",
+                "premium",
+                "placed",
+            ],
+            AggregateXl => &["attachment", "attachment_ratio", "limit", "limit_ratio", "premium", "placed"],
+        }
+    }
+
+    /// The message for a key that is not a field of a treaty of this kind.
+    fn unknown_key(self, key: &str) -> String {
+        if self == AggregateXl && key == "groups" {
+            return "is not a term of aggregate_xl: it covers what all groups leave of its lines".to_owned();
+        }
+        let others = KINDS.iter().filter(|(_, kind)| kind.terms().contains(&key));
+        let others: Vec<_> = others.map(|(name, _)| *name).collect();
+        let known = COMMON.iter().chain(self.terms()).copied();
+        if others.is_empty() {
+            return match nearest_name(key, known.clone()) {
+                Some(name) => format!("is not a known key: did you mean `{name}`?"),
+                None => format!(
+                    "is not a known key: the known keys are `{}`",
+                    known.collect::<Vec<_>>().join("`, `")
+                ),
+            };
+        }
+        let terms = self.terms().join("`, `");
+        format!("is a term of {}, not of {}: its terms are `{terms}`", others.join(" and "), self.name())
+    }
+}
+
+/// Reads a treaty. `groups` are the names of the groups, where these have no errors.
+pub(super) fn read(
+    mut object: ObjectReader<'_, '_>,
+    references: &References,
+    groups: Option<&[&str]>,
+    names: &mut Names,
+) -> TreatyArgs {
+    let name = names.read(&mut object);
+    let step = object.optional_integer("step", 1..=MAX_STEP).unwrap_or(1) as u32;
+    let kind = object.required_choice("kind", &KINDS);
+    let lines: Vec<&str> = references.lines.iter().map(String::as_str).collect();
+    if object.node("covers").is_none() {
+        object.missing("covers", "a list of names of lines");
+    }
+    let covers = read_names(&mut object, "covers", (!lines.is_empty()).then_some(&lines[..]));
+    if object.has_error("kind") {
+        // The other fields are those of an unknown kind.
+        let terms = QuotaShareArgs { cession: 1.0, commission: 0.0, event_limit: None };
+        let covers = covers.unwrap_or_default();
+        return TreatyArgs { name, step, covers, groups: None, terms: TreatyTermsArgs::QuotaShare(terms) };
+    }
+    let groups = if kind == AggregateXl { None } else { read_names(&mut object, "groups", groups) };
+    let terms = match kind {
+        QuotaShare => TreatyTermsArgs::QuotaShare(read_quota_share(&mut object, references)),
+        OccurrenceXl => TreatyTermsArgs::OccurrenceXl(read_occurrence_xl(&mut object, references)),
+        AggregateXl => TreatyTermsArgs::AggregateXl(read_aggregate_xl(&mut object, references)),
+    };
+    object.finish_with(|key| kind.unknown_key(key));
+    TreatyArgs { name, step, covers: covers.unwrap_or_default(), groups, terms }
+}
+
+/// Reads a list of distinct names, at least one. `known` are the names that exist; `None` where
+/// they are not known because of errors.
+fn read_names(
+    object: &mut ObjectReader<'_, '_>,
+    field: &'static str,
+    known: Option<&[&str]>,
+) -> Option<Vec<String>> {
+    let Some(known) = known else {
+        object.node(field);
+        return None;
+    };
+    let choices: Vec<_> = known.iter().map(|name| (*name, *name)).collect();
+    let names = object.optional_choices(field, &choices)?;
+    if names.is_empty() && !object.has_error_within(&format!("/{field}")) {
+        object.error(field, "must have at least one element");
+    }
+    Some(names.into_iter().map(str::to_owned).collect())
+}
+
+fn read_quota_share(object: &mut ObjectReader<'_, '_>, references: &References) -> QuotaShareArgs {
+    let cession = optional_fraction(object, "cession").unwrap_or_else(|| {
+        object.missing("cession", "the ceded fraction, greater than 0 and at most 1,");
+        1.0
+    });
+    let commission = object.optional_number("commission", 0.0..=1.0).unwrap_or(0.0);
+    check_decimals(object, "commission", commission);
+    let event_limit = object.optional_number("event_limit", references.positive_amount());
+    QuotaShareArgs { cession, commission, event_limit }
+}
+
+fn read_occurrence_xl(object: &mut ObjectReader<'_, '_>, references: &References) -> OccurrenceXlArgs {
+    let amount = references.positive_amount();
+    let reinstatements =
+        object.optional_numbers("reinstatements", 0..=MAX_REINSTATEMENTS, 0.0..=MAX_REINSTATEMENT_PRICE);
+    for (index, &price) in reinstatements.iter().flatten().enumerate() {
+        let path = format!("/reinstatements/{index}");
+        if millionths(price).is_none() && !object.has_error_within(&path) {
+            object.error_at(&path, too_many_decimals(price));
+        }
+    }
+    let terms = OccurrenceXlArgs {
+        cession: optional_fraction(object, "cession").unwrap_or(1.0),
+        attachment: object.required_number("attachment", 0.0..=references.largest),
+        limit: object.optional_number("limit", amount.clone()),
+        aad: object.optional_number("aad", amount.clone()),
+        aal: object.optional_number("aal", amount.clone()),
+        reinstatements,
+        premium: object.optional_number("premium", amount),
+        placed: optional_fraction(object, "placed").unwrap_or(1.0),
+    };
+    if object.node("reinstatements").is_some() && terms.limit.is_none() {
+        object.error("reinstatements", "needs `limit`, the amount that is reinstated");
+    }
+    terms
+}
+
+fn read_aggregate_xl(object: &mut ObjectReader<'_, '_>, references: &References) -> AggregateXlArgs {
+    let amount = references.positive_amount();
+    let terms = AggregateXlArgs {
+        attachment: object.optional_number("attachment", 0.0..=references.largest),
+        attachment_ratio: object.optional_number("attachment_ratio", 0.0..=MAX_RATIO),
+        limit: object.optional_number("limit", amount.clone()),
+        limit_ratio: object.optional_number("limit_ratio", 1e-6..=MAX_RATIO),
+        premium: object.optional_number("premium", amount),
+        placed: optional_fraction(object, "placed").unwrap_or(1.0),
+    };
+    let ratios = [("attachment_ratio", terms.attachment_ratio), ("limit_ratio", terms.limit_ratio)];
+    for (name, ratio) in ratios {
+        let Some(ratio) = ratio else { continue };
+        check_decimals(object, name, ratio);
+        if terms.premium.is_none() {
+            object.error(name, "needs `premium`, which it is a fraction of");
+        }
+    }
+    if terms.attachment.is_some() && terms.attachment_ratio.is_some() {
+        object.error("attachment_ratio", "is not allowed together with `attachment`: give one of them");
+    }
+    if terms.attachment.is_none() && terms.attachment_ratio.is_none() {
+        object.missing("attachment", "an amount, or `attachment_ratio` and `premium`,");
+    }
+    if terms.limit.is_some() && terms.limit_ratio.is_some() {
+        object.error("limit_ratio", "is not allowed together with `limit`: give one of them");
+    }
+    terms
+}

@@ -1,0 +1,261 @@
+//! Every error has the pointer of the value to change.
+
+use super::*;
+
+/// Args with one error: its pointer within the args, and a part of its message.
+#[track_caller]
+fn assert_error(args: &Value, path: &str, part: &str) {
+    let errors = read(args).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(errors[0].0, format!("/args{path}"), "{errors:?}");
+    assert!(errors[0].1.contains(part), "{errors:?}");
+}
+
+#[test]
+fn missing_fields_are_listed_at_once() {
+    let errors = read(&json!({})).unwrap_err();
+    let pointers: Vec<_> = errors.iter().map(|(pointer, _)| pointer.as_str()).collect();
+    assert_eq!(pointers, ["/args/iterations", "/args/lines", "/args/groups"]);
+}
+
+#[test]
+fn names_are_short_and_differ() {
+    let wanted = "must be a string of 1 to 64 characters, none of them a control character";
+    assert_error(&with("/groups/0/name", json!("")), "/groups/0/name", wanted);
+    assert_error(&with("/groups/0/name", json!("ä".repeat(65))), "/groups/0/name", wanted);
+    assert_error(&with("/indices/0/name", json!("a\nb")), "/indices/0/name", wanted);
+    assert_error(&with("/groups/2/name", json!("year")), "/groups/2/name", "an earlier group");
+    let lines = with("/lines", json!(["property", "motor", "property"]));
+    assert_error(&lines, "/lines/2", "repeats element 0");
+    read(&with("/groups/0/name", json!("ä".repeat(64)))).unwrap();
+}
+
+#[test]
+fn unknown_names_are_listed_with_the_nearest_one() {
+    let path = "/groups/1/claims/0/line";
+    assert_error(&with(path, json!("propery")), path, "did you mean \"property\"?");
+    let path = "/groups/0/annual/0/index";
+    assert_error(&with(path, json!("inflatio")), path, "did you mean \"inflation\"?");
+    let mut args = base();
+    args.as_object_mut().unwrap().remove("indices");
+    assert_error(&args, "/groups/1/claims/0/index", "`indices` has none");
+    let treaty = json!({"kind": "quota_share", "covers": ["moto"], "cession": 0.1, "groups": ["larg"]});
+    let errors = read(&with_treaties(&[treaty])).unwrap_err();
+    assert_eq!(errors[0].0, "/args/treaties/0/covers/0");
+    assert!(errors[0].1.contains("did you mean \"motor\"?"), "{errors:?}");
+    assert_eq!(errors[1].0, "/args/treaties/0/groups/0");
+    assert!(errors[1].1.contains("did you mean \"large\"?"), "{errors:?}");
+}
+
+#[test]
+fn errors_in_lines_and_groups_are_not_repeated_where_they_are_named() {
+    let mut args = with_treaties(&[json!({"kind": "quota_share", "covers": ["x"], "cession": 0.1})]);
+    set(&mut args, "/lines", json!("property"));
+    assert_error(&args, "/lines", "must be a list of strings, not a string");
+    let mut args = with_treaties(&[json!({
+        "kind": "quota_share", "covers": ["motor"], "cession": 0.1, "groups": ["x"]
+    })]);
+    set(&mut args, "/groups/1", json!(7));
+    assert_error(&args, "/groups/1", "must be an object, not a number");
+}
+
+#[test]
+fn groups_have_one_kind_of_components() {
+    let kinds = "`annual`, or `count` and `claims`, or `count` and `strikes`";
+    assert_error(&with("/groups/0", json!({"name": "x"})), "/groups/0", kinds);
+    assert_error(&with("/groups/0", json!({"name": "x", "claim": []})), "/groups/0/claim", "`claims`");
+    let both = with("/groups/1/strikes", base()["groups"][2]["strikes"].clone());
+    assert_error(&both, "/groups/1", kinds);
+    assert_error(&with("/groups/0/count", json!({"poisson": 1})), "/groups/0/count", "with `annual`");
+    let mut args = base();
+    args["groups"][1].as_object_mut().unwrap().remove("count");
+    assert_error(&args, "/groups/1/count", "is missing");
+    assert_error(&with("/groups/1/claims", json!([])), "/groups/1/claims", "must have 1 to 64 elements");
+}
+
+#[test]
+fn sizes_are_limited() {
+    let component = base()["groups"][1]["claims"][1].clone();
+    let components = |count: usize| Value::from(vec![component.clone(); count]);
+    read(&with("/groups/1/claims", components(61))).unwrap();
+    assert_error(&with("/groups/1/claims", components(62)), "/groups", "at most 64 components");
+    let names = |count: usize| -> Value { (0..count).map(|i| format!("line {i}")).collect() };
+    let mut args = base();
+    args["lines"] = names(17);
+    assert_error(&args, "/lines", "must have 1 to 16 elements; it has 17");
+    let treaty = json!({"kind": "quota_share", "covers": ["motor"], "cession": 0.01});
+    read(&with_treaties(&vec![treaty.clone(); 32])).unwrap();
+    assert_error(&with_treaties(&vec![treaty; 33]), "/treaties", "it has 33");
+}
+
+#[test]
+fn policy_terms_are_checked() {
+    let claim = "/groups/1/claims/1";
+    let at =
+        |field: &str, value: Value| (with(&format!("{claim}/{field}"), value), format!("{claim}/{field}"));
+    for (field, value, part) in [
+        ("limit", json!(0), "from 0.01 to 10000000000000"),
+        ("deductible", json!(-1), "from 0.01"),
+        ("share", json!(0), "greater than 0 and at most 1"),
+        ("share", json!(0.333_333_3), "at most six decimals"),
+        ("weight", json!(0), "from 1e-9"),
+        ("franchise", json!(10), "together with `deductible`"),
+        ("limits", json!(10), "did you mean `limit`?"),
+        ("rank", json!("same"), "is not a known key"),
+    ] {
+        let (args, path) = at(field, value);
+        assert_error(&args, &path, part);
+    }
+    let path = "/groups/2/strikes/0/rank";
+    assert_error(&with(path, json!("same")), path, "first component");
+    let path = "/groups/2/strikes/1/rank";
+    assert_error(&with(path, json!("other")), path, "must be \"same\"");
+}
+
+#[test]
+fn amounts_depend_on_the_decimals() {
+    let mut args = with("/decimals", json!(0));
+    set(&mut args, "/groups/1/claims/1/limit", json!(0.5));
+    assert_error(&args, "/groups/1/claims/1/limit", "from 1 to 1000000000000000");
+    set(&mut args, "/decimals", json!(4));
+    read(&args).unwrap();
+    set(&mut args, "/groups/1/claims/1/limit", json!(1e12));
+    assert_error(&args, "/groups/1/claims/1/limit", "from 0.0001 to 100000000000");
+    assert_error(&with("/decimals", json!(5)), "/decimals", "from 0 to 4");
+}
+
+#[test]
+fn amounts_that_would_saturate_need_a_limit() {
+    let severity = json!({"lognormal": {"mu": 40, "sigma": 1}});
+    let path = "/groups/1/claims/0/severity";
+    assert_error(&with(path, severity.clone()), path, "exceed the largest representable amount");
+    let mut args = with(path, severity.clone());
+    set(&mut args, "/groups/1/claims/0/limit", json!(1e9));
+    read(&args).unwrap();
+    let mut index = severity;
+    index["name"] = "inflation".into();
+    assert_error(&with("/indices/0", index), "/indices/0", "median of at most 1000000");
+}
+
+#[test]
+fn terms_of_other_kinds_of_treaties_are_named() {
+    let quota_share = json!({"kind": "quota_share", "covers": ["motor"], "cession": 0.1});
+    let occurrence = json!({"kind": "occurrence_xl", "covers": ["motor"], "attachment": 1});
+    let aggregate = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 1});
+    for (treaty, field, value, part) in [
+        (&quota_share, "aad", json!(1), "is a term of occurrence_xl, not of quota_share"),
+        (&quota_share, "placed", json!(1), "is a term of occurrence_xl and aggregate_xl, not of quota_share"),
+        (&quota_share, "event_limits", json!(1), "did you mean `event_limit`?"),
+        (&quota_share, "zzz", json!(1), "the known keys are `name`"),
+        (&quota_share, "cession", json!(1.5), "greater than 0 and at most 1"),
+        (&quota_share, "commission", json!(0.123_456_7), "at most six decimals"),
+        (&quota_share, "step", json!(33), "from 1 to 32"),
+        (&quota_share, "covers", json!([]), "at least one element"),
+        (&quota_share, "groups", json!([]), "at least one element"),
+        (&quota_share, "kind", json!("quota"), "did you mean \"quota_share\"?"),
+        (&occurrence, "event_limit", json!(1), "is a term of quota_share"),
+        (&occurrence, "reinstatements", json!([1]), "needs `limit`"),
+        (&aggregate, "groups", json!(["large"]), "what all groups leave"),
+        (&aggregate, "attachment_ratio", json!(null), ""),
+    ] {
+        let mut treaty = treaty.clone();
+        treaty[field] = value;
+        let args = with_treaties(&[treaty]);
+        if part.is_empty() {
+            read(&args).unwrap();
+        } else {
+            assert_error(&args, &format!("/treaties/0/{field}"), part);
+        }
+    }
+    for (field, part) in [("kind", "is missing"), ("covers", "is missing"), ("cession", "is missing")] {
+        let mut treaty = quota_share.clone();
+        treaty.as_object_mut().unwrap().remove(field);
+        assert_error(&with_treaties(&[treaty]), &format!("/treaties/0/{field}"), part);
+    }
+}
+
+#[test]
+fn prices_of_reinstatements_are_checked_one_by_one() {
+    let treaty = json!({
+        "kind": "occurrence_xl", "covers": ["motor"], "attachment": 1, "limit": 5,
+        "reinstatements": [1, 11, 0.123_456_7, "free"]
+    });
+    let errors = read(&with_treaties(&[treaty])).unwrap_err();
+    let pointers: Vec<_> = errors.iter().map(|(pointer, _)| pointer.rsplit('/').next().unwrap()).collect();
+    assert_eq!(pointers, ["1", "3"], "{errors:?}");
+}
+
+#[test]
+fn ratios_of_aggregate_layers_need_a_premium() {
+    let treaty = |terms: Value| {
+        let mut treaty = json!({"kind": "aggregate_xl", "covers": ["motor"]});
+        treaty.as_object_mut().unwrap().extend(terms.as_object().unwrap().clone());
+        with_treaties(&[treaty])
+    };
+    let at = |field: &str| format!("/treaties/0/{field}");
+    assert_error(&treaty(json!({"attachment_ratio": 1.1})), &at("attachment_ratio"), "needs `premium`");
+    assert_error(&treaty(json!({"limit": 5})), &at("attachment"), "or `attachment_ratio` and `premium`");
+    let both = json!({"attachment": 1, "attachment_ratio": 1.1, "premium": 10});
+    assert_error(&treaty(both), &at("attachment_ratio"), "together with `attachment`");
+    let both = json!({"attachment": 1, "limit": 1, "limit_ratio": 1.1, "premium": 10});
+    assert_error(&treaty(both), &at("limit_ratio"), "together with `limit`");
+}
+
+#[test]
+fn treaties_cover_components() {
+    let treaty = json!({"kind": "quota_share", "covers": ["property"], "cession": 0.1, "groups": ["year"]});
+    assert_error(&with_treaties(&[treaty]), "/treaties/0/covers", "covers nothing");
+}
+
+#[test]
+fn quota_shares_of_a_step_cede_at_most_everything() {
+    let share = |covers: &[&str], cession: f64, step: u32| json!({"kind": "quota_share", "covers": covers, "cession": cession, "step": step});
+    let both = ["property", "motor"];
+    read(&with_treaties(&[share(&both, 0.5, 1), share(&["motor"], 0.5, 1)])).unwrap();
+    read(&with_treaties(&[share(&both, 0.6, 1), share(&both, 0.6, 2)])).unwrap();
+    read(&with_treaties(&[share(&["property"], 0.6, 1), share(&["motor"], 0.6, 1)])).unwrap();
+    let args =
+        with_treaties(&[share(&both, 0.6, 1), share(&["property"], 0.1, 1), share(&["motor"], 0.5, 1)]);
+    assert_error(&args, "/treaties/2/cession", "cede 1.1 of line \"motor\"");
+    // Different groups have no amount in common, and an event limit may keep the sum below 1.
+    let mut of_groups = [share(&both, 0.6, 1), share(&both, 0.6, 1)];
+    of_groups[0]["groups"] = json!(["large"]);
+    of_groups[1]["groups"] = json!(["storm", "year"]);
+    read(&with_treaties(&of_groups)).unwrap();
+    let mut limited = [share(&both, 0.6, 1), share(&both, 0.6, 1)];
+    limited[0]["event_limit"] = json!(100);
+    read(&with_treaties(&limited)).unwrap();
+}
+
+#[test]
+fn occurrence_treaties_do_not_follow_aggregate_ones() {
+    let aggregate = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 1, "step": 2});
+    let occurrence =
+        json!({"kind": "occurrence_xl", "covers": ["property", "motor"], "attachment": 1, "step": 3});
+    let args = with_treaties(&[occurrence.clone(), aggregate.clone()]);
+    assert_error(&args, "/treaties/0/step", "must not be after step 2, the step of \"T1\"");
+    let mut other_line = occurrence;
+    other_line["covers"] = json!(["property"]);
+    read(&with_treaties(&[other_line, aggregate.clone()])).unwrap();
+    let mut later = aggregate.clone();
+    later["step"] = json!(3);
+    read(&with_treaties(&[aggregate, later])).unwrap();
+}
+
+#[test]
+fn capital_and_report_are_checked() {
+    assert_error(&with("/capital", json!({"level": 0.9})), "/capital/own_funds", "is missing");
+    let path = "/capital/level";
+    let capital = |level: f64| with("/capital", json!({"own_funds": 5, "level": level}));
+    assert_error(&capital(1.0), path, "less than 1");
+    assert_error(&capital(0.999_999_9), path, "at most six decimals");
+    assert_error(&with("/report", json!({"levels": [0.5, 0.5]})), "/report/levels/1", "repeats");
+    assert_error(&with("/report", json!({"levels": [1]})), "/report/levels/0", "less than 1");
+    let periods = |list: Value| with("/report", json!({"return_periods": list}));
+    assert_error(&periods(json!([2.5])), "/report/return_periods/0", "whole number");
+    assert_error(&periods(json!([5, 1])), "/report/return_periods/1", "from 2 to 1000000");
+    assert_error(&periods(json!([])), "/report/return_periods", "1 to 64 elements");
+    let portfolio = read(&periods(json!([100, 2]))).unwrap().portfolio();
+    assert_eq!(portfolio.report.return_periods, [2, 100]);
+    assert_error(&with("/reports", json!({})), "/reports", "did you mean `report`?");
+}

@@ -1,0 +1,186 @@
+//! Warnings are given for suspicious args, and only for those.
+
+use super::*;
+
+/// The warnings of valid args.
+fn warnings_of(args: &Value) -> Vec<(String, String)> {
+    let warnings = read(args).unwrap().warnings();
+    warnings.into_iter().map(|warning| (warning.pointer, warning.message)).collect()
+}
+
+#[track_caller]
+fn assert_warning(args: &Value, path: &str, part: &str) {
+    let warnings = warnings_of(args);
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert_eq!(warnings[0].0, format!("/args{path}"), "{warnings:?}");
+    assert!(warnings[0].1.contains(part), "{warnings:?}");
+}
+
+#[track_caller]
+fn assert_silent(args: &Value) {
+    assert_eq!(warnings_of(args), []);
+}
+
+fn layer(attachment: u64, limit: u64) -> Value {
+    json!({"kind": "occurrence_xl", "covers": ["property"], "groups": ["large"], "attachment": attachment, "limit": limit})
+}
+
+#[test]
+fn plausible_args_have_none() {
+    assert_silent(&base());
+    assert_silent(&with_treaties(&[layer(1000, 1000), layer(2000, 3000)]));
+}
+
+#[test]
+fn unused_names() {
+    assert_warning(&with("/lines", json!(["property", "motor", "other"])), "/lines/2", "has no component");
+    let mut args = base();
+    args["groups"][1]["claims"][0].as_object_mut().unwrap().remove("index");
+    assert_warning(&args, "/indices/0", "is not used");
+}
+
+#[test]
+fn counts() {
+    assert_warning(&with("/groups/1/count", json!({"poisson": 0})), "/groups/1/count", "no occurrences");
+    let path = "/groups/1/count/discrete/probabilities";
+    let discrete = |weights: Value| with("/groups/1/count", json!({"discrete": {"probabilities": weights}}));
+    assert_warning(&discrete(json!([0.5, 0.4])), path, "add up to 0.9");
+    assert_silent(&discrete(json!([0.5, 0.25, 0.25])));
+}
+
+#[test]
+fn small_medians() {
+    let path = "/groups/1/claims/0/severity";
+    for (family, is_small) in [
+        (json!({"exponential": 1.4}), true),
+        (json!({"exponential": 1.5}), false),
+        // A gamma median is far below the mean when the shape is small.
+        (json!({"gamma": {"shape": 0.1, "scale": 100}}), true),
+        (json!({"gamma": {"shape": 1, "scale": 100}}), false),
+    ] {
+        if is_small {
+            assert_warning(&with(path, family), path, "minor units");
+        } else {
+            assert_silent(&with(path, family));
+        }
+    }
+}
+
+#[test]
+fn moments_that_do_not_exist() {
+    let path = "/groups/1/claims/0/severity";
+    let pareto = |alpha: f64| with(path, json!({"pareto": {"threshold": 100, "alpha": alpha}}));
+    assert_warning(&pareto(1.0), path, "has no mean");
+    assert_warning(&pareto(2.0), path, "has no variance");
+    assert_silent(&pareto(2.1));
+    assert_warning(&with(path, json!({"gpd": {"threshold": 0, "scale": 100, "xi": 1}})), path, "has no mean");
+    assert_warning(
+        &with(path, json!({"burr": {"alpha": 0.5, "scale": 100, "gamma": 3}})),
+        path,
+        "has no variance",
+    );
+    assert_warning(&with(path, json!({"lognormal": {"mu": 5, "sigma": 6}})), path, "beyond the largest draw");
+    let mut limited = pareto(0.5);
+    set(&mut limited, "/groups/1/claims/0/limit", json!(1e6));
+    assert_silent(&limited);
+}
+
+#[test]
+fn terms_that_take_off_everything() {
+    let args = with("/groups/1/claims/1/deductible", json!(900));
+    assert_warning(&args, "/groups/1/claims/1", "never pays anything");
+}
+
+#[test]
+fn layers_that_never_attach() {
+    let storm = |attachment: u64| {
+        json!({"kind": "occurrence_xl", "covers": ["property", "motor"], "groups": ["storm"],
+               "attachment": attachment, "limit": 100})
+    };
+    // 3000 of the property and at most 4000 of the motor line.
+    assert_warning(&with_treaties(&[storm(7000)]), "/treaties/0/attachment", "an occurrence is at most 7000");
+    assert_silent(&with_treaties(&[storm(6999)]));
+    let mut half = storm(3500);
+    half["cession"] = json!(0.5);
+    assert_warning(&with_treaties(&[half]), "/treaties/0/attachment", "at most 3500");
+    // Any number of large claims may occur.
+    let year = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 100_000, "limit": 10});
+    assert_silent(&with_treaties(std::slice::from_ref(&year)));
+    let mut args = with_treaties(&[year]);
+    set(&mut args, "/groups/1/count", json!({"binomial": {"trials": 10, "probability": 0.1}}));
+    // A total of 5000, ten claims of 500 and a storm of 4000.
+    assert_warning(&args, "/treaties/0/attachment", "a year is at most 14000");
+}
+
+#[test]
+fn layers_that_are_always_exhausted() {
+    let treaty = |attachment: u64| {
+        json!({"kind": "occurrence_xl", "covers": ["property"], "groups": ["storm"], "attachment": attachment,
+               "limit": 1000})
+    };
+    assert_warning(&with_treaties(&[treaty(2000)]), "/treaties/0/limit", "every occurrence");
+    assert_silent(&with_treaties(&[treaty(2001)]));
+    // A treaty of an earlier step may leave less.
+    let mut later = treaty(2000);
+    later["step"] = json!(2);
+    assert_silent(&with_treaties(&[
+        later,
+        json!({"kind": "quota_share", "covers": ["property"], "cession": 0.1}),
+    ]));
+    let year = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 4000, "limit": 1000});
+    assert_warning(&with_treaties(&[year]), "/treaties/0/limit", "every year");
+}
+
+#[test]
+fn treaties_by_occurrence_on_totals_of_the_year() {
+    let mut treaty = layer(100, 100);
+    treaty["covers"] = json!(["motor"]);
+    treaty["groups"] = json!(["year"]);
+    assert_warning(&with_treaties(&[treaty]), "/treaties/0/covers", "only totals of the year");
+    let share = json!({"kind": "quota_share", "covers": ["motor"], "groups": ["year"], "cession": 0.5});
+    assert_silent(&with_treaties(std::slice::from_ref(&share)));
+    let mut limited = share;
+    limited["event_limit"] = json!(10);
+    assert_warning(&with_treaties(&[limited]), "/treaties/0/covers", "only totals of the year");
+}
+
+#[test]
+fn annual_limits_below_the_limit_of_an_occurrence() {
+    let mut treaty = layer(1000, 500);
+    treaty["aal"] = json!(400);
+    assert_warning(
+        &with_treaties(&[treaty.clone()]),
+        "/treaties/0/aal",
+        "below the limit of an occurrence, 500",
+    );
+    treaty["aal"] = json!(500);
+    assert_silent(&with_treaties(&[treaty]));
+}
+
+#[test]
+fn layers_that_overlap() {
+    let args = with_treaties(&[layer(5000, 1000), layer(5500, 1000)]);
+    assert_warning(&args, "/treaties/1/attachment", "overlaps the layer \"T0\"");
+    // Two reinsurers share a layer.
+    let (mut a, mut b) = (layer(5000, 1000), layer(5000, 1000));
+    a["placed"] = json!(0.4);
+    b["placed"] = json!(0.6);
+    assert_silent(&with_treaties(&[a, b]));
+    let mut later = layer(5500, 1000);
+    later["step"] = json!(2);
+    assert_silent(&with_treaties(&[layer(5000, 1000), later]));
+}
+
+#[test]
+fn cessions_that_may_exceed_their_subject() {
+    let share = json!({"kind": "quota_share", "covers": ["property"], "cession": 0.5});
+    // 0.5 · 3000 + 2000 exceeds 3000, but 0.5 · 3000 + 1500 does not.
+    let args = with_treaties(&[share.clone(), layer(1000, 2000)]);
+    assert_warning(&args, "/treaties/1", "may cede more than there is together with \"T0\"");
+    assert_silent(&with_treaties(&[share.clone(), layer(1500, 1500)]));
+    assert_silent(&with_treaties(&[share.clone(), share.clone()]));
+    let mut limited = share.clone();
+    limited["event_limit"] = json!(100);
+    limited["cession"] = json!(0.6);
+    assert_warning(&with_treaties(&[share, limited]), "/treaties/1", "may cede more");
+}

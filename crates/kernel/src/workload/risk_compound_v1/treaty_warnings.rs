@@ -1,0 +1,226 @@
+//! Warnings about treaties: layers that cannot pay or always do, limits in the wrong order, and
+//! cessions that may exceed their subject.
+
+use forge_contract::program::MAX_AMOUNT;
+
+use super::{
+    checks::covered_pairs,
+    portfolio::{GroupKind, Portfolio, PortfolioTreaty},
+    ranges::AmountRange,
+    warning::WarningList,
+};
+use crate::treaties::{Layer, OccurrenceLayer, Proportion, TreatyTerms};
+
+/// Adds the warnings about all treaties.
+pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
+    for (index, treaty) in portfolio.treaties.iter().enumerate() {
+        let path = format!("/treaties/{index}");
+        let earlier = &portfolio.treaties[..index];
+        warn_about_annual_components(portfolio, treaty, &path, warnings);
+        if let Some((layer, cession, range)) = layer_and_subject(portfolio, treaty) {
+            let subject =
+                AmountRange { min: of_subject(cession, range.min), max: of_subject(cession, range.max) };
+            warn_about_reach(portfolio, treaty, layer, subject, &path, warnings);
+            if let Some(other) = earlier.iter().find(|other| overlap(other, treaty)) {
+                let message = format!(
+                    "overlaps the layer {:?} of the same step: together they pay more than once for a part of the \
+                     subject",
+                    other.name
+                );
+                warnings.push(&format!("{path}/attachment"), message);
+            }
+        }
+        if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms {
+            warn_about_annual_limit(portfolio, layer, &path, warnings);
+        }
+        if let Some(others) = may_exceed_subject(portfolio, treaty, earlier) {
+            let message = format!(
+                "may cede more than there is together with {} of the same step: cessions are then cut in the order \
+                 of the list",
+                others.join(", ")
+            );
+            warnings.push(&path, message);
+        }
+    }
+}
+
+/// An amount in units of the args.
+fn in_units(portfolio: &Portfolio, amount: u64) -> f64 {
+    amount as f64 / f64::from(portfolio.units)
+}
+
+/// A fraction of an amount; [`MAX_AMOUNT`] stands for no bound.
+fn of_subject(fraction: Proportion, amount: u64) -> u64 {
+    if amount >= MAX_AMOUNT { MAX_AMOUNT } else { fraction.of(amount) }
+}
+
+/// Warns of a treaty by occurrence all of whose components are totals of the year.
+fn warn_about_annual_components(
+    portfolio: &Portfolio,
+    treaty: &PortfolioTreaty,
+    path: &str,
+    warnings: &mut WarningList,
+) {
+    let needs_occurrences = match treaty.treaty.terms {
+        TreatyTerms::OccurrenceXl(_) => true,
+        TreatyTerms::QuotaShare { event_limit, .. } => event_limit < MAX_AMOUNT,
+        TreatyTerms::AggregateXl { .. } => false,
+    };
+    let pairs = covered_pairs(portfolio, treaty);
+    let is_annual = |group: usize| portfolio.groups[group].kind == GroupKind::Annual;
+    if needs_occurrences && pairs.iter().all(|&(group, _)| is_annual(group)) {
+        warnings.push(
+            &format!("{path}/covers"),
+            "covers only totals of the year: a treaty by occurrence pays nothing for them",
+        );
+    }
+}
+
+/// A layer, the fraction of its subject that it applies to, and the gross amounts of the subject:
+/// an occurrence or a year. `None` for treaties without a layer or without a subject.
+fn layer_and_subject(
+    portfolio: &Portfolio,
+    treaty: &PortfolioTreaty,
+) -> Option<(Layer, Proportion, AmountRange)> {
+    let covers = &treaty.treaty;
+    match &covers.terms {
+        TreatyTerms::QuotaShare { .. } => None,
+        TreatyTerms::OccurrenceXl(layer) => {
+            let range = portfolio.occurrence_range(covers.lines, covers.groups)?;
+            Some((layer.layer, layer.cession, range))
+        }
+        TreatyTerms::AggregateXl { layer, .. } => {
+            Some((*layer, Proportion::ONE, portfolio.year_range(covers.lines)))
+        }
+    }
+}
+
+/// Warns of a layer that never pays, or is always exhausted.
+fn warn_about_reach(
+    portfolio: &Portfolio,
+    treaty: &PortfolioTreaty,
+    layer: Layer,
+    subject: AmountRange,
+    path: &str,
+    warnings: &mut WarningList,
+) {
+    let what =
+        if matches!(treaty.treaty.terms, TreatyTerms::AggregateXl { .. }) { "year" } else { "occurrence" };
+    if subject.max < MAX_AMOUNT && subject.max <= layer.attachment {
+        let message = format!(
+            "is never reached: the subject of {} {what} is at most {}",
+            if what == "year" { "a" } else { "an" },
+            in_units(portfolio, subject.max)
+        );
+        warnings.push(&format!("{path}/attachment"), message);
+    }
+    // What earlier steps leave may be less.
+    let is_first = !portfolio.treaties.iter().any(|other| {
+        other.treaty.step < treaty.treaty.step && other.treaty.lines.0 & treaty.treaty.lines.0 != 0
+    });
+    let top = layer.attachment.saturating_add(layer.limit);
+    if is_first && layer.limit < MAX_AMOUNT && subject.min >= top {
+        let message = format!(
+            "is exhausted by every {what}: its subject is at least {}",
+            in_units(portfolio, subject.min)
+        );
+        warnings.push(&format!("{path}/limit"), message);
+    }
+}
+
+/// Warns of an annual aggregate limit that is below the limit of an occurrence, or above what the
+/// reinstatements allow.
+fn warn_about_annual_limit(
+    portfolio: &Portfolio,
+    layer: &OccurrenceLayer,
+    path: &str,
+    warnings: &mut WarningList,
+) {
+    let limit = layer.layer.limit;
+    if layer.annual.limit < limit && limit < MAX_AMOUNT {
+        let message = format!(
+            "is below the limit of an occurrence, {}: no occurrence can be paid in full",
+            in_units(portfolio, limit)
+        );
+        warnings.push(&format!("{path}/aal"), message);
+    }
+}
+
+/// Whether two layers on the same subject overlap, and are placed so that more than the whole of a
+/// part is ceded.
+fn overlap(a: &PortfolioTreaty, b: &PortfolioTreaty) -> bool {
+    let layer = |treaty: &PortfolioTreaty| match &treaty.treaty.terms {
+        TreatyTerms::QuotaShare { .. } => None,
+        TreatyTerms::OccurrenceXl(layer) => Some((true, layer.cession.0, layer.layer, layer.placed.0)),
+        TreatyTerms::AggregateXl { layer, placed } => Some((false, Proportion::ONE.0, *layer, placed.0)),
+    };
+    let (Some((a_kind, a_cession, a_layer, a_placed)), Some((b_kind, b_cession, b_layer, b_placed))) =
+        (layer(a), layer(b))
+    else {
+        return false;
+    };
+    let covers = |treaty: &PortfolioTreaty| (treaty.treaty.step, treaty.treaty.lines, treaty.treaty.groups);
+    let top = |layer: Layer| layer.attachment.saturating_add(layer.limit);
+    (a_kind, a_cession, covers(a)) == (b_kind, b_cession, covers(b))
+        && a_placed + b_placed > Proportion::ONE.0
+        && a_layer.attachment < top(b_layer)
+        && b_layer.attachment < top(a_layer)
+}
+
+/// The treaties listed before that cover a common part of a step's subject, where they and `treaty`
+/// may cede more than there is. Only treaties by occurrence: of those on the year's amount, too
+/// little is known.
+fn may_exceed_subject(
+    portfolio: &Portfolio,
+    treaty: &PortfolioTreaty,
+    earlier: &[PortfolioTreaty],
+) -> Option<Vec<String>> {
+    let is_by_occurrence =
+        |treaty: &PortfolioTreaty| !matches!(treaty.treaty.terms, TreatyTerms::AggregateXl { .. });
+    let pairs = covered_pairs(portfolio, treaty);
+    let has_common_part = |other: &PortfolioTreaty| {
+        let covers = &other.treaty;
+        pairs.iter().any(|&(group, line)| covers.groups.contains(group) && covers.lines.contains(line))
+    };
+    let mut treaties: Vec<&PortfolioTreaty> = earlier
+        .iter()
+        .filter(|other| other.treaty.step == treaty.treaty.step)
+        .filter(|other| is_by_occurrence(other) && has_common_part(other))
+        .collect();
+    if treaties.is_empty() || !is_by_occurrence(treaty) {
+        return None;
+    }
+    treaties.push(treaty);
+    // The cession less the subject is greatest where a layer or an event limit ends.
+    let subjects = treaties.iter().map(|treaty| exhausting_subject(treaty)).chain([MAX_AMOUNT]);
+    // Every cession may be half a minor unit more than its exact value.
+    let exceeds = |subject: u64| {
+        treaties.iter().map(|t| most_ceded(t, subject)).sum::<u64>() > subject + treaties.len() as u64
+    };
+    subjects.into_iter().any(exceeds).then(|| {
+        treaties.pop();
+        treaties.iter().map(|treaty| format!("{:?}", treaty.name)).collect()
+    })
+}
+
+/// The smallest subject of an occurrence for which a treaty pays the most.
+fn exhausting_subject(treaty: &PortfolioTreaty) -> u64 {
+    let (fraction, amount) = match &treaty.treaty.terms {
+        TreatyTerms::QuotaShare { cession, event_limit } => (*cession, *event_limit),
+        TreatyTerms::OccurrenceXl(layer) => {
+            (layer.cession, layer.layer.attachment.saturating_add(layer.layer.limit))
+        }
+        TreatyTerms::AggregateXl { layer, .. } => (Proportion::ONE, layer.attachment),
+    };
+    let subject = u128::from(amount) * u128::from(Proportion::ONE.0) / u128::from(fraction.0.max(1));
+    u64::try_from(subject).unwrap_or(MAX_AMOUNT).min(MAX_AMOUNT)
+}
+
+/// The most that a treaty cedes for an occurrence of this subject.
+fn most_ceded(treaty: &PortfolioTreaty, subject: u64) -> u64 {
+    match &treaty.treaty.terms {
+        TreatyTerms::QuotaShare { cession, event_limit } => cession.of(subject).min(*event_limit),
+        TreatyTerms::OccurrenceXl(layer) => layer.placed.of(layer.layer.part_of(layer.cession.of(subject))),
+        TreatyTerms::AggregateXl { .. } => 0,
+    }
+}

@@ -1,0 +1,311 @@
+"""Args and programs of risk.compound.v1 (sections 6.3 and 12.1 of docs/determinism.md).
+
+Part of the independent second implementation written from that document alone; see forge_reader.py
+for its purpose and usage. Ranges are not checked: args are valid. Inverse Gaussian and beta laws
+are refused.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from math import sqrt
+from typing import Any, Callable, Iterator
+
+from forge_core import SpecError
+from forge_families import Burr, Exponential, Gpd, Lomax, Pareto, Uniform, Weibull, closed_table
+from forge_gamma import Gamma
+from forge_program import (ALL_GROUPS, ANNUAL, CLAIMS, MAX, MILLION, STRIKES, AggregateXl, AmountTable, Component,
+                           Group, Layer, OccurrenceXl, Program, QuotaShare, Treaty, lognormal_bits, minor_units)
+from forge_tables import (LONG_DIGITS, CountTable, Entry, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table,
+                          binomial, constant_table, context, discrete_table, negative_binomial, poisson, poisson_table,
+                          quantile_table, summed_table, zero_modified)
+
+INDEX_UNITS = 2**24  # section 6: an index is in units of 2^(−24)
+
+# --- Section 12.1: the normal form
+# --------------------------------------------------------------------------------------------------
+
+REPORT = {"allocation": False, "return_periods": [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000],
+          "levels": [0.5, 0.9, 0.95, 0.99, 0.995, 0.999]}
+CAPITAL = {"measure": "var", "level": 0.995}
+TERMS = {"share": 1}
+TREATIES = {
+    "quota_share": {"step": 1, "commission": 0},
+    "occurrence_xl": {"step": 1, "cession": 1, "placed": 1},
+    "aggregate_xl": {"step": 1, "placed": 1},
+}
+COMPONENTS = {"annual": {}, "claims": {**TERMS, "weight": 1}, "strikes": TERMS}
+
+
+def without_null(value: Any) -> Any:
+    """Sections 2 and 12.1: `null` counts as absent, −0 is 0."""
+    if isinstance(value, dict):
+        return {key: without_null(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_null(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def filled_group(group: dict[str, Any]) -> dict[str, Any]:
+    """Section 12.1: a group with its defaults."""
+    form = form_of(group)
+    return {**group, form: [{**COMPONENTS[form], **component} for component in group[form]]}
+
+
+def normalised_compound(raw: dict[str, Any]) -> dict[str, Any]:
+    """Section 12.1: the normal form of args without `iterations` and `convergence`."""
+    args = {"decimals": 2, **without_null(raw)}
+    args["groups"] = [filled_group(group) for group in args["groups"]]
+    args["report"] = {**REPORT, **args.get("report", {})}
+    if "capital" in args:
+        args["capital"] = {**CAPITAL, **args["capital"]}
+    if "treaties" in args:
+        args["treaties"] = [{**TREATIES[treaty["kind"]], **treaty} for treaty in args["treaties"]]
+    return {key: value for key, value in args.items() if key not in ("indices", "treaties") or value}
+
+
+def form_of(group: dict[str, Any]) -> str:
+    """Section 12.1: `annual`, `claims` or `strikes`."""
+    (form,) = {"annual", "claims", "strikes"} & set(group)
+    return form
+
+
+# --- Counts
+# --------------------------------------------------------------------------------------------------
+
+
+def family_of(value: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Section 12.1: the family and its parameters; a bare number is the one without a name."""
+    ((family, parameters),) = value.items()
+    return family, parameters if isinstance(parameters, dict) else {"": parameters}
+
+
+def one(parameters: dict[str, Any], name: str) -> Any:
+    """A parameter that may be written as a bare number."""
+    return parameters[""] if "" in parameters else parameters[name]
+
+
+def discrete(weights: list[float]) -> list[Fraction]:
+    """Sections 5.1 and 5.4: the probabilities in proportion to weights."""
+    exact = [Fraction(weight) for weight in weights]
+    return [weight / sum(exact) for weight in exact]
+
+
+def decimals_of(fractions: list[Fraction]) -> Iterator[Decimal]:
+    return iter([Decimal(x.numerator) / x.denominator for x in fractions])
+
+
+def negative_binomial_of(p: dict[str, Any]) -> Iterator[Decimal]:
+    """Section 5.1: negative binomial, of both forms."""
+    if "contagion" not in p:
+        return negative_binomial(Decimal(p["r"]), Decimal(p["beta"]))
+    mean, contagion = Decimal(p["mean"]), Decimal(p["contagion"])
+    return negative_binomial(1 / contagion, contagion * mean) if contagion else poisson(mean)
+
+
+# The probabilities of 0, 1, 2, … in each family.
+COUNTS: dict[str, Callable[[dict[str, Any]], Iterator[Decimal]]] = {
+    "poisson": lambda p: poisson(Decimal(one(p, "mean"))),
+    "bernoulli": lambda p: binomial(1, one(p, "probability")),
+    "constant": lambda p: binomial(int(one(p, "count")), 1),
+    "geometric": lambda p: negative_binomial(Decimal(1), Decimal(one(p, "mean"))),
+    "binomial": lambda p: binomial(int(p["trials"]), p["probability"]),
+    "negative_binomial": negative_binomial_of,
+    "discrete": lambda p: decimals_of(discrete(p["probabilities"])),
+    "zero_modified": lambda p: zero_modified(Decimal(p["p0"]), probabilities_of(p["of"])),
+}
+
+
+def probabilities_of(count: dict[str, Any]) -> Iterator[Decimal]:
+    """Sections 5.1 and 12.1: the probabilities of 0, 1, 2, … of a `count`."""
+    family, parameters = family_of(count)
+    return COUNTS[family](parameters)
+
+
+def counts_of(count: dict[str, Any]) -> CountTable:
+    """Sections 5.1 and 12.1: the count table of a `count`."""
+    family, parameters = family_of(count)
+    if family == "poisson":
+        return poisson_table(one(parameters, "mean"))
+    if family == "bernoulli":
+        return bernoulli_table(one(parameters, "probability"))
+    if family == "constant":
+        return constant_table(int(one(parameters, "count")))
+    if family == "discrete":
+        return discrete_table(discrete(parameters["probabilities"]))
+    with localcontext(context(LONG_DIGITS)):
+        return summed_table(probabilities_of(count))
+
+
+# --- Severities
+# --------------------------------------------------------------------------------------------------
+
+
+def power_bits(power: float) -> int:
+    """Section 6: `segment_bits` of a law that is nearly a power of the distance from an end."""
+    for most, bits in ((4, 6), (9, 7), (20, 8)):
+        if power <= most:
+            return bits
+    raise SpecError("section 6: a larger power is invalid")
+
+
+def lognormal(p: dict[str, Any]) -> tuple[Any, int]:
+    if "mu" in p:
+        return LogNormal(p["mu"], p["sigma"]), lognormal_bits(p["sigma"])
+    variance = float((1 + Decimal(float(p["cv"]) * p["cv"])).ln())
+    sigma = sqrt(variance)
+    return LogNormal(float(Decimal(p["mean"]).ln()) - variance / 2, sigma), lognormal_bits(sigma)
+
+
+def gamma(p: dict[str, Any]) -> tuple[Any, int]:
+    if "shape" in p:
+        return Gamma(p["shape"], p["scale"]), power_bits(1 / p["shape"])
+    square = p["cv"] * p["cv"]
+    shape = 1 / square
+    return Gamma(shape, p["mean"] * square), power_bits(1 / shape)
+
+
+def normal(p: dict[str, Any]) -> tuple[Any, int]:
+    if "std_dev" in p:
+        return Normal(p["mean"], p["std_dev"]), 6
+    return Normal(p["mean"], p["mean"] * p["cv"]), 6
+
+
+SEVERITIES: dict[str, Callable[[dict[str, Any]], tuple[Any, int]]] = {
+    "lognormal": lognormal,
+    "exponential": lambda p: (Exponential(one(p, "mean")), 6),
+    "gamma": gamma,
+    "weibull": lambda p: (Weibull(p["shape"], p["scale"]), power_bits(1 / p["shape"])),
+    "pareto": lambda p: (Pareto(p["threshold"], p["alpha"]), power_bits(1 / p["alpha"])),
+    "lomax": lambda p: (Lomax(p["scale"], p["alpha"]), power_bits(1 / p["alpha"])),
+    "gpd": lambda p: (Gpd(p["threshold"], p["scale"], p["xi"]), power_bits(abs(p["xi"]))),
+    "burr": lambda p: (Burr(p["alpha"], p["gamma"], p["scale"]),
+                       power_bits(max(1 / p["gamma"], 1 / (p["alpha"] * p["gamma"])))),
+    "uniform": lambda p: (Uniform(p["low"], p["high"]), 6),
+    "normal": normal,
+}
+
+
+def law_table(law: Any, units: int, bits: int) -> list[Entry]:
+    """Section 5.2: the table of a law of any family."""
+    make = quantile_table if isinstance(law, (LogNormal, Normal)) else closed_table
+    return make(law, units, bits)
+
+
+def amounts_of(value: dict[str, Any], units: int) -> AmountTable:
+    """Sections 5.2, 5.3 and 12.1: the amount table of a severity or of an index."""
+    family, parameters = family_of(value)
+    if family == "constant":
+        return StepTable([], [minor_units(parameters[""], units)])
+    if family not in SEVERITIES:
+        raise SpecError(f"the family {family} is not implemented")
+    with localcontext(context(LONG_DIGITS)):
+        law, bits = SEVERITIES[family](parameters)
+    return QuantileTable(bits, law_table(law, units, bits))
+
+
+# --- Section 6.3: the program
+# --------------------------------------------------------------------------------------------------
+
+
+def millionths(value: float) -> int:
+    """Section 12.1: the millionths of a number with at most six decimals."""
+    a = round(Fraction(value) * MILLION)
+    if float(a) / float(MILLION) != value:
+        raise SpecError(f"{value} has more than six decimals")
+    return a
+
+
+def component_names(group: dict[str, Any]) -> list[str]:
+    """The names of a group's components in section 11: group, line, and the component's number where
+    the line has several.
+    """
+    lines = [component["line"] for component in group[form_of(group)]]
+    names = []
+    for position, line in enumerate(lines):
+        number = f" {position + 1}" if lines.count(line) > 1 else ""
+        names.append(f"{group['name']} {line}{number}")
+    return names
+
+
+class Builder:
+    """Section 6.3: makes the program of normalised args."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        self.args = args
+        self.units = 10 ** int(args["decimals"])
+        self.indices = [index["name"] for index in args.get("indices", [])]
+        self.groups = [group["name"] for group in args["groups"]]
+
+    def amount(self, terms: dict[str, Any], name: str, otherwise: int) -> int:
+        return minor_units(terms[name], self.units) if name in terms else otherwise
+
+    def component(self, component: dict[str, Any], name: str) -> Component:
+        index = component.get("index")
+        severity = component["amount"] if "amount" in component else component["severity"]
+        deductible = "franchise" if "franchise" in component else "deductible"
+        return Component(
+            name, amounts_of(severity, self.units),
+            self.args["lines"].index(component["line"]), None if index is None else self.indices.index(index),
+            component.get("rank") == "same", self.amount(component, deductible, 0), "franchise" in component,
+            self.amount(component, "limit", MAX), millionths(component.get("share", 1)))
+
+    def group(self, group: dict[str, Any]) -> Group:
+        form = form_of(group)
+        kind = {"claims": CLAIMS, "strikes": STRIKES, "annual": ANNUAL}[form]
+        counts = constant_table(0) if kind == ANNUAL else counts_of(group["count"])
+        picks = None
+        if kind == CLAIMS and len(group[form]) > 1:
+            picks = discrete_table(discrete([component["weight"] for component in group[form]]))
+        components = [self.component(component, name) for component, name in zip(group[form], component_names(group))]
+        return Group(kind, counts, components, picks)
+
+    def occurrence_xl(self, treaty: dict[str, Any]) -> OccurrenceXl:
+        limit = self.amount(treaty, "limit", MAX)
+        annual_limit = self.amount(treaty, "aal", MAX)
+        prices = treaty.get("reinstatements")
+        if prices is not None:
+            annual_limit = min(annual_limit, limit * (1 + len(prices)))
+        return OccurrenceXl(
+            Layer(limit, self.amount(treaty, "attachment", 0)), Layer(annual_limit, self.amount(treaty, "aad", 0)),
+            millionths(treaty["cession"]), millionths(treaty["placed"]), self.amount(treaty, "premium", 0),
+            tuple(millionths(price) for price in prices or []))
+
+    def ratio_or_amount(self, treaty: dict[str, Any], name: str, otherwise: int) -> int:
+        if f"{name}_ratio" not in treaty:
+            return self.amount(treaty, name, otherwise)
+        premium = minor_units(treaty["premium"], self.units)
+        return min((premium * millionths(treaty[f"{name}_ratio"]) + MILLION // 2) // MILLION, MAX)
+
+    def aggregate_xl(self, treaty: dict[str, Any]) -> AggregateXl:
+        layer = Layer(self.ratio_or_amount(treaty, "limit", MAX), self.ratio_or_amount(treaty, "attachment", 0))
+        return AggregateXl(layer, millionths(treaty["placed"]))
+
+    def treaty(self, treaty: dict[str, Any]) -> Treaty:
+        lines = sum(1 << self.args["lines"].index(line) for line in treaty["covers"])
+        groups = ALL_GROUPS
+        if "groups" in treaty:
+            groups = sum(1 << self.groups.index(group) for group in treaty["groups"])
+        if treaty["kind"] == "quota_share":
+            terms: Any = QuotaShare(millionths(treaty["cession"]), self.amount(treaty, "event_limit", MAX))
+        elif treaty["kind"] == "occurrence_xl":
+            terms = self.occurrence_xl(treaty)
+        else:
+            terms = self.aggregate_xl(treaty)
+        return Treaty(int(treaty["step"]), lines, groups, terms)
+
+    def index(self, index: dict[str, Any]) -> AmountTable:
+        return amounts_of({key: value for key, value in index.items() if key != "name"}, INDEX_UNITS)
+
+    def program(self) -> Program:
+        return Program(
+            self.units, 0, MAX, len(self.args["lines"]), [self.group(group) for group in self.args["groups"]],
+            [self.index(index) for index in self.args.get("indices", [])],
+            [self.treaty(treaty) for treaty in self.args.get("treaties", [])], details=True,
+            allocation=self.args["report"]["allocation"])
+
+
+def compound_program(args: dict[str, Any]) -> Program:
+    """Section 6.3."""
+    return Builder(args).program()

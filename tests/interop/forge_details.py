@@ -1,0 +1,188 @@
+"""Details of shard results of docs/determinism.md (section 8.1).
+
+Part of the independent second implementation written from that document alone; see forge_reader.py
+for its purpose and usage.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from forge_core import le, varint
+from forge_distribution import Distribution, bucket_of
+from forge_execution import Iteration, TreatyYear, share_of
+from forge_program import MAX, AggregateXl, Component, OccurrenceXl, Program, Treaty
+
+BITS = 8  # section 8.1: the resolution of quantities and of the allocation
+
+
+def cut(amount: int) -> int:
+    """Section 8.1: all amounts are cut to MAX first."""
+    return min(amount, MAX)
+
+
+# --- Marks
+# --------------------------------------------------------------------------------------------------
+
+
+def payments(components: Iterable[Component]) -> set[int]:
+    """Section 8.1: the payments of components."""
+    return {paid for paid in (share_of(c.limit, c.share) for c in components) if 0 < paid < MAX}
+
+
+def multiples(limits: set[int], most: int = 16) -> set[int]:
+    """Section 8.1: the multiples of limits."""
+    if not limits:
+        return set()
+    return {k * limit for limit in limits for k in range(1, min(most, 64 // len(limits)) + 1)}
+
+
+def ceded_marks(treaty: Treaty) -> set[int]:
+    """Section 8.1: marks of what a treaty has ceded."""
+    terms = treaty.terms
+    if isinstance(terms, AggregateXl):
+        return {share_of(terms.layer.limit, terms.placed)} if terms.layer.limit < MAX else set()
+    if isinstance(terms, OccurrenceXl):
+        values = {min(k * terms.layer.limit, terms.annual.limit) for k in range(1, 17)} | {terms.annual.limit}
+        return {share_of(value, terms.placed) for value in values if value < MAX}
+    return multiples({terms.event_limit})
+
+
+def quantity_marks(program: Program) -> list[list[int]]:
+    """Section 8.1: the marks of each quantity."""
+    paid = payments(program.components())
+    sums, subject = multiples(paid), multiples(paid, 1)
+    marks = [sums]
+    for line in range(program.lines):
+        marks.append(multiples(payments(c for c in program.components() if c.line == line)))
+    marks += [sums] * (len(program.steps()) - 1)
+    for treaty in program.treaties:
+        marks += [ceded_marks(treaty), subject]
+    return [sorted(mark for mark in some if mark < MAX) for some in marks]
+
+
+# --- Aggregates
+# --------------------------------------------------------------------------------------------------
+
+
+class GroupDetails:
+    """Section 8.1: the details of a group."""
+
+    def __init__(self) -> None:
+        self.sums = [0] * 5  # Σ c, Σ c², iterations without loss, Σ g, Σ g²
+
+    def add(self, count: int, gross: int) -> None:
+        more = (count, count * count, gross == 0, gross, gross * gross)
+        self.sums = [a + b for a, b in zip(self.sums, more)]
+
+    def merge(self, other: GroupDetails) -> None:
+        self.sums = [a + b for a, b in zip(self.sums, other.sums)]
+
+    def to_bytes(self) -> bytes:
+        count, squares, without, gross, gross_squares = self.sums
+        return varint(count) + le(squares, 16) + varint(without) + le(gross, 16) + le(gross_squares, 32)
+
+
+class TreatyDetails:
+    """Section 8.1: the details of a treaty."""
+
+    def __init__(self, treaty: Treaty) -> None:
+        prices = treaty.terms.prices if isinstance(treaty.terms, OccurrenceXl) else ()
+        self.counts = [0] * 3  # occurrences with r > 0, with r = limit; iterations used up
+        self.reinstated = [0] * len(prices)
+        self.premium = 0
+        self.premium_squares = 0
+
+    def add(self, year: TreatyYear) -> None:
+        more = (year.layer_hits, year.layer_losses, year.is_used_up())
+        self.counts = [a + b for a, b in zip(self.counts, more)]
+        self.reinstated = [a + b for a, b in zip(self.reinstated, year.reinstated())]
+        premium = year.premium()
+        self.premium += premium
+        self.premium_squares += premium * premium
+
+    def merge(self, other: TreatyDetails) -> None:
+        self.counts = [a + b for a, b in zip(self.counts, other.counts)]
+        self.reinstated = [a + b for a, b in zip(self.reinstated, other.reinstated)]
+        self.premium += other.premium
+        self.premium_squares += other.premium_squares
+
+    def to_bytes(self) -> bytes:
+        parts = [varint(count) for count in self.counts] + [varint(len(self.reinstated))]
+        parts += [le(amount, 16) for amount in self.reinstated]
+        return b"".join(parts + [le(self.premium, 16), le(self.premium_squares, 32)])
+
+
+class Quantity:
+    """Section 8.1: the sums and the distribution of a quantity."""
+
+    def __init__(self, marks: list[int]) -> None:
+        self.sum = 0
+        self.sum_of_squares = 0
+        self.distribution = Distribution(marks, BITS)
+
+    def add(self, amount: int) -> None:
+        self.sum += amount
+        self.sum_of_squares += amount * amount
+        self.distribution.add(amount)
+
+    def merge(self, other: Quantity) -> None:
+        self.sum += other.sum
+        self.sum_of_squares += other.sum_of_squares
+        self.distribution.merge(other.distribution)
+
+    def to_bytes(self) -> bytes:
+        marks = varint(len(self.distribution.marks))
+        return le(self.sum, 16) + le(self.sum_of_squares, 32) + marks + self.distribution.to_bytes()
+
+
+def quantities_of(year: Iteration) -> list[int]:
+    """Section 8.1: the quantities of an iteration."""
+    gross = year.years[0]
+    amounts = [sum(gross)] + gross + [sum(after) for after in year.years[1:-1]]
+    for treaty in year.treaties:
+        amounts += [treaty.ceded, treaty.subject]
+    return [cut(amount) for amount in amounts]
+
+
+class Details:
+    """Section 8.1: the details of a shard result."""
+
+    def __init__(self, program: Program) -> None:
+        self.allocation = program.allocation
+        self.groups = [GroupDetails() for _ in program.groups]
+        self.treaties = [TreatyDetails(treaty) for treaty in program.treaties]
+        self.quantities = [Quantity(marks) for marks in quantity_marks(program)]
+        self.buckets: dict[int, list[int]] = {}
+
+    def add(self, year: Iteration) -> None:
+        for group, count, gross in zip(self.groups, year.counts, year.group_gross):
+            group.add(count, cut(gross))
+        for details, treaty in zip(self.treaties, year.treaties):
+            details.add(treaty)
+        for quantity, amount in zip(self.quantities, quantities_of(year)):
+            quantity.add(amount)
+        if self.allocation:
+            sums = [cut(amount) for amount in year.years[0]] + [cut(treaty.ceded) for treaty in year.treaties]
+            self.allocate(bucket_of(year.total(), BITS), sums)
+
+    def allocate(self, bucket: int, sums: list[int]) -> None:
+        self.buckets[bucket] = [a + b for a, b in zip(self.buckets.get(bucket, [0] * len(sums)), sums)]
+
+    def merge(self, other: Details) -> None:
+        for name in ("groups", "treaties", "quantities"):
+            for ours, theirs in zip(getattr(self, name), getattr(other, name)):
+                ours.merge(theirs)
+        for bucket, sums in other.buckets.items():
+            self.allocate(bucket, sums)
+
+    def to_bytes(self) -> bytes:
+        parts = []
+        for some in (self.groups, self.treaties, self.quantities):
+            parts += [varint(len(some))] + [item.to_bytes() for item in some]
+        parts.append(varint(len(self.buckets)))
+        previous = -1
+        for bucket, sums in sorted(self.buckets.items()):
+            parts += [varint(bucket - 1 - previous), varint(len(sums))] + [varint(amount) for amount in sums]
+            previous = bucket
+        return b"".join(parts)

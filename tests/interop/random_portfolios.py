@@ -1,0 +1,160 @@
+"""Random args of risk.compound.v1 for compare.py: valid ones, of all families but inverse Gaussian
+and beta.
+"""
+
+
+def millionths(rng, low=0.01, high=1.0):
+    return round(rng.uniform(low, high), rng.choice([1, 2, 6])) or 1
+
+
+def amount(rng, low=1, high=50_000):
+    return round(rng.uniform(low, high), 2)
+
+
+def chosen(rng, options, share=0.5):
+    """A random part of optional keys; values are drawn only where they are needed."""
+    return {key: draw() for key, draw in options.items() if rng.random() < share}
+
+
+def subset(rng, names):
+    return rng.sample(names, rng.randint(1, len(names)))
+
+
+# --- Counts and severities
+
+
+def simple_count(rng):
+    mean = rng.uniform(0.01, 4)
+    return rng.choice([
+        {"poisson": mean}, {"poisson": {"mean": mean}}, {"bernoulli": rng.random()}, {"geometric": mean},
+        {"geometric": {"mean": mean}}, {"binomial": {"trials": rng.randint(1, 40), "probability": rng.random() / 8}},
+        {"negative_binomial": {"mean": mean, "contagion": rng.choice([0, 0.5, rng.uniform(0, 3)])}},
+        {"negative_binomial": {"r": rng.uniform(0.1, 5), "beta": rng.uniform(0, 1.5)}},
+        {"discrete": {"probabilities": [1] + [rng.choice([0, 1, rng.random()]) for _ in range(rng.randint(0, 6))]}},
+    ])
+
+
+def count(rng):
+    if rng.random() < 0.1:
+        return {"constant": rng.randint(0, 4)}
+    if rng.random() < 0.15:
+        of = rng.choice([{"poisson": 1.5}, {"binomial": {"trials": 6, "probability": 0.25}}, {"geometric": 2}])
+        return {"zero_modified": {"p0": rng.choice([0, 0.5, rng.random()]), "of": of}}
+    return simple_count(rng)
+
+
+def severity(rng):
+    mean, shape = amount(rng), rng.uniform(0.4, 4)
+    return rng.choice([
+        {"constant": amount(rng)}, {"lognormal": {"mean": mean, "cv": rng.uniform(0.1, 6)}},
+        {"lognormal": {"mu": rng.uniform(2, 9), "sigma": rng.uniform(0.1, 2)}}, {"exponential": mean},
+        {"exponential": {"mean": mean}}, {"weibull": {"shape": shape, "scale": mean}},
+        {"pareto": {"threshold": mean, "alpha": rng.choice([1, 2, shape])}},
+        {"lomax": {"alpha": rng.choice([1, shape]), "scale": mean}},
+        {"gpd": {"threshold": amount(rng, 0, 100), "scale": mean, "xi": rng.choice([0, -0.5, 0.25, rng.random()])}},
+        {"burr": {"alpha": shape, "scale": mean, "gamma": rng.uniform(0.6, 3)}},
+        {"uniform": {"low": 0, "high": mean}}, {"normal": {"mean": mean, "cv": rng.uniform(0.05, 2)}},
+        {"normal": {"mean": mean, "std_dev": amount(rng)}}, {"gamma": {"shape": shape, "scale": mean}},
+        {"gamma": {"mean": mean, "cv": rng.uniform(0.4, 1.5)}},
+    ])
+
+
+def index(rng, number):
+    law = rng.choice([{"lognormal": {"mean": 1.05, "cv": rng.uniform(0.01, 0.3)}},
+                      {"normal": {"mean": 1, "std_dev": 0.1}}, {"uniform": {"low": 0.9, "high": 1.3}}])
+    return {"name": f"index {number}", **law}
+
+
+# --- Groups and treaties
+
+
+def terms(rng, indices):
+    out = chosen(rng, {"limit": lambda: amount(rng), "share": lambda: millionths(rng)})
+    if rng.random() < 0.5:
+        out[rng.choice(["deductible", "franchise"])] = amount(rng, 1, 2_000)
+    if indices and rng.random() < 0.5:
+        out["index"] = rng.choice(indices)
+    return out
+
+
+def group(rng, number, lines, indices):
+    form = rng.choice(["annual", "claims", "claims", "strikes"])
+    out = {"name": f"group {number}", form: []}
+    if form != "annual":
+        out["count"] = count(rng)
+    for position in range(rng.randint(1, 3)):
+        component = {"line": rng.choice(lines), "amount" if form == "annual" else "severity": severity(rng)}
+        if form == "annual":
+            component.update({"index": rng.choice(indices)} if indices and rng.random() < 0.5 else {})
+        else:
+            component.update(terms(rng, indices))
+        if form == "claims" and rng.random() < 0.7:
+            component["weight"] = rng.choice([1, 2, rng.uniform(0.1, 3)])
+        if form == "strikes" and position > 0 and rng.random() < 0.5:
+            component["rank"] = "same"
+        out[form].append(component)
+    return out
+
+
+def quota_share(rng):
+    return {"kind": "quota_share", "cession": millionths(rng, 0.01, 0.3),
+            **chosen(rng, {"event_limit": lambda: amount(rng), "commission": lambda: millionths(rng)})}
+
+
+def occurrence_xl(rng):
+    out = {"kind": "occurrence_xl", "attachment": rng.choice([0, amount(rng)]), **chosen(rng, {
+        "limit": lambda: amount(rng), "aad": lambda: amount(rng), "aal": lambda: amount(rng, 1_000, 100_000),
+        "premium": lambda: amount(rng), "cession": lambda: millionths(rng), "placed": lambda: millionths(rng)})}
+    if "limit" in out and rng.random() < 0.6:
+        out["reinstatements"] = [rng.choice([0, 1, 0.5, 1.25]) for _ in range(rng.randint(0, 3))]
+    return out
+
+
+def aggregate_xl(rng):
+    premium = {"premium": amount(rng, 1_000)}
+    return rng.choice([
+        {"attachment": amount(rng), "limit": amount(rng)}, {"attachment": 0},
+        {"attachment_ratio": 0.9, "limit_ratio": millionths(rng), **premium},
+        {"attachment": amount(rng), "limit_ratio": 1.5, **premium},
+    ]) | {"kind": "aggregate_xl", "placed": millionths(rng)}
+
+
+def treaties(rng, lines, groups, covered):
+    """Treaties whose steps ascend, aggregate XL treaties in the last ones."""
+    out = []
+    for step in range(1, rng.randint(1, 4)):
+        for _ in range(rng.randint(1, 2)):
+            treaty = rng.choice([quota_share, occurrence_xl])(rng) | {"step": step, "covers": subset(rng, covered)}
+            out.append(treaty)
+            if rng.random() < 0.3:
+                treaty["groups"] = groups
+    for step in (5, 6)[:rng.randint(0, 2)]:
+        out.append({**aggregate_xl(rng), "step": step, "covers": subset(rng, covered)})
+    return [{"name": f"treaty {number}", **treaty} for number, treaty in enumerate(out)]
+
+
+def report(rng):
+    return chosen(rng, {
+        "allocation": lambda: True, "return_periods": lambda: rng.sample(range(2, 3_000), 3),
+        "levels": lambda: [round(rng.random() * 0.998 + 0.001, 6), 0.99]})
+
+
+def capital(rng):
+    return {"own_funds": amount(rng, 1_000, 1_000_000), **chosen(rng, {
+        "measure": lambda: rng.choice(["var", "tvar"]), "level": lambda: millionths(rng, 0.1, 0.98)})}
+
+
+def compound(rng):
+    """The args of a portfolio."""
+    lines = [f"line {number}" for number in range(rng.randint(1, 4))]
+    indices = [index(rng, number) for number in range(rng.randint(0, 2))]
+    groups = [group(rng, number, lines, [item["name"] for item in indices]) for number in range(rng.randint(1, 4))]
+    components = [component for item in groups for form in ("annual", "claims", "strikes")
+                  for component in item.get(form, [])]
+    covered = sorted({component["line"] for component in components})
+    names = [item["name"] for item in groups]
+    args = {"iterations": rng.randint(1, 1_000), "lines": lines, "groups": groups, "indices": indices,
+            "treaties": treaties(rng, lines, names, covered)}
+    args.update(chosen(rng, {"decimals": lambda: rng.randint(0, 4), "report": lambda: report(rng),
+                             "capital": lambda: capital(rng)}))
+    return "risk.compound.v1", args
