@@ -66,6 +66,13 @@ impl Engine {
             "auto" => selection::select_for_job(request),
             name => open_backend(name)?.into(),
         };
+        if !backend.supports(&request.program) {
+            let (name, profile) = (backend.name(), request.profile().name);
+            return Err(CommandError::Input(format!(
+                "--backend {}: {name} does not execute programs of {profile}; leave --backend out, or name a CPU's",
+                args.backend
+            )));
+        }
         let threads = args.threads.map_or_else(|| default_threads(backend.as_ref()), usize::from);
         Ok(Self { backend, threads, gpu_unavailable })
     }

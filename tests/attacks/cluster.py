@@ -327,11 +327,11 @@ class Worker:
         await self.connection.publish(reply, word)
 
     async def count_components(self, program):
-        """Number of components of a program, which a result has to match."""
+        """Number of components of a plain program, which a result has to match: that of its groups."""
         if program not in self.components:
             subject = f"$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.{program}"
             message = await self.connection.request(subject, b"", timeout=5)
-            self.components[program] = int.from_bytes(message.data[32:36], "little")
+            self.components[program] = int.from_bytes(message.data[40:44], "little")
         return self.components[program]
 
     async def lie(self, task, key=None, **result):

@@ -156,7 +156,7 @@ def _bucket(amount):
 
 
 def shard_result(iterations, components, amount=0, occurrences=None):
-    """A well-formed result without marks in which every iteration has this amount."""
+    """A well-formed result without marks and details, in which every iteration has this amount."""
     if occurrences is None:
         occurrences = iterations if amount else 0
     encoded = b"FKSR" + struct.pack("<IQQ", 1, iterations, 0)
@@ -169,4 +169,4 @@ def shard_result(iterations, components, amount=0, occurrences=None):
     for _ in range(2):
         encoded += struct.pack("<QQ", amount, amount)
         encoded += _varint(1) + _varint(_bucket(amount)) + _varint(iterations)
-    return encoded
+    return encoded + _varint(0)

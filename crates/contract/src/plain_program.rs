@@ -42,6 +42,7 @@ impl<'a> PlainProgram<'a> {
         let is_plain = program.lines == 1
             && !program.details
             && program.treaties.is_empty()
+            && program.indices.is_empty()
             && (1..=MAX_PLAIN_COMPONENTS).contains(&program.groups.len());
         let first = program.groups.first().filter(|_| is_plain)?;
         let segment_bits = segment_bits(first)?;

@@ -6,7 +6,7 @@ use ethnum::U256;
 use crate::{
     amount::MAX_AMOUNT,
     distribution::{Distribution, Resolution},
-    program::{Program, sorted_marks},
+    program::{MAX_COUNT, Program, sorted_marks},
     treaty::{Treaty, TreatyTerms},
     wire::{DecodeError, WireReader, WireWriter},
 };
@@ -231,13 +231,17 @@ impl ResultDetails {
                 && squares <= U256::from(largest_sum) * u128::from(MAX_AMOUNT)
                 && U256::from(sum) * U256::from(sum) <= squares * u128::from(iterations)
         };
+        let most = u128::from(iterations) * u128::from(MAX_COUNT);
         let group = |g: &GroupTally| {
             g.without_loss <= iterations
+                && u128::from(g.occurrences) <= most
+                && g.squared_occurrences <= most * u128::from(MAX_COUNT)
                 && sums(g.sum, g.sum_squares)
                 && sums(g.occurrences.into(), g.squared_occurrences.into())
         };
         let treaty = |t: &TreatyTally| {
             t.exhausted <= t.attached
+                && u128::from(t.attached) <= most
                 && t.used_up <= iterations
                 && t.reinstated.iter().all(|&sum| sum <= largest_sum)
                 && sums(t.premiums, t.squared_premiums)

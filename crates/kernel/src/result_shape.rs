@@ -1,6 +1,7 @@
 //! The shape of a program's results: how many figures of each kind they hold.
 
 use forge_contract::{
+    distribution::Resolution,
     program::Program,
     result_details::{ResultDetails, TreatyTally},
     shard_result::ShardResult,
@@ -17,6 +18,7 @@ pub struct ResultShape {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct DetailsShape {
+    lines: usize,
     groups: usize,
     /// For each treaty, the number of reinstatements.
     reinstatements: Vec<usize>,
@@ -40,6 +42,7 @@ impl ResultShape {
         let reinstatements = |treaty| TreatyTally::of(treaty).reinstated.len();
         let parts = program.lines as usize + program.treaties.len();
         let details = || DetailsShape {
+            lines: program.lines as usize,
             groups: program.groups.len(),
             reinstatements: program.treaties.iter().map(reinstatements).collect(),
             marks: program.quantities().into_iter().map(|q| program.marks_of(q).len()).collect(),
@@ -62,10 +65,13 @@ impl ResultShape {
             marks: [result.total.at_marks.len(), result.largest.at_marks.len()],
             details: result.details.as_ref().map(|details| self.details_shape(details)),
         };
-        if found == *self {
-            return Ok(());
+        if found != *self {
+            return Err(ShapeMismatch { found: found.describe(), expected: self.describe() });
         }
-        Err(ShapeMismatch { found: found.describe(), expected: self.describe() })
+        match (&self.details, &result.details) {
+            (Some(shape), Some(details)) => shape.check_allocation(result, details),
+            _ => Ok(()),
+        }
     }
 
     fn details_shape(&self, details: &ResultDetails) -> DetailsShape {
@@ -73,6 +79,7 @@ impl ResultShape {
         let expected = self.details.as_ref().map_or(0, |details| details.parts);
         let mut parts = details.allocation.iter().map(|bucket| bucket.sums.len());
         DetailsShape {
+            lines: self.details.as_ref().map_or(0, |details| details.lines),
             groups: details.groups.len(),
             reinstatements: details.treaties.iter().map(|treaty| treaty.reinstated.len()).collect(),
             marks: details.quantities.iter().map(|q| q.distribution.at_marks.len()).collect(),
@@ -86,5 +93,44 @@ impl ResultShape {
             None => format!("{plain} without details"),
             Some(details) => format!("{plain} with {details:?}"),
         }
+    }
+}
+
+impl DetailsShape {
+    /// Checks that the buckets of an allocation are those of the total, and that its sums add up to
+    /// those of the quantities: an honest execution cannot give others, and the report divides by
+    /// the years of a bucket.
+    fn check_allocation(&self, result: &ShardResult, details: &ResultDetails) -> Result<(), ShapeMismatch> {
+        let mismatch = |found: &str, expected: &str| {
+            Err(ShapeMismatch { found: found.to_owned(), expected: expected.to_owned() })
+        };
+        let mut buckets: Vec<u32> = Vec::new();
+        if self.parts > 0 {
+            let coarse = |&(bucket, _): &(u32, u64)| {
+                Resolution::COARSE.bucket_of(Resolution::FINE.bounds(bucket as usize).0) as u32
+            };
+            buckets.extend(result.total.histogram.iter().map(coarse));
+            buckets.dedup();
+        }
+        if !details.allocation.iter().map(|part| part.bucket).eq(buckets.iter().copied()) {
+            return mismatch("an allocation by other amounts", "that of the total");
+        }
+        if self.parts == 0 {
+            return Ok(());
+        }
+        // The quantities: all lines together, each line, the sums after steps, and for each treaty
+        // what it has ceded and its subject.
+        let treaties = self.reinstatements.len();
+        let first_treaty = details.quantities.len() - 2 * treaties;
+        let lines = 1..=self.lines;
+        let ceded = (first_treaty..details.quantities.len()).step_by(2);
+        for (part, quantity) in lines.chain(ceded).enumerate() {
+            let sum =
+                details.allocation.iter().fold(0u128, |sum, bucket| sum.saturating_add(bucket.sums[part]));
+            if sum != details.quantities[quantity].sum {
+                return mismatch("an allocation of other sums", "those of its lines and treaties");
+            }
+        }
+        Ok(())
     }
 }

@@ -2,10 +2,11 @@
 //! textbooks and papers. Every run has an explicit seed; a mean must lie within four standard
 //! errors of the exact one.
 
+use forge_contract::{result_details::AllocationBucket, shard_result::ShardResult};
 use forge_kernel::{
     backend::{Backend, simd::Simd},
     convergence::StopReason,
-    reduction::merge_results,
+    reduction::{Reduction, merge_results},
     request::Request,
 };
 use serde_json::{Value, json};
@@ -272,5 +273,44 @@ fn own_funds_are_adequate_also_where_nothing_is_required() {
         assert_eq!(found, ["adequate", "adequate", "inadequate"], "{measure}");
         let ruin = signals.each_ref().map(|signal| signal["ruin_probability"].as_f64());
         assert_eq!(ruin, [Some(0.0), Some(0.0), Some(1.0)], "{measure}");
+    }
+}
+
+#[test]
+fn allocations_that_no_execution_gives_are_refused() {
+    let request = |allocation: bool| {
+        let envelope = json!({
+            "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+            "args": {"iterations": 100, "lines": ["line"], "report": {"allocation": allocation},
+                "groups": one_group(json!({"poisson": 1}), claims(json!({"constant": 7})))}
+        });
+        Request::from_json(envelope.to_string().as_bytes()).unwrap()
+    };
+    let result = |request: &Request| {
+        let shard = request.shard(request.plan.shards().next().unwrap());
+        Simd::new().execute(&request.program, &[shard], &()).unwrap().remove(0)
+    };
+    let is_accepted =
+        |request: &Request, result: &ShardResult| Reduction::new(&request.program).add(result).is_ok();
+    let without = request(false);
+    let mut empty_bucket = result(&without);
+    assert!(is_accepted(&without, &empty_bucket));
+    let details = empty_bucket.details.as_mut().unwrap();
+    details.allocation = vec![AllocationBucket { bucket: 0, sums: Vec::new() }];
+    assert!(!is_accepted(&without, &empty_bucket));
+
+    let with = request(true);
+    let honest = result(&with);
+    assert!(is_accepted(&with, &honest));
+    let changes: [fn(&mut Vec<AllocationBucket>); 4] = [
+        Vec::clear,
+        |allocation| drop(allocation.pop()),
+        |allocation| allocation[0].bucket = 1,
+        |allocation| allocation[1].sums[0] += 1,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut forged = honest.clone();
+        change(&mut forged.details.as_mut().unwrap().allocation);
+        assert!(!is_accepted(&with, &forged), "change {number}");
     }
 }

@@ -12,6 +12,7 @@ use forge_contract::{
     digest::Digest,
     envelope::Target,
     ids::PoolName,
+    plain_program::PlainProgram,
     program::Program,
     protocol::{UnreadableMessage, parse_message},
     task::{Claim, ShardOutcome, ShardTask, VerifierTask},
@@ -295,6 +296,9 @@ impl Verifier {
         stop: &StopFlag,
     ) -> Result<(), TaskFailure> {
         let mut backends = sort_by_independence(&self.backends, claim);
+        // GPUs execute plain programs only.
+        let is_plain = PlainProgram::new(program).is_some();
+        backends.retain(|backend| is_plain || backend.adapter().is_none());
         if backends.iter().all(|backend| backend.name() != self.reference.name()) {
             backends.push(&self.reference);
         }

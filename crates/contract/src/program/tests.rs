@@ -98,7 +98,8 @@ fn only_plain_programs_are_taken_apart() {
     let view = PlainProgram::new(&program).unwrap();
     assert_eq!((view.segment_bits, view.components[0].cap, view.cap), (1, 70, 50));
     assert!(PlainProgram::new(&portfolio()).is_none());
-    let changes: [fn(&mut Program); 6] = [
+    let changes: [fn(&mut Program); 7] = [
+        |p| p.indices = vec![AmountTable::constant(1 << 24)],
         |p| p.lines = 2,
         |p| p.details = true,
         |p| p.groups[0].occurrence = Occurrence::Strike,

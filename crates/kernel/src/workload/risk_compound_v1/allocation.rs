@@ -47,7 +47,7 @@ pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]
         .iter()
         .map(|b| TotalBucket { years: years_in(result, b.bucket), sums: &b.sums })
         .collect();
-    if buckets.is_empty() {
+    if buckets.is_empty() || !portfolio.report.allocation {
         return Vec::new();
     }
     let unit = f64::from(portfolio.units);
