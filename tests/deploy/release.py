@@ -6,6 +6,7 @@ with deploy/nats/nats-server.conf.
 
 import json
 import os
+import re
 import subprocess
 import time
 import urllib.error
@@ -341,7 +342,7 @@ def helm_test(release, documents, secrets):
     done = run(*command, env=variables, check=False)
     require(done.returncode == 0, f"helm test fails: {done.stdout}\n{done.stderr}\n{release.logs()}")
     script = place / "test/submit.sh"
-    script.write_text(script.read_text().replace("expected=8f", "expected=00"))
+    script.write_text(re.sub("expected=..", "expected=00", script.read_text()))
     # The script derives its job id from the current second.
     time.sleep(1)
     wrong = run(*command, env=variables, check=False)
