@@ -94,8 +94,8 @@ async def large_jobs_wait_in_line(make_cluster):
             await asyncio.sleep(0.2)
         small = insurance("small", 50_000, {"verify": "none"})
         await asyncio.to_thread(cluster.submit, small)
-        # No worker is there: an aggregator that has taken the job says that it is running. A job
-        # may just miss the time in which nobody waits in line.
+        # No worker is there: an aggregator that has taken the job says that it is running. It
+        # may first have to wait for a period in which no job queues for memory.
         deadline = time.monotonic() + 150
         while cluster.record("small").get("state") != "running" or "waiting" in cluster.record("small"):
             require(time.monotonic() < deadline, f"the small job waits: {cluster.record('small')}")

@@ -66,6 +66,19 @@ pub struct ShardResult {
 }
 
 impl ShardResult {
+    /// The histogram of the total with [`Resolution::COARSE`], by which the total is allocated.
+    pub fn coarse_totals(&self) -> Vec<(u32, u64)> {
+        let mut buckets: Vec<(u32, u64)> = Vec::new();
+        for &(fine, iterations) in &self.total.histogram {
+            let coarse = Resolution::COARSE.bucket_of(bucket_bounds(fine as usize).0) as u32;
+            match buckets.last_mut() {
+                Some((bucket, sum)) if *bucket == coarse => *sum += iterations,
+                _ => buckets.push((coarse, iterations)),
+            }
+        }
+        buckets
+    }
+
     /// SHA-256 of [`ShardResult::encode`].
     pub fn digest(&self) -> Digest {
         Digest::hash_parts(&[&self.encode()])

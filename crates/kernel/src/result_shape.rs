@@ -1,7 +1,6 @@
 //! The shape of a program's results: how many figures of each kind they hold.
 
 use forge_contract::{
-    distribution::Resolution,
     program::Program,
     result_details::{ResultDetails, TreatyTally},
     shard_result::ShardResult,
@@ -104,15 +103,8 @@ impl DetailsShape {
         let mismatch = |found: &str, expected: &str| {
             Err(ShapeMismatch { found: found.to_owned(), expected: expected.to_owned() })
         };
-        let mut buckets: Vec<u32> = Vec::new();
-        if self.parts > 0 {
-            let coarse = |&(bucket, _): &(u32, u64)| {
-                Resolution::COARSE.bucket_of(Resolution::FINE.bounds(bucket as usize).0) as u32
-            };
-            buckets.extend(result.total.histogram.iter().map(coarse));
-            buckets.dedup();
-        }
-        if !details.allocation.iter().map(|part| part.bucket).eq(buckets.iter().copied()) {
+        let buckets = if self.parts > 0 { result.coarse_totals() } else { Vec::new() };
+        if !details.allocation.iter().map(|part| part.bucket).eq(buckets.iter().map(|bucket| bucket.0)) {
             return mismatch("an allocation by other amounts", "that of the total");
         }
         if self.parts == 0 {

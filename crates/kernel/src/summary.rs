@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::statistics::{Level, Moments, OrderStatistics};
 
 /// Levels of the reported quantiles, in thousandths.
-pub(crate) const QUANTILE_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
+const QUANTILE_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
 /// Reported return periods, in iterations.
 const RETURN_PERIODS: [u64; 10] = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000];
 /// Confidence level of the reported intervals.
@@ -140,7 +140,7 @@ impl Summary {
 }
 
 /// Groups the buckets of the total into bars, from that of the minimum to that of the maximum.
-pub(crate) fn total_histogram(result: &ShardResult, unit: f64) -> Histogram {
+fn total_histogram(result: &ShardResult, unit: f64) -> Histogram {
     let bar = |amount: u64| bucket_of(amount) / BUCKETS_PER_BAR;
     let (first, last) = (bar(result.total.min), bar(result.total.max));
     let mut counts = vec![0; last - first + 1];

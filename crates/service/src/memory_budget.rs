@@ -24,7 +24,7 @@ pub struct MemoryBudget {
     total: u64,
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    /// Until when nobody may wait, because someone has waited in vain.
+    /// Until then a job that does not fit is refused at once: one has waited without success.
     closed_until: Arc<Mutex<Option<Instant>>>,
 }
 

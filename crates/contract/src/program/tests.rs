@@ -1,3 +1,5 @@
+//! Programs round-trip, their marks and order follow from their parts, and unsafe ones are refused.
+
 use super::*;
 use crate::{
     plain_program::{PlainProgram, plain_program},

@@ -1,7 +1,9 @@
 //! Who makes the tail: the parts of lines and treaties in the net total, from a level on (co-TVaR)
 //! and around a level.
 
-use forge_contract::{distribution::Resolution, shard_result::ShardResult};
+use std::collections::BTreeMap;
+
+use forge_contract::{result_details::AllocationBucket, shard_result::ShardResult};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -41,13 +43,14 @@ struct TotalBucket<'a> {
 
 /// The allocations at these levels.
 pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]) -> Vec<Allocation> {
-    let Some(details) = &result.details else { return Vec::new() };
-    let buckets: Vec<TotalBucket<'_>> = details
-        .allocation
-        .iter()
-        .map(|b| TotalBucket { years: years_in(result, b.bucket), sums: &b.sums })
-        .collect();
-    if buckets.is_empty() || !portfolio.report.allocation {
+    let details = result.details.as_ref().filter(|_| portfolio.report.allocation);
+    let Some(details) = details else { return Vec::new() };
+    let years: BTreeMap<u32, u64> = result.coarse_totals().into_iter().collect();
+    let years_of = |part: &AllocationBucket| years.get(&part.bucket).copied().unwrap_or(0);
+    let buckets =
+        details.allocation.iter().map(|part| TotalBucket { years: years_of(part), sums: &part.sums });
+    let buckets: Vec<_> = buckets.collect();
+    if buckets.is_empty() {
         return Vec::new();
     }
     let unit = f64::from(portfolio.units);
@@ -62,14 +65,6 @@ pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]
         }
     };
     levels.iter().map(allocation).collect()
-}
-
-/// The years whose total lies in a coarse bucket.
-fn years_in(result: &ShardResult, bucket: u32) -> u64 {
-    let (low, high) = Resolution::COARSE.bounds(bucket as usize);
-    let [first, last] = [low, high].map(|amount| Resolution::FINE.bucket_of(amount) as u32);
-    let inside = result.total.histogram.iter().filter(|&&(fine, _)| (first..=last).contains(&fine));
-    inside.map(|&(_, years)| years).sum()
 }
 
 /// The number of years above the level, the sums over them, and the bucket of the quantile. Of that

@@ -12,16 +12,8 @@ use super::{
 };
 use crate::convergence::Convergence;
 
-/// Most lines.
-pub const MAX_LINES: usize = 16;
-/// Most groups.
-pub const MAX_GROUPS: usize = 32;
-/// Most components of all groups together.
-pub const MAX_COMPONENTS: usize = 64;
-/// Most indices.
-pub const MAX_INDICES: usize = 8;
-/// Most treaties.
-pub const MAX_TREATIES: usize = 32;
+pub use forge_contract::program::{MAX_COMPONENTS, MAX_GROUPS, MAX_INDICES, MAX_LINES, MAX_TREATIES};
+
 /// Most return periods, and most levels.
 pub const MAX_REPORTED: usize = 64;
 

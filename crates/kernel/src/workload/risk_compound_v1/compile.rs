@@ -105,8 +105,8 @@ fn compile_component(
 
 fn severity_table(law: &SeverityLaw, units: u32, pointer: &str) -> Result<AmountTable, InvalidDocument> {
     let Some(segment_bits) = law.segment_bits() else {
-        let message = "has so heavy a tail, or so many amounts near 0, that its table would not be accurate \
-                       enough: choose a shape or tail index further from 0";
+        let message = "has too heavy a tail, or too many amounts near 0, for an accurate table: choose a shape or \
+                       a tail index further from 0";
         return Err(InvalidDocument::single(pointer, message));
     };
     let segments = law.table(units, segment_bits).map_err(table_error(pointer))?;
