@@ -94,12 +94,13 @@ async def large_jobs_wait_in_line(make_cluster):
             await asyncio.sleep(0.2)
         small = insurance("small", 50_000, {"verify": "none"})
         await asyncio.to_thread(cluster.submit, small)
-        # No worker is there: an aggregator that has taken the job says that it is running. It
-        # may first have to wait for a period in which no job queues for memory.
-        deadline = time.monotonic() + 150
-        while cluster.record("small").get("state") != "running" or "waiting" in cluster.record("small"):
+        # An aggregator that has taken the job says that it is running, after a period in which no
+        # job queues for memory. The planner still says that it waits: for workers, there are none.
+        deadline = time.monotonic() + 80
+        while cluster.record("small").get("state") != "running":
             require(time.monotonic() < deadline, f"the small job waits: {cluster.record('small')}")
             await asyncio.sleep(0.2)
+        require("memory" not in cluster.record("small").get("waiting", ""), "it runs and waits for memory")
         for number in range(4):
             done = cluster.run("cancel", f"large-{number}")
             require(done.returncode == 0, f"a large job cannot be cancelled: {done.stderr}")
