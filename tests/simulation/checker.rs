@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use forge_bus::{
-    BucketEntry, Bus, MemoryBus,
-    topology::{Bucket, Stream},
-};
+use forge_bus::{BucketEntry, Bus, MemoryBus, topology::Bucket};
 use forge_contract::{
     artifact::{ExecutionsDocument, VerificationDocument},
     digest::Digest,
@@ -20,7 +17,9 @@ use forge_store::Store;
 
 use crate::{
     backends::right_result,
+    cheats::CheatTally,
     client::ClientLog,
+    leftovers::Leftovers,
     options::SimulationOptions,
     workload::{PlannedSubmission, parse, right_hash},
 };
@@ -60,11 +59,13 @@ pub struct Checker<'a> {
     /// Agents that never return a wrong result.
     pub honest_agents: BTreeMap<String, String>,
     pub violations: Vec<String>,
+    /// Lies in the results of completed jobs.
+    pub cheats: CheatTally,
 }
 
 impl Checker<'_> {
-    /// Checks everything and returns what is violated.
-    pub async fn check(mut self) -> Vec<String> {
+    /// Checks everything, and returns what is violated and the lies in results.
+    pub async fn check(mut self) -> (Vec<String>, CheatTally) {
         let records = self.check_changes();
         self.check_submissions(&records);
         for record in records.values() {
@@ -73,9 +74,10 @@ impl Checker<'_> {
                 self.check_result(record).await;
             }
         }
-        self.check_leftovers(&records).await;
+        let Self { options, bus, store, log, .. } = self;
+        self.violations.extend(Leftovers { options, bus, store, log, records: &records }.find().await);
         self.check_quarantines().await;
-        self.violations
+        (self.violations, self.cheats)
     }
 
     fn require(&mut self, holds: bool, violation: impl FnOnce() -> String) {
@@ -192,7 +194,10 @@ impl Checker<'_> {
             FailureCode::Timeout => policy.is_some_and(|policy| policy.timeout_ms > 0),
             FailureCode::InsufficientAgents => policy.is_some_and(|policy| policy.min_agents > 0),
             FailureCode::QuotaExceeded => self.options.job_quota.is_some(),
-            FailureCode::StorageFailed => self.options.faults.has_store_faults(),
+            // An aggregator that freezes uses up its patience with the store.
+            FailureCode::StorageFailed => {
+                self.options.faults.has_store_faults() || self.options.faults.freeze > 0.0
+            }
             // An aggregator stored a wrong result of an agent that was not yet refuted, and could
             // not record it. The next attempt refuses that result.
             FailureCode::VerificationFailed => {
@@ -200,10 +205,9 @@ impl Checker<'_> {
                     && !self.options.faults.names().is_empty()
                     && policy.is_some_and(|policy| policy.verify != VerificationLevel::Full)
             }
-            FailureCode::Unauthorized
-            | FailureCode::ExecutionFailed
-            | FailureCode::AggregationFailed
-            | FailureCode::Internal => false,
+            // Programs and results that the server refuses.
+            FailureCode::ExecutionFailed | FailureCode::Internal => self.options.faults.too_large > 0.0,
+            FailureCode::Unauthorized | FailureCode::AggregationFailed => false,
         };
         self.require(explained, || {
             format!("{key} failed without a cause: {}: {}", error.code, error.message)
@@ -240,7 +244,7 @@ impl Checker<'_> {
     }
 
     async fn check_artifacts(
-        &self,
+        &mut self,
         record: &JobRecord,
         job: &Job,
         must_be_right: bool,
@@ -250,9 +254,6 @@ impl Checker<'_> {
         let manifest = manifest.ok_or("it has no manifest")?;
         if Some(manifest.result) != record.result {
             return Err(format!("its manifest has the result {}", manifest.result));
-        }
-        if self.store.get_error(&record.job_id).await.map_err(|error| text(&error))?.is_some() {
-            return Err("it completed and has an error.json".to_owned());
         }
         self.check_log(record).await?;
         let mut documents = BTreeMap::new();
@@ -265,9 +266,11 @@ impl Checker<'_> {
             serde_json::from_slice(read("executions.json")?).map_err(|error| text(&error))?;
         let verification: VerificationDocument =
             serde_json::from_slice(read("verification.json")?).map_err(|error| text(&error))?;
+        let mut wrong = 0;
         for execution in &executions.executions {
             let shard = job.request.shard(execution.shard_id);
             let right = right_result(&job.request.program, &shard).digest();
+            wrong += u64::from(execution.result_hash != right);
             if must_be_right && execution.result_hash != right {
                 return Err(format!("the execution of shard {} is wrong", execution.shard_id));
             }
@@ -281,6 +284,8 @@ impl Checker<'_> {
                 return Err(format!("the execution of shard {} is refuted", execution.shard_id));
             }
         }
+        let VerificationDocument { shards, drawn, .. } = verification;
+        self.cheats.add(wrong, shards, drawn, !verification.refuted.is_empty());
         Ok(())
     }
 
@@ -300,19 +305,6 @@ impl Checker<'_> {
             is_recorded |= entry.manifest == manifest.sha256 && entry.job_uid == record.uid;
         }
         if is_recorded { Ok(()) } else { Err("its manifest is not in the log".to_owned()) }
-    }
-
-    /// No message and no key is left once every job has ended.
-    async fn check_leftovers(&mut self, records: &BTreeMap<String, JobRecord>) {
-        for stream in Stream::ALL {
-            let count = self.bus.message_count(stream);
-            self.require(count == 0, || format!("{count} messages are left in {}", stream.name()));
-        }
-        let secrets = self.bus.keys(&Bucket::Secrets).await.expect("the bucket exists");
-        for (key, record) in records {
-            let secret = format!("jobs.{}", record.uid);
-            self.require(!secrets.contains(&secret), || format!("the key of {key} is left"));
-        }
     }
 
     /// No honest agent is in quarantine, nor a pool of such agents only.

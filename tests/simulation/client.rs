@@ -116,10 +116,13 @@ impl Client {
         }
         let id = format!("client-{}-{repetition}", self.number);
         let message = Message::new(topology::submit_subject(&submitter), payload);
-        while self.bus.publish(message.clone(), &id).await.is_err() {
-            sleep(RETRY_PAUSE).await;
+        loop {
+            match self.bus.publish(message.clone(), &id).await {
+                Ok(()) => return self.log.lock().stored.push(submission.clone()),
+                Err(BusError::TooLarge { .. }) => return,
+                Err(_) => sleep(RETRY_PAUSE).await,
+            }
         }
-        self.log.lock().stored.push(submission.clone());
     }
 
     async fn cancel(&self, job_id: &str) {
@@ -152,20 +155,25 @@ async fn send_garbage(cluster: &Arc<SimulatedCluster>, log: &Mutex<ClientLog>) {
         });
         let uid = JobUid(world.draw(|rng| rng.u128(..)).to_le_bytes());
         let shard = ShardId { height: 0, index: world.draw(|rng| rng.u64(0..4)) };
+        let message = |subject: &str, payload: Vec<u8>| {
+            // What a client library can send; trace contexts and content types are read from here.
+            let value = payload.iter().map(|byte| char::from(b' ' + byte % 95)).collect::<String>();
+            Message::new(subject, payload).with_header("traceparent", value)
+        };
         let _ = match choice {
             0 => {
                 log.lock().garbage += 1;
                 let subject = topology::SUBMIT_SUBJECT;
-                bus.publish(Message::new(subject, payload), &format!("garbage-{number}")).await
+                bus.publish(message(subject, payload), &format!("garbage-{number}")).await
             }
             1 => bus.put(&Bucket::Workers, &format!("others.{number}"), payload.into()).await.map(drop),
             2 => {
                 let subject = format!("forge.v1.results.others.{number}");
-                bus.publish(Message::new(subject, payload), &format!("garbage-{number}")).await
+                bus.publish(message(&subject, payload), &format!("garbage-{number}")).await
             }
             _ => {
                 let subject = topology::result_subject(&pool, uid, shard);
-                bus.publish(Message::new(subject, payload), &format!("garbage-{number}")).await
+                bus.publish(message(&subject, payload), &format!("garbage-{number}")).await
             }
         };
     }

@@ -26,14 +26,9 @@ use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backends::SimulatedBackend,
-    forger,
-    options::WorkerConduct,
-    process::Process,
-    process_bus::{EntryHistory, ProcessBus},
-    process_store::ProcessStore,
-    workload::MODELS,
-    world::World,
+    backends::SimulatedBackend, entry_history::EntryHistory, forger, options::WorkerConduct,
+    process::Process, process_bus::ProcessBus, process_store::ProcessStore, traffic::TrafficLedger,
+    workload::MODELS, world::World,
 };
 
 /// Lease of every message.
@@ -66,6 +61,7 @@ pub struct SimulatedCluster {
     pub store: Store,
     history: Arc<EntryHistory>,
     ids: Arc<Mutex<BTreeSet<String>>>,
+    pub traffic: Arc<TrafficLedger>,
     /// What must never happen in a process.
     violations: Mutex<Vec<String>>,
     /// Identities of agents that never return a wrong result, with their pools.
@@ -80,6 +76,7 @@ impl SimulatedCluster {
             store: Store::in_memory(),
             history: Arc::default(),
             ids: Arc::default(),
+            traffic: Arc::default(),
             violations: Mutex::default(),
             honest: Mutex::default(),
         })
@@ -105,6 +102,7 @@ impl SimulatedCluster {
             inner: self.bus.clone(),
             history: Arc::clone(&self.history),
             ids: Arc::clone(&self.ids),
+            traffic: Arc::clone(&self.traffic),
         }
     }
 

@@ -7,21 +7,27 @@
 //! - `SEEDS=10000 cargo test -p forge-simulation` runs more; `FIRST_SEED` moves the start.
 //! - `OFF=delay,crash` turns faults off, by their names in [`options`].
 //!
-//! Reading order: [`options`] → [`world`] → [`process`] → [`process_bus`] → [`process_store`] →
-//! [`backends`] → [`workload`] → [`forger`] → [`cluster`] → [`client`] → [`checker`] →
+//! Reading order: [`options`] → [`world`] → [`process`] → [`entry_history`] → [`traffic`] →
+//! [`process_queue`] → [`process_bus`] → [`process_store`] → [`backends`] → [`workload`] →
+//! [`forger`] → [`cluster`] → [`client`] → [`checker`] → [`leftovers`] → [`cheats`] →
 //! [`simulation`] → [`campaign`].
 
 mod backends;
 mod campaign;
+mod cheats;
 mod checker;
 mod client;
 mod cluster;
+mod entry_history;
 mod forger;
+mod leftovers;
 mod options;
 mod process;
 mod process_bus;
+mod process_queue;
 mod process_store;
 mod simulation;
+mod traffic;
 mod workload;
 mod world;
 

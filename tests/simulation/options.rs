@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+/// Bounds of the limit of a server that accepts only small messages: every envelope fits, and not
+/// every result or program.
+const MIN_MESSAGE_LIMIT: usize = 8 << 10;
+const MAX_MESSAGE_LIMIT: usize = 64 << 10;
+
 /// How a simulated worker behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerConduct {
@@ -64,6 +69,11 @@ pub struct FaultRates {
     pub garbage: f64,
     /// Upper bound of the difference of a process's clock, in seconds.
     pub clock_skew: f64,
+    /// One stream or bucket is unreachable for seconds, as while it elects a leader.
+    pub leader_change: f64,
+    /// The server accepts only small messages: the smaller, the higher this is. Zero if it accepts
+    /// all messages.
+    pub too_large: f64,
 }
 
 /// Everything that a seed decides in advance.
@@ -133,6 +143,8 @@ impl FaultRates {
         if rng.u8(0..10) == 0 {
             return Self::default();
         }
+        // Most jobs need large messages, so few runs refuse them.
+        let too_large = if rng.u8(0..12) == 0 { rng.f64() } else { 0.0 };
         let mut rate = |max: f64| if rng.bool() { max * rng.f64() } else { 0.0 };
         Self {
             unavailable: rate(0.1),
@@ -147,12 +159,13 @@ impl FaultRates {
             store_hang: rate(0.1),
             garbage: rate(2.0),
             clock_skew: rate(10.0),
-            // Later faults are drawn last, so that the seeds of earlier ones keep their options.
             full: rate(0.1),
             forgotten_id: rate(0.5),
             stall: rate(0.05),
             lost_broadcast: rate(0.5),
             outage: rate(0.002),
+            leader_change: rate(0.005),
+            too_large,
         }
     }
 
@@ -178,7 +191,9 @@ impl FaultRates {
             lost_broadcast,
             outage,
             garbage,
-            clock_skew
+            clock_skew,
+            leader_change,
+            too_large
         ]
     }
 
@@ -186,6 +201,12 @@ impl FaultRates {
     pub fn names(&self) -> Vec<&'static str> {
         let mut rates = self.clone();
         rates.by_name().into_iter().filter(|(_, rate)| **rate > 0.0).map(|(name, _)| name).collect()
+    }
+
+    /// Upper bound of the size of a message, if the server has an unusual one.
+    pub fn message_limit(&self) -> Option<usize> {
+        let range = (MAX_MESSAGE_LIMIT - MIN_MESSAGE_LIMIT) as f64;
+        (self.too_large > 0.0).then(|| MIN_MESSAGE_LIMIT + ((1.0 - self.too_large) * range) as usize)
     }
 
     /// Whether the store may fail.

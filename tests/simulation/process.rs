@@ -109,14 +109,18 @@ impl Process {
         Ok(())
     }
 
-    /// Fails while the bus is away for everyone.
+    /// Fails while the bus is away for everyone, or this stream or bucket has no leader.
     ///
     /// # Errors
     /// If it is.
-    pub fn reach_bus(&self, operation: &str) -> Result<(), BusError> {
+    pub fn reach_bus(&self, asset: Option<&str>, operation: &str) -> Result<(), BusError> {
         if self.world.is_bus_away() {
             self.world.record(&self.name, format_args!("{operation} finds no bus"));
-            return Err(BusError::Unavailable("the simulated bus has no leader".to_owned()));
+            return Err(BusError::Unavailable("the simulated bus is away".to_owned()));
+        }
+        if asset.is_some_and(|asset| self.world.is_leaderless(asset)) {
+            self.world.record(&self.name, format_args!("{operation} finds no leader"));
+            return Err(BusError::Unavailable("the simulated stream has no leader".to_owned()));
         }
         Ok(())
     }

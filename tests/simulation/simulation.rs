@@ -1,6 +1,12 @@
 //! One run: a cluster, its clients, the turmoil, the time after it, and the checks.
 
-use std::{cell::RefCell, panic, sync::Once, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    panic,
+    sync::{Arc, Once},
+    thread,
+    time::Duration,
+};
 
 use forge_bus::{
     Bus, MemoryBus,
@@ -12,10 +18,12 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::{runtime::Builder, task::unconstrained, time::sleep};
 
 use crate::{
+    cheats::CheatTally,
     checker::Checker,
     client::run_clients,
     cluster::{LEASE, SimulatedCluster},
     options::SimulationOptions,
+    traffic::TrafficLedger,
     world::World,
 };
 
@@ -23,6 +31,9 @@ use crate::{
 const RECOVERY_TIME: Duration = Duration::from_secs(1200);
 /// Upper bound of the time after that in which every message is removed.
 const CLEANUP_TIME: Duration = Duration::from_secs(300);
+/// Upper bound of the messages that a stream holds at once: some ten times as many as in healthy
+/// runs.
+const MAX_QUEUED_MESSAGES: usize = 2000;
 /// Interval between two looks at the cluster.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -41,6 +52,8 @@ pub struct RunReport {
     pub times: (Duration, Duration),
     /// How the jobs ended, as text.
     pub ends: Vec<String>,
+    /// Lies in the results of its jobs.
+    pub cheats: CheatTally,
 }
 
 /// Runs a simulation on a thread of its own, whose random sources it seeds.
@@ -80,6 +93,7 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
     let mut changes = bus.watch(&jobs, ">").await.expect("the in-process bus does not fail");
     let cluster = SimulatedCluster::new(&world, bus.clone());
     cluster.start();
+    tokio::spawn(watch_streams(bus.clone(), Arc::clone(&cluster.traffic)));
     let log = run_clients(&cluster).await;
     sleep(world.options.turmoil.saturating_sub(world.now())).await;
     world.heal();
@@ -90,6 +104,7 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
     let recovery = world.now() - healed_at;
     wait(CLEANUP_TIME, async || Stream::ALL.iter().all(|stream| bus.message_count(*stream) == 0)).await;
     violations.extend(cluster.violations());
+    violations.extend(cluster.traffic.violations(MAX_QUEUED_MESSAGES));
     let mut seen = Vec::new();
     // Within its budget for cooperation, tokio reports a channel as empty after 128 items.
     while let Some(Some(change)) = unconstrained(changes.next()).now_or_never() {
@@ -103,8 +118,9 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
         changes: seen,
         honest_agents: cluster.honest_agents(),
         violations,
+        cheats: CheatTally::default(),
     };
-    let violations = checker.check().await;
+    let (violations, cheats) = checker.check().await;
     let mut ends = Vec::new();
     for key in bus.keys(&jobs).await.expect("the in-process bus does not fail") {
         let entry = bus.get(&jobs, &key).await.expect("the in-process bus does not fail");
@@ -119,6 +135,17 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
         trace: world.trace_lines(),
         times: (world.now(), recovery),
         ends,
+        cheats,
+    }
+}
+
+/// Notes how long streams get, every second.
+async fn watch_streams(bus: Arc<MemoryBus>, traffic: Arc<TrafficLedger>) {
+    loop {
+        for stream in Stream::ALL {
+            traffic.note_length(stream, bus.message_count(stream));
+        }
+        sleep(Duration::from_secs(1)).await;
     }
 }
 

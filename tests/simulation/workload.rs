@@ -32,18 +32,45 @@ fn model(number: usize) -> (&'static str, Value) {
                 "min_iterations": 100_000});
             ("insurance.v1", args)
         }
-        _ => {
+        5 => {
             let mut args = insurance(700_000, 0.05);
             args["cat_prob"] = json!(0.01);
             args["cat_mu"] = json!(8);
             args["cat_sig"] = json!(1);
             ("insurance.v1", args)
         }
+        6 => ("risk.compound.v1", portfolio(150_000, 1)),
+        _ => ("risk.compound.v1", portfolio(70_000, LARGE_PORTFOLIO_PERILS)),
     }
 }
 
 /// Number of models.
-const MODEL_COUNT: usize = 6;
+const MODEL_COUNT: usize = 8;
+
+/// Perils of a portfolio whose program is stored in two parts.
+const LARGE_PORTFOLIO_PERILS: usize = 31;
+
+/// Args of a portfolio of two lines with attritional losses, perils, and a treaty on all of them.
+fn portfolio(iterations: u64, perils: usize) -> Value {
+    let peril = |number: usize| {
+        json!({"name": format!("peril-{number}"), "count": {"poisson": 0.4}, "strikes": [
+            {"line": "property", "severity": {"lognormal": {"mean": 4_000_000 + 1000 * number, "cv": 2.5}}},
+            {"line": "motor", "severity": {"lognormal": {"mean": 800_000 + 1000 * number, "cv": 2}},
+             "rank": "same"},
+        ]})
+    };
+    let attritional = json!({"name": "attritional", "annual": [
+        {"line": "motor", "amount": {"lognormal": {"mean": 30_000_000, "cv": 0.08}}},
+        {"line": "property", "amount": {"gamma": {"mean": 12_000_000, "cv": 0.1}}},
+    ]});
+    let groups: Vec<_> = std::iter::once(attritional).chain((0..perils).map(peril)).collect();
+    json!({
+        "iterations": iterations, "lines": ["motor", "property"], "groups": groups,
+        "treaties": [{"name": "Stop loss", "kind": "aggregate_xl", "covers": ["motor", "property"],
+            "limit": 20_000_000, "attachment": 60_000_000, "premium": 700_000}],
+        "report": {"allocation": true},
+    })
+}
 
 /// A submission that clients make.
 #[derive(Debug, Clone)]
@@ -119,4 +146,13 @@ pub fn right_hash(job: &Job) -> Digest {
     let hash = JobResult::new(request, reduction.result(), reason).hash;
     HASHES.lock().insert(key, hash);
     hash
+}
+
+#[test]
+fn one_portfolio_has_a_program_that_is_stored_in_parts() {
+    let (profile, args) = model(MODEL_COUNT - 1);
+    let envelope = json!({"op": {"name": "mc", "version": 1, "profile": profile}, "args": args,
+        "ctx": {"job_id": "j"}});
+    let length = parse(&envelope.to_string()).program.encode().len();
+    assert!(length > 600 << 10, "{length}");
 }

@@ -2,7 +2,7 @@
 //! whether faults are still injected.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt::Display,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
@@ -23,6 +23,8 @@ const KEPT_LINES: usize = 300;
 
 /// Upper bound of the time for which the bus is away.
 const MAX_OUTAGE: Duration = Duration::from_secs(15);
+/// Upper bound of the time for which a stream or bucket has no leader.
+const MAX_ELECTION: Duration = Duration::from_secs(10);
 
 /// The shared state of a simulation.
 pub struct World {
@@ -31,6 +33,8 @@ pub struct World {
     is_healed: AtomicBool,
     /// End of the last outage of the bus.
     outage_until: Mutex<Instant>,
+    /// Ends of the last elections, by the name of the stream or bucket.
+    elections: Mutex<BTreeMap<String, Instant>>,
     rng: Mutex<Rng>,
     trace: Mutex<Trace>,
 }
@@ -52,6 +56,7 @@ impl World {
             options,
             start: Instant::now(),
             outage_until: Mutex::new(Instant::now()),
+            elections: Mutex::default(),
             is_healed: AtomicBool::new(false),
             trace: Mutex::new(Trace {
                 hasher: DefaultHasher::new(),
@@ -114,6 +119,16 @@ impl World {
             *self.outage_until.lock() = Instant::now() + time;
         }
         !self.is_healed() && Instant::now() < *self.outage_until.lock()
+    }
+
+    /// Whether this stream or bucket has no leader now. May begin an election.
+    pub fn is_leaderless(&self, asset: &str) -> bool {
+        if self.happens(self.options.faults.leader_change) {
+            let time = self.up_to(MAX_ELECTION);
+            self.record("world", format_args!("{asset} has no leader for {time:?}"));
+            self.elections.lock().insert(asset.to_owned(), Instant::now() + time);
+        }
+        !self.is_healed() && self.elections.lock().get(asset).is_some_and(|end| Instant::now() < *end)
     }
 
     /// Ends all faults.

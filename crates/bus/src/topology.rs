@@ -275,9 +275,10 @@ pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
     jobs.chain(shared).collect()
 }
 
-/// Returns the stream and subject filter of every message of a job, for purging them when it ends.
-/// The order to reduce comes last: until it is purged, another aggregator resumes a cleanup that
-/// was interrupted.
+/// Returns the stream and subject filter of the messages of a job that are purged when it ends. The
+/// order to reduce comes last: until it is purged, another aggregator resumes a cleanup that was
+/// interrupted. Orders to end the job stay for the same reason, until an aggregator has carried
+/// them out: one of them may be storing an error document while the job completes.
 pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
     vec![
         (Stream::Shards, shards_filter(job)),
@@ -285,7 +286,6 @@ pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
         (Stream::Results, results_filter(job)),
         (Stream::Verdicts, verdicts_filter(job)),
         (Stream::Verdicts, outcomes_subject(job)),
-        (Stream::Reduce, end_subject(job)),
         (Stream::Reduce, reduce_subject(job)),
     ]
 }

@@ -8,6 +8,8 @@ use forge_bus::{
 use forge_contract::ids::JobUid;
 use forge_kernel::job_key::JobKey;
 
+use crate::job_records::wait_until_visible;
+
 /// Stores the key of a job. Repeating the call with the same key succeeds.
 ///
 /// # Errors
@@ -31,6 +33,16 @@ pub async fn load(bus: &dyn Bus, job: JobUid) -> Result<Option<JobKey>, BusError
     let bytes = <[u8; 32]>::try_from(value.as_ref());
     let bytes = bytes.map_err(|_| BusError::Corrupt(format!("the key of job {job} is malformed")))?;
     Ok(Some(bytes.into()))
+}
+
+/// Reads the key of a job that should have one, and waits
+/// [`MISSING_RECORD_GRACE_PERIOD`](crate::job_records::MISSING_RECORD_GRACE_PERIOD) for it to appear: a
+/// deposed leader may not have it. `None` if the job has none, or has ended.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_expected(bus: &dyn Bus, job: JobUid) -> Result<Option<JobKey>, BusError> {
+    wait_until_visible(|| load(bus, job)).await
 }
 
 /// Deletes the key of a job that has ended.

@@ -64,9 +64,20 @@ pub async fn get_expected(
     bucket: &Bucket,
     job: &JobId,
 ) -> Result<Option<VersionedRecord>, BusError> {
+    wait_until_visible(|| get(bus, bucket, job)).await
+}
+
+/// Repeats a read until it finds a value, for [`MISSING_RECORD_GRACE_PERIOD`].
+///
+/// # Errors
+/// Returns the error of a read.
+pub(crate) async fn wait_until_visible<T, F>(mut read: impl FnMut() -> F) -> Result<Option<T>, BusError>
+where
+    F: Future<Output = Result<Option<T>, BusError>>,
+{
     let started = Instant::now();
     loop {
-        let found = get(bus, bucket, job).await?;
+        let found = read().await?;
         if found.is_some() || started.elapsed() >= MISSING_RECORD_GRACE_PERIOD {
             return Ok(found);
         }

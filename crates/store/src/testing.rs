@@ -10,7 +10,7 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path as Key,
 };
 
-use crate::store::Store;
+use crate::{error::StoreError, store::Store};
 
 /// An operation on one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,16 @@ impl Store {
         let mut store = self.clone();
         store.objects = Arc::new(DisturbedObjects { inner, disturbance });
         store
+    }
+
+    /// Keys of all objects, of a store without a prefix.
+    ///
+    /// # Errors
+    /// Returns the error of listing them.
+    pub async fn object_keys(&self) -> Result<Vec<String>, StoreError> {
+        let objects: Vec<_> = self.objects.list(None).collect().await;
+        let keys = objects.into_iter().map(|object| object.map(|object| object.location.to_string()));
+        keys.collect::<Result<_>>().map_err(|error| self.store_error("", &error))
     }
 }
 

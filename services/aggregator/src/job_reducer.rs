@@ -241,9 +241,8 @@ impl JobReducer {
 
     /// Reads the key of a job; `None` if there is none.
     async fn load_key(&self, job: JobUid, job_end: &CancellationToken) -> Result<Option<JobKey>, BusError> {
-        let read =
-            retry_transient(job_end, "reading the key of a job", || job_keys::load(self.bus.as_ref(), job));
-        match read.await {
+        let read = || job_keys::load_expected(self.bus.as_ref(), job);
+        match retry_transient(job_end, "reading the key of a job", read).await {
             Some(result) => result,
             // The caller drops this future when the job has ended.
             None => std::future::pending().await,

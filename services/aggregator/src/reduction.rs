@@ -76,8 +76,19 @@ pub(crate) struct JobReduction {
     contradictions: ContradictionLog,
     /// Outcomes that have not been published, in order.
     outcomes: Vec<ShardOutcome>,
-    /// Shards with a result that is not accepted, until the stored results have been read.
+    /// Shards with a result that is not accepted, until the stored results have been read. Kept
+    /// over a restart, which passes rejected results as redundant.
     passed_over: Option<BTreeSet<ShardId>>,
+}
+
+/// What outlasts a restart of a reduction.
+#[derive(Debug, Default)]
+struct ReductionHistory {
+    trust: TrustLedger,
+    limits: PoolLimits,
+    contradictions: ContradictionLog,
+    outcomes: Vec<ShardOutcome>,
+    passed_over: BTreeSet<ShardId>,
 }
 
 /// What the reduction did with a result.
@@ -101,8 +112,7 @@ pub(crate) enum ResultDisposition {
 impl JobReduction {
     /// A reduction without results.
     pub fn new(context: Arc<JobContext>, memory: ResultMemory) -> Self {
-        let (trust, limits) = (TrustLedger::default(), PoolLimits::default());
-        Self::with_history(context, memory, trust, limits, ContradictionLog::default(), Vec::new())
+        Self::with_history(context, memory, ReductionHistory::default())
     }
 
     /// The same reduction without results, which have to be received again. Reopens the shards
@@ -112,19 +122,15 @@ impl JobReduction {
         let void = self.accepted.iter().filter(|(position, accepted)| self.is_void(**position, accepted));
         let reopened = void.map(|(_, accepted)| accepted.statement.shard_id);
         let reopened: Vec<_> = reopened.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
-        let Self { context, memory, trust, limits, contradictions, mut outcomes, .. } = self;
+        let Self { context, memory, trust, limits, contradictions, mut outcomes, passed_over, .. } = self;
         outcomes.extend(reopened);
-        Self::with_history(context, memory, trust, limits, contradictions, outcomes)
+        let passed_over = passed_over.unwrap_or_default();
+        let history = ReductionHistory { trust, limits, contradictions, outcomes, passed_over };
+        Self::with_history(context, memory, history)
     }
 
-    fn with_history(
-        context: Arc<JobContext>,
-        memory: ResultMemory,
-        trust: TrustLedger,
-        limits: PoolLimits,
-        contradictions: ContradictionLog,
-        outcomes: Vec<ShardOutcome>,
-    ) -> Self {
+    fn with_history(context: Arc<JobContext>, memory: ResultMemory, history: ReductionHistory) -> Self {
+        let ReductionHistory { trust, limits, contradictions, outcomes, passed_over } = history;
         let request = &context.job.request;
         let verified_share = verification::ratio(&request.envelope.policy);
         Self {
@@ -149,7 +155,7 @@ impl JobReduction {
             limits,
             contradictions,
             outcomes,
-            passed_over: Some(BTreeSet::new()),
+            passed_over: Some(passed_over),
             context,
         }
     }

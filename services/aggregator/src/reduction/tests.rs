@@ -183,6 +183,29 @@ fn result_of_a_quarantined_agent_is_rejected_and_its_shard_reopened_after_a_repl
     assert_eq!(reduction.take_outcomes(), expected);
 }
 
+/// An aggregator that died may have accepted the barred result, and a planner then waits for the
+/// shard to be reopened.
+#[test]
+fn restart_during_a_replay_reopens_the_shards_of_results_that_were_barred_before_it() {
+    let job = TestJob::new(3, Value::Null, json!({}));
+    let mut reduction = reduction(&job);
+    let receive_barred = |reduction: &mut JobReduction| {
+        let result = job.result(A, 0, &job.results[0]);
+        reduction.receive(&pool("alpha"), result, |_, agent| agent == identity(1).id()).unwrap()
+    };
+    assert!(is_rejected(&receive_barred(&mut reduction)));
+    let lie = falsified(&job.results[1], 1);
+    add(&mut reduction, &job, B, 1, &lie);
+    let effect = judge(&mut reduction, &job, B, 1, &lie, VerdictOutcome::Refuted);
+    assert_eq!(effect, VerdictEffect::RestartRequired);
+    let mut reduction = reduction.restart();
+    reduction.take_outcomes();
+    assert_eq!(receive_barred(&mut reduction), ResultDisposition::Redundant);
+    reduction.finish_replay();
+    let reopened = [0, 1].map(|position| ShardOutcome::Reopened { shard_id: job.shard(position) });
+    assert_eq!(reduction.take_outcomes(), reopened);
+}
+
 #[test]
 fn contradicting_results_are_both_verified_and_reported() {
     let job = TestJob::new(2, Value::Null, json!({}));

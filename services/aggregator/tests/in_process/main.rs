@@ -341,14 +341,28 @@ async fn pool_with_enough_quarantined_agents_is_quarantined_as_a_whole() {
     fixture.shut_down().await;
 }
 
-#[tokio::test]
-async fn job_without_a_key_fails_with_the_reason() {
+#[tokio::test(start_paused = true)]
+async fn job_without_a_key_fails_with_the_reason_after_the_grace_period() {
     let fixture = Fixture::start().await;
     job_keys::delete(fixture.bus.as_ref(), UID).await.unwrap();
     fixture.order_reduction().await;
     let error = fixture.ended_record().await.error.unwrap();
     assert_eq!(error.code, FailureCode::Internal);
     assert!(error.message.contains("is missing from bucket forge_secrets"), "{}", error.message);
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_that_a_deposed_leader_does_not_have_is_awaited() {
+    let fixture = Fixture::start().await;
+    job_keys::delete(fixture.bus.as_ref(), UID).await.unwrap();
+    fixture.order_reduction().await;
+    sleep(Duration::from_secs(1)).await;
+    job_keys::create(fixture.bus.as_ref(), UID, &fixture.key).await.unwrap();
+    for position in 0..2 {
+        fixture.return_result(position, position, &fixture.results[position]).await;
+    }
+    assert_eq!(fixture.ended_record().await.state, JobState::Completed);
     fixture.shut_down().await;
 }
 
