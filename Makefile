@@ -1,7 +1,7 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help test lint unit interop simulate attacks tutorials book test-deploy test-chart test-compose test-images
-.PHONY: test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference version dist image chart checksums
+.PHONY: test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
 # The command that the tests have built.
@@ -123,6 +123,9 @@ schemas: ## regenerates schemas/v1 from the types
 
 reference: ## regenerates docs/reference from the types and the command line
 	FORGE_WRITE_REFERENCE=1 cargo test --locked -p forge --all-features --bin forge reference
+
+validation: ## regenerates docs/validation.md from runs of tests/validation
+	FORGE_WRITE_VALIDATION=1 cargo test --locked -p forge-kernel --test validation
 
 tutorials: ## runs the commands of docs/start and compares what they print
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

@@ -104,7 +104,7 @@ pub fn plain_program(
 fn segment_bits(group: &Group) -> Option<u32> {
     match group.components.first()?.amounts {
         AmountTable::Quantiles { segment_bits, .. } => Some(segment_bits),
-        AmountTable::Steps { .. } => None,
+        AmountTable::Steps { .. } | AmountTable::Linear { .. } => None,
     }
 }
 

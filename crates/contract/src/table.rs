@@ -10,7 +10,7 @@ use crate::{
 pub const OCTAVES: usize = 64;
 /// Bit width of a segment's `left`: its magnitude is below 2^29.
 pub const SEGMENT_LEFT_BITS: u32 = 29;
-/// Largest number of amounts in a step table.
+/// Largest number of amounts in a step table or a linear table.
 pub const MAX_STEPS: usize = 65_536;
 
 /// Maps a uniform u64 draw to a count: `offset` plus the number of thresholds ≤ the draw.
@@ -87,6 +87,14 @@ pub enum AmountTable {
         /// One more amount than there are thresholds, ascending.
         amounts: Vec<u64>,
     },
+    /// A law whose quantile function is linear between knots. The piece of a draw is the one at the
+    /// number of thresholds ≤ the draw.
+    Linear {
+        /// `floor(2^64 · CDF)` of each knot but the first and the last, non-decreasing.
+        thresholds: Vec<u64>,
+        /// The knots' amounts: two more than there are thresholds, ascending.
+        amounts: Vec<u64>,
+    },
 }
 
 impl AmountTable {
@@ -112,6 +120,11 @@ impl AmountTable {
                 encode_u64s(thresholds, writer);
                 amounts.iter().for_each(|&amount| writer.u64(amount));
             }
+            Self::Linear { thresholds, amounts } => {
+                writer.u32(2);
+                encode_u64s(thresholds, writer);
+                amounts.iter().for_each(|&amount| writer.u64(amount));
+            }
         }
     }
 
@@ -133,13 +146,17 @@ impl AmountTable {
                 let segments = (0..length).map(segment).collect::<Result<_, DecodeError>>()?;
                 Ok(Self::Quantiles { segment_bits, segments })
             }
-            1 => {
+            kind @ (1 | 2) => {
                 let thresholds = decode_u64s(reader)?;
-                if thresholds.len() >= reader.remaining() / 8 {
+                let length = thresholds.len() + kind as usize;
+                if length > reader.remaining() / 8 {
                     return Err(DecodeError::invalid("a table is longer than the remaining bytes"));
                 }
-                let amounts = (0..=thresholds.len()).map(|_| reader.u64()).collect::<Result<_, _>>()?;
-                Ok(Self::Steps { thresholds, amounts })
+                let amounts = (0..length).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+                Ok(match kind {
+                    1 => Self::Steps { thresholds, amounts },
+                    _ => Self::Linear { thresholds, amounts },
+                })
             }
             _ => Err(DecodeError::invalid("a table has an unknown kind")),
         }
@@ -158,12 +175,13 @@ impl AmountTable {
                 )?;
                 rule(segments.iter().all(Segment::is_safe), "a segment must not overflow")
             }
-            Self::Steps { thresholds, amounts } => {
+            Self::Steps { thresholds, amounts } | Self::Linear { thresholds, amounts } => {
                 rule(thresholds.is_sorted(), "thresholds must not decrease")?;
                 rule(amounts.len() <= MAX_STEPS, "a table must have at most 65,536 steps")?;
+                let more = if matches!(self, Self::Steps { .. }) { 1 } else { 2 };
                 rule(
-                    amounts.len() == thresholds.len() + 1,
-                    "a table must have one more amount than thresholds",
+                    amounts.len() == thresholds.len() + more,
+                    "a table must have one more amount than thresholds, a linear one two more",
                 )?;
                 rule(amounts.is_sorted(), "the amounts of a table must not decrease")?;
                 rule(amounts.iter().all(|&a| a <= MAX_AMOUNT), "amounts must be at most 2^53 - 1")

@@ -64,7 +64,7 @@ fn portfolio() -> Program {
         lines: 2,
         details: true,
         allocation: true,
-        indices: vec![AmountTable::constant(1 << 24)],
+        indices: vec![AmountTable::Linear { thresholds: vec![1 << 61], amounts: vec![3, 1 << 24, 1 << 25] }],
         groups,
         treaties: vec![
             treaty(1, quota_share),
@@ -141,7 +141,9 @@ fn unsafe_programs_are_rejected() {
         |p| p.groups.clear(),
         |p| p.groups[0].components[0].line = 1,
     ];
-    let portfolio_changes: [fn(&mut Program); 12] = [
+    let portfolio_changes: [fn(&mut Program); 14] = [
+        |p| p.indices[0] = AmountTable::Linear { thresholds: vec![], amounts: vec![2, 1] },
+        |p| p.indices[0] = AmountTable::Linear { thresholds: vec![1], amounts: vec![1, 2] },
         |p| p.treaties[0].step = 4,
         |p| p.lines = 17,
         |p| p.details = false,
@@ -168,7 +170,7 @@ fn unsafe_programs_are_rejected() {
 fn segment(program: &mut Program) -> &mut Segment {
     match &mut program.groups[0].components[0].amounts {
         AmountTable::Quantiles { segments, .. } => &mut segments[3],
-        AmountTable::Steps { .. } => unreachable!("the table has quantiles"),
+        _ => unreachable!("the table has quantiles"),
     }
 }
 

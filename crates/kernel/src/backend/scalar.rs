@@ -203,7 +203,20 @@ fn amount_in_table(table: &AmountTable, draw: u64) -> u64 {
         AmountTable::Steps { thresholds, amounts } => {
             amounts[thresholds.partition_point(|&threshold| threshold <= draw)]
         }
+        AmountTable::Linear { thresholds, amounts } => amount_between_knots(thresholds, amounts, draw),
     }
+}
+
+/// The amount of a draw in a linear table, rounded to the nearest whole one. The draw stands for
+/// the middle of its interval, and so is never on a knot.
+fn amount_between_knots(thresholds: &[u64], amounts: &[u64], draw: u64) -> u64 {
+    let piece = thresholds.partition_point(|&threshold| threshold <= draw);
+    let start = if piece == 0 { 0 } else { thresholds[piece - 1] };
+    let end = thresholds.get(piece).map_or(1 << 64, |&end| u128::from(end));
+    let width = end - u128::from(start);
+    let (low, high) = (amounts[piece], amounts[piece + 1]);
+    let part = u128::from(high - low) * (2 * u128::from(draw - start) + 1);
+    low + ((part + width) / (2 * width)) as u64
 }
 
 /// The amount of a draw in a quantile table.
@@ -278,5 +291,23 @@ mod tests {
         assert_eq!(result.components[0].occurrences, 2 * (LEAF_ITERATIONS + 3));
         assert!(result.total.max <= 1010 && result.largest.max == 505);
         assert_eq!(ShardResult::decode(&result.encode()), Ok(result));
+    }
+
+    #[test]
+    fn amounts_between_knots_are_linear_and_rounded() {
+        let (half, last) = (1 << 63, u64::MAX);
+        let table = AmountTable::Linear { thresholds: vec![half, last], amounts: vec![0, 100, 100, 110] };
+        let amount = |draw| amount_in_table(&table, draw);
+        assert_eq!([0, half / 100, half - 1, half, last - 1].map(amount), [0, 1, 100, 100, 100]);
+        // The last piece has one draw, which stands for its middle.
+        assert_eq!(amount(last), 105);
+        // An amount is rounded at its half.
+        let step = half / 100;
+        assert_eq!([step / 2 - 1, step / 2 + 1].map(amount), [0, 1]);
+        let whole = AmountTable::Linear { thresholds: vec![], amounts: vec![0, MAX_AMOUNT] };
+        assert_eq!([0, half, last].map(|draw| amount_in_table(&whole, draw)), [0, 1 << 52, MAX_AMOUNT]);
+        // A piece without a draw is passed over.
+        let table = AmountTable::Linear { thresholds: vec![0, half, half], amounts: vec![1, 2, 4, 9, 9] };
+        assert_eq!([0, half].map(|draw| amount_in_table(&table, draw)), [2, 9]);
     }
 }

@@ -5,7 +5,7 @@ use forge_contract::{program::MAX_AMOUNT, strict::ObjectReader};
 use super::{
     args::RiskArgs,
     counts,
-    portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioTreaty},
+    portfolio::{GroupKind, Portfolio, PortfolioTreaty},
     ranges::typical_amount,
 };
 use crate::treaties::{Proportion, TreatyTerms};
@@ -76,10 +76,7 @@ fn check_sizes(portfolio: &Portfolio, object: &mut ObjectReader<'_, '_>) {
     for (number, group) in portfolio.groups.iter().enumerate() {
         let expected = counts::mean(&group.counts).max(1.0);
         for (index, component) in group.components.iter().enumerate() {
-            let typical = match &component.severity {
-                ComponentSeverity::Law(law) => typical_amount(law) * f64::from(portfolio.units),
-                ComponentSeverity::Constant(amount) => *amount as f64,
-            };
+            let typical = component.severity.typical_amount(portfolio.units);
             if component.limit == MAX_AMOUNT && typical * expected >= MAX_AMOUNT as f64 {
                 let message = format!(
                     "is too large: most years would exceed the largest representable amount, {}; lower it, or give \

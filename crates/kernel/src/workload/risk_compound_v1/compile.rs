@@ -13,6 +13,7 @@ use super::portfolio::{
 };
 use crate::{
     counts::{CountLaw, CountTableError},
+    double_double::power_of_two,
     severities::SeverityLaw,
     workload::table_error,
 };
@@ -87,6 +88,10 @@ fn compile_component(
     let amounts = match &component.severity {
         ComponentSeverity::Constant(amount) => AmountTable::constant(*amount),
         ComponentSeverity::Law(law) => severity_table(law, units, pointer)?,
+        ComponentSeverity::Discrete { amounts, weights } => {
+            step_table(amounts, weights).map_err(table_error(pointer))?
+        }
+        ComponentSeverity::Piecewise { amounts, probabilities } => linear_table(amounts, probabilities),
     };
     let terms = Terms {
         deductible: component.deductible.max(component.franchise),
@@ -101,6 +106,20 @@ fn compile_component(
         terms,
         amounts,
     })
+}
+
+/// The table of one of several amounts. The number of the amount is drawn as a count is.
+fn step_table(amounts: &[u64], weights: &[f64]) -> Result<AmountTable, CountTableError> {
+    let numbers = CountLaw::Discrete(weights.to_vec()).table()?;
+    let drawn = numbers.offset as usize..=numbers.max_count() as usize;
+    Ok(AmountTable::Steps { amounts: amounts[drawn].to_vec(), thresholds: numbers.thresholds })
+}
+
+fn linear_table(amounts: &[u64], probabilities: &[f64]) -> AmountTable {
+    let inner = &probabilities[1..probabilities.len() - 1];
+    // A product with a power of two is exact, and below 2^64, as the probability is below 1.
+    let threshold = |probability: &f64| (probability * power_of_two(64)) as u64;
+    AmountTable::Linear { thresholds: inner.iter().map(threshold).collect(), amounts: amounts.to_vec() }
 }
 
 fn severity_table(law: &SeverityLaw, units: u32, pointer: &str) -> Result<AmountTable, InvalidDocument> {

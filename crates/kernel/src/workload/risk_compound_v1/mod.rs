@@ -17,6 +17,7 @@ pub mod examples;
 pub mod families;
 mod fields;
 pub mod figures;
+pub mod listed_severities;
 pub mod model;
 pub mod output;
 pub mod portfolio;

@@ -96,12 +96,26 @@ pub struct PortfolioComponent {
 }
 
 /// The law of a component's amount.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ComponentSeverity {
     /// Drawn from a law, in units of the args.
     Law(SeverityLaw),
     /// Always this many minor units.
     Constant(u64),
+    /// One of several amounts.
+    Discrete {
+        /// The amounts in minor units, ascending.
+        amounts: Vec<u64>,
+        /// A weight for each amount, to which its probability is in proportion.
+        weights: Vec<f64>,
+    },
+    /// A quantile function that is linear between knots.
+    Piecewise {
+        /// Amounts of the knots in minor units, ascending.
+        amounts: Vec<u64>,
+        /// Probabilities of the knots, ascending from 0 to 1.
+        probabilities: Vec<f64>,
+    },
 }
 
 /// A treaty with its name and its commission.

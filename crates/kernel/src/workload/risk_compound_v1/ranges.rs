@@ -51,6 +51,25 @@ pub fn typical_amount(law: &SeverityLaw) -> f64 {
     }
 }
 
+impl ComponentSeverity {
+    /// The typical amount in minor units: that of the law, or the mean of listed amounts.
+    pub fn typical_amount(&self, units: u32) -> f64 {
+        match self {
+            Self::Law(law) => typical_amount(law) * f64::from(units),
+            Self::Constant(amount) => *amount as f64,
+            Self::Discrete { amounts, weights } => {
+                let total: f64 = weights.iter().sum();
+                amounts.iter().zip(weights).map(|(&amount, weight)| amount as f64 * weight).sum::<f64>()
+                    / total
+            }
+            Self::Piecewise { amounts, probabilities } => {
+                let pieces = amounts.windows(2).zip(probabilities.windows(2));
+                pieces.map(|(a, p)| (a[0] as f64 + a[1] as f64) / 2.0 * (p[1] - p[0])).sum()
+            }
+        }
+    }
+}
+
 /// 2^(1/alpha) − 1.
 fn excess(alpha: f64) -> f64 {
     (ln_2() / dd(alpha)).exp_m1().to_f64()
@@ -112,6 +131,14 @@ impl PortfolioComponent {
     pub fn range(&self, units: u32) -> AmountRange {
         let (min, max) = match &self.severity {
             ComponentSeverity::Constant(amount) => (*amount, *amount),
+            ComponentSeverity::Discrete { amounts, weights } => {
+                let possible = || amounts.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
+                let amount = |(amount, _): (&u64, &f64)| *amount;
+                (possible().map(amount).min().unwrap_or(0), possible().map(amount).max().unwrap_or(0))
+            }
+            ComponentSeverity::Piecewise { amounts, .. } => {
+                (amounts.first().copied().unwrap_or(0), amounts.last().copied().unwrap_or(0))
+            }
             ComponentSeverity::Law(law) => {
                 let (min, max) = support(law);
                 let largest = MAX_AMOUNT as f64 / f64::from(units);

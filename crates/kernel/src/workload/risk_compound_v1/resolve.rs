@@ -145,6 +145,7 @@ impl RiskArgs {
             severity: match severity {
                 SeverityArgs::Constant(amount) => ComponentSeverity::Constant(self.amount(*amount)),
                 SeverityArgs::Family(family) => ComponentSeverity::Law(family.law),
+                SeverityArgs::Listed(listed) => listed.severity(|amount| self.amount(amount)),
             },
             weight: 1.0,
             deductible: terms.deductible.map_or(0, |amount| self.amount(amount)),

@@ -16,6 +16,7 @@ use super::{
         ParameterRange::{self, Amount, AmountOrZero, Number},
         choose_family, finish_families, one_of_schema, single_key_schema,
     },
+    listed_severities::{self, ListedSeverityArgs},
 };
 use crate::severities::SeverityLaw;
 
@@ -26,6 +27,8 @@ pub enum SeverityArgs {
     Constant(f64),
     /// A law of a family.
     Family(FamilyArgs<SeverityLaw>),
+    /// A law that is given by lists.
+    Listed(ListedSeverityArgs),
 }
 
 /// A factor that is drawn once a year, as written.
@@ -215,7 +218,7 @@ fn family_names() -> impl Iterator<Item = &'static str> + Clone {
 }
 
 fn severity_names() -> impl Iterator<Item = &'static str> + Clone {
-    family_names().chain(["constant"])
+    family_names().chain(["constant"]).chain(listed_severities::NAMES)
 }
 
 fn read_family(object: &mut ObjectReader<'_, '_>, name: &str, largest: f64) -> FamilyArgs<SeverityLaw> {
@@ -234,6 +237,9 @@ impl SeverityArgs {
         let family = choose_family(&mut object, severity_names(), KIND);
         let severity = match family {
             Some("constant") => Self::Constant(object.required_number("constant", 0.0..=largest)),
+            Some(family) if listed_severities::NAMES.contains(&family) => {
+                ListedSeverityArgs::read(&mut object, family, largest).map_or(placeholder, Self::Listed)
+            }
             Some(family) => Self::Family(read_family(&mut object, family, largest)),
             None => placeholder,
         };
@@ -262,6 +268,7 @@ impl Serialize for SeverityArgs {
         match self {
             Self::Constant(amount) => json!({"constant": number_to_value(*amount)}).serialize(serializer),
             Self::Family(family) => family.serialize(serializer),
+            Self::Listed(listed) => listed.serialize(serializer),
         }
     }
 }
@@ -275,7 +282,8 @@ impl JsonSchema for SeverityArgs {
         let amount = json!({"type": "number", "minimum": 0, "maximum": MAX_MINOR_UNITS});
         let constant = single_key_schema("constant", "Always this amount.", amount);
         let families = FAMILIES.iter().map(Family::schema);
-        one_of_schema("The law of an amount: one family with its parameters.", families.chain([constant]))
+        let others = [constant].into_iter().chain(listed_severities::schemas());
+        one_of_schema("The law of an amount: one family with its parameters.", families.chain(others))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading, validation and warnings, on args that differ from valid ones in one place.
 
 mod errors;
+mod lists;
 mod parameters;
 mod plausibility;
 
@@ -247,7 +248,7 @@ fn schema_lists_the_fields_and_families() {
     assert_eq!(schema["required"], json!(["iterations", "lines", "groups"]));
     assert_eq!(schema["additionalProperties"], false);
     let families = schema["$defs"]["SeverityArgs"]["oneOf"].as_array().unwrap();
-    assert_eq!(families.len(), severities::FAMILIES.len() + 1);
+    assert_eq!(families.len(), severities::FAMILIES.len() + 1 + listed_severities::NAMES.len());
     let lognormal = &families[0]["properties"]["lognormal"]["anyOf"];
     assert_eq!(lognormal[0]["required"], json!(["mean", "cv"]));
     assert_eq!(lognormal[1]["properties"]["sigma"]["maximum"], 8);

@@ -15,7 +15,7 @@ fn severity(value: Value) -> SeverityLaw {
     let portfolio = read(&with(SEVERITY, value)).unwrap().portfolio();
     match portfolio.groups[1].components[1].severity {
         ComponentSeverity::Law(law) => law,
-        ComponentSeverity::Constant(amount) => panic!("constant {amount}"),
+        ref other => panic!("{other:?}"),
     }
 }
 
