@@ -1,24 +1,26 @@
 //! `forge envelope`: prints an example envelope to start from, and checks one before it is
 //! submitted.
 
-use std::path::{Path, PathBuf};
+mod check;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use forge_documents::{Job, number_format::format_count};
 use forge_kernel::workload::{PROFILES, Profile};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     error::CommandError,
-    example::example_envelope,
-    input, output,
-    text::{count_of, table},
+    example::envelope_of,
+    output::{self, OutputFormat},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   forge envelope new > job.json
   forge envelope new --profile eta.v1
+  forge envelope new --profile risk.compound.v1 --example tower
   forge envelope check job.json
   forge envelope check job.json --print";
 
@@ -37,17 +39,26 @@ enum EnvelopeCommand {
         /// Profile of the example
         #[arg(long, value_name = "NAME", default_value = PROFILES[0].name)]
         profile: String,
+        /// A named example of the profile. risk.compound.v1 has portfolio (the default), tower,
+        /// capital and mixture
+        #[arg(long, value_name = "NAME")]
+        example: Option<String>,
     },
     /// Check an envelope without running it
     ///
-    /// Prints its job id, replay key and plan. If the envelope is invalid, prints every error as
-    /// `pointer: message` on standard error and exits with code 2.
+    /// Prints its job id, replay key, plan and cost, and a warning for everything that is legal but
+    /// hardly meant. The time is measured: the program runs for an instant on one thread. If the
+    /// envelope is invalid, prints every error as `pointer: message` on standard error (with
+    /// `--format json`, as a list on standard output) and exits with code 2.
     Check {
         /// Envelope file, or - for standard input
         file: PathBuf,
         /// Print the envelope in normal form, with every default filled in, instead of the plan
         #[arg(long)]
         print: bool,
+        /// Output format: text is for people, json is one object with all of it
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text, conflicts_with = "print")]
+        format: OutputFormat,
     },
 }
 
@@ -57,10 +68,12 @@ enum EnvelopeCommand {
 /// There is no such profile, or the envelope is invalid.
 pub fn execute(args: &EnvelopeArgs) -> Result<(), CommandError> {
     match &args.command {
-        EnvelopeCommand::New { profile } => {
-            output::print(to_pretty_json(&example_envelope(find_profile(profile)?)).as_bytes())
+        EnvelopeCommand::New { profile, example } => {
+            let profile = find_profile(profile)?;
+            let args = example_args(profile, example.as_deref())?;
+            output::print(to_pretty_json(&envelope_of(profile, args)).as_bytes())
         }
-        EnvelopeCommand::Check { file, print } => check(file, *print),
+        EnvelopeCommand::Check { file, print, format } => check::execute(file, *print, *format),
     }
 }
 
@@ -72,32 +85,20 @@ fn find_profile(name: &str) -> Result<&'static Profile, CommandError> {
     })
 }
 
-fn check(file: &Path, print: bool) -> Result<(), CommandError> {
-    let request = input::read_request(file, &()).map_err(|error| match error {
-        CommandError::InvalidEnvelope { source_name, errors } => {
-            errors.errors().iter().for_each(|error| output::print_to_stderr(&error.to_string()));
-            let count = count_of(errors.errors().len() as u64, "error");
-            CommandError::Input(format!("{source_name} is not a valid envelope: {count}"))
-        }
-        other => other,
-    })?;
-    let job = Job::new(request);
-    if print {
-        return output::print(to_pretty_json(&job.request.envelope).as_bytes());
-    }
-    let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
-    let shards = count_of(plan.shard_count(), "shard");
-    let mut facts = vec![
-        ("Job id", job.id.to_string()),
-        ("Replay key", job.request.replay_key.to_string()),
-        ("Plan", format!("{} {} in {shards}", format_count(plan.iterations()), words.iterations)),
-    ];
-    if !plan.checkpoints().is_empty() {
-        let checkpoints = count_of(plan.checkpoints().len() as u64, "checkpoint");
-        facts.push(("Convergence", format!("tested at up to {checkpoints}")));
-    }
-    let facts: Vec<_> = facts.into_iter().map(|(label, text)| (label.to_owned(), text)).collect();
-    output::print(format!("valid\n{}\n", table::render_facts(&facts).join("\n")).as_bytes())
+/// The args of an example, by its name; those of the profile without a name.
+fn example_args(profile: &Profile, name: Option<&str>) -> Result<Value, CommandError> {
+    let Some(name) = name else { return Ok((profile.example_args)()) };
+    let found = profile.examples.iter().find(|(known, _)| *known == name);
+    found.map(|(_, args)| args()).ok_or_else(|| {
+        let names: Vec<_> = profile.examples.iter().map(|(known, _)| *known).collect();
+        let message = match names.as_slice() {
+            [] => format!("--example: {} has no named examples; leave --example out", profile.name),
+            names => {
+                format!("--example: unknown example {name:?}; {} has: {}", profile.name, names.join(", "))
+            }
+        };
+        CommandError::Input(message)
+    })
 }
 
 fn to_pretty_json(envelope: &impl Serialize) -> String {

@@ -9,7 +9,7 @@ use std::{
 use forge_contract::strict::MAX_DOCUMENT_BYTES;
 use forge_kernel::request::{ModelCompiler, Request};
 
-use crate::error::CommandError;
+use crate::{error::CommandError, output};
 
 /// Reads an envelope and derives the request from it; the compiler may reuse a compiled model. `-`
 /// is standard input.
@@ -31,6 +31,13 @@ pub fn read_envelope(path: &Path) -> Result<(Vec<u8>, Request), CommandError> {
     let request =
         Request::from_json(&bytes).map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })?;
     Ok((bytes, request))
+}
+
+/// Prints a line for every warning about a valid envelope to standard error.
+pub fn print_warnings(request: &Request) {
+    for warning in request.warnings() {
+        output::print_to_stderr(&format!("warning: {warning}"));
+    }
 }
 
 /// Name and content of a file or of standard input.

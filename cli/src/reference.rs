@@ -54,6 +54,7 @@ fn pages() -> Vec<Page> {
         ),
         ("insurance-v1.md", args_page("insurance.v1", find("insurance.v1.args"))),
         ("eta-v1.md", args_page("eta.v1", find("eta.v1.args"))),
+        ("risk-compound-v1.md", args_page("risk.compound.v1", find("risk.compound.v1.args"))),
         (
             "result.md",
             page("Result", "The fields of `result.json`.") + &SchemaPage::new(find("result"), 2).render(),

@@ -76,6 +76,7 @@ pub fn execute(args: &RunArgs) -> Result<(), CommandError> {
     // The model is compiled here once; the services of this process share it.
     let models = Arc::new(ModelCache::new(1));
     let job = Job::new(input::read_request(&args.envelope, models.as_ref())?);
+    input::print_warnings(&job.request);
     let engine = Engine::new(&args.engine, &job.request)?;
     let runtime = DetachedRuntime::new()?;
     let archive = match job.request.envelope.artifacts.persist {

@@ -8,7 +8,7 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_fuzz as _;
-use forge_kernel::{reduction::Reduction, summary::Summary};
+use forge_kernel::{reduction::Reduction, summary::{ReportedTails, Summary}};
 use libfuzzer_sys::fuzz_target;
 
 /// A program with the given numbers of components and marks; the marks are 1,000, 2,000, ….
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
     let merged = reduction.result();
     assert_eq!(merged.iterations, 3 * result.iterations);
     if merged.iterations > 0 {
-        let summary = Summary::new(&merged, &program);
+        let summary = Summary::new(&merged, &program, &ReportedTails::default());
         assert!(summary.min <= summary.max && summary.mean.is_finite());
     }
 });

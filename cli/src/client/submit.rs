@@ -51,7 +51,8 @@ pub struct SubmitArgs {
 /// # Errors
 /// The envelope is invalid, no planner answers, or the job has failed.
 pub fn execute(args: &SubmitArgs) -> Result<(), CommandError> {
-    let (mut envelope, _) = input::read_envelope(&args.envelope)?;
+    let (mut envelope, request) = input::read_envelope(&args.envelope)?;
+    input::print_warnings(&request);
     if let Some(job_id) = &args.job_id {
         envelope = with_job_id(&envelope, job_id)?;
     }

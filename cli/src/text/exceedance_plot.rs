@@ -1,11 +1,12 @@
-//! The loss exceedance plot, drawn with Braille dots. AEP is a solid line and OEP a dotted one, so
-//! they can be told apart without colour.
+//! The loss exceedance plot, drawn with Braille dots. The first curve is a solid line and the
+//! second a dotted one, so they can be told apart without colour.
 
-use forge_contract::{program::Program, shard_result::ShardResult};
+use forge_contract::shard_result::ShardResult;
 use forge_documents::{
     exceedance_curves::{ExceedanceCurves, LogScale},
     number_format,
 };
+use forge_kernel::request::Request;
 
 /// Size of the plot in characters; each character holds 2 by 4 dots.
 const COLUMNS: usize = 64;
@@ -14,14 +15,22 @@ const DOT_COLUMNS: usize = 2 * COLUMNS;
 const DOT_ROWS: usize = 4 * ROWS;
 /// A dotted line has one dot in this many dot columns.
 const DOT_SPACING: usize = 4;
+/// The distance of the dots of each curve, and its name.
+const LINES: [(usize, &str); 2] = [(1, "solid line"), (DOT_SPACING, "dotted")];
 
-/// The plot with its axes; `None` if there are too few iterations for one, or every loss is 0.
-pub fn render_plot(result: &ShardResult, program: &Program) -> Option<Vec<String>> {
-    let curves = ExceedanceCurves::new(result, &program.marks(), program.units, DOT_COLUMNS)?;
+/// The title, and the plot with its axes; `None` if there are too few iterations for one, or every
+/// loss is 0.
+pub fn render_plot(request: &Request, result: &ShardResult) -> Option<(String, Vec<String>)> {
+    let curves = ExceedanceCurves::new(request, result, DOT_COLUMNS, LINES.len())?;
     let mut canvas = BrailleCanvas::new();
-    canvas.draw_curve(&curves.aep, curves.scale, 1);
-    canvas.draw_curve(&curves.oep, curves.scale, DOT_SPACING);
-    Some(with_axes(&canvas.rows(), curves.scale, curves.decades))
+    let mut legend = Vec::new();
+    for (curve, (step, line)) in curves.curves.iter().zip(LINES) {
+        canvas.draw_curve(&curve.amounts, curves.scale, step);
+        legend.push(format!("{} {line}", curve.name));
+    }
+    let iterations = request.profile().vocabulary.iterations;
+    let title = format!("Loss by return period in {iterations}: {}", legend.join(", "));
+    Some((title, with_axes(&canvas.rows(), curves.scale, curves.decades)))
 }
 
 /// The dot row of an amount, counted from the bottom; `None` outside the scale.

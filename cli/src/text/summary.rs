@@ -47,21 +47,16 @@ impl RunSummary<'_> {
             (capitalise(&quantity), table::render_figures(&moments)),
             (format!("Quantiles of the {quantity}"), render(&result_tables::quantile_table(result))),
         ];
-        let tables = portfolio_tables(result).into_iter();
-        sections.extend(tables.map(|(title, table)| (title, render(&table))));
+        let tables = portfolio_tables(request, result).into_iter();
+        sections.extend(tables.map(|titled| (titled.title, render(&titled.table))));
         if words.return_periods {
-            sections.push((
-                result_tables::exceedance_title(words),
-                render(&result_tables::exceedance_table(result, words)),
-            ));
-            if let Some(plot) = exceedance_plot::render_plot(&result.merged, &request.program) {
-                let title = format!(
-                    "{} by return period in {}: AEP solid line, OEP dotted",
-                    capitalise(words.quantity),
-                    words.iterations
-                );
-                sections.push((title, plot));
+            if !request.program.details {
+                sections.push((
+                    result_tables::exceedance_title(words),
+                    render(&result_tables::exceedance_table(result, words)),
+                ));
             }
+            sections.extend(exceedance_plot::render_plot(request, &result.merged));
         } else {
             let title = format!("Distribution of the {quantity}");
             let rows = histogram::histogram_rows(&result.merged.total, request.program.units);

@@ -185,6 +185,36 @@ fn envelope_check_reports_errors_or_the_plan() {
 }
 
 #[test]
+fn envelope_check_reports_errors_as_json() {
+    let mut check = forge();
+    check.args(["envelope", "check", "-", "--format", "json"]);
+    let bad = with_value(insurance_envelope("x"), "/args/claim_freq", json!("two"));
+    let output = crate::common::run_with_stdin(check, bad.to_string().as_bytes()).expect_code(2);
+    let document: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(
+        (&document["valid"], &document["errors"][0]["pointer"]),
+        (&json!(false), &json!("/args/claim_freq"))
+    );
+}
+
+#[test]
+fn named_examples_are_printed() {
+    for example in ["portfolio", "tower", "capital", "mixture"] {
+        let command = ["envelope", "new", "--profile", "risk.compound.v1", "--example", example];
+        let printed = forge().args(command).output().unwrap().stdout;
+        let mut check = forge();
+        check.args(["envelope", "check", "-"]);
+        let text = crate::common::run_with_stdin(check, &printed).expect_code(0).stdout;
+        assert!(text.starts_with("valid\n") && !text.contains("Warnings"), "{example}: {text}");
+    }
+    let unknown = ["envelope", "new", "--profile", "risk.compound.v1", "--example", "towers"];
+    let output = forge().args(unknown).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has: portfolio, tower, capital, mixture"));
+    let none = forge().args(["envelope", "new", "--example", "tower"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&none.stderr).contains("has no named examples"));
+}
+
+#[test]
 fn printed_example_envelopes_are_valid_and_complete() {
     for profile in ["insurance.v1", "eta.v1"] {
         let printed = forge().args(["envelope", "new", "--profile", profile]).output().unwrap().stdout;

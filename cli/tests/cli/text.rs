@@ -30,9 +30,13 @@ fn summary_shows_the_figures_of_the_result() {
         let line = text.lines().find(|line| figures.iter().all(|figure| line.contains(figure)));
         assert!(line.is_some(), "{exceedance}:\n{text}");
     }
-    for words in
-        ["300,000 of 300,000 years", "95% CI", "Years without losses", "on 1 thread", "AEP solid line"]
-    {
+    for words in [
+        "300,000 of 300,000 years",
+        "95% CI",
+        "Years without losses",
+        "on 1 thread",
+        "AEP solid line, OEP dotted",
+    ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
     assert!(text.contains(sandbox.manifest("x")["result"].as_str().unwrap()));
@@ -56,6 +60,82 @@ fn summary_lines_are_narrow_and_plain() {
             assert!(!line.ends_with(' ') && !line.contains('\x1b'), "{line:?}");
         }
     }
+}
+
+/// The example of a portfolio, with this many years.
+fn portfolio_envelope(years: u64) -> serde_json::Value {
+    let portfolio = serde_json::from_str(include_str!("../../../examples/portfolio.json")).unwrap();
+    with_value(portfolio, "/args/iterations", json!(years))
+}
+
+#[test]
+fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
+    let sandbox = Sandbox::new();
+    let own = json!({"return_periods": [7, 40], "levels": [0.9, 0.993], "allocation": true});
+    let envelope = with_value(portfolio_envelope(20_000), "/args/report", own);
+    let output = sandbox.run(&envelope, &[]).expect_code(0);
+    let text = &output.stdout;
+    for title in [
+        "Exceedance (net and gross AEP",
+        "Lines before treaties (VaR and TVaR at 99.3%)",
+        "All lines, step by step",
+        "Treaties, what they pay in a year",
+        "Layers, means of a year",
+        "Capital and diversification",
+        "Who makes the tail",
+        "Losses by component",
+        "net AEP solid line, gross AEP dotted",
+    ] {
+        assert!(text.contains(title), "{title}:\n{text}");
+    }
+    let starts = |label: &str| text.lines().filter(|line| line.trim_start().starts_with(label)).count();
+    assert_eq!([starts("7 years"), starts("40 years"), starts("10 years")], [1, 1, 0], "{text}");
+    assert_eq!([starts("99.3%"), starts("99.5%")], [1, 0], "{text}");
+    assert!(text.contains("Executed by   scalar on"), "{text}");
+    assert!(
+        text.lines().filter(|line| !line.contains("jobs/")).all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+    let ept = std::fs::read_to_string(sandbox.artifact("portfolio-001", "ept.csv")).unwrap();
+    let rows: Vec<_> = ept.lines().skip(1).map(|row| row.rsplit_once(',').unwrap().0).collect();
+    let kinds = ["1,2,1", "1,2,2", "1,2,3", "1,2,4", "2,2,3", "2,2,4"];
+    let expected: Vec<_> =
+        kinds.iter().flat_map(|kind| [40, 7].map(|period| format!("{kind},{period}"))).collect();
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn portfolios_without_occurrences_have_no_oep() {
+    let sandbox = Sandbox::new();
+    let args = json!({
+        "iterations": 1000, "lines": ["a"],
+        "groups": [{"name": "g", "annual": [{"line": "a", "amount": {"exponential": 1000}}]}]
+    });
+    let envelope = with_value(portfolio_envelope(1), "/args", args);
+    let text = sandbox.run(&envelope, &[]).expect_code(0).stdout;
+    let row = text.lines().find(|line| line.trim_start().starts_with("100 years")).unwrap();
+    assert!(row.ends_with(" -"), "{text}");
+    let ept = std::fs::read_to_string(sandbox.artifact("portfolio-001", "ept.csv")).unwrap();
+    assert!(!ept.lines().any(|row| row.starts_with("1,2,1,") || row.starts_with("1,2,2,")), "{ept}");
+}
+
+#[test]
+fn warnings_about_the_envelope_are_printed() {
+    let sandbox = Sandbox::new();
+    let suspicious = with_value(portfolio_envelope(100), "/args/indices/0/lognormal/mean", json!(100));
+    let output = sandbox.run(&suspicious, &[]).expect_code(0);
+    assert!(output.stderr.contains("warning: /args/indices/0: has a median of 99.9"), "{}", output.stderr);
+    let check = |arguments: &[&str]| {
+        let mut check = forge();
+        check.args(["envelope", "check", "-"]).args(arguments);
+        crate::common::run_with_stdin(check, suspicious.to_string().as_bytes()).expect_code(0).stdout
+    };
+    let text = check(&[]);
+    assert!(text.contains("Warnings\n  /args/indices/0: has a median of 99.9"), "{text}");
+    let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"])).unwrap();
+    assert_eq!(document["warnings"][0]["pointer"], "/args/indices/0");
+    assert_eq!(document["iterations"], 100);
+    assert!(document["estimate"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{document}");
 }
 
 #[test]

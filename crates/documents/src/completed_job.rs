@@ -21,9 +21,9 @@ use crate::{
     execution_documents::{executions_document, metrics_document},
     job::Job,
     job_result::JobResult,
-    number_format::{format_amount, format_count},
+    number_format::{format_amount, format_count, format_level},
     reproducible_document::reproducible_document,
-    result_tables::{capitalise, profile_label},
+    result_tables::{capitalise, nearest_level, profile_label},
 };
 
 /// A completed job: its result, and how it was executed and verified.
@@ -108,6 +108,9 @@ impl CompletedJob<'_> {
     }
 }
 
+/// Level of the quantile in a headline, or the nearest reported one.
+const HEADLINE_LEVEL: f64 = 0.995;
+
 /// The lines about a result on an index page, as pairs of label and text.
 pub fn headline(request: &Request, result: &JobResult) -> Vec<(String, String)> {
     let (merged, summary) = (&result.merged, &result.summary);
@@ -118,9 +121,10 @@ pub fn headline(request: &Request, result: &JobResult) -> Vec<(String, String)> 
         (capitalise(words.iterations), format_count(merged.iterations)),
         (format!("Mean {}", words.quantity), format!("{}{unit}", format_amount(summary.mean))),
     ];
-    let quantile = summary.quantiles.iter().find(|quantile| quantile.level == 0.995);
+    let levels: Vec<f64> = summary.quantiles.iter().map(|quantile| quantile.level).collect();
+    let quantile = summary.quantiles.get(nearest_level(&levels, HEADLINE_LEVEL));
     headline.extend(quantile.map(|quantile| {
-        let label = format!("99.5% quantile of the {}", words.quantity);
+        let label = format!("{} quantile of the {}", format_level(quantile.level), words.quantity);
         (label, format!("{}{unit}", format_amount(quantile.var)))
     }));
     headline

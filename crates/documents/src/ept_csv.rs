@@ -1,30 +1,55 @@
 //! `ept.csv`: the exceedance probability table (EPT) in the columns of Open Results Data (ORD),
 //! version 1.
 //!
-//! Fixed columns: `SummaryId` is 1, the whole portfolio; `EPCalc` is 2, full uncertainty. `EPType`
-//! is 1 for OEP, 2 for OEP TVaR, 3 for AEP and 4 for AEP TVaR.
+//! `EPCalc` is 2, full uncertainty. `EPType` is 1 for OEP, 2 for OEP TVaR, 3 for AEP and 4 for AEP
+//! TVaR. `SummaryId` is 1, the whole portfolio. Portfolios with treaties have two summaries: 1 is
+//! the loss before treaties, 2 the annual loss after them, of which no occurrences are known.
 
 use std::fmt::Write as _;
 
-use forge_kernel::summary::{Exceedance, Summary};
+use forge_kernel::request::Request;
+use serde_json::Value;
+
+use crate::{job_result::JobResult, portfolio_tables::has_occurrences};
 
 const HEADER: &str = "SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n";
 
-/// An `EPType`, with the statistic it lists.
-type EpType = (u8, fn(&Exceedance) -> f64);
+/// `SummaryId`, `EPType`, and the members of a row of `exceedance` that lead to the amount.
+type EpRows = (u8, u8, &'static [&'static str]);
 
-const EP_TYPES: [EpType; 4] = [(1, |e| e.oep), (2, |e| e.oep_tvar), (3, |e| e.aep), (4, |e| e.aep_tvar)];
+const PLAIN: [EpRows; 4] = [(1, 1, &["oep"]), (1, 2, &["oep_tvar"]), (1, 3, &["aep"]), (1, 4, &["aep_tvar"])];
+const OF_OCCURRENCES: [EpRows; 2] =
+    [(1, 1, &["largest_occurrence", "var"]), (1, 2, &["largest_occurrence", "tvar"])];
+const OF_YEARS: [EpRows; 4] = [
+    (1, 3, &["gross", "var"]),
+    (1, 4, &["gross", "tvar"]),
+    (2, 3, &["net", "var"]),
+    (2, 4, &["net", "tvar"]),
+];
 
-/// Writes the table, ordered by `EPType` and, within a type, from the longest return period to the
-/// shortest.
+/// Writes the table, ordered by `SummaryId`, `EPType` and, within a type, from the longest return
+/// period to the shortest.
 ///
-/// Losses are written as the shortest decimal text that parses back to the same `f64`.
-pub fn ept_csv(summary: &Summary) -> String {
+/// Losses are written as the shortest decimal text that parses back to the same `f64`. Amounts that
+/// do not exist have no row.
+pub fn ept_csv(request: &Request, job_result: &JobResult) -> String {
+    let program = &request.program;
+    let kinds = match (program.details, has_occurrences(program)) {
+        (false, _) => PLAIN.to_vec(),
+        (true, true) => [&OF_OCCURRENCES[..], &OF_YEARS].concat(),
+        (true, false) => OF_YEARS.to_vec(),
+    };
+    let has_treaties = !program.treaties.is_empty();
+    let exceedance = job_result.document.output["exceedance"].as_array();
     let mut csv = HEADER.to_owned();
-    for (ep_type, statistic) in EP_TYPES {
-        for exceedance in summary.exceedance.iter().rev() {
-            // Writing to a String cannot fail.
-            let _ = writeln!(csv, "1,2,{ep_type},{},{}", exceedance.return_period, statistic(exceedance));
+    for (summary, ep_type, path) in kinds.into_iter().filter(|(summary, ..)| *summary == 1 || has_treaties) {
+        for row in exceedance.into_iter().flatten().rev() {
+            let loss = path.iter().fold(row, |value: &Value, name| &value[*name]);
+            let period = row["return_period"].as_u64();
+            if let Some((period, loss)) = period.zip(loss.as_f64()) {
+                // Writing to a String cannot fail.
+                let _ = writeln!(csv, "{summary},2,{ep_type},{period},{loss}");
+            }
         }
     }
     csv

@@ -6,11 +6,14 @@
 
 use std::f64::consts::{LN_2, LN_10};
 
-use forge_contract::shard_result::{Distribution, ShardResult};
+use forge_contract::{distribution::Resolution, result_details::Quantity, shard_result::ShardResult};
 use forge_kernel::{
     double_double::DoubleDouble,
+    request::Request,
     statistics::{Level, OrderStatistics},
 };
+
+use crate::portfolio_tables::has_occurrences;
 
 /// Denominator of every level.
 const LEVEL_DENOMINATOR: u64 = 1_000_000;
@@ -20,36 +23,87 @@ const MIN_TAIL_ITERATIONS: u64 = 10;
 /// The longest return period shown is 10^4.
 const MAX_DECADES: u32 = 4;
 
-/// Aggregate and occurrence exceedance curves over return periods from 1 to `10^decades`.
+/// Confidence level of the bands.
+const BAND_CONFIDENCE: f64 = 0.95;
+
+/// Exceedance curves over return periods from 1 to `10^decades`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExceedanceCurves {
     /// Number of decades on the axis of return periods: 1 to 4.
     pub decades: u32,
-    /// Aggregate exceedance: quantiles of an iteration's total, one per return period.
-    pub aep: Vec<f64>,
-    /// Occurrence exceedance: quantiles of an iteration's largest occurrence, one per return
-    /// period.
-    pub oep: Vec<f64>,
-    /// The axis of amounts, common to both curves.
+    /// The curves, the most important one first.
+    pub curves: Vec<ExceedanceCurve>,
+    /// The axis of amounts, common to all curves.
     pub scale: LogScale,
 }
 
+/// Quantiles of an amount, one per return period.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExceedanceCurve {
+    /// Name: AEP is of an iteration's total, OEP of its largest occurrence.
+    pub name: &'static str,
+    /// The quantiles.
+    pub amounts: Vec<f64>,
+    /// The 95% confidence intervals of the quantiles; `None` where there are too few iterations.
+    pub intervals: Vec<Option<(f64, f64)>>,
+}
+
 impl ExceedanceCurves {
-    /// Computes both curves at `points` return periods. `marks` and `units` are those of the
-    /// program that was executed.
+    /// Computes the curves of a merged result at `points` return periods. Portfolios with treaties
+    /// have net and gross AEP. At most `most` curves.
     ///
     /// Returns `None` if there are fewer than 100 iterations, or if every amount is 0.
-    pub fn new(result: &ShardResult, marks: &[u64], units: u32, points: usize) -> Option<Self> {
+    pub fn new(request: &Request, result: &ShardResult, points: usize, most: usize) -> Option<Self> {
         let decades = decades(result.iterations)?;
         let levels: Vec<_> = levels(decades, points).collect();
-        let curve = |distribution: &Distribution| {
-            let ordered = OrderStatistics::new(distribution, marks);
-            levels.iter().map(|&level| ordered.var(level) / f64::from(units)).collect::<Vec<_>>()
-        };
-        let (aep, oep) = (curve(&result.total), curve(&result.largest));
+        let curves: Vec<_> = ordered_amounts(request, result)
+            .into_iter()
+            .take(most)
+            .map(|(name, ordered)| ExceedanceCurve::new(name, &ordered, &levels, request.program.units))
+            .collect();
         let median = levels.iter().position(|level| 2 * level.numerator >= LEVEL_DENOMINATOR)?;
-        let scale = LogScale::new(aep.iter().chain(&oep).copied(), oep[median])?;
-        Some(Self { decades, aep, oep, scale })
+        let medians = curves.iter().map(|curve| curve.amounts[median]).filter(|&amount| amount > 0.0);
+        let low = medians.reduce(f64::min).unwrap_or(0.0);
+        let scale = LogScale::new(curves.iter().flat_map(|curve| &curve.amounts).copied(), low)?;
+        Some(Self { decades, curves, scale })
+    }
+}
+
+/// The amounts to draw, with their names.
+fn ordered_amounts(request: &Request, result: &ShardResult) -> Vec<(&'static str, OrderStatistics)> {
+    let program = &request.program;
+    let marks = program.marks();
+    let total = OrderStatistics::new(&result.total, &marks);
+    let largest = OrderStatistics::new(&result.largest, &marks);
+    let details = result.details.as_ref().filter(|_| !program.treaties.is_empty());
+    let gross = details.and_then(|details| {
+        let position = program.quantities().iter().position(|quantity| *quantity == Quantity::Gross)?;
+        let (distribution, marks) =
+            (&details.quantities.get(position)?.distribution, program.marks_of(Quantity::Gross));
+        Some(OrderStatistics::with_resolution(distribution, &marks, Resolution::COARSE))
+    });
+    let mut amounts = match gross {
+        Some(gross) => vec![("net AEP", total), ("gross AEP", gross), ("gross OEP", largest)],
+        None => vec![("AEP", total), ("OEP", largest)],
+    };
+    if !has_occurrences(program) {
+        amounts.pop();
+    }
+    amounts
+}
+
+impl ExceedanceCurve {
+    fn new(name: &'static str, ordered: &OrderStatistics, levels: &[Level], units: u32) -> Self {
+        let unit = f64::from(units);
+        let interval = |&level: &Level| {
+            let (low, high) = ordered.var_interval(level, BAND_CONFIDENCE);
+            low.zip(high).map(|(low, high)| (low / unit, high / unit))
+        };
+        Self {
+            name,
+            amounts: levels.iter().map(|&level| ordered.var(level) / unit).collect(),
+            intervals: levels.iter().map(interval).collect(),
+        }
     }
 }
 

@@ -19,6 +19,16 @@ pub fn format_amount(value: f64) -> String {
     }
 }
 
+/// Formats an amount for a table with many columns: whole units from 1,000 on, else two decimals.
+pub fn format_rounded(value: f64) -> String {
+    let whole = value.abs().round();
+    if whole < 1000.0 {
+        return format_amount(value);
+    }
+    let sign = if value < 0.0 { "-" } else { "" };
+    format!("{sign}{}", insert_separators(&format!("{whole:.0}")))
+}
+
 /// Formats an amount, or `-` for `None`.
 pub fn format_optional_amount(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), format_amount)
@@ -55,6 +65,15 @@ pub fn format_duration(duration: Duration) -> String {
         whole @ 120..7200 => format!("{} min {} s", whole / 60, whole % 60),
         whole @ 7200..172_800 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
         whole => format!("{} days", format_count(whole / 86_400)),
+    }
+}
+
+/// Formats a number of bytes in kB or MB.
+pub fn format_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} bytes"),
+        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
     }
 }
 
@@ -96,6 +115,11 @@ mod tests {
             [999_999_999_999.99, 1e12].map(format_amount),
             ["999,999,999,999.99", "1,000,000,000,000"]
         );
+        assert_eq!(
+            [0.0, 999.4, 999.6, -1234.5, 1_000_000.4].map(format_rounded),
+            ["0.00", "999.40", "1,000", "-1,235", "1,000,000"]
+        );
+        assert_eq!([999, 1000, 2_345_678].map(format_bytes), ["999 bytes", "1.0 kB", "2.3 MB"]);
     }
 
     #[test]

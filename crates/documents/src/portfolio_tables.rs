@@ -1,73 +1,276 @@
-//! The tables of a portfolio's result: its lines and its treaties. Results of other profiles have
-//! none.
+//! The tables of a portfolio's result: lines, steps, treaties, capital, exceedance and who makes
+//! the tail. Results of other profiles have none.
+//!
+//! Amounts are in the currency of the args, which the envelope does not name.
 
+use forge_contract::program::{Occurrence, Program};
+use forge_kernel::request::Request;
 use serde_json::Value;
 
 use crate::{
     job_result::JobResult,
-    number_format::{format_amount, format_level, format_percent},
-    result_tables::ResultTable,
+    number_format::{format_count, format_level, format_percent, format_rounded},
+    result_tables::{ResultTable, nearest_level},
 };
 
-/// Level at which lines are compared, or the highest one below it that the report has.
+/// Level at which lines, steps and treaties are compared where no capital is given.
 const COMPARED_LEVEL: f64 = 0.995;
+/// Stands for what does not exist.
+const ABSENT: &str = "-";
 
-/// The tables with their titles; empty for profiles without lines and treaties.
-pub fn portfolio_tables(job_result: &JobResult) -> Vec<(String, ResultTable)> {
+/// A table with its title.
+pub struct TitledTable {
+    /// Title.
+    pub title: String,
+    /// The table.
+    pub table: ResultTable,
+}
+
+/// The output of a portfolio, and the level at which its parts are compared.
+struct PortfolioOutput<'a> {
+    output: &'a Value,
+    args: &'a serde_json::Map<String, Value>,
+    has_occurrences: bool,
+    /// Position of the compared level among the reported ones.
+    position: usize,
+    level: String,
+}
+
+/// The tables in reading order; empty for profiles without lines and treaties.
+pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<TitledTable> {
     let output = &job_result.document.output;
-    let mut tables = Vec::new();
-    if let Some(lines) = output["lines"].as_array().filter(|lines| !lines.is_empty()) {
-        tables.push(line_table(output, lines));
-    }
-    if let Some(treaties) = output["treaties"].as_array().filter(|treaties| !treaties.is_empty()) {
-        tables.push(("Treaties, by year".to_owned(), treaty_table(treaties)));
-    }
-    tables
+    let Some(levels) = output["net"]["quantiles"].as_array().filter(|_| output["lines"].is_array()) else {
+        return Vec::new();
+    };
+    let args = &request.envelope.args;
+    let wanted = args.get("capital").and_then(|capital| capital["level"].as_f64()).unwrap_or(COMPARED_LEVEL);
+    let levels: Vec<f64> = levels.iter().filter_map(|row| row["level"].as_f64()).collect();
+    let position = nearest_level(&levels, wanted);
+    let level = levels.get(position).map_or_else(String::new, |&level| format_level(level));
+    let has_occurrences = has_occurrences(&request.program);
+    let portfolio = PortfolioOutput { output, args, has_occurrences, position, level };
+    let tables = [
+        portfolio.exceedance(),
+        portfolio.lines(),
+        portfolio.steps(),
+        portfolio.treaties(),
+        portfolio.layers(),
+        portfolio.capital(),
+        portfolio.allocation(),
+        portfolio.components(job_result),
+    ];
+    tables.into_iter().flatten().collect()
 }
 
-fn line_table(output: &Value, lines: &[Value]) -> (String, ResultTable) {
-    let levels = output["net"]["quantiles"].as_array().map_or(&[][..], Vec::as_slice);
-    let position = levels.iter().rposition(|row| row["level"].as_f64() <= Some(COMPARED_LEVEL)).unwrap_or(0);
-    let level = levels.get(position).and_then(|row| row["level"].as_f64()).unwrap_or(COMPARED_LEVEL);
-    let allocated = &output["allocation"][position]["tail"]["lines"];
-    let rows = lines.iter().enumerate().map(|(number, line)| {
-        let (gross, tail) = (&line["gross"], &line["gross"]["quantiles"][position]);
-        vec![
-            line["name"].as_str().unwrap_or_default().to_owned(),
-            amount(&gross["mean"]),
-            amount(&gross["std_dev"]),
-            amount(&tail["var"]),
-            amount(&tail["tvar"]),
-            amount(&allocated[number]),
-        ]
-    });
-    let title = format!(
-        "Lines before treaties, at {} (in the tail: mean in the worst net years)",
-        format_level(level)
-    );
-    let header = vec!["Line", "Mean", "Std. dev.", "VaR", "TVaR", "In the tail"];
-    (title, ResultTable { header, rows: rows.collect() })
+/// Whether a program has losses by occurrence, and not only totals of the year.
+pub fn has_occurrences(program: &Program) -> bool {
+    program.groups.iter().any(|group| group.occurrence != Occurrence::Annual)
 }
 
-fn treaty_table(treaties: &[Value]) -> ResultTable {
-    let rows = treaties.iter().map(|treaty| {
-        vec![
-            treaty["name"].as_str().unwrap_or_default().to_owned(),
-            amount(&treaty["ceded"]["mean"]),
-            amount(&treaty["ceded"]["std_dev"]),
-            percent(&treaty["payment_probability"]),
-            percent(&treaty["used_up_probability"]),
-            amount(&treaty["technical_premium"]),
-        ]
-    });
-    let header = vec!["Treaty", "Mean ceded", "Std. dev.", "Pays in", "Used up in", "Technical premium"];
-    ResultTable { header, rows: rows.collect() }
+impl PortfolioOutput<'_> {
+    fn list(&self, name: &str) -> &[Value] {
+        self.output[name].as_array().map_or(&[][..], Vec::as_slice)
+    }
+
+    fn exceedance(&self) -> Option<TitledTable> {
+        let has_treaties = !self.list("treaties").is_empty();
+        let rows = self.list("exceedance").iter().map(|row| {
+            let (net, gross, largest) = (&row["net"], &row["gross"], &row["largest_occurrence"]);
+            let mut cells = vec![
+                format!("{} years", row["return_period"].as_u64().map_or_else(String::new, format_count)),
+                amount(&net["var"]),
+                amount(&net["var_low"]),
+                amount(&net["var_high"]),
+            ];
+            if has_treaties {
+                cells.push(amount(&gross["var"]));
+            }
+            cells.push(if self.has_occurrences { amount(&largest["var"]) } else { ABSENT.to_owned() });
+            cells
+        });
+        let header = match has_treaties {
+            true => vec!["Return period", "Net AEP", "95% CI low", "95% CI high", "Gross AEP", "Gross OEP"],
+            false => vec!["Return period", "AEP", "95% CI low", "95% CI high", "OEP"],
+        };
+        let title = match has_treaties {
+            true => {
+                "Exceedance (net and gross AEP: loss of a year after and before treaties; OEP: largest loss)"
+            }
+            false => "Exceedance (AEP: loss of a year; OEP: its largest loss)",
+        };
+        titled(title, header, rows)
+    }
+
+    /// Name, mean, deviation, value at risk and tail value at risk.
+    fn figures(&self, name: String, figures: &Value) -> Vec<String> {
+        let tail = &figures["quantiles"][self.position];
+        let cells = [&figures["mean"], &figures["std_dev"], &tail["var"], &tail["tvar"]];
+        [name].into_iter().chain(cells.map(amount)).collect()
+    }
+
+    fn lines(&self) -> Option<TitledTable> {
+        let rows = self.list("lines").iter().map(|line| self.figures(text(&line["name"]), &line["gross"]));
+        let total = (rows.len() > 1).then(|| self.figures("all lines".to_owned(), &self.output["gross"]));
+        let title = format!("Lines before treaties (VaR and TVaR at {})", self.level);
+        titled(title, vec!["Line", "Mean", "Std. dev.", "VaR", "TVaR"], rows.chain(total))
+    }
+
+    fn steps(&self) -> Option<TitledTable> {
+        let steps = self.list("steps");
+        let rows =
+            steps.iter().map(|step| self.figures(format!("after step {}", step["step"]), &step["net"]));
+        let gross =
+            (!steps.is_empty()).then(|| self.figures("before treaties".to_owned(), &self.output["gross"]));
+        let title = format!("All lines, step by step (VaR and TVaR at {})", self.level);
+        titled(title, vec!["Annual loss", "Mean", "Std. dev.", "VaR", "TVaR"], gross.into_iter().chain(rows))
+    }
+
+    fn treaties(&self) -> Option<TitledTable> {
+        let rows = self.list("treaties").iter().map(|treaty| {
+            let mut cells = self.figures(text(&treaty["name"]), &treaty["ceded"]);
+            cells.pop();
+            cells.push(percent(&treaty["payment_probability"]));
+            cells.push(percent(&treaty["used_up_probability"]));
+            cells
+        });
+        let title = format!("Treaties, what they pay in a year (VaR at {})", self.level);
+        let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Pays in", "Used up in"];
+        titled(title, header, rows)
+    }
+
+    /// Frequencies and prices of the treaties that are layers.
+    fn layers(&self) -> Option<TitledTable> {
+        const FIGURES: [&str; 3] = ["attaching_occurrences", "rate_on_line", "technical_premium"];
+        let is_layer = |treaty: &&Value| FIGURES.iter().any(|figure| !treaty[*figure].is_null());
+        let rows = self.list("treaties").iter().filter(is_layer).map(|treaty| {
+            let reinstated = treaty["reinstated"].as_array().filter(|amounts| !amounts.is_empty());
+            let reinstated = reinstated.map(|amounts| amounts.iter().filter_map(Value::as_f64).sum());
+            vec![
+                text(&treaty["name"]),
+                frequency(&treaty["attaching_occurrences"]),
+                frequency(&treaty["exhausting_occurrences"]),
+                reinstated.map_or_else(|| ABSENT.to_owned(), format_rounded),
+                amount(&treaty["reinstatement_premium"]["mean"]),
+                percent(&treaty["rate_on_line"]),
+                amount(&treaty["technical_premium"]),
+            ]
+        });
+        let header = vec![
+            "Layer",
+            "Attach/yr",
+            "Exhaust/yr",
+            "Reinstated",
+            "Reinst. prem.",
+            "Rate on line",
+            "Techn. prem.",
+        ];
+        titled(
+            "Layers, means of a year (losses that attach and exhaust; premiums of the whole layer)",
+            header,
+            rows,
+        )
+    }
+
+    fn capital(&self) -> Option<TitledTable> {
+        let mut rows = Vec::new();
+        let signal = &self.output["capital_adequacy_signal"];
+        if let Some(capital) = self.args.get("capital").filter(|_| signal.is_object()) {
+            let measure = if capital["measure"] == "tvar" { "TVaR" } else { "VaR" };
+            let level = capital["level"].as_f64().map_or_else(String::new, format_level);
+            rows.extend([
+                vec!["Own funds".to_owned(), amount(&capital["own_funds"])],
+                vec![format!("Requirement: net {measure} at {level}"), amount(&signal["scr"])],
+                vec!["Own funds over requirement".to_owned(), ratio_with_interval(signal)],
+                vec!["Net loss above own funds in".to_owned(), percent(&signal["ruin_probability"])],
+                vec!["Signal".to_owned(), text(&signal["signal"])],
+            ]);
+        }
+        let diversification = &self.output["diversification"];
+        if self.list("lines").len() > 1 {
+            let level = diversification["level"].as_f64().map_or_else(String::new, format_level);
+            rows.extend([
+                vec![
+                    format!("Sum of the lines' gross VaR at {level}"),
+                    amount(&diversification["sum_of_lines"]),
+                ],
+                vec![format!("Gross VaR of all lines at {level}"), amount(&diversification["together"])],
+                vec!["Diversification benefit".to_owned(), percent(&diversification["benefit"])],
+            ]);
+        }
+        titled("Capital and diversification", vec!["Figure", "Value"], rows.into_iter())
+    }
+
+    /// The parts of lines and treaties in the net loss beyond the compared level.
+    fn allocation(&self) -> Option<TitledTable> {
+        let tail = &self.list("allocation").get(self.position)?["tail"];
+        let net = tail["net"].as_f64()?;
+        let share = |part: f64| if net > 0.0 { format_percent_of(part / net) } else { ABSENT.to_owned() };
+        let parts = |names: &str, list: &str, sign: f64| {
+            let (names, amounts) = (self.list(names), tail[list].as_array().map_or(&[][..], Vec::as_slice));
+            let rows = names.iter().zip(amounts).map(|(name, amount)| {
+                let amount = sign * amount.as_f64().unwrap_or(0.0);
+                // Not -0.
+                let amount = if amount == 0.0 { 0.0 } else { amount };
+                vec![text(&name["name"]), format_rounded(amount), share(amount)]
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let mut rows = parts("lines", "lines", 1.0);
+        rows.extend(parts("treaties", "treaties", -1.0));
+        rows.push(vec!["net".to_owned(), format_rounded(net), share(net)]);
+        let title =
+            format!("Who makes the tail: means of the worst years, beyond the net VaR at {}", self.level);
+        titled(title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
+    }
+
+    /// Occurrences by component.
+    fn components(&self, job_result: &JobResult) -> Option<TitledTable> {
+        let work = &job_result.document.work;
+        let years = job_result.merged.iterations.max(1) as f64;
+        let rows = work.components.iter().map(|component| {
+            vec![
+                component.name.clone(),
+                format_count(component.occurrences),
+                format!("{:.4}", component.occurrences as f64 / years),
+                format_count(component.capped),
+            ]
+        });
+        titled("Losses by component", vec!["Component", "Losses", "A year", "At the limit"], rows)
+    }
+}
+
+fn titled(
+    title: impl Into<String>,
+    header: Vec<&'static str>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Option<TitledTable> {
+    let rows: Vec<_> = rows.collect();
+    (!rows.is_empty()).then(|| TitledTable { title: title.into(), table: ResultTable { header, rows } })
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn amount(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), format_amount)
+    value.as_f64().map_or_else(|| ABSENT.to_owned(), format_rounded)
 }
 
 fn percent(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), format_percent)
+    value.as_f64().map_or_else(|| ABSENT.to_owned(), format_percent)
+}
+
+/// A percentage of any size and sign, with one decimal.
+fn format_percent_of(fraction: f64) -> String {
+    format!("{:.1}%", fraction * 100.0)
+}
+
+/// A number of occurrences a year.
+fn frequency(value: &Value) -> String {
+    value.as_f64().map_or_else(|| ABSENT.to_owned(), |frequency| format!("{frequency:.4}"))
+}
+
+fn ratio_with_interval(signal: &Value) -> String {
+    let ratio = |name: &str| signal[name].as_f64().map_or_else(|| ABSENT.to_owned(), format_percent_of);
+    format!("{} (95% CI {} to {})", ratio("ratio"), ratio("ratio_low"), ratio("ratio_high"))
 }

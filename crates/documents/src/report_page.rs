@@ -61,13 +61,15 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
         }
         h2 { "Quantiles of the " (quantity) }
         (table(&result_tables::quantile_table(job_result)))
-        @for (title, rows) in portfolio_tables(job_result) {
-            h2 { (title) }
-            (table(&rows))
+        @for titled in portfolio_tables(request, job_result) {
+            h2 { (titled.title) }
+            (table(&titled.table))
         }
         @if words.return_periods {
-            h2 { (result_tables::exceedance_title(words)) }
-            (table(&result_tables::exceedance_table(job_result, words)))
+            @if !request.program.details {
+                h2 { (result_tables::exceedance_title(words)) }
+                (table(&result_tables::exceedance_table(job_result, words)))
+            }
             (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
         } @else {
             h2 { "Distribution of the " (quantity) }

@@ -25,7 +25,7 @@ pub fn reproducible_document(
         ArtifactKind::EptCsv if request.profile().vocabulary.return_periods => Some(Document {
             name: EPT_CSV,
             media_type: media_type(EPT_CSV),
-            bytes: ept_csv::ept_csv(&job_result.summary).into_bytes(),
+            bytes: ept_csv::ept_csv(request, job_result).into_bytes(),
         }),
         ArtifactKind::ReportHtml => Some(Document {
             name: REPORT_HTML,

@@ -1,7 +1,10 @@
 //! The tables and labelled values of a result, independent of layout. The terminal summary and the
 //! report page both render them.
 
-use forge_contract::{envelope::Seed, program::MAX_AMOUNT};
+use forge_contract::{
+    envelope::Seed,
+    program::{MAX_AMOUNT, Occurrence},
+};
 use forge_kernel::{
     convergence::StopReason, request::Request, statistics::two_sided_z, workload::Vocabulary,
 };
@@ -68,9 +71,27 @@ pub fn iterations_text(job_result: &JobResult, words: Vocabulary) -> String {
     format!("{performed} of {requested} {} ({reason})", words.iterations)
 }
 
-/// Total occurrences, then those of each component with the number that reached its cap.
+/// The position of the level whose probability of exceedance is nearest to that of `wanted`, as a
+/// ratio.
+pub fn nearest_level(levels: &[f64], wanted: f64) -> usize {
+    let ratio = |level: f64| ((1.0 - level) / (1.0 - wanted)).max((1.0 - wanted) / (1.0 - level));
+    let nearest = levels.iter().enumerate().min_by(|(_, a), (_, b)| ratio(**a).total_cmp(&ratio(**b)));
+    nearest.map_or(0, |(position, _)| position)
+}
+
+/// Total occurrences, then those of each component with the number that reached its cap. Components
+/// of portfolios have a table of their own.
 pub fn occurrences_text(request: &Request, job_result: &JobResult) -> String {
     let work = &job_result.document.work;
+    if request.program.details {
+        let kinds = request.program.groups.iter();
+        let kinds = kinds.flat_map(|group| std::iter::repeat_n(&group.occurrence, group.components.len()));
+        let by_occurrence =
+            work.components.iter().zip(kinds).filter(|(_, kind)| **kind != Occurrence::Annual);
+        let losses: u64 = by_occurrence.map(|(tally, _)| tally.occurrences).sum();
+        let a_year = losses as f64 / job_result.merged.iterations.max(1) as f64;
+        return format!("{} ({a_year:.4} a year), without totals of the year", format_count(losses));
+    }
     let components = work.components.iter().zip(request.program.components());
     let components = components.map(|(tally, component)| {
         let is_capped = component.terms.limit < MAX_AMOUNT && tally.capped > 0;
@@ -109,7 +130,11 @@ pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledV
         LabelledValue::new("Largest", format_amount(summary.max)),
     ]);
     if words.return_periods {
-        let label = format!("{iterations} without {}", words.occurrences);
+        let label = if request.program.details {
+            format!("{iterations} without {}", words.quantity)
+        } else {
+            format!("{iterations} without {}", words.occurrences)
+        };
         moments.push(LabelledValue::new(label, format_percent(summary.zero_probability)));
     }
     if request.program.cap < MAX_AMOUNT {
@@ -184,4 +209,17 @@ pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String>
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compared_level_is_the_nearest_reported_one() {
+        assert_eq!(nearest_level(&[0.5, 0.9, 0.95, 0.99, 0.995, 0.999], 0.995), 4);
+        assert_eq!(nearest_level(&[0.5, 0.999], 0.995), 1);
+        assert_eq!(nearest_level(&[0.99, 0.9999], 0.995), 0);
+        assert_eq!(nearest_level(&[0.996], 0.5), 0);
+    }
 }

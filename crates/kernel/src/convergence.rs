@@ -88,10 +88,13 @@ impl Convergence {
     /// Reads `args.convergence`; errors go to the collector of `object`.
     pub fn read(mut object: ObjectReader<'_, '_>) -> Self {
         let metric = object.required_choice("metric", &METRIC_NAMES);
+        let has_metric = !object.has_error("metric");
         let level = object.optional_number("level", (Excluded(0.0), Excluded(1.0)));
         match (metric, level) {
-            (Metric::Mean, Some(_)) => object.error("level", "is not allowed with metric `mean`: omit it"),
-            (Metric::Var | Metric::Tvar, None) => {
+            (Metric::Mean, Some(_)) if has_metric => {
+                object.error("level", "is not allowed with metric `mean`: omit it")
+            }
+            (Metric::Var | Metric::Tvar, None) if has_metric && !object.has_error("level") => {
                 object.error("level", "is missing: metrics `var` and `tvar` require a level, such as 0.995");
             }
             (_, Some(level)) if level_in_millionths(level).is_none() && !object.has_error("level") => {
@@ -132,7 +135,7 @@ impl Convergence {
 }
 
 /// The level as a fraction over 10^6; `None` if it has more than six decimals.
-fn level_in_millionths(level: f64) -> Option<Level> {
+pub(crate) fn level_in_millionths(level: f64) -> Option<Level> {
     let millionths = (level * LEVEL_DENOMINATOR as f64).round();
     let exact = millionths / LEVEL_DENOMINATOR as f64 == level && millionths > 0.0 && level < 1.0;
     exact.then(|| Level::new(millionths as u64, LEVEL_DENOMINATOR))

@@ -25,7 +25,7 @@ use crate::{
     result_document::{IterationReport, ResultDocument, SeedReport, WorkReport},
     seed_tree,
     summary::Summary,
-    workload::{self, Profile, WorkloadModel},
+    workload::{self, Profile, WorkloadModel, warning::Warning},
 };
 
 /// A model compiled to a program.
@@ -171,6 +171,16 @@ impl Request {
         Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
     }
 
+    /// What is legal in the args, but hardly meant.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.model.warnings()
+    }
+
+    /// Expected occurrences of an iteration.
+    pub fn expected_occurrences(&self) -> f64 {
+        self.model.expected_occurrences()
+    }
+
     /// The profile of the op.
     pub fn profile(&self) -> &'static Profile {
         self.profile
@@ -206,7 +216,7 @@ impl Request {
 
     /// Summarises a merged result of at least one iteration.
     pub fn summary(&self, result: &ShardResult) -> Summary {
-        Summary::new(result, &self.program)
+        Summary::new(result, &self.program, &self.model.reported_tails())
     }
 
     /// Document `result.json` of a run whose shards were merged to `result`.

@@ -65,7 +65,7 @@ impl ResultShape {
             details: result.details.as_ref().map(|details| self.details_shape(details)),
         };
         if found != *self {
-            return Err(ShapeMismatch { found: found.describe(), expected: self.describe() });
+            return Err(found.difference_from(self));
         }
         match (&self.details, &result.details) {
             (Some(shape), Some(details)) => shape.check_allocation(result, details),
@@ -86,12 +86,35 @@ impl ResultShape {
         }
     }
 
-    fn describe(&self) -> String {
-        let plain = format!("{} components and {:?} marks", self.components, self.marks);
-        match &self.details {
-            None => format!("{plain} without details"),
-            Some(details) => format!("{plain} with {details:?}"),
-        }
+    /// The first figure in which this shape, that of a result, differs from that of the program.
+    fn difference_from(&self, expected: &Self) -> ShapeMismatch {
+        let [found, expected] = [self, expected].map(Self::described_parts);
+        let different = found.into_iter().zip(expected).find(|(found, expected)| found != expected);
+        let (found, expected) = different.unwrap_or_default();
+        ShapeMismatch { found, expected }
+    }
+
+    /// The numbers of figures in words, in a fixed order.
+    fn described_parts(&self) -> Vec<String> {
+        let mut parts = vec![
+            format!("{} components", self.components),
+            format!("{} marks of the total", self.marks[0]),
+            format!("{} marks of the largest occurrence", self.marks[1]),
+        ];
+        let Some(details) = &self.details else {
+            parts.push("no details".to_owned());
+            return parts;
+        };
+        parts.push("details".to_owned());
+        parts.push(format!("{} groups", details.groups));
+        parts.push(format!("{} treaties", details.reinstatements.len()));
+        let treaties = details.reinstatements.iter().enumerate();
+        parts.extend(treaties.map(|(at, number)| format!("{number} reinstatements of treaty {at}")));
+        parts.push(format!("{} quantities", details.marks.len()));
+        let quantities = details.marks.iter().enumerate();
+        parts.extend(quantities.map(|(at, number)| format!("{number} marks of quantity {at}")));
+        parts.push(format!("an allocation to {} lines and treaties", details.parts));
+        parts
     }
 }
 

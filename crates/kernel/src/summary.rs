@@ -10,15 +10,33 @@ use serde::Serialize;
 
 use crate::statistics::{Level, Moments, OrderStatistics};
 
-/// Levels of the reported quantiles, in thousandths.
-const QUANTILE_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
-/// Reported return periods, in iterations.
-const RETURN_PERIODS: [u64; 10] = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000];
+/// Levels of the standard quantiles, in thousandths.
+const STANDARD_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
+/// Return periods where the args name none, in iterations.
+pub const DEFAULT_RETURN_PERIODS: [u64; 10] = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000];
 /// Confidence level of the reported intervals.
 pub(crate) const INTERVAL_CONFIDENCE: f64 = 0.95;
 /// Buckets of a result that form one bar of the reported histogram, which is an eighth of an octave
 /// wide.
 const BUCKETS_PER_BAR: usize = 128;
+
+/// The levels and return periods that a result reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedTails {
+    /// Levels of value at risk and tail value at risk, ascending.
+    pub levels: Vec<Level>,
+    /// Return periods of exceedance, in iterations, ascending: each at least 2.
+    pub return_periods: Vec<u64>,
+}
+
+impl Default for ReportedTails {
+    fn default() -> Self {
+        Self {
+            levels: STANDARD_LEVELS_PER_MILLE.map(|thousandths| Level::new(thousandths, 1000)).into(),
+            return_periods: DEFAULT_RETURN_PERIODS.into(),
+        }
+    }
+}
 
 /// A quantile of the total.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -81,7 +99,9 @@ pub struct Summary {
     pub zero_probability: f64,
     /// Fraction of iterations whose total is at the program's cap.
     pub cap_probability: f64,
-    /// Quantiles of the total.
+    /// The quantiles of the total at 50%, 90%, 95%, 99%, 99.5% and 99.9%.
+    pub standard_quantiles: [f64; 6],
+    /// Quantiles of the total at the reported levels.
     pub quantiles: Vec<Quantile>,
     /// Exceedance by return period.
     pub exceedance: Vec<Exceedance>,
@@ -91,15 +111,14 @@ pub struct Summary {
 
 impl Summary {
     /// Summarises a result of at least one iteration.
-    pub fn new(result: &ShardResult, program: &Program) -> Self {
+    pub fn new(result: &ShardResult, program: &Program, reported: &ReportedTails) -> Self {
         let unit = f64::from(program.units);
         let marks = program.marks();
         let total = OrderStatistics::new(&result.total, &marks);
         let largest = OrderStatistics::new(&result.largest, &marks);
         let moments = Moments::new(result);
         let n = result.iterations as f64;
-        let quantile = |thousandths: u64| {
-            let level = Level::new(thousandths, 1000);
+        let quantile = |&level: &Level| {
             let (low, high) = total.var_interval(level, INTERVAL_CONFIDENCE);
             Quantile {
                 level: level.to_f64(),
@@ -109,7 +128,7 @@ impl Summary {
                 tvar: total.tvar(level) / unit,
             }
         };
-        let exceedance = |return_period: u64| {
+        let exceedance = |&return_period: &u64| {
             let level = Level::new(return_period - 1, return_period);
             Exceedance {
                 return_period,
@@ -127,15 +146,12 @@ impl Summary {
             max: result.total.max as f64 / unit,
             zero_probability: result.total.zeros() as f64 / n,
             cap_probability: result.capped as f64 / n,
-            quantiles: QUANTILE_LEVELS_PER_MILLE.into_iter().map(quantile).collect(),
-            exceedance: RETURN_PERIODS.into_iter().map(exceedance).collect(),
+            standard_quantiles: STANDARD_LEVELS_PER_MILLE
+                .map(|thousandths| total.var(Level::new(thousandths, 1000)) / unit),
+            quantiles: reported.levels.iter().map(quantile).collect(),
+            exceedance: reported.return_periods.iter().map(exceedance).collect(),
             distribution: total_histogram(result, unit),
         }
-    }
-
-    /// The values at risk at 50%, 90%, 95%, 99%, 99.5% and 99.9%.
-    pub fn quantile_values(&self) -> [f64; 6] {
-        std::array::from_fn(|i| self.quantiles[i].var)
     }
 }
 

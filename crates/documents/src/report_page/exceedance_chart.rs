@@ -4,7 +4,11 @@
 use forge_kernel::request::Request;
 use maud::{Markup, html};
 
-use crate::{exceedance_curves::ExceedanceCurves, job_result::JobResult, number_format};
+use crate::{
+    exceedance_curves::{ExceedanceCurve, ExceedanceCurves},
+    job_result::JobResult,
+    number_format,
+};
 
 /// Size of the drawing.
 const WIDTH: f64 = 760.0;
@@ -17,21 +21,34 @@ const BOTTOM: f64 = 320.0;
 /// Points per curve.
 const POINTS: usize = 253;
 
-/// Draws both curves; `None` if [`ExceedanceCurves::new`] has none to draw.
+/// Classes of the curves, in order.
+const CLASSES: [&str; 3] = ["first", "second", "third"];
+/// Distance of the entries of the legend.
+const LEGEND_WIDTH: f64 = 130.0;
+
+/// Draws the curves with their confidence bands; `None` if [`ExceedanceCurves::new`] has none to
+/// draw.
 pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Markup> {
-    let program = &request.program;
-    let curves = ExceedanceCurves::new(&job_result.merged, &program.marks(), program.units, POINTS)?;
+    let curves = ExceedanceCurves::new(request, &job_result.merged, POINTS, CLASSES.len())?;
     let iterations = request.profile().vocabulary.iterations;
+    let names: Vec<_> = curves.curves.iter().map(|curve| curve.name).collect();
+    let legend = (0..).map(|at| LEFT + 15.0 + LEGEND_WIDTH * f64::from(at));
     Some(html! {
         svg viewBox=(format_args!("0 0 {WIDTH} {HEIGHT}")) role="img" {
-            title { "Amounts exceeded once in a return period: AEP solid, OEP dashed" }
+            title { "Amounts exceeded once in a return period: " (names.join(", ")) ", with 95% confidence bands" }
             (amount_grid(&curves))
             (return_period_grid(&curves))
-            polyline class="aep" points=(polyline_points(&curves, &curves.aep)) {}
-            polyline class="oep" points=(polyline_points(&curves, &curves.oep)) {}
-            (legend_entry("aep", "AEP", LEFT + 15.0))
-            (legend_entry("oep", "OEP", LEFT + 105.0))
+            @for (curve, class) in curves.curves.iter().zip(CLASSES) {
+                polygon class=(format_args!("band {class}")) points=(band_points(&curves, curve)) {}
+            }
+            @for (curve, class) in curves.curves.iter().zip(CLASSES) {
+                polyline class=(class) points=(polyline_points(&curves, &curve.amounts)) {}
+            }
+            @for ((name, class), x) in names.iter().zip(CLASSES).zip(legend) {
+                (legend_entry(class, name, x))
+            }
             text x=(RIGHT) y=(BOTTOM + 36.0) text-anchor="end" { "return period, " (iterations) }
+            text x=(LEFT) y=(BOTTOM + 36.0) { "shaded: 95% confidence" }
         }
     })
 }
@@ -41,6 +58,20 @@ fn legend_entry(class: &str, name: &str, x: f64) -> Markup {
         line class=(class) x1=(x) y1="15" x2=(x + 30.0) y2="15" {}
         text x=(x + 36.0) y="19" { (name) }
     }
+}
+
+/// The outline of a band: its lower ends from left to right, then its upper ends back.
+fn band_points(curves: &ExceedanceCurves, curve: &ExceedanceCurve) -> String {
+    let x = |index: usize| LEFT + (RIGHT - LEFT) * index as f64 / (curve.intervals.len() - 1) as f64;
+    let ends = |(index, interval): (usize, &Option<(f64, f64)>)| {
+        let (low, high) = (*interval)?;
+        let high = y_coordinate(curves, high.min(curves.scale.top))?;
+        Some((tenths(x(index)), y_coordinate(curves, low).unwrap_or(BOTTOM), high))
+    };
+    let ends: Vec<_> = curve.intervals.iter().enumerate().filter_map(ends).collect();
+    let lower = ends.iter().map(|(x, low, _)| format!("{x},{}", tenths(*low)));
+    let upper = ends.iter().rev().map(|(x, _, high)| format!("{x},{}", tenths(*high)));
+    lower.chain(upper).collect::<Vec<_>>().join(" ")
 }
 
 /// Horizontal lines with their labels: at the powers of ten, and at the largest amount.

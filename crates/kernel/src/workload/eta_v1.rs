@@ -43,6 +43,7 @@ pub const PROFILE: Profile = Profile {
             "incident_prob": 0.02, "incident_mean": 900, "incident_std": 400
         })
     },
+    examples: &[],
 };
 
 /// Minor units in a second: amounts are in milliseconds.
@@ -204,6 +205,10 @@ impl WorkloadModel for EtaModel {
         2 * self.component_names().len() as u64
     }
 
+    fn expected_occurrences(&self) -> f64 {
+        self.optional_delays.iter().fold(1.0, |sum, delay| sum + delay.probability)
+    }
+
     fn compile(&self) -> Result<Program, InvalidDocument> {
         let mut components =
             vec![normal_component(&CountLaw::Constant(1), self.traffic, "/args/traffic_mean")?];
@@ -217,7 +222,7 @@ impl WorkloadModel for EtaModel {
     }
 
     fn output(&self, _: &ShardResult, _: &Program, summary: &Summary) -> Value {
-        let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.quantile_values();
+        let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.standard_quantiles;
         let output = EtaOutput {
             mean_eta: summary.mean,
             std_dev: summary.std_dev,

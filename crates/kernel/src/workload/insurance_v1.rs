@@ -17,13 +17,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit, table_error};
+use super::{
+    Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit, reported_tails::TailReportArgs, table_error,
+};
 use crate::{
     convergence::Convergence,
     counts::CountLaw,
     double_double::DoubleDouble,
     severities::SeverityLaw,
-    summary::{Exceedance, Histogram, Quantile, Summary},
+    summary::{Exceedance, Histogram, Quantile, ReportedTails, Summary},
 };
 
 /// The profile `insurance.v1`.
@@ -47,6 +49,7 @@ pub const PROFILE: Profile = Profile {
             "cat_prob": 0.02, "cat_mu": 10.0, "cat_sig": 1.5, "policy_limit": 50_000, "aggregate_limit": 250_000
         })
     },
+    examples: &[],
 };
 
 /// Minor units in a unit of the currency: amounts have two decimals.
@@ -96,6 +99,9 @@ pub struct InsuranceArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 1e13))]
     pub aggregate_limit: Option<f64>,
+    /// What is reported. Default: the default levels and return periods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<TailReportArgs>,
     /// Ends the run before `iterations` once a figure is precise enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub convergence: Option<Convergence>,
@@ -113,6 +119,7 @@ fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
     let mu = -50.0..=50.0;
     let sigma = 1e-9..=8.0;
     let limit = 0.01..=MAX_LIMIT;
+    let has_report = object.node("report").is_some();
     let args = InsuranceArgs {
         iterations: budget.iterations,
         claim_freq: object.required_number("claim_freq", 0.0..=10_000.0),
@@ -123,6 +130,7 @@ fn read_args(mut object: ObjectReader<'_, '_>) -> Box<dyn WorkloadModel> {
         cat_sig: object.optional_number("cat_sig", sigma),
         policy_limit: object.optional_number("policy_limit", limit.clone()),
         aggregate_limit: object.optional_number("aggregate_limit", limit),
+        report: has_report.then(|| TailReportArgs::read(object.optional_object("report"))),
         convergence: budget.convergence.clone(),
     };
     let cat = [("cat_prob", args.cat_prob), ("cat_mu", args.cat_mu), ("cat_sig", args.cat_sig)];
@@ -192,6 +200,9 @@ impl WorkloadModel for InsuranceModel {
         put("cat_sig", a.cat_sig);
         put("policy_limit", a.policy_limit);
         put("aggregate_limit", a.aggregate_limit);
+        if let Some(report) = a.report.as_ref().and_then(TailReportArgs::to_value) {
+            args.insert("report".to_owned(), report);
+        }
         args
     }
 
@@ -209,6 +220,14 @@ impl WorkloadModel for InsuranceModel {
         // The claims take one count draw, and the catastrophe a count draw and at most one amount
         // draw.
         self.args.claim_freq.ceil() as u64 + 2 * components - 1
+    }
+
+    fn expected_occurrences(&self) -> f64 {
+        self.args.claim_freq + self.args.cat_prob.unwrap_or(0.0)
+    }
+
+    fn reported_tails(&self) -> ReportedTails {
+        self.args.report.as_ref().map_or_else(ReportedTails::default, TailReportArgs::reported_tails)
     }
 
     fn compile(&self) -> Result<Program, InvalidDocument> {
@@ -236,7 +255,7 @@ impl WorkloadModel for InsuranceModel {
     }
 
     fn output(&self, _: &ShardResult, _: &Program, summary: &Summary) -> Value {
-        let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.quantile_values();
+        let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.standard_quantiles;
         let limited = self.args.aggregate_limit.is_some();
         let output = InsuranceOutput {
             mean_loss: summary.mean,

@@ -14,11 +14,19 @@ use forge_contract::{
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
 
-use crate::{convergence::Convergence, double_double::DoubleDouble, plan::MAX_ITERATIONS, summary::Summary};
+use crate::{
+    convergence::Convergence,
+    double_double::DoubleDouble,
+    plan::MAX_ITERATIONS,
+    summary::{ReportedTails, Summary},
+    workload::warning::Warning,
+};
 
 pub mod eta_v1;
 pub mod insurance_v1;
+pub mod reported_tails;
 pub mod risk_compound_v1;
+pub mod warning;
 
 /// Upper bound on the expected draws of a run: 2^52, so that all counts stay exact in JSON.
 const MAX_RUN_DRAWS: u64 = 1 << 52;
@@ -45,6 +53,8 @@ pub struct Profile {
     pub output_schema: fn(&mut SchemaGenerator) -> Schema,
     /// Args with plausible values, as a template.
     pub example_args: fn() -> Value,
+    /// Further templates, each with its name.
+    pub examples: &'static [(&'static str, fn() -> Value)],
 }
 
 /// The terms in which a profile's result is presented.
@@ -73,6 +83,16 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     fn component_names(&self) -> Vec<String>;
     /// Expected draws of an iteration, rounded up.
     fn expected_draws(&self) -> u64;
+    /// Expected occurrences of an iteration.
+    fn expected_occurrences(&self) -> f64;
+    /// What is legal in the args, but hardly meant.
+    fn warnings(&self) -> Vec<Warning> {
+        Vec::new()
+    }
+    /// The levels and return periods that results report.
+    fn reported_tails(&self) -> ReportedTails {
+        ReportedTails::default()
+    }
     /// Compiles the model to a program of integers.
     ///
     /// # Errors

@@ -10,12 +10,11 @@ use super::{
     severities::{IndexArgs, SeverityArgs},
     treaty_args::TreatyArgs,
 };
-use crate::convergence::Convergence;
+use crate::{
+    convergence::Convergence, summary::DEFAULT_RETURN_PERIODS, workload::reported_tails::DEFAULT_LEVELS,
+};
 
 pub use forge_contract::program::{MAX_COMPONENTS, MAX_GROUPS, MAX_INDICES, MAX_LINES, MAX_TREATIES};
-
-/// Most return periods, and most levels.
-pub const MAX_REPORTED: usize = 64;
 
 /// Args of `mc` version 1, profile `risk.compound.v1`: one iteration is one year of a portfolio.
 /// Amounts are in one currency. Fractions have at most six decimals. Names have 1 to 64 characters,
@@ -245,8 +244,8 @@ impl Default for ReportArgs {
     fn default() -> Self {
         Self {
             allocation: false,
-            return_periods: vec![2, 5, 10, 25, 50, 100, 200, 250, 500, 1000],
-            levels: vec![0.5, 0.9, 0.95, 0.99, 0.995, 0.999],
+            return_periods: DEFAULT_RETURN_PERIODS.into(),
+            levels: DEFAULT_LEVELS.into(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use forge_contract::{
     program::MAX_COUNT,
-    strict::{ObjectReader, number_to_value},
+    strict::{Node, ObjectReader, number_to_value},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
@@ -143,6 +143,11 @@ impl CountArgs {
     ) -> Self {
         const KIND: &str = "a count";
         let placeholder = || Self::Family(FamilyArgs::placeholder(PLACEHOLDER));
+        if let Some(Node::Number(count)) = object.node(name) {
+            let message = format!("must be an object, not a number: {{\"poisson\": {count}}} has this mean");
+            object.error(name, message);
+            return placeholder();
+        }
         let Some(mut object) = object.required_object(name) else { return placeholder() };
         let chosen = choose_family(&mut object, names.clone(), KIND);
         let count = match chosen {

@@ -30,7 +30,6 @@ pub mod severities;
 mod tests;
 pub mod treaty_args;
 mod treaty_warnings;
-pub mod warning;
 mod warnings;
 
-pub use self::{args::RiskArgs, model::PROFILE, portfolio::Portfolio, warning::Warning};
+pub use self::{args::RiskArgs, model::PROFILE, portfolio::Portfolio};

@@ -12,8 +12,8 @@ use super::{
     output::{RiskOutput, output},
 };
 use crate::{
-    summary::Summary,
-    workload::{Budget, Profile, Vocabulary, WorkloadModel},
+    summary::{ReportedTails, Summary},
+    workload::{Budget, Profile, Vocabulary, WorkloadModel, warning::Warning},
 };
 
 /// The profile `risk.compound.v1`.
@@ -32,6 +32,12 @@ pub const PROFILE: Profile = Profile {
     args_schema: |generator| generator.subschema_for::<RiskArgs>(),
     output_schema: |generator| generator.subschema_for::<RiskOutput>(),
     example_args: examples::portfolio,
+    examples: &[
+        ("portfolio", examples::portfolio),
+        ("tower", examples::tower),
+        ("capital", examples::capital),
+        ("mixture", examples::mixture),
+    ],
 };
 
 /// The model of valid args.
@@ -73,6 +79,19 @@ impl WorkloadModel for RiskModel {
 
     fn expected_draws(&self) -> u64 {
         self.args.expected_draws()
+    }
+
+    fn expected_occurrences(&self) -> f64 {
+        self.args.expected_occurrences()
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        self.args.warnings()
+    }
+
+    fn reported_tails(&self) -> ReportedTails {
+        let report = self.args.portfolio().report;
+        ReportedTails { levels: report.levels, return_periods: report.return_periods }
     }
 
     fn compile(&self) -> Result<Program, InvalidDocument> {

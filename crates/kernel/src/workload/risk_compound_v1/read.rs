@@ -8,18 +8,20 @@ use forge_contract::strict::ObjectReader;
 use super::{
     args::{
         AnnualArgs, AnnualGroupArgs, CapitalArgs, ClaimArgs, ClaimGroupArgs, GroupArgs, MAX_COMPONENTS,
-        MAX_GROUPS, MAX_INDICES, MAX_LINES, MAX_REPORTED, MAX_TREATIES, PolicyTermsArgs, RankArgs,
-        ReportArgs, RiskArgs, StrikeArgs, StrikeGroupArgs, default_decimals, default_level, default_measure,
+        MAX_GROUPS, MAX_INDICES, MAX_LINES, MAX_TREATIES, PolicyTermsArgs, RankArgs, ReportArgs, RiskArgs,
+        StrikeArgs, StrikeGroupArgs, default_decimals, default_level, default_measure,
     },
     checks,
     counts::CountArgs,
-    fields::{NAME, Names, References, check_decimals, is_name, optional_fraction, too_many_decimals},
+    fields::{NAME, Names, References, check_decimals, is_name, optional_fraction},
     portfolio::CapitalMeasure,
     read_treaties,
-    resolve::millionths,
     severities::{IndexArgs, SeverityArgs},
 };
-use crate::workload::Budget;
+use crate::workload::{
+    Budget,
+    reported_tails::{read_levels, read_return_periods},
+};
 
 const MEASURES: [(&str, CapitalMeasure); 2] = [("var", CapitalMeasure::Var), ("tvar", CapitalMeasure::Tvar)];
 
@@ -199,40 +201,13 @@ fn read_capital(mut object: ObjectReader<'_, '_>, references: &References) -> Ca
 
 fn read_report(mut object: ObjectReader<'_, '_>) -> ReportArgs {
     let default = ReportArgs::default();
-    let periods = object.optional_numbers("return_periods", 1..=MAX_REPORTED, 2.0..=1e6);
-    let levels = object.optional_numbers("levels", 1..=MAX_REPORTED, (Excluded(0.0), Excluded(1.0)));
-    check_reported(&mut object, "return_periods", periods.as_deref(), |x| {
-        (x.trunc() != x).then(|| format!("must be a whole number; it is {x}"))
-    });
-    check_reported(&mut object, "levels", levels.as_deref(), |x| {
-        millionths(x).is_none().then(|| too_many_decimals(x))
-    });
-    let periods: Option<Vec<u64>> = periods.map(|periods| periods.iter().map(|&x| x as u64).collect());
+    let return_periods = read_return_periods(&mut object);
+    let levels = read_levels(&mut object);
     let report = ReportArgs {
         allocation: object.optional_bool("allocation").unwrap_or(default.allocation),
-        return_periods: periods.unwrap_or(default.return_periods),
+        return_periods: return_periods.unwrap_or(default.return_periods),
         levels: levels.unwrap_or(default.levels),
     };
     object.finish();
     report
-}
-
-/// Records an error on every element that repeats an earlier one, or that `fault` finds one with.
-fn check_reported(
-    object: &mut ObjectReader<'_, '_>,
-    name: &str,
-    values: Option<&[f64]>,
-    fault: impl Fn(f64) -> Option<String>,
-) {
-    let values = values.unwrap_or_default();
-    for (index, &x) in values.iter().enumerate() {
-        let path = format!("/{name}/{index}");
-        if object.has_error_within(&path) {
-            continue;
-        }
-        let repeats = || values[..index].contains(&x).then(|| "repeats an earlier element".to_owned());
-        if let Some(message) = fault(x).or_else(repeats) {
-            object.error_at(&path, message);
-        }
-    }
 }

@@ -181,6 +181,13 @@ fn read_aggregate_xl(object: &mut ObjectReader<'_, '_>, references: &References)
             object.error(name, "needs `premium`, which it is a fraction of");
         }
     }
+    if let (Some(ratio), Some(premium)) = (terms.limit_ratio, terms.premium)
+        && ratio * premium < references.minor_unit / 2.0
+        && !object.has_error("limit_ratio")
+    {
+        let message = format!("gives a limit of 0: {ratio} of the premium, {premium}, is below a minor unit");
+        object.error("limit_ratio", message);
+    }
     if terms.attachment.is_some() && terms.attachment_ratio.is_some() {
         object.error("attachment_ratio", "is not allowed together with `attachment`: give one of them");
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use forge_contract::strict::{ObjectReader, number_to_value};
+use forge_contract::strict::{Node, ObjectReader, number_to_value};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -233,6 +233,12 @@ impl SeverityArgs {
     pub fn read(object: &mut ObjectReader<'_, '_>, name: &'static str, largest: f64) -> Self {
         const KIND: &str = "a severity";
         let placeholder = Self::Constant(1.0);
+        if let Some(Node::Number(amount)) = object.node(name) {
+            let message =
+                format!("must be an object, not a number: {{\"constant\": {amount}}} is always this amount");
+            object.error(name, message);
+            return placeholder;
+        }
         let Some(mut object) = object.required_object(name) else { return placeholder };
         let family = choose_family(&mut object, severity_names(), KIND);
         let severity = match family {

@@ -7,9 +7,11 @@ use super::{
     checks::covered_pairs,
     portfolio::{GroupKind, Portfolio, PortfolioTreaty},
     ranges::AmountRange,
-    warning::WarningList,
 };
-use crate::treaties::{Layer, OccurrenceLayer, Proportion, TreatyTerms};
+use crate::{
+    treaties::{Layer, OccurrenceLayer, Proportion, TreatyTerms},
+    workload::warning::WarningList,
+};
 
 /// Adds the warnings about all treaties.
 pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {

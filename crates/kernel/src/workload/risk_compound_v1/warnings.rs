@@ -1,18 +1,28 @@
 //! Warnings: what is legal, but hardly meant. Whether args are valid does not depend on them.
 
+use std::ops::RangeInclusive;
+
 use super::{
     args::{GroupArgs, RiskArgs},
     checks::{component_path, severity_path},
     counts::{self, CountArgs},
-    portfolio::{ComponentSeverity, Portfolio, PortfolioComponent},
-    ranges, treaty_warnings,
-    warning::{Warning, WarningList},
+    portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent},
+    ranges,
+    treaty_args::{TreatyArgs, TreatyTermsArgs},
+    treaty_warnings,
 };
-use crate::severities::SeverityLaw;
+use crate::{
+    severities::SeverityLaw,
+    workload::warning::{Warning, WarningList},
+};
 use forge_contract::program::MAX_AMOUNT;
 
 /// Medians below this many minor units are suspicious: rounding becomes visible.
 const MIN_MEDIAN: f64 = 100.0;
+/// Medians of an index that are plausible.
+const USUAL_INDEX: RangeInclusive<f64> = 0.2..=5.0;
+/// The largest amount should be at least this many typical years.
+const TYPICAL_YEARS_BELOW_LARGEST: f64 = 1000.0;
 /// Above this sigma, a noticeable part of a lognormal mean lies beyond the largest draw.
 const MAX_SIGMA: f64 = 5.0;
 /// Weights are taken for probabilities if their sum differs from 1 by less.
@@ -24,6 +34,8 @@ impl RiskArgs {
         let portfolio = self.portfolio();
         let mut warnings = WarningList::default();
         warn_about_unused_names(&portfolio, &mut warnings);
+        warn_about_indices(&portfolio, &mut warnings);
+        warn_about_largest_amount(&portfolio, &mut warnings);
         for (number, group) in self.groups.iter().enumerate() {
             warn_about_counts(group, &format!("/groups/{number}/count"), &mut warnings);
             for (index, component) in portfolio.groups[number].components.iter().enumerate() {
@@ -36,6 +48,9 @@ impl RiskArgs {
                     );
                 }
             }
+        }
+        for (number, treaty) in self.treaties.iter().enumerate() {
+            warn_about_annual_limit(treaty, &format!("/treaties/{number}/aal"), &mut warnings);
         }
         treaty_warnings::warn(&portfolio, &mut warnings);
         warnings.into_warnings()
@@ -53,6 +68,61 @@ fn warn_about_unused_names(portfolio: &Portfolio, warnings: &mut WarningList) {
         if !components().any(|component| component.index == Some(index)) {
             warnings.push(&format!("/indices/{index}"), "is not used by any component");
         }
+    }
+}
+
+/// Warns of factors that are far from 1: amounts are probably given in the wrong place.
+fn warn_about_indices(portfolio: &Portfolio, warnings: &mut WarningList) {
+    for (number, index) in portfolio.indices.iter().enumerate() {
+        let median = ranges::median(&index.law);
+        if !USUAL_INDEX.contains(&median) {
+            let message = format!(
+                "has a median of {median}: an index is a factor, which multiplies the amounts of its components, and \
+                 usually near 1"
+            );
+            warnings.push(&format!("/indices/{number}"), message);
+        }
+    }
+}
+
+/// Warns of portfolios whose typical year is not far below the largest amount.
+fn warn_about_largest_amount(portfolio: &Portfolio, warnings: &mut WarningList) {
+    let units = f64::from(portfolio.units);
+    let typical_year = portfolio.groups.iter().fold(0.0, |sum, group| {
+        let size = |component: &PortfolioComponent| {
+            let amount = match &component.severity {
+                ComponentSeverity::Law(law) => ranges::typical_amount(law) * units,
+                ComponentSeverity::Constant(amount) => *amount as f64,
+            };
+            component.weight * amount.min(component.limit as f64)
+        };
+        let amounts = group.components.iter().fold(0.0, |sum, component| sum + size(component));
+        let weights = group.components.iter().fold(0.0, |sum, component| sum + component.weight);
+        let a_claim = if group.kind == GroupKind::Claims { amounts / weights } else { amounts };
+        let occurrences = if group.kind == GroupKind::Annual { 1.0 } else { counts::mean(&group.counts) };
+        sum + occurrences * a_claim
+    });
+    if typical_year > MAX_AMOUNT as f64 / TYPICAL_YEARS_BELOW_LARGEST {
+        let message = format!(
+            "give {:e} in a typical year: amounts above {:e}, the largest there is, are cut to it; use fewer \
+             `decimals`, or a larger unit",
+            typical_year / units,
+            MAX_AMOUNT as f64 / units
+        );
+        warnings.push("/groups", message);
+    }
+}
+
+/// Warns of an annual aggregate limit that is above what limit and reinstatements allow.
+fn warn_about_annual_limit(treaty: &TreatyArgs, path: &str, warnings: &mut WarningList) {
+    let TreatyTermsArgs::OccurrenceXl(terms) = &treaty.terms else { return };
+    let (Some(aal), Some(limit), Some(prices)) = (terms.aal, terms.limit, &terms.reinstatements) else {
+        return;
+    };
+    let capacity = limit * (1 + prices.len()) as f64;
+    if aal > capacity {
+        let message = format!("has no effect: limit and reinstatements allow at most {capacity} a year");
+        warnings.push(path, message);
     }
 }
 
@@ -82,8 +152,10 @@ fn warn_about_counts(group: &GroupArgs, path: &str, warnings: &mut WarningList) 
 }
 
 fn warn_about_severity(component: &PortfolioComponent, units: u32, path: &str, warnings: &mut WarningList) {
-    let ComponentSeverity::Law(law) = &component.severity else { return };
-    let median = ranges::median(law) * f64::from(units);
+    let median = match &component.severity {
+        ComponentSeverity::Law(law) => ranges::median(law) * f64::from(units),
+        ComponentSeverity::Constant(amount) => *amount as f64,
+    };
     if median < MIN_MEDIAN {
         warnings.push(
             path,
@@ -93,6 +165,7 @@ fn warn_about_severity(component: &PortfolioComponent, units: u32, path: &str, w
             ),
         );
     }
+    let ComponentSeverity::Law(law) = &component.severity else { return };
     if component.limit < MAX_AMOUNT {
         return;
     }

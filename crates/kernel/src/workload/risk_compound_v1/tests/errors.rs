@@ -199,6 +199,20 @@ fn ratios_of_aggregate_layers_need_a_premium() {
     assert_error(&treaty(both), &at("attachment_ratio"), "together with `attachment`");
     let both = json!({"attachment": 1, "limit": 1, "limit_ratio": 1.1, "premium": 10});
     assert_error(&treaty(both), &at("limit_ratio"), "together with `limit`");
+    let none = json!({"attachment_ratio": 1, "limit_ratio": 0.000_001, "premium": 1000});
+    assert_error(&treaty(none), &at("limit_ratio"), "gives a limit of 0");
+}
+
+#[test]
+fn severities_that_are_numbers_get_a_hint() {
+    let path = "/groups/1/claims/0/severity";
+    assert_error(&with(path, json!(5)), path, r#"not a number: {"constant": 5} is always this amount"#);
+}
+
+#[test]
+fn an_unknown_metric_is_the_only_error_of_a_convergence() {
+    let args = with("/convergence", json!({"metric": "median", "relative_half_width": 0.1}));
+    assert_error(&args, "/convergence/metric", "median");
 }
 
 #[test]

@@ -184,3 +184,34 @@ fn cessions_that_may_exceed_their_subject() {
     limited["cession"] = json!(0.6);
     assert_warning(&with_treaties(&[share, limited]), "/treaties/1", "may cede more");
 }
+
+#[test]
+fn factors_far_from_1() {
+    let index = |mean: f64| with("/indices/0/lognormal", json!({"mean": mean, "cv": 0.04}));
+    assert_warning(&index(100.0), "/indices/0", "a median of 99.9");
+    assert_warning(&index(0.04), "/indices/0", "usually near 1");
+    assert_silent(&index(1.3));
+}
+
+#[test]
+fn portfolios_near_the_largest_amount() {
+    let constant = |amount: f64| with("/groups/0/annual/0/amount", json!({"constant": amount}));
+    assert_warning(&constant(1e11), "/groups", "the largest there is");
+    assert_silent(&constant(8e10));
+}
+
+#[test]
+fn small_constants() {
+    let path = "/groups/0/annual/0/amount";
+    assert_warning(&with(path, json!({"constant": 0.5})), path, "a median of 50.000 minor units");
+}
+
+#[test]
+fn annual_limits_above_what_reinstatements_allow() {
+    let mut treaty = layer(1000, 500);
+    treaty["reinstatements"] = json!([1]);
+    treaty["aal"] = json!(1001);
+    assert_warning(&with_treaties(&[treaty.clone()]), "/treaties/0/aal", "allow at most 1000 a year");
+    treaty["aal"] = json!(1000);
+    assert_silent(&with_treaties(&[treaty]));
+}

@@ -1,5 +1,7 @@
 //! A warning, and a list of them.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// A legal, but suspicious value.
@@ -9,6 +11,12 @@ pub struct Warning {
     pub pointer: String,
     /// What is suspicious and what follows from it. The text continues the pointer.
     pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.pointer, self.message)
+    }
 }
 
 /// Warnings with paths relative to the args.
