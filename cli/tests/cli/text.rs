@@ -122,7 +122,11 @@ fn portfolios_without_occurrences_have_no_oep() {
 #[test]
 fn warnings_about_the_envelope_are_printed() {
     let sandbox = Sandbox::new();
-    let suspicious = with_value(portfolio_envelope(100), "/args/indices/0/lognormal/mean", json!(100));
+    let suspicious = with_value(
+        portfolio_envelope(100),
+        "/args/indices",
+        json!([{"name": "inflation", "lognormal": {"mean": 100, "cv": 0.04}}]),
+    );
     let output = sandbox.run(&suspicious, &[]).expect_code(0);
     assert!(output.stderr.contains("warning: /args/indices/0: has a median of 99.9"), "{}", output.stderr);
     let check = |arguments: &[&str]| {

@@ -1,7 +1,7 @@
 //! The tables of a portfolio's result: lines, steps, treaties, capital, exceedance and who makes
 //! the tail. Results of other profiles have none.
 //!
-//! Amounts are in the currency of the args, which the envelope does not name.
+//! Amounts are in the currency of the args; the envelope names none.
 
 use forge_contract::program::{Occurrence, Program};
 use forge_kernel::request::Request;
@@ -18,8 +18,31 @@ const COMPARED_LEVEL: f64 = 0.995;
 /// Stands for what does not exist.
 const ABSENT: &str = "-";
 
+/// What a table of a portfolio is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortfolioPart {
+    /// Amounts by return period.
+    Exceedance,
+    /// Lines before treaties.
+    Lines,
+    /// All lines after each step.
+    Steps,
+    /// What treaties pay.
+    Treaties,
+    /// Frequencies and prices of layers.
+    Layers,
+    /// Capital and diversification.
+    Capital,
+    /// Who makes the tail.
+    Allocation,
+    /// Occurrences by component.
+    Components,
+}
+
 /// A table with its title.
 pub struct TitledTable {
+    /// What the table is about.
+    pub part: PortfolioPart,
     /// Title.
     pub title: String,
     /// The table.
@@ -43,10 +66,9 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<Titled
         return Vec::new();
     };
     let args = &request.envelope.args;
-    let wanted = args.get("capital").and_then(|capital| capital["level"].as_f64()).unwrap_or(COMPARED_LEVEL);
-    let levels: Vec<f64> = levels.iter().filter_map(|row| row["level"].as_f64()).collect();
-    let position = nearest_level(&levels, wanted);
-    let level = levels.get(position).map_or_else(String::new, |&level| format_level(level));
+    let position = compared_position(request, output);
+    let level = levels.get(position).and_then(|row| row["level"].as_f64());
+    let level = level.map_or_else(String::new, format_level);
     let has_occurrences = has_occurrences(&request.program);
     let portfolio = PortfolioOutput { output, args, has_occurrences, position, level };
     let tables = [
@@ -60,6 +82,16 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<Titled
         portfolio.components(job_result),
     ];
     tables.into_iter().flatten().collect()
+}
+
+/// The position, among the reported levels, of the one at which parts are compared: the nearest to
+/// that of the capital requirement.
+pub fn compared_position(request: &Request, output: &Value) -> usize {
+    let capital = request.envelope.args.get("capital");
+    let wanted = capital.and_then(|capital| capital["level"].as_f64()).unwrap_or(COMPARED_LEVEL);
+    let levels = output["net"]["quantiles"].as_array().map_or(&[][..], Vec::as_slice);
+    let levels: Vec<f64> = levels.iter().filter_map(|row| row["level"].as_f64()).collect();
+    nearest_level(&levels, wanted)
 }
 
 /// Whether a program has losses by occurrence, and not only totals of the year.
@@ -98,7 +130,7 @@ impl PortfolioOutput<'_> {
             }
             false => "Exceedance (AEP: loss of a year; OEP: its largest loss)",
         };
-        titled(title, header, rows)
+        titled(PortfolioPart::Exceedance, title, header, rows)
     }
 
     /// Name, mean, deviation, value at risk and tail value at risk.
@@ -112,7 +144,12 @@ impl PortfolioOutput<'_> {
         let rows = self.list("lines").iter().map(|line| self.figures(text(&line["name"]), &line["gross"]));
         let total = (rows.len() > 1).then(|| self.figures("all lines".to_owned(), &self.output["gross"]));
         let title = format!("Lines before treaties (VaR and TVaR at {})", self.level);
-        titled(title, vec!["Line", "Mean", "Std. dev.", "VaR", "TVaR"], rows.chain(total))
+        titled(
+            PortfolioPart::Lines,
+            title,
+            vec!["Line", "Mean", "Std. dev.", "VaR", "TVaR"],
+            rows.chain(total),
+        )
     }
 
     fn steps(&self) -> Option<TitledTable> {
@@ -122,7 +159,12 @@ impl PortfolioOutput<'_> {
         let gross =
             (!steps.is_empty()).then(|| self.figures("before treaties".to_owned(), &self.output["gross"]));
         let title = format!("All lines, step by step (VaR and TVaR at {})", self.level);
-        titled(title, vec!["Annual loss", "Mean", "Std. dev.", "VaR", "TVaR"], gross.into_iter().chain(rows))
+        titled(
+            PortfolioPart::Steps,
+            title,
+            vec!["Annual loss", "Mean", "Std. dev.", "VaR", "TVaR"],
+            gross.into_iter().chain(rows),
+        )
     }
 
     fn treaties(&self) -> Option<TitledTable> {
@@ -135,7 +177,7 @@ impl PortfolioOutput<'_> {
         });
         let title = format!("Treaties, what they pay in a year (VaR at {})", self.level);
         let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Pays in", "Used up in"];
-        titled(title, header, rows)
+        titled(PortfolioPart::Treaties, title, header, rows)
     }
 
     /// Frequencies and prices of the treaties that are layers.
@@ -155,17 +197,11 @@ impl PortfolioOutput<'_> {
                 amount(&treaty["technical_premium"]),
             ]
         });
-        let header = vec![
-            "Layer",
-            "Attach/yr",
-            "Exhaust/yr",
-            "Reinstated",
-            "Reinst. prem.",
-            "Rate on line",
-            "Techn. prem.",
-        ];
+        let header =
+            vec!["Layer", "Attach/yr", "Exhaust/yr", "Reinstated", "Reinst. prem.", "RoL", "Techn. prem."];
         titled(
-            "Layers, means of a year (losses that attach and exhaust; premiums of the whole layer)",
+            PortfolioPart::Layers,
+            "Layers, means of a year (RoL: rate on line; premiums are those of the whole layer)",
             header,
             rows,
         )
@@ -197,7 +233,12 @@ impl PortfolioOutput<'_> {
                 vec!["Diversification benefit".to_owned(), percent(&diversification["benefit"])],
             ]);
         }
-        titled("Capital and diversification", vec!["Figure", "Value"], rows.into_iter())
+        titled(
+            PortfolioPart::Capital,
+            "Capital and diversification",
+            vec!["Figure", "Value"],
+            rows.into_iter(),
+        )
     }
 
     /// The parts of lines and treaties in the net loss beyond the compared level.
@@ -220,7 +261,7 @@ impl PortfolioOutput<'_> {
         rows.push(vec!["net".to_owned(), format_rounded(net), share(net)]);
         let title =
             format!("Who makes the tail: means of the worst years, beyond the net VaR at {}", self.level);
-        titled(title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
+        titled(PortfolioPart::Allocation, title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
     }
 
     /// Occurrences by component.
@@ -235,17 +276,23 @@ impl PortfolioOutput<'_> {
                 format_count(component.capped),
             ]
         });
-        titled("Losses by component", vec!["Component", "Losses", "A year", "At the limit"], rows)
+        titled(
+            PortfolioPart::Components,
+            "Losses by component",
+            vec!["Component", "Losses", "A year", "At the limit"],
+            rows,
+        )
     }
 }
 
 fn titled(
+    part: PortfolioPart,
     title: impl Into<String>,
     header: Vec<&'static str>,
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Option<TitledTable> {
     let rows: Vec<_> = rows.collect();
-    (!rows.is_empty()).then(|| TitledTable { title: title.into(), table: ResultTable { header, rows } })
+    (!rows.is_empty()).then(|| TitledTable { part, title: title.into(), table: ResultTable { header, rows } })
 }
 
 fn text(value: &Value) -> String {

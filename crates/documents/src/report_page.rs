@@ -2,7 +2,10 @@
 //! Depends on the request and its result alone, so that an audit can render it again and compare
 //! the bytes.
 
+mod allocation_bars;
 mod exceedance_chart;
+mod portfolio_model;
+mod tower_picture;
 
 use forge_kernel::{KERNEL, request::Request};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -12,7 +15,7 @@ use crate::{
     histogram::{self, HistogramRow},
     job_result::JobResult,
     number_format::{format_amount, format_percent},
-    portfolio_tables::portfolio_tables,
+    portfolio_tables::{self, PortfolioPart, portfolio_tables},
     result_tables::{self, ResultTable, capitalise},
 };
 
@@ -35,6 +38,9 @@ pub fn report_page(request: &Request, job_result: &JobResult) -> String {
             body {
                 h1 { (title) }
                 p { (result_tables::iterations_text(job_result, words)) }
+                @if words.unit.is_empty() {
+                    p class="unit" { "Amounts are in the currency of the args." }
+                }
                 @if !warnings.is_empty() {
                     p class="warning" { (warnings.join(" ")) }
                 }
@@ -64,17 +70,33 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
         @for titled in portfolio_tables(request, job_result) {
             h2 { (titled.title) }
             (table(&titled.table))
+            (portfolio_picture(titled.part, request, job_result).unwrap_or_default())
         }
         @if words.return_periods {
             @if !request.program.details {
                 h2 { (result_tables::exceedance_title(words)) }
                 (table(&result_tables::exceedance_table(job_result, words)))
+                (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
             }
-            (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
         } @else {
             h2 { "Distribution of the " (quantity) }
             (distribution(&histogram::histogram_rows(&job_result.merged.total, request.program.units)))
         }
+    }
+}
+
+/// The picture that belongs to a table of a portfolio.
+fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobResult) -> Option<Markup> {
+    let output = &job_result.document.output;
+    match part {
+        PortfolioPart::Exceedance => exceedance_chart::exceedance_chart(request, job_result),
+        PortfolioPart::Layers => {
+            tower_picture::tower_pictures(&request.program, output["treaties"].as_array()?)
+        }
+        PortfolioPart::Allocation => {
+            allocation_bars::allocation_bars(output, portfolio_tables::compared_position(request, output))
+        }
+        _ => None,
     }
 }
 
@@ -110,13 +132,34 @@ fn distribution(rows: &[HistogramRow]) -> Markup {
     }
 }
 
-/// The args of the envelope.
+/// The args of the envelope. Those of a portfolio have tables of their own.
 fn model_section(request: &Request) -> Markup {
+    const IN_TABLES: [&str; 3] = ["groups", "indices", "treaties"];
+    let args = &request.envelope.args;
+    let tables = portfolio_model::model_tables(args);
     let mut rows = Vec::new();
-    push_arg_rows("", &request.envelope.args, &mut rows);
+    match tables.is_empty() {
+        true => push_arg_rows("", args, &mut rows),
+        false => {
+            let others = args.iter().filter(|(name, _)| !IN_TABLES.contains(&name.as_str()));
+            let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+            push_arg_rows("", &others, &mut rows);
+        }
+    }
     html! {
         h2 { "Model" }
         (table(&ResultTable { header: vec!["Arg", "Value"], rows }))
+        @for (title, rows) in tables {
+            h2 { (title) }
+            table class="words" {
+                tr class="head" { @for heading in &rows.header { th { (heading) } } }
+                @for row in &rows.rows {
+                    tr { @for (column, cell) in row.iter().enumerate() {
+                        @if column == 0 { th { (cell) } } @else { td { (cell) } }
+                    } }
+                }
+            }
+        }
     }
 }
 

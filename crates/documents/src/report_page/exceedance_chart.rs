@@ -86,7 +86,7 @@ fn amount_grid(curves: &ExceedanceCurves) -> Markup {
             line class="grid" x1=(LEFT) y1=(tenths(y)) x2=(RIGHT) y2=(tenths(y)) {}
             @if has_label(amount, y) {
                 text x=(LEFT - 8.0) y=(tenths(y + 4.0)) text-anchor="end" {
-                    (number_format::format_amount(amount))
+                    (number_format::format_rounded(amount))
                 }
             }
         }

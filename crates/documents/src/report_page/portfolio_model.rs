@@ -1,0 +1,115 @@
+//! The args of a portfolio as tables: its sources of losses and its treaties.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    number_format::{format_count, format_rounded},
+    result_tables::ResultTable,
+};
+
+/// Longer lists are described by their length.
+const MAX_LISTED: usize = 6;
+
+/// The tables with their titles, in reading order; empty for args that are not a portfolio's.
+pub fn model_tables(args: &Map<String, Value>) -> Vec<(&'static str, ResultTable)> {
+    let list = |name: &str| args.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut tables = Vec::new();
+    let groups: Vec<_> = list("groups").iter().flat_map(group_rows).collect();
+    if !groups.is_empty() {
+        let header = vec!["Group", "Count", "Line", "Severity", "Terms"];
+        tables.push(("Sources of losses", ResultTable { header, rows: groups }));
+    }
+    let indices: Vec<_> = list("indices").iter().map(|index| vec![name(index), law(index)]).collect();
+    if !indices.is_empty() {
+        tables.push(("Indices", ResultTable { header: vec!["Index", "Factor"], rows: indices }));
+    }
+    let treaties: Vec<_> = list("treaties").iter().map(treaty_row).collect();
+    if !treaties.is_empty() {
+        let header = vec!["Treaty", "Step", "Kind", "Covers", "Terms"];
+        tables.push(("Treaties", ResultTable { header, rows: treaties }));
+    }
+    tables
+}
+
+/// One row for each component of a group.
+fn group_rows(group: &Value) -> Vec<Vec<String>> {
+    let kinds = ["annual", "claims", "strikes"];
+    let kind = kinds.into_iter().find(|kind| group[*kind].is_array()).unwrap_or_default();
+    let components = group[kind].as_array().map_or(&[][..], Vec::as_slice);
+    let rows = components.iter().enumerate().map(|(at, component)| {
+        let severity = component.get("severity").or(component.get("amount")).unwrap_or(&Value::Null);
+        let (group_name, count) = match at {
+            0 => (format!("{} ({kind})", name(group)), law(&group["count"])),
+            _ => (String::new(), String::new()),
+        };
+        let count = if at == 0 && kind == "annual" { "once a year".to_owned() } else { count };
+        let terms = described(component, &["line", "severity", "amount"]);
+        vec![group_name, count, text(&component["line"]), law(severity), terms]
+    });
+    rows.collect()
+}
+
+fn treaty_row(treaty: &Value) -> Vec<String> {
+    let covers = match treaty["groups"].is_null() {
+        true => value_text(&treaty["covers"]),
+        false => format!("{} of {}", value_text(&treaty["covers"]), value_text(&treaty["groups"])),
+    };
+    vec![
+        name(treaty),
+        value_text(&treaty["step"]),
+        text(&treaty["kind"]).replace('_', " "),
+        covers,
+        described(treaty, &["name", "step", "kind", "covers", "groups"]),
+    ]
+}
+
+/// The members of an object besides these, and without those that change nothing, as `name value`.
+fn described(object: &Value, without: &[&str]) -> String {
+    let neutral = |name: &str, value: &Value| {
+        matches!(
+            (name, value.as_f64()),
+            ("share" | "placed" | "cession" | "weight", Some(1.0)) | ("commission", Some(0.0))
+        )
+    };
+    let members = object.as_object().into_iter().flatten();
+    let members = members.filter(|(name, value)| !without.contains(&name.as_str()) && !neutral(name, value));
+    let members = members.map(|(name, value)| format!("{} {}", name.replace('_', " "), value_text(value)));
+    members.collect::<Vec<_>>().join(", ")
+}
+
+/// A law, such as `pareto: threshold 250,000, alpha 1.6`.
+fn law(object: &Value) -> String {
+    let families = object.as_object().into_iter().flatten().filter(|(key, _)| *key != "name");
+    let families = families.map(|(family, parameters)| {
+        let family = family.replace('_', " ");
+        match parameters {
+            Value::Object(_) => format!("{family}: {}", described(parameters, &[])),
+            other => format!("{family} {}", value_text(other)),
+        }
+    });
+    families.collect::<Vec<_>>().join(", ")
+}
+
+fn value_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+            (Some(whole), _) => format_count(whole),
+            (None, Some(x)) if x.abs() >= 1000.0 => format_rounded(x),
+            _ => number.to_string(),
+        },
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
+        Value::Array(items) if items.len() > MAX_LISTED => format!("({} values)", items.len()),
+        Value::Array(items) => items.iter().map(value_text).collect::<Vec<_>>().join(" and "),
+        Value::Object(_) => law(value),
+        Value::Bool(_) | Value::Null => value.to_string(),
+    }
+}
+
+fn name(object: &Value) -> String {
+    text(&object["name"])
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

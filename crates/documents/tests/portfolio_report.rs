@@ -1,0 +1,96 @@
+//! The report page and the exceedance table of a portfolio.
+
+use forge_contract::envelope::ArtifactKind;
+use forge_documents::{JobResult, reproducible_document};
+use forge_kernel::{
+    backend::{Backend, scalar::Scalar},
+    convergence::StopReason,
+    reduction::Reduction,
+    request::Request,
+};
+use serde_json::{Value, json};
+
+/// A year's total and a catastrophe under two layers, one of which two reinsurers share.
+fn portfolio() -> Value {
+    json!({
+        "iterations": 3000,
+        "lines": ["property <A>"],
+        "groups": [
+            {"name": "attritional", "annual": [{"line": "property <A>", "amount": {"exponential": 1000}}]},
+            {"name": "storm", "count": {"poisson": 1}, "claims": [
+                {"line": "property <A>", "severity": {"pareto": {"threshold": 1000, "alpha": 1.5}}, "limit": 90_000}
+            ]}
+        ],
+        "treaties": [
+            {"name": "A", "kind": "occurrence_xl", "covers": ["property <A>"], "limit": 4000, "attachment": 1000,
+             "placed": 0.4, "reinstatements": [1], "premium": 500},
+            {"name": "B", "kind": "occurrence_xl", "covers": ["property <A>"], "limit": 4000, "attachment": 1000,
+             "placed": 0.6},
+            {"name": "C", "kind": "occurrence_xl", "covers": ["property <A>"], "attachment": 5000},
+            {"name": "D", "step": 2, "kind": "aggregate_xl", "covers": ["property <A>"], "attachment": 3000,
+             "limit": 1000}
+        ],
+        "report": {"allocation": true, "levels": [0.98], "return_periods": [30]}
+    })
+}
+
+fn render(kind: ArtifactKind) -> (Request, JobResult, String) {
+    let envelope = json!({
+        "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+        "args": portfolio()
+    });
+    let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+    let mut reduction = Reduction::new(&request.program);
+    for shard in request.plan.shards() {
+        reduction.add(&Scalar.execute(&request.program, &[request.shard(shard)], &()).unwrap()[0]).unwrap();
+    }
+    let result = JobResult::new(&request, reduction.result(), StopReason::BudgetExhausted);
+    let document = reproducible_document(kind, &request, &result).unwrap();
+    (request, result, String::from_utf8(document.bytes).unwrap())
+}
+
+#[test]
+fn page_shows_towers_allocation_curves_and_model() {
+    let page = render(ArtifactKind::ReportHtml).2;
+    for part in [
+        "Lines before treaties (VaR and TVaR at 98%)",
+        "30 years",
+        "property &lt;A&gt;",
+        "Step 1, on a loss",
+        "Step 2, on a year's loss",
+        "no limit",
+        "A, placed 40.00%",
+        "polygon class=\"band first\"",
+        "gross OEP",
+        "class=\"stack\"",
+        "pareto: alpha 1.5, threshold 1,000",
+        "attachment 5,000",
+        "currency of the args",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    // Two reinsurers share a layer, so B has a tower of its own.
+    assert_eq!(page.matches("class=\"tower\"").count(), 3);
+    for foreign in ["http:", "https:", "<script", "url("] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    assert_eq!(page, render(ArtifactKind::ReportHtml).2);
+}
+
+#[test]
+fn exceedance_table_has_the_figures_of_the_result() {
+    let (_, result, csv) = render(ArtifactKind::EptCsv);
+    let row = &result.document.output["exceedance"][0];
+    let amounts = [
+        &row["largest_occurrence"]["var"],
+        &row["largest_occurrence"]["tvar"],
+        &row["gross"]["var"],
+        &row["gross"]["tvar"],
+        &row["net"]["var"],
+        &row["net"]["tvar"],
+    ];
+    let kinds = ["1,2,1", "1,2,2", "1,2,3", "1,2,4", "2,2,3", "2,2,4"];
+    let rows =
+        kinds.iter().zip(amounts).map(|(kind, amount)| format!("{kind},30,{}\n", amount.as_f64().unwrap()));
+    assert_eq!(csv, format!("SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n{}", rows.collect::<String>()));
+}
