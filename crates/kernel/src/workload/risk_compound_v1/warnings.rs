@@ -87,13 +87,9 @@ fn warn_about_indices(portfolio: &Portfolio, warnings: &mut WarningList) {
 
 /// Warns of portfolios whose typical year is not far below the largest amount.
 fn warn_about_largest_amount(portfolio: &Portfolio, warnings: &mut WarningList) {
-    let units = f64::from(portfolio.units);
     let typical_year = portfolio.groups.iter().fold(0.0, |sum, group| {
         let size = |component: &PortfolioComponent| {
-            let amount = match &component.severity {
-                ComponentSeverity::Law(law) => ranges::typical_amount(law) * units,
-                ComponentSeverity::Constant(amount) => *amount as f64,
-            };
+            let amount = component.severity.typical_amount(portfolio.units);
             component.weight * amount.min(component.limit as f64)
         };
         let amounts = group.components.iter().fold(0.0, |sum, component| sum + size(component));
@@ -103,6 +99,7 @@ fn warn_about_largest_amount(portfolio: &Portfolio, warnings: &mut WarningList) 
         sum + occurrences * a_claim
     });
     if typical_year > MAX_AMOUNT as f64 / TYPICAL_YEARS_BELOW_LARGEST {
+        let units = f64::from(portfolio.units);
         let message = format!(
             "give {:e} in a typical year: amounts above {:e}, the largest there is, are cut to it; use fewer \
              `decimals`, or a larger unit",
@@ -154,7 +151,9 @@ fn warn_about_counts(group: &GroupArgs, path: &str, warnings: &mut WarningList) 
 fn warn_about_severity(component: &PortfolioComponent, units: u32, path: &str, warnings: &mut WarningList) {
     let median = match &component.severity {
         ComponentSeverity::Law(law) => ranges::median(law) * f64::from(units),
-        ComponentSeverity::Constant(amount) => *amount as f64,
+        ComponentSeverity::Constant(amount) if *amount > 0 => *amount as f64,
+        // Their amounts are given one by one.
+        _ => MIN_MEDIAN,
     };
     if median < MIN_MEDIAN {
         warnings.push(
