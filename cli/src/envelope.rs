@@ -88,9 +88,9 @@ fn find_profile(name: &str) -> Result<&'static Profile, CommandError> {
 /// The args of an example, by its name; those of the profile without a name.
 fn example_args(profile: &Profile, name: Option<&str>) -> Result<Value, CommandError> {
     let Some(name) = name else { return Ok((profile.example_args)()) };
-    let found = profile.examples.iter().find(|(known, _)| *known == name);
-    found.map(|(_, args)| args()).ok_or_else(|| {
-        let names: Vec<_> = profile.examples.iter().map(|(known, _)| *known).collect();
+    let found = profile.examples.iter().find(|example| example.name == name);
+    found.map(|example| (example.args)()).ok_or_else(|| {
+        let names: Vec<_> = profile.examples.iter().map(|example| example.name).collect();
         let message = match names.as_slice() {
             [] => format!("--example: {} has no named examples; leave --example out", profile.name),
             names => {

@@ -54,7 +54,16 @@ pub struct Profile {
     /// Args with plausible values, as a template.
     pub example_args: fn() -> Value,
     /// Further templates, each with its name.
-    pub examples: &'static [(&'static str, fn() -> Value)],
+    pub examples: &'static [NamedExample],
+}
+
+/// A template of args with a name.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedExample {
+    /// Name.
+    pub name: &'static str,
+    /// Args with plausible values.
+    pub args: fn() -> Value,
 }
 
 /// The terms in which a profile's result is presented.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     summary::{ReportedTails, Summary},
-    workload::{Budget, Profile, Vocabulary, WorkloadModel, warning::Warning},
+    workload::{Budget, NamedExample, Profile, Vocabulary, WorkloadModel, warning::Warning},
 };
 
 /// The profile `risk.compound.v1`.
@@ -33,10 +33,10 @@ pub const PROFILE: Profile = Profile {
     output_schema: |generator| generator.subschema_for::<RiskOutput>(),
     example_args: examples::portfolio,
     examples: &[
-        ("portfolio", examples::portfolio),
-        ("tower", examples::tower),
-        ("capital", examples::capital),
-        ("mixture", examples::mixture),
+        NamedExample { name: "portfolio", args: examples::portfolio },
+        NamedExample { name: "tower", args: examples::tower },
+        NamedExample { name: "capital", args: examples::capital },
+        NamedExample { name: "mixture", args: examples::mixture },
     ],
 };
 
