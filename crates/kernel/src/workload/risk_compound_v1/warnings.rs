@@ -6,8 +6,10 @@ use super::{
     args::{GroupArgs, RiskArgs},
     checks::{component_path, severity_path},
     counts::{self, CountArgs},
+    listed_severities::ListedSeverityArgs,
     portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent},
     ranges,
+    severities::SeverityArgs,
     treaty_args::{TreatyArgs, TreatyTermsArgs},
     treaty_warnings,
 };
@@ -38,6 +40,12 @@ impl RiskArgs {
         warn_about_largest_amount(&portfolio, &mut warnings);
         for (number, group) in self.groups.iter().enumerate() {
             warn_about_counts(group, &format!("/groups/{number}/count"), &mut warnings);
+            for (index, severity) in severities(group).into_iter().enumerate() {
+                if let SeverityArgs::Listed(ListedSeverityArgs::Discrete { probabilities, .. }) = severity {
+                    let path = severity_path(&portfolio, number, index);
+                    warn_about_sum(probabilities, &format!("{path}/discrete/probabilities"), &mut warnings);
+                }
+            }
             for (index, component) in portfolio.groups[number].components.iter().enumerate() {
                 let path = severity_path(&portfolio, number, index);
                 warn_about_severity(component, portfolio.units, &path, &mut warnings);
@@ -142,9 +150,23 @@ fn warn_about_counts(group: &GroupArgs, path: &str, warnings: &mut WarningList) 
         },
         CountArgs::Family(_) => return,
     };
+    warn_about_sum(weights, &path, warnings);
+}
+
+/// Warns of probabilities that do not add up to 1.
+fn warn_about_sum(weights: &[f64], path: &str, warnings: &mut WarningList) {
     let sum: f64 = weights.iter().sum();
     if (sum - 1.0).abs() > SUM_TOLERANCE {
-        warnings.push(&path, format!("add up to {sum}, not to 1: they are taken as relative weights"));
+        warnings.push(path, format!("add up to {sum}, not to 1: they are taken as relative weights"));
+    }
+}
+
+/// The severities of a group's components, as written.
+fn severities(group: &GroupArgs) -> Vec<&SeverityArgs> {
+    match group {
+        GroupArgs::Annual(group) => group.annual.iter().map(|component| &component.amount).collect(),
+        GroupArgs::Claims(group) => group.claims.iter().map(|component| &component.severity).collect(),
+        GroupArgs::Strikes(group) => group.strikes.iter().map(|component| &component.severity).collect(),
     }
 }
 

@@ -49,6 +49,17 @@ fn counts() {
 }
 
 #[test]
+fn probabilities_of_amounts() {
+    let path = "/groups/1/claims/0/severity";
+    let discrete = |weights: Value| {
+        with(path, json!({"discrete": {"amounts": [100, 200, 300], "probabilities": weights}}))
+    };
+    let probabilities = format!("{path}/discrete/probabilities");
+    assert_warning(&discrete(json!([0.5, 0.4, 0.2])), &probabilities, "add up to 1.1");
+    assert_silent(&discrete(json!([0.5, 0.25, 0.25])));
+}
+
+#[test]
 fn small_medians() {
     let path = "/groups/1/claims/0/severity";
     for (family, is_small) in [
