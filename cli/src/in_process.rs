@@ -75,6 +75,7 @@ impl InProcessCluster {
         let settings = topology::TopologySettings {
             lease: LEASE,
             storage_bytes: topology::TopologySettings::UNLIMITED_STORAGE_BYTES,
+            max_message_bytes: topology::TopologySettings::UNLIMITED_MESSAGE_BYTES,
             ..topology::TopologySettings::default()
         };
         let bus: SharedBus = MemoryBus::with_namespaces(settings, vec![namespace.clone()]);

@@ -70,7 +70,7 @@ class Output:
         self.lines = amounts[1:1 + program.lines]
         steps = max(0, len(program.steps()) - 1)
         self.steps = amounts[1 + program.lines:1 + program.lines + steps] + [self.net]
-        self.ceded = amounts[1 + program.lines + steps::2]
+        self.ceded = amounts[1 + program.lines + steps:]
         self.levels = sorted(level_of(level) for level in args["report"]["levels"])
         self.periods = sorted(int(period) for period in args["report"]["return_periods"])
 

@@ -51,13 +51,12 @@ def ceded_marks(treaty: Treaty) -> set[int]:
 def quantity_marks(program: Program) -> list[list[int]]:
     """Section 8.1: the marks of each quantity."""
     paid = payments(program.components())
-    sums, subject = multiples(paid), multiples(paid, 1)
+    sums = multiples(paid)
     marks = [sums]
     for line in range(program.lines):
         marks.append(multiples(payments(c for c in program.components() if c.line == line)))
     marks += [sums] * (len(program.steps()) - 1)
-    for treaty in program.treaties:
-        marks += [ceded_marks(treaty), subject]
+    marks += [ceded_marks(treaty) for treaty in program.treaties]
     return [sorted(mark for mark in some if mark < MAX) for some in marks]
 
 
@@ -140,8 +139,7 @@ def quantities_of(year: Iteration) -> list[int]:
     """Section 8.1: the quantities of an iteration."""
     gross = year.years[0]
     amounts = [sum(gross)] + gross + [sum(after) for after in year.years[1:-1]]
-    for treaty in year.treaties:
-        amounts += [treaty.ceded, treaty.subject]
+    amounts += [treaty.ceded for treaty in year.treaties]
     return [cut(amount) for amount in amounts]
 
 

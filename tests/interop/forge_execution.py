@@ -7,6 +7,7 @@ for its purpose and usage.
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import permutations
 from typing import Iterator
 
 from forge_core import SpecError
@@ -77,20 +78,32 @@ def limited_loss(component: Component, draw: int, factors: list[int]) -> int:
 # --------------------------------------------------------------------------------------------------
 
 
+def are_apart(first: Treaty, second: Treaty) -> bool:
+    """Section 7.2: whether two treaties are layers of the same amounts that do not overlap."""
+    a, b = first.terms, second.terms
+    if not isinstance(a, OccurrenceXl) or not isinstance(b, OccurrenceXl):
+        return False
+    same = (first.lines, first.groups, a.cession) == (second.lines, second.groups, b.cession)
+    low, high = sorted((layer.attachment, layer.attachment + layer.limit) for layer in (a.layer, b.layer))
+    return same and low[1] <= high[0]
+
+
 def depends_on_order(first: Treaty, second: Treaty) -> bool:
     """Section 7.2: whether the order decides about a payment of `second`, due to `first`."""
     if not isinstance(first.terms, OccurrenceXl) or first.terms.annual == Layer():
         return False
+    if not (first.lines & second.lines and first.groups & second.groups):
+        return False
+    if first.step == second.step:
+        return not isinstance(second.terms, AggregateXl) and not are_apart(first, second)
     affected = isinstance(second.terms, OccurrenceXl) or (
         isinstance(second.terms, QuotaShare) and second.terms.event_limit < MAX)
-    together = first.lines & second.lines and first.groups & second.groups
-    return bool(first.step < second.step and affected and together)
+    return first.step < second.step and affected
 
 
 def is_order_random(program: Program) -> bool:
     """Section 7.2: whether occurrences have order draws."""
-    treaties = program.treaties
-    return any(depends_on_order(first, second) for first in treaties for second in treaties)
+    return any(depends_on_order(first, second) for first, second in permutations(program.treaties, 2))
 
 
 def group_at(place: int, left: list[int]) -> int:
@@ -149,7 +162,6 @@ class TreatyYear:
         self.treaty = treaty
         self.lines = members(treaty.lines, lines)
         self.ceded = 0
-        self.subject = 0
         self.recovered = 0  # R of an occurrence XL
         self.layer_hits = 0  # occurrences with r > 0
         self.layer_losses = 0  # occurrences with r = limit
@@ -165,7 +177,6 @@ class TreatyYear:
         if isinstance(terms, QuotaShare):
             if annual and terms.event_limit < MAX:
                 return 0
-            self.subject = max(self.subject, x)
             return min(share_of(x, terms.cession), terms.event_limit)
         if isinstance(terms, OccurrenceXl) and not annual:
             return self.occurrence_payment(terms, share_of(x, terms.cession))
@@ -173,7 +184,6 @@ class TreatyYear:
 
     def occurrence_payment(self, terms: OccurrenceXl, subject: int) -> int:
         """Section 7.3: the payment of an occurrence XL."""
-        self.subject = max(self.subject, subject)
         part = layer_part(subject, terms.layer)
         self.layer_hits += part > 0
         self.layer_losses += part == terms.layer.limit
@@ -181,15 +191,24 @@ class TreatyYear:
         self.recovered = added(self.recovered, part)
         return share_of(self.annual_part(), terms.placed) - share_of(before, terms.placed)
 
+    def take_back(self, cut: int) -> None:
+        """Section 7.3: what was cut of a payment does not count as paid."""
+        terms = self.treaty.terms
+        if cut and isinstance(terms, OccurrenceXl):
+            paid = share_of(self.annual_part(), terms.placed) - cut
+            self.recovered = (terms.annual.attachment
+                              + (2 * paid * MILLION + terms.placed) // (2 * terms.placed))
+
     def annual_part(self) -> int:
         """Section 7.3: A(R)."""
         return layer_part(self.recovered, self.treaty.terms.annual)
 
     def aggregate_payment(self, terms: AggregateXl, year: list[int]) -> int:
         """Section 7.3: the payment of an aggregate XL from the year's amounts before its step."""
+        x = 0
         for line in self.lines:
-            self.subject = added(self.subject, year[line])
-        self.aggregate_part = layer_part(self.subject, terms.layer)
+            x = added(x, year[line])
+        self.aggregate_part = layer_part(x, terms.layer)
         return share_of(self.aggregate_part, terms.placed)
 
     def is_used_up(self) -> bool:
@@ -283,8 +302,10 @@ class Iteration:
             seen = list(amounts)
             for year in self.treaties:
                 if year.treaty.step == step and year.covers(number):
-                    taken = take(year.payment(seen, annual), amounts, year.lines)
+                    payment = year.payment(seen, annual)
+                    taken = take(payment, amounts, year.lines)
                     year.ceded = added(year.ceded, sum(taken))
+                    year.take_back(payment - sum(taken))
             self.add_to_year(position + 1, amounts)
 
     def settle_aggregates(self) -> None:

@@ -169,6 +169,27 @@ def more_than_is_left() -> Program:
     return Program(100, 0, MAX, 3, groups, [], treaties, details=True, allocation=True)
 
 
+def cut_in_one_step() -> Program:
+    groups = [Group(STRIKES, poisson_table(1.5), [Component("a", DICE, 0), Component("b", WATER, 1)]),
+              Group(CLAIMS, poisson_table(1.0), [Component("c", WATER, 1)])]
+    with_reinstatement = OccurrenceXl(Layer(12_000, 1_000), Layer(20_000, 500), placed=900_000, premium=700,
+                                      prices=(1_000_000,))
+    treaties = [
+        Treaty(1, 0b11, ALL_GROUPS, QuotaShare(400_001)),
+        Treaty(1, 0b10, ALL_GROUPS, with_reinstatement),
+        Treaty(1, 0b11, 0b01, QuotaShare(500_000, 3_000)),
+        Treaty(2, 0b11, ALL_GROUPS, OccurrenceXl(Layer(4_000, 0), Layer(6_000, 0))),
+        Treaty(2, 0b11, ALL_GROUPS, OccurrenceXl(Layer(9_000, 4_000), Layer(9_000, 0))),
+    ]
+    return Program(100, 0, MAX, 2, groups, [], treaties, details=True, allocation=True)
+
+
+def layers_apart() -> Program:
+    """The layers of the second step of `cut_in_one_step` alone: no order draws."""
+    program = cut_in_one_step()
+    return program._replace(treaties=program.treaties[3:])
+
+
 def everything() -> Program:
     groups = [
         Group(ANNUAL, NOT_COUNTED, [Component("attrition", WATER, 3, index=0, deductible=500)]),
@@ -251,6 +272,9 @@ def cases() -> list[Case]:
         Case("not_interleaved", "The same groups; no treaty depends on the order.", 200, not_interleaved()),
         Case("more_than_is_left", "Treaties of one step that would pay more than is left; aggregate XL treaties"
              " of two steps.", 150, more_than_is_left()),
+        Case("cut_in_one_step", "Treaties of one step that cut each other, with annual terms, in a random order.",
+             150, cut_in_one_step()),
+        Case("layers_apart", "Layers of one step that do not overlap: no order draws.", 150, layers_apart()),
         Case("everything", "All kinds of groups, terms and treaties.", 150, everything()),
         Case("many_limits", "Marks of many limits.", 200, many_limits()),
         Case("all_bits", "16 lines and 32 groups.", 40, all_bits()),
@@ -267,7 +291,7 @@ def trace_of(year: execution.Iteration) -> dict[str, Any]:
     """The amounts of one iteration."""
     return {"counts": year.counts, "factors": year.factors, "total": year.total(), "largest": year.largest(),
             "gross": year.years[0], "after_steps": year.years[1:],
-            "treaties": [{"ceded": treaty.ceded, "subject": treaty.subject, "premium": treaty.premium()}
+            "treaties": [{"ceded": treaty.ceded, "premium": treaty.premium()}
                          for treaty in year.treaties]}
 
 

@@ -6,6 +6,7 @@ use forge_contract::{canonical::MAX_INTEGER, shard::ShardId, shard_result::Shard
 use forge_documents::{JobResult, number_format::format_count};
 use forge_kernel::{
     convergence::{ConvergenceMonitor, StopReason},
+    occurrence_tallies,
     reduction::Reduction,
     request::Request,
 };
@@ -63,6 +64,7 @@ impl<'a> ShardMerge<'a> {
             )));
         }
         self.reduction.add(&result).map_err(|error| failed(error.to_string()))?;
+        occurrence_tallies::check(&self.request.program, &result).map_err(failed)?;
         self.count += 1;
         self.test_convergence();
         Ok(())

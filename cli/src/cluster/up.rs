@@ -3,8 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
-use forge_bus::topology::Queue;
-use forge_contract::agent::Hardware;
+use forge_bus::{BusError, topology::Queue};
+use forge_contract::{agent::Hardware, envelope::Target};
+use forge_kernel::backend::{Backend, simd::Simd};
 use forge_service::{IdentityArgs, identity};
 
 use super::{
@@ -89,8 +90,26 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             executor: executor.clone(),
             slots,
             target,
+            takes_any: true,
             lease,
             pool: args.pool.pool.clone(),
+        };
+        // Portfolios are not executed on GPUs. Beside one, a worker with the CPU takes them, on the
+        // cores of the verifier.
+        let cpu_worker = async {
+            if target != Target::Gpu {
+                return Ok(());
+            }
+            let cpu: Arc<dyn Backend> = Arc::new(Simd::new());
+            let slots = engine::core_count();
+            let settings = forge_worker::WorkerSettings {
+                slots,
+                target: Target::Cpu,
+                takes_any: false,
+                ..worker.clone()
+            };
+            let identity = identity::load(&IdentityArgs::default()).map_err(|error| BusError::Unusable(error.to_string()))?;
+            forge_worker::run(bus.clone(), cpu, identity, settings, metrics.clone(), stop.clone()).await
         };
         let verifier = forge_verifier::VerifierSettings {
             executor,
@@ -123,8 +142,8 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             stop.clone(),
         );
         let worker =
-            forge_worker::run(bus.clone(), backend, new_identity()?, worker, metrics.clone(), stop.clone());
-        let result = tokio::try_join!(planner, aggregator, verifier, worker);
+            forge_worker::run(bus.clone(), backend, new_identity()?, worker.clone(), metrics.clone(), stop.clone());
+        let result = tokio::try_join!(planner, aggregator, verifier, worker, cpu_worker);
         host.finish(result.map(|_| ()))
     })
 }

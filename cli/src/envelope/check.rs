@@ -2,12 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use forge_bus::topology::TopologySettings;
 use forge_contract::{error::InvalidDocument, strict};
 use forge_documents::{
     Job,
     number_format::{format_bytes, format_count, format_duration, format_rate},
 };
 use forge_kernel::request::Request;
+use forge_service::result_limit;
 use serde_json::{Value, json};
 
 use crate::{
@@ -33,6 +35,7 @@ pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), Com
         }
         Err(other) => return Err(other),
     };
+    warn_of_large_results(&job.request);
     if print {
         input::print_warnings(&job.request);
         return output::print(super::to_pretty_json(&job.request.envelope).as_bytes());
@@ -41,6 +44,15 @@ pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), Com
     match format {
         OutputFormat::Json => output::print(super::to_pretty_json(&cost.to_json(&job)).as_bytes()),
         OutputFormat::Text => output::print(cost.to_text(&job, TextStyle::of_stdout()).as_bytes()),
+    }
+}
+
+/// Warns of a model whose results fit no message, which services refuse.
+fn warn_of_large_results(request: &Request) {
+    let limit = result_limit::max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES);
+    if let Some(size) = request.excess_result_size(limit) {
+        let excess = result_limit::describe_excess(request, &size, limit);
+        output::print_to_stderr(&format!("warning: services refuse this envelope: {excess}"));
     }
 }
 

@@ -142,6 +142,7 @@ impl InProcessServices {
             executor,
             slots: 1,
             target,
+            takes_any: true,
             lease: LEASE,
             pool: PoolName::default(),
         };

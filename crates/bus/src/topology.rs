@@ -52,6 +52,8 @@ pub struct TopologySettings {
     /// Disk space of all streams and buckets together, in bytes, on each server that stores them.
     /// [`Stream::limits`] and [`Bucket::limits`] divide it.
     pub storage_bytes: u64,
+    /// Largest message that carries an envelope, a result, a program or a record.
+    pub max_message_bytes: usize,
 }
 
 impl TopologySettings {
@@ -60,12 +62,21 @@ impl TopologySettings {
     pub const DEFAULT_STORAGE_BYTES: u64 = 4 << 30;
     /// Disk space that is never used up, for a bus within one process.
     pub const UNLIMITED_STORAGE_BYTES: u64 = 1 << 50;
+    /// Largest message by default, and with any server: the default `max_payload` of a server.
+    pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 1 << 20;
+    /// More than any message has, for a bus within one process.
+    pub const UNLIMITED_MESSAGE_BYTES: usize = 1 << 30;
 }
 
 impl Default for TopologySettings {
     /// One replica, a lease of 30 s and [`Self::DEFAULT_STORAGE_BYTES`].
     fn default() -> Self {
-        Self { replicas: 1, lease: Duration::from_secs(30), storage_bytes: Self::DEFAULT_STORAGE_BYTES }
+        Self {
+            replicas: 1,
+            lease: Duration::from_secs(30),
+            storage_bytes: Self::DEFAULT_STORAGE_BYTES,
+            max_message_bytes: Self::DEFAULT_MAX_MESSAGE_BYTES,
+        }
     }
 }
 

@@ -29,6 +29,9 @@ pub const MAX_COMPONENTS: usize = 64;
 pub const MAX_TREATIES: usize = 32;
 /// Largest number of indices.
 pub const MAX_INDICES: usize = 8;
+/// Largest number of bytes that the tables of a program take, encoded: those of 64 components with
+/// 64 segments in an octave, and of 8 indices, with room for counts.
+pub const MAX_TABLE_BYTES: u64 = 10 << 20;
 /// Fraction bits of an index: 2^24 stands for 1.
 pub const INDEX_FRACTION_BITS: u32 = 24;
 
@@ -156,23 +159,40 @@ impl Program {
         self.groups.iter().map(|group| group.components.len()).sum()
     }
 
+    /// Bytes of the encoded tables: nearly all of the program's.
+    pub fn table_bytes(&self) -> u64 {
+        let of_group = |group: &Group| {
+            let pick = match &group.occurrence {
+                Occurrence::Claim { pick: Some(pick) } => pick.thresholds.len(),
+                _ => 0,
+            };
+            8 * (group.counts.thresholds.len() + pick) as u64
+        };
+        let amounts = self.components().map(|component| &component.amounts).chain(&self.indices);
+        self.groups.iter().map(of_group).sum::<u64>() + amounts.map(amount_table_bytes).sum::<u64>()
+    }
+
     /// Largest number of amounts in an iteration.
     pub fn max_amounts(&self) -> u64 {
         self.groups.iter().map(Group::max_amounts).sum()
     }
 
+    /// Upper bound on the work of an iteration: its amounts, each as often as treaties see it and
+    /// as steps add up its lines.
+    pub fn max_work(&self) -> u64 {
+        let treaties = self.treaties.len() as u64;
+        let sums = (self.steps().len() as u64 + 1) * u64::from(self.lines);
+        (self.max_amounts() + 1) * (1 + treaties + sums)
+    }
+
     /// Whether the occurrences of the groups follow in random order: where a treaty with annual
-    /// terms pays before a treaty by occurrence on the same lines, the order decides how much the
-    /// later one pays.
+    /// terms pays before a treaty by occurrence on the same lines, or takes from the same amounts,
+    /// the order decides how much is paid.
     pub fn interleaves(&self) -> bool {
-        let affects = |earlier: &Treaty, later: &Treaty| {
-            earlier.step < later.step
-                && earlier.has_annual_terms()
-                && later.is_by_occurrence()
-                && earlier.lines.intersects(later.lines)
-                && earlier.groups.intersects(later.groups)
-        };
-        self.treaties.iter().any(|earlier| self.treaties.iter().any(|later| affects(earlier, later)))
+        let pairs = self.treaties.iter().enumerate();
+        pairs.clone().any(|(at, treaty)| {
+            pairs.clone().any(|(other_at, other)| at != other_at && treaty.orders(other))
+        })
     }
 
     /// SHA-256 of [`Program::encode`].
@@ -237,6 +257,7 @@ impl Program {
         let components = self.component_count();
         rule(components <= MAX_COMPONENTS, "a program must have at most 64 components")?;
         rule(self.max_amounts() <= MAX_COUNT, "an iteration must have at most 32,768 occurrences")?;
+        rule(self.table_bytes() <= MAX_TABLE_BYTES, "the tables of a program must have at most 10 MiB")?;
         self.indices.iter().try_for_each(AmountTable::validate)?;
         for group in &self.groups {
             group.validate()?;
@@ -362,6 +383,13 @@ impl Component {
         let terms = Terms { deductible, limit, franchise: flags & 2 == 2, share: Proportion(reader.u32()?) };
         let amounts = AmountTable::decode(reader)?;
         Ok(Self { line, index: index.checked_sub(1), same_rank: flags & 1 == 1, terms, amounts })
+    }
+}
+
+fn amount_table_bytes(table: &AmountTable) -> u64 {
+    match table {
+        AmountTable::Quantiles { segments, .. } => 16 * segments.len() as u64,
+        AmountTable::Steps { thresholds, amounts } => 8 * (thresholds.len() + amounts.len()) as u64,
     }
 }
 

@@ -28,9 +28,6 @@ pub enum Quantity {
     NetAfterSteps(usize),
     /// What a treaty pays.
     Ceded(usize),
-    /// The largest amount that a treaty applied to: the largest occurrence, or for a layer on the
-    /// year's amount, that amount.
-    Subject(usize),
 }
 
 impl Program {
@@ -50,7 +47,7 @@ impl Program {
         }
         let lines = (0..self.lines as usize).map(Quantity::GrossLine);
         let steps = (1..self.steps().len()).map(Quantity::NetAfterSteps);
-        let treaties = (0..self.treaties.len()).flat_map(|t| [Quantity::Ceded(t), Quantity::Subject(t)]);
+        let treaties = (0..self.treaties.len()).map(Quantity::Ceded);
         std::iter::once(Quantity::Gross).chain(lines).chain(steps).chain(treaties).collect()
     }
 
@@ -64,7 +61,6 @@ impl Program {
         match quantity {
             Quantity::Gross | Quantity::NetAfterSteps(_) => multiples(&payments(None), MAX_MULTIPLE),
             Quantity::GrossLine(line) => multiples(&payments(Some(line)), MAX_MULTIPLE),
-            Quantity::Subject(_) => multiples(&payments(None), 1),
             Quantity::Ceded(treaty) => match &self.treaties[treaty].terms {
                 TreatyTerms::QuotaShare { event_limit, .. } => multiples(&[*event_limit], MAX_MULTIPLE),
                 TreatyTerms::OccurrenceXl(layer) => {

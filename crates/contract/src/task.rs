@@ -137,6 +137,15 @@ pub enum ShardOutcome {
         /// How the process ended, for people.
         reason: String,
     },
+    /// A verifier has executed the shard, and its result is larger than a message may be.
+    Oversized {
+        /// Id of the shard.
+        shard_id: ShardId,
+        /// The hand-out that was executed.
+        task_id: TaskId,
+        /// The sizes, for people.
+        reason: String,
+    },
 }
 
 impl ShardOutcome {
@@ -147,7 +156,8 @@ impl ShardOutcome {
             | Self::Rejected { shard_id, .. }
             | Self::Reopened { shard_id }
             | Self::Undeliverable { shard_id, .. }
-            | Self::Crashed { shard_id, .. } => *shard_id,
+            | Self::Crashed { shard_id, .. }
+            | Self::Oversized { shard_id, .. } => *shard_id,
         }
     }
 }

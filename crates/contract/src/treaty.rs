@@ -6,6 +6,8 @@
 //! are whole minor units up to [`MAX_AMOUNT`]. The kernel passes the amounts of a year through
 //! them.
 
+use std::cmp::Ordering;
+
 use ethnum::U256;
 
 use crate::{
@@ -29,6 +31,13 @@ impl Proportion {
         let parts = u64::from(self.0);
         // The quotient and the remainder separately, so that 64 bits are enough.
         amount / MILLION * parts + (amount % MILLION * parts + MILLION / 2) / MILLION
+    }
+
+    /// The whole of which `part` is this fraction, which is not 0, rounded to the nearest minor
+    /// unit (halves up). [`Proportion::of`] gives `part` for it.
+    pub fn whole_of(self, part: u64) -> u64 {
+        let parts = u128::from(self.0);
+        ((2 * u128::from(part) * u128::from(MILLION) + parts) / (2 * parts)) as u64
     }
 }
 
@@ -177,6 +186,32 @@ impl Treaty {
             TreatyTerms::OccurrenceXl(_) => true,
             TreatyTerms::AggregateXl { .. } => false,
         }
+    }
+
+    /// Whether the order of a year's occurrences may decide what `other` pays, because of what this
+    /// treaty pays: it has annual terms, and `other` sees what this treaty leaves, or may be cut by
+    /// it.
+    pub(crate) fn orders(&self, other: &Self) -> bool {
+        let affects = match self.step.cmp(&other.step) {
+            Ordering::Less => other.is_by_occurrence(),
+            Ordering::Equal => other.annual_attachment().is_none() && !self.is_beside(other),
+            Ordering::Greater => false,
+        };
+        self.has_annual_terms()
+            && affects
+            && self.lines.intersects(other.lines)
+            && self.groups.intersects(other.groups)
+    }
+
+    /// Whether both are layers of the same subject that do not overlap. Together they pay no more
+    /// than there is.
+    fn is_beside(&self, other: &Self) -> bool {
+        let (TreatyTerms::OccurrenceXl(a), TreatyTerms::OccurrenceXl(b)) = (&self.terms, &other.terms) else {
+            return false;
+        };
+        let is_below = |a: Layer, b: Layer| a.attachment.saturating_add(a.limit) <= b.attachment;
+        (self.lines, self.groups, a.cession) == (other.lines, other.groups, b.cession)
+            && (is_below(a.layer, b.layer) || is_below(b.layer, a.layer))
     }
 
     pub(crate) fn encode(&self, writer: &mut WireWriter) {

@@ -23,6 +23,7 @@ use crate::{
     convergence::{ConvergenceMonitor, StopReason},
     plan::Plan,
     result_document::{IterationReport, ResultDocument, SeedReport, WorkReport},
+    result_size::{self, ResultSize},
     seed_tree,
     summary::Summary,
     workload::{self, Profile, WorkloadModel, warning::Warning},
@@ -191,6 +192,13 @@ impl Request {
         let range = self.plan.range(id);
         let seed = seed_tree::shard_seed(self.root_seed, id);
         Shard { id, iterations: range.end - range.start, seed }
+    }
+
+    /// The size of the encoded results of the largest shards, if it is expected to exceed `limit`
+    /// bytes. Takes a fraction of a second for a large portfolio.
+    pub fn excess_result_size(&self, limit: u64) -> Option<ResultSize> {
+        let iterations = self.plan.iterations().min(LEAF_ITERATIONS << self.plan.shard_height());
+        result_size::excess_size(&self.program, self.program_digest, iterations, limit)
     }
 
     /// A monitor that tests convergence; `None` without `args.convergence`.

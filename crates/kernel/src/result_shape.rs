@@ -133,12 +133,11 @@ impl DetailsShape {
         if self.parts == 0 {
             return Ok(());
         }
-        // The quantities: all lines together, each line, the sums after steps, and for each treaty
-        // what it has ceded and its subject.
-        let treaties = self.reinstatements.len();
-        let first_treaty = details.quantities.len() - 2 * treaties;
+        // The quantities: all lines together, each line, the sums after steps, and what each treaty
+        // has ceded.
+        let first_treaty = details.quantities.len() - self.reinstatements.len();
         let lines = 1..=self.lines;
-        let ceded = (first_treaty..details.quantities.len()).step_by(2);
+        let ceded = first_treaty..details.quantities.len();
         for (part, quantity) in lines.chain(ceded).enumerate() {
             let sum =
                 details.allocation.iter().fold(0u128, |sum, bucket| sum.saturating_add(bucket.sums[part]));

@@ -24,8 +24,6 @@ pub struct Year<'a> {
 pub struct TreatyYear {
     /// Amount ceded to the placed part.
     pub ceded: u64,
-    /// Largest amount that the treaty applied to: of an occurrence, or of the year.
-    pub subject: u64,
     /// What the whole layer paid for occurrences: the base of its reinstatements.
     pub paid: u64,
     /// Occurrences that reach the attachment of a layer.
@@ -34,7 +32,7 @@ pub struct TreatyYear {
     pub exhausted: u64,
     /// Whether the limit of the year is used up.
     pub is_used_up: bool,
-    /// Sum of the layer's part of every occurrence.
+    /// Sum of the layer's part of every occurrence, less what was cut.
     recoveries: u64,
 }
 
@@ -106,7 +104,11 @@ impl<'a> Year<'a> {
             for (terms, treaty) in self.terms.iter().zip(&mut self.treaties) {
                 if terms.step == step && terms.groups.contains(group) {
                     let payment = treaty.pay(&terms.terms, sum_of(&subject, terms.lines), is_occurrence);
-                    treaty.ceded = plus(treaty.ceded, cede(amounts, terms.lines, payment));
+                    let taken = cede(amounts, terms.lines, payment);
+                    treaty.ceded = plus(treaty.ceded, taken);
+                    if taken < payment {
+                        treaty.take_back(&terms.terms, payment - taken);
+                    }
                 }
             }
             add_to(&mut self.stages[(stage + 1) * self.lines..][..self.lines], amounts);
@@ -124,8 +126,7 @@ impl<'a> Year<'a> {
                 if terms.step != step {
                     continue;
                 }
-                treaty.subject = sum_of(subject, terms.lines);
-                let part = layer.part_of(treaty.subject);
+                let part = layer.part_of(sum_of(subject, terms.lines));
                 treaty.is_used_up = part == layer.limit;
                 let before = net.to_vec();
                 treaty.ceded = cede(net, terms.lines, placed.of(part));
@@ -154,13 +155,10 @@ impl TreatyYear {
             TreatyTerms::QuotaShare { cession, event_limit }
                 if is_occurrence || *event_limit == MAX_AMOUNT =>
             {
-                self.subject = self.subject.max(amount);
                 cession.of(amount).min(*event_limit)
             }
             TreatyTerms::OccurrenceXl(layer) if is_occurrence => {
-                let amount = layer.cession.of(amount);
-                self.subject = self.subject.max(amount);
-                let part = layer.layer.part_of(amount);
+                let part = layer.layer.part_of(layer.cession.of(amount));
                 self.attached += u64::from(part > 0);
                 self.exhausted += u64::from(part == layer.layer.limit);
                 let before = self.recoveries;
@@ -168,6 +166,15 @@ impl TreatyYear {
                 layer.placed.of(layer.paid(self.recoveries)) - layer.placed.of(layer.paid(before))
             }
             _ => 0,
+        }
+    }
+
+    /// Takes back the part of a payment that was cut, because treaties of the same step had taken
+    /// what it applied to: it uses up no limit of the year, and reinstates nothing.
+    fn take_back(&mut self, terms: &TreatyTerms, cut: u64) {
+        if let TreatyTerms::OccurrenceXl(layer) = terms {
+            let paid = layer.placed.of(layer.paid(self.recoveries)) - cut;
+            self.recoveries = layer.annual.attachment + layer.placed.whole_of(paid);
         }
     }
 }

@@ -50,6 +50,8 @@
 //! [`registry`] → [`program_store`] → [`memory_budget`] → [`job_memory`] → [`http`] →
 //! [`shutdown`].
 
+pub mod blocking;
+mod cache_weight;
 pub mod clock;
 pub mod config;
 pub mod executor;
@@ -70,6 +72,7 @@ pub mod program_store;
 pub mod queue_worker;
 pub mod random;
 pub mod registry;
+pub mod result_limit;
 pub mod retry;
 pub mod shard_messages;
 pub mod short_text;

@@ -4,8 +4,10 @@ use forge_contract::{digest::Digest, error::InvalidDocument};
 use forge_kernel::request::{CompiledModel, ModelCompiler};
 use quick_cache::sync::Cache;
 
-/// Caches compiled models, some 300 kB each. When several threads ask for the same model at once,
-/// one compiles it and the others wait for its result.
+use crate::cache_weight::{CacheWeight, bounded_cache};
+
+/// Caches compiled models, at most 64 MiB of them; most take some 300 kB. When several threads ask
+/// for the same model at once, one compiles it and the others wait for its result.
 ///
 /// ```
 /// use forge_kernel::request::Request;
@@ -21,13 +23,13 @@ use quick_cache::sync::Cache;
 /// ```
 #[derive(Debug)]
 pub struct ModelCache {
-    models: Cache<Digest, CompiledModel>,
+    models: Cache<Digest, CompiledModel, CacheWeight>,
 }
 
 impl ModelCache {
     /// Caches up to `capacity` models.
     pub fn new(capacity: usize) -> Self {
-        Self { models: Cache::new(capacity) }
+        Self { models: bounded_cache(capacity) }
     }
 }
 

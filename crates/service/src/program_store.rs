@@ -9,14 +9,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forge_bus::{BusError, SharedBus, topology::Bucket};
-use forge_contract::{digest::Digest, program::Program};
+use forge_contract::{
+    digest::Digest,
+    program::{MAX_TABLE_BYTES, Program},
+};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
+use crate::cache_weight::{CacheWeight, bounded_cache};
+
 /// Bytes in a part: half of the messages that NATS accepts by default.
 const PART_LENGTH: usize = 512 << 10;
-/// Most parts of a program: more than any valid program has.
-const MAX_PARTS: usize = 128;
+/// Most parts of a program: its tables, with room for the rest.
+const MAX_PARTS: usize = MAX_TABLE_BYTES as usize / PART_LENGTH + 2;
 /// A stored program older than this is written again, long before the bucket's age limit removes
 /// it.
 const REFRESH_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -41,15 +46,16 @@ pub enum ProgramError {
 #[derive(Debug, Clone)]
 pub struct ProgramStore {
     bus: SharedBus,
-    programs: Arc<Cache<Digest, Arc<Program>>>,
+    programs: Arc<Cache<Digest, Arc<Program>, CacheWeight>>,
     /// When a program was last known to be in the bucket.
     stored_at: Arc<Cache<Digest, Instant>>,
 }
 
 impl ProgramStore {
-    /// Caches up to `capacity` decoded programs.
+    /// Caches up to `capacity` decoded programs, and at most 64 MiB of them.
     pub fn new(bus: SharedBus, capacity: usize) -> Self {
-        Self { bus, programs: Arc::new(Cache::new(capacity)), stored_at: Arc::new(Cache::new(capacity)) }
+        let programs = Arc::new(bounded_cache(capacity));
+        Self { bus, programs, stored_at: Arc::new(Cache::new(capacity)) }
     }
 
     /// Returns the program with this hash. Concurrent calls for one program share a single read of

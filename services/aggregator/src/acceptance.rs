@@ -16,7 +16,7 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 use forge_documents::Job;
-use forge_kernel::{KERNEL, job_key::JobKey, result_shape::ResultShape};
+use forge_kernel::{KERNEL, job_key::JobKey, occurrence_tallies, result_shape::ResultShape};
 use forge_service::shard_messages;
 
 /// Upper bound on the execution times that agents report, in microseconds: one year.
@@ -135,6 +135,9 @@ impl JobContext {
         if !result.attestation.is_signature_valid() {
             return Err("the signature is not the agent's".to_owned());
         }
+        if result.bytes.is_empty() {
+            return Err("its agent says that it is too large for a message".to_owned());
+        }
         let hash = Digest::hash_parts(&[&result.bytes]);
         if hash != result.statement().result_hash {
             return Err(format!("its bytes have the hash {hash}, which is not the attested one"));
@@ -153,6 +156,7 @@ impl JobContext {
             return Err(format!("it has {found} iterations, but the plan has {planned}"));
         }
         self.shape.check(result).map_err(|mismatch| mismatch.to_string())?;
+        occurrence_tallies::check(&self.job.request.program, result)?;
         let occurrences: u128 = result.components.iter().map(|tally| u128::from(tally.occurrences)).sum();
         let limit = self.max_occurrences(statement.iterations);
         if occurrences > limit {

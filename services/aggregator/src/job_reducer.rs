@@ -16,6 +16,7 @@ use forge_documents::{CompletedJob, Job, JobResult};
 use forge_kernel::{job_key::JobKey, request::Request};
 use forge_service::{
     Settlement,
+    blocking::compute_aside,
     clock::Clock,
     job_keys, job_memory, job_records,
     job_watch::JobWatch,
@@ -212,7 +213,8 @@ impl JobReducer {
         envelope: Envelope,
     ) -> Result<(Request, MemoryReservation), CompilationFailure> {
         let compile = |envelope| {
-            Request::from_envelope_with(envelope, self.models.as_ref()).map_err(|invalid| {
+            let request = compute_aside(|| Request::from_envelope_with(envelope, self.models.as_ref()));
+            request.map_err(|invalid| {
                 let message =
                     format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
                 CompilationFailure::Refused(FailureCode::Internal, message)

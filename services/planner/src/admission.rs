@@ -103,7 +103,7 @@ impl Admission {
         let Some(submitter) = topology::parse_submit_subject(&message.subject) else {
             return self.reject_invalid_subject(message, origin(Submitter::default(), None)).await;
         };
-        let job = match self.reader.read(&message.payload) {
+        let job = match self.reader.read(&message.payload).await {
             Ok(job) => job,
             Err(invalid) => {
                 return self

@@ -198,7 +198,7 @@ impl Api {
     /// Stores an envelope, unless its job has a record, and returns the record once its quota
     /// decision is known or [`RECORD_WAIT`] has passed.
     async fn submit(&self, submitter: &Submitter, request: &Message) -> Result<JobRecord, ApiError> {
-        let job = self.reader.read(&request.payload);
+        let job = self.reader.read(&request.payload).await;
         let job = job.map_err(|invalid| ApiError::new(400, one_line(&invalid)))?;
         let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
         let changes = self.job_watch.subscribe(&bucket, &job.id);

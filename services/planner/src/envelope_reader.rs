@@ -6,7 +6,11 @@ use std::sync::Arc;
 use forge_contract::error::InvalidDocument;
 use forge_documents::Job;
 use forge_kernel::request::Request;
-use forge_service::{job_memory, model_cache::ModelCache};
+use forge_service::{blocking::compute_aside, job_memory, model_cache::ModelCache, result_limit};
+use tokio::sync::Semaphore;
+
+/// Envelopes that are compiled at the same time. One takes seconds at worst.
+const CONCURRENT_READS: usize = 2;
 
 /// Turns submitted bytes into a planned [`Job`].
 #[derive(Debug, Clone)]
@@ -15,20 +19,37 @@ pub struct EnvelopeReader {
     namespaces: Vec<String>,
     /// Memory of an aggregator for jobs, in bytes.
     job_memory: u64,
+    /// Largest result of a shard, in bytes.
+    max_result_bytes: u64,
+    /// Permits to compile.
+    reads: Arc<Semaphore>,
 }
 
 impl EnvelopeReader {
     /// `namespaces` are the buckets of job records that an envelope may name. Envelopes for which
-    /// an aggregator needs more than `job_memory` bytes are refused.
-    pub fn new(models: Arc<ModelCache>, namespaces: Vec<String>, job_memory: u64) -> Self {
-        Self { models, namespaces, job_memory }
+    /// an aggregator needs more than `job_memory` bytes are refused, and those whose shards have
+    /// larger results than `max_result_bytes`.
+    pub fn new(
+        models: Arc<ModelCache>,
+        namespaces: Vec<String>,
+        job_memory: u64,
+        max_result_bytes: u64,
+    ) -> Self {
+        let reads = Arc::new(Semaphore::new(CONCURRENT_READS));
+        Self { models, namespaces, job_memory, max_result_bytes, reads }
     }
 
-    /// Parses and validates an envelope, compiles its model and plans it.
+    /// Parses and validates an envelope, compiles its model and plans it. Large portfolios take
+    /// seconds, so other tasks of this process go on meanwhile.
     ///
     /// # Errors
     /// Every fault of the envelope at once, each with its JSON pointer.
-    pub fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
+    pub async fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
+        let _permit = self.reads.acquire().await;
+        compute_aside(|| self.read_at_once(envelope))
+    }
+
+    fn read_at_once(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
         let request = Request::from_json_with(envelope, self.models.as_ref())?;
         let namespace = &request.envelope.artifacts.kv_namespace;
         if !self.namespaces.contains(namespace) {
@@ -46,6 +67,10 @@ impl EnvelopeReader {
             let excess = job_memory::describe_excess(shards, bytes, self.job_memory);
             return Err(InvalidDocument::single("/args/iterations", format!("are too many: {excess}")));
         }
+        if let Some(size) = request.excess_result_size(self.max_result_bytes) {
+            let excess = result_limit::describe_excess(&request, &size, self.max_result_bytes);
+            return Err(InvalidDocument::single("/args", format!("describe too large a model: {excess}")));
+        }
         Ok(Job::new(request))
     }
 }
@@ -58,6 +83,8 @@ pub fn one_line(invalid: &InvalidDocument) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::settings::CACHE_CAPACITY;
 
@@ -67,12 +94,42 @@ mod tests {
 
     fn read_with(artifacts: &str, iterations: u64) -> Result<Job, InvalidDocument> {
         let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
-        let reader = EnvelopeReader::new(models, vec!["jobs".to_owned(), "night".to_owned()], 1 << 30);
+        let namespaces = vec!["jobs".to_owned(), "night".to_owned()];
+        let reader = EnvelopeReader::new(models, namespaces, 1 << 30, 1 << 20);
         let envelope = format!(
             r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}}, "artifacts": {artifacts},
                  "args": {{"iterations": {iterations}, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
         );
-        reader.read(envelope.as_bytes())
+        reader.read_at_once(envelope.as_bytes())
+    }
+
+    #[test]
+    fn a_portfolio_whose_results_do_not_fit_into_a_message_is_refused() {
+        let lines: Vec<String> = (0..16).map(|line| format!("line {line}")).collect();
+        let strikes: Vec<_> = lines
+            .iter()
+            .map(|line| json!({"line": line, "severity": {"lognormal": {"mu": 9, "sigma": 5}}}))
+            .collect();
+        let treaties = |count: u32| -> Vec<_> {
+            let treaty = |step| {
+                json!({"name": format!("share {step}"), "step": step, "kind": "quota_share", "covers": lines,
+                    "cession": 0.01})
+            };
+            (1..=count).map(treaty).collect()
+        };
+        let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
+        let reader = EnvelopeReader::new(models, vec!["jobs".to_owned()], 1 << 30, 1 << 20);
+        let read = |treaties: Vec<Value>, allocation: bool| {
+            let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"}, "args": {
+                "iterations": 100_000, "lines": lines, "treaties": treaties, "report": {"allocation": allocation},
+                "groups": [{"name": "all", "count": {"poisson": 2}, "strikes": strikes}]}});
+            reader.read_at_once(envelope.to_string().as_bytes())
+        };
+        assert!(read(treaties(2), false).is_ok());
+        let text = one_line(&read(treaties(32), true).unwrap_err());
+        for part in ["/args: ", "at most 1024 KiB", "16 lines, 32 treaties and 32 steps", "report.allocation", "`forge run`"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use forge_bus::{
 use forge_contract::envelope::Target;
 use forge_service::{
     Concurrency, Metrics, QueueSettings, job_watch::JobWatch, metric_reports::report_live_agents,
-    program_store::ProgramStore, registry::Registry, serve_queue,
+    program_store::ProgramStore, registry::Registry, result_limit::max_result_bytes, serve_queue,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,13 @@ impl PlannerParts {
         };
         let registry = Registry::open(bus.clone(), stop.clone()).await?;
         let job_watch = JobWatch::open(bus.clone(), &buckets, &stop).await?;
-        let reader = EnvelopeReader::new(settings.models, settings.namespaces.clone(), settings.job_memory);
+        let max_result_bytes = max_result_bytes(bus.max_payload());
+        let reader = EnvelopeReader::new(
+            settings.models,
+            settings.namespaces.clone(),
+            settings.job_memory,
+            max_result_bytes,
+        );
         let jobs = JobLookup::new(bus.clone(), settings.namespaces);
         let space = Arc::<RecordSpace>::default();
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), settings.quotas));

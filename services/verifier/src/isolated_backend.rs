@@ -4,7 +4,9 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
+use forge_contract::{
+    plain_program::PlainProgram, program::Program, shard::Shard, shard_result::ShardResult,
+};
 use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError};
 use parking_lot::Mutex;
 
@@ -128,6 +130,11 @@ impl Backend for IsolatedBackend {
 
     fn batch_size(&self) -> usize {
         self.description.batch_size
+    }
+
+    /// Backends on the CPU execute every program, GPUs plain ones.
+    fn supports(&self, program: &Program) -> bool {
+        self.adapter().is_none() || PlainProgram::new(program).is_some()
     }
 
     fn execute(

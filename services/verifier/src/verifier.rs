@@ -12,7 +12,6 @@ use forge_contract::{
     digest::Digest,
     envelope::Target,
     ids::PoolName,
-    plain_program::PlainProgram,
     program::Program,
     protocol::{UnreadableMessage, parse_message},
     task::{Claim, ShardOutcome, ShardTask, VerifierTask},
@@ -273,16 +272,24 @@ impl Verifier {
         let pool = PoolName::verifiers();
         let (message, id) = shard_messages::build_result(&self.identity, &pool, backend, task, execution);
         match self.bus.publish(message, &id).await {
-            Err(error @ BusError::TooLarge { .. }) => self.publish_crash(task, error.to_string()).await,
+            Err(error @ BusError::TooLarge { .. }) => {
+                let (shard_id, task_id, reason) = (task.shard_id, task.task_id, error.to_string());
+                self.publish_failure(task, ShardOutcome::Oversized { shard_id, task_id, reason }).await
+            }
             published => Ok(published?),
         }
     }
 
-    /// Publishes that a shard cannot be executed.
+    /// Publishes that the execution of a shard crashed.
     async fn publish_crash(&self, task: &ShardTask, reason: String) -> Result<(), TaskFailure> {
-        let (job, shard_id, task_id) = (task.job_uid, task.shard_id, task.task_id);
-        tracing::error!(%job, shard = %shard_id, reason, "the shard cannot be executed");
-        let outcome = ShardOutcome::Crashed { shard_id, task_id, reason };
+        let (shard_id, task_id) = (task.shard_id, task.task_id);
+        self.publish_failure(task, ShardOutcome::Crashed { shard_id, task_id, reason }).await
+    }
+
+    /// Publishes why a shard will never have a result.
+    async fn publish_failure(&self, task: &ShardTask, outcome: ShardOutcome) -> Result<(), TaskFailure> {
+        let job = task.job_uid;
+        tracing::error!(%job, ?outcome, "the shard will never have a result");
         let (message, id) = shard_messages::build_outcomes(job, vec![outcome]);
         Ok(self.bus.publish(message, &id).await?)
     }
@@ -296,9 +303,7 @@ impl Verifier {
         stop: &StopFlag,
     ) -> Result<(), TaskFailure> {
         let mut backends = sort_by_independence(&self.backends, claim);
-        // GPUs execute plain programs only.
-        let is_plain = PlainProgram::new(program).is_some();
-        backends.retain(|backend| is_plain || backend.adapter().is_none());
+        backends.retain(|backend| backend.supports(program));
         if backends.iter().all(|backend| backend.name() != self.reference.name()) {
             backends.push(&self.reference);
         }

@@ -55,6 +55,9 @@ pub struct WorkerSettings {
     pub slots: usize,
     /// Hardware that the worker takes shards for, besides those for `any`.
     pub target: Target,
+    /// Whether the worker takes shards for `any`. One with a CPU beside a GPU leaves them to the
+    /// GPU.
+    pub takes_any: bool,
     /// Lease that the bus grants on a message.
     pub lease: Duration,
     /// Pool under which the worker publishes heartbeats and results. Its NATS credential must
@@ -147,12 +150,11 @@ impl Worker {
         let stop_receiving = stop.child_token();
         let queues = async {
             let any = self.serve_queue(Queue::Shards(Target::Any), settings, &stop_receiving);
+            let own = self.serve_queue(Queue::Shards(settings.target), settings, &stop_receiving);
             match settings.target {
                 Target::Any => any.await,
-                target => {
-                    let own = self.serve_queue(Queue::Shards(target), settings, &stop_receiving);
-                    tokio::join!(any, own);
-                }
+                _ if settings.takes_any => drop(tokio::join!(any, own)),
+                _ => own.await,
             }
         };
         let quarantine = async {
@@ -290,12 +292,30 @@ impl Worker {
         };
         match published {
             Some(Ok(())) => Settlement::Ack,
+            Some(Err(error @ BusError::TooLarge { .. })) => {
+                let (job, shard) = (task.job_uid, task.shard_id);
+                tracing::error!(%job, %shard, %error, "the result is too large for a message; returning it without its content");
+                self.return_oversized(task, execution).await
+            }
             Some(Err(error)) => {
                 let (job, shard) = (task.job_uid, task.shard_id);
                 tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
                 Settlement::Backoff
             }
             None => Settlement::Retry(Duration::ZERO),
+        }
+    }
+
+    /// Returns a result that is too large for a message without its content. The aggregator rejects
+    /// it, so that the shard goes to others at once, and to a verifier in the end: no worker can
+    /// end a job by such a claim.
+    async fn return_oversized(&self, task: &ShardTask, execution: &ShardExecution) -> Settlement {
+        let claim = ShardExecution { bytes: Default::default(), ..execution.clone() };
+        let backend = self.backend.as_ref();
+        let (message, id) = shard_messages::build_result(&self.identity, &self.pool, backend, task, &claim);
+        match self.bus.publish(message, &id).await {
+            Ok(()) => Settlement::Ack,
+            Err(_) => Settlement::Backoff,
         }
     }
 

@@ -83,6 +83,7 @@ impl InProcessServices {
             executor: Executor::new(1, None),
             slots: 1,
             target,
+            takes_any: true,
             lease: LEASE,
             pool: PoolName::default(),
         };

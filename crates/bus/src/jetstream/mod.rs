@@ -305,7 +305,7 @@ impl Bus for JetStreamBus {
     }
 
     fn max_payload(&self) -> usize {
-        self.connection.max_payload()
+        self.connection.max_payload().min(self.options.topology.max_message_bytes)
     }
 
     fn unreadable_messages(&self) -> u64 {

@@ -37,9 +37,6 @@ use crate::{
     topology::{self, Bucket, Queue, Stream, TopologySettings, check_expires, check_key, subject_matches},
 };
 
-/// Largest payload of a message, in bytes; the default of nats-server.
-pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
-
 /// The in-process bus. Starts empty; its content is lost when the last clone of the `Arc` is
 /// dropped.
 #[derive(Debug)]
@@ -169,9 +166,8 @@ impl BusCore {
     }
 }
 
-/// Checks a size against a limit and the largest payload.
+/// Checks a size against a limit.
 fn check_size(size: usize, limit: usize) -> Result<(), BusError> {
-    let limit = limit.min(MAX_PAYLOAD_BYTES);
     if size > limit { Err(BusError::TooLarge { size, limit }) } else { Ok(()) }
 }
 
@@ -197,7 +193,7 @@ impl Bus for MemoryBus {
     }
 
     async fn broadcast(&self, message: Message) -> Result<(), BusError> {
-        check_size(message.encoded_size(None), MAX_PAYLOAD_BYTES)?;
+        check_size(message.encoded_size(None), self.max_payload())?;
         self.core.lock().core_messaging.broadcast(&message);
         Ok(())
     }
@@ -326,7 +322,7 @@ impl Bus for MemoryBus {
     }
 
     async fn request(&self, message: Message, time_limit: Duration) -> Result<Message, BusError> {
-        check_size(message.encoded_size(None), MAX_PAYLOAD_BYTES)?;
+        check_size(message.encoded_size(None), self.max_payload())?;
         let subject = message.subject.clone();
         let no_response = || BusError::NoResponse(subject);
         let Some(reply) = self.core.lock().core_messaging.request(message) else {
@@ -343,7 +339,7 @@ impl Bus for MemoryBus {
     }
 
     fn max_payload(&self) -> usize {
-        MAX_PAYLOAD_BYTES
+        self.settings.max_message_bytes
     }
 
     fn is_connected(&self) -> bool {

@@ -11,9 +11,6 @@ use super::{Bucket, MAX_HEARTBEAT_AGE, MAX_MESSAGE_AGE, Stream, TopologySettings
 
 /// Parts into which [`TopologySettings::storage_bytes`] is divided.
 const STORAGE_PARTS: u64 = 1024;
-/// Largest message that carries an envelope, a result, a program or a record. Equals the server's
-/// default `max_payload`.
-const MAX_LARGE_MESSAGE_BYTES: usize = 1 << 20;
 /// Largest message that carries a task or an advisory. They take about 1 kB.
 const MAX_TASK_BYTES: usize = 64 << 10;
 /// Largest entry of an agent: a heartbeat or a quarantine, of about 1 kB.
@@ -53,22 +50,23 @@ fn share(settings: &TopologySettings, parts: u64) -> u64 {
 impl Stream {
     /// Returns the stream's limits.
     pub fn limits(self, settings: &TopologySettings) -> StreamLimits {
+        let large = settings.max_message_bytes;
         let (parts, max_message_bytes, max_messages_per_subject) = match self {
             // Held until the job ends. If full, submissions are refused; running jobs continue.
-            Self::Jobs => (64, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SUBMISSIONS)),
+            Self::Jobs => (64, large, Some(MAX_SUBMISSIONS)),
             // The dispatch window bounds the shards of a job. If full, planners wait until workers
             // have taken some. One subject per shard.
             Self::Shards => (32, MAX_TASK_BYTES, Some(MAX_SHARD_MESSAGES)),
             // If full, aggregators wait until verifiers have taken some.
-            Self::Verifications => (32, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SHARD_MESSAGES)),
+            Self::Verifications => (32, large, Some(MAX_SHARD_MESSAGES)),
             // One order with an envelope per running job. If full, further jobs wait.
-            Self::Reduce => (64, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SHARD_MESSAGES)),
+            Self::Reduce => (64, large, Some(MAX_SHARD_MESSAGES)),
             // 20 to 60 kB per shard until the job ends: most of the space. If full, workers and
             // verifiers retry until a job has ended or been cancelled, or stale results are purged.
-            Self::Results => (448, MAX_LARGE_MESSAGE_BYTES, Some(MAX_SHARD_MESSAGES)),
+            Self::Results => (448, large, Some(MAX_SHARD_MESSAGES)),
             // About 1 kB per verdict and 150 bytes per outcome until the job ends. All outcomes of
             // a job have one subject. If full, jobs wait until another has ended or been cancelled.
-            Self::Verdicts => (64, MAX_LARGE_MESSAGE_BYTES, None),
+            Self::Verdicts => (64, large, None),
             // If full, advisories are lost: the job waits for the shard until it is overdue.
             Self::DeadLetters => (8, MAX_TASK_BYTES, None),
         };
@@ -93,23 +91,24 @@ impl Bucket {
 
     /// Returns the bucket's limits. `namespaces` buckets of job records share their space.
     pub fn limits(&self, settings: &TopologySettings, namespaces: usize) -> StreamLimits {
+        let large = settings.max_message_bytes;
         let (parts, max_message_bytes, max_age) = match self {
             // Terminal records expire after the aggregators' retention; others stay. About 3 kB
             // each, so the default holds 200,000. Planners admit no jobs while it is nearly full,
             // so that there is space for the terminal records of running ones.
-            Self::Jobs(_) => (150, MAX_LARGE_MESSAGE_BYTES, None),
+            Self::Jobs(_) => (150, large, None),
             // Quarantines stay. If full, no agent can be added or quarantined.
             Self::Agents => (12, MAX_AGENT_ENTRY_BYTES, None),
             // One per distinct model, written again by each job. If full, jobs with other models
             // wait.
-            Self::Programs => (128, MAX_LARGE_MESSAGE_BYTES, Some(MAX_MESSAGE_AGE)),
+            Self::Programs => (128, large, Some(MAX_MESSAGE_AGE)),
             // One per worker that lived within the last minute. If full, workers are not seen.
             Self::Workers => (8, MAX_AGENT_ENTRY_BYTES, Some(MAX_HEARTBEAT_AGE)),
             // One key of 150 bytes per running job. If full, submissions wait.
             Self::Secrets => (4, MAX_AGENT_ENTRY_BYTES, Some(MAX_MESSAGE_AGE)),
             // One entry per submitter, which lists its active jobs. If full, jobs of new submitters
             // wait.
-            Self::Quotas => (8, MAX_LARGE_MESSAGE_BYTES, None),
+            Self::Quotas => (8, large, None),
         };
         let sharing = if matches!(self, Self::Jobs(_)) { namespaces.max(1) as u64 } else { 1 };
         let max_bytes = share(settings, parts) / sharing;

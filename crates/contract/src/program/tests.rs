@@ -129,6 +129,42 @@ fn the_order_matters_below_a_treaty_with_annual_terms() {
 }
 
 #[test]
+fn the_order_matters_within_a_step_where_cessions_may_be_cut() {
+    // Beside the layer of 40 xs 20, with annual terms, in its step.
+    let beside = |change: &dyn Fn(&mut Treaty)| {
+        let mut program = portfolio();
+        let mut other = program.treaties[1].clone();
+        change(&mut other);
+        program.treaties.push(other);
+        program.validate().unwrap();
+        program.interleaves()
+    };
+    fn of(treaty: &mut Treaty) -> &mut OccurrenceLayer {
+        match &mut treaty.terms {
+            TreatyTerms::OccurrenceXl(layer) => layer,
+            _ => unreachable!("the treaty is by occurrence"),
+        }
+    }
+    let quota_share =
+        TreatyTerms::QuotaShare { cession: Proportion(500_000), event_limit: MAX_AMOUNT };
+    let stop_loss = portfolio().treaties[2].terms.clone();
+    // The same layer, and one that begins below its end.
+    assert!(beside(&|_| {}));
+    assert!(beside(&|t| of(t).layer = Layer { limit: 10, attachment: 59 }));
+    assert!(beside(&|t| t.terms = quota_share.clone()));
+    // Layers on top of each other, of the same amounts: together they pay no more than there is.
+    assert!(!beside(&|t| of(t).layer = Layer { limit: 10, attachment: 60 }));
+    assert!(!beside(&|t| of(t).layer = Layer { limit: 15, attachment: 5 }));
+    // Of other amounts, they may.
+    assert!(beside(&|t| {
+        of(t).layer.attachment = 60;
+        t.lines = IndexSet(1);
+    }));
+    assert!(!beside(&|t| t.groups = IndexSet(8)));
+    assert!(!beside(&|t| t.terms = stop_loss.clone()));
+}
+
+#[test]
 fn unsafe_programs_are_rejected() {
     let plain_changes: [fn(&mut Program); 9] = [
         |p| p.cap = MAX_AMOUNT + 1,

@@ -162,7 +162,6 @@ fn amount_of(quantity: Quantity, year: &ClosedYear) -> u64 {
         Quantity::GrossLine(line) => year.after_steps(0)[line],
         Quantity::NetAfterSteps(steps) => sum_of(year.after_steps(steps), IndexSet::ALL),
         Quantity::Ceded(treaty) => year.treaties[treaty].ceded,
-        Quantity::Subject(treaty) => year.treaties[treaty].subject,
     }
 }
 

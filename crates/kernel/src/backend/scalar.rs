@@ -22,6 +22,11 @@ use super::{
 };
 use crate::{seed_tree::leaf_seeds, treaties::Year};
 
+/// Most work, in the unit of [`Program::max_work`], between two calls of
+/// [`ExecutionControl::advance`]. A leaf of a large portfolio takes an hour, and whoever stops it
+/// must not wait for its end.
+const MAX_UNREPORTED_WORK: u64 = 1 << 26;
+
 /// The reference backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scalar;
@@ -50,20 +55,24 @@ pub(super) fn execute_shard(
     let interpreter = Interpreter::new(program);
     let mut result = ResultBuilder::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
+    let interval = (MAX_UNREPORTED_WORK / program.max_work()).clamp(1, LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
-        for iteration in 0..iterations {
-            interpreter.execute(seed, iteration, &mut result);
-        }
-        if control.advance(iterations).is_break() {
-            return Err(ExecutionError::Cancelled);
+        for start in (0..iterations).step_by(interval as usize) {
+            let end = iterations.min(start + interval);
+            for iteration in start..end {
+                interpreter.execute(seed, iteration, &mut result);
+            }
+            if control.advance(end - start).is_break() {
+                return Err(ExecutionError::Cancelled);
+            }
         }
     }
     Ok(result.finish())
 }
 
 /// Executes a range of iterations of one leaf.
-pub(super) fn execute_range(program: &Program, leaf_seed: Digest, iterations: Range<u64>) -> ShardResult {
+pub(crate) fn execute_range(program: &Program, leaf_seed: Digest, iterations: Range<u64>) -> ShardResult {
     let interpreter = Interpreter::new(program);
     let mut result = ResultBuilder::new(program);
     for iteration in iterations {

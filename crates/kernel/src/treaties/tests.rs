@@ -61,6 +61,11 @@ fn fractions_round_to_the_nearest_unit() {
     assert_eq!(Proportion::ONE.of(MAX_AMOUNT), MAX_AMOUNT);
     assert_eq!(Proportion(1).of(499_999), 0);
     assert_eq!(Proportion(1).of(500_000), 1);
+    for parts in [1, 2, 333_333, 500_000, 900_000, 999_999, 1_000_000].map(Proportion) {
+        for part in [0, 1, 2, 3, 6, 7, 1_000_001, parts.of(MAX_AMOUNT)] {
+            assert_eq!(parts.of(parts.whole_of(part)), part, "{parts:?}");
+        }
+    }
     for (parts, amount) in [(333_333u32, MAX_AMOUNT), (270_000, 123_456_789_012), (999_999, 7)] {
         let exact = (u128::from(amount) * u128::from(parts) + 500_000) / 1_000_000;
         assert_eq!(u128::from(Proportion(parts).of(amount)), exact);
@@ -200,6 +205,34 @@ fn stop_loss_sees_the_net_of_the_steps_before() {
     assert_eq!(year.after_steps(2), [400 - 46, 180 - 22]);
 }
 
+#[test]
+fn what_is_cut_neither_uses_up_a_limit_nor_is_reinstated() {
+    // A quota share of a half, then 100 xs 0 with one reinstatement at 100% of a premium of 10, and
+    // 150 a year: of every loss of 100 the layer gets the other half, until it has paid 150.
+    let quota = Treaty {
+        terms: TreatyTerms::QuotaShare { cession: Proportion(500_000), event_limit: NO_LIMIT },
+        ..occurrence_xl(unlimited(1, 0))
+    };
+    let limited = OccurrenceLayer { premium: 10, ..layer(100, 0, 1, 0, 150) };
+    let after = |losses: &[u64], layer: &OccurrenceLayer| {
+        let year = run(&[quota.clone(), occurrence_xl(layer.clone())], losses).1;
+        let treaty = year.treaties[1].clone();
+        (treaty.ceded, treaty.paid, layer.reinstatement_premium(treaty.paid), treaty.is_used_up)
+    };
+    assert_eq!(after(&[100], &limited), (50, 50, 5, false));
+    assert_eq!(after(&[100; 2], &limited), (100, 100, 10, false));
+    assert_eq!(after(&[100; 3], &limited), (150, 150, 10, true));
+    assert_eq!(after(&[100; 4], &limited), (150, 150, 10, true));
+    // With 30 deducted a year, the first loss pays 70, cut to 50; the second the 40 that are left.
+    let deducted = OccurrenceLayer { premium: 10, ..layer(100, 0, 1, 30, 90) };
+    assert_eq!(after(&[100], &deducted), (50, 50, 5, false));
+    assert_eq!(after(&[100; 2], &deducted), (90, 90, 9, true));
+    // Placed to 90%: 90 of 100 cut to 50, which are 90% of 56 (55.6).
+    let placed = OccurrenceLayer { placed: Proportion(900_000), ..layer(100, 0, 1, 0, 150) };
+    assert_eq!(after(&[100], &placed), (50, 56, 0, false));
+    assert_eq!(after(&[100; 3], &placed), (135, 150, 0, true));
+}
+
 fn treaty(lines: u32) -> impl Strategy<Value = Treaty> {
     let amount = 0u64..2_000;
     let fraction = (0u32..=1_000_000).prop_map(Proportion);
@@ -239,6 +272,11 @@ proptest! {
         let gross: u64 = occurrences.iter().map(|amounts| sum(amounts)).sum();
         prop_assert_eq!(sum(year.after_steps(0)), gross);
         prop_assert_eq!(sum(year.net()), gross - sum(&ceded(&year)));
+        for (terms, treaty) in treaties.iter().zip(&year.treaties) {
+            if let TreatyTerms::OccurrenceXl(layer) = &terms.terms {
+                prop_assert_eq!(treaty.ceded, layer.placed.of(treaty.paid));
+            }
+        }
         for step in 0..steps.len() {
             let stages = [year.after_steps(step), year.after_steps(step + 1)];
             prop_assert!(stages[0].iter().zip(stages[1]).all(|(before, after)| after <= before));

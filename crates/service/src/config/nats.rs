@@ -105,6 +105,7 @@ impl TopologyArgs {
             replicas: self.replicas,
             lease: Duration::from_millis(self.lease_ms),
             storage_bytes: self.storage_mib << 20,
+            ..TopologySettings::default()
         }
     }
 }

@@ -69,6 +69,9 @@ fn content_that_no_merge_may_contain_is_rejected() {
     let mut foreign = job.result(SENDER, 0, right);
     foreign.bytes = job.results[1].encode().into();
     assert!(reason(&foreign).contains("which is not the attested one"));
+    let mut oversized = job.result(SENDER, 0, right);
+    oversized.bytes = Bytes::new();
+    assert!(reason(&oversized).contains("too large for a message"));
     let mut unsigned = job.result(SENDER, 0, right);
     unsigned.attestation.signature = attest(unsigned.statement().clone(), 2).signature;
     assert!(reason(&unsigned).contains("signature"));

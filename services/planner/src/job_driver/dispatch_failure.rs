@@ -53,6 +53,10 @@ impl DispatchFailure {
                     "shard {shard} crashed the isolated process in which a verifier executed it: {reason}"
                 )
             }
+            FatalShard::Oversized { shard, reason } => format!(
+                "the result of shard {shard} is too large: {reason}; set report.allocation to false, use fewer \
+                 lines, treaties or steps, or use `forge run`"
+            ),
         };
         Self { code: FailureCode::ExecutionFailed, phase: Phase::Execute, message }
     }
@@ -113,6 +117,12 @@ mod tests {
                 FailureCode::ExecutionFailed,
                 Phase::Execute,
                 "shard 0-7 crashed the isolated process in which a verifier executed it: signal 11",
+            ),
+            (
+                DispatchFailure::fatal_shard(&FatalShard::Oversized { shard, reason: "9 of 8 bytes".to_owned() }),
+                FailureCode::ExecutionFailed,
+                Phase::Execute,
+                "the result of shard 0-7 is too large: 9 of 8 bytes; set report.allocation",
             ),
         ];
         for (failure, code, phase, part) in cases {

@@ -67,6 +67,8 @@ pub enum FatalShard {
     Exhausted(ShardId),
     /// It crashed the isolated process in which a verifier executed it.
     Crashed { shard: ShardId, reason: String },
+    /// Its result is larger than a message may be.
+    Oversized { shard: ShardId, reason: String },
 }
 
 /// The dispatch state of a job's shards.
@@ -179,11 +181,17 @@ impl<'a> Dispatcher<'a> {
                     self.queue_retry(shard);
                 }
             }
-            ShardOutcome::Crashed { reason, .. } => {
-                if !self.is_completed(shard) {
-                    self.fatal.get_or_insert(FatalShard::Crashed { shard, reason });
-                }
+            ShardOutcome::Crashed { reason, .. } => self.fail(FatalShard::Crashed { shard, reason }, shard),
+            ShardOutcome::Oversized { reason, .. } => {
+                self.fail(FatalShard::Oversized { shard, reason }, shard);
             }
+        }
+    }
+
+    /// Notes that the job must fail, unless the shard has a result.
+    fn fail(&mut self, fatal: FatalShard, shard: ShardId) {
+        if !self.is_completed(shard) {
+            self.fatal.get_or_insert(fatal);
         }
     }
 

@@ -268,13 +268,23 @@ async fn an_outage_delays_a_verdict_but_never_becomes_one() {
 
 /// What a verifier publishes for a shard that workers failed to execute: its result, or outcomes.
 async fn fallback(available: &[TestBackend], reference: Arc<dyn Backend>) -> (Message, ShardTask, Digest) {
+    fallback_with(available, reference, |_| BusFault::None).await
+}
+
+/// As [`fallback`], with faults of the verifier's bus.
+async fn fallback_with(
+    available: &[TestBackend],
+    reference: Arc<dyn Backend>,
+    fault: impl Fn(&BusOperation<'_>) -> BusFault + Send + Sync + 'static,
+) -> (Message, ShardTask, Digest) {
     let (bus, request) = bus().await;
     let task = task(&request, 3);
     let hash = correct_hash(&request, &task);
     publish_task(&bus, task.clone(), None).await;
     let mut results = bus.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap();
     let mut outcomes = bus.replay(Stream::Verdicts, vec![topology::outcomes_subject(JOB)]).await.unwrap();
-    let _verifier = RunningVerifier::start_with(bus.clone(), available, reference);
+    let faulty = Arc::new(FaultyBus::new(bus.clone(), move |operation| fault(&operation)));
+    let _verifier = RunningVerifier::start_with(faulty, available, reference);
     let stored = tokio::select! {
         stored = results.next() => stored,
         stored = outcomes.next() => stored,
@@ -316,6 +326,21 @@ async fn a_fallback_execution_that_crashes_is_reported() {
     let dying = TestBackend { fault: Fault::Crash, ..CPU };
     let (message, task, _) = fallback(&[CPU], Arc::new(dying)).await;
     assert_eq!(crash(&message, &task), "cpu crashed: no memory");
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_for_a_message_is_reported_as_that() {
+    let too_large = |operation: &BusOperation<'_>| match operation {
+        BusOperation::Publish { subject } if subject.starts_with("forge.v1.results.") => {
+            BusFault::Error(BusError::TooLarge { size: 9, limit: 8 })
+        }
+        _ => BusFault::None,
+    };
+    let (message, task, _) = fallback_with(&[CPU], Arc::new(Scalar), too_large).await;
+    let outcome = shard_messages::parse_outcomes(&message.payload).unwrap().outcomes.remove(0);
+    let reason = BusError::TooLarge { size: 9, limit: 8 }.to_string();
+    let expected = ShardOutcome::Oversized { shard_id: task.shard_id, task_id: task.task_id, reason };
+    assert_eq!(outcome, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,6 +131,7 @@ fn start_worker(
         executor: Executor::new(1, None),
         slots: 1,
         target,
+        takes_any: true,
         lease: Duration::from_secs(30),
         pool: pool(),
     };
@@ -276,6 +277,7 @@ async fn a_result_that_cannot_be_stored_is_kept_until_it_can_and_uses_up_no_deli
         executor: Executor::new(1, None),
         slots: 1,
         target: Target::Cpu,
+        takes_any: true,
         lease: Duration::from_secs(30),
         pool: pool(),
     };
@@ -285,6 +287,65 @@ async fn a_result_that_cannot_be_stored_is_kept_until_it_can_and_uses_up_no_deli
     assert_eq!(results(&inner, 1).await.len(), 1);
     assert!(start.elapsed() >= outage && attempts.load(Ordering::Relaxed) > 10);
     assert_eq!(inner.message_count(Stream::DeadLetters), 0);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_content() {
+    let inner = bus(Target::Cpu, 1).await;
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    let faulty = Arc::new(FaultyBus::new(inner.clone(), move |operation| match operation {
+        BusOperation::Publish { subject } if subject.starts_with("forge.v1.results.") => {
+            match counted.fetch_add(1, Ordering::Relaxed) {
+                0 => BusFault::Error(BusError::TooLarge { size: 9, limit: 8 }),
+                _ => BusFault::None,
+            }
+        }
+        _ => BusFault::None,
+    }));
+    let stop = CancellationToken::new();
+    let settings = WorkerSettings {
+        executor: Executor::new(1, None),
+        slots: 1,
+        target: Target::Cpu,
+        takes_any: true,
+        lease: Duration::from_secs(30),
+        pool: pool(),
+    };
+    let identity = Identity::from_random([1; 32]);
+    let worker =
+        tokio::spawn(run(faulty, Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone()));
+    let mut messages = inner.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap();
+    let stored = messages.next().await.unwrap();
+    let (attestation, content) = shard_messages::parse_result(&stored.message.payload).unwrap();
+    assert!(attestation.is_signature_valid() && content.is_empty());
+    while inner.backlog(Queue::Shards(Target::Cpu)).await.unwrap() > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(attempts.load(Ordering::Relaxed), 2);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_beside_a_gpu_takes_only_shards_for_its_own_hardware() {
+    let bus = bus(Target::Any, 1).await;
+    let stop = CancellationToken::new();
+    let settings = WorkerSettings {
+        executor: Executor::new(1, None),
+        slots: 1,
+        target: Target::Cpu,
+        takes_any: false,
+        lease: Duration::from_secs(30),
+        pool: pool(),
+    };
+    let identity = Identity::from_random([1; 32]);
+    let run = run(bus.clone(), Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone());
+    let worker = tokio::spawn(run);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(bus.backlog(Queue::Shards(Target::Any)).await.unwrap(), 1);
     stop.cancel();
     worker.await.unwrap().unwrap();
 }

@@ -3,8 +3,8 @@
 use forge_contract::{
     error::InvalidDocument,
     program::{
-        AmountTable, Component, CountTable, Group, INDEX_FRACTION_BITS, MAX_AMOUNT, Occurrence, Program,
-        Terms,
+        AmountTable, Component, CountTable, Group, INDEX_FRACTION_BITS, MAX_AMOUNT, MAX_TABLE_BYTES, OCTAVES,
+        Occurrence, Program, Terms,
     },
 };
 
@@ -23,10 +23,13 @@ use crate::{
 /// # Errors
 /// The first law that has no table, with the pointer to its arg.
 pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
-    let index = |(at, index): (usize, &super::portfolio::PortfolioIndex)| {
+    check_table_sizes(portfolio)?;
+    let mut tables = SeverityTables::default();
+    let indices = portfolio.indices.iter().enumerate().map(|(at, index)| {
         let pointer = format!("/args/indices/{at}");
-        severity_table(&index.law, 1 << INDEX_FRACTION_BITS, &pointer)
-    };
+        tables.get(&index.law, 1 << INDEX_FRACTION_BITS, &pointer)
+    });
+    let indices = indices.collect::<Result<_, _>>()?;
     let groups = portfolio.groups.iter().enumerate();
     Ok(Program {
         units: portfolio.units,
@@ -35,15 +38,68 @@ pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
         lines: portfolio.lines.len() as u32,
         details: true,
         allocation: portfolio.report.allocation,
-        indices: portfolio.indices.iter().enumerate().map(index).collect::<Result<_, _>>()?,
+        indices,
         groups: groups
-            .map(|(at, group)| compile_group(group, portfolio.units, at))
+            .map(|(at, group)| compile_group(group, portfolio.units, at, &mut tables))
             .collect::<Result<_, _>>()?,
         treaties: portfolio.treaties.iter().map(|treaty| treaty.treaty.clone()).collect(),
     })
 }
 
-fn compile_group(group: &PortfolioGroup, units: u32, at: usize) -> Result<Group, InvalidDocument> {
+/// Bytes of the table of a law; 0 where it has none, which is another error.
+fn table_bytes(law: &SeverityLaw) -> u64 {
+    law.segment_bits().map_or(0, |bits| (16 * 2 * OCTAVES as u64) << bits)
+}
+
+/// Refuses laws whose tables are too large together, before they are computed: that takes up to
+/// half a second each.
+fn check_table_sizes(portfolio: &Portfolio) -> Result<(), InvalidDocument> {
+    let laws = portfolio.groups.iter().flat_map(|group| &group.components).filter_map(|component| {
+        match &component.severity {
+            ComponentSeverity::Law(law) => Some(law),
+            _ => None,
+        }
+    });
+    let sizes: Vec<u64> = laws.chain(portfolio.indices.iter().map(|index| &index.law)).map(table_bytes).collect();
+    let total: u64 = sizes.iter().sum();
+    if total <= MAX_TABLE_BYTES {
+        return Ok(());
+    }
+    let largest = sizes.iter().copied().max().unwrap_or_default();
+    let of_largest = sizes.iter().filter(|&&size| size == largest).count();
+    let message = format!(
+        "need {} MiB of tables, more than {} MiB: {of_largest} of the {} severities and indices need {} KiB each; use \
+         fewer components, or shapes and tail indices further from 0, which need smaller tables",
+        total.div_ceil(1 << 20),
+        MAX_TABLE_BYTES >> 20,
+        sizes.len(),
+        largest >> 10
+    );
+    Err(InvalidDocument::single("/args/groups", message))
+}
+
+/// The tables of severities. Equal laws share the computation of a table.
+#[derive(Default)]
+struct SeverityTables(Vec<(SeverityLaw, u32, AmountTable)>);
+
+impl SeverityTables {
+    fn get(&mut self, law: &SeverityLaw, units: u32, pointer: &str) -> Result<AmountTable, InvalidDocument> {
+        let known = self.0.iter().find(|(other, other_units, _)| (other, *other_units) == (law, units));
+        if let Some((_, _, table)) = known {
+            return Ok(table.clone());
+        }
+        let table = severity_table(law, units, pointer)?;
+        self.0.push((*law, units, table.clone()));
+        Ok(table)
+    }
+}
+
+fn compile_group(
+    group: &PortfolioGroup,
+    units: u32,
+    at: usize,
+    tables: &mut SeverityTables,
+) -> Result<Group, InvalidDocument> {
     let pointer = format!("/args/groups/{at}");
     let none = CountTable { offset: 0, thresholds: Vec::new() };
     let counts = match group.kind {
@@ -67,7 +123,7 @@ fn compile_group(group: &PortfolioGroup, units: u32, at: usize) -> Result<Group,
         GroupKind::Annual => Occurrence::Annual,
     };
     let component = |(number, component): (usize, &PortfolioComponent)| {
-        compile_component(component, units, &format!("{pointer}/{list}/{number}/{field}"))
+        compile_component(component, units, &format!("{pointer}/{list}/{number}/{field}"), tables)
     };
     let components = group.components.iter().enumerate().map(component).collect::<Result<_, _>>()?;
     Ok(Group { counts, occurrence, components })
@@ -84,10 +140,11 @@ fn compile_component(
     component: &PortfolioComponent,
     units: u32,
     pointer: &str,
+    tables: &mut SeverityTables,
 ) -> Result<Component, InvalidDocument> {
     let amounts = match &component.severity {
         ComponentSeverity::Constant(amount) => AmountTable::constant(*amount),
-        ComponentSeverity::Law(law) => severity_table(law, units, pointer)?,
+        ComponentSeverity::Law(law) => tables.get(law, units, pointer)?,
         ComponentSeverity::Discrete { amounts, weights } => {
             step_table(amounts, weights).map_err(table_error(pointer))?
         }

@@ -72,8 +72,8 @@ impl RiskArgs {
 
     /// Expected draws of an iteration, rounded up: a count for each group with one; for each of its
     /// expected occurrences a pick among several components and one amount of a claim, or an amount
-    /// for every strike with a rank of its own; an amount for each total of the year; a factor for
-    /// each index. The sums are f64 steps in the order of the groups.
+    /// for every strike, also if it shares a draw; an amount for each total of the year; a factor
+    /// for each index. The sums are f64 steps in the order of the groups.
     pub fn expected_draws(&self) -> u64 {
         let draws_of = |group: &GroupArgs| {
             let occurrences = counts_of(group).map_or(0.0, |counts| counts::mean(&counts));
@@ -83,8 +83,7 @@ impl RiskArgs {
                     1.0 + occurrences * if group.claims.len() > 1 { 2.0 } else { 1.0 }
                 }
                 GroupArgs::Strikes(group) => {
-                    let own = group.strikes.iter().filter(|strike| strike.rank.is_none()).count();
-                    1.0 + occurrences * own as f64
+                    1.0 + occurrences * group.strikes.len() as f64
                 }
             }
         };

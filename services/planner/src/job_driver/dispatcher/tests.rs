@@ -211,6 +211,24 @@ fn crash_in_isolation_is_fatal_unless_the_shard_is_completed() {
 }
 
 #[test]
+fn a_result_that_is_too_large_is_fatal_unless_the_shard_is_completed() {
+    let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
+    let mut issuer = Issuer::new(&plan);
+    issuer.dispatch(2);
+    issuer.accept(0);
+    let oversized = |index| ShardOutcome::Oversized {
+        shard_id: leaf(index),
+        task_id: task(9),
+        reason: "9 of 8 bytes".to_owned(),
+    };
+    issuer.apply(oversized(0));
+    assert_eq!(issuer.dispatch(2), []);
+    issuer.apply(oversized(1));
+    let fatal = FatalShard::Oversized { shard: leaf(1), reason: "9 of 8 bytes".to_owned() };
+    assert_eq!(issuer.try_dispatch(2, NOW, NOW), Err(fatal));
+}
+
+#[test]
 fn overdue_shard_is_retried_with_doubled_patience() {
     let plan = Plan::new(2 * LEAF_ITERATIONS, 1, None);
     let mut issuer = Issuer::new(&plan);

@@ -226,9 +226,9 @@ fn reinstatements_that_are_absent_do_not_limit_the_year() {
 fn draws_are_those_of_the_expected_occurrences() {
     let args = read(&base()).unwrap();
     assert_eq!(args.expected_occurrences(), 3.5);
-    // 1 total; a count, 3 picks and 3 amounts; a count and, as both strikes share one, half a draw;
-    // an index.
-    assert_eq!(args.expected_draws(), (1.0_f64 + 7.0 + 1.5).ceil() as u64 + 1);
+    // 1 total; a count, 3 picks and 3 amounts; a count and half an occurrence of two strikes, which
+    // share a draw but have an amount each; an index.
+    assert_eq!(args.expected_draws(), (1.0_f64 + 7.0 + 2.0).ceil() as u64 + 1);
     let one = read(&examples::tower()).unwrap();
     assert_eq!(one.expected_draws(), 2);
 }
