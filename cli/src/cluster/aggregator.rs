@@ -97,9 +97,9 @@ pub fn execute(args: &AggregatorArgs) -> Result<(), CommandError> {
         warns_about_durability: true,
     };
     service_host::run(&args.host, spec, async |host: ServiceHost| {
-        host.set_ready();
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
         let store = Arc::new(store?);
+        host.set_ready();
         let settings = args.tuning.settings(namespaces, args.memory, host.lease);
         tracing::info!(store = %args.store.location.store, "store opened; collecting results");
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());

@@ -1,6 +1,7 @@
 //! What is ignored, what is rejected, and that the cheap checks come first.
 
 use forge_contract::shard_result::Tally;
+use forge_kernel::{reduction::Reduction, request::Request};
 use serde_json::{Value, json};
 
 use super::*;
@@ -92,6 +93,23 @@ fn merged_counts_stay_exact_in_json_whatever_workers_return() {
     let shards: Vec<_> = job.context.job.request.plan.shards().collect();
     let iterations = shards.iter().map(|&shard| job.context.job.request.shard(shard).iterations);
     assert!(iterations.map(limit).sum::<u128>() <= (1 << 53) - (1 << 48));
+    // Of a run with the most shards, each may have few occurrences, though decoding allows 2^43.
+    let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {
+        "iterations": 1_u64 << 48, "claim_freq": 0.1, "claim_severity_mu": 6, "claim_severity_sig": 1}});
+    let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+    let large = JobContext::new(Arc::new(Job::new(request)), UID, JobKey::from([7; 32]));
+    let iterations = 1 << 28;
+    assert_eq!(large.job.request.plan.shard_count(), 1 << 20);
+    let statement = ResultStatement { iterations, ..job.statement(SENDER, 0, &job.results[0]) };
+    let check = |occurrences: u64| {
+        let mut result = Reduction::new(&large.job.request.program).result();
+        result.iterations = iterations;
+        result.components[0].occurrences = occurrences;
+        large.check_content(&statement, &result)
+    };
+    let most = u64::try_from(large.max_occurrences(iterations)).unwrap();
+    assert_eq!(check(most), Ok(()));
+    assert!(check(most + 1).unwrap_err().contains("occurrences"));
     let huge = falsified(&job.results[0], 1 << 53);
     // Decoding allows 2^15 occurrences an iteration, which is less in a shard of one leaf.
     assert!(job.context.decode(&job.result(SENDER, 0, &huge)).is_err());

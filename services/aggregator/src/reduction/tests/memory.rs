@@ -5,12 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use ethnum::U256;
 use forge_contract::{
+    agent::Identity,
     digest::Digest,
+    distribution::Resolution,
+    program::MAX_AMOUNT,
     protocol::PROTOCOL,
+    result_details::AllocationBucket,
     shard_result::{Distribution, Tally, bucket_of},
 };
 use forge_documents::{CompletedJob, Job, JobResult};
-use forge_kernel::{KERNEL, job_key::JobKey, request::Request};
+use forge_kernel::{KERNEL, job_key::JobKey, reduction::Reduction, request::Request};
 use forge_service::{job_memory, short_text::MAX_TEXT_BYTES};
 
 use super::*;
@@ -167,4 +171,83 @@ fn the_estimate_covers_a_small_job_that_may_converge() {
         (compiled + reduced + published, job_memory::aggregation_bytes(&context.job.request) as i64)
     };
     assert!(used <= reserved, "{used} of {reserved} bytes");
+}
+
+#[test]
+fn results_of_more_agents_than_a_pool_may_have_are_rejected() {
+    const AGENTS: usize = 4096;
+    let context = context((AGENTS as u64 + 3) * 262_144, Value::Null, "none");
+    let mut reduction = JobReduction::new(Arc::clone(&context), unlimited_memory());
+    let mut receive = |position: usize, agent: usize, pool_name: &str| {
+        let shard = context.job.request.plan.shards().nth(position).unwrap();
+        let result = flat_result(&context, context.job.request.shard(shard).iterations);
+        let mut attested = attested(&context, position, shard, Digest([position as u8; 32]));
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&agent.to_le_bytes());
+        attested.attestation.statement.agent_id = Identity::from_random(key).id().clone();
+        attested.attestation.statement.pool = pool(pool_name);
+        reduction.receive_with(&pool(pool_name), attested, |_, _| false, |_, _| Ok(result.clone())).unwrap()
+    };
+    for agent in 0..AGENTS {
+        assert_eq!(receive(agent, agent, "alpha"), ResultDisposition::Accepted);
+    }
+    let excess = receive(AGENTS, AGENTS, "alpha");
+    assert!(matches!(&excess, ResultDisposition::Rejected(reason) if reason.contains("too many agents")), "{excess:?}");
+    assert_eq!(receive(AGENTS + 1, 0, "alpha"), ResultDisposition::Accepted);
+    assert_eq!(receive(AGENTS + 2, AGENTS, "beta"), ResultDisposition::Accepted);
+}
+
+/// A portfolio whose details fill every bucket.
+fn wide_portfolio() -> (Arc<JobContext>, ShardResult) {
+    let lines: Vec<String> = (0..8).map(|line| format!("line {line}")).collect();
+    let strikes: Vec<_> = lines
+        .iter()
+        .map(|line| json!({"line": line, "severity": {"lognormal": {"mu": 9, "sigma": 2}}}))
+        .collect();
+    let treaty = |step: u32| {
+        json!({"name": format!("share {step}"), "step": step, "kind": "quota_share", "covers": lines,
+            "cession": 0.1})
+    };
+    let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"}, "args": {
+        "iterations": 64 * 65_536, "lines": lines, "treaties": (1..=8).map(treaty).collect::<Vec<_>>(),
+        "convergence": never_converges(), "report": {"allocation": true},
+        "groups": [{"name": "all", "count": {"poisson": 2}, "strikes": strikes}]}});
+    let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+    let iterations = request.shard(request.plan.shards().next().unwrap()).iterations;
+    let mut result = Reduction::new(&request.program).result();
+    result.iterations = iterations;
+    let fill = |distribution: &mut Distribution, resolution: Resolution| {
+        let buckets = resolution.buckets() as u64;
+        (distribution.min, distribution.max) = (0, MAX_AMOUNT);
+        distribution.histogram = (0..buckets as u32).map(|bucket| (bucket, 1)).collect();
+        distribution.histogram[0].1 = iterations - buckets + 1;
+    };
+    fill(&mut result.total, Resolution::FINE);
+    fill(&mut result.largest, Resolution::FINE);
+    let coarse = result.coarse_totals();
+    let details = result.details.as_mut().unwrap();
+    details.quantities.iter_mut().for_each(|quantity| fill(&mut quantity.distribution, Resolution::COARSE));
+    let bucket = |&(bucket, _): &(u32, u64)| AllocationBucket { bucket, sums: vec![0; 16] };
+    details.allocation = coarse.iter().map(bucket).collect();
+    (Arc::new(JobContext::new(Arc::new(Job::new(request)), UID, JobKey::from([7; 32]))), result)
+}
+
+#[test]
+fn the_estimate_covers_a_portfolio_that_may_converge() {
+    let (context, result) = wide_portfolio();
+    let (reduced, mut reduction) =
+        peak_growth(|| JobReduction::new(Arc::clone(&context), unlimited_memory()));
+    let plan = &context.job.request.plan;
+    let (merged, ()) = peak_growth(|| {
+        // The last shards of all open segments arrive first, so that no segment closes.
+        for (position, shard) in plan.shards().enumerate().skip(1) {
+            let result = ShardResult { iterations: plan.range(shard).end - plan.range(shard).start, ..result.clone() };
+            let attested = attested(&context, position, shard, Digest([position as u8; 32]));
+            drop(reduction.receive_with(&pool("alpha"), attested, |_, _| false, |_, _| Ok(result.clone())));
+        }
+    });
+    let (used, reserved) = (reduced + merged, job_memory::aggregation_bytes(&context.job.request) as i64);
+    assert!(used <= reserved, "{used} of {reserved} bytes");
+    // An estimate that is far too high would leave memory unused.
+    assert!(used > reserved / 8, "{used} of {reserved} bytes");
 }
