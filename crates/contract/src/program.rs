@@ -389,7 +389,9 @@ impl Component {
 fn amount_table_bytes(table: &AmountTable) -> u64 {
     match table {
         AmountTable::Quantiles { segments, .. } => 16 * segments.len() as u64,
-        AmountTable::Steps { thresholds, amounts } => 8 * (thresholds.len() + amounts.len()) as u64,
+        AmountTable::Steps { thresholds, amounts } | AmountTable::Linear { thresholds, amounts } => {
+            8 * (thresholds.len() + amounts.len()) as u64
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use forge_contract::{digest::Digest, program::Program};
 use forge_kernel::request::CompiledModel;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 /// Most bytes of the programs in one cache. A program has up to 10 MiB.
 const MAX_CACHED_BYTES: u64 = 64 << 20;
@@ -33,14 +36,21 @@ impl Weighter<Digest, CompiledModel> for CacheWeight {
     }
 }
 
-/// A cache of at most `capacity` entries and [`MAX_CACHED_BYTES`].
+/// A cache of at most `capacity` entries, at least two, and [`MAX_CACHED_BYTES`]. Half of it is for
+/// entries that are used again and again, so a new one always has room.
 pub(crate) fn bounded_cache<V: Clone>(capacity: usize) -> Cache<Digest, V, CacheWeight>
 where
     CacheWeight: Weighter<Digest, V>,
 {
-    // Half an entry of room is left, because the cache takes none that would fill all of it.
-    let least = 2 * MAX_CACHED_BYTES / (2 * capacity as u64 + 1);
-    Cache::with_weighter(capacity, MAX_CACHED_BYTES, CacheWeight { least })
+    let options = OptionsBuilder::new()
+        .shards(1)
+        .estimated_items_capacity(capacity)
+        .weight_capacity(MAX_CACHED_BYTES)
+        .hot_allocation(0.5)
+        .build()
+        .expect("the capacities are set");
+    let weight = CacheWeight { least: MAX_CACHED_BYTES / (capacity as u64).max(2) };
+    Cache::with_options(options, weight, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
 #[cfg(test)]
@@ -59,17 +69,25 @@ mod tests {
         Arc::new(plain_program(1, 0, 1000, 8, (0..tables).map(component)))
     }
 
+    /// Inserts 40 programs. Each is in the cache at first.
+    fn insert(cache: &Cache<Digest, Arc<Program>, CacheWeight>, program: &Arc<Program>) {
+        for number in 0..40 {
+            cache.insert(Digest([number; 32]), Arc::clone(program));
+            assert!(cache.get(&Digest([number; 32])).is_some(), "{number}");
+        }
+    }
+
     #[test]
     fn entries_and_bytes_are_bounded() {
         let small = program(1);
         for capacity in [1, 2, 3, 16, 32] {
             let cache = bounded_cache(capacity);
-            (0..40).for_each(|number| cache.insert(Digest([number; 32]), Arc::clone(&small)));
-            assert!((1..=capacity).contains(&cache.len()), "{} of {capacity}", cache.len());
+            insert(&cache, &small);
+            assert!((1..=capacity.max(2)).contains(&cache.len()), "{} of {capacity}", cache.len());
         }
-        let (cache, large) = (bounded_cache(32), program(16));
-        (0..40).for_each(|number| cache.insert(Digest([number; 32]), Arc::clone(&large)));
+        let cache = bounded_cache(32);
         // 8 MiB each.
-        assert!((6..=8).contains(&cache.len()), "{}", cache.len());
+        insert(&cache, &program(16));
+        assert!((4..=8).contains(&cache.len()), "{}", cache.len());
     }
 }

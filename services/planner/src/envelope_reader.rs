@@ -146,7 +146,7 @@ mod tests {
         assert!(read_with("{}", 1 << 44).is_ok());
         let text = one_line(&read_with("{}", 1 << 48).unwrap_err());
         let expected = "/args/iterations: are too many: the job has 1048576 shards, for which an aggregator needs \
-                        8195 MiB of memory, but has 1024 MiB for jobs (FORGE_JOB_MEMORY_MIB)";
+                        8196 MiB of memory, but has 1024 MiB for jobs (FORGE_JOB_MEMORY_MIB)";
         assert_eq!(text, expected);
     }
 
