@@ -200,8 +200,8 @@ mod tests {
         Request::from_json(envelope.to_string().as_bytes()).unwrap()
     }
 
-    /// As many lines as there may be, each with a claim of this spread, under this many quota shares
-    /// in a step each.
+    /// As many lines as there may be, each with a claim of this spread, under this many quota
+    /// shares in a step each.
     fn wide(sigma: f64, steps: u32, allocation: bool) -> Request {
         let lines: Vec<String> = (0..16).map(|line| format!("line {line}")).collect();
         let claims = |line: &String| json!({"line": line, "severity": {"lognormal": {"mu": 9, "sigma": sigma}}});
