@@ -108,7 +108,8 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
                 takes_any: false,
                 ..worker.clone()
             };
-            let identity = identity::load(&IdentityArgs::default()).map_err(|error| BusError::Unusable(error.to_string()))?;
+            let identity = identity::load(&IdentityArgs::default())
+                .map_err(|error| BusError::Unusable(error.to_string()))?;
             forge_worker::run(bus.clone(), cpu, identity, settings, metrics.clone(), stop.clone()).await
         };
         let verifier = forge_verifier::VerifierSettings {
@@ -141,8 +142,14 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             metrics.clone(),
             stop.clone(),
         );
-        let worker =
-            forge_worker::run(bus.clone(), backend, new_identity()?, worker.clone(), metrics.clone(), stop.clone());
+        let worker = forge_worker::run(
+            bus.clone(),
+            backend,
+            new_identity()?,
+            worker.clone(),
+            metrics.clone(),
+            stop.clone(),
+        );
         let result = tokio::try_join!(planner, aggregator, verifier, worker, cpu_worker);
         host.finish(result.map(|_| ()))
     })

@@ -112,15 +112,14 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
         log_gpu_unavailable(gpu_unavailable.as_deref());
         let pool = args.pool.pool.clone();
         tracing::info!(%pool, agent = %identity.id(), backend = backend.name(), adapter = backend.adapter(), slots, "taking shards");
-        let settings =
-            WorkerSettings {
-                executor: Executor::new(slots, None),
-                slots,
-                target,
-                takes_any: true,
-                lease: host.lease,
-                pool,
-            };
+        let settings = WorkerSettings {
+            executor: Executor::new(slots, None),
+            slots,
+            target,
+            takes_any: true,
+            lease: host.lease,
+            pool,
+        };
         let (bus, metrics, stop) = (host.bus.clone(), host.metrics.clone(), host.stop.clone());
         host.finish(forge_worker::run(bus, backend, identity, settings, metrics, stop).await)
     })

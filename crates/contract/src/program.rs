@@ -190,9 +190,9 @@ impl Program {
     /// the order decides how much is paid.
     pub fn interleaves(&self) -> bool {
         let pairs = self.treaties.iter().enumerate();
-        pairs.clone().any(|(at, treaty)| {
-            pairs.clone().any(|(other_at, other)| at != other_at && treaty.orders(other))
-        })
+        pairs
+            .clone()
+            .any(|(at, treaty)| pairs.clone().any(|(other_at, other)| at != other_at && treaty.orders(other)))
     }
 
     /// SHA-256 of [`Program::encode`].

@@ -113,7 +113,8 @@ fn size(program: &Program, iterations: u64, numbers: &BucketNumbers) -> ResultSi
     });
     let gaps = gap_bytes(numbers.allocation, Resolution::COARSE);
     let allocation = if program.allocation { gaps + numbers.allocation * (1 + numbers.sums) } else { 0 };
-    let reinstatements = program.treaties.iter().map(|treaty| TreatyTally::of(treaty).reinstated.len() as u64);
+    let reinstatements =
+        program.treaties.iter().map(|treaty| TreatyTally::of(treaty).reinstated.len() as u64);
     let treaties: u64 = reinstatements.map(|reinstatements| 90 + 16 * reinstatements).sum();
     ResultSize {
         distributions: fine(numbers.total) + fine(numbers.largest) + coarse.sum::<u64>(),
@@ -204,7 +205,8 @@ mod tests {
     /// shares in a step each.
     fn wide(sigma: f64, steps: u32, allocation: bool) -> Request {
         let lines: Vec<String> = (0..16).map(|line| format!("line {line}")).collect();
-        let claims = |line: &String| json!({"line": line, "severity": {"lognormal": {"mu": 9, "sigma": sigma}}});
+        let claims =
+            |line: &String| json!({"line": line, "severity": {"lognormal": {"mu": 9, "sigma": sigma}}});
         let treaty = |step: u32| {
             json!({"name": format!("share {step}"), "step": step, "kind": "quota_share", "covers": lines,
                 "cession": 0.05})

@@ -28,7 +28,10 @@ fn tables_that_are_too_large_are_refused_before_they_are_computed() {
     // 512 KiB each: computing them takes half a minute.
     let beta = |number: u32| json!({"beta": {"a": 0.06, "b": 0.06 + f64::from(number) / 1e4, "scale": 1e6}});
     let error = request(strikes((0..64).map(beta))).unwrap_err();
-    assert!(error.contains("/args/groups") && error.contains("32 MiB") && error.contains("10 MiB"), "{error}");
+    assert!(
+        error.contains("/args/groups") && error.contains("32 MiB") && error.contains("10 MiB"),
+        "{error}"
+    );
     // As many of a usual law as there may be fit.
     let lognormal = |number: u32| json!({"lognormal": {"mu": 8, "sigma": 1.0 + f64::from(number) / 100.0}});
     assert!(request(strikes((0..64).map(lognormal))).is_ok());
@@ -47,9 +50,7 @@ impl ExecutionControl for StopAtOnce {
 #[test]
 fn an_execution_stops_within_a_leaf() {
     let lines: Vec<String> = (0..16).map(|line| format!("line {line}")).collect();
-    let treaty = |step: u32| {
-        json!({"name": format!("t{step}"), "step": step, "kind": "quota_share", "covers": lines, "cession": 0.01})
-    };
+    let treaty = |step: u32| json!({"name": format!("t{step}"), "step": step, "kind": "quota_share", "covers": lines, "cession": 0.01});
     let request = request(json!({
         "iterations": 65_536, "lines": lines,
         "groups": [{"name": "g", "count": {"constant": 30_000}, "claims": [

@@ -25,7 +25,8 @@ pub fn aggregation_bytes(request: &Request) -> u64 {
     let plan = &request.plan;
     let segments = (plan.checkpoints().len() as u64).min(MAX_OPEN_SEGMENTS);
     let program = PROGRAM_COPIES * request.program.table_bytes();
-    let details = if request.program.details { result_size::merged_details_bytes(&request.program) } else { 0 };
+    let details =
+        if request.program.details { result_size::merged_details_bytes(&request.program) } else { 0 };
     FIXED_BYTES
         + program
         + DETAILS_COPIES * details

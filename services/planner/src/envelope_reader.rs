@@ -127,7 +127,13 @@ mod tests {
         };
         assert!(read(treaties(2), false).is_ok());
         let text = one_line(&read(treaties(32), true).unwrap_err());
-        for part in ["/args: ", "at most 1024 KiB", "16 lines, 32 treaties and 32 steps", "report.allocation", "`forge run`"] {
+        for part in [
+            "/args: ",
+            "at most 1024 KiB",
+            "16 lines, 32 treaties and 32 steps",
+            "report.allocation",
+            "`forge run`",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

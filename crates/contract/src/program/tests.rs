@@ -145,8 +145,7 @@ fn the_order_matters_within_a_step_where_cessions_may_be_cut() {
             _ => unreachable!("the treaty is by occurrence"),
         }
     }
-    let quota_share =
-        TreatyTerms::QuotaShare { cession: Proportion(500_000), event_limit: MAX_AMOUNT };
+    let quota_share = TreatyTerms::QuotaShare { cession: Proportion(500_000), event_limit: MAX_AMOUNT };
     let stop_loss = portfolio().treaties[2].terms.clone();
     // The same layer, and one that begins below its end.
     assert!(beside(&|_| {}));

@@ -119,7 +119,10 @@ mod tests {
                 "shard 0-7 crashed the isolated process in which a verifier executed it: signal 11",
             ),
             (
-                DispatchFailure::fatal_shard(&FatalShard::Oversized { shard, reason: "9 of 8 bytes".to_owned() }),
+                DispatchFailure::fatal_shard(&FatalShard::Oversized {
+                    shard,
+                    reason: "9 of 8 bytes".to_owned(),
+                }),
                 FailureCode::ExecutionFailed,
                 Phase::Execute,
                 "the result of shard 0-7 is too large: 9 of 8 bytes; set report.allocation",

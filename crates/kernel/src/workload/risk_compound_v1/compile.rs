@@ -54,13 +54,15 @@ fn table_bytes(law: &SeverityLaw) -> u64 {
 /// Refuses laws whose tables are too large together, before they are computed: that takes up to
 /// half a second each.
 fn check_table_sizes(portfolio: &Portfolio) -> Result<(), InvalidDocument> {
-    let laws = portfolio.groups.iter().flat_map(|group| &group.components).filter_map(|component| {
-        match &component.severity {
+    let laws =
+        portfolio.groups.iter().flat_map(|group| &group.components).filter_map(|component| match &component
+            .severity
+        {
             ComponentSeverity::Law(law) => Some(law),
             _ => None,
-        }
-    });
-    let sizes: Vec<u64> = laws.chain(portfolio.indices.iter().map(|index| &index.law)).map(table_bytes).collect();
+        });
+    let sizes: Vec<u64> =
+        laws.chain(portfolio.indices.iter().map(|index| &index.law)).map(table_bytes).collect();
     let total: u64 = sizes.iter().sum();
     if total <= MAX_TABLE_BYTES {
         return Ok(());

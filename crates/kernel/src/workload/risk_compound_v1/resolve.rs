@@ -82,9 +82,7 @@ impl RiskArgs {
                 GroupArgs::Claims(group) => {
                     1.0 + occurrences * if group.claims.len() > 1 { 2.0 } else { 1.0 }
                 }
-                GroupArgs::Strikes(group) => {
-                    1.0 + occurrences * group.strikes.len() as f64
-                }
+                GroupArgs::Strikes(group) => 1.0 + occurrences * group.strikes.len() as f64,
             }
         };
         let draws: f64 = self.groups.iter().map(draws_of).sum();

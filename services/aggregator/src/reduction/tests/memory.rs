@@ -192,7 +192,10 @@ fn results_of_more_agents_than_a_pool_may_have_are_rejected() {
         assert_eq!(receive(agent, agent, "alpha"), ResultDisposition::Accepted);
     }
     let excess = receive(AGENTS, AGENTS, "alpha");
-    assert!(matches!(&excess, ResultDisposition::Rejected(reason) if reason.contains("too many agents")), "{excess:?}");
+    assert!(
+        matches!(&excess, ResultDisposition::Rejected(reason) if reason.contains("too many agents")),
+        "{excess:?}"
+    );
     assert_eq!(receive(AGENTS + 1, 0, "alpha"), ResultDisposition::Accepted);
     assert_eq!(receive(AGENTS + 2, AGENTS, "beta"), ResultDisposition::Accepted);
 }
@@ -243,7 +246,8 @@ fn the_estimate_covers_a_portfolio_that_may_converge() {
         let end = plan.checkpoints()[9];
         let shards = plan.shards().enumerate().skip(1);
         for (position, shard) in shards.take_while(|(_, shard)| plan.range(*shard).end <= end) {
-            let result = ShardResult { iterations: plan.range(shard).end - plan.range(shard).start, ..result.clone() };
+            let result =
+                ShardResult { iterations: plan.range(shard).end - plan.range(shard).start, ..result.clone() };
             let attested = attested(&context, position, shard, Digest([position as u8; 32]));
             drop(reduction.receive_with(&pool("alpha"), attested, |_, _| false, |_, _| Ok(result.clone())));
         }
