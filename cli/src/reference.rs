@@ -133,12 +133,17 @@ impl<'a> SchemaPage<'a> {
         if choices.is_some_and(|choices| choices.iter().any(|choice| choice.get("const").is_some())) {
             text += "\n| value | meaning |\n|---|---|\n";
         }
+        if choices.is_some_and(|choices| choices.iter().any(|choice| choice.get("$ref").is_some())) {
+            text += "\nOne of:\n\n";
+        }
         for choice in choices.into_iter().flatten() {
             if let Some(value) = choice.get("const") {
                 let meaning = choice["description"].as_str().unwrap_or_default();
                 writeln!(text, "| `{value}` | {} |", cell(meaning)).unwrap();
             } else if let Some(values) = choice["enum"].as_array() {
                 values.iter().for_each(|value| writeln!(text, "| `{value}` | |").unwrap());
+            } else if choice.get("$ref").is_some() {
+                writeln!(text, "- {}", self.kind(choice)).unwrap();
             } else if choice["properties"].is_object() {
                 text += &self.definition(choice);
             }

@@ -35,6 +35,9 @@ def insurance(rng):
     args.update(optional(rng, cat))
     args.update(optional(rng, {"policy_limit": round(rng.uniform(1, 1e6), 2)}))
     args.update(optional(rng, {"aggregate_limit": round(rng.uniform(1, 1e7), 2)}))
+    levels = [a / 10**6 for a in rng.sample(range(1, 10**6), rng.randint(1, 5))]
+    lists = optional(rng, {"levels": levels}) | optional(rng, {"return_periods": rng.sample(range(2, 500), 3)})
+    args.update(optional(rng, {"report": lists}, share=0.5))
     return "insurance.v1", args
 
 

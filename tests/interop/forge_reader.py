@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from forge_compound import compound_program, normalised_compound  # noqa: E402
+from forge_compound import compound_program, millionths, normalised_compound  # noqa: E402
 from forge_compound_output import Output  # noqa: E402
 from forge_core import SpecError, jcs, model_args, replay_key, root_seed  # noqa: E402
 from forge_distribution import Distribution, bucket_low, bucket_of  # noqa: E402
@@ -95,6 +95,20 @@ def normalised_convergence(raw: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def normalised_report(raw: dict[str, Any]) -> dict[str, Any]:
+    """Section 12: `report` of insurance.v1, without the lists that equal their defaults."""
+    given = {key: value for key, value in raw.items() if value is not None}
+    out = {}
+    for key, default in (("return_periods", RETURN_PERIODS), ("levels", [a / 1000 for _, a in LEVELS])):
+        if key in given:
+            values = [number(key, value) for value in given.pop(key)]
+            if values != default:
+                out[key] = values
+    if given:
+        raise SpecError(f"report: unknown {sorted(given)}")
+    return out
+
+
 def normalised_args(profile: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Sections 2 and 11: fills in defaults, omits absent and null optional args, turns −0 into 0.
     """
@@ -115,6 +129,10 @@ def normalised_args(profile: str, raw: dict[str, Any]) -> dict[str, Any]:
             raise SpecError(f"{group} are given together or not at all")
         for key in present:
             out[key] = number(key, given.pop(key))
+    if profile == "insurance.v1" and "report" in given:
+        report = normalised_report(given.pop("report"))
+        if report:
+            out["report"] = report
     if "convergence" in given:
         out["convergence"] = normalised_convergence(given.pop("convergence"))
     if given:
@@ -172,22 +190,22 @@ def in_units(value: Any, units: int) -> Any:
     return None if value is None else f64(value) / f64(units)
 
 
-def quantile_rows(order: Order, units: int) -> list[dict[str, Any]]:
+def quantile_rows(order: Order, levels: list[tuple[int, int]], units: int) -> list[dict[str, Any]]:
     """Section 11: `quantiles`."""
     rows = []
-    for _, a in LEVELS:
-        low, high = interval_ranks(order.n, a, 1000, 0.95)
+    for a, b in levels:
+        low, high = interval_ranks(order.n, a, b, 0.95)
         rows.append({
-            "level": f64(a) / f64(1000),
-            "var": in_units(order.var(a, 1000), units),
+            "level": f64(a) / f64(b),
+            "var": in_units(order.var(a, b), units),
             "var_low": in_units(None if low is None else order.statistic(low), units),
             "var_high": in_units(None if high is None else order.statistic(high), units),
-            "tvar": in_units(order.tvar(a, 1000), units),
+            "tvar": in_units(order.tvar(a, b), units),
         })
     return rows
 
 
-def exceedance_rows(total: Order, largest: Order, units: int) -> list[dict[str, Any]]:
+def exceedance_rows(total: Order, largest: Order, periods: list[int], units: int) -> list[dict[str, Any]]:
     """Section 11: `exceedance`."""
     return [{
         "return_period": period,
@@ -195,7 +213,7 @@ def exceedance_rows(total: Order, largest: Order, units: int) -> list[dict[str, 
         "aep_tvar": in_units(total.tvar(period - 1, period), units),
         "oep": in_units(largest.var(period - 1, period), units),
         "oep_tvar": in_units(largest.tvar(period - 1, period), units),
-    } for period in RETURN_PERIODS]
+    } for period in periods]
 
 
 def grouped(total: Distribution, units: int) -> dict[str, Any]:
@@ -218,13 +236,18 @@ def output_of(run: Run, program: Program, result: ShardResult) -> dict[str, Any]
     units, n = program.units, result.iterations
     moments = moments_of(n, result.sum, result.sum_of_squares)
     order = Order(result.total)
+    report = run.args.get("report", {})
+    levels = [(a, 1000) for _, a in LEVELS]
+    if "levels" in report:
+        levels = sorted((millionths(level), 10**6) for level in report["levels"])
+    periods = sorted(int(period) for period in report.get("return_periods", RETURN_PERIODS))
     out: dict[str, Any] = {
         f"mean_{noun}": in_units(moments.mean, units),
         "std_dev": in_units(moments.std_dev, units),
         "std_error": in_units(moments.std_error, units),
         f"min_{noun}": in_units(result.total.minimum, units),
         f"max_{noun}": in_units(result.total.maximum, units),
-        "quantiles": quantile_rows(order, units),
+        "quantiles": quantile_rows(order, levels, units),
         f"{noun}_distribution": grouped(result.total, units),
     }
     for name, a in LEVELS:
@@ -233,7 +256,7 @@ def output_of(run: Run, program: Program, result: ShardResult) -> dict[str, Any]
         out["zero_loss_probability"] = f64(result.total.buckets.get(0, 0)) / f64(n)
         limited = "aggregate_limit" in run.args
         out["aggregate_limit_probability"] = f64(result.at_cap) / f64(n) if limited else 0
-        out["exceedance"] = exceedance_rows(order, Order(result.largest), units)
+        out["exceedance"] = exceedance_rows(order, Order(result.largest), periods, units)
     return out
 
 

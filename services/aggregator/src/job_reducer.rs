@@ -321,8 +321,20 @@ impl JobReducer {
     }
 }
 
-/// The numbers among the result's output, such as `mean_loss`.
+/// Figures of a portfolio that its record shows, and where the output has them.
+const PORTFOLIO_HEADLINE: [(&str, &str); 4] = [
+    ("mean_net_loss", "/net/mean"),
+    ("mean_gross_loss", "/gross/mean"),
+    ("scr", "/capital_adequacy_signal/scr"),
+    ("solvency_ratio", "/capital_adequacy_signal/ratio"),
+];
+
+/// The numbers among the result's output, such as `mean_loss`, and those of a portfolio.
 fn headline(job_result: &JobResult) -> Map<String, Value> {
-    let output = job_result.document.output.as_object().into_iter().flatten();
-    output.filter(|(_, value)| value.is_number()).map(|(key, value)| (key.clone(), value.clone())).collect()
+    let output = &job_result.document.output;
+    let numbers = output.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value));
+    let of_portfolio =
+        PORTFOLIO_HEADLINE.iter().filter_map(|(key, path)| Some((*key, output.pointer(path)?)));
+    let numbers = numbers.chain(of_portfolio).filter(|(_, value)| value.is_number());
+    numbers.map(|(key, value)| (key.to_owned(), value.clone())).collect()
 }

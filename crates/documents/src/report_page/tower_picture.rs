@@ -1,5 +1,5 @@
-//! The layers of a portfolio as towers: one picture for each subject. Amounts are evenly spaced, not
-//! to scale, so that every layer has room for its figures.
+//! The layers of a portfolio as towers: one picture for each subject. Amounts are evenly spaced,
+//! not to scale, so that every layer has room for its figures.
 
 use forge_contract::{
     program::{MAX_AMOUNT, Program},

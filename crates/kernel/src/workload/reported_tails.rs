@@ -109,3 +109,45 @@ fn check_elements(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use forge_contract::strict::{self, Errors};
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(args: &Value) -> Result<TailReportArgs, Vec<String>> {
+        let node = strict::parse(args.to_string().as_bytes()).unwrap();
+        let mut errors = Errors::new();
+        let report = TailReportArgs::read(ObjectReader::open(&node, "/args/report", &mut errors).unwrap());
+        let invalid = errors.into_result(report);
+        invalid.map_err(|invalid| invalid.into_errors().into_iter().map(|error| error.pointer).collect())
+    }
+
+    #[test]
+    fn defaults_are_left_out_and_other_lists_keep_their_order() {
+        assert_eq!(read(&json!({})).unwrap().to_value(), None);
+        let defaults = json!({"levels": DEFAULT_LEVELS, "return_periods": DEFAULT_RETURN_PERIODS});
+        let report = read(&defaults).unwrap();
+        assert_eq!((report.to_value(), report.reported_tails()), (None, ReportedTails::default()));
+        let own = json!({"levels": [0.99, 0.123_456], "return_periods": [7, 3]});
+        let report = read(&own).unwrap();
+        assert_eq!(report.to_value(), Some(own));
+        let reported = report.reported_tails();
+        assert_eq!(reported.levels, [Level::new(123_456, 1_000_000), Level::new(990_000, 1_000_000)]);
+        assert_eq!(reported.return_periods, [3, 7]);
+    }
+
+    #[test]
+    fn every_wrong_element_has_an_error() {
+        let wrong = json!({"levels": [0.5, 0.5, 1, 0.123_456_7], "return_periods": [1, 2.5, 2]});
+        let pointers = ["return_periods/0", "return_periods/1", "levels/2", "levels/1", "levels/3"];
+        let expected: Vec<_> = pointers.iter().map(|pointer| format!("/args/report/{pointer}")).collect();
+        let mut errors = read(&wrong).unwrap_err();
+        errors.sort();
+        let mut expected = expected;
+        expected.sort();
+        assert_eq!(errors, expected);
+    }
+}
