@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Plants known bugs in a copy of the services, one at a time, and checks that the simulation finds
-each of them: `python3 tests/simulation/mutate.py [NAME…]`. Takes half an hour on two cores.
+each of them: `python3 tests/simulation/mutate.py [NAME…]`. Takes an hour on two cores.
 
 A bug is a replacement of text that occurs exactly once in its file, so that a change of the services
 which moves the place is noticed.
@@ -120,6 +120,36 @@ MUTATIONS = [
         AGGREGATOR + "publisher.rs",
         "        self.record_in_log(completed, &manifest, stored_before).await?;\n",
         "        let _ = self.record_in_log(completed, &manifest, stored_before);\n",
+    ),
+    (
+        "stale-absence", "a record or key that a stale read does not show is taken for none",
+        SERVICE + "job_records.rs",
+        "let is_last = started.elapsed() >= MISSING_RECORD_GRACE_PERIOD;",
+        "let is_last = started.elapsed() >= Duration::ZERO;",
+    ),
+    (
+        "uncounted-failures", "attempts of workers that fail are not counted",
+        PLANNER + "job_driver/dispatcher.rs",
+        "        failed.push(task);\n",
+        "        let _ = &mut *failed;\n",
+    ),
+    (
+        "doubled-failures", "an attempt that is reported as failed twice is counted twice",
+        PLANNER + "job_driver/dispatcher.rs",
+        "        if failed.contains(&task) {\n            return;\n        }\n",
+        "",
+    ),
+    (
+        "left-stragglers", "messages that a planner publishes while its job ends stay",
+        PLANNER + "straggler_purge.rs",
+        "        bus.purge(stream, &subject).await?;\n",
+        "        let _ = bus.purge(stream, &subject);\n",
+    ),
+    (
+        "lost-reopening", "shards that were passed over before a restart are not reopened",
+        AGGREGATOR + "reduction.rs",
+        "        let passed_over = passed_over.unwrap_or_default();\n",
+        "        let passed_over = passed_over.unwrap_or_default().split_off(&ShardId { height: 63, index: 0 });\n",
     ),
 ]
 

@@ -206,7 +206,9 @@ impl Bus for ProcessBus {
     async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError> {
         let operation = format!("replay {filters:?}");
         let open = async {
-            self.traffic.note_replay(&filters);
+            if self.process.name.starts_with("planner") {
+                self.traffic.note_drive(&filters);
+            }
             self.inner.replay(stream, filters).await
         };
         let replay = self.call(Some(stream.name()), operation, open).await?;

@@ -60,7 +60,7 @@ impl TrafficLedger {
     }
 
     /// Counts a planner that begins to follow the outcomes of a job.
-    pub fn note_replay(&self, filters: &[String]) {
+    pub fn note_drive(&self, filters: &[String]) {
         for uid in filters.iter().filter_map(|filter| topology::parse_outcomes_subject(filter)) {
             *self.0.lock().drives.entry(uid).or_default() += 1;
         }

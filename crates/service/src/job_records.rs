@@ -67,7 +67,9 @@ pub async fn get_expected(
     wait_until_visible(|| get(bus, bucket, job)).await
 }
 
-/// Repeats a read until it finds a value, for [`MISSING_RECORD_GRACE_PERIOD`].
+/// Repeats a read until it finds a value. Only a read that begins after
+/// [`MISSING_RECORD_GRACE_PERIOD`] decides that there is none: the process may have been frozen
+/// since the one before.
 ///
 /// # Errors
 /// Returns the error of a read.
@@ -77,8 +79,9 @@ where
 {
     let started = Instant::now();
     loop {
+        let is_last = started.elapsed() >= MISSING_RECORD_GRACE_PERIOD;
         let found = read().await?;
-        if found.is_some() || started.elapsed() >= MISSING_RECORD_GRACE_PERIOD {
+        if found.is_some() || is_last {
             return Ok(found);
         }
         sleep(MISSING_RECORD_POLL_INTERVAL).await;
@@ -193,6 +196,8 @@ fn json(record: &JobRecord) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use forge_bus::{MemoryBus, SharedBus, topology::TopologySettings};
     use forge_contract::job::JobState;
     use serde_json::json;
@@ -211,6 +216,21 @@ mod tests {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         bus.prepare().await.unwrap();
         (bus, Bucket::default_jobs(), "j".parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn absence_that_was_read_before_a_freeze_is_not_final() {
+        let reads = Cell::new(0);
+        let read = || async {
+            reads.set(reads.get() + 1);
+            match reads.get() {
+                // The answer is stale, and the process freezes before it goes on.
+                1 => sleep(2 * MISSING_RECORD_GRACE_PERIOD).await,
+                _ => return Ok(Some("a record")),
+            }
+            Ok(None)
+        };
+        assert_eq!(wait_until_visible(read).await, Ok(Some("a record")));
     }
 
     #[tokio::test]

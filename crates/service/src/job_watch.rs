@@ -1,16 +1,19 @@
 //! Notification of job ends and of changes of job records, from one watch per bucket of job
 //! records, however many jobs are waited for.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{job_records, retry::retry_until_stopped};
+use crate::{
+    job_records::{self, MISSING_RECORD_GRACE_PERIOD},
+    retry::retry_until_stopped,
+};
 
 /// Watches job records and notifies subscribers when they change and when their jobs end. Clones
 /// share the watch.
@@ -118,18 +121,22 @@ impl JobWatch {
         // arrive.
         match job_records::get(self.bus.as_ref(), bucket, job).await? {
             Some(versioned) if versioned.record.state.is_terminal() => signal.token.cancel(),
-            Some(_) => {}
-            None => self.spawn_missing_record_check(&signal),
+            Some(_) => self.spawn_check(&signal, MISSING_RECORD_GRACE_PERIOD),
+            None => self.spawn_check(&signal, Duration::ZERO),
         }
         Ok(signal)
     }
 
-    /// Ends the job unless its record appears within the grace period. No change arrives for a
-    /// record that was removed before the subscription, and a record that was just created may be
-    /// missing from the replica that answered.
-    fn spawn_missing_record_check(&self, signal: &JobEndSignal) {
+    /// Reads the record again after `delay`, because the first answer may have come from a deposed
+    /// leader: it may have missed the job's end, of which no change arrives any more, or a record
+    /// that was just created. Sets the signal if the job has ended, or if its record stays missing
+    /// for the grace period: no change arrives for one that was removed before the subscription.
+    fn spawn_check(&self, signal: &JobEndSignal, delay: Duration) {
         let (bus, token, (bucket, job)) = (self.bus.clone(), signal.token.clone(), signal.job.clone());
         tokio::spawn(async move {
+            if token.run_until_cancelled(sleep(delay)).await.is_none() {
+                return;
+            }
             let read = retry_until_stopped(&token, "reading the job's record", || {
                 job_records::get_expected(bus.as_ref(), &bucket, &job)
             });
@@ -158,16 +165,12 @@ impl JobWatch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use forge_bus::{MemoryBus, topology::TopologySettings};
     use forge_contract::job::JobState;
     use serde_json::json;
-    use tokio::time::sleep;
 
     use super::*;
     use crate::clock::Clock;
-    use crate::job_records::MISSING_RECORD_GRACE_PERIOD;
 
     fn running_record() -> JobRecord {
         let record = json!({"schema": JobRecord::SCHEMA, "job_id": "j", "uid": "0".repeat(32), "state": "running", "persist": true,
@@ -235,5 +238,24 @@ mod tests {
         sleep(2 * MISSING_RECORD_GRACE_PERIOD).await;
         assert!(removed.token().is_cancelled(), "a record that stays missing was removed");
         assert!(!late.token().is_cancelled(), "a record that appears is a job's");
+    }
+
+    /// A deposed leader answered the first read, and the change came before the subscription.
+    #[tokio::test(start_paused = true)]
+    async fn end_that_the_first_read_missed_is_found_after_the_grace_period() {
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
+        let (bucket, job, stop) = (Bucket::default_jobs(), "j".parse().unwrap(), CancellationToken::new());
+        let mut record = running_record();
+        job_records::create(bus.as_ref(), &bucket, &record).await.unwrap();
+        // It watches no bucket, so no change arrives.
+        let watch = JobWatch::open(bus.clone(), &[], &stop).await.unwrap();
+        let signal = watch.watch(&bucket, &job).await.unwrap();
+        record.state = JobState::Cancelled;
+        bus.put(&bucket, "j", serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+        sleep(MISSING_RECORD_GRACE_PERIOD / 2).await;
+        assert!(!signal.token().is_cancelled());
+        sleep(MISSING_RECORD_GRACE_PERIOD).await;
+        assert!(signal.token().is_cancelled());
     }
 }

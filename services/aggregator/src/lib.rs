@@ -57,6 +57,7 @@ mod pool_quarantine;
 mod publish_error;
 mod publisher;
 mod reduction;
+mod reported_shards;
 mod result_collector;
 mod store_retry;
 mod termination;

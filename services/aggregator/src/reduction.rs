@@ -294,13 +294,20 @@ impl JobReduction {
     /// shard that has results, but no accepted one, is reopened: an aggregator may have accepted
     /// one of them before the verdict or the quarantine that bars it.
     pub fn finish_replay(&mut self) {
-        let is_open = |shard: &ShardId| {
-            let position = self.context.position(*shard);
-            position.is_some_and(|position| position < self.shards && !self.accepted.contains_key(&position))
-        };
-        let passed_over = self.passed_over.take().into_iter().flatten().filter(is_open);
-        let reopened: Vec<_> = passed_over.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
-        self.outcomes.extend(reopened);
+        let passed_over = self.passed_over.take().into_iter().flatten();
+        self.reopen(passed_over.collect());
+    }
+
+    /// Whether the result needs this shard and has no accepted result of it.
+    pub fn is_open(&self, shard: ShardId) -> bool {
+        let position = self.context.position(shard);
+        position.is_some_and(|position| position < self.shards && !self.accepted.contains_key(&position))
+    }
+
+    /// Reopens those of the shards that have no accepted result.
+    pub fn reopen(&mut self, shards: BTreeSet<ShardId>) {
+        let open: Vec<_> = shards.into_iter().filter(|shard| self.is_open(*shard)).collect();
+        self.outcomes.extend(open.into_iter().map(|shard_id| ShardOutcome::Reopened { shard_id }));
     }
 
     /// Merges a result.

@@ -37,6 +37,7 @@ use crate::{
     reduction::{
         AggregationError, JobReduction, ReducedJob, ResultDisposition, VerdictEffect, VerificationRequest,
     },
+    reported_shards::reported_as_accepted,
     verdict_wait::VerdictWait,
 };
 
@@ -168,6 +169,8 @@ impl Collection<'_> {
             if is_replaying && results.is_caught_up() {
                 is_replaying = false;
                 self.reduction.finish_replay();
+                self.publish_pending().await?;
+                self.reopen_lost_shards().await?;
             }
             self.publish_pending().await?;
             // Until the end of the replay, a discarded result may reopen its shard.
@@ -177,7 +180,12 @@ impl Collection<'_> {
             // The tick comes first: a flood of messages must not hold up the progress.
             tokio::select! {
                 biased;
-                _ = progress_ticks.tick() => self.write_progress().await,
+                _ = progress_ticks.tick() => {
+                    self.write_progress().await;
+                    if self.verdict_wait.is_stalled() {
+                        self.reopen_lost_shards().await?;
+                    }
+                }
                 message = verdicts.next() => self.handle_verdict(&expect(message).await.message).await?,
                 message = next_result(&mut results) => if let Some(message) = message {
                     self.handle_result(&message)?;
@@ -187,6 +195,18 @@ impl Collection<'_> {
         }
         self.publish_pending().await?;
         self.reduction.reduced_job().map_err(|error| self.aggregation_failed(&error))
+    }
+
+    /// Reopens shards that outcomes report as accepted although they have no accepted result here.
+    async fn reopen_lost_shards(&mut self) -> Result<(), Interruption> {
+        let outcomes = self.replay(Stream::Verdicts, topology::outcomes_subject(self.context.uid)).await?;
+        let lost = reported_as_accepted(outcomes, |shard| self.reduction.is_open(shard)).await;
+        if !lost.is_empty() {
+            let (job, shards) = (&self.context.job.id, lost.len());
+            tracing::warn!(%job, shards, "another aggregator accepted results that are gone; reopening their shards");
+        }
+        self.reduction.reopen(lost);
+        Ok(())
     }
 
     async fn replay(&self, stream: Stream, filter: String) -> Result<Replay, Interruption> {

@@ -115,6 +115,10 @@ fn day_usage<'a>(usage: &'a Usage, day: &'a QuotaDay) -> (&'a str, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, option, prelude::*};
+
     use super::*;
 
     const TODAY: &str = "2026-11-23";
@@ -193,5 +197,38 @@ mod tests {
         let pruned: Vec<_> = (0..600).filter(prunes_without_job_limit).collect();
         assert_eq!(pruned, [64, 128, 256, 512]);
         assert!(prunes_without_job_limit(&4096) && prunes_without_job_limit(&4097));
+    }
+
+    proptest! {
+        /// Jobs end in any order, days pass, and planners with clocks slightly ahead charge, too.
+        #[test]
+        fn granted_charges_never_exceed_a_limit(
+            concurrent in option::of(0u64..5),
+            daily in option::of(0u64..100),
+            steps in vec((0u8..5, 0u64..60, any::<bool>()), 0..80),
+        ) {
+            const DAYS: [&str; 4] = ["2026-11-23", "2026-11-24", "2026-11-25", "2026-11-26"];
+            let (alice, quota) = ("alice".parse().unwrap(), quota(concurrent, daily));
+            let (mut usage, mut today) = (usage("", 0, 0), 0);
+            let mut granted: BTreeMap<String, u64> = BTreeMap::new();
+            for (number, (step, iterations, is_ahead)) in steps.into_iter().enumerate() {
+                match step {
+                    0 => today = (today + 1).min(DAYS.len() - 3),
+                    1 => drop(usage.active.pop_first()),
+                    _ => {
+                        let now = today + usize::from(is_ahead);
+                        let day = QuotaDay { today: DAYS[now].to_owned(), tomorrow: DAYS[now + 1].to_owned() };
+                        let job = format!("jobs/{number}");
+                        let charged = charge(&alice, &quota, &usage, &job, iterations, &day);
+                        let Ok(after) = charged else { continue };
+                        let of_day = granted.entry(after.day.clone()).or_default();
+                        *of_day += iterations;
+                        prop_assert!(daily.is_none_or(|limit| *of_day <= limit), "{after:?}");
+                        prop_assert!(concurrent.is_none_or(|limit| after.active.len() as u64 <= limit));
+                        usage = after;
+                    }
+                }
+            }
+        }
     }
 }

@@ -321,6 +321,32 @@ async fn planner_is_told_what_became_of_every_result() {
     fixture.shut_down().await;
 }
 
+/// An aggregator that lost its lease may have accepted a result, and this one removed it.
+#[tokio::test(start_paused = true)]
+async fn shards_that_another_aggregator_accepted_are_reopened_without_a_result() {
+    let fixture = Fixture::start().await;
+    let shards: Vec<_> = fixture.job.request.plan.shards().collect();
+    let accept = async |position: usize| {
+        let task_id = fixture.key.issue_task(UID, shards[position], [1; 16]);
+        let outcome = ShardOutcome::Accepted { shard_id: shards[position], task_id, wall_us: 1 };
+        let (message, id) = shard_messages::build_outcomes(UID, vec![outcome]);
+        fixture.bus.publish(message, &id).await.unwrap();
+    };
+    let reopened = async |position: usize| {
+        let outcome = ShardOutcome::Reopened { shard_id: shards[position] };
+        while !fixture.outcomes().await.contains(&outcome) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    accept(0).await;
+    fixture.order_reduction().await;
+    timeout(PATIENCE, reopened(0)).await.unwrap();
+    // One that lives on while this one reduces the job, too.
+    accept(1).await;
+    timeout(2 * PATIENCE, reopened(1)).await.unwrap();
+    fixture.shut_down().await;
+}
+
 #[tokio::test]
 async fn pool_with_enough_quarantined_agents_is_quarantined_as_a_whole() {
     let fixture = Fixture::start_with(1).await;
