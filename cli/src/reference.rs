@@ -143,7 +143,10 @@ impl<'a> SchemaPage<'a> {
             } else if let Some(values) = choice["enum"].as_array() {
                 values.iter().for_each(|value| writeln!(text, "| `{value}` | |").unwrap());
             } else if choice.get("$ref").is_some() {
-                writeln!(text, "- {}", self.kind(choice)).unwrap();
+                let tags = choice["properties"].as_object().into_iter().flatten();
+                let tags =
+                    tags.filter_map(|(name, tag)| Some(format!(", with `{name}` `{}`", tag.get("const")?)));
+                writeln!(text, "- {}{}", self.kind(choice), tags.collect::<String>()).unwrap();
             } else if choice["properties"].is_object() {
                 text += &self.definition(choice);
             }
