@@ -295,8 +295,8 @@ class Worker:
     nothing else.
     """
 
-    def __init__(self, cluster, queue="workers-any", user="worker", pool=POOL):
-        self.cluster, self.queue, self.user, self.pool = cluster, queue, user, pool
+    def __init__(self, cluster, queues=("workers-any", "workers-any-long"), user="worker", pool=POOL):
+        self.cluster, self.queues, self.user, self.pool = cluster, queues, user, pool
         self.components = {}
 
     async def open(self):
@@ -307,10 +307,18 @@ class Worker:
         return self
 
     async def pull(self, batch=1, seconds=5):
-        """Receives up to `batch` shards, each with the subject that settles it."""
+        """Receives up to `batch` shards, whatever their lane, each with the subject that settles it."""
+        received, end = [], time.monotonic() + seconds
+        while len(received) < batch and time.monotonic() < end:
+            for queue in self.queues:
+                if len(received) < batch:
+                    received += await self._pull_from(queue, batch - len(received), min(seconds, 0.3))
+        return received
+
+    async def _pull_from(self, queue, batch, seconds):
         self.pulls += 1
         request = json.dumps({"batch": batch, "expires": int(seconds * 1e9)}).encode()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{self.queue}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{queue}"
         await self.connection.publish(subject, request, reply=f"{self.inbox}.{self.pulls}")
         received = []
         while len(received) < batch:

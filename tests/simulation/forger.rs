@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use forge_bus::{BusError, SharedBus, topology::Queue};
+use forge_bus::{
+    BusError, SharedBus,
+    topology::{Lane, Queue},
+};
 use forge_contract::{
     agent::Identity, envelope::Target, ids::PoolName, protocol::parse_message, task::ShardTask,
 };
@@ -23,7 +26,7 @@ pub async fn run(bus: SharedBus, backend: Arc<dyn Backend>) -> Result<(), BusErr
     let pool: PoolName = "others".parse().expect("it consists of letters");
     let (executor, programs) =
         (Executor::inline(1, Duration::from_millis(10)), ProgramStore::new(bus.clone(), 16));
-    let mut queue = bus.open_queue(Queue::Shards(Target::Any)).await?;
+    let mut queue = bus.open_queue(Queue::Shards(Target::Any, Lane::Short)).await?;
     loop {
         for delivery in queue.fetch(1).await? {
             let Ok(mut task) = parse_message::<ShardTask>(&delivery.message.payload) else { continue };
@@ -33,8 +36,8 @@ pub async fn run(bus: SharedBus, backend: Arc<dyn Backend>) -> Result<(), BusErr
             if choice % 4 == 0 {
                 task.task_id.0 = random::bytes();
             }
-            let executed =
-                executor.execute(Arc::clone(&backend), program, task.clone(), StopFlag::default()).await;
+            let (backend, stop) = (Arc::clone(&backend), StopFlag::default());
+            let executed = executor.execute(Lane::Short, backend.clone(), program, task.clone(), stop).await;
             let Ok(executed) = executed else { continue };
             let (message, id) =
                 shard_messages::build_result(&identity, &pool, backend.as_ref(), &task, &executed);

@@ -100,7 +100,7 @@ pub fn execute(args: &PlannerArgs) -> Result<(), CommandError> {
     let namespaces = args.namespaces.names()?;
     let quotas = args.tuning.quotas()?;
     let queues =
-        Queue::ALL.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(_))).collect();
+        Queue::ALL.into_iter().filter(|queue| matches!(queue, Queue::Jobs | Queue::Shards(..))).collect();
     let spec = ServiceSpec {
         name: "forge-planner",
         namespaces: namespaces.clone(),

@@ -1,7 +1,7 @@
 //! `forge worker`: runs a worker.
 
 use clap::Args;
-use forge_bus::{jetstream::JetStreamOptions, topology::Queue};
+use forge_bus::{jetstream::JetStreamOptions, topology::{Lane, Queue}};
 use forge_contract::{
     agent::Hardware,
     envelope::Target,
@@ -99,7 +99,9 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
     let slots = args.execution.slots(backend.as_ref());
     let identity = identity::load(&args.identity)?;
     let target = Hardware::from_adapter(backend.adapter()).target();
-    let required_queues = vec![Queue::Shards(target), Queue::Shards(Target::Any)];
+    let queues = [target, Target::Any].into_iter();
+    let required_queues =
+        queues.flat_map(|target| Lane::ALL.map(|lane| Queue::Shards(target, lane))).collect();
     let options = JetStreamOptions { required_queues, ..args.host.nats.jetstream_options("forge-worker")? };
     let spec = ServiceSpec {
         name: "forge-worker",

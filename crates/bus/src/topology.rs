@@ -131,7 +131,7 @@ impl Stream {
         match self {
             Self::Jobs => &[SUBMIT_SUBJECT, SUBMIT_AS_FILTER],
             Self::Shards => &["forge.v1.shards.>"],
-            Self::Verifications => &["forge.v1.duplicates.>"],
+            Self::Verifications => &["forge.v1.duplicates.>", "forge.v1.duplicates-long.>"],
             Self::Reduce => &["forge.v1.reduce.>"],
             Self::Results => &["forge.v1.results.>"],
             Self::Verdicts => &["forge.v1.verdicts.>", "forge.v1.outcomes.>"],
@@ -151,15 +151,43 @@ impl Stream {
     }
 }
 
+/// The line in which the shards of a job wait, and their verifications. Long jobs have one of their
+/// own, so that a small job never waits behind the shards of a giant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Jobs so small that every shard is one leaf.
+    Short,
+    /// Every other job.
+    Long,
+}
+
+impl Lane {
+    /// Both lanes.
+    pub const ALL: [Self; 2] = [Self::Short, Self::Long];
+
+    /// The lane of a job whose largest shards have this height.
+    pub fn of_job(shard_height: u32) -> Self {
+        if shard_height == 0 { Self::Short } else { Self::Long }
+    }
+
+    /// Returns what the lane adds to a token of a subject.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Short => "",
+            Self::Long => "-long",
+        }
+    }
+}
+
 /// A durable consumer of a work queue. Each message goes to one of its receivers at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Queue {
     /// Submitted envelopes, for planners.
     Jobs,
-    /// Shards for agents that accept this target.
-    Shards(Target),
-    /// Verification tasks, for verifiers.
-    Verifications,
+    /// Shards of jobs of this lane, for agents that accept this target.
+    Shards(Target, Lane),
+    /// Verification tasks of jobs of this lane, for verifiers.
+    Verifications(Lane),
     /// Jobs to reduce, for aggregators.
     Reduce,
     /// Jobs to end without a result, for aggregators. Separate from [`Self::Reduce`], so that
@@ -172,12 +200,16 @@ pub enum Queue {
 
 impl Queue {
     /// Every queue.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Jobs,
-        Self::Shards(Target::Cpu),
-        Self::Shards(Target::Gpu),
-        Self::Shards(Target::Any),
-        Self::Verifications,
+        Self::Shards(Target::Cpu, Lane::Short),
+        Self::Shards(Target::Cpu, Lane::Long),
+        Self::Shards(Target::Gpu, Lane::Short),
+        Self::Shards(Target::Gpu, Lane::Long),
+        Self::Shards(Target::Any, Lane::Short),
+        Self::Shards(Target::Any, Lane::Long),
+        Self::Verifications(Lane::Short),
+        Self::Verifications(Lane::Long),
         Self::Reduce,
         Self::End,
         Self::DeadLetters,
@@ -187,8 +219,8 @@ impl Queue {
     pub fn stream(self) -> Stream {
         match self {
             Self::Jobs => Stream::Jobs,
-            Self::Shards(_) => Stream::Shards,
-            Self::Verifications => Stream::Verifications,
+            Self::Shards(..) => Stream::Shards,
+            Self::Verifications(_) => Stream::Verifications,
             Self::Reduce | Self::End => Stream::Reduce,
             Self::DeadLetters => Stream::DeadLetters,
         }
@@ -198,10 +230,14 @@ impl Queue {
     pub fn consumer(self) -> &'static str {
         match self {
             Self::Jobs => "planners",
-            Self::Shards(Target::Cpu) => "workers-cpu",
-            Self::Shards(Target::Gpu) => "workers-gpu",
-            Self::Shards(Target::Any) => "workers-any",
-            Self::Verifications => "verifiers",
+            Self::Shards(Target::Cpu, Lane::Short) => "workers-cpu",
+            Self::Shards(Target::Cpu, Lane::Long) => "workers-cpu-long",
+            Self::Shards(Target::Gpu, Lane::Short) => "workers-gpu",
+            Self::Shards(Target::Gpu, Lane::Long) => "workers-gpu-long",
+            Self::Shards(Target::Any, Lane::Short) => "workers-any",
+            Self::Shards(Target::Any, Lane::Long) => "workers-any-long",
+            Self::Verifications(Lane::Short) => "verifiers",
+            Self::Verifications(Lane::Long) => "verifiers-long",
             Self::Reduce => "aggregators",
             Self::End => "aggregators-end",
             Self::DeadLetters => "planners",
@@ -211,7 +247,10 @@ impl Queue {
     /// Returns the filter of the queue's subjects; `None` if it takes every subject of its stream.
     pub fn filter(self) -> Option<String> {
         match self {
-            Self::Shards(target) => Some(format!("forge.v1.shards.{}.>", target_token(target))),
+            Self::Shards(target, lane) => {
+                Some(format!("forge.v1.shards.{}{}.>", target_token(target), lane.suffix()))
+            }
+            Self::Verifications(lane) => Some(format!("forge.v1.duplicates{}.>", lane.suffix())),
             Self::Reduce => Some("forge.v1.reduce.*".to_owned()),
             Self::End => Some("forge.v1.reduce.*.end".to_owned()),
             _ => None,
@@ -221,17 +260,21 @@ impl Queue {
     /// Returns the number of deliveries after which the server gives a message up; `None` if it
     /// never does.
     pub fn max_deliveries(self) -> Option<u64> {
-        matches!(self, Self::Shards(_)).then_some(MAX_SHARD_DELIVERIES)
+        matches!(self, Self::Shards(..)).then_some(MAX_SHARD_DELIVERIES)
     }
 
     /// Returns the queue's name in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Self::Jobs => "jobs",
-            Self::Shards(Target::Cpu) => "shards_cpu",
-            Self::Shards(Target::Gpu) => "shards_gpu",
-            Self::Shards(Target::Any) => "shards_any",
-            Self::Verifications => "verifications",
+            Self::Shards(Target::Cpu, Lane::Short) => "shards_cpu",
+            Self::Shards(Target::Cpu, Lane::Long) => "shards_cpu_long",
+            Self::Shards(Target::Gpu, Lane::Short) => "shards_gpu",
+            Self::Shards(Target::Gpu, Lane::Long) => "shards_gpu_long",
+            Self::Shards(Target::Any, Lane::Short) => "shards_any",
+            Self::Shards(Target::Any, Lane::Long) => "shards_any_long",
+            Self::Verifications(Lane::Short) => "verifications",
+            Self::Verifications(Lane::Long) => "verifications_long",
             Self::Reduce => "reduce",
             Self::End => "end",
             Self::DeadLetters => "dead_letters",
@@ -293,7 +336,8 @@ pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
 pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
     vec![
         (Stream::Shards, shards_filter(job)),
-        (Stream::Verifications, format!("forge.v1.duplicates.{job}.>")),
+        (Stream::Verifications, verifications_filter(Lane::Short, job)),
+        (Stream::Verifications, verifications_filter(Lane::Long, job)),
         (Stream::Results, results_filter(job)),
         (Stream::Verdicts, verdicts_filter(job)),
         (Stream::Verdicts, outcomes_subject(job)),

@@ -1,6 +1,8 @@
 //! Execution of shards on blocking threads, a bounded number at once. For a backend that works best
-//! on several shards at once, waiting shards are batched. Never signs or publishes a result. A
-//! simulation executes shards inline instead, so that no thread runs outside its control.
+//! on several shards at once, waiting shards are batched. Each lane has slots of its own, so that a
+//! short job does not wait for the shards of long ones: the operating system divides the cores
+//! among them. Never signs or publishes a result. A simulation executes shards inline instead, so
+//! that no thread runs outside its control.
 
 mod backend_call;
 mod batch;
@@ -8,6 +10,7 @@ mod stopwatch;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use forge_bus::topology::Lane;
 use forge_contract::{program::Program, task::ShardTask};
 use forge_kernel::backend::Backend;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
@@ -26,30 +29,42 @@ const MAX_BATCH_CALLS: usize = 2;
 /// Executes shards. Clones share the slots.
 #[derive(Clone)]
 pub struct Executor {
-    slots: Arc<Semaphore>,
-    batches: Arc<ShardBatcher>,
+    short: LaneSlots,
+    long: LaneSlots,
     progress: Option<ProgressCallback>,
     /// If set, shards are executed on the caller's thread, and seem to take this time.
     inline_time: Option<Duration>,
 }
 
+/// The slots of one lane.
+#[derive(Clone)]
+struct LaneSlots {
+    slots: Arc<Semaphore>,
+    batches: Arc<ShardBatcher>,
+}
+
+impl LaneSlots {
+    fn new(slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            batches: Arc::new(ShardBatcher::new(slots.min(MAX_BATCH_CALLS))),
+        }
+    }
+}
+
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Executor({} free slots)", self.slots.available_permits())
+        let free = |lane: &LaneSlots| lane.slots.available_permits();
+        write!(f, "Executor({} and {} free slots)", free(&self.short), free(&self.long))
     }
 }
 
 impl Executor {
-    /// An executor with this many slots, at least one. A slot holds one shard, or one batch of a
-    /// batching backend.
+    /// An executor with this many slots for each lane, at least one. A slot holds one shard, or one
+    /// batch of a batching backend.
     pub fn new(slots: usize, progress: Option<ProgressCallback>) -> Self {
         let slots = slots.max(1);
-        Self {
-            slots: Arc::new(Semaphore::new(slots)),
-            batches: Arc::new(ShardBatcher::new(slots.min(MAX_BATCH_CALLS))),
-            progress,
-            inline_time: None,
-        }
+        Self { short: LaneSlots::new(slots), long: LaneSlots::new(slots), progress, inline_time: None }
     }
 
     /// An executor for simulations: executes every shard by itself, on the thread of its caller,
@@ -58,27 +73,33 @@ impl Executor {
         Self { inline_time: Some(shard_time), ..Self::new(slots, None) }
     }
 
-    /// Returns how many calls of `backend` an executor with this many slots makes at once.
+    /// Returns how many calls of `backend` a lane with this many slots makes at once.
     pub fn concurrent_calls(backend: &dyn Backend, slots: usize) -> usize {
         if backend.batch_size() > 1 { slots.min(MAX_BATCH_CALLS) } else { slots }.max(1)
     }
 
-    /// Executes a shard once a slot is free. A batching backend executes waiting shards of the same
-    /// job and program in one call, which is cancelled only when all of them are stopped.
+    /// Executes a shard once a slot of its job's lane is free. A batching backend executes waiting
+    /// shards of the same job and program in one call, which is cancelled only when all of them are
+    /// stopped.
     ///
     /// # Errors
     /// [`ExecutionFailure`]. If a call fails, it fails for all shards of its batch.
     pub async fn execute(
         &self,
+        lane: Lane,
         backend: Arc<dyn Backend>,
         program: Arc<Program>,
         task: ShardTask,
         stop: StopFlag,
     ) -> Result<ShardExecution, ExecutionFailure> {
+        let lane = match lane {
+            Lane::Short => &self.short,
+            Lane::Long => &self.long,
+        };
         if backend.batch_size() > 1 && self.inline_time.is_none() {
-            return self.batches.execute(backend, program, task, stop, self.progress.clone()).await;
+            return lane.batches.execute(backend, program, task, stop, self.progress.clone()).await;
         }
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let slot = Arc::clone(&lane.slots).acquire_owned().await;
         let slot = slot.map_err(|_| ExecutionFailure::Stopped)?;
         let progress = self.progress.clone();
         if let Some(time) = self.inline_time {

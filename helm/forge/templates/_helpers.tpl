@@ -52,8 +52,8 @@ The enabled components, as a map from name to:
 {{- define "forge.components" -}}
 {{- $all := dict
   "planner" (dict "values" .Values.planner "role" "planner" "command" "planner")
-  "worker-cpu" (dict "values" .Values.workerCpu "role" "worker" "command" "worker" "queues" (list "workers-cpu" "workers-any"))
-  "worker-gpu" (dict "values" .Values.workerGpu "role" "worker-gpu" "command" "worker" "gpu" true "queues" (list "workers-gpu" "workers-any"))
+  "worker-cpu" (dict "values" .Values.workerCpu "role" "worker" "command" "worker" "queues" (list "workers-cpu" "workers-cpu-long" "workers-any" "workers-any-long"))
+  "worker-gpu" (dict "values" .Values.workerGpu "role" "worker-gpu" "command" "worker" "gpu" true "queues" (list "workers-gpu" "workers-gpu-long" "workers-any" "workers-any-long"))
   "verifier" (dict "values" .Values.verifier "role" "verifier" "command" "verifier")
   "aggregator" (dict "values" .Values.aggregator "role" "aggregator" "command" "aggregator")
 -}}
@@ -65,7 +65,8 @@ The enabled components, as a map from name to:
 {{- if hasKey $all $role -}}
 {{- fail (printf "workerPools: two pools are named %s" .name) -}}
 {{- end -}}
-{{- $queues := list (ternary "workers-gpu" "workers-cpu" $gpu) "workers-any" -}}
+{{- $own := ternary "workers-gpu" "workers-cpu" $gpu -}}
+{{- $queues := list $own (printf "%s-long" $own) "workers-any" "workers-any-long" -}}
 {{- $_ := set $all $role (dict "values" $values "role" $role "user" (default $role .user) "secret" .credentialsSecret "command" "worker" "gpu" $gpu "queues" $queues) -}}
 {{- end -}}
 {{- range $name, $component := $all -}}

@@ -52,7 +52,10 @@ pub async fn purge_stragglers(
 
 #[cfg(test)]
 mod tests {
-    use forge_bus::{MemoryBus, Message, topology::Queue};
+    use forge_bus::{
+        MemoryBus, Message,
+        topology::{Lane, Queue},
+    };
     use forge_contract::{envelope::Target, job::JobState, shard::ShardId};
     use tokio::time::advance;
 
@@ -82,8 +85,8 @@ mod tests {
         }
         let shard = ShardId { height: 0, index: 0 };
         for subject in [
-            topology::shard_subject(Target::Cpu, UID, shard),
-            topology::verification_subject(UID, shard),
+            topology::shard_subject(Target::Cpu, Lane::Short, UID, shard),
+            topology::verification_subject(Lane::Short, UID, shard),
             topology::end_subject(UID),
         ] {
             bus.publish(Message::new(subject.clone(), ""), &subject).await.unwrap();
@@ -91,8 +94,8 @@ mod tests {
         let settlement = purge_stragglers(bus.as_ref(), &bucket, &job, UID).await.unwrap();
         let backlog = async |queue| bus.backlog(queue).await.unwrap();
         let left = [
-            backlog(Queue::Shards(Target::Cpu)).await,
-            backlog(Queue::Verifications).await,
+            backlog(Queue::Shards(Target::Cpu, Lane::Short)).await,
+            backlog(Queue::Verifications(Lane::Short)).await,
             backlog(Queue::End).await,
         ];
         (settlement, left)

@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_bus::{BusError, Delivery, SharedBus, topology::Queue};
+use forge_bus::{
+    BusError, Delivery, SharedBus,
+    topology::{Lane, Queue},
+};
 use forge_contract::{
     agent::{AgentRecord, Hardware, Identity, QuarantineRecord},
     digest::Digest,
@@ -108,7 +111,7 @@ pub async fn run(
 ) -> Result<(), BusError> {
     let capacity = AgentCapacity::new(&backends, settings.slots.max(1));
     // Enough in-flight messages to fill one batch while another one is executed.
-    let concurrency = Concurrency::new(settings.slots.max(capacity.batch as usize) * 2);
+    let max_messages = settings.slots.max(capacity.batch as usize) * 2;
     let record = AgentRecord {
         pool: Some(PoolName::verifiers()),
         ..registry::agent_record(&identity, Target::Any, capacity, KERNEL)
@@ -126,14 +129,25 @@ pub async fn run(
         programs: ProgramStore::new(bus.clone(), CACHED_PROGRAMS),
         metrics: metrics.clone(),
     });
-    let settings = QueueSettings { queue: Queue::Verifications, concurrency, lease: settings.lease };
-    serve_queue(bus, settings, metrics, stop, verifier).await;
+    let serve = |lane| {
+        let (queue, concurrency) = (Queue::Verifications(lane), Concurrency::new(max_messages));
+        let settings = QueueSettings { queue, concurrency, lease: settings.lease };
+        let handler = Arc::new(TaskHandler { verifier: Arc::clone(&verifier), lane });
+        serve_queue(bus.clone(), settings, metrics.clone(), stop.clone(), handler)
+    };
+    tokio::join!(serve(Lane::Short), serve(Lane::Long));
     let _ = heartbeat.await;
     Ok(())
 }
 
+/// Handles the tasks of one lane.
+struct TaskHandler {
+    verifier: Arc<Verifier>,
+    lane: Lane,
+}
+
 #[async_trait]
-impl Handler for Verifier {
+impl Handler for TaskHandler {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let subject = &delivery.message.subject;
         let task: VerifierTask = match parse_message(&delivery.message.payload) {
@@ -148,9 +162,10 @@ impl Handler for Verifier {
             }
         };
         let stop = StopOnDrop::default();
-        let processed = match self.process(&task, &stop.0).await {
+        let control = ExecutionControl { lane: self.lane, stop: &stop.0 };
+        let processed = match self.verifier.process(&task, control).await {
             Err(TaskFailure::Crashed(reason)) if delivery.attempt >= CRASHED_DELIVERIES => {
-                self.give_up(&task, reason).await
+                self.verifier.give_up(&task, reason).await
             }
             processed => processed,
         };
@@ -178,6 +193,13 @@ fn sort_by_independence<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> 
     backends
 }
 
+/// Where a task's shard waits for its execution, and the flag that stops it.
+#[derive(Clone, Copy)]
+struct ExecutionControl<'a> {
+    lane: Lane,
+    stop: &'a StopFlag,
+}
+
 /// Stops the execution of a shard when its handler is dropped at shutdown.
 #[derive(Default)]
 struct StopOnDrop(StopFlag);
@@ -189,7 +211,7 @@ impl Drop for StopOnDrop {
 }
 
 impl Verifier {
-    async fn process(&self, task: &VerifierTask, stop: &StopFlag) -> Result<(), TaskFailure> {
+    async fn process(&self, task: &VerifierTask, control: ExecutionControl<'_>) -> Result<(), TaskFailure> {
         let VerifierTask { task, claim, .. } = task;
         if task.kernel != KERNEL {
             let reason = format!("the shard needs kernel version {}, but this is {KERNEL}", task.kernel);
@@ -197,8 +219,8 @@ impl Verifier {
         }
         let program = self.programs.get(task.program).await?;
         match claim {
-            Some(claim) => self.verify(task, claim, &program, stop).await,
-            None => self.execute_fallback(task, &program, stop).await,
+            Some(claim) => self.verify(task, claim, &program, control).await,
+            None => self.execute_fallback(task, &program, control).await,
         }
     }
 
@@ -217,12 +239,13 @@ impl Verifier {
         backends: &[&'a Arc<dyn Backend>],
         program: &Arc<Program>,
         task: &ShardTask,
-        stop: &StopFlag,
+        control: ExecutionControl<'_>,
     ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), ExecutionFailure> {
         let mut worst_failure = None;
         for &backend in backends {
+            let (executable, stop) = (Arc::clone(program), control.stop.clone());
             let execution =
-                self.executor.execute(Arc::clone(backend), Arc::clone(program), task.clone(), stop.clone());
+                self.executor.execute(control.lane, Arc::clone(backend), executable, task.clone(), stop);
             match execution.await {
                 Ok(execution) => {
                     self.metrics.record_shard(backend.name(), execution.iterations, execution.wall);
@@ -250,9 +273,9 @@ impl Verifier {
         &self,
         task: &ShardTask,
         program: &Arc<Program>,
-        stop: &StopFlag,
+        control: ExecutionControl<'_>,
     ) -> Result<(), TaskFailure> {
-        match self.execute(&[&self.reference], program, task, stop).await {
+        match self.execute(&[&self.reference], program, task, control).await {
             Ok((backend, execution)) => {
                 // One thread executed the shard, but possibly of another process.
                 let execution = ShardExecution { cpu: execution.wall, ..execution };
@@ -300,19 +323,19 @@ impl Verifier {
         task: &ShardTask,
         claim: &Claim,
         program: &Arc<Program>,
-        stop: &StopFlag,
+        control: ExecutionControl<'_>,
     ) -> Result<(), TaskFailure> {
         let mut backends = sort_by_independence(&self.backends, claim);
         backends.retain(|backend| backend.supports(program));
         if backends.iter().all(|backend| backend.name() != self.reference.name()) {
             backends.push(&self.reference);
         }
-        let (backend, execution) = self.execute(&backends, program, task, stop).await?;
+        let (backend, execution) = self.execute(&backends, program, task, control).await?;
         let judgement = if execution.hash == claim.result_hash {
             let correct = Some(execution.hash);
             Judgement::from_execution(backend.as_ref(), VerdictOutcome::Confirmed, correct, String::new())
         } else {
-            self.arbitrate(task, claim, program, (backend.name(), execution.hash), stop).await?
+            self.arbitrate(task, claim, program, (backend.name(), execution.hash), control).await?
         };
         Ok(self.publish_verdict(task, claim, judgement).await?)
     }
@@ -325,13 +348,13 @@ impl Verifier {
         claim: &Claim,
         program: &Arc<Program>,
         (backend, hash): (&str, Digest),
-        stop: &StopFlag,
+        control: ExecutionControl<'_>,
     ) -> Result<Judgement, TaskFailure> {
         let (job, shard) = (task.job_uid, task.shard_id);
         let judgement = |outcome, correct, reason| {
             Judgement::from_execution(self.reference.as_ref(), outcome, correct, reason)
         };
-        let correct = self.execute(&[&self.reference], program, task, stop).await?.1.hash;
+        let correct = self.execute(&[&self.reference], program, task, control).await?.1.hash;
         if correct == claim.result_hash {
             tracing::error!(
                 %job,

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use forge_bus::{
     BusError, Delivery, SharedBus,
-    topology::{self, Queue},
+    topology::{self, Lane, Queue},
 };
 use forge_contract::{
     agent::Identity,
@@ -26,7 +26,7 @@ use forge_service::{
     retry::{retry_transient, retry_until_stopped},
     shard_messages,
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::join_all};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ const QUARANTINE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub struct WorkerSettings {
     /// Executes the shards.
     pub executor: Executor,
-    /// Shards executed at once.
+    /// Shards of a lane executed at once.
     pub slots: usize,
     /// Hardware that the worker takes shards for, besides those for `any`.
     pub target: Target,
@@ -116,14 +116,20 @@ pub async fn run(
     result
 }
 
+/// Handles the shards of one lane.
+struct ShardHandler {
+    worker: Arc<Worker>,
+    lane: Lane,
+}
+
 #[async_trait]
-impl Handler for Worker {
+impl Handler for ShardHandler {
     async fn handle(&self, delivery: Delivery) -> Settlement {
         let subject = delivery.message.subject;
         match parse_message::<ShardTask>(&delivery.message.payload) {
             Ok(task) => {
-                let guard = self.in_flight.add(task.job_uid);
-                self.process(task, delivery.attempt, &guard).await
+                let guard = self.worker.in_flight.add(task.job_uid);
+                self.worker.process(self.lane, task, delivery.attempt, &guard).await
             }
             Err(error @ UnreadableMessage::OtherVersion(_)) => {
                 tracing::warn!(%error, subject, "leaving the shard to other workers");
@@ -149,13 +155,13 @@ impl Worker {
     ) -> Result<(), BusError> {
         let stop_receiving = stop.child_token();
         let queues = async {
-            let any = self.serve_queue(Queue::Shards(Target::Any), settings, &stop_receiving);
-            let own = self.serve_queue(Queue::Shards(settings.target), settings, &stop_receiving);
-            match settings.target {
-                Target::Any => any.await,
-                _ if settings.takes_any => drop(tokio::join!(any, own)),
-                _ => own.await,
-            }
+            let targets = match (settings.target, settings.takes_any) {
+                (Target::Any, _) => vec![Target::Any],
+                (target, true) => vec![target, Target::Any],
+                (target, false) => vec![target],
+            };
+            let queues = targets.into_iter().flat_map(|target| Lane::ALL.map(|lane| (target, lane)));
+            join_all(queues.map(|queue| self.serve_queue(queue, settings, &stop_receiving))).await;
         };
         let quarantine = async {
             let error = self.wait_for_quarantine().await;
@@ -178,18 +184,20 @@ impl Worker {
 
     async fn serve_queue(
         self: &Arc<Self>,
-        queue: Queue,
+        (target, lane): (Target, Lane),
         settings: &WorkerSettings,
         stop: &CancellationToken,
     ) {
         let (in_flight, breaker) = (Arc::clone(&self.in_flight), Arc::clone(&self.breaker));
         let pausing_breaker = Arc::clone(&breaker);
         // One shard is enough to probe a backend that has failed.
-        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard() };
+        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard(lane) };
         let concurrency =
             Concurrency::weighted(PERMITS, weight).with_pause(move || pausing_breaker.remaining_pause());
+        let queue = Queue::Shards(target, lane);
         let settings = QueueSettings { queue, concurrency, lease: settings.lease };
-        serve_queue(self.bus.clone(), settings, self.metrics.clone(), stop.clone(), Arc::clone(self)).await;
+        let handler = Arc::new(ShardHandler { worker: Arc::clone(self), lane });
+        serve_queue(self.bus.clone(), settings, self.metrics.clone(), stop.clone(), handler).await;
     }
 
     /// Returns once the agent or its pool is in quarantine, with the error that tells the operator
@@ -213,7 +221,7 @@ impl Worker {
         }
     }
 
-    async fn process(&self, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
+    async fn process(&self, lane: Lane, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
         let (job, shard) = (task.job_uid, task.shard_id);
         if attempt > 1 {
             tracing::info!(%job, %shard, attempt, "processing a redelivered shard");
@@ -233,18 +241,24 @@ impl Worker {
                 return Settlement::Backoff;
             }
         };
-        self.execute(task, program, guard).await
+        self.execute(lane, task, program, guard).await
     }
 
-    async fn execute(&self, task: ShardTask, program: Arc<Program>, guard: &InFlightGuard) -> Settlement {
+    async fn execute(
+        &self,
+        lane: Lane,
+        task: ShardTask,
+        program: Arc<Program>,
+        guard: &InFlightGuard,
+    ) -> Settlement {
         let (job, shard, backend) = (task.job_uid, task.shard_id, self.backend.name());
-        let execution =
-            self.executor.execute(Arc::clone(&self.backend), program, task.clone(), guard.stop.clone());
+        let (executing, stop) = (Arc::clone(&self.backend), guard.stop.clone());
+        let execution = self.executor.execute(lane, executing, program, task.clone(), stop);
         match execution.await {
             Ok(execution) => {
                 self.breaker.record_success();
                 self.metrics.record_shard(backend, execution.iterations, execution.wall);
-                self.in_flight.record_shard_time(execution.wall);
+                self.in_flight.record_shard_time(lane, execution.wall);
                 tracing::debug!(%job, %shard, wall = ?execution.wall, "shard executed");
                 self.publish_result(&task, &execution, guard).await
             }

@@ -16,7 +16,7 @@ use std::{env, sync::Arc, time::Duration};
 use forge_bus::{
     SharedBus,
     jetstream::{JetStreamBus, JetStreamOptions},
-    topology::Queue,
+    topology::{Lane, Queue},
 };
 use forge_contract::{
     agent::Identity,
@@ -131,7 +131,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bus = JetStreamBus::connect(JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(url) })
         .await? as SharedBus;
     if !fault.is_of_backend() {
-        return send_faulty_messages(bus, pool, fault).await;
+        let send = |lane| send_faulty_messages(lane, bus.clone(), pool.clone(), fault);
+        return tokio::try_join!(send(Lane::Short), send(Lane::Long)).map(drop);
     }
     let settings = forge_worker::WorkerSettings {
         executor: Executor::new(2, None),
@@ -159,8 +160,9 @@ const WITHHELD_SHARDS: usize = 8;
 /// Pause before a refused shard is delivered again.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Receives shards without a heartbeat, and answers them with this fault.
+/// Receives the shards of a lane without a heartbeat, and answers them with this fault.
 async fn send_faulty_messages(
+    lane: Lane,
     bus: SharedBus,
     pool: PoolName,
     fault: WorkerFault,
@@ -168,7 +170,7 @@ async fn send_faulty_messages(
     let mut identity = identity()?;
     let (executor, programs) = (Executor::new(1, None), ProgramStore::new(bus.clone(), 4));
     let backend: Arc<dyn Backend> = Arc::new(FaultyBackend(fault));
-    let mut pull = bus.open_queue(Queue::Shards(Target::Any)).await?;
+    let mut pull = bus.open_queue(Queue::Shards(Target::Any, lane)).await?;
     let mut withheld = 0;
     while withheld < WITHHELD_SHARDS {
         for delivery in pull.fetch(1).await? {
@@ -186,8 +188,8 @@ async fn send_faulty_messages(
             }
             let mut task: ShardTask = parse_message(&delivery.message.payload)?;
             let program = programs.get(task.program).await?;
-            let executed =
-                executor.execute(Arc::clone(&backend), program, task.clone(), StopFlag::default()).await?;
+            let (executing, stop) = (Arc::clone(&backend), StopFlag::default());
+            let executed = executor.execute(lane, executing, program, task.clone(), stop).await?;
             match fault {
                 WorkerFault::UnknownTask => {
                     withheld += 1;

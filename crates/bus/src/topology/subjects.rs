@@ -7,6 +7,8 @@ use forge_contract::{
     shard::ShardId,
 };
 
+use super::Lane;
+
 /// Subject on which the submitter `default` submits envelopes.
 pub const SUBMIT_SUBJECT: &str = "forge.v1.jobs.submit";
 /// Filter of the subjects on which other submitters submit envelopes; the last token names the
@@ -58,24 +60,29 @@ pub fn parse_submit_subject(subject: &str) -> Option<Submitter> {
 }
 
 /// Returns the subject of a shard for workers.
-pub fn shard_subject(target: Target, job: JobUid, shard: ShardId) -> String {
-    format!("forge.v1.shards.{}.{job}.{shard}", target_token(target))
+pub fn shard_subject(target: Target, lane: Lane, job: JobUid, shard: ShardId) -> String {
+    format!("forge.v1.shards.{}{}.{job}.{shard}", target_token(target), lane.suffix())
 }
 
-/// Returns the filter of a job's shards for workers, whatever their target.
+/// Returns the filter of a job's shards for workers, whatever their target and lane.
 pub fn shards_filter(job: JobUid) -> String {
     format!("forge.v1.shards.*.{job}.>")
 }
 
-/// Parses a [`shard_subject`], whatever its target; `None` if `subject` is another one.
+/// Parses a [`shard_subject`], whatever its target and lane; `None` if `subject` is another one.
 pub fn parse_shard_subject(subject: &str) -> Option<(JobUid, ShardId)> {
-    let (_target, rest) = subject.strip_prefix("forge.v1.shards.")?.split_once('.')?;
+    let (_target_and_lane, rest) = subject.strip_prefix("forge.v1.shards.")?.split_once('.')?;
     parse_job_and_shard(rest)
 }
 
 /// Returns the subject of a shard's verification task.
-pub fn verification_subject(job: JobUid, shard: ShardId) -> String {
-    format!("forge.v1.duplicates.{job}.{shard}")
+pub fn verification_subject(lane: Lane, job: JobUid, shard: ShardId) -> String {
+    format!("forge.v1.duplicates{}.{job}.{shard}", lane.suffix())
+}
+
+/// Returns the filter of a job's verification tasks in a lane.
+pub fn verifications_filter(lane: Lane, job: JobUid) -> String {
+    format!("forge.v1.duplicates{}.{job}.>", lane.suffix())
 }
 
 /// Returns the subject on which a pool publishes a shard's result. Permissions tie a credential to

@@ -2,12 +2,15 @@
 //! is told apart from one that waits in a busy queue. One watch serves all jobs of a planner.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use forge_bus::{DeliveryProgress, SharedBus, topology::Queue};
+use forge_bus::{
+    DeliveryProgress, SharedBus,
+    topology::{Lane, Queue},
+};
 use forge_contract::envelope::Target;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -16,11 +19,10 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Observations that are kept until a queue has progressed beyond them, at most.
 const MAX_PENDING: usize = 600;
-const TARGETS: [Target; 3] = [Target::Cpu, Target::Gpu, Target::Any];
 
 /// The progress of the queues of shards.
 #[derive(Debug, Clone)]
-pub struct QueueWatch(Arc<Mutex<[DeliveryHistory; TARGETS.len()]>>);
+pub struct QueueWatch(Arc<Mutex<HashMap<Queue, DeliveryHistory>>>);
 
 /// What was observed of one queue.
 #[derive(Debug, Default)]
@@ -54,10 +56,10 @@ impl QueueWatch {
         let writer = watch.clone();
         tokio::spawn(async move {
             while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
-                for (index, target) in TARGETS.into_iter().enumerate() {
+                for queue in Queue::ALL.into_iter().filter(|queue| matches!(queue, Queue::Shards(..))) {
                     let at = Instant::now();
-                    match bus.delivery_progress(Queue::Shards(target)).await {
-                        Ok(progress) => writer.lock()[index].observe(at, progress),
+                    match bus.delivery_progress(queue).await {
+                        Ok(progress) => writer.lock().entry(queue).or_default().observe(at, progress),
                         Err(error) => {
                             tracing::debug!(%error, "reading the progress of a queue failed; retrying in {INTERVAL:?}");
                         }
@@ -68,15 +70,15 @@ impl QueueWatch {
         watch
     }
 
-    /// The time, counted from `origin`, before which all stored shards of a target have been
-    /// delivered.
-    pub fn delivered_before(&self, target: Target, origin: Instant) -> Duration {
-        let index = TARGETS.iter().position(|other| *other == target).unwrap_or_default();
-        let delivered_before = self.lock()[index].delivered_before;
+    /// The time, counted from `origin`, before which all stored shards of a target and a lane have
+    /// been delivered.
+    pub fn delivered_before(&self, target: Target, lane: Lane, origin: Instant) -> Duration {
+        let queue = Queue::Shards(target, lane);
+        let delivered_before = self.lock().get(&queue).and_then(|history| history.delivered_before);
         delivered_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(origin))
     }
 
-    fn lock(&self) -> MutexGuard<'_, [DeliveryHistory; TARGETS.len()]> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Queue, DeliveryHistory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use forge_bus::{
     Bus, Message,
     memory::MemoryBus,
     testing::{BusFault, BusOperation, FaultyBus},
-    topology::{Stream, TopologySettings},
+    topology::{Lane, Stream, TopologySettings},
 };
 use forge_contract::{
     agent::{PoolQuarantineRecord, QuarantineRecord},
@@ -88,16 +89,22 @@ impl Backend for FlakyGpu {
 
 const JOB: JobUid = JobUid([1; 16]);
 
-/// A bus with queued shards for a target.
+/// A bus with queued shards of a short job for a target.
 async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
+    publish_shards(&bus, (target, Lane::Short), 0..shards).await;
+    bus
+}
+
+/// Publishes the program of a job and these shards of it.
+async fn publish_shards(bus: &Arc<MemoryBus>, (target, lane): (Target, Lane), indexes: Range<u64>) {
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
     let request = Request::from_json(envelope).unwrap();
     let programs = ProgramStore::new(bus.clone(), 1);
     programs.put(request.program_digest, &request.program).await.unwrap();
-    for index in 0..shards {
+    for index in indexes {
         let shard_id = ShardId { height: 0, index };
         let task = ShardTask {
             protocol: PROTOCOL,
@@ -109,11 +116,10 @@ async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
             kernel: KERNEL,
             task_id: TaskId([2; 32]),
         };
-        let subject = topology::shard_subject(target, JOB, shard_id);
+        let subject = topology::shard_subject(target, lane, JOB, shard_id);
         let message = Message::new(subject, serde_json::to_vec(&task).unwrap());
         bus.publish(message, &index.to_string()).await.unwrap();
     }
-    bus
 }
 
 fn pool() -> PoolName {
@@ -201,18 +207,67 @@ async fn a_device_that_always_fails_leaves_the_shards_to_other_workers() {
     healthy.await.unwrap().unwrap();
 }
 
+/// The reference backend, whose calls for shards from [`Self::FIRST_SLOW`] on do not end.
+#[derive(Default)]
+struct SlowBackend {
+    slow_calls: AtomicUsize,
+}
+
+impl SlowBackend {
+    const FIRST_SLOW: u64 = 10;
+}
+
+impl Backend for SlowBackend {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn execute(
+        &self,
+        program: &Program,
+        shards: &[Shard],
+        control: &dyn ExecutionControl,
+    ) -> Result<Vec<ShardResult>, ExecutionError> {
+        if shards[0].id.index < Self::FIRST_SLOW {
+            return Scalar.execute(program, shards, control);
+        }
+        self.slow_calls.fetch_add(1, Ordering::SeqCst);
+        while control.advance(0).is_continue() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(ExecutionError::Cancelled)
+    }
+}
+
+#[tokio::test]
+async fn shards_of_a_short_job_do_not_wait_for_those_of_a_long_one() {
+    let (bus, backend, stop) =
+        (bus(Target::Cpu, 0).await, Arc::new(SlowBackend::default()), CancellationToken::new());
+    let slow = SlowBackend::FIRST_SLOW..SlowBackend::FIRST_SLOW + 20;
+    publish_shards(&bus, (Target::Cpu, Lane::Long), slow).await;
+    let worker = start_worker(&bus, backend.clone(), 1, &stop);
+    while backend.slow_calls.load(Ordering::SeqCst) == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The only slot of the long lane is occupied for ever.
+    publish_shards(&bus, (Target::Cpu, Lane::Short), 0..3).await;
+    assert_eq!(results(&bus, 3).await.len(), 3);
+    assert_eq!(backend.slow_calls.load(Ordering::SeqCst), 1);
+    worker.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn shards_of_another_version_are_left_to_other_workers() {
     let bus = bus(Target::Cpu, 0).await;
     let payloads = [r#"{"protocol": 2, "shards": []}"#, "not JSON"];
     for (index, payload) in (0..).zip(payloads) {
-        let subject = topology::shard_subject(Target::Cpu, JOB, ShardId { height: 0, index });
+        let subject = topology::shard_subject(Target::Cpu, Lane::Short, JOB, ShardId { height: 0, index });
         bus.publish(Message::new(subject, payload), &index.to_string()).await.unwrap();
     }
     let stop = CancellationToken::new();
     let worker = start_worker(&bus, Arc::new(Scalar), 1, &stop);
     sleep(OTHER_WORKER_DELAY * 2).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu)).await.unwrap(), 2);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap(), 2);
     assert_eq!(bus.message_count(Stream::Results), 0);
     stop.cancel();
     worker.await.unwrap().unwrap();

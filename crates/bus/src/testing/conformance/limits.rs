@@ -8,7 +8,7 @@ use crate::{
     bus::SharedBus,
     error::BusError,
     message::Message,
-    topology::{self, Bucket, SUBMIT_SUBJECT, Stream},
+    topology::{self, Bucket, Lane, SUBMIT_SUBJECT, Stream},
 };
 
 /// Checks the limits of buses from `make_bus`.
@@ -37,7 +37,12 @@ async fn message_size(bus: SharedBus) {
     assert_eq!(bus.publish(message(largest), "size").await, Ok(()));
     assert!(bus.publish(message(largest + 1), "over").await.is_err());
     // Streams and buckets of small messages have a limit of their own.
-    let task = topology::shard_subject(forge_contract::envelope::Target::Cpu, job_uid("j"), shard_id(0));
+    let task = topology::shard_subject(
+        forge_contract::envelope::Target::Cpu,
+        Lane::Short,
+        job_uid("j"),
+        shard_id(0),
+    );
     let limit = Stream::Shards.limits(&settings()).max_message_bytes;
     let large = bus.publish(Message::new(task, vec![0; limit]), "task").await;
     assert!(matches!(large, Err(BusError::TooLarge { limit: l, .. }) if l == limit), "{large:?}");
