@@ -4,22 +4,30 @@
 
 use forge_contract::{
     plain_program::plain_program,
-    program::{CountTable, MAX_AMOUNT, Program, Segment},
+    program::{CountTable, MAX_AMOUNT, MAX_TREATIES, Program, Segment},
     shard_result::ShardResult,
+    treaty::{IndexSet, Layer, Proportion, Treaty, TreatyTerms},
 };
 use forge_fuzz as _;
 use forge_kernel::{reduction::Reduction, summary::{ReportedTails, Summary}};
 use libfuzzer_sys::fuzz_target;
 
-/// A program with the given numbers of components and marks; the marks are 1,000, 2,000, ….
+/// A program with the given numbers of components and marks; the marks are 1,000, 2,000, …,
+/// retentions of treaties.
 fn program(components: usize, marks: usize) -> Option<Program> {
     let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
-    let cap = |i: usize| if i < marks { 1000 * (i as u64 + 1) } else { MAX_AMOUNT };
-    let component = |i| {
+    let component = |_| {
         let counts = CountTable { offset: 1, thresholds: Vec::new() };
-        (counts, vec![segment; 256], cap(i))
+        (counts, vec![segment; 256], MAX_AMOUNT)
     };
-    let program = plain_program(1, 0, cap(components), 1, (0..components).map(component));
+    let treaty = |mark: usize| {
+        let layer = Layer { limit: MAX_AMOUNT, attachment: 1000 * (mark as u64 + 1) };
+        let terms = TreatyTerms::AggregateXl { layer, placed: Proportion::ONE };
+        Treaty { step: 1, lines: IndexSet::ALL, groups: IndexSet::ALL, terms }
+    };
+    let treaties = (0..marks.min(MAX_TREATIES)).map(treaty).collect();
+    let program =
+        Program { treaties, ..plain_program(1, 0, MAX_AMOUNT, 1, (0..components).map(component)) };
     (program.validate().is_ok() && program.marks().len() == marks).then_some(program)
 }
 

@@ -49,6 +49,7 @@ pub mod ids;
 pub mod job;
 pub mod job_list;
 pub mod manifest_log;
+pub mod marks;
 pub mod merkle;
 pub mod plain_program;
 pub mod plan;

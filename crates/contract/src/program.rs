@@ -133,22 +133,13 @@ impl Terms {
         above.min(self.limit)
     }
 
-    /// The largest amount that is paid.
-    pub fn largest_payment(&self) -> u64 {
-        self.share.of(self.limit)
+    /// What is paid for an amount.
+    pub fn paid(&self, amount: u64) -> u64 {
+        self.share.of(self.limited(amount.min(MAX_AMOUNT)))
     }
 }
 
 impl Program {
-    /// The amounts at which probability may accumulate: what policies, treaties on the year's
-    /// amount and the program pay or retain at most. In ascending order, below [`MAX_AMOUNT`].
-    /// Results count the iterations that fall exactly on them.
-    pub fn marks(&self) -> Vec<u64> {
-        let limits = self.components().map(|c| c.terms.largest_payment());
-        let retentions = self.treaties.iter().filter_map(Treaty::annual_attachment);
-        sorted_marks(limits.chain(retentions).chain([self.cap]))
-    }
-
     /// The components of all groups, in order.
     pub fn components(&self) -> impl Iterator<Item = &Component> {
         self.groups.iter().flat_map(|group| &group.components)
@@ -409,14 +400,6 @@ fn decode_list<T>(
         return Err(DecodeError::invalid(format!("a list has {length} entries, more than {max}")));
     }
     (0..length).map(|_| decode(reader)).collect()
-}
-
-/// Amounts as marks: distinct, ascending, below [`MAX_AMOUNT`].
-pub(crate) fn sorted_marks(amounts: impl Iterator<Item = u64>) -> Vec<u64> {
-    let mut marks: Vec<u64> = amounts.filter(|&amount| amount < MAX_AMOUNT).collect();
-    marks.sort_unstable();
-    marks.dedup();
-    marks
 }
 
 #[cfg(test)]

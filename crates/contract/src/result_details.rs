@@ -6,15 +6,10 @@ use ethnum::U256;
 use crate::{
     amount::MAX_AMOUNT,
     distribution::{Distribution, Resolution},
-    program::{MAX_COUNT, Program, sorted_marks},
+    program::{MAX_COUNT, Program},
     treaty::{Treaty, TreatyTerms},
     wire::{DecodeError, WireReader, WireWriter},
 };
-
-/// Largest multiple of a limit that is a mark.
-const MAX_MULTIPLE: u64 = 16;
-/// Largest number of marks of a quantity.
-const MAX_MARKS: usize = 64;
 
 /// An amount of each iteration, whose distribution a result holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,38 +45,6 @@ impl Program {
         let treaties = (0..self.treaties.len()).map(Quantity::Ceded);
         std::iter::once(Quantity::Gross).chain(lines).chain(steps).chain(treaties).collect()
     }
-
-    /// The amounts at which the probability of a quantity may accumulate: multiples of what one
-    /// claim or occurrence pays at most. In ascending order, at most 64.
-    pub fn marks_of(&self, quantity: Quantity) -> Vec<u64> {
-        let payments = |line: Option<usize>| {
-            let of_line = self.components().filter(move |c| line.is_none_or(|line| c.line as usize == line));
-            sorted_marks(of_line.map(|c| c.terms.largest_payment()).filter(|&amount| amount > 0))
-        };
-        match quantity {
-            Quantity::Gross | Quantity::NetAfterSteps(_) => multiples(&payments(None), MAX_MULTIPLE),
-            Quantity::GrossLine(line) => multiples(&payments(Some(line)), MAX_MULTIPLE),
-            Quantity::Ceded(treaty) => match &self.treaties[treaty].terms {
-                TreatyTerms::QuotaShare { event_limit, .. } => multiples(&[*event_limit], MAX_MULTIPLE),
-                TreatyTerms::OccurrenceXl(layer) => {
-                    let of_occurrences = (1..=MAX_MULTIPLE).map(|k| layer.layer.limit.saturating_mul(k));
-                    let full = layer.annual.limit;
-                    let paid = of_occurrences.map(|amount| amount.min(full)).chain([full]);
-                    sorted_marks(paid.filter(|&a| a < MAX_AMOUNT).map(|amount| layer.placed.of(amount)))
-                }
-                TreatyTerms::AggregateXl { layer, placed } => {
-                    sorted_marks([layer.limit].into_iter().filter(|&a| a < MAX_AMOUNT).map(|a| placed.of(a)))
-                }
-            },
-        }
-    }
-}
-
-/// The first multiples of the limits; fewer of each where they would be too many together.
-fn multiples(limits: &[u64], most: u64) -> Vec<u64> {
-    let most = most.min((MAX_MARKS / limits.len().max(1)) as u64);
-    let marks = limits.iter().flat_map(|&limit| (1..=most).map(move |k| limit.saturating_mul(k)));
-    sorted_marks(marks)
 }
 
 /// Sums over the iterations of a quantity, and its distribution with [`Resolution::COARSE`].

@@ -3,6 +3,7 @@
 
 use ethnum::U256;
 use forge_contract::{
+    marks::MAX_PLAIN_MARKS,
     plain_program::PlainProgram,
     program::MAX_AMOUNT,
     shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
@@ -15,11 +16,10 @@ const EXTREMES: usize = 8;
 const EMPTY: usize = 16;
 const CAPPED: usize = 17;
 const TALLIES: usize = 18;
-const MAX_MARKS: usize = 17;
 
 /// Number of words of an accumulator for a program with `components` components.
 pub(crate) fn accumulator_words(components: usize) -> usize {
-    TALLIES + 4 * components + 2 * MAX_MARKS
+    TALLIES + 4 * components + 2 * MAX_PLAIN_MARKS
 }
 
 /// Decodes the result of a shard of `iterations` iterations. `histograms` holds that of the total,

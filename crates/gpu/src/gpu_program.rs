@@ -2,16 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 use forge_contract::{
+    marks::MAX_PLAIN_MARKS,
     plain_program::{MAX_PLAIN_COMPONENTS, PlainProgram},
     program::Segment,
 };
 use wgpu::BufferUsages;
 
 use crate::{device::GpuDevice, dispatch_pacer::DispatchPacer, work_slices::mean_draws};
-
-/// Marks in [`ProgramHeader`]: at most a cap for each component and one for the program, rounded up
-/// for alignment.
-const MARKS: usize = 18;
 
 /// `Component` of the shader.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
@@ -34,7 +31,7 @@ struct ProgramHeader {
     segment_bits: u32,
     mark_count: u32,
     padding: [u32; 2],
-    marks: [[u32; 2]; MARKS],
+    marks: [[u32; 2]; MAX_PLAIN_MARKS],
 }
 
 /// The buffers of a program, and the size of its next dispatch.

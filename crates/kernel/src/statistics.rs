@@ -52,10 +52,9 @@ impl Piece {
     }
 }
 
-/// The order statistics of a distribution, to the resolution of its histogram and exactly on its
-/// marks.
-#[derive(Debug, Clone)]
-pub struct OrderStatistics {
+/// Pieces in ascending order.
+#[derive(Debug, Clone, Default)]
+struct PieceList {
     pieces: Vec<Piece>,
     /// For each piece, the number of iterations up to and including it.
     ranks: Vec<u64>,
@@ -63,52 +62,26 @@ pub struct OrderStatistics {
     sums_above: Vec<u128>,
 }
 
-impl OrderStatistics {
-    /// The order statistics of a distribution of at least one iteration, with the buckets of the
-    /// total; `marks` are those of the program.
-    pub fn new(distribution: &Distribution, marks: &[u64]) -> Self {
-        Self::with_resolution(distribution, marks, Resolution::FINE)
+impl PieceList {
+    fn push(&mut self, low: u64, high: u64, count: u64) {
+        if count > 0 {
+            self.ranks.push(self.len() + count);
+            self.pieces.push(Piece { low, high, count });
+        }
     }
 
-    /// The order statistics of a distribution of at least one iteration; `marks` are those of its
-    /// quantity.
-    pub fn with_resolution(distribution: &Distribution, marks: &[u64], resolution: Resolution) -> Self {
-        let mut pieces = Vec::with_capacity(distribution.histogram.len() + 2 * marks.len());
-        let mut marked = marks.iter().copied().zip(distribution.at_marks.iter().copied()).peekable();
-        for &(bucket, count) in &distribution.histogram {
-            let (low, high) = resolution.bounds(bucket as usize);
-            let (low, high) = (low.max(distribution.min), high.min(distribution.max));
-            let mut marks_in_bucket = Vec::new();
-            while let Some((mark, at)) = marked.next_if(|&(mark, _)| mark <= high) {
-                if mark >= low && at > 0 {
-                    marks_in_bucket.push((mark, at));
-                }
-            }
-            split_bucket(low, high, count, &marks_in_bucket, &mut pieces);
-        }
-        let mut rank = 0;
-        let ranks = pieces.iter().map(|p| {
-            rank += p.count;
-            rank
-        });
-        let ranks = ranks.collect();
+    /// Adds up the sums above, once all pieces are there.
+    fn add_sums(&mut self) {
         let mut sum = 0;
-        let mut sums_above = vec![0; pieces.len()];
-        for (slot, piece) in sums_above.iter_mut().zip(&pieces).rev() {
+        self.sums_above = vec![0; self.pieces.len()];
+        for (slot, piece) in self.sums_above.iter_mut().zip(&self.pieces).rev() {
             *slot = sum;
             sum += u128::from(piece.count) * u128::from(piece.low + piece.high);
         }
-        Self { pieces, ranks, sums_above }
     }
 
-    /// Number of iterations.
-    pub fn len(&self) -> u64 {
+    fn len(&self) -> u64 {
         self.ranks.last().copied().unwrap_or(0)
-    }
-
-    /// Whether the distribution holds no iteration.
-    pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
     }
 
     /// The piece that contains `rank`, and the rank within that piece.
@@ -118,28 +91,14 @@ impl OrderStatistics {
         (at, rank - before)
     }
 
-    /// The `rank`-th smallest amount; `rank` is 1 to the number of iterations.
-    pub fn value_at_rank(&self, rank: u64) -> f64 {
+    fn value_at_rank(&self, rank: u64) -> f64 {
         let (at, j) = self.locate(rank);
         self.pieces[at].value_at(j)
     }
 
-    /// The rank of the quantile: ⌈n·p⌉.
-    fn rank(&self, level: Level) -> u64 {
-        let product = u128::from(self.len()) * u128::from(level.numerator);
-        product.div_ceil(u128::from(level.denominator)) as u64
-    }
-
-    /// Value at risk: the smallest amount such that at least the fraction `level` of iterations is
-    /// at or below it.
-    pub fn var(&self, level: Level) -> f64 {
-        self.value_at_rank(self.rank(level))
-    }
-
-    /// Tail value at risk: the mean of the quantiles above the level. An atom at the quantile
-    /// counts with the part of its probability that lies above the level.
-    pub fn tvar(&self, level: Level) -> f64 {
-        let (n, rank) = (u128::from(self.len()), self.rank(level));
+    /// The mean of the quantiles above the level, whose rank is `rank`.
+    fn tvar(&self, level: Level, rank: u64) -> f64 {
+        let n = u128::from(self.len());
         let (at, j) = self.locate(rank);
         let piece = self.pieces[at];
         let c = piece.count;
@@ -154,14 +113,145 @@ impl OrderStatistics {
         let tvar = (share as f64 * var + b as f64 * tail) / (n * (b - a)) as f64;
         tvar.max(var)
     }
+}
 
-    /// Half the width of the tail value's confidence interval: `z` standard errors, from the
-    /// variance in the tail.
+/// The order statistics of a distribution: an estimate of each, and bounds, to the resolution of
+/// its histogram and exactly on its marks.
+///
+/// An atom that no mark names hides within a bucket, at any amount of it. So intervals are made of
+/// the bounds, and estimates lie within them.
+#[derive(Debug, Clone)]
+pub struct OrderStatistics {
+    /// Iterations that are on no mark are spread evenly over their bucket.
+    estimate: PieceList,
+    /// Iterations that are on no mark are at the lower end of their bucket.
+    lower: PieceList,
+    /// Iterations that are on no mark are at the upper end of their bucket.
+    upper: PieceList,
+}
+
+impl OrderStatistics {
+    /// The order statistics of a distribution of at least one iteration, with the buckets of the
+    /// total; `marks` are those of the program.
+    pub fn new(distribution: &Distribution, marks: &[u64]) -> Self {
+        Self::with_resolution(distribution, marks, Resolution::FINE)
+    }
+
+    /// The order statistics of a distribution of at least one iteration; `marks` are those of its
+    /// quantity.
+    pub fn with_resolution(distribution: &Distribution, marks: &[u64], resolution: Resolution) -> Self {
+        let empty = PieceList::default;
+        let mut ordered = Self { estimate: empty(), lower: empty(), upper: empty() };
+        let mut marked = marks.iter().copied().zip(distribution.at_marks.iter().copied()).peekable();
+        for &(bucket, count) in &distribution.histogram {
+            let (low, high) = resolution.bounds(bucket as usize);
+            let (low, high) = (low.max(distribution.min), high.min(distribution.max));
+            let mut marks_in_bucket = Vec::new();
+            while let Some((mark, at)) = marked.next_if(|&(mark, _)| mark <= high) {
+                if mark >= low && at > 0 {
+                    marks_in_bucket.push((mark, at));
+                }
+            }
+            ordered.add_bucket((low, high), count, &marks_in_bucket);
+        }
+        for list in [&mut ordered.estimate, &mut ordered.lower, &mut ordered.upper] {
+            list.add_sums();
+        }
+        ordered
+    }
+
+    /// Adds the pieces of a bucket: `marks` are pairs of a mark in it and the iterations exactly on
+    /// it.
+    fn add_bucket(&mut self, (low, high): (u64, u64), count: u64, marks: &[(u64, u64)]) {
+        let rest = count.saturating_sub(marks.iter().map(|&(_, at)| at).sum());
+        self.lower.push(low, low, rest);
+        let (mut start, mut before) = (low, 0);
+        for &(mark, at) in marks {
+            let below = (u128::from(rest) * u128::from(mark - low)).checked_div(u128::from(high - low));
+            let below = below.unwrap_or(0) as u64;
+            self.estimate.push(start, mark, below - before);
+            for list in [&mut self.estimate, &mut self.lower, &mut self.upper] {
+                list.push(mark, mark, at);
+            }
+            (start, before) = (mark, below);
+        }
+        self.estimate.push(start, high, rest - before);
+        self.upper.push(high, high, rest);
+    }
+
+    /// Number of iterations.
+    pub fn len(&self) -> u64 {
+        self.estimate.len()
+    }
+
+    /// Whether the distribution holds no iteration.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `rank`-th smallest amount, estimated; `rank` is 1 to the number of iterations.
+    pub fn value_at_rank(&self, rank: u64) -> f64 {
+        self.estimate.value_at_rank(rank)
+    }
+
+    /// What the `rank`-th smallest amount is at least and at most.
+    pub fn bounds_at_rank(&self, rank: u64) -> (f64, f64) {
+        (self.lower.value_at_rank(rank), self.upper.value_at_rank(rank))
+    }
+
+    /// The rank of the quantile: ⌈n·p⌉.
+    fn rank(&self, level: Level) -> u64 {
+        let product = u128::from(self.len()) * u128::from(level.numerator);
+        product.div_ceil(u128::from(level.denominator)) as u64
+    }
+
+    /// Value at risk: the smallest amount such that at least the fraction `level` of iterations is
+    /// at or below it.
+    pub fn var(&self, level: Level) -> f64 {
+        self.value_at_rank(self.rank(level))
+    }
+
+    /// Distribution-free confidence interval of the quantile. An end is `None` if no order
+    /// statistic gives it.
+    pub fn var_interval(&self, level: Level, confidence: f64) -> (Option<f64>, Option<f64>) {
+        let (low, high) = interval_ranks(self.len(), level, confidence);
+        let low = low.map(|rank| self.lower.value_at_rank(rank));
+        (low, high.map(|rank| self.upper.value_at_rank(rank)))
+    }
+
+    /// Tail value at risk: the mean of the quantiles above the level. An atom at the quantile
+    /// counts with the part of its probability that lies above the level.
+    pub fn tvar(&self, level: Level) -> f64 {
+        self.estimate.tvar(level, self.rank(level))
+    }
+
+    /// What the tail value of these iterations is at least and at most, wherever in its bucket each
+    /// is.
+    fn tvar_bounds(&self, level: Level) -> (f64, f64) {
+        let rank = self.rank(level);
+        (self.lower.tvar(level, rank), self.upper.tvar(level, rank))
+    }
+
+    /// Confidence interval of the tail value: `z` standard errors beyond its bounds, but not below
+    /// the quantile.
+    pub fn tvar_interval(&self, level: Level, z: f64) -> (f64, f64) {
+        let (tvar, (lower, upper)) = (self.tvar(level), self.tvar_bounds(level));
+        let reach = z * self.tvar_std_error(level);
+        ((lower.min(tvar) - reach).max(self.var(level)), upper.max(tvar) + reach)
+    }
+
+    /// Half the width of that interval, if it may lie below the quantile.
     pub fn tvar_half_width(&self, level: Level, z: f64) -> f64 {
+        let (lower, upper) = self.tvar_bounds(level);
+        z * self.tvar_std_error(level) + (upper - lower) / 2.0
+    }
+
+    /// The standard error of the tail value, from the variance in the tail.
+    fn tvar_std_error(&self, level: Level) -> f64 {
         let (n, rank) = (self.len(), self.rank(level));
-        let (at, j) = self.locate(rank);
+        let (at, j) = self.estimate.locate(rank);
         let mut squares = 0.0;
-        for (i, piece) in self.pieces.iter().enumerate().skip(at) {
+        for (i, piece) in self.estimate.pieces.iter().enumerate().skip(at) {
             let count = if i == at { piece.count - j + 1 } else { piece.count };
             let middle = (piece.low + piece.high) as f64 / 2.0;
             squares += count as f64 * (middle * middle);
@@ -170,14 +260,14 @@ impl OrderStatistics {
         let variance = (squares / (n - rank + 1) as f64 - tvar * tvar).max(0.0);
         let above = n as f64 * (level.complement() as f64 / level.denominator as f64);
         let excess = tvar - var;
-        z * ((variance + level.to_f64() * (excess * excess)) / above).sqrt()
+        ((variance + level.to_f64() * (excess * excess)) / above).sqrt()
     }
 
     /// The fraction of iterations above an amount. Within a bucket, iterations are taken as spread
     /// evenly.
     pub fn fraction_above(&self, amount: u64) -> f64 {
         let mut above = 0.0;
-        for piece in self.pieces.iter().filter(|piece| piece.high > amount) {
+        for piece in self.estimate.pieces.iter().filter(|piece| piece.high > amount) {
             let part = if piece.low > amount {
                 1.0
             } else {
@@ -187,33 +277,6 @@ impl OrderStatistics {
         }
         above / self.len() as f64
     }
-
-    /// Distribution-free confidence interval of the quantile. A bound is `None` if no order
-    /// statistic gives it.
-    pub fn var_interval(&self, level: Level, confidence: f64) -> (Option<f64>, Option<f64>) {
-        let (low, high) = interval_ranks(self.len(), level, confidence);
-        (low.map(|rank| self.value_at_rank(rank)), high.map(|rank| self.value_at_rank(rank)))
-    }
-}
-
-/// Splits a bucket into pieces at the marks in it: `marks` are pairs of a mark and the iterations
-/// exactly on it.
-fn split_bucket(low: u64, high: u64, count: u64, marks: &[(u64, u64)], pieces: &mut Vec<Piece>) {
-    let mut push = |low, high, count| {
-        if count > 0 {
-            pieces.push(Piece { low, high, count });
-        }
-    };
-    let rest = count.saturating_sub(marks.iter().map(|&(_, at)| at).sum());
-    let (mut start, mut before) = (low, 0);
-    for &(mark, at) in marks {
-        let below = (u128::from(rest) * u128::from(mark - low)).checked_div(u128::from(high - low));
-        let below = below.unwrap_or(0) as u64;
-        push(start, mark, below - before);
-        push(mark, mark, at);
-        (start, before) = (mark, below);
-    }
-    push(start, high, rest - before);
 }
 
 /// Mean, variance and standard error of the total.
@@ -319,90 +382,4 @@ fn binomial_ranks(n: u64, level: Level, confidence: f64) -> (Option<u64>, Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn distribution(amounts: &[u64], marks: &[u64]) -> Distribution {
-        let mut counts = std::collections::BTreeMap::new();
-        for &amount in amounts {
-            *counts.entry(forge_contract::shard_result::bucket_of(amount) as u32).or_insert(0) += 1;
-        }
-        Distribution {
-            min: *amounts.iter().min().unwrap(),
-            max: *amounts.iter().max().unwrap(),
-            at_marks: marks.iter().map(|m| amounts.iter().filter(|a| *a == m).count() as u64).collect(),
-            histogram: counts.into_iter().collect(),
-        }
-    }
-
-    #[test]
-    fn order_statistics_of_small_amounts_are_exact() {
-        let ordered = OrderStatistics::new(&distribution(&[5, 1, 3, 3, 900], &[]), &[]);
-        assert_eq!(
-            (1..=5).map(|r| ordered.value_at_rank(r)).collect::<Vec<_>>(),
-            [1.0, 3.0, 3.0, 5.0, 900.0]
-        );
-        assert_eq!(ordered.var(Level::new(1, 2)), 3.0);
-        // Above 0.5: half of the third, then 5 and 900: (0.5·3 + 5 + 900) / 2.5.
-        assert_eq!(ordered.tvar(Level::new(1, 2)), 362.6);
-    }
-
-    #[test]
-    fn quantiles_in_an_atom_on_a_mark_are_exact() {
-        let mut amounts = vec![25_000_000; 50];
-        amounts.extend((0..950).map(|i| 20_000_000 + i * 5_260));
-        let marks = [5_000_000, 25_000_000];
-        let ordered = OrderStatistics::new(&distribution(&amounts, &marks), &marks);
-        for level in [Level::new(96, 100), Level::new(99, 100), Level::new(999, 1000)] {
-            assert_eq!((ordered.var(level), ordered.tvar(level)), (25_000_000.0, 25_000_000.0));
-        }
-        assert!(ordered.var(Level::new(94, 100)) < 25_000_000.0);
-    }
-
-    #[test]
-    fn interpolation_error_is_below_a_tenth_of_a_percent() {
-        let amounts: Vec<u64> = (0..10_000u64).map(|i| 3_000 + i * i).collect();
-        let ordered = OrderStatistics::new(&distribution(&amounts, &[]), &[]);
-        for (rank, &amount) in (1..).zip(&amounts) {
-            assert!((ordered.value_at_rank(rank) / amount as f64 - 1.0).abs() < 1e-3);
-        }
-        let exact = amounts[9_900..].iter().sum::<u64>() as f64 / 100.0;
-        assert!((ordered.tvar(Level::new(99, 100)) / exact - 1.0).abs() < 1e-5);
-    }
-
-    #[test]
-    fn single_iteration_is_every_quantile() {
-        let ordered = OrderStatistics::new(&distribution(&[123_456_789], &[]), &[]);
-        assert_eq!(ordered.var(Level::new(1, 1000)), 123_456_789.0);
-        assert_eq!(ordered.tvar(Level::new(999, 1000)), 123_456_789.0);
-        assert_eq!(ordered.var_interval(Level::new(1, 2), 0.95), (None, None));
-    }
-
-    #[test]
-    fn interval_ranks_match_published_tables() {
-        // Median, n = 10: (2, 9) has coverage 97.85%, the usual table value; n = 100: (40, 61).
-        assert_eq!(interval_ranks(10, Level::new(1, 2), 0.95), (Some(2), Some(9)));
-        assert_eq!(interval_ranks(100, Level::new(1, 2), 0.95), (Some(40), Some(61)));
-        // No upper bound for the 99.9% quantile from 1,000 iterations.
-        assert_eq!(interval_ranks(1_000, Level::new(999, 1000), 0.95).1, None);
-    }
-
-    #[test]
-    fn binomial_and_normal_interval_ranks_agree() {
-        // n·p·(1−p) = 10^6 on one side and just above it on the other.
-        let level = Level::new(1, 2);
-        let exact = interval_ranks(4_000_000, level, 0.95);
-        let normal = interval_ranks(4_000_002, level, 0.95);
-        assert!(exact.0.unwrap().abs_diff(normal.0.unwrap()) <= 2);
-        assert!(exact.1.unwrap().abs_diff(normal.1.unwrap()) <= 2);
-    }
-
-    #[test]
-    fn conversion_to_f64_rounds_once() {
-        assert_eq!(to_f64(U256::ZERO), 0.0);
-        assert_eq!(to_f64(U256::from(u64::MAX)), u64::MAX as f64);
-        let tie = (U256::ONE << 120u32) + (U256::ONE << 67u32);
-        assert_eq!(to_f64(tie), power_of_two(120));
-        assert_eq!(to_f64(tie + 1), power_of_two(120) + power_of_two(68));
-    }
-}
+mod tests;

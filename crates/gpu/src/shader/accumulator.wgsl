@@ -13,7 +13,7 @@ const CAPPED = 17u; // iterations whose total equals the cap of the program
 const TALLIES = 18u;
 // By mark: iterations whose total, and iterations whose largest occurrence, equals it.
 const MARK_COUNTS = TALLIES + 4u * COMPONENTS;
-const MAX_MARKS = 17u;
+const MAX_MARKS = 18u;
 const ACCUMULATOR_WORDS = MARK_COUNTS + 2u * MAX_MARKS;
 
 const WORKGROUP_SIZE = 256u; // invocations; it must match work_slices.rs

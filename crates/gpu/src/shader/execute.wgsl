@@ -24,7 +24,7 @@ struct Program {
     segment_bits: u32,
     mark_count: u32,
     padding: vec2<u32>,
-    marks: array<U64, 18>,
+    marks: array<U64, MAX_MARKS>,
     components: array<Component, 16>,
 }
 

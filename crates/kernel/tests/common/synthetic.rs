@@ -7,6 +7,7 @@ use forge_contract::{
     plain_program::plain_program,
     program::{CountTable, MAX_AMOUNT, Program, Segment},
     shard_result::{Distribution, ShardResult, Tally, bucket_of},
+    treaty::{IndexSet, Layer, Proportion, Treaty, TreatyTerms},
 };
 
 /// An amount and the number of iterations that have it.
@@ -51,15 +52,22 @@ pub fn result(
     }
 }
 
-/// A program with these marks and this number of components, for synthetic results.
+/// A program with these marks and this number of components, for synthetic results. The marks are
+/// retentions of treaties.
 pub fn program(marks: &[u64], components: usize) -> Program {
     let segment = Segment { left: 1, slope: 0, curve: 0, shift: 31 };
-    let component = |i: usize| {
+    let component = |_| {
         let counts = CountTable { offset: 1, thresholds: Vec::new() };
-        (counts, vec![segment; 256], marks.get(i).copied().unwrap_or(MAX_AMOUNT))
+        (counts, vec![segment; 256], MAX_AMOUNT)
+    };
+    let treaty = |&attachment: &u64| {
+        let layer = Layer { limit: MAX_AMOUNT, attachment };
+        let terms = TreatyTerms::AggregateXl { layer, placed: Proportion::ONE };
+        Treaty { step: 1, lines: IndexSet::ALL, groups: IndexSet::ALL, terms }
     };
     let cap = marks.last().copied().unwrap_or(MAX_AMOUNT);
-    let program = plain_program(1, 0, cap, 1, (0..components).map(component));
-    assert_eq!(program.marks(), marks, "as many components as marks are needed");
+    let treaties = marks.iter().map(treaty).collect();
+    let program = Program { treaties, ..plain_program(1, 0, cap, 1, (0..components).map(component)) };
+    assert_eq!(program.marks(), marks);
     program
 }

@@ -68,7 +68,7 @@ pub struct TailFigures {
     pub var_high: Option<f64>,
     /// Tail value at risk: the mean of the quantiles above the level.
     pub tvar: f64,
-    /// Lower bound of the asymptotic interval of `tvar`.
+    /// Lower bound of the asymptotic interval of `tvar`; not below `var`.
     pub tvar_low: f64,
     /// Upper bound of that interval.
     pub tvar_high: f64,
@@ -155,14 +155,13 @@ impl QuantityStatistics {
 /// The tail of an amount at a level.
 pub fn tail_figures(ordered: &OrderStatistics, level: Level, unit: f64) -> TailFigures {
     let (low, high) = ordered.var_interval(level, INTERVAL_CONFIDENCE);
-    let tvar = ordered.tvar(level);
-    let half_width = ordered.tvar_half_width(level, two_sided_z(INTERVAL_CONFIDENCE));
+    let (tvar_low, tvar_high) = ordered.tvar_interval(level, two_sided_z(INTERVAL_CONFIDENCE));
     TailFigures {
         var: ordered.var(level) / unit,
         var_low: low.map(|amount| amount / unit),
         var_high: high.map(|amount| amount / unit),
-        tvar: tvar / unit,
-        tvar_low: (tvar - half_width) / unit,
-        tvar_high: (tvar + half_width) / unit,
+        tvar: ordered.tvar(level) / unit,
+        tvar_low: tvar_low / unit,
+        tvar_high: tvar_high / unit,
     }
 }
