@@ -13,7 +13,7 @@ from forge_details import BITS, Quantity
 from forge_distribution import Distribution, bucket_low, bucket_of
 from forge_program import MAX, MILLION, AggregateXl, OccurrenceXl, Program, Treaty, minor_units
 from forge_shard import ShardResult
-from forge_stats import Order, f64, interval_ranks, moments_of
+from forge_stats import Order, f64, moments_of
 
 CONFIDENCE = 0.95
 CAPITAL_LEVEL = 0.995  # of `diversification` without `capital`
@@ -28,11 +28,10 @@ def level_of(level: float) -> Level:
 def tail_figures(order: Order, level: Level, units: int) -> dict[str, Any]:
     """Section 11.1: tail figures of an amount at a level."""
     u = f64(units)
-    ranks = interval_ranks(order.n, *level, CONFIDENCE)
-    low, high = (None if rank is None else order.statistic(rank) / u for rank in ranks)
-    tvar, width = order.tvar(*level), order.tvar_half_width(*level, CONFIDENCE)
-    return {"var": order.var(*level) / u, "var_low": low, "var_high": high, "tvar": tvar / u,
-            "tvar_low": (tvar - width) / u, "tvar_high": (tvar + width) / u}
+    low, high = order.var_interval(*level, CONFIDENCE)
+    tvar_low, tvar_high = order.tvar_interval(*level, CONFIDENCE)
+    return {"var": order.var(*level) / u, "var_low": scaled(low, units), "var_high": scaled(high, units),
+            "tvar": order.tvar(*level) / u, "tvar_low": tvar_low / u, "tvar_high": tvar_high / u}
 
 
 def scaled(value: Optional[float], units: int) -> Optional[float]:

@@ -6,12 +6,10 @@ for its purpose and usage.
 
 from __future__ import annotations
 
-from typing import Iterable
-
 from forge_core import le, varint
 from forge_distribution import Distribution, bucket_of
-from forge_execution import Iteration, TreatyYear, share_of
-from forge_program import MAX, AggregateXl, Component, OccurrenceXl, Program, Treaty
+from forge_execution import Iteration, TreatyYear
+from forge_program import MAX, OccurrenceXl, Program, Treaty
 
 BITS = 8  # section 8.1: the resolution of quantities and of the allocation
 
@@ -19,45 +17,6 @@ BITS = 8  # section 8.1: the resolution of quantities and of the allocation
 def cut(amount: int) -> int:
     """Section 8.1: all amounts are cut to MAX first."""
     return min(amount, MAX)
-
-
-# --- Marks
-# --------------------------------------------------------------------------------------------------
-
-
-def payments(components: Iterable[Component]) -> set[int]:
-    """Section 8.1: the payments of components."""
-    return {paid for paid in (share_of(c.limit, c.share) for c in components) if 0 < paid < MAX}
-
-
-def multiples(limits: set[int], most: int = 16) -> set[int]:
-    """Section 8.1: the multiples of limits."""
-    if not limits:
-        return set()
-    return {k * limit for limit in limits for k in range(1, min(most, 64 // len(limits)) + 1)}
-
-
-def ceded_marks(treaty: Treaty) -> set[int]:
-    """Section 8.1: marks of what a treaty has ceded."""
-    terms = treaty.terms
-    if isinstance(terms, AggregateXl):
-        return {share_of(terms.layer.limit, terms.placed)} if terms.layer.limit < MAX else set()
-    if isinstance(terms, OccurrenceXl):
-        values = {min(k * terms.layer.limit, terms.annual.limit) for k in range(1, 17)} | {terms.annual.limit}
-        return {share_of(value, terms.placed) for value in values if value < MAX}
-    return multiples({terms.event_limit})
-
-
-def quantity_marks(program: Program) -> list[list[int]]:
-    """Section 8.1: the marks of each quantity."""
-    paid = payments(program.components())
-    sums = multiples(paid)
-    marks = [sums]
-    for line in range(program.lines):
-        marks.append(multiples(payments(c for c in program.components() if c.line == line)))
-    marks += [sums] * (len(program.steps()) - 1)
-    marks += [ceded_marks(treaty) for treaty in program.treaties]
-    return [sorted(mark for mark in some if mark < MAX) for some in marks]
 
 
 # --- Aggregates
@@ -146,11 +105,11 @@ def quantities_of(year: Iteration) -> list[int]:
 class Details:
     """Section 8.1: the details of a shard result."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, quantity_marks: list[list[int]]) -> None:
         self.allocation = program.allocation
         self.groups = [GroupDetails() for _ in program.groups]
         self.treaties = [TreatyDetails(treaty) for treaty in program.treaties]
-        self.quantities = [Quantity(marks) for marks in quantity_marks(program)]
+        self.quantities = [Quantity(marks) for marks in quantity_marks]
         self.buckets: dict[int, list[int]] = {}
 
     def add(self, year: Iteration) -> None:

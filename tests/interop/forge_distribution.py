@@ -37,14 +37,16 @@ class Distribution:
         self.bits = bits
         self.minimum = 2**64 - 1
         self.maximum = 0
+        self.mark_numbers = {mark: number for number, mark in enumerate(marks)}
         self.on_mark = [0] * len(marks)
         self.buckets: dict[int, int] = {}
 
     def add(self, amount: int, times: int = 1) -> None:
         self.minimum = min(self.minimum, amount)
         self.maximum = max(self.maximum, amount)
-        if amount in self.marks:
-            self.on_mark[self.marks.index(amount)] += times
+        number = self.mark_numbers.get(amount)
+        if number is not None:
+            self.on_mark[number] += times
         bucket = bucket_of(amount, self.bits)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + times
 

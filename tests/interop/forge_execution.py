@@ -67,6 +67,16 @@ def limited_loss(component: Component, draw: int, factors: list[int]) -> int:
     loss = min(drawn_amount(draw, component.amounts), MAX)
     if component.index is not None:
         loss = min(loss * factors[component.index] >> 24, MAX)
+    return limited_amount(component, loss)
+
+
+def paid_amount(component: Component, amount: int) -> int:
+    """Section 7.1: `paid` for an amount, without an index."""
+    return share_of(limited_amount(component, min(amount, MAX)), component.share)
+
+
+def limited_amount(component: Component, loss: int) -> int:
+    """Section 7.1: `limited` of a loss."""
     if component.franchise:
         above = loss if loss >= component.deductible else 0
     else:

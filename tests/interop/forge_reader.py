@@ -14,7 +14,7 @@ Usage:
 
 Modules: forge_core (sections 1 to 4), forge_tables (5), forge_program (6), forge_execution (7),
 forge_families, forge_gamma (5.2), forge_compound (6.3, 12.1), forge_distribution, forge_shard,
-forge_details (8), forge_stats (9, 10), forge_compound_output (11.1), this file (2, 11),
+forge_details, forge_marks (8), forge_stats (9, 10), forge_compound_output (11.1), this file (2, 11),
 forge_vectors, forge_vector_inputs, forge_vector_portfolios, forge_vector_compound,
 forge_vector_files (the vectors).
 """
@@ -39,7 +39,7 @@ from forge_core import SpecError, jcs, model_args, replay_key, root_seed  # noqa
 from forge_distribution import Distribution, bucket_low, bucket_of  # noqa: E402
 from forge_program import MAX, Program, eta_program, insurance_program  # noqa: E402
 from forge_shard import ShardResult, no_iterations, run_range, run_shard  # noqa: E402
-from forge_stats import Convergence, Order, checkpoints, f64, interval_ranks, moments_of  # noqa: E402
+from forge_stats import Convergence, Order, checkpoints, f64, moments_of  # noqa: E402
 
 # --- Section 2: args
 # -----------------------------------------------------------------------------------------------
@@ -194,12 +194,12 @@ def quantile_rows(order: Order, levels: list[tuple[int, int]], units: int) -> li
     """Section 11: `quantiles`."""
     rows = []
     for a, b in levels:
-        low, high = interval_ranks(order.n, a, b, 0.95)
+        low, high = order.var_interval(a, b, 0.95)
         rows.append({
             "level": f64(a) / f64(b),
             "var": in_units(order.var(a, b), units),
-            "var_low": in_units(None if low is None else order.statistic(low), units),
-            "var_high": in_units(None if high is None else order.statistic(high), units),
+            "var_low": in_units(low, units),
+            "var_high": in_units(high, units),
             "tvar": in_units(order.tvar(a, b), units),
         })
     return rows

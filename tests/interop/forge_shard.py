@@ -9,15 +9,9 @@ from __future__ import annotations
 from forge_core import LEAF_ITERATIONS, le, leaf_seed, sha256, stream, varint
 from forge_details import Details
 from forge_distribution import Distribution
-from forge_execution import Iteration, share_of
-from forge_program import MAX, AggregateXl, Program
-
-
-def marks_of(program: Program) -> list[int]:
-    """Section 8: the marks of `total` and `largest`."""
-    marks = {share_of(component.limit, component.share) for component in program.components()}
-    marks |= {treaty.terms.layer.attachment for treaty in program.treaties if isinstance(treaty.terms, AggregateXl)}
-    return sorted(mark for mark in marks | {program.cap} if mark < MAX)
+from forge_execution import Iteration
+from forge_marks import Marks
+from forge_program import Program
 
 
 class ShardResult:
@@ -81,8 +75,9 @@ class ShardResult:
 
 def no_iterations(program: Program) -> ShardResult:
     """Section 8: the result of no iterations of a program."""
-    details = Details(program) if program.details else None
-    return ShardResult(len(program.components()), marks_of(program), details)
+    marks = Marks(program)
+    details = Details(program, marks.quantities()) if program.details else None
+    return ShardResult(len(program.components()), marks.total(), details)
 
 
 def run_leaf(program: Program, seed: bytes, iterations: range, result: ShardResult) -> None:

@@ -34,9 +34,19 @@ class Piece(NamedTuple):
     count: int
 
 
-def pieces_of(distribution: Distribution) -> list[Piece]:
-    """Section 9.1: the ordered list of pieces."""
-    pieces: list[Piece] = []
+class PieceLists(NamedTuple):
+    """Section 9.1: the three ordered lists of pieces."""
+
+    estimate: list[Piece]
+    lower: list[Piece]
+    upper: list[Piece]
+
+
+def pieces_of(distribution: Distribution) -> PieceLists:
+    """Section 9.1: the ordered lists of pieces."""
+    estimate: list[Piece] = []
+    lower: list[Piece] = []
+    upper: list[Piece] = []
     on_marks = [(m, a) for m, a in zip(distribution.marks, distribution.on_mark) if a > 0]
     for bucket in sorted(distribution.buckets):
         count = distribution.buckets[bucket]
@@ -44,20 +54,23 @@ def pieces_of(distribution: Distribution) -> list[Piece]:
         high = min(bucket_low(bucket + 1, distribution.bits) - 1, distribution.maximum)
         inside = [(m, a) for m, a in on_marks if low <= m <= high]
         rest = count - sum(a for _, a in inside)
+        at_marks = [Piece(mark, mark, times) for mark, times in inside]
         start, given = low, 0
-        for mark, times in inside:
-            share = rest * (mark - low) // (high - low) if high > low else 0
-            pieces += [Piece(start, mark, share - given), Piece(mark, mark, times)]
-            start, given = mark, share
-        pieces.append(Piece(start, high, rest - given))
-    return [piece for piece in pieces if piece.count > 0]
+        for at_mark in at_marks:
+            share = rest * (at_mark.low - low) // (high - low) if high > low else 0
+            estimate += [Piece(start, at_mark.low, share - given), at_mark]
+            start, given = at_mark.low, share
+        estimate.append(Piece(start, high, rest - given))
+        lower += [Piece(low, low, rest), *at_marks]
+        upper += [*at_marks, Piece(high, high, rest)]
+    return PieceLists(*([piece for piece in some if piece.count > 0] for some in (estimate, lower, upper)))
 
 
-class Order:
-    """Sections 9.1 and 9.2: order statistics and tails of one distribution."""
+class PieceOrder:
+    """Sections 9.1 and 9.2: order statistics and tails of one list of pieces."""
 
-    def __init__(self, distribution: Distribution) -> None:
-        self.pieces = pieces_of(distribution)
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
         self.ends = list(accumulate(piece.count for piece in self.pieces))
         self.n = self.ends[-1]
 
@@ -92,8 +105,33 @@ class Order:
         tvar = (f64(r * b - n * a) * var + f64(b) * tail) / f64(n * (b - a))
         return max(tvar, var)
 
+
+Interval = tuple[Optional[float], Optional[float]]
+
+
+class Order(PieceOrder):
+    """Sections 9.1 to 9.3: the estimate of one distribution, its bounds, and intervals."""
+
+    def __init__(self, distribution: Distribution) -> None:
+        lists = pieces_of(distribution)
+        super().__init__(lists.estimate)
+        self.lower = PieceOrder(lists.lower)
+        self.upper = PieceOrder(lists.upper)
+
+    def var_interval(self, a: int, b: int, confidence: float) -> Interval:
+        """Section 9.3: from x↓(l) to x↑(h); None where a rank does not exist."""
+        low, high = interval_ranks(self.n, a, b, confidence)
+        return (None if low is None else self.lower.statistic(low),
+                None if high is None else self.upper.statistic(high))
+
+    def tvar_interval(self, a: int, b: int, confidence: float) -> tuple[float, float]:
+        """Section 9.3: tvar_low and tvar_high."""
+        tvar, width = self.tvar(a, b), self.tvar_width(a, b, confidence)
+        return (max(self.var(a, b), min(tvar, self.lower.tvar(a, b)) - width),
+                max(tvar, self.upper.tvar(a, b)) + width)
+
     def tail_square_mean(self, a: int, b: int) -> float:
-        """Section 10, tvar: E2."""
+        """Section 9.3: E2."""
         r = self.rank(a, b)
         index, j = self.locate(r)
         q2 = 0.0
@@ -103,8 +141,8 @@ class Order:
             q2 += k * (mid * mid)
         return q2 / f64(self.n - r + 1)
 
-    def tvar_half_width(self, a: int, b: int, confidence: float) -> float:
-        """Section 10: half_width of tvar."""
+    def tvar_width(self, a: int, b: int, confidence: float) -> float:
+        """Section 9.3: w."""
         var, tvar = self.var(a, b), self.tvar(a, b)
         v = max(0.0, self.tail_square_mean(a, b) - tvar * tvar)
         p = f64(a) / f64(b)
@@ -249,16 +287,17 @@ def estimate_of(convergence: dict[str, Any], result: ShardResult) -> tuple[float
         moments = moments_of(result.iterations, result.sum, result.sum_of_squares)
         return moments.mean, z * moments.std_error
     order = Order(result.total)
-    n = order.n
     a, b = level_numerator(convergence["level"]), LEVEL_TERMS
     if metric not in ("var", "tvar"):
         raise SpecError(f"unknown metric {metric}")
-    low, high = interval_ranks(n, a, b, convergence["confidence"])
+    confidence = convergence["confidence"]
+    low, high = order.var_interval(a, b, confidence)
     if low is None or high is None:
         return (order.var(a, b) if metric == "var" else order.tvar(a, b)), None
     if metric == "var":
-        return order.var(a, b), (order.statistic(high) - order.statistic(low)) / 2
-    return order.tvar(a, b), order.tvar_half_width(a, b, convergence["confidence"])
+        return order.var(a, b), (high - low) / 2
+    width = order.tvar_width(a, b, confidence) + (order.upper.tvar(a, b) - order.lower.tvar(a, b)) / 2
+    return order.tvar(a, b), width
 
 
 class Convergence:

@@ -218,6 +218,30 @@ def everything() -> Program:
     return Program(100, 0, MAX, 4, groups, indices, treaties, details=True, allocation=True)
 
 
+def fixed_amounts() -> Program:
+    groups = [
+        Group(ANNUAL, NOT_COUNTED, [
+            Component("levy", constant(2_400), 0), Component("the same levy", constant(2_400), 0),
+            Component("rent", constant(4_000), 1, deductible=400, share=900_000),
+            Component("wages", constant(6_000), 1, index=0), Component("attrition", steps((0, 2), (7_000, 1)), 2),
+        ]),
+        Group(CLAIMS, bernoulli_table(0.5), [Component("glass", constant(700), 0)]),
+        Group(STRIKES, bernoulli_table(0.4), [Component("building", constant(3_000), 0),
+                                              Component("motor", DICE, 1, limit=20_000, share=750_000),
+                                              Component("content", WIND, 2, same_rank=True)]),
+    ]
+    treaties = [
+        Treaty(1, 0b001, ALL_GROUPS, QuotaShare(250_000)),
+        Treaty(1, 0b011, 0b101, QuotaShare(100_000)),
+        Treaty(1, 0b010, ALL_GROUPS, QuotaShare(500_000, 300)),
+        Treaty(2, 0b111, ALL_GROUPS, OccurrenceXl(Layer(5_000, 2_000), Layer(12_000, 0))),
+        Treaty(4, 0b111, 0b001, QuotaShare(500_000)),
+        Treaty(5, 0b011, ALL_GROUPS, AggregateXl(Layer(10_000, 6_000), 800_000)),
+        Treaty(7, 0b111, ALL_GROUPS, AggregateXl(Layer(MAX, 9_000))),
+    ]
+    return Program(100, 123, 9_100, 3, groups, [steps((0, 3), (2**24, 1))], treaties, details=True)
+
+
 def many_limits() -> Program:
     components = [Component(f"c{i}", DICE, i % 2, limit=1_500 * (i + 1), share=1_000_000 - 30_000 * (i % 3))
                   for i in range(5)]
@@ -280,6 +304,8 @@ def cases() -> list[Case]:
         Case("all_bits", "16 lines and 32 groups.", 40, all_bits()),
         Case("largest_amounts", "Amounts at and near MAX, and factors that exceed it.", 60, largest_amounts()),
         Case("sums_stop", "Sums of a year that stop at 2^62.", 3, sums_stop()),
+        Case("fixed_amounts", "An annual group with constant amounts, two of them equal; a base, and a cap that many"
+             " totals reach.", 200, fixed_amounts()),
     ]
 
 

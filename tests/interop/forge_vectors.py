@@ -30,6 +30,7 @@ from forge_vector_compound import build_compound
 from forge_vector_portfolios import build_portfolios
 
 SPEC = "docs/determinism.md, "
+CONFIDENCE = 0.95  # of the intervals of statistics.json
 
 
 def run_of(envelope: dict[str, Any]) -> reader.Run:
@@ -299,6 +300,21 @@ def synthetic_row(name: str, marks: list[int], amounts: list[tuple[int, int]]) -
             "shard_bytes": result.to_bytes().hex(), "n": result.iterations}
 
 
+def order_statistic_row(order: stats.Order, rank: int) -> dict[str, Any]:
+    return {"rank": str(rank), "x": bits_of(order.statistic(rank)), "x_lower": bits_of(order.lower.statistic(rank)),
+            "x_upper": bits_of(order.upper.statistic(rank))}
+
+
+def tail_row(order: stats.Order, a: int, b: int) -> dict[str, Any]:
+    var_low, var_high = order.var_interval(a, b, CONFIDENCE)
+    tvar_low, tvar_high = order.tvar_interval(a, b, CONFIDENCE)
+    return {"a": a, "b": b, "rank": str(order.rank(a, b)), "var": bits_of(order.var(a, b)),
+            "tvar": bits_of(order.tvar(a, b)), "tvar_lower": bits_of(order.lower.tvar(a, b)),
+            "tvar_upper": bits_of(order.upper.tvar(a, b)),
+            "interval": {"var_low": bits_of(var_low), "var_high": bits_of(var_high),
+                         "tvar_low": bits_of(tvar_low), "tvar_high": bits_of(tvar_high)}}
+
+
 def build_statistics() -> dict[str, Any]:
     rows = []
     for name, marks, amounts in SYNTHETIC:
@@ -309,10 +325,10 @@ def build_statistics() -> dict[str, Any]:
         ranks = sorted({rank for rank in (1, 2, 3, 4, n // 3, n // 2, n // 2 + 1, n - n // 10, n - 1, n)
                         if 1 <= rank <= n})
         row["n"] = str(n)
-        row["pieces"] = [[piece.low, piece.high, str(piece.count)] for piece in order.pieces]
-        row["order_statistics"] = [{"rank": str(rank), "x": bits_of(order.statistic(rank))} for rank in ranks]
-        row["tails"] = [{"a": a, "b": b, "rank": str(order.rank(a, b)), "var": bits_of(order.var(a, b)),
-                         "tvar": bits_of(order.tvar(a, b))} for a, b in dict.fromkeys(LEVELS)]
+        for field, some in (("pieces", order), ("pieces_lower", order.lower), ("pieces_upper", order.upper)):
+            row[field] = [[piece.low, piece.high, str(piece.count)] for piece in some.pieces]
+        row["order_statistics"] = [order_statistic_row(order, rank) for rank in ranks]
+        row["tails"] = [tail_row(order, a, b) for a, b in dict.fromkeys(LEVELS)]
         row["sum"], row["sum_of_squares"] = str(result.sum), str(result.sum_of_squares)
         moments = stats.moments_of(n, result.sum, result.sum_of_squares)
         row["moments"] = {key: bits_of(value) for key, value in moments._asdict().items()}
@@ -331,8 +347,11 @@ def build_statistics() -> dict[str, Any]:
     return {"spec": SPEC + "section 9",
             "comment": "distributions: amounts are [amount, iterations]; shard_bytes is the same as a shard result with one"
                        " component without occurrences, the largest equal to the total, and the last mark (or MAX) as the"
-                       " program's cap; pieces are [low, high, count]; all in minor units. intervals: ranks l and h of"
-                       " 9.3. normal_quantiles: z of 9.3.",
+                       " program's cap; pieces are [low, high, count], of the estimate, and in pieces_lower and"
+                       " pieces_upper of the bounds; all in minor units. order_statistics: x_lower and x_upper are x↓"
+                       " and x↑. tails: tvar_lower and tvar_upper are tvar↓ and tvar↑; interval holds the ends of the"
+                       " intervals of 9.3 at confidence 0.95, null where a rank does not exist. intervals: ranks l and"
+                       " h of 9.3. normal_quantiles: z of 9.3.",
             "distributions": rows, "intervals": intervals, "normal_quantiles": quantiles}
 
 
