@@ -281,6 +281,15 @@ def sums_stop() -> Program:
     return Program(100, 0, MAX, 2, groups, [], treaties, details=True)
 
 
+def atoms_beyond_max() -> Program:
+    groups = [Group(STRIKES, constant_table(1), [Component("a", constant(MAX - 1), 0),
+                                                 Component("b", constant(MAX - 3), 1)])]
+    treaties = [Treaty(1, 0b11, ALL_GROUPS, QuotaShare(600_000)),
+                Treaty(2, 0b11, ALL_GROUPS, OccurrenceXl(Layer(MAX, 2**52))),
+                Treaty(3, 0b11, ALL_GROUPS, AggregateXl(Layer(2**50, 2**51)))]
+    return Program(100, 0, MAX, 2, groups, [], treaties, details=True)
+
+
 def cases() -> list[Case]:
     return [
         Case("claims_with_picks", "A group of claims with four components, with policy terms, base and cap.", 200,
@@ -306,6 +315,8 @@ def cases() -> list[Case]:
         Case("sums_stop", "Sums of a year that stop at 2^62.", 3, sums_stop()),
         Case("fixed_amounts", "An annual group with constant amounts, two of them equal; a base, and a cap that many"
              " totals reach.", 200, fixed_amounts()),
+        Case("atoms_beyond_max", "An atom of two components above MAX, of which treaties leave less.", 3,
+             atoms_beyond_max()),
     ]
 
 
