@@ -127,7 +127,7 @@ class Order(PieceOrder):
     def tvar_interval(self, a: int, b: int, confidence: float) -> tuple[float, float]:
         """Section 9.3: tvar_low and tvar_high."""
         tvar, width = self.tvar(a, b), self.tvar_width(a, b, confidence)
-        return (max(self.var(a, b), min(tvar, self.lower.tvar(a, b)) - width),
+        return (max(self.lower.statistic(self.rank(a, b)), min(tvar, self.lower.tvar(a, b)) - width),
                 max(tvar, self.upper.tvar(a, b)) + width)
 
     def tail_square_mean(self, a: int, b: int) -> float:
