@@ -205,6 +205,10 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
         scratch.capped += u64::from(V::count_set(total.equal(cap)));
         for (mark, counts) in scratch.marks.iter().zip(&mut scratch.at_marks) {
             let mark = V::splat(*mark);
+            // Marks ascend, and no occurrence is above the total.
+            if !V::any(total.greater_equal_unsigned(mark)) {
+                break;
+            }
             counts[0] += u64::from(V::count_set(total.equal(mark)));
             counts[1] += u64::from(V::count_set(largest.equal(mark)));
         }
