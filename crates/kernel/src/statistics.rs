@@ -233,11 +233,12 @@ impl OrderStatistics {
     }
 
     /// Confidence interval of the tail value: `z` standard errors beyond its bounds, but not below
-    /// the quantile.
+    /// the lower bound of the quantile.
     pub fn tvar_interval(&self, level: Level, z: f64) -> (f64, f64) {
         let (tvar, (lower, upper)) = (self.tvar(level), self.tvar_bounds(level));
         let reach = z * self.tvar_std_error(level);
-        ((lower.min(tvar) - reach).max(self.var(level)), upper.max(tvar) + reach)
+        let least = self.lower.value_at_rank(self.rank(level));
+        ((lower.min(tvar) - reach).max(least), upper.max(tvar) + reach)
     }
 
     /// Half the width of that interval, if it may lie below the quantile.

@@ -68,8 +68,8 @@ pub struct TailFigures {
     pub var_high: Option<f64>,
     /// Tail value at risk: the mean of the quantiles above the level.
     pub tvar: f64,
-    /// Lower bound of the asymptotic interval of `tvar`; not below `var`. With fewer than some 400
-    /// years beyond the level, the interval covers in fewer than 95% of runs.
+    /// Lower bound of the asymptotic interval of `tvar`. With fewer than some 400 years beyond the
+    /// level, the interval covers in fewer than 95% of runs.
     pub tvar_low: f64,
     /// Upper bound of that interval.
     pub tvar_high: f64,
