@@ -227,7 +227,7 @@ impl OrderStatistics {
 
     /// What the tail value of these iterations is at least and at most, wherever in its bucket each
     /// is.
-    fn tvar_bounds(&self, level: Level) -> (f64, f64) {
+    pub fn tvar_bounds(&self, level: Level) -> (f64, f64) {
         let rank = self.rank(level);
         (self.lower.tvar(level, rank), self.upper.tvar(level, rank))
     }

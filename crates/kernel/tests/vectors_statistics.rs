@@ -36,17 +36,24 @@ fn statistics() {
         );
         let ordered = OrderStatistics::new(&result.total, &marks);
         for statistic in list(&case, "order_statistics") {
-            assert_eq!(
-                Some(ordered.value_at_rank(integer(&statistic["rank"]))),
-                float(&statistic["x"]),
-                "{}",
-                case["name"]
-            );
+            let rank = integer(&statistic["rank"]);
+            let (lower, upper) = ordered.bounds_at_rank(rank);
+            let found = [ordered.value_at_rank(rank), lower, upper].map(Some);
+            let expected = ["x", "x_lower", "x_upper"].map(|name| float(&statistic[name]));
+            assert_eq!(found, expected, "{} rank {rank}", case["name"]);
         }
         for tail in list(&case, "tails") {
             let level = Level::new(integer(&tail["a"]), integer(&tail["b"]));
-            let found = (Some(ordered.var(level)), Some(ordered.tvar(level)));
-            assert_eq!(found, (float(&tail["var"]), float(&tail["tvar"])), "{} {level:?}", case["name"]);
+            let (lower, upper) = ordered.tvar_bounds(level);
+            let found = [ordered.var(level), ordered.tvar(level), lower, upper].map(Some);
+            let expected = ["var", "tvar", "tvar_lower", "tvar_upper"].map(|name| float(&tail[name]));
+            assert_eq!(found, expected, "{} {level:?}", case["name"]);
+            let (var_low, var_high) = ordered.var_interval(level, 0.95);
+            let (tvar_low, tvar_high) = ordered.tvar_interval(level, two_sided_z(0.95));
+            let found = [var_low, var_high, Some(tvar_low), Some(tvar_high)];
+            let ends = ["var_low", "var_high", "tvar_low", "tvar_high"];
+            let expected = ends.map(|name| float(&tail["interval"][name]));
+            assert_eq!(found, expected, "{} {level:?}", case["name"]);
         }
         let moments = Moments::new(&result);
         let expected = &case["moments"];
