@@ -1,7 +1,10 @@
 //! `forge worker`: runs a worker.
 
 use clap::Args;
-use forge_bus::{jetstream::JetStreamOptions, topology::{Lane, Queue}};
+use forge_bus::{
+    jetstream::JetStreamOptions,
+    topology::{Lane, Queue},
+};
 use forge_contract::{
     agent::Hardware,
     envelope::Target,

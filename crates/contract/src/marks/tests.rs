@@ -76,7 +76,6 @@ fn quota_shares_and_retentions_shift_atoms() {
     assert_eq!(program.marks_of(Quantity::Gross), times(1000, 16));
     assert_eq!(program.marks_of(Quantity::GrossLine(1)), [0; 0]);
     assert_eq!(program.marks_of(Quantity::Ceded(0)), times(300, 16));
-    assert_eq!(program.marks_of(Quantity::Subject(0)), [1000]);
     let mut expected: Vec<u64> = times(700, 16).into_iter().chain([1000]).collect();
     expected.sort_unstable();
     assert_eq!(program.marks(), expected);
@@ -140,7 +139,6 @@ fn layers_pay_at_their_limits_and_annual_limits() {
     let limited = group(Occurrence::Claim { pick: None }, vec![component(0, 1100, continuous())]);
     let program = portfolio(vec![limited], vec![treaty(2, stop_loss)]);
     assert_eq!(program.marks_of(Quantity::Ceded(0)), [100, 150]);
-    assert_eq!(program.marks_of(Quantity::Subject(0)), times(1100, 16));
     assert!([1100, 2000, 2200].iter().all(|mark| program.marks().contains(mark)));
 }
 

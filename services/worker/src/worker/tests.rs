@@ -376,7 +376,7 @@ async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_c
     let stored = messages.next().await.unwrap();
     let (attestation, content) = shard_messages::parse_result(&stored.message.payload).unwrap();
     assert!(attestation.is_signature_valid() && content.is_empty());
-    while inner.backlog(Queue::Shards(Target::Cpu)).await.unwrap() > 0 {
+    while inner.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap() > 0 {
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(attempts.load(Ordering::Relaxed), 2);
@@ -400,7 +400,7 @@ async fn a_worker_beside_a_gpu_takes_only_shards_for_its_own_hardware() {
     let run = run(bus.clone(), Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone());
     let worker = tokio::spawn(run);
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Any)).await.unwrap(), 1);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Any, Lane::Short)).await.unwrap(), 1);
     stop.cancel();
     worker.await.unwrap().unwrap();
 }
