@@ -18,8 +18,8 @@ from forge_gamma import Gamma
 from forge_program import (ALL_GROUPS, ANNUAL, CLAIMS, MAX, MILLION, STRIKES, AggregateXl, AmountTable, Component,
                            Group, Layer, OccurrenceXl, Program, QuotaShare, Treaty, lognormal_bits, minor_units)
 from forge_tables import (LONG_DIGITS, CountTable, Entry, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table,
-                          binomial, constant_table, context, discrete_table, negative_binomial, poisson, poisson_table,
-                          quantile_table, summed_table, zero_modified)
+                          binomial, constant_table, context, discrete_table, linear_table, negative_binomial, poisson,
+                          poisson_table, quantile_table, step_table, summed_table, zero_modified)
 
 INDEX_UNITS = 2**24  # section 6: an index is in units of 2^(−24)
 
@@ -89,7 +89,8 @@ def one(parameters: dict[str, Any], name: str) -> Any:
 def discrete(weights: list[float]) -> list[Fraction]:
     """Sections 5.1 and 5.4: the probabilities in proportion to weights."""
     exact = [Fraction(weight) for weight in weights]
-    return [weight / sum(exact) for weight in exact]
+    total = sum(exact)
+    return [weight / total for weight in exact]
 
 
 def decimals_of(fractions: list[Fraction]) -> Iterator[Decimal]:
@@ -193,11 +194,32 @@ def law_table(law: Any, units: int, bits: int) -> list[Entry]:
     return make(law, units, bits)
 
 
+def discrete_amounts(p: dict[str, Any], units: int) -> StepTable:
+    """Section 12.1: `discrete`."""
+    return step_table([minor_units(amount, units) for amount in p["amounts"]], discrete(p["probabilities"]))
+
+
+def empirical(p: dict[str, Any], units: int) -> StepTable:
+    """Section 12.1: `empirical`; an amount that occurs several times is stored as often."""
+    amounts = sorted(minor_units(amount, units) for amount in p["sample"])
+    return step_table(amounts, [Fraction(1, len(amounts))] * len(amounts))
+
+
+# The families whose tables list amounts in minor units.
+LISTS: dict[str, Callable[[dict[str, Any], int], AmountTable]] = {
+    "constant": lambda p, units: StepTable([], [minor_units(p[""], units)]),
+    "discrete": discrete_amounts,
+    "empirical": empirical,
+    "piecewise": lambda p, units: linear_table([minor_units(amount, units) for amount in p["amounts"]],
+                                               p["probabilities"]),
+}
+
+
 def amounts_of(value: dict[str, Any], units: int) -> AmountTable:
-    """Sections 5.2, 5.3 and 12.1: the amount table of a severity or of an index."""
+    """Sections 5.2, 5.3, 5.5 and 12.1: the amount table of a severity or of an index."""
     family, parameters = family_of(value)
-    if family == "constant":
-        return StepTable([], [minor_units(parameters[""], units)])
+    if family in LISTS:
+        return LISTS[family](parameters, units)
     if family not in SEVERITIES:
         raise SpecError(f"the family {family} is not implemented")
     with localcontext(context(LONG_DIGITS)):

@@ -13,7 +13,7 @@ from typing import Iterator
 from forge_core import SpecError
 from forge_program import (ANNUAL, CLAIMS, MAX, MILLION, AggregateXl, AmountTable, Component, Layer,
                            OccurrenceXl, Program, QuotaShare, Treaty)
-from forge_tables import CountTable, Entry, QuantileTable
+from forge_tables import CountTable, Entry, LinearTable, QuantileTable
 
 M31 = 2**31 - 1
 SUM_LIMIT = 2**62  # section 7.3: sums of amounts within a year stop here
@@ -40,10 +40,22 @@ def amount_of(draw: int, table: list[Entry], bits: int) -> int:
     return max(0, left * 2**31 + y * bent) >> shift
 
 
+def amount_between(draw: int, table: LinearTable) -> int:
+    """Section 5.5: the amount of a draw in a linear table."""
+    piece = bisect_right(table.thresholds, draw)
+    low = table.thresholds[piece - 1] if piece > 0 else 0
+    high = table.thresholds[piece] if piece < len(table.thresholds) else 2**64
+    width = high - low
+    rise = table.amounts[piece + 1] - table.amounts[piece]
+    return table.amounts[piece] + (rise * (2 * (draw - low) + 1) + width) // (2 * width)
+
+
 def drawn_amount(draw: int, table: AmountTable) -> int:
-    """Sections 5.3 and 7.1: the amount of a draw in a table of either kind."""
+    """Sections 5.3, 5.5 and 7.1: the amount of a draw in a table of any kind."""
     if isinstance(table, QuantileTable):
         return amount_of(draw, table.entries, table.bits)
+    if isinstance(table, LinearTable):
+        return amount_between(draw, table)
     return table.amounts[bisect_right(table.thresholds, draw)]
 
 

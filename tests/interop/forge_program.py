@@ -10,15 +10,15 @@ from fractions import Fraction
 from typing import Any, NamedTuple, Union
 
 from forge_core import SpecError, le, sha256
-from forge_tables import (CountTable, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table, constant_table,
-                          poisson_table, quantile_table, table_bytes)
+from forge_tables import (CountTable, LinearTable, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table,
+                          constant_table, poisson_table, quantile_table, table_bytes)
 
 MAX = 2**53 - 1  # section 6
 MILLION = 10**6  # section 6: fractions and prices are in millionths
 CLAIMS, STRIKES, ANNUAL = 0, 1, 2  # section 6: kinds of groups
 ALL_GROUPS = 2**32 - 1  # section 6: the groups of a treaty that covers all
 
-AmountTable = Union[QuantileTable, StepTable]
+AmountTable = Union[QuantileTable, StepTable, LinearTable]
 
 
 class Component(NamedTuple):
@@ -136,7 +136,8 @@ def amounts_bytes(table: AmountTable) -> bytes:
     """Section 6: amounts."""
     if isinstance(table, QuantileTable):
         return le(0, 4) + le(table.bits, 4) + table_bytes(table.entries)
-    parts = [le(1, 4), le(len(table.thresholds), 4)]
+    kind = 2 if isinstance(table, LinearTable) else 1
+    parts = [le(kind, 4), le(len(table.thresholds), 4)]
     return b"".join(parts + [le(value, 8) for value in table.thresholds + table.amounts])
 
 

@@ -1,4 +1,4 @@
-"""Count tables, quantile tables and step tables of docs/determinism.md (section 5).
+"""Count, quantile, step and linear tables of docs/determinism.md (section 5).
 
 Part of the independent second implementation written from that document alone; see forge_reader.py
 for its purpose and usage. Every floor is checked to be decided: no number that is floored may lie
@@ -386,3 +386,32 @@ class StepTable(NamedTuple):
 
     thresholds: list[int]
     amounts: list[int]
+
+
+def step_table(amounts: list[int], probabilities: list[Fraction]) -> StepTable:
+    """Sections 5.3 and 12.1: ascending amounts with their probabilities, whose sum is 1.
+
+    Amounts that the count table of the law leaves out, at either end, are not stored.
+    """
+    offset, thresholds = discrete_table(probabilities)
+    return StepTable(thresholds, amounts[offset:offset + len(thresholds) + 1])
+
+
+# --- Section 5.5: linear tables
+# --------------------------------------------------------------------------------------
+
+
+class LinearTable(NamedTuple):
+    """Section 5.5: the thresholds of the inner knots, and the amounts of all knots."""
+
+    thresholds: list[int]
+    amounts: list[int]
+
+
+def linear_table(amounts: list[int], probabilities: list[float]) -> LinearTable:
+    """Section 5.5: ascending amounts of knots, whose probabilities ascend from 0 to 1."""
+    thresholds = []
+    for probability in probabilities[1:-1]:
+        scaled = Fraction(probability) * 2**64
+        thresholds.append(scaled.numerator // scaled.denominator)
+    return LinearTable(thresholds, amounts)

@@ -12,9 +12,11 @@ from typing import Any
 
 import forge_compound as compound
 import forge_core as core
+import forge_execution as execution
+import forge_program as program
 import forge_reader as reader
 import forge_shard as shard
-from forge_tables import LONG_DIGITS, context, table_bytes
+from forge_tables import LONG_DIGITS, LinearTable, context, table_bytes
 
 BITS = 4  # segment bits of the tables of single laws
 
@@ -40,6 +42,31 @@ SEVERITIES: list[dict[str, Any]] = [
     {"normal": {"mean": 500, "cv": 0.3}}, {"normal": {"mean": 0, "std_dev": 80}},
     {"gamma": {"shape": 2.5, "scale": 120}}, {"gamma": {"shape": 0.5, "scale": 1000}},
     {"gamma": {"mean": 1000, "cv": 0.4}},
+]
+# Severities whose tables list amounts, and the minor units in one unit.
+TABLES: list[tuple[dict[str, Any], int]] = [
+    ({"constant": 12.345}, 100),
+    ({"discrete": {"amounts": [0], "probabilities": [1]}}, 100),
+    ({"discrete": {"amounts": [100, 250.5, 1000], "probabilities": [1, 2, 1]}}, 100),
+    # Probabilities of 0 at both ends and in between.
+    ({"discrete": {"amounts": [1, 2, 3, 4, 5, 6, 7], "probabilities": [0, 0, 3, 0, 1, 0, 0]}}, 1),
+    # Every draw gives the middle amount: 2^64 · 10^(−20) is below 1.
+    ({"discrete": {"amounts": [1, 2, 3], "probabilities": [1e-20, 1, 1e-20]}}, 100),
+    # Amounts that are equal in minor units, and sums that are not exact in binary64.
+    ({"discrete": {"amounts": [0.001, 0.002, 0.005, 0.006, 0.015], "probabilities": [0.1, 0.2, 0.3, 0.4, 0.7]}}, 100),
+    ({"discrete": {"amounts": [0, 1e-9, 1e13], "probabilities": [1e9, 1e-9, 0.5]}}, 100),
+    ({"empirical": {"sample": [5]}}, 1000),
+    ({"empirical": {"sample": [3, 1, 2, 1, 0, 1]}}, 10),
+    ({"empirical": {"sample": [1.005, 0.025, 0.015, 0.005, 0.0049]}}, 100),
+    ({"empirical": {"sample": [i * 37 % 101 / 8 for i in range(24)]}}, 10_000),
+    ({"piecewise": {"probabilities": [0, 1], "amounts": [0, 1000]}}, 100),
+    ({"piecewise": {"probabilities": [0, 1], "amounts": [7, 7]}}, 100),
+    # Level pieces.
+    ({"piecewise": {"probabilities": [0, 0.25, 0.5, 0.75, 1], "amounts": [0, 0, 100.5, 100.5, 5000]}}, 100),
+    # Thresholds of 0 and pieces without a draw: 2^64 · 10^(−30) is below 1.
+    ({"piecewise": {"probabilities": [0, 1e-30, 2e-30, 0.1, 0.9, 0.9999999999999999, 1],
+                    "amounts": [1, 2, 3, 4, 5.006, 1e6, 1e13]}}, 100),
+    ({"piecewise": {"probabilities": [0, 2.0**-64, 2.0**-63, 1], "amounts": [0, 0.4, 1, 2]}}, 1),
 ]
 
 SMALL = {
@@ -73,11 +100,40 @@ REINSURED = {
     "report": {"allocation": True, "levels": [0.99, 0.5], "return_periods": [100, 10, 2]},
     "capital": {"own_funds": 9000, "level": 0.9, "measure": "tvar"},
 }
+LISTED = {
+    "iterations": 400, "decimals": 1, "lines": ["property", "motor"],
+    "groups": [
+        {"name": "costs", "annual": [
+            {"line": "motor", "amount": {"empirical": {"sample": [250.25]}}},
+            {"line": "motor", "amount": {"piecewise": {"probabilities": [0, 0.3, 1], "amounts": [900, 1000, 1400]}},
+             "index": "inflation"}]},
+        {"name": "fire", "count": {"poisson": 1.5}, "claims": [
+            {"line": "property", "severity": {"empirical": {
+                "sample": [310, 75.25, 0, 1200.05, 75.25, 480, 2600, 95.5, 75.25, 5400, 150, 33.3]}}, "deductible": 50,
+             "limit": 4000},
+            {"line": "property", "weight": 0.5, "severity": {"discrete": {
+                "amounts": [0, 100, 500, 2500, 10000], "probabilities": [0, 4, 3, 2, 0]}}, "index": "inflation"}]},
+        {"name": "storm", "count": {"bernoulli": 0.4}, "strikes": [
+            {"line": "property", "severity": {"piecewise": {
+                "probabilities": [0, 0.5, 0.9, 0.99, 1], "amounts": [100, 100, 1500, 6000, 20000]}}, "share": 0.75},
+            {"line": "motor", "severity": {"discrete": {
+                "amounts": [10, 20.05, 400], "probabilities": [0.5, 0.25, 0.25]}}, "rank": "same"}]},
+    ],
+    "indices": [{"name": "inflation", "lognormal": {"mean": 1.03, "cv": 0.02}}],
+    "treaties": [
+        {"name": "layer", "kind": "occurrence_xl", "covers": ["property", "motor"], "attachment": 1000, "limit": 3000,
+         "reinstatements": [1], "premium": 250},
+        {"name": "stop loss", "kind": "aggregate_xl", "step": 2, "covers": ["property"], "attachment": 3000,
+         "limit": 5000},
+    ],
+    "report": {"levels": [0.9], "return_periods": [20]},
+}
 PORTFOLIOS: dict[str, dict[str, Any]] = {
     "small": SMALL,
     "small, one iteration, null is absent": {**SMALL, "iterations": 1, "treaties": [], "indices": None, "capital": None},
     "reinsured": REINSURED,
     "reinsured, no allocation": {**REINSURED, "iterations": 50, "report": {"levels": [0.9], "return_periods": [20]}},
+    "amounts in lists": LISTED,
 }
 
 
@@ -99,6 +155,25 @@ def severity_row(severity: dict[str, Any]) -> dict[str, Any]:
             "sample": [{"index": i, **table[i]._asdict()} for i in (0, middle - 1, middle, 2 * middle - 1)]}
 
 
+def draws_of(thresholds: list[int]) -> list[int]:
+    """Draws at both ends, in the middle, around some thresholds, and in some pieces."""
+    some = thresholds[:6] + thresholds[-2:]
+    bounds = [0, *some, 2**64]
+    draws = {0, 1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1}
+    draws |= {draw for threshold in some for draw in (threshold - 1, threshold, threshold + 1)}
+    draws |= {low + (high - low) // 3 for low, high in zip(bounds, bounds[1:])}
+    return sorted(draw for draw in draws if 0 <= draw < 2**64)
+
+
+def table_row(severity: dict[str, Any], units: int) -> dict[str, Any]:
+    table = compound.amounts_of(severity, units)
+    return {"severity": severity, "units": units, "kind": "linear" if isinstance(table, LinearTable) else "steps",
+            "thresholds": [str(threshold) for threshold in table.thresholds], "amounts": table.amounts,
+            "sha256": core.sha256(program.amounts_bytes(table)).hex(),
+            "draws": [{"draw": str(draw), "amount": execution.drawn_amount(draw, table)}
+                      for draw in draws_of(table.thresholds)]}
+
+
 def portfolio_row(name: str, args: dict[str, Any]) -> dict[str, Any]:
     envelope = {"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"}, "args": args,
                 "seed": {"mode": "derived"}}
@@ -114,7 +189,9 @@ def build_compound() -> dict[str, Any]:
             "comment": "counts: count tables; sha256 is over the stored thresholds as u64le, of which the first are"
                        " listed. severities: quantile tables with table_bits segment bits; segment_bits is what section"
                        " 6 prescribes; sha256 is over the bytes of all entries. portfolios: whole runs, as in"
-                       " results.json.",
+                       " results.json. tables: step tables and linear tables; sha256 is over their bytes of section 6;"
+                       " draws lists the amounts of single draws.",
             "counts": [count_row(count) for count in COUNTS],
             "severities": [severity_row(severity) for severity in SEVERITIES],
-            "portfolios": [portfolio_row(name, args) for name, args in PORTFOLIOS.items()]}
+            "portfolios": [portfolio_row(name, args) for name, args in PORTFOLIOS.items()],
+            "tables": [table_row(severity, units) for severity, units in TABLES]}

@@ -15,8 +15,8 @@ import forge_execution as execution
 import forge_shard as shard
 from forge_program import (ALL_GROUPS, ANNUAL, CLAIMS, MAX, STRIKES, AggregateXl, Component, Group, Layer, OccurrenceXl,
                            Program, QuotaShare, Treaty)
-from forge_tables import (CountTable, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table, constant_table,
-                          discrete_table, poisson_table, quantile_table)
+from forge_tables import (CountTable, LinearTable, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table,
+                          constant_table, discrete_table, linear_table, poisson_table, quantile_table)
 
 TRACED = 3  # iterations whose amounts are listed one by one
 
@@ -52,6 +52,11 @@ def constant(amount: int) -> StepTable:
     return StepTable([], [amount])
 
 
+def line(*knots: tuple[float, int]) -> LinearTable:
+    """Section 5.5: a linear table of (probability, amount)."""
+    return linear_table([amount for _, amount in knots], [probability for probability, _ in knots])
+
+
 def picks(*weights: int) -> CountTable:
     """Section 5.4: the pick table of weights."""
     return discrete_table([Fraction(weight, sum(weights)) for weight in weights])
@@ -68,6 +73,14 @@ INFLATION = QuantileTable(1, quantile_table(Normal(1.05, 0.05), 2**24, 1))
 WIND = steps(*((700 + 23 * 2**i // 3, 40 - i) for i in range(16)))
 WATER = steps(*((11 * i * i * i, 25 - i) for i in range(24)))
 DICE = steps((0, 1), (1_000, 2), (5_000, 3), (20_000, 2), (100_000, 1))
+
+
+# Linear tables: with level pieces, and with pieces that no draw lies in.
+LEVEL = line((0, 500), (0.25, 500), (0.5, 3_001), (0.75, 3_001), (1, 40_000))
+NARROW = line((0, 10), (1e-30, 20), (2e-30, 900), (0.6, 7_000), (0.9999999999999999, 60_000), (1, MAX))
+# The most amounts that are atoms, 0 and repeated ones among them, and one amount more.
+SIXTEEN = steps(*[(0, 1)] * 4, *[(1_000, 1)] * 5, *((2_000 * i, 1) for i in range(1, 8)))
+SEVENTEEN = steps(*[(0, 1)] * 4, *[(1_100, 1)] * 6, *((2_100 * i, 1) for i in range(1, 8)))
 
 
 # --- Programs
@@ -290,6 +303,50 @@ def atoms_beyond_max() -> Program:
     return Program(100, 0, MAX, 2, groups, [], treaties, details=True)
 
 
+def linear_tables() -> Program:
+    groups = [
+        Group(ANNUAL, NOT_COUNTED, [Component("attrition", LEVEL, 1, index=0),
+                                    Component("cost", line((0, 100), (0.5, 200), (1, 1_000)), 0, same_rank=True)]),
+        Group(CLAIMS, poisson_table(1.8), [
+            Component("fire", NARROW, 0, deductible=1_000, limit=40_000, share=900_000),
+            Component("theft", LEVEL, 1, index=1, deductible=3_001, franchise=True),
+        ], picks(2, 1)),
+        Group(STRIKES, bernoulli_table(0.5), [
+            Component("building", line((0, 0), (1, 25_000)), 0),
+            Component("motor", LEVEL, 1, same_rank=True),
+            Component("content", WIND, 1, same_rank=True, limit=30_000),
+        ]),
+    ]
+    treaties = [
+        Treaty(1, 0b01, ALL_GROUPS, QuotaShare(300_000)),
+        Treaty(2, 0b11, 0b110, OccurrenceXl(Layer(20_000, 10_000), Layer(40_000, 0), placed=950_000, premium=900,
+                                            prices=(1_000_000,))),
+        Treaty(3, 0b11, ALL_GROUPS, AggregateXl(Layer(60_000, 30_000))),
+    ]
+    indices = [line((0, 2**23), (0.5, 2**24), (1, 2**25)), INFLATION]
+    return Program(100, 0, MAX, 2, groups, indices, treaties, details=True, allocation=True)
+
+
+def linear_to_max() -> Program:
+    groups = [Group(STRIKES, constant_table(1), [Component("a", line((0, 0), (1, MAX)), 0),
+                                                 Component("b", line((0, MAX - 1), (0.5, MAX), (1, MAX)), 1),
+                                                 Component("c", NARROW, 1, index=0, same_rank=True)])]
+    treaties = [Treaty(1, 0b01, ALL_GROUPS, OccurrenceXl(Layer(2**52, 2**50)))]
+    return Program(100, 0, MAX, 2, groups, [line((0, 2**24), (1, MAX))], treaties, details=True)
+
+
+def repeated_amounts() -> Program:
+    groups = [
+        Group(ANNUAL, NOT_COUNTED, [Component("levy", constant(800), 0), Component("rent", line((0, 700), (1, 700)), 0)]),
+        Group(CLAIMS, bernoulli_table(0.6), [Component("sixteen", SIXTEEN, 0, deductible=100)]),
+        Group(CLAIMS, bernoulli_table(0.6), [Component("seventeen", SEVENTEEN, 1)]),
+        Group(STRIKES, bernoulli_table(0.3), [Component("level", line((0, 333), (0.5, 333), (1, 333)), 2),
+                                              Component("steps", steps((333, 1), (333, 1)), 2)]),
+    ]
+    treaties = [Treaty(1, 0b111, ALL_GROUPS, QuotaShare(250_000))]
+    return Program(100, 0, MAX, 3, groups, [], treaties, details=True)
+
+
 def cases() -> list[Case]:
     return [
         Case("claims_with_picks", "A group of claims with four components, with policy terms, base and cap.", 200,
@@ -317,6 +374,11 @@ def cases() -> list[Case]:
              " totals reach.", 200, fixed_amounts()),
         Case("atoms_beyond_max", "An atom of two components above MAX, of which treaties leave less.", 3,
              atoms_beyond_max()),
+        Case("linear_tables", "Linear tables of components of all kinds of groups and of an index; level pieces,"
+             " pieces without a draw.", 150, linear_tables()),
+        Case("linear_to_max", "Linear tables of amounts from 0 to MAX.", 60, linear_to_max()),
+        Case("repeated_amounts", "Step tables with repeated amounts, 16 and 17 of them; level linear tables, whose"
+             " amounts are no atoms.", 200, repeated_amounts()),
     ]
 
 

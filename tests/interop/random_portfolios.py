@@ -43,7 +43,33 @@ def count(rng):
     return simple_count(rng)
 
 
+def listed_amount(rng):
+    """An amount that may be 0, and is not always a whole number of minor units."""
+    return rng.choice([0, amount(rng, 0.01, 100), amount(rng), rng.uniform(0, 50_000)])
+
+
+def discrete_severity(rng):
+    amounts = sorted({listed_amount(rng) for _ in range(rng.choice([1, 4, 16, 30]))})
+    probabilities = [rng.choice([0, 1, rng.random()]) for _ in amounts]
+    probabilities[rng.randrange(len(amounts))] = rng.choice([1, 0.3, 1e-25])
+    return {"discrete": {"amounts": amounts, "probabilities": probabilities}}
+
+
+def empirical_severity(rng):
+    distinct = [listed_amount(rng) for _ in range(rng.choice([1, 5, 12, 300]))]
+    return {"empirical": {"sample": rng.choices(distinct, k=rng.choice([1, 2, 16, 17, 400]))}}
+
+
+def piecewise_severity(rng):
+    inner = {rng.choice([0.25, 0.5, 1e-22, rng.random(), rng.random() / 1000]) for _ in range(rng.choice([0, 1, 4, 40]))}
+    probabilities = sorted({0, 1} | inner)
+    amounts = sorted(rng.choices([listed_amount(rng) for _ in probabilities], k=len(probabilities)))
+    return {"piecewise": {"probabilities": probabilities, "amounts": amounts}}
+
+
 def severity(rng):
+    if rng.random() < 0.3:
+        return rng.choice([discrete_severity, empirical_severity, piecewise_severity])(rng)
     mean, shape = amount(rng), rng.uniform(0.4, 4)
     return rng.choice([
         {"constant": amount(rng)}, {"lognormal": {"mean": mean, "cv": rng.uniform(0.1, 6)}},
