@@ -5,6 +5,7 @@ use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
     strict::{self, Errors, ObjectReader},
+    table::AmountTable,
 };
 use forge_kernel::{
     backend::simd::Simd,
@@ -72,6 +73,32 @@ fn severities() {
         let fields = table.iter().flat_map(|s| [s.left, s.slope, s.curve, s.shift as i32]);
         let bytes: Vec<u8> = fields.flat_map(i32::to_le_bytes).collect();
         assert_eq!(Digest::hash_parts(&[&bytes]), digest(&case["sha256"]), "{what}");
+    }
+}
+
+#[test]
+fn tables_of_lists() {
+    let cases = cases("compound", "tables");
+    assert!(cases.len() >= 16);
+    for case in cases {
+        let (what, decimals) = (&case["severity"], integer(&case["units"]).ilog10());
+        let claims = json!([{"line": "line", "severity": what}]);
+        let group = json!({"name": "group", "count": {"poisson": 1}, "claims": claims});
+        let args = json!({"iterations": 1, "decimals": decimals, "lines": ["line"], "groups": [group]});
+        let op = json!({"name": "mc", "version": 1, "profile": "risk.compound.v1"});
+        let request = Request::from_json(json!({"op": op, "args": args}).to_string().as_bytes())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let table = &request.program.groups[0].components[0].amounts;
+        let (kind, thresholds, amounts) = match table {
+            AmountTable::Steps { thresholds, amounts } => ("steps", thresholds, amounts),
+            AmountTable::Linear { thresholds, amounts } => ("linear", thresholds, amounts),
+            AmountTable::Quantiles { .. } => panic!("{what} is no law"),
+        };
+        let thresholds: Vec<_> = thresholds.iter().map(u64::to_string).collect();
+        let found = json!({"kind": kind, "thresholds": thresholds, "amounts": amounts});
+        for (key, value) in found.as_object().unwrap() {
+            assert_eq!(value, &case[key], "{key} of {what}");
+        }
     }
 }
 
