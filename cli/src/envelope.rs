@@ -46,9 +46,9 @@ enum EnvelopeCommand {
     },
     /// Check an envelope without running it
     ///
-    /// Prints its job id, replay key, plan and cost, and a warning for everything that is legal but
-    /// hardly meant. The time is measured: the program runs for an instant on one thread. If the
-    /// envelope is invalid, prints every error as `pointer: message` on standard error (with
+    /// Prints its job id, replay key, plan and cost, and a warning for everything that is valid but
+    /// probably unintended. The time is measured: the program runs for an instant on one thread. If
+    /// the envelope is invalid, prints every error as `pointer: message` on standard error (with
     /// `--format json`, as a list on standard output) and exits with code 2.
     Check {
         /// Envelope file, or - for standard input

@@ -307,7 +307,7 @@ class Worker:
         return self
 
     async def pull(self, batch=1, seconds=5):
-        """Receives up to `batch` shards, whatever their lane, each with the subject that settles it."""
+        """Receives up to `batch` shards, of short and long jobs, each with the subject that settles it."""
         received, end = [], time.monotonic() + seconds
         while len(received) < batch and time.monotonic() < end:
             for queue in self.queues:

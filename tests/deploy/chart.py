@@ -224,7 +224,7 @@ def check_third_party(document):
             require(all(isinstance(value, str) for value in metadata.values()), f"KEDA accepts only strings: {metadata}")
             queues.add(metadata["consumer"])
         kind = document["metadata"]["labels"]["app.kubernetes.io/component"].removeprefix("worker-")
-        require(queues == {f"workers-{kind}{lane}" for kind in (kind, "any") for lane in ("", "-long")}, f"{queues}")
+        require(queues == {f"workers-{kind}{suffix}" for kind in (kind, "any") for suffix in ("", "-long")}, f"{queues}")
         topology = (ROOT / "crates/bus/src/topology.rs").read_text()
         require(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "the bus has no such queue")
     else:

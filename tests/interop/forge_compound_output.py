@@ -125,10 +125,10 @@ class Output:
         figures = self.figures(ceded)
         return {
             "name": args["name"], "ceded": figures,
-            "payment_probability": f64(self.n - ceded.distribution.buckets.get(0, 0)) / n,
+            "attachment_probability": f64(self.n - ceded.distribution.buckets.get(0, 0)) / n,
             "attaching_occurrences": hits if is_xl else None,
             "exhausting_occurrences": losses if is_xl and "limit" in args else None,
-            "used_up_probability": used_up if has_annual_limit(treaty) else None,
+            "exhaustion_probability": used_up if has_annual_limit(treaty) else None,
             "rate_on_line": self.rate_on_line(args),
             "reinstated": [f64(amount) / n / self.u for amount in details.reinstated],
             "reinstatement_premium": self.reinstatement_premium(number),
@@ -219,7 +219,7 @@ class Output:
 
 
 def has_annual_limit(treaty: Treaty) -> bool:
-    """Section 11.1: whether `used_up_probability` is a number."""
+    """Section 11.1: whether `exhaustion_probability` is a number."""
     terms = treaty.terms
     if isinstance(terms, OccurrenceXl):
         return terms.annual.limit < MAX

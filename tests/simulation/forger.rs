@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use forge_bus::{
     BusError, SharedBus,
-    topology::{Lane, Queue},
+    topology::{JobLength, Queue},
 };
 use forge_contract::{
     agent::Identity, envelope::Target, ids::PoolName, protocol::parse_message, task::ShardTask,
@@ -26,7 +26,7 @@ pub async fn run(bus: SharedBus, backend: Arc<dyn Backend>) -> Result<(), BusErr
     let pool: PoolName = "others".parse().expect("it consists of letters");
     let (executor, programs) =
         (Executor::inline(1, Duration::from_millis(10)), ProgramStore::new(bus.clone(), 16));
-    let mut queue = bus.open_queue(Queue::Shards(Target::Any, Lane::Short)).await?;
+    let mut queue = bus.open_queue(Queue::Shards(Target::Any, JobLength::Short)).await?;
     loop {
         for delivery in queue.fetch(1).await? {
             let Ok(mut task) = parse_message::<ShardTask>(&delivery.message.payload) else { continue };
@@ -37,7 +37,8 @@ pub async fn run(bus: SharedBus, backend: Arc<dyn Backend>) -> Result<(), BusErr
                 task.task_id.0 = random::bytes();
             }
             let (backend, stop) = (Arc::clone(&backend), StopFlag::default());
-            let executed = executor.execute(Lane::Short, backend.clone(), program, task.clone(), stop).await;
+            let executed =
+                executor.execute(JobLength::Short, backend.clone(), program, task.clone(), stop).await;
             let Ok(executed) = executed else { continue };
             let (message, id) =
                 shard_messages::build_result(&identity, &pool, backend.as_ref(), &task, &executed);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use clap::Args;
-use forge_bus::topology::{Lane, Queue};
+use forge_bus::topology::{JobLength, Queue};
 use forge_kernel::backend::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_verifier::VerifierSettings;
@@ -88,7 +88,7 @@ pub fn execute(args: &VerifierArgs) -> Result<(), CommandError> {
     let spec = ServiceSpec {
         name: "forge-verifier",
         namespaces: args.namespaces.names()?,
-        queues: Lane::ALL.map(Queue::Verifications).to_vec(),
+        queues: JobLength::ALL.map(Queue::Verifications).to_vec(),
         warns_about_durability: true,
     };
     service_host::run(&args.host, spec, async |host: ServiceHost| {

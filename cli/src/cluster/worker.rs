@@ -3,7 +3,7 @@
 use clap::Args;
 use forge_bus::{
     jetstream::JetStreamOptions,
-    topology::{Lane, Queue},
+    topology::{JobLength, Queue},
 };
 use forge_contract::{
     agent::Hardware,
@@ -104,7 +104,7 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
     let target = Hardware::from_adapter(backend.adapter()).target();
     let queues = [target, Target::Any].into_iter();
     let required_queues =
-        queues.flat_map(|target| Lane::ALL.map(|lane| Queue::Shards(target, lane))).collect();
+        queues.flat_map(|target| JobLength::ALL.map(|length| Queue::Shards(target, length))).collect();
     let options = JetStreamOptions { required_queues, ..args.host.nats.jetstream_options("forge-worker")? };
     let spec = ServiceSpec {
         name: "forge-worker",

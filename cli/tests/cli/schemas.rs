@@ -165,8 +165,7 @@ fn schema_and_parser_agree() {
                 (false, Some(_)) => rejected += 1,
                 (true, Some(errors)) if CROSS_FIELD_RULES.iter().any(|rule| errors.contains(rule)) => {}
                 (valid, errors) => {
-                    disagreements
-                        .push(format!("{name} with {what}: schema: {valid}, parser: {errors:?}"));
+                    disagreements.push(format!("{name} with {what}: schema: {valid}, parser: {errors:?}"));
                 }
             }
         }

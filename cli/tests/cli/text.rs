@@ -80,9 +80,9 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
         "Lines before treaties (VaR and TVaR at 99.3%)",
         "All lines, step by step",
         "Treaties, what they pay in a year",
-        "Layers, means of a year",
+        "Layers, means per year",
         "Capital and diversification",
-        "Who makes the tail",
+        "Tail allocation",
         "Losses by component",
         "net AEP solid line, gross AEP dotted",
     ] {

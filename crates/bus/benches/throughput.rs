@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use forge_bus::topology::{Bucket, Lane, Queue, Stream, TopologySettings};
+use forge_bus::topology::{Bucket, JobLength, Queue, Stream, TopologySettings};
 use forge_bus::{JetStreamBus, MemoryBus, Message, SharedBus, jetstream::JetStreamOptions, topology};
 use forge_contract::{
     envelope::Target,
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 /// Messages per throughput measurement.
 const MESSAGE_COUNT: u64 = 100_000;
-const QUEUE: Queue = Queue::Shards(Target::Cpu, Lane::Short);
+const QUEUE: Queue = Queue::Shards(Target::Cpu, JobLength::Short);
 const JOB: JobUid = JobUid([1; 16]);
 
 fn shard_message(index: u64) -> (Message, String) {
-    let subject = topology::shard_subject(Target::Cpu, Lane::Short, JOB, ShardId { height: 0, index });
+    let subject = topology::shard_subject(Target::Cpu, JobLength::Short, JOB, ShardId { height: 0, index });
     (Message::new(subject.clone(), vec![7; 512]), subject)
 }
 

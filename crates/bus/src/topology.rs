@@ -151,26 +151,26 @@ impl Stream {
     }
 }
 
-/// The line in which the shards of a job wait, and their verifications. Long jobs have one of their
-/// own, so that a small job never waits behind the shards of a giant.
+/// Whether a job is short or long. Shards of short jobs, and their verifications, wait in queues of
+/// their own, so that a small job never waits behind the shards of a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
+pub enum JobLength {
     /// Jobs so small that every shard is one leaf.
     Short,
     /// Every other job.
     Long,
 }
 
-impl Lane {
-    /// Both lanes.
+impl JobLength {
+    /// Both.
     pub const ALL: [Self; 2] = [Self::Short, Self::Long];
 
-    /// The lane of a job whose largest shards have this height.
+    /// Whether a job whose largest shards have this height is short.
     pub fn of_job(shard_height: u32) -> Self {
         if shard_height == 0 { Self::Short } else { Self::Long }
     }
 
-    /// Returns what the lane adds to a token of a subject.
+    /// Returns what the length adds to a token of a subject.
     fn suffix(self) -> &'static str {
         match self {
             Self::Short => "",
@@ -184,10 +184,10 @@ impl Lane {
 pub enum Queue {
     /// Submitted envelopes, for planners.
     Jobs,
-    /// Shards of jobs of this lane, for agents that accept this target.
-    Shards(Target, Lane),
-    /// Verification tasks of jobs of this lane, for verifiers.
-    Verifications(Lane),
+    /// Shards of jobs of this length, for agents that accept this target.
+    Shards(Target, JobLength),
+    /// Verification tasks of jobs of this length, for verifiers.
+    Verifications(JobLength),
     /// Jobs to reduce, for aggregators.
     Reduce,
     /// Jobs to end without a result, for aggregators. Separate from [`Self::Reduce`], so that
@@ -202,14 +202,14 @@ impl Queue {
     /// Every queue.
     pub const ALL: [Self; 12] = [
         Self::Jobs,
-        Self::Shards(Target::Cpu, Lane::Short),
-        Self::Shards(Target::Cpu, Lane::Long),
-        Self::Shards(Target::Gpu, Lane::Short),
-        Self::Shards(Target::Gpu, Lane::Long),
-        Self::Shards(Target::Any, Lane::Short),
-        Self::Shards(Target::Any, Lane::Long),
-        Self::Verifications(Lane::Short),
-        Self::Verifications(Lane::Long),
+        Self::Shards(Target::Cpu, JobLength::Short),
+        Self::Shards(Target::Cpu, JobLength::Long),
+        Self::Shards(Target::Gpu, JobLength::Short),
+        Self::Shards(Target::Gpu, JobLength::Long),
+        Self::Shards(Target::Any, JobLength::Short),
+        Self::Shards(Target::Any, JobLength::Long),
+        Self::Verifications(JobLength::Short),
+        Self::Verifications(JobLength::Long),
         Self::Reduce,
         Self::End,
         Self::DeadLetters,
@@ -230,14 +230,14 @@ impl Queue {
     pub fn consumer(self) -> &'static str {
         match self {
             Self::Jobs => "planners",
-            Self::Shards(Target::Cpu, Lane::Short) => "workers-cpu",
-            Self::Shards(Target::Cpu, Lane::Long) => "workers-cpu-long",
-            Self::Shards(Target::Gpu, Lane::Short) => "workers-gpu",
-            Self::Shards(Target::Gpu, Lane::Long) => "workers-gpu-long",
-            Self::Shards(Target::Any, Lane::Short) => "workers-any",
-            Self::Shards(Target::Any, Lane::Long) => "workers-any-long",
-            Self::Verifications(Lane::Short) => "verifiers",
-            Self::Verifications(Lane::Long) => "verifiers-long",
+            Self::Shards(Target::Cpu, JobLength::Short) => "workers-cpu",
+            Self::Shards(Target::Cpu, JobLength::Long) => "workers-cpu-long",
+            Self::Shards(Target::Gpu, JobLength::Short) => "workers-gpu",
+            Self::Shards(Target::Gpu, JobLength::Long) => "workers-gpu-long",
+            Self::Shards(Target::Any, JobLength::Short) => "workers-any",
+            Self::Shards(Target::Any, JobLength::Long) => "workers-any-long",
+            Self::Verifications(JobLength::Short) => "verifiers",
+            Self::Verifications(JobLength::Long) => "verifiers-long",
             Self::Reduce => "aggregators",
             Self::End => "aggregators-end",
             Self::DeadLetters => "planners",
@@ -247,10 +247,10 @@ impl Queue {
     /// Returns the filter of the queue's subjects; `None` if it takes every subject of its stream.
     pub fn filter(self) -> Option<String> {
         match self {
-            Self::Shards(target, lane) => {
-                Some(format!("forge.v1.shards.{}{}.>", target_token(target), lane.suffix()))
+            Self::Shards(target, length) => {
+                Some(format!("forge.v1.shards.{}{}.>", target_token(target), length.suffix()))
             }
-            Self::Verifications(lane) => Some(format!("forge.v1.duplicates{}.>", lane.suffix())),
+            Self::Verifications(length) => Some(format!("forge.v1.duplicates{}.>", length.suffix())),
             Self::Reduce => Some("forge.v1.reduce.*".to_owned()),
             Self::End => Some("forge.v1.reduce.*.end".to_owned()),
             _ => None,
@@ -267,14 +267,14 @@ impl Queue {
     pub fn label(self) -> &'static str {
         match self {
             Self::Jobs => "jobs",
-            Self::Shards(Target::Cpu, Lane::Short) => "shards_cpu",
-            Self::Shards(Target::Cpu, Lane::Long) => "shards_cpu_long",
-            Self::Shards(Target::Gpu, Lane::Short) => "shards_gpu",
-            Self::Shards(Target::Gpu, Lane::Long) => "shards_gpu_long",
-            Self::Shards(Target::Any, Lane::Short) => "shards_any",
-            Self::Shards(Target::Any, Lane::Long) => "shards_any_long",
-            Self::Verifications(Lane::Short) => "verifications",
-            Self::Verifications(Lane::Long) => "verifications_long",
+            Self::Shards(Target::Cpu, JobLength::Short) => "shards_cpu",
+            Self::Shards(Target::Cpu, JobLength::Long) => "shards_cpu_long",
+            Self::Shards(Target::Gpu, JobLength::Short) => "shards_gpu",
+            Self::Shards(Target::Gpu, JobLength::Long) => "shards_gpu_long",
+            Self::Shards(Target::Any, JobLength::Short) => "shards_any",
+            Self::Shards(Target::Any, JobLength::Long) => "shards_any_long",
+            Self::Verifications(JobLength::Short) => "verifications",
+            Self::Verifications(JobLength::Long) => "verifications_long",
             Self::Reduce => "reduce",
             Self::End => "end",
             Self::DeadLetters => "dead_letters",
@@ -336,8 +336,8 @@ pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
 pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
     vec![
         (Stream::Shards, shards_filter(job)),
-        (Stream::Verifications, verifications_filter(Lane::Short, job)),
-        (Stream::Verifications, verifications_filter(Lane::Long, job)),
+        (Stream::Verifications, verifications_filter(JobLength::Short, job)),
+        (Stream::Verifications, verifications_filter(JobLength::Long, job)),
         (Stream::Results, results_filter(job)),
         (Stream::Verdicts, verdicts_filter(job)),
         (Stream::Verdicts, outcomes_subject(job)),

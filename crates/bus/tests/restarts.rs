@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use forge_bus::topology::{Bucket, Lane, Queue, Stream};
+use forge_bus::topology::{Bucket, JobLength, Queue, Stream};
 use forge_bus::{
     Bus, JetStreamBus, Message, Replay, SharedBus, jetstream::JetStreamOptions, testing::conformance,
     topology,
@@ -39,7 +39,7 @@ fn result_message(index: u64) -> (Message, String) {
 }
 
 fn shard_message(index: u64) -> (Message, String) {
-    let subject = topology::shard_subject(Target::Cpu, Lane::Short, JOB, ShardId { height: 0, index });
+    let subject = topology::shard_subject(Target::Cpu, JobLength::Short, JOB, ShardId { height: 0, index });
     (Message::new(subject.clone(), index.to_string()), subject)
 }
 
@@ -106,7 +106,7 @@ async fn fetching_survives_restarts() {
     let server = NatsServer::start(&NatsConfig::default());
     let bus = connect(&server).await;
     let count = 2000;
-    let mut receiver = bus.open_queue(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap();
+    let mut receiver = bus.open_queue(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap();
     let restarting = tokio::spawn(restart_repeatedly(server, 3));
     let publishing = tokio::spawn({
         let bus = bus.clone();
@@ -130,7 +130,7 @@ async fn fetching_survives_restarts() {
     publishing.await.unwrap();
     let server = restarting.await.unwrap();
     let draining = async {
-        while bus.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap() > 0 {
+        while bus.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap() > 0 {
             if let Ok(Ok(deliveries)) = timeout(Duration::from_millis(100), receiver.fetch(16)).await {
                 for delivery in deliveries {
                     delivery.lease.ack().await;

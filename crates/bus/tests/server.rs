@@ -6,7 +6,7 @@ use forge_bus::{
     Bus, BusError, JetStreamBus, Message,
     jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions},
     testing::conformance,
-    topology::{self, Bucket, Lane, Queue, SUBMIT_SUBJECT, Stream, TopologySettings},
+    topology::{self, Bucket, JobLength, Queue, SUBMIT_SUBJECT, Stream, TopologySettings},
 };
 use forge_contract::{
     envelope::Target,
@@ -64,7 +64,7 @@ async fn worker_permissions_allow_its_work_and_nothing_else() {
         credentials: password("worker", "w"),
         inbox_prefix: Some("_INBOX_worker".to_owned()),
         manage_topology: false,
-        required_queues: vec![Queue::Shards(Target::Cpu, Lane::Short)],
+        required_queues: vec![Queue::Shards(Target::Cpu, JobLength::Short)],
         ..options(&server)
     };
     let worker = JetStreamBus::connect(worker).await.unwrap();
@@ -74,11 +74,11 @@ async fn worker_permissions_allow_its_work_and_nothing_else() {
     worker.prepare().await.unwrap();
 
     let (job, id) = (JobUid([1; 16]), ShardId { height: 0, index: 0 });
-    let shard = topology::shard_subject(Target::Cpu, Lane::Short, job, id);
+    let shard = topology::shard_subject(Target::Cpu, JobLength::Short, job, id);
     planner.put(&Bucket::Programs, "a", "program".into()).await.unwrap();
     planner.put(&Bucket::default_jobs(), "j", "record".into()).await.unwrap();
     planner.publish(Message::new(&shard, "work"), "1").await.unwrap();
-    let mut receiver = worker.open_queue(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap();
+    let mut receiver = worker.open_queue(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap();
     let mut ended = worker.subscribe(topology::JOB_ENDED_FILTER).await.unwrap();
     let delivery = receiver.fetch(4).await.unwrap().remove(0);
     delivery.lease.renew().await;
@@ -100,7 +100,7 @@ async fn worker_permissions_allow_its_work_and_nothing_else() {
         SUBMIT_SUBJECT,
     );
     assert_unusable(
-        worker.open_queue(Queue::Shards(Target::Gpu, Lane::Short)).await.map(drop),
+        worker.open_queue(Queue::Shards(Target::Gpu, JobLength::Short)).await.map(drop),
         "workers-gpu",
     );
     assert_unusable(worker.get(&Bucket::Secrets, "key").await, "KV_forge_secrets");
@@ -168,7 +168,7 @@ async fn denied_reply_inbox_is_named() {
         JetStreamOptions { credentials: password("worker", "w"), manage_topology: false, ..options(&server) };
     let worker = JetStreamBus::connect(worker).await.unwrap();
     assert_unusable(
-        worker.open_queue(Queue::Shards(Target::Cpu, Lane::Short)).await.map(drop),
+        worker.open_queue(Queue::Shards(Target::Cpu, JobLength::Short)).await.map(drop),
         "subscribe to _INBOX",
     );
 }

@@ -11,7 +11,7 @@ use forge_bus::{
     Bus, BusError, JetStreamBus, Message, Replay, SharedBus,
     jetstream::JetStreamOptions,
     testing::conformance,
-    topology::{self, Bucket, Lane, Queue, SUBMIT_SUBJECT, Stream},
+    topology::{self, Bucket, JobLength, Queue, SUBMIT_SUBJECT, Stream},
 };
 use forge_contract::{
     envelope::Target,
@@ -276,7 +276,7 @@ async fn dead_letters_of_unreadable_shards_are_dropped() {
     let server = NatsServer::start(&NatsConfig::default());
     let (bus, mut publisher) = (connect(&server).await, RawPublisher::connect(&server));
     let subject =
-        |index| topology::shard_subject(Target::Cpu, Lane::Short, JOB, ShardId { height: 0, index });
+        |index| topology::shard_subject(Target::Cpu, JobLength::Short, JOB, ShardId { height: 0, index });
     let mut sequences = Vec::new();
     for index in 0..3 {
         publisher.publish(&subject(index), UNREADABLE_HEADERS[index as usize], "unreadable");

@@ -33,7 +33,7 @@ pub enum PortfolioPart {
     Layers,
     /// Capital and diversification.
     Capital,
-    /// Who makes the tail.
+    /// The allocation of the tail.
     Allocation,
     /// Occurrences by component.
     Components,
@@ -171,12 +171,12 @@ impl PortfolioOutput<'_> {
         let rows = self.list("treaties").iter().map(|treaty| {
             let mut cells = self.figures(text(&treaty["name"]), &treaty["ceded"]);
             cells.pop();
-            cells.push(percent(&treaty["payment_probability"]));
-            cells.push(percent(&treaty["used_up_probability"]));
+            cells.push(percent(&treaty["attachment_probability"]));
+            cells.push(percent(&treaty["exhaustion_probability"]));
             cells
         });
         let title = format!("Treaties, what they pay in a year (VaR at {})", self.level);
-        let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Pays in", "Used up in"];
+        let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Attachment", "Exhaustion"];
         titled(PortfolioPart::Treaties, title, header, rows)
     }
 
@@ -201,7 +201,7 @@ impl PortfolioOutput<'_> {
             vec!["Layer", "Attach/yr", "Exhaust/yr", "Reinstated", "Reinst. prem.", "RoL", "Techn. prem."];
         titled(
             PortfolioPart::Layers,
-            "Layers, means of a year (RoL: rate on line; premiums are those of the whole layer)",
+            "Layers, means per year (RoL: rate on line; reinstatement premium: placed; technical: at 100%)",
             header,
             rows,
         )
@@ -215,9 +215,9 @@ impl PortfolioOutput<'_> {
             let level = capital["level"].as_f64().map_or_else(String::new, format_level);
             rows.extend([
                 vec!["Own funds".to_owned(), amount(&capital["own_funds"])],
-                vec![format!("Requirement: net {measure} at {level}"), amount(&signal["scr"])],
-                vec!["Own funds over requirement".to_owned(), ratio_with_interval(signal)],
-                vec!["Net loss above own funds in".to_owned(), percent(&signal["ruin_probability"])],
+                vec![format!("SCR: net {measure} at {level}"), amount(&signal["scr"])],
+                vec!["Solvency ratio".to_owned(), ratio_with_interval(signal)],
+                vec!["Ruin probability".to_owned(), percent(&signal["ruin_probability"])],
                 vec!["Signal".to_owned(), text(&signal["signal"])],
             ]);
         }
@@ -260,7 +260,7 @@ impl PortfolioOutput<'_> {
         rows.extend(parts("treaties", "treaties", -1.0));
         rows.push(vec!["net".to_owned(), format_rounded(net), share(net)]);
         let title =
-            format!("Who makes the tail: means of the worst years, beyond the net VaR at {}", self.level);
+            format!("Tail allocation: means of the worst years, beyond the net VaR at {}", self.level);
         titled(PortfolioPart::Allocation, title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
     }
 

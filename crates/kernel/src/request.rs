@@ -172,7 +172,7 @@ impl Request {
         Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
     }
 
-    /// What is legal in the args, but hardly meant.
+    /// What is valid in the args but probably unintended.
     pub fn warnings(&self) -> Vec<Warning> {
         self.model.warnings()
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use forge_bus::{
     BusError, Message, Replay, SharedBus, StoredMessage,
-    topology::{self, Bucket, Lane, Stream},
+    topology::{self, Bucket, JobLength, Stream},
 };
 use forge_contract::{
     artifact::Phase,
@@ -424,12 +424,12 @@ async fn expect<T>(value: Option<T>) -> T {
 fn verification_message(context: &JobContext, request: VerificationRequest) -> (Message, String) {
     let VerificationRequest { shard, task, claim } = request;
     let JobContext { job, uid, .. } = context;
-    let lane = Lane::of_job(job.request.plan.shard_height());
+    let length = JobLength::of_job(job.request.plan.shard_height());
     let id = format!("check.{uid}.{shard}.{}.{}.{}", claim.pool, claim.agent_id, claim.result_hash);
     let task = job.shard_task(*uid, shard, task);
     let payload = serde_json::to_vec(&VerifierTask { protocol: PROTOCOL, task, claim: Some(claim) });
     let payload = payload.expect("a verifier task serializes to JSON");
-    let mut message = Message::new(topology::verification_subject(lane, *uid, shard), payload);
+    let mut message = Message::new(topology::verification_subject(length, *uid, shard), payload);
     trace::inject_context(&mut message.headers);
     (message, id)
 }

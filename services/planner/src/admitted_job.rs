@@ -1,6 +1,6 @@
 //! A job that admission has accepted: the input of the job driver.
 
-use forge_bus::topology::{Bucket, Lane};
+use forge_bus::topology::{Bucket, JobLength};
 use forge_contract::{
     envelope::{Policy, Target},
     ids::JobUid,
@@ -34,9 +34,9 @@ impl AdmittedJob {
         &self.job.request.envelope.policy
     }
 
-    /// The lane in which the job's shards wait.
-    pub fn lane(&self) -> Lane {
-        Lane::of_job(self.job.request.plan.shard_height())
+    /// Whether the job is short or long, which decides where its shards wait.
+    pub fn length(&self) -> JobLength {
+        JobLength::of_job(self.job.request.plan.shard_height())
     }
 
     /// The hardware that executes the job: programs that GPUs do not execute go to CPUs.

@@ -54,7 +54,7 @@ pub async fn purge_stragglers(
 mod tests {
     use forge_bus::{
         MemoryBus, Message,
-        topology::{Lane, Queue},
+        topology::{JobLength, Queue},
     };
     use forge_contract::{envelope::Target, job::JobState, shard::ShardId};
     use tokio::time::advance;
@@ -85,8 +85,8 @@ mod tests {
         }
         let shard = ShardId { height: 0, index: 0 };
         for subject in [
-            topology::shard_subject(Target::Cpu, Lane::Short, UID, shard),
-            topology::verification_subject(Lane::Short, UID, shard),
+            topology::shard_subject(Target::Cpu, JobLength::Short, UID, shard),
+            topology::verification_subject(JobLength::Short, UID, shard),
             topology::end_subject(UID),
         ] {
             bus.publish(Message::new(subject.clone(), ""), &subject).await.unwrap();
@@ -94,8 +94,8 @@ mod tests {
         let settlement = purge_stragglers(bus.as_ref(), &bucket, &job, UID).await.unwrap();
         let backlog = async |queue| bus.backlog(queue).await.unwrap();
         let left = [
-            backlog(Queue::Shards(Target::Cpu, Lane::Short)).await,
-            backlog(Queue::Verifications(Lane::Short)).await,
+            backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await,
+            backlog(Queue::Verifications(JobLength::Short)).await,
             backlog(Queue::End).await,
         ];
         (settlement, left)

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use forge_bus::{
     BusError, Delivery, SharedBus,
-    topology::{Lane, Queue},
+    topology::{JobLength, Queue},
 };
 use forge_contract::{
     agent::{AgentRecord, Hardware, Identity, QuarantineRecord},
@@ -129,21 +129,21 @@ pub async fn run(
         programs: ProgramStore::new(bus.clone(), CACHED_PROGRAMS),
         metrics: metrics.clone(),
     });
-    let serve = |lane| {
-        let (queue, concurrency) = (Queue::Verifications(lane), Concurrency::new(max_messages));
+    let serve = |length| {
+        let (queue, concurrency) = (Queue::Verifications(length), Concurrency::new(max_messages));
         let settings = QueueSettings { queue, concurrency, lease: settings.lease };
-        let handler = Arc::new(TaskHandler { verifier: Arc::clone(&verifier), lane });
+        let handler = Arc::new(TaskHandler { verifier: Arc::clone(&verifier), length });
         serve_queue(bus.clone(), settings, metrics.clone(), stop.clone(), handler)
     };
-    tokio::join!(serve(Lane::Short), serve(Lane::Long));
+    tokio::join!(serve(JobLength::Short), serve(JobLength::Long));
     let _ = heartbeat.await;
     Ok(())
 }
 
-/// Handles the tasks of one lane.
+/// Handles the tasks of short or of long jobs.
 struct TaskHandler {
     verifier: Arc<Verifier>,
-    lane: Lane,
+    length: JobLength,
 }
 
 #[async_trait]
@@ -162,7 +162,7 @@ impl Handler for TaskHandler {
             }
         };
         let stop = StopOnDrop::default();
-        let control = ExecutionControl { lane: self.lane, stop: &stop.0 };
+        let control = TaskControl { length: self.length, stop: &stop.0 };
         let processed = match self.verifier.process(&task, control).await {
             Err(TaskFailure::Crashed(reason)) if delivery.attempt >= CRASHED_DELIVERIES => {
                 self.verifier.give_up(&task, reason).await
@@ -195,8 +195,8 @@ fn sort_by_independence<'a>(backends: &'a [Arc<dyn Backend>], claim: &Claim) -> 
 
 /// Where a task's shard waits for its execution, and the flag that stops it.
 #[derive(Clone, Copy)]
-struct ExecutionControl<'a> {
-    lane: Lane,
+struct TaskControl<'a> {
+    length: JobLength,
     stop: &'a StopFlag,
 }
 
@@ -211,7 +211,7 @@ impl Drop for StopOnDrop {
 }
 
 impl Verifier {
-    async fn process(&self, task: &VerifierTask, control: ExecutionControl<'_>) -> Result<(), TaskFailure> {
+    async fn process(&self, task: &VerifierTask, control: TaskControl<'_>) -> Result<(), TaskFailure> {
         let VerifierTask { task, claim, .. } = task;
         if task.kernel != KERNEL {
             let reason = format!("the shard needs kernel version {}, but this is {KERNEL}", task.kernel);
@@ -239,13 +239,13 @@ impl Verifier {
         backends: &[&'a Arc<dyn Backend>],
         program: &Arc<Program>,
         task: &ShardTask,
-        control: ExecutionControl<'_>,
+        control: TaskControl<'_>,
     ) -> Result<(&'a Arc<dyn Backend>, ShardExecution), ExecutionFailure> {
         let mut worst_failure = None;
         for &backend in backends {
             let (executable, stop) = (Arc::clone(program), control.stop.clone());
             let execution =
-                self.executor.execute(control.lane, Arc::clone(backend), executable, task.clone(), stop);
+                self.executor.execute(control.length, Arc::clone(backend), executable, task.clone(), stop);
             match execution.await {
                 Ok(execution) => {
                     self.metrics.record_shard(backend.name(), execution.iterations, execution.wall);
@@ -273,7 +273,7 @@ impl Verifier {
         &self,
         task: &ShardTask,
         program: &Arc<Program>,
-        control: ExecutionControl<'_>,
+        control: TaskControl<'_>,
     ) -> Result<(), TaskFailure> {
         match self.execute(&[&self.reference], program, task, control).await {
             Ok((backend, execution)) => {
@@ -323,7 +323,7 @@ impl Verifier {
         task: &ShardTask,
         claim: &Claim,
         program: &Arc<Program>,
-        control: ExecutionControl<'_>,
+        control: TaskControl<'_>,
     ) -> Result<(), TaskFailure> {
         let mut backends = sort_by_independence(&self.backends, claim);
         backends.retain(|backend| backend.supports(program));
@@ -348,7 +348,7 @@ impl Verifier {
         claim: &Claim,
         program: &Arc<Program>,
         (backend, hash): (&str, Digest),
-        control: ExecutionControl<'_>,
+        control: TaskControl<'_>,
     ) -> Result<Judgement, TaskFailure> {
         let (job, shard) = (task.job_uid, task.shard_id);
         let judgement = |outcome, correct, reason| {

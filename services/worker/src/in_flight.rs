@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use forge_bus::topology::Lane;
+use forge_bus::topology::JobLength;
 use forge_contract::ids::JobUid;
 use forge_service::{executor::StopFlag, moving_average::MovingAverage};
 use parking_lot::Mutex;
@@ -27,8 +27,8 @@ pub struct InFlight {
 
 #[derive(Debug, Default)]
 struct InFlightState {
-    /// How long shards take, by lane.
-    shard_times: HashMap<Lane, MovingAverage>,
+    /// How long shards take, for short and for long jobs.
+    shard_times: HashMap<JobLength, MovingAverage>,
     /// Number of in-flight shards per job, and the flag that stops them.
     jobs: HashMap<JobUid, (usize, StopFlag)>,
 }
@@ -43,15 +43,16 @@ pub struct InFlightGuard {
 }
 
 impl InFlight {
-    /// `slots` is the number of shards of a lane that the worker executes at once.
+    /// `slots` is the number of shards that the worker executes at once, of short jobs and of long
+    /// ones each.
     pub fn new(slots: u32) -> Self {
         Self { slots: slots.max(1), state: Mutex::default() }
     }
 
     /// Returns how many of the [`PERMITS`] a shard takes, derived from the average execution time
-    /// of recent shards of its lane.
-    pub fn permits_per_shard(&self, lane: Lane) -> u32 {
-        let mean = self.state.lock().shard_times.get(&lane).and_then(MovingAverage::mean);
+    /// of recent shards of jobs of this length.
+    pub fn permits_per_shard(&self, length: JobLength) -> u32 {
+        let mean = self.state.lock().shard_times.get(&length).and_then(MovingAverage::mean);
         let prefetched = mean.map_or(MIN_SHARDS_PER_SLOT, |mean| {
             (PREFETCH_TIME.as_secs_f64() / mean.as_secs_f64().max(1e-6)).min(MAX_SHARDS_PER_SLOT) as u32
         });
@@ -70,8 +71,8 @@ impl InFlight {
     }
 
     /// Records the execution time of a shard.
-    pub fn record_shard_time(&self, lane: Lane, elapsed: Duration) {
-        self.state.lock().shard_times.entry(lane).or_default().add(elapsed);
+    pub fn record_shard_time(&self, length: JobLength, elapsed: Duration) {
+        self.state.lock().shard_times.entry(length).or_default().add(elapsed);
     }
 
     /// Stops the in-flight shards of a job.
@@ -105,13 +106,13 @@ mod tests {
     #[test]
     fn many_short_shards_are_in_flight_and_few_long_ones() {
         let in_flight = InFlight::new(2);
-        let shards = |lane| PERMITS / in_flight.permits_per_shard(lane);
-        assert_eq!(shards(Lane::Short), 4);
-        in_flight.record_shard_time(Lane::Short, Duration::from_micros(500));
-        assert!(shards(Lane::Short) > 100);
-        (0..64).for_each(|_| in_flight.record_shard_time(Lane::Long, Duration::from_secs(2)));
-        assert!(shards(Lane::Short) > 100, "the lanes are measured separately");
-        assert_eq!(shards(Lane::Long), 4);
+        let shards = |length| PERMITS / in_flight.permits_per_shard(length);
+        assert_eq!(shards(JobLength::Short), 4);
+        in_flight.record_shard_time(JobLength::Short, Duration::from_micros(500));
+        assert!(shards(JobLength::Short) > 100);
+        (0..64).for_each(|_| in_flight.record_shard_time(JobLength::Long, Duration::from_secs(2)));
+        assert!(shards(JobLength::Short) > 100, "short and long jobs are measured separately");
+        assert_eq!(shards(JobLength::Long), 4);
     }
 
     #[test]

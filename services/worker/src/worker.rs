@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use forge_bus::{
     BusError, Delivery, SharedBus,
-    topology::{self, Lane, Queue},
+    topology::{self, JobLength, Queue},
 };
 use forge_contract::{
     agent::Identity,
@@ -51,7 +51,7 @@ const QUARANTINE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub struct WorkerSettings {
     /// Executes the shards.
     pub executor: Executor,
-    /// Shards of a lane executed at once.
+    /// Shards executed at once, of short jobs and of long ones each.
     pub slots: usize,
     /// Hardware that the worker takes shards for, besides those for `any`.
     pub target: Target,
@@ -116,10 +116,10 @@ pub async fn run(
     result
 }
 
-/// Handles the shards of one lane.
+/// Handles the shards of short or of long jobs.
 struct ShardHandler {
     worker: Arc<Worker>,
-    lane: Lane,
+    length: JobLength,
 }
 
 #[async_trait]
@@ -129,7 +129,7 @@ impl Handler for ShardHandler {
         match parse_message::<ShardTask>(&delivery.message.payload) {
             Ok(task) => {
                 let guard = self.worker.in_flight.add(task.job_uid);
-                self.worker.process(self.lane, task, delivery.attempt, &guard).await
+                self.worker.process(self.length, task, delivery.attempt, &guard).await
             }
             Err(error @ UnreadableMessage::OtherVersion(_)) => {
                 tracing::warn!(%error, subject, "leaving the shard to other workers");
@@ -160,7 +160,7 @@ impl Worker {
                 (target, true) => vec![target, Target::Any],
                 (target, false) => vec![target],
             };
-            let queues = targets.into_iter().flat_map(|target| Lane::ALL.map(|lane| (target, lane)));
+            let queues = targets.into_iter().flat_map(|target| JobLength::ALL.map(|length| (target, length)));
             join_all(queues.map(|queue| self.serve_queue(queue, settings, &stop_receiving))).await;
         };
         let quarantine = async {
@@ -184,19 +184,19 @@ impl Worker {
 
     async fn serve_queue(
         self: &Arc<Self>,
-        (target, lane): (Target, Lane),
+        (target, length): (Target, JobLength),
         settings: &WorkerSettings,
         stop: &CancellationToken,
     ) {
         let (in_flight, breaker) = (Arc::clone(&self.in_flight), Arc::clone(&self.breaker));
         let pausing_breaker = Arc::clone(&breaker);
         // One shard is enough to probe a backend that has failed.
-        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard(lane) };
+        let weight = move || if breaker.is_tripped() { PERMITS } else { in_flight.permits_per_shard(length) };
         let concurrency =
             Concurrency::weighted(PERMITS, weight).with_pause(move || pausing_breaker.remaining_pause());
-        let queue = Queue::Shards(target, lane);
+        let queue = Queue::Shards(target, length);
         let settings = QueueSettings { queue, concurrency, lease: settings.lease };
-        let handler = Arc::new(ShardHandler { worker: Arc::clone(self), lane });
+        let handler = Arc::new(ShardHandler { worker: Arc::clone(self), length });
         serve_queue(self.bus.clone(), settings, self.metrics.clone(), stop.clone(), handler).await;
     }
 
@@ -221,7 +221,13 @@ impl Worker {
         }
     }
 
-    async fn process(&self, lane: Lane, task: ShardTask, attempt: u64, guard: &InFlightGuard) -> Settlement {
+    async fn process(
+        &self,
+        length: JobLength,
+        task: ShardTask,
+        attempt: u64,
+        guard: &InFlightGuard,
+    ) -> Settlement {
         let (job, shard) = (task.job_uid, task.shard_id);
         if attempt > 1 {
             tracing::info!(%job, %shard, attempt, "processing a redelivered shard");
@@ -241,24 +247,24 @@ impl Worker {
                 return Settlement::Backoff;
             }
         };
-        self.execute(lane, task, program, guard).await
+        self.execute(length, task, program, guard).await
     }
 
     async fn execute(
         &self,
-        lane: Lane,
+        length: JobLength,
         task: ShardTask,
         program: Arc<Program>,
         guard: &InFlightGuard,
     ) -> Settlement {
         let (job, shard, backend) = (task.job_uid, task.shard_id, self.backend.name());
         let (executing, stop) = (Arc::clone(&self.backend), guard.stop.clone());
-        let execution = self.executor.execute(lane, executing, program, task.clone(), stop);
+        let execution = self.executor.execute(length, executing, program, task.clone(), stop);
         match execution.await {
             Ok(execution) => {
                 self.breaker.record_success();
                 self.metrics.record_shard(backend, execution.iterations, execution.wall);
-                self.in_flight.record_shard_time(lane, execution.wall);
+                self.in_flight.record_shard_time(length, execution.wall);
                 tracing::debug!(%job, %shard, wall = ?execution.wall, "shard executed");
                 self.publish_result(&task, &execution, guard).await
             }

@@ -16,7 +16,7 @@ use std::{env, sync::Arc, time::Duration};
 use forge_bus::{
     SharedBus,
     jetstream::{JetStreamBus, JetStreamOptions},
-    topology::{Lane, Queue},
+    topology::{JobLength, Queue},
 };
 use forge_contract::{
     agent::Identity,
@@ -131,8 +131,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bus = JetStreamBus::connect(JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(url) })
         .await? as SharedBus;
     if !fault.is_of_backend() {
-        let send = |lane| send_faulty_messages(lane, bus.clone(), pool.clone(), fault);
-        return tokio::try_join!(send(Lane::Short), send(Lane::Long)).map(drop);
+        let send = |length| send_faulty_messages(length, bus.clone(), pool.clone(), fault);
+        return tokio::try_join!(send(JobLength::Short), send(JobLength::Long)).map(drop);
     }
     let settings = forge_worker::WorkerSettings {
         executor: Executor::new(2, None),
@@ -160,9 +160,10 @@ const WITHHELD_SHARDS: usize = 8;
 /// Pause before a refused shard is delivered again.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Receives the shards of a lane without a heartbeat, and answers them with this fault.
+/// Receives the shards of short or of long jobs without a heartbeat, and answers them with this
+/// fault.
 async fn send_faulty_messages(
-    lane: Lane,
+    length: JobLength,
     bus: SharedBus,
     pool: PoolName,
     fault: WorkerFault,
@@ -170,7 +171,7 @@ async fn send_faulty_messages(
     let mut identity = identity()?;
     let (executor, programs) = (Executor::new(1, None), ProgramStore::new(bus.clone(), 4));
     let backend: Arc<dyn Backend> = Arc::new(FaultyBackend(fault));
-    let mut pull = bus.open_queue(Queue::Shards(Target::Any, lane)).await?;
+    let mut pull = bus.open_queue(Queue::Shards(Target::Any, length)).await?;
     let mut withheld = 0;
     while withheld < WITHHELD_SHARDS {
         for delivery in pull.fetch(1).await? {
@@ -189,7 +190,7 @@ async fn send_faulty_messages(
             let mut task: ShardTask = parse_message(&delivery.message.payload)?;
             let program = programs.get(task.program).await?;
             let (executing, stop) = (Arc::clone(&backend), StopFlag::default());
-            let executed = executor.execute(lane, executing, program, task.clone(), stop).await?;
+            let executed = executor.execute(length, executing, program, task.clone(), stop).await?;
             match fault {
                 WorkerFault::UnknownTask => {
                     withheld += 1;

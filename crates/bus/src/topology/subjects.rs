@@ -7,7 +7,7 @@ use forge_contract::{
     shard::ShardId,
 };
 
-use super::Lane;
+use super::JobLength;
 
 /// Subject on which the submitter `default` submits envelopes.
 pub const SUBMIT_SUBJECT: &str = "forge.v1.jobs.submit";
@@ -60,29 +60,29 @@ pub fn parse_submit_subject(subject: &str) -> Option<Submitter> {
 }
 
 /// Returns the subject of a shard for workers.
-pub fn shard_subject(target: Target, lane: Lane, job: JobUid, shard: ShardId) -> String {
-    format!("forge.v1.shards.{}{}.{job}.{shard}", target_token(target), lane.suffix())
+pub fn shard_subject(target: Target, length: JobLength, job: JobUid, shard: ShardId) -> String {
+    format!("forge.v1.shards.{}{}.{job}.{shard}", target_token(target), length.suffix())
 }
 
-/// Returns the filter of a job's shards for workers, whatever their target and lane.
+/// Returns the filter of a job's shards for workers, whatever their target and length.
 pub fn shards_filter(job: JobUid) -> String {
     format!("forge.v1.shards.*.{job}.>")
 }
 
-/// Parses a [`shard_subject`], whatever its target and lane; `None` if `subject` is another one.
+/// Parses a [`shard_subject`], whatever its target and length; `None` if `subject` is another one.
 pub fn parse_shard_subject(subject: &str) -> Option<(JobUid, ShardId)> {
     let (_target_and_lane, rest) = subject.strip_prefix("forge.v1.shards.")?.split_once('.')?;
     parse_job_and_shard(rest)
 }
 
 /// Returns the subject of a shard's verification task.
-pub fn verification_subject(lane: Lane, job: JobUid, shard: ShardId) -> String {
-    format!("forge.v1.duplicates{}.{job}.{shard}", lane.suffix())
+pub fn verification_subject(length: JobLength, job: JobUid, shard: ShardId) -> String {
+    format!("forge.v1.duplicates{}.{job}.{shard}", length.suffix())
 }
 
-/// Returns the filter of a job's verification tasks in a lane.
-pub fn verifications_filter(lane: Lane, job: JobUid) -> String {
-    format!("forge.v1.duplicates{}.{job}.>", lane.suffix())
+/// Returns the filter of a job's verification tasks, if it is of this length.
+pub fn verifications_filter(length: JobLength, job: JobUid) -> String {
+    format!("forge.v1.duplicates{}.{job}.>", length.suffix())
 }
 
 /// Returns the subject on which a pool publishes a shard's result. Permissions tie a credential to

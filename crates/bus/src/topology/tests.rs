@@ -17,7 +17,7 @@ fn shard_subjects_parse_back() {
     assert_eq!(parse_verdict_subject(&verdict_subject(JOB, id)), Some((JOB, id)));
     assert_eq!(parse_reduce_subject(&reduce_subject(JOB)), Some(JOB));
     assert_eq!(parse_reduce_subject(&end_subject(JOB)), None);
-    assert_eq!(parse_shard_subject(&shard_subject(Target::Any, Lane::Short, JOB, id)), Some((JOB, id)));
+    assert_eq!(parse_shard_subject(&shard_subject(Target::Any, JobLength::Short, JOB, id)), Some((JOB, id)));
     let result = result_subject(&pool, JOB, id);
     assert!(subject_matches(&results_filter(JOB), &result));
     assert!(!subject_matches(&results_filter(JobUid([1; 16])), &result));
@@ -50,8 +50,8 @@ fn every_subject_belongs_to_its_own_stream_only() {
         (SUBMIT_SUBJECT.to_owned(), Some(Stream::Jobs)),
         (submit_subject(&"alice".parse().unwrap()), Some(Stream::Jobs)),
         (api_submit_subject(&"alice".parse().unwrap()), None),
-        (shard_subject(Target::Gpu, Lane::Short, job, id), Some(Stream::Shards)),
-        (verification_subject(Lane::Short, job, id), Some(Stream::Verifications)),
+        (shard_subject(Target::Gpu, JobLength::Short, job, id), Some(Stream::Shards)),
+        (verification_subject(JobLength::Short, job, id), Some(Stream::Verifications)),
         (reduce_subject(job), Some(Stream::Reduce)),
         (end_subject(job), Some(Stream::Reduce)),
         (result_subject(&pool, job, id), Some(Stream::Results)),

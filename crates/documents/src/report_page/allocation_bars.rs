@@ -1,5 +1,5 @@
-//! Who makes the tail, as two stacked bars of the same length: the lines before treaties; and what
-//! treaties take of them, with the net loss that is left.
+//! The allocation of the tail, as two stacked bars of the same length: the lines before treaties;
+//! and what treaties take of them, with the net loss that is left.
 
 use maud::{Markup, html};
 use serde_json::Value;

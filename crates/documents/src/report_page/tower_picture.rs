@@ -125,13 +125,13 @@ fn layer_figures(layer: &TowerLayer, bottom: f64, top: f64, treaty: &Value) -> M
     let reached = match (attaching, exhausting) {
         (Some(attaching), exhausting) => format!("{attaching}{} a year", exhausting.unwrap_or_default()),
         (None, _) => {
-            let used_up = treaty["used_up_probability"].as_f64();
+            let used_up = treaty["exhaustion_probability"].as_f64();
             used_up.map_or_else(String::new, |used_up| {
                 format!("exhausted in {} of years", format_percent(used_up))
             })
         }
     };
-    let pays = treaty["payment_probability"].as_f64().map_or_else(String::new, format_percent);
+    let pays = treaty["attachment_probability"].as_f64().map_or_else(String::new, format_percent);
     let placed_text =
         if placed < 1.0 { format!(", placed {}", format_percent(placed)) } else { String::new() };
     html! {

@@ -23,7 +23,7 @@ use super::{
 use crate::{seed_tree::leaf_seeds, treaties::Year};
 
 /// Most work, in the unit of [`Program::max_work`], between two calls of
-/// [`ExecutionControl::advance`]. A leaf of a large portfolio takes an hour, and whoever stops it
+/// [`ExecutionControl::advance`]. A leaf of a large portfolio takes an hour, and a cancellation
 /// must not wait for its end.
 const MAX_UNREPORTED_WORK: u64 = 1 << 26;
 

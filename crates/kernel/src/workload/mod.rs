@@ -94,7 +94,7 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     fn expected_draws(&self) -> u64;
     /// Expected occurrences of an iteration.
     fn expected_occurrences(&self) -> f64;
-    /// What is legal in the args, but hardly meant.
+    /// What is valid in the args but probably unintended.
     fn warnings(&self) -> Vec<Warning> {
         Vec::new()
     }

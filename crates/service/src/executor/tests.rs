@@ -143,7 +143,7 @@ impl ExecutorFixture {
     fn start(&self, task: ShardTask, program: &Arc<Program>, stop: &StopFlag) -> RunningShard {
         let (executor, backend, program) = (self.executor.clone(), self.backend.clone(), program.clone());
         let stop = stop.clone();
-        tokio::spawn(async move { executor.execute(Lane::Long, backend, program, task, stop).await })
+        tokio::spawn(async move { executor.execute(JobLength::Long, backend, program, task, stop).await })
     }
 
     /// Starts a shard and waits until it is queued.

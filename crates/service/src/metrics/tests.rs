@@ -1,6 +1,6 @@
 //! Dashboards and alerts rely on names and labels: the catalog and the encoded text have to agree.
 
-use forge_bus::topology::Lane;
+use forge_bus::topology::JobLength;
 
 use super::*;
 
@@ -8,7 +8,7 @@ use super::*;
 fn encoded_text() -> String {
     let metrics = Metrics::new("worker");
     let second = Duration::from_secs(1);
-    metrics.set_queue_depth(Queue::Shards(Target::Gpu, Lane::Short), 7);
+    metrics.set_queue_depth(Queue::Shards(Target::Gpu, JobLength::Short), 7);
     metrics.set_unreadable_messages(5);
     metrics.set_unreadable_messages(4);
     metrics.set_bucket_used("jobs", 42);

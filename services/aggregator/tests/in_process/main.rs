@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use forge_aggregator::{AggregatorSettings, JobCompletion, run};
 use forge_bus::{
     MemoryBus, SharedBus,
-    topology::{self, Bucket, Lane, Queue, Stream, TopologySettings},
+    topology::{self, Bucket, JobLength, Queue, Stream, TopologySettings},
 };
 use forge_contract::{
     agent::Identity,
@@ -146,7 +146,7 @@ impl Fixture {
 
     /// Waits for two verification requests; confirms right results and refutes wrong ones.
     async fn verify_two_claims(&self) {
-        let mut queue = self.bus.open_queue(Queue::Verifications(Lane::Short)).await.unwrap();
+        let mut queue = self.bus.open_queue(Queue::Verifications(JobLength::Short)).await.unwrap();
         let mut verified = 0;
         while verified < 2 {
             for delivery in timeout(PATIENCE, queue.fetch(2)).await.unwrap().unwrap() {

@@ -94,7 +94,11 @@ impl DispatchLoop {
         let time_at = |now, starvation: &Starvation| DispatchTime {
             now,
             starved: starvation.total(now),
-            delivered_before: self.queue_watch.delivered_before(admitted.target(), admitted.lane(), started),
+            delivered_before: self.queue_watch.delivered_before(
+                admitted.target(),
+                admitted.length(),
+                started,
+            ),
         };
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -12,15 +12,15 @@ use crate::admitted_job::AdmittedJob;
 /// the task out once.
 pub fn dispatch_message(admitted: &AdmittedJob, dispatch: ShardDispatch) -> (Message, String) {
     let ShardDispatch { shard, task: task_id, recipient } = dispatch;
-    let (uid, lane) = (admitted.uid(), admitted.lane());
+    let (uid, length) = (admitted.uid(), admitted.length());
     let task = admitted.job.shard_task(uid, shard, task_id);
     let message = match recipient {
         ShardRecipient::Worker => {
-            json_message(topology::shard_subject(admitted.target(), lane, uid, shard), &task)
+            json_message(topology::shard_subject(admitted.target(), length, uid, shard), &task)
         }
         ShardRecipient::Verifier => {
             let task = VerifierTask { protocol: PROTOCOL, task, claim: None };
-            json_message(topology::verification_subject(lane, uid, shard), &task)
+            json_message(topology::verification_subject(length, uid, shard), &task)
         }
     };
     (message, format!("task.{task_id}"))

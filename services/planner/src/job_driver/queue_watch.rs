@@ -9,7 +9,7 @@ use std::{
 
 use forge_bus::{
     DeliveryProgress, SharedBus,
-    topology::{Lane, Queue},
+    topology::{JobLength, Queue},
 };
 use forge_contract::envelope::Target;
 use tokio::time::{Instant, sleep};
@@ -70,10 +70,10 @@ impl QueueWatch {
         watch
     }
 
-    /// The time, counted from `origin`, before which all stored shards of a target and a lane have
-    /// been delivered.
-    pub fn delivered_before(&self, target: Target, lane: Lane, origin: Instant) -> Duration {
-        let queue = Queue::Shards(target, lane);
+    /// The time, counted from `origin`, before which all stored shards for a target, of jobs of
+    /// this length, have been delivered.
+    pub fn delivered_before(&self, target: Target, length: JobLength, origin: Instant) -> Duration {
+        let queue = Queue::Shards(target, length);
         let delivered_before = self.lock().get(&queue).and_then(|history| history.delivered_before);
         delivered_before.map_or(Duration::ZERO, |time| time.saturating_duration_since(origin))
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Mutex};
 use forge_bus::{
     Bus, Delivery, MemoryBus, Message,
     testing::{BusFault, BusOperation, FaultyBus},
-    topology::{self, Lane, SUBMIT_SUBJECT},
+    topology::{self, JobLength, SUBMIT_SUBJECT},
 };
 use forge_contract::{
     agent::{Identity, PoolQuarantineRecord},
@@ -99,7 +99,7 @@ impl RunningPlanner {
 
     /// Receives shards for GPUs, and leaves them in flight.
     async fn receive_shards(&self, count: usize) -> Vec<(Delivery, ShardTask)> {
-        let mut shards = self.bus.open_queue(Queue::Shards(Target::Gpu, Lane::Short)).await.unwrap();
+        let mut shards = self.bus.open_queue(Queue::Shards(Target::Gpu, JobLength::Short)).await.unwrap();
         let mut received = Vec::new();
         while received.len() < count {
             for delivery in shards.fetch(count - received.len()).await.unwrap() {
@@ -124,12 +124,12 @@ impl RunningPlanner {
     /// Dispatched shards for GPUs, for other targets, and for verifiers.
     async fn dispatched(&self) -> (u64, u64, u64) {
         let backlog = async |queue| self.bus.backlog(queue).await.unwrap();
-        let others = backlog(Queue::Shards(Target::Cpu, Lane::Short)).await
-            + backlog(Queue::Shards(Target::Any, Lane::Short)).await;
+        let others = backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await
+            + backlog(Queue::Shards(Target::Any, JobLength::Short)).await;
         (
-            backlog(Queue::Shards(Target::Gpu, Lane::Short)).await,
+            backlog(Queue::Shards(Target::Gpu, JobLength::Short)).await,
             others,
-            backlog(Queue::Verifications(Lane::Short)).await,
+            backlog(Queue::Verifications(JobLength::Short)).await,
         )
     }
 
@@ -243,7 +243,7 @@ async fn jobs_that_wait_for_agents_hold_no_slots() {
         submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards(&format!("gpu-{number}"), "gpu", 0)).await;
     }
     sleep(Duration::from_secs(60)).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Gpu, Lane::Short)).await.unwrap(), 2 * 20);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Gpu, JobLength::Short)).await.unwrap(), 2 * 20);
     // The alert on a planner that stands still (docs/operations.md) relies on these two metrics.
     let retries = |text: String| -> u64 {
         assert!(text.contains("forge_jobs_active{service=\"test\"} 0"), "{text}");
@@ -255,7 +255,7 @@ async fn jobs_that_wait_for_agents_hold_no_slots() {
     assert!(retries(metrics.encode()) >= before + 20, "waiting jobs are not seen as handled");
     submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("cpu", "cpu", 0)).await;
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap(), 2);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap(), 2);
     stop.cancel();
     planner.await.unwrap().unwrap();
 }
@@ -293,7 +293,7 @@ async fn job_that_the_bus_refuses_holds_no_slot_and_is_retried_with_backoff() {
     sleep(Duration::from_secs(30)).await;
     let early = writes.lock().unwrap().len();
     assert!((3..=8).contains(&early), "{early} attempts in 30 s");
-    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap(), 0);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap(), 0);
     // The job is given back between two attempts: with the one slot, admission reaches others.
     submit(bus.as_ref(), SUBMIT_SUBJECT, two_shards("other", "cpu", 0)).await;
     sleep(Duration::from_secs(2)).await;
@@ -301,7 +301,7 @@ async fn job_that_the_bus_refuses_holds_no_slot_and_is_retried_with_backoff() {
     assert!(other.unwrap().is_some(), "the slot is free");
     // Once the operator has acted, a job starts. Its shards are not overdue yet.
     sleep(Duration::from_secs(230)).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap(), 2);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap(), 2);
     let intervals: Vec<_> =
         writes.lock().unwrap().windows(2).map(|pair| pair[1].duration_since(pair[0])).collect();
     assert!(intervals.iter().all(|&interval| interval <= Duration::from_secs(61)), "{intervals:?}");
@@ -418,7 +418,7 @@ async fn dead_letter_goes_to_a_verifier_and_does_not_end_its_job() {
     }
     sleep(Duration::from_secs(5)).await;
     assert_eq!(tasks.len(), 2, "one hand-out of each shard");
-    assert_eq!(setup.bus.backlog(Queue::Verifications(Lane::Short)).await.unwrap(), 2);
+    assert_eq!(setup.bus.backlog(Queue::Verifications(JobLength::Short)).await.unwrap(), 2);
     assert_eq!(setup.bus.backlog(Queue::End).await.unwrap(), 0);
     assert_eq!(setup.bus.backlog(Queue::DeadLetters).await.unwrap(), 0);
     setup.stop_planner().await;

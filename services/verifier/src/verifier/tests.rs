@@ -7,7 +7,7 @@ use forge_bus::{
     Bus, Message,
     memory::MemoryBus,
     testing::{BusFault, BusOperation, FaultyBus},
-    topology::{self, Bucket, Lane, Stream, TopologySettings},
+    topology::{self, Bucket, JobLength, Stream, TopologySettings},
 };
 use forge_contract::{
     ids::{JobUid, TaskId},
@@ -138,7 +138,7 @@ fn correct_hash(request: &Request, task: &ShardTask) -> Digest {
 }
 
 async fn publish_task(bus: &MemoryBus, task: ShardTask, claim: Option<Claim>) {
-    let subject = topology::verification_subject(Lane::Short, JOB, task.shard_id);
+    let subject = topology::verification_subject(JobLength::Short, JOB, task.shard_id);
     let payload = serde_json::to_vec(&VerifierTask { protocol: PROTOCOL, task, claim }).unwrap();
     bus.publish(Message::new(subject.clone(), payload), &subject).await.unwrap();
 }
@@ -289,7 +289,7 @@ async fn fallback_with(
         stored = results.next() => stored,
         stored = outcomes.next() => stored,
     };
-    while bus.backlog(Queue::Verifications(Lane::Short)).await.unwrap() > 0 {
+    while bus.backlog(Queue::Verifications(JobLength::Short)).await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     (stored.unwrap().message, task, hash)

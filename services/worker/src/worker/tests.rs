@@ -14,7 +14,7 @@ use forge_bus::{
     Bus, Message,
     memory::MemoryBus,
     testing::{BusFault, BusOperation, FaultyBus},
-    topology::{Lane, Stream, TopologySettings},
+    topology::{JobLength, Stream, TopologySettings},
 };
 use forge_contract::{
     agent::{PoolQuarantineRecord, QuarantineRecord},
@@ -93,12 +93,12 @@ const JOB: JobUid = JobUid([1; 16]);
 async fn bus(target: Target, shards: u64) -> Arc<MemoryBus> {
     let bus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
-    publish_shards(&bus, (target, Lane::Short), 0..shards).await;
+    publish_shards(&bus, (target, JobLength::Short), 0..shards).await;
     bus
 }
 
 /// Publishes the program of a job and these shards of it.
-async fn publish_shards(bus: &Arc<MemoryBus>, (target, lane): (Target, Lane), indexes: Range<u64>) {
+async fn publish_shards(bus: &Arc<MemoryBus>, (target, length): (Target, JobLength), indexes: Range<u64>) {
     let envelope = br#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
         "args": {"iterations": 1000, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}"#;
     let request = Request::from_json(envelope).unwrap();
@@ -116,7 +116,7 @@ async fn publish_shards(bus: &Arc<MemoryBus>, (target, lane): (Target, Lane), in
             kernel: KERNEL,
             task_id: TaskId([2; 32]),
         };
-        let subject = topology::shard_subject(target, lane, JOB, shard_id);
+        let subject = topology::shard_subject(target, length, JOB, shard_id);
         let message = Message::new(subject, serde_json::to_vec(&task).unwrap());
         bus.publish(message, &index.to_string()).await.unwrap();
     }
@@ -244,13 +244,13 @@ async fn shards_of_a_short_job_do_not_wait_for_those_of_a_long_one() {
     let (bus, backend, stop) =
         (bus(Target::Cpu, 0).await, Arc::new(SlowBackend::default()), CancellationToken::new());
     let slow = SlowBackend::FIRST_SLOW..SlowBackend::FIRST_SLOW + 20;
-    publish_shards(&bus, (Target::Cpu, Lane::Long), slow).await;
+    publish_shards(&bus, (Target::Cpu, JobLength::Long), slow).await;
     let worker = start_worker(&bus, backend.clone(), 1, &stop);
     while backend.slow_calls.load(Ordering::SeqCst) == 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    // The only slot of the long lane is occupied for ever.
-    publish_shards(&bus, (Target::Cpu, Lane::Short), 0..3).await;
+    // The only slot for long jobs is occupied for ever.
+    publish_shards(&bus, (Target::Cpu, JobLength::Short), 0..3).await;
     assert_eq!(results(&bus, 3).await.len(), 3);
     assert_eq!(backend.slow_calls.load(Ordering::SeqCst), 1);
     worker.abort();
@@ -261,13 +261,14 @@ async fn shards_of_another_version_are_left_to_other_workers() {
     let bus = bus(Target::Cpu, 0).await;
     let payloads = [r#"{"protocol": 2, "shards": []}"#, "not JSON"];
     for (index, payload) in (0..).zip(payloads) {
-        let subject = topology::shard_subject(Target::Cpu, Lane::Short, JOB, ShardId { height: 0, index });
+        let subject =
+            topology::shard_subject(Target::Cpu, JobLength::Short, JOB, ShardId { height: 0, index });
         bus.publish(Message::new(subject, payload), &index.to_string()).await.unwrap();
     }
     let stop = CancellationToken::new();
     let worker = start_worker(&bus, Arc::new(Scalar), 1, &stop);
     sleep(OTHER_WORKER_DELAY * 2).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap(), 2);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap(), 2);
     assert_eq!(bus.message_count(Stream::Results), 0);
     stop.cancel();
     worker.await.unwrap().unwrap();
@@ -376,7 +377,7 @@ async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_c
     let stored = messages.next().await.unwrap();
     let (attestation, content) = shard_messages::parse_result(&stored.message.payload).unwrap();
     assert!(attestation.is_signature_valid() && content.is_empty());
-    while inner.backlog(Queue::Shards(Target::Cpu, Lane::Short)).await.unwrap() > 0 {
+    while inner.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap() > 0 {
         sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(attempts.load(Ordering::Relaxed), 2);
@@ -400,7 +401,7 @@ async fn a_worker_beside_a_gpu_takes_only_shards_for_its_own_hardware() {
     let run = run(bus.clone(), Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone());
     let worker = tokio::spawn(run);
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(bus.backlog(Queue::Shards(Target::Any, Lane::Short)).await.unwrap(), 1);
+    assert_eq!(bus.backlog(Queue::Shards(Target::Any, JobLength::Short)).await.unwrap(), 1);
     stop.cancel();
     worker.await.unwrap().unwrap();
 }

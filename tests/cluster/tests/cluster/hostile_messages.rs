@@ -13,7 +13,7 @@ use std::{
 
 use forge_bus::{
     BusError, Delivery, Message, SharedBus,
-    topology::{self, Bucket, Lane, Queue, SUBMIT_SUBJECT},
+    topology::{self, Bucket, JobLength, Queue, SUBMIT_SUBJECT},
 };
 use forge_contract::{
     agent::Identity,
@@ -78,7 +78,7 @@ fn start_without_worker(environment: &[(&str, &str)]) -> (Cluster, BusObserver) 
 
 /// Receives `count` shards as a worker does.
 async fn receive_shards(bus: &SharedBus, count: usize) -> Vec<(Delivery, ShardTask)> {
-    let mut queue = bus.open_queue(Queue::Shards(Target::Any, Lane::Short)).await.unwrap();
+    let mut queue = bus.open_queue(Queue::Shards(Target::Any, JobLength::Short)).await.unwrap();
     let mut received = Vec::new();
     while received.len() < count {
         for delivery in queue.fetch(count - received.len()).await.unwrap() {
@@ -315,8 +315,8 @@ async fn publish_other_version(bus: &SharedBus, job: JobUid) -> BTreeSet<String>
     let framed = [&length[..], &payload].concat();
     let result = topology::result_subject(&PoolName::default(), job, shard);
     let subjects = [
-        topology::shard_subject(Target::Any, Lane::Short, job, shard),
-        topology::verification_subject(Lane::Short, job, shard),
+        topology::shard_subject(Target::Any, JobLength::Short, job, shard),
+        topology::verification_subject(JobLength::Short, job, shard),
         topology::verdict_subject(job, shard),
         topology::outcomes_subject(job),
         topology::reduce_subject(JobUid(random_bytes())),

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     bus::{Delivery, QueueReceiver, SharedBus},
     message::Message,
-    topology::{self, Lane, TopologySettings},
+    topology::{self, JobLength, TopologySettings},
 };
 
 /// Lease of the queues under test.
@@ -51,7 +51,7 @@ pub(super) fn shard_id(index: u64) -> ShardId {
 }
 
 pub(super) fn shard_message(target: Target, job: &str, index: u64) -> Message {
-    let subject = topology::shard_subject(target, Lane::Short, job_uid(job), shard_id(index));
+    let subject = topology::shard_subject(target, JobLength::Short, job_uid(job), shard_id(index));
     Message::new(subject, format!("shard {index}")).with_header("Forge-Test", index.to_string())
 }
 

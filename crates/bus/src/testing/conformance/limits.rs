@@ -8,7 +8,7 @@ use crate::{
     bus::SharedBus,
     error::BusError,
     message::Message,
-    topology::{self, Bucket, Lane, SUBMIT_SUBJECT, Stream},
+    topology::{self, Bucket, JobLength, SUBMIT_SUBJECT, Stream},
 };
 
 /// Checks the limits of buses from `make_bus`.
@@ -39,7 +39,7 @@ async fn message_size(bus: SharedBus) {
     // Streams and buckets of small messages have a limit of their own.
     let task = topology::shard_subject(
         forge_contract::envelope::Target::Cpu,
-        Lane::Short,
+        JobLength::Short,
         job_uid("j"),
         shard_id(0),
     );

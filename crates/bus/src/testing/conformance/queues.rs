@@ -14,10 +14,10 @@ use crate::{
     bus::{DeliveryProgress, PublishOutcome, SharedBus},
     error::BusError,
     message::Message,
-    topology::{self, Lane, MAX_SHARD_DELIVERIES, Queue, SUBMIT_SUBJECT, Stream},
+    topology::{self, JobLength, MAX_SHARD_DELIVERIES, Queue, SUBMIT_SUBJECT, Stream},
 };
 
-const CPU_SHARDS: Queue = Queue::Shards(Target::Cpu, Lane::Short);
+const CPU_SHARDS: Queue = Queue::Shards(Target::Cpu, JobLength::Short);
 
 /// Checks the work queues of buses from `make_bus`.
 pub async fn check_queues(make_bus: impl AsyncFn() -> SharedBus) {
@@ -234,7 +234,7 @@ async fn purged_dead_letters(bus: SharedBus) {
     }
     assert_eq!(
         fetch_one(&mut *dead_letters).await.message.subject,
-        topology::shard_subject(Target::Cpu, Lane::Short, job_uid("kept"), shard_id(0))
+        topology::shard_subject(Target::Cpu, JobLength::Short, job_uid("kept"), shard_id(0))
     );
     assert_no_delivery(&mut *dead_letters, QUIET_PERIOD).await;
 }
@@ -246,10 +246,10 @@ async fn separate_targets(bus: SharedBus) {
     }
     for target in targets {
         wait_until("each queue holds one", async || {
-            bus.backlog(Queue::Shards(target, Lane::Short)).await == Ok(1)
+            bus.backlog(Queue::Shards(target, JobLength::Short)).await == Ok(1)
         })
         .await;
-        let mut receiver = bus.open_queue(Queue::Shards(target, Lane::Short)).await.unwrap();
+        let mut receiver = bus.open_queue(Queue::Shards(target, JobLength::Short)).await.unwrap();
         let delivery = fetch_one(&mut *receiver).await;
         assert_eq!(delivery.message, shard_message(target, "j", 0));
         delivery.lease.ack().await;

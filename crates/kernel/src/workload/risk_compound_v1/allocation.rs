@@ -1,5 +1,5 @@
-//! Who makes the tail: the parts of lines and treaties in the net total, from a level on (co-TVaR)
-//! and around a level.
+//! The allocation of the tail: the parts of lines and treaties in the net total, from a level on
+//! (co-TVaR) and around a level.
 
 use std::collections::BTreeMap;
 

@@ -95,14 +95,14 @@ pub struct TreatyOutput {
     /// What the treaty pays in a year.
     pub ceded: Figures,
     /// Fraction of years in which it pays.
-    pub payment_probability: f64,
+    pub attachment_probability: f64,
     /// Mean number of occurrences a year that reach the attachment; null for treaties that are not
     /// by occurrence.
     pub attaching_occurrences: Option<f64>,
     /// Mean number of occurrences a year that reach the top of the layer; null likewise.
     pub exhausting_occurrences: Option<f64>,
     /// Fraction of years in which the limit of the year is used up; null without one.
-    pub used_up_probability: Option<f64>,
+    pub exhaustion_probability: Option<f64>,
     /// Premium as a fraction of the limit; null where either is not given.
     pub rate_on_line: Option<f64>,
     /// For each reinstatement, the mean reinstated amount of the whole layer.
@@ -283,10 +283,10 @@ impl Merged<'_> {
         let premium = (treaty.premium > 0).then_some(treaty.premium as f64);
         TreatyOutput {
             name: treaty.name.clone(),
-            payment_probability: ceded.positive_probability(),
+            attachment_probability: ceded.positive_probability(),
             attaching_occurrences: layer.and_then(|_| a_year(tally.attached)),
             exhausting_occurrences: layer.and(limit).and_then(|_| a_year(tally.exhausted)),
-            used_up_probability: has_year_limit.then(|| tally.used_up as f64 / n),
+            exhaustion_probability: has_year_limit.then(|| tally.used_up as f64 / n),
             rate_on_line: premium.zip(limit).map(|(premium, limit)| premium / limit as f64),
             reinstated: tally.reinstated.iter().map(|&sum| sum as f64 / n / unit).collect(),
             reinstatement_premium: premium

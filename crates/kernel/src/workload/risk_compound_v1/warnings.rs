@@ -1,4 +1,4 @@
-//! Warnings: what is legal, but hardly meant. Whether args are valid does not depend on them.
+//! Warnings: what is valid but probably unintended. Whether args are valid does not depend on them.
 
 use std::ops::RangeInclusive;
 
