@@ -155,7 +155,7 @@ impl Stream {
 /// their own, so that a small job never waits behind the shards of a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobLength {
-    /// Jobs so small that every shard is one leaf.
+    /// Jobs of little work in all.
     Short,
     /// Every other job.
     Long,
@@ -165,9 +165,9 @@ impl JobLength {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Short, Self::Long];
 
-    /// Whether a job whose largest shards have this height is short.
-    pub fn of_job(shard_height: u32) -> Self {
-        if shard_height == 0 { Self::Short } else { Self::Long }
+    /// The length of a job, whose plan says whether it is short.
+    pub fn of_job(is_short: bool) -> Self {
+        if is_short { Self::Short } else { Self::Long }
     }
 
     /// Returns what the length adds to a token of a subject.

@@ -16,11 +16,15 @@ const MAX_SHARD_HEIGHT: u32 = 12;
 /// seconds.
 const MAX_SHARD_DRAWS: u64 = 1 << 32;
 
+/// Upper bound on the expected draws of a short run: seconds of work in all.
+const MAX_SHORT_DRAWS: u64 = 1 << 30;
+
 /// A run's shards and checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     iterations: u64,
     height: u32,
+    is_short: bool,
     checkpoints: Vec<u64>,
 }
 
@@ -35,8 +39,9 @@ impl Plan {
             .find(|&height| leaves.div_ceil(1 << height) <= TARGET_SHARDS)
             .unwrap_or(MAX_SHARD_HEIGHT);
         let height = (0..=target_height).rev().find(|&height| fits(height)).unwrap_or(0);
+        let is_short = iterations.saturating_mul(draws.max(1)) <= MAX_SHORT_DRAWS;
         let checkpoints = min_iterations.map(|min| checkpoints(iterations, min)).unwrap_or_default();
-        Self { iterations, height, checkpoints }
+        Self { iterations, height, is_short, checkpoints }
     }
 
     /// Requested iterations.
@@ -47,6 +52,12 @@ impl Plan {
     /// Height of the tallest shards: a shard of height h is 2^h leaves.
     pub fn shard_height(&self) -> u32 {
         self.height
+    }
+
+    /// Whether the whole run is so little work that it should not wait for shards of long ones: at
+    /// most 2^30 expected draws.
+    pub fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Iteration counts at which convergence is tested, ascending; empty without convergence.
@@ -126,6 +137,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn runs_of_little_work_are_short() {
+        let is_short = |iterations, draws| Plan::new(iterations, draws, None).is_short();
+        assert!(is_short(1, 0) && is_short(1, 1 << 30) && is_short(10_000_000, 100));
+        assert!(!is_short((1 << 30) + 1, 1) && !is_short(1, (1 << 30) + 1) && !is_short(1 << 48, u64::MAX));
+        // Shards of single leaves do not make a run short.
+        let heavy = Plan::new(6_500_000_000, 32_802, None);
+        assert!(heavy.shard_height() == 0 && !heavy.is_short());
+    }
 
     #[test]
     fn shard_height_grows_with_the_run() {

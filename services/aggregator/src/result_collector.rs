@@ -182,7 +182,7 @@ impl Collection<'_> {
                 biased;
                 _ = progress_ticks.tick() => {
                     self.write_progress().await;
-                    if self.verdict_wait.is_stalled() {
+                    if !is_replaying && self.verdict_wait.is_stalled() {
                         self.reopen_lost_shards().await?;
                     }
                 }
@@ -424,7 +424,7 @@ async fn expect<T>(value: Option<T>) -> T {
 fn verification_message(context: &JobContext, request: VerificationRequest) -> (Message, String) {
     let VerificationRequest { shard, task, claim } = request;
     let JobContext { job, uid, .. } = context;
-    let length = JobLength::of_job(job.request.plan.shard_height());
+    let length = JobLength::of_job(job.request.plan.is_short());
     let id = format!("check.{uid}.{shard}.{}.{}.{}", claim.pool, claim.agent_id, claim.result_hash);
     let task = job.shard_task(*uid, shard, task);
     let payload = serde_json::to_vec(&VerifierTask { protocol: PROTOCOL, task, claim: Some(claim) });

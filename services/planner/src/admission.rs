@@ -17,12 +17,7 @@ use forge_contract::{
 };
 use forge_documents::Job;
 use forge_kernel::job_key::JobKey;
-use forge_service::{
-    clock::Clock,
-    job_keys,
-    job_records::{self, MISSING_RECORD_GRACE_PERIOD},
-    random,
-};
+use forge_service::{clock::Clock, job_keys, job_records, random};
 
 use crate::{
     admitted_job::AdmittedJob,
@@ -173,13 +168,10 @@ impl Admission {
         bucket: Bucket,
         record: JobRecord,
     ) -> Result<AdmissionDecision, BusError> {
-        let key = job_keys::load(self.bus.as_ref(), record.uid).await?;
+        // The replica that answers may not have the key yet.
+        let key = job_keys::load_expected(self.bus.as_ref(), record.uid).await?;
         match key.filter(|key| record.key_commitment == Some(key.commitment(record.uid))) {
             Some(key) => self.charge(AdmittedJob { job, record, key, bucket, taken_over: true }).await,
-            // The replica that answered may not have the key yet.
-            None if self.clock.elapsed_since(&record.submitted_at) < MISSING_RECORD_GRACE_PERIOD => {
-                Err(BusError::Unavailable(format!("the key of job {} is missing", job.id)))
-            }
             None => Ok(AdmissionDecision::Rejected(EndOrder::new(
                 job.id,
                 record.uid,

@@ -36,7 +36,7 @@ impl AdmittedJob {
 
     /// Whether the job is short or long, which decides where its shards wait.
     pub fn length(&self) -> JobLength {
-        JobLength::of_job(self.job.request.plan.shard_height())
+        JobLength::of_job(self.job.request.plan.is_short())
     }
 
     /// The hardware that executes the job: programs that GPUs do not execute go to CPUs.

@@ -54,12 +54,19 @@ fn generated_users_run_jobs_and_stay_confined() {
     };
     assert_refused(
         &mut connect("worker-acme"),
-        &["$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-gpu", "forge.v1.api.status"],
+        &[
+            "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-gpu",
+            "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-gpu-long",
+            "forge.v1.api.status",
+        ],
         &["_INBOX_worker-render.>", "_INBOX_worker.>"],
     );
     assert_refused(
         &mut connect("worker-render"),
-        &["$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu"],
+        &[
+            "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu",
+            "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-cpu-long",
+        ],
         &["_INBOX_worker-acme.>"],
     );
     assert_refused(&mut connect("client-alice"), &["forge.v1.jobs.submit", "forge.v1.api.submit.bob"], &[]);
