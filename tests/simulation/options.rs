@@ -71,8 +71,8 @@ pub struct FaultRates {
     pub clock_skew: f64,
     /// One stream or bucket is unreachable for seconds, as while it elects a leader.
     pub leader_change: f64,
-    /// The server accepts only small messages: the smaller, the higher this is. Zero if it accepts
-    /// all messages.
+    /// The server accepts only smaller messages than it said when services connected: the smaller,
+    /// the higher this is. Zero if it accepts all messages.
     pub too_large: f64,
 }
 

@@ -90,7 +90,8 @@ impl ProcessBus {
     /// Refuses what the server does not accept. A limit is no passing fault: it outlasts the
     /// turmoil.
     fn check_size(&self, size: usize) -> Result<(), BusError> {
-        let limit = self.max_payload();
+        let (usual, unusual) = (self.max_payload(), self.process.world.options.faults.message_limit());
+        let limit = unusual.map_or(usual, |limit| limit.min(usual));
         if size > limit { Err(BusError::TooLarge { size, limit }) } else { Ok(()) }
     }
 
@@ -333,8 +334,7 @@ impl Bus for ProcessBus {
     }
 
     fn max_payload(&self) -> usize {
-        let limit = self.process.world.options.faults.message_limit();
-        limit.map_or(self.inner.max_payload(), |limit| limit.min(self.inner.max_payload()))
+        self.inner.max_payload()
     }
 
     fn is_connected(&self) -> bool {

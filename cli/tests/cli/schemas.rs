@@ -95,13 +95,14 @@ fn example_envelopes_conform_to_the_schema() {
 }
 
 /// Messages of parser rules that span several fields, which a schema does not express.
-const CROSS_FIELD_RULES: [&str; 7] = [
+const CROSS_FIELD_RULES: [&str; 8] = [
     "is missing: give all of",
     "at least min_agents",
     "2^52 draws",
     "`var` and `tvar` require a level",
     "is not allowed with metric",
     "is too large: most amounts",
+    "must be the name of an index",
     // The largest amount depends on `decimals`.
     "must be from 0.01 to 10000000000000;",
 ];

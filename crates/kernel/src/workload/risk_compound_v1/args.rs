@@ -29,7 +29,7 @@ pub struct RiskArgs {
     #[schemars(with = "Option<u32>", range(min = 0, max = 4), default = "default_decimals")]
     pub decimals: u32,
     /// Names of the lines of business.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 64)))]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 64)), extend("uniqueItems" = true))]
     pub lines: Vec<String>,
     /// The sources of losses.
     #[schemars(length(min = 1, max = 32))]

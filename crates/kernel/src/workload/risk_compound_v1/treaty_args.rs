@@ -20,12 +20,12 @@ pub struct TreatyArgs {
     #[schemars(with = "Option<u32>", range(min = 1, max = 32), default = "default_step")]
     pub step: u32,
     /// Names of the covered lines.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
     pub covers: Vec<String>,
     /// Names of the groups whose occurrences are covered. Default: all groups. Not for
     /// `aggregate_xl`, which covers what all groups leave of its lines.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub groups: Option<Vec<String>>,
     /// What the treaty pays.
     #[serde(flatten)]
