@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tools import ROOT, TOOLS, Checks, Failure, missing_programs, require, pinned_requirement, run, wheel_program
 
-REFERENCE = "e7ba798a1eaad0aa341c0511b35f6829311323249f2116a741137a9c26a98b9a"
+REFERENCE = "fa6643f7ff8f2a13fddc35adcc31cff137bb02a6c3d3bc9e82464f82b7026649"
 USER = 65532
 BASE = "forge-test-debian:bookworm"
 # Large enough that the kills hit a running job on a machine with two cores.
