@@ -284,7 +284,7 @@ async def nearly_all_shards_withheld(make_cluster):
         cluster.start(*SERVICES)
         worker, taken = await Worker(cluster).open(), []
         request = json.dumps({"batch": 64, "expires": int(600e9)}).encode()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{worker.queue}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{worker.queues[0]}"
         for number in range(200):
             await worker.connection.publish(subject, request, reply=f"{worker.inbox}.{number}")
         await worker.flush()
