@@ -108,6 +108,16 @@ impl Layer {
     pub fn part_of(self, amount: u64) -> u64 {
         amount.saturating_sub(self.attachment).min(self.limit)
     }
+
+    /// The amount above which the layer pays no more.
+    pub fn top(self) -> u64 {
+        self.attachment.saturating_add(self.limit)
+    }
+
+    /// Whether both layers pay for a common part of an amount.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.attachment < other.top() && other.attachment < self.top()
+    }
 }
 
 /// A layer on every occurrence, with the annual terms of its recoveries.
@@ -209,9 +219,8 @@ impl Treaty {
         let (TreatyTerms::OccurrenceXl(a), TreatyTerms::OccurrenceXl(b)) = (&self.terms, &other.terms) else {
             return false;
         };
-        let is_below = |a: Layer, b: Layer| a.attachment.saturating_add(a.limit) <= b.attachment;
         (self.lines, self.groups, a.cession) == (other.lines, other.groups, b.cession)
-            && (is_below(a.layer, b.layer) || is_below(b.layer, a.layer))
+            && !a.layer.overlaps(b.layer)
     }
 
     pub(crate) fn encode(&self, writer: &mut WireWriter) {

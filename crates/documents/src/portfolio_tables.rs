@@ -13,8 +13,6 @@ use crate::{
     result_tables::{ResultTable, nearest_level},
 };
 
-/// Level at which lines, steps and treaties are compared where no capital is given.
-const COMPARED_LEVEL: f64 = 0.995;
 /// Stands for what does not exist.
 const ABSENT: &str = "-";
 
@@ -66,7 +64,7 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<Titled
         return Vec::new();
     };
     let args = &request.envelope.args;
-    let position = compared_position(request, output);
+    let position = compared_position(output);
     let level = levels.get(position).and_then(|row| row["level"].as_f64());
     let level = level.map_or_else(String::new, format_level);
     let has_occurrences = has_occurrences(&request.program);
@@ -85,10 +83,9 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<Titled
 }
 
 /// The position, among the reported levels, of the one at which parts are compared: the nearest to
-/// that of the capital requirement.
-pub fn compared_position(request: &Request, output: &Value) -> usize {
-    let capital = request.envelope.args.get("capital");
-    let wanted = capital.and_then(|capital| capital["level"].as_f64()).unwrap_or(COMPARED_LEVEL);
+/// that of the diversification benefit.
+pub fn compared_position(output: &Value) -> usize {
+    let wanted = output["diversification"]["level"].as_f64().unwrap_or_default();
     let levels = output["net"]["quantiles"].as_array().map_or(&[][..], Vec::as_slice);
     let levels: Vec<f64> = levels.iter().filter_map(|row| row["level"].as_f64()).collect();
     nearest_level(&levels, wanted)
@@ -295,7 +292,7 @@ fn titled(
     (!rows.is_empty()).then(|| TitledTable { part, title: title.into(), table: ResultTable { header, rows } })
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 

@@ -94,7 +94,7 @@ fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobRes
             tower_picture::tower_pictures(&request.program, output["treaties"].as_array()?)
         }
         PortfolioPart::Allocation => {
-            allocation_bars::allocation_bars(output, portfolio_tables::compared_position(request, output))
+            allocation_bars::allocation_bars(output, portfolio_tables::compared_position(output))
         }
         _ => None,
     }

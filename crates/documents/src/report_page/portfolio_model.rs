@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     number_format::{format_count, format_rounded},
+    portfolio_tables::text,
     result_tables::ResultTable,
 };
 
@@ -108,8 +109,4 @@ fn value_text(value: &Value) -> String {
 
 fn name(object: &Value) -> String {
     text(&object["name"])
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

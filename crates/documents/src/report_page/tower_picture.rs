@@ -65,7 +65,7 @@ fn towers(program: &Program) -> Vec<Tower> {
         let (lines, groups) = (treaty.lines, treaty.groups);
         let subject = Subject { step: treaty.step, of_year, cession, lines, groups };
         let fits = |tower: &&mut Tower| {
-            tower.subject == subject && tower.layers.iter().all(|other| !overlap(other.layer, layer))
+            tower.subject == subject && tower.layers.iter().all(|other| !other.layer.overlaps(layer))
         };
         let layer = TowerLayer { treaty: number, layer, placed };
         match towers.iter_mut().find(fits) {
@@ -77,11 +77,7 @@ fn towers(program: &Program) -> Vec<Tower> {
 }
 
 fn top(layer: Layer) -> u64 {
-    layer.attachment.saturating_add(layer.limit).min(MAX_AMOUNT)
-}
-
-fn overlap(a: Layer, b: Layer) -> bool {
-    a.attachment < top(b) && b.attachment < top(a)
+    layer.top().min(MAX_AMOUNT)
 }
 
 fn picture(tower: &Tower, unit: f64, treaties: &[Value]) -> Markup {

@@ -17,10 +17,11 @@ their formulas, and what runs of this kernel give. `make test` executes all runs
 this page byte for byte. Each run has an explicit seed, so every figure here can be reproduced.
 
 The **distance** is that of the run's figure from the answer, in standard errors; none where the
-figure has no sampling error. An answer agrees within 4 standard errors. With so many figures a few
-lie beyond 2. Standard errors are those of the sample: of a mean from the variance, of a variance
-from the fourth moment, of a probability p from p (1 - p), of a TVaR from the variance in the tail.
-Quantiles are compared by rank: the fraction of years below the answer and up to it with the level.
+figure has no sampling error. An answer agrees if it is within 4 standard errors of the figure. Of
+several hundred figures, some are expected to lie beyond 2. Standard errors are those of the sample:
+of a mean from the variance, of a variance from the fourth moment, of a probability p from p (1 -
+p), of a TVaR from the variance in the tail. Quantiles are compared by rank: the fraction of years
+below the answer and up to it with the level.
 
 The stated resolution is added to this:
 

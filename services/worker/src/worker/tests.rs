@@ -132,17 +132,28 @@ fn start_worker(
     number: u8,
     stop: &CancellationToken,
 ) -> JoinHandle<Result<(), BusError>> {
+    start_on(bus.clone(), backend, number, true, stop)
+}
+
+/// Starts a worker for the hardware of its backend, and for `any` if it `takes_any`.
+fn start_on(
+    bus: SharedBus,
+    backend: Arc<dyn Backend>,
+    number: u8,
+    takes_any: bool,
+    stop: &CancellationToken,
+) -> JoinHandle<Result<(), BusError>> {
     let target = forge_contract::agent::Hardware::from_adapter(backend.adapter()).target();
     let settings = WorkerSettings {
         executor: Executor::new(1, None),
         slots: 1,
         target,
-        takes_any: true,
+        takes_any,
         lease: Duration::from_secs(30),
         pool: pool(),
     };
     let identity = Identity::from_random([number; 32]);
-    tokio::spawn(run(bus.clone(), backend, identity, settings, Metrics::new("test"), stop.clone()))
+    tokio::spawn(run(bus, backend, identity, settings, Metrics::new("test"), stop.clone()))
 }
 
 /// Waits for `count` results and returns the backends and adapters that their attestations name.
@@ -329,17 +340,7 @@ async fn a_result_that_cannot_be_stored_is_kept_until_it_can_and_uses_up_no_deli
         _ => BusFault::None,
     }));
     let stop = CancellationToken::new();
-    let settings = WorkerSettings {
-        executor: Executor::new(1, None),
-        slots: 1,
-        target: Target::Cpu,
-        takes_any: true,
-        lease: Duration::from_secs(30),
-        pool: pool(),
-    };
-    let identity = Identity::from_random([1; 32]);
-    let worker =
-        tokio::spawn(run(faulty, Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone()));
+    let worker = start_on(faulty, Arc::new(Scalar), 1, true, &stop);
     assert_eq!(results(&inner, 1).await.len(), 1);
     assert!(start.elapsed() >= outage && attempts.load(Ordering::Relaxed) > 10);
     assert_eq!(inner.message_count(Stream::DeadLetters), 0);
@@ -362,17 +363,7 @@ async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_c
         _ => BusFault::None,
     }));
     let stop = CancellationToken::new();
-    let settings = WorkerSettings {
-        executor: Executor::new(1, None),
-        slots: 1,
-        target: Target::Cpu,
-        takes_any: true,
-        lease: Duration::from_secs(30),
-        pool: pool(),
-    };
-    let identity = Identity::from_random([1; 32]);
-    let worker =
-        tokio::spawn(run(faulty, Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone()));
+    let worker = start_on(faulty, Arc::new(Scalar), 1, true, &stop);
     let mut messages = inner.replay(Stream::Results, vec![topology::results_filter(JOB)]).await.unwrap();
     let stored = messages.next().await.unwrap();
     let (attestation, content) = shard_messages::parse_result(&stored.message.payload).unwrap();
@@ -389,17 +380,7 @@ async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_c
 async fn a_worker_beside_a_gpu_takes_only_shards_for_its_own_hardware() {
     let bus = bus(Target::Any, 1).await;
     let stop = CancellationToken::new();
-    let settings = WorkerSettings {
-        executor: Executor::new(1, None),
-        slots: 1,
-        target: Target::Cpu,
-        takes_any: false,
-        lease: Duration::from_secs(30),
-        pool: pool(),
-    };
-    let identity = Identity::from_random([1; 32]);
-    let run = run(bus.clone(), Arc::new(Scalar), identity, settings, Metrics::new("test"), stop.clone());
-    let worker = tokio::spawn(run);
+    let worker = start_on(bus.clone(), Arc::new(Scalar), 1, false, &stop);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(bus.backlog(Queue::Shards(Target::Any, JobLength::Short)).await.unwrap(), 1);
     stop.cancel();

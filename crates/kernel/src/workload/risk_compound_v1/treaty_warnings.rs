@@ -162,11 +162,9 @@ fn overlap(a: &PortfolioTreaty, b: &PortfolioTreaty) -> bool {
         return false;
     };
     let covers = |treaty: &PortfolioTreaty| (treaty.treaty.step, treaty.treaty.lines, treaty.treaty.groups);
-    let top = |layer: Layer| layer.attachment.saturating_add(layer.limit);
     (a_kind, a_cession, covers(a)) == (b_kind, b_cession, covers(b))
         && a_placed + b_placed > Proportion::ONE.0
-        && a_layer.attachment < top(b_layer)
-        && b_layer.attachment < top(a_layer)
+        && a_layer.overlaps(b_layer)
 }
 
 /// The treaties listed before that cover a common part of a step's subject, where they and `treaty`
