@@ -34,7 +34,7 @@ fn start_cluster(honest: usize, faulty: &[&str]) -> (Cluster, BusObserver) {
     }
     use_pool(&mut cluster, HONEST_POOL);
     for number in 0..honest {
-        cluster.spawn(&format!("worker-{number}"), &["worker", "--backend", "scalar"]);
+        spawn_honest_worker(&mut cluster, number);
     }
     let workers =
         u64::try_from(honest + faulty.iter().filter(|fault| **fault == "wrong-bytes").count()).unwrap();
@@ -46,6 +46,27 @@ fn start_cluster(honest: usize, faulty: &[&str]) -> (Cluster, BusObserver) {
 fn use_pool(cluster: &mut Cluster, pool: &str) {
     cluster.environment.retain(|(name, _)| name != "FORGE_POOL");
     cluster.environment.push(("FORGE_POOL".to_owned(), pool.to_owned()));
+}
+
+fn spawn_honest_worker(cluster: &mut Cluster, number: usize) {
+    cluster.spawn(&format!("worker-{number}"), &["worker", "--backend", "scalar"]);
+}
+
+/// Submits jobs to a cluster that has only a faulty worker, and starts an honest one once the
+/// first job has `shards` results or one of them was found to be wrong. However busy the machine
+/// is, lies are then among the results.
+fn submit_to_the_faulty_worker_first(
+    cluster: &mut Cluster,
+    observer: &BusObserver,
+    envelopes: &[Value],
+    shards: u64,
+) {
+    submit_all(cluster, envelopes);
+    cluster.wait_until(job_id(&envelopes[0]), "lied to", |record| {
+        record["progress"]["shards_done"].as_u64().is_some_and(|done| done >= shards)
+            || !quarantined_agents(observer).is_empty()
+    });
+    spawn_honest_worker(cluster, 0);
 }
 
 async fn wait_for_workers(observer: &BusObserver, workers: u64) {
@@ -94,9 +115,9 @@ fn fully_verified_jobs(prefix: &str) -> Vec<Value> {
 
 #[test]
 fn worker_returning_wrong_bytes_is_detected_and_replaced() {
-    let (cluster, observer) = start_cluster(1, &["wrong-bytes"]);
+    let (mut cluster, observer) = start_cluster(0, &["wrong-bytes"]);
     let envelopes = fully_verified_jobs("wrong");
-    submit_all(&cluster, &envelopes);
+    submit_to_the_faulty_worker_first(&mut cluster, &observer, &envelopes, 1);
     let records = assert_all_complete(&cluster, &observer, &envelopes);
     let quarantined = quarantined_agents(&observer);
     assert_eq!(quarantined.len(), 1, "{quarantined:?}");
@@ -110,13 +131,12 @@ fn worker_returning_wrong_bytes_is_detected_and_replaced() {
 
 #[test]
 fn spot_check_detects_wrong_bytes() {
-    let (cluster, observer) = start_cluster(1, &["wrong-bytes"]);
+    let (mut cluster, observer) = start_cluster(0, &["wrong-bytes"]);
     let policy = json!({"verify": "spotcheck", "verify_ratio": 0.3});
     let envelopes = mixed_jobs("spot").map(|envelope| with_field(envelope, "/policy", policy.clone()));
-    submit_all(&cluster, &envelopes);
-    // 72 of the first job's 240 shards are verified, and the faulty worker executes enough shards
-    // for one of its results to be among them. A smaller job may end before the worker is
-    // detected, and may be wrong: spot checks allow that.
+    // 72 of the first job's 240 shards are verified: none of 40 with a probability of 3e-7. A
+    // smaller job may end before the worker is detected, and may be wrong: spot checks allow that.
+    submit_to_the_faulty_worker_first(&mut cluster, &observer, &envelopes, 40);
     let record = cluster.wait_for_end(job_id(&envelopes[0]));
     let quarantined = quarantined_agents(&observer);
     assert_eq!(quarantined.len(), 1);
@@ -161,15 +181,16 @@ const SYBIL_JOBS: usize = 12;
 #[test]
 fn lies_under_new_keys_do_not_ship_once_one_of_them_is_drawn() {
     for policy in [json!({"verify": "spotcheck"}), json!({"verify": "full"})] {
-        let (cluster, observer) = start_cluster(1, &["new-keys"]);
+        let (mut cluster, observer) = start_cluster(0, &["new-keys"]);
         let include = json!(["result_json", "executions_json", "verification_json"]);
-        // On a busy machine the faulty worker may get no shard of a job, or none that is drawn.
         let drawn = (0..SYBIL_JOBS).find_map(|number| {
             let envelope = insurance_envelope(&format!("sybil-{number}"), 240);
             let envelope = with_field(envelope, "/policy", policy.clone());
             let envelope = with_field(envelope, "/artifacts/include", include.clone());
-            cluster.submit(&envelope);
+            let envelopes = std::slice::from_ref(&envelope);
+            submit_to_the_faulty_worker_first(&mut cluster, &observer, envelopes, 40);
             let record = cluster.wait_for_end(job_id(&envelope));
+            cluster.kill("worker-0");
             let verification = read_document(&cluster, &record, "verification.json");
             let suspects = &verification["suspect_pools"];
             (*suspects != json!([])).then(|| (envelope, suspects.clone()))
