@@ -14,7 +14,7 @@
 use std::{env, sync::Arc, time::Duration};
 
 use forge_bus::{
-    SharedBus,
+    BusError, SharedBus,
     jetstream::{JetStreamBus, JetStreamOptions},
     topology::{JobLength, Queue},
 };
@@ -171,7 +171,14 @@ async fn send_faulty_messages(
     let mut identity = identity()?;
     let (executor, programs) = (Executor::new(1, None), ProgramStore::new(bus.clone(), 4));
     let backend: Arc<dyn Backend> = Arc::new(FaultyBackend(fault));
-    let mut pull = bus.open_queue(Queue::Shards(Target::Any, length)).await?;
+    let queue = Queue::Shards(Target::Any, length);
+    let mut pull = loop {
+        match bus.open_queue(queue).await {
+            // The planner is still creating it.
+            Err(BusError::Missing(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            opened => break opened?,
+        }
+    };
     let mut withheld = 0;
     while withheld < WITHHELD_SHARDS {
         for delivery in pull.fetch(1).await? {
