@@ -2,9 +2,9 @@
 //! level, a hand-written f64 loop, and the raw ChaCha8 keystream as the upper bound. Then a
 //! breakdown of the time and the scaling over cores.
 //!
-//! `cargo bench -p forge-kernel`; `-- --quick` for a short run. Contenders take turns, so that a
-//! noisy neighbour affects all of them. Figures are medians over the rounds, and ratios are medians
-//! of the per-round ratios.
+//! `cargo bench -p forge-kernel`; `-- --quick` for a short run, `-- portfolio` for the portfolio
+//! alone. Contenders take turns, so that a noisy neighbour affects all of them. Figures are medians
+//! over the rounds, and ratios are medians of the rounds' ratios.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -26,6 +26,8 @@ use forge_kernel::{
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Bernoulli, Distribution, LogNormal, Poisson};
+
+mod portfolio_loop;
 
 const QUICKSTART: &str = r#"{"op": {"name": "mc", "version": 1, "profile": "insurance.v1"}, "args": {
     "iterations": 1000000000, "claim_freq": 2.0, "claim_severity_mu": 6.0, "claim_severity_sig": 1.0,
@@ -135,15 +137,39 @@ fn compare(title: &str, claim_freq: &str, scale: u64, rounds: usize) {
         }));
     }
     let rates = race(&contenders, rounds);
-    println!("\n{title}: million iterations a second on one core, and ratio to the f64 loop\n");
-    for (contender, own) in contenders.iter().zip(&rates) {
-        println!("  {:<58} {:>9.2} {:>8.2}x", contender.name, median(own.clone()), ratio(own, &rates[0]));
-    }
+    print_rates(title, &contenders, &rates);
     println!("\n  share of the keystream bound:");
     for (i, simd) in levels.iter().rev().enumerate() {
         let share = ratio(&rates[2 + i], &rates[2 + levels.len() + i]);
         println!("  {:<58} {:>8.0} %", simd.name(), 100.0 * share);
     }
+}
+
+/// Prints the rate of each contender, and its ratio to the first one's.
+fn print_rates(title: &str, contenders: &[Contender<'_>], rates: &[Vec<f64>]) {
+    println!("\n{title}: million iterations a second on one core, and ratio to the f64 loop\n");
+    for (contender, own) in contenders.iter().zip(rates) {
+        println!("  {:<58} {:>9.2} {:>8.2}x", contender.name, median(own.clone()), ratio(own, &rates[0]));
+    }
+}
+
+/// Compares the backends with the f64 loop on the example portfolio.
+fn portfolio(scale: u64, rounds: usize) {
+    let request = Request::from_json(portfolio_loop::ENVELOPE.as_bytes()).expect("the example is valid");
+    let levels = Simd::supported();
+    let mut contenders = vec![
+        Contender::new("f64 loop (rand_distr, SmallRng)", scale / 16, |n| {
+            black_box(portfolio_loop::mean_net(n));
+        }),
+        Contender::backend(&Scalar, &request.program, scale / 64),
+    ];
+    contenders.extend(levels.iter().rev().map(|simd| Contender::backend(simd, &request.program, scale / 16)));
+    let rates = race(&contenders, rounds);
+    print_rates("Example portfolio, 17 occurrences a year", &contenders, &rates);
+    let iterations = scale / 16;
+    let result = Simd::new().execute(&request.program, &[shard(iterations)], &()).expect("not cancelled");
+    let mean = result[0].sum as f64 / iterations as f64 / f64::from(request.program.units);
+    println!("\n  mean net: {:.0} in the f64 loop, {mean:.0} here", portfolio_loop::mean_net(iterations));
 }
 
 /// Breaks down the time by removing one part of the work after another.
@@ -228,6 +254,10 @@ fn on_threads(threads: usize, iterations: u64, run: &(dyn Fn(u64) + Sync)) {
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let (scale, rounds) = if quick { (1 << 20, 3) } else { (1 << 23, 11) };
+    portfolio(scale, rounds);
+    if std::env::args().any(|argument| argument == "portfolio") {
+        return;
+    }
     compare("Insurance quickstart", "2.0", scale, rounds);
     compare("The same with 300 claims a year", "300", scale / 64, rounds);
     breakdown(scale, rounds);
