@@ -199,7 +199,7 @@ impl SimulatedCluster {
                     executor: Executor::inline(1, shard_time),
                     slots: 1,
                     target: Target::Cpu,
-                    takes_any: true,
+                    accepts_any_target: true,
                     lease: LEASE,
                     pool,
                 };

@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use forge_bus::{BusError, topology::Queue};
-use forge_contract::{agent::Hardware, envelope::Target};
+use forge_contract::{
+    agent::{Hardware, Identity},
+    envelope::Target,
+};
 use forge_kernel::backend::{Backend, simd::Simd};
 use forge_service::{IdentityArgs, identity};
 
@@ -62,7 +65,6 @@ pub struct UpArgs {
 /// A setting cannot be used, NATS or the store refuses access, or a service failed.
 pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
     let BackendSelection { backend, gpu_unavailable } = engine::select_for_worker(&args.execution.backend)?;
-    let slots = args.execution.slots(backend.as_ref());
     let namespaces = args.namespaces.names()?;
     let quotas = args.planner.quotas()?;
     let mut options = args.host.topology_options("forge-up", namespaces.clone())?;
@@ -80,44 +82,7 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
     service_host::run_with(&args.host, spec, options, async |host: ServiceHost| {
         log_gpu_unavailable(gpu_unavailable.as_deref());
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
-        let store = Arc::new(store?);
-        let (bus, metrics, stop, lease) = (&host.bus, &host.metrics, &host.stop, host.lease);
-        let new_identity = || identity::load(&IdentityArgs::default());
-        let executor = engine::shared_executor(backend.as_ref(), slots, None);
-        let target = Hardware::from_adapter(backend.adapter()).target();
-        let backends = engine::verifier_backends(&backend);
-        let worker = forge_worker::WorkerSettings {
-            executor: executor.clone(),
-            slots,
-            target,
-            takes_any: true,
-            lease,
-            pool: args.pool.pool.clone(),
-        };
-        // Portfolios are not executed on GPUs. Beside one, a worker with the CPU takes them, on the
-        // cores of the verifier.
-        let cpu_worker = async {
-            if target != Target::Gpu {
-                return Ok(());
-            }
-            let cpu: Arc<dyn Backend> = Arc::new(Simd::new());
-            let slots = engine::core_count();
-            let settings = forge_worker::WorkerSettings {
-                slots,
-                target: Target::Cpu,
-                takes_any: false,
-                ..worker.clone()
-            };
-            let identity = identity::load(&IdentityArgs::default())
-                .map_err(|error| BusError::Unusable(error.to_string()))?;
-            forge_worker::run(bus.clone(), cpu, identity, settings, metrics.clone(), stop.clone()).await
-        };
-        let verifier = forge_verifier::VerifierSettings {
-            executor,
-            slots: engine::core_count(),
-            lease,
-            reference: execute_shard::start_reference(execute_shard::DEFAULT_TIME_LIMIT)?,
-        };
+        let (store, lease) = (Arc::new(store?), host.lease);
         let planner = args.planner.settings(namespaces.clone(), quotas, args.memory, lease);
         host.set_ready_when(Arc::clone(&planner.answering));
         let aggregator = forge_aggregator::AggregatorSettings {
@@ -125,32 +90,74 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
             keeps_earlier_runs: true,
             ..args.aggregator.settings(namespaces, args.memory, lease)
         };
+        let aggregator_identity = identity::load(&IdentityArgs::default())?;
+        let reference = execute_shard::start_reference(execute_shard::DEFAULT_TIME_LIMIT)?;
+        let executing = run_executing_services(args, &host, backend, reference);
+        let (bus, metrics, stop) = (&host.bus, &host.metrics, &host.stop);
         let planner = forge_planner::run(bus.clone(), planner, metrics.clone(), stop.clone());
         let aggregator = forge_aggregator::run(
             bus.clone(),
             store,
-            new_identity()?,
+            aggregator_identity,
             aggregator,
             metrics.clone(),
             stop.clone(),
         );
-        let verifier = forge_verifier::run(
-            bus.clone(),
-            backends,
-            new_identity()?,
-            verifier,
-            metrics.clone(),
-            stop.clone(),
-        );
-        let worker = forge_worker::run(
-            bus.clone(),
-            backend,
-            new_identity()?,
-            worker.clone(),
-            metrics.clone(),
-            stop.clone(),
-        );
-        let result = tokio::try_join!(planner, aggregator, verifier, worker, cpu_worker);
+        let result = tokio::try_join!(planner, aggregator, executing);
         host.finish(result.map(|_| ()))
     })
+}
+
+fn new_identity() -> Result<Identity, BusError> {
+    identity::load(&IdentityArgs::default()).map_err(|error| BusError::Unusable(error.to_string()))
+}
+
+/// Runs the services that execute shards: a worker with `backend`, one with the CPU beside a GPU,
+/// and a verifier. Worker and verifier share the executor.
+async fn run_executing_services(
+    args: &UpArgs,
+    host: &ServiceHost,
+    backend: Arc<dyn Backend>,
+    reference: Arc<dyn Backend>,
+) -> Result<(), BusError> {
+    let (bus, metrics, stop, lease) = (&host.bus, &host.metrics, &host.stop, host.lease);
+    let slots = args.execution.slots(backend.as_ref());
+    let executor = engine::shared_executor(backend.as_ref(), slots, None);
+    let target = Hardware::from_adapter(backend.adapter()).target();
+    let worker = forge_worker::WorkerSettings {
+        executor: executor.clone(),
+        slots,
+        target,
+        accepts_any_target: true,
+        lease,
+        pool: args.pool.pool.clone(),
+    };
+    // Portfolios are not executed on GPUs. Beside one, a worker with the CPU takes them, on the
+    // cores of the verifier.
+    let cpu_settings = forge_worker::WorkerSettings {
+        slots: engine::core_count(),
+        target: Target::Cpu,
+        accepts_any_target: false,
+        ..worker.clone()
+    };
+    let cpu_worker = async {
+        if target != Target::Gpu {
+            return Ok(());
+        }
+        let (bus, metrics, stop) = (bus.clone(), metrics.clone(), stop.clone());
+        forge_worker::run(bus, Arc::new(Simd::new()), new_identity()?, cpu_settings, metrics, stop).await
+    };
+    let verifier =
+        forge_verifier::VerifierSettings { executor, slots: engine::core_count(), lease, reference };
+    let verifier = forge_verifier::run(
+        bus.clone(),
+        engine::verifier_backends(&backend),
+        new_identity()?,
+        verifier,
+        metrics.clone(),
+        stop.clone(),
+    );
+    let worker =
+        forge_worker::run(bus.clone(), backend, new_identity()?, worker, metrics.clone(), stop.clone());
+    tokio::try_join!(verifier, worker, cpu_worker).map(|_| ())
 }

@@ -121,7 +121,7 @@ pub fn execute(args: &WorkerArgs) -> Result<(), CommandError> {
             executor: Executor::new(slots, None),
             slots,
             target,
-            takes_any: true,
+            accepts_any_target: true,
             lease: host.lease,
             pool,
         };

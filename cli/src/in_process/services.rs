@@ -142,7 +142,7 @@ impl InProcessServices {
             executor,
             slots: 1,
             target,
-            takes_any: true,
+            accepts_any_target: true,
             lease: LEASE,
             pool: PoolName::default(),
         };

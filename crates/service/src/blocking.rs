@@ -7,7 +7,7 @@ use tokio::{
 
 /// Calls `compute` while other threads take over the tasks of this one. In a runtime of a single
 /// thread, as simulations use, it is a plain call.
-pub fn compute_aside<T>(compute: impl FnOnce() -> T) -> T {
+pub fn compute_blocking<T>(compute: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(compute),
         _ => compute(),
@@ -26,7 +26,7 @@ mod tests {
         let computing = tokio::spawn(async move {
             let (other, done) = (tokio::spawn(async move { sender.send(7) }), receiver);
             // The only worker thread waits here for the other task.
-            let received = compute_aside(|| done.recv());
+            let received = compute_blocking(|| done.recv());
             other.await.unwrap().unwrap();
             received
         });
@@ -35,6 +35,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_runtime_of_one_thread_computes_at_once() {
-        assert_eq!(compute_aside(|| 7), 7);
+        assert_eq!(compute_blocking(|| 7), 7);
     }
 }

@@ -45,6 +45,8 @@ pub struct JobEndSignal {
     job: (Bucket, JobId),
     number: u64,
     token: CancellationToken,
+    /// Cancelled with this signal or before, so that no check outlives it.
+    check: CancellationToken,
     changed: Arc<Notify>,
 }
 
@@ -63,6 +65,7 @@ impl JobEndSignal {
 
 impl Drop for JobEndSignal {
     fn drop(&mut self) {
+        self.check.cancel();
         let mut subscribers = self.watch.subscribers.lock();
         if let Some(same_job) = subscribers.by_job.get_mut(&self.job) {
             same_job.retain(|subscriber| subscriber.number != self.number);
@@ -133,11 +136,12 @@ impl JobWatch {
     /// for the grace period: no change arrives for one that was removed before the subscription.
     fn spawn_check(&self, signal: &JobEndSignal, delay: Duration) {
         let (bus, token, (bucket, job)) = (self.bus.clone(), signal.token.clone(), signal.job.clone());
+        let check = signal.check.clone();
         tokio::spawn(async move {
-            if token.run_until_cancelled(sleep(delay)).await.is_none() {
+            if check.run_until_cancelled(sleep(delay)).await.is_none() {
                 return;
             }
-            let read = retry_until_stopped(&token, "reading the job's record", || {
+            let read = retry_until_stopped(&check, "reading the job's record", || {
                 job_records::get_expected(bus.as_ref(), &bucket, &job)
             });
             if let Some(versioned) = read.await
@@ -159,13 +163,20 @@ impl JobWatch {
         subscribers.next_number += 1;
         let subscriber = Subscriber { number, token: token.clone(), changed: Arc::clone(&changed) };
         subscribers.by_job.entry(job.clone()).or_default().push(subscriber);
-        JobEndSignal { watch: self.clone(), job, number, token, changed }
+        let check = token.child_token();
+        JobEndSignal { watch: self.clone(), job, number, token, check, changed }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use forge_bus::{MemoryBus, topology::TopologySettings};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use forge_bus::{
+        Bus, MemoryBus,
+        testing::{BusFault, BusOperation, FaultyBus},
+        topology::TopologySettings,
+    };
     use forge_contract::job::JobState;
     use serde_json::json;
 
@@ -201,6 +212,33 @@ mod tests {
         assert!(watch.watch(&bucket, &job).await.unwrap().token().is_cancelled());
         drop(second);
         assert!(watch.subscribers.lock().by_job.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_check_outlives_its_signal() {
+        let inner = MemoryBus::new(TopologySettings::default());
+        inner.prepare().await.unwrap();
+        let (bucket, job, reads) =
+            (Bucket::default_jobs(), "j".parse().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&reads);
+        // No read succeeds after the first one, so a check would go on for ever.
+        let bus: SharedBus = Arc::new(FaultyBus::new(inner.clone(), move |operation| match operation {
+            BusOperation::Get { .. } if counted.fetch_add(1, Ordering::Relaxed) > 0 => {
+                BusFault::Error(BusError::Unavailable("no server".to_owned()))
+            }
+            _ => BusFault::None,
+        }));
+        job_records::create(bus.as_ref(), &bucket, &running_record()).await.unwrap();
+        let watch = JobWatch::open(bus, &[], &CancellationToken::new()).await.unwrap();
+        let signal = watch.watch(&bucket, &job).await.unwrap();
+        let token = signal.token().clone();
+        sleep(2 * MISSING_RECORD_GRACE_PERIOD).await;
+        drop(signal);
+        let reads_before = reads.load(Ordering::Relaxed);
+        assert!(reads_before > 2, "the check reads the record");
+        sleep(2 * MISSING_RECORD_GRACE_PERIOD).await;
+        assert_eq!(reads.load(Ordering::Relaxed), reads_before);
+        assert!(!token.is_cancelled(), "the job has not ended");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! A cache of compiled models for the services that turn envelopes into requests.
 
+use std::cell::Cell;
+
 use forge_contract::{digest::Digest, error::InvalidDocument};
 use forge_kernel::request::{CompiledModel, ModelCompiler};
 use quick_cache::sync::Cache;
@@ -30,6 +32,40 @@ impl ModelCache {
     /// Caches up to `capacity` models.
     pub fn new(capacity: usize) -> Self {
         Self { models: bounded_cache(capacity) }
+    }
+}
+
+/// The cached models of a [`ModelCache`], as a compiler that compiles nothing. A service that bounds
+/// its concurrent compilations thereby reads envelopes of cached models without a permit.
+#[derive(Debug)]
+pub struct CachedModels<'a> {
+    cache: &'a ModelCache,
+    has_missed: Cell<bool>,
+}
+
+impl<'a> CachedModels<'a> {
+    /// The models of a cache.
+    pub fn new(cache: &'a ModelCache) -> Self {
+        Self { cache, has_missed: Cell::new(false) }
+    }
+
+    /// Whether a model was not in the cache. The error of that request says nothing about its
+    /// envelope.
+    pub fn has_missed(&self) -> bool {
+        self.has_missed.get()
+    }
+}
+
+impl ModelCompiler for CachedModels<'_> {
+    fn get_or_compile(
+        &self,
+        model: Digest,
+        _: &mut dyn FnMut() -> Result<CompiledModel, InvalidDocument>,
+    ) -> Result<CompiledModel, InvalidDocument> {
+        self.cache.models.get(&model).ok_or_else(|| {
+            self.has_missed.set(true);
+            InvalidDocument::single("/args", "describe a model that is not compiled yet")
+        })
     }
 }
 
@@ -85,6 +121,19 @@ mod tests {
             }
         });
         assert_eq!(compilations.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_model_is_found_without_compiling_it_only_once_it_is_cached() {
+        let (models, model) = (ModelCache::new(2), compiled(0.1));
+        let find = || {
+            let cached = CachedModels::new(&models);
+            let found = cached.get_or_compile(Digest([1; 32]), &mut || panic!("compiled"));
+            (found.ok().map(|found| found.digest), cached.has_missed())
+        };
+        assert_eq!(find(), (None, true));
+        models.get_or_compile(Digest([1; 32]), &mut || Ok(model.clone())).unwrap();
+        assert_eq!(find(), (Some(model.digest), false));
     }
 
     #[test]

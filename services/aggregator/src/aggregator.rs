@@ -24,14 +24,14 @@ use forge_service::{
     registry::{self, AgentCapacity, Registry, Role},
 };
 use forge_store::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     discarded_results::DiscardedResults,
     earlier_manifest::EarlierManifestPolicy,
     janitor,
-    job_reducer::{JobCompletion, JobReducer},
+    job_reducer::{CONCURRENT_COMPILATIONS, JobCompletion, JobReducer},
     kept_results::ResultMemory,
     manifest_log::ManifestLog,
     pool_quarantine::PoolQuarantine,
@@ -198,6 +198,7 @@ impl Aggregator {
             clock,
             job_watch: JobWatch::open(bus.clone(), &buckets, stop).await?,
             models,
+            compilations: Semaphore::new(CONCURRENT_COMPILATIONS),
             budget,
             collector,
             publisher,

@@ -7,7 +7,7 @@ use forge_bus::{BusError, SharedBus, topology::Bucket};
 use forge_contract::{
     artifact::{Execution, Phase, VerificationDocument},
     envelope::Envelope,
-    error::FailureCode,
+    error::{FailureCode, InvalidDocument},
     ids::{JobId, JobUid},
     job::{JobState, VerificationSummary},
     task::{EndOrder, ReduceOrder},
@@ -16,16 +16,19 @@ use forge_documents::{CompletedJob, Job, JobResult};
 use forge_kernel::{job_key::JobKey, request::Request};
 use forge_service::{
     Settlement,
-    blocking::compute_aside,
+    blocking::compute_blocking,
     clock::Clock,
     job_keys, job_memory, job_records,
     job_watch::JobWatch,
     memory_budget::{MemoryBudget, MemoryReservation},
-    model_cache::ModelCache,
+    model_cache::{CachedModels, ModelCache},
     retry::retry_transient,
 };
 use serde_json::{Map, Value};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,6 +45,9 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 /// Delay before the order is received again. Without one it would be the next order, and those of
 /// smaller jobs would never have their turn.
 const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// Models that are compiled at the same time. One takes seconds at worst, and a core.
+pub(crate) const CONCURRENT_COMPILATIONS: usize = 2;
 
 /// Why results were not collected.
 #[derive(Debug)]
@@ -98,6 +104,8 @@ pub(crate) struct JobReducer {
     pub clock: Clock,
     pub job_watch: JobWatch,
     pub models: Arc<ModelCache>,
+    /// Permits to compile a model that is not cached.
+    pub compilations: Semaphore,
     /// The memory for jobs.
     pub budget: MemoryBudget,
     pub collector: ResultCollector,
@@ -212,15 +220,7 @@ impl JobReducer {
         bucket: &Bucket,
         envelope: Envelope,
     ) -> Result<(Request, MemoryReservation), CompilationFailure> {
-        let compile = |envelope| {
-            let request = compute_aside(|| Request::from_envelope_with(envelope, self.models.as_ref()));
-            request.map_err(|invalid| {
-                let message =
-                    format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
-                CompilationFailure::Refused(FailureCode::Internal, message)
-            })
-        };
-        let request = compile(envelope.clone())?;
+        let request = self.compile_request(envelope.clone()).await?;
         let (shards, bytes) = (request.plan.shard_count(), job_memory::aggregation_bytes(&request));
         if bytes > self.budget.total() {
             let message = format!(
@@ -238,7 +238,29 @@ impl JobReducer {
         job_records::note_waiting(self.bus.as_ref(), self.clock, bucket, (job, uid), Some(reason)).await;
         let memory = self.budget.reserve(bytes, MEMORY_PATIENCE).await;
         let memory = memory.ok_or(CompilationFailure::OutOfMemory)?;
-        Ok((compile(envelope)?, memory))
+        Ok((self.compile_request(envelope).await?, memory))
+    }
+
+    /// Compiles a request: at once if its model is cached, and else with a permit.
+    async fn compile_request(&self, envelope: Envelope) -> Result<Request, CompilationFailure> {
+        let compiled = match self.find_compiled(envelope.clone()) {
+            Some(found) => found,
+            None => {
+                let _permit = self.compilations.acquire().await;
+                compute_blocking(|| Request::from_envelope_with(envelope, self.models.as_ref()))
+            }
+        };
+        compiled.map_err(|invalid| {
+            let message = format!("the aggregator rejects an envelope that the planner accepted: {invalid}");
+            CompilationFailure::Refused(FailureCode::Internal, message)
+        })
+    }
+
+    /// The request of an envelope whose model is cached; `None` if it has to be compiled.
+    fn find_compiled(&self, envelope: Envelope) -> Option<Result<Request, InvalidDocument>> {
+        let cached = CachedModels::new(&self.models);
+        let request = compute_blocking(|| Request::from_envelope_with(envelope, &cached));
+        (!cached.has_missed()).then_some(request)
     }
 
     /// Reads the key of a job; `None` if there is none.

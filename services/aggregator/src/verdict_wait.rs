@@ -8,8 +8,11 @@ use tokio::time::Instant;
 
 /// How long verdicts are missing, without any progress, before the job counts as waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Interval between two reports of a job without progress.
+/// Time without progress before a job is first reported as stalled. Every report doubles the time
+/// to the next one, because each makes the aggregator read all outcomes of the job.
 const STALL_INTERVAL: Duration = Duration::from_secs(30);
+/// Upper bound on the time between two reports.
+const MAX_STALL_INTERVAL: Duration = Duration::from_secs(16 * 60);
 /// Why the job waits, for its record.
 const REASON: &str = "results wait for a verifier to execute their shards again";
 
@@ -17,8 +20,8 @@ const REASON: &str = "results wait for a verifier to execute their shards again"
 #[derive(Debug, Default)]
 pub(crate) struct VerdictWait {
     last: Option<((JobProgress, usize), Instant)>,
-    /// When the job was last reported as stalled.
-    stall_reported: Option<Instant>,
+    /// The next report of the job as stalled, and the time since the one before.
+    next_stall: Option<(Instant, Duration)>,
 }
 
 impl VerdictWait {
@@ -32,18 +35,21 @@ impl VerdictWait {
             }
             _ => {
                 self.last = Some((observed, Instant::now()));
-                self.stall_reported = None;
+                self.next_stall = None;
                 None
             }
         }
     }
 
-    /// Whether nothing has changed for [`STALL_INTERVAL`], or since the last report of that.
+    /// Whether nothing has changed for [`STALL_INTERVAL`], or for the interval that follows the last
+    /// report of that.
     pub fn is_stalled(&mut self) -> bool {
         let Some((_, since)) = self.last else { return false };
-        let is_stalled = self.stall_reported.unwrap_or(since).elapsed() >= STALL_INTERVAL;
+        let (at, interval) = self.next_stall.unwrap_or((since + STALL_INTERVAL, STALL_INTERVAL));
+        let is_stalled = Instant::now() >= at;
         if is_stalled {
-            self.stall_reported = Some(Instant::now());
+            let interval = (interval * 2).min(MAX_STALL_INTERVAL);
+            self.next_stall = Some((Instant::now() + interval, interval));
         }
         is_stalled
     }
@@ -77,19 +83,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_without_progress_is_reported_as_stalled_at_intervals() {
-        let mut wait = VerdictWait::default();
+    async fn a_job_without_progress_is_reported_as_stalled_at_growing_intervals() {
+        let (mut wait, second) = (VerdictWait::default(), Duration::from_secs(1));
         assert!(!wait.is_stalled());
-        for observations in [JobProgress::default(), JobProgress { shards_done: 1, ..Default::default() }] {
-            wait.observe(observations, 0);
-            for _ in 0..2 {
-                advance(STALL_INTERVAL / 2).await;
-                wait.observe(observations, 0);
-                assert!(!wait.is_stalled());
-                advance(STALL_INTERVAL / 2).await;
-                wait.observe(observations, 0);
-                assert!(wait.is_stalled());
+        for progress in [JobProgress::default(), JobProgress { shards_done: 1, ..Default::default() }] {
+            wait.observe(progress, 0);
+            let mut intervals = Vec::new();
+            let mut last = Instant::now();
+            while intervals.len() < 8 {
+                advance(second).await;
+                wait.observe(progress, 0);
+                if wait.is_stalled() {
+                    intervals.push(last.elapsed().as_secs());
+                    last = Instant::now();
+                }
             }
+            assert_eq!(intervals, [30, 60, 120, 240, 480, 960, 960, 960]);
         }
     }
 }

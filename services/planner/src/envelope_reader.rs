@@ -1,56 +1,104 @@
-//! Validates an envelope under this installation's rules. Pure apart from the model cache; it
-//! neither reads nor writes records.
+//! Validates an envelope under this installation's rules. Pure apart from its caches; it neither
+//! reads nor writes records.
 
 use std::sync::Arc;
 
+use forge_bus::SharedBus;
 use forge_contract::error::InvalidDocument;
 use forge_documents::Job;
-use forge_kernel::request::Request;
-use forge_service::{blocking::compute_aside, job_memory, model_cache::ModelCache, result_limit};
+use forge_kernel::{
+    request::{ModelCompiler, Request},
+    result_size::ResultSize,
+};
+use forge_service::{
+    blocking::compute_blocking,
+    job_memory,
+    model_cache::{CachedModels, ModelCache},
+    result_limit::{self, ExcessSizes, max_result_bytes},
+};
 use tokio::sync::Semaphore;
 
-/// Envelopes that are compiled at the same time. One takes seconds at worst.
+/// Envelopes that are compiled at the same time for one purpose. One takes seconds at worst.
 const CONCURRENT_READS: usize = 2;
 
-/// Turns submitted bytes into a planned [`Job`].
+/// Turns submitted bytes into a planned [`Job`]. Clones share the caches and the permits.
 #[derive(Debug, Clone)]
 pub struct EnvelopeReader {
+    rules: Arc<EnvelopeRules>,
+    /// Permits to compile.
+    reads: Arc<Semaphore>,
+}
+
+/// The rules of the installation, and what reading envelopes has computed.
+#[derive(Debug)]
+struct EnvelopeRules {
+    bus: SharedBus,
     models: Arc<ModelCache>,
     namespaces: Vec<String>,
     /// Memory of an aggregator for jobs, in bytes.
     job_memory: u64,
-    /// Largest result of a shard, in bytes.
-    max_result_bytes: u64,
-    /// Permits to compile.
-    reads: Arc<Semaphore>,
+    excess_sizes: ExcessSizes,
 }
 
 impl EnvelopeReader {
     /// `namespaces` are the buckets of job records that an envelope may name. Envelopes for which
     /// an aggregator needs more than `job_memory` bytes are refused, and those whose shards have
-    /// larger results than `max_result_bytes`.
-    pub fn new(
-        models: Arc<ModelCache>,
-        namespaces: Vec<String>,
-        job_memory: u64,
-        max_result_bytes: u64,
-    ) -> Self {
-        let reads = Arc::new(Semaphore::new(CONCURRENT_READS));
-        Self { models, namespaces, job_memory, max_result_bytes, reads }
+    /// results that do not fit into a message of `bus`.
+    pub fn new(bus: SharedBus, models: Arc<ModelCache>, namespaces: Vec<String>, job_memory: u64) -> Self {
+        let excess_sizes = ExcessSizes::default();
+        let rules = Arc::new(EnvelopeRules { bus, models, namespaces, job_memory, excess_sizes });
+        Self { rules, reads: Arc::new(Semaphore::new(CONCURRENT_READS)) }
+    }
+
+    /// A reader with the same rules and caches, and permits of its own: its envelopes do not wait
+    /// for those of this reader.
+    #[must_use]
+    pub fn with_own_permits(&self) -> Self {
+        Self { rules: Arc::clone(&self.rules), reads: Arc::new(Semaphore::new(CONCURRENT_READS)) }
     }
 
     /// Parses and validates an envelope, compiles its model and plans it. Large portfolios take
-    /// seconds, so other tasks of this process go on meanwhile.
+    /// seconds, so other tasks of this process go on meanwhile, and only as many are compiled at
+    /// once as there are permits. Envelopes whose model is cached wait for none.
     ///
     /// # Errors
     /// Every fault of the envelope at once, each with its JSON pointer.
     pub async fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
+        if let Some(read) = compute_blocking(|| self.rules.read_cached(envelope)) {
+            return read;
+        }
         let _permit = self.reads.acquire().await;
-        compute_aside(|| self.read_at_once(envelope))
+        compute_blocking(|| self.rules.read(envelope))
+    }
+}
+
+impl EnvelopeRules {
+    fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
+        let request = self.parse(envelope, self.models.as_ref())?;
+        let limit = self.max_result_bytes();
+        let excess = self.excess_sizes.get_or_compute(&request, limit);
+        check_excess(request, excess, limit)
     }
 
-    fn read_at_once(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
-        let request = Request::from_json_with(envelope, self.models.as_ref())?;
+    /// As [`Self::read`]; `None` if that would compile a model, or execute a part of it.
+    fn read_cached(&self, envelope: &[u8]) -> Option<Result<Job, InvalidDocument>> {
+        let cached = CachedModels::new(&self.models);
+        let parsed = self.parse(envelope, &cached);
+        if cached.has_missed() {
+            return None;
+        }
+        let request = match parsed {
+            Ok(request) => request,
+            Err(invalid) => return Some(Err(invalid)),
+        };
+        let limit = self.max_result_bytes();
+        let excess = self.excess_sizes.get(&request, limit)?;
+        Some(check_excess(request, excess, limit))
+    }
+
+    /// The request of an envelope that fits the namespaces and the memory of the installation.
+    fn parse(&self, envelope: &[u8], models: &dyn ModelCompiler) -> Result<Request, InvalidDocument> {
+        let request = Request::from_json_with(envelope, models)?;
         let namespace = &request.envelope.artifacts.kv_namespace;
         if !self.namespaces.contains(namespace) {
             return Err(InvalidDocument::single(
@@ -67,12 +115,20 @@ impl EnvelopeReader {
             let excess = job_memory::describe_excess(shards, bytes, self.job_memory);
             return Err(InvalidDocument::single("/args/iterations", format!("are too many: {excess}")));
         }
-        if let Some(size) = request.excess_result_size(self.max_result_bytes) {
-            let excess = result_limit::describe_excess(&request, &size, self.max_result_bytes);
-            return Err(InvalidDocument::single("/args", format!("describe too large a model: {excess}")));
-        }
-        Ok(Job::new(request))
+        Ok(request)
     }
+
+    /// Largest result of a shard, in bytes. The server's limit may change with every reconnect.
+    fn max_result_bytes(&self) -> u64 {
+        max_result_bytes(self.bus.max_payload())
+    }
+}
+
+/// The job of a request, unless its shards have larger results than `limit` bytes.
+fn check_excess(request: Request, excess: Option<ResultSize>, limit: u64) -> Result<Job, InvalidDocument> {
+    let Some(size) = excess else { return Ok(Job::new(request)) };
+    let excess = result_limit::describe_excess(&request, &size, limit);
+    Err(InvalidDocument::single("/args", format!("describe too large a model: {excess}")))
 }
 
 /// All faults of an envelope on one line.
@@ -83,7 +139,9 @@ pub fn one_line(invalid: &InvalidDocument) -> String {
 
 #[cfg(test)]
 mod tests {
+    use forge_bus::{MemoryBus, topology::TopologySettings};
     use serde_json::{Value, json};
+    use tokio::time::{Duration, timeout};
 
     use super::*;
     use crate::settings::CACHE_CAPACITY;
@@ -93,14 +151,19 @@ mod tests {
     }
 
     fn read_with(artifacts: &str, iterations: u64) -> Result<Job, InvalidDocument> {
-        let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
-        let namespaces = vec!["jobs".to_owned(), "night".to_owned()];
-        let reader = EnvelopeReader::new(models, namespaces, 1 << 30, 1 << 20);
+        let reader = reader(1 << 20);
         let envelope = format!(
             r#"{{"op": {{"name": "mc", "version": 1, "profile": "insurance.v1"}}, "artifacts": {artifacts},
                  "args": {{"iterations": {iterations}, "claim_freq": 0.1, "claim_severity_mu": 1, "claim_severity_sig": 1}}}}"#
         );
-        reader.read_at_once(envelope.as_bytes())
+        reader.rules.read(envelope.as_bytes())
+    }
+
+    /// A reader on a bus with messages of this size, in bytes.
+    fn reader(max_message_bytes: usize) -> EnvelopeReader {
+        let bus = MemoryBus::new(TopologySettings { max_message_bytes, ..TopologySettings::default() });
+        let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
+        EnvelopeReader::new(bus, models, vec!["jobs".to_owned(), "night".to_owned()], 1 << 30)
     }
 
     #[test]
@@ -117,13 +180,12 @@ mod tests {
             };
             (1..=count).map(treaty).collect()
         };
-        let models = Arc::new(ModelCache::new(CACHE_CAPACITY));
-        let reader = EnvelopeReader::new(models, vec!["jobs".to_owned()], 1 << 30, 1 << 20);
+        let reader = reader((1 << 20) + (8 << 10));
         let read = |treaties: Vec<Value>, allocation: bool| {
             let envelope = json!({"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"}, "args": {
                 "iterations": 100_000, "lines": lines, "treaties": treaties, "report": {"allocation": allocation},
                 "groups": [{"name": "all", "count": {"poisson": 2}, "strikes": strikes}]}});
-            reader.read_at_once(envelope.to_string().as_bytes())
+            reader.rules.read(envelope.to_string().as_bytes())
         };
         assert!(read(treaties(2), false).is_ok());
         let text = one_line(&read(treaties(32), true).unwrap_err());
@@ -136,6 +198,24 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cached_models_need_no_permit_and_the_api_has_its_own() {
+        let (reader, day) = (reader(1 << 20), Duration::from_secs(24 * 3600));
+        let of_api = reader.with_own_permits();
+        let envelope = |frequency: f64| {
+            let args = json!({"iterations": 9, "claim_freq": frequency, "claim_severity_mu": 1, "claim_severity_sig": 1});
+            let op = json!({"name": "mc", "version": 1, "profile": "insurance.v1"});
+            json!({"op": op, "args": args}).to_string()
+        };
+        assert!(reader.read(envelope(0.1).as_bytes()).await.is_ok());
+        let _all = reader.reads.acquire_many(u32::try_from(CONCURRENT_READS).unwrap()).await.unwrap();
+        assert!(timeout(day, reader.read(envelope(0.2).as_bytes())).await.is_err(), "it is not cached");
+        assert!(timeout(day, reader.read(envelope(0.1).as_bytes())).await.unwrap().is_ok());
+        assert!(timeout(day, reader.read(b"{}")).await.unwrap().is_err(), "it has no model");
+        assert!(timeout(day, of_api.read(envelope(0.2).as_bytes())).await.unwrap().is_ok());
+        assert!(timeout(day, reader.read(envelope(0.2).as_bytes())).await.unwrap().is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use forge_bus::{
 use forge_contract::envelope::Target;
 use forge_service::{
     Concurrency, Metrics, QueueSettings, job_watch::JobWatch, metric_reports::report_live_agents,
-    program_store::ProgramStore, registry::Registry, result_limit::max_result_bytes, serve_queue,
+    program_store::ProgramStore, registry::Registry, serve_queue,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -112,68 +112,65 @@ impl PlannerParts {
         };
         let registry = Registry::open(bus.clone(), stop.clone()).await?;
         let job_watch = JobWatch::open(bus.clone(), &buckets, &stop).await?;
-        let max_result_bytes = max_result_bytes(bus.max_payload());
-        let reader = EnvelopeReader::new(
-            settings.models,
-            settings.namespaces.clone(),
-            settings.job_memory,
-            max_result_bytes,
-        );
-        let jobs = JobLookup::new(bus.clone(), settings.namespaces);
+        let (models, namespaces) = (Arc::clone(&settings.models), settings.namespaces.clone());
+        let reader = EnvelopeReader::new(bus.clone(), models, namespaces.clone(), settings.job_memory);
         let space = Arc::<RecordSpace>::default();
-        let ledger = Arc::new(QuotaLedger::new(bus.clone(), settings.quotas));
+        let ledger = Arc::new(QuotaLedger::new(bus.clone(), Arc::clone(&settings.quotas)));
         let end_requester = EndRequester::new(bus.clone());
-        let clock = settings.clock;
-        let driver = JobDriver {
+        let api = Api {
             bus: bus.clone(),
-            clock,
-            registry: registry.clone(),
+            reader: reader.with_own_permits(),
+            ledger: Arc::clone(&ledger),
+            jobs: JobLookup::new(bus.clone(), namespaces),
             job_watch: job_watch.clone(),
-            preparer: JobPreparer::new(bus.clone(), clock, ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
-            dispatch_loop: DispatchLoop::new(
-                bus.clone(),
-                registry.clone(),
-                QueueWatch::start(bus.clone(), stop.clone()),
-                settings.shard_patience,
-            ),
             end_requester: end_requester.clone(),
-            agent_wait: settings.agent_wait,
-            metrics,
-            stop: stop.clone(),
+            space: Arc::clone(&space),
+            limits: ApiLimits::default(),
         };
         let admission = Admission::new(
             bus.clone(),
-            clock,
-            reader.clone(),
-            Arc::clone(&ledger),
+            settings.clock,
+            reader,
+            ledger,
             buckets.clone(),
             default_bucket,
             Arc::clone(&space),
         );
-        Ok(Self {
-            submissions: SubmissionHandler {
-                bus: bus.clone(),
-                slots: JobSlots::new(settings.max_jobs),
-                admission,
-                end_requester: end_requester.clone(),
-                driver,
-                stop,
-            },
-            dead_letters: DeadLetterHandler::new(bus.clone()),
-            api: Api {
-                bus,
-                reader,
-                ledger,
-                jobs,
-                job_watch,
-                end_requester,
-                space: Arc::clone(&space),
-                limits: ApiLimits::default(),
-            },
-            registry,
-            space,
-            buckets,
-        })
+        let submissions = SubmissionHandler {
+            bus: bus.clone(),
+            slots: JobSlots::new(settings.max_jobs),
+            admission,
+            end_requester,
+            driver: build_driver(&bus, &settings, registry.clone(), job_watch, metrics, &stop),
+            stop,
+        };
+        let dead_letters = DeadLetterHandler::new(bus);
+        Ok(Self { submissions, dead_letters, api, registry, space, buckets })
+    }
+}
+
+/// Builds the job driver. Its watch of the queues runs until `stop` is cancelled.
+fn build_driver(
+    bus: &SharedBus,
+    settings: &PlannerSettings,
+    registry: Registry,
+    job_watch: JobWatch,
+    metrics: Metrics,
+    stop: &CancellationToken,
+) -> JobDriver {
+    let clock = settings.clock;
+    let queue_watch = QueueWatch::start(bus.clone(), stop.clone());
+    JobDriver {
+        bus: bus.clone(),
+        clock,
+        job_watch,
+        preparer: JobPreparer::new(bus.clone(), clock, ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
+        dispatch_loop: DispatchLoop::new(bus.clone(), registry.clone(), queue_watch, settings.shard_patience),
+        registry,
+        end_requester: EndRequester::new(bus.clone()),
+        agent_wait: settings.agent_wait,
+        metrics,
+        stop: stop.clone(),
     }
 }
 

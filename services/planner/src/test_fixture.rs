@@ -90,7 +90,7 @@ impl AdmissionFixture {
     fn with_settings(bus: SharedBus, settings: PlannerSettings) -> Self {
         let PlannerSettings { models, namespaces, quotas, job_memory, .. } = settings;
         let ledger = Arc::new(QuotaLedger::new(bus.clone(), quotas));
-        let reader = EnvelopeReader::new(models, namespaces.clone(), job_memory, 1 << 20);
+        let reader = EnvelopeReader::new(bus.clone(), models, namespaces.clone(), job_memory);
         let (buckets, default_bucket) = (namespaces.into_iter().map(Bucket::Jobs), Bucket::default_jobs());
         let (buckets, space) = (buckets.collect(), Arc::<RecordSpace>::default());
         let (ledger_of, space_of) = (Arc::clone(&ledger), Arc::clone(&space));

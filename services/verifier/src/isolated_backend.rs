@@ -50,9 +50,13 @@ impl ChildPool {
         self.backends.iter().map(backend).collect()
     }
 
-    /// An idle process, or a new one.
-    fn take(&self) -> Result<ChildProcess, ChildFailure> {
-        if let Some(process) = self.idle.lock().pop() {
+    /// An idle process, one that knows the program if there is one, or a new one.
+    fn take(&self, program: &Program) -> Result<ChildProcess, ChildFailure> {
+        let mut idle = self.idle.lock();
+        let informed = idle.iter().rposition(|process| process.program.as_ref() == Some(program));
+        let taken = informed.map(|index| idle.swap_remove(index)).or_else(|| idle.pop());
+        drop(idle);
+        if let Some(process) = taken {
             return Ok(process);
         }
         let (process, introduction) = ChildProcess::start(&self.command)?;
@@ -75,7 +79,7 @@ impl ChildPool {
         control: &dyn ExecutionControl,
     ) -> Result<(ExecutionReply, Vec<Vec<u8>>), ChildFailure> {
         loop {
-            let mut process = self.take()?;
+            let mut process = self.take(program)?;
             let has_program = process.program.as_ref() != Some(program);
             let request = build_request(backend, has_program.then_some(program), shards);
             if has_program {

@@ -3,6 +3,8 @@
 //! or a backend is retried, with growing delays and without end. A shard that crashes every backend
 //! is different: after some attempts it ends the job, because it would crash them for ever.
 
+mod publication;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -11,13 +13,13 @@ use forge_bus::{
     topology::{JobLength, Queue},
 };
 use forge_contract::{
-    agent::{AgentRecord, Hardware, Identity, QuarantineRecord},
+    agent::{AgentRecord, Hardware, Identity},
     digest::Digest,
     envelope::Target,
     ids::PoolName,
     program::Program,
     protocol::{UnreadableMessage, parse_message},
-    task::{Claim, ShardOutcome, ShardTask, VerifierTask},
+    task::{Claim, ShardTask, VerifierTask},
     verdict::VerdictOutcome,
 };
 use forge_kernel::{KERNEL, backend::Backend};
@@ -28,7 +30,7 @@ use forge_service::{
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
     registry::{self, AgentCapacity, Role},
     retry::retry_until_stopped,
-    shard_messages::{self, Judgement},
+    shard_messages::Judgement,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -286,37 +288,6 @@ impl Verifier {
         }
     }
 
-    async fn publish_result(
-        &self,
-        backend: &dyn Backend,
-        task: &ShardTask,
-        execution: &ShardExecution,
-    ) -> Result<(), TaskFailure> {
-        let pool = PoolName::verifiers();
-        let (message, id) = shard_messages::build_result(&self.identity, &pool, backend, task, execution);
-        match self.bus.publish(message, &id).await {
-            Err(error @ BusError::TooLarge { .. }) => {
-                let (shard_id, task_id, reason) = (task.shard_id, task.task_id, error.to_string());
-                self.publish_failure(task, ShardOutcome::Oversized { shard_id, task_id, reason }).await
-            }
-            published => Ok(published?),
-        }
-    }
-
-    /// Publishes that the execution of a shard crashed.
-    async fn publish_crash(&self, task: &ShardTask, reason: String) -> Result<(), TaskFailure> {
-        let (shard_id, task_id) = (task.shard_id, task.task_id);
-        self.publish_failure(task, ShardOutcome::Crashed { shard_id, task_id, reason }).await
-    }
-
-    /// Publishes why a shard will never have a result.
-    async fn publish_failure(&self, task: &ShardTask, outcome: ShardOutcome) -> Result<(), TaskFailure> {
-        let job = task.job_uid;
-        tracing::error!(%job, ?outcome, "the shard will never have a result");
-        let (message, id) = shard_messages::build_outcomes(job, vec![outcome]);
-        Ok(self.bus.publish(message, &id).await?)
-    }
-
     /// Judges a result and publishes the verdict.
     async fn verify(
         &self,
@@ -373,36 +344,6 @@ impl Verifier {
         }
         let reason = format!("the scalar reference and {backend} both return {correct}");
         Ok(judgement(VerdictOutcome::Refuted, Some(correct), reason))
-    }
-
-    /// Publishes a verdict. An agent whose result is refuted is put into quarantine first.
-    async fn publish_verdict(
-        &self,
-        task: &ShardTask,
-        claim: &Claim,
-        judgement: Judgement,
-    ) -> Result<(), BusError> {
-        let (job, shard) = (task.job_uid, task.shard_id);
-        let Claim { pool, agent_id, result_hash, .. } = claim;
-        if let (VerdictOutcome::Refuted, Some(correct)) = (judgement.outcome, judgement.correct) {
-            let reason = &judgement.reason;
-            tracing::error!(%job, %shard, %pool, agent = %agent_id, reason, "a result is refuted; putting its agent into quarantine");
-            let record = QuarantineRecord {
-                schema: QuarantineRecord::SCHEMA.to_owned(),
-                agent_id: agent_id.clone(),
-                pool: pool.clone(),
-                job_uid: job,
-                shard_id: shard,
-                claimed: *result_hash,
-                correct,
-                verifier_id: self.identity.id().clone(),
-            };
-            registry::quarantine_agent(&self.bus, &record).await?;
-            self.metrics.count_quarantined_agent();
-        }
-        self.metrics.count_verification(judgement.outcome);
-        let (message, id) = shard_messages::build_verdict(&self.identity, job, task, claim, judgement);
-        self.bus.publish(message, &id).await
     }
 }
 

@@ -57,7 +57,7 @@ pub struct WorkerSettings {
     pub target: Target,
     /// Whether the worker takes shards for `any`. One with a CPU beside a GPU leaves them to the
     /// GPU.
-    pub takes_any: bool,
+    pub accepts_any_target: bool,
     /// Lease that the bus grants on a message.
     pub lease: Duration,
     /// Pool under which the worker publishes heartbeats and results. Its NATS credential must
@@ -155,7 +155,7 @@ impl Worker {
     ) -> Result<(), BusError> {
         let stop_receiving = stop.child_token();
         let queues = async {
-            let targets = match (settings.target, settings.takes_any) {
+            let targets = match (settings.target, settings.accepts_any_target) {
                 (Target::Any, _) => vec![Target::Any],
                 (target, true) => vec![target, Target::Any],
                 (target, false) => vec![target],
@@ -286,17 +286,45 @@ impl Worker {
         }
     }
 
-    /// Publishes a result. While the bus cannot store it, the worker keeps it and its lease: a
-    /// returned shard would use up its deliveries during an outage of the server, and be taken for
-    /// one that crashes its workers.
+    /// Publishes a result. One that is too large for a message is returned without its content.
     async fn publish_result(
         &self,
         task: &ShardTask,
         execution: &ShardExecution,
         guard: &InFlightGuard,
     ) -> Settlement {
+        let (job, shard) = (task.job_uid, task.shard_id);
+        let mut published = self.publish_until_ended(task, execution, guard).await;
+        if let Some(Err(error @ BusError::TooLarge { .. })) = &published {
+            tracing::error!(%job, %shard, %error, "the result is too large for a message; returning it without its content");
+            // The aggregator rejects it, so that the shard goes to others at once, and to a
+            // verifier in the end: no worker can end a job by such a claim.
+            let claim = ShardExecution { bytes: Default::default(), ..execution.clone() };
+            published = self.publish_until_ended(task, &claim, guard).await;
+        }
+        match published {
+            Some(Ok(())) => Settlement::Ack,
+            Some(Err(error)) => {
+                tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
+                Settlement::Backoff
+            }
+            // The job has ended and its shards are removed.
+            None => Settlement::Retry(Duration::ZERO),
+        }
+    }
+
+    /// Publishes a result; `None` if its job has ended before. While the bus cannot store it, the
+    /// worker keeps it and its lease: a returned shard would use up its deliveries during an outage
+    /// of the server, and be taken for one that crashes its workers.
+    async fn publish_until_ended(
+        &self,
+        task: &ShardTask,
+        execution: &ShardExecution,
+        guard: &InFlightGuard,
+    ) -> Option<Result<(), BusError>> {
+        let backend = self.backend.as_ref();
         let (message, id) =
-            shard_messages::build_result(&self.identity, &self.pool, self.backend.as_ref(), task, execution);
+            shard_messages::build_result(&self.identity, &self.pool, backend, task, execution);
         let never = CancellationToken::new();
         let publish =
             retry_transient(&never, "publishing a result", || self.bus.publish(message.clone(), &id));
@@ -305,37 +333,9 @@ impl Worker {
                 sleep(END_POLL_INTERVAL).await;
             }
         };
-        let published = tokio::select! {
+        tokio::select! {
             published = publish => published,
-            // The job has ended and its shards are removed.
             () = ended => None,
-        };
-        match published {
-            Some(Ok(())) => Settlement::Ack,
-            Some(Err(error @ BusError::TooLarge { .. })) => {
-                let (job, shard) = (task.job_uid, task.shard_id);
-                tracing::error!(%job, %shard, %error, "the result is too large for a message; returning it without its content");
-                self.return_oversized(task, execution).await
-            }
-            Some(Err(error)) => {
-                let (job, shard) = (task.job_uid, task.shard_id);
-                tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
-                Settlement::Backoff
-            }
-            None => Settlement::Retry(Duration::ZERO),
-        }
-    }
-
-    /// Returns a result that is too large for a message without its content. The aggregator rejects
-    /// it, so that the shard goes to others at once, and to a verifier in the end: no worker can
-    /// end a job by such a claim.
-    async fn return_oversized(&self, task: &ShardTask, execution: &ShardExecution) -> Settlement {
-        let claim = ShardExecution { bytes: Default::default(), ..execution.clone() };
-        let backend = self.backend.as_ref();
-        let (message, id) = shard_messages::build_result(&self.identity, &self.pool, backend, task, &claim);
-        match self.bus.publish(message, &id).await {
-            Ok(()) => Settlement::Ack,
-            Err(_) => Settlement::Backoff,
         }
     }
 

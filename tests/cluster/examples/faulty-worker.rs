@@ -138,7 +138,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         executor: Executor::new(2, None),
         slots: 2,
         target: Target::Cpu,
-        takes_any: true,
+        accepts_any_target: true,
         lease,
         pool,
     };

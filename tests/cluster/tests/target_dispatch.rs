@@ -83,7 +83,7 @@ impl InProcessServices {
             executor: Executor::new(1, None),
             slots: 1,
             target,
-            takes_any: true,
+            accepts_any_target: true,
             lease: LEASE,
             pool: PoolName::default(),
         };

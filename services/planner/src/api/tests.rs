@@ -25,7 +25,7 @@ async fn serve_with(
     let PlannerSettings { models, quotas, .. } = PlannerSettings::default();
     let buckets: Vec<_> = namespaces.iter().cloned().map(Bucket::Jobs).collect();
     let api = Api {
-        reader: EnvelopeReader::new(models, namespaces.clone(), 1 << 30, 1 << 20),
+        reader: EnvelopeReader::new(bus.clone(), models, namespaces.clone(), 1 << 30),
         ledger: Arc::new(QuotaLedger::new(bus.clone(), quotas)),
         jobs: JobLookup::new(bus.clone(), namespaces),
         job_watch: JobWatch::open(bus.clone(), &buckets, stop).await.unwrap(),

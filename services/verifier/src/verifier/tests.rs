@@ -10,17 +10,20 @@ use forge_bus::{
     topology::{self, Bucket, JobLength, Stream, TopologySettings},
 };
 use forge_contract::{
+    agent::QuarantineRecord,
     ids::{JobUid, TaskId},
     program::Program,
     protocol::PROTOCOL,
     shard::{Shard, ShardId},
     shard_result::ShardResult,
+    task::ShardOutcome,
     verdict::VerdictStatement,
 };
 use forge_kernel::{
     backend::{ExecutionControl, ExecutionError, scalar::Scalar},
     request::Request,
 };
+use forge_service::shard_messages;
 use futures_util::StreamExt;
 
 use super::*;

@@ -135,12 +135,12 @@ fn start_worker(
     start_on(bus.clone(), backend, number, true, stop)
 }
 
-/// Starts a worker for the hardware of its backend, and for `any` if it `takes_any`.
+/// Starts a worker for the hardware of its backend, and for `any` if it `accepts_any_target`.
 fn start_on(
     bus: SharedBus,
     backend: Arc<dyn Backend>,
     number: u8,
-    takes_any: bool,
+    accepts_any_target: bool,
     stop: &CancellationToken,
 ) -> JoinHandle<Result<(), BusError>> {
     let target = forge_contract::agent::Hardware::from_adapter(backend.adapter()).target();
@@ -148,7 +148,7 @@ fn start_on(
         executor: Executor::new(1, None),
         slots: 1,
         target,
-        takes_any,
+        accepts_any_target,
         lease: Duration::from_secs(30),
         pool: pool(),
     };
@@ -348,15 +348,20 @@ async fn a_result_that_cannot_be_stored_is_kept_until_it_can_and_uses_up_no_deli
     worker.await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_content() {
     let inner = bus(Target::Cpu, 1).await;
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
+    // An outage of the server follows, which uses up no delivery.
+    let failures = 10;
     let faulty = Arc::new(FaultyBus::new(inner.clone(), move |operation| match operation {
         BusOperation::Publish { subject } if subject.starts_with("forge.v1.results.") => {
             match counted.fetch_add(1, Ordering::Relaxed) {
                 0 => BusFault::Error(BusError::TooLarge { size: 9, limit: 8 }),
+                failed if failed <= failures => {
+                    BusFault::Error(BusError::Unavailable("no server".to_owned()))
+                }
                 _ => BusFault::None,
             }
         }
@@ -371,7 +376,8 @@ async fn a_result_that_is_too_large_for_a_message_is_returned_once_without_its_c
     while inner.backlog(Queue::Shards(Target::Cpu, JobLength::Short)).await.unwrap() > 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(attempts.load(Ordering::Relaxed), 2);
+    assert_eq!(attempts.load(Ordering::Relaxed), failures + 2);
+    assert_eq!(inner.message_count(Stream::DeadLetters), 0);
     stop.cancel();
     worker.await.unwrap().unwrap();
 }
