@@ -113,6 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn a_waiting_job_is_listed_with_its_reason_until_it_has_ended() {
+        let mut waiting = record("a", "default");
+        waiting.waiting = Some("it needs 1 live worker for target gpu, and there are 0".to_owned());
+        let lines = render_jobs(&[waiting.clone(), record("b", "default")]);
+        assert!(
+            lines.iter().any(|line| line.contains("waiting: it needs 1 live worker for target gpu")),
+            "{lines:?}"
+        );
+        assert!(lines.iter().any(|line| line.contains("planned")), "{lines:?}");
+        waiting.state = JobState::Cancelled;
+        let lines = render_jobs(&[waiting]);
+        assert!(lines.iter().any(|line| line.contains("cancelled")), "{lines:?}");
+    }
+
+    #[test]
     fn submitters_are_listed_if_any_is_not_the_default_and_the_lines_fit() {
         let lists_submitters = |records: &[JobRecord]| {
             let lines = render_jobs(records);

@@ -35,7 +35,6 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
         let (done, all) = (format_count(progress.shards_done), format_count(progress.shards));
         add("Shards", Some(format!("{done} of {all}{verified}")));
     }
-    add("Waiting", record.waiting.clone());
     for (name, value) in &record.headline {
         add(name, value.as_f64().map(format_amount));
     }
@@ -66,19 +65,13 @@ pub fn to_json_line(record: &JobRecord) -> Vec<u8> {
     line
 }
 
-/// The state of a job, with the failure code if it has failed.
+/// The state of a job: why it waits if it does, and else its state, with the failure code if it has
+/// failed. A waiting job may be planned or running, but nothing of it is executed.
 pub fn state_label(record: &JobRecord) -> String {
-    match (&record.error, record.state) {
-        (Some(error), JobState::Failed) => format!("failed ({})", error.code),
-        (_, state) => state.as_str().to_owned(),
-    }
-}
-
-/// The state of a job, and why it waits if it does.
-pub fn progress_label(record: &JobRecord) -> String {
-    match &record.waiting {
-        Some(reason) => format!("{}, waiting: {reason}", state_label(record)),
-        None => state_label(record),
+    match (&record.waiting, &record.error, record.state) {
+        (Some(reason), _, state) if !state.is_terminal() => format!("waiting: {reason}"),
+        (_, Some(error), JobState::Failed) => format!("failed ({})", error.code),
+        (_, _, state) => state.as_str().to_owned(),
     }
 }
 

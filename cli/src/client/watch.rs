@@ -97,7 +97,7 @@ pub fn wait_for_end(
             }
         }
         bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
-        bar.set_message(record_text::progress_label(record));
+        bar.set_message(record_text::state_label(record));
         Ok(())
     });
     bar.finish_and_clear();

@@ -175,6 +175,14 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError>;
 
+    /// Returns how much of a stream's space, or of its number of messages, is in use, in percent.
+    ///
+    /// # Errors
+    /// [`BusError::Missing`], [`BusError::Unavailable`].
+    async fn stream_used_percent(&self, _stream: Stream) -> Result<u64, BusError> {
+        Ok(0)
+    }
+
     /// Deletes a key. Deleting a key without a value succeeds.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub const MAX_MESSAGE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// seconds.
 pub const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(60);
 /// Unacknowledged messages of one queue, over all its receivers, at which the server stops
-/// delivering.
+/// delivering. Less where the server or the account allows less.
 pub const MAX_ACK_PENDING: i64 = 100_000;
 
 /// Settings of the topology that the operator chooses.
@@ -52,6 +52,9 @@ pub struct TopologySettings {
     /// Disk space of all streams and buckets together, in bytes, on each server that stores them.
     /// [`Stream::limits`] and [`Bucket::limits`] divide it.
     pub storage_bytes: u64,
+    /// Whether less storage is used where the server or the account offers less, down to
+    /// [`Self::MIN_STORAGE_BYTES`]. Otherwise the topology is not prepared there.
+    pub may_use_less_storage: bool,
     /// Largest message that carries an envelope, a result, a program or a record.
     pub max_message_bytes: usize,
 }
@@ -60,6 +63,8 @@ impl TopologySettings {
     /// Disk space by default: 4 GiB. By default a server offers JetStream three quarters of the
     /// free space of its disk, so this fits wherever 6 GiB are free.
     pub const DEFAULT_STORAGE_BYTES: u64 = 4 << 30;
+    /// Least disk space: 8 MiB, for some 100 results of shards.
+    pub const MIN_STORAGE_BYTES: u64 = 8 << 20;
     /// Disk space that is never used up, for a bus within one process.
     pub const UNLIMITED_STORAGE_BYTES: u64 = 1 << 50;
     /// Largest message by default, and with any server: the default `max_payload` of a server.
@@ -75,6 +80,7 @@ impl Default for TopologySettings {
             replicas: 1,
             lease: Duration::from_secs(30),
             storage_bytes: Self::DEFAULT_STORAGE_BYTES,
+            may_use_less_storage: false,
             max_message_bytes: Self::DEFAULT_MAX_MESSAGE_BYTES,
         }
     }

@@ -1,7 +1,11 @@
 //! Notification of job ends and of changes of job records, from one watch per bucket of job
 //! records, however many jobs are waited for.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
 use forge_contract::{ids::JobId, job::JobRecord};
@@ -29,6 +33,8 @@ pub struct JobWatch {
 struct Subscribers {
     next_number: u64,
     by_job: HashMap<(Bucket, JobId), Vec<Subscriber>>,
+    /// Jobs whose records say that they wait.
+    waiting: HashSet<(Bucket, JobId)>,
 }
 
 #[derive(Debug)]
@@ -99,13 +105,32 @@ impl JobWatch {
         Ok(watch)
     }
 
+    /// Number of jobs whose records say that they wait, subscribed or not.
+    pub fn waiting_jobs(&self) -> usize {
+        self.subscribers.lock().waiting.len()
+    }
+
     fn notify(&self, bucket: &Bucket, entry: &BucketEntry) {
         let Ok(job) = entry.key.parse::<JobId>() else { return };
-        let subscribers = self.subscribers.lock();
-        let Some(same_job) = subscribers.by_job.get(&(bucket.clone(), job)) else { return };
+        let job = (bucket.clone(), job);
+        let may_wait = entry.value.as_ref().is_some_and(|value| has_member(value, b"\"waiting\""));
+        let mut subscribers = self.subscribers.lock();
+        if !may_wait {
+            subscribers.waiting.remove(&job);
+        }
+        if !may_wait && !subscribers.by_job.contains_key(&job) {
+            return;
+        }
         let record = entry.value.as_ref().and_then(|value| serde_json::from_slice::<JobRecord>(value).ok());
+        let is_waiting =
+            record.as_ref().is_some_and(|record| record.waiting.is_some() && !record.state.is_terminal());
         let has_ended = record.is_none_or(|record| record.state.is_terminal());
-        for subscriber in same_job {
+        if is_waiting {
+            subscribers.waiting.insert(job.clone());
+        } else {
+            subscribers.waiting.remove(&job);
+        }
+        for subscriber in subscribers.by_job.get(&job).into_iter().flatten() {
             subscriber.changed.notify_one();
             if has_ended {
                 subscriber.token.cancel();
@@ -168,6 +193,11 @@ impl JobWatch {
     }
 }
 
+/// Whether a JSON document may have this member: parsing every record takes longer.
+fn has_member(json: &[u8], quoted_name: &[u8]) -> bool {
+    json.windows(quoted_name.len()).any(|window| window == quoted_name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -212,6 +242,34 @@ mod tests {
         assert!(watch.watch(&bucket, &job).await.unwrap().token().is_cancelled());
         drop(second);
         assert!(watch.subscribers.lock().by_job.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_jobs_are_counted_until_they_go_on_end_or_are_removed() {
+        let bus: SharedBus = MemoryBus::new(TopologySettings::default());
+        bus.prepare().await.unwrap();
+        let (bucket, stop) = (Bucket::default_jobs(), CancellationToken::new());
+        let mut record = running_record();
+        record.waiting = Some("no worker".to_owned());
+        job_records::create(bus.as_ref(), &bucket, &record).await.unwrap();
+        let watch = JobWatch::open(bus.clone(), std::slice::from_ref(&bucket), &stop).await.unwrap();
+        let put = async |job: &str, waiting: Option<&str>, state| {
+            let waiting = waiting.map(str::to_owned);
+            let record = JobRecord { job_id: job.parse().unwrap(), waiting, state, ..running_record() };
+            bus.put(&bucket, job, serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+            sleep(Duration::from_millis(10)).await;
+            watch.waiting_jobs()
+        };
+        let (running, cancelled) = (JobState::Running, JobState::Cancelled);
+        assert_eq!(put("other", None, running).await, 1);
+        assert_eq!(put("other", Some("no verifier"), running).await, 2);
+        assert_eq!(put("other", Some("no worker"), running).await, 2);
+        assert_eq!(put("other", None, running).await, 1);
+        assert_eq!(put("j", Some("no worker"), cancelled).await, 0);
+        assert_eq!(put("j", Some("no worker"), running).await, 1);
+        bus.delete(&bucket, "j").await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(watch.waiting_jobs(), 0);
     }
 
     #[tokio::test(start_paused = true)]

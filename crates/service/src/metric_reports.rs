@@ -1,5 +1,5 @@
-//! Periodic updates of metrics whose values no event announces: queue depths, unreadable messages
-//! and live agents.
+//! Periodic updates of metrics whose values no event announces: queue depths, unreadable messages,
+//! live agents and waiting jobs.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use forge_contract::envelope::Target;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, registry::Registry};
+use crate::{job_watch::JobWatch, metrics::Metrics, registry::Registry};
 
 /// Updates the depth metric of each of `queues` and the number of unreadable messages once per
 /// `interval`, until `stop` is cancelled.
@@ -35,9 +35,11 @@ pub async fn report_bus(
     stop.run_until_cancelled(report).await;
 }
 
-/// Sets the gauge of live agents for every target once per `interval`, until `stop` is cancelled.
-pub async fn report_live_agents(
+/// Sets the gauges of live agents for every target and of waiting jobs once per `interval`, until
+/// `stop` is cancelled.
+pub async fn report_cluster(
     registry: Registry,
+    job_watch: JobWatch,
     interval: Duration,
     metrics: Metrics,
     stop: CancellationToken,
@@ -47,6 +49,7 @@ pub async fn report_live_agents(
             for target in [Target::Any, Target::Cpu, Target::Gpu] {
                 metrics.set_live_agents(target, registry.live_capacity(target).agents);
             }
+            metrics.set_jobs_waiting(job_watch.waiting_jobs());
             sleep(interval).await;
         }
     };
@@ -93,9 +96,10 @@ mod tests {
         let registry = Registry::open(bus.clone(), stop.clone()).await.unwrap();
         let capacity = AgentCapacity::new(&[Arc::new(Scalar)], 1);
         let record = agent_record(&Identity::from_random([1; 32]), Target::Gpu, capacity, 1);
+        let job_watch = JobWatch::open(bus.clone(), &[], &stop).await.unwrap();
         registry::register_worker(bus, PoolName::default(), record, stop.clone()).await.unwrap();
         let interval = Duration::from_secs(5);
-        tokio::spawn(report_live_agents(registry, interval, metrics.clone(), stop.clone()));
+        tokio::spawn(report_cluster(registry, job_watch, interval, metrics.clone(), stop.clone()));
         sleep(Duration::from_millis(10)).await;
         stop.cancel();
         let text = metrics.encode();
@@ -103,5 +107,6 @@ mod tests {
             let line = format!("forge_live_agents{{service=\"test\",target=\"{target}\"}} {agents}");
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        assert!(text.contains("forge_jobs_waiting{service=\"test\"} 0"), "{text}");
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use forge_bus::topology::{Queue, target_token};
+use forge_bus::topology::{Queue, Stream, target_token};
 use forge_contract::{
     envelope::{Billing, BillingMode, BillingReason, Target},
     error::FailureCode,
@@ -32,7 +32,7 @@ use prometheus_client::{
 pub use self::catalog::{CATALOG, MetricFamily, MetricType};
 use self::labels::{
     BackendLabel, BucketLabel, JobLabels, MessageLabels, OutcomeLabel, QueueLabel, ShardLabels, StateLabel,
-    TargetLabel, VersionLabel,
+    StreamLabel, TargetLabel, VersionLabel,
 };
 
 /// The metrics of a process. Clones share their values.
@@ -92,6 +92,8 @@ struct MetricSeries {
     jobs: Family<JobLabels, Counter>,
     job_seconds: TimeFamily<StateLabel>,
     jobs_active: Gauge,
+    jobs_waiting: Gauge,
+    stream_used_percent: Family<StreamLabel, Gauge>,
     artifact_writes: Family<OutcomeLabel, Counter>,
     live_agents: Family<TargetLabel, Gauge>,
 }
@@ -124,6 +126,7 @@ impl Metrics {
         Self(Arc::new(MetricSeries {
             queue_depth: register(&mut registry, &catalog::QUEUE_DEPTH, Family::default()),
             unreadable_messages: register(&mut registry, &catalog::UNREADABLE_MESSAGES, Counter::default()),
+            stream_used_percent: register(&mut registry, &catalog::STREAM_USED_PERCENT, Family::default()),
             bucket_used_percent: register(&mut registry, &catalog::BUCKET_USED_PERCENT, Family::default()),
             messages: register(&mut registry, &catalog::MESSAGES, Family::default()),
             message_seconds: register(
@@ -149,6 +152,7 @@ impl Metrics {
                 TimeFamily::new_with_constructor(HOURS_BUCKETS),
             ),
             jobs_active: register(&mut registry, &catalog::JOBS_ACTIVE, Gauge::default()),
+            jobs_waiting: register(&mut registry, &catalog::JOBS_WAITING, Gauge::default()),
             artifact_writes: register(&mut registry, &catalog::ARTIFACT_WRITES, Family::default()),
             live_agents: register(&mut registry, &catalog::LIVE_AGENTS, Family::default()),
             registry,
@@ -166,6 +170,11 @@ impl Metrics {
     pub fn set_bucket_used(&self, bucket: &str, percent: u64) {
         let label = BucketLabel { bucket: bucket.to_owned() };
         self.0.bucket_used_percent.get_or_create(&label).set(to_i64(percent));
+    }
+
+    /// Sets how much of a stream's space is in use, in percent.
+    pub fn set_stream_used(&self, stream: Stream, percent: u64) {
+        self.0.stream_used_percent.get_or_create(&StreamLabel { stream: stream.name() }).set(to_i64(percent));
     }
 
     /// Sets the number of messages of a queue that are waiting or in flight.
@@ -258,6 +267,11 @@ impl Metrics {
     /// Counts a job's set of artifacts that was written; `outcome` is `ok` or `failed`.
     pub fn count_artifact_write(&self, outcome: &'static str) {
         self.0.artifact_writes.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Sets the number of jobs that wait.
+    pub fn set_jobs_waiting(&self, jobs: usize) {
+        self.0.jobs_waiting.set(to_i64(jobs as u64));
     }
 
     /// Sets the number of live workers that take shards of `target`.

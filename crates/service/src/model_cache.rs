@@ -35,8 +35,8 @@ impl ModelCache {
     }
 }
 
-/// The cached models of a [`ModelCache`], as a compiler that compiles nothing. A service that bounds
-/// its concurrent compilations thereby reads envelopes of cached models without a permit.
+/// The cached models of a [`ModelCache`], as a compiler that compiles nothing. With it, a service
+/// that bounds its concurrent compilations reads envelopes of cached models without a permit.
 #[derive(Debug)]
 pub struct CachedModels<'a> {
     cache: &'a ModelCache,

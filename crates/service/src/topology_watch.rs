@@ -45,8 +45,8 @@ fn report_refusal(health: &Health, was_refused: bool, refusal: Option<&str>) {
             if !was_refused {
                 tracing::error!(
                     reason,
-                    "NATS stores no messages of this service; free space on its disk and restart nats-server, or wait \
-                     until jobs have ended if a stream is at its limit"
+                    "NATS stores no messages of this service; retrying. A full stream gets space when jobs have ended or \
+                     are cancelled. A server whose disk was full needs space, and then a restart"
                 );
             }
             health.set_not_ready(format!("NATS does not store messages: {reason}"));

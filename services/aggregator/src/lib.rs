@@ -34,6 +34,7 @@
 //! - `pool_quarantine`: puts pools with several refuted agents into quarantine.
 //! - `discarded_results`: removes results that do not count.
 //! - `verdict_wait`: notices that a job waits for verifiers; pure apart from the clock.
+//! - `space_wait`: notices that a job waits for space for results.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
 //! - `manifest_log`: appends to the log of the store.
@@ -59,6 +60,7 @@ mod publisher;
 mod reduction;
 mod reported_shards;
 mod result_collector;
+mod space_wait;
 mod store_retry;
 mod termination;
 #[cfg(test)]

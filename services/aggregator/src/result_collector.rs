@@ -31,6 +31,7 @@ use crate::{
     pool_quarantine::PoolQuarantine,
     reduction::{AggregationError, JobReduction, ReducedJob, ResultDisposition, VerificationRequest},
     reported_shards::reported_as_accepted,
+    space_wait::SpaceWait,
     verdict_wait::VerdictWait,
 };
 
@@ -93,6 +94,7 @@ struct Collection<'a> {
     /// published.
     discarded: Vec<u64>,
     verdict_wait: VerdictWait,
+    space_wait: SpaceWait,
 }
 
 impl ResultCollector {
@@ -119,6 +121,7 @@ impl ResultCollector {
                 reduction,
                 discarded: Vec::new(),
                 verdict_wait: VerdictWait::default(),
+                space_wait: SpaceWait::default(),
             };
             match collection.run().await {
                 Ok(reduced) => {
@@ -320,8 +323,10 @@ impl Collection<'_> {
 
     async fn write_progress(&mut self) {
         let progress = self.reduction.progress();
-        let waiting = self.verdict_wait.observe(progress, self.reduction.pending_verdicts());
         let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
+        let for_verdicts = self.verdict_wait.observe(progress, self.reduction.pending_verdicts());
+        let for_space = self.space_wait.observe(bus, self.verdict_wait.idle_time()).await;
+        let waiting = for_space.or(for_verdicts);
         let update = job_records::update(bus, self.collector.clock, self.bucket, &job.id, |record| {
             // An aggregator that died may have left the job in a later state. Orders to end a job
             // that is reduced wait, and would wait for ever while this one waits for results.

@@ -41,8 +41,13 @@ impl VerdictWait {
         }
     }
 
-    /// Whether nothing has changed for [`STALL_INTERVAL`], or for the interval that follows the last
-    /// report of that.
+    /// Time since the last change.
+    pub fn idle_time(&self) -> Duration {
+        self.last.map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
+    /// Whether nothing has changed for [`STALL_INTERVAL`], or for the interval that follows the
+    /// last report of that.
     pub fn is_stalled(&mut self) -> bool {
         let Some((_, since)) = self.last else { return false };
         let (at, interval) = self.next_stall.unwrap_or((since + STALL_INTERVAL, STALL_INTERVAL));

@@ -8,7 +8,7 @@ use forge_bus::{
 };
 use forge_contract::envelope::Target;
 use forge_service::{
-    Concurrency, Metrics, QueueSettings, job_watch::JobWatch, metric_reports::report_live_agents,
+    Concurrency, Metrics, QueueSettings, job_watch::JobWatch, metric_reports::report_cluster,
     program_store::ProgramStore, registry::Registry, serve_queue,
 };
 use tokio::time::{sleep, timeout};
@@ -29,8 +29,8 @@ use crate::{
     submission_handler::SubmissionHandler,
 };
 
-/// Interval between two updates of metric `forge_live_agents`.
-const LIVE_AGENTS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval between two updates of metrics `forge_live_agents` and `forge_jobs_waiting`.
+const CLUSTER_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Dead letters that are handled concurrently.
 const CONCURRENT_DEAD_LETTERS: usize = 8;
 /// How long a planner that has just started waits for the heartbeats that are already stored.
@@ -61,7 +61,7 @@ pub async fn run(
         concurrency: Concurrency::new(CONCURRENT_DEAD_LETTERS),
         lease,
     };
-    let PlannerParts { submissions, dead_letters, api, registry, space, buckets } =
+    let PlannerParts { submissions, dead_letters, api, registry, job_watch, space, buckets } =
         PlannerParts::open(bus.clone(), settings, metrics.clone(), stop.clone()).await?;
     tokio::join!(
         async {
@@ -72,7 +72,7 @@ pub async fn run(
         serve_queue(bus.clone(), dead_letter_queue, metrics.clone(), stop.clone(), Arc::new(dead_letters)),
         api.serve(&answering, &stop),
         space.follow(&bus, &buckets, &metrics, &stop),
-        report_live_agents(registry.clone(), LIVE_AGENTS_REPORT_INTERVAL, metrics.clone(), stop.clone()),
+        report_cluster(registry.clone(), job_watch, CLUSTER_REPORT_INTERVAL, metrics.clone(), stop.clone()),
     );
     Ok(())
 }
@@ -93,6 +93,7 @@ struct PlannerParts {
     dead_letters: DeadLetterHandler,
     api: Api,
     registry: Registry,
+    job_watch: JobWatch,
     space: Arc<RecordSpace>,
     /// Buckets of job records.
     buckets: Vec<Bucket>,
@@ -141,11 +142,11 @@ impl PlannerParts {
             slots: JobSlots::new(settings.max_jobs),
             admission,
             end_requester,
-            driver: build_driver(&bus, &settings, registry.clone(), job_watch, metrics, &stop),
+            driver: build_driver(&bus, &settings, registry.clone(), job_watch.clone(), metrics, &stop),
             stop,
         };
         let dead_letters = DeadLetterHandler::new(bus);
-        Ok(Self { submissions, dead_letters, api, registry, space, buckets })
+        Ok(Self { submissions, dead_letters, api, registry, job_watch, space, buckets })
     }
 }
 

@@ -1,9 +1,15 @@
-//! How full the buckets of job records are. New records are refused before a bucket is full,
-//! because the records of running jobs grow when these end.
+//! How full the buckets of job records and the streams are. New records are refused before a bucket
+//! is full, because the records of running jobs grow when these end. A full stream is logged.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
-use forge_bus::{BusError, SharedBus, topology::Bucket};
+use forge_bus::{
+    BusError, SharedBus,
+    topology::{Bucket, Stream},
+};
 use forge_service::Metrics;
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -13,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 /// records of jobs that run.
 const MAX_USED_PERCENT: u64 = 90;
 /// Interval between two readings.
-const READ_INTERVAL: Duration = Duration::from_secs(10);
+const READ_INTERVAL: Duration = Duration::from_secs(5);
+/// Share of a stream's space, in percent, from which the stream counts as full: another message may
+/// not fit.
+const FULL_STREAM_PERCENT: u64 = 95;
 
 /// The space of the buckets of job records, as last read.
 #[derive(Debug, Default)]
@@ -23,7 +32,7 @@ pub struct RecordSpace {
 }
 
 impl RecordSpace {
-    /// Reads the space of `buckets` at intervals, until `stop` is cancelled.
+    /// Reads the space of `buckets` and of all streams at intervals, until `stop` is cancelled.
     pub async fn follow(
         &self,
         bus: &SharedBus,
@@ -31,10 +40,14 @@ impl RecordSpace {
         metrics: &Metrics,
         stop: &CancellationToken,
     ) {
+        let mut full_streams = FullStreams::default();
         let read = async {
             loop {
                 for bucket in buckets {
                     self.read(bus, bucket, metrics).await;
+                }
+                for stream in Stream::ALL {
+                    full_streams.read(bus, stream, metrics).await;
                 }
                 sleep(READ_INTERVAL).await;
             }
@@ -82,6 +95,37 @@ impl RecordSpace {
     #[cfg(test)]
     pub fn set_used(&self, bucket: &Bucket, percent: u64) {
         self.used.lock().insert(bucket.name().to_owned(), percent);
+    }
+}
+
+/// The streams that were full when they were last read.
+#[derive(Debug, Default)]
+struct FullStreams(BTreeSet<Stream>);
+
+impl FullStreams {
+    /// Reads the space of a stream, and logs when it becomes full and when it has space again.
+    async fn read(&mut self, bus: &SharedBus, stream: Stream, metrics: &Metrics) {
+        let name = stream.name();
+        let used = match bus.stream_used_percent(stream).await {
+            Ok(used) => used,
+            Err(error) => {
+                tracing::debug!(stream = name, %error, "reading the space of a stream failed");
+                return;
+            }
+        };
+        metrics.set_stream_used(stream, used);
+        if used < FULL_STREAM_PERCENT {
+            if self.0.remove(&stream) {
+                tracing::info!(stream = name, used, "the stream has space again");
+            }
+        } else if self.0.insert(stream) {
+            tracing::error!(
+                stream = name,
+                used,
+                "the stream is nearly full, and refuses messages then; jobs wait until others have ended or are \
+                 cancelled"
+            );
+        }
     }
 }
 

@@ -38,6 +38,9 @@ impl AttemptFailure {
             ErrorCode::STREAM_STORE_FAILED
             | ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
+            // The end of a job frees its consumers.
+            | ErrorCode::MAXIMUM_CONSUMERS_LIMIT
             | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
                 Self::Permanent(BusError::Full(format!("{subject}: {error}")))
             }

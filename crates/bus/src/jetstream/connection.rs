@@ -7,7 +7,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -60,6 +60,8 @@ pub(super) struct NatsConnection {
     is_closed: AtomicBool,
     server_clock: ServerClock,
     unreadable_messages: AtomicU64,
+    /// Most messages in a pull request that the server is known to allow.
+    max_request_batch: AtomicUsize,
     /// When the server last did not store a message, and why.
     refusal: Mutex<Option<(Instant, String)>>,
 }
@@ -196,6 +198,7 @@ impl NatsConnection {
             server_clock: ServerClock::default(),
             is_closed: AtomicBool::new(false),
             unreadable_messages: AtomicU64::new(0),
+            max_request_batch: AtomicUsize::new(usize::MAX),
             refusal: Mutex::default(),
         }))
     }
@@ -270,6 +273,19 @@ impl NatsConnection {
     /// The server's limit for payload and headers of a message, in bytes.
     pub(super) fn max_payload(&self) -> usize {
         self.client.server_info().max_payload
+    }
+
+    /// Most messages in a pull request.
+    pub(super) fn max_request_batch(&self) -> usize {
+        self.max_request_batch.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the server allows no more messages in a pull request than this.
+    pub(super) fn lower_max_request_batch(&self, limit: usize) {
+        let before = self.max_request_batch.fetch_min(limit, Ordering::Relaxed);
+        if limit < before {
+            tracing::info!(limit, "the NATS server limits the messages of a request (max_request_batch)");
+        }
     }
 
     /// A receiver of the number of connections: it changes with every reconnect.

@@ -279,6 +279,18 @@ impl Bus for JetStreamBus {
         buckets::used_percent(&self.connection, bucket).await
     }
 
+    async fn stream_used_percent(&self, stream: Stream) -> Result<u64, BusError> {
+        let request = format!("STREAM.INFO.{}", stream.name());
+        let request_info = || self.connection.request_api(&request, &EmptyRequest {});
+        let info: Info = retry_transient(stream.name(), request_info).await?;
+        let share = |used: u64, limit: i64| match u64::try_from(limit) {
+            Ok(limit) if limit > 0 => used.saturating_mul(100) / limit,
+            _ => 0,
+        };
+        let (config, state) = (&info.config, &info.state);
+        Ok(share(state.bytes, config.max_bytes).max(share(state.messages, config.max_messages)))
+    }
+
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {
         check_key(key)?;
         buckets::delete(&self.connection, bucket, key).await

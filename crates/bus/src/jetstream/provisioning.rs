@@ -1,11 +1,13 @@
 //! Provisioning of the topology: creates missing streams, consumers and buckets, and updates those
 //! whose configuration differs. Deletes nothing.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, iter};
 
 use async_nats::jetstream::{
+    self, ErrorCode,
     account::Account,
     consumer::{self, AckPolicy, DeliverPolicy, ReplayPolicy},
+    response::Response,
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use serde_json::json;
@@ -27,6 +29,9 @@ use crate::{
 /// Pull requests that one consumer holds open; bounds the number of agents that can wait at one
 /// queue.
 const MAX_WAITING_PULLS: i64 = 10_000;
+/// Consumers of one stream, at least: the queues of shards, or the readers of a few jobs. The
+/// account's limit counts those of each stream.
+const MIN_CONSUMERS: u64 = 16;
 
 /// Provisions the whole topology; without `manage_topology`, only checks that `required_queues`
 /// exist.
@@ -37,53 +42,106 @@ pub(super) async fn prepare(connection: &NatsConnection, options: &JetStreamOpti
         }
         return Ok(());
     }
-    let settings = &options.topology;
-    check_account_limit(connection, settings).await?;
-    for stream in Stream::ALL {
-        let config = stream_config(stream, settings);
-        retry_transient(stream.name(), || ensure_stream(connection, &config))
-            .await
-            .map_err(|error| describe_full(settings, error))?;
+    let mut settings = options.topology;
+    if settings.may_use_less_storage {
+        settings.storage_bytes = settings.storage_bytes.min(existing_storage(connection).await?);
     }
-    for bucket in topology::all_buckets(&options.kv_namespaces) {
-        let limits = bucket.limits(settings, options.kv_namespaces.len());
-        let config = bucket_config(&bucket, settings, limits);
-        retry_transient(bucket.name(), || ensure_stream(connection, &config))
-            .await
-            .map_err(|error| describe_full(settings, error))?;
+    loop {
+        let reason = match prepare_storage(connection, options, &settings).await {
+            Err(BusError::Full(reason)) => reason,
+            result => break result?,
+        };
+        let less = settings.storage_bytes / 2;
+        if !settings.may_use_less_storage || less < TopologySettings::MIN_STORAGE_BYTES {
+            return Err(insufficient_storage(&settings, &reason));
+        }
+        settings.storage_bytes = less;
+    }
+    if settings.storage_bytes < options.topology.storage_bytes {
+        tracing::warn!(
+            storage_mib = settings.storage_bytes >> 20,
+            "JetStream offers less storage than the default; jobs with many shards wait sooner, until others have \
+             ended. Raise the server's max_file_store, and set FORGE_STORAGE_MIB"
+        );
     }
     // The queues come last: a service without permission to see streams and buckets waits for its
     // queues, and expects the rest to exist then.
     for queue in Queue::ALL {
-        let (stream, config) = (queue.stream().name(), consumer_config(queue, settings));
+        let (stream, config) = (queue.stream().name(), consumer_config(queue, &settings));
         retry_transient(queue.consumer(), || ensure_consumer(connection, stream, &config)).await?;
     }
     Ok(())
 }
 
-/// Explains why a stream could not get its storage.
-fn describe_full(settings: &TopologySettings, error: BusError) -> BusError {
-    match error {
-        BusError::Full(reason) => insufficient_storage(settings, &reason),
-        error => error,
+/// Provisions the streams and buckets.
+///
+/// Returns [`BusError::Full`] if the server or the account lacks the storage.
+async fn prepare_storage(
+    connection: &NatsConnection,
+    options: &JetStreamOptions,
+    settings: &TopologySettings,
+) -> Result<(), BusError> {
+    let buckets = topology::all_buckets(&options.kv_namespaces);
+    check_account_limits(connection, settings, Stream::ALL.len() + buckets.len()).await?;
+    for stream in Stream::ALL {
+        let config = stream_config(stream, settings);
+        retry_transient(stream.name(), || ensure_stream(connection, &config)).await?;
     }
+    for bucket in buckets {
+        let limits = bucket.limits(settings, options.kv_namespaces.len());
+        let config = bucket_config(&bucket, settings, limits);
+        retry_transient(bucket.name(), || ensure_stream(connection, &config)).await?;
+    }
+    Ok(())
 }
 
-/// Checks that the account may use as much storage as the topology needs. Without a limit of its
-/// own it is bound by the server's `max_file_store`, which shows when a stream is created.
-async fn check_account_limit(
+/// The storage for which an existing topology was prepared, so that the services of a cluster agree
+/// on it; more than any if there is none.
+async fn existing_storage(connection: &NatsConnection) -> Result<u64, BusError> {
+    let request = format!("STREAM.INFO.{}", Stream::Results.name());
+    let info: stream::Info =
+        match retry_transient("JetStream", || connection.request_api(&request, &EmptyRequest {})).await {
+            Ok(info) => info,
+            Err(BusError::Missing(_)) => return Ok(u64::MAX),
+            Err(error) => return Err(error),
+        };
+    let sizes = iter::successors(Some(TopologySettings::DEFAULT_STORAGE_BYTES), |bytes| Some(bytes / 2));
+    let mut sizes = sizes.take_while(|bytes| *bytes >= TopologySettings::MIN_STORAGE_BYTES);
+    let max_bytes = |storage_bytes| {
+        let settings = TopologySettings { storage_bytes, ..TopologySettings::default() };
+        Stream::Results.limits(&settings).max_bytes
+    };
+    let existing = u64::try_from(info.config.max_bytes).unwrap_or(0);
+    Ok(sizes.find(|storage_bytes| max_bytes(*storage_bytes) == existing).unwrap_or(u64::MAX))
+}
+
+/// Checks that the account may use as much storage, and as many streams and consumers, as the
+/// topology needs. Without a limit of storage of its own it is bound by the server's
+/// `max_file_store`, which shows when a stream is created.
+async fn check_account_limits(
     connection: &NatsConnection,
     settings: &TopologySettings,
+    streams: usize,
 ) -> Result<(), BusError> {
     let account: Account =
         retry_transient("JetStream", || connection.request_api("INFO", &EmptyRequest {})).await?;
-    match account.limits.max_storage.and_then(|limit| u64::try_from(limit).ok()) {
-        Some(limit) if limit > 0 && limit < settings.storage_bytes => Err(insufficient_storage(
-            settings,
-            &format!("this NATS account is limited to {} MiB", limit >> 20),
-        )),
-        _ => Ok(()),
+    let limit =
+        |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let (storage, limits) = (limit(account.limits.max_storage), &account.limits);
+    if let Some(storage) = storage.filter(|storage| *storage < settings.storage_bytes) {
+        return Err(BusError::Full(format!("this NATS account is limited to {} MiB", storage >> 20)));
     }
+    for (name, needed, limit) in [
+        ("max_streams", streams as u64, limit(limits.max_streams)),
+        ("max_consumers", MIN_CONSUMERS, limit(limits.max_consumers)),
+    ] {
+        if let Some(limit) = limit.filter(|limit| *limit < needed) {
+            return Err(BusError::Unusable(format!(
+                "the limit {name} of this NATS account is {limit}, and must be at least {needed}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn insufficient_storage(settings: &TopologySettings, reason: &str) -> BusError {
@@ -230,11 +288,27 @@ async fn ensure_stream(connection: &NatsConnection, desired: &stream::Config) ->
     Ok(())
 }
 
+/// Creates or updates a consumer. If the server or the account allows fewer unacknowledged
+/// messages, the consumer has as many as that.
 async fn ensure_consumer(
     connection: &NatsConnection,
     stream: &str,
     desired: &consumer::Config,
 ) -> Result<(), AttemptFailure> {
+    let Some(limit) = try_ensure_consumer(connection, stream, desired).await? else { return Ok(()) };
+    let allowed = consumer::Config { max_ack_pending: limit, ..desired.clone() };
+    match try_ensure_consumer(connection, stream, &allowed).await? {
+        None => Ok(()),
+        Some(limit) => Err(AttemptFailure::Transient(format!("the limit max_ack_pending is now {limit}"))),
+    }
+}
+
+/// Creates or updates a consumer. Returns the limit if that allows fewer unacknowledged messages.
+async fn try_ensure_consumer(
+    connection: &NatsConnection,
+    stream: &str,
+    desired: &consumer::Config,
+) -> Result<Option<i64>, AttemptFailure> {
     let name = desired.durable_name.as_deref().unwrap_or_default();
     let info = connection.request_api(&format!("CONSUMER.INFO.{stream}.{name}"), &EmptyRequest {}).await;
     let (config, action) = match info {
@@ -248,7 +322,7 @@ async fn ensure_consumer(
             diff.apply("max_deliver", &mut config.max_deliver, desired.max_deliver);
             diff.apply("max_ack_pending", &mut config.max_ack_pending, desired.max_ack_pending);
             if !diff.needs_update(&format!("the consumer {name} of stream {stream}"))? {
-                return Ok(());
+                return Ok(None);
             }
             tracing::info!(stream, consumer = name, "updating the consumer's configuration");
             (config, "update")
@@ -261,6 +335,21 @@ async fn ensure_consumer(
         subject = format!("{subject}.{}", desired.filter_subject);
     }
     let body = json!({ "stream_name": stream, "config": config, "action": action });
-    let _: consumer::Info = connection.request_api(&subject, &body).await?;
-    Ok(())
+    match connection.call_api::<consumer::Info>(&subject, &body).await? {
+        Response::Ok(_) => Ok(None),
+        Response::Err { error } => match max_ack_pending(&error) {
+            Some(limit) if limit < desired.max_ack_pending => Ok(Some(limit)),
+            _ => Err(AttemptFailure::from_api(&subject, &error)),
+        },
+    }
+}
+
+/// The limit in an error: `consumer max ack pending exceeds system limit of 100`.
+fn max_ack_pending(error: &jetstream::Error) -> Option<i64> {
+    if error.error_code() != ErrorCode::CONSUMER_MAX_PENDING_ACK_EXCESS {
+        return None;
+    }
+    let text = error.to_string();
+    let limit = text.split(" limit of ").nth(1)?;
+    limit.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|limit| *limit > 0)
 }

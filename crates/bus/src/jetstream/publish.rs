@@ -135,7 +135,7 @@ impl OutgoingMessage {
                 let source = std::error::Error::source(error);
                 match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
                     Some(source) => {
-                        let failure = AttemptFailure::from_api(&self.subject, source);
+                        let failure = AttemptFailure::from_api(&self.stream, source);
                         if let AttemptFailure::Permanent(BusError::Full(reason)) = &failure {
                             connection.report_refusal(reason);
                         }

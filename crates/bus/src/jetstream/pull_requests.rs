@@ -41,6 +41,9 @@ pub(super) enum PullEvent {
     Message(Box<Message>),
     /// The request ended: every message that was ready has been sent.
     Exhausted,
+    /// The server did not accept the request: it asked for more messages than the server allows in
+    /// one. The next request asks for fewer.
+    BatchTooLarge,
     /// The connection was lost, and the request with it. More messages may be ready.
     Interrupted,
     /// The consumer cannot be reached; it may no longer exist. Holds the reason.
@@ -99,8 +102,9 @@ impl PullRequests {
         self.outstanding
     }
 
-    /// Requests up to `batch` messages.
+    /// Requests up to `batch` messages, or as many as the server allows in one request.
     pub(super) async fn request(&mut self, batch: usize, mode: PullMode) -> Result<(), AttemptFailure> {
+        let batch = batch.min(self.connection.max_request_batch());
         let (no_wait, expires) = match mode {
             PullMode::NoWait => (true, Duration::ZERO),
             PullMode::FirstReady => (true, REQUEST_EXPIRY),
@@ -201,6 +205,11 @@ impl PullRequests {
         let text = message.description.as_deref().unwrap_or_default();
         let unsent = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
         let unsent = unsent.and_then(|unsent| unsent.as_str().parse::<usize>().ok());
+        if let Some(limit) = max_request_batch(text) {
+            self.connection.lower_max_request_batch(limit);
+            self.abandon();
+            return Some(PullEvent::BatchTooLarge);
+        }
         match status.as_u16() {
             // The whole batch has been sent: its messages have already been counted.
             409 if text.contains("Batch Completed") && unsent.unwrap_or(0) == 0 => None,
@@ -212,6 +221,25 @@ impl PullRequests {
                 self.abandon();
                 Some(PullEvent::Unreachable(format!("the server replied {status} {text}")))
             }
+        }
+    }
+}
+
+/// The limit that the text of a status message states: `Exceeded MaxRequestBatch of 10`.
+fn max_request_batch(text: &str) -> Option<usize> {
+    let limit = text.strip_prefix("Exceeded MaxRequestBatch of ")?;
+    limit.trim().parse().ok().filter(|&limit| limit > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_limit_of_a_batch_is_read() {
+        assert_eq!(max_request_batch("Exceeded MaxRequestBatch of 10"), Some(10));
+        for other in ["Exceeded MaxWaiting", "Exceeded MaxRequestBatch of 0", "Batch Completed", ""] {
+            assert_eq!(max_request_batch(other), None, "{other}");
         }
     }
 }

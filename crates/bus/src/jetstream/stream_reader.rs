@@ -272,6 +272,7 @@ impl StreamReader {
                 self.backlog = self.backlog.map(|_| 0);
                 Ok(None)
             }
+            PullEvent::BatchTooLarge => Ok(None),
             // Messages in transit are lost with the connection, and this consumer does not send
             // them again.
             PullEvent::Interrupted => Err(AttemptFailure::transient("the connection was lost")),

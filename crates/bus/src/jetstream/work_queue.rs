@@ -123,7 +123,7 @@ impl JetStreamReceiver {
                     self.budget.reset();
                     self.buffer.push_back(*message);
                 }
-                PullEvent::Exhausted => {}
+                PullEvent::Exhausted | PullEvent::BatchTooLarge => {}
                 PullEvent::Interrupted => self.search.is_suspicious = true,
                 PullEvent::Denied(error) => return Err(error),
                 PullEvent::Unreachable(reason) => self.back_off(AttemptFailure::Transient(reason)).await?,
@@ -273,7 +273,7 @@ impl QueueReceiver for JetStreamReceiver {
         while let Some(event) = self.requests.as_mut().and_then(PullRequests::try_next) {
             match event {
                 PullEvent::Message(message) => self.buffer.push_back(*message),
-                PullEvent::Exhausted => {}
+                PullEvent::Exhausted | PullEvent::BatchTooLarge => {}
                 // The next request finds out what is wrong.
                 PullEvent::Interrupted | PullEvent::Unreachable(_) | PullEvent::Denied(_) => {
                     self.search.is_suspicious = true;

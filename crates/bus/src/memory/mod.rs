@@ -303,6 +303,10 @@ impl Bus for MemoryBus {
         self.core.lock().buckets.used_percent(Instant::now(), bucket)
     }
 
+    async fn stream_used_percent(&self, stream: Stream) -> Result<u64, BusError> {
+        Ok(self.core.lock().streams.used_percent(stream))
+    }
+
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {
         check_key(key)?;
         self.core.lock().buckets.delete(Instant::now(), bucket, key)

@@ -124,6 +124,13 @@ impl MemoryStreams {
         }
     }
 
+    /// How much of a stream's space, or of its number of messages, is in use, in percent.
+    pub(super) fn used_percent(&self, stream: Stream) -> u64 {
+        let (log, limits) = (&self.logs[log_index(stream)], stream.limits(&self.settings));
+        let messages = limits.max_messages.map_or(0, |limit| log.entries.len() as u64 * 100 / limit.max(1));
+        messages.max(log.bytes.saturating_mul(100) / limits.max_bytes.max(1))
+    }
+
     /// Stores a message, unless a message with its id was stored within the duplicate window.
     /// Returns whether it did. Fails if the stream has reached a limit.
     pub(super) fn store(

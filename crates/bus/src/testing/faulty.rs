@@ -41,6 +41,7 @@ pub enum BusOperation<'a> {
     Put { bucket: &'a Bucket, key: &'a str },
     CompareAndSet { bucket: &'a Bucket, key: &'a str },
     UsedPercent { bucket: &'a Bucket },
+    StreamUsedPercent { stream: Stream },
     Delete { bucket: &'a Bucket, key: &'a str },
     Keys { bucket: &'a Bucket },
     Watch { bucket: &'a Bucket },
@@ -211,6 +212,11 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
     async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError> {
         self.disturb(BusOperation::UsedPercent { bucket }).await?;
         self.inner.used_percent(bucket).await
+    }
+
+    async fn stream_used_percent(&self, stream: Stream) -> Result<u64, BusError> {
+        self.disturb(BusOperation::StreamUsedPercent { stream }).await?;
+        self.inner.stream_used_percent(stream).await
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

@@ -87,15 +87,14 @@ pub struct TopologyArgs {
     )]
     pub lease_ms: u64,
     /// Disk space of all streams and buckets together on each NATS server, in MiB; the same for all
-    /// services
+    /// services [default: 4096, or less where JetStream offers less]
     #[arg(
         long,
         env = "FORGE_STORAGE_MIB",
         value_name = "MIB",
-        default_value_t = TopologySettings::DEFAULT_STORAGE_BYTES >> 20,
         value_parser = clap::value_parser!(u64).range(256..=1 << 30)
     )]
-    pub storage_mib: u64,
+    pub storage_mib: Option<u64>,
 }
 
 impl TopologyArgs {
@@ -104,7 +103,8 @@ impl TopologyArgs {
         TopologySettings {
             replicas: self.replicas,
             lease: Duration::from_millis(self.lease_ms),
-            storage_bytes: self.storage_mib << 20,
+            storage_bytes: self.storage_mib.map_or(TopologySettings::DEFAULT_STORAGE_BYTES, |mib| mib << 20),
+            may_use_less_storage: self.storage_mib.is_none(),
             ..TopologySettings::default()
         }
     }

@@ -3,7 +3,10 @@
 use std::fs;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use forge_bus::jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions};
+use forge_bus::{
+    jetstream::{JetStreamOptions, NatsCredentials, Secret, TlsOptions},
+    topology::TopologySettings,
+};
 
 use super::*;
 
@@ -37,7 +40,11 @@ fn without_options_a_local_server_without_credentials_is_used() {
     assert!(matches!(options.credentials, NatsCredentials::None));
     assert_eq!(options.tls, TlsOptions::default());
     assert!(!options.manage_topology);
-    assert_eq!(parse(&[]).unwrap().topology.settings(), forge_bus::topology::TopologySettings::default());
+    let default = TopologySettings::default();
+    let settings = |args: &[&str]| parse(args).unwrap().topology.settings();
+    assert_eq!(settings(&[]), TopologySettings { may_use_less_storage: true, ..default });
+    let exact = TopologySettings { storage_bytes: 512 << 20, ..default };
+    assert_eq!(settings(&["--storage-mib", "512"]), exact, "a setting is a requirement");
     assert_eq!(parse(&[]).unwrap().http, HttpArgs::default());
 }
 

@@ -64,6 +64,11 @@ pub(super) const UNREADABLE_MESSAGES: MetricFamily = counter(
     &[],
     "Stored messages that the process stepped over because their headers cannot be read",
 );
+pub(super) const STREAM_USED_PERCENT: MetricFamily = gauge(
+    "forge_stream_used_percent",
+    &["stream"],
+    "Share of the space of a stream that is in use, as planners see it; a full stream refuses messages",
+);
 pub(super) const BUCKET_USED_PERCENT: MetricFamily = gauge(
     "forge_bucket_used_percent",
     &["bucket"],
@@ -110,6 +115,12 @@ pub(super) const JOB_SECONDS: MetricFamily =
     histogram("forge_job_seconds", &["state"], "Time from a job's submission to its end");
 pub(super) const JOBS_ACTIVE: MetricFamily =
     gauge("forge_jobs_active", &[], "Jobs that this planner is driving");
+pub(super) const JOBS_WAITING: MetricFamily = gauge(
+    "forge_jobs_waiting",
+    &[],
+    "Jobs whose records say that they wait, for workers, verifiers, memory or space; every planner counts all \
+     jobs of the cluster",
+);
 pub(super) const ARTIFACT_WRITES: MetricFamily = counter(
     "forge_artifact_writes_total",
     &["outcome"],
@@ -126,6 +137,7 @@ pub const CATALOG: &[MetricFamily] = &[
     UP,
     QUEUE_DEPTH,
     UNREADABLE_MESSAGES,
+    STREAM_USED_PERCENT,
     BUCKET_USED_PERCENT,
     MESSAGES,
     MESSAGE_SECONDS,
@@ -139,6 +151,7 @@ pub const CATALOG: &[MetricFamily] = &[
     JOBS,
     JOB_SECONDS,
     JOBS_ACTIVE,
+    JOBS_WAITING,
     ARTIFACT_WRITES,
     LIVE_AGENTS,
 ];

@@ -11,6 +11,7 @@ fn encoded_text() -> String {
     metrics.set_queue_depth(Queue::Shards(Target::Gpu, JobLength::Short), 7);
     metrics.set_unreadable_messages(5);
     metrics.set_unreadable_messages(4);
+    metrics.set_stream_used(Stream::Results, 41);
     metrics.set_bucket_used("jobs", 42);
     metrics.record_message(Queue::Jobs, "retry", second);
     metrics.record_shard("simd-avx2", 65_536, second);
@@ -24,6 +25,7 @@ fn encoded_text() -> String {
     drop(metrics.track_active_job());
     metrics.count_artifact_write("ok");
     metrics.set_live_agents(Target::Cpu, 3);
+    metrics.set_jobs_waiting(2);
     let text = metrics.encode();
     drop(active);
     text
@@ -37,6 +39,7 @@ fn every_recorded_value_is_encoded_with_its_labels() {
         &*format!("forge_up{{service=\"worker\",version=\"{version}\"}} 1"),
         "forge_queue_depth{service=\"worker\",queue=\"shards_gpu\"} 7",
         "forge_unreadable_messages_total{service=\"worker\"} 5",
+        "forge_stream_used_percent{service=\"worker\",stream=\"FORGE_RESULTS\"} 41",
         "forge_bucket_used_percent{service=\"worker\",bucket=\"jobs\"} 42",
         "forge_messages_total{service=\"worker\",queue=\"jobs\",outcome=\"retry\"} 1",
         "forge_message_seconds_count{service=\"worker\",queue=\"jobs\"} 1",
@@ -51,6 +54,7 @@ fn every_recorded_value_is_encoded_with_its_labels() {
         "forge_jobs_total{service=\"worker\",state=\"completed\",code=\"none\",billing_mode=\"test\",billing_reason=\"api\"} 1",
         "forge_job_seconds_count{service=\"worker\",state=\"failed\"} 1",
         "forge_jobs_active{service=\"worker\"} 1",
+        "forge_jobs_waiting{service=\"worker\"} 2",
         "forge_artifact_writes_total{service=\"worker\",outcome=\"ok\"} 1",
         "forge_live_agents{service=\"worker\",target=\"cpu\"} 3",
     ];

@@ -1,8 +1,15 @@
 //! Jobs through all services, without any fault.
 
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
 use serde_json::json;
 
-use crate::support::{Cluster, insurance_envelope, with_field};
+use crate::{
+    bus_observer::BusObserver,
+    job_mix::convergence_args,
+    support::{Cluster, insurance_envelope, with_field},
+};
 
 #[test]
 fn job_result_equals_forge_run() {
@@ -31,4 +38,43 @@ fn verified_job_on_s3_can_be_audited_and_replayed() {
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("same result") || text.contains("checks passed"), "{text}");
     }
+}
+
+/// A job of more than 2^30 expected draws is long, even if it converges early.
+#[test]
+fn shards_and_verifications_of_a_long_job_wait_in_queues_of_their_own() {
+    let cluster = Cluster::start();
+    let observer = BusObserver::connect(&cluster);
+    let subjects = Arc::<Mutex<Vec<String>>>::default();
+    for filter in ["forge.v1.shards.>", "forge.v1.duplicates.>", "forge.v1.duplicates-long.>"] {
+        let mut messages = observer.block_on(observer.bus.subscribe(filter)).unwrap();
+        let seen = Arc::clone(&subjects);
+        observer.spawn(async move {
+            while let Some(message) = messages.next().await {
+                seen.lock().unwrap().push(message.subject);
+            }
+        });
+    }
+    let envelope = with_field(insurance_envelope("long", 100_000), "/args/convergence", convergence_args());
+    let envelope = with_field(envelope, "/policy/verify", json!("full"));
+    cluster.submit(&envelope);
+    let record = cluster.assert_completes(&envelope);
+    let progress = &record["progress"];
+    assert!(progress["shards_verified"].as_u64() > Some(0), "{record:#}");
+    assert_eq!(progress["shards_verified"], progress["shards_done"], "{record:#}");
+    let short = insurance_envelope("short", 2);
+    cluster.submit(&short);
+    let short_uid = cluster.assert_completes(&short)["uid"].as_str().unwrap().to_owned();
+    let uid = record["uid"].as_str().unwrap();
+    let subjects = subjects.lock().unwrap();
+    let kinds = |uid: &str| -> Vec<&str> {
+        let of_job = subjects.iter().filter_map(|subject| Some(subject.split_once(&format!(".{uid}."))?.0));
+        let mut kinds: Vec<_> = of_job.collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    };
+    assert_eq!(kinds(uid), ["forge.v1.duplicates-long", "forge.v1.shards.any-long"]);
+    assert_eq!(kinds(&short_uid), ["forge.v1.shards.any"]);
+    observer.assert_drained();
 }

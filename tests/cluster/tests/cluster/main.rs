@@ -8,6 +8,7 @@ mod crashes_and_duplicates;
 mod gpu_adapter;
 mod happy_path;
 mod hostile_messages;
+mod jetstream_limits;
 mod job_mix;
 mod manifest_log;
 mod metrics_catalog;

@@ -73,7 +73,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts NATS without any service.
     pub fn empty(store: TestStore) -> Self {
-        let nats = NatsServer::start(&NatsConfig::default());
+        Self::empty_with_nats(store, &NatsConfig::default())
+    }
+
+    /// Starts NATS with a configuration, without any service.
+    pub fn empty_with_nats(store: TestStore, config: &NatsConfig) -> Self {
+        let nats = NatsServer::start(config);
         let directory = tempfile::tempdir().unwrap();
         Self { nats, directory, store, processes: BTreeMap::new(), environment: Vec::new() }
     }
@@ -98,7 +103,8 @@ impl Cluster {
         cluster
     }
 
-    fn with_services(mut self) -> Self {
+    /// Starts one process of each service.
+    pub fn with_services(mut self) -> Self {
         for service in SERVICES {
             self.spawn(service, &[service]);
         }

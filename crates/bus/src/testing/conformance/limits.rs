@@ -80,6 +80,8 @@ async fn full_stream(bus: SharedBus) {
     };
     assert!(is_full(&refused), "{refused:?}");
     assert!((stored + 1) * 1_001_000 >= max_bytes, "{stored} of {max_bytes} bytes");
+    assert!((90..=100).contains(&bus.stream_used_percent(Stream::Jobs).await.unwrap()));
+    assert_eq!(bus.stream_used_percent(Stream::Reduce).await, Ok(0));
     let batch = (0..4).map(|i| (message(1_000_000), format!("batch {i}"))).collect();
     assert!(is_full(&bus.publish_all(batch).await));
     publish(&bus, &result_message("j", 0)).await;

@@ -1,0 +1,85 @@
+//! Noticing that a job makes no progress because there is no space for results.
+
+use std::time::Duration;
+
+use forge_bus::{Bus, topology::Stream};
+use tokio::time::Instant;
+
+/// Time without progress before the space is looked at.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Interval between two looks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// Share of the space for results, in percent, from which on it counts as used up: another result
+/// may not fit.
+const FULL_PERCENT: u64 = 90;
+
+/// Whether a job waits for space.
+#[derive(Debug, Default)]
+pub(crate) struct SpaceWait {
+    checked: Option<Instant>,
+    reason: Option<String>,
+}
+
+impl SpaceWait {
+    /// Returns why a job waits that has made no progress for this time, if it waits for space. An
+    /// error of the bus tells nothing.
+    pub async fn observe(&mut self, bus: &dyn Bus, idle: Duration) -> Option<&str> {
+        if idle < PATIENCE {
+            *self = Self::default();
+            return None;
+        }
+        if self.checked.is_none_or(|checked| checked.elapsed() >= CHECK_INTERVAL) {
+            self.checked = Some(Instant::now());
+            let used = bus.stream_used_percent(Stream::Results).await.unwrap_or(0);
+            self.reason = (used >= FULL_PERCENT).then(|| describe(used));
+        }
+        self.reason.as_deref()
+    }
+}
+
+fn describe(used: u64) -> String {
+    format!(
+        "{used}% of NATS' space for results is in use ({}): other jobs have to end or be cancelled, or this one",
+        Stream::Results.name()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use forge_bus::{
+        MemoryBus, Message,
+        topology::{TopologySettings, result_subject},
+    };
+    use forge_contract::{
+        ids::{JobUid, PoolName},
+        shard::ShardId,
+    };
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_without_progress_waits_for_space_while_the_stream_of_results_is_full() {
+        let storage_bytes = TopologySettings::MIN_STORAGE_BYTES;
+        let bus = MemoryBus::new(TopologySettings { storage_bytes, ..TopologySettings::default() });
+        bus.prepare().await.unwrap();
+        let mut wait = SpaceWait::default();
+        let publish = async |index| {
+            let shard = ShardId { height: 0, index };
+            let subject = result_subject(&PoolName::default(), JobUid([1; 16]), shard);
+            bus.publish(Message::new(subject, vec![0; 300_000]), &index.to_string()).await
+        };
+        assert_eq!(wait.observe(bus.as_ref(), PATIENCE).await, None);
+        let mut index = 0;
+        while publish(index).await.is_ok() {
+            index += 1;
+        }
+        assert_eq!(wait.observe(bus.as_ref(), PATIENCE).await, None, "it was looked at before");
+        advance(CHECK_INTERVAL).await;
+        let reason = wait.observe(bus.as_ref(), PATIENCE).await.unwrap();
+        assert!(reason.contains("FORGE_RESULTS") && reason.contains("cancelled"), "{reason}");
+        assert_eq!(wait.observe(bus.as_ref(), Duration::ZERO).await, None, "it makes progress");
+        bus.purge(Stream::Results, ">").await.unwrap();
+        assert_eq!(wait.observe(bus.as_ref(), PATIENCE).await, None);
+    }
+}
