@@ -24,6 +24,7 @@ impl Resolution {
     }
 
     /// Index of the bucket that holds `amount`, which is at most [`MAX_AMOUNT`].
+    #[inline]
     pub fn bucket_of(self, amount: u64) -> usize {
         let octave = (amount >> self.bits).checked_ilog2().map_or(0, |log| log as usize + 1);
         let shift = octave.saturating_sub(1);

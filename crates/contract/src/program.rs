@@ -124,6 +124,7 @@ impl Terms {
         Self { deductible: 0, franchise: false, limit: MAX_AMOUNT, share: Proportion::ONE };
 
     /// The amount after deductible and limit, before the share.
+    #[inline]
     pub fn limited(&self, amount: u64) -> u64 {
         let above = match self.franchise {
             true if amount >= self.deductible => amount,

@@ -27,6 +27,7 @@ impl Proportion {
     pub const ONE: Self = Self(MILLION as u32);
 
     /// This fraction of an amount, at most 1 of it, rounded to the nearest minor unit (halves up).
+    #[inline]
     pub fn of(self, amount: u64) -> u64 {
         let parts = u64::from(self.0);
         // The quotient and the remainder separately, so that 64 bits are enough.
@@ -50,6 +51,7 @@ impl IndexSet {
     pub const ALL: Self = Self(u32::MAX);
 
     /// Whether the set contains `index`, which is below 32.
+    #[inline]
     pub fn contains(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
     }
@@ -105,6 +107,7 @@ pub struct Layer {
 
 impl Layer {
     /// The part of an amount within the layer.
+    #[inline]
     pub fn part_of(self, amount: u64) -> u64 {
         amount.saturating_sub(self.attachment).min(self.limit)
     }
@@ -141,6 +144,7 @@ pub struct OccurrenceLayer {
 
 impl OccurrenceLayer {
     /// What the layer pays, of the whole layer, for a year with these recoveries of occurrences.
+    #[inline]
     pub fn paid(&self, recoveries: u64) -> u64 {
         self.annual.part_of(recoveries)
     }

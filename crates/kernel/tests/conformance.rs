@@ -2,9 +2,10 @@
 //! of the kernel, run on each instruction set that this CPU has. On the reference itself it shows
 //! that execution repeats and can be cancelled.
 
+use forge_contract::result_details::TreatyTally;
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},
-    testing::conformance,
+    testing::{conformance, portfolios, sample_shard},
 };
 
 /// Runs one check of the suite on every SIMD backend.
@@ -82,4 +83,36 @@ fn cancellation() {
 #[test]
 fn random_programs() {
     on_every_backend(|backend| conformance::check_random_programs(backend, 400));
+}
+
+#[test]
+fn random_portfolios() {
+    on_every_backend(|backend| portfolios::check_random_portfolios(backend, 0..400));
+}
+
+#[test]
+fn extreme_portfolios() {
+    on_every_backend(portfolios::check_extreme_portfolios);
+}
+
+/// Random portfolios reach what they are to test: treaties that pay, in part and to their limits,
+/// in random and in fixed order.
+#[test]
+fn random_portfolios_are_diverse() {
+    let (mut interleaved, mut fixed, mut attached, mut exhausted, mut used_up) = (0, 0, 0, 0, 0);
+    for seed in 0..400 {
+        let program = portfolios::random_portfolio(seed);
+        let shard = sample_shard(0, seed, 50);
+        let result = Scalar.execute(&program, &[shard], &()).unwrap().remove(0);
+        let Some(details) = result.details else { continue };
+        let any = |figure: fn(&TreatyTally) -> u64| details.treaties.iter().any(|tally| figure(tally) > 0);
+        let count = |found: bool| u32::from(found);
+        attached += count(any(|tally| tally.attached));
+        exhausted += count(any(|tally| tally.exhausted));
+        used_up += count(any(|tally| tally.used_up));
+        interleaved += count(program.interleaves() && any(|tally| tally.attached));
+        fixed += count(!program.interleaves() && any(|tally| tally.attached));
+    }
+    let figures = [interleaved, fixed, attached, exhausted, used_up];
+    assert!(figures.iter().all(|&figure| figure >= 40), "{figures:?}");
 }

@@ -46,8 +46,12 @@ impl Backend for Scalar {
     }
 }
 
-/// Executes a shard. Other backends call this for programs that they do not vectorise.
-pub(super) fn execute_shard(
+/// Iterations between two calls of [`ExecutionControl::advance`].
+pub(super) fn report_interval(program: &Program) -> u64 {
+    (MAX_UNREPORTED_WORK / program.max_work()).clamp(1, LEAF_ITERATIONS)
+}
+
+fn execute_shard(
     program: &Program,
     shard: &Shard,
     control: &dyn ExecutionControl,
@@ -55,7 +59,7 @@ pub(super) fn execute_shard(
     let interpreter = Interpreter::new(program);
     let mut result = ResultBuilder::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
-    let interval = (MAX_UNREPORTED_WORK / program.max_work()).clamp(1, LEAF_ITERATIONS);
+    let interval = report_interval(program);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
         for start in (0..iterations).step_by(interval as usize) {
@@ -206,7 +210,8 @@ fn loss_of_draw(component: &Component, factors: &[u64], draw: u64) -> u64 {
     }
 }
 
-fn amount_in_table(table: &AmountTable, draw: u64) -> u64 {
+/// The amount of a draw in a table.
+pub(super) fn amount_in_table(table: &AmountTable, draw: u64) -> u64 {
     match table {
         AmountTable::Quantiles { segment_bits, segments } => amount_of_draw(*segment_bits, segments, draw),
         AmountTable::Steps { thresholds, amounts } => {

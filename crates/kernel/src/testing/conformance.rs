@@ -27,7 +27,9 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe, any_recipe, sample_shard};
+use super::{
+    AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe, any_recipe, portfolios, sample_shard,
+};
 use crate::backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar};
 use crate::request::Request;
 
@@ -48,6 +50,8 @@ pub fn check_backend(backend: &dyn Backend) {
     check_reuse(backend);
     check_cancellation(backend);
     check_random_programs(backend, 300);
+    portfolios::check_random_portfolios(backend, 0..200);
+    portfolios::check_extreme_portfolios(backend);
 }
 
 /// Asserts that the backend returns the same results for these shards as the scalar reference.
@@ -89,6 +93,7 @@ fn describe(found: &ShardResult, expected: &ShardResult) -> String {
             ("total's histogram", format!("{:?}", r.total.histogram)),
             ("largest", format!("{:?} {:?}", (r.largest.min, r.largest.max), r.largest.at_marks)),
             ("largest's histogram", format!("{:?}", r.largest.histogram)),
+            ("details", format!("{:?}", r.details)),
         ]
     };
     let pairs = fields(found).into_iter().zip(fields(expected)).filter(|(a, b)| a != b);

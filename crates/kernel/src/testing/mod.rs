@@ -2,6 +2,7 @@
 //! for tests. Services must not enable the feature.
 
 pub mod conformance;
+pub mod portfolios;
 mod recipe;
 
 use forge_contract::{

@@ -78,17 +78,17 @@ pub enum AmountRecipe {
 }
 
 /// The generator SplitMix64 (Steele, Lea and Flood 2014).
-struct SplitMix64(u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
@@ -105,7 +105,7 @@ const MAX_LEFT: i32 = (1 << SEGMENT_LEFT_BITS) - 1;
 const MAX_RISE: i32 = (3 << 29) - 1;
 
 impl AmountRecipe {
-    fn segments(&self, segment_bits: u32) -> Vec<Segment> {
+    pub(super) fn segments(&self, segment_bits: u32) -> Vec<Segment> {
         let length = (2 * OCTAVES) << segment_bits;
         let many = |make: &mut dyn FnMut() -> Segment| (0..length).map(|_| make()).collect();
         match *self {
@@ -155,7 +155,7 @@ impl AmountRecipe {
 }
 
 impl CountRecipe {
-    fn count_table(&self) -> CountTable {
+    pub(super) fn count_table(&self) -> CountTable {
         let table = |law: &CountLaw| law.table().expect("a law with a table");
         match self {
             Self::Constant(count) => table(&CountLaw::Constant(*count)),

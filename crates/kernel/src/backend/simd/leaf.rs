@@ -76,7 +76,7 @@ fn execute_components<V: Vector, const C: usize>(
 
 /// The numbers 0, 1, 2, … in u32 lanes.
 #[inline(always)]
-fn lane_numbers<V: Vector>() -> V {
+pub(super) fn lane_numbers<V: Vector>() -> V {
     V::load(&from_fn::<u64, 8, _>(|i| ((2 * i as u64 + 1) << 32) + 2 * i as u64))
 }
 

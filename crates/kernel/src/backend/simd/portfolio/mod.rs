@@ -1,0 +1,132 @@
+//! Executes portfolios: programs with lines, treaties and details, which the plain executor does
+//! not take.
+//!
+//! Iterations are executed in batches. Vectors compute the keystream, one iteration in each lane,
+//! and look up the amounts of one component at a time; see `draws`, `amounts` and `recorder`. Sums
+//! and integers are those of the scalar reference, which executes a batch whose sums may saturate.
+
+use forge_contract::{
+    digest::Digest,
+    program::Program,
+    shard::{LEAF_ITERATIONS, Shard},
+    shard_result::ShardResult,
+};
+
+use self::{
+    amounts::BatchAmounts,
+    draws::{EventBatch, LeafKeystream, MAX_BATCH_YEARS},
+    model::Portfolio,
+    recorder::Recorder,
+};
+use super::{
+    super::{ExecutionControl, ExecutionError, scalar},
+    InstructionSet,
+};
+use crate::seed_tree::leaf_seeds;
+
+mod amounts;
+mod draws;
+mod model;
+mod recorder;
+mod tallies;
+mod thresholds;
+
+/// Most amounts in a batch, so that its draws stay in the cache, unless an iteration has more.
+const MAX_BATCH_AMOUNTS: u64 = 1 << 15;
+
+/// Executes a shard.
+pub(super) fn execute_shard(
+    instructions: InstructionSet,
+    program: &Program,
+    shard: &Shard,
+    control: &dyn ExecutionControl,
+) -> Result<ShardResult, ExecutionError> {
+    let portfolio = Portfolio::new(program);
+    let mut executor = Executor::new(instructions, &portfolio);
+    let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
+    for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
+        let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
+        executor.execute_leaf(seed, iterations, control)?;
+    }
+    Ok(executor.finish())
+}
+
+/// The state of an execution.
+struct Executor<'a> {
+    instructions: InstructionSet,
+    portfolio: &'a Portfolio<'a>,
+    batch: EventBatch,
+    amounts: BatchAmounts,
+    recorder: Recorder,
+    /// Results of batches that the reference has executed.
+    saturated: Vec<ShardResult>,
+    /// Iterations in a batch, a multiple of the lanes.
+    batch_years: u64,
+    /// Iterations between two calls of the control.
+    interval: u64,
+}
+
+impl<'a> Executor<'a> {
+    fn new(instructions: InstructionSet, portfolio: &'a Portfolio<'a>) -> Self {
+        let program = portfolio.program;
+        let width = instructions.group_size();
+        let years = MAX_BATCH_AMOUNTS / program.max_amounts().max(1);
+        Self {
+            instructions,
+            portfolio,
+            batch: EventBatch::new(instructions, portfolio),
+            amounts: BatchAmounts::new(portfolio),
+            recorder: Recorder::new(portfolio),
+            saturated: Vec::new(),
+            batch_years: years.clamp(width, MAX_BATCH_YEARS as u64) / width * width,
+            interval: scalar::report_interval(program),
+        }
+    }
+
+    fn execute_leaf(
+        &mut self,
+        seed: Digest,
+        iterations: u64,
+        control: &dyn ExecutionControl,
+    ) -> Result<(), ExecutionError> {
+        let mut keystream = LeafKeystream::new(&seed.0);
+        let (mut start, mut unreported) = (0, 0);
+        while start < iterations {
+            let end = iterations.min(start + self.batch_years);
+            self.execute_batch(seed, &mut keystream, start, end);
+            unreported += end - start;
+            start = end;
+            if unreported >= self.interval || start == iterations {
+                if control.advance(unreported).is_break() {
+                    return Err(ExecutionError::Cancelled);
+                }
+                unreported = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute_batch(&mut self, seed: Digest, keystream: &mut LeafKeystream, start: u64, end: u64) {
+        let width = self.instructions.group_size();
+        self.batch.clear();
+        for first in (start..end).step_by(width as usize) {
+            let iterations = width.min(end - first) as usize;
+            self.batch.draw_years(self.portfolio, keystream, first, iterations);
+        }
+        if self.amounts.compute(self.instructions, self.portfolio, &mut self.batch) {
+            self.recorder.add(self.portfolio, &self.batch, &self.amounts);
+        } else {
+            self.saturated.push(scalar::execute_range(self.portfolio.program, seed, start..end));
+        }
+    }
+
+    fn finish(mut self) -> ShardResult {
+        let program = self.portfolio.program;
+        let result = self.recorder.finish(program, &self.amounts);
+        if self.saturated.is_empty() {
+            return result;
+        }
+        self.saturated.push(result);
+        crate::reduction::merge_results(program, &self.saturated)
+    }
+}

@@ -1,0 +1,228 @@
+//! Conformance over portfolios: programs with lines, treaties and details, made from a seed.
+
+use forge_contract::{
+    program::{AmountTable, Component, CountTable, Group, MAX_AMOUNT, Occurrence, Program, Terms},
+    shard::LEAF_ITERATIONS,
+    treaty::{IndexSet, Layer, OccurrenceLayer, Proportion, Treaty, TreatyTerms},
+};
+
+use super::{
+    conformance::assert_agrees,
+    recipe::{AmountRecipe, CountRecipe, SplitMix64},
+    sample_shard,
+};
+use crate::backend::Backend;
+
+/// The portfolio of a seed: everything that a program can have, in random combination.
+pub fn random_portfolio(seed: u64) -> Program {
+    let mut random = SplitMix64(seed);
+    // The first numbers of neighbouring seeds are alike in few bits only after some steps.
+    random.next();
+    PortfolioMaker { lines: 1 + random.below(4) as u32, indices: random.below(3) as u32, random }.program()
+}
+
+struct PortfolioMaker {
+    random: SplitMix64,
+    lines: u32,
+    indices: u32,
+}
+
+impl PortfolioMaker {
+    fn chance(&mut self, of: u64) -> bool {
+        self.random.below(of) == 0
+    }
+
+    /// An amount of any size that amounts of these portfolios have.
+    fn amount(&mut self) -> u64 {
+        let bits = 1 + self.random.below(36);
+        1 + self.random.below(1 << bits)
+    }
+
+    fn fraction(&mut self) -> Proportion {
+        if self.chance(2) { Proportion::ONE } else { Proportion(self.random.below(1_000_001) as u32) }
+    }
+
+    fn sorted(&mut self, length: u64, mut value: impl FnMut(&mut Self) -> u64) -> Vec<u64> {
+        let mut values: Vec<_> = (0..length).map(|_| value(self)).collect();
+        values.sort_unstable();
+        values
+    }
+
+    fn amounts(&mut self) -> AmountTable {
+        let length = self.random.below(40);
+        match self.random.below(5) {
+            0 => AmountTable::Steps {
+                thresholds: self.sorted(length, |maker| maker.random.next()),
+                amounts: self.sorted(length + 1, |maker| maker.amount() - 1),
+            },
+            1 => AmountTable::Linear {
+                thresholds: self.sorted(length, |maker| maker.random.next()),
+                amounts: self.sorted(length + 2, Self::amount),
+            },
+            kind => {
+                let segment_bits = 1 + self.random.below(4) as u32;
+                let seed = self.random.next();
+                let recipe = if kind == 2 { AmountRecipe::Steep(seed) } else { AmountRecipe::Noise(seed) };
+                AmountTable::Quantiles { segment_bits, segments: recipe.segments(segment_bits) }
+            }
+        }
+    }
+
+    fn counts(&mut self) -> CountTable {
+        let recipe = match self.random.below(5) {
+            0 => CountRecipe::Constant(self.random.below(4) as u32),
+            1 => CountRecipe::Block { at: self.random.next() | 7 << 61, count: 40 },
+            _ => CountRecipe::Dense { thresholds: self.random.below(30) as u32, seed: self.random.next() },
+        };
+        recipe.count_table()
+    }
+
+    fn component(&mut self, same_rank: bool) -> Component {
+        let deductible = if self.chance(2) { 0 } else { self.amount() };
+        let terms = Terms {
+            deductible,
+            franchise: deductible > 0 && self.chance(3),
+            limit: if self.chance(2) { MAX_AMOUNT } else { self.amount() },
+            share: self.fraction(),
+        };
+        Component {
+            line: self.random.below(self.lines.into()) as u32,
+            index: (self.indices > 0 && self.chance(3))
+                .then(|| self.random.below(self.indices.into()) as u32),
+            same_rank,
+            terms,
+            amounts: self.amounts(),
+        }
+    }
+
+    fn group(&mut self) -> Group {
+        let length = 1 + self.random.below(4);
+        let kind = self.random.below(5);
+        let components = (0..length).map(|at| (kind > 2 && at > 0 && self.chance(3), at)).collect::<Vec<_>>();
+        let components: Vec<_> = components.into_iter().map(|(same, _)| self.component(same)).collect();
+        let none = CountTable { offset: 0, thresholds: Vec::new() };
+        let (counts, occurrence) = match kind {
+            0..=2 => {
+                let offset = self.random.below(length) as u32;
+                let thresholds = self.sorted(length - 1 - u64::from(offset), |maker| maker.random.next());
+                let pick = (length > 1).then_some(CountTable { offset, thresholds });
+                (self.counts(), Occurrence::Claim { pick })
+            }
+            3 => (self.counts(), Occurrence::Strike),
+            _ => (none, Occurrence::Annual),
+        };
+        Group { counts, occurrence, components }
+    }
+
+    fn layer(&mut self) -> Layer {
+        let attachment = if self.chance(4) { 0 } else { self.amount() };
+        Layer { limit: if self.chance(6) { MAX_AMOUNT } else { self.amount() }, attachment }
+    }
+
+    fn treaty(&mut self) -> Treaty {
+        let set = |maker: &mut Self| {
+            if maker.chance(2) { IndexSet::ALL } else { IndexSet(maker.random.next() as u32) }
+        };
+        let (lines, groups) = (set(self), set(self));
+        let step = 1 + self.random.below(3) as u32;
+        let terms = match self.random.below(5) {
+            0 | 1 => {
+                let event_limit = if self.chance(2) { MAX_AMOUNT } else { self.amount() };
+                TreatyTerms::QuotaShare { cession: self.fraction(), event_limit }
+            }
+            2 | 3 => TreatyTerms::OccurrenceXl(self.occurrence_layer()),
+            _ => TreatyTerms::AggregateXl { layer: self.layer(), placed: self.fraction() },
+        };
+        // Only such treaties may follow one on the year's amount.
+        let is_aggregate = matches!(terms, TreatyTerms::AggregateXl { .. });
+        Treaty { step: if is_aggregate { step + 3 } else { step }, lines, groups, terms }
+    }
+
+    fn occurrence_layer(&mut self) -> OccurrenceLayer {
+        let layer = self.layer();
+        let prices = if layer.limit < MAX_AMOUNT { self.random.below(4) } else { 0 };
+        OccurrenceLayer {
+            cession: self.fraction(),
+            layer,
+            annual: if self.chance(3) { Layer { limit: MAX_AMOUNT, attachment: 0 } } else { self.layer() },
+            placed: self.fraction(),
+            reinstatements: (0..prices).map(|_| Proportion(self.random.below(2_000_000) as u32)).collect(),
+            premium: if self.chance(3) { 0 } else { self.amount() },
+        }
+    }
+
+    fn program(mut self) -> Program {
+        let index = |maker: &mut Self| {
+            let near_one = |maker: &mut Self| (1 << 23) + maker.random.below(1 << 24);
+            let amounts = maker.sorted(3, near_one);
+            AmountTable::Linear { thresholds: vec![maker.random.next()], amounts }
+        };
+        let indices = (0..self.indices).map(|_| index(&mut self)).collect();
+        let groups = (0..=self.random.below(4)).map(|_| self.group()).collect();
+        let treaties = (0..self.random.below(6)).map(|_| self.treaty()).collect();
+        let details = !self.chance(6);
+        Program {
+            units: 100,
+            base: if self.chance(4) { self.amount() } else { 0 },
+            cap: if self.chance(4) { self.amount() } else { MAX_AMOUNT },
+            lines: self.lines,
+            details,
+            allocation: details && self.chance(2),
+            indices,
+            groups,
+            treaties,
+        }
+    }
+}
+
+/// Checks the portfolios of these seeds, on shards of sizes around those of lanes and batches.
+///
+/// # Panics
+/// If the backend differs from the scalar reference.
+pub fn check_random_portfolios(backend: &dyn Backend, seeds: std::ops::Range<u64>) {
+    const SIZES: [u64; 16] = [0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 200, 1000, 3001];
+    for seed in seeds {
+        let program = random_portfolio(seed);
+        if backend.supports(&program) {
+            let size = |step: u64| SIZES[((seed + step) % 16) as usize];
+            let shards = [sample_shard(0, seed, size(0)), sample_shard(3, seed, size(7))];
+            assert_agrees(backend, &program, &shards, &format!("the portfolio of seed {seed}"));
+        }
+    }
+}
+
+/// Checks portfolios whose sums saturate, in all iterations or in few, and shards of several
+/// leaves.
+///
+/// # Panics
+/// If the backend differs from the scalar reference.
+pub fn check_extreme_portfolios(backend: &dyn Backend) {
+    let counts = [
+        CountRecipe::Constant(600),
+        CountRecipe::Block { at: u64::MAX - (1 << 57), count: 700 },
+        CountRecipe::Constant(20),
+    ];
+    for (seed, counts) in (0..).zip(counts) {
+        for largest in [false, true] {
+            let mut program = random_portfolio(17 + seed);
+            program.groups.truncate(2);
+            let group = &mut program.groups[0];
+            group.counts = counts.count_table();
+            group.occurrence = Occurrence::Strike;
+            let recipe = if largest { AmountRecipe::Largest } else { AmountRecipe::Extreme(seed) };
+            for component in &mut group.components {
+                component.amounts = AmountTable::Quantiles { segment_bits: 2, segments: recipe.segments(2) };
+                component.terms = Terms::NONE;
+            }
+            if backend.supports(&program) {
+                let shards = [sample_shard(0, seed, 700)];
+                assert_agrees(backend, &program, &shards, &format!("{counts:?} of large amounts"));
+            }
+        }
+    }
+    let program = random_portfolio(3);
+    if backend.supports(&program) {
+        let shards = [sample_shard(1, 0, 2 * LEAF_ITERATIONS), sample_shard(2, 1, LEAF_ITERATIONS + 77)];
+        assert_agrees(backend, &program, &shards, "a portfolio's shards of several leaves");
+    }
+}
