@@ -85,11 +85,11 @@ fn main() -> ExitCode {
     silence_mesa_device_select();
     // SAFETY: no thread has been started yet.
     unsafe { environment::normalise() };
-    let matches = Cli::command().get_matches();
-    let result = match cluster::print_config(&Cli::command(), &matches) {
-        Ok(true) => Ok(()),
-        Ok(false) => execute(&matches),
-        Err(error) => Err(error),
+    let result = match Cli::command().try_get_matches() {
+        Ok(matches) => execute_or_print_config(&matches),
+        Err(error) if error.use_stderr() => error.exit(),
+        // Help and version.
+        Err(error) => output::print_help(&error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,6 +98,10 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn execute_or_print_config(matches: &ArgMatches) -> Result<(), CommandError> {
+    if cluster::print_config(&Cli::command(), matches)? { Ok(()) } else { execute(matches) }
 }
 
 /// Disables Mesa's device selection layer, which looks for a display and prints to standard error

@@ -25,7 +25,19 @@ pub enum OutputFormat {
 /// Writing failed for any reason other than a closed pipe.
 pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    check_written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// Writes help or the version, which clap returns as an error, to standard output.
+///
+/// # Errors
+/// As for [`print`].
+pub fn print_help(help: &clap::Error) -> Result<(), CommandError> {
+    check_written(help.print().and_then(|()| io::stdout().flush()))
+}
+
+fn check_written(result: io::Result<()>) -> Result<(), CommandError> {
+    match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result.context("cannot write to standard output")?),
     }

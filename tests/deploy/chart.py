@@ -116,6 +116,13 @@ def check_sources(checks):
         "extraEnvFrom",
         "extraVolumes",
         "extraVolumeMounts",
+        "initContainers",
+        "extraContainers",
+        "serviceAccountName",
+        "deploymentAnnotations",
+        "hostAliases",
+        "dnsPolicy",
+        "dnsConfig",
     }
     for path in paths(values, ""):
         parts = path.split(".")
@@ -166,7 +173,7 @@ def check_pod(document):
             secret = re.search("PASSWORD$|SECRET|_KEY_ID$", variable["name"])
             require(not secret or "value" not in variable, f"{name} has {variable['name']} in plain text")
     if document["kind"] == "Deployment":
-        (container,) = pod["containers"]
+        container = pod["containers"][0]
         require(container["livenessProbe"]["httpGet"]["path"] == "/healthz", f"{name}: liveness")
         require(container["readinessProbe"]["httpGet"]["path"] == "/readyz", f"{name}: readiness")
         require(pod["terminationGracePeriodSeconds"] > 20, f"the grace period of {name} is too short to finish its shards")
@@ -326,9 +333,48 @@ def check_particulars(chart, checks):
     require(quotas == MATRIX["everything by hand"]["planner"]["quotas"], f"{quotas}")
     path = {variable["name"]: variable.get("value") for variable in container["env"]}["FORGE_QUOTAS"]
     require(path == f"{mounts['quotas']}/quotas.json", path)
+    check_extensions(chart)
     notes = chart.call("install", {}, "release", "--dry-run=client", "--namespace", "forge")
     require("helm test release --namespace forge" in notes, "NOTES.txt does not name the command of helm test")
     checks.ok("values change GPU pods, pools, secrets, policies, budgets, checksums, Object Lock and NOTES.txt")
+
+
+def check_extensions(chart):
+    """Checks what users of charts add to pods and releases, by the usual names."""
+    documents = chart.render(MATRIX["usual extensions"])
+    deployment = find_object(documents, "Deployment", "release-forge-planner")
+    require(deployment["metadata"]["annotations"] == {"reloader.stakater.com/auto": "true"}, f"{deployment['metadata']}")
+    pod = deployment["spec"]["template"]["spec"]
+    for key, value in MATRIX["usual extensions"]["planner"].items():
+        if key in ("hostAliases", "dnsPolicy", "dnsConfig", "initContainers", "serviceAccountName"):
+            require(pod[key] == value, f"{key}: {pod.get(key)}")
+    require([container["name"] for container in pod["containers"]] == ["planner", "proxy"], f"{pod['containers']}")
+    accounts = {d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount"}
+    require("release-forge-verifier" in accounts and "release-forge-planner" not in accounts, f"{accounts}")
+    secrets = [{"name": name} for name in ("everywhere", "first", "second")]
+    for document in documents:
+        if document["kind"] in ("Deployment", "Pod"):
+            pod = pod_spec(document)
+            require(pod["imagePullSecrets"] == secrets, f"{pod['imagePullSecrets']}")
+            image = pod["containers"][0]["image"]
+            require(image.startswith("mirror.example:5000/forge"), image)
+    keys = [
+        variable["valueFrom"]["secretKeyRef"]["key"]
+        for variable in pod_spec(find_object(documents, "Deployment", "release-forge-aggregator"))["containers"][0]["env"]
+        if variable["name"].startswith("AWS_") and "valueFrom" in variable
+    ]
+    require(keys == ["user", "password"], f"{keys}")
+    require(find_object(documents, "ConfigMap", "of-release")["data"] == {"a": "b"}, "an object of extraObjects")
+    require(find_object(documents, "ConfigMap", "text")["data"] == {"namespace": "forge"}, "a text of extraObjects")
+    unset = {"runAsUser": None, "runAsGroup": None, "fsGroup": None}
+    for document in chart.render({"podSecurityContext": unset}):
+        if document["kind"] in ("Deployment", "Pod"):
+            security = pod_spec(document)["securityContext"]
+            require(security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}, f"{security}")
+    rules = [{"action": "drop", "regex": "forge_.*"}]
+    monitored = {"podMonitor": {"enabled": True, "relabelings": rules, "metricRelabelings": rules}}
+    (endpoint,) = find_object(chart.render(monitored), "PodMonitor", "release-forge")["spec"]["podMetricsEndpoints"]
+    require(endpoint["relabelings"] == rules == endpoint["metricRelabelings"], f"{endpoint}")
 
 
 def check_kubectl(chart, checks):

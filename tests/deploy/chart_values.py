@@ -4,6 +4,15 @@
 PASSWORDS = {role: f"{role}-secret" for role in ("planner", "worker", "worker-gpu", "verifier", "aggregator", "client")}
 
 KEDA = {"kind": "keda", "keda": {"monitoringEndpoint": "nats-headless.nats.svc:8222"}}
+CONFINED = {
+    "volumeMounts": [],
+    "env": [],
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+}
 MATRIX = {
     "defaults": {},
     "GPU": {
@@ -86,6 +95,29 @@ MATRIX = {
         "podDisruptionBudget": {"maxUnavailable": "50%"},
         "networkPolicy": {"enabled": False},
     },
+    "usual extensions": {
+        "global": {"imageRegistry": "mirror.example:5000", "imagePullSecrets": ["everywhere", {"name": "first"}]},
+        "image": {"pullSecrets": [{"name": "first"}, "second"]},
+        "store": {"existingSecretKeys": {"accessKeyId": "user", "secretAccessKey": "password"}},
+        "planner": {
+            "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
+            "serviceAccountName": "of-the-platform",
+            "initContainers": [{"name": "wait", "image": "busybox", "command": ["true"]}],
+            "extraContainers": [{"name": "proxy", "image": "proxy", **CONFINED}],
+            "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["nats.example"]}],
+            "dnsPolicy": "ClusterFirst",
+            "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+        },
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "of-{{ .Release.Name }}"},
+                "data": {"a": "b"},
+            },
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: text}\ndata: {namespace: '{{ .Release.Namespace }}'}\n",
+        ],
+    },
     "no extras": {
         "podDisruptionBudget": {"enabled": False},
         "networkPolicy": {"enabled": False},
@@ -128,6 +160,10 @@ REFUSED = [
     ({"store": {"endpoint": "http://s3:8333", "existingSecret": ""}}, "store.endpoint"),
     ({"store": {"endpoint": "http://s3:8333", "caSecret": "ca"}}, "https://"),
     ({"image": {"digest": "latest"}}, "digest"),
+    ({"image": {"pullSecrets": [{"secret": "x"}]}}, "pullSecrets"),
+    ({"global": {"imageRegistry": "https://mirror"}}, "imageRegistry"),
+    ({"planner": {"dnsPolicy": "First"}}, "dnsPolicy"),
+    ({"planner": {"extraContainers": {"name": "x"}}}, "extraContainers"),
     ({"networkPolicy": {"store": {"ports": ["443"]}}}, "ports"),
     ({"networkPolicy": {"nats": {"to": [{"podSelectors": {}}]}}}, "podSelectors"),
     ({"settings": {"logFormat": "xml"}}, "logFormat"),

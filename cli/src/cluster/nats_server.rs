@@ -1,5 +1,5 @@
 //! A local `nats-server` for development: it listens on loopback, stores its data in a directory,
-//! and ends with the process that started it.
+//! and ends with the process that started it. If it ends on its own, a thread starts it again.
 //!
 //! It is in a process group of its own, because a terminal sends Ctrl-C and its own end to all
 //! processes of the foreground group: services that complete their work still need it. On Linux the
@@ -17,7 +17,8 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -39,17 +40,32 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const PORT_CONFLICT_TIME: Duration = Duration::from_millis(200);
 /// Time that an abandoned server gets to end after SIGTERM, and after SIGKILL.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between two checks whether a running server has ended.
+const SUPERVISION_INTERVAL: Duration = Duration::from_millis(200);
+/// Pause between two starts of a server that ends.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Interval between two checks whether a server has started or ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running server; dropping it kills the server.
+/// A server that runs until this is dropped.
 pub struct LocalNatsServer {
-    child: Child,
     /// URL for clients.
     pub url: String,
+    /// The thread that starts the server again, and the channel whose end ends it.
+    supervisor: Option<(JoinHandle<()>, Sender<()>)>,
     /// Held until the server has ended.
     _owner_lock: File,
 }
+
+/// What a server is started with.
+struct ServerLaunch {
+    binary: PathBuf,
+    directory: PathBuf,
+    port: u16,
+}
+
+/// A running server; dropping it kills the server.
+struct RunningServer(Child);
 
 impl LocalNatsServer {
     /// Starts the server named by `FORGE_NATS_SERVER`, or the one in `PATH`. It keeps its data and
@@ -60,7 +76,7 @@ impl LocalNatsServer {
     /// [`CommandError::Input`] if there is no such binary, or another process uses the directory;
     /// [`CommandError::Other`] if the server does not start, or an abandoned one does not end.
     pub fn start(directory: &Path, port: u16) -> Result<Self, CommandError> {
-        let binary = find_binary()?;
+        let mut launch = ServerLaunch { binary: find_binary()?, directory: directory.to_owned(), port };
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let Some(owner_lock) = try_lock(&directory.join(OWNER_LOCK))? else {
             return Err(CommandError::Input(format!(
@@ -68,43 +84,92 @@ impl LocalNatsServer {
                 directory.display()
             )));
         };
-        let server_lock = take_server_lock(&binary, directory)?;
+        let server_lock = take_server_lock(&launch.binary, directory)?;
         for port in [port, 0] {
-            let port = find_free_port(port).context("no port is free for nats-server")?;
+            launch.port = find_free_port(port).context("no port is free for nats-server")?;
             let stdin = server_lock.try_clone().context("cannot duplicate the handle of the lock")?;
-            let mut child = spawn(&binary, directory, port, stdin)?;
-            if is_listening(&mut child, port).context("cannot wait for nats-server")? {
-                return Ok(Self { child, url: format!("nats://127.0.0.1:{port}"), _owner_lock: owner_lock });
+            let mut server = launch.spawn(stdin)?;
+            if is_listening(&mut server.0, launch.port).context("cannot wait for nats-server")? {
+                let url = format!("nats://127.0.0.1:{}", launch.port);
+                let (stop, stopped) = mpsc::channel();
+                let supervise = move || launch.supervise(server, &stopped);
+                let thread = thread::Builder::new().name("nats-server".to_owned()).spawn(supervise);
+                let thread = thread.context("cannot start the thread that supervises nats-server")?;
+                return Ok(Self { url, supervisor: Some((thread, stop)), _owner_lock: owner_lock });
             }
             // Another process took the port first, or the server cannot start at all.
         }
+        let reason = launch.last_log_line();
         let log = directory.join(LOG_FILE);
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let last = text.lines().last().unwrap_or("it has logged nothing");
-        Err(anyhow::anyhow!("nats-server ended at its start ({}): {last}", log.display()).into())
+        Err(anyhow::anyhow!("nats-server ended at its start ({}): {reason}", log.display()).into())
+    }
+}
+
+impl Drop for LocalNatsServer {
+    fn drop(&mut self) {
+        if let Some((thread, stop)) = self.supervisor.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ServerLaunch {
+    /// Starts the server again whenever it has ended, until the channel is closed. Its clients
+    /// reconnect, and its records are on disk.
+    fn supervise(&self, server: RunningServer, stopped: &Receiver<()>) {
+        let mut server = Some(server);
+        let mut pause = SUPERVISION_INTERVAL;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+            pause = SUPERVISION_INTERVAL;
+            if let Some(RunningServer(child)) = &mut server {
+                let Ok(Some(status)) = child.try_wait() else { continue };
+                let reason = self.last_log_line();
+                tracing::error!(%status, reason, "nats-server has ended; starting it again");
+            }
+            server = None;
+            match take_server_lock(&self.binary, &self.directory).and_then(|lock| self.spawn(lock)) {
+                Ok(running) => server = Some(running),
+                Err(error) => tracing::error!(%error, "starting nats-server failed; retrying in 1 s"),
+            }
+            pause = RESTART_PAUSE;
+        }
+    }
+
+    fn spawn(&self, stdin: File) -> Result<RunningServer, CommandError> {
+        let log_path = self.directory.join(LOG_FILE);
+        let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["-a", "127.0.0.1", "-js", "-p", &self.port.to_string()])
+            .arg("-sd")
+            .arg(&self.directory)
+            .arg("-P")
+            .arg(self.directory.join(PID_FILE))
+            .stdin(stdin)
+            .stdout(log.try_clone().context("cannot duplicate the handle of the log file")?)
+            .stderr(log);
+        detach_from_terminal(&mut command);
+        let child = command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
+        Ok(RunningServer(child))
+    }
+
+    fn last_log_line(&self) -> String {
+        let text = fs::read_to_string(self.directory.join(LOG_FILE)).unwrap_or_default();
+        text.lines().last().unwrap_or("it has logged nothing").to_owned()
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 fn find_free_port(preferred: u16) -> io::Result<u16> {
     let bind = |port| TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
     Ok(bind(preferred).or_else(|_| bind(0))?.port())
-}
-
-fn spawn(binary: &Path, directory: &Path, port: u16, stdin: File) -> Result<Child, CommandError> {
-    let log_path = directory.join(LOG_FILE);
-    let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
-    let mut command = Command::new(binary);
-    command
-        .args(["-a", "127.0.0.1", "-js", "-p", &port.to_string()])
-        .arg("-sd")
-        .arg(directory)
-        .arg("-P")
-        .arg(directory.join(PID_FILE))
-        .stdin(stdin)
-        .stdout(log.try_clone().context("cannot duplicate the handle of the log file")?)
-        .stderr(log);
-    detach_from_terminal(&mut command);
-    Ok(command.spawn().with_context(|| format!("cannot start {}", binary.display()))?)
 }
 
 /// Waits until the server listens; false if it has ended. A server that loads much data may take
@@ -125,13 +190,6 @@ fn is_listening(child: &mut Child, port: u16) -> io::Result<bool> {
     Ok(true)
 }
 
-impl Drop for LocalNatsServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[cfg(unix)]
 fn detach_from_terminal(command: &mut Command) {
     use std::os::unix::process::CommandExt;
@@ -141,7 +199,8 @@ fn detach_from_terminal(command: &mut Command) {
     {
         use rustix::process::{Signal, set_parent_process_death_signal};
 
-        // The signal is sent when the thread that starts the server ends: the main thread.
+        // The signal is sent when the thread that starts the server ends: the main thread, or the
+        // one that supervises the server.
         let end_with_parent = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
         // SAFETY: the closure makes one system call, and neither allocates nor takes a lock.
         unsafe { command.pre_exec(end_with_parent) };

@@ -9,7 +9,7 @@ use forge_contract::{
     envelope::Target,
 };
 use forge_kernel::backend::{Backend, simd::Simd};
-use forge_service::{IdentityArgs, identity};
+use forge_service::{IdentityArgs, http, identity};
 
 use super::{
     aggregator::AggregatorTuning,
@@ -34,8 +34,9 @@ const PREFERRED_NATS_PORT: u16 = 4222;
 /// Run planner, worker, verifier and aggregator in one process, for development
 ///
 /// Unless --nats-url or FORGE_NATS_URL is given, starts the nats-server found in PATH on the
-/// loopback interface and stops it on exit. FORGE_NATS_SERVER names another binary. A server that a
-/// killed forge up left behind in the same data directory is ended first.
+/// loopback interface, starts it again if it ends, and stops it on exit. FORGE_NATS_SERVER names
+/// another binary. A server that a killed forge up left behind in the same data directory is ended
+/// first.
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Data directory of the nats-server that is started
@@ -68,6 +69,7 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
     let namespaces = args.namespaces.names()?;
     let quotas = args.planner.quotas()?;
     let mut options = args.host.topology_options("forge-up", namespaces.clone())?;
+    http::check_address(&args.host.http)?;
     let server = start_nats.then(|| LocalNatsServer::start(&args.data, PREFERRED_NATS_PORT)).transpose()?;
     if let Some(LocalNatsServer { url, .. }) = &server {
         options.urls = vec![url.clone()];

@@ -180,3 +180,34 @@ fn a_reader_that_leaves_ends_a_command_quietly() {
         assert!(status.success() && errors.is_empty(), "{arguments:?}: {status} {errors}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error_of_every_command() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path().join("full.json");
+    fs::write(&path, insurance_envelope("full").to_string()).unwrap();
+    let envelope = path.display().to_string();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let store = sandbox.store_path().display().to_string();
+    let job: &[&str] = &["artifacts", "ls", "full", "--store", &store];
+    for arguments in [
+        &["--version"][..],
+        &["--help"],
+        &["worker", "--help"],
+        &["schema", "envelope"],
+        &["envelope", "new"],
+        &["devices"],
+        &["planner", "--print-config"],
+        &["run", &envelope, "--out", &store],
+        job,
+    ] {
+        let output = run(forge().args(arguments).stdout(full()));
+        output
+            .expect_code(1)
+            .expect_stderr("error: cannot write to standard output: No space left on device");
+    }
+    // Messages are lost, and the result is not.
+    let output = run(forge().args(["run", &envelope, "--out", &store]).stderr(full()));
+    output.expect_code(0);
+}

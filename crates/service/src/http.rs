@@ -124,6 +124,22 @@ impl Drop for LoopGuard {
     }
 }
 
+/// Checks that no other process listens on the configured address, before anything is started.
+///
+/// # Errors
+/// [`ConfigError`] when one does.
+pub fn check_address(args: &HttpArgs) -> Result<(), ConfigError> {
+    let Some(address) = args.http else { return Ok(()) };
+    match std::net::TcpListener::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(bind_error(address, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn bind_error(address: SocketAddr, error: &io::Error) -> ConfigError {
+    ConfigError::new("--http", format!("binding {address} failed: {error}"))
+}
+
 /// Serves health and metrics in a background task until `stop` is cancelled, if an address is
 /// configured. Returns the bound address, with the port that the system chose for port 0.
 ///
@@ -136,9 +152,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<Option<SocketAddr>, ConfigError> {
     let Some(address) = args.http else { return Ok(None) };
-    let bind_error = |error| ConfigError::new("--http", format!("binding {address} failed: {error}"));
-    let listener = bind(address).await.map_err(bind_error)?;
-    let address = listener.local_addr().map_err(bind_error)?;
+    let listener = bind(address).await.map_err(|error| bind_error(address, &error))?;
+    let address = listener.local_addr().map_err(|error| bind_error(address, &error))?;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     tokio::spawn(async move {
         stop.run_until_cancelled(accept(listener, health, metrics)).await;

@@ -133,7 +133,14 @@ impl StoreError {
                 let bucket = path.trim_start_matches("s3://").split('/').next().unwrap_or_default();
                 Self::Missing { path: format!("the bucket {bucket}") }
             }
-            (301 | 307, _) | (_, "AuthorizationHeaderMalformed") => unusable(WRONG_REGION.to_owned()),
+            (301 | 307, _) | (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+                unusable(WRONG_REGION.to_owned())
+            }
+            // Clocks are set right while services run.
+            (_, "RequestTimeTooSkewed") => Self::Unavailable {
+                path: path.to_owned(),
+                reason: "the clock of this machine differs too much from that of the store".to_owned(),
+            },
             (
                 _,
                 code @ ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"),
@@ -243,6 +250,13 @@ mod tests {
         assert_eq!(sorted(404, "NoSuchKey").to_string(), "s3://bucket/x does not exist");
         assert!(matches!(sorted(403, ""), StoreError::Unusable { .. }));
         assert!(matches!(sorted(400, "AuthorizationHeaderMalformed"), StoreError::Unusable { .. }));
+        let region = sorted(400, "IllegalLocationConstraintException");
+        assert!(region.to_string().ends_with(WRONG_REGION), "{region}");
+        let skewed = sorted(403, "RequestTimeTooSkewed");
+        assert!(
+            matches!(&skewed, StoreError::Unavailable { reason, .. } if reason.contains("clock")),
+            "{skewed}"
+        );
         assert!(matches!(sorted(507, "XStorageFull"), StoreError::Full { .. }));
         assert!(matches!(sorted(503, "SlowDown"), StoreError::Unavailable { .. }));
     }

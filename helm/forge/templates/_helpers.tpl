@@ -32,8 +32,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end -}}
 
-{{/* An image reference from repository, tag and digest; .tag is the default tag. */}}
+{{/* An image reference from registry, repository, tag and digest; .tag is the default tag. */}}
 {{- define "forge.image" -}}
+{{- with .root.Values.global.imageRegistry }}{{ . }}/{{ end -}}
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
 {{- else -}}
@@ -84,20 +85,25 @@ The enabled components, as a map from name to:
 {{- end -}}
 {{- end -}}
 
-{{- define "forge.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{/* The secrets with which nodes pull images, as the field of a pod; .Values gives names or objects. */}}
+{{- define "forge.pullSecrets" -}}
+{{- $names := list -}}
+{{- range concat (default list .Values.global.imagePullSecrets) .Values.image.pullSecrets -}}
+{{- $name := . -}}
+{{- if kindIs "map" . -}}{{- $name = .name -}}{{- end -}}
+{{- $names = append $names $name -}}
+{{- end -}}
+{{- with uniq $names }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
 {{- end -}}
 
-{{- define "forge.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{/* The service account of a component. Takes root, name and values. */}}
+{{- define "forge.serviceAccount" -}}
+{{- default (printf "%s-%s" (include "forge.fullname" .root) .name) .values.serviceAccountName -}}
 {{- end -}}
 
 {{/*

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, RetryConfig,
-    aws::{AmazonS3, AmazonS3Builder, Checksum},
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum},
     client::ReqwestConnector,
     list::{PaginatedListOptions, PaginatedListStore},
 };
@@ -45,6 +45,7 @@ pub(super) async fn check_ambient_credentials(
     source: &AmbientCredentials,
     display_name: &str,
 ) -> Result<(), StoreError> {
+    check_authorization_token(source)?;
     let AmbientCredentials { source, skips_metadata_service, searched_files, .. } = source;
     let path = display_name.to_owned();
     let missing = |metadata: &str| StoreError::Unusable {
@@ -65,6 +66,22 @@ pub(super) async fn check_ambient_credentials(
             Err(StoreError::Unavailable { path, reason: format!("no credentials through {name}: no answer") })
         }
     }
+}
+
+/// Checks the token with which a container obtains credentials: `object_store` panics on one that
+/// cannot be part of a header.
+fn check_authorization_token(source: &AmbientCredentials) -> Result<(), StoreError> {
+    let unusable = |reason: String| StoreError::Unusable {
+        path: "the file in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE".to_owned(),
+        reason,
+    };
+    let is_file = |key: &AmazonS3ConfigKey| matches!(key, AmazonS3ConfigKey::ContainerAuthorizationTokenFile);
+    let Some((_, path)) = source.settings.iter().find(|(key, _)| is_file(key)) else { return Ok(()) };
+    let token = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    if token.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
+    Err(unusable("it holds a line break or a character that is not printable ASCII".to_owned()))
 }
 
 /// Builds the client of a bucket.
@@ -153,4 +170,29 @@ fn unusable_ca_bundle(path: &Path, reason: &str) -> StoreError {
 /// certificate.
 pub(super) fn is_virtual_hosted(bucket: &str, endpoint: Option<&str>) -> bool {
     endpoint.is_none() && !bucket.contains('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_part_of_a_header_is_refused_and_hidden() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let check = || {
+            let key = AmazonS3ConfigKey::ContainerAuthorizationTokenFile;
+            let settings = vec![(key, path.display().to_string())];
+            check_authorization_token(&AmbientCredentials { settings, ..AmbientCredentials::default() })
+        };
+        let refused = || check().unwrap_err().to_string();
+        assert!(refused().starts_with("the file in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"), "{}", refused());
+        std::fs::write(&path, "Bearer hush").unwrap();
+        check().unwrap();
+        for wrong in ["hush\n", "hu\rsh", "hush\u{e9}"] {
+            std::fs::write(&path, wrong).unwrap();
+            assert!(refused().contains("line break") && !refused().contains("hush"), "{}", refused());
+        }
+        check_authorization_token(&AmbientCredentials::default()).unwrap();
+    }
 }

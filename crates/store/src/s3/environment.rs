@@ -71,10 +71,13 @@ impl S3Options {
             ambient.extend(variables.text(name)?.map(|value| (key, value)));
         }
         let of_profile = |name: &str| profile.get(name).map(str::to_owned);
+        let endpoint = variables
+            .first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?
+            .or_else(|| of_profile("endpoint_url"));
+        let proxy_variable = variables.proxy_variable(endpoint.as_deref());
         Ok(Self {
-            endpoint: variables
-                .first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?
-                .or_else(|| of_profile("endpoint_url")),
+            endpoint,
+            proxy_variable,
             region: variables.first(&["AWS_REGION", "AWS_DEFAULT_REGION"])?.or_else(|| of_profile("region")),
             credentials,
             credentials_profile,
@@ -146,6 +149,15 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         let value = self.0(name)?;
         let path = value.to_str().map_or_else(|| PathBuf::from(&value), |text| PathBuf::from(text.trim()));
         Some(path).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The first variable that names a proxy for an endpoint; AWS if absent.
+    fn proxy_variable(&self, endpoint: Option<&str>) -> Option<&'static str> {
+        let is_plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let [upper, lower] =
+            if is_plain { ["HTTP_PROXY", "http_proxy"] } else { ["HTTPS_PROXY", "https_proxy"] };
+        let names = [upper, lower, "ALL_PROXY", "all_proxy"];
+        names.into_iter().find(|name| self.0(name).is_some_and(|value| !value.is_empty()))
     }
 
     fn ambient_source(&self) -> Result<Option<&'static str>, StoreError> {
@@ -253,6 +265,17 @@ mod tests {
             let error = S3Options::from_variables(find).unwrap_err().to_string();
             assert!(error.starts_with(wrong) && error.contains("UTF-8"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_variable_that_names_a_proxy_depends_on_the_scheme() {
+        let found = |variables: &[(&str, &str)]| options(variables).unwrap().proxy_variable;
+        assert_eq!(found(&[("HTTP_PROXY", "http://p"), ("https_proxy", "")]), None);
+        assert_eq!(found(&[("https_proxy", "http://p"), ("HTTP_PROXY", "http://p")]), Some("https_proxy"));
+        let plain = ("AWS_ENDPOINT_URL", "http://h");
+        assert_eq!(found(&[plain, ("HTTPS_PROXY", "http://p")]), None);
+        assert_eq!(found(&[plain, ("http_proxy", "http://p")]), Some("http_proxy"));
+        assert_eq!(found(&[plain, ("ALL_PROXY", "http://p")]), Some("ALL_PROXY"));
     }
 
     #[test]

@@ -72,7 +72,8 @@ fn limit_pauses(body: HttpResponseBody, limit: Duration) -> HttpResponseBody {
             Err(_) => Some((Err(time_limit_error(limit)), parts)),
         }
     });
-    HttpResponseBody::new(StreamBody::new(SyncStream::new(parts)))
+    // Callers may ask for another part after the last one.
+    HttpResponseBody::new(StreamBody::new(SyncStream::new(parts.fuse())))
 }
 
 #[async_trait]
@@ -243,6 +244,31 @@ mod tests {
         let conflict = create(409, "ConditionalRequestConflict").await;
         assert!(!matches!(conflict, object_store::Error::AlreadyExists { .. }), "{conflict:?}");
         assert_eq!(S3ErrorResponse::of(&conflict).map(|response| response.status), Some(409));
+    }
+
+    #[tokio::test]
+    async fn answers_without_a_body_are_read_to_their_end() {
+        let mut answer = FixedAnswer::new(412, "");
+        answer.document.clear();
+        let write = client(&answer).put_opts(&Key::from("x"), "a".into(), PutMode::Create.into()).await;
+        assert!(matches!(write, Err(object_store::Error::AlreadyExists { .. })), "{write:?}");
+        answer.status = 404;
+        let missing = StoreError::from_object_store("s3://b/x", &read_error(&answer).await);
+        assert!(matches!(missing, StoreError::Missing { .. }), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_ended_stays_at_its_end() {
+        use http_body::Body;
+
+        let service = connector(FixedAnswer::new(200, "x")).connect(&ClientOptions::new()).unwrap();
+        let mut body = service.execute(HttpRequest::new(HttpRequestBody::empty())).await.unwrap().into_body();
+        let mut frames = 0;
+        for _ in 0..4 {
+            let next = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
+            frames += usize::from(next.await.is_some());
+        }
+        assert_eq!(frames, 1);
     }
 
     #[tokio::test]

@@ -57,7 +57,10 @@ pub(crate) async fn open(
             let endpoint = options.endpoint.as_deref().unwrap_or("AWS");
             let key = options.credentials_profile.as_ref();
             let key = key.map_or_else(String::new, |name| format!(", with credentials of profile {name}"));
-            StoreError::Unavailable { path, reason: format!("{reason} (at {endpoint}{key})") }
+            let proxy = options.proxy_variable.map_or_else(String::new, |variable| {
+                format!(", through the proxy that {variable} names unless NO_PROXY excepts this host")
+            });
+            StoreError::Unavailable { path, reason: format!("{reason} (at {endpoint}{proxy}{key})") }
         }
         other => other,
     })

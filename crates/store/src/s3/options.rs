@@ -28,6 +28,8 @@ pub struct S3Options {
     pub credentials: Option<S3Credentials>,
     /// The profile that holds the access key, for error texts; `None` if it is from elsewhere.
     pub credentials_profile: Option<String>,
+    /// The variable that names a proxy for requests to the store, for error texts.
+    pub proxy_variable: Option<&'static str>,
     /// PEM file with CA certificates to trust for the store, in addition to the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Retention that protects artifacts and manifests from deletion and replacement.
@@ -100,6 +102,7 @@ impl Default for S3Options {
             region: None,
             credentials: None,
             credentials_profile: None,
+            proxy_variable: None,
             ca_bundle: None,
             object_lock: None,
             read_back: true,
@@ -184,6 +187,10 @@ impl S3Options {
                 ),
                 AmazonS3ConfigKey::ContainerCredentialsFullUri => {
                     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Url::parse(value).is_ok())
+                }
+                // `object_store` would refuse every request, because the token is sent in the clear.
+                AmazonS3ConfigKey::StsEndpoint if value.starts_with("http://") => {
+                    return unusable("AWS_ENDPOINT_URL_STS", "it must be https://");
                 }
                 AmazonS3ConfigKey::StsEndpoint => ("AWS_ENDPOINT_URL_STS", Url::parse(value).is_ok()),
                 _ => continue,
@@ -272,6 +279,7 @@ mod tests {
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI",
             ),
             (ambient(AmazonS3ConfigKey::StsEndpoint, "https://h:99999"), "AWS_ENDPOINT_URL_STS"),
+            (ambient(AmazonS3ConfigKey::StsEndpoint, "http://sts.hush"), "AWS_ENDPOINT_URL_STS"),
         ];
         for (options, name) in cases {
             let error = options.check_values().unwrap_err().to_string();

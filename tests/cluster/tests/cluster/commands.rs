@@ -204,6 +204,55 @@ fn the_nats_server_ends_with_forge_up_however_that_ends() {
 }
 
 #[test]
+fn forge_up_starts_a_nats_server_again_that_has_ended() {
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    // While the server is down, another process could take the preferred port, so it gets another.
+    let preferred = std::net::TcpListener::bind(("127.0.0.1", 4222));
+    let up = LocalUp::start(&cluster, &data);
+    drop(preferred);
+    let complete = |job: &str| {
+        let envelope = insurance_envelope(job, 3);
+        let path = write_json(&cluster, &format!("{job}.json"), &envelope);
+        let record = up.run(&cluster, &["submit", &path, "--wait"]);
+        assert_eq!(record["result"], local_result_hash(&envelope));
+    };
+    complete("before");
+    for (job, signal) in [("killed", Signal::KILL), ("terminated", Signal::TERM)] {
+        let pid = fs::read_to_string(data.join("nats-server.pid")).unwrap().trim().parse().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        wait_until_another_server_runs(&data, pid);
+        complete(job);
+    }
+    assert_eq!(up.run(&cluster, &["status", "before"])["state"], "completed");
+    up.signal(Signal::TERM);
+    let (status, log) = up.wait();
+    assert!(status.success(), "{status} {log:#?}");
+    assert!(log.iter().filter(|line| line.contains("nats-server has ended")).count() >= 2, "{log:#?}");
+    assert!(processes_naming(&data).is_empty(), "{:?}", processes_naming(&data));
+}
+
+fn wait_until_another_server_runs(data: &Path, ended: i32) {
+    let started = Instant::now();
+    let running = || fs::read_to_string(data.join("nats-server.pid")).unwrap_or_default().trim().parse();
+    while running().is_ok_and(|pid: i32| pid == ended) || running().is_err() {
+        assert!(started.elapsed() < WAIT_LIMIT, "no nats-server was started");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn forge_up_starts_no_server_if_its_http_address_is_taken() {
+    let cluster = Cluster::empty(TestStore::Directory);
+    let data = cluster.directory.path().join("data");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = forge_up(&cluster, &data).args(["--http", &address]).output().unwrap();
+    assert_output(&output, 2, &["--http", &address]);
+    assert!(!data.exists(), "a server was started");
+}
+
+#[test]
 fn ctrl_c_ends_the_services_before_their_nats_server() {
     use std::os::unix::process::CommandExt;
 
