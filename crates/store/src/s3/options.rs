@@ -188,7 +188,7 @@ impl S3Options {
                 AmazonS3ConfigKey::ContainerCredentialsFullUri => {
                     ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Url::parse(value).is_ok())
                 }
-                // `object_store` would refuse every request, because the token is sent in the clear.
+                // `object_store` would refuse every request: the token is sent in the clear.
                 AmazonS3ConfigKey::StsEndpoint if value.starts_with("http://") => {
                     return unusable("AWS_ENDPOINT_URL_STS", "it must be https://");
                 }
