@@ -117,7 +117,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     ) -> Result<SubjectPage, BusError>;
 
     /// Returns the number of messages of a queue, both waiting and in-flight. May lag behind by
-    /// moments.
+    /// moments. May count messages that were purged: until the queue is read to the end of its
+    /// stream, or, if they had been delivered, until their lease ends.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].
@@ -143,7 +144,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     async fn put(&self, bucket: &Bucket, key: &str, value: Bytes) -> Result<u64, BusError>;
 
     /// Writes a key's value if its revision is still `expected` (`None`: if the key has no value).
-    /// Returns the new revision, or `None` if the current revision differs.
+    /// Returns the new revision, or `None` if the current revision differs. `expected` is the
+    /// revision of a value: with that of a removal, it is open whether the value is written.
     ///
     /// # Errors
     /// Returns the errors of [`Bus::get`], [`BusError::TooLarge`], or [`BusError::Full`].

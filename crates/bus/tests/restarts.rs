@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use forge_bus::topology::{Bucket, JobLength, Queue, Stream};
 use forge_bus::{
-    Bus, JetStreamBus, Message, Replay, SharedBus, jetstream::JetStreamOptions, testing::conformance,
-    topology,
+    BucketEntry, Bus, JetStreamBus, Message, Replay, SharedBus, jetstream::JetStreamOptions,
+    testing::conformance, topology,
 };
 use forge_contract::{
     envelope::Target,
@@ -203,4 +203,59 @@ async fn operations_fail_during_a_long_outage_and_recover_after_it() {
     bus.publish(Message::new(topology::SUBMIT_SUBJECT, ""), "1").await.unwrap();
     let fetched = timeout(EVENT_TIMEOUT, receiver.fetch(1)).await.unwrap().unwrap();
     assert_eq!(fetched[0].message.subject, topology::SUBMIT_SUBJECT);
+}
+
+/// The next message of a replay within [`EVENT_TIMEOUT`].
+async fn next_subject(replay: &mut Replay) -> String {
+    let stored = timeout(EVENT_TIMEOUT, replay.next()).await.expect("a message arrives");
+    stored.expect("the replay goes on").message.subject
+}
+
+/// A power failure takes what was acknowledged and not synced to disk. Messages after it have
+/// sequences that readers know already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_continue_on_a_server_that_has_lost_its_latest_messages() {
+    let mut server = NatsServer::start(&NatsConfig::default());
+    let bus = connect(&server).await;
+    let publish = async |index| {
+        let (message, id) = result_message(index);
+        bus.publish(message, &id).await.unwrap();
+        id
+    };
+    let agents = Bucket::Agents;
+    let mut replay = replay_results(&bus).await;
+    let mut watch = bus.watch(&agents, ">").await.unwrap();
+    let next_value = async |watch: &mut futures_util::stream::BoxStream<'static, BucketEntry>| {
+        timeout(EVENT_TIMEOUT, watch.next()).await.expect("a change arrives").unwrap().value
+    };
+    for index in 0..5 {
+        let id = publish(index).await;
+        assert_eq!(next_subject(&mut replay).await, id);
+        bus.put(&agents, "agent", index.to_string().into()).await.unwrap();
+        assert_eq!(next_value(&mut watch).await, Some(index.to_string().into()));
+    }
+    for losing_all in [false, true] {
+        server.stop();
+        let earlier = server.copy_data();
+        server.restart();
+        for index in 10..40 {
+            let id = publish(index).await;
+            assert_eq!(next_subject(&mut replay).await, id);
+            bus.put(&agents, "agent", index.to_string().into()).await.unwrap();
+            assert_eq!(next_value(&mut watch).await, Some(index.to_string().into()));
+        }
+        match losing_all {
+            true => {
+                server.restart_empty();
+                bus.prepare().await.unwrap();
+            }
+            false => server.restart_from(&earlier),
+        }
+        for index in 50..60 {
+            let id = publish(index).await;
+            assert_eq!(next_subject(&mut replay).await, id, "after losing all: {losing_all}");
+            bus.put(&agents, "agent", index.to_string().into()).await.unwrap();
+            assert_eq!(next_value(&mut watch).await, Some(index.to_string().into()));
+        }
+    }
 }

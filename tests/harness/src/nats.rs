@@ -1,6 +1,13 @@
 //! A NATS server with JetStream on disk.
 
-use std::{fs, io::Read, net::TcpStream, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    io::Read,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -94,6 +101,30 @@ impl NatsServer {
         self.restart();
     }
 
+    /// A copy of the server's data. The server must not be running.
+    ///
+    /// # Panics
+    /// If it is running, or the data cannot be copied.
+    pub fn copy_data(&self) -> TempDir {
+        assert!(self.process.is_none(), "the data of a running server is incomplete");
+        let copy = tempfile::Builder::new().prefix("forge-nats-copy-").tempdir().expect("a directory");
+        copy_directory(&self.directory.path().join("store"), copy.path());
+        copy
+    }
+
+    /// Ends the server with SIGKILL and starts it with data that was copied earlier, as after a
+    /// power failure that took what was not synced.
+    ///
+    /// # Panics
+    /// If the server does not start; the message contains the end of its log.
+    pub fn restart_from(&mut self, copy: &TempDir) {
+        self.kill();
+        let store = self.directory.path().join("store");
+        fs::remove_dir_all(&store).expect("removing the data of the server");
+        copy_directory(copy.path(), &store);
+        self.restart();
+    }
+
     /// Ends the server with SIGTERM, as an operator would.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -120,6 +151,19 @@ impl NatsServer {
             panic!("nats-server on port {} did not start: {reason}", self.port);
         }
         self.process = Some(process);
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("creating a directory");
+    for entry in fs::read_dir(from).expect("reading a directory") {
+        let entry = entry.expect("reading a directory");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("the type of a file").is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).expect("copying a file");
+        }
     }
 }
 

@@ -5,21 +5,29 @@
 //! an interruption the reader loads the next message by itself, and steps over it if it is
 //! unreadable. From then on it loads message by message for a while: a publisher of many such
 //! messages slows its readers down and does not stop them.
+//!
+//! A server that has lost its latest messages, or all of them, assigns their sequences again. The
+//! reader notices that the stream ends before the last message read, and goes on with the messages
+//! that were stored after that one.
 
 use std::sync::Arc;
 
 use async_nats::{
     HeaderMap, Message,
-    jetstream::consumer::{AckPolicy, Config, DeliverPolicy, ReplayPolicy},
+    jetstream::{
+        consumer::{AckPolicy, Config, DeliverPolicy, ReplayPolicy},
+        stream::Info,
+    },
 };
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     attempt::{AttemptFailure, RetryBudget, retry_transient},
-    connection::NatsConnection,
+    connection::{EmptyRequest, NatsConnection},
     convert::DeliveryInfo,
     inbound_connection::InboundConnection,
     pull_requests::{PullEvent, PullMode, PullRequests},
@@ -82,8 +90,13 @@ pub(super) struct StreamReader {
     /// For messages.
     inbound: Arc<InboundConnection>,
     selection: StreamSelection,
-    /// Sequence of the last message read; 0 before the first.
+    /// Sequence of the last message read; 0 before the first, and after the stream has lost it.
     last_sequence: u64,
+    /// Time at which the last message read was stored, in nanoseconds since the Unix epoch.
+    last_stored_at: u64,
+    /// After the stream has lost messages: those stored up to this time have been read, whatever
+    /// their sequence. `None` once a later one has been read.
+    read_until: Option<u64>,
     /// Upper bound on the unread messages among those that were stored when the reader was opened;
     /// `None` once it has caught up with them.
     backlog: Option<u64>,
@@ -122,13 +135,15 @@ impl StreamReader {
         inbound: &Arc<InboundConnection>,
         selection: StreamSelection,
     ) -> Result<Self, BusError> {
-        let create = || EphemeralConsumer::create(connection, inbound, &selection, 0);
+        let create = || EphemeralConsumer::create(connection, inbound, &selection, DeliverPolicy::All);
         let (consumer, backlog) = retry_transient(&selection.stream, create).await?;
         Ok(Self {
             connection: connection.clone(),
             inbound: inbound.clone(),
             selection,
             last_sequence: 0,
+            last_stored_at: 0,
+            read_until: None,
             backlog: Some(backlog),
             consumer: Some(consumer),
             is_suspicious: false,
@@ -192,8 +207,12 @@ impl StreamReader {
             }
             return Ok(None);
         };
-        self.advance_to(message.sequence);
         let RawMessage { subject, sequence, stored_at, headers, payload } = message;
+        if self.is_read(stored_at) {
+            self.last_sequence = sequence;
+            return Ok(None);
+        }
+        self.advance_to(sequence, stored_at);
         if headers.is_none() {
             self.connection.report_unreadable(&self.selection.stream, sequence, &subject);
             self.single_steps_until = Some(Instant::now() + SINGLE_STEP_PERIOD);
@@ -226,8 +245,13 @@ impl StreamReader {
         Ok(first)
     }
 
-    fn advance_to(&mut self, sequence: u64) {
-        self.last_sequence = sequence;
+    /// Whether a message was read before the stream lost later ones.
+    fn is_read(&self, stored_at: u64) -> bool {
+        self.read_until.is_some_and(|until| stored_at <= until)
+    }
+
+    fn advance_to(&mut self, sequence: u64, stored_at: u64) {
+        (self.last_sequence, self.last_stored_at, self.read_until) = (sequence, stored_at, None);
         self.backlog = self.backlog.map(|unread| unread.saturating_sub(1));
     }
 
@@ -239,13 +263,7 @@ impl StreamReader {
     /// was no new message.
     async fn receive_next(&mut self) -> Result<Option<ReadEvent>, AttemptFailure> {
         if self.consumer.is_none() {
-            let create = EphemeralConsumer::create(
-                &self.connection,
-                &self.inbound,
-                &self.selection,
-                self.last_sequence,
-            );
-            self.consumer = Some(create.await?.0);
+            self.create_consumer().await?;
         }
         // The server ends a request without waiting if nothing is left to send. This also happens
         // if the backlog is purged while it is read.
@@ -281,6 +299,41 @@ impl StreamReader {
         }
     }
 
+    /// Creates a consumer behind the last message read.
+    async fn create_consumer(&mut self) -> Result<(), AttemptFailure> {
+        if self.last_sequence > 0 {
+            self.notice_loss().await?;
+        }
+        let start = match (self.last_sequence, self.read_until) {
+            (0, None) => DeliverPolicy::All,
+            (0, Some(until)) => DeliverPolicy::ByStartTime { start_time: time_after(until) },
+            (last, _) => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+        };
+        let (consumer, _) =
+            EphemeralConsumer::create(&self.connection, &self.inbound, &self.selection, start).await?;
+        self.consumer = Some(consumer);
+        Ok(())
+    }
+
+    /// Goes on by time if the stream has lost the last message read: a consumer that starts behind
+    /// it would wait until the stream has that many messages again.
+    async fn notice_loss(&mut self) -> Result<(), AttemptFailure> {
+        let (stream, last_read) = (&self.selection.stream, self.last_sequence);
+        let subject = format!("STREAM.INFO.{stream}");
+        let info: Info = self.connection.request_api(&subject, &EmptyRequest {}).await?;
+        let last_stored = info.state.last_sequence;
+        if last_stored < last_read {
+            tracing::warn!(
+                stream,
+                last_read,
+                last_stored,
+                "the server has lost messages of the stream; reading those stored since"
+            );
+            (self.last_sequence, self.read_until) = (0, Some(self.last_stored_at));
+        }
+        Ok(())
+    }
+
     /// Accepts a message if it directly follows the previous delivery; `None` if it was read
     /// before.
     fn accept(&mut self, message: Message) -> Result<Option<ReadEvent>, AttemptFailure> {
@@ -292,10 +345,10 @@ impl StreamReader {
         if info.consumer_sequence != consumer.received {
             return Err(AttemptFailure::transient("messages were lost in transit"));
         }
-        if info.stream_sequence <= self.last_sequence {
+        if info.stream_sequence <= self.last_sequence || self.is_read(info.stored_at) {
             return Ok(None);
         }
-        self.advance_to(info.stream_sequence);
+        self.advance_to(info.stream_sequence, info.stored_at);
         Ok(Some(ReadEvent::Message(ReadMessage {
             subject: message.subject.into_string(),
             headers: message.headers,
@@ -306,24 +359,27 @@ impl StreamReader {
     }
 }
 
+/// The moment after a time in nanoseconds since the Unix epoch.
+fn time_after(nanoseconds: u64) -> OffsetDateTime {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanoseconds) + 1);
+    time.unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
 impl EphemeralConsumer {
-    /// Creates a consumer that starts behind the message `after`; 0 means at the first message.
-    /// Also returns the number of stored messages behind it.
+    /// Creates a consumer that starts where `start` says. Also returns the number of stored
+    /// messages that it will deliver.
     async fn create(
         connection: &Arc<NatsConnection>,
         inbound: &InboundConnection,
         selection: &StreamSelection,
-        after: u64,
+        start: DeliverPolicy,
     ) -> Result<(Self, u64), AttemptFailure> {
         let stream = &selection.stream;
         let name = connection.client.new_inbox().rsplit('.').next().unwrap_or("forge").to_owned();
         let requests = PullRequests::open(&inbound.get().await?, stream, &name).await?;
         let mut config = Config {
             name: Some(name.clone()),
-            deliver_policy: match after {
-                0 => DeliverPolicy::All,
-                _ => DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
-            },
+            deliver_policy: start,
             ack_policy: AckPolicy::None,
             replay_policy: ReplayPolicy::Instant,
             max_deliver: 1,
