@@ -201,18 +201,38 @@ async def one_job_id_in_two_namespaces(make_cluster):
 
 
 async def counts_that_json_cannot_state(make_cluster):
-    """A result with a count beyond 2^53 ends the aggregator each time it reads it."""
+    """A result with a count beyond 2^53 ends the aggregator each time it reads it. So would many
+    results whose counts add up to more. A shard may have as many occurrences as decoding allows, and
+    in a large run as keep the sum of all shards exact.
+    """
     with make_cluster() as cluster:
         cluster.start("planner", "aggregator", "verifier")
-        envelope = insurance("huge", 600_000, {"verify": "none"})
-        await asyncio.to_thread(cluster.submit, envelope)
         worker = await Worker(cluster).open()
-        for task, reply in await worker.pull(batch=2):
-            await worker.lie(task, occurrences=1 << 60)
-            await worker.settle(reply)
-        await worker.flush()
+
+        async def lie_until_rejected(envelope, occurrences, reason):
+            await asyncio.to_thread(cluster.submit, envelope)
+            received = await worker.pull(batch=2)
+            require(received, "there is no shard to take")
+            for task, reply in received:
+                await worker.lie(task, occurrences=occurrences)
+                await worker.settle(reply)
+            await worker.flush()
+            deadline = time.monotonic() + 20
+            while cluster.log("aggregator").count(reason) < len(received):
+                accepted = cluster.record(envelope["ctx"]["job_id"])["progress"]["shards_done"]
+                require(accepted == 0, f"{accepted} shards with {occurrences} occurrences are accepted")
+                require(time.monotonic() < deadline, cluster.log("aggregator")[-2000:])
+                await asyncio.sleep(0.1)
+
+        # 4,096 shards of 2^28 iterations. Decoding allows each 2^43 occurrences.
+        large = insurance("large", 2**40, {"verify": "none"}, claim_freq=0.1)
+        await lie_until_rejected(large, 2**42, "occurrences, but a shard of this run has at most")
+        done = cluster.run("cancel", "large")
+        require(done.returncode == 0, f"the job cannot be cancelled: {done.stderr}")
+        huge = insurance("huge", 600_000, {"verify": "none"})
+        await lie_until_rejected(huge, 2**60, "there are more occurrences than the iterations can have")
         await asyncio.to_thread(cluster.start, "worker")
-        await asyncio.to_thread(cluster.expect_correct, envelope)
+        await asyncio.to_thread(cluster.expect_correct, huge)
         require("panic" not in cluster.log("aggregator"), cluster.log("aggregator")[-2000:])
 
 

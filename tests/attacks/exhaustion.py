@@ -1,14 +1,12 @@
 """Attacks on what all jobs share: memory, storage, queues, slots. See cases.py."""
 
 import asyncio
+import hashlib
 import json
-import os
 import time
 
-import nats.errors
-
 from cluster import POOL, SERVICES, Worker, insurance, require, with_second_pool
-from messages import Key, heartbeat, made_up_task, result_subject, unsigned
+from messages import Key, heartbeat, made_up_task, result_subject, signed_result, unsigned, wide_shard_result
 
 # Small streams, so that filling one takes seconds: 112 MiB for results, 2 MiB for heartbeats.
 SMALL_STORAGE = {"FORGE_STORAGE_MIB": "256"}
@@ -77,22 +75,84 @@ async def results_of_a_running_job_fill_the_storage(make_cluster):
         require(done.returncode == 0, f"the victim cannot be cancelled: {done.stderr}")
 
 
+async def job_whose_results_do_not_fit(make_cluster):
+    """The results of one job fill the stream of results, where they stay until the job ends. Other jobs
+    wait until the job is cancelled, and lose nothing.
+    """
+    # A shard that is delivered twice has two results, of which the aggregator removes one.
+    environment = {**SMALL_STORAGE, "FORGE_LEASE_MS": "60000"}
+    with make_cluster(with_second_pool(make_cluster.configuration), environment) as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        # Its worker could be an honest one: it fills the stream with accepted results.
+        worker, key = await Worker(cluster, ("workers-any-long",)).open(), Key()
+        model = {"claim_freq": 9000.0, "claim_severity_mu": 0.0, "claim_severity_sig": 0.1}
+        large = insurance("large", 2000 * 262_144, {"verify": "none"}, **model)
+        await asyncio.to_thread(cluster.submit, large)
+        sizes, result = [40_000, 4000, 400, 40], None
+        while sizes:
+            await worker.connection.publish(f"$KV.forge_workers.{POOL}.{key.id}", heartbeat(key, slots=256))
+            for task, reply in await worker.pull(batch=64, seconds=2):
+                await worker.settle(reply)
+                components = await worker.count_components(task["program"])
+                result = result or wide_shard_result(task["iterations"], components, sizes[0])
+                answer = await worker.request(result_subject(POOL, task), signed_result(key, task, POOL, result))
+                if "error" in answer:
+                    sizes, result = sizes[1:], None
+                    break
+        stored = (await cluster.stream_state("FORGE_RESULTS"))["bytes"]
+        require(stored > 111 << 20, f"{stored} bytes are stored")
+        require(cluster.record("large")["state"] == "running", f"the job: {cluster.record('large')}")
+        small = insurance("small", 100_000)
+        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
+        await asyncio.to_thread(cluster.submit, small)
+        await asyncio.sleep(3)
+        state = cluster.record("small")["state"]
+        require(state != "completed", "it completes: describe what leaves space for it")
+        done = cluster.run("cancel", "large")
+        require(done.returncode == 0, f"the job cannot be cancelled: {done.stderr}")
+        await asyncio.to_thread(cluster.expect_correct, small, 60)
+
+
 async def largest_submissions(make_cluster):
-    """A client fills streams and buckets with submissions of 1 MB that are no envelopes."""
+    """A client publishes submissions of 1 MB that are no envelopes, four times as much as their stream
+    holds. A planner refuses each by a short record and removes it, so that others still submit.
+    """
     with make_cluster(environment=SMALL_STORAGE) as cluster:
         cluster.start(*SERVICES)
         client = await cluster.connect("client")
-        profile = insurance("long", 1000)
-        profile["op"]["profile"] = "p" * 900_000
-        keys = insurance("keys", 1000) | {f"k{number}": 1 for number in range(60_000)}
-        junk = [b"x" * 1_000_000, b"[" * 1_000_000, b'{"a":' * 200_000, b"\xff" * 1_000_000]
-        junk += [json.dumps(profile).encode(), json.dumps(keys).encode()]
-        for number in range(60):
-            await client.publish("forge.v1.jobs.submit", junk[number % len(junk)])
-            await client.flush()
+
+        def largest(number):
+            profile, keys = insurance(f"long-{number}", 1000), insurance(f"keys-{number}", 1000)
+            profile["op"]["profile"] = "p" * 900_000
+            keys |= {f"{key}" + "\x01" * 2000: 1 for key in range(70)}
+            texts = [b"x" * 1_000_000, b"[" * 1_000_000, b'{"a":' * 200_000, b"\xff" * 1_000_000]
+            texts = [text + str(number).encode() for text in texts]
+            return texts + [json.dumps(profile).encode(), json.dumps(keys).encode()]
+
+        for number in range(10):
+            for text in largest(number):
+                await client.publish("forge.v1.jobs.submit", text)
+                await client.flush()
         await expect_small_job(cluster, "small", 60)
-        stored = (await cluster.stream_state("KV_jobs"))["bytes"]
-        require(stored < 1 << 20, f"the records of refused submissions take {stored} bytes")
+        # One of each kind, as soon as there is space.
+        texts = largest(10)
+        deadline = time.monotonic() + 60
+        for text in texts:
+            while "error" in json.loads((await client.request("forge.v1.jobs.submit", text, timeout=5)).data):
+                require(time.monotonic() < deadline, "a submission is never stored")
+                await asyncio.sleep(0.2)
+        names = [f"rejected-{hashlib.sha256(text).hexdigest()[:16]}" for text in texts[:4]] + ["long-10", "keys-10"]
+        for name in names:
+            record = await asyncio.to_thread(cluster.wait, name)
+            require(record["error"]["code"] == "invalid_request", f"{name}: {record}")
+            size = len(json.dumps(record))
+            require(size < 80 << 10, f"the record of a refused submission takes {size} bytes")
+        while (left := (await cluster.stream_state("FORGE_JOBS"))["messages"]) > 0:
+            require(time.monotonic() < deadline, f"{left} refused submissions are kept")
+            await asyncio.sleep(0.2)
+        records = await cluster.stream_state("KV_jobs")
+        require(records["messages"] > 2 * len(names), f"the flood was not stored: {records['messages']} records")
+        require(records["bytes"] < records["messages"] * (80 << 10), f"the records take {records['bytes']} bytes")
         require(cluster.memory("planner") < 400, f"the planner takes {cluster.memory('planner')} MiB")
 
 
@@ -241,43 +301,6 @@ async def settlements_without_end(make_cluster):
         settling.cancel()
 
 
-async def unreadable_dead_letters(make_cluster):
-    """A stolen credential of a planner, and a worker that refuses every shard, fill the queue of
-    dead letters with shards that no planner can read. It has eight places.
-    """
-    with make_cluster() as cluster:
-        cluster.start("planner", "aggregator", "verifier")
-        planner = await cluster.connect("planner")
-        unknown = made_up_task(os.urandom(16).hex(), "0-0")
-        contents = [b"x", b"", b"{}", b'{"protocol": 2}', b"[" * 10_000, json.dumps(unknown).encode()]
-        for number in range(24):
-            subject = f"forge.v1.shards.any.{os.urandom(16).hex()}.0-0"
-            await planner.publish(subject, contents[number % len(contents)])
-        await planner.flush()
-        worker = await Worker(cluster).open()
-        envelope = insurance("refused", 100_000, {"verify": "none"})
-        await asyncio.to_thread(cluster.submit, envelope)
-        request = json.dumps({"batch": 64, "expires": int(1e9)}).encode()
-        for _ in range(12):
-            subject = "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-any"
-            await worker.connection.publish(subject, request, reply=f"{worker.inbox}.refuse")
-            end = time.monotonic() + 1
-            while time.monotonic() < end:
-                try:
-                    message = await worker.replies.next_msg(timeout=0.2)
-                except asyncio.TimeoutError:
-                    continue
-                if message.reply.startswith("$JS.ACK"):
-                    await worker.settle(message.reply, b"-NAK")
-            await worker.flush()
-        dead = (await cluster.stream_state("FORGE_DEAD_LETTERS"))["last_seq"]
-        require(dead >= 24, f"only {dead} dead letters")
-        # The queue does not deliver the refused shards to this worker: their dead letters make the
-        # planner hand them to a verifier, long before they are overdue.
-        await asyncio.to_thread(cluster.start, "worker")
-        await asyncio.to_thread(cluster.expect_correct, envelope)
-
-
 async def nearly_all_shards_withheld(make_cluster):
     """A worker has hundreds of pull requests, gets nearly every shard, and renews their leases."""
     with make_cluster(environment={"FORGE_SHARD_PATIENCE_MS": "20000"}) as cluster:
@@ -341,48 +364,16 @@ async def connections_and_subscriptions_without_end(make_cluster):
         await asyncio.to_thread(cluster.expect_correct, envelope)
 
 
-async def headers_that_jetstream_acts_on(make_cluster):
-    """A worker removes, schedules or traces messages by headers of the messages that it may publish."""
-    target = "forge.v1.verdicts.x.y"
-    attempts = [
-        {"Nats-Rollup": "all"},
-        {"Nats-Rollup": "sub"},
-        {"Nats-TTL": "1s"},
-        {"Nats-Incr": "+1"},
-        {"Nats-Schedule": "@at 2030-01-01T00:00:00Z", "Nats-Schedule-Target": target},
-        {"Nats-Batch-Id": "a", "Nats-Batch-Sequence": "1"},
-        {"Nats-Trace-Dest": target},
-    ]
-    with make_cluster() as cluster:
-        cluster.start("planner")
-        worker = await Worker(cluster).open()
-        task = made_up_task(os.urandom(16).hex(), "0-0")
-        for subject in (f"$KV.forge_workers.{POOL}.{Key().id}", result_subject(POOL, task)):
-            for headers in attempts:
-                worker.connection.errors.clear()
-                inbox = f"{worker.inbox}.x"
-                await worker.connection.publish(subject, b"x", reply=inbox, headers=headers)
-                await worker.flush()
-                try:
-                    refused = b'"error"' in (await worker.replies.next_msg(timeout=1)).data
-                except nats.errors.TimeoutError:
-                    refused = bool(worker.connection.errors)
-                require(refused, f"{subject} accepts {headers}")
-        state = await cluster.stream_state("FORGE_RESULTS")
-        require(state["messages"] == 0, f"stored in FORGE_RESULTS: {state}")
-
-
 ALL = [
     gigabytes_of_heartbeats,
     results_of_a_running_job_fill_the_storage,
+    job_whose_results_do_not_fit,
     largest_submissions,
     giant_jobs,
     thousands_of_pull_requests,
     shards_renewed_for_ever,
     nearly_all_shards_withheld,
     connections_and_subscriptions_without_end,
-    headers_that_jetstream_acts_on,
     settlements_of_shards_that_others_hold,
     settlements_without_end,
-    unreadable_dead_letters,
 ]

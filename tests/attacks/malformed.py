@@ -1,7 +1,6 @@
 """Attacks by the form of messages: subjects, headers, JSON, identities. See cases.py."""
 
 import asyncio
-import hashlib
 import json
 import os
 import time
@@ -13,7 +12,6 @@ from cluster import (
     insurance,
     require,
     with_operator,
-    with_second_pool,
     with_submitter,
 )
 from messages import (
@@ -25,9 +23,7 @@ from messages import (
     made_up_task,
     result_subject,
     shard_result,
-    signed_result,
     statement,
-    unsigned,
 )
 
 # Numbers that readers of JSON round, refuse or cannot represent.
@@ -276,76 +272,6 @@ async def hostile_json_in_submissions(make_cluster):
         require("panicked" not in cluster.log("planner"), cluster.log("planner")[-2000:])
 
 
-async def tasks_and_keys_of_others(make_cluster):
-    """A worker answers a shard under the task of another shard, with another's attestation, and for
-    shards outside the plan under a task that was issued. It lies under a key that it also uses in
-    another pool.
-    """
-    with make_cluster(with_second_pool(make_cluster.configuration)) as cluster:
-        cluster.start("planner", "aggregator", "verifier")
-        envelope = insurance("swapped", 1_000_000, {"verify": "full"})
-        await asyncio.to_thread(cluster.submit, envelope)
-        worker = await Worker(cluster).open()
-        received = await worker.pull(batch=4, seconds=2)
-        require(len(received) > 1, f"{len(received)} shards")
-        tasks = [task for task, _ in received]
-        for task, other in zip(tasks, tasks[1:] + tasks[:1]):
-            components = await worker.count_components(task["program"])
-            lie = shard_result(task["iterations"], components)
-            # The statement names this shard and the task of the other one.
-            swapped = {**task, "task_id": other["task_id"]}
-            await worker.connection.publish(result_subject(POOL, task), signed_result(Key(), swapped, POOL, lie))
-            # A validly signed result of the other shard, under this shard's subject.
-            await worker.connection.publish(result_subject(POOL, task), signed_result(Key(), other, POOL, lie))
-            for shard in ("0-99999", "31-0", "20-1"):
-                outside = {**task, "shard_id": shard}
-                await worker.connection.publish(result_subject(POOL, outside), signed_result(Key(), outside, POOL, lie))
-            # Stated for the pool of the honest workers.
-            await worker.connection.publish(result_subject(POOL, task), signed_result(Key(), task, "b", lie))
-        # One lie under a key that is in use in both pools.
-        shared = Key()
-        await worker.lie(tasks[0], shared)
-        other_pool = await Worker(cluster, user="worker-b", pool="b").open()
-        await other_pool.lie(tasks[1], shared)
-        for _, reply in received:
-            await worker.settle(reply, b"-NAK")
-        await worker.flush()
-        await other_pool.flush()
-        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
-        record = await asyncio.to_thread(cluster.expect_correct, envelope)
-        require(cluster.is_running("worker-b"), "the honest worker is in quarantine")
-        refuted = cluster.document(record, "verification.json")["refuted"]
-        keys = {verdict["statement"]["agent_id"] for verdict in refuted}
-        require(keys <= {shared.id}, f"refuted: {keys}")
-
-
-async def thousands_of_keys(make_cluster):
-    """A worker returns results of one shard under 6,000 keys, each validly signed, to make lists of
-    agents grow.
-    """
-    with make_cluster(with_second_pool(make_cluster.configuration)) as cluster:
-        cluster.start("planner", "aggregator", "verifier")
-        await asyncio.to_thread(cluster.start_worker, "worker-b", "b")
-        envelope = insurance("keys", 40_000_000, {"verify": "none"})
-        uid = (await asyncio.to_thread(cluster.submit, envelope))["uid"]
-        worker = await Worker(cluster).open()
-        before = cluster.memory("aggregator")
-        received = await worker.pull(batch=8, seconds=2)
-        require(received, "there is no shard to take")
-        for number in range(6000):
-            task = received[number % len(received)][0]
-            await worker.lie(task, Key(), amount=number % 5)
-            if number % 200 == 0:
-                await worker.flush()
-        await worker.flush()
-        for _, reply in received:
-            await worker.settle(reply, b"-NAK")
-        await asyncio.to_thread(cluster.expect_correct, envelope, 90)
-        grown = cluster.memory("aggregator") - before
-        require(grown < 100, f"the aggregator has grown by {grown} MiB")
-        require(cluster.is_running("worker-b"), f"the honest worker of {uid} is in quarantine")
-
-
 async def list_of_agents_spoilt_by_a_worker(make_cluster):
     """A worker keeps an operator from listing agents, or shows itself as an agent of another pool."""
     with make_cluster(with_operator(make_cluster.configuration)) as cluster:
@@ -401,7 +327,9 @@ async def replies_stored_as_submissions_of_another(make_cluster):
 
 
 async def decisions_forged_by_a_worker(make_cluster):
-    """A worker publishes outcomes, verdicts, dead letters and ends of jobs."""
+    """A worker publishes shards, outcomes, verdicts, dead letters and ends of jobs, takes shards from
+    queues of others, and changes queues.
+    """
     uid = os.urandom(16).hex()
     task = made_up_task(uid, "0-0")
     outcomes = [{"outcome": "undeliverable", "shard_id": "0-0", "task_id": task["task_id"]}]
@@ -409,7 +337,13 @@ async def decisions_forged_by_a_worker(make_cluster):
     subjects = [
         f"forge.v1.outcomes.{uid}",
         f"forge.v1.verdicts.{uid}.0-0",
-        f"forge.v1.duplicates.{uid}.0-0",
+        *(f"forge.v1.{kind}.{uid}.0-0" for kind in ("duplicates", "duplicates-long", "shards.any", "shards.any-long")),
+        *(f"$JS.API.CONSUMER.MSG.NEXT.FORGE_DUPLICATES.{queue}" for queue in ("verifiers", "verifiers-long")),
+        *(f"$JS.API.CONSUMER.{change}.FORGE_SHARDS.workers-any-long" for change in ("DELETE", "PAUSE", "UNPIN")),
+        "$JS.API.CONSUMER.CREATE.FORGE_SHARDS.workers-any-long.forge.v1.shards.any-long.>",
+        "$JS.ACK.FORGE_DUPLICATES.verifiers-long.1.1.1.1.0",
+        "$JS.FC.FORGE_SHARDS.workers-any-long.x",
+        "forge.v1.nats.queue.verifiers-long",
         f"forge.v1.reduce.{uid}.end",
         f"forge.v1.ended.{uid}",
         "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.FORGE_SHARDS.workers-any",
@@ -417,9 +351,12 @@ async def decisions_forged_by_a_worker(make_cluster):
     ]
     with make_cluster() as cluster:
         cluster.start("planner")
+        foreign = {"worker": ["workers-gpu", "workers-gpu-long"], "worker-gpu": ["workers-cpu", "workers-cpu-long"]}
         for role in ("worker", "worker-gpu", "client"):
             connection = await cluster.connect(role)
-            for subject in subjects:
+            queues = foreign.get(role, ["workers-any", "workers-any-long"])
+            pulls = [f"$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.{queue}" for queue in queues]
+            for subject in subjects + pulls + [f"$JS.ACK.FORGE_SHARDS.{queue}.1.1.1.1.0" for queue in queues]:
                 connection.errors.clear()
                 await connection.publish(subject, payload)
                 await connection.flush()
@@ -434,8 +371,6 @@ ALL = [
     hostile_json_in_results,
     hostile_heartbeats,
     hostile_json_in_submissions,
-    tasks_and_keys_of_others,
-    thousands_of_keys,
     list_of_agents_spoilt_by_a_worker,
     replies_stored_as_submissions_of_another,
     decisions_forged_by_a_worker,

@@ -170,3 +170,18 @@ def shard_result(iterations, components, amount=0, occurrences=None):
         encoded += struct.pack("<QQ", amount, amount)
         encoded += _varint(1) + _varint(_bucket(amount)) + _varint(iterations)
     return encoded + _varint(0)
+
+
+def wide_shard_result(iterations, components, buckets=40_000):
+    """A well-formed result of about 160 kB, whose iterations are spread over as many buckets."""
+    lower = [bucket if bucket < 1024 else (1024 + bucket % 1024) << (bucket // 1024 - 1) for bucket in range(buckets)]
+    counts = [iterations // buckets] * buckets
+    counts[0] += iterations % buckets
+    amounts = list(zip(lower, counts))
+    encoded = b"FKSR" + struct.pack("<IQQ", 1, iterations, 0)
+    encoded += sum(amount * count for amount, count in amounts).to_bytes(16, "little")
+    encoded += sum(amount * amount * count for amount, count in amounts).to_bytes(32, "little")
+    encoded += _varint(components) + (_varint(iterations) + _varint(0)) * components + _varint(0)
+    histogram = b"".join(_varint(0) + _varint(count) for count in counts)
+    distribution = struct.pack("<QQ", lower[0], lower[-1]) + _varint(buckets) + histogram
+    return encoded + 2 * distribution + _varint(0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the attacks of cases.py, malformed.py, exhaustion.py and waiting.py against a cluster under
-the configuration for production.
+"""Runs the attacks of cases.py, claims.py, malformed.py, exhaustion.py and waiting.py against a
+cluster under the configuration for production.
 
     python3 tests/attacks/run.py target/debug/forge [CASE...]
 
@@ -52,11 +52,12 @@ def in_virtual_environment():
 def all_cases():
     """Every case, in the order in which they run."""
     import cases
+    import claims
     import exhaustion
     import malformed
     import waiting
 
-    return cases.ALL + malformed.ALL + exhaustion.ALL + waiting.ALL
+    return cases.ALL + claims.ALL + malformed.ALL + exhaustion.ALL + waiting.ALL
 
 
 def run_case(name, forge, server):

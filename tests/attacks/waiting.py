@@ -8,7 +8,7 @@ import os
 import time
 
 from cluster import POOL, SERVICES, Worker, insurance, require
-from messages import Key, heartbeat, result_subject, unsigned, verdict
+from messages import Key, heartbeat, made_up_task, result_subject, unsigned, verdict
 
 
 async def tasks_kept_from_many_planners(make_cluster):
@@ -167,10 +167,48 @@ async def polls_and_cancels_without_end(make_cluster):
         require(cluster.memory("planner") < 200, f"the planner takes {cluster.memory('planner')} MiB")
 
 
+async def unreadable_dead_letters(make_cluster):
+    """A stolen credential of a planner, and a worker that refuses every shard, fill the queue of
+    dead letters with shards that no planner can read. It has eight places.
+    """
+    with make_cluster() as cluster:
+        cluster.start("planner", "aggregator", "verifier")
+        planner = await cluster.connect("planner")
+        unknown = made_up_task(os.urandom(16).hex(), "0-0")
+        contents = [b"x", b"", b"{}", b'{"protocol": 2}', b"[" * 10_000, json.dumps(unknown).encode()]
+        for number in range(24):
+            subject = f"forge.v1.shards.any.{os.urandom(16).hex()}.0-0"
+            await planner.publish(subject, contents[number % len(contents)])
+        await planner.flush()
+        worker = await Worker(cluster).open()
+        envelope = insurance("refused", 100_000, {"verify": "none"})
+        await asyncio.to_thread(cluster.submit, envelope)
+        request = json.dumps({"batch": 64, "expires": int(1e9)}).encode()
+        for _ in range(12):
+            subject = "$JS.API.CONSUMER.MSG.NEXT.FORGE_SHARDS.workers-any"
+            await worker.connection.publish(subject, request, reply=f"{worker.inbox}.refuse")
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                try:
+                    message = await worker.replies.next_msg(timeout=0.2)
+                except asyncio.TimeoutError:
+                    continue
+                if message.reply.startswith("$JS.ACK"):
+                    await worker.settle(message.reply, b"-NAK")
+            await worker.flush()
+        dead = (await cluster.stream_state("FORGE_DEAD_LETTERS"))["last_seq"]
+        require(dead >= 24, f"only {dead} dead letters")
+        # The queue does not deliver the refused shards to this worker: their dead letters make the
+        # planner hand them to a verifier, long before they are overdue.
+        await asyncio.to_thread(cluster.start, "worker")
+        await asyncio.to_thread(cluster.expect_correct, envelope)
+
+
 ALL = [
     tasks_kept_from_many_planners,
     contradiction_without_a_verifier,
     large_jobs_wait_in_line,
+    unreadable_dead_letters,
     floods_of_verdicts,
     polls_and_cancels_without_end,
 ]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use forge_bus::SharedBus;
-use forge_contract::error::InvalidDocument;
+use forge_contract::error::{FieldError, InvalidDocument};
 use forge_documents::Job;
 use forge_kernel::{
     request::{ModelCompiler, Request},
@@ -20,6 +20,9 @@ use tokio::sync::Semaphore;
 
 /// Envelopes that are compiled at the same time for one purpose. One takes seconds at worst.
 const CONCURRENT_READS: usize = 2;
+/// Upper bound on the errors of an envelope, as JSON in bytes. A record holds them twice: without
+/// it, long keys that errors quote would make a record as large as the envelope.
+const MAX_ERRORS_BYTES: usize = 32 << 10;
 
 /// Turns submitted bytes into a planned [`Job`]. Clones share the caches and the permits.
 #[derive(Debug, Clone)]
@@ -62,8 +65,12 @@ impl EnvelopeReader {
     /// once as there are permits. Envelopes whose model is cached wait for none.
     ///
     /// # Errors
-    /// Every fault of the envelope at once, each with its JSON pointer.
+    /// Every fault of the envelope at once, each with its JSON pointer, as far as they are short.
     pub async fn read(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
+        self.read_with_permit(envelope).await.map_err(limit_errors)
+    }
+
+    async fn read_with_permit(&self, envelope: &[u8]) -> Result<Job, InvalidDocument> {
         if let Some(read) = compute_blocking(|| self.rules.read_cached(envelope)) {
             return read;
         }
@@ -129,6 +136,24 @@ fn check_excess(request: Request, excess: Option<ResultSize>, limit: u64) -> Res
     let Some(size) = excess else { return Ok(Job::new(request)) };
     let excess = result_limit::describe_excess(&request, &size, limit);
     Err(InvalidDocument::single("/args", format!("describe too large a model: {excess}")))
+}
+
+/// The first errors that fit into [`MAX_ERRORS_BYTES`], and the number of the others.
+fn limit_errors(invalid: InvalidDocument) -> InvalidDocument {
+    let mut left = MAX_ERRORS_BYTES;
+    let size = |error: &FieldError| serde_json::to_vec(error).map_or(usize::MAX, |json| json.len());
+    let fits = |error: &&FieldError| {
+        let rest = left.checked_sub(size(error));
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    let mut errors: Vec<_> = invalid.errors().iter().take_while(fits).cloned().collect();
+    let omitted = invalid.errors().len() - errors.len();
+    if omitted > 0 {
+        let message = format!("has {omitted} more errors, which are too long to list");
+        errors.push(FieldError { pointer: String::new(), message });
+    }
+    InvalidDocument::from_errors(errors).unwrap_or(invalid)
 }
 
 /// All faults of an envelope on one line.
@@ -234,6 +259,22 @@ mod tests {
         let expected = "/args/iterations: are too many: the job has 1048576 shards, for which an aggregator needs \
                         8196 MiB of memory, but has 1024 MiB for jobs (FORGE_JOB_MEMORY_MIB)";
         assert_eq!(text, expected);
+    }
+
+    #[tokio::test]
+    async fn errors_about_long_keys_are_listed_as_far_as_they_are_short() {
+        let reader = reader(1 << 20);
+        let errors = async |length: usize| {
+            let key = |number| (format!("{number}{}", "\u{1}".repeat(length)), Value::Null);
+            let envelope: serde_json::Map<_, _> = (0..70).map(key).collect();
+            let invalid = reader.read(Value::from(envelope).to_string().as_bytes()).await.unwrap_err();
+            (serde_json::to_string(invalid.errors()).unwrap().len(), one_line(&invalid))
+        };
+        let (size, text) = errors(2000).await;
+        assert!(size < MAX_ERRORS_BYTES + 1000, "{size}");
+        assert!(text.ends_with("more errors, which are too long to list"), "{text}");
+        let (_, text) = errors(3).await;
+        assert!(!text.contains("too long to list"), "{text}");
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use forge_bus::{
-    BusError, Delivery, SharedBus,
+    BusError, Delivery, Message, SharedBus,
     topology::{self, JobLength, Queue},
 };
 use forge_contract::{
     agent::Identity,
     envelope::Target,
-    ids::PoolName,
+    ids::{JobUid, PoolName},
     program::Program,
     protocol::{UnreadableMessage, parse_message},
     task::ShardTask,
@@ -348,12 +348,20 @@ impl Worker {
             });
             let Some(mut messages) = messages.await else { return };
             while let Some(message) = messages.next().await {
-                if let Some(Ok(job)) = message.subject.rsplit('.').next().map(str::parse) {
+                if let Some(job) = ended_job(&message) {
                     self.in_flight.stop_job(job);
                 }
             }
         }
     }
+}
+
+/// The job that a notice says has ended: its content repeats the uid of its subject. A worker can
+/// have replies of JetStream delivered to others of its account under any subject, but it cannot
+/// choose their content.
+fn ended_job(notice: &Message) -> Option<JobUid> {
+    let uid = notice.subject.rsplit('.').next()?;
+    if notice.payload == uid.as_bytes() { uid.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The reduction against the kernel's own merge, in every order of arrival and with everything that
 //! workers and verifiers may send.
 
+mod invented;
 mod memory;
 mod pools;
 mod protocol;

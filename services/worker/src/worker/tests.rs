@@ -11,7 +11,7 @@ use std::{
 };
 
 use forge_bus::{
-    Bus, Message,
+    Bus,
     memory::MemoryBus,
     testing::{BusFault, BusOperation, FaultyBus},
     topology::{JobLength, Stream, TopologySettings},
@@ -19,7 +19,7 @@ use forge_bus::{
 use forge_contract::{
     agent::{PoolQuarantineRecord, QuarantineRecord},
     digest::Digest,
-    ids::{JobUid, TaskId},
+    ids::TaskId,
     program::Program,
     protocol::PROTOCOL,
     shard::{Shard, ShardId},
@@ -391,4 +391,17 @@ async fn a_worker_beside_a_gpu_takes_only_shards_for_its_own_hardware() {
     assert_eq!(bus.backlog(Queue::Shards(Target::Any, JobLength::Short)).await.unwrap(), 1);
     stop.cancel();
     worker.await.unwrap().unwrap();
+}
+
+#[test]
+fn notices_that_no_aggregator_wrote_stop_no_shard() {
+    let job = JobUid([0xab; 16]);
+    let uid = job.to_string();
+    let job_of =
+        |content: &str| ended_job(&Message::new(topology::job_ended_subject(job), content.to_owned()));
+    assert_eq!(job_of(&uid), Some(job));
+    // Replies of JetStream to a pull request, and to a published message.
+    for content in ["", r#"{"stream":"FORGE_RESULTS","seq":1}"#, &uid.to_uppercase(), &format!("{uid} ")] {
+        assert_eq!(job_of(content), None, "{content}");
+    }
 }

@@ -59,7 +59,12 @@ fn flat_result(context: &JobContext, iterations: u64) -> ShardResult {
 }
 
 /// A worker's result, with texts of the greatest length.
-fn attested(context: &JobContext, position: usize, shard: ShardId, hash: Digest) -> AttestedResult {
+pub(super) fn attested(
+    context: &JobContext,
+    position: usize,
+    shard: ShardId,
+    hash: Digest,
+) -> AttestedResult {
     let request = &context.job.request;
     let planned = request.shard(shard);
     let mut nonce = [0; 16];
@@ -114,7 +119,7 @@ fn reduce(context: &Arc<JobContext>) -> JobReduction {
     reduction
 }
 
-fn publish(context: &JobContext, reduction: JobReduction) {
+pub(super) fn publish(context: &JobContext, reduction: JobReduction) {
     let reduced = reduction.reduced_job().unwrap();
     drop(reduction);
     let result = JobResult::new(&context.job.request, reduced.merged, reduced.stop_reason);
