@@ -136,6 +136,10 @@ impl<'a> SchemaPage<'a> {
         if choices.is_some_and(|choices| choices.iter().any(|choice| choice.get("$ref").is_some())) {
             text += "\nOne of:\n\n";
         }
+        if choices.is_some_and(|choices| choices.iter().all(is_family)) {
+            text += &self.family_table(choices.into_iter().flatten());
+            return text;
+        }
         for choice in choices.into_iter().flatten() {
             if let Some(value) = choice.get("const") {
                 let meaning = choice["description"].as_str().unwrap_or_default();
@@ -155,6 +159,36 @@ impl<'a> SchemaPage<'a> {
             write!(text, "\nType: {}.\n", self.kind(schema)).unwrap();
         }
         text
+    }
+
+    /// A table of families: objects of one property, whose value holds the parameters.
+    fn family_table<'b>(&mut self, families: impl Iterator<Item = &'b Value>) -> String {
+        let mut text = "\n| family | parameters | meaning |\n|---|---|---|\n".to_owned();
+        for family in families {
+            for (name, value) in family["properties"].as_object().into_iter().flatten() {
+                let parameters = self.parameters(value);
+                let meaning = family["description"].as_str().or(value["description"].as_str());
+                let meaning = cell(meaning.unwrap_or_default());
+                writeln!(text, "| `{name}` | {} | {meaning} |", cell(&parameters)).unwrap();
+            }
+        }
+        text
+    }
+
+    /// The parameters of a family, in all the forms in which they may be given.
+    fn parameters(&mut self, value: &Value) -> String {
+        if let Some(forms) = value["anyOf"].as_array().or(value["oneOf"].as_array()) {
+            return forms.iter().map(|form| self.parameters(form)).collect::<Vec<_>>().join("; or ");
+        }
+        let Some(properties) = value["properties"].as_object() else { return self.kind(value) };
+        let parameter = |(name, property): (&String, &Value)| {
+            let meaning = property["description"].as_str().unwrap_or_default().trim_end_matches('.');
+            // Other families are those of the same table.
+            let kind = if property["oneOf"].is_array() { String::new() } else { self.kind(property) };
+            let separator = if kind.is_empty() { "" } else { ", " };
+            format!("`{name}` ({meaning}{separator}{kind})")
+        };
+        properties.iter().map(parameter).collect::<Vec<_>>().join(", ")
     }
 
     /// The type of a property with its range, as in `integer, 1 to 100`.
@@ -192,6 +226,16 @@ impl<'a> SchemaPage<'a> {
         }
         kind + &range(schema)
     }
+}
+
+/// Whether a choice is a family: an object of one property that is written out.
+fn is_family(choice: &Value) -> bool {
+    let properties = choice["properties"].as_object();
+    choice["$ref"].is_null()
+        && choice["const"].is_null()
+        && properties.is_some_and(|properties| {
+            properties.len() == 1 && properties.values().all(|value| value["const"].is_null())
+        })
 }
 
 /// The range of a number, as in `, 0 to 1` or `, above 0, at most 1`; empty if it has none.

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tools import ROOT, TOOLS, Checks, Failure, missing_programs, require, pinned_requirement, run, wheel_program
 
-REFERENCE = "fa6643f7ff8f2a13fddc35adcc31cff137bb02a6c3d3bc9e82464f82b7026649"
+REFERENCE = "9713d4c31d81f379c15038488610e1b052dc1e5fbe080a250c62ba6d90acd417"
 USER = 65532
 BASE = "forge-test-debian:bookworm"
 # Large enough that the kills hit a running job on a machine with two cores.

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Optional
 from forge_compound import millionths
 from forge_details import BITS, Quantity
 from forge_distribution import Distribution, bucket_low, bucket_of
-from forge_program import MAX, MILLION, AggregateXl, OccurrenceXl, Program, Treaty, minor_units
+from forge_checks import checks_of
+from forge_moments import Moments
+from forge_program import (ANNUAL, CLAIMS, MAX, MILLION, AggregateXl, OccurrenceXl, Program, QuotaShare, Treaty,
+                           minor_units)
 from forge_shard import ShardResult
-from forge_stats import Order, f64, moments_of
+from forge_stats import Order, f64, moments_of, scaled, tail_figures
 
-CONFIDENCE = 0.95
 CAPITAL_LEVEL = 0.995  # of `diversification` without `capital`
 
 Level = tuple[int, int]  # a and b of p = a/b
@@ -25,32 +27,20 @@ def level_of(level: float) -> Level:
     return millionths(level), MILLION
 
 
-def tail_figures(order: Order, level: Level, units: int) -> dict[str, Any]:
-    """Section 11.1: tail figures of an amount at a level."""
-    u = f64(units)
-    low, high = order.var_interval(*level, CONFIDENCE)
-    tvar_low, tvar_high = order.tvar_interval(*level, CONFIDENCE)
-    return {"var": order.var(*level) / u, "var_low": scaled(low, units), "var_high": scaled(high, units),
-            "tvar": order.tvar(*level) / u, "tvar_low": tvar_low / u, "tvar_high": tvar_high / u}
-
-
-def scaled(value: Optional[float], units: int) -> Optional[float]:
-    return None if value is None else value / f64(units)
-
-
 class Amount(NamedTuple):
-    """An amount with figures: its sums and its distribution."""
+    """An amount with figures: its sums, its distribution, and its highest moment."""
 
     sum: int
     sum_of_squares: int
     distribution: Distribution
+    highest: int
 
     def order(self) -> Order:
         return Order(self.distribution)
 
 
-def amount_of(quantity: Quantity) -> Amount:
-    return Amount(quantity.sum, quantity.sum_of_squares, quantity.distribution)
+def amount_of(quantity: Quantity, highest: int) -> Amount:
+    return Amount(quantity.sum, quantity.sum_of_squares, quantity.distribution, highest)
 
 
 class Output:
@@ -63,8 +53,10 @@ class Output:
         self.units = program.units
         self.u = f64(program.units)
         self.n = result.iterations
-        amounts = [amount_of(quantity) for quantity in result.details.quantities]
-        self.net = Amount(result.sum, result.sum_of_squares, result.total)
+        self.moments = Moments(args, program)
+        amounts = [amount_of(quantity, highest)
+                   for quantity, highest in zip(result.details.quantities, self.moments.of_quantities())]
+        self.net = Amount(result.sum, result.sum_of_squares, result.total, self.moments.after(None))
         self.gross = amounts[0]
         self.lines = amounts[1:1 + program.lines]
         steps = max(0, len(program.steps()) - 1)
@@ -89,6 +81,7 @@ class Output:
                 for period in self.periods if allocated],
             "diversification": self.diversification(),
             "capital_adequacy_signal": self.capital() if "capital" in self.args else None,
+            "checks": checks_of(self.args, self.program, self.result, self.moments, self.periods),
             "loss_distribution": loss_distribution,
         }
 
@@ -96,20 +89,25 @@ class Output:
         """Section 11.1: figures of an amount."""
         moments = moments_of(self.n, amount.sum, amount.sum_of_squares)
         order = amount.order()
+        has_mean, has_variance = amount.highest >= 1, amount.highest >= 2
         return {
-            "mean": moments.mean / self.u, "std_dev": scaled(moments.std_dev, self.units),
-            "std_error": scaled(moments.std_error, self.units), "min": f64(amount.distribution.minimum) / self.u,
+            "mean": moments.mean / self.u if has_mean else None,
+            "std_dev": scaled(moments.std_dev, self.units) if has_variance else None,
+            "std_error": scaled(moments.std_error, self.units) if has_variance else None,
+            "min": f64(amount.distribution.minimum) / self.u,
             "max": f64(amount.distribution.maximum) / self.u,
             "zero_probability": f64(amount.distribution.buckets.get(0, 0)) / f64(self.n),
-            "quantiles": [{"level": f64(level[0]) / f64(level[1]), **tail_figures(order, level, self.units)}
+            "quantiles": [{"level": f64(level[0]) / f64(level[1]), **tail_figures(order, level, self.units, amount.highest)}
                           for level in self.levels],
         }
 
     def exceedance(self) -> list[dict[str, Any]]:
-        orders = {"net": self.net.order(), "gross": self.gross.order(), "largest_occurrence": Order(self.result.largest)}
+        orders = {"net": (self.net.order(), self.net.highest), "gross": (self.gross.order(), self.gross.highest),
+                  "largest_occurrence": (Order(self.result.largest), self.moments.of_largest())}
         rows = []
         for period in self.periods:
-            tails = {name: tail_figures(order, (period - 1, period), self.units) for name, order in orders.items()}
+            tails = {name: tail_figures(order, (period - 1, period), self.units, highest)
+                     for name, (order, highest) in orders.items()}
             rows.append({"return_period": period, **tails})
         return rows
 
@@ -128,12 +126,39 @@ class Output:
             "attachment_probability": f64(self.n - ceded.distribution.buckets.get(0, 0)) / n,
             "attaching_occurrences": hits if is_xl else None,
             "exhausting_occurrences": losses if is_xl and "limit" in args else None,
+            **self.fractions(number),
             "exhaustion_probability": used_up if has_annual_limit(treaty) else None,
+            "premium": self.premium(number),
             "rate_on_line": self.rate_on_line(args),
             "reinstated": [f64(amount) / n / self.u for amount in details.reinstated],
             "reinstatement_premium": self.reinstatement_premium(number),
             "technical_premium": self.technical_premium(number, figures["mean"]) if is_xl else None,
         }
+
+    def fractions(self, number: int) -> dict[str, Optional[float]]:
+        """Section 11.1: `attaching_fraction` and `exhausting_fraction`."""
+        treaty, drawn, covered = self.program.treaties[number], list(self.result.occurrences), 0
+        for position, group in enumerate(self.program.groups):
+            of_lines = [amounts for component, amounts in zip(group.components, drawn)
+                        if treaty.lines >> component.line & 1]
+            drawn = drawn[len(group.components):]
+            if treaty.groups >> position & 1 and group.kind != ANNUAL and of_lines:
+                covered += sum(of_lines) if group.kind == CLAIMS else of_lines[0]
+        hits, losses, _ = self.result.details.treaties[number].counts
+        is_known = isinstance(treaty.terms, OccurrenceXl) and covered > 0
+        return {"attaching_fraction": f64(hits) / f64(covered) if is_known else None,
+                "exhausting_fraction": f64(losses) / f64(covered)
+                if is_known and "limit" in self.args["treaties"][number] else None}
+
+    def premium(self, number: int) -> Optional[dict[str, float]]:
+        """Section 11.1: `premium`."""
+        args, terms = self.args["treaties"][number], self.program.treaties[number].terms
+        if "premium" not in args or "attachment_ratio" in args or "limit_ratio" in args:
+            return None
+        part = terms.cession if isinstance(terms, QuotaShare) else terms.placed
+        ceded = f64(minor_units(args["premium"], self.units)) / self.u * (f64(part) / f64(MILLION))
+        commission = ceded * (f64(millionths(args.get("commission", 0))) / f64(MILLION))
+        return {"ceded": ceded, "commission": commission, "net": ceded - commission}
 
     def rate_on_line(self, args: dict[str, Any]) -> Optional[float]:
         ratio = "attachment_ratio" in args or "limit_ratio" in args
@@ -148,7 +173,9 @@ class Output:
         moments = moments_of(self.n, details.premium, details.premium_squares)
         return {"mean": moments.mean / self.u, "std_dev": scaled(moments.std_dev, self.units)}
 
-    def technical_premium(self, number: int, mean: float) -> float:
+    def technical_premium(self, number: int, mean: Optional[float]) -> Optional[float]:
+        if mean is None:
+            return None
         terms = self.program.treaties[number].terms
         loading = 0.0
         for price, amount in zip(terms.prices, self.result.details.treaties[number].reinstated):
@@ -175,11 +202,19 @@ class Output:
             sums = [total + share * f64(more) for total, more in zip(sums, exact)]
             left = left - count
             last = [f64(more) / count / self.u for more in exact]
-        return {"tail": self.parts([total / t / self.u for total in sums]), "at_quantile": self.parts(last)}
+        near = self.parts(last, False, bool(self.ceded))
+        return {"tail": self.parts([total / t / self.u for total in sums], True, True), "at_quantile": near}
 
-    def parts(self, values: list[float]) -> dict[str, Any]:
+    def parts(self, values: list[float], net: bool, others: bool) -> dict[str, Any]:
+        """Section 11.1: parts and `net`. The flags tell which are null without a mean."""
         lines, treaties = values[:len(self.lines)], values[len(self.lines):]
-        return {"lines": lines, "treaties": treaties, "net": sum_of(lines) - sum_of(treaties)}
+        total: Optional[float] = sum_of(lines) - sum_of(treaties)
+        if net and self.net.highest < 1:
+            total = None
+        if others:
+            lines = [value if line.highest >= 1 else None for value, line in zip(lines, self.lines)]
+            treaties = [value if ceded.highest >= 1 else None for value, ceded in zip(treaties, self.ceded)]
+        return {"lines": lines, "treaties": treaties, "net": total}
 
     # --- Capital
 
@@ -198,14 +233,14 @@ class Output:
         own_funds = minor_units(self.args["capital"]["own_funds"], self.units)
         funds = f64(own_funds) / self.u
         measure = self.args["capital"]["measure"]
-        tail = tail_figures(self.net.order(), self.capital_level(), self.units)
+        tail = tail_figures(self.net.order(), self.capital_level(), self.units, self.net.highest)
         scr, low, high = tail[measure], tail[f"{measure}_low"], tail[f"{measure}_high"]
         signal = "undecided"
         if high is not None and funds >= high:
             signal = "adequate"
         elif low is not None and funds < low:
             signal = "inadequate"
-        return {"scr": scr, "ratio": funds / scr if scr != 0 else None, "ratio_low": ratio_of(funds, high),
+        return {"scr": scr, "ratio": funds / scr if scr is not None and scr != 0 else None, "ratio_low": ratio_of(funds, high),
                 "ratio_high": ratio_of(funds, low), "ruin_probability": self.ruin_probability(own_funds),
                 "signal": signal}
 

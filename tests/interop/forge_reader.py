@@ -14,7 +14,8 @@ Usage:
 
 Modules: forge_core (sections 1 to 4), forge_tables (5), forge_program (6), forge_execution (7),
 forge_families, forge_gamma (5.2), forge_compound (6.3, 12.1), forge_distribution, forge_shard,
-forge_details, forge_marks (8), forge_stats (9, 10), forge_compound_output (11.1), this file (2, 11),
+forge_details, forge_marks (8), forge_stats (9, 10), forge_moments, forge_compound_output (11.1),
+forge_checks (11.2), this file (2, 11),
 forge_vectors, forge_vector_inputs, forge_vector_portfolios, forge_vector_compound,
 forge_vector_files (the vectors).
 """
@@ -39,7 +40,7 @@ from forge_core import SpecError, jcs, model_args, replay_key, root_seed  # noqa
 from forge_distribution import Distribution, bucket_low, bucket_of  # noqa: E402
 from forge_program import MAX, Program, eta_program, insurance_program  # noqa: E402
 from forge_shard import ShardResult, no_iterations, run_range, run_shard  # noqa: E402
-from forge_stats import Convergence, Order, checkpoints, f64, moments_of  # noqa: E402
+from forge_stats import Convergence, Order, checkpoints, f64, moments_of, tail_figures  # noqa: E402
 
 # --- Section 2: args
 # -----------------------------------------------------------------------------------------------
@@ -192,27 +193,15 @@ def in_units(value: Any, units: int) -> Any:
 
 def quantile_rows(order: Order, levels: list[tuple[int, int]], units: int) -> list[dict[str, Any]]:
     """Section 11: `quantiles`."""
-    rows = []
-    for a, b in levels:
-        low, high = order.var_interval(a, b, 0.95)
-        rows.append({
-            "level": f64(a) / f64(b),
-            "var": in_units(order.var(a, b), units),
-            "var_low": in_units(low, units),
-            "var_high": in_units(high, units),
-            "tvar": in_units(order.tvar(a, b), units),
-        })
-    return rows
+    return [{"level": f64(a) / f64(b), **tail_figures(order, (a, b), units)} for a, b in levels]
 
 
 def exceedance_rows(total: Order, largest: Order, periods: list[int], units: int) -> list[dict[str, Any]]:
     """Section 11: `exceedance`."""
     return [{
         "return_period": period,
-        "aep": in_units(total.var(period - 1, period), units),
-        "aep_tvar": in_units(total.tvar(period - 1, period), units),
-        "oep": in_units(largest.var(period - 1, period), units),
-        "oep_tvar": in_units(largest.tvar(period - 1, period), units),
+        "aep": tail_figures(total, (period - 1, period), units),
+        "oep": tail_figures(largest, (period - 1, period), units),
     } for period in periods]
 
 

@@ -236,6 +236,28 @@ def moments_of(n: int, total: int, squares: int) -> Moments:
     return Moments(mean, variance, std_dev, std_dev / sqrt(f64(n)))
 
 
+# --- Section 11: tail figures
+# --------------------------------------------------------------------------------------
+
+INTERVAL_CONFIDENCE = 0.95
+
+
+def scaled(value: Optional[float], units: int) -> Optional[float]:
+    """In units of the args."""
+    return None if value is None else value / f64(units)
+
+
+def tail_figures(order: Order, level: tuple[int, int], units: int, highest: int = 2) -> dict[str, Any]:
+    """Section 11: tail figures of an amount at a level. `highest` is its highest moment."""
+    low, high = order.var_interval(*level, INTERVAL_CONFIDENCE)
+    tvar_low, tvar_high = order.tvar_interval(*level, INTERVAL_CONFIDENCE)
+    has_mean, has_variance = highest >= 1, highest >= 2
+    return {"var": scaled(order.var(*level), units), "var_low": scaled(low, units), "var_high": scaled(high, units),
+            "tvar": scaled(order.tvar(*level), units) if has_mean else None,
+            "tvar_low": scaled(tvar_low, units) if has_variance else None,
+            "tvar_high": scaled(tvar_high, units) if has_variance else None}
+
+
 # --- Section 10: convergence
 # ---------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ REINSURED = {
     "indices": [{"name": "inflation", "lognormal": {"mean": 1.03, "cv": 0.02}}],
     "treaties": [
         {"name": "quota", "kind": "quota_share", "covers": ["property"], "cession": 0.25, "commission": 0.2,
-         "groups": ["fire", "storm"]},
+         "premium": 5000, "groups": ["fire", "storm"]},
         {"name": "layer", "kind": "occurrence_xl", "step": 2, "covers": ["property", "motor"], "attachment": 2000,
          "limit": 4000, "reinstatements": [1, 0.5], "premium": 350, "aad": 500, "placed": 0.9},
         {"name": "second layer", "kind": "occurrence_xl", "step": 3, "covers": ["property"], "attachment": 1500,

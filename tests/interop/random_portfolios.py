@@ -124,7 +124,7 @@ def group(rng, number, lines, indices):
 
 def quota_share(rng):
     return {"kind": "quota_share", "cession": millionths(rng, 0.01, 0.3),
-            **chosen(rng, {"event_limit": lambda: amount(rng), "commission": lambda: millionths(rng)})}
+            **chosen(rng, {"event_limit": lambda: amount(rng), "premium": lambda: amount(rng), "commission": lambda: millionths(rng)})}
 
 
 def occurrence_xl(rng):

@@ -7,6 +7,7 @@ use forge_contract::{error::InvalidDocument, strict};
 use forge_documents::{
     Job,
     number_format::{format_bytes, format_count, format_duration, format_rate},
+    result_tables::capitalise,
 };
 use forge_kernel::request::Request;
 use forge_service::result_limit;
@@ -139,17 +140,17 @@ impl Cost {
         let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
         let shards = count_of(plan.shard_count(), "shard");
         let an_iteration = self.occurrences / self.iterations as f64;
+        let occurrences = capitalise(words.occurrences);
         let mut facts = vec![
             ("Job id", job.id.to_string()),
             ("Replay key", job.request.replay_key.to_string()),
             ("Plan", format!("{} {} in {shards}", format_count(plan.iterations()), words.iterations)),
             (
-                "Occurrences",
+                occurrences.as_str(),
                 format!(
-                    "{} {} expected ({an_iteration:.4} in each of the {})",
+                    "{} expected ({an_iteration:.4} a {})",
                     format_rate(self.occurrences),
-                    words.occurrences,
-                    words.iterations
+                    words.iterations.trim_end_matches('s')
                 ),
             ),
             ("Program", format_bytes(self.program_bytes)),

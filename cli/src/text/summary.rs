@@ -7,7 +7,7 @@ use forge_documents::{
     JobResult, histogram,
     number_format::{format_count, format_duration, format_percent, format_rate},
     portfolio_tables::portfolio_tables,
-    result_tables::{self, ResultTable, capitalise},
+    result_tables::{self, ResultTable, TableWidth, capitalise},
 };
 
 use super::{bar_chart, count_of, exceedance_plot, table};
@@ -45,15 +45,18 @@ impl RunSummary<'_> {
         let mut sections = vec![
             (format!("Job {}", self.completion.job.id), table::render_facts(&self.run_facts())),
             (capitalise(&quantity), table::render_figures(&moments)),
-            (format!("Quantiles of the {quantity}"), render(&result_tables::quantile_table(result))),
+            (
+                format!("Quantiles of the {quantity}"),
+                render(&result_tables::quantile_table(result, TableWidth::Terminal)),
+            ),
         ];
-        let tables = portfolio_tables(request, result).into_iter();
+        let tables = portfolio_tables(request, result, TableWidth::Terminal).into_iter();
         sections.extend(tables.map(|titled| (titled.title, render(&titled.table))));
         if words.return_periods {
             if !request.program.details {
                 sections.push((
                     result_tables::exceedance_title(words),
-                    render(&result_tables::exceedance_table(result, words)),
+                    render(&result_tables::exceedance_table(result, words, TableWidth::Terminal)),
                 ));
             }
             sections.extend(exceedance_plot::render_plot(request, &result.merged));

@@ -181,8 +181,8 @@ fn exceedance_table_matches_the_result() {
     assert_eq!((lines[0], lines.len()), ("SummaryId,EPCalc,EPType,ReturnPeriod,Loss", 41));
     let mut found = 0;
     for exceedance in result["output"]["exceedance"].as_array().unwrap() {
-        for (number, figure) in [(1, "oep"), (2, "oep_tvar"), (3, "aep"), (4, "aep_tvar")] {
-            let loss = exceedance[figure].as_f64().unwrap();
+        for (number, figure) in [(1, "/oep/var"), (2, "/oep/tvar"), (3, "/aep/var"), (4, "/aep/tvar")] {
+            let loss = exceedance.pointer(figure).unwrap().as_f64().unwrap();
             let line = format!("1,2,{number},{},{loss}", exceedance["return_period"]);
             found += lines.iter().filter(|&&found| found == line).count();
         }

@@ -26,7 +26,8 @@ fn summary_shows_the_figures_of_the_result() {
         }
     }
     for exceedance in output["exceedance"].as_array().unwrap() {
-        let figures = ["aep", "aep_tvar", "oep", "oep_tvar"].map(|figure| shown(&exceedance[figure]));
+        let figures = ["/aep/var", "/aep/tvar", "/oep/var", "/oep/tvar"]
+            .map(|figure| shown(exceedance.pointer(figure).unwrap()));
         let line = text.lines().find(|line| figures.iter().all(|figure| line.contains(figure)));
         assert!(line.is_some(), "{exceedance}:\n{text}");
     }
@@ -83,6 +84,7 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
         "Layers, means per year",
         "Capital and diversification",
         "Tail allocation",
+        "Checks against the model",
         "Losses by component",
         "net AEP solid line, gross AEP dotted",
     ] {

@@ -119,13 +119,17 @@ pub fn headline(request: &Request, result: &JobResult) -> Vec<(String, String)> 
     let mut headline = vec![
         ("Profile".to_owned(), profile_label(request)),
         (capitalise(words.iterations), format_count(merged.iterations)),
-        (format!("Mean {}", words.quantity), format!("{}{unit}", format_amount(summary.mean))),
     ];
+    headline.extend(
+        summary
+            .mean
+            .map(|mean| (format!("Mean {}", words.quantity), format!("{}{unit}", format_amount(mean)))),
+    );
     let levels: Vec<f64> = summary.quantiles.iter().map(|quantile| quantile.level).collect();
     let quantile = summary.quantiles.get(nearest_level(&levels, HEADLINE_LEVEL));
     headline.extend(quantile.map(|quantile| {
         let label = format!("{} quantile of the {}", format_level(quantile.level), words.quantity);
-        (label, format!("{}{unit}", format_amount(quantile.var)))
+        (label, format!("{}{unit}", format_amount(quantile.tail.var)))
     }));
     headline
 }

@@ -17,7 +17,8 @@ const HEADER: &str = "SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n";
 /// `SummaryId`, `EPType`, and the members of a row of `exceedance` that lead to the amount.
 type EpRows = (u8, u8, &'static [&'static str]);
 
-const PLAIN: [EpRows; 4] = [(1, 1, &["oep"]), (1, 2, &["oep_tvar"]), (1, 3, &["aep"]), (1, 4, &["aep_tvar"])];
+const PLAIN: [EpRows; 4] =
+    [(1, 1, &["oep", "var"]), (1, 2, &["oep", "tvar"]), (1, 3, &["aep", "var"]), (1, 4, &["aep", "tvar"])];
 const OF_OCCURRENCES: [EpRows; 2] =
     [(1, 1, &["largest_occurrence", "var"]), (1, 2, &["largest_occurrence", "tvar"])];
 const OF_YEARS: [EpRows; 4] = [

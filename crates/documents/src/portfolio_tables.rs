@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     job_result::JobResult,
     number_format::{format_count, format_level, format_percent, format_rounded},
-    result_tables::{ResultTable, nearest_level},
+    result_tables::{ResultTable, TableWidth, nearest_level},
 };
 
 /// Stands for what does not exist.
@@ -35,6 +35,8 @@ pub enum PortfolioPart {
     Allocation,
     /// Occurrences by component.
     Components,
+    /// Figures of the run beside those of the model.
+    Checks,
 }
 
 /// A table with its title.
@@ -55,10 +57,11 @@ struct PortfolioOutput<'a> {
     /// Position of the compared level among the reported ones.
     position: usize,
     level: String,
+    width: TableWidth,
 }
 
 /// The tables in reading order; empty for profiles without lines and treaties.
-pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<TitledTable> {
+pub fn portfolio_tables(request: &Request, job_result: &JobResult, width: TableWidth) -> Vec<TitledTable> {
     let output = &job_result.document.output;
     let Some(levels) = output["net"]["quantiles"].as_array().filter(|_| output["lines"].is_array()) else {
         return Vec::new();
@@ -68,7 +71,7 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<Titled
     let level = levels.get(position).and_then(|row| row["level"].as_f64());
     let level = level.map_or_else(String::new, format_level);
     let has_occurrences = has_occurrences(&request.program);
-    let portfolio = PortfolioOutput { output, args, has_occurrences, position, level };
+    let portfolio = PortfolioOutput { output, args, has_occurrences, position, level, width };
     let tables = [
         portfolio.exceedance(),
         portfolio.lines(),
@@ -78,6 +81,7 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult) -> Vec<Titled
         portfolio.capital(),
         portfolio.allocation(),
         portfolio.components(job_result),
+        portfolio.checks(),
     ];
     tables.into_iter().flatten().collect()
 }
@@ -103,24 +107,50 @@ impl PortfolioOutput<'_> {
 
     fn exceedance(&self) -> Option<TitledTable> {
         let has_treaties = !self.list("treaties").is_empty();
-        let rows = self.list("exceedance").iter().map(|row| {
-            let (net, gross, largest) = (&row["net"], &row["gross"], &row["largest_occurrence"]);
-            let mut cells = vec![
-                format!("{} years", row["return_period"].as_u64().map_or_else(String::new, format_count)),
-                amount(&net["var"]),
-                amount(&net["var_low"]),
-                amount(&net["var_high"]),
-            ];
-            if has_treaties {
-                cells.push(amount(&gross["var"]));
-            }
-            cells.push(if self.has_occurrences { amount(&largest["var"]) } else { ABSENT.to_owned() });
-            cells
-        });
-        let header = match has_treaties {
-            true => vec!["Return period", "Net AEP", "95% CI low", "95% CI high", "Gross AEP", "Gross OEP"],
-            false => vec!["Return period", "AEP", "95% CI low", "95% CI high", "OEP"],
+        let is_page = self.width == TableWidth::Page;
+        let columns: &[(&str, &str, &str)] = match (has_treaties, is_page) {
+            (true, false) => &[
+                ("Net AEP", "net", "var"),
+                ("95% CI low", "net", "var_low"),
+                ("95% CI high", "net", "var_high"),
+                ("Gross AEP", "gross", "var"),
+                ("Gross OEP", "largest_occurrence", "var"),
+            ],
+            (true, true) => &[
+                ("Net AEP", "net", "var"),
+                ("95% CI low", "net", "var_low"),
+                ("95% CI high", "net", "var_high"),
+                ("Net TVaR", "net", "tvar"),
+                ("Gross AEP", "gross", "var"),
+                ("Gross TVaR", "gross", "tvar"),
+                ("Gross OEP", "largest_occurrence", "var"),
+                ("OEP TVaR", "largest_occurrence", "tvar"),
+            ],
+            (false, false) => &[
+                ("AEP", "net", "var"),
+                ("95% CI low", "net", "var_low"),
+                ("95% CI high", "net", "var_high"),
+                ("OEP", "largest_occurrence", "var"),
+            ],
+            (false, true) => &[
+                ("AEP", "net", "var"),
+                ("95% CI low", "net", "var_low"),
+                ("95% CI high", "net", "var_high"),
+                ("AEP TVaR", "net", "tvar"),
+                ("OEP", "largest_occurrence", "var"),
+                ("OEP TVaR", "largest_occurrence", "tvar"),
+            ],
         };
+        let rows = self.list("exceedance").iter().map(|row| {
+            let years = row["return_period"].as_u64().map_or_else(String::new, format_count);
+            let cells = columns.iter().map(|&(_, tail, figure)| match tail {
+                "largest_occurrence" if !self.has_occurrences => ABSENT.to_owned(),
+                _ => amount(&row[tail][figure]),
+            });
+            [format!("{years} years")].into_iter().chain(cells).collect()
+        });
+        let header =
+            ["Return period"].into_iter().chain(columns.iter().map(|(heading, ..)| *heading)).collect();
         let title = match has_treaties {
             true => {
                 "Exceedance (net and gross AEP: loss of a year after and before treaties; OEP: largest loss)"
@@ -246,7 +276,10 @@ impl PortfolioOutput<'_> {
         let parts = |names: &str, list: &str, sign: f64| {
             let (names, amounts) = (self.list(names), tail[list].as_array().map_or(&[][..], Vec::as_slice));
             let rows = names.iter().zip(amounts).map(|(name, amount)| {
-                let amount = sign * amount.as_f64().unwrap_or(0.0);
+                let Some(amount) = amount.as_f64() else {
+                    return vec![text(&name["name"]), ABSENT.to_owned(), ABSENT.to_owned()];
+                };
+                let amount = sign * amount;
                 // Not -0.
                 let amount = if amount == 0.0 { 0.0 } else { amount };
                 vec![text(&name["name"]), format_rounded(amount), share(amount)]
@@ -256,9 +289,61 @@ impl PortfolioOutput<'_> {
         let mut rows = parts("lines", "lines", 1.0);
         rows.extend(parts("treaties", "treaties", -1.0));
         rows.push(vec!["net".to_owned(), format_rounded(net), share(net)]);
+        // The quantile's bucket counts in part: net is the net TVaR to the width of a bucket.
         let title =
-            format!("Tail allocation: means of the worst years, beyond the net VaR at {}", self.level);
+            format!("Tail allocation: means beyond the net VaR at {} (net: its TVaR, to 0.4%)", self.level);
         titled(PortfolioPart::Allocation, title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
+    }
+
+    /// Figures of the run beside those of the model: on a terminal the z-scores alone.
+    fn checks(&self) -> Option<TitledTable> {
+        let checks = &self.output["checks"];
+        let groups = checks["groups"].as_array().map_or(&[][..], Vec::as_slice);
+        if self.width == TableWidth::Terminal {
+            let row = |group: &Value| {
+                let [count, gross] = ["count", "gross"].map(|name| &group[name]);
+                let scores = [
+                    &count["mean"],
+                    &count["variance"],
+                    &gross["mean"],
+                    &gross["variance"],
+                    &group["zero_probability"],
+                ];
+                [text(&group["name"])].into_iter().chain(scores.map(z_score)).collect()
+            };
+            let header = vec!["Group", "Count mean", "Variance", "Loss mean", "Variance", "No loss"];
+            let title = "Checks against the model (standard errors from its closed forms)";
+            return titled(PortfolioPart::Checks, title, header, groups.iter().map(row));
+        }
+        let row = |label: String, check: &Value| {
+            vec![label, figure(&check["expected"]), figure(&check["found"]), z_score(check)]
+        };
+        let mut rows = Vec::new();
+        for group in groups {
+            let name = text(&group["name"]);
+            for (figures, words) in [("count", "occurrences"), ("gross", "annual loss")] {
+                for moment in ["mean", "variance"] {
+                    let check = &group[figures][moment];
+                    if check.is_object() {
+                        rows.push(row(format!("{name}: {moment} of the {words}"), check));
+                    }
+                }
+            }
+            rows.push(row(format!("{name}: probability of no loss"), &group["zero_probability"]));
+        }
+        for check in
+            checks["largest_occurrence"].as_array().into_iter().flatten().filter(|_| self.has_occurrences)
+        {
+            let label = format!("Probability that the largest loss exceeds {}", amount(&check["amount"]));
+            rows.push(row(label, &check["probability"]));
+        }
+        let title = "Checks against the model's closed forms";
+        titled(
+            PortfolioPart::Checks,
+            title,
+            vec!["Figure", "Model", "This run", "Standard errors"],
+            rows.into_iter(),
+        )
     }
 
     /// Occurrences by component.
@@ -307,6 +392,24 @@ fn percent(value: &Value) -> String {
 /// A percentage of any size and sign, with one decimal.
 fn format_percent_of(fraction: f64) -> String {
     format!("{:.1}%", fraction * 100.0)
+}
+
+/// A figure of any size: a probability, a number or an amount.
+fn figure(value: &Value) -> String {
+    let text = |x: f64| match x.abs() < 1000.0 {
+        true => format!("{x:.6}"),
+        false => format_rounded(x),
+    };
+    value.as_f64().map_or_else(|| ABSENT.to_owned(), text)
+}
+
+/// A difference in standard errors; in its place, why there is none.
+fn z_score(check: &Value) -> String {
+    match (check["z"].as_f64(), check["unknown"].as_str()) {
+        (Some(z), _) => format!("{z:+.2}"),
+        (None, Some(reason)) => reason.replace('_', " "),
+        (None, None) => ABSENT.to_owned(),
+    }
 }
 
 /// A number of occurrences a year.

@@ -16,7 +16,7 @@ use crate::{
     job_result::JobResult,
     number_format::{format_amount, format_percent},
     portfolio_tables::{self, PortfolioPart, portfolio_tables},
-    result_tables::{self, ResultTable, capitalise},
+    result_tables::{self, ResultTable, TableWidth, capitalise},
 };
 
 const STYLE: &str = include_str!("report_page/report.css");
@@ -66,8 +66,8 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
             }
         }
         h2 { "Quantiles of the " (quantity) }
-        (table(&result_tables::quantile_table(job_result)))
-        @for titled in portfolio_tables(request, job_result) {
+        (table(&result_tables::quantile_table(job_result, TableWidth::Page)))
+        @for titled in portfolio_tables(request, job_result, TableWidth::Page) {
             h2 { (titled.title) }
             (table(&titled.table))
             (portfolio_picture(titled.part, request, job_result).unwrap_or_default())
@@ -75,7 +75,7 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
         @if words.return_periods {
             @if !request.program.details {
                 h2 { (result_tables::exceedance_title(words)) }
-                (table(&result_tables::exceedance_table(job_result, words)))
+                (table(&result_tables::exceedance_table(job_result, words, TableWidth::Page)))
                 (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
             }
         } @else {

@@ -1,13 +1,13 @@
 //! The tables and labelled values of a result, independent of layout. The terminal summary and the
 //! report page both render them.
 
-use forge_contract::{
-    envelope::Seed,
-    program::{MAX_AMOUNT, Occurrence},
-};
+use forge_contract::{envelope::Seed, program::MAX_AMOUNT};
 use forge_kernel::{
-    convergence::StopReason, request::Request, statistics::two_sided_z, workload::Vocabulary,
+    convergence::StopReason, request::Request, statistics::two_sided_z, summary::TailFigures,
+    workload::Vocabulary,
 };
+
+use serde_json::Value;
 
 use crate::{
     job_result::JobResult,
@@ -79,18 +79,14 @@ pub fn nearest_level(levels: &[f64], wanted: f64) -> usize {
     nearest.map_or(0, |(position, _)| position)
 }
 
-/// Total occurrences, then those of each component with the number that reached its cap. Components
-/// of portfolios have a table of their own.
+/// Total occurrences, then those of each component with the number that reached its cap. An
+/// occurrence of a portfolio may strike several components, which have a table of their own.
 pub fn occurrences_text(request: &Request, job_result: &JobResult) -> String {
     let work = &job_result.document.work;
-    if request.program.details {
-        let kinds = request.program.groups.iter();
-        let kinds = kinds.flat_map(|group| std::iter::repeat_n(&group.occurrence, group.components.len()));
-        let by_occurrence =
-            work.components.iter().zip(kinds).filter(|(_, kind)| **kind != Occurrence::Annual);
-        let losses: u64 = by_occurrence.map(|(tally, _)| tally.occurrences).sum();
+    if let Some(details) = &job_result.merged.details {
+        let losses: u64 = details.groups.iter().map(|group| group.occurrences).sum();
         let a_year = losses as f64 / job_result.merged.iterations.max(1) as f64;
-        return format!("{} ({a_year:.4} a year), without totals of the year", format_count(losses));
+        return format!("{} ({a_year:.4} a year)", format_count(losses));
     }
     let components = work.components.iter().zip(request.program.components());
     let components = components.map(|(tally, component)| {
@@ -115,13 +111,13 @@ pub fn seed_text(request: &Request) -> &'static str {
 pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledValue> {
     let (summary, words) = (&job_result.summary, request.profile().vocabulary);
     let iterations = capitalise(words.iterations);
-    let mut moments = vec![LabelledValue::new("Mean", format_amount(summary.mean))];
-    if let Some(error) = summary.std_error {
+    let mut moments = vec![LabelledValue::new("Mean", format_optional_amount(summary.mean))];
+    if let Some((mean, error)) = summary.mean.zip(summary.std_error) {
         let half_width = two_sided_z(0.95) * error;
         moments[0].remark = format!("standard error {}", format_amount(error));
         moments.push(LabelledValue {
-            remark: format!("to {}", format_amount(summary.mean + half_width)),
-            ..LabelledValue::new("95% CI of the mean", format_amount(summary.mean - half_width))
+            remark: format!("to {}", format_amount(mean + half_width)),
+            ..LabelledValue::new("95% CI of the mean", format_amount(mean - half_width))
         });
     }
     moments.extend([
@@ -146,27 +142,57 @@ pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledV
     moments
 }
 
-/// Value at risk (VaR) with its 95% confidence interval, and tail value at risk (TVaR), by level.
-pub fn quantile_table(job_result: &JobResult) -> ResultTable {
-    let rows = job_result.summary.quantiles.iter().map(|q| {
-        vec![
-            format_level(q.level),
-            format_amount(q.var),
-            format_optional_amount(q.var_low),
-            format_optional_amount(q.var_high),
-            format_amount(q.tvar),
-        ]
-    });
-    ResultTable { header: vec!["Level", "VaR", "95% CI low", "95% CI high", "TVaR"], rows: rows.collect() }
+/// How much room a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableWidth {
+    /// A terminal's: 100 columns.
+    Terminal,
+    /// A page's.
+    Page,
 }
 
-/// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period.
-pub fn exceedance_table(job_result: &JobResult, words: Vocabulary) -> ResultTable {
+/// Value at risk (VaR) with its 95% confidence interval, and tail value at risk (TVaR), by level;
+/// on a page TVaR has its interval too.
+pub fn quantile_table(job_result: &JobResult, width: TableWidth) -> ResultTable {
+    let rows = job_result.summary.quantiles.iter().map(|q| {
+        let tail = &q.tail;
+        let mut amounts = vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar];
+        if width == TableWidth::Page {
+            amounts.extend([tail.tvar_low, tail.tvar_high]);
+        }
+        [format_level(q.level)].into_iter().chain(amounts.into_iter().map(format_optional_amount)).collect()
+    });
+    let mut header = vec!["Level", "VaR", "95% CI low", "95% CI high", "TVaR"];
+    if width == TableWidth::Page {
+        header.extend(["95% CI low", "95% CI high"]);
+    }
+    ResultTable { header, rows: rows.collect() }
+}
+
+/// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period; on a page
+/// with 95% confidence intervals.
+pub fn exceedance_table(job_result: &JobResult, words: Vocabulary, width: TableWidth) -> ResultTable {
+    let figures = |tail: &TailFigures| match width {
+        TableWidth::Terminal => vec![Some(tail.var), tail.tvar],
+        TableWidth::Page => {
+            vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar, tail.tvar_low, tail.tvar_high]
+        }
+    };
     let rows = job_result.summary.exceedance.iter().map(|e| {
         let period = format!("{} {}", format_count(e.return_period), words.iterations);
-        [period].into_iter().chain([e.aep, e.aep_tvar, e.oep, e.oep_tvar].map(format_amount)).collect()
+        let amounts = [&e.aep, &e.oep].into_iter().flat_map(figures).map(format_optional_amount);
+        [period].into_iter().chain(amounts).collect()
     });
-    ResultTable { header: vec!["Return period", "AEP", "AEP TVaR", "OEP", "OEP TVaR"], rows: rows.collect() }
+    let header = match width {
+        TableWidth::Terminal => vec!["Return period", "AEP", "AEP TVaR", "OEP", "OEP TVaR"],
+        TableWidth::Page => {
+            const INTERVAL: [&str; 2] = ["95% CI low", "95% CI high"];
+            let of = |name| [name].into_iter().chain(INTERVAL);
+            let names = ["AEP", "AEP TVaR", "OEP", "OEP TVaR"];
+            ["Return period"].into_iter().chain(names.into_iter().flat_map(of)).collect()
+        }
+    };
+    ResultTable { header, rows: rows.collect() }
 }
 
 /// Title of [`exceedance_table`], which says what AEP and OEP refer to.
@@ -189,8 +215,10 @@ pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String>
         warnings
             .push("All figures understate them: lower the model's parameters, or give a limit.".to_owned());
     }
+    warnings.extend(missing_moments(job_result));
     let quantiles = &job_result.summary.quantiles;
-    let unbounded = quantiles.iter().filter(|q| q.var_low.is_none() || q.var_high.is_none()).count();
+    let unbounded =
+        quantiles.iter().filter(|q| q.tail.var_low.is_none() || q.tail.var_high.is_none()).count();
     if unbounded > 0 {
         warnings.push(format!(
             "Too few {} ({}) for a full 95% confidence interval of {unbounded} of {} quantiles.",
@@ -209,6 +237,23 @@ pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String>
         ));
     }
     warnings
+}
+
+/// Which amounts of a portfolio have no mean or no variance, as complete sentences.
+fn missing_moments(job_result: &JobResult) -> Vec<String> {
+    let output = &job_result.document.output;
+    let amounts = [("net annual loss", &output["net"]), ("gross annual loss", &output["gross"])];
+    let sentence = |(name, figures): (&str, &Value)| {
+        if !figures.is_object() {
+            return None;
+        }
+        if figures["mean"].is_null() {
+            return Some(format!("The {name} has no mean, so mean, deviation and TVaR do not exist."));
+        }
+        let lacks_variance = figures["quantiles"][0]["tvar_low"].is_null();
+        lacks_variance.then(|| format!("The {name} has no variance, so mean and TVaR have no interval."))
+    };
+    amounts.into_iter().filter_map(sentence).collect()
 }
 
 #[cfg(test)]

@@ -35,9 +35,13 @@ fn portfolio() -> Value {
 }
 
 fn render(kind: ArtifactKind) -> (Request, JobResult, String) {
+    render_args(portfolio(), kind)
+}
+
+fn render_args(args: Value, kind: ArtifactKind) -> (Request, JobResult, String) {
     let envelope = json!({
         "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
-        "args": portfolio()
+        "args": args
     });
     let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
     let mut reduction = Reduction::new(&request.program);
@@ -66,6 +70,10 @@ fn page_shows_towers_allocation_curves_and_model() {
         "pareto: alpha 1.5, threshold 1,000",
         "attachment 5,000",
         "currency of the args",
+        "Net TVaR",
+        "OEP TVaR",
+        "Checks against the model's closed forms",
+        "storm: variance of the annual loss",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -75,6 +83,22 @@ fn page_shows_towers_allocation_curves_and_model() {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert_eq!(page, render(ArtifactKind::ReportHtml).2);
+}
+
+#[test]
+fn page_says_which_amounts_have_no_mean() {
+    let mut args = portfolio();
+    args["groups"][1]["claims"][0] =
+        json!({"line": "property <A>", "severity": {"pareto": {"threshold": 1000, "alpha": 0.9}}});
+    let page = render_args(args.clone(), ArtifactKind::ReportHtml).2;
+    // A layer without limit takes the tail.
+    assert!(page.contains("The gross annual loss has no mean") && !page.contains("net annual loss has no"));
+    args["treaties"] = json!([]);
+    let page = render_args(args.clone(), ArtifactKind::ReportHtml).2;
+    assert!(page.contains("The net annual loss has no mean"));
+    args["groups"][1]["claims"][0]["severity"]["pareto"]["alpha"] = json!(1.5);
+    let page = render_args(args, ArtifactKind::ReportHtml).2;
+    assert!(page.contains("The net annual loss has no variance") && !page.contains("has no mean"));
 }
 
 #[test]

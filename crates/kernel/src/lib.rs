@@ -58,11 +58,12 @@
 //! 16. [`verification`], which shards are executed a second time
 //! 17. [`summary`], a result's figures, in units of the args
 //! 18. [`convergence`], whether a run may end before its budget
-//! 19. [`workload`], the model of each op, one file per profile
-//! 20. [`result_document`], `result.json`
-//! 21. [`request`], a validated envelope with its program and plan
-//! 22. [`backend`], execution of shards: the scalar reference and SIMD
-//! 23. `testing`, support for tests of backends (feature `testing`)
+//! 19. [`backend`], execution of shards: the scalar reference and SIMD
+//! 20. [`table_moments`], moments of what a program's tables give
+//! 21. [`workload`], the model of each op, one file per profile
+//! 22. [`result_document`], `result.json`
+//! 23. [`request`], a validated envelope with its program and plan
+//! 24. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
 pub mod beta;
@@ -88,6 +89,7 @@ pub mod severities;
 pub mod standard_quantiles;
 pub mod statistics;
 pub mod summary;
+pub mod table_moments;
 pub mod tables;
 #[cfg(feature = "testing")]
 pub mod testing;

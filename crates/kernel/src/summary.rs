@@ -8,7 +8,7 @@ use forge_contract::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::statistics::{Level, Moments, OrderStatistics};
+use crate::statistics::{Level, Moments, OrderStatistics, two_sided_z};
 
 /// Levels of the standard quantiles, in thousandths.
 const STANDARD_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
@@ -20,13 +20,17 @@ pub(crate) const INTERVAL_CONFIDENCE: f64 = 0.95;
 /// wide.
 const BUCKETS_PER_BAR: usize = 128;
 
-/// The levels and return periods that a result reports.
+/// The levels and return periods that a result reports, and which moments there are to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedTails {
     /// Levels of value at risk and tail value at risk, ascending.
     pub levels: Vec<Level>,
     /// Return periods of exceedance, in iterations, ascending: each at least 2.
     pub return_periods: Vec<u64>,
+    /// The highest moment of the total.
+    pub total: HighestMoment,
+    /// The highest moment of the largest occurrence.
+    pub largest: HighestMoment,
 }
 
 impl Default for ReportedTails {
@@ -34,25 +38,83 @@ impl Default for ReportedTails {
         Self {
             levels: STANDARD_LEVELS_PER_MILLE.map(|thousandths| Level::new(thousandths, 1000)).into(),
             return_periods: DEFAULT_RETURN_PERIODS.into(),
+            total: HighestMoment::Variance,
+            largest: HighestMoment::Variance,
         }
     }
 }
 
-/// A quantile of the total.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Quantile {
-    /// The probability that the total does not exceed `var`.
-    pub level: f64,
-    /// Value at risk: the smallest amount that is not exceeded with at least this probability.
+/// The highest moment, up to the second, that an amount has. Distributions with a heavy tail may
+/// lack both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HighestMoment {
+    /// Not even a mean.
+    None,
+    /// A mean, but no variance.
+    Mean,
+    /// Mean and variance.
+    Variance,
+}
+
+impl HighestMoment {
+    /// A figure that is a mean; `None` if there is none.
+    pub fn mean(self, figure: f64) -> Option<f64> {
+        (self >= Self::Mean).then_some(figure)
+    }
+
+    /// A figure that depends on a variance; `None` if there is none.
+    pub fn variance(self, figure: f64) -> Option<f64> {
+        (self >= Self::Variance).then_some(figure)
+    }
+}
+
+/// Value at risk and tail value at risk, with 95% confidence intervals.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct TailFigures {
+    /// Value at risk: the smallest amount that is not exceeded with at least the probability of the
+    /// level.
     pub var: f64,
-    /// Lower bound of the distribution-free 95% confidence interval of `var`; null if there are too
-    /// few iterations.
+    /// Lower bound of the distribution-free interval of `var`; null if there are too few
+    /// iterations.
     pub var_low: Option<f64>,
     /// Upper bound of that interval; null if there are too few iterations.
     pub var_high: Option<f64>,
-    /// Tail value at risk: the mean of the quantiles above the level.
-    pub tvar: f64,
+    /// Tail value at risk: the mean of the quantiles above the level; null for an amount without a
+    /// mean.
+    pub tvar: Option<f64>,
+    /// Lower bound of the asymptotic interval of `tvar`; null for an amount without a variance.
+    /// With fewer than some 400 iterations beyond the level, the interval covers in fewer than 95%
+    /// of runs.
+    pub tvar_low: Option<f64>,
+    /// Upper bound of that interval; null likewise.
+    pub tvar_high: Option<f64>,
+}
+
+impl TailFigures {
+    /// The tail of an amount at a level, in units of the args.
+    pub fn new(ordered: &OrderStatistics, level: Level, unit: f64, moment: HighestMoment) -> Self {
+        let (low, high) = ordered.var_interval(level, INTERVAL_CONFIDENCE);
+        let (tvar_low, tvar_high) = ordered.tvar_interval(level, two_sided_z(INTERVAL_CONFIDENCE));
+        Self {
+            var: ordered.var(level) / unit,
+            var_low: low.map(|amount| amount / unit),
+            var_high: high.map(|amount| amount / unit),
+            tvar: moment.mean(ordered.tvar(level) / unit),
+            tvar_low: moment.variance(tvar_low / unit),
+            tvar_high: moment.variance(tvar_high / unit),
+        }
+    }
+}
+
+/// Value at risk and tail value at risk at a level, with 95% confidence intervals.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct QuantileFigures {
+    /// The level.
+    pub level: f64,
+    /// Value and tail value at the level.
+    #[serde(flatten)]
+    pub tail: TailFigures,
 }
 
 /// The amounts that are exceeded once in a return period, on average.
@@ -61,14 +123,10 @@ pub struct Quantile {
 pub struct Exceedance {
     /// The return period T, in iterations: the level is 1 − 1/T.
     pub return_period: u64,
-    /// Aggregate exceedance: quantile of the total.
-    pub aep: f64,
-    /// Mean of the quantiles of the total above that level.
-    pub aep_tvar: f64,
-    /// Occurrence exceedance: quantile of the largest occurrence.
-    pub oep: f64,
-    /// Mean of the quantiles of the largest occurrence above that level.
-    pub oep_tvar: f64,
+    /// Aggregate exceedance: the tail of the total.
+    pub aep: TailFigures,
+    /// Occurrence exceedance: the tail of the largest occurrence.
+    pub oep: TailFigures,
 }
 
 /// A histogram of the total.
@@ -85,11 +143,12 @@ pub struct Histogram {
 /// The figures of a merged result, in units of the args.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Mean of the total.
-    pub mean: f64,
-    /// Sample standard deviation of the total; `None` for a single iteration.
+    /// Mean of the total; `None` if it has none.
+    pub mean: Option<f64>,
+    /// Sample standard deviation of the total; `None` for a single iteration, and for a total
+    /// without a variance.
     pub std_dev: Option<f64>,
-    /// Standard error of the mean; `None` for a single iteration.
+    /// Standard error of the mean; `None` likewise.
     pub std_error: Option<f64>,
     /// Smallest total.
     pub min: f64,
@@ -102,7 +161,7 @@ pub struct Summary {
     /// The quantiles of the total at 50%, 90%, 95%, 99%, 99.5% and 99.9%.
     pub standard_quantiles: [f64; 6],
     /// Quantiles of the total at the reported levels.
-    pub quantiles: Vec<Quantile>,
+    pub quantiles: Vec<QuantileFigures>,
     /// Exceedance by return period.
     pub exceedance: Vec<Exceedance>,
     /// Histogram of the total.
@@ -118,30 +177,22 @@ impl Summary {
         let largest = OrderStatistics::new(&result.largest, &marks);
         let moments = Moments::new(result);
         let n = result.iterations as f64;
-        let quantile = |&level: &Level| {
-            let (low, high) = total.var_interval(level, INTERVAL_CONFIDENCE);
-            Quantile {
-                level: level.to_f64(),
-                var: total.var(level) / unit,
-                var_low: low.map(|x| x / unit),
-                var_high: high.map(|x| x / unit),
-                tvar: total.tvar(level) / unit,
-            }
+        let quantile = |&level: &Level| QuantileFigures {
+            level: level.to_f64(),
+            tail: TailFigures::new(&total, level, unit, reported.total),
         };
         let exceedance = |&return_period: &u64| {
             let level = Level::new(return_period - 1, return_period);
             Exceedance {
                 return_period,
-                aep: total.var(level) / unit,
-                aep_tvar: total.tvar(level) / unit,
-                oep: largest.var(level) / unit,
-                oep_tvar: largest.tvar(level) / unit,
+                aep: TailFigures::new(&total, level, unit, reported.total),
+                oep: TailFigures::new(&largest, level, unit, reported.largest),
             }
         };
         Self {
-            mean: moments.mean / unit,
-            std_dev: moments.variance.map(|v| v.sqrt() / unit),
-            std_error: moments.std_error.map(|e| e / unit),
+            mean: reported.total.mean(moments.mean / unit),
+            std_dev: moments.variance.and_then(|v| reported.total.variance(v.sqrt() / unit)),
+            std_error: moments.std_error.and_then(|e| reported.total.variance(e / unit)),
             min: result.total.min as f64 / unit,
             max: result.total.max as f64 / unit,
             zero_probability: result.total.zeros() as f64 / n,

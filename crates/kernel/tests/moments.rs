@@ -129,7 +129,7 @@ fn assert_quantile(found: f64, level: f64, n: f64, cdf: impl Fn(f64) -> f64, wha
 fn check_oep(run: &CompletedRun, model: PortfolioModel) {
     for row in run.list("exceedance") {
         let period = row["return_period"].as_f64().unwrap();
-        let (level, oep) = (1.0 - 1.0 / period, row["oep"].as_f64().unwrap());
+        let (level, oep) = (1.0 - 1.0 / period, row["oep"]["var"].as_f64().unwrap());
         if oep == 0.0 {
             assert!(model.none() >= level - 0.001, "oep of {period}");
         } else {
@@ -177,9 +177,10 @@ fn check_total(run: &CompletedRun, model: PortfolioModel, total: &Lattice) {
         assert!(number("var_low") <= number("var") && number("var") <= number("var_high"));
     }
     for row in run.list("exceedance") {
-        let number = |name: &str| row[name].as_f64().unwrap();
-        let period = number("return_period");
-        check(1.0 - 1.0 / period, number("aep"), number("aep_tvar"), &format!("period {period}"));
+        let number = |name: &str| row["aep"][name].as_f64().unwrap();
+        let period = row["return_period"].as_f64().unwrap();
+        check(1.0 - 1.0 / period, number("var"), number("tvar"), &format!("period {period}"));
+        assert!(number("tvar_low") <= number("tvar") && number("tvar") <= number("tvar_high"));
     }
     let reached = if limit.is_finite() { 1.0 - total.cdf(limit - total.step / 2.0) } else { 0.0 };
     assert_share(run.output("aggregate_limit_probability"), reached, n, "aggregate limit");

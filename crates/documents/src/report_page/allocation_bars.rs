@@ -20,6 +20,11 @@ struct BarPart {
 pub fn allocation_bars(output: &Value, position: usize) -> Option<Markup> {
     let tail = &output["allocation"][position]["tail"];
     let net = tail["net"].as_f64()?;
+    // Parts without a mean have no length.
+    let has_null = |list: &str| tail[list].as_array().is_some_and(|parts| parts.iter().any(Value::is_null));
+    if has_null("lines") || has_null("treaties") {
+        return None;
+    }
     let parts = |list: &str, first: usize| {
         let names = output[list].as_array().map_or(&[][..], Vec::as_slice);
         let amounts = tail[list].as_array().map_or(&[][..], Vec::as_slice);

@@ -211,7 +211,7 @@ fn loss_of_draw(component: &Component, factors: &[u64], draw: u64) -> u64 {
 }
 
 /// The amount of a draw in a table.
-pub(super) fn amount_in_table(table: &AmountTable, draw: u64) -> u64 {
+pub(crate) fn amount_in_table(table: &AmountTable, draw: u64) -> u64 {
     match table {
         AmountTable::Quantiles { segment_bits, segments } => amount_of_draw(*segment_bits, segments, draw),
         AmountTable::Steps { thresholds, amounts } => {

@@ -18,7 +18,7 @@ use crate::{
     convergence::Convergence,
     counts::CountLaw,
     severities::SeverityLaw,
-    summary::{Histogram, Quantile, Summary},
+    summary::{Histogram, QuantileFigures, Summary},
 };
 
 /// The profile `eta.v1`.
@@ -224,7 +224,7 @@ impl WorkloadModel for EtaModel {
     fn output(&self, _: &ShardResult, _: &Program, summary: &Summary) -> Value {
         let [p50_eta, p90_eta, p95_eta, p99_eta, p995_eta, p999_eta] = summary.standard_quantiles;
         let output = EtaOutput {
-            mean_eta: summary.mean,
+            mean_eta: summary.mean.expect("a normal distribution has a mean"),
             std_dev: summary.std_dev,
             std_error: summary.std_error,
             min_eta: summary.min,
@@ -269,7 +269,7 @@ struct EtaOutput {
     /// 99.9% quantile of the travel time.
     p999_eta: f64,
     /// Quantiles of the travel time, with the mean beyond each.
-    quantiles: Vec<Quantile>,
+    quantiles: Vec<QuantileFigures>,
     /// Histogram of the travel time.
     eta_distribution: Histogram,
 }

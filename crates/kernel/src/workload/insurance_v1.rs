@@ -25,7 +25,7 @@ use crate::{
     counts::CountLaw,
     double_double::DoubleDouble,
     severities::SeverityLaw,
-    summary::{Exceedance, Histogram, Quantile, ReportedTails, Summary},
+    summary::{Exceedance, Histogram, QuantileFigures, ReportedTails, Summary},
 };
 
 /// The profile `insurance.v1`.
@@ -258,7 +258,7 @@ impl WorkloadModel for InsuranceModel {
         let [p50_loss, p90_loss, p95_loss, p99_loss, p995_loss, p999_loss] = summary.standard_quantiles;
         let limited = self.args.aggregate_limit.is_some();
         let output = InsuranceOutput {
-            mean_loss: summary.mean,
+            mean_loss: summary.mean.expect("a lognormal distribution has a mean"),
             std_dev: summary.std_dev,
             std_error: summary.std_error,
             min_loss: summary.min,
@@ -310,7 +310,7 @@ struct InsuranceOutput {
     /// 99.9% quantile of the annual loss.
     p999_loss: f64,
     /// Value at risk and tail value at risk of the annual loss.
-    quantiles: Vec<Quantile>,
+    quantiles: Vec<QuantileFigures>,
     /// Loss exceedance by return period: of the annual total (AEP) and of the largest occurrence in
     /// a year (OEP).
     exceedance: Vec<Exceedance>,

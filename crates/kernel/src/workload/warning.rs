@@ -19,6 +19,21 @@ impl fmt::Display for Warning {
     }
 }
 
+/// An amount with thousands separators.
+pub(super) fn grouped(amount: f64) -> String {
+    let text = amount.to_string();
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(w, f)| (w, Some(f)));
+    let digits = whole.trim_start_matches('-');
+    let mut grouped = whole[..whole.len() - digits.len()].to_owned();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    fraction.map_or(grouped.clone(), |fraction| format!("{grouped}.{fraction}"))
+}
+
 /// Warnings with paths relative to the args.
 #[derive(Default)]
 pub(super) struct WarningList(Vec<Warning>);
@@ -32,5 +47,16 @@ impl WarningList {
     /// The warnings in the order in which they were added.
     pub fn into_warnings(self) -> Vec<Warning> {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn amounts_have_thousands_separators() {
+        let amounts = [0.0, 999.0, 1000.0, 1_234_567.25, -1000.5];
+        assert_eq!(amounts.map(grouped), ["0", "999", "1,000", "1,234,567.25", "-1,000.5"]);
     }
 }

@@ -14,6 +14,8 @@ pub struct AmountSample {
     ordered: OrderStatistics,
     moments: Option<Moments>,
     resolution: Resolution,
+    /// The marks with the years exactly on each.
+    at_marks: Vec<(u64, u64)>,
     /// Number of years.
     pub years: f64,
 }
@@ -60,6 +62,7 @@ impl AmountSample {
             distribution: found.distribution.clone(),
             moments: Some(Moments::of_sums(result.iterations, found.sum, found.sum_squares)),
             resolution,
+            at_marks: marks.iter().copied().zip(found.distribution.at_marks.iter().copied()).collect(),
             years: result.iterations as f64,
         }
     }
@@ -70,11 +73,13 @@ impl AmountSample {
         program: &Program,
         result: &ShardResult,
     ) -> Self {
+        let marks = program.marks();
         Self {
-            ordered: OrderStatistics::new(distribution, &program.marks()),
+            ordered: OrderStatistics::new(distribution, &marks),
             distribution: distribution.clone(),
             moments,
             resolution: Resolution::FINE,
+            at_marks: marks.iter().copied().zip(distribution.at_marks.iter().copied()).collect(),
             years: result.iterations as f64,
         }
     }
@@ -105,8 +110,8 @@ impl AmountSample {
         (low.max(self.distribution.min), high.min(self.distribution.max))
     }
 
-    /// The fraction of years with at most `amount` minor units. A bucket that holds the amount and
-    /// larger ones counts for the upper bound only.
+    /// The fraction of years with at most `amount` minor units. Years on a mark count where it is;
+    /// others, in a bucket that holds the amount and larger ones, for the upper bound only.
     pub fn at_most(&self, amount: f64) -> FractionBounds {
         self.fraction(|_, high| high as f64 <= amount, |low, _| low as f64 <= amount)
     }
@@ -122,10 +127,19 @@ impl AmountSample {
         is_possible: impl Fn(u64, u64) -> bool,
     ) -> FractionBounds {
         let (mut low_count, mut high_count) = (0, 0);
-        for &(bucket, count) in &self.distribution.histogram {
-            let (low, high) = self.bounds(bucket);
+        let mut add = |low: u64, high: u64, count: u64| {
             low_count += if is_certain(low, high) { count } else { 0 };
             high_count += if is_possible(low, high) { count } else { 0 };
+        };
+        for &(bucket, count) in &self.distribution.histogram {
+            let (low, high) = self.bounds(bucket);
+            let in_bucket = self.at_marks.iter().filter(|(mark, _)| (low..=high).contains(mark));
+            let mut rest = count;
+            for &(mark, at) in in_bucket {
+                add(mark, mark, at);
+                rest -= at;
+            }
+            add(low, high, rest);
         }
         FractionBounds { low: low_count as f64 / self.years, high: high_count as f64 / self.years }
     }

@@ -119,7 +119,7 @@ pub struct StrikeGroupArgs {
 pub struct AnnualArgs {
     /// Name of the line.
     pub line: String,
-    /// Law of the total.
+    /// Distribution of the total.
     pub amount: SeverityArgs,
     /// Name of the index that multiplies the total.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub struct ClaimArgs {
     /// Weight, relative to those of the group's other components. Default 1.
     #[schemars(with = "Option<f64>", range(min = 1e-9, max = 1e9), default = "default_one")]
     pub weight: f64,
-    /// Law of a claim.
+    /// Distribution of a claim.
     pub severity: SeverityArgs,
     /// Policy terms.
     #[serde(flatten)]
@@ -148,7 +148,7 @@ pub struct ClaimArgs {
 pub struct StrikeArgs {
     /// Name of the line.
     pub line: String,
-    /// Law of the component's amount of an occurrence.
+    /// Distribution of the component's amount of an occurrence.
     pub severity: SeverityArgs,
     /// `same`: the component takes the draw of the component before it, so that both are equally
     /// severe. Not for the first component. Default: a draw of its own.

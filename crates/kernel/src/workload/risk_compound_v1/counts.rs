@@ -59,12 +59,12 @@ pub static FAMILIES: [Family<CountLaw>; 6] = [
     },
     Family {
         name: "bernoulli",
-        description: "One with a probability, else none.",
+        description: "Bernoulli: one occurrence with a probability, else none.",
         forms: &[Form { parameters: &[PROBABILITY], law: |p| Ok(CountLaw::Bernoulli(p[0])) }],
     },
     Family {
         name: "constant",
-        description: "Always this number.",
+        description: "Constant: always this number.",
         forms: &[Form {
             parameters: &[parameter("count", Whole(MAX_COUNT), "Number of occurrences.")],
             law: |p| Ok(CountLaw::Constant(p[0] as u32)),
@@ -72,7 +72,7 @@ pub static FAMILIES: [Family<CountLaw>; 6] = [
     },
     Family {
         name: "negative_binomial",
-        description: "Negative binomial: a Poisson law with a gamma distributed mean.",
+        description: "Negative binomial: Poisson with a gamma distributed mean.",
         forms: &[
             Form {
                 parameters: &[
@@ -100,7 +100,7 @@ pub static FAMILIES: [Family<CountLaw>; 6] = [
     },
     Family {
         name: "binomial",
-        description: "Number of successes in independent trials.",
+        description: "Binomial: number of successes in independent trials.",
         forms: &[Form {
             parameters: &[parameter("trials", Whole(MAX_COUNT), "Number of trials."), PROBABILITY],
             law: |p| Ok(CountLaw::Binomial { trials: p[0] as u32, probability: p[1] }),
@@ -323,19 +323,19 @@ impl JsonSchema for CountArgs {
         let simple: Vec<Value> = FAMILIES.iter().map(Family::schema).chain([discrete]).collect();
         let modified = single_key_schema(
             "zero_modified",
-            "Another law with its probability of 0 replaced; the other counts keep their proportions.",
+            "Zero-modified: another distribution with its probability of 0 replaced; other counts keep their proportions.",
             json!({
                 "type": "object",
                 "properties": {
                     "p0": {"type": "number", "minimum": 0, "maximum": 1, "description": "Probability of 0."},
-                    "of": {"oneOf": simple, "description": "The other law."}
+                    "of": {"oneOf": simple, "description": "The other distribution."}
                 },
                 "required": ["p0", "of"],
                 "additionalProperties": false
             }),
         );
         one_of_schema(
-            "The law of the number of occurrences in a year: one family with its parameters.",
+            "The distribution of the number of occurrences in a year: one family with its parameters.",
             simple.into_iter().chain([modified]),
         )
     }

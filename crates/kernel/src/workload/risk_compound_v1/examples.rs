@@ -31,7 +31,7 @@ pub fn portfolio() -> Value {
         "indices": [{"name": "inflation", "lognormal": {"mean": 1, "cv": 0.04}}],
         "treaties": [
             {"name": "Motor QS", "step": 1, "kind": "quota_share", "covers": ["motor"], "cession": 0.2,
-             "commission": 0.27},
+             "premium": 60_000_000, "commission": 0.27},
             {"name": "Property risk XL", "step": 1, "kind": "occurrence_xl", "covers": ["property"],
              "groups": ["large"], "limit": 5_000_000, "attachment": 2_000_000, "aad": 1_000_000,
              "aal": 15_000_000},

@@ -9,6 +9,7 @@ use super::{
     RiskArgs,
     compile::compile,
     examples,
+    highest_moments::HighestMoments,
     output::{RiskOutput, output},
 };
 use crate::{
@@ -90,8 +91,11 @@ impl WorkloadModel for RiskModel {
     }
 
     fn reported_tails(&self) -> ReportedTails {
-        let report = self.args.portfolio().report;
-        ReportedTails { levels: report.levels, return_periods: report.return_periods }
+        let portfolio = self.args.portfolio();
+        let moments = HighestMoments::new(&portfolio);
+        let (total, largest) = (moments.net(), moments.largest());
+        let report = portfolio.report;
+        ReportedTails { levels: report.levels, return_periods: report.return_periods, total, largest }
     }
 
     fn compile(&self) -> Result<Program, InvalidDocument> {

@@ -1,22 +1,24 @@
 //! The `output` of the result document (docs/determinism.md, section 11).
 
 use forge_contract::{
-    program::Program,
+    program::{Occurrence, Program},
     result_details::{Quantity, ResultDetails, TreatyTally},
     shard_result::ShardResult,
-    treaty::TreatyTerms,
+    treaty::{Proportion, TreatyTerms},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
     allocation::{Allocation, allocations},
-    figures::{Figures, QuantityStatistics, TailFigures, tail_figures},
+    figures::{Figures, QuantityStatistics},
+    highest_moments::HighestMoments,
+    model_checks::{ModelChecks, model_checks},
     portfolio::{CapitalBasis, CapitalMeasure, Portfolio, PortfolioTreaty},
 };
 use crate::{
     statistics::{Level, Moments},
-    summary::{Histogram, Summary},
+    summary::{Histogram, Summary, TailFigures},
 };
 
 /// Level at which lines are compared where no capital is given: 99.5%.
@@ -48,6 +50,8 @@ pub struct RiskOutput {
     pub diversification: Diversification,
     /// Own funds and the capital requirement; null without `capital`.
     pub capital_adequacy_signal: Option<CapitalSignal>,
+    /// Figures of the run beside those of the model that are known in closed form.
+    pub checks: ModelChecks,
     /// Histogram of the net annual loss.
     pub loss_distribution: Histogram,
 }
@@ -101,8 +105,15 @@ pub struct TreatyOutput {
     pub attaching_occurrences: Option<f64>,
     /// Mean number of occurrences a year that reach the top of the layer; null likewise.
     pub exhausting_occurrences: Option<f64>,
+    /// Of the occurrences that the treaty covers, the fraction that reaches the attachment; null
+    /// likewise, and without such occurrences.
+    pub attaching_fraction: Option<f64>,
+    /// Of these occurrences, the fraction that reaches the top of the layer; null likewise.
+    pub exhausting_fraction: Option<f64>,
     /// Fraction of years in which the limit of the year is used up; null without one.
     pub exhaustion_probability: Option<f64>,
+    /// What the treaty costs; null without premium, and where the premium is that of ratios.
+    pub premium: Option<TreatyPremium>,
     /// Premium as a fraction of the limit; null where either is not given.
     pub rate_on_line: Option<f64>,
     /// For each reinstatement, the mean reinstated amount of the whole layer.
@@ -112,6 +123,18 @@ pub struct TreatyOutput {
     /// Premium of the whole layer that, with its reinstatement premiums, pays for the mean loss of
     /// the layer (Sundt 1991); null for treaties that are not by occurrence.
     pub technical_premium: Option<f64>,
+}
+
+/// What a treaty costs, before reinstatement premiums.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TreatyPremium {
+    /// The ceded premium: the fraction of a quota share, the placed part of a layer.
+    pub ceded: f64,
+    /// What the reinsurer pays back of it.
+    pub commission: f64,
+    /// The ceded premium less the commission.
+    pub net: f64,
 }
 
 /// Mean and deviation of a premium that depends on the year.
@@ -131,7 +154,7 @@ pub struct SurfaceRow {
     /// The return period, in years.
     pub return_period: u64,
     /// For each line, its mean before treaties in the years beyond it, in the order of the args.
-    pub lines: Vec<f64>,
+    pub lines: Vec<Option<f64>>,
 }
 
 /// The value at risk of the lines, each alone and together, before treaties.
@@ -152,13 +175,15 @@ pub struct Diversification {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct CapitalSignal {
-    /// Solvency capital requirement: the measure of the net annual loss.
-    pub scr: f64,
-    /// Own funds divided by the requirement; null where that is 0.
+    /// Solvency capital requirement: the measure of the net annual loss; null where the measure is
+    /// the tail value at risk and the loss has no mean.
+    pub scr: Option<f64>,
+    /// Own funds divided by the requirement; null where that is 0 or null.
     pub ratio: Option<f64>,
-    /// Lower bound of the ratio's 95% confidence interval; null if there are too few years.
+    /// Lower bound of the ratio's 95% confidence interval; null if there are too few years, or no
+    /// interval of the requirement.
     pub ratio_low: Option<f64>,
-    /// Upper bound of that interval; null if there are too few years.
+    /// Upper bound of that interval; null likewise.
     pub ratio_high: Option<f64>,
     /// Fraction of years whose net loss is above the own funds.
     pub ruin_probability: f64,
@@ -175,7 +200,7 @@ pub enum CapitalAdequacy {
     Adequate,
     /// They do not.
     Inadequate,
-    /// The run is too short to tell.
+    /// The run is too short to tell, or the requirement has no confidence interval.
     Undecided,
 }
 
@@ -186,6 +211,7 @@ struct Merged<'a> {
     result: &'a ShardResult,
     details: &'a ResultDetails,
     quantities: Vec<Quantity>,
+    moments: HighestMoments<'a>,
 }
 
 /// The output of a merged result of at least one iteration.
@@ -199,8 +225,9 @@ pub fn output(
     summary: &Summary,
 ) -> RiskOutput {
     let details = result.details.as_ref().expect("the results of portfolios have details");
-    let merged = Merged { portfolio, program, result, details, quantities: program.quantities() };
-    let total = QuantityStatistics::of_total(result, program);
+    let (quantities, moments) = (program.quantities(), HighestMoments::new(portfolio));
+    let merged = Merged { portfolio, program, result, details, quantities, moments };
+    let total = QuantityStatistics::of_total(result, program, merged.moments.net());
     let gross = merged.statistics(Quantity::Gross);
     let levels = &portfolio.report.levels;
     RiskOutput {
@@ -214,6 +241,7 @@ pub fn output(
         tail_exposure_surface: merged.surface(),
         diversification: merged.diversification(&gross),
         capital_adequacy_signal: portfolio.capital.map(|basis| capital_signal(portfolio, basis, &total)),
+        checks: model_checks(portfolio, program, result, details),
         loss_distribution: summary.distribution.clone(),
     }
 }
@@ -224,9 +252,15 @@ fn level_of(return_period: u64) -> Level {
 
 impl Merged<'_> {
     fn statistics(&self, quantity: Quantity) -> QuantityStatistics {
+        let highest = match quantity {
+            Quantity::Gross => self.moments.gross(),
+            Quantity::GrossLine(line) => self.moments.line(line),
+            Quantity::NetAfterSteps(steps) => self.moments.after_step(self.program.steps()[steps - 1]),
+            Quantity::Ceded(treaty) => self.moments.ceded(&self.portfolio.treaties[treaty]),
+        };
         let found = self.quantities.iter().zip(&self.details.quantities).find(|(q, _)| **q == quantity);
         let (_, result) = found.expect("the program has the quantity");
-        QuantityStatistics::of_quantity(quantity, result, self.result.iterations, self.program)
+        QuantityStatistics::of_quantity(quantity, result, self.result.iterations, self.program, highest)
     }
 
     fn exceedance(&self, total: &QuantityStatistics, gross: &QuantityStatistics) -> Vec<PortfolioExceedance> {
@@ -238,7 +272,7 @@ impl Merged<'_> {
                 return_period,
                 net: total.tail(level),
                 gross: gross.tail(level),
-                largest_occurrence: tail_figures(&largest, level, unit),
+                largest_occurrence: TailFigures::new(&largest, level, unit, self.moments.largest()),
             }
         };
         self.portfolio.report.return_periods.iter().map(row).collect()
@@ -281,20 +315,44 @@ impl Merged<'_> {
             TreatyTerms::AggregateXl { .. } => limit.is_some(),
         };
         let premium = (treaty.premium > 0).then_some(treaty.premium as f64);
+        let covered = self.covered_occurrences(treaty);
+        let of_covered = |count: u64| (covered > 0).then(|| count as f64 / covered as f64);
         TreatyOutput {
             name: treaty.name.clone(),
             attachment_probability: ceded.positive_probability(),
             attaching_occurrences: layer.and_then(|_| a_year(tally.attached)),
             exhausting_occurrences: layer.and(limit).and_then(|_| a_year(tally.exhausted)),
+            attaching_fraction: layer.and_then(|_| of_covered(tally.attached)),
+            exhausting_fraction: layer.and(limit).and_then(|_| of_covered(tally.exhausted)),
             exhaustion_probability: has_year_limit.then(|| tally.used_up as f64 / n),
+            premium: premium.map(|premium| treaty_premium(treaty, premium / unit)),
             rate_on_line: premium.zip(limit).map(|(premium, limit)| premium / limit as f64),
             reinstated: tally.reinstated.iter().map(|&sum| sum as f64 / n / unit).collect(),
             reinstatement_premium: premium
                 .filter(|_| !tally.reinstated.is_empty())
                 .map(|_| reinstatement_premium(tally, iterations, unit)),
-            technical_premium: layer.map(|layer| technical_premium(layer, tally, &ceded, n)),
+            technical_premium: layer.and_then(|layer| technical_premium(layer, tally, &ceded, n)),
             ceded: ceded.figures(&self.portfolio.report.levels),
         }
+    }
+
+    /// The number of occurrences of the groups that a treaty covers which have a covered line.
+    fn covered_occurrences(&self, treaty: &PortfolioTreaty) -> u64 {
+        let mut tallies = self.result.components.iter();
+        let mut sum = 0;
+        for (at, group) in self.program.groups.iter().enumerate() {
+            let tallies: Vec<_> = tallies.by_ref().take(group.components.len()).collect();
+            let covered = group.components.iter().zip(tallies);
+            let mut covered =
+                covered.filter(|(component, _)| treaty.treaty.lines.contains(component.line as usize));
+            sum += match group.occurrence {
+                _ if !treaty.treaty.groups.contains(at) => 0,
+                Occurrence::Annual => 0,
+                Occurrence::Claim { .. } => covered.map(|(_, tally)| tally.occurrences).sum(),
+                Occurrence::Strike => covered.next().map_or(0, |(_, tally)| tally.occurrences),
+            };
+        }
+        sum
     }
 
     fn surface(&self) -> Vec<SurfaceRow> {
@@ -325,6 +383,19 @@ fn limit_of(terms: &TreatyTerms) -> Option<u64> {
     (limit < forge_contract::amount::MAX_AMOUNT).then_some(limit)
 }
 
+/// What a treaty costs; `premium` is that of the layer or the subject, in units of the args.
+fn treaty_premium(treaty: &PortfolioTreaty, premium: f64) -> TreatyPremium {
+    let fraction = |proportion: Proportion| f64::from(proportion.0) / f64::from(Proportion::ONE.0);
+    let part = match &treaty.treaty.terms {
+        TreatyTerms::QuotaShare { cession, .. } => *cession,
+        TreatyTerms::OccurrenceXl(layer) => layer.placed,
+        TreatyTerms::AggregateXl { placed, .. } => *placed,
+    };
+    let ceded = premium * fraction(part);
+    let commission = ceded * fraction(treaty.commission);
+    TreatyPremium { ceded, commission, net: ceded - commission }
+}
+
 fn reinstatement_premium(tally: &TreatyTally, iterations: u64, unit: f64) -> PremiumFigures {
     let moments = Moments::of_sums(iterations, tally.premiums, tally.squared_premiums);
     PremiumFigures {
@@ -340,23 +411,23 @@ fn technical_premium(
     tally: &TreatyTally,
     ceded: &QuantityStatistics,
     iterations: f64,
-) -> f64 {
-    let million = f64::from(forge_contract::treaty::Proportion::ONE.0);
+) -> Option<f64> {
+    let million = f64::from(Proportion::ONE.0);
     let limit = layer.layer.limit as f64;
     let priced = layer.reinstatements.iter().zip(&tally.reinstated);
     let loading = priced.fold(0.0, |sum, (price, &reinstated)| {
         sum + f64::from(price.0) / million * (reinstated as f64 / iterations) / limit
     });
     let placed = f64::from(layer.placed.0) / million;
-    if placed == 0.0 { 0.0 } else { ceded.mean() / placed / (1.0 + loading) }
+    ceded.mean().map(|mean| mean / placed / (1.0 + loading))
 }
 
 fn capital_signal(portfolio: &Portfolio, basis: CapitalBasis, total: &QuantityStatistics) -> CapitalSignal {
     let own_funds = basis.own_funds as f64 / f64::from(portfolio.units);
     let tail = total.tail(basis.level);
     let (scr, low, high) = match basis.measure {
-        CapitalMeasure::Var => (tail.var, tail.var_low, tail.var_high),
-        CapitalMeasure::Tvar => (tail.tvar, Some(tail.tvar_low), Some(tail.tvar_high)),
+        CapitalMeasure::Var => (Some(tail.var), tail.var_low, tail.var_high),
+        CapitalMeasure::Tvar => (tail.tvar, tail.tvar_low, tail.tvar_high),
     };
     let ratio = |requirement: f64| (requirement > 0.0).then(|| own_funds / requirement);
     let (ratio_low, ratio_high) = (high.and_then(ratio), low.and_then(ratio));
@@ -368,7 +439,7 @@ fn capital_signal(portfolio: &Portfolio, basis: CapitalBasis, total: &QuantitySt
     };
     CapitalSignal {
         scr,
-        ratio: ratio(scr),
+        ratio: scr.and_then(ratio),
         ratio_low,
         ratio_high,
         ruin_probability: total.fraction_above(basis.own_funds),

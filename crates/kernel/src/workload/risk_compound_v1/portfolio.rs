@@ -125,7 +125,8 @@ pub struct PortfolioTreaty {
     pub name: String,
     /// Fraction of the ceded premium that the reinsurer pays back; 0 for layers.
     pub commission: Proportion,
-    /// Premium of the whole layer, in minor units; 0 where none is stated.
+    /// Premium of the whole layer, or of the subject of a quota share, in minor units; 0 where none
+    /// is stated.
     pub premium: u64,
     /// Step, covers and terms.
     pub treaty: Treaty,

@@ -38,7 +38,7 @@ impl TreatyKind {
     /// Fields of a treaty of this kind besides the common ones.
     fn terms(self) -> &'static [&'static str] {
         match self {
-            QuotaShare => &["groups", "cession", "commission", "event_limit"],
+            QuotaShare => &["groups", "cession", "premium", "commission", "event_limit"],
             OccurrenceXl => &[
                 "groups",
                 "cession",
@@ -93,7 +93,7 @@ pub(super) fn read(
     let covers = read_names(&mut object, "covers", (!lines.is_empty()).then_some(&lines[..]));
     if object.has_error("kind") {
         // The other fields are those of an unknown kind.
-        let terms = QuotaShareArgs { cession: 1.0, commission: 0.0, event_limit: None };
+        let terms = QuotaShareArgs { cession: 1.0, premium: None, commission: 0.0, event_limit: None };
         let covers = covers.unwrap_or_default();
         return TreatyArgs { name, step, covers, groups: None, terms: TreatyTermsArgs::QuotaShare(terms) };
     }
@@ -133,8 +133,9 @@ fn read_quota_share(object: &mut ObjectReader<'_, '_>, references: &References) 
     });
     let commission = object.optional_number("commission", 0.0..=1.0).unwrap_or(0.0);
     check_decimals(object, "commission", commission);
+    let premium = object.optional_number("premium", references.positive_amount());
     let event_limit = object.optional_number("event_limit", references.positive_amount());
-    QuotaShareArgs { cession, commission, event_limit }
+    QuotaShareArgs { cession, premium, commission, event_limit }
 }
 
 fn read_occurrence_xl(object: &mut ObjectReader<'_, '_>, references: &References) -> OccurrenceXlArgs {

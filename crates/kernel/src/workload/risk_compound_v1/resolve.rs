@@ -167,7 +167,8 @@ impl RiskArgs {
             TreatyTermsArgs::QuotaShare(terms) => {
                 let cession = proportion(terms.cession);
                 let event_limit = self.limit(terms.event_limit);
-                (proportion(terms.commission), 0, TreatyTerms::QuotaShare { cession, event_limit })
+                let premium = amount_of(terms.premium);
+                (proportion(terms.commission), premium, TreatyTerms::QuotaShare { cession, event_limit })
             }
             TreatyTermsArgs::OccurrenceXl(terms) => (
                 Proportion(0),

@@ -60,7 +60,7 @@ const fn cv(from: f64, to: f64) -> Parameter {
 pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     Family {
         name: "lognormal",
-        description: "The logarithm is normal.",
+        description: "Lognormal.",
         forms: &[
             Form { parameters: &[MEAN, cv(1e-9, 1e13)], law: |p| lognormal_of_mean(p[0], p[1]) },
             Form {
@@ -98,7 +98,7 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     },
     Family {
         name: "pareto",
-        description: "Pareto of one parameter: 1 - (threshold / x)^alpha above the threshold.",
+        description: "Single-parameter Pareto: 1 - (threshold / x)^alpha above the threshold.",
         forms: &[Form {
             parameters: &[parameter("threshold", Amount, "Smallest amount."), ALPHA],
             law: |p| Ok(SeverityLaw::Pareto { threshold: p[0], alpha: p[1] }),
@@ -106,7 +106,7 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     },
     Family {
         name: "lomax",
-        description: "Pareto from 0 (Pareto II): 1 - (1 + x / scale)^-alpha.",
+        description: "Lomax (Pareto, type II): 1 - (1 + x / scale)^-alpha.",
         forms: &[Form {
             parameters: &[ALPHA, SCALE],
             law: |p| Ok(SeverityLaw::Lomax { alpha: p[0], scale: p[1] }),
@@ -126,7 +126,7 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     },
     Family {
         name: "burr",
-        description: "Burr (XII): 1 - (1 + (x / scale)^gamma)^-alpha.",
+        description: "Burr (type XII): 1 - (1 + (x / scale)^gamma)^-alpha.",
         forms: &[Form {
             parameters: &[ALPHA, SCALE, parameter("gamma", Number(0.1, 1000.0), "Shape.")],
             law: |p| burr(p[0], p[1], p[2]),
@@ -289,7 +289,10 @@ impl JsonSchema for SeverityArgs {
         let constant = single_key_schema("constant", "Always this amount.", amount);
         let families = FAMILIES.iter().map(Family::schema);
         let others = [constant].into_iter().chain(listed_severities::schemas());
-        one_of_schema("The law of an amount: one family with its parameters.", families.chain(others))
+        one_of_schema(
+            "The distribution of an amount: one family with its parameters.",
+            families.chain(others),
+        )
     }
 }
 

@@ -59,7 +59,12 @@ pub struct QuotaShareArgs {
     /// Ceded fraction.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub cession: f64,
-    /// Fraction of the ceded premium that the reinsurer pays back. Default 0.
+    /// Premium of the covered lines and groups before the cession. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1e15), extend("exclusiveMinimum" = 0.0))]
+    pub premium: Option<f64>,
+    /// Fraction of the ceded premium that the reinsurer pays back; has an effect only with
+    /// `premium`. Default 0.
     #[schemars(with = "Option<f64>", range(min = 0.0, max = 1.0), default)]
     pub commission: f64,
     /// Most that is ceded for one occurrence. Default: no limit.

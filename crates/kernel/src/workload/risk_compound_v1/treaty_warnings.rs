@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     treaties::{Layer, OccurrenceLayer, Proportion, TreatyTerms},
-    workload::warning::WarningList,
+    workload::warning::{WarningList, grouped},
 };
 
 /// Adds the warnings about all treaties.
@@ -32,6 +32,10 @@ pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
                 warnings.push(&format!("{path}/attachment"), message);
             }
         }
+        if treaty.commission.0 > 0 && treaty.premium == 0 {
+            let message = "has no effect: it is a part of the ceded premium, and the treaty has no `premium`";
+            warnings.push(&format!("{path}/commission"), message);
+        }
         if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms {
             warn_about_annual_limit(portfolio, layer, &path, warnings);
         }
@@ -46,9 +50,9 @@ pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
     }
 }
 
-/// An amount in units of the args.
-fn in_units(portfolio: &Portfolio, amount: u64) -> f64 {
-    amount as f64 / f64::from(portfolio.units)
+/// An amount in units of the args, as text.
+fn in_units(portfolio: &Portfolio, amount: u64) -> String {
+    grouped(amount as f64 / f64::from(portfolio.units))
 }
 
 /// A fraction of an amount; [`MAX_AMOUNT`] stands for no bound.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     severities::SeverityLaw,
-    workload::warning::{Warning, WarningList},
+    workload::warning::{Warning, WarningList, grouped},
 };
 use forge_contract::program::MAX_AMOUNT;
 
@@ -126,7 +126,8 @@ fn warn_about_annual_limit(treaty: &TreatyArgs, path: &str, warnings: &mut Warni
     };
     let capacity = limit * (1 + prices.len()) as f64;
     if aal > capacity {
-        let message = format!("has no effect: limit and reinstatements allow at most {capacity} a year");
+        let message =
+            format!("has no effect: limit and reinstatements allow at most {} a year", grouped(capacity));
         warnings.push(path, message);
     }
 }
@@ -201,8 +202,8 @@ fn warn_about_severity(component: &PortfolioComponent, units: u32, path: &str, w
         (_, Some(alpha)) if alpha <= 2.0 => warnings.push(
             path,
             format!(
-                "has no variance (tail index {alpha}), and no limit applies: standard deviations and standard \
-                 errors do not settle as iterations increase"
+                "has no variance (tail index {alpha}), and no limit applies: standard deviations, standard errors \
+                 and intervals of tail values at risk that it enters are not reported"
             ),
         ),
         (SeverityLaw::Lognormal { sigma, .. }, _) if *sigma > MAX_SIGMA => warnings.push(

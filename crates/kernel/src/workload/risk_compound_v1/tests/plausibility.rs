@@ -109,18 +109,22 @@ fn layers_that_never_attach() {
                "attachment": attachment, "limit": 100})
     };
     // 3000 of the property and at most 4000 of the motor line.
-    assert_warning(&with_treaties(&[storm(7000)]), "/treaties/0/attachment", "an occurrence is at most 7000");
+    assert_warning(
+        &with_treaties(&[storm(7000)]),
+        "/treaties/0/attachment",
+        "an occurrence is at most 7,000",
+    );
     assert_silent(&with_treaties(&[storm(6999)]));
     let mut half = storm(3500);
     half["cession"] = json!(0.5);
-    assert_warning(&with_treaties(&[half]), "/treaties/0/attachment", "at most 3500");
+    assert_warning(&with_treaties(&[half]), "/treaties/0/attachment", "at most 3,500");
     // Any number of large claims may occur.
     let year = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 100_000, "limit": 10});
     assert_silent(&with_treaties(std::slice::from_ref(&year)));
     let mut args = with_treaties(&[year]);
     set(&mut args, "/groups/1/count", json!({"binomial": {"trials": 10, "probability": 0.1}}));
     // A total of 5000, ten claims of 500 and a storm of 4000.
-    assert_warning(&args, "/treaties/0/attachment", "a year is at most 14000");
+    assert_warning(&args, "/treaties/0/attachment", "a year is at most 14,000");
 }
 
 #[test]
@@ -222,7 +226,14 @@ fn annual_limits_above_what_reinstatements_allow() {
     let mut treaty = layer(1000, 500);
     treaty["reinstatements"] = json!([1]);
     treaty["aal"] = json!(1001);
-    assert_warning(&with_treaties(&[treaty.clone()]), "/treaties/0/aal", "allow at most 1000 a year");
+    assert_warning(&with_treaties(&[treaty.clone()]), "/treaties/0/aal", "allow at most 1,000 a year");
     treaty["aal"] = json!(1000);
     assert_silent(&with_treaties(&[treaty]));
+}
+
+#[test]
+fn commissions_need_a_premium() {
+    let share = |premium: Value| json!({"kind": "quota_share", "covers": ["property"], "cession": 0.5, "commission": 0.2, "premium": premium});
+    assert_warning(&with_treaties(&[share(Value::Null)]), "/treaties/0/commission", "no `premium`");
+    assert_silent(&with_treaties(&[share(json!(1000))]));
 }

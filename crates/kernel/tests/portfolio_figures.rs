@@ -1,0 +1,291 @@
+//! Figures of portfolios that a distribution's tail decides, and those that are compared with
+//! closed forms.
+
+use forge_contract::shard_result::ShardResult;
+use forge_kernel::{
+    backend::{Backend, simd::Simd},
+    convergence::StopReason,
+    reduction::merge_results,
+    request::Request,
+};
+use serde_json::{Value, json};
+
+fn request(args: &Value) -> Request {
+    let envelope = json!({
+        "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+        "seed": {"mode": "explicit", "value": "figures"},
+        "args": args
+    });
+    Request::from_json(envelope.to_string().as_bytes()).unwrap()
+}
+
+fn execute(request: &Request) -> ShardResult {
+    let shards: Vec<_> = request.plan.shards().map(|id| request.shard(id)).collect();
+    merge_results(&request.program, &Simd::new().execute(&request.program, &shards, &()).unwrap())
+}
+
+fn output(args: &Value) -> Value {
+    let request = request(args);
+    request.result_document(&execute(&request), StopReason::BudgetExhausted).output
+}
+
+fn number(value: &Value, pointer: &str) -> f64 {
+    let found = value.pointer(pointer).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("{pointer} is no number: {value:#}"))
+}
+
+fn assert_near(value: &Value, pointer: &str, expected: f64) {
+    let found = number(value, pointer);
+    assert!((found / expected - 1.0).abs() < 2e-5, "{pointer}: {found}, not {expected}");
+}
+
+/// A Pareto claim with this tail index in line `a`, an exponential total of line `b`, and these
+/// treaties.
+fn heavy(alpha: f64, claim_limit: Value, treaties: Value) -> Value {
+    output(&json!({
+        "iterations": 500,
+        "lines": ["a", "b"],
+        "groups": [
+            {"name": "large", "count": {"poisson": 1}, "claims": [
+                {"line": "a", "severity": {"pareto": {"threshold": 1000, "alpha": alpha}}, "limit": claim_limit}
+            ]},
+            {"name": "year", "annual": [{"line": "b", "amount": {"exponential": 1000}}]}
+        ],
+        "treaties": treaties,
+        "capital": {"own_funds": 1e6, "measure": "tvar"},
+        "report": {"allocation": true}
+    }))
+}
+
+/// Which of these figures are null.
+fn absent<const N: usize>(output: &Value, pointers: [&str; N]) -> [bool; N] {
+    pointers
+        .map(|pointer| output.pointer(pointer).unwrap_or_else(|| panic!("{pointer}: {output:#}")).is_null())
+}
+
+const FIGURES: [&str; 14] = [
+    "/gross/mean",
+    "/gross/quantiles/0/tvar",
+    "/lines/0/gross/std_dev",
+    "/lines/1/gross/mean",
+    "/net/mean",
+    "/net/std_error",
+    "/exceedance/0/net/tvar",
+    "/exceedance/0/net/tvar_low",
+    "/exceedance/0/largest_occurrence/tvar",
+    "/exceedance/0/net/var",
+    "/allocation/0/tail/lines/0",
+    "/allocation/0/tail/lines/1",
+    "/capital_adequacy_signal/scr",
+    "/tail_exposure_surface/0/lines/0",
+];
+
+#[test]
+fn without_treaties_everything_that_a_distribution_without_mean_enters_has_none() {
+    let output = heavy(0.9, Value::Null, json!([]));
+    let expected = [true, true, true, false, true, true, true, true, true, false, true, false, true, true];
+    assert_eq!(absent(&output, FIGURES), expected);
+    assert_eq!(output["capital_adequacy_signal"]["signal"], "undecided");
+    // Next to a quantile the total is bounded, and so are its parts.
+    assert_eq!(absent(&output, ["/allocation/0/at_quantile/lines/0"]), [false]);
+}
+
+#[test]
+fn without_a_variance_there_are_means_but_no_standard_errors() {
+    let output = heavy(2.0, Value::Null, json!([]));
+    let expected =
+        [false, false, true, false, false, true, false, true, false, false, false, false, false, false];
+    assert_eq!(absent(&output, FIGURES), expected);
+    assert_eq!(output["capital_adequacy_signal"]["signal"], "undecided");
+    let output = heavy(2.1, Value::Null, json!([]));
+    assert_eq!(absent(&output, FIGURES), [false; 14]);
+}
+
+#[test]
+fn a_policy_limit_gives_every_amount_its_moments() {
+    assert_eq!(absent(&heavy(0.9, json!(1e6), json!([])), FIGURES), [false; 14]);
+}
+
+#[test]
+fn a_layer_without_limit_takes_the_tail() {
+    let layers = json!([
+        {"name": "first", "kind": "occurrence_xl", "covers": ["a"], "attachment": 2000, "limit": 3000},
+        {"name": "second", "kind": "occurrence_xl", "covers": ["a"], "attachment": 5000, "step": 2},
+        {"name": "third", "kind": "occurrence_xl", "covers": ["a"], "attachment": 1000, "step": 3}
+    ]);
+    let output = heavy(0.9, Value::Null, layers);
+    let expected =
+        [true, true, true, false, false, false, false, false, true, false, true, false, false, true];
+    assert_eq!(absent(&output, FIGURES), expected);
+    let treaties = ["0", "1", "2"].map(|treaty| format!("/treaties/{treaty}/ceded/mean"));
+    assert_eq!(absent(&output, treaties.each_ref().map(String::as_str)), [false, true, false]);
+    assert_eq!(
+        absent(&output, ["/treaties/0/technical_premium", "/treaties/1/technical_premium"]),
+        [false, true]
+    );
+    let steps = ["/steps/0/net/mean", "/steps/1/net/mean", "/steps/2/net/mean"];
+    assert_eq!(absent(&output, steps), [true, false, false]);
+}
+
+#[test]
+fn a_layer_that_is_placed_in_part_leaves_the_tail() {
+    let layer =
+        json!([{"name": "l", "kind": "occurrence_xl", "covers": ["a"], "attachment": 2000, "placed": 0.9}]);
+    let output = heavy(0.9, Value::Null, layer);
+    assert_eq!(absent(&output, ["/net/mean", "/treaties/0/ceded/mean"]), [true, true]);
+}
+
+/// Exponential claims, uniform strikes of the same rank, strikes of listed amounts, and a total.
+fn closed_forms(mean: f64) -> Value {
+    json!({
+        "iterations": 100_000,
+        "decimals": 4,
+        "lines": ["a", "b"],
+        "groups": [
+            {"name": "claims", "count": {"poisson": 2}, "claims": [
+                {"line": "a", "severity": {"exponential": mean}, "weight": 3},
+                {"line": "b", "severity": {"exponential": mean}, "deductible": mean}
+            ]},
+            {"name": "twins", "count": {"constant": 1}, "strikes": [
+                {"line": "a", "severity": {"uniform": {"low": 0, "high": 100}}},
+                {"line": "b", "severity": {"uniform": {"low": 0, "high": 200}}, "rank": "same"}
+            ]},
+            {"name": "storm", "count": {"binomial": {"trials": 2, "probability": 0.5}}, "strikes": [
+                {"line": "a", "severity": {"piecewise": {"amounts": [0, 10, 30], "probabilities": [0, 0.5, 1]}}},
+                {"line": "b", "severity": {"discrete": {"amounts": [0, 7], "probabilities": [1, 3]}}}
+            ]},
+            {"name": "year", "annual": [
+                {"line": "a", "amount": {"exponential": 50}}, {"line": "b", "amount": {"constant": 3}}
+            ]}
+        ],
+        "report": {"return_periods": [10, 1000]}
+    })
+}
+
+#[test]
+fn checks_know_closed_forms_and_runs_agree_with_them() {
+    let request = request(&closed_forms(1000.0));
+    let merged = execute(&request);
+    let output = request.result_document(&merged, StopReason::BudgetExhausted).output;
+    let groups = &output["checks"]["groups"];
+    for moment in ["mean", "variance"] {
+        assert_near(groups, &format!("/0/count/{moment}/expected"), 2.0);
+    }
+    // A claim is paid in full, or with probability e^-1 an exponential part, one time in four.
+    let paid = 0.75 + 0.25 * (-1f64).exp();
+    assert_near(groups, "/0/gross/mean/expected", 2.0 * 1000.0 * paid);
+    assert_near(groups, "/0/gross/variance/expected", 2.0 * 2e6 * paid);
+    assert_near(groups, "/0/zero_probability/expected", (-2.0 * paid).exp());
+    assert_near(groups, "/1/gross/mean/expected", 150.0);
+    assert_near(groups, "/1/gross/variance/expected", 300.0 * 300.0 / 12.0);
+    // Moments of the pieces and of the atoms: 12.5, 233.33 and 5.25, 36.75.
+    let (mean, square) = (12.5 + 5.25, 700.0 / 3.0 - 12.5 * 12.5 + 36.75 - 5.25 * 5.25);
+    assert_near(groups, "/2/gross/mean/expected", mean);
+    assert!((number(groups, "/2/gross/variance/expected") - (square + 0.5 * mean * mean)).abs() < 0.02);
+    assert_near(groups, "/3/gross/mean/expected", 53.0);
+    assert_near(groups, "/3/gross/variance/expected", 2500.0);
+    // No occurrence: an amount of the first line is 0 only where the draws say so.
+    assert_near(groups, "/2/zero_probability/expected", 0.25);
+    let scores = ["/count/mean", "/count/variance", "/gross/mean", "/gross/variance", "/zero_probability"];
+    for group in groups.as_array().unwrap() {
+        for score in scores {
+            let check = group.pointer(score).unwrap_or(&Value::Null);
+            if !check.is_object() {
+                continue;
+            }
+            let z = check["z"].as_f64();
+            let is_known = z.is_some() || check["unknown"] == "constant" || check["unknown"] == "few_years";
+            assert!(is_known && z.unwrap_or(0.0).abs() < 4.0, "{}{score}: {check}", group["name"]);
+        }
+    }
+    // The storm is a sum of two draws: the largest loss of all groups is unknown.
+    let largest = &output["checks"]["largest_occurrence"][0];
+    assert_eq!(largest["probability"]["unknown"], "strikes");
+    let x = number(largest, "/amount");
+    let exceeds = 0.75 * (-x / 1000.0).exp() + 0.25 * (-1.0 - x / 1000.0).exp();
+    assert_near(largest, "/groups/0", 1.0 - (-2.0 * exceeds).exp());
+    assert_eq!(number(largest, "/groups/1"), 0.0);
+    assert!(largest["groups"][2].is_null() && largest["groups"][3].is_null());
+}
+
+#[test]
+fn checks_find_amounts_of_another_model() {
+    let (request, other) = (request(&closed_forms(1000.0)), request(&closed_forms(1020.0)));
+    let merged = execute(&other);
+    let output = request.result_document(&merged, StopReason::BudgetExhausted).output;
+    let groups = &output["checks"]["groups"];
+    assert!(number(groups, "/0/count/mean/z").abs() < 4.0);
+    assert!(number(groups, "/0/gross/mean/z") > 4.0, "{groups:#}");
+}
+
+#[test]
+fn checks_say_why_they_have_no_score() {
+    let of = |iterations: u64, severity: Value, index: Value| {
+        output(&json!({
+            "iterations": iterations,
+            "lines": ["a"],
+            "groups": [{"name": "claims", "count": {"constant": 1}, "claims": [
+                {"line": "a", "severity": severity, "index": index}
+            ]}],
+            "indices": [{"name": "inflation", "lognormal": {"mean": 1, "cv": 0.1}}],
+            "report": {"return_periods": [2, 900]}
+        }))["checks"]
+            .clone()
+    };
+    let reasons = |checks: &Value| {
+        let figures = [
+            "/groups/0/count/mean",
+            "/groups/0/gross/mean",
+            "/groups/0/gross/variance",
+            "/groups/0/zero_probability",
+            "/largest_occurrence/0/probability",
+            "/largest_occurrence/1/probability",
+        ];
+        figures.map(|figure| checks.pointer(figure).unwrap()["unknown"].as_str().unwrap_or("").to_owned())
+    };
+    let pareto = json!({"pareto": {"threshold": 1000, "alpha": 3}});
+    let checks = of(1000, pareto.clone(), Value::Null);
+    assert_eq!(reasons(&checks), ["constant", "", "moment", "constant", "", "few_years"]);
+    assert_near(&checks, "/groups/0/gross/variance/expected", 750_000.0);
+    let checks = of(1000, pareto.clone(), json!("inflation"));
+    assert_eq!(reasons(&checks), ["constant", "index", "index", "index", "index", "index"]);
+    let checks = of(1, json!({"exponential": 1000}), Value::Null);
+    assert_eq!(reasons(&checks)[1..3], ["", "single_year"]);
+    let checks = of(1000, json!({"pareto": {"threshold": 1000, "alpha": 0.9}}), Value::Null);
+    assert!(checks["groups"][0]["gross"]["mean"]["expected"].is_null());
+}
+
+#[test]
+fn treaties_have_premiums_and_fractions_of_the_occurrences_that_they_cover() {
+    let output = output(&json!({
+        "iterations": 20_000,
+        "lines": ["a", "b"],
+        "groups": [
+            {"name": "claims", "count": {"constant": 2}, "claims": [
+                {"line": "a", "severity": {"uniform": {"low": 0, "high": 100}}},
+                {"line": "b", "severity": {"uniform": {"low": 0, "high": 100}}}
+            ]},
+            {"name": "storm", "count": {"constant": 1}, "strikes": [
+                {"line": "a", "severity": {"constant": 10}}, {"line": "a", "severity": {"constant": 5}}
+            ]}
+        ],
+        "treaties": [
+            {"name": "share", "kind": "quota_share", "covers": ["b"], "cession": 0.2, "premium": 1000, "commission": 0.3},
+            {"name": "layer", "kind": "occurrence_xl", "covers": ["a"], "groups": ["claims"], "attachment": 50, "limit": 30,
+             "placed": 0.5, "premium": 40},
+            {"name": "storm", "kind": "occurrence_xl", "covers": ["a"], "groups": ["storm"], "attachment": 5}
+        ]
+    }));
+    let treaties = &output["treaties"];
+    assert_eq!(treaties[0]["premium"], json!({"ceded": 200.0, "commission": 60.0, "net": 140.0}));
+    assert_eq!(treaties[1]["premium"], json!({"ceded": 20.0, "commission": 0.0, "net": 20.0}));
+    assert!(treaties[2]["premium"].is_null() && treaties[0]["attaching_fraction"].is_null());
+    // Half of the claims are of the line: of 20,000.
+    let error = (0.25f64 / 20_000.0).sqrt();
+    assert!((number(treaties, "/1/attaching_fraction") - 0.5).abs() < 4.0 * error);
+    assert!((number(treaties, "/1/exhausting_fraction") - 0.2).abs() < 4.0 * error);
+    assert_eq!(
+        (number(treaties, "/2/attaching_fraction"), &treaties[2]["exhausting_fraction"]),
+        (1.0, &Value::Null)
+    );
+}
