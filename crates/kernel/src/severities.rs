@@ -130,7 +130,7 @@ fn exp_m1(x: DoubleDouble) -> DoubleDouble {
 
 impl SeverityLaw {
     /// The number of segment bits with which the law's table is accurate: relative to the amount,
-    /// to 4·10^−6. `None` where 8 bits, the most there are, are not enough.
+    /// to 10^−5. `None` where 8 bits, the most there are, are not enough.
     ///
     /// The quantile is nearly a power of the distance from each end of (0, 1): the larger the power
     /// in magnitude, the more segments an octave needs.

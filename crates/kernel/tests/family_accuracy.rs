@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Largest error relative to the amount.
-const RELATIVE_ERROR: f64 = 4e-6;
+const RELATIVE_ERROR: f64 = 1e-5;
 /// Decimals of the minor unit, and minor units in a unit.
 const DECIMALS: (u32, f64) = (4, 10_000.0);
 
