@@ -1,5 +1,6 @@
 //! Figures of portfolios that a distribution's tail decides, and those that are compared with
 //! closed forms.
+#![expect(clippy::disallowed_methods, reason = "closed forms of the test, compared with a tolerance")]
 
 use forge_contract::shard_result::ShardResult;
 use forge_kernel::{
