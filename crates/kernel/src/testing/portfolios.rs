@@ -180,7 +180,7 @@ impl PortfolioMaker {
 /// # Panics
 /// If the backend differs from the scalar reference.
 pub fn check_random_portfolios(backend: &dyn Backend, seeds: std::ops::Range<u64>) {
-    const SIZES: [u64; 16] = [0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 127, 200, 1000, 3001];
+    const SIZES: [u64; 16] = [0, 1, 3, 7, 8, 9, 15, 16, 17, 64, 200, 255, 256, 257, 1000, 3001];
     for seed in seeds {
         let program = random_portfolio(seed);
         if backend.supports(&program) {

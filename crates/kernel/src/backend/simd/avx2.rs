@@ -15,6 +15,26 @@ const TWO_52: u64 = 0x4330_0000_0000_0000;
 /// Bits of the f64 2^84.
 const TWO_84: u64 = 0x4530_0000_0000_0000;
 
+/// For each set of lanes, the order of u32 lanes that moves it to the front.
+const COMPRESSED: [i64; 16] = compressed_orders();
+
+const fn compressed_orders() -> [i64; 16] {
+    let mut orders = [0; 16];
+    let mut set = 0;
+    while set < 16 {
+        let (mut lane, mut shift) = (0, 0);
+        while lane < 4 {
+            if (set >> lane) & 1 == 1 {
+                orders[set] |= ((2 * lane) | ((2 * lane + 1) << 8)) << shift;
+                shift += 16;
+            }
+            lane += 1;
+        }
+        set += 1;
+    }
+    orders
+}
+
 /// Four lanes of a 256-bit register.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256i);
@@ -184,6 +204,14 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn count_set(mask: Self::Mask) -> u32 {
         avx2!(_mm256_movemask_pd(_mm256_castsi256_pd(mask)) as u32).count_ones()
+    }
+
+    #[inline(always)]
+    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize {
+        let bits = avx2!(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
+        let order = avx2!(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(COMPRESSED[bits as usize & 15])));
+        Self(avx2!(_mm256_permutevar8x32_epi32(self.0, order))).store(lanes);
+        bits.count_ones() as usize
     }
 
     #[inline(always)]

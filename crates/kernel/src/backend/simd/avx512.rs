@@ -147,6 +147,12 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize {
+        Self(avx512!(_mm512_maskz_compress_epi64(mask, self.0))).store(lanes);
+        mask.count_ones() as usize
+    }
+
+    #[inline(always)]
     fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
         look_up_amounts(table, bits, draws, mask)
     }

@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use forge_contract::{
     plain_program::PlainProgram,
-    program::{Program, Segment},
+    program::Program,
     shard::{LEAF_ITERATIONS, Shard},
     shard_result::ShardResult,
 };
 
-use self::{chacha::BlockTemplate, portable::Portable, scratch::Scratch, vector::Vector};
+use self::{portable::Portable, scratch::Scratch, vector::Vector};
 use super::{Backend, ExecutionControl, ExecutionError, scalar};
 use crate::seed_tree::leaf_seeds;
 
@@ -19,6 +19,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod chacha;
+mod dispatch;
 mod leaf;
 mod portable;
 mod portfolio;
@@ -186,45 +187,6 @@ impl InstructionSet {
             Self::Avx512 => unsafe { execute_leaf_avx512(program, seed, groups, scratch) },
         }
     }
-
-    /// See [`primitives::order_lanes`].
-    fn order_lanes(self, order: &mut [u64]) {
-        match self {
-            Self::Portable => primitives::order_lanes::<Portable>(order),
-            // SAFETY: an `InstructionSet` exists only if its features were detected.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { order_lanes_avx2(order) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { order_lanes_avx512(order) },
-        }
-    }
-
-    /// See [`primitives::fill_draws`].
-    fn fill_draws(self, templates: &[BlockTemplate], first_stream: u32, draws: &mut [u64]) {
-        match self {
-            Self::Portable => primitives::fill_draws::<Portable>(templates, first_stream, draws),
-            // SAFETY: an `InstructionSet` exists only if its features were detected.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { fill_draws_avx2(templates, first_stream, draws) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { fill_draws_avx512(templates, first_stream, draws) },
-        }
-    }
-
-    /// See [`primitives::look_up`].
-    fn look_up(self, table: &[Segment], bits: u32, draws: &[u64], amounts: &mut [u64]) {
-        match self {
-            Self::Portable => primitives::look_up::<Portable>(table, bits, draws, amounts),
-            // SAFETY: an `InstructionSet` exists only if its features were detected.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { look_up_avx2(table, bits, draws, amounts) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { look_up_avx512(table, bits, draws, amounts) },
-        }
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -249,40 +211,4 @@ fn keystream_avx2(groups: u64) -> u64 {
 #[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
 fn keystream_avx512(groups: u64) -> u64 {
     leaf::keystream::<avx512::Avx512>(groups)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
-fn order_lanes_avx2(order: &mut [u64]) {
-    primitives::order_lanes::<avx2::Avx2>(order);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
-fn fill_draws_avx2(templates: &[BlockTemplate], first_stream: u32, draws: &mut [u64]) {
-    primitives::fill_draws::<avx2::Avx2>(templates, first_stream, draws);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
-fn look_up_avx2(table: &[Segment], bits: u32, draws: &[u64], amounts: &mut [u64]) {
-    primitives::look_up::<avx2::Avx2>(table, bits, draws, amounts);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
-fn order_lanes_avx512(order: &mut [u64]) {
-    primitives::order_lanes::<avx512::Avx512>(order);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
-fn fill_draws_avx512(templates: &[BlockTemplate], first_stream: u32, draws: &mut [u64]) {
-    primitives::fill_draws::<avx512::Avx512>(templates, first_stream, draws);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
-fn look_up_avx512(table: &[Segment], bits: u32, draws: &[u64], amounts: &mut [u64]) {
-    primitives::look_up::<avx512::Avx512>(table, bits, draws, amounts);
 }

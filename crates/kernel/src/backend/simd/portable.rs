@@ -183,6 +183,16 @@ impl Vector for Portable {
         mask.iter().map(|&set| u32::from(set)).sum()
     }
 
+    #[inline(always)]
+    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize {
+        let mut count = 0;
+        for (value, set) in self.lanes().into_iter().zip(mask) {
+            lanes[count] = value;
+            count += usize::from(set);
+        }
+        count
+    }
+
     /// Looks up one lane after another: there is no gather instruction, and lanes outside the mask
     /// cost nothing.
     #[inline(always)]

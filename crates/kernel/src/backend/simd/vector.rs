@@ -51,6 +51,8 @@ pub(super) trait Vector: Copy {
     fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     fn any(mask: Self::Mask) -> bool;
     fn count_set(mask: Self::Mask) -> u32;
+    /// Writes `LANES` values, first the lanes of the mask in their order, and returns their number.
+    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize;
 
     /// The amounts of `draws`, before the component's cap, in the lanes of `mask`; 0 in the others.
     /// `table` has `128 · 2^bits` segments.

@@ -11,10 +11,13 @@ use forge_contract::{
 };
 
 use super::{
-    super::{super::scalar::amount_in_table, InstructionSet},
-    draws::{EventBatch, EventKey, MAX_BATCH_YEARS},
-    model::{ComponentPath, EventKind, Portfolio},
+    super::{super::scalar::amount_in_table, InstructionSet, primitives::DrawList},
+    draws::{EventBatch, MAX_BATCH_YEARS, year_of},
+    model::{ComponentPath, EventKind, Portfolio, QuotaShare},
 };
+
+/// An amount for each iteration of a batch.
+pub(super) type Column = [u64; MAX_BATCH_YEARS];
 
 /// Sums of a year below this are exact; see [`crate::treaties`].
 const MAX_EXACT_SUM: u64 = 1 << 62;
@@ -31,18 +34,24 @@ pub(super) struct Frequency {
 /// The amounts of a batch. Columns have [`MAX_BATCH_YEARS`] entries each.
 pub(super) struct BatchAmounts {
     lines: usize,
+    /// Whether a sum of a year may be above [`MAX_AMOUNT`].
+    pub(super) may_exceed_maximum: bool,
+    /// For each index, a column of its factors.
+    factors: Vec<u64>,
     /// For each component, what is paid for each draw, less what has passed the treaties.
     paid: Vec<Vec<u64>>,
     /// For each component, a column of sums.
-    pub(super) totals: Vec<u64>,
+    pub(super) totals: Vec<Column>,
     /// The largest occurrence of each iteration.
-    pub(super) largest: Vec<u64>,
+    pub(super) largest: Column,
     /// For each treaty and line, a column of what is ceded.
     pub(super) ceded: Vec<u64>,
     /// For each treaty, a column of the recoveries that count for its annual layer.
     pub(super) recoveries: Vec<u64>,
     events: Vec<LayerEvent>,
     sums: Vec<u64>,
+    /// Columns for sums that are not needed.
+    unused: [Column; 2],
     /// For each component, its amounts and those at the limit.
     pub(super) components: Vec<Frequency>,
     /// For each treaty, the occurrences that reach its layer and its top.
@@ -52,7 +61,8 @@ pub(super) struct BatchAmounts {
 /// An event that has to pass the treaties as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct LayerEvent {
-    key: EventKey,
+    /// Iteration and event: those of an iteration follow one another.
+    key: u64,
     kind: u32,
     /// Position in the components' lists.
     at: u32,
@@ -64,13 +74,16 @@ impl BatchAmounts {
         let (components, treaties) = (portfolio.components.len(), portfolio.program.treaties.len());
         Self {
             lines,
+            may_exceed_maximum: false,
+            factors: vec![0; portfolio.program.indices.len() * MAX_BATCH_YEARS],
             paid: vec![Vec::new(); components],
-            totals: vec![0; components * MAX_BATCH_YEARS],
-            largest: vec![0; MAX_BATCH_YEARS],
+            totals: vec![[0; MAX_BATCH_YEARS]; components],
+            largest: [0; MAX_BATCH_YEARS],
             ceded: vec![0; treaties * lines * MAX_BATCH_YEARS],
             recoveries: vec![0; treaties * MAX_BATCH_YEARS],
             events: Vec::new(),
             sums: Vec::new(),
+            unused: [[0; MAX_BATCH_YEARS]; 2],
             components: vec![Frequency::default(); components],
             layers: vec![Frequency::default(); treaties],
         }
@@ -82,84 +95,122 @@ impl BatchAmounts {
         &mut self,
         instructions: InstructionSet,
         portfolio: &Portfolio<'_>,
-        batch: &mut EventBatch,
+        batch: &EventBatch,
     ) -> bool {
+        self.look_up_factors(instructions, portfolio, batch);
         let mut capped = [0; forge_contract::program::MAX_COMPONENTS];
         let mut most = 0;
         for ((at, path), paid) in (0..).zip(&portfolio.components).zip(&mut self.paid) {
-            capped[at] = pay_policies(instructions, path, at, batch, paid);
-            most = paid.iter().fold(most, |most, &amount| amount.max(most));
+            let largest;
+            (largest, capped[at]) = pay_policies(instructions, path, &batch.lists[at], &self.factors, paid);
+            most = most.max(largest);
         }
-        if u128::from(most) * u128::from(batch.most_amounts) >= u128::from(MAX_EXACT_SUM) {
+        let bound = u128::from(most) * u128::from(batch.most_amounts);
+        if bound >= u128::from(MAX_EXACT_SUM) {
             return false;
         }
+        self.may_exceed_maximum = bound > u128::from(MAX_AMOUNT);
         for ((frequency, capped), paid) in self.components.iter_mut().zip(capped).zip(&self.paid) {
             frequency.all += paid.len() as u64;
             frequency.at_limit += capped;
         }
-        for column in [&mut self.totals, &mut self.largest, &mut self.ceded, &mut self.recoveries] {
-            column.fill(0);
-        }
-        for (number, kind) in (0..).zip(&portfolio.kinds) {
-            self.sum_events(number, kind, batch);
-        }
-        self.events.sort_unstable();
-        for event in std::mem::take(&mut self.events) {
-            self.pass_treaties(portfolio, event);
+        self.totals.fill([0; MAX_BATCH_YEARS]);
+        self.largest.fill(0);
+        self.ceded.fill(0);
+        self.recoveries.fill(0);
+        for kinds in &portfolio.kinds_by_layers {
+            self.events.clear();
+            for &number in kinds {
+                self.sum_events(number as u32, &portfolio.kinds[number], batch);
+            }
+            if kinds.len() > 1 {
+                self.events.sort_unstable();
+            }
+            for at in 0..self.events.len() {
+                self.pass_treaties(portfolio, self.events[at]);
+            }
         }
         for (at, path) in portfolio.components.iter().enumerate() {
             if !path.quota_shares.is_empty() {
-                self.cede_quota_shares(path, at, &batch.lists[at].keys);
+                self.cede_quota_shares(path, at, batch.lists[at].used_keys());
             }
         }
         true
     }
 
-    /// Adds the amounts of one kind of event, and collects those that have to pass the treaties as
-    /// a whole.
-    fn sum_events(&mut self, number: u32, kind: &EventKind, batch: &EventBatch) {
-        for at in kind.components.clone() {
-            let column = &mut self.totals[at * MAX_BATCH_YEARS..][..MAX_BATCH_YEARS];
-            for (&amount, key) in self.paid[at].iter().zip(&batch.lists[at].keys) {
-                column[key.year()] += amount;
-            }
-        }
-        let first = kind.components.start;
-        let sums = if kind.components.len() == 1 {
-            &self.paid[first]
-        } else {
-            self.sums.clone_from(&self.paid[first]);
-            for other in &self.paid[first + 1..kind.components.end] {
-                self.sums.iter_mut().zip(other).for_each(|(sum, amount)| *sum += amount);
-            }
-            &self.sums
-        };
-        let keys = &batch.lists[first].keys;
-        if kind.is_occurrence {
-            for (&sum, key) in sums.iter().zip(keys) {
-                let largest = &mut self.largest[key.year()];
-                *largest = sum.max(*largest);
-            }
-        }
-        if kind.apart_up_to < MAX_EXACT_SUM {
-            for ((at, &sum), &key) in (0..).zip(sums).zip(keys) {
-                if sum > kind.apart_up_to {
-                    self.events.push(LayerEvent { key, kind: number, at });
+    /// Computes the factors of the indices.
+    fn look_up_factors(
+        &mut self,
+        instructions: InstructionSet,
+        portfolio: &Portfolio<'_>,
+        batch: &EventBatch,
+    ) {
+        let columns = batch.index_draws.chunks(MAX_BATCH_YEARS).zip(self.factors.chunks_mut(MAX_BATCH_YEARS));
+        for (index, (draws, factors)) in portfolio.program.indices.iter().zip(columns) {
+            match index {
+                AmountTable::Quantiles { segment_bits, segments } => {
+                    instructions.look_up(segments, *segment_bits, draws, factors);
+                }
+                table => {
+                    factors.iter_mut().zip(draws).for_each(|(f, &draw)| *f = amount_in_table(table, draw))
                 }
             }
         }
     }
 
+    /// Adds the amounts of one kind of event, and collects those that have to pass the treaties as
+    /// a whole.
+    fn sum_events(&mut self, number: u32, kind: &EventKind, batch: &EventBatch) {
+        let first = kind.components.start;
+        let keys = batch.lists[first].used_keys();
+        let sums = if kind.components.len() == 1 {
+            &self.paid[first]
+        } else {
+            self.sums.clear();
+            self.sums.resize(keys.len(), 0);
+            for at in kind.components.clone() {
+                let column = &mut self.totals[at];
+                for ((sum, &amount), &key) in self.sums.iter_mut().zip(&self.paid[at]).zip(keys) {
+                    *sum += amount;
+                    column[year_of(key)] += amount;
+                }
+            }
+            &self.sums
+        };
+        let [unused_total, unused_largest] = &mut self.unused;
+        let total = if kind.components.len() == 1 { &mut self.totals[first] } else { unused_total };
+        let largest = if kind.is_occurrence { &mut self.largest } else { unused_largest };
+        for ((at, &sum), &key) in (0..).zip(sums).zip(keys) {
+            let year = year_of(key);
+            total[year] = sum.wrapping_add(total[year]);
+            largest[year] = sum.max(largest[year]);
+            if sum > kind.apart_up_to {
+                self.events.push(LayerEvent { key, kind: number, at });
+            }
+        }
+    }
+
     /// Cedes the quota shares of a component's amounts.
-    fn cede_quota_shares(&mut self, path: &ComponentPath<'_>, at: usize, keys: &[EventKey]) {
+    fn cede_quota_shares(&mut self, path: &ComponentPath<'_>, at: usize, keys: &[u64]) {
         let line = path.component.line as usize;
+        let lines = self.lines;
+        let column_of = |share: &QuotaShare| (share.treaty * lines + line) * MAX_BATCH_YEARS;
+        if let [step] = &path.quota_shares[..]
+            && let [share] = &step[..]
+        {
+            let column = &mut self.ceded[column_of(share)..][..MAX_BATCH_YEARS];
+            for (amount, key) in self.paid[at].iter().zip(keys) {
+                column[year_of(*key)] += share.cession.of(*amount).min(share.event_limit);
+            }
+            return;
+        }
         for (amount, key) in self.paid[at].iter_mut().zip(keys) {
             for step in &path.quota_shares {
                 let subject = *amount;
                 for share in step {
                     let payment = share.cession.of(subject).min(share.event_limit).min(*amount);
                     *amount -= payment;
-                    self.ceded[(share.treaty * self.lines + line) * MAX_BATCH_YEARS + key.year()] += payment;
+                    self.ceded[column_of(share) + year_of(*key)] += payment;
                 }
             }
         }
@@ -168,7 +219,7 @@ impl BatchAmounts {
     /// Passes an event through the treaties (docs/determinism.md, section 7.3).
     fn pass_treaties(&mut self, portfolio: &Portfolio<'_>, event: LayerEvent) {
         let kind = &portfolio.kinds[event.kind as usize];
-        let year = event.key.year();
+        let year = year_of(event.key);
         let mut amounts = [0; MAX_LINES];
         for at in kind.components.clone() {
             let line = portfolio.components[at].component.line as usize;
@@ -178,7 +229,8 @@ impl BatchAmounts {
             let subject = amounts;
             for &at in step {
                 let treaty = &portfolio.program.treaties[at];
-                let covered = sum_of(&subject, treaty.lines);
+                let lines = IndexSet(treaty.lines.0 & kind.lines.0);
+                let covered = sum_of(&subject, lines);
                 let recoveries = &mut self.recoveries[at * MAX_BATCH_YEARS + year];
                 let payment = match &treaty.terms {
                     TreatyTerms::QuotaShare { cession, event_limit } => cession.of(covered).min(*event_limit),
@@ -188,7 +240,7 @@ impl BatchAmounts {
                     TreatyTerms::AggregateXl { .. } => 0,
                 };
                 let columns = &mut self.ceded[at * self.lines * MAX_BATCH_YEARS..];
-                let taken = cede(&mut amounts, treaty.lines, payment, |line, part| {
+                let taken = cede(&mut amounts, lines, payment, |line, part| {
                     columns[line * MAX_BATCH_YEARS + year] += part;
                 });
                 if taken < payment {
@@ -199,51 +251,55 @@ impl BatchAmounts {
     }
 }
 
-/// Computes what a component's policies pay for its draws. Returns how many are at the limit.
+/// Computes what a component's policies pay for its draws. Returns a bound on the amounts, and how
+/// many are at the limit.
 fn pay_policies(
     instructions: InstructionSet,
     path: &ComponentPath<'_>,
-    at: usize,
-    batch: &mut EventBatch,
+    list: &DrawList,
+    factors: &[u64],
     paid: &mut Vec<u64>,
-) -> u64 {
-    let (component, list) = (path.component, &mut batch.lists[at]);
-    let length = list.draws.len();
+) -> (u64, u64) {
+    let component = path.component;
     match &component.amounts {
         AmountTable::Quantiles { segment_bits, segments } => {
-            list.draws.resize(length.next_multiple_of(LIST_PADDING), 0);
-            paid.resize(list.draws.len(), 0);
-            instructions.look_up(segments, *segment_bits, &list.draws, paid);
-            paid.truncate(length);
+            // The list has room for a vector behind its last draw.
+            let padded = list.length.next_multiple_of(LIST_PADDING);
+            paid.resize(padded, 0);
+            instructions.look_up(segments, *segment_bits, &list.draws[..padded], paid);
+            paid.truncate(list.length);
         }
         table => {
             paid.clear();
-            paid.extend(list.draws.iter().map(|&draw| amount_in_table(table, draw)));
+            paid.extend(list.draws[..list.length].iter().map(|&draw| amount_in_table(table, draw)));
         }
     }
     if let Some(index) = component.index {
-        let factors = &batch.factors[index as usize * MAX_BATCH_YEARS..][..MAX_BATCH_YEARS];
-        for (amount, key) in paid.iter_mut().zip(&list.keys) {
-            let product = u128::from((*amount).min(MAX_AMOUNT)) * u128::from(factors[key.year()]);
+        let factors = &factors[index as usize * MAX_BATCH_YEARS..][..MAX_BATCH_YEARS];
+        for (amount, key) in paid.iter_mut().zip(list.used_keys()) {
+            let product = u128::from((*amount).min(MAX_AMOUNT)) * u128::from(factors[year_of(*key)]);
             *amount = (product >> INDEX_FRACTION_BITS).min(MAX_AMOUNT.into()) as u64;
         }
     }
     let terms = component.terms;
-    let mut capped = 0;
-    for amount in paid.iter_mut() {
-        let limited = terms.limited((*amount).min(MAX_AMOUNT));
-        capped += u64::from(limited == terms.limit);
-        *amount = limited;
-    }
+    let (largest, at_limit) = instructions.limit(&terms, paid);
     if terms.share != Proportion::ONE {
         paid.iter_mut().for_each(|amount| *amount = terms.share.of(*amount));
     }
-    capped
+    (largest, at_limit)
+}
+
+/// The lines of a set, ascending.
+fn lines_of(IndexSet(mut set): IndexSet) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let line = (set != 0).then(|| set.trailing_zeros() as usize % MAX_LINES);
+        set &= set.wrapping_sub(1);
+        line
+    })
 }
 
 fn sum_of(amounts: &[u64; MAX_LINES], lines: IndexSet) -> u64 {
-    let covered = amounts.iter().enumerate().filter(|(line, _)| lines.contains(*line));
-    covered.map(|(_, amount)| amount).sum()
+    lines_of(lines).map(|line| amounts[line]).sum()
 }
 
 /// What a layer pays for an occurrence. `recoveries` are those of the year so far.
@@ -267,8 +323,8 @@ fn take_back(treaty: &Treaty, recoveries: &mut u64, cut: u64) {
     }
 }
 
-/// Takes a payment from the covered lines in proportion to their amounts, no more than they have,
-/// and returns it. `add` receives each line's part.
+/// Takes a payment from the covered lines, all below [`MAX_LINES`], in proportion to their amounts,
+/// no more than they have, and returns it. `add` receives each line's part.
 pub(super) fn cede(
     amounts: &mut [u64; MAX_LINES],
     lines: IndexSet,
@@ -284,10 +340,8 @@ pub(super) fn cede(
         return 0;
     }
     let (mut sum, mut taken) = (0, 0);
-    for (line, amount) in amounts.iter_mut().enumerate() {
-        if !lines.contains(line) || *amount == 0 {
-            continue;
-        }
+    for line in lines_of(lines) {
+        let amount = &mut amounts[line];
         sum += *amount;
         let due = if sum == total {
             payment

@@ -113,8 +113,8 @@ impl<'a> Executor<'a> {
             let iterations = width.min(end - first) as usize;
             self.batch.draw_years(self.portfolio, keystream, first, iterations);
         }
-        if self.amounts.compute(self.instructions, self.portfolio, &mut self.batch) {
-            self.recorder.add(self.portfolio, &self.batch, &self.amounts);
+        if self.amounts.compute(self.instructions, self.portfolio, &self.batch) {
+            self.recorder.add(self.instructions, self.portfolio, &self.batch, &self.amounts);
         } else {
             self.saturated.push(scalar::execute_range(self.portfolio.program, seed, start..end));
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use forge_contract::{
     program::{Component, Group, MAX_AMOUNT, MAX_LINES, Occurrence, Program},
-    treaty::{Proportion, Treaty, TreatyTerms},
+    treaty::{IndexSet, Proportion, Treaty, TreatyTerms},
 };
 
 use super::thresholds::GuidedThresholds;
@@ -20,6 +20,9 @@ pub(super) struct Portfolio<'a> {
     pub(super) groups: Vec<GroupDraws<'a>>,
     pub(super) components: Vec<ComponentPath<'a>>,
     pub(super) kinds: Vec<EventKind>,
+    /// The numbers of the kinds, those together that have layers in common. Between them the order
+    /// of events matters.
+    pub(super) kinds_by_layers: Vec<Vec<usize>>,
     /// Draws before the first occurrence.
     pub(super) head_draws: usize,
 }
@@ -57,6 +60,8 @@ pub(super) struct QuotaShare {
 pub(super) struct EventKind {
     pub(super) components: Range<usize>,
     pub(super) is_occurrence: bool,
+    /// The lines of the components.
+    pub(super) lines: IndexSet,
     /// Treaties may treat the components of an event apart, and no layer pays for it, unless the
     /// sum of its amounts is above this.
     pub(super) apart_up_to: u64,
@@ -91,7 +96,8 @@ impl<'a> Portfolio<'a> {
         let annual: usize = annual.map(|group| group.draws_per_occurrence).sum();
         let head_draws = counts + program.indices.len() + annual;
         let interleaves = program.interleaves();
-        Self { program, steps, interleaves, groups, components, kinds, head_draws }
+        let kinds_by_layers = kinds_by_layers(program, &kinds);
+        Self { program, steps, interleaves, groups, components, kinds, kinds_by_layers, head_draws }
     }
 }
 
@@ -121,6 +127,10 @@ impl<'a> GroupDraws<'a> {
     pub(super) fn is_annual(&self) -> bool {
         *self.occurrence == Occurrence::Annual
     }
+
+    pub(super) fn amounts_per_event(&self) -> usize {
+        if self.pick.is_some() { 1 } else { self.components.len() }
+    }
 }
 
 /// For each step, the treaties that may pay for an event of a group.
@@ -137,6 +147,21 @@ fn treaties_of(program: &Program, steps: &[u32], number: usize, group: &Group) -
         paying.map(|(at, _)| at).collect()
     };
     steps.iter().map(of_step).collect()
+}
+
+fn kinds_by_layers(program: &Program, kinds: &[EventKind]) -> Vec<Vec<usize>> {
+    let is_layer = |at: &usize| matches!(program.treaties[*at].terms, TreatyTerms::OccurrenceXl(_));
+    let mut sets: Vec<(u64, Vec<usize>)> = Vec::new();
+    for (number, kind) in kinds.iter().enumerate() {
+        let layers = kind.steps.iter().flatten().filter(|at| is_layer(at)).fold(0, |set, at| set | 1 << at);
+        let (common, mut others): (Vec<_>, Vec<_>) =
+            sets.into_iter().partition(|(other, _)| other & layers != 0);
+        let joined = common.iter().fold(layers, |set, (other, _)| set | other);
+        let numbers = common.into_iter().flat_map(|(_, numbers)| numbers).chain([number]);
+        others.push((joined, numbers.collect()));
+        sets = others;
+    }
+    sets.into_iter().map(|(_, numbers)| numbers).collect()
 }
 
 fn quota_shares(treaties: &[Treaty], paying: &[Vec<usize>], component: &Component) -> Vec<Vec<QuotaShare>> {
@@ -175,6 +200,8 @@ impl EventKind {
         };
         let limits = steps.iter().flatten().map(|&at| limit_of(&treaties[at]));
         let is_occurrence = group.occurrence != Occurrence::Annual;
-        Self { components, is_occurrence, apart_up_to: limits.min().unwrap_or(u64::MAX), steps }
+        let lines = IndexSet(struck.iter().fold(0, |lines, component| lines | 1 << component.line));
+        let apart_up_to = limits.min().unwrap_or(u64::MAX);
+        Self { components, is_occurrence, lines, apart_up_to, steps }
     }
 }

@@ -7,18 +7,16 @@ use forge_contract::{
     program::{MAX_AMOUNT, MAX_LINES, Program},
     result_details::{GroupTally, Quantity, ResultDetails, TreatyTally},
     shard_result::{ShardResult, Tally},
-    treaty::{Layer, OccurrenceLayer, Proportion, TreatyTerms},
+    treaty::{IndexSet, Layer, OccurrenceLayer, Proportion, TreatyTerms},
 };
 
 use super::{
-    amounts::{BatchAmounts, cede},
+    super::InstructionSet,
+    amounts::{BatchAmounts, Column, cede},
     draws::{EventBatch, MAX_BATCH_YEARS},
     model::Portfolio,
     tallies::{AllocationTally, ColumnTally, add_to_group},
 };
-
-/// A column of a batch.
-type Column = [u64; MAX_BATCH_YEARS];
 
 /// Accumulates the result of a shard.
 pub(super) struct Recorder {
@@ -30,6 +28,8 @@ pub(super) struct Recorder {
     treaties: Vec<TreatyTally>,
     quantities: Vec<(Quantity, ColumnTally)>,
     allocation: Option<AllocationTally>,
+    /// For each group, its amounts.
+    of_groups: Vec<Column>,
     /// For each line, its amounts before all steps.
     gross: Vec<Column>,
     /// For each line, its amounts after the steps so far.
@@ -57,6 +57,7 @@ impl Recorder {
             treaties: program.treaties.iter().map(TreatyTally::of).collect(),
             quantities: program.quantities().into_iter().map(quantity).collect(),
             allocation: program.allocation.then(|| AllocationTally::new(lines + treaties)),
+            of_groups: columns(program.groups.len()),
             gross: columns(lines),
             left: columns(lines),
             after_steps: columns(portfolio.steps.len()),
@@ -65,7 +66,13 @@ impl Recorder {
     }
 
     /// Adds the iterations of a batch.
-    pub(super) fn add(&mut self, portfolio: &Portfolio<'_>, batch: &EventBatch, amounts: &BatchAmounts) {
+    pub(super) fn add(
+        &mut self,
+        instructions: InstructionSet,
+        portfolio: &Portfolio<'_>,
+        batch: &EventBatch,
+        amounts: &BatchAmounts,
+    ) {
         let (program, years) = (portfolio.program, batch.years);
         self.add_gross(portfolio, batch, amounts);
         for (stage, &step) in portfolio.steps.iter().enumerate() {
@@ -79,24 +86,24 @@ impl Recorder {
         }
         self.iterations += years as u64;
         self.capped += total[..years].iter().map(|&total| u64::from(total == program.cap)).sum::<u64>();
-        self.total.add(&total[..years]);
-        self.largest.add(&largest[..years]);
+        self.total.add(instructions, &total, years);
+        self.largest.add(instructions, &largest, years);
         if program.details {
-            self.add_details(program, years, &total, amounts);
+            self.add_details(instructions, program, years, &total, amounts);
         }
     }
 
     /// Sums the components to lines and groups.
     fn add_gross(&mut self, portfolio: &Portfolio<'_>, batch: &EventBatch, amounts: &BatchAmounts) {
         self.gross.fill([0; MAX_BATCH_YEARS]);
-        let mut of_groups = [[0; MAX_BATCH_YEARS]; forge_contract::program::MAX_GROUPS];
-        for (path, totals) in portfolio.components.iter().zip(amounts.totals.chunks(MAX_BATCH_YEARS)) {
+        self.of_groups.fill([0; MAX_BATCH_YEARS]);
+        for (path, totals) in portfolio.components.iter().zip(&amounts.totals) {
             add_column(&mut self.gross[path.component.line as usize], totals);
-            add_column(&mut of_groups[path.group], totals);
+            add_column(&mut self.of_groups[path.group], totals);
         }
         let counts = batch.counts.chunks(MAX_BATCH_YEARS);
-        for ((tally, counts), of_group) in self.groups.iter_mut().zip(counts).zip(&of_groups) {
-            add_to_group(tally, &counts[..batch.years], &recorded(of_group)[..batch.years]);
+        for ((tally, counts), of_group) in self.groups.iter_mut().zip(counts).zip(&self.of_groups) {
+            add_to_group(tally, &counts[..batch.years], &recorded(of_group, amounts)[..batch.years]);
         }
         self.left.clone_from(&self.gross);
     }
@@ -150,13 +157,21 @@ impl Recorder {
             return;
         }
         self.treaties[at].used_up += u64::from(part == layer.limit);
+        let covered = IndexSet(program.treaties[at].lines.0 & ((1 << program.lines) - 1));
         let mut lines = [0; MAX_LINES];
         lines.iter_mut().zip(&self.left).for_each(|(amount, column)| *amount = column[year]);
-        self.ceded[at][year] = cede(&mut lines, program.treaties[at].lines, placed.of(part), |_, _| ());
+        self.ceded[at][year] = cede(&mut lines, covered, placed.of(part), |_, _| ());
         lines.iter().zip(&mut self.left).for_each(|(amount, column)| column[year] = *amount);
     }
 
-    fn add_details(&mut self, program: &Program, years: usize, total: &Column, amounts: &BatchAmounts) {
+    fn add_details(
+        &mut self,
+        instructions: InstructionSet,
+        program: &Program,
+        years: usize,
+        total: &Column,
+        amounts: &BatchAmounts,
+    ) {
         for (at, treaty) in program.treaties.iter().enumerate() {
             if let TreatyTerms::OccurrenceXl(layer) = &treaty.terms {
                 let recoveries = &amounts.recoveries[at * MAX_BATCH_YEARS..][..years];
@@ -166,15 +181,16 @@ impl Recorder {
         }
         for (quantity, tally) in &mut self.quantities {
             let column = match *quantity {
-                Quantity::Gross => recorded(&sum_of_columns(&self.gross)),
-                Quantity::GrossLine(line) => recorded(&self.gross[line]),
-                Quantity::NetAfterSteps(steps) => recorded(&self.after_steps[steps - 1]),
-                Quantity::Ceded(treaty) => recorded(&self.ceded[treaty]),
+                Quantity::Gross => recorded(&sum_of_columns(&self.gross), amounts),
+                Quantity::GrossLine(line) => recorded(&self.gross[line], amounts),
+                Quantity::NetAfterSteps(steps) => recorded(&self.after_steps[steps - 1], amounts),
+                Quantity::Ceded(treaty) => recorded(&self.ceded[treaty], amounts),
             };
-            tally.add(&column[..years]);
+            tally.add(instructions, &column, years);
         }
         if let Some(allocation) = &mut self.allocation {
-            let parts: Vec<Column> = self.gross.iter().chain(&self.ceded).map(recorded).collect();
+            let parts = self.gross.iter().chain(&self.ceded);
+            let parts: Vec<Column> = parts.map(|column| recorded(column, amounts)).collect();
             allocation.add(&total[..years], parts.iter().map(|column| &column[..]));
         }
     }
@@ -216,9 +232,9 @@ fn sum_of_columns(columns: &[Column]) -> Column {
     sums
 }
 
-/// Amounts as results record them: saturated.
-fn recorded(column: &Column) -> Column {
-    column.map(|amount| amount.min(MAX_AMOUNT))
+/// Amounts as results record them: saturated, if they may have to be.
+fn recorded(column: &Column, amounts: &BatchAmounts) -> Column {
+    if amounts.may_exceed_maximum { column.map(|amount| amount.min(MAX_AMOUNT)) } else { *column }
 }
 
 fn add_reinstatements(tally: &mut TreatyTally, layer: &OccurrenceLayer, paid: u64) {

@@ -8,6 +8,8 @@ use forge_contract::{
     shard_result::Distribution,
 };
 
+use super::{super::InstructionSet, draws::MAX_BATCH_YEARS};
+
 /// Set in the counter of a bucket that holds a mark. Counts stay below it: a shard has at most 2^28
 /// iterations.
 const HAS_MARK: u32 = 1 << 31;
@@ -33,15 +35,28 @@ impl ColumnTally {
         Self { sum, sum_squares, min: u64::MAX, max: 0, marks, at_marks, resolution, counts }
     }
 
-    /// Adds amounts of at most `MAX_AMOUNT`.
-    pub(super) fn add(&mut self, amounts: &[u64]) {
+    /// Adds the first `years` amounts of a column, all at most `MAX_AMOUNT`.
+    pub(super) fn add(
+        &mut self,
+        instructions: InstructionSet,
+        column: &[u64; MAX_BATCH_YEARS],
+        years: usize,
+    ) {
+        let amounts = &column[..years];
         let (sum, sum_squares) = sums_of(amounts);
         self.sum += u128::from(sum);
         self.sum_squares += U256::from(sum_squares);
-        self.min = amounts.iter().fold(self.min, |min, &amount| min.min(amount));
-        self.max = amounts.iter().fold(self.max, |max, &amount| max.max(amount));
-        for &amount in amounts {
-            let count = &mut self.counts[self.resolution.bucket_of(amount)];
+        let mut buckets = [0; MAX_BATCH_YEARS];
+        let (min, max) = instructions.buckets(column, years, &mut buckets);
+        (self.min, self.max) = (self.min.min(min), self.max.max(max));
+        for (&amount, &bucket) in amounts.iter().zip(&buckets) {
+            let bucket = match self.resolution {
+                Resolution::FINE => bucket as usize,
+                // Four fine buckets are a coarse one, except for small amounts.
+                _ if bucket >= 1024 => (bucket >> 2) as usize + 512,
+                coarse => coarse.bucket_of(amount),
+            };
+            let count = &mut self.counts[bucket];
             *count += 1;
             if *count & HAS_MARK != 0
                 && let Ok(mark) = self.marks.binary_search(&amount)
@@ -59,7 +74,7 @@ impl ColumnTally {
     }
 }
 
-/// The sum and the sum of squares of a column: 64 amounts below 2^53.
+/// The sum and the sum of squares of a column: 256 amounts below 2^53.
 fn sums_of(amounts: &[u64]) -> (u64, u128) {
     let squares = amounts.iter().map(|&amount| u128::from(amount) * u128::from(amount));
     (amounts.iter().sum(), squares.sum())

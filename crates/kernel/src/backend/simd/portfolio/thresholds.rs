@@ -18,6 +18,10 @@ impl<'a> GuidedThresholds<'a> {
         Self { thresholds, starts: starts.map(|start| start as u32).collect() }
     }
 
+    pub(super) fn thresholds(&self) -> &'a [u64] {
+        self.thresholds
+    }
+
     /// The number of thresholds that are at most `draw`.
     #[inline]
     pub(super) fn reached(&self, draw: u64) -> usize {
