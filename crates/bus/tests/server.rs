@@ -281,7 +281,7 @@ async fn preparing_updates_what_can_change_and_reports_what_cannot() {
     let third = JetStreamBus::connect(JetStreamOptions { topology: more_replicas, ..options(&server) })
         .await
         .unwrap();
-    assert_unusable(third.prepare().await, "FORGE_JOBS");
+    assert_unusable(third.prepare().await, "FORGE_RESULTS");
     context.delete_stream("FORGE_REDUCE").await.unwrap();
     let other = async_nats::jetstream::stream::Config {
         name: "FORGE_REDUCE".to_owned(),

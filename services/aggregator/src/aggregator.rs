@@ -36,6 +36,7 @@ use crate::{
     manifest_log::ManifestLog,
     pool_quarantine::PoolQuarantine,
     publisher::Publisher,
+    reduction_slots::ReductionSlots,
     result_collector::ResultCollector,
     termination::Termination,
 };
@@ -171,6 +172,7 @@ impl Aggregator {
             },
             metrics: metrics.clone(),
             memory: ResultMemory { max_kept_bytes, budget: budget.clone() },
+            slots: ReductionSlots::new(settings.max_jobs, budget.clone()),
             discarded: DiscardedResults::start(bus.clone(), stop.clone()),
         };
         let earlier_manifests = match settings.keeps_earlier_runs {

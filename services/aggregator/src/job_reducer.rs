@@ -49,6 +49,9 @@ const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Models that are compiled at the same time. One takes seconds at worst, and a core.
 pub(crate) const CONCURRENT_COMPILATIONS: usize = 2;
 
+/// Delay before a job that made no progress, and made way for others, is reduced again.
+const YIELD_DELAY: Duration = Duration::from_secs(10);
+
 /// Why results were not collected.
 #[derive(Debug)]
 enum CollectionFailure {
@@ -58,6 +61,8 @@ enum CollectionFailure {
     JobFailed(EndOrder),
     /// The bus refuses this aggregator an operation, until an operator acts.
     Blocked(BusError),
+    /// The job makes no progress, and others wait for its slot or its memory.
+    Yielded,
 }
 
 impl From<CollectionError> for CollectionFailure {
@@ -65,6 +70,7 @@ impl From<CollectionError> for CollectionFailure {
         match error {
             CollectionError::JobFailed(order) => Self::JobFailed(order),
             CollectionError::Blocked(error) => Self::Blocked(error),
+            CollectionError::Yielded => Self::Yielded,
         }
     }
 }
@@ -122,6 +128,7 @@ impl JobReducer {
     /// aggregator, which reads the job's results again.
     pub async fn reduce(&self, order: ReduceOrder) -> Settlement {
         let bucket = Bucket::Jobs(order.envelope.artifacts.kv_namespace.clone());
+        let _slot = self.collector.slots.enter();
         let watch = retry_transient(&self.stop, "watching for the end of a job", || {
             self.job_watch.watch(&bucket, &order.job_id)
         });
@@ -149,6 +156,7 @@ impl JobReducer {
                 Ok(collected) => Some(Ok(collected)),
                 Err(CollectionFailure::JobFailed(order)) => Some(Err(order)),
                 Err(CollectionFailure::OutOfMemory) => return Settlement::Retry(MEMORY_RETRY_DELAY),
+                Err(CollectionFailure::Yielded) => return Settlement::Retry(YIELD_DELAY),
                 Err(CollectionFailure::Blocked(error)) => {
                     return retry_later("collecting the results of a job", &error);
                 }

@@ -35,6 +35,7 @@
 //! - `discarded_results`: removes results that do not count.
 //! - `verdict_wait`: notices that a job waits for verifiers; pure apart from the clock.
 //! - `space_wait`: notices that a job waits for space for results.
+//! - `reduction_slots`: whether other jobs wait for what a reduction holds.
 //! - `result_collector`: feeds the results on the bus to the reduction.
 //! - `store_retry`: retries store operations for a limited time.
 //! - `manifest_log`: appends to the log of the store.
@@ -58,6 +59,7 @@ mod pool_quarantine;
 mod publish_error;
 mod publisher;
 mod reduction;
+mod reduction_slots;
 mod reported_shards;
 mod result_collector;
 mod space_wait;

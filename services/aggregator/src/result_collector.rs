@@ -30,6 +30,7 @@ use crate::{
     kept_results::{KeptResults, ResultMemory},
     pool_quarantine::PoolQuarantine,
     reduction::{AggregationError, JobReduction, ReducedJob, ResultDisposition, VerificationRequest},
+    reduction_slots::ReductionSlots,
     reported_shards::reported_as_accepted,
     space_wait::SpaceWait,
     verdict_wait::VerdictWait,
@@ -37,6 +38,8 @@ use crate::{
 
 /// Interval between two updates of a job's progress in its record.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Time without progress after which a job makes way for others.
+const YIELD_PATIENCE: Duration = Duration::from_secs(10);
 /// Upper bound on the messages that are handled before the outcomes are published.
 const MAX_BATCH: usize = 512;
 /// Upper bound on the outcomes in a message, of some 150 bytes each.
@@ -53,6 +56,7 @@ pub(crate) struct ResultCollector {
     pub discarded: DiscardedResults,
     /// The memory for results of shards that are kept or held.
     pub memory: ResultMemory,
+    pub slots: ReductionSlots,
 }
 
 /// A job with all its results.
@@ -81,6 +85,8 @@ pub(crate) enum CollectionError {
     JobFailed(EndOrder),
     /// The bus refuses this aggregator an operation, until an operator acts.
     Blocked(BusError),
+    /// The job makes no progress, and others wait for its slot or its memory.
+    Yielded,
 }
 
 /// One pass over the messages about a job's shards.
@@ -178,6 +184,10 @@ impl Collection<'_> {
                 biased;
                 _ = progress_ticks.tick() => {
                     self.write_progress().await;
+                    let is_idle = self.verdict_wait.idle_time() >= YIELD_PATIENCE;
+                    if is_idle && self.collector.slots.are_contended() {
+                        return Err(Interruption::Failed(CollectionError::Yielded));
+                    }
                     if !is_replaying && self.verdict_wait.is_stalled() {
                         self.reopen_lost_shards().await?;
                     }

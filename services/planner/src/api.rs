@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use forge_bus::{
     BusError, Message, ServiceCall, SharedBus,
     retry::RetryPolicy,
-    topology::{self, Bucket},
+    topology::{self, Bucket, Stream},
 };
 use forge_contract::{
     artifact::Phase,
@@ -268,16 +268,17 @@ impl Api {
         if record.state.is_terminal() {
             return Ok(record);
         }
-        self.end_requester
-            .request(EndOrder::new(
-                job.clone(),
-                record.uid,
-                bucket.name(),
-                FailureCode::Cancelled,
-                Phase::Execute,
-                "cancelled on request",
-            ))
-            .await?;
+        let (code, reason) = (FailureCode::Cancelled, "cancelled on request");
+        let order = EndOrder::new(job.clone(), record.uid, bucket.name(), code, Phase::Execute, reason);
+        match self.end_requester.request(order.clone()).await {
+            // The server has no space for any message. The job's own results make room for the
+            // order; nothing needs them any more.
+            Err(BusError::Full(_)) => {
+                self.bus.purge(Stream::Results, &topology::results_filter(record.uid)).await?;
+                self.end_requester.request(order).await?;
+            }
+            requested => requested?,
+        }
         let end = self.job_watch.watch(&bucket, job).await?;
         let (_permit, wait) = self.limits.wait();
         let _ = timeout(wait, end.token().cancelled()).await;

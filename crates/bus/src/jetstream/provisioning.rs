@@ -26,6 +26,8 @@ use crate::{
     },
 };
 
+/// Storage of which each share is a whole number of bytes.
+const STORAGE_UNIT: u64 = 1 << 10;
 /// Pull requests that one consumer holds open; bounds the number of agents that can wait at one
 /// queue.
 const MAX_WAITING_PULLS: i64 = 10_000;
@@ -42,28 +44,8 @@ pub(super) async fn prepare(connection: &NatsConnection, options: &JetStreamOpti
         }
         return Ok(());
     }
-    let mut settings = options.topology;
-    if settings.may_use_less_storage {
-        settings.storage_bytes = settings.storage_bytes.min(existing_storage(connection).await?);
-    }
-    loop {
-        let reason = match prepare_storage(connection, options, &settings).await {
-            Err(BusError::Full(reason)) => reason,
-            result => break result?,
-        };
-        let less = settings.storage_bytes / 2;
-        if !settings.may_use_less_storage || less < TopologySettings::MIN_STORAGE_BYTES {
-            return Err(insufficient_storage(&settings, &reason));
-        }
-        settings.storage_bytes = less;
-    }
-    if settings.storage_bytes < options.topology.storage_bytes {
-        tracing::warn!(
-            storage_mib = settings.storage_bytes >> 20,
-            "JetStream offers less storage than the default; jobs with many shards wait sooner, until others have \
-             ended. Raise the server's max_file_store, and set FORGE_STORAGE_MIB"
-        );
-    }
+    let settings = choose_storage(connection, &options.topology).await?;
+    prepare_storage(connection, options, &settings).await.map_err(|error| describe_full(&settings, error))?;
     // The queues come last: a service without permission to see streams and buckets waits for its
     // queues, and expects the rest to exist then.
     for queue in Queue::ALL {
@@ -83,7 +65,8 @@ async fn prepare_storage(
 ) -> Result<(), BusError> {
     let buckets = topology::all_buckets(&options.kv_namespaces);
     check_account_limits(connection, settings, Stream::ALL.len() + buckets.len()).await?;
-    for stream in Stream::ALL {
+    // Results come first, because they may hold the storage of all.
+    for stream in iter::once(Stream::Results).chain(Stream::ALL) {
         let config = stream_config(stream, settings);
         retry_transient(stream.name(), || ensure_stream(connection, &config)).await?;
     }
@@ -95,24 +78,74 @@ async fn prepare_storage(
     Ok(())
 }
 
-/// The storage for which an existing topology was prepared, so that the services of a cluster agree
-/// on it; more than any if there is none.
-async fn existing_storage(connection: &NatsConnection) -> Result<u64, BusError> {
-    let request = format!("STREAM.INFO.{}", Stream::Results.name());
-    let info: stream::Info =
-        match retry_transient("JetStream", || connection.request_api(&request, &EmptyRequest {})).await {
-            Ok(info) => info,
-            Err(BusError::Missing(_)) => return Ok(u64::MAX),
+/// The settings with the storage that this installation uses. Services of a cluster may start at
+/// the same time, so the first one that creates the stream of results decides, and the others
+/// follow.
+async fn choose_storage(
+    connection: &NatsConnection,
+    topology: &TopologySettings,
+) -> Result<TopologySettings, BusError> {
+    let mut settings = *topology;
+    if !settings.may_use_less_storage {
+        return Ok(settings);
+    }
+    loop {
+        if let Some(storage_bytes) = existing_storage(connection).await? {
+            return Ok(TopologySettings { storage_bytes, ..settings });
+        }
+        let reason = match reserve_storage(connection, &settings).await {
+            Ok(()) => break,
+            Err(BusError::Full(reason)) => reason,
+            // Another service has just created the stream, with less storage.
+            Err(_) if existing_storage(connection).await?.is_some() => continue,
             Err(error) => return Err(error),
         };
-    let sizes = iter::successors(Some(TopologySettings::DEFAULT_STORAGE_BYTES), |bytes| Some(bytes / 2));
-    let mut sizes = sizes.take_while(|bytes| *bytes >= TopologySettings::MIN_STORAGE_BYTES);
-    let max_bytes = |storage_bytes| {
-        let settings = TopologySettings { storage_bytes, ..TopologySettings::default() };
-        Stream::Results.limits(&settings).max_bytes
-    };
-    let existing = u64::try_from(info.config.max_bytes).unwrap_or(0);
-    Ok(sizes.find(|storage_bytes| max_bytes(*storage_bytes) == existing).unwrap_or(u64::MAX))
+        let less = settings.storage_bytes / 2;
+        if less < TopologySettings::MIN_STORAGE_BYTES {
+            return Err(insufficient_storage(&settings, &reason));
+        }
+        settings.storage_bytes = less;
+    }
+    if settings.storage_bytes < topology.storage_bytes {
+        tracing::warn!(
+            storage_mib = settings.storage_bytes >> 20,
+            "JetStream offers less storage than the default; jobs with many shards wait sooner, until others have \
+             ended. Raise the server's max_file_store, and set FORGE_STORAGE_MIB"
+        );
+    }
+    Ok(settings)
+}
+
+/// Reserves the storage of all streams and buckets for the stream of results, which gives it back
+/// when it is provisioned.
+///
+/// Returns [`BusError::Full`] if the server or the account lacks the storage.
+async fn reserve_storage(connection: &NatsConnection, settings: &TopologySettings) -> Result<(), BusError> {
+    check_account_limits(connection, settings, Stream::ALL.len()).await?;
+    let max_bytes = i64::try_from(settings.storage_bytes).unwrap_or(i64::MAX);
+    let config = stream::Config { max_bytes, ..stream_config(Stream::Results, settings) };
+    let request = format!("STREAM.CREATE.{}", config.name);
+    let create = || connection.request_api::<stream::Info>(&request, &config);
+    retry_transient(&config.name, create).await.map(drop)
+}
+
+/// The storage that an existing stream of results was provisioned with, or that is reserved for it.
+async fn existing_storage(connection: &NatsConnection) -> Result<Option<u64>, BusError> {
+    let request = format!("STREAM.INFO.{}", Stream::Results.name());
+    let request_info = || connection.request_api::<stream::Info>(&request, &EmptyRequest {});
+    match retry_transient(Stream::Results.name(), request_info).await {
+        Ok(info) => Ok(Some(storage_of_results(u64::try_from(info.config.max_bytes).unwrap_or(0)))),
+        Err(BusError::Missing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The storage of which the stream of results has this share. One that has all of it was reserved,
+/// and not provisioned yet: no share is a power of two.
+fn storage_of_results(max_bytes: u64) -> u64 {
+    let whole = TopologySettings { storage_bytes: STORAGE_UNIT, ..TopologySettings::default() };
+    let share = Stream::Results.limits(&whole).max_bytes;
+    if max_bytes.is_power_of_two() { max_bytes } else { max_bytes / share * STORAGE_UNIT }
 }
 
 /// Checks that the account may use as much storage, and as many streams and consumers, as the
@@ -142,6 +175,14 @@ async fn check_account_limits(
         }
     }
     Ok(())
+}
+
+/// Explains why a stream could not get its storage.
+fn describe_full(settings: &TopologySettings, error: BusError) -> BusError {
+    match error {
+        BusError::Full(reason) => insufficient_storage(settings, &reason),
+        error => error,
+    }
 }
 
 fn insufficient_storage(settings: &TopologySettings, reason: &str) -> BusError {
@@ -352,4 +393,20 @@ fn max_ack_pending(error: &jetstream::Error) -> Option<i64> {
     let text = error.to_string();
     let limit = text.split(" limit of ").nth(1)?;
     limit.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().filter(|limit| *limit > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_storage_follows_from_the_stream_of_results() {
+        for storage_mib in [8, 16, 256, 300, 512, 4096, 40 << 10] {
+            let settings =
+                TopologySettings { storage_bytes: storage_mib << 20, ..TopologySettings::default() };
+            let provisioned = Stream::Results.limits(&settings).max_bytes;
+            assert_eq!(storage_of_results(provisioned), settings.storage_bytes, "{storage_mib} MiB");
+        }
+        assert_eq!(storage_of_results(8 << 20), 8 << 20);
+    }
 }

@@ -69,6 +69,11 @@ impl Fixture {
     }
 
     async fn start_with(pool_quarantine_after: usize) -> Self {
+        Self::start_settings(AggregatorSettings { pool_quarantine_after, ..AggregatorSettings::default() })
+            .await
+    }
+
+    async fn start_settings(settings: AggregatorSettings) -> Self {
         let envelope = json!({
             "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
             "args": {"iterations": 100_000, "claim_freq": 0.1, "claim_severity_mu": 6, "claim_severity_sig": 1},
@@ -83,11 +88,7 @@ impl Fixture {
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
         let store = Arc::new(Store::in_memory());
         let (sender, completions) = mpsc::unbounded_channel();
-        let settings = AggregatorSettings {
-            completions: Some(sender),
-            pool_quarantine_after,
-            ..AggregatorSettings::default()
-        };
+        let settings = AggregatorSettings { completions: Some(sender), ..settings };
         let (metrics, stop) = (Metrics::new("forge-aggregator"), CancellationToken::new());
         bus.prepare().await.unwrap();
         let service = tokio::spawn(run(
@@ -457,4 +458,29 @@ async fn end_order_waits_for_a_record_that_is_not_visible_yet() {
     };
     timeout(PATIENCE, ended).await.unwrap();
     fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_without_progress_makes_way_for_another_one() {
+    let settings = AggregatorSettings { max_jobs: 1, ..AggregatorSettings::default() };
+    let mut fixture = Fixture::start_settings(settings).await;
+    // Its shards wait for hardware that is not there.
+    let (job_id, job_uid) = ("idle".parse().unwrap(), JobUid([2; 16]));
+    let idle = JobRecord { job_id, uid: job_uid, ..record() };
+    job_keys::create(fixture.bus.as_ref(), job_uid, &fixture.key).await.unwrap();
+    assert!(job_records::create(fixture.bus.as_ref(), &Bucket::default_jobs(), &idle).await.unwrap());
+    let (job_id, mut envelope) = (idle.job_id.clone(), fixture.job.request.envelope.clone());
+    envelope.ctx.job_id = Some(job_id.clone());
+    let order = ReduceOrder { protocol: PROTOCOL, job_id, job_uid, envelope, plan_us: 1 };
+    let (message, id) = orders::build_reduce(order);
+    fixture.bus.publish(message, &id).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    fixture.order_reduction().await;
+    for (position, result) in fixture.results.clone().iter().enumerate() {
+        fixture.return_result(0, position, result).await;
+    }
+    fixture.completion().await;
+    let found = job_records::get(fixture.bus.as_ref(), &Bucket::default_jobs(), &idle.job_id).await;
+    assert_eq!(found.unwrap().unwrap().record.state, JobState::Running);
+    fixture.stop.cancel();
 }

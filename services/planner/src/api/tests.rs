@@ -1,7 +1,16 @@
 //! The API on the in-process bus, in tokio's paused time, and its parsers.
 
-use forge_bus::{Bus, MemoryBus, topology::TopologySettings};
-use forge_contract::ids::JobUid;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use forge_bus::{
+    Bus, MemoryBus,
+    testing::{BusFault, BusOperation, FaultyBus},
+    topology::TopologySettings,
+};
+use forge_contract::{
+    ids::{JobUid, PoolName},
+    shard::ShardId,
+};
 use forge_kernel::request::Request;
 
 use super::*;
@@ -150,6 +159,42 @@ async fn submission_to_a_full_bucket_is_refused_at_once() {
         "{refused:?}"
     );
     assert_eq!(bus.backlog(topology::Queue::Jobs).await.unwrap(), 0);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_job_makes_room_for_the_order_that_ends_it() {
+    let (inner, stop) = (memory_bus().await, CancellationToken::new());
+    let is_full = Arc::new(AtomicBool::new(true));
+    let full = Arc::clone(&is_full);
+    let faulty: SharedBus = Arc::new(FaultyBus::new(inner.clone(), move |operation| match operation {
+        BusOperation::Publish { subject } if subject.starts_with("forge.v1.reduce.") => {
+            match full.load(Ordering::Relaxed) {
+                true => BusFault::Error(BusError::Full("the disk of the server is full".to_owned())),
+                false => BusFault::None,
+            }
+        }
+        BusOperation::Purge { stream: Stream::Results } => {
+            full.store(false, Ordering::Relaxed);
+            BusFault::None
+        }
+        _ => BusFault::None,
+    }));
+    serve(faulty, &stop).await;
+    let (uid, time) = (JobUid([1; 16]), "2026-11-23T04:21:23.123Z".to_owned());
+    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+    let record = initial_record("j".parse().unwrap(), uid, origin, None);
+    assert!(job_records::create(inner.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
+    let shard = ShardId { height: 0, index: 0 };
+    for job in [uid, JobUid([2; 16])] {
+        let subject = topology::result_subject(&PoolName::default(), job, shard);
+        inner.publish(Message::new(subject, "result"), &job.to_string()).await.unwrap();
+    }
+    let reply = inner.request(Message::new(topology::API_CANCEL_SUBJECT, "j"), 2 * RECORD_WAIT).await;
+    reply.unwrap();
+    assert!(!is_full.load(Ordering::Relaxed));
+    assert_eq!(inner.backlog(topology::Queue::End).await.unwrap(), 1);
+    assert_eq!(inner.message_count(Stream::Results), 1, "those of other jobs stay");
     stop.cancel();
 }
 

@@ -11,6 +11,7 @@ use forge_harness::NatsConfig;
 use serde_json::json;
 
 use crate::{
+    raw_nats::RawNatsConnection,
     service_operations::http_get,
     support::{Cluster, TestStore, WAIT_LIMIT, insurance_envelope, with_field},
 };
@@ -64,6 +65,43 @@ fn a_job_whose_results_do_not_fit_says_so_and_can_be_cancelled() {
     cluster.submit(&small);
     cluster.assert_completes(&small);
     wait_for_readiness(&cluster, port, 200, "ok");
+}
+
+/// The server refuses every message then, also those of streams that have space.
+#[test]
+fn a_job_can_be_cancelled_while_others_use_up_the_servers_storage() {
+    let cluster = start_nats("max_file_store: 16MB", "").with_services();
+    cluster.complete_warm_up();
+    let mut other = RawNatsConnection::connect(&cluster.nats.url(), "other", "");
+    other.send("SUB _INBOX_other.mine.* 1");
+    let config = json!({"name": "OTHER", "subjects": ["other"], "storage": "file", "retention": "limits"});
+    let created = other.request_reply("$JS.API.STREAM.CREATE.OTHER", &config.to_string());
+    assert!(!created.contains("\"error\""), "{created}");
+    for _ in 0..20 {
+        other.publish("other", &"x".repeat(600_000));
+    }
+    cluster.submit(&insurance_envelope("large", 2000));
+    // Until nothing more is stored.
+    let mut stored = || {
+        let reply = other.request_reply("$JS.API.STREAM.INFO.FORGE_RESULTS", "");
+        let info: serde_json::Value = serde_json::from_str(&reply).unwrap();
+        info["state"]["bytes"].as_u64().unwrap()
+    };
+    let mut before = stored();
+    loop {
+        thread::sleep(Duration::from_secs(2));
+        let now = stored();
+        if now == before && now > 0 {
+            break;
+        }
+        before = now;
+    }
+    let cancel = cluster.run(&["cancel", "large"]);
+    assert!(cancel.status.success(), "{}{}", String::from_utf8_lossy(&cancel.stderr), cluster.logs());
+    assert_eq!(cluster.wait_for_end("large")["state"], "cancelled");
+    let small = insurance_envelope("small", 3);
+    cluster.submit(&small);
+    cluster.assert_completes(&small);
 }
 
 #[test]
