@@ -55,7 +55,12 @@ async def results_of_a_running_job_fill_the_storage(make_cluster):
         victim = insurance("victim", 4_000_000_000, {"verify": "none"}, claim_freq=20.0)
         uid = (await asyncio.to_thread(cluster.submit, victim))["uid"]
         worker = await Worker(cluster).open()
-        task = (await worker.pull())[0][0]
+        received, deadline = [], time.monotonic() + 40
+        # The honest worker waits at the queue too.
+        while not received:
+            require(time.monotonic() < deadline, "there is no shard to take")
+            received = await worker.pull()
+        task = received[0][0]
         require(task["job_uid"] == uid, f"a shard of another job: {task}")
         headers = {"Forge-Test": "x"}
         for number in range(240):
