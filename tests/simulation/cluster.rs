@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,6 +69,8 @@ pub struct SimulatedCluster {
     violations: Mutex<Vec<String>>,
     /// Identities of agents that never return a wrong result, with their pools.
     honest: Mutex<BTreeMap<String, String>>,
+    /// Number of processes that were started, restarts included.
+    starts: AtomicUsize,
 }
 
 impl SimulatedCluster {
@@ -79,6 +84,7 @@ impl SimulatedCluster {
             traffic: Arc::default(),
             violations: Mutex::default(),
             honest: Mutex::default(),
+            starts: AtomicUsize::new(0),
         })
     }
 
@@ -115,6 +121,11 @@ impl SimulatedCluster {
         self.honest.lock().clone()
     }
 
+    /// Number of processes that were started, restarts included.
+    pub fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
+    }
+
     /// Runs a process again and again.
     async fn supervise(self: Arc<Self>, kind: ProcessKind, index: usize) {
         let skew = self.world.options.faults.clock_skew * self.world.draw(fastrand::Rng::f64);
@@ -122,6 +133,7 @@ impl SimulatedCluster {
         for incarnation in 0u32.. {
             let process = Process::new(format!("{}-{index}.{incarnation}", name(kind)), &self.world);
             self.world.record(&process.name, "starts");
+            self.starts.fetch_add(1, Ordering::Relaxed);
             let mut service = self.run(kind, index, incarnation, &process, clock);
             tokio::select! {
                 biased;

@@ -15,7 +15,11 @@ use forge_bus::{
 use forge_contract::job::JobRecord;
 use forge_service::random;
 use futures_util::{FutureExt, StreamExt};
-use tokio::{runtime::Builder, task::unconstrained, time::sleep};
+use tokio::{
+    runtime::{Builder, Handle},
+    task::unconstrained,
+    time::sleep,
+};
 
 use crate::{
     cheats::CheatTally,
@@ -34,6 +38,9 @@ const CLEANUP_TIME: Duration = Duration::from_secs(300);
 /// Upper bound of the messages that a stream holds at once: some ten times as many as in healthy
 /// runs.
 const MAX_QUEUED_MESSAGES: usize = 2000;
+/// Upper bound of the tasks that a process has when every job has ended, or had when it died: twice
+/// as many as was seen in 1,000 runs. Tasks that outlive their job or message exceed it.
+const MAX_TASKS_PER_START: usize = 20;
 /// Interval between two looks at the cluster.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -103,6 +110,10 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
     }
     let recovery = world.now() - healed_at;
     wait(CLEANUP_TIME, async || Stream::ALL.iter().all(|stream| bus.message_count(*stream) == 0)).await;
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    if tasks > MAX_TASKS_PER_START * cluster.starts() {
+        violations.push(format!("{tasks} tasks are alive after {} starts of processes", cluster.starts()));
+    }
     violations.extend(cluster.violations());
     violations.extend(cluster.traffic.violations(MAX_QUEUED_MESSAGES));
     let mut seen = Vec::new();
