@@ -236,6 +236,15 @@ pub trait Bus: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the server has denied a subscription of this connection because of a limit. The
+    /// subscription is missing until the next connection.
+    fn has_denied_subscription(&self) -> bool {
+        false
+    }
+
+    /// Connects anew, with all subscriptions.
+    async fn reconnect(&self) {}
+
     /// Whether the bus is currently connected to a server.
     fn is_connected(&self) -> bool;
 }

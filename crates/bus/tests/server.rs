@@ -243,6 +243,30 @@ async fn a_server_that_acknowledges_nothing_is_reported_while_messages_are_retri
 }
 
 #[tokio::test]
+async fn a_subscription_beyond_the_limit_is_reported_until_a_connection_has_all() {
+    let extra = "max_subscriptions: 2".to_owned();
+    let server = NatsServer::start(&NatsConfig { extra, ..NatsConfig::default() });
+    let bus = JetStreamBus::connect(options(&server)).await.unwrap();
+    let wait_until = async |is_denied: bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while bus.has_denied_subscription() != is_denied {
+            assert!(Instant::now() < deadline, "a subscription is denied: {}", !is_denied);
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(!bus.has_denied_subscription());
+    let mut subscriptions = Vec::new();
+    for subject in ["forge.v1.ended.a", "forge.v1.ended.b", "forge.v1.ended.c"] {
+        subscriptions.push(bus.subscribe(subject).await.unwrap());
+    }
+    wait_until(true).await;
+    subscriptions.clear();
+    sleep(Duration::from_millis(100)).await;
+    bus.reconnect().await;
+    wait_until(false).await;
+}
+
+#[tokio::test]
 async fn unreachable_servers_and_servers_without_jetstream_are_rejected() {
     let unreachable = JetStreamBus::connect(JetStreamOptions::new("nats://127.0.0.1:1")).await;
     assert!(matches!(unreachable, Err(BusError::Unavailable(text)) if text.contains("127.0.0.1:1")));

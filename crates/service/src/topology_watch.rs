@@ -12,6 +12,9 @@ use crate::http::Health;
 
 /// Interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Number of checks after which a connection that lacks a subscription is made anew: the limit may
+/// have been raised.
+const CHECKS_BEFORE_RECONNECT: u32 = 15;
 
 /// Checks one queue once per interval until `stop` is cancelled. While it is missing or cannot be
 /// read, the service is not ready, and the topology is prepared again.
@@ -20,6 +23,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub async fn watch_topology(bus: SharedBus, queue: Queue, health: Health, stop: CancellationToken) {
     let watch = async {
         let mut is_refused = false;
+        let mut checks_with_denial = 0;
         loop {
             sleep(CHECK_INTERVAL).await;
             if !bus.is_connected() {
@@ -28,6 +32,12 @@ pub async fn watch_topology(bus: SharedBus, queue: Queue, health: Health, stop: 
             let refusal = bus.storage_refusal();
             report_refusal(&health, is_refused, refusal.as_deref());
             is_refused = refusal.is_some();
+            let is_denied = bus.has_denied_subscription();
+            report_denial(&health, checks_with_denial > 0, is_denied);
+            checks_with_denial = if is_denied { checks_with_denial + 1 } else { 0 };
+            if checks_with_denial > 0 && checks_with_denial % CHECKS_BEFORE_RECONNECT == 0 {
+                bus.reconnect().await;
+            }
             if let Err(error) = bus.backlog(queue).await
                 && bus.is_connected()
             {
@@ -56,6 +66,22 @@ fn report_refusal(health: &Health, was_refused: bool, refusal: Option<&str>) {
             health.set_ready();
         }
         None => {}
+    }
+}
+
+/// Reports that the server denies this service a subscription, or that it has all of them again.
+fn report_denial(health: &Health, was_denied: bool, is_denied: bool) {
+    if is_denied {
+        if !was_denied {
+            tracing::error!(
+                "the NATS server permits this service too few subscriptions: raise max_subscriptions, or the limit of \
+                 the account; connecting again every 30 s"
+            );
+        }
+        health.set_not_ready("the NATS server permits too few subscriptions (max_subscriptions)");
+    } else if was_denied {
+        tracing::info!("the service has all of its subscriptions; it is ready");
+        health.set_ready();
     }
 }
 
@@ -104,6 +130,16 @@ mod tests {
         report_refusal(&health, true, Some("no space left on device"));
         assert!(health.readiness_failure().is_some());
         report_refusal(&health, true, None);
+        assert_eq!(health.readiness_failure(), None);
+    }
+
+    #[test]
+    fn a_service_that_lacks_a_subscription_is_not_ready() {
+        let health = Health::new();
+        health.set_ready();
+        report_denial(&health, false, true);
+        assert!(health.readiness_failure().unwrap().contains("max_subscriptions"));
+        report_denial(&health, true, false);
         assert_eq!(health.readiness_failure(), None);
     }
 

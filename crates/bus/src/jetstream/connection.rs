@@ -216,6 +216,18 @@ impl NatsConnection {
         self.client.connection_state() == State::Connected
     }
 
+    /// Whether the server has denied a subscription since the last connect.
+    pub(super) fn has_denied_subscription(&self) -> bool {
+        self.events.has_denied_subscription()
+    }
+
+    /// Ends this connection and makes another.
+    pub(super) async fn reconnect(&self) {
+        if let Err(error) = self.client.force_reconnect().await {
+            tracing::warn!(%error, "cannot reconnect to NATS");
+        }
+    }
+
     /// Notes that the task of the connection has ended, and does not reconnect.
     pub(super) fn mark_closed(&self) {
         self.is_closed.store(true, Ordering::Relaxed);

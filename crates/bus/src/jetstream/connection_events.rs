@@ -1,7 +1,10 @@
 //! Asynchronous notices of the connection: reconnects, and permission violations. The server
 //! reports a violation on the connection and never replies to the request that caused it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use async_nats::{Event, ServerError};
 use tokio::{sync::watch, time::Instant};
@@ -15,6 +18,8 @@ pub(super) struct ConnectionEvents {
     connections: watch::Sender<u64>,
     /// Latest violation per subject since the last connect.
     violations: watch::Sender<BTreeMap<String, PermissionViolation>>,
+    /// Whether a subscription exceeded a limit since the last connect.
+    has_denied_subscription: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +34,7 @@ impl ConnectionEvents {
         match event {
             Event::Connected => {
                 self.violations.send_replace(BTreeMap::new());
+                self.has_denied_subscription.store(false, Ordering::Relaxed);
                 self.connections.send_modify(|count| *count += 1);
             }
             Event::ServerError(ServerError::Other(text)) => match parse_violation(text) {
@@ -43,13 +49,23 @@ impl ConnectionEvents {
                         violations.insert(subject.to_owned(), violation);
                     });
                 }
-                None => tracing::warn!(error = text, "the NATS server reported an error"),
+                None => {
+                    tracing::warn!(error = text, "the NATS server reported an error");
+                    if is_subscription_limit(text) {
+                        self.has_denied_subscription.store(true, Ordering::Relaxed);
+                    }
+                }
             },
             Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
                 tracing::warn!(%event, "the NATS connection has a problem");
             }
             _ => tracing::info!(%event, "the state of the NATS connection changed"),
         }
+    }
+
+    /// Whether a subscription exceeded a limit since the last connect.
+    pub(super) fn has_denied_subscription(&self) -> bool {
+        self.has_denied_subscription.load(Ordering::Relaxed)
     }
 
     /// A receiver of the number of connections: it changes with every reconnect.
@@ -80,6 +96,11 @@ impl ConnectionEvents {
         let action = if violation.is_subscription { "subscribe to" } else { "publish to" };
         BusError::Unusable(format!("this NATS account is not permitted to {action} {denied}"))
     }
+}
+
+/// Whether this is the error after a subscription beyond the limit of a connection or an account.
+fn is_subscription_limit(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("subscriptions exceeded")
 }
 
 /// Parses the text of a permission violation: the denied subject, and whether a subscription was

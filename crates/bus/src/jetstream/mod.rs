@@ -328,6 +328,14 @@ impl Bus for JetStreamBus {
         self.connection.storage_refusal()
     }
 
+    fn has_denied_subscription(&self) -> bool {
+        self.connection.has_denied_subscription()
+    }
+
+    async fn reconnect(&self) {
+        self.connection.reconnect().await;
+    }
+
     fn is_connected(&self) -> bool {
         self.connection.is_connected()
     }

@@ -260,6 +260,14 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.storage_refusal()
     }
 
+    fn has_denied_subscription(&self) -> bool {
+        self.inner.has_denied_subscription()
+    }
+
+    async fn reconnect(&self) {
+        self.inner.reconnect().await;
+    }
+
     fn is_connected(&self) -> bool {
         self.inner.is_connected()
     }
