@@ -245,6 +245,10 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Connects anew, with all subscriptions.
     async fn reconnect(&self) {}
 
+    /// Connects to another server of the cluster, because this one accepts requests and does not
+    /// serve them. Does nothing where there is no other.
+    async fn leave_server(&self) {}
+
     /// Whether the bus is currently connected to a server.
     fn is_connected(&self) -> bool;
 }

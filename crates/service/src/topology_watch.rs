@@ -1,6 +1,7 @@
 //! Watches the streams that a service needs while it runs. NATS may come back from an outage
 //! without its data, or be unable to serve them: the service then reports that it is not ready,
-//! creates what is missing if it may, and continues.
+//! goes to another server if this one does not serve them, creates what is missing if it may, and
+//! continues.
 
 use std::time::Duration;
 
@@ -89,6 +90,9 @@ fn report_denial(health: &Health, was_denied: bool, is_denied: bool) {
 async fn restore(bus: &SharedBus, health: &Health, mut error: BusError) {
     let mut logged = String::new();
     loop {
+        if matches!(error, BusError::Unavailable(_)) {
+            bus.leave_server().await;
+        }
         let text = error.to_string();
         health.set_not_ready(text.clone());
         if text != logged {

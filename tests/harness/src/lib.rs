@@ -17,13 +17,17 @@
 
 pub mod gpu;
 mod nats;
+mod nats_cluster;
 mod process;
+mod proxy;
 mod s3;
 mod tls;
 pub mod tools;
 
 pub use self::{
     nats::{NatsConfig, NatsServer},
+    nats_cluster::NatsCluster,
+    proxy::FaultyProxy,
     s3::S3Server,
     tls::Certificates,
 };

@@ -80,6 +80,11 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Port for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// URL of the monitoring endpoints, `http://127.0.0.1:<port>`; None if not configured.
     pub fn monitoring_url(&self) -> Option<String> {
         self.monitoring.map(|port| format!("http://127.0.0.1:{port}"))

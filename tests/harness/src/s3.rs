@@ -136,7 +136,12 @@ impl S3Server {
 
     /// Endpoint URL: `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.http[3])
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// Port of the endpoint.
+    pub fn port(&self) -> u16 {
+        self.ports.http[3]
     }
 
     /// Endpoint URL with TLS, `https://localhost:<port>`, and the path of the authority's

@@ -48,6 +48,8 @@ impl AttemptFailure {
             ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
                 Self::Permanent(jetstream_disabled("for this account"))
             }
+            // Servers of a cluster that has just started do not know each other yet.
+            ErrorCode::CLUSTER_NO_PEERS => Self::transient(error),
             _ if error.code() == 503 => Self::transient(error),
             _ => Self::Permanent(BusError::Unusable(format!("{subject}: {error}"))),
         }

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     io,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -25,7 +25,10 @@ use async_nats::{
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     attempt::{AttemptFailure, jetstream_disabled, retry_transient},
@@ -44,6 +47,10 @@ const RECONNECT_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(20)
 /// Period for which a message that was not stored counts. Every service writes a heartbeat or
 /// retries a message more often.
 const REFUSAL_PERIOD: Duration = Duration::from_secs(15);
+/// Minimum time between two changes of the server. Longer than the election of a leader takes.
+const SERVER_PATIENCE: Duration = Duration::from_secs(8);
+/// Interval between two checks that the server serves JetStream.
+const CHECK_INTERVAL: Duration = Duration::from_secs(4);
 /// Unacknowledged messages over all publishers at which async-nats would block. Out of reach on
 /// purpose: each publisher bounds its own, and publishers that wait for a shared bound while they
 /// hold part of it would deadlock.
@@ -64,6 +71,10 @@ pub(super) struct NatsConnection {
     max_request_batch: AtomicUsize,
     /// When the server last did not store a message, and why.
     refusal: Mutex<Option<(Instant, String)>>,
+    /// Whether the options name several servers.
+    has_several_urls: bool,
+    /// When the connection was opened, or last left its server.
+    on_server_since: Mutex<Instant>,
 }
 
 /// The body of an API request without parameters.
@@ -188,8 +199,9 @@ impl NatsConnection {
             .ack_timeout(REPLY_TIMEOUT)
             .max_ack_inflight(MAX_UNACKNOWLEDGED)
             .build(client.clone());
+        let manages_topology = options.manage_topology;
         let inbox_prefix = options.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".to_owned());
-        Ok(Arc::new(Self {
+        let connection = Arc::new(Self {
             client,
             context,
             events,
@@ -200,7 +212,13 @@ impl NatsConnection {
             unreadable_messages: AtomicU64::new(0),
             max_request_batch: AtomicUsize::new(usize::MAX),
             refusal: Mutex::default(),
-        }))
+            has_several_urls: options.urls.len() > 1,
+            on_server_since: Mutex::new(Instant::now()),
+        });
+        if manages_topology && connection.has_other_servers() {
+            tokio::spawn(watch_server(Arc::downgrade(&connection)));
+        }
+        Ok(connection)
     }
 
     async fn check_jetstream(&self) -> Result<(), BusError> {
@@ -275,6 +293,28 @@ impl NatsConnection {
     pub(super) fn storage_refusal(&self) -> Option<String> {
         let refusal = self.refusal.lock();
         refusal.as_ref().filter(|(at, _)| at.elapsed() < REFUSAL_PERIOD).map(|(_, reason)| reason.clone())
+    }
+
+    fn has_other_servers(&self) -> bool {
+        self.has_several_urls || self.client.server_info().cluster.is_some()
+    }
+
+    /// Connects anew, if there are other servers and [`SERVER_PATIENCE`] has passed. A server that
+    /// is separated from its cluster accepts connections and serves nothing; another one may.
+    pub(super) async fn leave_server(&self) {
+        {
+            let mut since = self.on_server_since.lock();
+            if !self.has_other_servers() || !self.is_connected() || since.elapsed() < SERVER_PATIENCE {
+                return;
+            }
+            *since = Instant::now();
+        }
+        let server = self.client.server_info().server_name;
+        tracing::warn!(server, "this NATS server does not serve JetStream; connecting to another one");
+        // It fails if the task of the connection has ended.
+        if self.client.force_reconnect().await.is_err() {
+            self.mark_closed();
+        }
     }
 
     /// The server's clock, by which the age of messages is measured.
@@ -360,6 +400,25 @@ impl NatsConnection {
             }
         };
         self.fail_if_denied(&full_subject, request).await
+    }
+}
+
+/// Leaves a server that twice in a row does not answer a request to JetStream. Each connection
+/// checks its own server, also one over which only requests of others arrive. Ends with the
+/// connection.
+async fn watch_server(connection: Weak<NatsConnection>) {
+    let mut failed_before = false;
+    loop {
+        sleep(CHECK_INTERVAL).await;
+        let Some(connection) = connection.upgrade().filter(|connection| !connection.is_closed()) else {
+            return;
+        };
+        let answer = connection.request_api::<Account>("INFO", &EmptyRequest {}).await;
+        let fails = connection.is_connected() && matches!(answer, Err(AttemptFailure::Transient(_)));
+        if fails && failed_before {
+            connection.leave_server().await;
+        }
+        failed_before = fails;
     }
 }
 

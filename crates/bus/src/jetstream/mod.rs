@@ -324,6 +324,10 @@ impl Bus for JetStreamBus {
         self.connection.unreadable_messages()
     }
 
+    async fn leave_server(&self) {
+        self.connection.leave_server().await;
+    }
+
     fn storage_refusal(&self) -> Option<String> {
         self.connection.storage_refusal()
     }

@@ -256,6 +256,10 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.unreadable_messages()
     }
 
+    async fn leave_server(&self) {
+        self.inner.leave_server().await;
+    }
+
     fn storage_refusal(&self) -> Option<String> {
         self.inner.storage_refusal()
     }

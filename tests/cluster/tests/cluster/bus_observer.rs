@@ -37,8 +37,11 @@ impl BusObserver {
     pub fn connect(cluster: &Cluster) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let options =
-            JetStreamOptions { manage_topology: false, ..JetStreamOptions::new(cluster.nats.url()) };
+        let options = JetStreamOptions {
+            urls: cluster.nats_urls(),
+            manage_topology: false,
+            ..JetStreamOptions::new("")
+        };
         let bus: SharedBus = runtime.block_on(JetStreamBus::connect(options)).unwrap();
         let history = RecordHistory::default();
         let mut changes = runtime.block_on(async {

@@ -12,6 +12,7 @@ mod jetstream_limits;
 mod job_mix;
 mod manifest_log;
 mod metrics_catalog;
+mod networks;
 mod permissions;
 mod policies_and_rejections;
 mod python_clients;

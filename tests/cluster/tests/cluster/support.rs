@@ -132,6 +132,12 @@ impl Cluster {
         self.processes[name].id()
     }
 
+    /// URLs of the NATS servers: those of the environment, or that of [`Self::nats`].
+    pub fn nats_urls(&self) -> Vec<String> {
+        let urls = self.environment.iter().find(|(name, _)| name == "FORGE_NATS_URL");
+        urls.map_or_else(|| vec![self.nats.url()], |(_, urls)| urls.split(',').map(str::to_owned).collect())
+    }
+
     /// The location of artifacts, in the form of `--store`.
     pub fn store(&self) -> String {
         match &self.store {
@@ -155,11 +161,11 @@ impl Cluster {
             .env("FORGE_STORE", self.store())
             .env("FORGE_LEASE_MS", LEASE_MS.to_string())
             .env("FORGE_THREADS", "2")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         if let TestStore::S3(server) = &self.store {
             command.envs(server.env());
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
