@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forge_kernel::{
     backend::scalar::Scalar,
-    testing::{ProgramRecipe, conformance, sample_shard},
+    testing::{ProgramRecipe, agreement, conformance, sample_shard},
 };
 
 use super::*;
@@ -23,7 +23,7 @@ fn program() -> Program {
 }
 
 fn assert_agrees(backend: &GpuBackend) {
-    conformance::assert_agrees(backend, &program(), &[sample_shard(0, 1, 3000)], "a device without faults");
+    agreement::assert_agrees(backend, &program(), &[sample_shard(0, 1, 3000)], "a device without faults");
 }
 
 #[test]

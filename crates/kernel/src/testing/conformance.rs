@@ -13,25 +13,27 @@ use std::{
 
 use forge_contract::{
     plain_program::{MAX_PLAIN_COMPONENTS, PlainProgram},
-    program::{MAX_AMOUNT, MAX_COUNT, Program},
-    shard::{LEAF_ITERATIONS, Shard},
-    shard_result::ShardResult,
+    program::{MAX_AMOUNT, MAX_COUNT},
+    shard::LEAF_ITERATIONS,
 };
 use proptest::{
     prelude::*,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
 use super::{
-    AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe, any_recipe, portfolios, sample_shard,
+    AmountRecipe, ComponentRecipe, CountRecipe, ProgramRecipe,
+    agreement::{assert_agrees, difference},
+    any_recipe, portfolios, sample_shard,
 };
-use crate::backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar};
-use crate::request::Request;
+use crate::{
+    backend::{Backend, ExecutionControl, ExecutionError},
+    request::Request,
+};
 
 /// Runs the whole suite.
 ///
@@ -52,55 +54,6 @@ pub fn check_backend(backend: &dyn Backend) {
     check_random_programs(backend, 300);
     portfolios::check_random_portfolios(backend, 0..200);
     portfolios::check_extreme_portfolios(backend);
-}
-
-/// Asserts that the backend returns the same results for these shards as the scalar reference.
-pub fn assert_agrees(backend: &dyn Backend, program: &Program, shards: &[Shard], what: &str) {
-    if let Err(difference) = difference(backend, program, shards) {
-        panic!("{} differs from the reference on {what}: {difference}", backend.name());
-    }
-}
-
-fn difference(backend: &dyn Backend, program: &Program, shards: &[Shard]) -> Result<(), String> {
-    program.validate().map_err(|rule| format!("the program is not valid: {rule}"))?;
-    let expected = Scalar.execute(program, shards, &()).map_err(|error| error.to_string())?;
-    let found = backend.execute(program, shards, &()).map_err(|error| error.to_string())?;
-    if found.len() != expected.len() {
-        return Err(format!("{} results for {} shards", found.len(), expected.len()));
-    }
-    for ((shard, found), expected) in shards.iter().zip(&found).zip(&expected) {
-        let decoded = ShardResult::decode(&expected.encode());
-        if decoded.as_ref() != Ok(expected) {
-            return Err(format!("the reference's own result does not round-trip: {decoded:?}"));
-        }
-        if found.encode() != expected.encode() {
-            return Err(format!("{shard:?}:\n{}", describe(found, expected)));
-        }
-    }
-    Ok(())
-}
-
-/// Describes the fields in which two results differ.
-fn describe(found: &ShardResult, expected: &ShardResult) -> String {
-    let fields = |r: &ShardResult| {
-        [
-            ("iterations", format!("{}", r.iterations)),
-            ("components", format!("{:?}", r.components)),
-            ("capped", format!("{}", r.capped)),
-            ("sum", format!("{}", r.sum)),
-            ("sum_squares", format!("{}", r.sum_squares)),
-            ("total", format!("{:?} {:?}", (r.total.min, r.total.max), r.total.at_marks)),
-            ("total's histogram", format!("{:?}", r.total.histogram)),
-            ("largest", format!("{:?} {:?}", (r.largest.min, r.largest.max), r.largest.at_marks)),
-            ("largest's histogram", format!("{:?}", r.largest.histogram)),
-            ("details", format!("{:?}", r.details)),
-        ]
-    };
-    let pairs = fields(found).into_iter().zip(fields(expected)).filter(|(a, b)| a != b);
-    let line = |text: &str| text.chars().take(200).collect::<String>();
-    pairs
-        .map(|((name, a), (_, b))| format!("  {name}: {}\n    instead of {}\n", line(&a), line(&b)))
-        .collect()
 }
 
 /// Checks the example of every profile, and args of `insurance.v1` that lead to other kinds of

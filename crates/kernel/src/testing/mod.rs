@@ -1,6 +1,7 @@
 //! Support for tests of backends (feature `testing`): the conformance suite, and programs generated
 //! for tests. Services must not enable the feature.
 
+pub mod agreement;
 pub mod conformance;
 pub mod portfolios;
 mod recipe;

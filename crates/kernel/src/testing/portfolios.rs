@@ -7,7 +7,7 @@ use forge_contract::{
 };
 
 use super::{
-    conformance::assert_agrees,
+    agreement::assert_agrees,
     recipe::{AmountRecipe, CountRecipe, SplitMix64},
     sample_shard,
 };

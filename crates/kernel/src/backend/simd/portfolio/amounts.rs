@@ -13,7 +13,7 @@ use forge_contract::{
 use super::{
     super::{super::scalar::amount_in_table, InstructionSet, primitives::DrawList},
     draws::{EventBatch, MAX_BATCH_YEARS, year_of},
-    model::{ComponentPath, EventKind, Portfolio, QuotaShare},
+    model::{ComponentPath, EventKind, PreparedPortfolio, QuotaShare},
 };
 
 /// An amount for each iteration of a batch.
@@ -69,7 +69,7 @@ struct LayerEvent {
 }
 
 impl BatchAmounts {
-    pub(super) fn new(portfolio: &Portfolio<'_>) -> Self {
+    pub(super) fn new(portfolio: &PreparedPortfolio<'_>) -> Self {
         let lines = portfolio.program.lines as usize;
         let (components, treaties) = (portfolio.components.len(), portfolio.program.treaties.len());
         Self {
@@ -94,7 +94,7 @@ impl BatchAmounts {
     pub(super) fn compute(
         &mut self,
         instructions: InstructionSet,
-        portfolio: &Portfolio<'_>,
+        portfolio: &PreparedPortfolio<'_>,
         batch: &EventBatch,
     ) -> bool {
         self.look_up_factors(instructions, portfolio, batch);
@@ -142,7 +142,7 @@ impl BatchAmounts {
     fn look_up_factors(
         &mut self,
         instructions: InstructionSet,
-        portfolio: &Portfolio<'_>,
+        portfolio: &PreparedPortfolio<'_>,
         batch: &EventBatch,
     ) {
         let columns = batch.index_draws.chunks(MAX_BATCH_YEARS).zip(self.factors.chunks_mut(MAX_BATCH_YEARS));
@@ -217,7 +217,7 @@ impl BatchAmounts {
     }
 
     /// Passes an event through the treaties (docs/determinism.md, section 7.3).
-    fn pass_treaties(&mut self, portfolio: &Portfolio<'_>, event: LayerEvent) {
+    fn pass_treaties(&mut self, portfolio: &PreparedPortfolio<'_>, event: LayerEvent) {
         let kind = &portfolio.kinds[event.kind as usize];
         let year = year_of(event.key);
         let mut amounts = [0; MAX_LINES];

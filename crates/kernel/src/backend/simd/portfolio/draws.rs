@@ -7,7 +7,7 @@ use super::{
         chacha::{BlockTemplate, ChaChaKey, DRAWS_PER_BLOCK},
         primitives::{DrawList, LaneOccurrences, YEAR_BITS},
     },
-    model::{GroupDraws, Portfolio},
+    model::{GroupDraws, PreparedPortfolio},
 };
 
 /// Most iterations in a batch.
@@ -75,7 +75,7 @@ struct LaneYears {
 }
 
 impl EventBatch {
-    pub(super) fn new(instructions: InstructionSet, portfolio: &Portfolio<'_>) -> Self {
+    pub(super) fn new(instructions: InstructionSet, portfolio: &PreparedPortfolio<'_>) -> Self {
         let mut lane_order = [0; MAX_WIDTH];
         let width = instructions.group_size() as usize;
         instructions.order_lanes(&mut lane_order[..width]);
@@ -100,7 +100,7 @@ impl EventBatch {
     /// Draws the events of the iterations from `first` on, at most as many as there are lanes.
     pub(super) fn draw_years(
         &mut self,
-        portfolio: &Portfolio<'_>,
+        portfolio: &PreparedPortfolio<'_>,
         keystream: &mut LeafKeystream,
         first: u64,
         iterations: usize,
@@ -146,7 +146,7 @@ impl EventBatch {
 
     /// Draws the numbers of occurrences and the indices of the next iteration, which is in this
     /// lane. Returns the most draws that the iteration may need.
-    fn draw_head(&mut self, portfolio: &Portfolio<'_>, lane: usize, lanes: &mut LaneYears) -> usize {
+    fn draw_head(&mut self, portfolio: &PreparedPortfolio<'_>, lane: usize, lanes: &mut LaneYears) -> usize {
         let (mut draws, mut occurrences, mut amounts) = (portfolio.head_draws, 0, 0);
         let mut place = lane;
         for (at, group) in portfolio.groups.iter().enumerate() {
@@ -171,7 +171,7 @@ impl EventBatch {
     }
 
     /// Draws all events of a group, in all lanes.
-    fn draw_group(&mut self, portfolio: &Portfolio<'_>, group: usize, lanes: &mut LaneYears) {
+    fn draw_group(&mut self, portfolio: &PreparedPortfolio<'_>, group: usize, lanes: &mut LaneYears) {
         let counts = lanes.counts[group];
         let group = &portfolio.groups[group];
         let most = counts[..self.width].iter().copied().max().unwrap_or(0);
@@ -213,7 +213,7 @@ impl EventBatch {
     }
 
     /// Draws the occurrences of the iteration in a lane in random order.
-    fn draw_interleaved(&mut self, portfolio: &Portfolio<'_>, lane: usize, lanes: &LaneYears) {
+    fn draw_interleaved(&mut self, portfolio: &PreparedPortfolio<'_>, lane: usize, lanes: &LaneYears) {
         let Some(year) = lanes.years[lane] else { return };
         let of_group =
             |(counts, group): (&Lanes, &GroupDraws<'_>)| if group.is_annual() { 0 } else { counts[lane] };
@@ -238,7 +238,13 @@ impl EventBatch {
         }
     }
 
-    fn draw_event(&mut self, portfolio: &Portfolio<'_>, group: &GroupDraws<'_>, key: u64, place: &mut usize) {
+    fn draw_event(
+        &mut self,
+        portfolio: &PreparedPortfolio<'_>,
+        group: &GroupDraws<'_>,
+        key: u64,
+        place: &mut usize,
+    ) {
         let mut next = || {
             *place += self.width;
             self.draws[*place - self.width]

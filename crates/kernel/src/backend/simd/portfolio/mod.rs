@@ -15,7 +15,7 @@ use forge_contract::{
 use self::{
     amounts::BatchAmounts,
     draws::{EventBatch, LeafKeystream, MAX_BATCH_YEARS},
-    model::Portfolio,
+    model::PreparedPortfolio,
     recorder::Recorder,
 };
 use super::{
@@ -41,8 +41,8 @@ pub(super) fn execute_shard(
     shard: &Shard,
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
-    let portfolio = Portfolio::new(program);
-    let mut executor = Executor::new(instructions, &portfolio);
+    let portfolio = PreparedPortfolio::new(program);
+    let mut executor = BatchExecutor::new(instructions, &portfolio);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
@@ -52,9 +52,9 @@ pub(super) fn execute_shard(
 }
 
 /// The state of an execution.
-struct Executor<'a> {
+struct BatchExecutor<'a> {
     instructions: InstructionSet,
-    portfolio: &'a Portfolio<'a>,
+    portfolio: &'a PreparedPortfolio<'a>,
     batch: EventBatch,
     amounts: BatchAmounts,
     recorder: Recorder,
@@ -66,8 +66,8 @@ struct Executor<'a> {
     interval: u64,
 }
 
-impl<'a> Executor<'a> {
-    fn new(instructions: InstructionSet, portfolio: &'a Portfolio<'a>) -> Self {
+impl<'a> BatchExecutor<'a> {
+    fn new(instructions: InstructionSet, portfolio: &'a PreparedPortfolio<'a>) -> Self {
         let program = portfolio.program;
         let width = instructions.group_size();
         let years = MAX_BATCH_AMOUNTS / program.max_amounts().max(1);

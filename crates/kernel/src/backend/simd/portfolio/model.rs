@@ -11,7 +11,7 @@ use forge_contract::{
 use super::thresholds::GuidedThresholds;
 
 /// A program, with what is the same in all iterations.
-pub(super) struct Portfolio<'a> {
+pub(super) struct PreparedPortfolio<'a> {
     pub(super) program: &'a Program,
     /// The distinct steps of the treaties, ascending.
     pub(super) steps: Vec<u32>,
@@ -69,7 +69,7 @@ pub(super) struct EventKind {
     pub(super) steps: Vec<Vec<usize>>,
 }
 
-impl<'a> Portfolio<'a> {
+impl<'a> PreparedPortfolio<'a> {
     pub(super) fn new(program: &'a Program) -> Self {
         let steps = program.steps();
         let (mut groups, mut components, mut kinds) = (Vec::new(), Vec::new(), Vec::new());

@@ -14,7 +14,7 @@ use super::{
     super::InstructionSet,
     amounts::{BatchAmounts, Column, cede},
     draws::{EventBatch, MAX_BATCH_YEARS},
-    model::Portfolio,
+    model::PreparedPortfolio,
     tallies::{AllocationTally, ColumnTally, add_to_group},
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(portfolio: &Portfolio<'_>) -> Self {
+    pub(super) fn new(portfolio: &PreparedPortfolio<'_>) -> Self {
         let program = portfolio.program;
         let marks = program.marks();
         let quantity =
@@ -69,7 +69,7 @@ impl Recorder {
     pub(super) fn add(
         &mut self,
         instructions: InstructionSet,
-        portfolio: &Portfolio<'_>,
+        portfolio: &PreparedPortfolio<'_>,
         batch: &EventBatch,
         amounts: &BatchAmounts,
     ) {
@@ -94,7 +94,7 @@ impl Recorder {
     }
 
     /// Sums the components to lines and groups.
-    fn add_gross(&mut self, portfolio: &Portfolio<'_>, batch: &EventBatch, amounts: &BatchAmounts) {
+    fn add_gross(&mut self, portfolio: &PreparedPortfolio<'_>, batch: &EventBatch, amounts: &BatchAmounts) {
         self.gross.fill([0; MAX_BATCH_YEARS]);
         self.of_groups.fill([0; MAX_BATCH_YEARS]);
         for (path, totals) in portfolio.components.iter().zip(&amounts.totals) {
