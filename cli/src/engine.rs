@@ -20,9 +20,7 @@ use forge_service::executor::{Executor, ProgressCallback};
 
 pub use self::{
     calibration::{example_program, iterations_per_second},
-    selection::{
-        BackendSelection, cpu_backend, open_backend, open_gpu, select_for_worker, verifier_backends,
-    },
+    selection::{BackendSelection, open_backend, open_gpu, select_for_worker, verifier_backends},
 };
 use crate::error::{CommandError, JobFailure};
 

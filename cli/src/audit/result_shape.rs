@@ -4,7 +4,7 @@
 use forge_contract::{
     distribution::{Distribution, Resolution},
     program::Program,
-    result_details::AllocationBucket,
+    result_details::{AllocationBucket, GroupTally},
     shard_result::{ShardResult, Tally},
 };
 use forge_documents::JobResult;
@@ -63,6 +63,13 @@ fn sample(program: &Program, iterations: u64, amounts: [u64; 2], count: u64) -> 
     result.total = distribution(&result.total.at_marks, Resolution::FINE);
     result.largest = distribution(&result.largest.at_marks, Resolution::FINE);
     if let Some(details) = &mut result.details {
+        details.groups.fill(GroupTally {
+            occurrences: 2 * count,
+            squared_occurrences: u128::from(4 * count * count),
+            without_loss: count,
+            sum,
+            sum_squares,
+        });
         for quantity in &mut details.quantities {
             (quantity.sum, quantity.sum_squares) = (sum, sum_squares);
             quantity.distribution = distribution(&quantity.distribution.at_marks, Resolution::COARSE);

@@ -61,17 +61,11 @@ pub fn open_backend(name: &str) -> Result<Arc<dyn Backend>, CommandError> {
     }
 }
 
-/// The fastest backend of this CPU for a program. The vector backends hand programs that are not
-/// plain to the reference, so the reference is named for them.
-pub fn cpu_backend(program: &Program) -> Arc<dyn Backend> {
-    if PlainProgram::new(program).is_some() { Arc::new(Simd::new()) } else { Arc::new(Scalar) }
-}
-
 /// The backend expected to execute a job soonest. A GPU is opened only if the policy asks for one
 /// or the job is long enough to pay for it. A software driver is used only if the policy asks for a
 /// GPU.
 pub(super) fn select_for_job(request: &Request) -> BackendSelection {
-    let simd = cpu_backend(&request.program);
+    let simd: Arc<dyn Backend> = Arc::new(Simd::new());
     match request.envelope.policy.target {
         Target::Gpu => match gpu::open("gpu") {
             Ok(gpu) => gpu.into(),

@@ -9,7 +9,10 @@ use forge_documents::{
     number_format::{format_bytes, format_count, format_duration, format_rate},
     result_tables::capitalise,
 };
-use forge_kernel::request::Request;
+use forge_kernel::{
+    backend::{Backend, simd::Simd},
+    request::Request,
+};
 use forge_service::result_limit;
 use serde_json::{Value, json};
 
@@ -96,9 +99,9 @@ struct Cost {
 
 impl Cost {
     fn of(request: &Request) -> Self {
-        let backend = engine::cpu_backend(&request.program);
+        let backend = Simd::new();
         let threads = engine::core_count();
-        let rate = engine::iterations_per_second(backend.as_ref(), &request.program, CALIBRATION);
+        let rate = engine::iterations_per_second(&backend, &request.program, CALIBRATION);
         let iterations = request.plan.iterations();
         Self {
             occurrences: request.expected_occurrences() * iterations as f64,

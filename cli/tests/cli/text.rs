@@ -93,7 +93,7 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
     let starts = |label: &str| text.lines().filter(|line| line.trim_start().starts_with(label)).count();
     assert_eq!([starts("7 years"), starts("40 years"), starts("10 years")], [1, 1, 0], "{text}");
     assert_eq!([starts("99.3%"), starts("99.5%")], [1, 0], "{text}");
-    assert!(text.contains("Executed by   scalar on"), "{text}");
+    assert!(text.contains("Executed by   simd-"), "{text}");
     assert!(
         text.lines().filter(|line| !line.contains("jobs/")).all(|line| line.chars().count() <= 100),
         "{text}"

@@ -42,17 +42,17 @@ pub(super) fn execute_shard(
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
     let portfolio = PreparedPortfolio::new(program);
-    let mut executor = BatchExecutor::new(instructions, &portfolio);
+    let mut execution = PortfolioExecution::new(instructions, &portfolio);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
-        executor.execute_leaf(seed, iterations, control)?;
+        execution.execute_leaf(seed, iterations, control)?;
     }
-    Ok(executor.finish())
+    Ok(execution.finish())
 }
 
 /// The state of an execution.
-struct BatchExecutor<'a> {
+struct PortfolioExecution<'a> {
     instructions: InstructionSet,
     portfolio: &'a PreparedPortfolio<'a>,
     batch: EventBatch,
@@ -66,7 +66,7 @@ struct BatchExecutor<'a> {
     interval: u64,
 }
 
-impl<'a> BatchExecutor<'a> {
+impl<'a> PortfolioExecution<'a> {
     fn new(instructions: InstructionSet, portfolio: &'a PreparedPortfolio<'a>) -> Self {
         let program = portfolio.program;
         let width = instructions.group_size();
