@@ -145,7 +145,7 @@ pub trait Bus: Send + Sync + fmt::Debug {
 
     /// Writes a key's value if its revision is still `expected` (`None`: if the key has no value).
     /// Returns the new revision, or `None` if the current revision differs. `expected` is the
-    /// revision of a value: with that of a removal, it is open whether the value is written.
+    /// revision of a value: with that of a removal, the outcome is unspecified.
     ///
     /// # Errors
     /// Returns the errors of [`Bus::get`], [`BusError::TooLarge`], or [`BusError::Full`].

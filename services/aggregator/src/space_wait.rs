@@ -5,9 +5,9 @@ use std::time::Duration;
 use forge_bus::{Bus, topology::Stream};
 use tokio::time::Instant;
 
-/// Time without progress before the space is looked at.
+/// Time without progress before the space is checked.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Interval between two looks.
+/// Interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// Share of the space for results, in percent, from which on it counts as used up: another result
 /// may not fit.
@@ -22,7 +22,7 @@ pub(crate) struct SpaceWait {
 
 impl SpaceWait {
     /// Returns why a job waits that has made no progress for this time, if it waits for space. An
-    /// error of the bus tells nothing.
+    /// error of the bus counts as no answer.
     pub async fn observe(&mut self, bus: &dyn Bus, idle: Duration) -> Option<&str> {
         if idle < PATIENCE {
             *self = Self::default();
@@ -39,7 +39,7 @@ impl SpaceWait {
 
 fn describe(used: u64) -> String {
     format!(
-        "{used}% of NATS' space for results is in use ({}): other jobs have to end or be cancelled, or this one",
+        "{used}% of the space for results ({}) is in use: cancel this job or others, or wait until others end",
         Stream::Results.name()
     )
 }

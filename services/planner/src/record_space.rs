@@ -122,7 +122,7 @@ impl FullStreams {
             tracing::error!(
                 stream = name,
                 used,
-                "the stream is nearly full, and refuses messages then; jobs wait until others have ended or are \
+                "the stream is nearly full and will refuse messages; jobs wait until others have ended or are \
                  cancelled"
             );
         }

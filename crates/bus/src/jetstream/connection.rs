@@ -299,8 +299,8 @@ impl NatsConnection {
         self.has_several_urls || self.client.server_info().cluster.is_some()
     }
 
-    /// Connects anew, if there are other servers and [`SERVER_PATIENCE`] has passed. A server that
-    /// is separated from its cluster accepts connections and serves nothing; another one may.
+    /// Reconnects to another server if there is one, at most once per [`SERVER_PATIENCE`]. A server
+    /// that is separated from its cluster accepts connections and serves nothing; another one may.
     pub(super) async fn leave_server(&self) {
         {
             let mut since = self.on_server_since.lock();

@@ -109,8 +109,8 @@ async fn choose_storage(
     if settings.storage_bytes < topology.storage_bytes {
         tracing::warn!(
             storage_mib = settings.storage_bytes >> 20,
-            "JetStream offers less storage than the default; jobs with many shards wait sooner, until others have \
-             ended. Raise the server's max_file_store, and set FORGE_STORAGE_MIB"
+            "JetStream offers less storage than the default, so large jobs wait for space sooner. To use more, raise \
+             max_file_store and set FORGE_STORAGE_MIB"
         );
     }
     Ok(settings)

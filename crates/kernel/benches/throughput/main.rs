@@ -165,7 +165,7 @@ fn portfolio(scale: u64, rounds: usize) {
     ];
     contenders.extend(levels.iter().rev().map(|simd| Contender::backend(simd, &request.program, scale / 16)));
     let rates = race(&contenders, rounds);
-    print_rates("Example portfolio, 17 occurrences a year", &contenders, &rates);
+    print_rates("Example portfolio, 16 losses a year", &contenders, &rates);
     let iterations = scale / 16;
     let result = Simd::new().execute(&request.program, &[shard(iterations)], &()).expect("not cancelled");
     let mean = result[0].sum as f64 / iterations as f64 / f64::from(request.program.units);

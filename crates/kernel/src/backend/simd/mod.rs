@@ -1,5 +1,6 @@
-//! The SIMD backend: executes one iteration in each vector lane, with the widest instruction set of
-//! the CPU. Not normative: the conformance suite proves it equal to the scalar reference.
+//! The SIMD backend, with the widest instruction set of the CPU: plain programs with one iteration
+//! in each vector lane, others in batches of iterations (`portfolio`). Not normative: the
+//! conformance suite proves it equal to the scalar reference.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -38,7 +39,7 @@ enum InstructionSet {
     Avx512,
 }
 
-/// The backend that executes iterations in the lanes of vector registers.
+/// The backend that executes with vector registers.
 pub struct Simd {
     instructions: InstructionSet,
     /// Scratch buffers for reuse; at most as many as calls have run at the same time.
