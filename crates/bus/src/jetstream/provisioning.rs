@@ -1,7 +1,7 @@
 //! Provisioning of the topology: creates missing streams, consumers and buckets, and updates those
 //! whose configuration differs. Deletes nothing.
 
-use std::{fmt::Debug, iter};
+use std::{fmt::Debug, iter, time::Duration};
 
 use async_nats::jetstream::{
     self, ErrorCode,
@@ -11,6 +11,7 @@ use async_nats::jetstream::{
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::{
     attempt::{AttemptFailure, retry_transient},
@@ -28,6 +29,10 @@ use crate::{
 
 /// Storage of which each share is a whole number of bytes.
 const STORAGE_UNIT: u64 = 1 << 10;
+/// Attempts, after the first, to create a stream for which the server lacks the storage.
+const STORAGE_ATTEMPTS: u32 = 8;
+/// Delay before each of them.
+const STORAGE_RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Pull requests that one consumer holds open; bounds the number of agents that can wait at one
 /// queue.
 const MAX_WAITING_PULLS: i64 = 10_000;
@@ -67,15 +72,26 @@ async fn prepare_storage(
     check_account_limits(connection, settings, Stream::ALL.len() + buckets.len()).await?;
     // Results come first, because they may hold the storage of all.
     for stream in iter::once(Stream::Results).chain(Stream::ALL) {
-        let config = stream_config(stream, settings);
-        retry_transient(stream.name(), || ensure_stream(connection, &config)).await?;
+        provision_stream(connection, &stream_config(stream, settings)).await?;
     }
     for bucket in buckets {
         let limits = bucket.limits(settings, options.kv_namespaces.len());
-        let config = bucket_config(&bucket, settings, limits);
-        retry_transient(bucket.name(), || ensure_stream(connection, &config)).await?;
+        provision_stream(connection, &bucket_config(&bucket, settings, limits)).await?;
     }
     Ok(())
+}
+
+/// Provisions one stream. While services of a cluster create the same stream at the same time, the
+/// server counts its storage once for each, so a lack of storage may be over in a moment.
+async fn provision_stream(connection: &NatsConnection, config: &stream::Config) -> Result<(), BusError> {
+    let mut attempts = 0;
+    loop {
+        match retry_transient(&config.name, || ensure_stream(connection, config)).await {
+            Err(BusError::Full(_)) if attempts < STORAGE_ATTEMPTS => attempts += 1,
+            result => return result,
+        }
+        sleep(STORAGE_RETRY_DELAY).await;
+    }
 }
 
 /// The settings with the storage that this installation uses. Services of a cluster may start at
