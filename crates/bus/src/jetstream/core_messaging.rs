@@ -1,7 +1,7 @@
 //! Messaging over core NATS, which stores nothing: broadcasts, subscriptions, requests, and the
 //! microservice that replies to them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     RequestErrorKind,
@@ -128,6 +128,8 @@ pub(super) async fn serve(options: &JetStreamOptions) -> Result<BoxStream<'stati
 /// The requests to the microservice, until the task of their connection ends.
 struct EndpointRequests {
     requests: SelectAll<Endpoint>,
+    /// Watches its server as long as it lives.
+    _connection: Arc<NatsConnection>,
     _guard: ServiceGuard,
 }
 
@@ -149,7 +151,11 @@ impl EndpointRequests {
             endpoints.push(service.endpoint_builder().name(name).add(subject).await.map_err(unavailable)?);
         }
         await_subscriptions(&connection, options.manage_topology).await;
-        Ok(Self { requests: select_all(endpoints), _guard: ServiceGuard(Some(service)) })
+        Ok(Self {
+            requests: select_all(endpoints),
+            _connection: connection,
+            _guard: ServiceGuard(Some(service)),
+        })
     }
 }
 
