@@ -42,8 +42,10 @@ const PORT_CONFLICT_TIME: Duration = Duration::from_millis(200);
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between two checks whether a running server has ended.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(200);
-/// Pause between two starts of a server that ends.
+/// First pause between two starts of a server that ends. It doubles with each server that ends
+/// sooner than [`MAX_RESTART_PAUSE`].
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+const MAX_RESTART_PAUSE: Duration = Duration::from_secs(30);
 /// Interval between two checks whether a server has started or ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -85,6 +87,8 @@ impl LocalNatsServer {
             )));
         };
         let server_lock = take_server_lock(&launch.binary, directory)?;
+        // An error means that there is no log yet.
+        let _ = fs::remove_file(directory.join(LOG_FILE));
         for port in [port, 0] {
             launch.port = find_free_port(port).context("no port is free for nats-server")?;
             let stdin = server_lock.try_clone().context("cannot duplicate the handle of the lock")?;
@@ -120,6 +124,7 @@ impl ServerLaunch {
     fn supervise(&self, server: RunningServer, stopped: &Receiver<()>) {
         let mut server = Some(server);
         let mut pause = SUPERVISION_INTERVAL;
+        let (mut restart_pause, mut started) = (RESTART_PAUSE, Instant::now());
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
             pause = SUPERVISION_INTERVAL;
             if let Some(RunningServer(child)) = &mut server {
@@ -128,17 +133,24 @@ impl ServerLaunch {
                 tracing::error!(%status, reason, "nats-server has ended; starting it again");
             }
             server = None;
+            if started.elapsed() > MAX_RESTART_PAUSE {
+                restart_pause = RESTART_PAUSE;
+            }
+            started = Instant::now();
             match take_server_lock(&self.binary, &self.directory).and_then(|lock| self.spawn(lock)) {
                 Ok(running) => server = Some(running),
-                Err(error) => tracing::error!(%error, "starting nats-server failed; retrying in 1 s"),
+                Err(error) => tracing::error!(%error, "starting nats-server failed; retrying"),
             }
-            pause = RESTART_PAUSE;
+            pause = restart_pause;
+            restart_pause = MAX_RESTART_PAUSE.min(2 * restart_pause);
         }
     }
 
     fn spawn(&self, stdin: File) -> Result<RunningServer, CommandError> {
         let log_path = self.directory.join(LOG_FILE);
-        let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
+        // A server that is started again must not overwrite why the one before ended.
+        let log = File::options().create(true).append(true).open(&log_path);
+        let log = log.with_context(|| format!("cannot open {}", log_path.display()))?;
         let mut command = Command::new(&self.binary);
         command
             .args(["-a", "127.0.0.1", "-js", "-p", &self.port.to_string()])

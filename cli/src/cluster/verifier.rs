@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use clap::Args;
-use forge_bus::topology::{JobLength, Queue};
+use forge_bus::{
+    jetstream::JetStreamOptions,
+    topology::{JobLength, Queue},
+};
 use forge_kernel::backend::Backend;
 use forge_service::{IdentityArgs, executor::Executor, identity};
 use forge_verifier::VerifierSettings;
@@ -91,7 +94,10 @@ pub fn execute(args: &VerifierArgs) -> Result<(), CommandError> {
         queues: JobLength::ALL.map(Queue::Verifications).to_vec(),
         warns_about_durability: true,
     };
-    service_host::run(&args.host, spec, async |host: ServiceHost| {
+    let options = args.host.topology_options(spec.name, spec.namespaces.clone())?;
+    // Its NATS user may not update streams.
+    let options = JetStreamOptions { decides_storage: false, ..options };
+    service_host::run_with(&args.host, spec, options, async |host: ServiceHost| {
         host.set_ready();
         log_gpu_unavailable(gpu_unavailable.as_deref());
         let settings =

@@ -242,7 +242,7 @@ pub trait Bus: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Connects anew, with all subscriptions.
+    /// Reconnects where the server has denied a subscription, to have all of them.
     async fn reconnect(&self) {}
 
     /// Connects to another server of the cluster, because this one accepts requests and does not

@@ -301,7 +301,8 @@ impl JobReducer {
         if record.state.is_terminal() || record.uid != uid {
             return self.termination.announce_and_purge(uid).await;
         }
-        let job_result = JobResult::new(&job.request, reduced.merged, reduced.stop_reason);
+        let (merged, stop_reason) = (reduced.merged, reduced.stop_reason);
+        let job_result = compute_blocking(|| JobResult::new(&job.request, merged, stop_reason));
         let publication = if job.request.envelope.artifacts.persist {
             let completed = CompletedJob {
                 job,

@@ -23,6 +23,21 @@ impl InboundConnection {
         Arc::new(Self { requests: requests.clone(), options: options.clone(), current: Mutex::default() })
     }
 
+    /// Whether the server has denied a subscription of this connection. A shared one answers for
+    /// itself.
+    pub(super) fn has_denied_subscription(&self) -> bool {
+        let current = self.current.try_lock();
+        current.is_ok_and(|current| current.as_ref().is_some_and(|c| c.has_denied_subscription()))
+    }
+
+    /// Reconnects if the server has denied a subscription.
+    pub(super) async fn reconnect_if_denied(&self) {
+        let current = self.current.lock().await.clone();
+        if let Some(connection) = current.filter(|connection| connection.has_denied_subscription()) {
+            connection.reconnect().await;
+        }
+    }
+
     /// Returns the connection. A client that does not manage the topology receives only messages of
     /// services, and shares its connection for requests.
     pub(super) async fn get(&self) -> Result<Arc<NatsConnection>, AttemptFailure> {

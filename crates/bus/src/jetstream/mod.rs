@@ -334,10 +334,16 @@ impl Bus for JetStreamBus {
 
     fn has_denied_subscription(&self) -> bool {
         self.connection.has_denied_subscription()
+            || self.queue_connection.has_denied_subscription()
+            || self.reader_connection.has_denied_subscription()
     }
 
     async fn reconnect(&self) {
-        self.connection.reconnect().await;
+        if self.connection.has_denied_subscription() {
+            self.connection.reconnect().await;
+        }
+        self.queue_connection.reconnect_if_denied().await;
+        self.reader_connection.reconnect_if_denied().await;
     }
 
     fn is_connected(&self) -> bool {

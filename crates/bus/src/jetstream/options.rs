@@ -27,6 +27,9 @@ pub struct JetStreamOptions {
     /// Whether [`prepare`](crate::Bus::prepare) creates and updates the topology. If not, it only
     /// checks that `required_queues` exist.
     pub manage_topology: bool,
+    /// Whether [`prepare`](crate::Bus::prepare) may decide how much storage the topology gets, where
+    /// the settings leave that open. A client that may not update streams waits for another one.
+    pub decides_storage: bool,
     /// Queues that must exist if this client does not manage the topology.
     pub required_queues: Vec<Queue>,
 }
@@ -44,6 +47,7 @@ impl JetStreamOptions {
             topology: TopologySettings::default(),
             kv_namespaces: vec![Bucket::default_jobs().name().to_owned()],
             manage_topology: true,
+            decides_storage: true,
             required_queues: Vec::new(),
         }
     }
@@ -65,6 +69,7 @@ impl fmt::Debug for JetStreamOptions {
             .field("topology", &self.topology)
             .field("kv_namespaces", &self.kv_namespaces)
             .field("manage_topology", &self.manage_topology)
+            .field("decides_storage", &self.decides_storage)
             .field("required_queues", &self.required_queues)
             .finish()
     }

@@ -49,7 +49,7 @@ pub(super) async fn prepare(connection: &NatsConnection, options: &JetStreamOpti
         }
         return Ok(());
     }
-    let settings = choose_storage(connection, &options.topology).await?;
+    let settings = choose_storage(connection, options).await?;
     prepare_storage(connection, options, &settings).await.map_err(|error| describe_full(&settings, error))?;
     // The queues come last: a service without permission to see streams and buckets waits for its
     // queues, and expects the rest to exist then.
@@ -97,23 +97,32 @@ async fn provision_stream(connection: &NatsConnection, config: &stream::Config) 
 /// The settings with the storage that this installation uses. Services of a cluster may start at
 /// the same time, so the first one that creates the stream of results decides, and the others
 /// follow.
+///
+/// Returns [`BusError::Missing`] if others have to decide and have not.
 async fn choose_storage(
     connection: &NatsConnection,
-    topology: &TopologySettings,
+    options: &JetStreamOptions,
 ) -> Result<TopologySettings, BusError> {
+    let topology = &options.topology;
     let mut settings = *topology;
     if !settings.may_use_less_storage {
         return Ok(settings);
     }
     loop {
-        if let Some(storage_bytes) = existing_storage(connection).await? {
-            return Ok(TopologySettings { storage_bytes, ..settings });
+        let results = bytes_of_results(connection).await?;
+        if !options.decides_storage && results.is_none_or(is_reservation) {
+            let missing =
+                "the stream FORGE_RESULTS: a planner or an aggregator decides how much storage it gets";
+            return Err(BusError::Missing(missing.to_owned()));
+        }
+        if let Some(bytes) = results {
+            return Ok(TopologySettings { storage_bytes: storage_of_results(bytes), ..settings });
         }
         let reason = match reserve_storage(connection, &settings).await {
             Ok(()) => break,
             Err(BusError::Full(reason)) => reason,
             // Another service has just created the stream, with less storage.
-            Err(_) if existing_storage(connection).await?.is_some() => continue,
+            Err(_) if bytes_of_results(connection).await?.is_some() => continue,
             Err(error) => return Err(error),
         };
         let less = settings.storage_bytes / 2;
@@ -145,23 +154,28 @@ async fn reserve_storage(connection: &NatsConnection, settings: &TopologySetting
     retry_transient(&config.name, create).await.map(drop)
 }
 
-/// The storage that an existing stream of results was provisioned with, or that is reserved for it.
-async fn existing_storage(connection: &NatsConnection) -> Result<Option<u64>, BusError> {
+/// The bytes of the stream of results; `None` if it does not exist.
+async fn bytes_of_results(connection: &NatsConnection) -> Result<Option<u64>, BusError> {
     let request = format!("STREAM.INFO.{}", Stream::Results.name());
     let request_info = || connection.request_api::<stream::Info>(&request, &EmptyRequest {});
     match retry_transient(Stream::Results.name(), request_info).await {
-        Ok(info) => Ok(Some(storage_of_results(u64::try_from(info.config.max_bytes).unwrap_or(0)))),
+        Ok(info) => Ok(Some(u64::try_from(info.config.max_bytes).unwrap_or(0))),
         Err(BusError::Missing(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The storage of which the stream of results has this share. One that has all of it was reserved,
-/// and not provisioned yet: no share is a power of two.
+/// Whether a stream of results of this size has the storage of all streams, and was not provisioned
+/// yet: no share is a power of two.
+fn is_reservation(max_bytes: u64) -> bool {
+    max_bytes.is_power_of_two()
+}
+
+/// The storage of which the stream of results has this share, or all, if it is reserved.
 fn storage_of_results(max_bytes: u64) -> u64 {
     let whole = TopologySettings { storage_bytes: STORAGE_UNIT, ..TopologySettings::default() };
     let share = Stream::Results.limits(&whole).max_bytes;
-    if max_bytes.is_power_of_two() { max_bytes } else { max_bytes / share * STORAGE_UNIT }
+    if is_reservation(max_bytes) { max_bytes } else { max_bytes / share * STORAGE_UNIT }
 }
 
 /// Checks that the account may use as much storage, and as many streams and consumers, as the

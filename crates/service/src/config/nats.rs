@@ -140,6 +140,7 @@ impl NatsArgs {
             topology: TopologySettings::default(),
             kv_namespaces: Vec::new(),
             manage_topology: false,
+            decides_storage: true,
             required_queues: Vec::new(),
         })
     }

@@ -103,8 +103,9 @@ impl DrawList {
     pub(super) fn reserve(&mut self, draws: usize) {
         let needed = self.length + draws + 8;
         if self.draws.len() < needed {
-            self.draws.resize(needed.next_power_of_two(), 0);
-            self.keys.resize(needed.next_power_of_two(), 0);
+            let length = needed.max(self.draws.len() / 2 * 3);
+            self.draws.resize(length, 0);
+            self.keys.resize(length, 0);
         }
     }
 }

@@ -176,7 +176,9 @@ impl EventBatch {
         let group = &portfolio.groups[group];
         let most = counts[..self.width].iter().copied().max().unwrap_or(0);
         let all: u64 = counts.iter().sum();
-        self.lists[group.components.clone()].iter_mut().for_each(|list| list.reserve(all as usize));
+        if group.pick.is_none() {
+            self.lists[group.components.clone()].iter_mut().for_each(|list| list.reserve(all as usize));
+        }
         let mut keys = [0; MAX_WIDTH];
         for (key, year) in keys.iter_mut().zip(lanes.years) {
             *key = (lanes.events << YEAR_BITS) + year.unwrap_or(0) as u64;
@@ -192,6 +194,8 @@ impl EventBatch {
                 let thresholds = pick.thresholds();
                 let occurrences = LaneOccurrences { thresholds, picks, draws, counts: &counts, keys: &keys };
                 let lists = &mut self.lists[*first..=first + thresholds.len()];
+                // One component may get all draws, and together they get no more.
+                lists.iter_mut().for_each(|list| list.reserve(self.width));
                 self.instructions.split(&occurrences, position, lists);
                 continue;
             }

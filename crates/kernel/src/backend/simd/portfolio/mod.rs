@@ -22,7 +22,7 @@ use super::{
     super::{ExecutionControl, ExecutionError, scalar},
     InstructionSet,
 };
-use crate::seed_tree::leaf_seeds;
+use crate::{reduction::Reduction, seed_tree::leaf_seeds};
 
 mod amounts;
 mod draws;
@@ -34,6 +34,10 @@ mod thresholds;
 /// Most amounts in a batch, so that its draws stay in the cache, unless an iteration has more.
 const MAX_BATCH_AMOUNTS: u64 = 1 << 15;
 
+/// Most amounts of the iterations in all lanes. The reference executes programs that may have more,
+/// one iteration at a time, since their draws would take hundreds of megabytes.
+const MAX_GROUP_AMOUNTS: u64 = 1 << 20;
+
 /// Executes a shard.
 pub(super) fn execute_shard(
     instructions: InstructionSet,
@@ -41,6 +45,9 @@ pub(super) fn execute_shard(
     shard: &Shard,
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
+    if program.max_amounts().saturating_mul(instructions.group_size()) > MAX_GROUP_AMOUNTS {
+        return scalar::execute_shard(program, shard, control);
+    }
     let portfolio = PreparedPortfolio::new(program);
     let mut execution = PortfolioExecution::new(instructions, &portfolio);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
@@ -58,8 +65,8 @@ struct PortfolioExecution<'a> {
     batch: EventBatch,
     amounts: BatchAmounts,
     recorder: Recorder,
-    /// Results of batches that the reference has executed.
-    saturated: Vec<ShardResult>,
+    /// Results of batches that the reference has executed, merged.
+    saturated: Option<Reduction>,
     /// Iterations in a batch, a multiple of the lanes.
     batch_years: u64,
     /// Iterations between two calls of the control.
@@ -77,7 +84,7 @@ impl<'a> PortfolioExecution<'a> {
             batch: EventBatch::new(instructions, portfolio),
             amounts: BatchAmounts::new(portfolio),
             recorder: Recorder::new(portfolio),
-            saturated: Vec::new(),
+            saturated: None,
             batch_years: years.clamp(width, MAX_BATCH_YEARS as u64) / width * width,
             interval: scalar::report_interval(program),
         }
@@ -116,17 +123,21 @@ impl<'a> PortfolioExecution<'a> {
         if self.amounts.compute(self.instructions, self.portfolio, &self.batch) {
             self.recorder.add(self.instructions, self.portfolio, &self.batch, &self.amounts);
         } else {
-            self.saturated.push(scalar::execute_range(self.portfolio.program, seed, start..end));
+            let program = self.portfolio.program;
+            let result = scalar::execute_range(program, seed, start..end);
+            add(self.saturated.get_or_insert_with(|| Reduction::new(program)), &result);
         }
     }
 
-    fn finish(mut self) -> ShardResult {
+    fn finish(self) -> ShardResult {
         let program = self.portfolio.program;
         let result = self.recorder.finish(program, &self.amounts);
-        if self.saturated.is_empty() {
-            return result;
-        }
-        self.saturated.push(result);
-        crate::reduction::merge_results(program, &self.saturated)
+        let Some(mut saturated) = self.saturated else { return result };
+        add(&mut saturated, &result);
+        saturated.result()
     }
+}
+
+fn add(reduction: &mut Reduction, result: &ShardResult) {
+    reduction.add(result).expect("every result has the shape of the program");
 }
