@@ -1,4 +1,4 @@
-"""Checks of a run against its program (section 11.2 of docs/determinism.md).
+"""Checks of a run against figures of its program (section 11.2 of docs/determinism.md).
 
 Part of the independent second implementation written from that document alone; see forge_reader.py
 for its purpose and usage.
@@ -6,28 +6,36 @@ for its purpose and usage.
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from itertools import accumulate, takewhile
+from math import sqrt
 from typing import Any, Callable, Iterator, NamedTuple, Optional
 
-from forge_distribution import bucket_low
-from forge_execution import drawn_amount, limited_amount, paid_amount
+from forge_distribution import Distribution, bucket_low
+from forge_execution import limited_loss, share_of
 from forge_moments import Moments
-from forge_program import ANNUAL, CLAIMS, MAX, AmountTable, Component, Group, Program
+from forge_program import ANNUAL, CLAIMS, MAX, Component, Group, Program
 from forge_shard import ShardResult
 from forge_stats import f64, moments_of
-from forge_tables import CountTable, QuantileTable, StepTable
+from forge_tables import CountTable, LinearTable, QuantileTable
 
 W = 2**64
-FEWEST = 10  # iterations expected on either side of a probability
+FEW = 10  # expected years below which a probability is not compared
+LINEAR_CUTS = 64  # cells of a piece of a linear table
 
 Check = dict[str, Any]
+Sums = tuple[int, int, int, int]  # A_1 … A_4
+
+# --- Cells
 
 
-def pairwise(values: list[int]) -> Iterator[tuple[int, int]]:
-    return zip(values, values[1:])
+def paid(components: list[Component], draw: int) -> int:
+    """What components drawn together pay for a draw."""
+    return sum(share_of(limited_loss(component, draw, []), component.share)
+               for component in components)
 
 
 def first(condition: Callable[[int], bool]) -> int:
+    """The result of the bisection: the first draw with a condition that holds from it on."""
     low, high = 0, W
     while low < high:
         middle = (low + high) // 2
@@ -38,259 +46,301 @@ def first(condition: Callable[[int], bool]) -> int:
     return low
 
 
-# --- Cells
-# --------------------------------------------------------------------------------------------------
+def draws_up_to(components: list[Component], amount: int) -> float:
+    """f64(first(paid > amount)) ÷ W."""
+    return f64(first(lambda draw: paid(components, draw) > amount)) / W
 
 
-def paid_by(together: list[Component], draw: int) -> int:
-    """paid(d) of components drawn together."""
-    return sum(paid_amount(component, drawn_amount(draw, component.amounts)) for component in together)
+def drawn_together(group: Group) -> list[list[Component]]:
+    """The components of a group by the draw that they have in common."""
+    together: list[list[Component]] = []
+    for component in group.components:
+        if component.same_rank:
+            together[-1].append(component)
+        else:
+            together.append([component])
+    return together
 
 
-def draws_up_to(together: list[Component], x: int) -> int:
-    return first(lambda draw: paid_by(together, draw) > x)
+def quantile_cuts() -> Iterator[int]:
+    """The cuts of a quantile table."""
+    distances = [*range(512), 2**63]
+    distances += [2**o + i * 2**(o - 8) for o in range(9, 63) for i in range(256)]
+    for distance in distances:
+        yield distance
+        yield W - distance
 
 
-def table_cuts(table: AmountTable) -> Iterator[int]:
-    if isinstance(table, StepTable):
-        yield from table.thresholds
-    elif isinstance(table, QuantileTable):
-        edges = [*range(512), *(2**o + i * 2**(o - 8) for o in range(9, 63) for i in range(256)), 2**63]
-        yield from edges
-        yield from (W - edge for edge in edges)
-    else:
-        for low, high in pairwise([0, *table.thresholds, W]):
-            yield from (low + (high - low) * i // 64 for i in range(1, 65))
+def linear_cuts(table: LinearTable) -> Iterator[int]:
+    """The cuts of a linear table."""
+    ends = [0, *table.thresholds, W]
+    for start, end in zip(ends, ends[1:]):
+        for i in range(1, LINEAR_CUTS + 1):
+            yield start + (end - start) * i // LINEAR_CUTS
 
 
-def cuts(together: list[Component]) -> list[int]:
-    found = {0, W}
-    for component in together:
-        found.update(table_cuts(component.amounts))
-        found.add(draws_up_to([component], 0))
-        if component.limit < MAX:
-            found.add(first(lambda draw, c=component:
-                            limited_amount(c, min(drawn_amount(draw, c.amounts), MAX)) == c.limit))
-    return sorted(found)
+def cuts_of(component: Component) -> set[int]:
+    """The cuts due to one component."""
+    cuts = {0, W, first(lambda draw: paid([component], draw) > 0)}
+    if component.limit < MAX:
+        cuts.add(first(lambda draw: limited_loss(component, draw, []) == component.limit))
+    table = component.amounts
+    if isinstance(table, QuantileTable):
+        return cuts | set(quantile_cuts())
+    return cuts | set(linear_cuts(table) if isinstance(table, LinearTable) else table.thresholds)
 
 
-Sums = tuple[int, ...]
-
-
-def power_sums(values: Iterator[tuple[int, int]]) -> Sums:
-    """A_1 to A_4 of pairs of weight and amount."""
-    sums = [0, 0, 0, 0]
-    for weight, amount in values:
+def power_sums(weighted: list[tuple[int, int]]) -> Sums:
+    """A_1 … A_4 of pairs of a weight and an amount."""
+    a = [0] * 4
+    for weight, amount in weighted:
         for k in range(4):
             weight *= amount
-            sums[k] += weight
-    return tuple(sums)
+            a[k] += weight
+    return tuple(a)
 
 
-def cell_sums(together: list[Component]) -> Sums:
-    return power_sums((end - start, paid_by(together, start + (end - start) // 2))
-                      for start, end in pairwise(cuts(together)))
+def cell_sums(components: list[Component]) -> Sums:
+    """A_1 … A_4 of the cells of components drawn together."""
+    cuts = sorted(set().union(*[cuts_of(component) for component in components]))
+    return power_sums([(e - s, paid(components, s + (e - s) // 2)) for s, e in zip(cuts, cuts[1:])])
 
 
-def count_weights(table: CountTable) -> list[int]:
-    """w_c of the counts from `offset` on."""
-    return [high - low for low, high in pairwise([0, *table.thresholds, W])]
+def count_weights(table: CountTable) -> list[tuple[int, int]]:
+    """Pairs of w_c and c, over the counts c of a count table, ascending."""
+    ends = [0, *table.thresholds, W]
+    return [(end - start, table.offset + k) for k, (start, end) in enumerate(zip(ends, ends[1:]))]
 
 
 # --- Central moments
-# --------------------------------------------------------------------------------------------------
 
 
 class Central(NamedTuple):
+    """The mean and the central moments of orders 2 to 4."""
+
     mean: float
     c2: float
     c3: float
     c4: float
 
 
-def central(sums: Sums, v: int) -> Central:
-    a1, a2, a3, a4 = sums
-    return Central(f64(a1) / f64(v), f64(v * a2 - a1**2) / f64(v**2),
-                   f64(v**2 * a3 - 3 * v * a1 * a2 + 2 * a1**3) / f64(v**3),
-                   f64(v**3 * a4 - 4 * v**2 * a1 * a3 + 6 * v * a1**2 * a2 - 3 * a1**4) / f64(v**4))
+def central(a: Sums, v: int) -> Central:
+    """The central moments of sums whose weights add up to v."""
+    a1, a2, a3, a4 = a
+    return Central(
+        f64(a1) / f64(v), f64(v * a2 - a1**2) / f64(v**2),
+        f64(v**2 * a3 - 3 * v * a1 * a2 + 2 * a1**3) / f64(v**3),
+        f64(v**3 * a4 - 4 * v**2 * a1 * a3 + 6 * v * a1**2 * a2 - 3 * a1**4) / f64(v**4))
 
 
-def added(a: Central, b: Central) -> Central:
-    return Central(a.mean + b.mean, a.c2 + b.c2, a.c3 + b.c3, a.c4 + b.c4 + 6 * a.c2 * b.c2)
+def added(x: Central, y: Central) -> Central:
+    """The moments of the sum of two independent amounts."""
+    return Central(x.mean + y.mean, x.c2 + y.c2, x.c3 + y.c3, x.c4 + y.c4 + (6 * x.c2) * y.c2)
 
 
-def compound(count: Central, each: Central) -> tuple[float, float, float]:
-    """Mean, variance and fourth central moment of a group's gross amount."""
-    big_m, big_2, big_3, big_4 = count
-    m, c2, c3, c4 = each
-    fourth = ((big_m * c4 + 3 * (big_2 + big_m * big_m - big_m) * (c2 * c2)) + 4 * m * c3 * big_2
-              + 6 * (m * m) * c2 * (big_3 + big_m * big_2) + (m * m) * (m * m) * big_4)
-    return big_m * m, big_m * c2 + big_2 * (m * m), fourth
+def occurrence_moments(group: Group) -> Central:
+    """The moments of an occurrence, or of the gross amount of an annual group."""
+    together = drawn_together(group)
+    sums = [cell_sums(components) for components in together]
+    if group.picks is not None:
+        weighted = [(weight, sums[picked]) for weight, picked in count_weights(group.picks)]
+        a = tuple(sum(weight * of_component[k] for weight, of_component in weighted)
+                  for k in range(4))
+        return central(a, W * W)
+    total = central(sums[0], W)
+    for more in sums[1:]:
+        total = added(total, central(more, W))
+    return total
 
 
-# --- Groups
-# --------------------------------------------------------------------------------------------------
+class Gross(NamedTuple):
+    """The mean, the variance and the fourth central moment of a group's gross amount."""
+
+    mean: float
+    variance: float
+    fourth: float
 
 
-class Law:
-    """What the tables say about a group without indices."""
-
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.together: list[list[Component]] = []
-        for component in group.components:
-            if component.same_rank:
-                self.together[-1].append(component)
-            else:
-                self.together.append([component])
-        self.picks: Optional[list[int]] = None
-        if group.kind == CLAIMS and len(group.components) > 1:
-            weights = [0] * group.picks.offset + count_weights(group.picks)
-            self.picks = weights + [0] * (len(group.components) - len(weights))
-
-    def gross(self) -> tuple[float, float, float]:
-        all_sums = [cell_sums(together) for together in self.together]
-        if self.picks is None:
-            each = central(all_sums[0], W)
-            for sums in all_sums[1:]:
-                each = added(each, central(sums, W))
-        else:
-            mixed = [sum(w * sums[k] for w, sums in zip(self.picks, all_sums)) for k in range(4)]
-            each = central(tuple(mixed), W**2)
-        if self.group.kind == ANNUAL:
-            return each.mean, each.c2, each.c4
-        return compound(central(count_sums(self.group.counts), W), each)
-
-    def claim_up_to(self, x: int) -> float:
-        parts = [f64(draws_up_to(together, x)) / f64(W) for together in self.together]
-        if self.picks is None:
-            return parts[0]
-        total = 0.0
-        for w, part in zip(self.picks, parts):
-            total += f64(w) / f64(W) * part
-        return total
-
-    def up_to(self, x: int) -> Optional[float]:
-        """P(amount ≤ x) of an occurrence, if it is known."""
-        if self.group.kind == CLAIMS:
-            return self.claim_up_to(x)
-        return f64(draws_up_to(self.together[0], x)) / f64(W) if len(self.together) == 1 else None
-
-    def zero(self) -> float:
-        if self.group.kind == CLAIMS:
-            return self.all(self.claim_up_to(0))
-        q = prod((f64(draws_up_to(together, 0)) / f64(W) for together in self.together), start=1.0)
-        return q if self.group.kind == ANNUAL else self.all(q)
-
-    def all(self, q: float) -> float:
-        """The probability that all occurrences of a year have a property."""
-        power, total = 1.0, 0.0
-        for _ in range(self.group.counts.offset):
-            power *= q
-        for weight in count_weights(self.group.counts):
-            total += f64(weight) / f64(W) * power
-            power *= q
-        return total
+def gross_moments(group: Group, counts: Central) -> Gross:
+    """The moments of a group's gross amount."""
+    m, c2, c3, c4 = occurrence_moments(group)
+    if group.kind == ANNUAL:
+        return Gross(m, c2, c4)
+    M, C2, C3, C4 = counts
+    fourth = ((M * c4 + (3 * ((C2 + M * M) - M)) * (c2 * c2)) + (((4 * m) * c3) * C2)
+              + (((6 * (m * m)) * c2) * (C3 + M * C2)) + ((m * m) * (m * m)) * C4)
+    return Gross(M * m, M * c2 + C2 * (m * m), fourth)
 
 
-def count_sums(table: CountTable) -> Sums:
-    return power_sums((weight, table.offset + k) for k, weight in enumerate(count_weights(table)))
+# --- Probabilities
 
 
-def law_of(group: Group) -> Optional[Law]:
-    return None if any(component.index is not None for component in group.components) else Law(group)
+def has_index(group: Group) -> bool:
+    return any(component.index is not None for component in group.components)
+
+
+def claim_probability(group: Group, amount: int) -> float:
+    """P(an occurrence of claims is at most an amount)."""
+    if group.picks is None:
+        return draws_up_to(group.components, amount)
+    q = 0.0
+    for weight, picked in count_weights(group.picks):
+        q += f64(weight) / W * draws_up_to([group.components[picked]], amount)
+    return q
+
+
+def all_occurrences(table: CountTable, q: float) -> float:
+    """The probability that all occurrences of a year have a property of probability q."""
+    probability, power = 0.0, 1.0
+    for _ in range(table.offset):
+        power *= q
+    for weight, _ in count_weights(table):
+        probability += f64(weight) / W * power
+        power *= q
+    return probability
+
+
+def no_loss_probability(group: Group) -> float:
+    """The probability of a year in which a group has no loss."""
+    if group.kind == CLAIMS:
+        return all_occurrences(group.counts, claim_probability(group, 0))
+    q = 1.0
+    for components in drawn_together(group):
+        q *= draws_up_to(components, 0)
+    return q if group.kind == ANNUAL else all_occurrences(group.counts, q)
+
+
+def unknown_largest(group: Group) -> Optional[str]:
+    """Why the law of a group's largest occurrence is not known."""
+    if group.kind == ANNUAL:
+        return None
+    if has_index(group):
+        return "index"
+    is_together = group.kind == CLAIMS or len(drawn_together(group)) == 1
+    return None if is_together else "strikes"
+
+
+def largest_up_to(group: Group, amount: int) -> float:
+    """G of a group that is not annual."""
+    q = (claim_probability(group, amount) if group.kind == CLAIMS
+         else draws_up_to(group.components, amount))
+    return all_occurrences(group.counts, q)
 
 
 # --- Checks
-# --------------------------------------------------------------------------------------------------
 
 
-def unknown(expected: Optional[float], found: Optional[float], reason: str) -> Check:
-    return {"expected": expected, "found": found, "z": None, "unknown": reason}
+def unknown_check(expected: Optional[float], found: Optional[float], unknown: str) -> Check:
+    """A check without a z-score."""
+    return {"expected": expected, "found": found, "z": None, "unknown": unknown}
 
 
-def check(expected: float, found: Optional[float], v: float, n: float) -> Check:
+def check(expected: float, found: Optional[float], v: float, n: int) -> Check:
+    """A check of a figure whose variance in a single year is v."""
     if found is None:
-        return unknown(expected, found, "single_year")
+        return unknown_check(expected, None, "single_year")
     if not v > 0:
-        return unknown(expected, found, "constant")
-    return {"expected": expected, "found": found, "z": (found - expected) / sqrt(v / n), "unknown": None}
+        return unknown_check(expected, found, "constant")
+    z = (found - expected) / sqrt(v / f64(n))
+    return {"expected": expected, "found": found, "z": z, "unknown": None}
 
 
-def probability_check(p: float, found: float, n: float) -> Check:
-    if any(side > 0 and n * side < FEWEST for side in (p, 1 - p)):
-        return unknown(p, found, "few_years")
+def probability_check(p: float, found: float, n: int) -> Check:
+    """A check of a frequency against its probability."""
+    if any(part > 0 and f64(n) * part < FEW for part in (p, 1 - p)):
+        return unknown_check(p, found, "few_years")
     return check(p, found, p * (1 - p), n)
 
 
-def gross_checks(law: Optional[Law], found: tuple[float, Optional[float]], u: float, n: float,
-                 has: Callable[[int], bool]) -> dict[str, Check]:
-    mean, variance = found
-    mean, variance = mean / u, None if variance is None else variance / u / u
-    if law is None:
-        return {"mean": unknown(None, mean, "index"), "variance": unknown(None, variance, "index")}
-    expected, square, fourth = law.gross()
-    expected, square, fourth = expected / u, square / u / u, fourth / u / u / u / u
-    rows = {"mean": (1, expected, mean, square), "variance": (2, square, variance, fourth - square * square)}
-    return {name: check(value, seen, v, n) if has(2 * order)
-            else unknown(value if has(order) else None, seen, "moment")
-            for name, (order, value, seen, v) in rows.items()}
+def moment_check(expected: float, found: Optional[float], v: float, n: int, order: int,
+                 highest: int) -> Check:
+    """A check of a mean (order 1) or of a variance (order 2) with the moments up to `highest`."""
+    if highest < 2 * order:
+        return unknown_check(expected if highest >= order else None, found, "moment")
+    return check(expected, found, v, n)
 
 
-def count_checks(group: Group, found: tuple[float, Optional[float]], n: float) -> Optional[dict[str, Check]]:
-    if group.kind == ANNUAL:
-        return None
-    count = central(count_sums(group.counts), W)
-    return {"mean": check(count.mean, found[0], count.c2, n),
-            "variance": check(count.c2, found[1], count.c4 - count.c2 * count.c2, n)}
+class Checks:
+    """Section 11.2: the checks of a run."""
 
+    def __init__(self, args: dict[str, Any], program: Program, result: ShardResult,
+                 moments: Moments, periods: list[int]) -> None:
+        self.names = [group["name"] for group in args["groups"]]
+        self.program = program
+        self.u = f64(program.units)
+        self.result = result
+        self.n = result.iterations
+        self.moments = moments
+        self.periods = periods
 
-def largest_check(program: Program, laws: list[Optional[Law]], result: ShardResult, period: int) -> dict[str, Any]:
-    n = result.iterations
-    rank, up_to, bucket = -(-n * (period - 1) // period), 0, 0
-    for bucket in sorted(result.largest.buckets):
-        up_to += result.largest.buckets[bucket]
-        if up_to >= rank:
-            break
-    x = bucket_low(bucket + 1) - 1
-    found = f64(n - up_to) / f64(n)
-    groups: list[Optional[float]] = []
-    reason, product = None, 1.0
-    for group, law in zip(program.groups, laws):
-        if group.kind == ANNUAL:
-            groups.append(None)
-            continue
-        each = None if law is None else law.up_to(x)
-        if each is None:
-            reason = reason or ("index" if law is None else "strikes")
-            groups.append(None)
+    def checks(self) -> dict[str, Any]:
+        return {"groups": [self.group(number) for number in range(len(self.program.groups))],
+                "largest_occurrence": [self.largest(period) for period in self.periods]}
+
+    def group(self, number: int) -> dict[str, Any]:
+        """The checks of a group."""
+        group = self.program.groups[number]
+        count, count_squares, without_loss, gross, gross_squares = (
+            self.result.details.groups[number].sums)
+        counts = central(power_sums(count_weights(group.counts)), W)
+        of_counts = moments_of(self.n, count, count_squares)
+        frequency = f64(without_loss) / f64(self.n)
+        return {
+            "name": self.names[number],
+            "count": None if group.kind == ANNUAL else {
+                "mean": check(counts.mean, of_counts.mean, counts.c2, self.n),
+                "variance": check(counts.c2, of_counts.variance,
+                                  counts.c4 - counts.c2 * counts.c2, self.n)},
+            "gross": self.gross(number, counts, gross, gross_squares),
+            "zero_probability": unknown_check(None, frequency, "index") if has_index(group)
+            else probability_check(no_loss_probability(group), frequency, self.n),
+        }
+
+    def gross(self, number: int, counts: Central, total: int, squares: int) -> dict[str, Check]:
+        """The checks of a group's gross amount."""
+        group, u, n = self.program.groups[number], self.u, self.n
+        found = moments_of(n, total, squares)
+        mean = found.mean / u
+        variance = None if found.variance is None else found.variance / u / u
+        if has_index(group):
+            return {"mean": unknown_check(None, mean, "index"),
+                    "variance": unknown_check(None, variance, "index")}
+        expected = gross_moments(group, counts)
+        q = expected.variance / u / u
+        highest = self.moments.of_group(number)
+        return {"mean": moment_check(expected.mean / u, mean, q, n, 1, highest),
+                "variance": moment_check(q, variance, expected.fourth / u / u / u / u - q * q, n, 2,
+                                         highest)}
+
+    def largest(self, period: int) -> dict[str, Any]:
+        """The checks of the largest occurrence at a return period."""
+        x, later = bucket_at(self.result.largest, -(-self.n * (period - 1) // period))
+        groups = self.program.groups
+        unknown = [unknown_largest(group) for group in groups]
+        up_to = [None if group.kind == ANNUAL or reason else largest_up_to(group, x)
+                 for group, reason in zip(groups, unknown)]
+        found = f64(later) / f64(self.n)
+        reasons = [reason for reason in unknown if reason]
+        if reasons:
+            probability = unknown_check(None, found, reasons[0])
         else:
-            under = law.all(each)
-            product *= under
-            groups.append(1 - under)
-    return {"return_period": period, "amount": f64(x) / f64(program.units), "groups": groups,
-            "probability": unknown(None, found, reason) if reason
-            else probability_check(1 - product, found, f64(n))}
+            product = 1.0
+            for factor in up_to:
+                product *= 1.0 if factor is None else factor
+            probability = probability_check(1 - product, found, self.n)
+        return {"return_period": period, "amount": f64(x) / self.u, "probability": probability,
+                "groups": [None if factor is None else 1 - factor for factor in up_to]}
+
+
+def bucket_at(distribution: Distribution, rank: int) -> tuple[int, int]:
+    """The largest amount of the bucket that holds a rank, and the iterations in later buckets."""
+    buckets = sorted(distribution.buckets)
+    ends = list(accumulate(distribution.buckets[bucket] for bucket in buckets))
+    place = len(list(takewhile(lambda end: end < rank, ends)))
+    return bucket_low(buckets[place] + 1, distribution.bits) - 1, ends[-1] - ends[place]
 
 
 def checks_of(args: dict[str, Any], program: Program, result: ShardResult, moments: Moments,
               periods: list[int]) -> dict[str, Any]:
-    """Section 11.2: `checks`."""
-    n, u = f64(result.iterations), f64(program.units)
-    laws = [law_of(group) for group in program.groups]
-    groups = []
-    for number, (group, law) in enumerate(zip(program.groups, laws)):
-        counts, squares, without, gross, gross_squares = result.details.groups[number].sums
-        of_counts = moments_of(result.iterations, counts, squares)
-        of_gross = moments_of(result.iterations, gross, gross_squares)
-        found = f64(without) / n
-        groups.append({
-            "name": args["groups"][number]["name"],
-            "count": count_checks(group, (of_counts.mean, of_counts.variance), n),
-            "gross": gross_checks(law, (of_gross.mean, of_gross.variance), u, n,
-                                  lambda order, at=number: moments.group_has(at, order)),
-            "zero_probability": unknown(None, found, "index") if law is None
-            else probability_check(law.zero(), found, n),
-        })
-    return {"groups": groups, "largest_occurrence": [largest_check(program, laws, result, period)
-                                                     for period in periods]}
+    """Section 11.2: `checks`; `periods` are the return periods, ascending."""
+    return Checks(args, program, result, moments, periods).checks()

@@ -1,4 +1,4 @@
-"""Absent moments (section 11.1 of docs/determinism.md).
+"""Moments that do not exist (section 11.1 of docs/determinism.md, "Absent moments").
 
 Part of the independent second implementation written from that document alone; see forge_reader.py
 for its purpose and usage.
@@ -6,98 +6,124 @@ for its purpose and usage.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Callable, NamedTuple, Optional
 
-from forge_compound import form_of
-from forge_program import MAX, MILLION, AggregateXl, OccurrenceXl, Program, QuotaShare, Treaty
+from forge_compound import family_of, form_of
+from forge_program import (ANNUAL, MAX, MILLION, AggregateXl, OccurrenceXl, Program,
+                           QuotaShare, Treaty)
+
+ORDERS = (1, 2, 3, 4)  # the orders that figures and checks ask for
+
+# The families that have a tail index.
+TAIL_INDICES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "pareto": lambda p: p["alpha"],
+    "lomax": lambda p: p["alpha"],
+    "gpd": lambda p: 1 / p["xi"] if p["xi"] > 0 else inf,
+    "burr": lambda p: p["alpha"] * p["gamma"],
+}
 
 
-class Heavy(NamedTuple):
-    """A heavy component: its group, its line, whether the group is annual, and its tail index."""
+class Source(NamedTuple):
+    """A component, its place in the program, and its tail index; infinity if it is not heavy."""
 
-    group: int
     line: int
-    annual: bool
-    alpha: float
+    group: int
+    kind: int
+    tail_index: float
 
 
-def tail_index(law: dict[str, Any]) -> Optional[float]:
-    for name in ("pareto", "lomax"):
-        if name in law:
-            return law[name]["alpha"]
-    if "gpd" in law and law["gpd"]["xi"] > 0:
-        return 1 / law["gpd"]["xi"]
-    if "burr" in law:
-        return law["burr"]["alpha"] * law["burr"]["gamma"]
-    return None
+def law_tail_index(law: dict[str, Any]) -> float:
+    """The tail index of a severity or of an index; infinity without one."""
+    family, parameters = family_of(law)
+    return TAIL_INDICES[family](parameters) if family in TAIL_INDICES else inf
 
 
-def heavy_components(args: dict[str, Any]) -> list[Heavy]:
-    factors = {index["name"]: tail_index(index) for index in args.get("indices", [])}
-    found = []
-    for number, group in enumerate(args["groups"]):
-        annual = form_of(group) == "annual"
-        for component in group[form_of(group)]:
-            law = component["amount" if annual else "severity"]
-            law_tail = tail_index(law) if isinstance(law, dict) else None
-            tails = [alpha for alpha in (law_tail, factors.get(component.get("index"))) if alpha is not None]
-            if tails and "limit" not in component:
-                found.append(Heavy(number, args["lines"].index(component["line"]), annual, min(tails)))
-    return found
+def component_tail_index(component: dict[str, Any], indices: dict[str, dict[str, Any]]) -> float:
+    """The tail index of a component; infinity if it is not heavy."""
+    if "limit" in component:
+        return inf
+    severity = component["amount"] if "amount" in component else component["severity"]
+    laws = [severity] + ([indices[component["index"]]] if "index" in component else [])
+    return min(law_tail_index(law) for law in laws)
 
 
 def is_limited(treaty: Treaty) -> bool:
+    """Whether a treaty is limited."""
     terms = treaty.terms
     if isinstance(terms, QuotaShare):
         return terms.event_limit < MAX
-    return terms.layer.limit < MAX or (isinstance(terms, OccurrenceXl) and terms.annual.limit < MAX)
+    if isinstance(terms, OccurrenceXl):
+        return terms.layer.limit < MAX or terms.annual.limit < MAX
+    return terms.layer.limit < MAX
 
 
-def applies(treaty: Treaty, heavy: Heavy) -> bool:
-    if not (treaty.lines >> heavy.line & 1 and treaty.groups >> heavy.group & 1):
+def applies(treaty: Treaty, source: Source) -> bool:
+    """Whether a treaty applies to a component."""
+    if not (treaty.lines >> source.line & 1 and treaty.groups >> source.group & 1):
         return False
     terms = treaty.terms
-    by_occurrence = isinstance(terms, OccurrenceXl) or (isinstance(terms, QuotaShare) and is_limited(treaty))
-    return not (heavy.annual and by_occurrence)
+    if source.kind != ANNUAL or isinstance(terms, AggregateXl):
+        return True
+    return isinstance(terms, QuotaShare) and not is_limited(treaty)
 
 
-def takes_tail(treaty: Treaty, heavy: Heavy) -> bool:
-    terms = treaty.terms
-    fractions = {QuotaShare: lambda: (terms.cession,), OccurrenceXl: lambda: (terms.cession, terms.placed),
-                 AggregateXl: lambda: (terms.placed,)}[type(terms)]()
-    return applies(treaty, heavy) and not is_limited(treaty) and all(part == MILLION for part in fractions)
+def takes_tail(treaty: Treaty, source: Source) -> bool:
+    """Whether a treaty takes the tail of a component."""
+    is_whole = all(getattr(treaty.terms, name, MILLION) == MILLION
+                   for name in ("cession", "placed"))
+    return applies(treaty, source) and not is_limited(treaty) and is_whole
+
+
+def highest_moment(sources: list[Source]) -> int:
+    """The highest order, up to 4, of which an amount with these components has a moment."""
+    return sum(all(source.tail_index > order for source in sources) for order in ORDERS)
 
 
 class Moments:
-    """The highest moment of each amount: 0 for none, 1 for a mean, 2 for more."""
+    """The highest orders of the moments of a program's amounts, from 0 to 4."""
 
     def __init__(self, args: dict[str, Any], program: Program) -> None:
-        self.heavy = heavy_components(args)
         self.program = program
+        indices = {index["name"]: {key: law for key, law in index.items() if key != "name"}
+                   for index in args.get("indices", [])}
+        self.sources = [
+            Source(component.line, number, group.kind, component_tail_index(terms, indices))
+            for number, (group, group_args) in enumerate(zip(program.groups, args["groups"]))
+            for component, terms in zip(group.components, group_args[form_of(group_args)])]
 
-    def highest(self, enters: Callable[[Heavy], bool]) -> int:
-        orders = [1 if heavy.alpha > 1 else 0 for heavy in self.heavy if enters(heavy) and heavy.alpha <= 2]
-        return min(orders, default=2)
+    def retained(self, enters: Callable[[Treaty], bool]) -> list[Source]:
+        """The components whose tail no treaty of those that enter takes."""
+        treaties = [treaty for treaty in self.program.treaties if enters(treaty)]
+        return [source for source in self.sources
+                if not any(takes_tail(treaty, source) for treaty in treaties)]
 
-    def is_taken(self, heavy: Heavy, counts: Callable[[int], bool]) -> bool:
-        return any(counts(treaty.step) and takes_tail(treaty, heavy) for treaty in self.program.treaties)
+    def after(self, step: Optional[int]) -> int:
+        """Of the sum after a step; of `total` if the step is None."""
+        return highest_moment(self.retained(lambda treaty: step is None or treaty.step <= step))
+
+    def ceded(self, treaty: Treaty) -> int:
+        """Of what a treaty has ceded."""
+        if is_limited(treaty):
+            return highest_moment([])
+        left = self.retained(lambda other: other.step < treaty.step)
+        return highest_moment([source for source in left if applies(treaty, source)])
+
+    def of_line(self, line: int) -> int:
+        """Of the gross amount of a line."""
+        return highest_moment([source for source in self.sources if source.line == line])
+
+    def of_group(self, group: int) -> int:
+        """Of the gross amount of a group."""
+        return highest_moment([source for source in self.sources if source.group == group])
 
     def of_largest(self) -> int:
-        return self.highest(lambda heavy: not heavy.annual)
-
-    def after(self, last: Optional[int]) -> int:
-        """Of the sum after a step; None for `total`."""
-        return self.highest(lambda heavy: not self.is_taken(heavy, lambda step: last is None or step <= last))
-
-    def of_ceded(self, treaty: Treaty) -> int:
-        return self.highest(lambda heavy: not is_limited(treaty) and applies(treaty, heavy)
-                            and not self.is_taken(heavy, lambda step: step < treaty.step))
+        """Of `largest`."""
+        return highest_moment([source for source in self.sources if source.kind != ANNUAL])
 
     def of_quantities(self) -> list[int]:
-        """In the order of the quantities (section 8.1)."""
-        lines = [self.highest(lambda heavy, line=line: heavy.line == line) for line in range(self.program.lines)]
-        steps = [self.after(step) for step in self.program.steps()[:-1]]
-        return [self.highest(lambda heavy: True), *lines, *steps, *map(self.of_ceded, self.program.treaties)]
-
-    def group_has(self, group: int, order: int) -> bool:
-        return all(heavy.alpha > order for heavy in self.heavy if heavy.group == group)
+        """Of the quantities of section 8.1, in their order."""
+        return ([highest_moment(self.sources)]
+                + [self.of_line(line) for line in range(self.program.lines)]
+                + [self.after(step) for step in self.program.steps()[:-1]]
+                + [self.ceded(treaty) for treaty in self.program.treaties])
