@@ -252,6 +252,12 @@ def probability_check(p: float, found: float, n: int) -> Check:
     return check(p, found, p * (1 - p), n)
 
 
+def spread(fourth: float, square: float) -> float:
+    """The variance of a squared deviation; 0 where rounding may have left all of it."""
+    difference = fourth - square * square
+    return difference if difference > fourth * 1e-9 else 0.0
+
+
 def moment_check(expected: float, found: Optional[float], v: float, n: int, order: int,
                  highest: int) -> Check:
     """A check of a mean (order 1) or of a variance (order 2) with the moments up to `highest`."""
@@ -290,7 +296,7 @@ class Checks:
             "count": None if group.kind == ANNUAL else {
                 "mean": check(counts.mean, of_counts.mean, counts.c2, self.n),
                 "variance": check(counts.c2, of_counts.variance,
-                                  counts.c4 - counts.c2 * counts.c2, self.n)},
+                                  spread(counts.c4, counts.c2), self.n)},
             "gross": self.gross(number, counts, gross, gross_squares),
             "zero_probability": unknown_check(None, frequency, "index") if has_index(group)
             else probability_check(no_loss_probability(group), frequency, self.n),
@@ -309,7 +315,7 @@ class Checks:
         q = expected.variance / u / u
         highest = self.moments.of_group(number)
         return {"mean": moment_check(expected.mean / u, mean, q, n, 1, highest),
-                "variance": moment_check(q, variance, expected.fourth / u / u / u / u - q * q, n, 2,
+                "variance": moment_check(q, variance, spread(expected.fourth / u / u / u / u, q), n, 2,
                                          highest)}
 
     def largest(self, period: int) -> dict[str, Any]:
