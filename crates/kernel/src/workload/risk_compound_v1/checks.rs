@@ -5,10 +5,14 @@ use forge_contract::{program::MAX_AMOUNT, strict::ObjectReader};
 use super::{
     args::RiskArgs,
     counts,
+    highest_moments::{HighestMoments, rounded_tail_index},
     portfolio::{GroupKind, Portfolio, PortfolioTreaty},
     ranges::typical_amount,
 };
-use crate::treaties::{Proportion, TreatyTerms};
+use crate::{
+    convergence::{Convergence, Metric},
+    treaties::{Proportion, TreatyTerms},
+};
 
 /// Largest median of an index.
 const MAX_INDEX_MEDIAN: f64 = 1e6;
@@ -43,6 +47,28 @@ pub(super) fn check(args: &RiskArgs, object: &mut ObjectReader<'_, '_>) {
             object.error_at(&format!("/treaties/{index}/cession"), message);
         }
     }
+    check_convergence(args, &portfolio, object);
+}
+
+/// Refuses to test the precision of a figure of the net annual loss that has no interval.
+fn check_convergence(args: &RiskArgs, portfolio: &Portfolio, object: &mut ObjectReader<'_, '_>) {
+    let needs_variance = |convergence: &Convergence| convergence.metric != Metric::Var;
+    let is_tested = args.convergence.as_ref().is_some_and(needs_variance);
+    if !is_tested || object.has_error_within("/convergence") || object.has_error_within("/treaties") {
+        return;
+    }
+    let moments = HighestMoments::new(portfolio);
+    let Some(tail) = moments.heaviest_net_tail().filter(|tail| tail.index.value <= 2.0) else { return };
+    let path = match tail.index.factor {
+        Some(index) => format!("/indices/{index}"),
+        None => severity_path(portfolio, tail.group, tail.component),
+    };
+    let message = format!(
+        "needs a variance, which the net annual loss does not have (/args{path}, tail index {}); use a quantile, or \
+         give a limit",
+        rounded_tail_index(tail.index.value)
+    );
+    object.error_at("/convergence/metric", message);
 }
 
 /// The path of a component, relative to the args.

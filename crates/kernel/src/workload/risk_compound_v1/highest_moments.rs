@@ -14,14 +14,26 @@ use crate::{
     treaties::{Proportion, TreatyTerms},
 };
 
+/// The heaviest tail that enters the amounts of a component.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TailIndex {
+    /// The amount exceeds x with a probability in proportion to x to the power of minus this.
+    pub value: f64,
+    /// Number of the index whose factor has this tail; `None` if it is that of the severity.
+    pub factor: Option<usize>,
+}
+
 /// A component without a limit whose distribution, or whose index, has a heavy tail.
 #[derive(Clone, Copy)]
-struct HeavyTail {
-    group: usize,
+pub struct HeavyTail {
+    /// Number of the component's group.
+    pub group: usize,
+    /// Number of the component in its group.
+    pub component: usize,
+    /// Its tail index.
+    pub index: TailIndex,
     line: usize,
     is_annual: bool,
-    /// The amount exceeds x with a probability in proportion to x to the power of minus this.
-    index: f64,
 }
 
 /// The moments of a portfolio's amounts.
@@ -34,11 +46,13 @@ impl<'a> HighestMoments<'a> {
     /// The moments of the amounts of this portfolio.
     pub fn new(portfolio: &'a Portfolio) -> Self {
         let groups = portfolio.groups.iter().enumerate();
-        let components = groups.flat_map(|(group, g)| g.components.iter().map(move |c| (group, g.kind, c)));
-        let tails = components.filter(|(_, _, component)| component.limit >= MAX_AMOUNT);
-        let tails = tails.filter_map(|(group, kind, component)| {
-            let index = smallest_tail_index(portfolio, component)?;
-            Some(HeavyTail { group, line: component.line, is_annual: kind == GroupKind::Annual, index })
+        let tails = groups.flat_map(|(number, group)| {
+            let is_annual = group.kind == GroupKind::Annual;
+            group.components.iter().enumerate().filter_map(move |(position, component)| {
+                let index = smallest_tail_index(portfolio, component)?;
+                let line = component.line;
+                Some(HeavyTail { group: number, component: position, index, line, is_annual })
+            })
         });
         Self { portfolio, tails: tails.collect() }
     }
@@ -68,6 +82,12 @@ impl<'a> HighestMoments<'a> {
         self.after_step(u32::MAX)
     }
 
+    /// The heaviest tail of the sum of all lines after all treaties.
+    pub fn heaviest_net_tail(&self) -> Option<&HeavyTail> {
+        let tails = self.tails.iter().filter(|tail| !self.is_taken(tail, |_| true));
+        tails.min_by(|a, b| a.index.value.total_cmp(&b.index.value))
+    }
+
     /// Of what a treaty pays in a year.
     pub fn ceded(&self, treaty: &PortfolioTreaty) -> HighestMoment {
         let is_before = |other: &PortfolioTreaty| other.treaty.step < treaty.treaty.step;
@@ -76,12 +96,12 @@ impl<'a> HighestMoments<'a> {
 
     /// Whether a group's gross amount has the moment of this order.
     pub fn group_has(&self, group: usize, order: u32) -> bool {
-        self.tails.iter().filter(|tail| tail.group == group).all(|tail| tail.index > f64::from(order))
+        self.tails.iter().filter(|tail| tail.group == group).all(|tail| tail.index.value > f64::from(order))
     }
 
     /// The highest moment of an amount that these heavy tails enter.
     fn of(&self, enters: impl Fn(&HeavyTail) -> bool) -> HighestMoment {
-        let indices = self.tails.iter().filter(|tail| enters(tail)).map(|tail| tail.index);
+        let indices = self.tails.iter().filter(|tail| enters(tail)).map(|tail| tail.index.value);
         match indices.fold(f64::INFINITY, f64::min) {
             index if index <= 1.0 => HighestMoment::None,
             index if index <= 2.0 => HighestMoment::Mean,
@@ -95,13 +115,26 @@ impl<'a> HighestMoments<'a> {
     }
 }
 
-fn smallest_tail_index(portfolio: &Portfolio, component: &PortfolioComponent) -> Option<f64> {
-    let law = match &component.severity {
-        ComponentSeverity::Law(law) => tail_index(law),
+/// The smaller of the tail indices of a component's severity and of its index; `None` with a limit,
+/// and where all moments exist.
+pub fn smallest_tail_index(portfolio: &Portfolio, component: &PortfolioComponent) -> Option<TailIndex> {
+    if component.limit < MAX_AMOUNT {
+        return None;
+    }
+    let severity = match &component.severity {
+        ComponentSeverity::Law(law) => tail_index(law).map(|value| TailIndex { value, factor: None }),
         _ => None,
     };
-    let index = component.index.and_then(|index| tail_index(&portfolio.indices[index].law));
-    law.into_iter().chain(index).reduce(f64::min)
+    let factor = component.index.and_then(|number| {
+        let value = tail_index(&portfolio.indices[number].law)?;
+        Some(TailIndex { value, factor: Some(number) })
+    });
+    severity.into_iter().chain(factor).min_by(|a, b| a.value.total_cmp(&b.value))
+}
+
+/// A tail index with at most three decimals, for messages.
+pub fn rounded_tail_index(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 /// Whether a limit bounds what a treaty pays in a year, up to the number of occurrences.

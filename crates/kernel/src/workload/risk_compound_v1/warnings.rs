@@ -6,6 +6,7 @@ use super::{
     args::{GroupArgs, RiskArgs},
     checks::{component_path, severity_path},
     counts::{self, CountArgs},
+    highest_moments::{rounded_tail_index, smallest_tail_index},
     listed_severities::ListedSeverityArgs,
     portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent},
     ranges,
@@ -49,6 +50,7 @@ impl RiskArgs {
             for (index, component) in portfolio.groups[number].components.iter().enumerate() {
                 let path = severity_path(&portfolio, number, index);
                 warn_about_severity(component, portfolio.units, &path, &mut warnings);
+                warn_about_tail(&portfolio, number, index, &mut warnings);
                 if component.range(portfolio.units).max == 0 {
                     warnings.push(
                         &component_path(&portfolio, number, index),
@@ -187,29 +189,40 @@ fn warn_about_severity(component: &PortfolioComponent, units: u32, path: &str, w
             ),
         );
     }
-    let ComponentSeverity::Law(law) = &component.severity else { return };
     if component.limit < MAX_AMOUNT {
         return;
     }
-    match (law, ranges::tail_index(law)) {
-        (_, Some(alpha)) if alpha <= 1.0 => warnings.push(
-            path,
-            format!(
-                "has no mean (tail index {alpha}), and no limit applies: means, standard deviations and tail \
-                 values at risk that it enters are not reported"
-            ),
-        ),
-        (_, Some(alpha)) if alpha <= 2.0 => warnings.push(
-            path,
-            format!(
-                "has no variance (tail index {alpha}), and no limit applies: standard deviations, standard errors \
-                 and intervals of tail values at risk that it enters are not reported"
-            ),
-        ),
-        (SeverityLaw::Lognormal { sigma, .. }, _) if *sigma > MAX_SIGMA => warnings.push(
-            path,
-            format!("has a sigma of {sigma}: above {MAX_SIGMA}, a noticeable part of the mean lies beyond the largest draw"),
-        ),
-        _ => {}
+    if let ComponentSeverity::Law(SeverityLaw::Lognormal { sigma, .. }) = &component.severity
+        && *sigma > MAX_SIGMA
+    {
+        let message = format!(
+            "has a sigma of {sigma}: above {MAX_SIGMA}, a noticeable part of the mean lies beyond the largest draw"
+        );
+        warnings.push(path, message);
     }
+}
+
+/// Warns of a tail without a mean or a variance that no limit cuts.
+fn warn_about_tail(portfolio: &Portfolio, group: usize, number: usize, warnings: &mut WarningList) {
+    let component = &portfolio.groups[group].components[number];
+    let Some(tail) = smallest_tail_index(portfolio, component).filter(|tail| tail.value <= 2.0) else {
+        return;
+    };
+    let (moment, figures) = match tail.value <= 1.0 {
+        true => ("mean", "means, standard deviations and TVaR"),
+        false => ("variance", "standard deviations, standard errors and intervals of TVaR"),
+    };
+    let (path, subject) = match tail.factor {
+        None => (severity_path(portfolio, group, number), String::new()),
+        Some(index) => (
+            format!("{}/index", component_path(portfolio, group, number)),
+            format!("names {:?}, which ", portfolio.indices[index].name),
+        ),
+    };
+    let message = format!(
+        "{subject}has no {moment} (tail index {}) and no limit: {figures} of every amount that this tail enters are \
+         null; VaR is unaffected. A limit, or a treaty that takes the tail, gives them a value",
+        rounded_tail_index(tail.value)
+    );
+    warnings.push(&path, message);
 }

@@ -273,3 +273,38 @@ fn capital_and_report_are_checked() {
     assert_eq!(portfolio.report.return_periods, [2, 100]);
     assert_error(&with("/reports", json!({})), "/reports", "did you mean `report`?");
 }
+
+#[test]
+fn convergence_needs_the_moments_of_its_metric() {
+    let severity = "/groups/1/claims/0/severity";
+    let pareto = |alpha: f64, metric: Value| {
+        let mut args = with(severity, json!({"pareto": {"threshold": 100, "alpha": alpha}}));
+        set(&mut args, "/convergence", metric);
+        args
+    };
+    let mean = json!({"metric": "mean", "relative_half_width": 0.02});
+    let tvar = json!({"metric": "tvar", "level": 0.99, "relative_half_width": 0.02});
+    let var = json!({"metric": "var", "level": 0.99, "relative_half_width": 0.02});
+    let message = "needs a variance, which the net annual loss does not have \
+                   (/args/groups/1/claims/0/severity, tail index 1.6); use a quantile, or give a limit";
+    for metric in [&mean, &tvar] {
+        assert_error(&pareto(1.6, metric.clone()), "/convergence/metric", message);
+        assert_error(&pareto(0.9, metric.clone()), "/convergence/metric", "tail index 0.9)");
+        assert_error(&pareto(2.0, metric.clone()), "/convergence/metric", "tail index 2)");
+        read(&pareto(2.1, metric.clone())).unwrap();
+        let mut limited = pareto(0.9, metric.clone());
+        set(&mut limited, "/groups/1/claims/0/limit", json!(1e6));
+        read(&limited).unwrap();
+        // A layer without a limit leaves a net loss that has all moments.
+        let mut ceded = pareto(0.9, metric.clone());
+        let layer =
+            json!({"name": "XL", "kind": "occurrence_xl", "covers": ["property"], "attachment": 1000});
+        set(&mut ceded, "/treaties", json!([layer]));
+        read(&ceded).unwrap();
+    }
+    read(&pareto(0.9, var)).unwrap();
+    let mut index =
+        with("/indices/0", json!({"name": "inflation", "pareto": {"threshold": 1, "alpha": 1.5}}));
+    set(&mut index, "/convergence", mean);
+    assert_error(&index, "/convergence/metric", "(/args/indices/0, tail index 1.5)");
+}

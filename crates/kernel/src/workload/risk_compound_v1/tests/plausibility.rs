@@ -97,6 +97,28 @@ fn moments_that_do_not_exist() {
 }
 
 #[test]
+fn indices_without_moments_are_named() {
+    let index = |law: Value, severity: Value| {
+        let mut args = with("/indices/0", law);
+        set(&mut args, "/groups/1/claims/0/severity", severity);
+        args
+    };
+    let pareto = json!({"name": "inflation", "pareto": {"threshold": 0.5, "alpha": 0.9}});
+    let gpd = json!({"gpd": {"threshold": 100, "scale": 100, "xi": 0.55}});
+    let lognormal = json!({"lognormal": {"mu": 9, "sigma": 1}});
+    for severity in [lognormal, gpd.clone(), json!({"constant": 1000})] {
+        assert_warning(
+            &index(pareto.clone(), severity),
+            "/groups/1/claims/0/index",
+            "names \"inflation\", which has no mean (tail index 0.9) and no limit: means, standard deviations and \
+             TVaR of every amount that this tail enters are null",
+        );
+    }
+    let severity = index(json!({"name": "inflation", "lognormal": {"mean": 1, "cv": 0.04}}), gpd);
+    assert_warning(&severity, "/groups/1/claims/0/severity", "has no variance (tail index 1.818)");
+}
+
+#[test]
 fn terms_that_take_off_everything() {
     let args = with("/groups/1/claims/1/deductible", json!(900));
     assert_warning(&args, "/groups/1/claims/1", "never pays anything");
