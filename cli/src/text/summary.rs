@@ -51,12 +51,19 @@ impl RunSummary<'_> {
             ),
         ];
         let tables = portfolio_tables(request, result, TableWidth::Terminal).into_iter();
-        sections.extend(tables.map(|titled| (titled.title, render(&titled.table))));
+        sections.extend(tables.map(|titled| {
+            let mut lines = match titled.table.rows.is_empty() {
+                true => Vec::new(),
+                false => render(&titled.table),
+            };
+            lines.extend(titled.notes.iter().map(|note| format!("  {note}")));
+            (titled.title, lines)
+        }));
         if words.return_periods {
             if !request.program.details {
                 sections.push((
                     result_tables::exceedance_title(words),
-                    render(&result_tables::exceedance_table(result, words, TableWidth::Terminal)),
+                    render(&result_tables::exceedance_table(result, words)),
                 ));
             }
             sections.extend(exceedance_plot::render_plot(request, &result.merged));

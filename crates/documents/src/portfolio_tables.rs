@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     job_result::JobResult,
     number_format::{format_count, format_level, format_percent, format_rounded},
-    result_tables::{ResultTable, TableWidth, nearest_level},
+    result_tables::{INTERVAL_LEGEND, ResultTable, TableWidth, nearest_level},
 };
 
 /// Stands for what does not exist.
@@ -29,6 +29,8 @@ pub enum PortfolioPart {
     Treaties,
     /// Frequencies and prices of layers.
     Layers,
+    /// Premiums of treaties.
+    Premiums,
     /// Capital and diversification.
     Capital,
     /// The allocation of the tail.
@@ -45,8 +47,10 @@ pub struct TitledTable {
     pub part: PortfolioPart,
     /// Title.
     pub title: String,
-    /// The table.
+    /// The table; without rows where only the notes say something.
     pub table: ResultTable,
+    /// Sentences below the table.
+    pub notes: Vec<String>,
 }
 
 /// The output of a portfolio, and the level at which its parts are compared.
@@ -78,6 +82,7 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult, width: TableW
         portfolio.steps(),
         portfolio.treaties(),
         portfolio.layers(),
+        portfolio.premiums(),
         portfolio.capital(),
         portfolio.allocation(),
         portfolio.components(job_result),
@@ -118,8 +123,8 @@ impl PortfolioOutput<'_> {
             ],
             (true, true) => &[
                 ("Net AEP", "net", "var"),
-                ("95% CI low", "net", "var_low"),
-                ("95% CI high", "net", "var_high"),
+                ("Net AEP low", "net", "var_low"),
+                ("Net AEP high", "net", "var_high"),
                 ("Net TVaR", "net", "tvar"),
                 ("Gross AEP", "gross", "var"),
                 ("Gross TVaR", "gross", "tvar"),
@@ -134,8 +139,8 @@ impl PortfolioOutput<'_> {
             ],
             (false, true) => &[
                 ("AEP", "net", "var"),
-                ("95% CI low", "net", "var_low"),
-                ("95% CI high", "net", "var_high"),
+                ("AEP low", "net", "var_low"),
+                ("AEP high", "net", "var_high"),
                 ("AEP TVaR", "net", "tvar"),
                 ("OEP", "largest_occurrence", "var"),
                 ("OEP TVaR", "largest_occurrence", "tvar"),
@@ -157,6 +162,7 @@ impl PortfolioOutput<'_> {
             }
             false => "Exceedance (AEP: loss of a year; OEP: its largest loss)",
         };
+        let title = if is_page { format!("{title}, {INTERVAL_LEGEND}") } else { title.to_owned() };
         titled(PortfolioPart::Exceedance, title, header, rows)
     }
 
@@ -234,6 +240,17 @@ impl PortfolioOutput<'_> {
         )
     }
 
+    /// Premiums of the treaties that have one.
+    fn premiums(&self) -> Option<TitledTable> {
+        let treaties = self.list("treaties").iter().filter(|treaty| treaty["premium"].is_object());
+        let rows = treaties.map(|treaty| {
+            let premiums = ["ceded", "commission", "net"].map(|name| amount(&treaty["premium"][name]));
+            [text(&treaty["name"])].into_iter().chain(premiums).collect()
+        });
+        let header = vec!["Treaty", "Ceded", "Commission", "Net"];
+        titled(PortfolioPart::Premiums, "Premiums: ceded, commission, net", header, rows)
+    }
+
     fn capital(&self) -> Option<TitledTable> {
         let mut rows = Vec::new();
         let signal = &self.output["capital_adequacy_signal"];
@@ -271,7 +288,14 @@ impl PortfolioOutput<'_> {
     /// The parts of lines and treaties in the net loss beyond the compared level.
     fn allocation(&self) -> Option<TitledTable> {
         let tail = &self.list("allocation").get(self.position)?["tail"];
-        let net = tail["net"].as_f64()?;
+        let Some(net) = tail["net"].as_f64() else {
+            return Some(TitledTable {
+                part: PortfolioPart::Allocation,
+                title: "Tail allocation".to_owned(),
+                table: ResultTable { header: Vec::new(), rows: Vec::new() },
+                notes: vec!["No tail allocation: the net annual loss has no mean.".to_owned()],
+            });
+        };
         let share = |part: f64| if net > 0.0 { format_percent_of(part / net) } else { ABSENT.to_owned() };
         let parts = |names: &str, list: &str, sign: f64| {
             let (names, amounts) = (self.list(names), tail[list].as_array().map_or(&[][..], Vec::as_slice));
@@ -297,53 +321,60 @@ impl PortfolioOutput<'_> {
 
     /// Figures of the run beside those of the model: on a terminal the z-scores alone.
     fn checks(&self) -> Option<TitledTable> {
+        const TITLE: &str = "Checks against the model (z: distance in standard errors)";
         let checks = &self.output["checks"];
         let groups = checks["groups"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut legend = CheckLegend::default();
         if self.width == TableWidth::Terminal {
-            let row = |group: &Value| {
-                let [count, gross] = ["count", "gross"].map(|name| &group[name]);
-                let scores = [
-                    &count["mean"],
-                    &count["variance"],
-                    &gross["mean"],
-                    &gross["variance"],
-                    &group["zero_probability"],
-                ];
-                [text(&group["name"])].into_iter().chain(scores.map(z_score)).collect()
-            };
-            let header = vec!["Group", "Count mean", "Variance", "Loss mean", "Variance", "No loss"];
-            let title = "Checks against the model (standard errors from its closed forms)";
-            return titled(PortfolioPart::Checks, title, header, groups.iter().map(row));
+            let rows: Vec<_> = groups
+                .iter()
+                .map(|group| {
+                    let [count, gross] = ["count", "gross"].map(|name| &group[name]);
+                    vec![
+                        text(&group["name"]),
+                        legend.z_score(&count["mean"], false),
+                        legend.z_score(&count["variance"], true),
+                        legend.z_score(&gross["mean"], false),
+                        legend.z_score(&gross["variance"], true),
+                        legend.z_score(&group["zero_probability"], false),
+                    ]
+                })
+                .collect();
+            let header = vec!["Group", "Count mean", "Count var.", "Loss mean", "Loss var.", "No loss"];
+            let checks = titled(PortfolioPart::Checks, TITLE, header, rows.into_iter());
+            return checks.map(|checks| TitledTable { notes: legend.sentences(), ..checks });
         }
-        let row = |label: String, check: &Value| {
-            vec![label, figure(&check["expected"]), figure(&check["found"]), z_score(check)]
-        };
         let mut rows = Vec::new();
+        let mut push = |label: String, check: &Value, is_variance: bool| {
+            let z = legend.z_score(check, is_variance);
+            rows.push(vec![label, figure(&check["expected"]), figure(&check["found"]), z]);
+        };
         for group in groups {
             let name = text(&group["name"]);
             for (figures, words) in [("count", "occurrences"), ("gross", "annual loss")] {
                 for moment in ["mean", "variance"] {
                     let check = &group[figures][moment];
                     if check.is_object() {
-                        rows.push(row(format!("{name}: {moment} of the {words}"), check));
+                        push(format!("{name}: {moment} of the {words}"), check, moment == "variance");
                     }
                 }
             }
-            rows.push(row(format!("{name}: probability of no loss"), &group["zero_probability"]));
+            push(format!("{name}: probability of no loss"), &group["zero_probability"], false);
         }
-        for check in
-            checks["largest_occurrence"].as_array().into_iter().flatten().filter(|_| self.has_occurrences)
-        {
+        let largest = checks["largest_occurrence"].as_array().filter(|_| self.has_occurrences);
+        let largest = largest.map_or(&[][..], Vec::as_slice);
+        let has_model = largest.iter().any(|check| !check["probability"]["expected"].is_null());
+        for check in largest.iter().filter(|_| has_model) {
             let label = format!("Probability that the largest loss exceeds {}", amount(&check["amount"]));
-            rows.push(row(label, &check["probability"]));
+            push(label, &check["probability"], false);
         }
-        let title = "Checks against the model's closed forms";
-        titled(
-            PortfolioPart::Checks,
-            title,
-            vec!["Figure", "Model", "This run", "Standard errors"],
-            rows.into_iter(),
-        )
+        let mut notes = legend.sentences();
+        if !largest.is_empty() && !has_model {
+            notes.push("The model has no figure for the largest loss of a year.".to_owned());
+        }
+        let header = vec!["Figure", "Model", "This run", "z"];
+        let checks = titled(PortfolioPart::Checks, TITLE, header, rows.into_iter());
+        checks.map(|checks| TitledTable { notes, ..checks })
     }
 
     /// Occurrences by component.
@@ -374,7 +405,12 @@ fn titled(
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Option<TitledTable> {
     let rows: Vec<_> = rows.collect();
-    (!rows.is_empty()).then(|| TitledTable { part, title: title.into(), table: ResultTable { header, rows } })
+    (!rows.is_empty()).then(|| TitledTable {
+        part,
+        title: title.into(),
+        table: ResultTable { header, rows },
+        notes: Vec::new(),
+    })
 }
 
 pub(crate) fn text(value: &Value) -> String {
@@ -403,12 +439,56 @@ fn figure(value: &Value) -> String {
     value.as_f64().map_or_else(|| ABSENT.to_owned(), text)
 }
 
-/// A difference in standard errors; in its place, why there is none.
-fn z_score(check: &Value) -> String {
-    match (check["z"].as_f64(), check["unknown"].as_str()) {
-        (Some(z), _) => format!("{z:+.2}"),
-        (None, Some(reason)) => reason.replace('_', " "),
-        (None, None) => ABSENT.to_owned(),
+/// What stands in place of z-scores, with its meaning.
+const CHECK_WORDS: [(&str, &str); 8] = [
+    ("index", "depends on an index, so no model figure"),
+    ("strikes", "a sum of independent losses, so no model figure"),
+    ("moment", "the tail is too heavy for this figure or its standard error"),
+    ("single year", "a single year has no variance"),
+    ("few years", "fewer than 10 expected"),
+    ("exact", "the same in every year, and equal to the model's"),
+    ("DIFFERS", "the same in every year of the model, but not of this run"),
+    ("constant", "nearly the same in every run, so no standard error"),
+];
+/// Figures that are equal but for rounding differ by less than this, relative to their size.
+const ROUNDING: f64 = 1e-9;
+
+/// The words that stand in place of z-scores in a table.
+#[derive(Default)]
+struct CheckLegend(Vec<String>);
+
+impl CheckLegend {
+    /// A difference in standard errors; in its place, why there is none.
+    fn z_score(&mut self, check: &Value, is_variance: bool) -> String {
+        let word = match (check["z"].as_f64(), check["unknown"].as_str()) {
+            (Some(z), _) => return format!("{z:+.2}"),
+            (None, None) => return ABSENT.to_owned(),
+            (None, Some("constant")) => constant_word(check, is_variance).to_owned(),
+            (None, Some(reason)) => reason.replace('_', " "),
+        };
+        if !self.0.contains(&word) {
+            self.0.push(word.clone());
+        }
+        word
+    }
+
+    /// A sentence for each word that the table has.
+    fn sentences(&self) -> Vec<String> {
+        let used = CHECK_WORDS.iter().filter(|(word, _)| self.0.iter().any(|used| used == word));
+        used.map(|(word, meaning)| format!("{word}: {meaning}.")).collect()
+    }
+}
+
+/// Whether a figure without a standard error is that of the model. The variance of two equally
+/// probable values has no standard error either, but is not the same in every run.
+fn constant_word(check: &Value, is_variance: bool) -> &'static str {
+    let (Some(expected), Some(found)) = (check["expected"].as_f64(), check["found"].as_f64()) else {
+        return "constant";
+    };
+    match (found - expected).abs() <= ROUNDING * expected.abs() {
+        true => "exact",
+        false if is_variance && expected > 0.0 => "constant",
+        false => "DIFFERS",
     }
 }
 

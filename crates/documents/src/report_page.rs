@@ -16,7 +16,7 @@ use crate::{
     job_result::JobResult,
     number_format::{format_amount, format_percent},
     portfolio_tables::{self, PortfolioPart, portfolio_tables},
-    result_tables::{self, ResultTable, TableWidth, capitalise},
+    result_tables::{self, INTERVAL_LEGEND, ResultTable, TableWidth, capitalise},
 };
 
 const STYLE: &str = include_str!("report_page/report.css");
@@ -60,22 +60,27 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
     let quantity = result_tables::quantity_with_unit(words);
     html! {
         h2 { (capitalise(&quantity)) }
-        table class="facts" {
-            @for moment in result_tables::moment_values(request, job_result) {
-                tr { th { (moment.label) } td class="figure" { (moment.value) } td { (moment.remark) } }
+        div class="scroll" {
+            table class="facts" {
+                @for moment in result_tables::moment_values(request, job_result) {
+                    tr { th { (moment.label) } td class="figure" { (moment.value) } td { (moment.remark) } }
+                }
             }
         }
-        h2 { "Quantiles of the " (quantity) }
+        h2 { "Quantiles of the " (quantity) ", " (INTERVAL_LEGEND) }
         (table(&result_tables::quantile_table(job_result, TableWidth::Page)))
         @for titled in portfolio_tables(request, job_result, TableWidth::Page) {
             h2 { (titled.title) }
-            (table(&titled.table))
+            @if !titled.table.rows.is_empty() { (table(&titled.table)) }
+            @for note in &titled.notes { p class="legend" { (note) } }
             (portfolio_picture(titled.part, request, job_result).unwrap_or_default())
         }
         @if words.return_periods {
             @if !request.program.details {
-                h2 { (result_tables::exceedance_title(words)) }
-                (table(&result_tables::exceedance_table(job_result, words, TableWidth::Page)))
+                h2 { (result_tables::exceedance_title(words)) ", " (INTERVAL_LEGEND) }
+                @for exceedance in result_tables::exceedance_interval_tables(job_result, words) {
+                    (table(&exceedance))
+                }
                 (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
             }
         } @else {
@@ -100,14 +105,17 @@ fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobRes
     }
 }
 
+/// A table of figures, which scrolls where the page is narrower.
 fn table(table: &ResultTable) -> Markup {
     html! {
-        table {
-            tr class="head" { @for heading in &table.header { th { (heading) } } }
-            @for row in &table.rows {
-                tr {
-                    @for (column, cell) in row.iter().enumerate() {
-                        @if column == 0 { th { (cell) } } @else { td class="figure" { (cell) } }
+        div class="scroll" {
+            table class="figures" {
+                tr class="head" { @for heading in &table.header { th { (heading) } } }
+                @for row in &table.rows {
+                    tr {
+                        @for (column, cell) in row.iter().enumerate() {
+                            @if column == 0 { th { (cell) } } @else { td class="figure" { (cell) } }
+                        }
                     }
                 }
             }
@@ -120,12 +128,14 @@ fn distribution(rows: &[HistogramRow]) -> Markup {
     let largest_share = rows.iter().map(|row| row.share).fold(0.0, f64::max);
     let width = |share: f64| if largest_share > 0.0 { 100.0 * share / largest_share } else { 0.0 };
     html! {
-        table {
-            @for HistogramRow { range: (low, high), share } in rows {
-                tr {
-                    th { (format_amount(*low)) " to " (format_amount(*high)) }
-                    td class="figure" { (format_percent(*share)) }
-                    td class="bar" { span style=(format_args!("width:{:.2}%", width(*share))) {} }
+        div class="scroll" {
+            table {
+                @for HistogramRow { range: (low, high), share } in rows {
+                    tr {
+                        th { (format_amount(*low)) " to " (format_amount(*high)) }
+                        td class="figure" { (format_percent(*share)) }
+                        td class="bar" { span style=(format_args!("width:{:.2}%", width(*share))) {} }
+                    }
                 }
             }
         }
@@ -151,12 +161,14 @@ fn model_section(request: &Request) -> Markup {
         (table(&ResultTable { header: vec!["Arg", "Value"], rows }))
         @for (title, rows) in tables {
             h2 { (title) }
-            table class="words" {
-                tr class="head" { @for heading in &rows.header { th { (heading) } } }
-                @for row in &rows.rows {
-                    tr { @for (column, cell) in row.iter().enumerate() {
-                        @if column == 0 { th { (cell) } } @else { td { (cell) } }
-                    } }
+            div class="scroll" {
+                table class="words" {
+                    tr class="head" { @for heading in &rows.header { th { (heading) } } }
+                    @for row in &rows.rows {
+                        tr { @for (column, cell) in row.iter().enumerate() {
+                            @if column == 0 { th { (cell) } } @else { td { (cell) } }
+                        } }
+                    }
                 }
             }
         }

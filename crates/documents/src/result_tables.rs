@@ -3,7 +3,10 @@
 
 use forge_contract::{envelope::Seed, program::MAX_AMOUNT};
 use forge_kernel::{
-    convergence::StopReason, request::Request, statistics::two_sided_z, summary::TailFigures,
+    convergence::StopReason,
+    request::Request,
+    statistics::two_sided_z,
+    summary::{Exceedance, TailFigures},
     workload::Vocabulary,
 };
 
@@ -142,6 +145,9 @@ pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledV
     moments
 }
 
+/// What columns named low and high are, for titles of tables on a page.
+pub const INTERVAL_LEGEND: &str = "low and high: 95% CI";
+
 /// How much room a table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableWidth {
@@ -162,36 +168,46 @@ pub fn quantile_table(job_result: &JobResult, width: TableWidth) -> ResultTable 
         }
         [format_level(q.level)].into_iter().chain(amounts.into_iter().map(format_optional_amount)).collect()
     });
-    let mut header = vec!["Level", "VaR", "95% CI low", "95% CI high", "TVaR"];
-    if width == TableWidth::Page {
-        header.extend(["95% CI low", "95% CI high"]);
-    }
+    let header = match width {
+        TableWidth::Terminal => vec!["Level", "VaR", "95% CI low", "95% CI high", "TVaR"],
+        TableWidth::Page => vec!["Level", "VaR", "VaR low", "VaR high", "TVaR", "TVaR low", "TVaR high"],
+    };
     ResultTable { header, rows: rows.collect() }
 }
 
-/// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period; on a page
-/// with 95% confidence intervals.
-pub fn exceedance_table(job_result: &JobResult, words: Vocabulary, width: TableWidth) -> ResultTable {
-    let figures = |tail: &TailFigures| match width {
-        TableWidth::Terminal => vec![Some(tail.var), tail.tvar],
-        TableWidth::Page => {
-            vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar, tail.tvar_low, tail.tvar_high]
-        }
+/// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period.
+pub fn exceedance_table(job_result: &JobResult, words: Vocabulary) -> ResultTable {
+    let header = vec!["Return period", "AEP", "AEP TVaR", "OEP", "OEP TVaR"];
+    exceedance_rows(job_result, words, header, |e| {
+        vec![Some(e.aep.var), e.aep.tvar, Some(e.oep.var), e.oep.tvar]
+    })
+}
+
+/// The tables of AEP and of OEP for a page: with TVaR and 95% confidence intervals.
+pub fn exceedance_interval_tables(job_result: &JobResult, words: Vocabulary) -> [ResultTable; 2] {
+    let figures = |tail: &TailFigures| {
+        vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar, tail.tvar_low, tail.tvar_high]
     };
+    let aep =
+        vec!["Return period", "AEP", "AEP low", "AEP high", "AEP TVaR", "AEP TVaR low", "AEP TVaR high"];
+    let oep =
+        vec!["Return period", "OEP", "OEP low", "OEP high", "OEP TVaR", "OEP TVaR low", "OEP TVaR high"];
+    [
+        exceedance_rows(job_result, words, aep, |e| figures(&e.aep)),
+        exceedance_rows(job_result, words, oep, |e| figures(&e.oep)),
+    ]
+}
+
+fn exceedance_rows(
+    job_result: &JobResult,
+    words: Vocabulary,
+    header: Vec<&'static str>,
+    amounts: impl Fn(&Exceedance) -> Vec<Option<f64>>,
+) -> ResultTable {
     let rows = job_result.summary.exceedance.iter().map(|e| {
         let period = format!("{} {}", format_count(e.return_period), words.iterations);
-        let amounts = [&e.aep, &e.oep].into_iter().flat_map(figures).map(format_optional_amount);
-        [period].into_iter().chain(amounts).collect()
+        [period].into_iter().chain(amounts(e).into_iter().map(format_optional_amount)).collect()
     });
-    let header = match width {
-        TableWidth::Terminal => vec!["Return period", "AEP", "AEP TVaR", "OEP", "OEP TVaR"],
-        TableWidth::Page => {
-            const INTERVAL: [&str; 2] = ["95% CI low", "95% CI high"];
-            let of = |name| [name].into_iter().chain(INTERVAL);
-            let names = ["AEP", "AEP TVaR", "OEP", "OEP TVaR"];
-            ["Return period"].into_iter().chain(names.into_iter().flat_map(of)).collect()
-        }
-    };
     ResultTable { header, rows: rows.collect() }
 }
 
@@ -208,8 +224,9 @@ pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String>
     let saturated = job_result.document.work.saturated;
     if saturated > 0 {
         let largest = format_amount(MAX_AMOUNT as f64 / f64::from(request.program.units));
+        let (amounts, were) = if saturated == 1 { ("amount", "was") } else { ("amounts", "were") };
         warnings.push(format!(
-            "{} amounts exceeded {largest}, the largest there is, and were cut to it.",
+            "{} {amounts} exceeded {largest}, the largest there is, and {were} cut to it.",
             format_count(saturated)
         ));
         warnings

@@ -72,7 +72,8 @@ fn page_shows_towers_allocation_curves_and_model() {
         "currency of the args",
         "Net TVaR",
         "OEP TVaR",
-        "Checks against the model's closed forms",
+        "Checks against the model (z: distance in standard errors)",
+        "Premiums: ceded, commission, net",
         "storm: variance of the annual loss",
     ] {
         assert!(page.contains(part), "{part}");
@@ -96,6 +97,7 @@ fn page_says_which_amounts_have_no_mean() {
     args["treaties"] = json!([]);
     let page = render_args(args.clone(), ArtifactKind::ReportHtml).2;
     assert!(page.contains("The net annual loss has no mean"));
+    assert!(page.contains("No tail allocation: the net annual loss has no mean."));
     args["groups"][1]["claims"][0]["severity"]["pareto"]["alpha"] = json!(1.5);
     let page = render_args(args, ArtifactKind::ReportHtml).2;
     assert!(page.contains("The net annual loss has no variance") && !page.contains("has no mean"));
