@@ -219,7 +219,11 @@ impl<'a> SchemaPage<'a> {
         };
         let mut kind = names.join(" or ");
         if schema["items"].is_object() {
-            write!(kind, " of {}", self.kind(&schema["items"])).unwrap();
+            let items = self.kind(&schema["items"]);
+            let name_end = items.find(',').unwrap_or(items.len());
+            let is_named = matches!(&items[..name_end], "number" | "integer" | "string");
+            let (name, range) = items.split_at(name_end);
+            write!(kind, " of {name}{}{range}", if is_named { "s" } else { "" }).unwrap();
         }
         if schema["additionalProperties"].is_object() {
             write!(kind, " of {}", self.kind(&schema["additionalProperties"])).unwrap();

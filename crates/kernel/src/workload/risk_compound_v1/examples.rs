@@ -44,7 +44,7 @@ pub fn portfolio() -> Value {
             {"name": "Stop loss", "step": 3, "kind": "aggregate_xl", "covers": ["property", "motor", "liability"],
              "limit": 25_000_000, "attachment": 135_000_000, "placed": 0.85, "premium": 900_000}
         ],
-        "capital": {"own_funds": 90_000_000, "measure": "var", "level": 0.995},
+        "capital": {"own_funds": 400_000_000, "measure": "var", "level": 0.995},
         "report": {
             "allocation": true,
             "return_periods": [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000, 10000],

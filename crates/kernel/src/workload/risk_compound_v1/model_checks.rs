@@ -78,7 +78,7 @@ pub struct LargestCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ModelCheck {
-    /// The model's figure; null where it is not known in closed form.
+    /// The model's figure: a sum over the program's tables; null where there is none.
     pub expected: Option<f64>,
     /// The run's figure; null for the variance of a single year.
     pub found: Option<f64>,

@@ -50,7 +50,7 @@ pub struct RiskOutput {
     pub diversification: Diversification,
     /// Own funds and the capital requirement; null without `capital`.
     pub capital_adequacy_signal: Option<CapitalSignal>,
-    /// Figures of the run beside those of the model that are known in closed form.
+    /// Figures of the run beside those of the model: sums over the program's tables.
     pub checks: ModelChecks,
     /// Histogram of the net annual loss.
     pub loss_distribution: Histogram,

@@ -119,7 +119,7 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
             parameters: &[
                 parameter("threshold", AmountOrZero, "Smallest amount."),
                 SCALE,
-                parameter("xi", Number(-5.0, 10.0), "Shape. Without a mean from 1 on."),
+                parameter("xi", Number(-5.0, 10.0), "Shape; no variance from 0.5, no mean from 1."),
             ],
             law: |p| Ok(SeverityLaw::Gpd { threshold: p[0], scale: p[1], xi: p[2] }),
         }],

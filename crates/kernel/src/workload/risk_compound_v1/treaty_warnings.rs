@@ -33,11 +33,15 @@ pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
             }
         }
         if treaty.commission.0 > 0 && treaty.premium == 0 {
-            let message = "has no effect: it is a part of the ceded premium, and the treaty has no `premium`";
+            let message = "has no effect without `premium`: it is a fraction of the ceded premium";
             warnings.push(&format!("{path}/commission"), message);
         }
         if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms {
             warn_about_annual_limit(portfolio, layer, &path, warnings);
+            if treaty.premium == 0 && layer.reinstatements.iter().any(|price| price.0 > 0) {
+                let message = "cost nothing without a premium: their prices are fractions of `premium`";
+                warnings.push(&format!("{path}/reinstatements"), message);
+            }
         }
         if let Some(others) = may_exceed_subject(portfolio, treaty, earlier) {
             let message = format!(

@@ -51,6 +51,7 @@ impl RiskArgs {
                 let path = severity_path(&portfolio, number, index);
                 warn_about_severity(component, portfolio.units, &path, &mut warnings);
                 warn_about_tail(&portfolio, number, index, &mut warnings);
+                warn_about_low_limit(&portfolio, number, index, &mut warnings);
                 if component.range(portfolio.units).max == 0 {
                     warnings.push(
                         &component_path(&portfolio, number, index),
@@ -199,6 +200,18 @@ fn warn_about_severity(component: &PortfolioComponent, units: u32, path: &str, w
             "has a sigma of {sigma}: above {MAX_SIGMA}, a noticeable part of the mean lies beyond the largest draw"
         );
         warnings.push(path, message);
+    }
+}
+
+/// Warns of a limit below the smallest amount of a law, such as the threshold of a Pareto law.
+fn warn_about_low_limit(portfolio: &Portfolio, group: usize, number: usize, warnings: &mut WarningList) {
+    let component = &portfolio.groups[group].components[number];
+    let is_drawn = matches!(component.severity, ComponentSeverity::Law(_));
+    let range = component.range(portfolio.units);
+    if is_drawn && component.limit < MAX_AMOUNT && range.min > 0 && range.min == range.max {
+        let path = format!("{}/limit", component_path(portfolio, group, number));
+        warnings
+            .push(&path, "is at most the smallest amount of the severity: every claim is cut to the limit");
     }
 }
 

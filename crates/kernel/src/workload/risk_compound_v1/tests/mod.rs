@@ -186,7 +186,7 @@ fn portfolio_has_indices_for_names_and_minor_units_for_amounts() {
     assert_eq!((layers[1].placed, layers[1].premium), (Proportion(900_000), 260_000_000));
     assert_eq!(portfolio.treaties[2].treaty.groups, IndexSet(0b100));
     let capital = portfolio.capital.unwrap();
-    assert_eq!((capital.own_funds, capital.level), (9_000_000_000, Level::new(995_000, 1_000_000)));
+    assert_eq!((capital.own_funds, capital.level), (40_000_000_000, Level::new(995_000, 1_000_000)));
     assert_eq!(portfolio.report.return_periods.last(), Some(&10_000));
     assert_eq!(portfolio.report.levels[0], Level::new(500_000, 1_000_000));
 }

@@ -247,6 +247,7 @@ fn small_constants() {
 fn annual_limits_above_what_reinstatements_allow() {
     let mut treaty = layer(1000, 500);
     treaty["reinstatements"] = json!([1]);
+    treaty["premium"] = json!(10);
     treaty["aal"] = json!(1001);
     assert_warning(&with_treaties(&[treaty.clone()]), "/treaties/0/aal", "allow at most 1,000 a year");
     treaty["aal"] = json!(1000);
@@ -256,6 +257,31 @@ fn annual_limits_above_what_reinstatements_allow() {
 #[test]
 fn commissions_need_a_premium() {
     let share = |premium: Value| json!({"kind": "quota_share", "covers": ["property"], "cession": 0.5, "commission": 0.2, "premium": premium});
-    assert_warning(&with_treaties(&[share(Value::Null)]), "/treaties/0/commission", "no `premium`");
+    assert_warning(&with_treaties(&[share(Value::Null)]), "/treaties/0/commission", "without `premium`");
     assert_silent(&with_treaties(&[share(json!(1000))]));
+}
+
+#[test]
+fn reinstatements_with_a_price_need_a_premium() {
+    let mut treaty = layer(1000, 500);
+    treaty["reinstatements"] = json!([0, 1]);
+    assert_warning(&with_treaties(&[treaty.clone()]), "/treaties/0/reinstatements", "without a premium");
+    treaty["reinstatements"] = json!([0]);
+    assert_silent(&with_treaties(&[treaty.clone()]));
+    treaty["reinstatements"] = json!([1]);
+    treaty["premium"] = json!(10);
+    assert_silent(&with_treaties(&[treaty]));
+}
+
+#[test]
+fn limits_below_every_claim() {
+    let limited = |limit: u64| {
+        let mut args =
+            with("/groups/1/claims/1/severity", json!({"pareto": {"threshold": 1000, "alpha": 1.5}}));
+        set(&mut args, "/groups/1/claims/1/limit", json!(limit));
+        args
+    };
+    // The deductible takes off 200.
+    assert_warning(&limited(800), "/groups/1/claims/1/limit", "every claim is cut to the limit");
+    assert_silent(&limited(801));
 }
