@@ -82,9 +82,11 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
         "All lines, step by step",
         "Treaties, what they pay in a year",
         "Layers, means per year",
+        "Premiums: ceded, commission, net",
         "Capital and diversification",
         "Tail allocation",
-        "Checks against the model",
+        "Checks against the model (z: distance in standard errors)",
+        "index: depends on an index, so no model figure.",
         "Losses by component",
         "net AEP solid line, gross AEP dotted",
     ] {

@@ -39,7 +39,8 @@ pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
         if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms {
             warn_about_annual_limit(portfolio, layer, &path, warnings);
             if treaty.premium == 0 && layer.reinstatements.iter().any(|price| price.0 > 0) {
-                let message = "cost nothing without a premium: their prices are fractions of `premium`";
+                let message = "cost nothing without a premium, of which their prices are fractions; only the technical \
+                               premium counts them";
                 warnings.push(&format!("{path}/reinstatements"), message);
             }
         }
