@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use super::report::CheckProblem;
 
+/// Larger than nearly all losses, so that the probability of one above it differs from that of one
+/// above 0.
+const HIGH_AMOUNT: u64 = 1 << 45;
 /// Larger than all own funds, so that every probability of exceeding them differs.
 const LARGE_AMOUNT: u64 = 1 << 51;
 
@@ -24,7 +27,7 @@ const LARGE_AMOUNT: u64 = 1 << 51;
 pub fn check_shape(result: &Value, request: &Request) -> Result<(), CheckProblem> {
     let empty = sample(&request.program, 1, [0, 0], 0);
     // With this many iterations every confidence interval has both bounds.
-    let full = sample(&request.program, 1 << 25, [5, LARGE_AMOUNT], 3);
+    let full = sample(&request.program, 1 << 25, [HIGH_AMOUNT, LARGE_AMOUNT], 3);
     let document = |merged, reason| {
         let json = JobResult::new(request, merged, reason).json;
         serde_json::from_slice::<Value>(&json).expect("a result document is JSON")
@@ -37,13 +40,18 @@ pub fn check_shape(result: &Value, request: &Request) -> Result<(), CheckProblem
     }
 }
 
-/// A result of `iterations`, half of them with each of two amounts in every quantity.
+/// Iterations of a sample with the larger amount: few, so that it is rarer than the loss of any
+/// return period, and the probability of exceeding that loss is not 0.
+const LARGE_ITERATIONS: u64 = 16;
+
+/// A result of `iterations` with one of two amounts in every quantity, the larger one in
+/// [`LARGE_ITERATIONS`].
 fn sample(program: &Program, iterations: u64, amounts: [u64; 2], count: u64) -> ShardResult {
-    let half = iterations / 2;
+    let most = iterations.saturating_sub(LARGE_ITERATIONS);
     let [low, high] = amounts;
     let distribution = |at_marks: &[u64], resolution: Resolution| {
         let [first, last] = amounts.map(|amount| resolution.bucket_of(amount) as u32);
-        let counts = [(first, half), (last, iterations - half)];
+        let counts = [(first, most), (last, iterations - most)];
         Distribution {
             min: low,
             max: high,
@@ -51,9 +59,9 @@ fn sample(program: &Program, iterations: u64, amounts: [u64; 2], count: u64) -> 
             histogram: counts.into_iter().skip(usize::from(low == high)).collect(),
         }
     };
-    let sum = u128::from(half) * u128::from(low) + u128::from(iterations - half) * u128::from(high);
+    let sum = u128::from(most) * u128::from(low) + u128::from(iterations - most) * u128::from(high);
     let squared = |amount: u64| u128::from(amount) * u128::from(amount);
-    let sum_squares = squared(low) * u128::from(half) + squared(high) * u128::from(iterations - half);
+    let sum_squares = squared(low) * u128::from(most) + squared(high) * u128::from(iterations - most);
     let sum_squares = sum_squares.into();
     let mut result = Reduction::new(program).result();
     result.iterations = iterations;

@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(wait.observe(bus.as_ref(), PATIENCE).await, None, "it was looked at before");
         advance(CHECK_INTERVAL).await;
         let reason = wait.observe(bus.as_ref(), PATIENCE).await.unwrap();
-        assert!(reason.contains("FORGE_RESULTS") && reason.contains("cancelled"), "{reason}");
+        assert!(reason.contains("FORGE_RESULTS") && reason.contains("cancel"), "{reason}");
         assert_eq!(wait.observe(bus.as_ref(), Duration::ZERO).await, None, "it makes progress");
         bus.purge(Stream::Results, ">").await.unwrap();
         assert_eq!(wait.observe(bus.as_ref(), PATIENCE).await, None);
