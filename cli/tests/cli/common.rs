@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use forge_contract::digest::Digest;
+use forge_contract::{digest::Digest, envelope::ArtifactKind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -196,14 +196,5 @@ pub fn endless_envelope(job: &str) -> Value {
 
 /// The envelope, with every artifact requested.
 pub fn with_all_artifacts(envelope: Value) -> Value {
-    let all = [
-        "result_json",
-        "executions_json",
-        "metrics_json",
-        "verification_json",
-        "plan_json",
-        "ept_csv",
-        "report_html",
-    ];
-    with_value(envelope, "/artifacts/include", json!(all))
+    with_value(envelope, "/artifacts/include", json!(ArtifactKind::ALL))
 }

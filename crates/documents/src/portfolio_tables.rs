@@ -13,6 +13,9 @@ use crate::{
     result_tables::{INTERVAL_LEGEND, ResultTable, TableWidth, nearest_level},
 };
 
+mod checks;
+mod treaties;
+
 /// Stands for what does not exist.
 const ABSENT: &str = "-";
 
@@ -113,39 +116,17 @@ impl PortfolioOutput<'_> {
     fn exceedance(&self) -> Option<TitledTable> {
         let has_treaties = !self.list("treaties").is_empty();
         let is_page = self.width == TableWidth::Page;
-        let columns: &[(&str, &str, &str)] = match (has_treaties, is_page) {
-            (true, false) => &[
-                ("Net AEP", "net", "var"),
-                ("95% CI low", "net", "var_low"),
-                ("95% CI high", "net", "var_high"),
-                ("Gross AEP", "gross", "var"),
-                ("Gross OEP", "largest_occurrence", "var"),
-            ],
-            (true, true) => &[
-                ("Net AEP", "net", "var"),
-                ("Net AEP low", "net", "var_low"),
-                ("Net AEP high", "net", "var_high"),
-                ("Net TVaR", "net", "tvar"),
-                ("Gross AEP", "gross", "var"),
-                ("Gross TVaR", "gross", "tvar"),
-                ("Gross OEP", "largest_occurrence", "var"),
-                ("OEP TVaR", "largest_occurrence", "tvar"),
-            ],
-            (false, false) => &[
-                ("AEP", "net", "var"),
-                ("95% CI low", "net", "var_low"),
-                ("95% CI high", "net", "var_high"),
-                ("OEP", "largest_occurrence", "var"),
-            ],
-            (false, true) => &[
-                ("AEP", "net", "var"),
-                ("AEP low", "net", "var_low"),
-                ("AEP high", "net", "var_high"),
-                ("AEP TVaR", "net", "tvar"),
-                ("OEP", "largest_occurrence", "var"),
-                ("OEP TVaR", "largest_occurrence", "tvar"),
-            ],
+        let [aep, low, high, tvar] = match has_treaties {
+            true => ["Net AEP", "Net AEP low", "Net AEP high", "Net TVaR"],
+            false => ["AEP", "AEP low", "AEP high", "AEP TVaR"],
         };
+        let (low, high) = if is_page { (low, high) } else { ("95% CI low", "95% CI high") };
+        let mut columns = vec![(aep, "net", "var"), (low, "net", "var_low"), (high, "net", "var_high")];
+        columns.extend(is_page.then_some((tvar, "net", "tvar")));
+        columns.extend(has_treaties.then_some(("Gross AEP", "gross", "var")));
+        columns.extend((has_treaties && is_page).then_some(("Gross TVaR", "gross", "tvar")));
+        columns.push((if has_treaties { "Gross OEP" } else { "OEP" }, "largest_occurrence", "var"));
+        columns.extend(is_page.then_some(("OEP TVaR", "largest_occurrence", "tvar")));
         let rows = self.list("exceedance").iter().map(|row| {
             let years = row["return_period"].as_u64().map_or_else(String::new, format_count);
             let cells = columns.iter().map(|&(_, tail, figure)| match tail {
@@ -198,57 +179,6 @@ impl PortfolioOutput<'_> {
             vec!["Annual loss", "Mean", "Std. dev.", "VaR", "TVaR"],
             gross.into_iter().chain(rows),
         )
-    }
-
-    fn treaties(&self) -> Option<TitledTable> {
-        let rows = self.list("treaties").iter().map(|treaty| {
-            let mut cells = self.figures(text(&treaty["name"]), &treaty["ceded"]);
-            cells.pop();
-            cells.push(percent(&treaty["attachment_probability"]));
-            cells.push(percent(&treaty["exhaustion_probability"]));
-            cells
-        });
-        let title = format!("Treaties, what they pay in a year (VaR at {})", self.level);
-        let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Attachment", "Exhaustion"];
-        titled(PortfolioPart::Treaties, title, header, rows)
-    }
-
-    /// Frequencies and prices of the treaties that are layers.
-    fn layers(&self) -> Option<TitledTable> {
-        const FIGURES: [&str; 3] = ["attaching_occurrences", "rate_on_line", "technical_premium"];
-        let is_layer = |treaty: &&Value| FIGURES.iter().any(|figure| !treaty[*figure].is_null());
-        let rows = self.list("treaties").iter().filter(is_layer).map(|treaty| {
-            let reinstated = treaty["reinstated"].as_array().filter(|amounts| !amounts.is_empty());
-            let reinstated = reinstated.map(|amounts| amounts.iter().filter_map(Value::as_f64).sum());
-            vec![
-                text(&treaty["name"]),
-                frequency(&treaty["attaching_occurrences"]),
-                frequency(&treaty["exhausting_occurrences"]),
-                reinstated.map_or_else(|| ABSENT.to_owned(), format_rounded),
-                amount(&treaty["reinstatement_premium"]["mean"]),
-                percent(&treaty["rate_on_line"]),
-                amount(&treaty["technical_premium"]),
-            ]
-        });
-        let header =
-            vec!["Layer", "Attach/yr", "Exhaust/yr", "Reinstated", "Reinst. prem.", "RoL", "Techn. prem."];
-        titled(
-            PortfolioPart::Layers,
-            "Layers, means per year (RoL: rate on line; reinstatement premium: placed; technical: at 100%)",
-            header,
-            rows,
-        )
-    }
-
-    /// Premiums of the treaties that have one.
-    fn premiums(&self) -> Option<TitledTable> {
-        let treaties = self.list("treaties").iter().filter(|treaty| treaty["premium"].is_object());
-        let rows = treaties.map(|treaty| {
-            let premiums = ["ceded", "commission", "net"].map(|name| amount(&treaty["premium"][name]));
-            [text(&treaty["name"])].into_iter().chain(premiums).collect()
-        });
-        let header = vec!["Treaty", "Ceded", "Commission", "Net"];
-        titled(PortfolioPart::Premiums, "Premiums: ceded, commission, net", header, rows)
     }
 
     fn capital(&self) -> Option<TitledTable> {
@@ -319,64 +249,6 @@ impl PortfolioOutput<'_> {
         titled(PortfolioPart::Allocation, title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
     }
 
-    /// Figures of the run beside those of the model: on a terminal the z-scores alone.
-    fn checks(&self) -> Option<TitledTable> {
-        const TITLE: &str = "Checks against the model (z: distance in standard errors)";
-        let checks = &self.output["checks"];
-        let groups = checks["groups"].as_array().map_or(&[][..], Vec::as_slice);
-        let mut legend = CheckLegend::default();
-        if self.width == TableWidth::Terminal {
-            let rows: Vec<_> = groups
-                .iter()
-                .map(|group| {
-                    let [count, gross] = ["count", "gross"].map(|name| &group[name]);
-                    vec![
-                        text(&group["name"]),
-                        legend.z_score(&count["mean"], false),
-                        legend.z_score(&count["variance"], true),
-                        legend.z_score(&gross["mean"], false),
-                        legend.z_score(&gross["variance"], true),
-                        legend.z_score(&group["zero_probability"], false),
-                    ]
-                })
-                .collect();
-            let header = vec!["Group", "Count mean", "Count var.", "Loss mean", "Loss var.", "No loss"];
-            let checks = titled(PortfolioPart::Checks, TITLE, header, rows.into_iter());
-            return checks.map(|checks| TitledTable { notes: legend.sentences(), ..checks });
-        }
-        let mut rows = Vec::new();
-        let mut push = |label: String, check: &Value, is_variance: bool| {
-            let z = legend.z_score(check, is_variance);
-            rows.push(vec![label, figure(&check["expected"]), figure(&check["found"]), z]);
-        };
-        for group in groups {
-            let name = text(&group["name"]);
-            for (figures, words) in [("count", "occurrences"), ("gross", "annual loss")] {
-                for moment in ["mean", "variance"] {
-                    let check = &group[figures][moment];
-                    if check.is_object() {
-                        push(format!("{name}: {moment} of the {words}"), check, moment == "variance");
-                    }
-                }
-            }
-            push(format!("{name}: probability of no loss"), &group["zero_probability"], false);
-        }
-        let largest = checks["largest_occurrence"].as_array().filter(|_| self.has_occurrences);
-        let largest = largest.map_or(&[][..], Vec::as_slice);
-        let has_model = largest.iter().any(|check| !check["probability"]["expected"].is_null());
-        for check in largest.iter().filter(|_| has_model) {
-            let label = format!("Probability that the largest loss exceeds {}", amount(&check["amount"]));
-            push(label, &check["probability"], false);
-        }
-        let mut notes = legend.sentences();
-        if !largest.is_empty() && !has_model {
-            notes.push("The model has no figure for the largest loss of a year.".to_owned());
-        }
-        let header = vec!["Figure", "Model", "This run", "z"];
-        let checks = titled(PortfolioPart::Checks, TITLE, header, rows.into_iter());
-        checks.map(|checks| TitledTable { notes, ..checks })
-    }
-
     /// Occurrences by component.
     fn components(&self, job_result: &JobResult) -> Option<TitledTable> {
         let work = &job_result.document.work;
@@ -428,73 +300,6 @@ fn percent(value: &Value) -> String {
 /// A percentage of any size and sign, with one decimal.
 fn format_percent_of(fraction: f64) -> String {
     format!("{:.1}%", fraction * 100.0)
-}
-
-/// A figure of any size: a probability, a number or an amount.
-fn figure(value: &Value) -> String {
-    let text = |x: f64| match x.abs() < 1000.0 {
-        true => format!("{x:.6}"),
-        false => format_rounded(x),
-    };
-    value.as_f64().map_or_else(|| ABSENT.to_owned(), text)
-}
-
-/// What stands in place of z-scores, with its meaning.
-const CHECK_WORDS: [(&str, &str); 8] = [
-    ("index", "depends on an index, so no model figure"),
-    ("strikes", "a sum of independent losses, so no model figure"),
-    ("moment", "the tail is too heavy for this figure or its standard error"),
-    ("single year", "a single year has no variance"),
-    ("few years", "fewer than 10 expected"),
-    ("exact", "the same in every year, and equal to the model's"),
-    ("DIFFERS", "the same in every year of the model, but not of this run"),
-    ("constant", "nearly the same in every run, so no standard error"),
-];
-/// Figures that are equal but for rounding differ by less than this, relative to their size.
-const ROUNDING: f64 = 1e-9;
-
-/// The words that stand in place of z-scores in a table.
-#[derive(Default)]
-struct CheckLegend(Vec<String>);
-
-impl CheckLegend {
-    /// A difference in standard errors; in its place, why there is none.
-    fn z_score(&mut self, check: &Value, is_variance: bool) -> String {
-        let word = match (check["z"].as_f64(), check["unknown"].as_str()) {
-            (Some(z), _) => return format!("{z:+.2}"),
-            (None, None) => return ABSENT.to_owned(),
-            (None, Some("constant")) => constant_word(check, is_variance).to_owned(),
-            (None, Some(reason)) => reason.replace('_', " "),
-        };
-        if !self.0.contains(&word) {
-            self.0.push(word.clone());
-        }
-        word
-    }
-
-    /// A sentence for each word that the table has.
-    fn sentences(&self) -> Vec<String> {
-        let used = CHECK_WORDS.iter().filter(|(word, _)| self.0.iter().any(|used| used == word));
-        used.map(|(word, meaning)| format!("{word}: {meaning}.")).collect()
-    }
-}
-
-/// Whether a figure without a standard error is that of the model. The variance of two equally
-/// probable values has no standard error either, but is not the same in every run.
-fn constant_word(check: &Value, is_variance: bool) -> &'static str {
-    let (Some(expected), Some(found)) = (check["expected"].as_f64(), check["found"].as_f64()) else {
-        return "constant";
-    };
-    match (found - expected).abs() <= ROUNDING * expected.abs() {
-        true => "exact",
-        false if is_variance && expected > 0.0 => "constant",
-        false => "DIFFERS",
-    }
-}
-
-/// A number of occurrences a year.
-fn frequency(value: &Value) -> String {
-    value.as_f64().map_or_else(|| ABSENT.to_owned(), |frequency| format!("{frequency:.4}"))
 }
 
 fn ratio_with_interval(signal: &Value) -> String {

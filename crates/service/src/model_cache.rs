@@ -8,6 +8,10 @@ use quick_cache::sync::Cache;
 
 use crate::cache_weight::{CacheWeight, bounded_cache};
 
+/// Models that a service compiles at the same time for one purpose. One takes seconds at worst, and
+/// a core.
+pub const CONCURRENT_COMPILATIONS: usize = 2;
+
 /// Caches compiled models, at most 64 MiB of them; most take some 300 kB. When several threads ask
 /// for the same model at once, one compiles it and the others wait for its result.
 ///

@@ -19,7 +19,7 @@ use forge_service::{
     job_watch::JobWatch,
     memory_budget::MemoryBudget,
     metrics::Metrics,
-    model_cache::ModelCache,
+    model_cache::{CONCURRENT_COMPILATIONS, ModelCache},
     queue_worker::{Concurrency, Handler, QueueSettings, Settlement, serve_queue},
     registry::{self, AgentCapacity, Registry, Role},
 };
@@ -31,7 +31,7 @@ use crate::{
     discarded_results::DiscardedResults,
     earlier_manifest::EarlierManifestPolicy,
     janitor,
-    job_reducer::{CONCURRENT_COMPILATIONS, JobCompletion, JobReducer},
+    job_reducer::{JobCompletion, JobReducer},
     kept_results::ResultMemory,
     manifest_log::ManifestLog,
     pool_quarantine::PoolQuarantine,

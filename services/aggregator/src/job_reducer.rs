@@ -46,9 +46,6 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 /// smaller jobs would never have their turn.
 const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Models that are compiled at the same time. One takes seconds at worst, and a core.
-pub(crate) const CONCURRENT_COMPILATIONS: usize = 2;
-
 /// Delay before a job that made no progress, and made way for others, is reduced again.
 const YIELD_DELAY: Duration = Duration::from_secs(10);
 

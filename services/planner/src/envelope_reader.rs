@@ -13,13 +13,11 @@ use forge_kernel::{
 use forge_service::{
     blocking::compute_blocking,
     job_memory,
-    model_cache::{CachedModels, ModelCache},
+    model_cache::{CONCURRENT_COMPILATIONS, CachedModels, ModelCache},
     result_limit::{self, ExcessSizes, max_result_bytes},
 };
 use tokio::sync::Semaphore;
 
-/// Envelopes that are compiled at the same time for one purpose. One takes seconds at worst.
-const CONCURRENT_READS: usize = 2;
 /// Upper bound on the errors of an envelope, as JSON in bytes. A record holds them twice: without
 /// it, long keys that errors quote would make a record as large as the envelope.
 const MAX_ERRORS_BYTES: usize = 32 << 10;
@@ -29,7 +27,7 @@ const MAX_ERRORS_BYTES: usize = 32 << 10;
 pub struct EnvelopeReader {
     rules: Arc<EnvelopeRules>,
     /// Permits to compile.
-    reads: Arc<Semaphore>,
+    compilations: Arc<Semaphore>,
 }
 
 /// The rules of the installation, and what reading envelopes has computed.
@@ -50,14 +48,17 @@ impl EnvelopeReader {
     pub fn new(bus: SharedBus, models: Arc<ModelCache>, namespaces: Vec<String>, job_memory: u64) -> Self {
         let excess_sizes = ExcessSizes::default();
         let rules = Arc::new(EnvelopeRules { bus, models, namespaces, job_memory, excess_sizes });
-        Self { rules, reads: Arc::new(Semaphore::new(CONCURRENT_READS)) }
+        Self { rules, compilations: Arc::new(Semaphore::new(CONCURRENT_COMPILATIONS)) }
     }
 
     /// A reader with the same rules and caches, and permits of its own: its envelopes do not wait
     /// for those of this reader.
     #[must_use]
     pub fn with_own_permits(&self) -> Self {
-        Self { rules: Arc::clone(&self.rules), reads: Arc::new(Semaphore::new(CONCURRENT_READS)) }
+        Self {
+            rules: Arc::clone(&self.rules),
+            compilations: Arc::new(Semaphore::new(CONCURRENT_COMPILATIONS)),
+        }
     }
 
     /// Parses and validates an envelope, compiles its model and plans it. Large portfolios take
@@ -74,7 +75,7 @@ impl EnvelopeReader {
         if let Some(read) = compute_blocking(|| self.rules.read_cached(envelope)) {
             return read;
         }
-        let _permit = self.reads.acquire().await;
+        let _permit = self.compilations.acquire().await;
         compute_blocking(|| self.rules.read(envelope))
     }
 }
@@ -235,7 +236,8 @@ mod tests {
             json!({"op": op, "args": args}).to_string()
         };
         assert!(reader.read(envelope(0.1).as_bytes()).await.is_ok());
-        let _all = reader.reads.acquire_many(u32::try_from(CONCURRENT_READS).unwrap()).await.unwrap();
+        let _all =
+            reader.compilations.acquire_many(u32::try_from(CONCURRENT_COMPILATIONS).unwrap()).await.unwrap();
         assert!(timeout(day, reader.read(envelope(0.2).as_bytes())).await.is_err(), "it is not cached");
         assert!(timeout(day, reader.read(envelope(0.1).as_bytes())).await.unwrap().is_ok());
         assert!(timeout(day, reader.read(b"{}")).await.unwrap().is_err(), "it has no model");

@@ -241,8 +241,10 @@ impl NatsConnection {
 
     /// Ends this connection and makes another.
     pub(super) async fn reconnect(&self) {
+        // It fails if the task of the connection has ended.
         if let Err(error) = self.client.force_reconnect().await {
             tracing::warn!(%error, "cannot reconnect to NATS");
+            self.mark_closed();
         }
     }
 
@@ -311,10 +313,7 @@ impl NatsConnection {
         }
         let server = self.client.server_info().server_name;
         tracing::warn!(server, "this NATS server does not serve JetStream; connecting to another one");
-        // It fails if the task of the connection has ended.
-        if self.client.force_reconnect().await.is_err() {
-            self.mark_closed();
-        }
+        self.reconnect().await;
     }
 
     /// The server's clock, by which the age of messages is measured.

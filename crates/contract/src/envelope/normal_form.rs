@@ -335,3 +335,8 @@ pub enum ArtifactKind {
     /// `report.html`: the result as a web page.
     ReportHtml,
 }
+
+impl ArtifactKind {
+    /// Every kind.
+    pub const ALL: &[Self] = Self::VARIANTS;
+}

@@ -56,33 +56,50 @@ pub(super) fn execute_shard(
     shard: &Shard,
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
-    let interpreter = Interpreter::new(program);
-    let mut result = ResultBuilder::new(program);
+    let mut executor = RangeExecutor::new(program);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
     let interval = report_interval(program);
     for (leaf, seed) in (0..).zip(leaf_seeds(shard.seed, shard.id.height, leaves)) {
         let iterations = LEAF_ITERATIONS.min(shard.iterations - leaf * LEAF_ITERATIONS);
         for start in (0..iterations).step_by(interval as usize) {
             let end = iterations.min(start + interval);
-            for iteration in start..end {
-                interpreter.execute(seed, iteration, &mut result);
-            }
+            executor.execute(seed, start..end);
             if control.advance(end - start).is_break() {
                 return Err(ExecutionError::Cancelled);
             }
         }
     }
-    Ok(result.finish())
+    Ok(executor.finish())
 }
 
 /// Executes a range of iterations of one leaf.
 pub(crate) fn execute_range(program: &Program, leaf_seed: Digest, iterations: Range<u64>) -> ShardResult {
-    let interpreter = Interpreter::new(program);
-    let mut result = ResultBuilder::new(program);
-    for iteration in iterations {
-        interpreter.execute(leaf_seed, iteration, &mut result);
+    let mut executor = RangeExecutor::new(program);
+    executor.execute(leaf_seed, iterations);
+    executor.finish()
+}
+
+/// Executes ranges of iterations, and gives one result of all.
+pub(super) struct RangeExecutor<'a> {
+    interpreter: Interpreter<'a>,
+    result: ResultBuilder<'a>,
+}
+
+impl<'a> RangeExecutor<'a> {
+    pub(super) fn new(program: &'a Program) -> Self {
+        Self { interpreter: Interpreter::new(program), result: ResultBuilder::new(program) }
     }
-    result.finish()
+
+    /// Executes a range of iterations of one leaf.
+    pub(super) fn execute(&mut self, leaf_seed: Digest, iterations: Range<u64>) {
+        for iteration in iterations {
+            self.interpreter.execute(leaf_seed, iteration, &mut self.result);
+        }
+    }
+
+    pub(super) fn finish(self) -> ShardResult {
+        self.result.finish()
+    }
 }
 
 /// A program, with what is the same in all iterations.

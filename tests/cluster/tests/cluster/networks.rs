@@ -31,13 +31,6 @@ fn use_servers(cluster: &mut Cluster, urls: String) {
     cluster.environment.push(("FORGE_NATS_URL".to_owned(), urls));
 }
 
-#[track_caller]
-fn assert_running(cluster: &mut Cluster) {
-    for service in ["planner", "aggregator", "verifier", "worker"] {
-        assert!(cluster.is_running(service), "{service} has ended: {}", cluster.logs());
-    }
-}
-
 /// Each of three servers is separated from the others in turn, so that the leaders are among them.
 /// Services stay connected to a server that cannot store anything.
 #[test]
@@ -57,7 +50,7 @@ fn jobs_survive_the_isolation_of_each_nats_server() {
     cluster.submit(&late);
     assert_all_complete(&cluster, &observer, &envelopes);
     assert_all_complete(&cluster, &observer, &[late]);
-    assert_running(&mut cluster);
+    cluster.assert_services_run();
     observer.assert_drained();
 }
 
@@ -78,7 +71,7 @@ fn jobs_survive_the_kill_of_each_nats_server() {
             servers.servers[server].restart();
         }
         assert_all_complete(&cluster, &observer, &envelopes);
-        assert_running(&mut cluster);
+        cluster.assert_services_run();
         observer.assert_drained();
     }
 }
@@ -109,7 +102,7 @@ fn jobs_survive_slow_cut_and_silent_connections_to_nats() {
     thread::sleep(OUTAGE);
     proxy.heal();
     assert_all_complete(&cluster, &observer, &envelopes);
-    assert_running(&mut cluster);
+    cluster.assert_services_run();
     observer.assert_drained();
 }
 
@@ -144,7 +137,7 @@ fn artifacts_survive_slow_cut_and_silent_connections_to_the_store() {
         assert_all_complete(&cluster, &observer, &envelopes);
         proxy.set_delay(Duration::ZERO);
     }
-    assert_running(&mut cluster);
+    cluster.assert_services_run();
     observer.assert_drained();
 }
 
@@ -162,5 +155,5 @@ fn services_leave_a_nats_server_that_stays_isolated() {
     let during = insurance_envelope("during", 20);
     cluster.submit(&during);
     cluster.assert_completes(&during);
-    assert_running(&mut cluster);
+    cluster.assert_services_run();
 }

@@ -30,9 +30,7 @@ fn jobs_survive_nats_kills() {
     cluster.submit(&late);
     assert_all_complete(&cluster, &observer, &envelopes);
     assert_all_complete(&cluster, &observer, &[late]);
-    for service in ["planner", "aggregator", "verifier", "worker"] {
-        assert!(cluster.is_running(service), "{service} has ended: {}", cluster.logs());
-    }
+    cluster.assert_services_run();
     observer.assert_drained();
 }
 
@@ -49,9 +47,7 @@ fn services_continue_on_a_server_that_has_lost_its_data() {
     cluster.submit(&after);
     cluster.assert_completes(&after);
     assert!(cluster.record("lost").is_null());
-    for service in ["planner", "aggregator", "verifier", "worker"] {
-        assert!(cluster.is_running(service), "{service} has ended: {}", cluster.logs());
-    }
+    cluster.assert_services_run();
 }
 
 /// Starts a cluster with an S3 server that no other test uses, so that it can be stopped.

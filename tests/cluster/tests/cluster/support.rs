@@ -205,6 +205,15 @@ impl Cluster {
         self.processes.get_mut(name).is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
+    /// Asserts that no process of the services has ended.
+    #[track_caller]
+    #[allow(dead_code, reason = "used by either the tests or the benchmark")]
+    pub fn assert_services_run(&mut self) {
+        for service in SERVICES {
+            assert!(self.is_running(service), "{service} has ended: {}", self.logs());
+        }
+    }
+
     /// Runs a `forge` command and waits for it to exit.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.forge().args(arguments).output().unwrap()

@@ -1,12 +1,13 @@
 //! Results of portfolios that no execution gives, and that pass every check of the content. A job
 //! that is not verified ships them, but its merge and its documents must not fail.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use ethnum::U256;
 use forge_contract::{
     digest::Digest,
     distribution::Resolution,
+    envelope::ArtifactKind,
     result_details::{AllocationBucket, GroupTally, QuantityResult, TreatyTally},
     shard_result::Distribution,
 };
@@ -15,6 +16,10 @@ use forge_kernel::{
     backend::{Backend, scalar::Scalar},
     job_key::JobKey,
     request::Request,
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
 };
 
 use super::{
@@ -26,16 +31,12 @@ use crate::test_job::{UID, attest, pool};
 const PORTFOLIO: &str = include_str!("../../../../../examples/portfolio.json");
 const INVENTED_RESULTS: u64 = 500;
 
-/// Numbers that follow from a seed (SplitMix64).
-struct NumberSequence(Cell<u64>);
+/// Numbers that follow from a seed.
+struct NumberSequence(RefCell<ChaCha8Rng>);
 
 impl NumberSequence {
     fn next(&self) -> u64 {
-        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.borrow_mut().next_u64()
     }
 
     /// A number from 0 to `most`, often an extreme one.
@@ -141,15 +142,7 @@ fn portfolio() -> Arc<JobContext> {
     envelope["args"]["iterations"] = json!(2000);
     envelope["args"]["convergence"] = json!({"metric": "tvar", "level": 0.99, "relative_half_width": 1e-9});
     envelope["policy"] = json!({"verify": "none"});
-    envelope["artifacts"]["include"] = json!([
-        "result_json",
-        "executions_json",
-        "metrics_json",
-        "verification_json",
-        "plan_json",
-        "ept_csv",
-        "report_html"
-    ]);
+    envelope["artifacts"]["include"] = json!(ArtifactKind::ALL);
     let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
     Arc::new(JobContext::new(Arc::new(Job::new(request)), UID, JobKey::from([7; 32])))
 }
@@ -162,7 +155,7 @@ fn results_that_no_execution_gives_break_neither_the_merge_nor_the_documents() {
     let honest = &Scalar.execute(&request.program, &[request.shard(shard)], &()).unwrap()[0];
     let mut accepted = 0;
     for seed in 0..INVENTED_RESULTS {
-        let bytes = invent(&NumberSequence(Cell::new(seed)), honest).encode();
+        let bytes = invent(&NumberSequence(RefCell::new(ChaCha8Rng::seed_from_u64(seed))), honest).encode();
         let mut result = attested(&context, 0, shard, Digest::hash_parts(&[&bytes]));
         result.attestation = attest(result.statement().clone(), 1);
         result.bytes = bytes.into();

@@ -19,10 +19,13 @@ use self::{
     recorder::Recorder,
 };
 use super::{
-    super::{ExecutionControl, ExecutionError, scalar},
+    super::{
+        ExecutionControl, ExecutionError,
+        scalar::{self, RangeExecutor},
+    },
     InstructionSet,
 };
-use crate::{reduction::Reduction, seed_tree::leaf_seeds};
+use crate::{reduction::merge_results, seed_tree::leaf_seeds};
 
 mod amounts;
 mod draws;
@@ -65,8 +68,8 @@ struct PortfolioExecution<'a> {
     batch: EventBatch,
     amounts: BatchAmounts,
     recorder: Recorder,
-    /// Results of batches that the reference has executed, merged.
-    saturated: Option<Reduction>,
+    /// Executes batches whose sums may saturate.
+    reference: Option<RangeExecutor<'a>>,
     /// Iterations in a batch, a multiple of the lanes.
     batch_years: u64,
     /// Iterations between two calls of the control.
@@ -84,7 +87,7 @@ impl<'a> PortfolioExecution<'a> {
             batch: EventBatch::new(instructions, portfolio),
             amounts: BatchAmounts::new(portfolio),
             recorder: Recorder::new(portfolio),
-            saturated: None,
+            reference: None,
             batch_years: years.clamp(width, MAX_BATCH_YEARS as u64) / width * width,
             interval: scalar::report_interval(program),
         }
@@ -124,20 +127,17 @@ impl<'a> PortfolioExecution<'a> {
             self.recorder.add(self.instructions, self.portfolio, &self.batch, &self.amounts);
         } else {
             let program = self.portfolio.program;
-            let result = scalar::execute_range(program, seed, start..end);
-            add(self.saturated.get_or_insert_with(|| Reduction::new(program)), &result);
+            let reference = self.reference.get_or_insert_with(|| RangeExecutor::new(program));
+            reference.execute(seed, start..end);
         }
     }
 
     fn finish(self) -> ShardResult {
         let program = self.portfolio.program;
         let result = self.recorder.finish(program, &self.amounts);
-        let Some(mut saturated) = self.saturated else { return result };
-        add(&mut saturated, &result);
-        saturated.result()
+        match self.reference {
+            Some(reference) => merge_results(program, &[result, reference.finish()]),
+            None => result,
+        }
     }
-}
-
-fn add(reduction: &mut Reduction, result: &ShardResult) {
-    reduction.add(result).expect("every result has the shape of the program");
 }

@@ -1,0 +1,64 @@
+//! The tables of treaties: what they pay, frequencies and prices of layers, premiums.
+
+use serde_json::Value;
+
+use super::{ABSENT, PortfolioOutput, PortfolioPart, TitledTable, amount, percent, text, titled};
+use crate::number_format::format_rounded;
+
+impl PortfolioOutput<'_> {
+    pub(super) fn treaties(&self) -> Option<TitledTable> {
+        let rows = self.list("treaties").iter().map(|treaty| {
+            let mut cells = self.figures(text(&treaty["name"]), &treaty["ceded"]);
+            cells.pop();
+            cells.push(percent(&treaty["attachment_probability"]));
+            cells.push(percent(&treaty["exhaustion_probability"]));
+            cells
+        });
+        let title = format!("Treaties, what they pay in a year (VaR at {})", self.level);
+        let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Attachment", "Exhaustion"];
+        titled(PortfolioPart::Treaties, title, header, rows)
+    }
+
+    /// Frequencies and prices of the treaties that are layers.
+    pub(super) fn layers(&self) -> Option<TitledTable> {
+        const FIGURES: [&str; 3] = ["attaching_occurrences", "rate_on_line", "technical_premium"];
+        let is_layer = |treaty: &&Value| FIGURES.iter().any(|figure| !treaty[*figure].is_null());
+        let rows = self.list("treaties").iter().filter(is_layer).map(|treaty| {
+            let reinstated = treaty["reinstated"].as_array().filter(|amounts| !amounts.is_empty());
+            let reinstated = reinstated.map(|amounts| amounts.iter().filter_map(Value::as_f64).sum());
+            vec![
+                text(&treaty["name"]),
+                frequency(&treaty["attaching_occurrences"]),
+                frequency(&treaty["exhausting_occurrences"]),
+                reinstated.map_or_else(|| ABSENT.to_owned(), format_rounded),
+                amount(&treaty["reinstatement_premium"]["mean"]),
+                percent(&treaty["rate_on_line"]),
+                amount(&treaty["technical_premium"]),
+            ]
+        });
+        let header =
+            vec!["Layer", "Attach/yr", "Exhaust/yr", "Reinstated", "Reinst. prem.", "RoL", "Techn. prem."];
+        titled(
+            PortfolioPart::Layers,
+            "Layers, means per year (RoL: rate on line; reinstatement premium: placed; technical: at 100%)",
+            header,
+            rows,
+        )
+    }
+
+    /// Premiums of the treaties that have one.
+    pub(super) fn premiums(&self) -> Option<TitledTable> {
+        let treaties = self.list("treaties").iter().filter(|treaty| treaty["premium"].is_object());
+        let rows = treaties.map(|treaty| {
+            let premiums = ["ceded", "commission", "net"].map(|name| amount(&treaty["premium"][name]));
+            [text(&treaty["name"])].into_iter().chain(premiums).collect()
+        });
+        let header = vec!["Treaty", "Ceded", "Commission", "Net"];
+        titled(PortfolioPart::Premiums, "Premiums: ceded, commission, net", header, rows)
+    }
+}
+
+/// A number of occurrences a year.
+fn frequency(value: &Value) -> String {
+    value.as_f64().map_or_else(|| ABSENT.to_owned(), |frequency| format!("{frequency:.4}"))
+}
