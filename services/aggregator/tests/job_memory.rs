@@ -1,4 +1,5 @@
-//! The memory of all jobs together is bounded: further jobs wait, and can be ended while they wait.
+//! The memory and the slots of all jobs together are bounded: further jobs wait, can be ended while
+//! they wait, and jobs without progress make way for them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,10 +90,13 @@ impl Jobs {
 
 /// Runs `test` beside an aggregator with this much memory for jobs.
 async fn with_memory(job_memory: u64, test: impl AsyncFnOnce(Jobs)) {
+    with_settings(AggregatorSettings { job_memory, ..AggregatorSettings::default() }, test).await;
+}
+
+async fn with_settings(settings: AggregatorSettings, test: impl AsyncFnOnce(Jobs)) {
     let bus: SharedBus = MemoryBus::new(TopologySettings::default());
     bus.prepare().await.unwrap();
     let (stop, identity) = (CancellationToken::new(), Identity::from_random([9; 32]));
-    let settings = AggregatorSettings { job_memory, ..AggregatorSettings::default() };
     let (store, metrics) = (Arc::new(Store::in_memory()), Metrics::new("forge-aggregator"));
     let service = tokio::spawn(run(bus.clone(), store, identity, settings, metrics, stop.clone()));
     test(Jobs(bus)).await;
@@ -128,6 +132,22 @@ async fn a_job_beyond_all_memory_fails_and_says_why() {
         let error = jobs.wait_for("a", JobState::Failed).await.error.unwrap();
         assert_eq!(error.code, FailureCode::AggregationFailed);
         assert!(error.message.contains("has 1 MiB for jobs (FORGE_JOB_MEMORY_MIB)"), "{}", error.message);
+    })
+    .await;
+}
+
+/// Jobs for hardware that is not there get no results. They take turns in the slots.
+#[tokio::test(start_paused = true)]
+async fn jobs_without_progress_make_way_for_others() {
+    let settings = AggregatorSettings { max_jobs: 1, ..AggregatorSettings::default() };
+    with_settings(settings, async |jobs: Jobs| {
+        jobs.order_reduction("a").await;
+        jobs.wait_for("a", JobState::Running).await;
+        jobs.order_reduction("b").await;
+        jobs.wait_for("b", JobState::Running).await;
+        jobs.cancel("b").await;
+        jobs.wait_for("b", JobState::Cancelled).await;
+        assert_eq!(jobs.record("a").await.state, JobState::Running);
     })
     .await;
 }

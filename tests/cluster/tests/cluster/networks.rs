@@ -51,7 +51,7 @@ fn jobs_survive_the_isolation_of_each_nats_server() {
     assert_all_complete(&cluster, &observer, &envelopes);
     assert_all_complete(&cluster, &observer, &[late]);
     cluster.assert_services_run();
-    observer.assert_drained();
+    observer.assert_drained_by_janitor();
 }
 
 /// Each of three servers, one of which leads, is killed in turn, both with the default of
@@ -72,7 +72,7 @@ fn jobs_survive_the_kill_of_each_nats_server() {
         }
         assert_all_complete(&cluster, &observer, &envelopes);
         cluster.assert_services_run();
-        observer.assert_drained();
+        observer.assert_drained_by_janitor();
     }
 }
 
@@ -103,7 +103,7 @@ fn jobs_survive_slow_cut_and_silent_connections_to_nats() {
     proxy.heal();
     assert_all_complete(&cluster, &observer, &envelopes);
     cluster.assert_services_run();
-    observer.assert_drained();
+    observer.assert_drained_by_janitor();
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn artifacts_survive_slow_cut_and_silent_connections_to_the_store() {
         proxy.set_delay(Duration::ZERO);
     }
     cluster.assert_services_run();
-    observer.assert_drained();
+    observer.assert_drained_by_janitor();
 }
 
 /// A server that stays cut off from the others accepts connections and serves nothing. Services

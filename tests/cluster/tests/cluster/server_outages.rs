@@ -31,7 +31,7 @@ fn jobs_survive_nats_kills() {
     assert_all_complete(&cluster, &observer, &envelopes);
     assert_all_complete(&cluster, &observer, &[late]);
     cluster.assert_services_run();
-    observer.assert_drained();
+    observer.assert_drained_by_janitor();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn jobs_complete_once_the_store_is_reachable_again() {
         }
         assert_all_complete(&cluster, &observer, &envelopes);
     }
-    observer.assert_drained();
+    observer.assert_drained_by_janitor();
 }
 
 #[test]
@@ -142,5 +142,5 @@ fn jobs_fail_when_the_store_is_unreachable_beyond_store_patience() {
     let after = insurance_envelope("after", 3);
     cluster.submit(&after);
     assert_all_complete(&cluster, &observer, &[after]);
-    observer.assert_drained();
+    observer.assert_drained_by_janitor();
 }
