@@ -249,7 +249,7 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// serve them. Does nothing where there is no other.
     async fn leave_server(&self) {}
 
-    /// Whether the bus is currently connected to a server.
+    /// Whether all connections of the bus are up. They reach a restarted server one after the other.
     fn is_connected(&self) -> bool;
 }
 

@@ -13,7 +13,7 @@ use forge_contract::{
     ids::{JobUid, PoolName},
     shard::ShardId,
 };
-use forge_harness::{Certificates, NatsConfig, NatsServer};
+use forge_harness::{Certificates, FaultyProxy, NatsConfig, NatsServer};
 use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -264,6 +264,40 @@ async fn a_subscription_beyond_the_limit_is_reported_until_a_connection_has_all(
     sleep(Duration::from_millis(100)).await;
     bus.reconnect().await;
     wait_until(false).await;
+}
+
+/// After an interruption, connections are up again one after the other. A planner that waits for
+/// that of its API answers no client.
+#[tokio::test]
+async fn a_bus_is_connected_when_all_of_its_connections_are() {
+    let server = NatsServer::start(&NatsConfig::default());
+    let proxy = FaultyProxy::start(server.port());
+    let url = format!("nats://127.0.0.1:{}", proxy.port());
+    let options = JetStreamOptions { topology: conformance::settings(), ..JetStreamOptions::new(url) };
+    let bus = JetStreamBus::connect(options).await.unwrap();
+    bus.prepare().await.unwrap();
+    let _calls = bus.serve().await.unwrap();
+    let _queue = bus.open_queue(Queue::Jobs).await.unwrap();
+    let _watch = bus.watch(&Bucket::Workers, ">").await.unwrap();
+    let wait_until = async |connected: bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while bus.is_connected() != connected {
+            assert!(Instant::now() < deadline, "connected: {}", !connected);
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    wait_until(true).await;
+    for connections in [1, 2, 3] {
+        proxy.admit_only(connections);
+        proxy.cut();
+        wait_until(false).await;
+        for _ in 0..100 {
+            assert!(!bus.is_connected(), "with {connections} of 4 connections");
+            sleep(Duration::from_millis(5)).await;
+        }
+        proxy.admit_all();
+        wait_until(true).await;
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ struct Network {
 struct NetworkState {
     delay: Duration,
     partitioned: bool,
+    /// Number of further connections that are forwarded, while others wait; `None` is no limit.
+    admissions_left: Option<usize>,
     halves_left: usize,
     closed: bool,
     /// Both ends of every connection that was opened since the last cut.
@@ -87,6 +89,17 @@ impl FaultyProxy {
         }
     }
 
+    /// Forwards this number of further connections, and lets others wait until [`Self::admit_all`].
+    pub fn admit_only(&self, connections: usize) {
+        self.network.lock().admissions_left = Some(connections);
+    }
+
+    /// Forwards all connections again.
+    pub fn admit_all(&self) {
+        self.network.lock().admissions_left = None;
+        self.network.changed.notify_all();
+    }
+
     /// Forwards half of each of the next chunks of bytes, and then closes their connections.
     pub fn cut_in_half(&self, chunks: usize) {
         self.network.lock().halves_left = chunks;
@@ -108,6 +121,16 @@ impl Network {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until a new connection may be forwarded.
+    fn wait_for_admission(&self) {
+        let waiting = |state: &mut NetworkState| {
+            (state.partitioned || state.admissions_left == Some(0)) && !state.closed
+        };
+        let state = self.changed.wait_while(self.lock(), waiting);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.admissions_left = state.admissions_left.map(|left| left.saturating_sub(1));
+    }
+
     fn wait_while_partitioned(&self) -> MutexGuard<'_, NetworkState> {
         let waiting = |state: &mut NetworkState| state.partitioned && !state.closed;
         self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner)
@@ -115,7 +138,7 @@ impl Network {
 
     /// Forwards one connection in both directions.
     fn forward(self: Arc<Self>, client: TcpStream, target: u16) {
-        drop(self.wait_while_partitioned());
+        self.wait_for_admission();
         let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { return };
         let clone = |stream: &TcpStream| stream.try_clone().expect("duplicating a socket's handle");
         let ends = [clone(&client), clone(&server)];
@@ -191,6 +214,21 @@ mod tests {
         let started = Instant::now();
         assert_eq!(echo(&mut stream, b"slow").unwrap(), b"slow");
         assert!(started.elapsed() >= Duration::from_millis(40));
+    }
+
+    #[test]
+    fn connections_beyond_the_admitted_number_wait() {
+        let proxy = FaultyProxy::start(echo_server());
+        proxy.admit_only(1);
+        assert_eq!(echo(&mut connect(&proxy), b"admitted").unwrap(), b"admitted");
+        let mut waiting = connect(&proxy);
+        waiting.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        assert!(echo(&mut waiting, b"waiting").is_err());
+        waiting.set_read_timeout(None).unwrap();
+        proxy.admit_all();
+        let mut received = [0; 7];
+        waiting.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"waiting");
     }
 
     #[test]

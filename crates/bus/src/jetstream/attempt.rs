@@ -24,6 +24,14 @@ pub(super) enum AttemptFailure {
 }
 
 impl AttemptFailure {
+    /// The error for callers that do not retry.
+    pub(super) fn into_error(self) -> BusError {
+        match self {
+            Self::Transient(reason) => BusError::Unavailable(reason),
+            Self::Permanent(error) => error,
+        }
+    }
+
     /// A transient failure with the text of an error.
     pub(super) fn transient(error: impl Display) -> Self {
         Self::Transient(error.to_string())

@@ -16,7 +16,7 @@ use super::{
     attempt::{AttemptFailure, RetryBudget},
     connection::NatsConnection,
     convert::{check_size, decode_message, encode_headers, from_nats},
-    options::JetStreamOptions,
+    inbound_connection::InboundConnection,
 };
 use crate::{
     bus::{CallResponder, ServiceCall},
@@ -88,11 +88,7 @@ pub(super) async fn request(
             })
         })
     };
-    let reply = match connection.fail_if_denied(&subject, send).await {
-        Ok(reply) => reply,
-        Err(AttemptFailure::Permanent(error)) => return Err(error),
-        Err(AttemptFailure::Transient(reason)) => return Err(BusError::Unavailable(reason)),
-    };
+    let reply = connection.fail_if_denied(&subject, send).await.map_err(AttemptFailure::into_error)?;
     let header = |name: &str| reply.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
     if let Some(reason) = header(NATS_SERVICE_ERROR) {
         let status = header(NATS_SERVICE_ERROR_CODE).and_then(|code| code.parse().ok()).unwrap_or(500);
@@ -106,21 +102,23 @@ pub(super) async fn request(
 
 /// Serves the endpoints of the microservice over a connection of its own. A request whose headers
 /// cannot be read interrupts that connection; it recovers, or is opened again.
-pub(super) async fn serve(options: &JetStreamOptions) -> Result<BoxStream<'static, ServiceCall>, BusError> {
-    let endpoints = EndpointRequests::open(options).await?;
-    let calls = unfold((endpoints, options.clone()), |(mut endpoints, options)| async {
+pub(super) async fn serve(
+    inbound: Arc<InboundConnection>,
+) -> Result<BoxStream<'static, ServiceCall>, BusError> {
+    let endpoints = EndpointRequests::open(&inbound).await?;
+    let calls = unfold((endpoints, inbound), |(mut endpoints, inbound)| async {
         let request = loop {
             match endpoints.requests.next().await {
                 // Not a request: a client can make the reply to another request arrive here.
                 Some(request) if request.message.reply.is_none() => {}
                 Some(request) => break request,
-                None => endpoints = reopen_endpoints(&options).await,
+                None => endpoints = reopen_endpoints(endpoints, &inbound).await,
             }
         };
         let received = &request.message;
         let message = decode_message(&received.subject, received.headers.as_ref(), received.payload.clone());
         let responder = Box::new(JetStreamResponder(request));
-        Some((ServiceCall { message, responder }, (endpoints, options)))
+        Some((ServiceCall { message, responder }, (endpoints, inbound)))
     });
     Ok(calls.boxed())
 }
@@ -128,17 +126,16 @@ pub(super) async fn serve(options: &JetStreamOptions) -> Result<BoxStream<'stati
 /// The requests to the microservice, until the task of their connection ends.
 struct EndpointRequests {
     requests: SelectAll<Endpoint>,
-    /// Watches its server as long as it lives.
-    _connection: Arc<NatsConnection>,
+    connection: Arc<NatsConnection>,
     _guard: ServiceGuard,
 }
 
 impl EndpointRequests {
-    async fn open(options: &JetStreamOptions) -> Result<Self, BusError> {
+    async fn open(inbound: &InboundConnection) -> Result<Self, BusError> {
         let unavailable = |error: async_nats::Error| {
             BusError::Unavailable(format!("serving the endpoints of {SERVICE_NAME}: {error}"))
         };
-        let connection = NatsConnection::connect(options).await?;
+        let connection = inbound.get().await.map_err(AttemptFailure::into_error)?;
         let service = connection
             .client
             .service_builder()
@@ -150,20 +147,18 @@ impl EndpointRequests {
         for (name, subject) in SERVICE_ENDPOINTS {
             endpoints.push(service.endpoint_builder().name(name).add(subject).await.map_err(unavailable)?);
         }
-        await_subscriptions(&connection, options.manage_topology).await;
-        Ok(Self {
-            requests: select_all(endpoints),
-            _connection: connection,
-            _guard: ServiceGuard(Some(service)),
-        })
+        await_subscriptions(&connection, connection.can_load_messages()).await;
+        Ok(Self { requests: select_all(endpoints), connection, _guard: ServiceGuard(Some(service)) })
     }
 }
 
 /// Opens the endpoints again, through failures of any duration.
-async fn reopen_endpoints(options: &JetStreamOptions) -> EndpointRequests {
+async fn reopen_endpoints(ended: EndpointRequests, inbound: &InboundConnection) -> EndpointRequests {
+    ended.connection.mark_closed();
+    drop(ended);
     let mut budget = RetryBudget::default();
     loop {
-        let reason = match EndpointRequests::open(options).await {
+        let reason = match EndpointRequests::open(inbound).await {
             Ok(endpoints) => return endpoints,
             Err(error) => error.to_string(),
         };

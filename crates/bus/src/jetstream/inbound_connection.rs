@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
 use super::{attempt::AttemptFailure, connection::NatsConnection, options::JetStreamOptions};
 use crate::error::BusError;
 
@@ -14,26 +12,36 @@ pub(super) struct InboundConnection {
     /// The connection for requests.
     requests: Arc<NatsConnection>,
     options: JetStreamOptions,
-    current: Mutex<Option<Arc<NatsConnection>>>,
+    opened: parking_lot::Mutex<Option<Arc<NatsConnection>>>,
+    /// Held while the connection is opened.
+    opening: tokio::sync::Mutex<()>,
 }
 
 impl InboundConnection {
     /// Opens nothing yet.
     pub(super) fn new(requests: &Arc<NatsConnection>, options: &JetStreamOptions) -> Arc<Self> {
-        Arc::new(Self { requests: requests.clone(), options: options.clone(), current: Mutex::default() })
+        let (requests, options) = (requests.clone(), options.clone());
+        Arc::new(Self { requests, options, opened: Default::default(), opening: Default::default() })
+    }
+
+    fn opened(&self) -> Option<Arc<NatsConnection>> {
+        self.opened.lock().clone()
+    }
+
+    /// Whether the connection is up, or was not needed yet. A shared one answers for itself.
+    pub(super) fn is_connected(&self) -> bool {
+        self.opened().is_none_or(|connection| connection.is_connected())
     }
 
     /// Whether the server has denied a subscription of this connection. A shared one answers for
     /// itself.
     pub(super) fn has_denied_subscription(&self) -> bool {
-        let current = self.current.try_lock();
-        current.is_ok_and(|current| current.as_ref().is_some_and(|c| c.has_denied_subscription()))
+        self.opened().is_some_and(|connection| connection.has_denied_subscription())
     }
 
     /// Reconnects if the server has denied a subscription.
     pub(super) async fn reconnect_if_denied(&self) {
-        let current = self.current.lock().await.clone();
-        if let Some(connection) = current.filter(|connection| connection.has_denied_subscription()) {
+        if let Some(connection) = self.opened().filter(|connection| connection.has_denied_subscription()) {
             connection.reconnect().await;
         }
     }
@@ -44,14 +52,15 @@ impl InboundConnection {
         if !self.options.manage_topology {
             return Ok(self.requests.clone());
         }
-        let mut current = self.current.lock().await;
-        if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
+        let _opening = self.opening.lock().await;
+        if let Some(connection) = self.opened().filter(|connection| !connection.is_closed()) {
+            return Ok(connection);
         }
-        let opened = NatsConnection::connect(&self.options).await.map_err(|error| match error {
+        let connection = NatsConnection::connect(&self.options).await.map_err(|error| match error {
             BusError::Unavailable(reason) => AttemptFailure::Transient(reason),
             error => AttemptFailure::Permanent(error),
         })?;
-        Ok(current.insert(opened).clone())
+        *self.opened.lock() = Some(connection.clone());
+        Ok(connection)
     }
 }

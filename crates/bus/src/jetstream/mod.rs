@@ -95,6 +95,8 @@ pub struct JetStreamBus {
     queue_connection: Arc<InboundConnection>,
     /// For messages of replays and watches.
     reader_connection: Arc<InboundConnection>,
+    /// For requests to the microservice.
+    service_connection: Arc<InboundConnection>,
     options: JetStreamOptions,
 }
 
@@ -117,7 +119,12 @@ impl JetStreamBus {
         let connection = NatsConnection::open(&options).await?;
         let queue_connection = InboundConnection::new(&connection, &options);
         let reader_connection = InboundConnection::new(&connection, &options);
-        Ok(Arc::new(Self { connection, queue_connection, reader_connection, options }))
+        let service_connection = InboundConnection::new(&connection, &options);
+        Ok(Arc::new(Self { connection, queue_connection, reader_connection, service_connection, options }))
+    }
+
+    fn inbound_connections(&self) -> [&InboundConnection; 3] {
+        [&self.queue_connection, &self.reader_connection, &self.service_connection]
     }
 
     /// Whether every server syncs a message to disk before acknowledging it (`sync_interval:
@@ -313,7 +320,7 @@ impl Bus for JetStreamBus {
     }
 
     async fn serve(&self) -> Result<BoxStream<'static, ServiceCall>, BusError> {
-        core_messaging::serve(&self.options).await
+        core_messaging::serve(self.service_connection.clone()).await
     }
 
     fn max_payload(&self) -> usize {
@@ -334,19 +341,20 @@ impl Bus for JetStreamBus {
 
     fn has_denied_subscription(&self) -> bool {
         self.connection.has_denied_subscription()
-            || self.queue_connection.has_denied_subscription()
-            || self.reader_connection.has_denied_subscription()
+            || self.inbound_connections().iter().any(|inbound| inbound.has_denied_subscription())
     }
 
     async fn reconnect(&self) {
         if self.connection.has_denied_subscription() {
             self.connection.reconnect().await;
         }
-        self.queue_connection.reconnect_if_denied().await;
-        self.reader_connection.reconnect_if_denied().await;
+        for inbound in self.inbound_connections() {
+            inbound.reconnect_if_denied().await;
+        }
     }
 
     fn is_connected(&self) -> bool {
         self.connection.is_connected()
+            && self.inbound_connections().iter().all(|inbound| inbound.is_connected())
     }
 }
