@@ -8,9 +8,9 @@
 //! - `OFF=delay,crash` turns faults off, by their names in [`options`].
 //!
 //! Reading order: [`options`] → [`world`] → [`process`] → [`entry_history`] → [`traffic`] →
-//! [`process_queue`] → [`process_bus`] → [`process_store`] → [`backends`] → [`workload`] →
-//! [`forger`] → [`cluster`] → [`client`] → [`checker`] → [`leftovers`] → [`cheats`] →
-//! [`simulation`] → [`campaign`].
+//! [`message_mishaps`] → [`process_queue`] → [`process_bus`] → [`process_store`] → [`backends`] →
+//! [`workload`] → [`forger`] → [`cluster`] → [`client`] → [`checker`] → [`leftovers`] →
+//! [`cheats`] → [`simulation`] → [`campaign`].
 
 mod backends;
 mod campaign;
@@ -21,6 +21,7 @@ mod cluster;
 mod entry_history;
 mod forger;
 mod leftovers;
+mod message_mishaps;
 mod options;
 mod process;
 mod process_bus;

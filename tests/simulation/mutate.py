@@ -17,9 +17,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPY = ROOT / "target" / "mutations"
 # Seeds within which every bug must be found.
-SEEDS = int(os.environ.get("SEEDS", "1000"))
+SEEDS = int(os.environ.get("SEEDS", "300"))
 
 PLANNER, AGGREGATOR, SERVICE = "services/planner/src/", "services/aggregator/src/", "crates/service/src/"
+VERIFIER = "services/verifier/src/"
 
 # Name, what is wrong, file, text, replacement.
 MUTATIONS = [
@@ -104,10 +105,16 @@ MUTATIONS = [
         "    let _ = (count_verdicts_and_outcomes, &mut messages);\n    for pool",
     ),
     (
-        "left-error", "error.json of a job that was completed meanwhile stays",
+        "left-error", "error.json that an aggregator stored before the next one completed the job stays",
         AGGREGATOR + "termination.rs",
         "            self.remove_error_document(job).await;\n",
         "            let _ = self.remove_error_document(job);\n",
+    ),
+    (
+        "left-error-of-order", "error.json that a cancellation stores after the job has completed stays",
+        AGGREGATOR + "termination.rs",
+        "            self.remove_error_document(&job_id).await;\n",
+        "            let _ = self.remove_error_document(&job_id);\n",
     ),
     (
         "stuck-reducing", "a job that is taken over stays in state `reducing`",
@@ -134,22 +141,28 @@ MUTATIONS = [
         "        let _ = &mut *failed;\n",
     ),
     (
-        "doubled-failures", "an attempt that is reported as failed twice is counted twice",
-        PLANNER + "job_driver/dispatcher.rs",
-        "        if failed.contains(&task) {\n            return;\n        }\n",
-        "",
+        "lost-reopening", "shards whose accepted results a next aggregator does not find stay closed",
+        AGGREGATOR + "result_collector.rs",
+        "        self.reduction.reopen(lost);\n",
+        "        drop(lost);\n",
     ),
     (
-        "left-stragglers", "messages that a planner publishes while its job ends stay",
-        PLANNER + "straggler_purge.rs",
-        "        bus.purge(stream, &subject).await?;\n",
-        "        let _ = bus.purge(stream, &subject);\n",
+        "dropped-verdict", "a verdict is dropped because a stale read does not show its verifier",
+        AGGREGATOR + "result_collector/verdict_check.rs",
+        "        if !self.deferred_verdicts.push(shard, verdict) {\n",
+        "        drop(verdict);\n        if false {\n",
     ),
     (
-        "lost-reopening", "shards that were passed over before a restart are not reopened",
-        AGGREGATOR + "reduction.rs",
-        "        let passed_over = passed_over.unwrap_or_default();\n",
-        "        let passed_over = passed_over.unwrap_or_default().split_off(&ShardId { height: 63, index: 0 });\n",
+        "unexecuted-verdict", "a verifier confirms a result without a comparison",
+        VERIFIER + "verifier.rs",
+        "let judgement = if execution.hash == claim.result_hash {",
+        "let judgement = if execution.hash == claim.result_hash || claim.pool == claim.pool {",
+    ),
+    (
+        "left-key", "the key of an ended job stays",
+        AGGREGATOR + "termination.rs",
+        "        job_keys::delete(self.bus.as_ref(), job).await?;\n",
+        "        let _ = job_keys::delete(self.bus.as_ref(), job);\n",
     ),
 ]
 

@@ -74,6 +74,12 @@ pub struct FaultRates {
     /// The server accepts only smaller messages than it said when services connected: the smaller,
     /// the higher this is. Zero if it accepts all messages.
     pub too_large: f64,
+    /// A published message is stored up to a minute after its sender has given it up.
+    pub late: f64,
+    /// A stored result is lost, as when a server loses what it had not yet written to its disk.
+    pub lost_result: f64,
+    /// The store is unreachable for every process, for up to two minutes.
+    pub store_outage: f64,
 }
 
 /// Everything that a seed decides in advance.
@@ -96,10 +102,12 @@ impl SimulationOptions {
     /// Draws the options of a seed.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
+        // In one cluster of eight, only a slow worker returns right results.
+        let is_hostile = rng.u8(0..8) == 0;
         // The first worker is honest, so that every job can complete.
-        let mut workers = vec![WorkerConduct::Honest];
+        let mut workers = vec![if is_hostile { WorkerConduct::Slow } else { WorkerConduct::Honest }];
         for _ in 0..rng.usize(0..6) {
-            workers.push(match rng.u8(0..10) {
+            workers.push(match rng.u8(if is_hostile { 8..10 } else { 0..10 }) {
                 0..=5 => WorkerConduct::Honest,
                 6 => WorkerConduct::Slow,
                 7 => WorkerConduct::Failing,
@@ -166,6 +174,9 @@ impl FaultRates {
             outage: rate(0.002),
             leader_change: rate(0.005),
             too_large,
+            late: rate(0.05),
+            lost_result: rate(0.1),
+            store_outage: rate(0.02),
         }
     }
 
@@ -193,7 +204,10 @@ impl FaultRates {
             garbage,
             clock_skew,
             leader_change,
-            too_large
+            too_large,
+            late,
+            lost_result,
+            store_outage
         ]
     }
 
@@ -211,6 +225,6 @@ impl FaultRates {
 
     /// Whether the store may fail.
     pub fn has_store_faults(&self) -> bool {
-        self.store_failure + self.store_lost_answer + self.store_hang > 0.0
+        self.store_failure + self.store_lost_answer + self.store_hang + self.store_outage > 0.0
     }
 }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::{
     entry_history::{EntryHistory, MAX_STALENESS},
+    message_mishaps::{deliver_late, lose_result},
     process::Process,
     process_queue::ProcessReceiver,
     traffic::TrafficLedger,
@@ -98,10 +99,26 @@ impl ProcessBus {
     /// Publishes messages and counts those that are stored.
     async fn publish_counted(&self, messages: Vec<(Message, String)>) -> Result<(), BusError> {
         self.inner.publish_all(messages.clone()).await?;
-        for (message, _) in &messages {
-            self.traffic.note_stored(message);
-        }
+        messages.iter().for_each(|(message, _)| self.note_stored(message));
         Ok(())
+    }
+
+    fn note_stored(&self, message: &Message) {
+        self.traffic.note_stored(&self.process.name, message);
+        lose_result(&self.process.world, &self.inner, message);
+    }
+
+    /// Whether messages are stored later than their sender waits for the answer.
+    fn is_late(&self) -> bool {
+        self.process.world.happens(self.process.world.options.faults.late)
+    }
+
+    /// Fails for the sender, and stores the messages later.
+    async fn publish_late(&self, operation: &str, messages: Vec<(Message, String)>) -> Result<(), BusError> {
+        self.process.request(operation, 0.0).await?;
+        messages.iter().for_each(|(message, _)| self.traffic.note_stored(&self.process.name, message));
+        deliver_late(&self.process, &self.inner, operation, messages);
+        Err(BusError::Unavailable("the simulated answer did not arrive in time".to_owned()))
     }
 
     /// The id under which a message is published. If the bus has forgotten an earlier message of
@@ -155,9 +172,14 @@ impl Bus for ProcessBus {
         let operation = format!("publish {}", describe(&message));
         let id = self.effective_id(id.to_owned());
         let (asset, size) = (stream_name(&message), message.payload.len());
+        if self.is_late() {
+            self.check_size(size)?;
+            let late = self.publish_late(&operation, vec![(message, id)]).await;
+            return late.map(|()| PublishOutcome::Stored);
+        }
         let publish = async {
             let outcome = self.inner.publish_once(message.clone(), &id).await?;
-            self.traffic.note_stored(&message);
+            self.note_stored(&message);
             Ok(outcome)
         };
         self.store(asset, operation, size, publish).await
@@ -171,6 +193,9 @@ impl Bus for ProcessBus {
         let asset = messages.first().and_then(|(message, _)| stream_name(message));
         let size = messages.iter().map(|(message, _)| message.payload.len()).max().unwrap_or(0);
         self.check_size(size)?;
+        if self.is_late() {
+            return self.publish_late(&operation, messages).await;
+        }
         // The server may store some of the messages only.
         let world = &self.process.world;
         if world.happens(world.options.faults.unavailable) && !messages.is_empty() {
@@ -208,7 +233,7 @@ impl Bus for ProcessBus {
         let operation = format!("replay {filters:?}");
         let open = async {
             if self.process.name.starts_with("planner") {
-                self.traffic.note_drive(&filters);
+                self.traffic.note_drive(&self.process.name, &filters);
             }
             self.inner.replay(stream, filters).await
         };

@@ -33,6 +33,10 @@ impl StoreDisturbance for ProcessStore {
             sleep(time).await;
         }
         let request = process.request(&operation, faults.store_failure).await;
+        if process.world.is_store_away() {
+            process.world.record(&process.name, format_args!("{operation} finds no store"));
+            return Err("the simulated store is away".to_owned());
+        }
         process.world.record(&process.name, operation);
         request.map_err(|error| error.to_string())
     }

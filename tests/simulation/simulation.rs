@@ -109,7 +109,10 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
         violations.push(format!("jobs have not ended within {RECOVERY_TIME:?}"));
     }
     let recovery = world.now() - healed_at;
-    wait(CLEANUP_TIME, async || Stream::ALL.iter().all(|stream| bus.message_count(*stream) == 0)).await;
+    let is_clean = async || {
+        !world.has_late_messages() && Stream::ALL.iter().all(|stream| bus.message_count(*stream) == 0)
+    };
+    wait(CLEANUP_TIME, is_clean).await;
     let tasks = Handle::current().metrics().num_alive_tasks();
     if tasks > MAX_TASKS_PER_START * cluster.starts() {
         violations.push(format!("{tasks} tasks are alive after {} starts of processes", cluster.starts()));

@@ -19,7 +19,8 @@ use parking_lot::Mutex;
 /// that docs/operations.md states.
 const WORKER_ATTEMPTS: usize = 2;
 
-type JobShard = (JobUid, ShardId);
+/// A job as one planner drives it. A planner that has lost its lease may drive a job twice at once.
+type Drive = (String, JobUid);
 
 /// Counts of a run's messages.
 #[derive(Default)]
@@ -28,24 +29,25 @@ pub struct TrafficLedger(Mutex<Traffic>);
 #[derive(Default)]
 struct Traffic {
     /// The different tasks that workers were given.
-    worker_tasks: BTreeMap<JobShard, BTreeSet<String>>,
+    worker_tasks: BTreeMap<(Drive, ShardId), BTreeSet<String>>,
     /// How often a planner began to dispatch a job.
-    drives: BTreeMap<JobUid, usize>,
+    drives: BTreeMap<Drive, usize>,
     /// How often an accepted result of a shard was withdrawn.
-    reopenings: BTreeMap<JobShard, usize>,
+    reopenings: BTreeMap<(JobUid, ShardId), usize>,
     /// Most messages that a stream held at once.
     peaks: BTreeMap<Stream, usize>,
 }
 
 impl TrafficLedger {
-    /// Counts a message that was stored.
-    pub fn note_stored(&self, message: &Message) {
+    /// Counts a message that `process` has published.
+    pub fn note_stored(&self, process: &str, message: &Message) {
         let subject = message.subject.as_str();
         let mut traffic = self.0.lock();
         if subject.starts_with("forge.v1.shards.")
             && let Ok(task) = parse_message::<ShardTask>(&message.payload)
         {
-            let tasks = traffic.worker_tasks.entry((task.job_uid, task.shard_id)).or_default();
+            let drive = (process.to_owned(), task.job_uid);
+            let tasks = traffic.worker_tasks.entry((drive, task.shard_id)).or_default();
             tasks.insert(task.task_id.to_string());
         }
         if let Some(uid) = topology::parse_outcomes_subject(subject)
@@ -60,9 +62,9 @@ impl TrafficLedger {
     }
 
     /// Counts a planner that begins to follow the outcomes of a job.
-    pub fn note_drive(&self, filters: &[String]) {
+    pub fn note_drive(&self, planner: &str, filters: &[String]) {
         for uid in filters.iter().filter_map(|filter| topology::parse_outcomes_subject(filter)) {
-            *self.0.lock().drives.entry(uid).or_default() += 1;
+            *self.0.lock().drives.entry((planner.to_owned(), uid)).or_default() += 1;
         }
     }
 
@@ -77,14 +79,15 @@ impl TrafficLedger {
     pub fn violations(&self, max_messages: usize) -> Vec<String> {
         let traffic = self.0.lock();
         let mut violations = Vec::new();
-        for (&(uid, shard), tasks) in &traffic.worker_tasks {
-            let drives = traffic.drives.get(&uid).copied().unwrap_or(0);
-            let reopenings = traffic.reopenings.get(&(uid, shard)).copied().unwrap_or(0);
+        for ((drive, shard), tasks) in &traffic.worker_tasks {
+            let (planner, uid) = drive;
+            let drives = traffic.drives.get(drive).copied().unwrap_or(0);
+            let reopenings = traffic.reopenings.get(&(*uid, *shard)).copied().unwrap_or(0);
             let bound = WORKER_ATTEMPTS * (drives + reopenings);
             if tasks.len() > bound {
                 let count = tasks.len();
                 violations.push(format!(
-                    "shard {shard} of {uid} was given to workers {count} times, and {bound} are allowed"
+                    "{planner} gave shard {shard} of {uid} to workers {count} times, and {bound} are allowed"
                 ));
             }
         }

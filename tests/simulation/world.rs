@@ -7,7 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,6 +23,8 @@ const KEPT_LINES: usize = 300;
 
 /// Upper bound of the time for which the bus is away.
 const MAX_OUTAGE: Duration = Duration::from_secs(15);
+/// Upper bound of the time for which the store is away: longer than aggregators wait for it.
+const MAX_STORE_OUTAGE: Duration = Duration::from_secs(120);
 /// Upper bound of the time for which a stream or bucket has no leader.
 const MAX_ELECTION: Duration = Duration::from_secs(10);
 
@@ -33,6 +35,10 @@ pub struct World {
     is_healed: AtomicBool,
     /// End of the last outage of the bus.
     outage_until: Mutex<Instant>,
+    /// End of the last outage of the store.
+    store_outage_until: Mutex<Instant>,
+    /// Number of messages that their senders have given up, and that are still to be stored.
+    late_messages: AtomicUsize,
     /// Ends of the last elections, by the name of the stream or bucket.
     elections: Mutex<BTreeMap<String, Instant>>,
     rng: Mutex<Rng>,
@@ -56,6 +62,8 @@ impl World {
             options,
             start: Instant::now(),
             outage_until: Mutex::new(Instant::now()),
+            store_outage_until: Mutex::new(Instant::now()),
+            late_messages: AtomicUsize::new(0),
             elections: Mutex::default(),
             is_healed: AtomicBool::new(false),
             trace: Mutex::new(Trace {
@@ -119,6 +127,31 @@ impl World {
             *self.outage_until.lock() = Instant::now() + time;
         }
         !self.is_healed() && Instant::now() < *self.outage_until.lock()
+    }
+
+    /// Whether the store is unreachable now, for everyone. May begin an outage.
+    pub fn is_store_away(&self) -> bool {
+        if self.happens(self.options.faults.store_outage) {
+            let time = self.up_to(MAX_STORE_OUTAGE);
+            self.record("world", format_args!("the store is away for {time:?}"));
+            *self.store_outage_until.lock() = Instant::now() + time;
+        }
+        !self.is_healed() && Instant::now() < *self.store_outage_until.lock()
+    }
+
+    /// Notes a message that its sender has given up, and that will be stored.
+    pub fn note_late_message(&self) {
+        self.late_messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that such a message was stored.
+    pub fn note_late_arrival(&self) {
+        self.late_messages.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a message that its sender has given up is still to be stored.
+    pub fn has_late_messages(&self) -> bool {
+        self.late_messages.load(Ordering::Relaxed) > 0
     }
 
     /// Whether this stream or bucket has no leader now. May begin an election.

@@ -33,6 +33,7 @@ use self::{
     live_workers::LiveWorkers,
     quarantine::{QuarantineKey, parse_quarantine_key},
 };
+use crate::job_records::wait_until_visible;
 
 /// Upper bound on the quarantined pools that are named in a sentence.
 const MAX_NAMED_POOLS: usize = 8;
@@ -130,6 +131,17 @@ impl Registry {
             }
         }
         Ok(false)
+    }
+
+    /// As [`Self::is_registered`], and waits for an agent that registered so recently that a deposed
+    /// leader does not know it: up to
+    /// [`MISSING_RECORD_GRACE_PERIOD`](crate::job_records::MISSING_RECORD_GRACE_PERIOD).
+    ///
+    /// # Errors
+    /// As [`Self::is_registered`].
+    pub async fn wait_until_registered(&self, id: &AgentId, roles: &[Role]) -> Result<bool, BusError> {
+        let look_up = async || Ok(self.is_registered(id, roles).await?.then_some(()));
+        Ok(wait_until_visible(look_up).await?.is_some())
     }
 
     /// Whether an agent or its pool is in quarantine, as far as this copy of the registry knows.

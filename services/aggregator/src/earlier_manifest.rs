@@ -87,7 +87,7 @@ impl EarlierManifestPolicy {
         if !is_key_right {
             return Ok(Some("it does not reveal the job's key".to_owned()));
         }
-        if !registry.is_registered(signer, &[Role::Aggregator]).await? {
+        if !registry.wait_until_registered(signer, &[Role::Aggregator]).await? {
             return Ok(Some(format!("its signer {signer} was never registered as an aggregator")));
         }
         Ok(None)

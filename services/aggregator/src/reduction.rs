@@ -77,9 +77,6 @@ pub(crate) struct JobReduction {
     contradictions: ContradictionLog,
     /// Outcomes that have not been published, in order.
     outcomes: Vec<ShardOutcome>,
-    /// Shards with a result that is not accepted, until the stored results have been read. Kept
-    /// over a restart, which passes rejected results as redundant.
-    passed_over: Option<BTreeSet<ShardId>>,
 }
 
 /// What outlasts a restart of a reduction.
@@ -89,7 +86,6 @@ struct ReductionHistory {
     limits: PoolLimits,
     contradictions: ContradictionLog,
     outcomes: Vec<ShardOutcome>,
-    passed_over: BTreeSet<ShardId>,
 }
 
 /// What the reduction did with a result.
@@ -123,15 +119,14 @@ impl JobReduction {
         let void = self.accepted.iter().filter(|(position, accepted)| self.is_void(**position, accepted));
         let reopened = void.map(|(_, accepted)| accepted.statement.shard_id);
         let reopened: Vec<_> = reopened.map(|shard_id| ShardOutcome::Reopened { shard_id }).collect();
-        let Self { context, memory, trust, limits, contradictions, mut outcomes, passed_over, .. } = self;
+        let Self { context, memory, trust, limits, contradictions, mut outcomes, .. } = self;
         outcomes.extend(reopened);
-        let passed_over = passed_over.unwrap_or_default();
-        let history = ReductionHistory { trust, limits, contradictions, outcomes, passed_over };
+        let history = ReductionHistory { trust, limits, contradictions, outcomes };
         Self::with_history(context, memory, history)
     }
 
     fn with_history(context: Arc<JobContext>, memory: ResultMemory, history: ReductionHistory) -> Self {
-        let ReductionHistory { trust, limits, contradictions, outcomes, passed_over } = history;
+        let ReductionHistory { trust, limits, contradictions, outcomes } = history;
         let request = &context.job.request;
         let verified_share = verification::ratio(&request.envelope.policy);
         Self {
@@ -156,7 +151,6 @@ impl JobReduction {
             limits,
             contradictions,
             outcomes,
-            passed_over: Some(passed_over),
             context,
         }
     }
@@ -171,21 +165,6 @@ impl JobReduction {
         if self.limits.reject(task_id, pool) {
             self.outcomes.push(ShardOutcome::Rejected { shard_id, task_id });
         }
-        self.pass_over(shard_id);
-    }
-
-    fn pass_over(&mut self, shard: ShardId) {
-        if let Some(passed_over) = &mut self.passed_over {
-            passed_over.insert(shard);
-        }
-    }
-
-    /// Notes that all results that were stored when the reduction started have been received. A
-    /// shard that has results, but no accepted one, is reopened: an aggregator may have accepted
-    /// one of them before the verdict or the quarantine that bars it.
-    pub fn finish_replay(&mut self) {
-        let passed_over = self.passed_over.take().into_iter().flatten();
-        self.reopen(passed_over.collect());
     }
 
     /// Whether the result needs this shard and has no accepted result of it.

@@ -1,6 +1,7 @@
 //! Collecting a job's results: reads results and verdicts off the bus, feeds the [`JobReduction`]
 //! and carries out what it decides. Writes the job's progress, never its end.
 
+mod deferred_verdicts;
 mod verdict_check;
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use self::deferred_verdicts::DeferredVerdicts;
 use crate::{
     acceptance::JobContext,
     discarded_results::DiscardedResults,
@@ -99,6 +101,7 @@ struct Collection<'a> {
     /// Sequences of stored results that do not count, while outcomes that follow from them are not
     /// published.
     discarded: Vec<u64>,
+    deferred_verdicts: DeferredVerdicts,
     verdict_wait: VerdictWait,
     space_wait: SpaceWait,
 }
@@ -126,6 +129,7 @@ impl ResultCollector {
                 context,
                 reduction,
                 discarded: Vec::new(),
+                deferred_verdicts: DeferredVerdicts::default(),
                 verdict_wait: VerdictWait::default(),
                 space_wait: SpaceWait::default(),
             };
@@ -170,20 +174,16 @@ impl Collection<'_> {
         while !self.reduction.is_complete() {
             if is_replaying && results.is_caught_up() {
                 is_replaying = false;
-                self.reduction.finish_replay();
-                self.publish_pending().await?;
                 self.reopen_lost_shards().await?;
             }
             self.publish_pending().await?;
-            // Until the end of the replay, a discarded result may reopen its shard.
-            if !is_replaying {
-                self.collector.discarded.remove(self.discarded.drain(..));
-            }
+            self.collector.discarded.remove(self.discarded.drain(..));
             // The tick comes first: a flood of messages must not hold up the progress.
             tokio::select! {
                 biased;
                 _ = progress_ticks.tick() => {
                     self.write_progress().await;
+                    self.handle_deferred_verdicts().await?;
                     let is_idle = self.verdict_wait.idle_time() >= YIELD_PATIENCE;
                     // A replay that always ends early would never end.
                     if !is_replaying && is_idle && self.collector.slots.are_contended() {
@@ -204,13 +204,15 @@ impl Collection<'_> {
         self.reduction.reduced_job().map_err(|error| self.aggregation_failed(&error))
     }
 
-    /// Reopens shards that outcomes report as accepted although they have no accepted result here.
+    /// Reopens shards that outcomes report as accepted although they have no accepted result here:
+    /// the aggregator that accepted it did not know the verdict or the quarantine that bars it, or
+    /// the result is gone.
     async fn reopen_lost_shards(&mut self) -> Result<(), Interruption> {
         let outcomes = self.replay(Stream::Verdicts, topology::outcomes_subject(self.context.uid)).await?;
         let lost = reported_as_accepted(outcomes, |shard| self.reduction.is_open(shard)).await;
         if !lost.is_empty() {
             let (job, shards) = (&self.context.job.id, lost.len());
-            tracing::warn!(%job, shards, "another aggregator accepted results that are gone; reopening their shards");
+            tracing::warn!(%job, shards, "another aggregator accepted results that are gone or do not count; reopening their shards");
         }
         self.reduction.reopen(lost);
         Ok(())

@@ -104,7 +104,7 @@ async fn with_settings(settings: AggregatorSettings, test: impl AsyncFnOnce(Jobs
     service.await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_job_beyond_the_memory_waits_and_can_be_cancelled() {
     let one_job = job_memory::aggregation_bytes(&request("a"));
     with_memory(one_job * 3 / 2, async |jobs: Jobs| {
@@ -125,7 +125,7 @@ async fn a_job_beyond_the_memory_waits_and_can_be_cancelled() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_job_beyond_all_memory_fails_and_says_why() {
     with_memory(1 << 20, async |jobs: Jobs| {
         jobs.order_reduction("a").await;

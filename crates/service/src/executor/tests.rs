@@ -23,6 +23,7 @@ use forge_kernel::{
     request::Request,
 };
 use tokio::{
+    sync::watch,
     task::{JoinHandle, yield_now},
     time::Instant,
 };
@@ -44,17 +45,20 @@ struct GatedBackend {
     batch: usize,
     releases: Mutex<mpsc::Receiver<Release>>,
     /// The shard indexes of each call.
-    calls: Mutex<Vec<Vec<u64>>>,
+    calls: watch::Sender<Vec<Vec<u64>>>,
+    /// How often a call has asked whether it is to go on.
+    polls: watch::Sender<usize>,
 }
 
 impl GatedBackend {
     fn new(batch: usize) -> (Arc<Self>, Sender<Release>) {
         let (sender, releases) = mpsc::channel();
-        (Arc::new(Self { batch, releases: Mutex::new(releases), calls: Mutex::default() }), sender)
+        let (calls, polls) = (watch::Sender::default(), watch::Sender::default());
+        (Arc::new(Self { batch, releases: Mutex::new(releases), calls, polls }), sender)
     }
 
     fn calls(&self) -> Vec<Vec<u64>> {
-        self.calls.lock().unwrap().clone()
+        self.calls.borrow().clone()
     }
 
     fn wait_for_release(&self, control: &dyn ExecutionControl) -> Option<Release> {
@@ -62,7 +66,9 @@ impl GatedBackend {
         loop {
             match releases.recv_timeout(Duration::from_millis(1)) {
                 Ok(release) => return Some(release),
-                Err(RecvTimeoutError::Timeout) if control.advance(0).is_continue() => {}
+                Err(RecvTimeoutError::Timeout) if control.advance(0).is_continue() => {
+                    self.polls.send_modify(|polls| *polls += 1);
+                }
                 Err(_) => return None,
             }
         }
@@ -84,7 +90,7 @@ impl Backend for GatedBackend {
         shards: &[Shard],
         control: &dyn ExecutionControl,
     ) -> Result<Vec<ShardResult>, ExecutionError> {
-        self.calls.lock().unwrap().push(shards.iter().map(|shard| shard.id.index).collect());
+        self.calls.send_modify(|calls| calls.push(shards.iter().map(|shard| shard.id.index).collect()));
         match self.wait_for_release(control) {
             None => Err(ExecutionError::Cancelled),
             Some(Release::DeviceLost) => Err(ExecutionError::Device("gone".to_owned())),
@@ -177,9 +183,14 @@ impl ExecutorFixture {
     }
 
     async fn wait_for_calls(&self, calls: usize) {
-        while self.backend.calls().len() < calls {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.backend.calls.subscribe().wait_for(|seen| seen.len() >= calls).await.unwrap();
+    }
+
+    /// Waits until the current call has asked twice more whether it is to go on.
+    async fn wait_for_polls(&self) {
+        let mut polls = self.backend.polls.subscribe();
+        let before = *polls.borrow_and_update();
+        polls.wait_for(|polls| *polls >= before + 2).await.unwrap();
     }
 
     fn expected_hash(&self, index: u64) -> Digest {
@@ -350,7 +361,7 @@ async fn a_call_is_cancelled_once_all_its_shards_are_stopped() {
     fixture.releases.send(Release::Success).unwrap();
     fixture.wait_for_calls(2).await;
     stops[0].stop();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    fixture.wait_for_polls().await;
     assert!(!one.is_finished() && !other.is_finished());
     stops[1].stop();
     assert_eq!(one.await.unwrap().unwrap_err(), ExecutionFailure::Stopped);

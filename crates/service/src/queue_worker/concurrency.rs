@@ -66,3 +66,43 @@ impl Concurrency {
         self.permits.available_permits() / (self.weight)() as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::FutureExt;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        /// Messages of any weight begin and end in any order.
+        #[test]
+        fn messages_hold_no_more_than_the_permits_and_wait_only_for_those_in_use(
+            permits in 0u32..12,
+            steps in vec((any::<bool>(), 0u32..16), 0..100),
+        ) {
+            let weight = Arc::new(AtomicU32::new(1));
+            let of_message = Arc::clone(&weight);
+            let concurrency = Concurrency::weighted(permits, move || of_message.load(Ordering::Relaxed));
+            let permits = permits.max(1);
+            let mut held: Vec<OwnedSemaphorePermit> = Vec::new();
+            for (ends, number) in steps {
+                if ends {
+                    let count = held.len();
+                    (count > 0).then(|| held.swap_remove(number as usize % count));
+                    continue;
+                }
+                weight.store(number, Ordering::Relaxed);
+                let in_use = held.iter().map(OwnedSemaphorePermit::num_permits).sum::<usize>();
+                let (available, needed) = (permits as usize - in_use, number.clamp(1, permits) as usize);
+                prop_assert_eq!(concurrency.extra_messages(), available / needed);
+                let acquired = concurrency.acquire().now_or_never();
+                prop_assert_eq!(acquired.as_ref().map(OwnedSemaphorePermit::num_permits),
+                    (needed <= available).then_some(needed));
+                held.extend(acquired);
+            }
+        }
+    }
+}

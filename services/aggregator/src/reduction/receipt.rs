@@ -79,7 +79,6 @@ impl JobReduction {
         let (key, ResultStatement { pool, result_hash, .. }) = (result.key(), result.statement());
         self.limits.record_claim(key.0, pool, *result_hash);
         self.verifications.require(key, result.statement());
-        self.pass_over(result.shard);
         self.held.hold(key, result.attestation, result.bytes);
         Ok(ResultDisposition::Held)
     }

@@ -63,7 +63,7 @@ async fn with_stored_manifest(earlier: &Fixture, manifest: &ManifestDocument) ->
     fixture
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn completed_job_has_an_entry_in_the_log() {
     let mut fixture = Fixture::start().await;
     let manifest = fixture.complete().await;
@@ -74,7 +74,7 @@ async fn completed_job_has_an_entry_in_the_log() {
     fixture.shut_down().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn manifest_of_an_aggregator_that_died_is_kept_and_recorded() {
     let mut earlier = Fixture::start().await;
     let manifest = earlier.complete().await;
@@ -91,7 +91,7 @@ async fn manifest_of_an_aggregator_that_died_is_kept_and_recorded() {
     earlier.shut_down().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn manifest_of_a_stranger_is_not_kept() {
     let mut earlier = Fixture::start().await;
     let manifest = earlier.complete().await;

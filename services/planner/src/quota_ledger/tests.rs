@@ -2,10 +2,16 @@
 
 use forge_bus::testing::{BusFault, BusOperation, FaultyBus};
 use forge_contract::{error::FailureCode, quota::Quota};
+use proptest::{collection::vec, prelude::*};
+use tokio::runtime::Builder;
 
 use super::*;
-use crate::test_fixture::{
-    AdmissionFixture, ITERATIONS, admitted, alice, daily_quota, fail_job, job_quota, memory_bus, rejected,
+use crate::{
+    admission::AdmissionDecision,
+    test_fixture::{
+        AdmissionFixture, ITERATIONS, admitted, alice, daily_quota, fail_job, job_quota, memory_bus,
+        rejected, slow_quota_bus,
+    },
 };
 
 const DAY: &str = "2026-11-23";
@@ -108,4 +114,59 @@ fn active_job_name_is_parsed_back() {
     assert_eq!((name.as_str(), parse_active_job_name(&name)), ("night/a", Some((bucket, job))));
     assert_eq!(parse_active_job_name("a"), None);
     assert_eq!(parse_active_job_name("night/a b"), None);
+}
+
+proptest! {
+    /// Two planners admit jobs at once, and again, while jobs end.
+    #[test]
+    fn planners_together_admit_no_more_jobs_than_the_quota_permits(
+        limit in 0usize..4,
+        steps in vec((0u8..4, 0usize..6, 0usize..6), 0..30),
+    ) {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let bus = memory_bus().await;
+            let planners = [0, 1].map(|_| AdmissionFixture::new(slow_quota_bus(&bus), job_quota(limit as u64)));
+            let (mut open, mut ended, mut charged) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+            let end = async |job: usize| {
+                fail_job(bus.as_ref(), &format!("job-{job}").parse().unwrap(), FailureCode::Cancelled, "").await;
+            };
+            for (step, left, right) in steps {
+                if step == 0 {
+                    if open.remove(&left) {
+                        end(left).await;
+                        ended.insert(left);
+                    }
+                    continue;
+                }
+                let admit = async |planner: usize, job: usize| {
+                    planners[planner].admit(&format!("job-{job}"), job as u64 + 1).await
+                };
+                let decisions = tokio::join!(admit(0, left), admit(1, right));
+                for (job, decision) in [(left, decisions.0), (right, decisions.1)] {
+                    match decision {
+                        AdmissionDecision::Admitted(_) => {
+                            prop_assert!(!ended.contains(&job), "job {} has ended", job);
+                            open.insert(job);
+                            charged.insert(job);
+                        }
+                        AdmissionDecision::Rejected(order) => {
+                            prop_assert_eq!(order.code, FailureCode::QuotaExceeded);
+                            if ended.insert(job) {
+                                open.remove(&job);
+                                end(job).await;
+                            }
+                        }
+                        AdmissionDecision::Terminal { .. } => prop_assert!(ended.contains(&job)),
+                        AdmissionDecision::Duplicate => prop_assert!(false, "job {job} has one sequence"),
+                    }
+                }
+                prop_assert!(open.len() <= limit, "{open:?} of {limit}");
+                let (iterations, active) = planners[0].usage().await;
+                prop_assert!(open.iter().all(|job| active.contains(&format!("jobs/job-{job}"))), "{active:?}");
+                prop_assert_eq!(iterations, ITERATIONS * charged.len() as u64);
+            }
+            Ok(())
+        })?;
+    }
 }

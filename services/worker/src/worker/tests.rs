@@ -29,7 +29,7 @@ use forge_kernel::{
     backend::{ExecutionControl, ExecutionError, scalar::Scalar},
     request::Request,
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::*;
 
@@ -221,7 +221,7 @@ async fn a_device_that_always_fails_leaves_the_shards_to_other_workers() {
 /// The reference backend, whose calls for shards from [`Self::FIRST_SLOW`] on do not end.
 #[derive(Default)]
 struct SlowBackend {
-    slow_calls: AtomicUsize,
+    slow_calls: watch::Sender<usize>,
 }
 
 impl SlowBackend {
@@ -242,7 +242,7 @@ impl Backend for SlowBackend {
         if shards[0].id.index < Self::FIRST_SLOW {
             return Scalar.execute(program, shards, control);
         }
-        self.slow_calls.fetch_add(1, Ordering::SeqCst);
+        self.slow_calls.send_modify(|calls| *calls += 1);
         while control.advance(0).is_continue() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -257,13 +257,11 @@ async fn shards_of_a_short_job_do_not_wait_for_those_of_a_long_one() {
     let slow = SlowBackend::FIRST_SLOW..SlowBackend::FIRST_SLOW + 20;
     publish_shards(&bus, (Target::Cpu, JobLength::Long), slow).await;
     let worker = start_worker(&bus, backend.clone(), 1, &stop);
-    while backend.slow_calls.load(Ordering::SeqCst) == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    backend.slow_calls.subscribe().wait_for(|calls| *calls > 0).await.unwrap();
     // The only slot for long jobs is occupied for ever.
     publish_shards(&bus, (Target::Cpu, JobLength::Short), 0..3).await;
     assert_eq!(results(&bus, 3).await.len(), 3);
-    assert_eq!(backend.slow_calls.load(Ordering::SeqCst), 1);
+    assert_eq!(*backend.slow_calls.borrow(), 1);
     worker.abort();
 }
 

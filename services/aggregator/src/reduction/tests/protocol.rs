@@ -7,7 +7,7 @@ use crate::test_job::SeededNumbers;
 /// Asserts that a successor accepts every shard that the aggregator has accepted, and suspects
 /// every pool. It may know more: verdicts on results that the aggregator had dropped when they
 /// arrived.
-fn assert_succeeds(simulation: &Simulation<'_>) {
+pub(super) fn assert_succeeds(simulation: &Simulation<'_>) {
     let (aggregator, successor) = (&simulation.reduction, simulation.successor());
     assert!(aggregator.suspect_pools().is_subset(successor.suspect_pools()));
     let refuted = |reduction: &JobReduction| reduction.trust.refutations().count();

@@ -74,6 +74,7 @@ impl<'a> Simulation<'a> {
     pub fn successor(&self) -> JobReduction {
         let mut successor = reduction(self.job);
         replay(&mut successor, &self.results, &self.verdicts);
+        successor.reopen(self.accepted.clone());
         successor
     }
 
@@ -114,5 +115,4 @@ fn replay(reduction: &mut JobReduction, results: &[AttestedResult], verdicts: &[
     for result in results {
         receive(reduction, result.clone());
     }
-    reduction.finish_replay();
 }

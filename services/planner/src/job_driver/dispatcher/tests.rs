@@ -390,4 +390,25 @@ proptest! {
             (of_live, of_next) => prop_assert_eq!(of_live.unwrap_err(), of_next.unwrap_err()),
         }
     }
+
+    /// An aggregator that is restarted reports outcomes again, before and after the dispatches that
+    /// follow from them.
+    #[test]
+    fn outcomes_that_are_reported_again_change_no_decision(steps in steps(), converges: bool) {
+        let plan = Plan::new(8 * LEAF_ITERATIONS, 1, converges.then_some(1));
+        let (mut once, mut again, mut tasks) = (Issuer::new(&plan), Issuer::new(&plan), Vec::new());
+        for (kind, index, window) in steps {
+            let outcome = outcome(kind, leaf(index), &tasks);
+            if let Some(outcome) = &outcome {
+                once.apply(outcome.clone());
+                again.apply(outcome.clone());
+                again.apply(outcome.clone());
+            }
+            let decided = once.try_dispatch(window, NOW, NOW);
+            prop_assert_eq!(&again.try_dispatch(window, NOW, NOW), &decided);
+            let Ok(dispatches) = decided else { break };
+            tasks.extend(dispatches);
+            outcome.into_iter().for_each(|outcome| again.apply(outcome));
+        }
+    }
 }
