@@ -1,6 +1,6 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop simulate attacks tutorials book test-deploy test-chart test-compose test-images
+.PHONY: help test lint unit interop test-schemas simulate attacks tutorials book test-deploy test-chart test-compose test-images
 .PHONY: test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ FUZZ_SECONDS ?= 30
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-test: lint unit interop attacks tutorials book ## everything that must pass before a change lands
+test: lint unit interop test-schemas attacks tutorials book ## everything that must pass before a change lands
 
 lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo fmt --all --check
@@ -53,6 +53,10 @@ interop: ## compares the Python implementation of docs/determinism.md with this 
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
+
+test-schemas: ## compares ajv and Python's jsonschema with `forge envelope check` on random envelopes
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) tests/schemas/agree.py $(FORGE)
 
 attacks: ## attacks a cluster with the credentials of worker and client; takes a few minutes
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

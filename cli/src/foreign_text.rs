@@ -1,6 +1,8 @@
 //! Text from elsewhere, such as names in a manifest, made safe to print: a terminal would execute
 //! escape sequences, and control characters could hide or reorder what stands around them.
 
+/// Characters of a value that are printed: a name, a key, the text of a field.
+const MAX_VALUE_CHARS: usize = 200;
 /// Characters of one line that are printed. A document of megabytes would otherwise flood the
 /// terminal, and push what was printed before out of sight.
 const MAX_LINE_CHARS: usize = 1000;
@@ -18,9 +20,18 @@ pub fn escape_line(text: &str) -> String {
     escaped
 }
 
-/// As [`escape_line`], for text that may quote a whole document: a long one is cut.
+/// As [`escape_line`], for a value of a document or a message: a long one is cut.
+pub fn quote_value(text: &str) -> String {
+    quote(text, MAX_VALUE_CHARS)
+}
+
+/// As [`escape_line`], for a sentence that may hold a whole document: a long one is cut.
 pub fn quote_line(text: &str) -> String {
-    match text.char_indices().nth(MAX_LINE_CHARS) {
+    quote(text, MAX_LINE_CHARS)
+}
+
+fn quote(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => {
             let omitted = text.len() - end;
             format!("{}… ({omitted} more bytes)", escape_line(&text[..end]))
@@ -56,7 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut() {
+    fn long_values_and_lines_are_cut() {
+        assert_eq!(quote_value(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(quote_value(&"\u{1b}".repeat(201)), format!("{}… (1 more bytes)", r"\u{1b}".repeat(200)));
         assert_eq!(quote_line(&"é".repeat(MAX_LINE_CHARS)), "é".repeat(MAX_LINE_CHARS));
         let cut = format!("{}… (4 more bytes)", "é".repeat(MAX_LINE_CHARS));
         assert_eq!(quote_line(&"é".repeat(MAX_LINE_CHARS + 2)), cut);

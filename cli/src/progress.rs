@@ -1,5 +1,5 @@
-//! The progress bar of a job executed in this process. It is drawn on standard error, only if that
-//! is a terminal, and only for runs that take a while.
+//! The progress of a job executed in this process, on standard error: a bar on a terminal, and a
+//! line every ten seconds elsewhere. Short runs show none.
 
 use std::{
     io::{self, IsTerminal},
@@ -17,10 +17,16 @@ use forge_kernel::request::Request;
 use forge_service::executor::ProgressCallback;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output;
+
 /// Runs shorter than this show no progress bar.
 const BAR_DELAY: Duration = Duration::from_millis(500);
 /// Interval between two redraws.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval between two lines where there is no terminal.
+pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The bar, and a message that is cut to the width of the terminal.
+pub const BAR_TEMPLATE: &str = "{bar:20} {percent:>3}%  {wide_msg}";
 
 /// Counts executed iterations. Clones share one count.
 #[derive(Debug, Clone, Default)]
@@ -59,13 +65,16 @@ impl ProgressDisplay {
 
     /// Runs `work` while the bar shows `counter`.
     pub fn show_during<T>(&self, counter: &IterationCounter, work: impl FnOnce() -> T) -> T {
-        if !self.is_enabled || !io::stderr().is_terminal() {
+        if !self.is_enabled {
             return work();
         }
         thread::scope(|scope| {
             // Dropping the sender ends the drawing thread, also when `work` panics.
             let (stop_drawing, stopped) = mpsc::channel::<()>();
-            scope.spawn(move || self.draw(counter, &stopped));
+            scope.spawn(move || match io::stderr().is_terminal() {
+                true => self.draw(counter, &stopped),
+                false => self.print_lines(counter, &stopped),
+            });
             let result = work();
             drop(stop_drawing);
             result
@@ -79,7 +88,7 @@ impl ProgressDisplay {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(self.total_iterations), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
+        let style = ProgressStyle::with_template(BAR_TEMPLATE);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         loop {
             let done = counter.get().min(self.total_iterations);
@@ -90,6 +99,16 @@ impl ProgressDisplay {
             }
         }
         bar.finish_and_clear();
+    }
+
+    /// Prints a line at every interval until the sending half of `stopped` is dropped.
+    fn print_lines(&self, counter: &IterationCounter, stopped: &mpsc::Receiver<()>) {
+        let start = Instant::now();
+        while stopped.recv_timeout(LINE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            let done = counter.get().min(self.total_iterations);
+            let percent = 100.0 * done as f64 / self.total_iterations as f64;
+            output::print_to_stderr(&format!("{percent:.0}%  {}", self.message(done, start.elapsed())));
+        }
     }
 
     fn message(&self, done: u64, elapsed: Duration) -> String {

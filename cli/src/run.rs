@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::{Args, builder::TypedValueParser};
 use forge_aggregator::JobCompletion;
-use forge_contract::{artifact::Phase, error::FailureCode};
+use forge_contract::{artifact::Phase, error::FailureCode, ids::JobId};
 use forge_documents::Job;
 use forge_service::model_cache::ModelCache;
 use forge_store::{Store, StoreLocation};
@@ -25,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   forge run examples/insurance.json
   forge run examples/insurance.json --format json | jq .output.mean_loss
+  forge run examples/insurance.json --as quickstart-002
   forge envelope new | forge run - --out /tmp/out --keep-shards=0
 
 The result depends only on the envelope's op, args and seed, not on threads, backend or machine.";
@@ -35,6 +36,9 @@ The result depends only on the envelope's op, args and seed, not on threads, bac
 pub struct RunArgs {
     /// Envelope file, or - for standard input
     envelope: PathBuf,
+    /// Run under this job id instead of the envelope's ctx.job_id
+    #[arg(long = "as", value_name = "JOB_ID")]
+    job_id: Option<JobId>,
     /// Store for the artifacts: a directory, which is created if missing, or s3://bucket[/prefix],
     /// with the settings of the AWS tools
     #[arg(long, value_name = "LOCATION", default_value = "forge-out", value_parser = output_location())]
@@ -75,7 +79,11 @@ fn output_location() -> impl TypedValueParser<Value = StoreLocation> {
 pub fn execute(args: &RunArgs) -> Result<(), CommandError> {
     // The model is compiled here once; the services of this process share it.
     let models = Arc::new(ModelCache::new(1));
-    let job = Job::new(input::read_request(&args.envelope, models.as_ref())?);
+    let mut request = input::read_request(&args.envelope, models.as_ref())?;
+    if let Some(job_id) = &args.job_id {
+        request.envelope.ctx.job_id = Some(job_id.clone());
+    }
+    let job = Job::new(request);
     input::print_warnings(&job.request);
     let engine = Engine::new(&args.engine, &job.request)?;
     let runtime = DetachedRuntime::new()?;
@@ -123,7 +131,7 @@ impl<'a> JobArchive<'a> {
             return Ok(Self { runtime, store: Arc::new(store), job });
         }
         let message = format!(
-            "{} is the manifest of another envelope with job id {}; choose another ctx.job_id or another --out",
+            "{} is the manifest of another envelope with job id {}; choose another job id with --as, or another --out",
             store.locate(&Store::manifest_key(&job.id)),
             job.id
         );

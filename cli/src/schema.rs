@@ -11,7 +11,7 @@ use clap::Args;
 use forge_contract::{
     agent::{AgentRecord, PoolQuarantineRecord, QuarantineRecord},
     artifact::{ErrorDocument, ExecutionsDocument, ManifestDocument, MetricsDocument, VerificationDocument},
-    envelope::Envelope,
+    envelope::{Envelope, SCHEMA_MEMBER},
     job::JobRecord,
     manifest_log::LogEntryDocument,
     plan::PlanDocument,
@@ -21,7 +21,9 @@ use forge_kernel::{
     result_document::ResultDocument,
     workload::{PROFILES, Profile},
 };
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, transform::RecursiveTransform,
+};
 use serde_json::{Value, json};
 
 use crate::{error::CommandError, local_path::local_path, output};
@@ -104,12 +106,27 @@ pub(crate) fn all_schemas() -> Vec<(String, Value)> {
 
 /// The schema of a document that Forge writes: fields that are always written are required.
 fn output_schema<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
+    settings().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// A generator for documents that people write: fields with a default are optional.
 fn input_generator() -> SchemaGenerator {
-    SchemaSettings::draft2020_12().for_deserialize().into_generator()
+    settings().for_deserialize().into_generator()
+}
+
+fn settings() -> SchemaSettings {
+    SchemaSettings::draft2020_12().with_transform(RecursiveTransform(remove_number_format))
+}
+
+/// Removes `format` of numbers, such as `double`: JSON Schema defines none, so strict validators
+/// refuse a schema that has one. A property named `format` has an object, and stays.
+fn remove_number_format(schema: &mut Schema) {
+    if schema
+        .get("format")
+        .is_some_and(|format| matches!(format.as_str(), Some("double" | "uint32" | "uint64")))
+    {
+        schema.remove("format");
+    }
 }
 
 /// The schema of the envelope, in which the profile selects the schema of the args.
@@ -117,8 +134,12 @@ fn envelope_schema() -> Value {
     let mut generator = input_generator();
     let args: Vec<_> = PROFILES.iter().map(|profile| (profile.args_schema)(&mut generator)).collect();
     let mut schema = generator.into_root_schema_for::<Envelope>().to_value();
+    schema["properties"][SCHEMA_MEMBER] = json!({
+        "description": "Location of this schema, by which editors find it. Not kept, and no part of the job.",
+        "type": ["string", "null"],
+    });
     let op = |profile: &&Profile| {
-        json!({"properties": {
+        json!({"type": "object", "properties": {
             "name": {"const": profile.op},
             "version": {"const": profile.version},
             "profile": {"const": profile.name},
@@ -127,7 +148,11 @@ fn envelope_schema() -> Value {
     let ops: Vec<_> = PROFILES.iter().map(op).collect();
     let mut rules = vec![json!({"properties": {"op": {"anyOf": ops}}})];
     rules.extend(PROFILES.iter().zip(args).map(|(profile, args)| {
-        let is_profile = json!({"properties": {"profile": {"const": profile.name}}, "required": ["profile"]});
+        let is_profile = json!({
+            "type": "object",
+            "properties": {"profile": {"const": profile.name}},
+            "required": ["profile"],
+        });
         json!({
             "if": {"properties": {"op": is_profile}, "required": ["op"]},
             "then": {"properties": {"args": args}},

@@ -93,7 +93,7 @@ impl StoredJob {
         let Some(manifest) = runtime.block_on(store.get_manifest(job)).map_err(to_command_error)? else {
             let manifest_path = store.locate(&Store::manifest_key(job));
             return Err(CommandError::Input(format!(
-                "{manifest_path} does not exist: the job has not completed"
+                "{manifest_path} does not exist: no such job has completed in this store"
             )));
         };
         if manifest.kernel != KERNEL {

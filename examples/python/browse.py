@@ -17,6 +17,9 @@ import sys
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+# Characters of a text from the store that are printed.
+MAX_CHARACTERS = 200
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,7 +59,17 @@ class Bucket:
             return None
 
 
+def printable(text):
+    """Returns text of the store for a terminal, which would execute escape sequences.
+
+    Control characters and characters that are invisible are written out, and a long text is cut.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_CHARACTERS])
+    return shown + "…" * (len(text) > MAX_CHARACTERS)
+
+
 def print_table(rows):
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

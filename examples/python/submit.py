@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 import uuid
@@ -27,6 +28,15 @@ TERMINAL = {"completed", "failed", "cancelled"}
 # id, is recorded as rejected-<first 16 hexadecimal digits of the SHA-256 of its bytes>. How long to
 # wait for such a record:
 REJECTION_TIMEOUT_SECONDS = 3.0
+# Characters of a text from a record that are printed.
+MAX_CHARACTERS = 200
+# Figures of a record, in the words of the command line.
+LABELS = {
+    "mean_loss": "Mean", "mean_eta": "Mean", "std_dev": "Standard deviation",
+    "std_error": "Standard error of the mean", "min_loss": "Smallest", "min_eta": "Smallest", "max_loss": "Largest",
+    "max_eta": "Largest", "zero_loss_probability": "Years without losses",
+    "aggregate_limit_probability": "Years at the aggregate limit", "scr": "Solvency capital requirement",
+}
 # First and longest interval between two requests for the record.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.25, 2.0
 
@@ -90,7 +100,8 @@ async def wait_for_end(connection, job_id, payload, sequence):
             if record is None or record == shown or record == earlier_record:
                 continue
             shown, progress = record, record["progress"]
-            print(f"{record['state']:>10}  {progress['shards_done']}/{progress['shards']} shards", file=sys.stderr)
+            waits = f"  waiting: {printable(record['waiting'])}" if record.get("waiting") else ""
+            print(f"{record['state']:>10}  {progress['shards_done']}/{progress['shards']} shards{waits}", file=sys.stderr)
             if notices is None:
                 notices, interval = await connection.subscribe(ended_subject(record)), 0
             if record["state"] in TERMINAL:
@@ -116,17 +127,44 @@ async def wait_for_end(connection, job_id, payload, sequence):
         interval = min(max(2 * interval, FIRST_POLL_SECONDS), LAST_POLL_SECONDS)
 
 
+def printable(text):
+    """Returns text of a record for a terminal, which would execute escape sequences.
+
+    Control characters and characters that are invisible are written out, and a long text is cut.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:MAX_CHARACTERS])
+    return shown + "…" * (len(text) > MAX_CHARACTERS)
+
+
+def label(name):
+    """Returns the label of a figure as `forge status` prints it."""
+    if name in LABELS:
+        return LABELS[name]
+    if level := re.fullmatch(r"p(\d\d)(\d*)_\w+", name):
+        return f"{level[1]}{'.' * bool(level[2])}{level[2]}% quantile"
+    return name.replace("_", " ").capitalize()
+
+
+def figure(name, value):
+    """Returns a figure as text. Figures below 1 have four significant digits, never 0.00."""
+    if name.endswith("_probability"):
+        value, sign = 100 * value, "%"
+    else:
+        sign = ""
+    return (f"{value:.4g}" if 0 < abs(value) < 1 else f"{value:,.2f}") + sign
+
+
 def print_record(record):
     print(f"{record['job_id']}: {record['state']}")
     if error := record.get("error"):
-        print(f"  {error['code']}: {error['message']}")
+        print(f"  {error['code']}: {printable(error['message'])}")
         for detail in error["details"]:
-            print(f"  {detail['pointer']}: {detail['message']}")
+            print(f"  {printable(detail['pointer'])}: {printable(detail['message'])}")
     for name, value in record.get("headline", {}).items():
-        print(f"  {name:28} {value:>18,.2f}")
+        print(f"  {printable(label(name)):32} {figure(name, value):>18}")
     for name in ("result", "replay_key", "manifest"):
         if record.get(name):
-            print(f"  {name:12} {record[name]}")
+            print(f"  {name:12} {printable(record[name])}")
 
 
 async def main():

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    foreign_text::{escape_line, quote_line},
+    foreign_text::{quote_line, quote_value},
     output::TextStyle,
     text::table,
 };
@@ -66,7 +66,7 @@ impl CheckList {
             Err(CheckProblem::Failed(explanation)) => (CheckStatus::Failed, explanation),
             Err(CheckProblem::NotCompared(explanation)) => (CheckStatus::NotCompared, explanation),
         };
-        self.checks.push(AuditCheck { name: escape_line(name), status, detail: quote_line(&detail) });
+        self.checks.push(AuditCheck { name: quote_value(name), status, detail: quote_line(&detail) });
     }
 
     /// Whether a check failed.

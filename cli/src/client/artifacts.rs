@@ -100,7 +100,7 @@ async fn read_manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, C
         Some(error) => format!("job {job} has no result: {}: {}", error.code, error.message),
         None => {
             let path = store.locate(&Store::manifest_key(job));
-            format!("{path} does not exist: the job has not completed")
+            format!("{path} does not exist: no job {job} has completed in this store")
         }
     }))
 }

@@ -5,7 +5,11 @@ use forge_contract::{
     error::FailureCode,
     job::{JobRecord, JobState},
 };
-use forge_documents::number_format::{format_amount, format_count, format_percent};
+use forge_documents::{
+    headline_figure,
+    number_format::{format_count, format_percent},
+};
+use forge_kernel::workload::PROFILES;
 
 use crate::{
     error::{CommandError, JobFailure},
@@ -35,8 +39,12 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
         let (done, all) = (format_count(progress.shards_done), format_count(progress.shards));
         add("Shards", Some(format!("{done} of {all}{verified}")));
     }
+    let profile = op.and_then(|op| PROFILES.into_iter().find(|profile| profile.name == op.profile));
     for (name, value) in &record.headline {
-        add(name, value.as_f64().map(format_amount));
+        if let Some(value) = value.as_f64() {
+            let (label, text) = headline_figure(name, value, profile.map(|profile| profile.vocabulary));
+            add(&label, Some(text));
+        }
     }
     if let Some(verification) = &record.verification {
         add("P(one wrong shard ships)", Some(format_percent(verification.escape_probability)));

@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     error::CommandError,
+    foreign_text::quote_value,
     output::{self, OutputFormat, TextStyle},
+    progress::{BAR_TEMPLATE, LINE_INTERVAL},
 };
 
 /// Number of steps of the progress bar.
@@ -62,9 +64,10 @@ pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
             output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
             record
         }
-        OutputFormat::Json => {
-            follow(&connection, record, |record| output::print(&record_text::to_json_line(record)))?
-        }
+        OutputFormat::Json => follow(&connection, record, |record, has_changed| match has_changed {
+            true => output::print(&record_text::to_json_line(record)),
+            false => Ok(()),
+        })?,
     };
     record_text::require_success(&record)
 }
@@ -84,35 +87,63 @@ pub fn wait_for_end(
     } else {
         ProgressBar::hidden()
     };
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
+    let style = ProgressStyle::with_template(BAR_TEMPLATE);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(REDRAW_INTERVAL);
-    let mut waiting = None;
-    let result = follow(connection, record, |record| {
+    let mut lines = ProgressLines::new(Instant::now());
+    let result = follow(connection, record, |record, _| {
         // Without a progress bar, nothing would say why nothing happens.
-        if show_progress && bar.is_hidden() && record.waiting != waiting {
-            waiting.clone_from(&record.waiting);
-            if let Some(reason) = &waiting {
-                output::print_to_stderr(&format!("job {} is waiting: {reason}", record.job_id));
-            }
+        if show_progress && bar.is_hidden() {
+            lines.update(record, Instant::now()).iter().for_each(|line| output::print_to_stderr(line));
         }
         bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
-        bar.set_message(record_text::state_label(record));
+        bar.set_message(quote_value(&record_text::state_label(record)));
         Ok(())
     });
     bar.finish_and_clear();
     result
 }
 
-/// Calls `on_change` with `record`, and with the job's record whenever it is seen to have changed,
-/// until the job has ended.
+/// The progress of a job as lines, where there is no terminal.
+struct ProgressLines {
+    /// Why the job was seen to wait last.
+    waiting: Option<String>,
+    last_line: Instant,
+}
+
+impl ProgressLines {
+    fn new(now: Instant) -> Self {
+        Self { waiting: None, last_line: now }
+    }
+
+    /// The line about a record: whenever the job begins to wait for something, and at every
+    /// interval.
+    fn update(&mut self, record: &JobRecord, now: Instant) -> Option<String> {
+        if record.waiting != self.waiting {
+            self.waiting.clone_from(&record.waiting);
+            if let Some(reason) = &self.waiting {
+                self.last_line = now;
+                return Some(format!("job {} is waiting: {reason}", record.job_id));
+            }
+        }
+        if now - self.last_line < LINE_INTERVAL || record.state.is_terminal() {
+            return None;
+        }
+        self.last_line = now;
+        let percent = 100.0 * record_text::done_share(record);
+        Some(format!("job {}: {percent:.0}%, {}", record.job_id, record_text::state_label(record)))
+    }
+}
+
+/// Calls `on_poll` with `record`, and with the job's record whenever it is read, until the job has
+/// ended. The flag is whether the record is the first or has changed.
 fn follow(
     connection: &ClientConnection,
     mut record: JobRecord,
-    mut on_change: impl FnMut(&JobRecord) -> Result<(), CommandError>,
+    mut on_poll: impl FnMut(&JobRecord, bool) -> Result<(), CommandError>,
 ) -> Result<JobRecord, CommandError> {
     connection.block_on(async {
-        on_change(&record)?;
+        on_poll(&record, true)?;
         let notices = connection.bus.subscribe(&job_ended_subject(record.uid)).await;
         let mut notices = notices.map_err(to_command_error)?;
         let mut interval = POLL_INTERVALS.0;
@@ -122,10 +153,9 @@ fn follow(
             match connection.poll_record(&record.job_id).await {
                 Ok(found) => {
                     last_answer = Instant::now();
-                    if found != record {
-                        record = found;
-                        on_change(&record)?;
-                    }
+                    let has_changed = found != record;
+                    record = found;
+                    on_poll(&record, has_changed)?;
                     if record.state.is_terminal() {
                         break;
                     }
@@ -160,6 +190,32 @@ fn check_patience(error: &BusError, outage: Duration) -> Result<(), CommandError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_lines_say_why_a_job_waits_and_how_far_it_is() {
+        let (mut record, mut now) = (record_of_a_job(), Instant::now());
+        let mut lines = ProgressLines::new(now);
+        assert_eq!(lines.update(&record, now), None);
+        record.waiting = Some("it needs a worker".to_owned());
+        assert_eq!(lines.update(&record, now).as_deref(), Some("job a is waiting: it needs a worker"));
+        assert_eq!(lines.update(&record, now), None);
+        now += LINE_INTERVAL;
+        assert_eq!(lines.update(&record, now).as_deref(), Some("job a: 25%, waiting: it needs a worker"));
+        record.waiting = None;
+        assert_eq!(lines.update(&record, now), None);
+        now += LINE_INTERVAL;
+        assert_eq!(lines.update(&record, now).as_deref(), Some("job a: 25%, running"));
+        record.state = forge_contract::job::JobState::Completed;
+        assert_eq!(lines.update(&record, now + LINE_INTERVAL), None);
+    }
+
+    fn record_of_a_job() -> JobRecord {
+        let json = serde_json::json!({"schema": JobRecord::SCHEMA, "job_id": "a", "uid": "ab".repeat(16),
+            "submitter": "default", "state": "running", "persist": true, "submission": 1,
+            "submitted_at": "2026-11-23T04:21:23.123Z", "updated_at": "2026-11-23T04:21:23.123Z",
+            "progress": {"iterations": 4, "iterations_done": 1, "shards": 4, "shards_done": 1, "shards_verified": 0}});
+        serde_json::from_value(json).unwrap()
+    }
 
     #[test]
     fn outages_are_outlasted_and_refusals_are_not() {

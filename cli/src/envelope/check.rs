@@ -179,7 +179,7 @@ impl Cost {
         if !warnings.is_empty() {
             text += &format!("\n{}\n", style.warning("Warnings"));
             for warning in warnings {
-                text += &format!("  {}\n", foreign_text::escape_line(&warning.to_string()));
+                text += &format!("  {}\n", foreign_text::quote_line(&warning.to_string()));
             }
         }
         text

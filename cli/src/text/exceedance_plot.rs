@@ -58,10 +58,10 @@ fn amount_labels(scale: LogScale) -> [String; ROWS] {
     let mut labels = [const { String::new() }; ROWS];
     for amount in scale.ticks() {
         if let Some(row) = dot_row(scale, amount) {
-            labels[ROWS - 1 - row / 4] = number_format::format_amount(amount);
+            labels[ROWS - 1 - row / 4] = number_format::format_axis_amount(amount);
         }
     }
-    labels[0] = number_format::format_amount(scale.top);
+    labels[0] = number_format::format_axis_amount(scale.top);
     labels
 }
 
@@ -69,12 +69,13 @@ fn amount_labels(scale: LogScale) -> [String; ROWS] {
 fn return_period_axis(decades: u32) -> [String; 2] {
     let column = |decade: u32| (COLUMNS - 1) * decade as usize / decades as usize;
     let mut ticks = vec!['─'; COLUMNS];
-    let mut labels = vec![' '; COLUMNS + 8];
+    let mut labels = vec![' '; COLUMNS];
     for decade in 0..=decades {
         ticks[column(decade)] = '┴';
-        for (offset, digit) in number_format::format_count(10u64.pow(decade)).chars().enumerate() {
-            labels[column(decade) + offset] = digit;
-        }
+        let label = number_format::format_count(10u64.pow(decade));
+        // The last label ends at its tick, so that no line is longer than the plot.
+        let start = column(decade).min(COLUMNS - label.len());
+        labels[start..start + label.len()].copy_from_slice(&label.chars().collect::<Vec<_>>());
     }
     [ticks.into_iter().collect(), labels.into_iter().collect::<String>().trim_end().to_owned()]
 }
@@ -154,9 +155,11 @@ mod tests {
     fn axes_are_labelled_at_decades() {
         let labels = amount_labels(LogScale { bottom: 10.0, top: 25_000.0 });
         let labels: Vec<_> = labels.iter().filter(|label| !label.is_empty()).collect();
-        assert_eq!(labels, ["25,000.00", "10,000.00", "1,000.00", "100.00", "10.00"]);
+        assert_eq!(labels, ["25,000", "10,000", "1,000", "100", "10"]);
         let [ticks, labels] = return_period_axis(2);
         assert_eq!(ticks.chars().filter(|&tick| tick == '┴').count(), 3);
         assert!(labels.starts_with("1 ") && labels.ends_with("100"), "{labels}");
+        let widest = with_axes(&vec![String::new(); ROWS], LogScale { bottom: 1.0, top: 9.99e14 }, 4);
+        assert!(widest.iter().all(|line| line.chars().count() <= 80), "{widest:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! The summary of a run for an actuary at a terminal, at most 100 columns wide.
+//! The summary of a run for an actuary at a terminal, at most 100 columns wide. Names in it come
+//! from the envelope, so control characters are written out.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use forge_documents::{
 };
 
 use super::{bar_chart, count_of, exceedance_plot, table};
-use crate::output::TextStyle;
+use crate::{foreign_text::escape_line, output::TextStyle};
 
 const WARNINGS: &str = "Warnings";
 
@@ -29,7 +30,9 @@ impl RunSummary<'_> {
     /// The whole summary as text.
     pub fn render(&self, style: TextStyle) -> String {
         let section = |(title, lines): (String, Vec<String>)| {
+            let title = escape_line(&title);
             let title = if title == WARNINGS { style.warning(&title) } else { style.heading(&title) };
+            let lines: Vec<_> = lines.iter().map(|line| escape_line(line)).collect();
             format!("{title}\n{}\n", lines.join("\n"))
         };
         self.sections().into_iter().map(section).collect::<Vec<_>>().join("\n")

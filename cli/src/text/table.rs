@@ -1,7 +1,7 @@
 //! Tables as aligned lines of text. Cells may hold text of documents, services and agents, so
-//! control characters are written out.
+//! control characters are written out, and long values cut.
 
-use crate::foreign_text::escape_line;
+use crate::foreign_text::{quote_line, quote_value};
 
 const INDENT: &str = "  ";
 const COLUMN_GAP: &str = "   ";
@@ -11,7 +11,7 @@ const COLUMN_GAP: &str = "   ";
 pub fn render_table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
     let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| escape_line(cell)).collect()).collect();
+        rows.iter().map(|row| row.iter().map(|cell| quote_value(cell)).collect()).collect();
     let column_width = |column: usize| {
         let cells = rows.iter().chain([&header]).filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -29,7 +29,7 @@ pub fn render_table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 
 /// Pairs of label and value, the values left-aligned.
 pub fn render_facts(facts: &[(String, String)]) -> Vec<String> {
-    let facts: Vec<_> = facts.iter().map(|(label, value)| (escape_line(label), escape_line(value))).collect();
+    let facts: Vec<_> = facts.iter().map(|(label, value)| (quote_value(label), quote_line(value))).collect();
     let width = facts.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     facts.iter().map(|(label, value)| format!("{INDENT}{label:<width$}{COLUMN_GAP}{value}")).collect()
 }
@@ -66,5 +66,7 @@ mod tests {
             render_facts(&[(hostile.clone(), hostile.clone())]),
         ];
         assert!(lines.concat().iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
+        let long = render_table(&["Agent"], &[vec!["x".repeat(3000)]]).concat();
+        assert!(long.len() < 300 && long.ends_with("… (2800 more bytes)"), "{long}");
     }
 }

@@ -155,8 +155,20 @@ fn job_id_conflict_is_reported_before_execution() {
         .run(&endless_envelope("taken"), &[])
         .expect_code(2)
         .expect_stderr("error: conflict: ")
-        .expect_stderr("with job id taken");
+        .expect_stderr("with job id taken")
+        .expect_stderr("choose another job id with --as");
     assert_eq!(sandbox.files(), files);
+    // The same envelope with another artifact is another envelope, and runs under another id.
+    let more =
+        with_value(insurance_envelope("taken"), "/artifacts/include", json!(["result_json", "report_html"]));
+    sandbox.run(&more, &[]).expect_code(2);
+    sandbox.run(&more, &["--as", "more"]).expect_code(0);
+    assert_eq!(sandbox.manifest("more")["result"], sandbox.manifest("taken")["result"]);
+    let arguments = ["artifacts", "get", "no-such-job", "--store"];
+    let output = forge().args(arguments).arg(sandbox.store_path()).output().unwrap();
+    CommandOutput::new(&output)
+        .expect_code(2)
+        .expect_stderr("no job no-such-job has completed in this store");
 }
 
 #[test]

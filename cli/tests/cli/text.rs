@@ -173,6 +173,54 @@ fn no_progress_bar_is_drawn_into_a_pipe() {
     assert!(!output.stdout.contains('\r'));
 }
 
+#[test]
+fn long_runs_print_lines_of_progress_into_a_pipe() {
+    // Longer than the interval between two lines.
+    let endless = with_value(crate::common::endless_envelope("x"), "/policy/timeout_ms", json!(11_000));
+    let progress = |options: &[&str]| {
+        let output = Sandbox::new().run(&endless, options).expect_code(3);
+        output.stderr.lines().any(|line| line.starts_with("0%  ") && line.contains(" years, "))
+    };
+    std::thread::scope(|scope| {
+        let quiet = scope.spawn(|| progress(&["--threads", "1", "--no-progress"]));
+        assert!(progress(&["--threads", "1"]));
+        assert!(!quiet.join().unwrap());
+    });
+}
+
+#[test]
+fn the_plot_fits_80_columns() {
+    let large = with_value(insurance_envelope("large"), "/args/claim_severity_mu", json!(25));
+    let large = with_value(large, "/args/policy_limit", json!(null));
+    let large = with_value(large, "/args/aggregate_limit", json!(null));
+    for envelope in [large, portfolio_envelope(20_000)] {
+        let text = Sandbox::new().run(&envelope, &[]).expect_code(0).stdout;
+        let plot = text.split("Loss by return period").nth(1).unwrap().split("\n\n").next().unwrap();
+        assert!(plot.lines().count() > 10, "{text}");
+        assert!(plot.lines().skip(1).all(|line| line.chars().count() <= 80), "{plot}");
+    }
+}
+
+#[test]
+fn names_with_escape_sequences_are_written_out() {
+    let text = portfolio_envelope(1000).to_string().replace("\"motor\"", "\"mo\\u200btor\"");
+    let envelope: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let output = Sandbox::new().run(&envelope, &[]).expect_code(0);
+    assert!(output.stdout.contains("mo\\u{200b}tor"), "{}", output.stdout);
+    assert!(!(output.stdout + &output.stderr).contains('\u{200b}'));
+}
+
+#[test]
+fn long_keys_are_cut_in_messages() {
+    let hostile = format!("/args/\u{1b}]0;title\u{7}{}", "k".repeat(3000));
+    let mut check = forge();
+    check.args(["envelope", "check", "-"]);
+    let envelope = with_value(insurance_envelope("x"), &hostile, json!(1));
+    let output = crate::common::run_with_stdin(check, envelope.to_string().as_bytes()).expect_code(2);
+    assert!(output.stderr.contains("\\u{1b}]0;title\\u{7}kkk"), "{}", output.stderr);
+    assert!(!output.stderr.contains(['\u{1b}', '\u{7}']) && !output.stderr.contains(&"k".repeat(200)));
+}
+
 /// Uses `script`, which runs a command on a pseudo-terminal.
 #[cfg(target_os = "linux")]
 #[test]

@@ -21,5 +21,5 @@ pub use self::{
         ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy, Seed,
         Target, VerificationLevel,
     },
-    reader::EnvelopeDraft,
+    reader::{EnvelopeDraft, SCHEMA_MEMBER},
 };

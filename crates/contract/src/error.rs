@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
     /// RFC 6901 JSON pointer to the offending value; empty for the whole document. Pointers longer
-    /// than 1,024 bytes are truncated and end in `…`.
+    /// than 200 characters are truncated and end in `…`.
     pub pointer: String,
     /// The problem, the given value and the accepted values. The text continues the pointer: "must
     /// be …", "is missing: …".

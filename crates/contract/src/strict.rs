@@ -12,6 +12,7 @@ mod node;
 mod object;
 mod parse;
 mod suggest;
+mod syntax;
 #[cfg(test)]
 mod tests;
 

@@ -29,7 +29,7 @@ impl Job {
     /// Takes the job id from the request's envelope, or derives it from the envelope's digest.
     pub fn new(request: Request) -> Self {
         let envelope_digest = envelope_digest(&request.envelope);
-        Self { id: job_id(&request.envelope, envelope_digest), envelope_digest, request }
+        Self { id: job_id(&request.envelope), envelope_digest, request }
     }
 
     /// The task message for one hand-out of a shard. `job_uid` is that of the job's record, and
@@ -72,9 +72,10 @@ fn envelope_digest(envelope: &Envelope) -> Digest {
     envelope.digest().expect("a validated envelope has a canonical JSON form")
 }
 
-fn job_id(envelope: &Envelope, envelope_digest: Digest) -> JobId {
+/// The job id of an envelope: its own, or the one derived from its digest.
+pub(crate) fn job_id(envelope: &Envelope) -> JobId {
     envelope.ctx.job_id.clone().unwrap_or_else(|| {
-        let derived = format!("job-{}", &envelope_digest.to_hex()[..16]);
+        let derived = format!("job-{}", &envelope_digest(envelope).to_hex()[..16]);
         derived.parse().expect("a job id may consist of letters, a hyphen and hexadecimal digits")
     })
 }

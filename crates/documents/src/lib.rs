@@ -43,6 +43,7 @@ pub mod document;
 mod ept_csv;
 pub mod exceedance_curves;
 mod execution_documents;
+mod headline_figures;
 pub mod histogram;
 pub mod job;
 pub mod job_result;
@@ -56,6 +57,7 @@ pub use self::{
     completed_job::{CompletedJob, headline},
     document::{Document, artifact_name, canonical_json},
     execution_documents::to_milliseconds,
+    headline_figures::headline_figure,
     job::Job,
     job_result::JobResult,
     reproducible_document::reproducible_document,

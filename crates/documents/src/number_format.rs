@@ -7,12 +7,24 @@ pub fn format_count(value: u64) -> String {
     insert_separators(&value.to_string())
 }
 
-/// Formats an amount with thousands separators and two decimals. From 10^12 on the decimals are
-/// omitted: they carry no information.
+/// Significant digits of amounts below 1.
+const SMALL_AMOUNT_DIGITS: usize = 4;
+/// Significant digits of the labels of an axis.
+const AXIS_DIGITS: usize = 3;
+/// Amounts below this have an exponent.
+const SMALLEST_DECIMAL: f64 = 1e-9;
+
+/// Formats an amount with thousands separators and two decimals. Amounts below 1 have as many
+/// decimals as four significant digits need, so that they are never shown as 0. From 10^12 on the
+/// decimals are omitted: they carry no information.
 pub fn format_amount(value: f64) -> String {
     let sign = if value < 0.0 { "-" } else { "" };
-    let decimals = if value.abs() < 1e12 { 2 } else { 0 };
-    let text = format!("{:.decimals$}", value.abs());
+    let magnitude = value.abs();
+    if magnitude > 0.0 && magnitude < 1.0 {
+        return format!("{sign}{}", format_significant(magnitude, SMALL_AMOUNT_DIGITS, 2));
+    }
+    let decimals = if magnitude < 1e12 { 2 } else { 0 };
+    let text = format!("{magnitude:.decimals$}");
     match text.split_once('.') {
         Some((whole, decimals)) => format!("{sign}{}.{decimals}", insert_separators(whole)),
         None => format!("{sign}{}", insert_separators(&text)),
@@ -27,6 +39,39 @@ pub fn format_rounded(value: f64) -> String {
     }
     let sign = if value < 0.0 { "-" } else { "" };
     format!("{sign}{}", insert_separators(&format!("{whole:.0}")))
+}
+
+/// Formats an amount for the axis of a chart, with about three significant digits, and from a
+/// million on in millions (M), billions (bn) or trillions (tn).
+pub fn format_axis_amount(value: f64) -> String {
+    let (scaled, unit) = match value {
+        _ if value < 1e6 => (value, ""),
+        _ if value < 1e9 => (value / 1e6, " M"),
+        _ if value < 1e12 => (value / 1e9, " bn"),
+        _ => (value / 1e12, " tn"),
+    };
+    match scaled {
+        0.0 => "0".to_owned(),
+        _ if scaled < 999.5 => format!("{}{unit}", format_significant(scaled, AXIS_DIGITS, 0)),
+        _ => format!("{}{unit}", insert_separators(&format!("{scaled:.0}"))),
+    }
+}
+
+/// Formats a positive number with so many significant digits, without zeros at the end beyond
+/// `min_decimals`.
+fn format_significant(value: f64, digits: usize, min_decimals: usize) -> String {
+    if value < SMALLEST_DECIMAL {
+        return format!("{value:.*e}", digits - 1);
+    }
+    // The exponent after rounding to the digits.
+    let exponent = format!("{value:.*e}", digits - 1).rsplit('e').next().and_then(|text| text.parse().ok());
+    let exponent: i32 = exponent.unwrap_or(0);
+    let decimals = usize::try_from(digits as i32 - 1 - exponent).unwrap_or(0).max(min_decimals);
+    let mut text = format!("{value:.decimals$}");
+    let spare = decimals - min_decimals;
+    let zeros = if decimals == 0 { 0 } else { text.len() - text.trim_end_matches('0').len() };
+    text.truncate(text.len() - zeros.min(spare));
+    text.trim_end_matches('.').to_owned()
 }
 
 /// Formats an amount, or `-` for `None`.
@@ -108,8 +153,12 @@ mod tests {
             ["0", "12", "123", "1,234", "123,456", "1,234,567"]
         );
         assert_eq!(
-            [0.0, 0.005, 999.999, -1234.5].map(format_amount),
-            ["0.00", "0.01", "1,000.00", "-1,234.50"]
+            [0.0, 0.5, 999.999, -1234.5].map(format_amount),
+            ["0.00", "0.50", "1,000.00", "-1,234.50"]
+        );
+        assert_eq!(
+            [0.005, 0.001_038, -0.123_456, 0.999_96, 1e-7, 3e-12].map(format_amount),
+            ["0.005", "0.001038", "-0.1235", "1.00", "0.0000001", "3.000e-12"]
         );
         assert_eq!(
             [999_999_999_999.99, 1e12].map(format_amount),
@@ -120,6 +169,18 @@ mod tests {
             ["0.00", "999.40", "1,000", "-1,235", "1,000,000"]
         );
         assert_eq!([999, 1000, 2_345_678].map(format_bytes), ["999 bytes", "1.0 kB", "2.3 MB"]);
+    }
+
+    #[test]
+    fn labels_of_an_axis_are_short() {
+        assert_eq!(
+            [0.0, 0.001, 0.010_44, 1.0, 12.34, 999.9, 1000.0, 123_456.0].map(format_axis_amount),
+            ["0", "0.001", "0.0104", "1", "12.3", "1,000", "1,000", "123,456"]
+        );
+        assert_eq!(
+            [1e6, 23.45e6, 1e9, 10e9, 123.4e9, 1e12, 90.07e12, 9e15].map(format_axis_amount),
+            ["1 M", "23.5 M", "1 bn", "10 bn", "123 bn", "1 tn", "90.1 tn", "9,000 tn"]
+        );
     }
 
     #[test]

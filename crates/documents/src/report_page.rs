@@ -7,12 +7,16 @@ mod exceedance_chart;
 mod portfolio_model;
 mod tower_picture;
 
-use forge_kernel::{KERNEL, request::Request};
+use std::collections::BTreeMap;
+
+use forge_contract::envelope::VerificationLevel;
+use forge_kernel::{KERNEL, request::Request, workload::arg_meanings};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
 use crate::{
     histogram::{self, HistogramRow},
+    job::job_id,
     job_result::JobResult,
     number_format::{format_amount, format_percent},
     portfolio_tables::{self, PortfolioPart, portfolio_tables},
@@ -37,7 +41,7 @@ pub fn report_page(request: &Request, job_result: &JobResult) -> String {
             }
             body {
                 h1 { (title) }
-                p { (result_tables::iterations_text(job_result, words)) }
+                (request_section(request, job_result))
                 @if words.unit.is_empty() {
                     p class="unit" { "Amounts are in the currency of the args." }
                 }
@@ -51,6 +55,31 @@ pub fn report_page(request: &Request, job_result: &JobResult) -> String {
         }
     };
     page.into_string()
+}
+
+/// What was asked for: the job, its model, and how it is verified.
+fn request_section(request: &Request, job_result: &JobResult) -> Markup {
+    let (envelope, words) = (&request.envelope, request.profile().vocabulary);
+    let policy = &envelope.policy;
+    let verification = match (policy.verify, policy.verify_ratio) {
+        (VerificationLevel::None, None) => "none: workers are trusted".to_owned(),
+        (_, Some(share)) => format!("{} of the shards are executed again", format_percent(share)),
+        (VerificationLevel::Spotcheck, None) => "some shards are executed again".to_owned(),
+        (VerificationLevel::Full, None) => "every shard is executed again".to_owned(),
+    };
+    let mut facts = vec![
+        ("Job".to_owned(), job_id(envelope).to_string()),
+        ("Model".to_owned(), result_tables::profile_label(request)),
+        (capitalise(words.iterations), result_tables::iterations_text(job_result, words)),
+        ("Verification".to_owned(), verification),
+    ];
+    let labels = [("Run", &envelope.ctx.run_id), ("Stage", &envelope.ctx.stage_id)];
+    facts.extend(labels.into_iter().filter_map(|(label, text)| Some((label.to_owned(), text.clone()?))));
+    html! {
+        table class="facts" {
+            @for (label, text) in facts { tr { th { (label) } td class="text" { (text) } } }
+        }
+    }
 }
 
 /// Moments and quantiles; then exceedance for profiles with return periods, and the distribution
@@ -147,40 +176,60 @@ fn model_section(request: &Request) -> Markup {
     const IN_TABLES: [&str; 3] = ["groups", "indices", "treaties"];
     let args = &request.envelope.args;
     let tables = portfolio_model::model_tables(args);
+    let meanings = arg_meanings(request.profile());
     let mut rows = Vec::new();
     match tables.is_empty() {
-        true => push_arg_rows("", args, &mut rows),
+        true => push_arg_rows("", args, &meanings, &mut rows),
         false => {
             let others = args.iter().filter(|(name, _)| !IN_TABLES.contains(&name.as_str()));
             let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
-            push_arg_rows("", &others, &mut rows);
+            push_arg_rows("", &others, &meanings, &mut rows);
         }
     }
+    let args = ResultTable { header: vec!["Arg", "Value", "Meaning"], rows };
     html! {
         h2 { "Model" }
-        (table(&ResultTable { header: vec!["Arg", "Value"], rows }))
+        (words_table(&args))
         @for (title, rows) in tables {
             h2 { (title) }
-            div class="scroll" {
-                table class="words" {
-                    tr class="head" { @for heading in &rows.header { th { (heading) } } }
-                    @for row in &rows.rows {
-                        tr { @for (column, cell) in row.iter().enumerate() {
-                            @if column == 0 { th { (cell) } } @else { td { (cell) } }
-                        } }
-                    }
+            (words_table(&rows))
+        }
+    }
+}
+
+/// A table of words, which scrolls where the page is narrower.
+fn words_table(table: &ResultTable) -> Markup {
+    html! {
+        div class="scroll" {
+            table class="words" {
+                tr class="head" { @for heading in &table.header { th { (heading) } } }
+                @for row in &table.rows {
+                    tr { @for (column, cell) in row.iter().enumerate() {
+                        @if column == 0 { th { (cell) } } @else { td { (cell) } }
+                    } }
                 }
             }
         }
     }
 }
 
-/// Adds one row per arg. The args inside an object are prefixed with its name and a dot.
-fn push_arg_rows(prefix: &str, args: &Map<String, Value>, rows: &mut Vec<Vec<String>>) {
+/// Adds one row per arg: name, value and meaning. The args inside an object are prefixed with its
+/// name and a dot.
+fn push_arg_rows(
+    prefix: &str,
+    args: &Map<String, Value>,
+    meanings: &BTreeMap<String, String>,
+    rows: &mut Vec<Vec<String>>,
+) {
     for (name, value) in args {
+        let name = format!("{prefix}{name}");
         match value {
-            Value::Object(inner) => push_arg_rows(&format!("{prefix}{name}."), inner, rows),
-            value => rows.push(vec![format!("{prefix}{name}"), value.to_string()]),
+            Value::Object(inner) => push_arg_rows(&format!("{name}."), inner, meanings, rows),
+            value => {
+                let meaning =
+                    meanings.get(&name).map_or_else(String::new, |meaning| meaning.replace('`', ""));
+                rows.push(vec![name, value.to_string(), meaning]);
+            }
         }
     }
 }
@@ -206,6 +255,12 @@ fn origin_section(request: &Request, job_result: &JobResult) -> Markup {
         p {
             "The same args and seed give the same bytes on every machine: "
             code { "forge replay" } " computes them again."
+        }
+        p {
+            "This page follows from the envelope, so that " code { "forge audit" } " can write it again and compare \
+             it. When and by which agents the job was executed and verified is recorded in "
+            code { "executions.json" } ", " code { "verification.json" } " and the record of the job; who signed the \
+             result, in its manifest."
         }
     }
 }

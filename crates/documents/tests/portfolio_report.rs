@@ -63,7 +63,7 @@ fn page_shows_towers_allocation_curves_and_model() {
         "Step 1, on a loss",
         "Step 2, on a year's loss",
         "no limit",
-        "A, placed 40.00%",
+        "placed 40.00%",
         "polygon class=\"band first\"",
         "gross OEP",
         "class=\"stack\"",
@@ -84,6 +84,50 @@ fn page_shows_towers_allocation_curves_and_model() {
         assert!(!page.contains(foreign), "{foreign}");
     }
     assert_eq!(page, render(ArtifactKind::ReportHtml).2);
+}
+
+/// The x coordinates between which each text of the drawings lies, if a letter takes 0.6 of 12
+/// units; together with the text.
+fn text_extents(page: &str) -> Vec<(f64, f64, String)> {
+    let attribute = |tag: &str, name: &str| {
+        tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split('"').next()).map(str::to_owned)
+    };
+    let texts = page.split("<text").skip(1).map(|part| part.split_once("</text>").unwrap().0);
+    texts
+        .map(|part| {
+            let (tag, text) = part.split_once('>').unwrap();
+            let x: f64 = attribute(tag, "x").unwrap().parse().unwrap();
+            let width = text.chars().count() as f64 * 7.2;
+            match attribute(tag, "text-anchor").as_deref() {
+                Some("end") => (x - width, x, text.to_owned()),
+                Some("middle") => (x - width / 2.0, x + width / 2.0, text.to_owned()),
+                _ => (x, x + width, text.to_owned()),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn texts_of_drawings_fit_into_them() {
+    let mut args = portfolio();
+    args["groups"][1]["claims"][0] = json!({
+        "line": "property <A>", "severity": {"pareto": {"threshold": 2e10, "alpha": 1.5}}, "limit": 9e12
+    });
+    let treaty = |name: String, attachment: f64| {
+        json!({"name": name, "kind": "occurrence_xl", "covers": ["property <A>"], "limit": 6e10, "attachment": attachment,
+               "placed": 0.955})
+    };
+    args["treaties"] = json!([treaty("W".repeat(64), 1e10), treaty("b".repeat(40), 7e10)]);
+    let page = render_args(args, ArtifactKind::ReportHtml).2;
+    let drawings: Vec<_> = page.split("<svg").skip(1).collect();
+    assert_eq!(drawings.len(), 2);
+    for drawing in drawings {
+        let width = if drawing.starts_with(" class=\"tower\"") { 430.0 } else { 760.0 };
+        for (left, right, text) in text_extents(drawing) {
+            assert!(left >= 0.0 && right <= width, "{text:?} from {left} to {right} of {width}");
+        }
+    }
+    assert!(page.contains("10 bn") && page.contains(&format!(">{}<", "W".repeat(32))), "{page}");
 }
 
 #[test]

@@ -25,9 +25,10 @@ const LEVEL_DENOMINATOR: u64 = 1_000_000;
 pub struct Convergence {
     /// The figure whose precision is tested.
     pub metric: Metric,
-    /// Level of `var` or `tvar`, with at most six decimals. Not allowed for `mean`.
+    /// Level of `var` or `tvar`, with at most six decimals, which a schema cannot check in binary
+    /// floating point. Not allowed for `mean`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0, "multipleOf" = 0.000_001))]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub level: Option<f64>,
     /// The run ends when half the width of the figure's confidence interval is at most this
     /// fraction of the figure.

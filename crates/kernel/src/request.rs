@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
-    envelope::{Envelope, Seed, Target},
+    envelope::{ArtifactKind, Envelope, Seed, Target},
     error::InvalidDocument,
     ids::ReplayKey,
     plain_program::PlainProgram,
@@ -144,6 +144,17 @@ impl Request {
             let object = ObjectReader::open(args, "/args", &mut errors)?;
             Some((profile, (profile.read_args)(object)))
         });
+        if let (Some(profile), Some(Node::Object(members))) = (profile, args)
+            && errors.has_error_within("/args")
+            && let Some(owner) = workload::profile_of_args(members, profile)
+        {
+            errors.discard_within("/args");
+            let (name, owner) = (profile.name, owner.name);
+            errors.push(
+                "/op/profile",
+                format!("is `{name}`, but the args are those of `{owner}`: change one of them"),
+            );
+        }
         let Some((profile, model)) = errors.into_result(model)? else {
             return Err(InvalidDocument::single("/args", "must be an object"));
         };
@@ -172,9 +183,18 @@ impl Request {
         Ok(Self { envelope, program, program_digest, plan, replay_key, root_seed, profile, model })
     }
 
-    /// What is valid in the args but probably unintended.
+    /// What is valid but probably unintended.
     pub fn warnings(&self) -> Vec<Warning> {
-        self.model.warnings()
+        let mut warnings = self.model.warnings();
+        warnings.extend(self.model.budget().length_warning(self.model.expected_draws()));
+        if self.envelope.artifacts.include.contains(&ArtifactKind::EptCsv)
+            && !self.profile.vocabulary.return_periods
+        {
+            let message =
+                format!("has ept_csv, which is not written: {} has no return periods", self.profile.name);
+            warnings.push(Warning { pointer: "/artifacts/include".to_owned(), message });
+        }
+        warnings
     }
 
     /// Expected occurrences of an iteration.

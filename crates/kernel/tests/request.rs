@@ -80,3 +80,89 @@ fn an_envelope_with_invalid_args_gives_the_errors_of_its_json() {
         assert_eq!(Request::from_envelope(draft).unwrap_err(), submitted, "{pointer}");
     }
 }
+
+#[test]
+fn args_of_another_profile_are_one_error() {
+    let errors_of = |envelope: &Value| {
+        let errors = Request::from_json(envelope.to_string().as_bytes()).unwrap_err().into_errors();
+        errors.into_iter().map(|error| (error.pointer, error.message)).collect::<Vec<_>>()
+    };
+    for owner in PROFILES {
+        for given in PROFILES.iter().filter(|given| given.name != owner.name) {
+            let mut envelope = example(owner);
+            envelope["op"]["profile"] = json!(given.name);
+            let message = format!(
+                "is `{}`, but the args are those of `{}`: change one of them",
+                given.name, owner.name
+            );
+            assert_eq!(errors_of(&envelope), [("/op/profile".to_owned(), message)]);
+        }
+    }
+    // A key of the profile's own, or one of no profile, shows that the profile is meant.
+    let mut envelope = example(PROFILES[0]);
+    envelope["op"]["profile"] = json!("eta.v1");
+    envelope["args"]["base_eta"] = json!(1);
+    assert!(errors_of(&envelope).len() > 5);
+    let unknown = json!({ "op": envelope["op"], "args": {"iterations": 1, "nothing": 2} });
+    assert!(errors_of(&unknown).iter().all(|(pointer, _)| pointer.starts_with("/args/")));
+}
+
+/// Pointers of the warnings about an example with other args.
+fn warnings_about(profile: &Profile, changes: &[(&str, Value)]) -> Vec<String> {
+    let mut envelope = example(profile);
+    for (name, value) in changes {
+        envelope["args"][*name] = value.clone();
+    }
+    let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+    request.warnings().into_iter().map(|warning| warning.pointer).collect()
+}
+
+#[test]
+fn suspicious_args_of_the_insurance_profile_cause_warnings() {
+    let warnings = |changes: &[(&str, Value)]| warnings_about(PROFILES[0], changes);
+    assert!(warnings(&[]).is_empty());
+    assert_eq!(warnings(&[("policy_limit", json!(300_000))]), ["/args/policy_limit"]);
+    // The median claim is 403, and all but a few exceed e^(6 - 3).
+    assert_eq!(warnings(&[("policy_limit", json!(20))]), ["/args/policy_limit"]);
+    assert!(warnings(&[("policy_limit", json!(21))]).is_empty());
+    let unlimited = |name: &'static str, sigma: f64| {
+        warnings(&[("policy_limit", Value::Null), ("aggregate_limit", Value::Null), (name, json!(sigma))])
+    };
+    assert_eq!(unlimited("cat_sig", 8.0), Vec::<String>::new());
+    assert_eq!(
+        warnings(&[("aggregate_limit", Value::Null), ("cat_mu", json!(25)), ("cat_sig", json!(4))]),
+        ["/args/cat_sig"]
+    );
+    assert_eq!(unlimited("claim_severity_sig", 8.0), Vec::<String>::new());
+    let large = [
+        ("policy_limit", Value::Null),
+        ("aggregate_limit", Value::Null),
+        ("claim_severity_mu", json!(25)),
+        ("claim_severity_sig", json!(4)),
+    ];
+    assert_eq!(warnings(&large), ["/args/claim_severity_sig"]);
+}
+
+#[test]
+fn runs_of_hours_cause_a_warning() {
+    for profile in PROFILES {
+        let iterations = |count: u64| warnings_about(profile, &[("iterations", json!(count))]);
+        assert!(iterations(1_000_000).is_empty(), "{}", profile.name);
+        assert_eq!(iterations(10_000_000_000_000), ["/args/iterations"], "{}", profile.name);
+        let convergence = json!({"metric": "mean", "relative_half_width": 0.01});
+        let converging = [("iterations", json!(10_000_000_000_000u64)), ("convergence", convergence)];
+        assert!(warnings_about(profile, &converging).is_empty(), "{}", profile.name);
+    }
+}
+
+#[test]
+fn a_table_that_a_profile_does_not_write_causes_a_warning() {
+    for profile in PROFILES {
+        let mut envelope = example(profile);
+        envelope["artifacts"] = json!({"include": ["result_json", "ept_csv"]});
+        let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+        let pointers: Vec<_> = request.warnings().into_iter().map(|warning| warning.pointer).collect();
+        let expected: &[&str] = if profile.vocabulary.return_periods { &[] } else { &["/artifacts/include"] };
+        assert_eq!(pointers, expected, "{}", profile.name);
+    }
+}

@@ -52,6 +52,12 @@ pub fn render_page(manifest: &ManifestDocument, headline: &[(String, String)]) -
                     "All of them are named in " a href="manifest.json" { "manifest.json" } "; "
                     code { "forge audit manifest.json" } " checks them."
                 }
+                p {
+                    "The links lead to other objects of the same store. A presigned URL is for one object, so from a \
+                     page that was opened by one they answer 403: sign the object "
+                    code { "artifacts/sha256/SHA-256/NAME" } " as well, or fetch all of them with "
+                    code { "forge artifacts get " (manifest.job_id) " --store s3://BUCKET" } "."
+                }
             }
         }
     };
@@ -95,6 +101,7 @@ mod tests {
         let page = render_page(&manifest, &[("Mean <annual> loss".to_owned(), "\"5\" & more".to_owned())]);
         assert!(page.contains(&format!("href=\"../../artifacts/sha256/{hash}/result.json\"")));
         assert!(page.contains("<th>Mean &lt;annual&gt; loss</th><td>&quot;5&quot; &amp; more</td>"));
+        assert!(page.contains("forge artifacts get a-1 --store"));
         assert!(!page.contains("<script") && !page.contains("http"));
     }
 }

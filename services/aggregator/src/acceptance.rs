@@ -119,7 +119,7 @@ impl JobContext {
             ..statement.clone()
         };
         if *statement != expected {
-            return Err(format!("its statement is not about this shard of this job: {statement:?}"));
+            return Err("its statement is not about this shard of this job".to_owned());
         }
         if attestation.wall_us.max(attestation.cpu_us) > MAX_EXECUTION_MICROS {
             return Err("its execution time exceeds a year".to_owned());

@@ -200,7 +200,7 @@ impl Termination {
             })
             .await?;
         if written {
-            tracing::info!(%job, state = record.state.as_str(), result = ?record.result, "the job ended");
+            tracing::info!(%job, state = record.state.as_str(), result = %result.hash, "the job ended");
             self.count(&record);
         }
         // An order to end the job may have stored one, unaware of the completion.

@@ -6,6 +6,9 @@ use strum::VariantArray;
 use super::normal_form::{Artifacts, Billing, Context, Envelope, Op, Policy, Seed};
 use crate::strict::{Errors, Node, ObjectReader};
 
+/// Member by which an editor finds the JSON Schema of an envelope. It is read and not kept.
+pub const SCHEMA_MEMBER: &str = "$schema";
+
 const SEED_IS_EXPLICIT: [(&str, bool); 2] = [("derived", false), ("explicit", true)];
 
 /// Limits of `policy`, as in the JSON Schema of [`Policy`].
@@ -42,6 +45,7 @@ impl Envelope {
             artifacts: read_artifacts(object.optional_object("artifacts")),
         };
         let args = read_args(&mut object);
+        object.optional_string(SCHEMA_MEMBER);
         object.finish();
         EnvelopeDraft { envelope, args }
     }

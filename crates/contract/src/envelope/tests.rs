@@ -94,6 +94,7 @@ fn omitted_and_written_defaults_are_the_same_bytes() {
         json!({"ctx": {"billing": {"mode": "test", "reason": "api"}}, "policy": {"timeout_ms": 0.0, "verify": "none"}}),
         json!({"artifacts": {"include": ["metrics_json", "result_json", "executions_json"], "persist": true}}),
         json!({"policy": {"target": null, "min_agents": null, "verify_ratio": null}}),
+        json!({"$schema": "https://example.com/envelope.schema.json"}),
     ];
     for extra in spellings {
         assert_eq!(canonical(&with(extra.clone())), minimal, "{extra}");

@@ -6,7 +6,8 @@ use crate::error::{FieldError, InvalidDocument};
 /// the size of the reply for any input.
 pub const MAX_ERRORS: usize = 64;
 
-const MAX_POINTER_BYTES: usize = 1024;
+/// Maximum length of a pointer, in characters. Longer keys are noise to a reader.
+const MAX_POINTER_CHARS: usize = 200;
 
 /// The errors of a document, in the order of discovery.
 ///
@@ -53,6 +54,15 @@ impl Errors {
         self.omitted > 0 || rests.any(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// Removes the errors recorded at this pointer and inside the value there, whose cause is
+    /// reported elsewhere.
+    pub fn discard_within(&mut self, pointer: &str) {
+        let is_within = |error: &FieldError| {
+            error.pointer.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.errors.retain(|error| !is_within(error));
+    }
+
     /// Returns `value` if no error was recorded. Readers put a placeholder into `value` only when
     /// they record an error, so no placeholder is ever returned.
     ///
@@ -81,8 +91,8 @@ pub(super) fn append_token(pointer: &mut String, token: &str) {
 }
 
 fn truncate_pointer(pointer: &str) -> String {
-    if pointer.len() <= MAX_POINTER_BYTES {
-        return pointer.to_owned();
+    match pointer.char_indices().nth(MAX_POINTER_CHARS) {
+        Some((end, _)) => format!("{}…", &pointer[..end]),
+        None => pointer.to_owned(),
     }
-    format!("{}…", &pointer[..pointer.floor_char_boundary(MAX_POINTER_BYTES)])
 }

@@ -2,6 +2,7 @@
 //! field.
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
     ops::{Bound, RangeBounds, RangeInclusive},
 };
@@ -286,9 +287,12 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
     /// is one.
     pub fn finish(self) {
         let known = self.known.clone();
+        let is_listed = Cell::new(false);
         self.finish_with(|key| match suggest::nearest_name(key, known.iter().copied()) {
             Some(name) => format!("is not a known key: did you mean `{name}`?"),
             None if known.is_empty() => "is not a known key: no keys are allowed here".to_owned(),
+            // The list is the same for every key of the object.
+            None if is_listed.replace(true) => "is not a known key".to_owned(),
             None => format!("is not a known key: the known keys are `{}`", known.join("`, `")),
         });
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     errors::{Errors, append_token},
     node::{MAX_NUMBER, Node},
+    syntax::{encoding_hint, syntax_hint},
 };
 use crate::error::InvalidDocument;
 
@@ -35,7 +36,7 @@ fn parse_document(bytes: &[u8], max_bytes: usize, mut state: ParseState) -> Resu
     let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
     let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
     let node = parsed.unwrap_or_else(|error| {
-        state.record_fatal(&error);
+        state.record_fatal(&error, text);
         Node::Null
     });
     state.errors.into_result(node)
@@ -65,7 +66,7 @@ pub fn from_object(members: &Map<String, Value>, pointer: &str) -> Result<Node, 
     let depth = pointer.matches('/').count();
     let tree = NodeSeed { state: &mut state, depth }.deserialize(members.into_deserializer());
     let node = tree.unwrap_or_else(|error: serde_json::Error| {
-        state.record_fatal(&error);
+        state.record_fatal(&error, "");
         Node::Null
     });
     state.errors.into_result(node)
@@ -75,8 +76,8 @@ fn decode_text(bytes: &[u8], max_bytes: usize) -> Result<&str, String> {
     if bytes.len() > max_bytes {
         return Err(format!("is too large: {} bytes, and at most {max_bytes} are read", bytes.len()));
     }
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        return Err("starts with a byte order mark: save it as UTF-8 without one".into());
+    if let Some(hint) = encoding_hint(bytes) {
+        return Err(hint.into());
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
@@ -99,8 +100,9 @@ struct ParseState {
 }
 
 impl ParseState {
-    /// Records the error that aborted parsing. `self.pointer` still points to the current value.
-    fn record_fatal(&mut self, error: &serde_json::Error) {
+    /// Records the error that aborted parsing of `document`. `self.pointer` still points to the
+    /// current value.
+    fn record_fatal(&mut self, error: &serde_json::Error, document: &str) {
         if self.too_deep {
             return; // Recorded when it was detected.
         }
@@ -111,7 +113,9 @@ impl ParseState {
             let message = format!("is too large for a finite number, at {position}: {NUMBER_RANGE}");
             self.errors.push(&self.pointer, message);
         } else {
-            self.errors.push("", format!("is not valid JSON: {cause} at {position}"));
+            let hint = syntax_hint(document, error.line(), error.column());
+            let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
+            self.errors.push("", format!("is not valid JSON: {cause} at {position}{hint}"));
         }
     }
 

@@ -12,19 +12,22 @@ use crate::{
 
 /// Size of the drawing.
 const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 360.0;
-/// Edges of the plot area within the drawing.
+const HEIGHT: f64 = 430.0;
+/// Edges of the plot area within the drawing. They leave room for labels of 24 units height, which
+/// narrow pages use.
 const LEFT: f64 = 110.0;
-const RIGHT: f64 = 740.0;
-const TOP: f64 = 30.0;
-const BOTTOM: f64 = 320.0;
+const RIGHT: f64 = 710.0;
+const TOP: f64 = 40.0;
+const BOTTOM: f64 = 365.0;
 /// Points per curve.
 const POINTS: usize = 253;
 
 /// Classes of the curves, in order.
 const CLASSES: [&str; 3] = ["first", "second", "third"];
 /// Distance of the entries of the legend.
-const LEGEND_WIDTH: f64 = 130.0;
+const LEGEND_WIDTH: f64 = 200.0;
+/// Least distance of the labels of two amounts.
+const LABEL_HEIGHT: f64 = 24.0;
 
 /// Draws the curves with their confidence bands; `None` if [`ExceedanceCurves::new`] has none to
 /// draw.
@@ -34,7 +37,7 @@ pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Mar
     let names: Vec<_> = curves.curves.iter().map(|curve| curve.name).collect();
     let legend = (0..).map(|at| LEFT + 15.0 + LEGEND_WIDTH * f64::from(at));
     Some(html! {
-        svg viewBox=(format_args!("0 0 {WIDTH} {HEIGHT}")) role="img" {
+        svg class="chart" viewBox=(format_args!("0 0 {WIDTH} {HEIGHT}")) role="img" {
             title { "Amounts exceeded once in a return period: " (names.join(", ")) ", with 95% confidence bands" }
             (amount_grid(&curves))
             (return_period_grid(&curves))
@@ -47,8 +50,8 @@ pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Mar
             @for ((name, class), x) in names.iter().zip(CLASSES).zip(legend) {
                 (legend_entry(class, name, x))
             }
-            text x=(RIGHT) y=(BOTTOM + 36.0) text-anchor="end" { "return period, " (iterations) }
-            text x=(LEFT) y=(BOTTOM + 36.0) { "shaded: 95% confidence" }
+            text x=(RIGHT) y=(BOTTOM + 52.0) text-anchor="end" { "return period, " (iterations) }
+            text x=(LEFT) y=(BOTTOM + 52.0) { "shaded: 95% confidence" }
         }
     })
 }
@@ -56,7 +59,7 @@ pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Mar
 fn legend_entry(class: &str, name: &str, x: f64) -> Markup {
     html! {
         line class=(class) x1=(x) y1="15" x2=(x + 30.0) y2="15" {}
-        text x=(x + 36.0) y="19" { (name) }
+        text x=(x + 36.0) y="20" { (name) }
     }
 }
 
@@ -74,20 +77,26 @@ fn band_points(curves: &ExceedanceCurves, curve: &ExceedanceCurve) -> String {
     lower.chain(upper).collect::<Vec<_>>().join(" ")
 }
 
-/// Horizontal lines with their labels: at the powers of ten, and at the largest amount.
+/// Horizontal lines with their labels: at the largest amount, and at the powers of ten. A label
+/// that would overlap the one above it is left out.
 fn amount_grid(curves: &ExceedanceCurves) -> Markup {
-    let top = curves.scale.top;
-    // The largest amount is rarely a power of ten: omit the label of a power of ten that would
-    // overlap its label.
-    let has_label = |amount: f64, y: f64| amount == top || y > TOP + 12.0;
-    let amounts = curves.scale.ticks().chain([top]);
+    let mut amounts: Vec<_> = curves.scale.ticks().collect();
+    amounts.reverse();
+    let amounts = [curves.scale.top].into_iter().chain(amounts);
+    let mut free = f64::NEG_INFINITY;
+    let lines = amounts.filter_map(|amount| {
+        let y = y_coordinate(curves, amount)?;
+        let label = (y >= free).then(|| number_format::format_axis_amount(amount));
+        if label.is_some() {
+            free = y + LABEL_HEIGHT;
+        }
+        Some((y, label))
+    });
     html! {
-        @for (amount, y) in amounts.filter_map(|amount| Some((amount, y_coordinate(curves, amount)?))) {
+        @for (y, label) in lines {
             line class="grid" x1=(LEFT) y1=(tenths(y)) x2=(RIGHT) y2=(tenths(y)) {}
-            @if has_label(amount, y) {
-                text x=(LEFT - 8.0) y=(tenths(y + 4.0)) text-anchor="end" {
-                    (number_format::format_rounded(amount))
-                }
+            @if let Some(label) = label {
+                text x=(LEFT - 8.0) y=(tenths(y + 5.0)) text-anchor="end" { (label) }
             }
         }
     }
@@ -99,7 +108,7 @@ fn return_period_grid(curves: &ExceedanceCurves) -> Markup {
     html! {
         @for (decade, x) in (0..=curves.decades).map(|decade| (decade, tenths(x(decade)))) {
             line class="grid" x1=(x) y1=(TOP) x2=(x) y2=(BOTTOM) {}
-            text x=(x) y=(BOTTOM + 18.0) text-anchor="middle" {
+            text x=(x) y=(BOTTOM + 24.0) text-anchor="middle" {
                 (number_format::format_count(10u64.pow(decade)))
             }
         }

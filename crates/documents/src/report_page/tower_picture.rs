@@ -8,15 +8,22 @@ use forge_contract::{
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::number_format::{format_percent, format_rounded};
+use crate::number_format::{format_axis_amount, format_percent, format_rounded};
 
 /// Width of a picture, and edges of the layers within it.
 const WIDTH: f64 = 430.0;
 const LEFT: f64 = 105.0;
 const LAYER_WIDTH: f64 = 70.0;
-/// Height between two amounts, and above the highest.
-const STEP_HEIGHT: f64 = 58.0;
+/// Height above the highest amount and below the lowest.
 const MARGIN: f64 = 24.0;
+/// Height of a line of text.
+const LINE_HEIGHT: f64 = 16.0;
+/// Least height between two amounts, and what it has beyond the text.
+const MIN_STEP_HEIGHT: f64 = 58.0;
+const STEP_PADDING: f64 = 10.0;
+/// Width of a line of text beside a layer, in letters of the Latin alphabet. Letters of other
+/// scripts may be twice as wide.
+const LINE_LETTERS: usize = 32;
 
 /// A layer with the position of its treaty in the program.
 struct TowerLayer {
@@ -85,14 +92,18 @@ fn picture(tower: &Tower, unit: f64, treaties: &[Value]) -> Markup {
     amounts.extend(tower.layers.iter().flat_map(|layer| [layer.layer.attachment, top(layer.layer)]));
     amounts.sort_unstable();
     amounts.dedup();
-    let height = MARGIN * 2.0 + STEP_HEIGHT * (amounts.len() - 1) as f64;
+    let texts: Vec<_> =
+        tower.layers.iter().map(|layer| LayerText::new(layer, &treaties[layer.treaty])).collect();
+    let most_lines = texts.iter().map(|text| text.name.len() + text.figures.len()).max().unwrap_or(0);
+    let step = MIN_STEP_HEIGHT.max(LINE_HEIGHT * most_lines as f64 + STEP_PADDING);
+    let height = MARGIN * 2.0 + step * (amounts.len() - 1) as f64;
     let y = |amount: u64| {
         let position = amounts.iter().position(|&other| other == amount).unwrap_or(0);
-        height - MARGIN - STEP_HEIGHT * position as f64
+        height - MARGIN - step * position as f64
     };
     let label = |amount: u64| match amount {
         MAX_AMOUNT => "no limit".to_owned(),
-        amount => format_rounded(amount as f64 / unit),
+        amount => fitting_amount(amount as f64 / unit),
     };
     let subject = if tower.subject.of_year { "a year's loss" } else { "a loss" };
     html! {
@@ -103,38 +114,105 @@ fn picture(tower: &Tower, unit: f64, treaties: &[Value]) -> Markup {
                 line class="grid" x1=(LEFT) y1=(y(amount)) x2=(LEFT + LAYER_WIDTH) y2=(y(amount)) {}
                 text x=(LEFT - 8.0) y=(y(amount) + 4.0) text-anchor="end" { (label(amount)) }
             }
-            @for layer in &tower.layers {
-                (layer_figures(layer, y(layer.layer.attachment), y(top(layer.layer)), &treaties[layer.treaty]))
+            @for (layer, text) in tower.layers.iter().zip(&texts) {
+                (layer_figures(layer, y(layer.layer.attachment), y(top(layer.layer)), text))
             }
         }
     }
 }
 
-/// A layer as a box, filled as far as it is placed, and its figures beside it.
-fn layer_figures(layer: &TowerLayer, bottom: f64, top: f64, treaty: &Value) -> Markup {
-    let placed = f64::from(layer.placed.0) / f64::from(Proportion::ONE.0);
-    let text_x = LEFT + LAYER_WIDTH + 10.0;
-    let middle = (bottom + top) / 2.0;
-    let frequency = |name: &str| treaty[name].as_f64().map(|frequency| format!("{frequency:.4}"));
-    let attaching = frequency("attaching_occurrences").map(|text| format!("attaches {text}"));
-    let exhausting = frequency("exhausting_occurrences").map(|text| format!(", exhausted {text}"));
-    let reached = match (attaching, exhausting) {
-        (Some(attaching), exhausting) => format!("{attaching}{} a year", exhausting.unwrap_or_default()),
-        (None, _) => {
-            let used_up = treaty["exhaustion_probability"].as_f64();
-            used_up.map_or_else(String::new, |used_up| {
-                format!("exhausted in {} of years", format_percent(used_up))
-            })
+/// An amount in full where it fits beside a layer, and else rounded.
+fn fitting_amount(amount: f64) -> String {
+    let full = format_rounded(amount);
+    if full.len() <= "1,000,000,000".len() { full } else { format_axis_amount(amount) }
+}
+
+/// The lines of text beside a layer.
+struct LayerText {
+    /// The treaty's name.
+    name: Vec<String>,
+    /// Its figures.
+    figures: Vec<String>,
+}
+
+impl LayerText {
+    fn new(layer: &TowerLayer, treaty: &Value) -> Self {
+        let placed = placed_fraction(layer);
+        let mut figures = Vec::new();
+        if placed < 1.0 {
+            figures.push(format!("placed {}", format_percent(placed)));
         }
-    };
-    let pays = treaty["attachment_probability"].as_f64().map_or_else(String::new, format_percent);
-    let placed_text =
-        if placed < 1.0 { format!(", placed {}", format_percent(placed)) } else { String::new() };
+        if let Some(pays) = treaty["attachment_probability"].as_f64() {
+            figures.push(format!("pays in {} of years", format_percent(pays)));
+        }
+        let frequency = |name: &str| treaty[name].as_f64().map(|frequency| format!("{frequency:.4} a year"));
+        let attaching = frequency("attaching_occurrences").map(|text| format!("attaches {text}"));
+        let exhausting = match (&attaching, treaty["exhaustion_probability"].as_f64()) {
+            (Some(_), _) => frequency("exhausting_occurrences").map(|text| format!("exhausted {text}")),
+            (None, used_up) => {
+                used_up.map(|used_up| format!("exhausted in {} of years", format_percent(used_up)))
+            }
+        };
+        figures.extend(attaching.into_iter().chain(exhausting));
+        Self { name: wrap(treaty["name"].as_str().unwrap_or_default()), figures }
+    }
+}
+
+/// Text as lines of [`LINE_LETTERS`], broken at spaces where there are some.
+fn wrap(text: &str) -> Vec<String> {
+    let width = |text: &str| text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum::<usize>();
+    let mut lines = vec![String::new()];
+    for word in text.split_inclusive(' ') {
+        if width(lines.last().map_or("", String::as_str)) + width(word.trim_end()) > LINE_LETTERS {
+            lines.push(String::new());
+        }
+        for c in word.chars() {
+            let line = lines.last_mut().expect("there is always a line");
+            if width(line) >= LINE_LETTERS {
+                lines.push(c.to_string());
+            } else {
+                line.push(c);
+            }
+        }
+    }
+    lines.retain(|line| !line.trim().is_empty());
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn placed_fraction(layer: &TowerLayer) -> f64 {
+    f64::from(layer.placed.0) / f64::from(Proportion::ONE.0)
+}
+
+/// A layer as a box, filled as far as it is placed, and its text beside it.
+fn layer_figures(layer: &TowerLayer, bottom: f64, top: f64, text: &LayerText) -> Markup {
+    let text_x = LEFT + LAYER_WIDTH + 10.0;
+    let lines = text.name.len() + text.figures.len();
+    // The base of a line is below its middle.
+    let first = (bottom + top) / 2.0 - LINE_HEIGHT * (lines as f64 / 2.0 - 0.75);
+    let lines = text.name.iter().map(|line| ("name", line)).chain(text.figures.iter().map(|line| ("", line)));
+    let width = LAYER_WIDTH * placed_fraction(layer);
     html! {
         rect class="layer" x=(LEFT) y=(top) width=(LAYER_WIDTH) height=(bottom - top) {}
-        rect class="placed" x=(LEFT) y=(top) width=(format_args!("{:.1}", LAYER_WIDTH * placed)) height=(bottom - top) {}
-        text class="name" x=(text_x) y=(middle - 10.0) { (treaty["name"].as_str().unwrap_or_default()) (placed_text) }
-        text x=(text_x) y=(middle + 6.0) { "pays in " (pays) " of years" }
-        text x=(text_x) y=(middle + 22.0) { (reached) }
+        rect class="placed" x=(LEFT) y=(top) width=(format_args!("{width:.1}")) height=(bottom - top) {}
+        @for (number, (class, line)) in lines.enumerate() {
+            text class=(class) x=(text_x) y=(format_args!("{:.1}", first + LINE_HEIGHT * number as f64)) { (line) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn names_are_broken_at_spaces_and_never_cut() {
+        assert_eq!(wrap("first layer"), ["first layer"]);
+        assert_eq!(
+            wrap("Property catastrophe, second layer above the first"),
+            ["Property catastrophe, second", "layer above the first"]
+        );
+        assert_eq!(wrap(&"x".repeat(64)), ["x".repeat(32), "x".repeat(32)]);
+        assert_eq!(wrap(&"保".repeat(20)), ["保".repeat(16), "保".repeat(4)]);
+        assert_eq!(wrap(""), Vec::<String>::new());
     }
 }

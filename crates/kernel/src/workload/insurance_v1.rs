@@ -18,7 +18,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit, reported_tails::TailReportArgs, table_error,
+    Budget, Profile, Vocabulary, WorkloadModel, cap_of_limit,
+    reported_tails::TailReportArgs,
+    table_error,
+    warning::{Warning, WarningList, grouped},
 };
 use crate::{
     convergence::Convergence,
@@ -169,7 +172,7 @@ impl InsuranceModel {
         limit: Option<f64>,
         pointer: &str,
     ) -> Result<(), InvalidDocument> {
-        let median = DoubleDouble::from(mu).exp().to_f64() * f64::from(UNITS) * expected.max(1.0);
+        let median = exp(mu) * f64::from(UNITS) * expected.max(1.0);
         let limited = limit.is_some() || self.args.aggregate_limit.is_some();
         if limited || median < MAX_AMOUNT as f64 {
             return Ok(());
@@ -181,6 +184,55 @@ impl InsuranceModel {
         );
         Err(InvalidDocument::single(pointer, message))
     }
+}
+
+/// Standard deviations below the median that all but a 740th of the claims exceed.
+const NEARLY_ALL: f64 = 3.0;
+/// Standard deviations above the median that a hundredth of the claims exceeds.
+const ONE_IN_100: f64 = 2.326;
+
+impl InsuranceModel {
+    fn warn_about_limits(&self, warnings: &mut WarningList) {
+        let a = &self.args;
+        let (Some(limit), true) = (a.policy_limit, a.claim_freq > 0.0) else { return };
+        if a.aggregate_limit.is_some_and(|aggregate| aggregate < limit) {
+            warnings
+                .push("/policy_limit", "is above aggregate_limit, which is reached first: it has no effect");
+        }
+        let (median, low) =
+            (exp(a.claim_severity_mu), exp(a.claim_severity_mu - NEARLY_ALL * a.claim_severity_sig));
+        if low > limit {
+            let (limit, median) = (grouped(limit), grouped(median.round()));
+            let message =
+                format!("is {limit}, which nearly every claim reaches: the median claim is {median}");
+            warnings.push("/policy_limit", message);
+        }
+    }
+
+    /// Warns where a part of the amounts is cut to the largest one, so that all figures are too
+    /// low.
+    fn warn_about_saturation(&self, warnings: &mut WarningList) {
+        let a = &self.args;
+        let largest = MAX_AMOUNT as f64 / f64::from(UNITS);
+        let claims =
+            a.policy_limit.is_none().then_some((a.claim_freq, a.claim_severity_mu, a.claim_severity_sig));
+        let components = [(claims, "/claim_severity_sig"), (self.catastrophe(), "/cat_sig")];
+        for (component, path) in components {
+            let Some((frequency, mu, sigma)) = component else { continue };
+            if a.aggregate_limit.is_none() && frequency > 0.0 && exp(mu + ONE_IN_100 * sigma) > largest {
+                let message = format!(
+                    "makes more than one amount in 100 exceed {}, the largest there is: they are cut to it, and all \
+                     figures are too low. Lower it, or give a limit",
+                    grouped(largest.floor())
+                );
+                warnings.push(path, message);
+            }
+        }
+    }
+}
+
+fn exp(x: f64) -> f64 {
+    DoubleDouble::from(x).exp().to_f64()
 }
 
 impl WorkloadModel for InsuranceModel {
@@ -224,6 +276,13 @@ impl WorkloadModel for InsuranceModel {
 
     fn expected_occurrences(&self) -> f64 {
         self.args.claim_freq + self.args.cat_prob.unwrap_or(0.0)
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = WarningList::default();
+        self.warn_about_limits(&mut warnings);
+        self.warn_about_saturation(&mut warnings);
+        warnings.into_warnings()
     }
 
     fn reported_tails(&self) -> ReportedTails {

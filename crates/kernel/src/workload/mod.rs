@@ -2,14 +2,14 @@
 //! [`WorkloadModel`] only, so a new profile changes this module and nothing in execution, reduction
 //! or the services.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use forge_contract::{
     envelope::Op,
     error::InvalidDocument,
     program::{MAX_AMOUNT, Program},
     shard_result::ShardResult,
-    strict::{Errors, ObjectReader},
+    strict::{Errors, Node, ObjectReader},
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ use crate::{
     double_double::DoubleDouble,
     plan::MAX_ITERATIONS,
     summary::{ReportedTails, Summary},
-    workload::warning::Warning,
+    workload::warning::{Warning, grouped},
 };
 
 pub mod eta_v1;
@@ -30,6 +30,11 @@ pub mod warning;
 
 /// Upper bound on the expected draws of a run: 2^52, so that all counts stay exact in JSON.
 const MAX_RUN_DRAWS: u64 = 1 << 52;
+
+/// Runs of this many draws cause a warning.
+const LONG_RUN_DRAWS: f64 = 1e12;
+/// Draws a second of a machine with a few cores.
+const DRAWS_PER_SECOND: f64 = 1e8;
 
 /// The profiles of this kernel.
 pub const PROFILES: [&Profile; 3] = [&insurance_v1::PROFILE, &eta_v1::PROFILE, &risk_compound_v1::PROFILE];
@@ -129,6 +134,20 @@ impl Budget {
         Self { iterations, convergence: convergence.map(Convergence::read) }
     }
 
+    /// A warning about a run of `draws` expected draws an iteration that takes hours on most
+    /// machines, and that nothing ends earlier.
+    pub fn length_warning(&self, draws: u64) -> Option<Warning> {
+        let draws = self.iterations as f64 * draws as f64;
+        (self.convergence.is_none() && draws >= LONG_RUN_DRAWS).then(|| Warning {
+            pointer: "/args/iterations".to_owned(),
+            message: format!(
+                "asks for {draws:.0e} draws, which take {} hours at {DRAWS_PER_SECOND:.0e} a second; `convergence` ends \
+                 a run once a figure is precise enough",
+                grouped((draws / DRAWS_PER_SECOND / 3600.0).round())
+            ),
+        })
+    }
+
     /// Records an error if a run of `draws` expected draws an iteration would exceed 2^52 draws in
     /// all.
     pub fn check_draws(&self, draws: u64, args: &mut ObjectReader<'_, '_>) {
@@ -143,6 +162,32 @@ impl Budget {
             );
         }
     }
+}
+
+/// The profile to which args belong that were given for another one: every name among them is known
+/// to it, and none to the given profile. Names that several profiles share prove nothing.
+pub fn profile_of_args(members: &[(String, Node)], given: &Profile) -> Option<&'static Profile> {
+    const SHARED: [&str; 3] = ["iterations", "convergence", "report"];
+    let names = || members.iter().map(|(name, _)| name.as_str()).filter(|name| !SHARED.contains(name));
+    let known = arg_meanings(given);
+    if names().next().is_none() || names().any(|name| known.contains_key(name)) {
+        return None;
+    }
+    PROFILES.into_iter().find(|profile| {
+        let known = arg_meanings(profile);
+        names().all(|name| known.contains_key(name))
+    })
+}
+
+/// The names of a profile's args with their meanings, as its schema describes them.
+pub fn arg_meanings(profile: &Profile) -> BTreeMap<String, String> {
+    let mut generator = SchemaGenerator::default();
+    let reference = (profile.args_schema)(&mut generator);
+    let definition = reference.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    let definition = definition.and_then(|name| generator.definitions().get(name));
+    let properties = definition.and_then(|definition| definition["properties"].as_object());
+    let meaning = |property: &Value| property["description"].as_str().unwrap_or_default().to_owned();
+    properties.into_iter().flatten().map(|(name, property)| (name.clone(), meaning(property))).collect()
 }
 
 /// The profile of an op. If there is none, records an error that lists what exists.

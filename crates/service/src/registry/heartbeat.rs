@@ -124,6 +124,6 @@ pub fn agent_record(
         batch: capacity.batch,
         kernel,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: shorten(&std::env::var("HOSTNAME").unwrap_or_default()),
+        host: shorten(&rustix::system::uname().nodename().to_string_lossy()),
     }
 }

@@ -48,10 +48,13 @@ async fn live_capacity_follows_the_heartbeats_of_workers() {
     let (bus, registry, _stop) = fixture().await;
     let (identity, leave) = (Identity::from_random([1; 32]), CancellationToken::new());
     let record = agent_record(&identity, Target::Cpu, capacity(3), 1);
+    let record_host = record.host.clone();
     let heartbeat = register_worker(bus.clone(), PoolName::default(), record, leave.clone()).await.unwrap();
     wait_for_capacity(&registry, LiveCapacity { agents: 1, slots: 3, shards: 3 }).await;
     assert_eq!(registry.live_capacity(Target::Gpu), LiveCapacity::default());
     let key = format!("default.{}", identity.id());
+    // The host is that of the machine, whether or not a container names it in a variable.
+    assert!(!record_host.is_empty());
     assert!(bus.get(&Bucket::Workers, &key).await.unwrap().is_some());
     leave.cancel();
     heartbeat.await.unwrap();

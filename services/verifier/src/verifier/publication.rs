@@ -44,7 +44,7 @@ impl Verifier {
     /// Publishes why a shard will never have a result.
     async fn publish_failure(&self, task: &ShardTask, outcome: ShardOutcome) -> Result<(), TaskFailure> {
         let job = task.job_uid;
-        tracing::error!(%job, ?outcome, "the shard will never have a result");
+        tracing::error!(%job, outcome = %serde_json::json!(outcome), "the shard will never have a result");
         let (message, id) = shard_messages::build_outcomes(job, vec![outcome]);
         Ok(self.bus.publish(message, &id).await?)
     }

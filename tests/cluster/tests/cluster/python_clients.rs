@@ -49,7 +49,7 @@ fn python_scripts_submit_follow_and_check_a_job() {
     let (code, output) = output_text(&python_script(&cluster, "submit.py").arg(&path).output().unwrap());
     assert_eq!(code, Some(0), "{output}");
     let result = local_result_hash(&envelope);
-    for part in ["from-python: completed", "mean_loss", "8/8 shards", &result] {
+    for part in ["from-python: completed", "  Mean  ", "8/8 shards", &result] {
         assert!(output.contains(part), "{part}: {output}");
     }
     // Submitting the same envelope again returns the same job.
@@ -82,16 +82,20 @@ fn python_script_reports_rejected_envelopes_as_failed_jobs() {
     cluster.complete_warm_up();
     let invalid = with_field(insurance_envelope("invalid", 1), "/args/claim_freq", json!(-1));
     let invalid = with_field(invalid, "/policy/colour", json!("red"));
+    let hostile = format!("\u{1b}]0;title\u{7}\u{200b}{}", "k".repeat(3000));
+    let invalid = with_field(invalid, &format!("/args/{hostile}"), json!(1));
     let path = write_json(&cluster, "invalid.json", &invalid);
     let (code, output) = output_text(&python_script(&cluster, "submit.py").arg(path).output().unwrap());
     assert_eq!(code, Some(3), "{output}");
     for part in ["invalid: failed", "invalid_request", "/args/claim_freq", "/policy/colour"] {
         assert!(output.contains(part), "{part}: {output}");
     }
+    let unsafe_characters = ['\u{1b}', '\u{7}', '\u{200b}'];
+    assert!(!output.contains(unsafe_characters) && !output.contains(&"k".repeat(200)), "{output}");
     let record = cluster.wait_for_end("invalid");
     let pointers: Vec<_> =
         record["error"]["details"].as_array().unwrap().iter().map(|d| &d["pointer"]).collect();
-    assert_eq!(pointers.len(), 2, "{record:#}");
+    assert_eq!(pointers.len(), 3, "{record:#}");
     assert!(pointers.contains(&&json!("/args/claim_freq")) && pointers.contains(&&json!("/policy/colour")));
 
     // Another envelope under the id of an existing job.

@@ -1,0 +1,63 @@
+//! The headline figures of a job record, in the words of the summary of a run, so that every
+//! command gives the same answer. Does not know which figures a record has.
+
+use forge_kernel::workload::Vocabulary;
+
+use crate::{
+    number_format::{format_amount, format_percent},
+    result_tables::capitalise,
+};
+
+/// Label and text of a figure by its name in the record, such as `mean_loss`. Names that are not
+/// known here become words.
+pub fn headline_figure(name: &str, value: f64, words: Option<Vocabulary>) -> (String, String) {
+    let text = if name.ends_with("_probability") { format_percent(value) } else { format_amount(value) };
+    (headline_label(name, words), text)
+}
+
+fn headline_label(name: &str, words: Option<Vocabulary>) -> String {
+    let iterations = words.map_or("iterations", |words| words.iterations);
+    let occurrences = words.map_or("occurrences", |words| words.occurrences);
+    match name {
+        "mean_loss" | "mean_eta" => "Mean".to_owned(),
+        "std_dev" => "Standard deviation".to_owned(),
+        "std_error" => "Standard error of the mean".to_owned(),
+        "min_loss" | "min_eta" => "Smallest".to_owned(),
+        "max_loss" | "max_eta" => "Largest".to_owned(),
+        "zero_loss_probability" => capitalise(&format!("{iterations} without {occurrences}")),
+        "aggregate_limit_probability" => capitalise(&format!("{iterations} at the aggregate limit")),
+        "scr" => "Solvency capital requirement".to_owned(),
+        other => quantile_label(other).unwrap_or_else(|| capitalise(&other.replace('_', " "))),
+    }
+}
+
+/// The label of a quantile, whose name has its level: `p995_loss` is at 99.5%.
+fn quantile_label(name: &str) -> Option<String> {
+    let digits = name.strip_prefix('p')?.split('_').next()?;
+    let is_level = digits.len() >= 2 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_level.then(|| {
+        let (percent, decimals) = digits.split_at(2);
+        let point = if decimals.is_empty() { "" } else { "." };
+        format!("{percent}{point}{decimals}% quantile")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_the_words_of_the_summary_and_are_never_rounded_to_0() {
+        let figure = |name, value| headline_figure(name, value, None);
+        let pair = |label: &str, text: &str| (label.to_owned(), text.to_owned());
+        assert_eq!(
+            figure("zero_loss_probability", 0.001_038),
+            pair("Iterations without occurrences", "0.10%")
+        );
+        assert_eq!(figure("mean_loss", 0.001_038), pair("Mean", "0.001038"));
+        assert_eq!(figure("p995_loss", 1234.5), pair("99.5% quantile", "1,234.50"));
+        assert_eq!(figure("p50_eta", 2.0), pair("50% quantile", "2.00"));
+        assert_eq!(figure("mean_net_loss", 2.0), pair("Mean net loss", "2.00"));
+        assert_eq!(figure("solvency_ratio", 1.5), pair("Solvency ratio", "1.50"));
+    }
+}
