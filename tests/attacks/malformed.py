@@ -96,6 +96,9 @@ async def entries_read_by_wildcard(make_cluster):
             subject = f"$JS.API.DIRECT.GET.KV_forge_programs.$KV.forge_programs.{token}"
             message = await worker.connection.request(subject, b"", timeout=5)
             require(message.data[:4] == b"FKPG", "nothing is read: describe that NATS refuses it")
+            for body in ({"batch": 9}, {"multi_last": ["$KV.forge_programs.>"]}, {"seq": 1, "next_by_subj": ">"}):
+                message = await worker.connection.request(subject, json.dumps(body).encode(), timeout=5)
+                require(message.headers["Status"] == "408", f"{body} reads {message.headers}: not only the last")
         for bucket, key in (("secrets", f"jobs.{uid}"), ("secrets", "*"), ("secrets", ">"), ("quotas", "*"), ("workers", "*")):
             worker.connection.errors.clear()
             await worker.connection.publish(f"$JS.API.DIRECT.GET.KV_forge_{bucket}.$KV.forge_{bucket}.{key}", b"")

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forge_bus::{
     BucketEntry, Bus, BusError, DeliveryProgress, Message, PublishOutcome, QueueReceiver, Replay,
-    ServiceCall, SharedBus, SubjectPage,
+    ServiceCall, SharedBus, StreamSpace, SubjectPage,
     topology::{Bucket, Queue, Stream},
 };
 use futures_util::{
@@ -324,6 +324,11 @@ impl Bus for ProcessBus {
     async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError> {
         let operation = format!("measure {}", bucket.name());
         self.call(Some(bucket.name()), operation, self.inner.used_percent(bucket)).await
+    }
+
+    async fn stream_space(&self, stream: Stream) -> Result<StreamSpace, BusError> {
+        self.call(Some(stream.name()), format!("measure {}", stream.name()), self.inner.stream_space(stream))
+            .await
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

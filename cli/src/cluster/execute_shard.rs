@@ -19,6 +19,9 @@ use crate::{engine, error::CommandError};
 const COMMAND_NAME: &str = "execute-shard";
 /// How long a process may execute a shard, by default.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(1800);
+/// Interval between two checks that the parent lives.
+#[cfg(unix)]
+const PARENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Argument that asks for every backend on the CPU.
 const CPU: &str = "cpu";
 /// Variables that configure drivers of GPUs, by prefix. No credential has such a name.
@@ -41,8 +44,25 @@ pub fn execute(args: &ExecuteShardArgs) -> Result<(), CommandError> {
         CPU => Ok(cpu_backends()),
         name => engine::open_gpu(name).map(|gpu| vec![gpu]),
     };
+    #[cfg(unix)]
+    end_with_parent();
     let executed = forge_verifier::execute_in_child(backends, stdin().lock(), stdout().lock());
     Ok(executed.context("executing shards for a verifier")?)
+}
+
+/// Ends this process once its parent has ended, in the middle of an execution too: a killed
+/// verifier cannot end it. The system gives such a process another parent.
+#[cfg(unix)]
+fn end_with_parent() {
+    use std::{os::unix::process::parent_id, process, thread};
+
+    let parent = parent_id();
+    thread::spawn(move || {
+        while parent_id() == parent {
+            thread::sleep(PARENT_CHECK_INTERVAL);
+        }
+        process::exit(1);
+    });
 }
 
 /// The backends of this CPU: the SIMD levels from best to worst, then the scalar reference.

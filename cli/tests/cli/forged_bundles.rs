@@ -378,6 +378,24 @@ fn documents_that_readers_read_differently_are_refused() {
     }
 }
 
+/// The log records the hash of a manifest, so it must have one form.
+#[test]
+fn manifests_in_another_form_are_refused() {
+    let sandbox = completed_job(&[]);
+    let json = fs::read_to_string(sandbox.manifest_path(JOB)).unwrap();
+    let changes: [TextChange; 3] = [
+        |json| format!("{json}\n"),
+        |json| json.replacen(':', ": ", 1),
+        |json| json.replacen("forge", "\\u0066orge", 1),
+    ];
+    for change in changes {
+        let changed = change(&json);
+        assert_ne!(changed, json);
+        fs::write(sandbox.manifest_path(JOB), changed).unwrap();
+        audit(&sandbox, 4, &[]).expect_failed("manifest.json", "it is not canonical JSON");
+    }
+}
+
 #[test]
 fn ambiguous_names_are_refused() {
     for name in ["result.json", "Result.JSON"] {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read},
     path::Path,
     process::Stdio,
     sync::Arc,
@@ -85,6 +86,33 @@ fn child_processes() -> Vec<String> {
 fn is_running(child: &str) -> bool {
     let status = fs::read_to_string(Path::new("/proc").join(child).join("status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+/// Its input stays open, as during an execution, when the child does not read it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_process_ends_with_its_parent() {
+    let script = r#"exec 3<&0; "$0" execute-shard cpu <&3 & echo $! >&2; wait"#;
+    let mut parent = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_forge")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = String::new();
+    BufReader::new(parent.stderr.take().unwrap()).read_line(&mut child).unwrap();
+    let child = child.trim();
+    // It introduces itself once it runs.
+    parent.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+    assert!(is_running(child));
+    parent.kill().unwrap();
+    let killed = Instant::now();
+    while is_running(child) {
+        assert!(killed.elapsed() < TIME_LIMIT, "the child lives on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    parent.wait().unwrap();
 }
 
 #[test]

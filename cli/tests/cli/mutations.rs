@@ -15,13 +15,16 @@ use forge_contract::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    common::{CommandOutput, Sandbox, forge, read_json},
+    common::{CommandOutput, Sandbox, forge, insurance_envelope, read_json, with_value},
     forgery::{JOB, edit_manifest, replace_artifact, sign_manifest, write_manifest},
-    verdicts::{agent, aggregator, liar, verified_job, verifier},
+    verdicts::{agent, aggregator, liar, verified_job_of, verifier},
 };
 
 /// A job, its audit, and the documents to change.
 struct MutationCase {
+    envelope: fn() -> Value,
+    /// Ways in which a field is changed, at most.
+    max_changes: usize,
     include: &'static [&'static str],
     run: &'static [&'static str],
     audit: &'static [&'static str],
@@ -61,6 +64,8 @@ const ALWAYS_FREE: &[FreeField] = &[
 const NEVER_FREE: [&str; 3] = ["/level", "/return_period", "/name"];
 
 const KEPT: MutationCase = MutationCase {
+    envelope: insurance,
+    max_changes: usize::MAX,
     include: &["result_json", "executions_json", "metrics_json", "verification_json", "plan_json"],
     run: &[],
     audit: &[],
@@ -77,6 +82,8 @@ const KEPT: MutationCase = MutationCase {
 
 /// Figures are free without shard results, their names are not.
 const WITHOUT_SHARDS: MutationCase = MutationCase {
+    envelope: insurance,
+    max_changes: usize::MAX,
     include: &["result_json"],
     run: &["--keep-shards=0"],
     audit: &[],
@@ -91,6 +98,8 @@ const WITHOUT_SHARDS: MutationCase = MutationCase {
 };
 
 const WITHOUT_EXECUTIONS: MutationCase = MutationCase {
+    envelope: insurance,
+    max_changes: usize::MAX,
     include: &["metrics_json", "verification_json"],
     run: &["--keep-shards=0"],
     audit: &[],
@@ -115,6 +124,40 @@ const EXECUTED_AGAIN: MutationCase = MutationCase {
     ..WITHOUT_EXECUTIONS
 };
 
+/// A portfolio has many more figures, and names of everything that they are about.
+const PORTFOLIO: MutationCase =
+    MutationCase { envelope: portfolio, max_changes: 1, documents: &["result.json"], ..WITHOUT_SHARDS };
+
+fn insurance() -> Value {
+    with_value(insurance_envelope(JOB), "/args/iterations", json!(200_000))
+}
+
+/// With every kind of group, treaty and table.
+fn portfolio() -> Value {
+    let args = json!({"iterations": 200_000, "decimals": 2, "lines": ["property", "motor"],
+        "groups": [
+            {"name": "attritional", "annual": [{"line": "motor", "amount": {"gamma": {"mean": 400, "cv": 0.2}}}]},
+            {"name": "large", "count": {"poisson": {"mean": 1}}, "claims": [
+                {"line": "property", "severity": {"lognormal": {"mean": 300, "cv": 1}}, "limit": 2000,
+                 "index": "inflation"}]},
+            {"name": "storm", "count": {"negative_binomial": {"mean": 0.5, "contagion": 0.2}}, "strikes": [
+                {"line": "property", "severity": {"lognormal": {"mean": 500, "cv": 1}}},
+                {"line": "motor", "severity": {"lognormal": {"mean": 50, "cv": 1}}, "rank": "same"}]}],
+        "indices": [{"name": "inflation", "lognormal": {"mean": 1, "cv": 0.04}}],
+        "treaties": [
+            {"name": "QS", "step": 1, "kind": "quota_share", "covers": ["motor"], "cession": 0.2, "premium": 100,
+             "commission": 0.25},
+            {"name": "Cat", "step": 2, "kind": "occurrence_xl", "covers": ["property", "motor"],
+             "groups": ["storm"], "limit": 400, "attachment": 300, "placed": 0.9, "reinstatements": [1.0],
+             "premium": 60},
+            {"name": "SL", "step": 3, "kind": "aggregate_xl", "covers": ["property", "motor"], "limit": 500,
+             "attachment": 1500}],
+        "capital": {"own_funds": 4000, "measure": "var", "level": 0.995},
+        "report": {"allocation": true, "return_periods": [10, 200], "levels": [0.9, 0.995]}});
+    json!({"ctx": {"job_id": JOB}, "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+        "args": args, "seed": {"mode": "explicit", "value": "A_SEED"}})
+}
+
 /// One changed document.
 struct Mutation {
     document: &'static str,
@@ -123,9 +166,9 @@ struct Mutation {
     content: Value,
 }
 
-fn mutations(base: &Sandbox, documents: &[&'static str]) -> Vec<Mutation> {
+fn mutations(base: &Sandbox, case: &MutationCase) -> Vec<Mutation> {
     let mut all = Vec::new();
-    for &document in documents {
+    for &document in case.documents {
         let original = match document {
             "manifest.json" => base.manifest(JOB),
             _ => read_json(&base.artifact(JOB, document)),
@@ -138,7 +181,8 @@ fn mutations(base: &Sandbox, documents: &[&'static str]) -> Vec<Mutation> {
             if !seen.insert(field.clone()) {
                 continue;
             }
-            for (added, value) in changes(original.pointer(&pointer).unwrap()) {
+            let changes = changes(original.pointer(&pointer).unwrap());
+            for (added, value) in changes.into_iter().take(case.max_changes) {
                 let mut content = original.clone();
                 *content.pointer_mut(&pointer).unwrap() = value;
                 let field = added.map_or_else(|| field.clone(), |name| format!("{field}/{name}"));
@@ -321,10 +365,10 @@ fn complaint(case: &MutationCase, mutation: &Mutation, output: &CommandOutput) -
 
 #[track_caller]
 fn assert_changes_are_refused_or_named(case: &MutationCase) {
-    let base = verified_job(case.include, case.run);
+    let base = verified_job_of((case.envelope)(), case.include, case.run);
     base.run_on_job("audit", JOB, case.audit).expect_code(0);
     let original = base.manifest(JOB);
-    let all = mutations(&base, case.documents);
+    let all = mutations(&base, case);
     assert!(all.len() > 50, "{}", all.len());
     let (queue, complaints) = (Mutex::new(all.into_iter()), Mutex::new(Vec::new()));
     let work = || {
@@ -355,6 +399,11 @@ fn every_change_of_a_document_is_refused_or_named() {
 #[test]
 fn every_change_without_shard_results_is_refused_or_named() {
     assert_changes_are_refused_or_named(&WITHOUT_SHARDS);
+}
+
+#[test]
+fn every_change_of_a_portfolio_is_refused_or_named() {
+    assert_changes_are_refused_or_named(&PORTFOLIO);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use forge_contract::{
     verdict::{Verdict, VerdictOutcome, VerdictStatement},
 };
 use forge_kernel::job_key::JobKey;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     common::{Sandbox, insurance_envelope, read_json, with_value},
@@ -109,10 +109,15 @@ impl Records {
 /// A job with verification whose record names a refuted and a contradicting result, signed with the
 /// keys above. It has no index page, which a change of any document would make wrong.
 pub fn verified_job(include: &[&str], options: &[&str]) -> Sandbox {
+    let envelope = with_value(insurance_envelope(JOB), "/args/iterations", json!(200_000));
+    verified_job_of(envelope, include, options)
+}
+
+/// The same of another model.
+pub fn verified_job_of(envelope: Value, include: &[&str], options: &[&str]) -> Sandbox {
     // The record is made from executions, even if they are not kept.
     let mut all: BTreeSet<&str> = include.iter().copied().collect();
     all.extend(["executions_json", "verification_json"]);
-    let envelope = with_value(insurance_envelope(JOB), "/args/iterations", json!(200_000));
     let envelope = with_value(envelope, "/policy", json!({"verify": "spotcheck", "verify_ratio": 0.5}));
     let sandbox = completed_job_of(&with_value(envelope, "/artifacts/include", json!(all)), options);
     edit_records(&sandbox, |records| {

@@ -177,13 +177,11 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`], [`BusError::Unavailable`].
     async fn used_percent(&self, bucket: &Bucket) -> Result<u64, BusError>;
 
-    /// Returns how much of a stream's space, or of its number of messages, is in use, in percent.
+    /// Returns how much of a stream is in use.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].
-    async fn stream_used_percent(&self, _stream: Stream) -> Result<u64, BusError> {
-        Ok(0)
-    }
+    async fn stream_space(&self, stream: Stream) -> Result<StreamSpace, BusError>;
 
     /// Deletes a key. Deleting a key without a value succeeds.
     ///
@@ -317,6 +315,41 @@ pub struct DeliveryProgress {
     pub stored_to: u64,
     /// Every message of the queue up to this one has been delivered at least once.
     pub delivered_to: u64,
+}
+
+/// How much of a stream is in use. A limit of `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamSpace {
+    /// Disk space of the stored messages.
+    pub bytes: u64,
+    /// Most disk space.
+    pub max_bytes: Option<u64>,
+    /// Number of stored messages.
+    pub messages: u64,
+    /// Most messages.
+    pub max_messages: Option<u64>,
+}
+
+impl StreamSpace {
+    /// Share of a stream in percent from which it counts as full: another message may not fit.
+    pub const FULL_PERCENT: u64 = 95;
+
+    /// The part of the space, or of the number of messages, that is in use, in percent.
+    pub fn used_percent(&self) -> u64 {
+        let share =
+            |used: u64, limit: Option<u64>| limit.map_or(0, |limit| used.saturating_mul(100) / limit.max(1));
+        share(self.bytes, self.max_bytes).max(share(self.messages, self.max_messages))
+    }
+
+    /// Whether another message may not fit.
+    pub fn is_full(&self) -> bool {
+        self.used_percent() >= Self::FULL_PERCENT
+    }
+
+    /// Disk space that is left.
+    pub fn free_bytes(&self) -> u64 {
+        self.max_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(self.bytes))
+    }
 }
 
 /// Subjects in a [`SubjectPage`], at most.

@@ -41,7 +41,7 @@ pub mod topology;
 pub use self::{
     bus::{
         BucketEntry, Bus, CallResponder, Delivery, DeliveryLease, DeliveryProgress, PublishOutcome,
-        QueueReceiver, ServiceCall, SharedBus, SubjectPage,
+        QueueReceiver, ServiceCall, SharedBus, StreamSpace, SubjectPage,
     },
     error::BusError,
     jetstream::JetStreamBus,

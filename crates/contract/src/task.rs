@@ -108,6 +108,8 @@ pub enum ShardOutcome {
         task_id: TaskId,
         /// Execution time in microseconds, as claimed by the agent.
         wall_us: u64,
+        /// Size of the result.
+        result_bytes: u64,
     },
     /// The result of this hand-out does not count: it is invalid or was refuted.
     Rejected {

@@ -73,6 +73,7 @@ pub mod queue_worker;
 pub mod random;
 pub mod registry;
 pub mod result_limit;
+pub mod result_space;
 pub mod retry;
 pub mod shard_messages;
 pub mod short_text;

@@ -61,8 +61,8 @@ impl Store {
     /// Reads the manifest of a completed job; `None` while the job has none.
     ///
     /// # Errors
-    /// [`StoreError::Malformed`] when the object is not a manifest of this job, or names two
-    /// artifacts alike; [`StoreError::Corrupt`] when it is no regular file; or
+    /// [`StoreError::Malformed`] when the object is not a manifest of this job in canonical JSON,
+    /// or names two artifacts alike; [`StoreError::Corrupt`] when it is no regular file; or
     /// [`StoreError::Unavailable`].
     pub async fn get_manifest(&self, job: &JobId) -> Result<Option<ManifestDocument>, StoreError> {
         Ok(self.get_stored_manifest(job).await?.map(|stored| stored.document))
@@ -91,6 +91,10 @@ impl Store {
         }
         if let Err(reason) = check_artifact_names(&manifest) {
             return malformed(reason);
+        }
+        let canonical = to_canonical_json(&manifest).map(|json| Digest::hash_parts(&[&json]));
+        if canonical.ok() != Some(sha256) {
+            return malformed("it is not canonical JSON".to_owned());
         }
         Ok(Some(StoredManifest { document: manifest, sha256 }))
     }

@@ -33,6 +33,7 @@ use forge_contract::{
     task::ShardOutcome,
 };
 use forge_kernel::verification;
+use forge_service::result_space::ResultVolume;
 
 use self::{
     contradictions::ContradictionLog,
@@ -63,6 +64,8 @@ pub(crate) struct JobReduction {
     /// The accepted results by position of their shard.
     accepted: BTreeMap<usize, Attestation>,
     accepted_iterations: u64,
+    /// Size of the accepted results, of shards beyond the end of the run too.
+    accepted_bytes: u64,
     kept_results: KeptResults,
     merge: PrefixMerge,
     run_end: Option<RunEnd>,
@@ -142,6 +145,7 @@ impl JobReduction {
             shards: usize::try_from(context.shards).unwrap_or(usize::MAX),
             accepted: BTreeMap::new(),
             accepted_iterations: 0,
+            accepted_bytes: 0,
             merge: PrefixMerge::new(request),
             run_end: None,
             needs_replay: false,
@@ -192,7 +196,9 @@ impl JobReduction {
         let merged = self.merge.add(position, decoded);
         merged.map_err(|mismatch| AggregationError::ShardShape { shard, mismatch })?;
         self.accepted_iterations += decoded.iterations;
-        self.outcomes.push(ShardOutcome::Accepted { shard_id: shard, task_id, wall_us: attestation.wall_us });
+        let (wall_us, result_bytes) = (attestation.wall_us, bytes.len() as u64);
+        self.accepted_bytes += result_bytes;
+        self.outcomes.push(ShardOutcome::Accepted { shard_id: shard, task_id, wall_us, result_bytes });
         self.confirmed_shards += usize::from(self.trust.is_confirmed(&key));
         self.held.release(&key);
         let rivals: Vec<_> = self.held.of_shard(position).map(|(_, held)| held.attestation.clone()).collect();
@@ -262,6 +268,12 @@ impl JobReduction {
     /// Returns the verifications that have to be requested, each of them once.
     pub fn take_verification_requests(&mut self) -> Vec<VerificationRequest> {
         self.verifications.take_requests()
+    }
+
+    /// What the job's results take of the space for results.
+    pub fn result_volume(&self) -> ResultVolume {
+        let accepted = self.accepted.len() as u64;
+        ResultVolume::new(accepted, self.accepted_bytes, (self.shards as u64).saturating_sub(accepted))
     }
 
     /// Pools with a refuted result.

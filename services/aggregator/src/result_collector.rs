@@ -338,7 +338,8 @@ impl Collection<'_> {
         let progress = self.reduction.progress();
         let (bus, JobContext { job, uid, .. }) = (self.collector.bus.as_ref(), self.context);
         let for_verdicts = self.verdict_wait.observe(progress, self.reduction.pending_verdicts());
-        let for_space = self.space_wait.observe(bus, self.verdict_wait.idle_time()).await;
+        let (idle, volume) = (self.verdict_wait.idle_time(), self.reduction.result_volume());
+        let for_space = self.space_wait.observe(bus, idle, volume).await;
         let waiting = for_space.or(for_verdicts);
         let update = job_records::update(bus, self.collector.clock, self.bucket, &job.id, |record| {
             // An aggregator that died may have left the job in a later state. Orders to end a job

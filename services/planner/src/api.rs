@@ -272,8 +272,8 @@ impl Api {
         let order = EndOrder::new(job.clone(), record.uid, bucket.name(), code, Phase::Execute, reason);
         match self.end_requester.request(order.clone()).await {
             // The server has no space for any message. The job's own results make room for the
-            // order; nothing needs them any more.
-            Err(BusError::Full(_)) => {
+            // order; nothing needs them any more. They make none in the stream of orders.
+            Err(BusError::Full(_)) if !self.bus.stream_space(Stream::Reduce).await?.is_full() => {
                 self.bus.purge(Stream::Results, &topology::results_filter(record.uid)).await?;
                 self.end_requester.request(order).await?;
             }

@@ -11,6 +11,7 @@ mod dispatch_window;
 mod dispatcher;
 mod job_preparer;
 mod queue_watch;
+mod space_watch;
 mod start_decision;
 mod starvation;
 
@@ -34,7 +35,9 @@ use self::{
     dispatch_loop::DispatchStop,
     start_decision::{StartDecision, decide_start, describe_wait, needed_agents, retry_delay, should_warn},
 };
-pub use self::{dispatch_loop::DispatchLoop, job_preparer::JobPreparer, queue_watch::QueueWatch};
+pub use self::{
+    dispatch_loop::DispatchLoop, job_preparer::JobPreparer, queue_watch::QueueWatch, space_watch::SpaceWatch,
+};
 use crate::{
     admitted_job::AdmittedJob,
     end_requester::EndRequester,

@@ -14,7 +14,7 @@
 //! - `admission`, `envelope_reader`, `submission_record`, `submission_trace`, `admitted_job`
 //! - `quota_ledger`, `quota_policy`
 //! - `job_driver`: `start_decision`, `deadline`, `job_preparer`, `dispatch_loop`, `dispatcher`,
-//!   `dispatch_window`, `starvation`, `dispatch_message`, `dispatch_failure`
+//!   `dispatch_window`, `space_watch`, `starvation`, `dispatch_message`, `dispatch_failure`
 //! - `straggler_purge`, `end_requester`, `settlement`
 //! - `dead_letters`
 //! - `job_lookup`, `api`

@@ -20,7 +20,7 @@ use crate::{
     dead_letters::DeadLetterHandler,
     end_requester::EndRequester,
     envelope_reader::EnvelopeReader,
-    job_driver::{DispatchLoop, JobDriver, JobPreparer, QueueWatch},
+    job_driver::{DispatchLoop, JobDriver, JobPreparer, QueueWatch, SpaceWatch},
     job_lookup::JobLookup,
     job_slots::JobSlots,
     quota_ledger::QuotaLedger,
@@ -150,7 +150,7 @@ impl PlannerParts {
     }
 }
 
-/// Builds the job driver. Its watch of the queues runs until `stop` is cancelled.
+/// Builds the job driver. Its watches of queues and space run until `stop` is cancelled.
 fn build_driver(
     bus: &SharedBus,
     settings: &PlannerSettings,
@@ -161,12 +161,19 @@ fn build_driver(
 ) -> JobDriver {
     let clock = settings.clock;
     let queue_watch = QueueWatch::start(bus.clone(), stop.clone());
+    let space_watch = SpaceWatch::start(bus.clone(), stop.clone());
     JobDriver {
         bus: bus.clone(),
         clock,
         job_watch,
         preparer: JobPreparer::new(bus.clone(), clock, ProgramStore::new(bus.clone(), CACHE_CAPACITY)),
-        dispatch_loop: DispatchLoop::new(bus.clone(), registry.clone(), queue_watch, settings.shard_patience),
+        dispatch_loop: DispatchLoop::new(
+            bus.clone(),
+            registry.clone(),
+            queue_watch,
+            space_watch,
+            settings.shard_patience,
+        ),
         registry,
         end_requester: EndRequester::new(bus.clone()),
         agent_wait: settings.agent_wait,

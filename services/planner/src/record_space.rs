@@ -20,9 +20,6 @@ use tokio_util::sync::CancellationToken;
 const MAX_USED_PERCENT: u64 = 90;
 /// Interval between two readings.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
-/// Share of a stream's space, in percent, from which the stream counts as full: another message may
-/// not fit.
-const FULL_STREAM_PERCENT: u64 = 95;
 
 /// The space of the buckets of job records, as last read.
 #[derive(Debug, Default)]
@@ -106,15 +103,16 @@ impl FullStreams {
     /// Reads the space of a stream, and logs when it becomes full and when it has space again.
     async fn read(&mut self, bus: &SharedBus, stream: Stream, metrics: &Metrics) {
         let name = stream.name();
-        let used = match bus.stream_used_percent(stream).await {
-            Ok(used) => used,
+        let space = match bus.stream_space(stream).await {
+            Ok(space) => space,
             Err(error) => {
                 tracing::debug!(stream = name, %error, "reading the space of a stream failed");
                 return;
             }
         };
+        let used = space.used_percent();
         metrics.set_stream_used(stream, used);
-        if used < FULL_STREAM_PERCENT {
+        if !space.is_full() {
             if self.0.remove(&stream) {
                 tracing::info!(stream = name, used, "the stream has space again");
             }

@@ -112,7 +112,8 @@ impl InProcessServices {
             let (attestation, _) = shard_messages::parse_result(&stored.message.payload).unwrap();
             let statement = attestation.statement;
             let (shard_id, task_id) = (statement.shard_id, statement.task_id);
-            let accepted = ShardOutcome::Accepted { shard_id, task_id, wall_us: attestation.wall_us };
+            let accepted =
+                ShardOutcome::Accepted { shard_id, task_id, wall_us: attestation.wall_us, result_bytes: 1 };
             let (message, id) = shard_messages::build_outcomes(job, vec![accepted]);
             self.bus.publish(message, &id).await.unwrap();
             (statement.backend, statement.adapter)

@@ -35,6 +35,7 @@ use super::{
     connection_events::ConnectionEvents,
     credentials::NatsCredentials,
     options::JetStreamOptions,
+    server_changes::ServerChanges,
     server_clock::ServerClock,
     server_urls::split_credentials,
 };
@@ -47,8 +48,6 @@ const RECONNECT_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(20)
 /// Period for which a message that was not stored counts. Every service writes a heartbeat or
 /// retries a message more often.
 const REFUSAL_PERIOD: Duration = Duration::from_secs(15);
-/// Minimum time between two changes of the server. Longer than the election of a leader takes.
-const SERVER_PATIENCE: Duration = Duration::from_secs(8);
 /// Interval between two checks that the server serves JetStream.
 const CHECK_INTERVAL: Duration = Duration::from_secs(4);
 /// Unacknowledged messages over all publishers at which async-nats would block. Out of reach on
@@ -73,8 +72,7 @@ pub(super) struct NatsConnection {
     refusal: Mutex<Option<(Instant, String)>>,
     /// Whether the options name several servers.
     has_several_urls: bool,
-    /// When the connection was opened, or last left its server.
-    on_server_since: Mutex<Instant>,
+    server_changes: Mutex<ServerChanges>,
 }
 
 /// The body of an API request without parameters.
@@ -213,7 +211,7 @@ impl NatsConnection {
             max_request_batch: AtomicUsize::new(usize::MAX),
             refusal: Mutex::default(),
             has_several_urls: options.urls.len() > 1,
-            on_server_since: Mutex::new(Instant::now()),
+            server_changes: Mutex::new(ServerChanges::new()),
         });
         if manages_topology && connection.has_other_servers() {
             tokio::spawn(watch_server(Arc::downgrade(&connection)));
@@ -301,18 +299,24 @@ impl NatsConnection {
         self.has_several_urls || self.client.server_info().cluster.is_some()
     }
 
-    /// Reconnects to another server if there is one, at most once per [`SERVER_PATIENCE`]. A server
+    /// Reconnects to another server if there is one, at most every eight seconds. A server
     /// that is separated from its cluster accepts connections and serves nothing; another one may.
     pub(super) async fn leave_server(&self) {
-        {
-            let mut since = self.on_server_since.lock();
-            if !self.has_other_servers() || !self.is_connected() || since.elapsed() < SERVER_PATIENCE {
-                return;
-            }
-            *since = Instant::now();
+        if !self.has_other_servers() || !self.is_connected() {
+            return;
         }
+        let Some(changes) = self.server_changes.lock().next() else { return };
         let server = self.client.server_info().server_name;
-        tracing::warn!(server, "this NATS server does not serve JetStream; connecting to another one");
+        // Without a leader no server serves, and the connection goes round among all of them.
+        if changes.is_power_of_two() {
+            tracing::warn!(
+                server,
+                changes,
+                "this NATS server does not serve JetStream; connecting to another one"
+            );
+        } else {
+            tracing::debug!(server, changes, "no NATS server serves JetStream; connecting to another one");
+        }
         self.reconnect().await;
     }
 

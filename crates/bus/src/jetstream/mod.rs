@@ -52,6 +52,7 @@ mod provisioning;
 mod publish;
 mod pull_requests;
 mod raw_message;
+mod server_changes;
 mod server_clock;
 mod server_urls;
 mod stream_reader;
@@ -80,7 +81,10 @@ pub use self::{
     options::{JetStreamOptions, TlsOptions},
 };
 use crate::{
-    bus::{BucketEntry, Bus, DeliveryProgress, PublishOutcome, QueueReceiver, ServiceCall, SubjectPage},
+    bus::{
+        BucketEntry, Bus, DeliveryProgress, PublishOutcome, QueueReceiver, ServiceCall, StreamSpace,
+        SubjectPage,
+    },
     error::BusError,
     message::{Message, StoredMessage},
     replay::{Replay, ReplayEvent},
@@ -286,16 +290,15 @@ impl Bus for JetStreamBus {
         buckets::used_percent(&self.connection, bucket).await
     }
 
-    async fn stream_used_percent(&self, stream: Stream) -> Result<u64, BusError> {
+    async fn stream_space(&self, stream: Stream) -> Result<StreamSpace, BusError> {
         let request = format!("STREAM.INFO.{}", stream.name());
         let request_info = || self.connection.request_api(&request, &EmptyRequest {});
         let info: Info = retry_transient(stream.name(), request_info).await?;
-        let share = |used: u64, limit: i64| match u64::try_from(limit) {
-            Ok(limit) if limit > 0 => used.saturating_mul(100) / limit,
-            _ => 0,
-        };
-        let (config, state) = (&info.config, &info.state);
-        Ok(share(state.bytes, config.max_bytes).max(share(state.messages, config.max_messages)))
+        // The server states -1 for no limit.
+        let limit = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
+        let (max_bytes, max_messages) = (limit(info.config.max_bytes), limit(info.config.max_messages));
+        let (bytes, messages) = (info.state.bytes, info.state.messages);
+        Ok(StreamSpace { bytes, max_bytes, messages, max_messages })
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

@@ -29,7 +29,7 @@ use self::{
 use crate::{
     bus::{
         BucketEntry, Bus, Delivery, DeliveryLease, DeliveryProgress, MAX_SUBJECTS_PER_PAGE, PublishOutcome,
-        QueueReceiver, ServiceCall, SubjectPage,
+        QueueReceiver, ServiceCall, StreamSpace, SubjectPage,
     },
     error::BusError,
     message::Message,
@@ -303,8 +303,8 @@ impl Bus for MemoryBus {
         self.core.lock().buckets.used_percent(Instant::now(), bucket)
     }
 
-    async fn stream_used_percent(&self, stream: Stream) -> Result<u64, BusError> {
-        Ok(self.core.lock().streams.used_percent(stream))
+    async fn stream_space(&self, stream: Stream) -> Result<StreamSpace, BusError> {
+        Ok(self.core.lock().streams.space(stream))
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

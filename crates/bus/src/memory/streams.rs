@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    bus::DeliveryProgress,
+    bus::{DeliveryProgress, StreamSpace},
     error::BusError,
     message::{Message, StoredMessage},
     topology::{
@@ -124,11 +124,15 @@ impl MemoryStreams {
         }
     }
 
-    /// How much of a stream's space, or of its number of messages, is in use, in percent.
-    pub(super) fn used_percent(&self, stream: Stream) -> u64 {
+    /// How much of a stream is in use.
+    pub(super) fn space(&self, stream: Stream) -> StreamSpace {
         let (log, limits) = (&self.logs[log_index(stream)], stream.limits(&self.settings));
-        let messages = limits.max_messages.map_or(0, |limit| log.entries.len() as u64 * 100 / limit.max(1));
-        messages.max(log.bytes.saturating_mul(100) / limits.max_bytes.max(1))
+        StreamSpace {
+            bytes: log.bytes,
+            max_bytes: Some(limits.max_bytes),
+            messages: log.entries.len() as u64,
+            max_messages: limits.max_messages,
+        }
     }
 
     /// Stores a message, unless a message with its id was stored within the duplicate window.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::{
     bus::{
         BucketEntry, Bus, DeliveryProgress, PublishOutcome, QueueReceiver, ServiceCall, SharedBus,
-        SubjectPage,
+        StreamSpace, SubjectPage,
     },
     error::BusError,
     message::Message,
@@ -41,7 +41,7 @@ pub enum BusOperation<'a> {
     Put { bucket: &'a Bucket, key: &'a str },
     CompareAndSet { bucket: &'a Bucket, key: &'a str },
     UsedPercent { bucket: &'a Bucket },
-    StreamUsedPercent { stream: Stream },
+    StreamSpace { stream: Stream },
     Delete { bucket: &'a Bucket, key: &'a str },
     Keys { bucket: &'a Bucket },
     Watch { bucket: &'a Bucket },
@@ -214,9 +214,9 @@ impl<F: Fn(BusOperation<'_>) -> BusFault + Send + Sync> Bus for FaultyBus<F> {
         self.inner.used_percent(bucket).await
     }
 
-    async fn stream_used_percent(&self, stream: Stream) -> Result<u64, BusError> {
-        self.disturb(BusOperation::StreamUsedPercent { stream }).await?;
-        self.inner.stream_used_percent(stream).await
+    async fn stream_space(&self, stream: Stream) -> Result<StreamSpace, BusError> {
+        self.disturb(BusOperation::StreamSpace { stream }).await?;
+        self.inner.stream_space(stream).await
     }
 
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError> {

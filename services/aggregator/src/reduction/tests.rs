@@ -150,7 +150,9 @@ fn every_result_has_an_outcome_and_a_task_is_rejected_once() {
     assert_eq!(add(&mut reduction, &job, A, 0, &job.results[0]), ResultDisposition::Redundant);
     let again = Sender("alpha", 1, 3);
     assert_eq!(add(&mut reduction, &job, again, 0, &job.results[0]), ResultDisposition::Accepted);
-    let accepted = ShardOutcome::Accepted { shard_id: shard, task_id: job.task(0, 3), wall_us: 1 };
+    let result_bytes = job.results[0].encode().len() as u64;
+    let accepted =
+        ShardOutcome::Accepted { shard_id: shard, task_id: job.task(0, 3), wall_us: 1, result_bytes };
     assert_eq!(reduction.take_outcomes(), [accepted]);
     for sender in [again, A, B] {
         assert_eq!(add(&mut reduction, &job, sender, 0, &job.results[0]), ResultDisposition::Redundant);

@@ -315,7 +315,9 @@ async fn planner_is_told_what_became_of_every_result() {
     let outcomes = timeout(PATIENCE, outcomes).await.unwrap();
     let shards: Vec<_> = fixture.job.request.plan.shards().collect();
     let task = |position: usize| fixture.key.issue_task(UID, shards[position], [position as u8; 16]);
-    let accepted = ShardOutcome::Accepted { shard_id: shards[0], task_id: task(0), wall_us: 1000 };
+    let result_bytes = fixture.results[0].encode().len() as u64;
+    let accepted =
+        ShardOutcome::Accepted { shard_id: shards[0], task_id: task(0), wall_us: 1000, result_bytes };
     assert_eq!(outcomes, [accepted, ShardOutcome::Rejected { shard_id: shards[1], task_id: task(1) }]);
     fixture.shut_down().await;
 }
@@ -327,7 +329,8 @@ async fn shards_that_another_aggregator_accepted_are_reopened_without_a_result()
     let shards: Vec<_> = fixture.job.request.plan.shards().collect();
     let accept = async |position: usize| {
         let task_id = fixture.key.issue_task(UID, shards[position], [1; 16]);
-        let outcome = ShardOutcome::Accepted { shard_id: shards[position], task_id, wall_us: 1 };
+        let outcome =
+            ShardOutcome::Accepted { shard_id: shards[position], task_id, wall_us: 1, result_bytes: 1 };
         let (message, id) = shard_messages::build_outcomes(UID, vec![outcome]);
         fixture.bus.publish(message, &id).await.unwrap();
     };

@@ -198,6 +198,36 @@ async fn cancelled_job_makes_room_for_the_order_that_ends_it() {
     stop.cancel();
 }
 
+/// Removing results makes no space for orders in the stream that holds them.
+#[tokio::test(start_paused = true)]
+async fn cancelling_a_job_removes_no_results_where_that_makes_no_space() {
+    let settings = TopologySettings { storage_bytes: 256 << 20, ..TopologySettings::default() };
+    let (bus, stop) = (MemoryBus::new(settings), CancellationToken::new());
+    bus.prepare().await.unwrap();
+    serve(bus.clone(), &stop).await;
+    let (uid, time) = (JobUid([1; 16]), "2026-11-23T04:21:23.123Z".to_owned());
+    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+    let record = initial_record("j".parse().unwrap(), uid, origin, None);
+    assert!(job_records::create(bus.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
+    let subject = topology::result_subject(&PoolName::default(), uid, ShardId { height: 0, index: 0 });
+    bus.publish(Message::new(subject, "result"), "result").await.unwrap();
+    let mut orders = 0_u64;
+    for size in [500_000, 10_000, 10] {
+        let order = vec![0; size];
+        let mut publish = async || {
+            orders += 1;
+            let subject = topology::reduce_subject(JobUid(u128::from(orders + 1).to_be_bytes()));
+            bus.publish(Message::new(subject, order.clone()), &orders.to_string()).await
+        };
+        while publish().await.is_ok() {}
+    }
+    let cancel = Message::new(topology::API_CANCEL_SUBJECT, "j");
+    let refused = bus.request(cancel, 2 * RECORD_WAIT).await.unwrap_err();
+    assert!(matches!(&refused, BusError::Refused { status: 503, .. }), "{refused:?}");
+    assert_eq!(bus.message_count(Stream::Results), 1);
+    stop.cancel();
+}
+
 #[tokio::test(start_paused = true)]
 async fn submission_under_a_foretold_message_id_suppresses_no_other() {
     let (bus, stop) = (memory_bus().await, CancellationToken::new());

@@ -18,6 +18,7 @@ use super::{
     dispatch_window::dispatch_window,
     dispatcher::{DispatchTime, Dispatcher, ShardDispatch, ShardRecipient},
     queue_watch::QueueWatch,
+    space_watch::SpaceWatch,
     starvation::Starvation,
 };
 use crate::admitted_job::AdmittedJob;
@@ -57,6 +58,7 @@ pub struct DispatchLoop {
     bus: SharedBus,
     registry: Registry,
     queue_watch: QueueWatch,
+    space_watch: SpaceWatch,
     shard_patience: Duration,
 }
 
@@ -66,9 +68,10 @@ impl DispatchLoop {
         bus: SharedBus,
         registry: Registry,
         queue_watch: QueueWatch,
+        space_watch: SpaceWatch,
         shard_patience: Duration,
     ) -> Self {
-        Self { bus, registry, queue_watch, shard_patience }
+        Self { bus, registry, queue_watch, space_watch, shard_patience }
     }
 
     /// Dispatches a job's shards. Returns only when the job has failed or is starved. Never returns
@@ -103,9 +106,11 @@ impl DispatchLoop {
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (uid, key) = (admitted.uid(), &admitted.key);
+        let mut space = self.space_watch.follow(dispatcher.result_volume());
         loop {
             let now = started.elapsed();
-            let window = dispatch_window(live, dispatcher.mean_shard_time(), admitted.policy().max_agents);
+            let window = dispatch_window(live, dispatcher.mean_shard_time(), admitted.policy().max_agents)
+                .min(space.room(dispatcher.result_volume()));
             let issue_task = |shard, recipient: ShardRecipient| {
                 key.issue_task(uid, shard, recipient.mark_nonce(random::bytes()))
             };

@@ -15,7 +15,7 @@ use std::{
 use bit_set::BitSet;
 use forge_contract::{ids::TaskId, shard::ShardId, task::ShardOutcome};
 use forge_kernel::plan::Plan;
-use forge_service::moving_average::MovingAverage;
+use forge_service::{moving_average::MovingAverage, result_space::ResultVolume};
 
 pub use self::recipients::ShardRecipient;
 use self::recipients::WorkerReturns;
@@ -82,6 +82,11 @@ pub struct Dispatcher<'a> {
     in_flight: BTreeMap<ShardId, InFlightAttempt>,
     /// Positions in the plan of the shards that have an accepted result.
     completed: BitSet,
+    /// Number of `completed`.
+    completed_count: u64,
+    /// Accepted results, repeated ones too, and their size together.
+    acceptances: u64,
+    accepted_bytes: u64,
     /// The hand-outs of open shards that failed. An aggregator that is restarted may report one
     /// twice.
     failed: HashMap<ShardId, Vec<TaskId>>,
@@ -149,6 +154,9 @@ impl<'a> Dispatcher<'a> {
             retries: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             completed: BitSet::new(),
+            completed_count: 0,
+            acceptances: 0,
+            accepted_bytes: 0,
             failed: HashMap::new(),
             overdue: HashMap::new(),
             undeliverable: HashSet::new(),
@@ -166,8 +174,8 @@ impl<'a> Dispatcher<'a> {
             return;
         }
         match outcome {
-            ShardOutcome::Accepted { wall_us, .. } => {
-                self.apply_acceptance(shard, Duration::from_micros(wall_us));
+            ShardOutcome::Accepted { wall_us, result_bytes, .. } => {
+                self.apply_acceptance(shard, Duration::from_micros(wall_us), result_bytes);
             }
             ShardOutcome::Rejected { task_id, .. } => self.apply_failure(shard, task_id),
             // Several workers have had the shard. It may crash them, so none gets it again.
@@ -178,6 +186,7 @@ impl<'a> Dispatcher<'a> {
             ShardOutcome::Reopened { .. } => {
                 if self.plan.position(shard).is_some_and(|position| self.completed.remove(position as usize))
                 {
+                    self.completed_count -= 1;
                     self.queue_retry(shard);
                 }
             }
@@ -283,6 +292,14 @@ impl<'a> Dispatcher<'a> {
         self.shard_time.mean()
     }
 
+    /// What the job's results take of the space for results. Reopened shards count no more: their
+    /// results do not, and are removed.
+    pub fn result_volume(&self) -> ResultVolume {
+        let mean = self.accepted_bytes / self.acceptances.max(1);
+        let missing = self.plan.shard_count().saturating_sub(self.completed_count);
+        ResultVolume::new(self.completed_count, self.completed_count.saturating_mul(mean), missing)
+    }
+
     /// Number of shards in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -295,7 +312,7 @@ impl<'a> Dispatcher<'a> {
         !self.in_flight.is_empty() && in_flight.all(|in_flight| in_flight.attempt == 0)
     }
 
-    fn apply_acceptance(&mut self, shard: ShardId, wall: Duration) {
+    fn apply_acceptance(&mut self, shard: ShardId, wall: Duration, result_bytes: u64) {
         let in_flight = self.in_flight.remove(&shard);
         if in_flight.is_some_and(|in_flight| in_flight.recipient == ShardRecipient::Worker) {
             self.returns.count(true);
@@ -304,6 +321,9 @@ impl<'a> Dispatcher<'a> {
         self.failed.remove(&shard);
         self.overdue.remove(&shard);
         if self.plan.position(shard).is_some_and(|position| self.completed.insert(position as usize)) {
+            self.completed_count += 1;
+            self.acceptances += 1;
+            self.accepted_bytes = self.accepted_bytes.saturating_add(result_bytes);
             self.shard_time.add(wall.min(MAX_SHARD_TIME));
             let range = self.plan.range(shard);
             self.prefix.add(range.start, range.end);

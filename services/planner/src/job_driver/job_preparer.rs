@@ -45,9 +45,16 @@ impl JobPreparer {
         Ok(outcomes)
     }
 
-    /// Orders the job's reduction from an aggregator, then marks the record as planned.
+    /// Orders the job's reduction from an aggregator, then marks the record as planned. A new order
+    /// leaves space for orders to end jobs, which are in the same stream: else no job could be
+    /// cancelled once the stream is full.
     async fn order_reduction(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<(), BusError> {
         let (job, request) = (&admitted.job.id, &admitted.job.request);
+        let stream = Stream::Reduce;
+        if admitted.record.state < JobState::Planned && self.bus.stream_space(stream).await?.is_full() {
+            let name = stream.name();
+            return Err(BusError::Full(format!("the rest of {name} is for orders that end jobs")));
+        }
         let (message, id) = orders::build_reduce(ReduceOrder {
             protocol: PROTOCOL,
             job_id: job.clone(),

@@ -1,5 +1,7 @@
 //! The whole planner on the in-process bus, in tokio's paused time.
 
+mod space;
+
 use std::{collections::BTreeSet, sync::Mutex};
 
 use forge_bus::{
@@ -433,7 +435,14 @@ async fn takeover_dispatches_only_shards_without_an_accepted_result() {
     let other_version = Message::new(topology::outcomes_subject(uid), r#"{"protocol": 2, "outcomes": [7]}"#);
     setup.bus.publish(other_version, "other").await.unwrap();
     let shard_id = ShardId { height: 0, index: 0 };
-    setup.publish_outcome(ShardOutcome::Accepted { shard_id, task_id: TaskId([0; 32]), wall_us: 1 }).await;
+    setup
+        .publish_outcome(ShardOutcome::Accepted {
+            shard_id,
+            task_id: TaskId([0; 32]),
+            wall_us: 1,
+            result_bytes: 1,
+        })
+        .await;
     setup.stop_planner().await;
     setup.start_next_planner();
     sleep(Duration::from_secs(1)).await;

@@ -324,6 +324,22 @@ async fn a_shard_that_workers_failed_to_execute_gets_a_result_of_the_pool_of_ver
     assert_eq!(attestation.statement.backend, "scalar");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_outage_delays_a_fallback_execution() {
+    let faults = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&faults);
+    let fault = move |operation: &BusOperation<'_>| match operation {
+        BusOperation::Get { bucket: Bucket::Programs, .. } if counter.fetch_add(1, Ordering::SeqCst) < 30 => {
+            BusFault::Error(BusError::Unavailable("down".to_owned()))
+        }
+        _ => BusFault::None,
+    };
+    let (message, _, hash) = fallback_with(&[OTHER], Arc::new(Scalar), fault).await;
+    let (attestation, _) = shard_messages::parse_result(&message.payload).unwrap();
+    assert_eq!(attestation.statement.result_hash, hash);
+    assert!(faults.load(Ordering::SeqCst) > 30);
+}
+
 #[tokio::test]
 async fn a_fallback_execution_that_crashes_is_reported() {
     let dying = TestBackend { fault: Fault::Crash, ..CPU };

@@ -1,6 +1,8 @@
 //! Workers on the in-process bus: batches for a batching backend, the effect of a failing backend
 //! on a queue, shards that are left to other workers, and quarantine.
 
+mod programs;
+
 use std::{
     collections::BTreeMap,
     ops::Range,

@@ -80,8 +80,12 @@ async fn full_stream(bus: SharedBus) {
     };
     assert!(is_full(&refused), "{refused:?}");
     assert!((stored + 1) * 1_001_000 >= max_bytes, "{stored} of {max_bytes} bytes");
-    assert!((90..=100).contains(&bus.stream_used_percent(Stream::Jobs).await.unwrap()));
-    assert_eq!(bus.stream_used_percent(Stream::Reduce).await, Ok(0));
+    let space = bus.stream_space(Stream::Jobs).await.unwrap();
+    assert!((90..=100).contains(&space.used_percent()), "{space:?}");
+    assert_eq!((space.messages, space.max_bytes), (stored, Some(max_bytes)));
+    assert_eq!(space.free_bytes(), max_bytes - space.bytes);
+    let reduce = bus.stream_space(Stream::Reduce).await.unwrap();
+    assert_eq!((reduce.used_percent(), reduce.bytes, reduce.messages, reduce.is_full()), (0, 0, 0, false));
     let batch = (0..4).map(|i| (message(1_000_000), format!("batch {i}"))).collect();
     assert!(is_full(&bus.publish_all(batch).await));
     publish(&bus, &result_message("j", 0)).await;

@@ -70,7 +70,7 @@ fn leaf(index: u64) -> ShardId {
 }
 
 fn accepted(shard_id: ShardId, wall_us: u64) -> ShardOutcome {
-    ShardOutcome::Accepted { shard_id, task_id: task(0), wall_us }
+    ShardOutcome::Accepted { shard_id, task_id: task(0), wall_us, result_bytes: 1 }
 }
 
 fn rejected(dispatch: &ShardDispatch) -> ShardOutcome {
@@ -347,7 +347,7 @@ fn outcome(kind: u8, shard_id: ShardId, tasks: &[ShardDispatch]) -> Option<Shard
     let mut of_shard = tasks.iter().filter(|dispatch| dispatch.shard == shard_id);
     let task_id = if kind.is_multiple_of(2) { of_shard.next_back()? } else { of_shard.next()? }.task;
     Some(match kind {
-        0..=6 => ShardOutcome::Accepted { shard_id, task_id, wall_us: 1000 },
+        0..=6 => ShardOutcome::Accepted { shard_id, task_id, wall_us: 1000, result_bytes: 1 },
         7..=10 => ShardOutcome::Rejected { shard_id, task_id },
         11 | 12 => ShardOutcome::Undeliverable { shard_id, task_id },
         13 | 14 => ShardOutcome::Reopened { shard_id },

@@ -1,0 +1,69 @@
+//! Watches the space for results, so that a job whose results take most of it gets no further
+//! shards. One watch serves all jobs of a planner.
+
+use std::time::Duration;
+
+use forge_bus::{SharedBus, topology::Stream};
+use forge_service::{result_limit::max_result_bytes, result_space::ResultVolume};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Interval between two readings.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The free space for results, as last read.
+#[derive(Debug, Clone)]
+pub struct SpaceWatch {
+    free_bytes: watch::Receiver<u64>,
+    max_result: u64,
+}
+
+impl SpaceWatch {
+    /// Starts to watch, until `stop` is cancelled. Before the first reading, all space counts as
+    /// free.
+    pub fn start(bus: SharedBus, stop: CancellationToken) -> Self {
+        let (sender, free_bytes) = watch::channel(u64::MAX);
+        let max_result = max_result_bytes(bus.max_payload());
+        tokio::spawn(async move {
+            let read = async {
+                loop {
+                    match bus.stream_space(Stream::Results).await {
+                        Ok(space) => drop(sender.send_replace(space.free_bytes())),
+                        Err(error) => {
+                            tracing::debug!(%error, "reading the space for results failed; retrying in {READ_INTERVAL:?}");
+                        }
+                    }
+                    sleep(READ_INTERVAL).await;
+                }
+            };
+            stop.run_until_cancelled(read).await;
+        });
+        Self { free_bytes, max_result }
+    }
+
+    /// Follows the space for a job with these results.
+    pub fn follow(&self, volume: ResultVolume) -> JobSpace {
+        JobSpace { watch: self.clone(), stored_at_reading: volume.stored() }
+    }
+}
+
+/// The space for the results of one job.
+#[derive(Debug)]
+pub struct JobSpace {
+    watch: SpaceWatch,
+    /// Space of the job's results when the free space was last read.
+    stored_at_reading: u64,
+}
+
+impl JobSpace {
+    /// Upper bound on the shards that the job may have in flight, when it has these results.
+    pub fn room(&mut self, volume: ResultVolume) -> usize {
+        let SpaceWatch { free_bytes, max_result } = &mut self.watch;
+        if free_bytes.has_changed().unwrap_or(false) {
+            self.stored_at_reading = volume.stored();
+        }
+        let stored_since = volume.stored().saturating_sub(self.stored_at_reading);
+        let free = free_bytes.borrow_and_update().saturating_sub(stored_since);
+        usize::try_from(volume.room(free, *max_result)).unwrap_or(usize::MAX)
+    }
+}
