@@ -117,6 +117,11 @@ impl Checker<'_> {
                 self.require(goes_forward, || format!("{key} went back from {from:?} to {to:?}"));
                 self.require(before.uid == record.uid, || format!("{key} changed its uid"));
             }
+            let has_all_results = matches!(record.state, JobState::Reducing | JobState::Completed);
+            let progress = record.progress;
+            self.require(!has_all_results || progress.shards_done == progress.shards, || {
+                format!("{key} is {:?} without all results: {progress:?}", record.state)
+            });
             let charged = |state: JobState| (JobState::Planned..=JobState::Reducing).contains(&state);
             let was_charged = before.is_some_and(|before| charged(before.state));
             let count = active.entry(record.submitter.to_string()).or_default();

@@ -8,9 +8,12 @@ use forge_bus::{
     topology::{self, API_CANCEL_SUBJECT, Bucket},
 };
 use forge_contract::{
+    artifact::{ErrorDocument, Phase},
+    error::FailureCode,
     ids::{JobUid, PoolName, Submitter},
     shard::ShardId,
 };
+use forge_store::Store;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
@@ -40,6 +43,8 @@ pub struct ClientLog {
     pub stored: Vec<PlannedSubmission>,
     /// Jobs whose cancellation was requested.
     pub cancelled: BTreeSet<String>,
+    /// Jobs whose id had a failed job before, as the store tells.
+    pub failed_before: BTreeSet<String>,
     /// Garbage that was sent in place of envelopes.
     pub garbage: u64,
 }
@@ -64,6 +69,7 @@ pub async fn run_clients(cluster: &Arc<SimulatedCluster>) -> ClientLog {
 
 /// A client that cares about one job.
 struct Client {
+    store: Store,
     bus: ProcessBus,
     log: Arc<Mutex<ClientLog>>,
     number: usize,
@@ -72,7 +78,7 @@ struct Client {
 impl Client {
     fn new(cluster: &Arc<SimulatedCluster>, log: Arc<Mutex<ClientLog>>, number: usize) -> Self {
         let process = Process::immortal(format!("client-{number}"), &cluster.world);
-        Self { bus: cluster.connect(&process), log, number }
+        Self { store: cluster.store.clone(), bus: cluster.connect(&process), log, number }
     }
 
     async fn run(self) {
@@ -81,6 +87,9 @@ impl Client {
         sleep(world.up_to(turmoil / 2)).await;
         let job_id = format!("job-{}", self.number);
         let submission = world.draw(|rng| draw_submission(rng, job_id.clone()));
+        if world.draw(|rng| rng.u8(0..3)) == 0 {
+            self.leave_error(&job_id).await;
+        }
         self.submit(&submission, 0).await;
         for repetition in 1..3 {
             sleep(world.up_to(turmoil / 6)).await;
@@ -94,6 +103,20 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Leaves the error document of an earlier job of this id, whose record has expired.
+    async fn leave_error(&self, job_id: &str) {
+        let document = ErrorDocument {
+            schema: ErrorDocument::SCHEMA.to_owned(),
+            job_id: job_id.parse().expect("a valid name"),
+            code: FailureCode::Timeout,
+            message: "an earlier job".to_owned(),
+            details: Vec::new(),
+            phase: Phase::Execute,
+        };
+        self.store.put_error(&document).await.expect("the store is in memory");
+        self.log.lock().failed_before.insert(job_id.to_owned());
     }
 
     /// Submits an envelope until the bus has stored it or a planner has answered.

@@ -41,7 +41,7 @@ const SHARD_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a job waits for its minimum of agents.
 const AGENT_WAIT: Duration = Duration::from_secs(20);
 /// How long an aggregator retries while the store fails.
-const STORE_PATIENCE: Duration = Duration::from_secs(60);
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
 /// Upper bound of the time between the death of a process and its next start.
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(20);
 /// The wall clock at the start of a simulation, since 1970: half a minute before midnight, because

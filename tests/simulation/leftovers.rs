@@ -97,11 +97,14 @@ impl Leftovers<'_> {
                 continue;
             };
             let Some(record) = self.records.get(job) else {
+                if name == "error.json" && self.log.failed_before.contains(job) {
+                    continue;
+                }
                 found.push(format!("the object {key} is of no job"));
                 continue;
             };
             let is_completed = record.state == JobState::Completed;
-            if name == "error.json" && is_completed {
+            if name == "error.json" && is_completed && record.persist {
                 found.push(format!("{job} completed and has an error.json"));
             }
             if name == "manifest.json" {

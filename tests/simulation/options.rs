@@ -78,7 +78,7 @@ pub struct FaultRates {
     pub late: f64,
     /// A stored result is lost, as when a server loses what it had not yet written to its disk.
     pub lost_result: f64,
-    /// The store is unreachable for every process, for up to two minutes.
+    /// The store is unreachable for every process, for up to 40 seconds.
     pub store_outage: f64,
 }
 
@@ -176,7 +176,7 @@ impl FaultRates {
             too_large,
             late: rate(0.05),
             lost_result: rate(0.1),
-            store_outage: rate(0.02),
+            store_outage: rate(0.05),
         }
     }
 

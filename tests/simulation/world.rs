@@ -23,8 +23,9 @@ const KEPT_LINES: usize = 300;
 
 /// Upper bound of the time for which the bus is away.
 const MAX_OUTAGE: Duration = Duration::from_secs(15);
-/// Upper bound of the time for which the store is away: longer than aggregators wait for it.
-const MAX_STORE_OUTAGE: Duration = Duration::from_secs(120);
+/// Upper bound of the time for which the store is away: longer than aggregators wait for it, so
+/// that jobs fail, and short enough for them to store why.
+const MAX_STORE_OUTAGE: Duration = Duration::from_secs(40);
 /// Upper bound of the time for which a stream or bucket has no leader.
 const MAX_ELECTION: Duration = Duration::from_secs(10);
 

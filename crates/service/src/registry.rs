@@ -133,8 +133,8 @@ impl Registry {
         Ok(false)
     }
 
-    /// As [`Self::is_registered`], and waits for an agent that registered so recently that a deposed
-    /// leader does not know it: up to
+    /// As [`Self::is_registered`], and waits for an agent that registered so recently that a
+    /// deposed leader does not know it: up to
     /// [`MISSING_RECORD_GRACE_PERIOD`](crate::job_records::MISSING_RECORD_GRACE_PERIOD).
     ///
     /// # Errors

@@ -331,7 +331,8 @@ impl JobReducer {
         };
         let (headline, manifest_location) = (headline(&job_result), manifest.clone());
         let verification = VerificationSummary::from(&reduced.verification);
-        let result = RecordedResult { headline, hash: job_result.hash, verification, manifest, artifacts };
+        let (progress, hash) = (reduced.progress, job_result.hash);
+        let result = RecordedResult { progress, headline, hash, verification, manifest, artifacts };
         self.termination.complete(bucket, &job.id, uid, result).await?;
         if let Some(completions) = &self.completions {
             // The receiver is gone if the process no longer waits for this job.

@@ -13,7 +13,7 @@ use forge_contract::{
     digest::Digest,
     error::FailureCode,
     ids::{JobId, JobUid},
-    job::{JobError, JobRecord, JobState, VerificationSummary},
+    job::{JobError, JobProgress, JobRecord, JobState, VerificationSummary},
     task::EndOrder,
 };
 use forge_service::{
@@ -48,6 +48,8 @@ pub(crate) struct Termination {
 /// What the record of a completed job says about its result.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordedResult {
+    /// The progress of the complete job. Another aggregator of the job may have recorded less.
+    pub progress: JobProgress,
     pub headline: Map<String, Value>,
     pub hash: Digest,
     pub verification: VerificationSummary,
@@ -189,8 +191,10 @@ impl Termination {
                 if record.uid != uid {
                     return false;
                 }
-                let RecordedResult { headline, hash, verification, manifest, artifacts } = result.clone();
+                let RecordedResult { progress, headline, hash, verification, manifest, artifacts } =
+                    result.clone();
                 record.state = JobState::Completed;
+                record.progress = progress;
                 record.headline = headline;
                 record.verification = Some(verification);
                 record.result = Some(hash);
