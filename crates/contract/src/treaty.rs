@@ -159,14 +159,22 @@ impl OccurrenceLayer {
     /// The reinstatement premium of the placed part, when the whole layer has paid `paid`: pro rata
     /// as to amount, rounded once to the nearest minor unit (halves up), then placed.
     pub fn reinstatement_premium(&self, paid: u64) -> u64 {
-        let weighted: U256 = self
+        // Below 2^53, 2^24 and 2^6: 64 reinstatements, so the sum is below 2^83.
+        let weighted: u128 = self
             .reinstated(paid)
             .zip(&self.reinstatements)
-            .map(|(amount, price)| U256::from(amount) * U256::from(price.0))
+            .map(|(amount, price)| u128::from(amount) * u128::from(price.0))
             .sum();
-        let divisor = U256::from(self.layer.limit) * U256::from(MILLION);
-        let rounded = (U256::from(self.premium) * weighted * 2 + divisor) / (divisor * 2);
-        self.placed.of(rounded.min(U256::from(MAX_AMOUNT)).as_u64())
+        let divisor = u128::from(self.layer.limit) * u128::from(MILLION);
+        let rounded = match (2 * u128::from(self.premium)).checked_mul(weighted) {
+            Some(product) if product < u128::MAX >> 1 => (product + divisor) / (2 * divisor),
+            _ => {
+                let product = U256::from(2 * u128::from(self.premium)) * U256::from(weighted);
+                let rounded = (product + U256::from(divisor)) / U256::from(2 * divisor);
+                rounded.min(U256::from(MAX_AMOUNT)).as_u128()
+            }
+        };
+        self.placed.of(rounded.min(MAX_AMOUNT.into()) as u64)
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn report_interval(program: &Program) -> u64 {
     (MAX_UNREPORTED_WORK / program.max_work()).clamp(1, LEAF_ITERATIONS)
 }
 
-pub(super) fn execute_shard(
+fn execute_shard(
     program: &Program,
     shard: &Shard,
     control: &dyn ExecutionControl,

@@ -1,7 +1,7 @@
 //! Conformance over portfolios: programs with lines, treaties and details, made from a seed.
 
 use forge_contract::{
-    program::{AmountTable, Component, CountTable, Group, MAX_AMOUNT, Occurrence, Program, Terms},
+    program::{AmountTable, Component, CountTable, Group, MAX_AMOUNT, MAX_COUNT, Occurrence, Program, Terms},
     shard::LEAF_ITERATIONS,
     treaty::{IndexSet, Layer, OccurrenceLayer, Proportion, Treaty, TreatyTerms},
 };
@@ -48,9 +48,11 @@ impl PortfolioMaker {
         values
     }
 
-    fn amounts(&mut self) -> AmountTable {
+    /// A table; a quantile table if segment bits are given.
+    fn amounts(&mut self, segment_bits: Option<u32>) -> AmountTable {
         let length = self.random.below(40);
-        match self.random.below(5) {
+        let kind = if segment_bits.is_some() { 2 + self.random.below(2) } else { self.random.below(5) };
+        match kind {
             0 => AmountTable::Steps {
                 thresholds: self.sorted(length, |maker| maker.random.next()),
                 amounts: self.sorted(length + 1, |maker| maker.amount() - 1),
@@ -60,7 +62,7 @@ impl PortfolioMaker {
                 amounts: self.sorted(length + 2, Self::amount),
             },
             kind => {
-                let segment_bits = 1 + self.random.below(4) as u32;
+                let segment_bits = segment_bits.unwrap_or_else(|| 1 + self.random.below(4) as u32);
                 let seed = self.random.next();
                 let recipe = if kind == 2 { AmountRecipe::Steep(seed) } else { AmountRecipe::Noise(seed) };
                 AmountTable::Quantiles { segment_bits, segments: recipe.segments(segment_bits) }
@@ -77,7 +79,7 @@ impl PortfolioMaker {
         recipe.count_table()
     }
 
-    fn component(&mut self, same_rank: bool) -> Component {
+    fn component(&mut self, same_rank: bool, segment_bits: Option<u32>) -> Component {
         let deductible = if self.chance(2) { 0 } else { self.amount() };
         let terms = Terms {
             deductible,
@@ -91,7 +93,7 @@ impl PortfolioMaker {
                 .then(|| self.random.below(self.indices.into()) as u32),
             same_rank,
             terms,
-            amounts: self.amounts(),
+            amounts: self.amounts(segment_bits),
         }
     }
 
@@ -99,7 +101,9 @@ impl PortfolioMaker {
         let length = 1 + self.random.below(4);
         let kind = self.random.below(5);
         let components = (0..length).map(|at| (kind > 2 && at > 0 && self.chance(3), at)).collect::<Vec<_>>();
-        let components: Vec<_> = components.into_iter().map(|(same, _)| self.component(same)).collect();
+        let segment_bits = self.chance(2).then(|| 1 + self.random.below(4) as u32);
+        let component = |(same, _)| self.component(same, segment_bits);
+        let components: Vec<_> = components.into_iter().map(component).collect();
         let none = CountTable { offset: 0, thresholds: Vec::new() };
         let (counts, occurrence) = match kind {
             0..=2 => {
@@ -191,8 +195,8 @@ pub fn check_random_portfolios(backend: &dyn Backend, seeds: std::ops::Range<u64
     }
 }
 
-/// Checks portfolios whose sums saturate, in all iterations or in few, and shards of several
-/// leaves.
+/// Checks portfolios whose sums saturate, in all iterations or in few, the most occurrences, and
+/// shards of several leaves.
 ///
 /// # Panics
 /// If the backend differs from the scalar reference.
@@ -218,6 +222,20 @@ pub fn check_extreme_portfolios(backend: &dyn Backend) {
                 let shards = [sample_shard(0, seed, 700)];
                 assert_agrees(backend, &program, &shards, &format!("{counts:?} of large amounts"));
             }
+        }
+    }
+    // The most occurrences, of a mixture, in few iterations.
+    let is_mixture = |program: &Program| {
+        matches!(program.groups[0].occurrence, Occurrence::Claim { pick: Some(_) })
+            && !program.treaties.is_empty()
+    };
+    for mut program in (0..).map(random_portfolio).filter(is_mixture).take(2) {
+        program.groups.truncate(1);
+        program.groups[0].counts =
+            CountRecipe::Block { at: u64::MAX - (1 << 58), count: MAX_COUNT as u32 }.count_table();
+        if backend.supports(&program) {
+            let shards = [sample_shard(0, 1, 300)];
+            assert_agrees(backend, &program, &shards, "a portfolio with the most occurrences");
         }
     }
     let program = random_portfolio(3);

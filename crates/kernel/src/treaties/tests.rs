@@ -1,6 +1,7 @@
 //! The figures of textbooks and of other tools, to the unit, and what holds for every year: net is
 //! gross less ceded, and no minor unit is lost.
 
+use ethnum::U256;
 use proptest::prelude::*;
 
 use super::*;
@@ -98,6 +99,27 @@ fn reinstatement_premium_is_pro_rata_as_to_amount() {
         (year.treaties[0].ceded, layer.reinstatement_premium(year.treaties[0].paid)),
         (600_000, 1_100)
     );
+}
+
+#[test]
+fn reinstatement_premiums_are_exact_beyond_128_bits() {
+    // The product of premium, price and amount has up to 2 + 53 + 24 + 53 bits.
+    for premium in [1, 2_600_000, MAX_AMOUNT / 3, MAX_AMOUNT] {
+        for limit in [1, 7, 20_000_000, MAX_AMOUNT] {
+            for price in [1, 333_333, 1_000_000, 2_000_001, 10_000_000] {
+                let terms = layer(limit, 0, 2, 0, NO_LIMIT);
+                let reinstatements = vec![Proportion(price); 2];
+                let layer = OccurrenceLayer { premium, reinstatements, ..terms };
+                for paid in [1, limit / 2 + 1, limit, 2 * limit].map(|paid| paid.min(MAX_AMOUNT)) {
+                    let product = U256::from(premium) * U256::from(paid) * U256::from(price) * 2;
+                    let divisor = U256::from(limit) * U256::from(1_000_000u64);
+                    let exact = (product + divisor) / (divisor * 2);
+                    let expected = exact.min(U256::from(MAX_AMOUNT)).as_u64();
+                    assert_eq!(layer.reinstatement_premium(paid), expected, "{layer:?} {paid}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

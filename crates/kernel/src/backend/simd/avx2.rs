@@ -2,38 +2,21 @@
 
 use std::arch::x86_64::*;
 
-use forge_contract::program::Segment;
+use forge_contract::{program::Segment, treaty::Proportion};
 
 use super::{
     super::scalar::locate,
-    vector::{BUCKET_BIAS, BUCKET_SHIFT, TableLookup, Vector, look_up_amounts},
+    vector::{
+        MAX_FLOAT_PRODUCT_AMOUNT, TWO_52, TableLookup, Vector, bucket_bias, look_up_amounts,
+        proportion_of_each,
+    },
 };
 
 /// Bits of the f64 2^52. With an integer below 2^52 in the fraction bits, they are the f64 2^52 +
 /// that integer.
-const TWO_52: u64 = 0x4330_0000_0000_0000;
+const TWO_52_BITS: u64 = TWO_52.to_bits();
 /// Bits of the f64 2^84.
 const TWO_84: u64 = 0x4530_0000_0000_0000;
-
-/// For each set of lanes, the order of u32 lanes that moves it to the front.
-const COMPRESSED: [i64; 16] = compressed_orders();
-
-const fn compressed_orders() -> [i64; 16] {
-    let mut orders = [0; 16];
-    let mut set = 0;
-    while set < 16 {
-        let (mut lane, mut shift) = (0, 0);
-        while lane < 4 {
-            if (set >> lane) & 1 == 1 {
-                orders[set] |= ((2 * lane) | ((2 * lane + 1) << 8)) << shift;
-                shift += 16;
-            }
-            lane += 1;
-        }
-        set += 1;
-    }
-    orders
-}
 
 /// Four lanes of a 256-bit register.
 #[derive(Clone, Copy)]
@@ -66,8 +49,8 @@ impl Avx2 {
     fn float_bits(self) -> __m256i {
         avx2!({
             let high = _mm256_or_si256(_mm256_srli_epi64::<32>(self.0), _mm256_set1_epi64x(TWO_84 as i64));
-            let low = _mm256_blend_epi32::<0b1010_1010>(self.0, _mm256_set1_epi64x(TWO_52 as i64));
-            let bias = _mm256_set1_pd(f64::from_bits(TWO_84) + f64::from_bits(TWO_52));
+            let low = _mm256_blend_epi32::<0b1010_1010>(self.0, _mm256_set1_epi64x(TWO_52_BITS as i64));
+            let bias = _mm256_set1_pd(f64::from_bits(TWO_84) + TWO_52);
             let high = _mm256_sub_pd(_mm256_castsi256_pd(high), bias);
             _mm256_castpd_si256(_mm256_add_pd(high, _mm256_castsi256_pd(low)))
         })
@@ -131,6 +114,11 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         Self(avx2!(_mm256_add_epi64(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn subtract(self, other: Self) -> Self {
+        Self(avx2!(_mm256_sub_epi64(self.0, other.0)))
     }
 
     #[inline(always)]
@@ -207,24 +195,45 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize {
-        let bits = avx2!(_mm256_movemask_pd(_mm256_castsi256_pd(mask)));
-        let order = avx2!(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(COMPRESSED[bits as usize & 15])));
-        Self(avx2!(_mm256_permutevar8x32_epi32(self.0, order))).store(lanes);
-        bits.count_ones() as usize
+    fn select_or_zero(self, mask: Self::Mask) -> Self {
+        Self(avx2!(_mm256_and_si256(self.0, mask)))
     }
 
     #[inline(always)]
-    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
-        look_up_amounts(table, bits, draws, mask)
+    fn bits_of(mask: Self::Mask) -> u32 {
+        avx2!(_mm256_movemask_pd(_mm256_castsi256_pd(mask)) as u32)
     }
 
     #[inline(always)]
-    fn buckets(amounts: Self) -> Self {
+    fn proportion(self, proportion: Proportion) -> Self {
+        if Self::any(Self::greater_than(self, Self::splat(MAX_FLOAT_PRODUCT_AMOUNT))) {
+            return proportion_of_each(self, proportion);
+        }
         avx2!({
-            let shifted = _mm256_srl_epi64(amounts.float_bits(), _mm_cvtsi32_si128(BUCKET_SHIFT as i32));
-            let bucket = _mm256_sub_epi64(shifted, _mm256_set1_epi64x(BUCKET_BIAS as i64));
-            let small = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1024), amounts.0);
+            let (magic, million) = (_mm256_set1_pd(TWO_52), _mm256_set1_pd(1e6));
+            let bits = _mm256_or_si256(self.0, _mm256_castpd_si256(magic));
+            let amounts = _mm256_sub_pd(_mm256_castsi256_pd(bits), magic);
+            let product = _mm256_mul_pd(amounts, _mm256_set1_pd(proportion.0.into()));
+            let product = _mm256_add_pd(product, _mm256_set1_pd(500_000.0));
+            let nearest = _mm256_add_pd(_mm256_mul_pd(product, _mm256_set1_pd(1e-6)), magic);
+            let quotient = _mm256_sub_pd(nearest, magic);
+            let is_above = _mm256_cmp_pd::<_CMP_LT_OQ>(product, _mm256_mul_pd(quotient, million));
+            let quotient = _mm256_xor_si256(_mm256_castpd_si256(nearest), _mm256_castpd_si256(magic));
+            Self(_mm256_add_epi64(quotient, _mm256_castpd_si256(is_above)))
+        })
+    }
+
+    #[inline(always)]
+    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self {
+        look_up_amounts(tables, bits, numbers, draws, mask)
+    }
+
+    #[inline(always)]
+    fn buckets<const BITS: u32>(amounts: Self) -> Self {
+        avx2!({
+            let shifted = _mm256_srl_epi64(amounts.float_bits(), _mm_cvtsi32_si128(52 - BITS as i32));
+            let bucket = _mm256_sub_epi64(shifted, _mm256_set1_epi64x(bucket_bias(BITS) as i64));
+            let small = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1 << BITS), amounts.0);
             Self(_mm256_blendv_epi8(bucket, amounts.0, small))
         })
     }
@@ -241,11 +250,6 @@ impl TableLookup for Avx2 {
         Self(avx2!(_mm256_srlv_epi64(self.0, counts.0)))
     }
 
-    #[inline(always)]
-    fn select_or_zero(self, mask: Self::Mask) -> Self {
-        Self(avx2!(_mm256_and_si256(self.0, mask)))
-    }
-
     /// AVX2 cannot count the leading zeros of lanes. The upper 52 bits of the distance convert
     /// exactly to an f64, whose exponent is the octave and whose fraction holds segment and
     /// position, provided that enough bits follow the leading one. If any lane has fewer, which
@@ -257,8 +261,8 @@ impl TableLookup for Avx2 {
             let distance = _mm256_xor_si256(draws.0, upper);
             // w >> 12 with w = 2 · distance + 1.
             let top = _mm256_srli_epi64::<11>(distance);
-            let scaled = _mm256_or_si256(top, _mm256_set1_epi64x(TWO_52 as i64));
-            let float = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(f64::from_bits(TWO_52)));
+            let scaled = _mm256_or_si256(top, _mm256_set1_epi64x(TWO_52_BITS as i64));
+            let float = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(TWO_52));
             let float = _mm256_castpd_si256(float);
             let deep = _mm256_cmpgt_epi64(_mm256_set1_epi64x(1 << (bits + 31)), top);
             // An f64 in [2^51, 2^52) is octave 63.

@@ -2,9 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use forge_contract::program::Segment;
+use forge_contract::{program::Segment, treaty::Proportion};
 
-use super::vector::{BUCKET_BIAS, BUCKET_SHIFT, TableLookup, Vector, look_up_amounts};
+use super::vector::{
+    MAX_FLOAT_PRODUCT_AMOUNT, TWO_52, TableLookup, Vector, bucket_bias, look_up_amounts, proportion_of_each,
+};
 
 /// Eight lanes of a 512-bit register.
 #[derive(Clone, Copy)]
@@ -74,6 +76,11 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         Self(avx512!(_mm512_add_epi64(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn subtract(self, other: Self) -> Self {
+        Self(avx512!(_mm512_sub_epi64(self.0, other.0)))
     }
 
     #[inline(always)]
@@ -147,23 +154,44 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize {
-        Self(avx512!(_mm512_maskz_compress_epi64(mask, self.0))).store(lanes);
-        mask.count_ones() as usize
+    fn select_or_zero(self, mask: Self::Mask) -> Self {
+        Self(avx512!(_mm512_maskz_mov_epi64(mask, self.0)))
     }
 
     #[inline(always)]
-    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
-        look_up_amounts(table, bits, draws, mask)
+    fn bits_of(mask: Self::Mask) -> u32 {
+        mask.into()
     }
 
     #[inline(always)]
-    fn buckets(amounts: Self) -> Self {
+    fn proportion(self, proportion: Proportion) -> Self {
+        if Self::any(Self::greater_than(self, Self::splat(MAX_FLOAT_PRODUCT_AMOUNT))) {
+            return proportion_of_each(self, proportion);
+        }
+        avx512!({
+            let (magic, million) = (_mm512_set1_pd(TWO_52), _mm512_set1_pd(1e6));
+            let product = _mm512_mul_pd(_mm512_cvtepi64_pd(self.0), _mm512_set1_pd(proportion.0.into()));
+            let product = _mm512_add_pd(product, _mm512_set1_pd(500_000.0));
+            let nearest = _mm512_add_pd(_mm512_mul_pd(product, _mm512_set1_pd(1e-6)), magic);
+            let quotient = _mm512_sub_pd(nearest, magic);
+            let is_above = _mm512_cmp_pd_mask::<_CMP_LT_OQ>(product, _mm512_mul_pd(quotient, million));
+            let quotient = Self(_mm512_xor_si512(_mm512_castpd_si512(nearest), _mm512_castpd_si512(magic)));
+            Self(_mm512_mask_sub_epi64(quotient.0, is_above, quotient.0, _mm512_set1_epi64(1)))
+        })
+    }
+
+    #[inline(always)]
+    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self {
+        look_up_amounts(tables, bits, numbers, draws, mask)
+    }
+
+    #[inline(always)]
+    fn buckets<const BITS: u32>(amounts: Self) -> Self {
         avx512!({
             let bits = _mm512_castpd_si512(_mm512_cvtepi64_pd(amounts.0));
-            let bucket = _mm512_srli_epi64::<BUCKET_SHIFT>(bits);
-            let bucket = _mm512_sub_epi64(bucket, _mm512_set1_epi64(BUCKET_BIAS as i64));
-            let small = _mm512_cmpgt_epi64_mask(_mm512_set1_epi64(1024), amounts.0);
+            let bucket = _mm512_srl_epi64(bits, _mm_cvtsi32_si128(52 - BITS as i32));
+            let bucket = _mm512_sub_epi64(bucket, _mm512_set1_epi64(bucket_bias(BITS) as i64));
+            let small = _mm512_cmpgt_epi64_mask(_mm512_set1_epi64(1 << BITS), amounts.0);
             Self(_mm512_mask_mov_epi64(bucket, small, amounts.0))
         })
     }
@@ -178,11 +206,6 @@ impl TableLookup for Avx512 {
     #[inline(always)]
     fn shift_right_by(self, counts: Self) -> Self {
         Self(avx512!(_mm512_srlv_epi64(self.0, counts.0)))
-    }
-
-    #[inline(always)]
-    fn select_or_zero(self, mask: Self::Mask) -> Self {
-        Self(avx512!(_mm512_maskz_mov_epi64(mask, self.0)))
     }
 
     #[inline(always)]

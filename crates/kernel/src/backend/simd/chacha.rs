@@ -78,11 +78,11 @@ impl BlockTemplate {
     /// `streams` holds the stream numbers in u32 lanes.
     #[inline(always)]
     pub(super) fn draws<V: Vector>(&self, streams: V) -> [[V; 2]; DRAWS_PER_BLOCK] {
-        // Loops instead of iterator adaptors, whose closures would not be compiled for the
+        // Loops instead of `zip` and `map`, which would not be inlined and compiled for the
         // instruction set.
         let mut state = [V::splat(0); 16];
-        for (lane, word) in state.iter_mut().zip(self.first_columns) {
-            *lane = V::splat32(word);
+        for (i, lane) in state.iter_mut().enumerate() {
+            *lane = V::splat32(self.first_columns[i]);
         }
         state[14] = streams;
         quarter_round(&mut state, COLUMNS[2]);
@@ -91,13 +91,12 @@ impl BlockTemplate {
             four_quarter_rounds(&mut state, COLUMNS);
             four_quarter_rounds(&mut state, DIAGONALS);
         }
-        for (i, (lane, word)) in state.iter_mut().zip(self.initial).enumerate() {
-            let start = if i == 14 { streams } else { V::splat32(word) };
-            *lane = lane.add32(start);
+        for (i, lane) in state.iter_mut().enumerate() {
+            *lane = lane.add32(if i == 14 { streams } else { V::splat32(self.initial[i]) });
         }
         let mut draws = [[V::splat(0); 2]; DRAWS_PER_BLOCK];
-        for (draw, halves) in draws.iter_mut().enumerate() {
-            *halves = V::pair(state[2 * draw], state[2 * draw + 1]);
+        for (i, halves) in draws.iter_mut().enumerate() {
+            *halves = V::pair(state[2 * i], state[2 * i + 1]);
         }
         draws
     }

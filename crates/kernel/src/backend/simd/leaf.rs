@@ -183,7 +183,8 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
             if V::any(lanes) {
                 let cap = V::splat(component.cap);
                 let amount =
-                    V::look_up_amounts(component.amounts, program.segment_bits, draw, lanes).min(cap);
+                    V::look_up_amounts(component.amounts, program.segment_bits, V::splat(0), draw, lanes)
+                        .min(cap);
                 scratch.capped_occurrences[index] += u64::from(V::count_set(amount.equal(cap)));
                 self.total = self.total.add(amount).min(V::splat(MAX_AMOUNT));
                 self.largest = self.largest.max_signed(amount);
@@ -212,7 +213,7 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
             counts[0] += u64::from(V::count_set(total.equal(mark)));
             counts[1] += u64::from(V::count_set(largest.equal(mark)));
         }
-        let (totals, largests) = (to_lanes(V::buckets(total)), to_lanes(V::buckets(largest)));
+        let (totals, largests) = (to_lanes(V::buckets::<10>(total)), to_lanes(V::buckets::<10>(largest)));
         for lane in 0..V::LANES {
             scratch.total.count(totals[lane]);
             scratch.largest.count(largests[lane]);

@@ -2,7 +2,7 @@
 //! most of the time use 128-bit registers through the `wide` crate (SSE2, NEON or plain integers);
 //! the others use plain integers.
 
-use forge_contract::{program::Segment, shard_result::bucket_of};
+use forge_contract::{distribution::Resolution, program::Segment, treaty::Proportion};
 
 use wide::{u32x4, u64x2};
 
@@ -10,7 +10,7 @@ use super::{super::scalar::amount_of_draw, vector::Vector};
 
 const LANES: usize = 4;
 
-/// Four lanes.
+/// Four lanes. Loops instead of [`std::array::from_fn`] and `map`, whose closures are not inlined.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([u64x2; 2]);
 
@@ -39,19 +39,30 @@ impl Portable {
 
     #[inline(always)]
     fn map(self, f: impl Fn(u64) -> u64) -> Self {
-        Self::from_lanes(self.lanes().map(f))
+        let mut lanes = self.lanes();
+        for lane in &mut lanes {
+            *lane = f(*lane);
+        }
+        Self::from_lanes(lanes)
     }
 
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
-        let (a, b) = (self.lanes(), other.lanes());
-        Self::from_lanes(std::array::from_fn(|i| f(a[i], b[i])))
+        let (mut a, b) = (self.lanes(), other.lanes());
+        for lane in 0..LANES {
+            a[lane] = f(a[lane], b[lane]);
+        }
+        Self::from_lanes(a)
     }
 
     #[inline(always)]
     fn compare(self, other: Self, f: impl Fn(u64, u64) -> bool) -> [bool; LANES] {
         let (a, b) = (self.lanes(), other.lanes());
-        std::array::from_fn(|i| f(a[i], b[i]))
+        let mut mask = [false; LANES];
+        for lane in 0..LANES {
+            mask[lane] = f(a[lane], b[lane]);
+        }
+        mask
     }
 }
 
@@ -71,7 +82,7 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn load(lanes: &[u64]) -> Self {
-        Self::from_lanes(std::array::from_fn(|i| lanes[i]))
+        Self::from_lanes([lanes[0], lanes[1], lanes[2], lanes[3]])
     }
 
     #[inline(always)]
@@ -110,6 +121,11 @@ impl Vector for Portable {
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         Self([self.0[0] + other.0[0], self.0[1] + other.0[1]])
+    }
+
+    #[inline(always)]
+    fn subtract(self, other: Self) -> Self {
+        Self([self.0[0] - other.0[0], self.0[1] - other.0[1]])
     }
 
     #[inline(always)]
@@ -159,52 +175,74 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn increment(self, mask: Self::Mask) -> Self {
-        let a = self.lanes();
-        Self::from_lanes(std::array::from_fn(|i| a[i] + u64::from(mask[i])))
+        let mut lanes = self.lanes();
+        for lane in 0..LANES {
+            lanes[lane] += u64::from(mask[lane]);
+        }
+        Self::from_lanes(lanes)
     }
 
     #[inline(always)]
     fn mask_and(a: Self::Mask, b: Self::Mask) -> Self::Mask {
-        std::array::from_fn(|i| a[i] & b[i])
+        [a[0] & b[0], a[1] & b[1], a[2] & b[2], a[3] & b[3]]
     }
 
     #[inline(always)]
     fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask {
-        std::array::from_fn(|i| a[i] & !b[i])
+        [a[0] & !b[0], a[1] & !b[1], a[2] & !b[2], a[3] & !b[3]]
     }
 
     #[inline(always)]
     fn any(mask: Self::Mask) -> bool {
-        mask.iter().any(|&set| set)
+        mask[0] | mask[1] | mask[2] | mask[3]
     }
 
     #[inline(always)]
     fn count_set(mask: Self::Mask) -> u32 {
-        mask.iter().map(|&set| u32::from(set)).sum()
+        u32::from(mask[0]) + u32::from(mask[1]) + u32::from(mask[2]) + u32::from(mask[3])
     }
 
     #[inline(always)]
-    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize {
-        let mut count = 0;
-        for (value, set) in self.lanes().into_iter().zip(mask) {
-            lanes[count] = value;
-            count += usize::from(set);
+    fn select_or_zero(self, mask: Self::Mask) -> Self {
+        let mut lanes = self.lanes();
+        for lane in 0..LANES {
+            lanes[lane] = if mask[lane] { lanes[lane] } else { 0 };
         }
-        count
+        Self::from_lanes(lanes)
+    }
+
+    #[inline(always)]
+    fn bits_of(mask: Self::Mask) -> u32 {
+        let mut bits = 0;
+        for (lane, set) in mask.into_iter().enumerate() {
+            bits |= u32::from(set) << lane;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn proportion(self, proportion: Proportion) -> Self {
+        self.map(|amount| proportion.of(amount))
     }
 
     /// Looks up one lane after another: there is no gather instruction, and lanes outside the mask
     /// cost nothing.
     #[inline(always)]
-    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self {
-        let draws = draws.lanes();
-        Self::from_lanes(std::array::from_fn(
-            |i| if mask[i] { amount_of_draw(bits, table, draws[i]) } else { 0 },
-        ))
+    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self {
+        let (draws, numbers) = (draws.lanes(), numbers.lanes());
+        let mut amounts = [0; LANES];
+        for lane in 0..LANES {
+            if mask[lane] {
+                let table = &tables[numbers[lane] as usize * (128 << bits)..];
+                amounts[lane] = amount_of_draw(bits, table, draws[lane]);
+            }
+        }
+        Self::from_lanes(amounts)
     }
 
     #[inline(always)]
-    fn buckets(amounts: Self) -> Self {
-        amounts.map(|amount| bucket_of(amount) as u64)
+    fn buckets<const BITS: u32>(amounts: Self) -> Self {
+        let resolution = if BITS == 10 { Resolution::FINE } else { Resolution::COARSE };
+        amounts.map(|amount| resolution.bucket_of(amount) as u64)
     }
 }

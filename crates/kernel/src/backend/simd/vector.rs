@@ -1,7 +1,7 @@
 //! The interface of a vector register, with one implementation for each instruction set, and the
 //! table lookup built on it.
 
-use forge_contract::program::Segment;
+use forge_contract::{program::Segment, treaty::Proportion};
 
 /// A register of `LANES` u64 lanes, also read as `2 · LANES` u32 lanes. Arithmetic wraps.
 ///
@@ -29,6 +29,7 @@ pub(super) trait Vector: Copy {
     fn pair(low: Self, high: Self) -> [Self; 2];
 
     fn add(self, other: Self) -> Self;
+    fn subtract(self, other: Self) -> Self;
     fn and(self, other: Self) -> Self;
     fn shift_left<const BITS: u32>(self) -> Self;
     fn shift_right<const BITS: u32>(self) -> Self;
@@ -51,14 +52,20 @@ pub(super) trait Vector: Copy {
     fn mask_and_not(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     fn any(mask: Self::Mask) -> bool;
     fn count_set(mask: Self::Mask) -> u32;
-    /// Writes `LANES` values, first the lanes of the mask in their order, and returns their number.
-    fn compress(self, mask: Self::Mask, lanes: &mut [u64]) -> usize;
+    /// `self` where the mask is set, else 0.
+    fn select_or_zero(self, mask: Self::Mask) -> Self;
+    /// The lanes of the mask: bit i is lane i.
+    fn bits_of(mask: Self::Mask) -> u32;
 
     /// The amounts of `draws`, before the component's cap, in the lanes of `mask`; 0 in the others.
-    /// `table` has `128 · 2^bits` segments.
-    fn look_up_amounts(table: &[Segment], bits: u32, draws: Self, mask: Self::Mask) -> Self;
-    /// Histogram buckets of amounts up to 2^53 − 1.
-    fn buckets(amounts: Self) -> Self;
+    /// `tables` are tables of `128 · 2^bits` segments each, one after another, and `numbers` the
+    /// number of each lane's table.
+    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self;
+    /// [`Proportion::of`] of amounts up to 2^53 − 1.
+    fn proportion(self, proportion: Proportion) -> Self;
+    /// Histogram buckets of amounts up to 2^53 − 1, with 2^`BITS` buckets in an octave: at most 10
+    /// bits.
+    fn buckets<const BITS: u32>(amounts: Self) -> Self;
 }
 
 /// Operations for [`look_up_amounts`], for instruction sets on which looking up all lanes at once
@@ -68,8 +75,6 @@ pub(super) trait TableLookup: Vector {
     fn multiply_i32(self, other: Self) -> Self;
     /// Logical shift of each lane by the same lane of `counts`, which is below 64.
     fn shift_right_by(self, counts: Self) -> Self;
-    /// `self` where the mask is set, else 0.
-    fn select_or_zero(self, mask: Self::Mask) -> Self;
     /// Locates draws in a quantile table: the indices of their segments, and their positions y,
     /// below 2^31.
     fn locate(draws: Self, bits: u32) -> (Self, Self);
@@ -83,12 +88,19 @@ pub(super) trait TableLookup: Vector {
 
 /// [`Vector::look_up_amounts`] for all lanes at once (docs/determinism.md, section 7).
 #[inline(always)]
-pub(super) fn look_up_amounts<V: TableLookup>(table: &[Segment], bits: u32, draws: V, mask: V::Mask) -> V {
-    debug_assert_eq!(table.len(), 128 << bits);
+pub(super) fn look_up_amounts<V: TableLookup>(
+    tables: &[Segment],
+    bits: u32,
+    numbers: V,
+    draws: V,
+    mask: V::Mask,
+) -> V {
+    debug_assert!(!tables.is_empty() && tables.len().is_multiple_of(128 << bits));
     let (indices, y) = V::locate(draws, bits);
+    let indices = indices.add(numbers.multiply_u32(V::splat(128 << bits)));
     // SAFETY: `locate` returns indices below 128 · 2^bits, the length that `Program::validate`
-    // requires of every table.
-    let (left_slope, curve_shift) = unsafe { V::gather(table, indices) };
+    // requires of every table, and callers pass numbers of tables that there are.
+    let (left_slope, curve_shift) = unsafe { V::gather(tables, indices) };
     let bend = y.multiply_i32(curve_shift).shift_right::<31>();
     let slope = left_slope.shift_right::<32>().add(bend);
     let rise = y.multiply_i32(slope);
@@ -98,8 +110,114 @@ pub(super) fn look_up_amounts<V: TableLookup>(table: &[Segment], bits: u32, draw
     amounts.shift_right::<1>().select_or_zero(mask)
 }
 
-/// The bits of an amount as f64, shifted right by this, are its bucket plus [`BUCKET_BIAS`]: ten
-/// fraction bits remain, and an octave has 2^10 buckets.
-pub(super) const BUCKET_SHIFT: u32 = 52 - 10;
-/// For the amount 1,024 = 2^10 the shifted bits are (1023 + 10)·1024, and the bucket is 1,024.
-pub(super) const BUCKET_BIAS: u64 = (1023 + 10 - 1) << 10;
+/// What the bits of an amount as f64, shifted right so that `bits` fraction bits remain, have more
+/// than its bucket: for the amount 2^bits they are (1023 + bits)·2^bits, and the bucket is 2^bits.
+pub(super) const fn bucket_bias(bits: u32) -> u64 {
+    (1023 + bits as u64 - 1) << bits
+}
+
+/// The integer bits of f64 from 2^52 to 2^53 are the fraction bits: adding it to a smaller number
+/// rounds that to an integer.
+pub(super) const TWO_52: f64 = (1u64 << 52) as f64;
+
+/// Up to this amount, f64 computes [`Vector::proportion`] exactly: the product with 10^6, and half
+/// a million more, are below 2^53. The quotient by a million is below 2^34, and the nearest integer
+/// to its approximation is the quotient rounded down or one more.
+pub(super) const MAX_FLOAT_PRODUCT_AMOUNT: u64 = (1 << 33) - 1;
+
+/// [`Vector::proportion`], lane by lane.
+#[cold]
+#[inline(never)]
+pub(super) fn proportion_of_each<V: Vector>(amounts: V, proportion: Proportion) -> V {
+    let mut lanes = [0; 8];
+    amounts.store(&mut lanes);
+    for lane in &mut lanes {
+        *lane = proportion.of(*lane);
+    }
+    V::load(&lanes)
+}
+
+#[cfg(test)]
+mod tests {
+    use forge_contract::{amount::MAX_AMOUNT, distribution::Resolution};
+
+    use super::{super::portable::Portable, *};
+
+    /// Results for each amount: a proportion, a fine and a coarse bucket.
+    type Compute = fn(Proportion, &[u64], &mut [[u64; 3]]);
+
+    #[inline(always)]
+    fn compute<V: Vector>(proportion: Proportion, amounts: &[u64], results: &mut [[u64; 3]]) {
+        for (amounts, results) in amounts.chunks_exact(V::LANES).zip(results.chunks_exact_mut(V::LANES)) {
+            let amounts = V::load(amounts);
+            let mut lanes = [[0; 8]; 3];
+            amounts.proportion(proportion).store(&mut lanes[0]);
+            V::buckets::<10>(amounts).store(&mut lanes[1]);
+            V::buckets::<8>(amounts).store(&mut lanes[2]);
+            for (lane, result) in results.iter_mut().enumerate() {
+                *result = lanes.map(|lanes| lanes[lane]);
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
+    fn compute_avx2(proportion: Proportion, amounts: &[u64], results: &mut [[u64; 3]]) {
+        compute::<super::super::avx2::Avx2>(proportion, amounts, results);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
+    fn compute_avx512(proportion: Proportion, amounts: &[u64], results: &mut [[u64; 3]]) {
+        compute::<super::super::avx512::Avx512>(proportion, amounts, results);
+    }
+
+    fn levels() -> Vec<Compute> {
+        let mut levels: Vec<Compute> = vec![compute::<Portable>];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the features were detected; CPUs with AVX2 have the others.
+                levels.push(|p, amounts, results| unsafe { compute_avx2(p, amounts, results) });
+            }
+            if is_x86_feature_detected!("avx512cd") && is_x86_feature_detected!("avx512dq") {
+                // SAFETY: as above.
+                levels.push(|p, amounts, results| unsafe { compute_avx512(p, amounts, results) });
+            }
+        }
+        levels
+    }
+
+    #[test]
+    fn proportions_and_buckets_are_exact() {
+        let edges = (0..=53).flat_map(|bits| {
+            let power = 1u64 << bits;
+            [power - 1, power, power + 1, 3 * power / 2]
+        });
+        let millions = [1, 2, 3, 4_294_967_295, 4_294_967_296, 9_007_199_254];
+        let around = millions.into_iter().flat_map(|quotient: u64| {
+            let multiple = quotient * 1_000_000;
+            [multiple - 1, multiple, multiple + 1, multiple + 499_999, multiple + 500_000, multiple + 500_001]
+        });
+        let mut state = 1u64;
+        let random = (0..4000).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> (11 + state % 40)
+        });
+        let mut amounts: Vec<_> = edges.chain(around).chain(random).filter(|&a| a <= MAX_AMOUNT).collect();
+        amounts.resize(amounts.len().next_multiple_of(8), MAX_AMOUNT);
+        for parts in [0, 1, 2, 3, 333_333, 499_999, 500_000, 500_001, 850_000, 999_999, 1_000_000] {
+            let proportion = Proportion(parts);
+            for level in levels() {
+                let mut results = vec![[0; 3]; amounts.len()];
+                level(proportion, &amounts, &mut results);
+                for (&amount, &result) in amounts.iter().zip(&results) {
+                    let bucket = |resolution: Resolution| resolution.bucket_of(amount) as u64;
+                    let expected =
+                        [proportion.of(amount), bucket(Resolution::FINE), bucket(Resolution::COARSE)];
+                    assert_eq!(result, expected, "{parts} parts of {amount}");
+                }
+            }
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! Executes portfolios: programs with lines, treaties and details, which the plain executor does
 //! not take.
 //!
-//! Iterations are executed in batches. Vectors compute the keystream, one iteration in each lane,
-//! and look up the amounts of one component at a time; see `draws`, `amounts` and `recorder`. Sums
-//! and integers are those of the scalar reference, which executes a batch whose sums may saturate.
+//! Iterations are executed in batches, one iteration in each lane of a vector, and beside others
+//! with about as many draws (`draws`). Vectors look up the amounts of their events (`claims`,
+//! `strikes`), whatever component a lane has picked, and compute what policies and quota shares pay
+//! (`policies`). Events above a layer's attachment pass the treaties one after another
+//! (`treaties`). At the end of a batch its columns are added to the result (`recorder`). Sums and
+//! integers are those of the scalar reference, which executes a batch whose sums may saturate.
 
 use forge_contract::{
     digest::Digest,
@@ -12,11 +15,9 @@ use forge_contract::{
     shard_result::ShardResult,
 };
 
-use self::{
-    amounts::BatchAmounts,
-    draws::{EventBatch, LeafKeystream, MAX_BATCH_YEARS},
-    model::PreparedPortfolio,
-    recorder::Recorder,
+use self::draws::{LeafKeystream, MAX_BATCH_YEARS};
+pub(super) use self::{
+    amounts::BatchAmounts, draws::YearBatch, model::PreparedPortfolio, recorder::Recorder,
 };
 use super::{
     super::{
@@ -28,18 +29,16 @@ use super::{
 use crate::{reduction::merge_results, seed_tree::leaf_seeds};
 
 mod amounts;
+mod claims;
 mod draws;
 mod model;
+mod policies;
 mod recorder;
+mod runs;
+mod strikes;
 mod tallies;
 mod thresholds;
-
-/// Most amounts in a batch, so that its draws stay in the cache, unless an iteration has more.
-const MAX_BATCH_AMOUNTS: u64 = 1 << 15;
-
-/// Most amounts of the iterations in all lanes. The reference executes programs that may have more,
-/// one iteration at a time, since their draws would take hundreds of megabytes.
-const MAX_GROUP_AMOUNTS: u64 = 1 << 20;
+mod treaties;
 
 /// Executes a shard.
 pub(super) fn execute_shard(
@@ -48,9 +47,6 @@ pub(super) fn execute_shard(
     shard: &Shard,
     control: &dyn ExecutionControl,
 ) -> Result<ShardResult, ExecutionError> {
-    if program.max_amounts().saturating_mul(instructions.group_size()) > MAX_GROUP_AMOUNTS {
-        return scalar::execute_shard(program, shard, control);
-    }
     let portfolio = PreparedPortfolio::new(program);
     let mut execution = PortfolioExecution::new(instructions, &portfolio);
     let leaves = shard.iterations.div_ceil(LEAF_ITERATIONS);
@@ -65,7 +61,7 @@ pub(super) fn execute_shard(
 struct PortfolioExecution<'a> {
     instructions: InstructionSet,
     portfolio: &'a PreparedPortfolio<'a>,
-    batch: EventBatch,
+    batch: YearBatch,
     amounts: BatchAmounts,
     recorder: Recorder,
     /// Executes batches whose sums may saturate.
@@ -80,16 +76,16 @@ impl<'a> PortfolioExecution<'a> {
     fn new(instructions: InstructionSet, portfolio: &'a PreparedPortfolio<'a>) -> Self {
         let program = portfolio.program;
         let width = instructions.group_size();
-        let years = MAX_BATCH_AMOUNTS / program.max_amounts().max(1);
+        let interval = scalar::report_interval(program);
         Self {
             instructions,
             portfolio,
-            batch: EventBatch::new(instructions, portfolio),
+            batch: YearBatch::new(instructions, portfolio),
             amounts: BatchAmounts::new(portfolio),
             recorder: Recorder::new(portfolio),
             reference: None,
-            batch_years: years.clamp(width, MAX_BATCH_YEARS as u64) / width * width,
-            interval: scalar::report_interval(program),
+            batch_years: interval.clamp(width, MAX_BATCH_YEARS as u64) / width * width,
+            interval,
         }
     }
 
@@ -117,14 +113,11 @@ impl<'a> PortfolioExecution<'a> {
     }
 
     fn execute_batch(&mut self, seed: Digest, keystream: &mut LeafKeystream, start: u64, end: u64) {
-        let width = self.instructions.group_size();
-        self.batch.clear();
-        for first in (start..end).step_by(width as usize) {
-            let iterations = width.min(end - first) as usize;
-            self.batch.draw_years(self.portfolio, keystream, first, iterations);
-        }
-        if self.amounts.compute(self.instructions, self.portfolio, &self.batch) {
-            self.recorder.add(self.instructions, self.portfolio, &self.batch, &self.amounts);
+        let (portfolio, batch) = (self.portfolio, &mut self.batch);
+        batch.draw(portfolio, keystream, start, (end - start) as usize);
+        let templates = keystream.templates(batch.most_draws);
+        if self.instructions.compute_amounts(&mut self.amounts, portfolio, templates, batch) {
+            self.instructions.record(&mut self.recorder, portfolio, batch, &self.amounts);
         } else {
             let program = self.portfolio.program;
             let reference = self.reference.get_or_insert_with(|| RangeExecutor::new(program));

@@ -4,14 +4,14 @@
 use std::ops::Range;
 
 use forge_contract::{
-    program::{Component, Group, MAX_AMOUNT, MAX_LINES, Occurrence, Program},
+    program::{AmountTable, Component, Group, MAX_AMOUNT, MAX_LINES, Occurrence, Program, Segment},
     treaty::{IndexSet, Proportion, Treaty, TreatyTerms},
 };
 
 use super::thresholds::GuidedThresholds;
 
 /// A program, with what is the same in all iterations.
-pub(super) struct PreparedPortfolio<'a> {
+pub(in crate::backend::simd) struct PreparedPortfolio<'a> {
     pub(super) program: &'a Program,
     /// The distinct steps of the treaties, ascending.
     pub(super) steps: Vec<u32>,
@@ -20,37 +20,78 @@ pub(super) struct PreparedPortfolio<'a> {
     pub(super) groups: Vec<GroupDraws<'a>>,
     pub(super) components: Vec<ComponentPath<'a>>,
     pub(super) kinds: Vec<EventKind>,
-    /// The numbers of the kinds, those together that have layers in common. Between them the order
-    /// of events matters.
-    pub(super) kinds_by_layers: Vec<Vec<usize>>,
+    /// Draws of numbers of occurrences, which are the first ones.
+    pub(super) count_draws: usize,
     /// Draws before the first occurrence.
     pub(super) head_draws: usize,
+    /// For each treaty, the lines whose occurrences it may pay for.
+    pub(super) ceded_lines: Vec<CededLines>,
+}
+
+/// The lines whose occurrences a treaty may pay for.
+#[derive(Clone, Copy)]
+pub(super) struct CededLines {
+    pub(super) lines: IndexSet,
+    /// The number of the first line's column among those of all treaties.
+    first: usize,
+}
+
+impl CededLines {
+    /// The number of the column of a line among those of all treaties.
+    #[inline]
+    pub(super) fn column_of(self, line: usize) -> usize {
+        self.first + (self.lines.0 & ((1 << line) - 1)).count_ones() as usize
+    }
 }
 
 /// How the occurrences of a group are drawn.
 pub(super) struct GroupDraws<'a> {
     pub(super) occurrence: &'a Occurrence,
     pub(super) offset: u32,
-    pub(super) counts: GuidedThresholds<'a>,
-    /// Which component a claim belongs to, if there are several: the first number and the others.
-    pub(super) pick: Option<(usize, GuidedThresholds<'a>)>,
+    pub(super) counts: GuidedThresholds,
+    /// Which component a claim belongs to, if there are several.
+    pub(super) pick: Option<Pick<'a>>,
     pub(super) components: Range<usize>,
     /// Draws of one occurrence, without that for the order.
     pub(super) draws_per_occurrence: usize,
+    /// The kind of its events; of claims the first one.
+    pub(super) kind: usize,
+}
+
+/// How the component of a claim is drawn.
+pub(super) struct Pick<'a> {
+    /// Number in the group of the first component that may be picked.
+    pub(super) first: usize,
+    pub(super) thresholds: &'a [u64],
+    /// The tables of all components of the group, one after another, and their segment bits.
+    /// `None` if the tables differ in kind or size.
+    pub(super) tables: Option<(u32, Vec<Segment>)>,
 }
 
 /// A component, and the quota shares of its amounts in events that no layer pays for.
 pub(super) struct ComponentPath<'a> {
     pub(super) component: &'a Component,
-    pub(super) group: usize,
+    pub(super) line: usize,
     /// The quota shares of each step.
     pub(super) quota_shares: Vec<Vec<QuotaShare>>,
+}
+
+impl ComponentPath<'_> {
+    /// The quota share, if there is only one.
+    #[inline]
+    pub(super) fn only_share(&self) -> Option<&QuotaShare> {
+        match &self.quota_shares[..] {
+            [step] if step.len() == 1 => Some(&step[0]),
+            _ => None,
+        }
+    }
 }
 
 /// A quota share of a component's amounts.
 #[derive(Clone, Copy)]
 pub(super) struct QuotaShare {
-    pub(super) treaty: usize,
+    /// The number of the column of what is ceded.
+    pub(super) column: usize,
     pub(super) cession: Proportion,
     pub(super) event_limit: u64,
 }
@@ -59,7 +100,6 @@ pub(super) struct QuotaShare {
 /// Each component of a group of claims is a kind of its own.
 pub(super) struct EventKind {
     pub(super) components: Range<usize>,
-    pub(super) is_occurrence: bool,
     /// The lines of the components.
     pub(super) lines: IndexSet,
     /// Treaties may treat the components of an event apart, and no layer pays for it, unless the
@@ -72,42 +112,48 @@ pub(super) struct EventKind {
 impl<'a> PreparedPortfolio<'a> {
     pub(super) fn new(program: &'a Program) -> Self {
         let steps = program.steps();
+        let ceded_lines = ceded_lines(program);
         let (mut groups, mut components, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for (number, group) in program.groups.iter().enumerate() {
             let first = components.len();
             let range = first..first + group.components.len();
-            groups.push(GroupDraws::new(group, range.clone()));
+            groups.push(GroupDraws::new(group, range.clone(), kinds.len()));
             let paying = treaties_of(program, &steps, number, group);
             for component in &group.components {
-                let quota_shares = quota_shares(&program.treaties, &paying, component);
-                components.push(ComponentPath { component, group: number, quota_shares });
+                let quota_shares = quota_shares(&program.treaties, &ceded_lines, &paying, component);
+                components.push(ComponentPath { component, line: component.line as usize, quota_shares });
             }
             let kind = |range: Range<usize>| {
                 let struck = &group.components[range.start - first..range.end - first];
-                EventKind::new(&program.treaties, &paying, group, range, struck)
+                EventKind::new(&program.treaties, &paying, range, struck)
             };
             match group.occurrence {
                 Occurrence::Claim { .. } => kinds.extend(range.map(|at| kind(at..at + 1))),
                 _ => kinds.push(kind(range)),
             }
         }
-        let counts = program.groups.iter().filter(|group| group.occurrence != Occurrence::Annual).count();
-        let annual = groups.iter().filter(|group| *group.occurrence == Occurrence::Annual);
+        let count_draws = groups.iter().filter(|group| !group.is_annual()).count();
+        let annual = groups.iter().filter(|group| group.is_annual());
         let annual: usize = annual.map(|group| group.draws_per_occurrence).sum();
-        let head_draws = counts + program.indices.len() + annual;
+        let head_draws = count_draws + program.indices.len() + annual;
         let interleaves = program.interleaves();
-        let kinds_by_layers = kinds_by_layers(program, &kinds);
-        Self { program, steps, interleaves, groups, components, kinds, kinds_by_layers, head_draws }
+        Self { program, steps, interleaves, groups, components, kinds, count_draws, head_draws, ceded_lines }
+    }
+
+    /// Number of columns of what treaties cede by occurrence.
+    pub(super) fn ceded_columns(&self) -> usize {
+        self.ceded_lines.iter().map(|ceded| ceded.lines.0.count_ones() as usize).sum()
     }
 }
 
 impl<'a> GroupDraws<'a> {
-    fn new(group: &'a Group, components: Range<usize>) -> Self {
+    fn new(group: &'a Group, components: Range<usize>, kind: usize) -> Self {
         let pick = match &group.occurrence {
-            Occurrence::Claim { pick: Some(pick) } => {
-                let first = components.start + pick.offset as usize;
-                Some((first, GuidedThresholds::new(&pick.thresholds)))
-            }
+            Occurrence::Claim { pick: Some(pick) } => Some(Pick {
+                first: pick.offset as usize,
+                thresholds: &pick.thresholds,
+                tables: joined_tables(&group.components),
+            }),
             _ => None,
         };
         let draws_per_occurrence = match group.occurrence {
@@ -121,16 +167,45 @@ impl<'a> GroupDraws<'a> {
             pick,
             components,
             draws_per_occurrence,
+            kind,
         }
     }
 
+    #[inline]
     pub(super) fn is_annual(&self) -> bool {
         *self.occurrence == Occurrence::Annual
     }
 
+    #[inline]
     pub(super) fn amounts_per_event(&self) -> usize {
         if self.pick.is_some() { 1 } else { self.components.len() }
     }
+}
+
+/// The quantile tables of these components, one after another, if they have the same segment bits.
+fn joined_tables(components: &[Component]) -> Option<(u32, Vec<Segment>)> {
+    let (mut bits, mut joined) = (None, Vec::new());
+    for component in components {
+        let AmountTable::Quantiles { segment_bits, segments } = &component.amounts else { return None };
+        if *bits.get_or_insert(*segment_bits) != *segment_bits {
+            return None;
+        }
+        joined.extend_from_slice(segments);
+    }
+    bits.map(|bits| (bits, joined))
+}
+
+/// For each treaty, the lines whose occurrences it may pay for.
+fn ceded_lines(program: &Program) -> Vec<CededLines> {
+    let mut first = 0;
+    let of_treaty = |treaty: &Treaty| {
+        let pays = !matches!(treaty.terms, TreatyTerms::AggregateXl { .. });
+        let lines = IndexSet(if pays { treaty.lines.0 & ((1 << program.lines) - 1) } else { 0 });
+        let ceded = CededLines { lines, first };
+        first += lines.0.count_ones() as usize;
+        ceded
+    };
+    program.treaties.iter().map(of_treaty).collect()
 }
 
 /// For each step, the treaties that may pay for an event of a group.
@@ -149,27 +224,16 @@ fn treaties_of(program: &Program, steps: &[u32], number: usize, group: &Group) -
     steps.iter().map(of_step).collect()
 }
 
-fn kinds_by_layers(program: &Program, kinds: &[EventKind]) -> Vec<Vec<usize>> {
-    let is_layer = |at: &usize| matches!(program.treaties[*at].terms, TreatyTerms::OccurrenceXl(_));
-    let mut sets: Vec<(u64, Vec<usize>)> = Vec::new();
-    for (number, kind) in kinds.iter().enumerate() {
-        let layers = kind.steps.iter().flatten().filter(|at| is_layer(at)).fold(0, |set, at| set | 1 << at);
-        let (common, mut others): (Vec<_>, Vec<_>) =
-            sets.into_iter().partition(|(other, _)| other & layers != 0);
-        let joined = common.iter().fold(layers, |set, (other, _)| set | other);
-        let numbers = common.into_iter().flat_map(|(_, numbers)| numbers).chain([number]);
-        others.push((joined, numbers.collect()));
-        sets = others;
-    }
-    sets.into_iter().map(|(_, numbers)| numbers).collect()
-}
-
-fn quota_shares(treaties: &[Treaty], paying: &[Vec<usize>], component: &Component) -> Vec<Vec<QuotaShare>> {
+fn quota_shares(
+    treaties: &[Treaty],
+    ceded_lines: &[CededLines],
+    paying: &[Vec<usize>],
+    component: &Component,
+) -> Vec<Vec<QuotaShare>> {
+    let line = component.line as usize;
     let quota_share = |&treaty: &usize| match treaties[treaty].terms {
-        TreatyTerms::QuotaShare { cession, event_limit }
-            if treaties[treaty].lines.contains(component.line as usize) =>
-        {
-            Some(QuotaShare { treaty, cession, event_limit })
+        TreatyTerms::QuotaShare { cession, event_limit } if treaties[treaty].lines.contains(line) => {
+            Some(QuotaShare { column: ceded_lines[treaty].column_of(line), cession, event_limit })
         }
         _ => None,
     };
@@ -181,7 +245,6 @@ impl EventKind {
     fn new(
         treaties: &[Treaty],
         paying: &[Vec<usize>],
-        group: &Group,
         components: Range<usize>,
         struck: &[Component],
     ) -> Self {
@@ -196,12 +259,13 @@ impl EventKind {
             TreatyTerms::OccurrenceXl(layer) => layer.layer.attachment,
             // The components of a quota share of several have to be taken together.
             _ if components_of(treaty) > 1 => 0,
-            _ => u64::MAX,
+            _ => NEVER,
         };
         let limits = steps.iter().flatten().map(|&at| limit_of(&treaties[at]));
-        let is_occurrence = group.occurrence != Occurrence::Annual;
         let lines = IndexSet(struck.iter().fold(0, |lines, component| lines | 1 << component.line));
-        let apart_up_to = limits.min().unwrap_or(u64::MAX);
-        Self { components, is_occurrence, lines, apart_up_to, steps }
+        Self { components, lines, apart_up_to: limits.min().unwrap_or(NEVER), steps }
     }
 }
+
+/// Above the amounts of every event: 64 amounts below 2^53.
+pub(super) const NEVER: u64 = 1 << 60;

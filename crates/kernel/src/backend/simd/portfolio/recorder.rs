@@ -1,25 +1,28 @@
 //! Closes the years of a batch: treaties on the year's amount, then everything that a result holds
 //! (docs/determinism.md, sections 7.3, 7.4 and 8).
 
+use std::borrow::Cow;
+
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
     program::{MAX_AMOUNT, MAX_LINES, Program},
     result_details::{GroupTally, Quantity, ResultDetails, TreatyTally},
     shard_result::{ShardResult, Tally},
-    treaty::{IndexSet, Layer, OccurrenceLayer, Proportion, TreatyTerms},
+    treaty::{IndexSet, OccurrenceLayer, TreatyTerms},
 };
 
 use super::{
-    super::InstructionSet,
-    amounts::{BatchAmounts, Column, cede},
-    draws::{EventBatch, MAX_BATCH_YEARS},
+    super::vector::Vector,
+    amounts::BatchAmounts,
+    draws::{Column, EMPTY_COLUMN, YearBatch},
     model::PreparedPortfolio,
     tallies::{AllocationTally, ColumnTally, add_to_group},
+    treaties::cede,
 };
 
 /// Accumulates the result of a shard.
-pub(super) struct Recorder {
+pub(in crate::backend::simd) struct Recorder {
     iterations: u64,
     capped: u64,
     total: ColumnTally,
@@ -28,10 +31,6 @@ pub(super) struct Recorder {
     treaties: Vec<TreatyTally>,
     quantities: Vec<(Quantity, ColumnTally)>,
     allocation: Option<AllocationTally>,
-    /// For each group, its amounts.
-    of_groups: Vec<Column>,
-    /// For each line, its amounts before all steps.
-    gross: Vec<Column>,
     /// For each line, its amounts after the steps so far.
     left: Vec<Column>,
     /// After each step, the sum of all lines.
@@ -46,7 +45,7 @@ impl Recorder {
         let marks = program.marks();
         let quantity =
             |quantity| (quantity, ColumnTally::new(program.marks_of(quantity), Resolution::COARSE));
-        let columns = |number: usize| vec![[0; MAX_BATCH_YEARS]; number];
+        let columns = |number: usize| vec![EMPTY_COLUMN; number];
         let (lines, treaties) = (program.lines as usize, program.treaties.len());
         Self {
             iterations: 0,
@@ -57,8 +56,6 @@ impl Recorder {
             treaties: program.treaties.iter().map(TreatyTally::of).collect(),
             quantities: program.quantities().into_iter().map(quantity).collect(),
             allocation: program.allocation.then(|| AllocationTally::new(lines + treaties)),
-            of_groups: columns(program.groups.len()),
-            gross: columns(lines),
             left: columns(lines),
             after_steps: columns(portfolio.steps.len()),
             ceded: columns(treaties),
@@ -66,132 +63,128 @@ impl Recorder {
     }
 
     /// Adds the iterations of a batch.
-    pub(super) fn add(
+    #[inline(always)]
+    pub(in crate::backend::simd) fn add<V: Vector>(
         &mut self,
-        instructions: InstructionSet,
         portfolio: &PreparedPortfolio<'_>,
-        batch: &EventBatch,
+        batch: &YearBatch,
         amounts: &BatchAmounts,
     ) {
         let (program, years) = (portfolio.program, batch.years);
-        self.add_gross(portfolio, batch, amounts);
+        self.left.copy_from_slice(&amounts.gross);
         for (stage, &step) in portfolio.steps.iter().enumerate() {
-            self.close_step(program, step, stage, years, amounts);
+            self.close_step(portfolio, step, stage, years, amounts);
         }
-        let mut total = self.after_steps.last().copied().unwrap_or_else(|| sum_of_columns(&self.gross));
-        let mut largest: Column = [0; MAX_BATCH_YEARS];
+        let gross = sum_of_columns(&amounts.gross);
+        let mut total = self.after_steps.last().copied().unwrap_or(gross);
+        let mut largest = amounts.largest;
         for year in 0..years {
             total[year] = (program.base + total[year]).min(MAX_AMOUNT).min(program.cap);
-            largest[year] = amounts.largest[year].min(MAX_AMOUNT).min(program.cap);
+            largest[year] = largest[year].min(MAX_AMOUNT).min(program.cap);
+            self.capped += u64::from(total[year] == program.cap);
         }
         self.iterations += years as u64;
-        self.capped += total[..years].iter().map(|&total| u64::from(total == program.cap)).sum::<u64>();
-        self.total.add(instructions, &total, years);
-        self.largest.add(instructions, &largest, years);
+        self.total.add::<V>(&total, years);
+        self.largest.add::<V>(&largest, years);
         if program.details {
-            self.add_details(instructions, program, years, &total, amounts);
+            self.add_details::<V>(portfolio, batch, amounts, &gross, &total);
         }
-    }
-
-    /// Sums the components to lines and groups.
-    fn add_gross(&mut self, portfolio: &PreparedPortfolio<'_>, batch: &EventBatch, amounts: &BatchAmounts) {
-        self.gross.fill([0; MAX_BATCH_YEARS]);
-        self.of_groups.fill([0; MAX_BATCH_YEARS]);
-        for (path, totals) in portfolio.components.iter().zip(&amounts.totals) {
-            add_column(&mut self.gross[path.component.line as usize], totals);
-            add_column(&mut self.of_groups[path.group], totals);
-        }
-        let counts = batch.counts.chunks(MAX_BATCH_YEARS);
-        for ((tally, counts), of_group) in self.groups.iter_mut().zip(counts).zip(&self.of_groups) {
-            add_to_group(tally, &counts[..batch.years], &recorded(of_group, amounts)[..batch.years]);
-        }
-        self.left.clone_from(&self.gross);
     }
 
     /// Takes from the lines what the treaties of a step have ceded, by event and of the year.
+    #[inline(always)]
     fn close_step(
         &mut self,
-        program: &Program,
+        portfolio: &PreparedPortfolio<'_>,
         step: u32,
         stage: usize,
         years: usize,
         amounts: &BatchAmounts,
     ) {
-        let lines = program.lines as usize;
+        let program = portfolio.program;
         let mut aggregates = Vec::new();
         for (at, treaty) in program.treaties.iter().enumerate().filter(|(_, t)| t.step == step) {
-            self.ceded[at] = [0; MAX_BATCH_YEARS];
+            self.ceded[at] = EMPTY_COLUMN;
             if let TreatyTerms::AggregateXl { layer, placed } = &treaty.terms {
-                let mut subject = [0; MAX_BATCH_YEARS];
-                let covered = (0..lines).filter(|&line| treaty.lines.contains(line));
-                covered.for_each(|line| add_column(&mut subject, &self.left[line]));
+                let mut subject = EMPTY_COLUMN;
+                for (line, left) in self.left.iter().enumerate() {
+                    if treaty.lines.contains(line) {
+                        add_column(&mut subject, left);
+                    }
+                }
                 aggregates.push((at, layer, placed, subject));
             }
         }
-        for (at, treaty) in program.treaties.iter().enumerate().filter(|(_, t)| t.step == step) {
-            for line in (0..lines).filter(|&line| treaty.lines.contains(line)) {
-                let column = &amounts.ceded[(at * lines + line) * MAX_BATCH_YEARS..][..MAX_BATCH_YEARS];
-                add_column(&mut self.ceded[at], column);
-                self.left[line].iter_mut().zip(column).for_each(|(left, ceded)| *left -= ceded);
+        for (at, _) in program.treaties.iter().enumerate().filter(|(_, t)| t.step == step) {
+            let ceded = portfolio.ceded_lines[at];
+            for (line, left) in self.left.iter_mut().enumerate() {
+                if ceded.lines.contains(line) {
+                    let column = &amounts.ceded[ceded.column_of(line)];
+                    add_column(&mut self.ceded[at], column);
+                    left.iter_mut().zip(column).for_each(|(left, ceded)| *left -= ceded);
+                }
             }
         }
         for (at, layer, placed, subject) in aggregates {
             for (year, &subject) in subject[..years].iter().enumerate() {
-                self.close_aggregate(program, at, year, (*layer, *placed), subject);
+                let part = layer.part_of(subject);
+                if part > 0 {
+                    self.treaties[at].used_up += u64::from(part == layer.limit);
+                    self.close_aggregate(program, at, year, placed.of(part));
+                }
             }
         }
         self.after_steps[stage] = sum_of_columns(&self.left);
     }
 
     /// Cedes what an aggregate XL pays for a year.
-    fn close_aggregate(
-        &mut self,
-        program: &Program,
-        at: usize,
-        year: usize,
-        (layer, placed): (Layer, Proportion),
-        subject: u64,
-    ) {
-        let part = layer.part_of(subject);
-        if part == 0 {
-            return;
-        }
-        self.treaties[at].used_up += u64::from(part == layer.limit);
+    fn close_aggregate(&mut self, program: &Program, at: usize, year: usize, payment: u64) {
         let covered = IndexSet(program.treaties[at].lines.0 & ((1 << program.lines) - 1));
         let mut lines = [0; MAX_LINES];
         lines.iter_mut().zip(&self.left).for_each(|(amount, column)| *amount = column[year]);
-        self.ceded[at][year] = cede(&mut lines, covered, placed.of(part), |_, _| ());
+        self.ceded[at][year] = cede(&mut lines, covered, payment, |_, _| ());
         lines.iter().zip(&mut self.left).for_each(|(amount, column)| column[year] = *amount);
     }
 
-    fn add_details(
+    #[inline(always)]
+    fn add_details<V: Vector>(
         &mut self,
-        instructions: InstructionSet,
-        program: &Program,
-        years: usize,
-        total: &Column,
+        portfolio: &PreparedPortfolio<'_>,
+        batch: &YearBatch,
         amounts: &BatchAmounts,
+        gross: &Column,
+        total: &Column,
     ) {
+        let (program, years) = (portfolio.program, batch.years);
+        let may_exceed = amounts.may_exceed_maximum;
+        for (at, tally) in self.groups.iter_mut().enumerate() {
+            let amounts = recorded(&amounts.of_groups[at], may_exceed);
+            add_to_group::<V>(tally, &batch.counts[at], &amounts, years);
+        }
         for (at, treaty) in program.treaties.iter().enumerate() {
             if let TreatyTerms::OccurrenceXl(layer) = &treaty.terms {
-                let recoveries = &amounts.recoveries[at * MAX_BATCH_YEARS..][..years];
-                let paying = recoveries.iter().map(|&sum| layer.paid(sum)).filter(|&paid| paid > 0);
-                paying.for_each(|paid| add_reinstatements(&mut self.treaties[at], layer, paid));
+                for &recoveries in &amounts.recoveries[at][..years] {
+                    let paid = layer.paid(recoveries);
+                    if paid > 0 {
+                        add_reinstatements(&mut self.treaties[at], layer, paid);
+                    }
+                }
             }
         }
         for (quantity, tally) in &mut self.quantities {
             let column = match *quantity {
-                Quantity::Gross => recorded(&sum_of_columns(&self.gross), amounts),
-                Quantity::GrossLine(line) => recorded(&self.gross[line], amounts),
-                Quantity::NetAfterSteps(steps) => recorded(&self.after_steps[steps - 1], amounts),
-                Quantity::Ceded(treaty) => recorded(&self.ceded[treaty], amounts),
+                Quantity::Gross => gross,
+                Quantity::GrossLine(line) => &amounts.gross[line],
+                Quantity::NetAfterSteps(steps) => &self.after_steps[steps - 1],
+                Quantity::Ceded(treaty) => &self.ceded[treaty],
             };
-            tally.add(instructions, &column, years);
+            tally.add::<V>(&recorded(column, may_exceed), years);
         }
         if let Some(allocation) = &mut self.allocation {
-            let parts = self.gross.iter().chain(&self.ceded);
-            let parts: Vec<Column> = parts.map(|column| recorded(column, amounts)).collect();
-            allocation.add(&total[..years], parts.iter().map(|column| &column[..]));
+            let parts = amounts.gross.iter().chain(&self.ceded);
+            let parts: Vec<_> = parts.map(|column| recorded(column, may_exceed)).collect();
+            let columns: Vec<&Column> = parts.iter().map(|column| &**column).collect();
+            allocation.add::<V>(total, &columns, years);
         }
     }
 
@@ -222,19 +215,27 @@ impl Recorder {
     }
 }
 
-fn add_column(sums: &mut Column, amounts: &[u64]) {
+#[inline(always)]
+fn add_column(sums: &mut Column, amounts: &Column) {
     sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
 }
 
+#[inline(always)]
 fn sum_of_columns(columns: &[Column]) -> Column {
-    let mut sums = [0; MAX_BATCH_YEARS];
-    columns.iter().for_each(|column| add_column(&mut sums, column));
+    let mut sums = EMPTY_COLUMN;
+    for column in columns {
+        add_column(&mut sums, column);
+    }
     sums
 }
 
 /// Amounts as results record them: saturated, if they may have to be.
-fn recorded(column: &Column, amounts: &BatchAmounts) -> Column {
-    if amounts.may_exceed_maximum { column.map(|amount| amount.min(MAX_AMOUNT)) } else { *column }
+#[inline(always)]
+fn recorded(column: &Column, may_exceed_maximum: bool) -> Cow<'_, Column> {
+    match may_exceed_maximum {
+        true => Cow::Owned(column.map(|amount| amount.min(MAX_AMOUNT))),
+        false => Cow::Borrowed(column),
+    }
 }
 
 fn add_reinstatements(tally: &mut TreatyTally, layer: &OccurrenceLayer, paid: u64) {

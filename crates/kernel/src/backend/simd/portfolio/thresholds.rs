@@ -4,22 +4,28 @@
 const CELLS: u64 = 256;
 const CELL_BITS: u32 = 56;
 
+/// Thresholds that are compared with every draw, without a branch. Most cells have no more.
+const COMPARED: usize = 4;
+
 /// Ascending thresholds.
-pub(super) struct GuidedThresholds<'a> {
-    thresholds: &'a [u64],
+pub(super) struct GuidedThresholds {
+    /// The thresholds, and [`COMPARED`] more.
+    thresholds: Vec<u64>,
+    length: usize,
     /// For each cell, and for the end, the number of thresholds below the cell.
     starts: Vec<u32>,
 }
 
-impl<'a> GuidedThresholds<'a> {
-    pub(super) fn new(thresholds: &'a [u64]) -> Self {
+impl GuidedThresholds {
+    pub(super) fn new(thresholds: &[u64]) -> Self {
         let below = |cell: u64| thresholds.partition_point(|&threshold| threshold < cell << CELL_BITS);
         let starts = (0..CELLS).map(below).chain([thresholds.len()]);
-        Self { thresholds, starts: starts.map(|start| start as u32).collect() }
-    }
-
-    pub(super) fn thresholds(&self) -> &'a [u64] {
-        self.thresholds
+        let padding = [u64::MAX; COMPARED];
+        Self {
+            thresholds: thresholds.iter().copied().chain(padding).collect(),
+            length: thresholds.len(),
+            starts: starts.map(|start| start as u32).collect(),
+        }
     }
 
     /// The number of thresholds that are at most `draw`.
@@ -27,10 +33,16 @@ impl<'a> GuidedThresholds<'a> {
     pub(super) fn reached(&self, draw: u64) -> usize {
         let cell = (draw >> CELL_BITS) as usize;
         let (start, end) = (self.starts[cell] as usize, self.starts[cell + 1] as usize);
-        if start == end {
-            return start;
+        if end - start > COMPARED {
+            return start + self.thresholds[start..end].partition_point(|&threshold| threshold <= draw);
         }
-        start + self.thresholds[start..end].partition_point(|&threshold| threshold <= draw)
+        // Those of later cells are above the draw; only the padding may be equal to it.
+        let near = &self.thresholds[start..start + COMPARED];
+        let mut reached = start;
+        for &threshold in near {
+            reached += usize::from(threshold <= draw);
+        }
+        reached.min(self.length)
     }
 }
 
