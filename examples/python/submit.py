@@ -146,12 +146,14 @@ def label(name):
 
 
 def figure(name, value):
-    """Returns a figure as text. Figures below 1 have four significant digits, never 0.00."""
-    if name.endswith("_probability"):
-        value, sign = 100 * value, "%"
-    else:
-        sign = ""
-    return (f"{value:.4g}" if 0 < abs(value) < 1 else f"{value:,.2f}") + sign
+    """Returns a figure as text, as `forge status` prints it: rare events and small amounts never as 0."""
+    if not name.endswith("_probability"):
+        return f"{value:.4g}" if 0 < abs(value) < 1 else f"{value:,.2f}"
+    percent = 100 * value
+    distance = min(percent, 100 - percent)
+    if 0 < distance < 0.0001:
+        return "< 0.0001%" if percent < 50 else "> 99.9999%"
+    return f"{percent:.{0 if distance == 0 else 4 if distance < 0.1 else 2}f}%"
 
 
 def print_record(record):
