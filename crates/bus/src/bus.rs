@@ -247,7 +247,7 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// serve them. Does nothing where there is no other.
     async fn leave_server(&self) {}
 
-    /// Whether all connections of the bus are up. They reach a restarted server one after the other.
+    /// Whether all connections of the bus are up. They reach a restarted server one by one.
     fn is_connected(&self) -> bool;
 }
 
