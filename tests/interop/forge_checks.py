@@ -230,25 +230,25 @@ def largest_up_to(group: Group, amount: int) -> float:
 # --- Checks
 
 
-def unknown_check(expected: Optional[float], found: Optional[float], unknown: str) -> Check:
+def check_without_z(expected: Optional[float], found: Optional[float], reason: str) -> Check:
     """A check without a z-score."""
-    return {"expected": expected, "found": found, "z": None, "unknown": unknown}
+    return {"expected": expected, "found": found, "z": None, "no_z_reason": reason}
 
 
 def check(expected: float, found: Optional[float], v: float, n: int) -> Check:
     """A check of a figure whose variance in a single year is v."""
     if found is None:
-        return unknown_check(expected, None, "single_year")
+        return check_without_z(expected, None, "single_year")
     if not v > 0:
-        return unknown_check(expected, found, "constant")
+        return check_without_z(expected, found, "constant")
     z = (found - expected) / sqrt(v / f64(n))
-    return {"expected": expected, "found": found, "z": z, "unknown": None}
+    return {"expected": expected, "found": found, "z": z, "no_z_reason": None}
 
 
 def probability_check(p: float, found: float, n: int) -> Check:
     """A check of a frequency against its probability."""
     if any(part > 0 and f64(n) * part < FEW for part in (p, 1 - p)):
-        return unknown_check(p, found, "few_years")
+        return check_without_z(p, found, "few_years")
     return check(p, found, p * (1 - p), n)
 
 
@@ -262,7 +262,7 @@ def moment_check(expected: float, found: Optional[float], v: float, n: int, orde
                  highest: int) -> Check:
     """A check of a mean (order 1) or of a variance (order 2) with the moments up to `highest`."""
     if highest < 2 * order:
-        return unknown_check(expected if highest >= order else None, found, "moment")
+        return check_without_z(expected if highest >= order else None, found, "moment")
     return check(expected, found, v, n)
 
 
@@ -298,7 +298,7 @@ class Checks:
                 "variance": check(counts.c2, of_counts.variance,
                                   spread(counts.c4, counts.c2), self.n)},
             "gross": self.gross(number, counts, gross, gross_squares),
-            "zero_probability": unknown_check(None, frequency, "index") if has_index(group)
+            "zero_probability": check_without_z(None, frequency, "index") if has_index(group)
             else probability_check(no_loss_probability(group), frequency, self.n),
         }
 
@@ -309,8 +309,8 @@ class Checks:
         mean = found.mean / u
         variance = None if found.variance is None else found.variance / u / u
         if has_index(group):
-            return {"mean": unknown_check(None, mean, "index"),
-                    "variance": unknown_check(None, variance, "index")}
+            return {"mean": check_without_z(None, mean, "index"),
+                    "variance": check_without_z(None, variance, "index")}
         expected = gross_moments(group, counts)
         q = expected.variance / u / u
         highest = self.moments.of_group(number)
@@ -328,7 +328,7 @@ class Checks:
         found = f64(later) / f64(self.n)
         reasons = [reason for reason in unknown if reason]
         if reasons:
-            probability = unknown_check(None, found, reasons[0])
+            probability = check_without_z(None, found, reasons[0])
         else:
             product = 1.0
             for factor in up_to:

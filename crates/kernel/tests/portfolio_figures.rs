@@ -195,13 +195,13 @@ fn checks_know_closed_forms_and_runs_agree_with_them() {
                 continue;
             }
             let z = check["z"].as_f64();
-            let is_known = z.is_some() || check["unknown"] == "constant" || check["unknown"] == "few_years";
+            let is_known = z.is_some() || check["no_z_reason"] == "constant" || check["no_z_reason"] == "few_years";
             assert!(is_known && z.unwrap_or(0.0).abs() < 4.0, "{}{score}: {check}", group["name"]);
         }
     }
     // The storm is a sum of two draws: the largest loss of all groups is unknown.
     let largest = &output["checks"]["largest_occurrence"][0];
-    assert_eq!(largest["probability"]["unknown"], "strikes");
+    assert_eq!(largest["probability"]["no_z_reason"], "strikes");
     let x = number(largest, "/amount");
     let exceeds = 0.75 * (-x / 1000.0).exp() + 0.25 * (-1.0 - x / 1000.0).exp();
     assert_near(largest, "/groups/0", 1.0 - (-2.0 * exceeds).exp());
@@ -242,7 +242,7 @@ fn checks_say_why_they_have_no_score() {
             "/largest_occurrence/0/probability",
             "/largest_occurrence/1/probability",
         ];
-        figures.map(|figure| checks.pointer(figure).unwrap()["unknown"].as_str().unwrap_or("").to_owned())
+        figures.map(|figure| checks.pointer(figure).unwrap()["no_z_reason"].as_str().unwrap_or("").to_owned())
     };
     let pareto = json!({"pareto": {"threshold": 1000, "alpha": 3}});
     let checks = of(1000, pareto.clone(), Value::Null);

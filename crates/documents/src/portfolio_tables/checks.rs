@@ -26,7 +26,7 @@ struct CheckLegend(Vec<String>);
 impl CheckLegend {
     /// A difference in standard errors; in its place, why there is none.
     fn z_score(&mut self, check: &Value, is_variance: bool) -> String {
-        let word = match (check["z"].as_f64(), check["unknown"].as_str()) {
+        let word = match (check["z"].as_f64(), check["no_z_reason"].as_str()) {
             (Some(z), _) => return format!("{z:+.2}"),
             (None, None) => return ABSENT.to_owned(),
             (None, Some("constant")) => constant_word(check, is_variance).to_owned(),

@@ -82,16 +82,16 @@ pub struct ModelCheck {
     pub expected: Option<f64>,
     /// The run's figure; null for the variance of a single year.
     pub found: Option<f64>,
-    /// The difference in standard errors; null where `unknown` says why.
+    /// The difference in standard errors; null where `no_z_reason` says why.
     pub z: Option<f64>,
     /// Why there is no z-score.
-    pub unknown: Option<UnknownReason>,
+    pub no_z_reason: Option<NoZReason>,
 }
 
 /// Why a figure of the run has no z-score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum UnknownReason {
+pub enum NoZReason {
     /// An index makes the losses of a year dependent.
     Index,
     /// An occurrence is a sum of independent losses.
@@ -108,27 +108,27 @@ pub enum UnknownReason {
 }
 
 impl ModelCheck {
-    fn unknown(expected: Option<f64>, found: Option<f64>, reason: UnknownReason) -> Self {
-        Self { expected, found, z: None, unknown: Some(reason) }
+    fn without_z(expected: Option<f64>, found: Option<f64>, reason: NoZReason) -> Self {
+        Self { expected, found, z: None, no_z_reason: Some(reason) }
     }
 
     /// A figure whose estimate from one year would have this variance.
     fn new(expected: f64, found: Option<f64>, variance: f64, years: f64) -> Self {
         let Some(value) = found else {
-            return Self::unknown(Some(expected), None, UnknownReason::SingleYear);
+            return Self::without_z(Some(expected), None, NoZReason::SingleYear);
         };
         if variance > 0.0 {
             let z = (value - expected) / (variance / years).sqrt();
-            Self { expected: Some(expected), found, z: Some(z), unknown: None }
+            Self { expected: Some(expected), found, z: Some(z), no_z_reason: None }
         } else {
-            Self::unknown(Some(expected), found, UnknownReason::Constant)
+            Self::without_z(Some(expected), found, NoZReason::Constant)
         }
     }
 
     fn probability(expected: f64, found: f64, years: f64) -> Self {
         let is_rare = |probability: f64| probability > 0.0 && years * probability < FEWEST_YEARS;
         if is_rare(expected) || is_rare(1.0 - expected) {
-            return Self::unknown(Some(expected), Some(found), UnknownReason::FewYears);
+            return Self::without_z(Some(expected), Some(found), NoZReason::FewYears);
         }
         Self::new(expected, Some(found), expected * (1.0 - expected), years)
     }
@@ -295,7 +295,7 @@ impl Run {
             ),
             zero_probability: match law {
                 Some(law) => ModelCheck::probability(law.all(law.zero()), zero, years),
-                None => ModelCheck::unknown(None, Some(zero), UnknownReason::Index),
+                None => ModelCheck::without_z(None, Some(zero), NoZReason::Index),
             },
         }
     }
@@ -318,13 +318,13 @@ fn moment_checks(
 ) -> MomentChecks {
     let (mean, variance) = (Some(found.mean / unit), found.variance.map(|variance| variance / unit / unit));
     let Some(expected) = expected else {
-        let unknown = |found| ModelCheck::unknown(None, found, UnknownReason::Index);
+        let unknown = |found| ModelCheck::without_z(None, found, NoZReason::Index);
         return MomentChecks { mean: unknown(mean), variance: unknown(variance) };
     };
     // The standard error of a moment needs the moment of twice its order.
     let check = |order: u32, expected: f64, found: Option<f64>, variance: f64| match has(2 * order) {
         true => ModelCheck::new(expected, found, variance, years),
-        false => ModelCheck::unknown(has(order).then_some(expected), found, UnknownReason::Moment),
+        false => ModelCheck::without_z(has(order).then_some(expected), found, NoZReason::Moment),
     };
     let (square, fourth) = (expected.second / unit / unit, expected.fourth / unit / unit / unit / unit);
     MomentChecks {
@@ -352,7 +352,7 @@ fn largest_checks(
             amount: amount as f64 / f64::from(portfolio.units),
             probability: match all {
                 Ok(all) => ModelCheck::probability(1.0 - all, found, years as f64),
-                Err(reason) => ModelCheck::unknown(None, Some(found), reason),
+                Err(reason) => ModelCheck::without_z(None, Some(found), reason),
             },
             groups: program
                 .groups
@@ -383,12 +383,12 @@ fn bucket_of_return_period(result: &ShardResult, return_period: u64) -> (u64, u6
 }
 
 /// The probability that no occurrence of a group in a year exceeds this amount.
-fn largest_up_to(group: &Group, law: Option<&GroupLaw<'_>>, amount: u64) -> Result<f64, UnknownReason> {
+fn largest_up_to(group: &Group, law: Option<&GroupLaw<'_>>, amount: u64) -> Result<f64, NoZReason> {
     if group.occurrence == Occurrence::Annual {
         return Ok(1.0);
     }
-    let law = law.ok_or(UnknownReason::Index)?;
-    law.occurrence_up_to(amount).map(|each| law.all(each)).ok_or(UnknownReason::Strikes)
+    let law = law.ok_or(NoZReason::Index)?;
+    law.occurrence_up_to(amount).map(|each| law.all(each)).ok_or(NoZReason::Strikes)
 }
 
 #[cfg(test)]
