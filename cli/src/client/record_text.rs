@@ -6,7 +6,7 @@ use forge_contract::{
     job::{JobRecord, JobState},
 };
 use forge_documents::{
-    headline_figure,
+    headline_figures,
     number_format::{format_count, format_percent},
 };
 use forge_kernel::workload::PROFILES;
@@ -40,11 +40,8 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
         add("Shards", Some(format!("{done} of {all}{verified}")));
     }
     let profile = op.and_then(|op| PROFILES.into_iter().find(|profile| profile.name == op.profile));
-    for (name, value) in &record.headline {
-        if let Some(value) = value.as_f64() {
-            let (label, text) = headline_figure(name, value, profile.map(|profile| profile.vocabulary));
-            add(&label, Some(text));
-        }
+    for (label, text) in headline_figures(&record.headline, profile.map(|profile| profile.vocabulary)) {
+        add(&label, Some(text));
     }
     if let Some(verification) = &record.verification {
         add("P(one wrong shard ships)", Some(format_percent(verification.escape_probability)));

@@ -331,7 +331,7 @@ pub struct StreamSpace {
 }
 
 impl StreamSpace {
-    /// Share of a stream in percent from which it counts as full: another message may not fit.
+    /// Share of a stream in percent from which it counts as full.
     pub const FULL_PERCENT: u64 = 95;
 
     /// The part of the space, or of the number of messages, that is in use, in percent.
@@ -341,12 +341,19 @@ impl StreamSpace {
         share(self.bytes, self.max_bytes).max(share(self.messages, self.max_messages))
     }
 
-    /// Whether another message may not fit.
+    /// Whether the stream counts as full: a large message may not fit.
     pub fn is_full(&self) -> bool {
         self.used_percent() >= Self::FULL_PERCENT
     }
 
-    /// Disk space that is left.
+    /// Whether the stream is not full with another message of this size. An empty one takes any
+    /// message, because no space could be waited for.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let after = Self { bytes: self.bytes.saturating_add(bytes), messages: self.messages + 1, ..*self };
+        self.messages == 0 || !after.is_full()
+    }
+
+    /// Disk space that is left. The number of messages may leave less.
     pub fn free_bytes(&self) -> u64 {
         self.max_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(self.bytes))
     }

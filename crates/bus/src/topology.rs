@@ -335,10 +335,9 @@ pub fn all_buckets(namespaces: &[String]) -> Vec<Bucket> {
     jobs.chain(shared).collect()
 }
 
-/// Returns the stream and subject filter of the messages of a job that are purged when it ends. The
-/// order to reduce comes last: until it is purged, another aggregator resumes a cleanup that was
-/// interrupted. Orders to end the job stay for the same reason, until an aggregator has carried
-/// them out: one of them may be storing an error document while the job completes.
+/// Returns the stream and subject filter of the messages of a job that are purged when it ends.
+/// Orders to reduce and to end the job stay until an aggregator acknowledges them: it then resumes
+/// a cleanup that was interrupted, and one of them may be storing an error document.
 pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
     vec![
         (Stream::Shards, shards_filter(job)),
@@ -347,7 +346,6 @@ pub fn job_subjects(job: JobUid) -> Vec<(Stream, String)> {
         (Stream::Results, results_filter(job)),
         (Stream::Verdicts, verdicts_filter(job)),
         (Stream::Verdicts, outcomes_subject(job)),
-        (Stream::Reduce, reduce_subject(job)),
     ]
 }
 

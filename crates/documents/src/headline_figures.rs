@@ -2,15 +2,37 @@
 //! command gives the same answer. Does not know which figures a record has.
 
 use forge_kernel::workload::Vocabulary;
+use serde_json::{Map, Value};
 
 use crate::{
     number_format::{format_amount, format_percent},
     result_tables::capitalise,
 };
 
-/// Label and text of a figure by its name in the record, such as `mean_loss`. Names that are not
-/// known here become words.
-pub fn headline_figure(name: &str, value: f64, words: Option<Vocabulary>) -> (String, String) {
+/// Labels and texts of the figures of a record by their names, such as `mean_loss`: mean and
+/// deviation first, then from the smallest value over the quantiles to the largest. Names that are
+/// not known here become words.
+pub fn headline_figures(figures: &Map<String, Value>, words: Option<Vocabulary>) -> Vec<(String, String)> {
+    let mut numbers: Vec<_> =
+        figures.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))).collect();
+    // Levels of quantiles compare as the digits behind the decimal point.
+    numbers.sort_by_key(|&(name, _)| (place(name), level_digits(name)));
+    numbers.into_iter().map(|(name, value)| headline_figure(name, value, words)).collect()
+}
+
+fn place(name: &str) -> u8 {
+    match name {
+        "mean_loss" | "mean_eta" => 0,
+        "std_dev" => 1,
+        "std_error" => 2,
+        "min_loss" | "min_eta" => 3,
+        name if level_digits(name).is_some() => 4,
+        "max_loss" | "max_eta" => 5,
+        _ => 6,
+    }
+}
+
+fn headline_figure(name: &str, value: f64, words: Option<Vocabulary>) -> (String, String) {
     let text = if name.ends_with("_probability") { format_percent(value) } else { format_amount(value) };
     (headline_label(name, words), text)
 }
@@ -31,15 +53,18 @@ fn headline_label(name: &str, words: Option<Vocabulary>) -> String {
     }
 }
 
-/// The label of a quantile, whose name has its level: `p995_loss` is at 99.5%.
 fn quantile_label(name: &str) -> Option<String> {
-    let digits = name.strip_prefix('p')?.split('_').next()?;
-    let is_level = digits.len() >= 2 && digits.bytes().all(|digit| digit.is_ascii_digit());
-    is_level.then(|| {
+    level_digits(name).map(|digits| {
         let (percent, decimals) = digits.split_at(2);
         let point = if decimals.is_empty() { "" } else { "." };
         format!("{percent}{point}{decimals}% quantile")
     })
+}
+
+/// The level of a quantile, as its name has it: 995 in `p995_loss`, at 99.5%.
+fn level_digits(name: &str) -> Option<&str> {
+    let digits = name.strip_prefix('p')?.split('_').next()?;
+    (digits.len() >= 2 && digits.bytes().all(|digit| digit.is_ascii_digit())).then_some(digits)
 }
 
 #[cfg(test)]
@@ -59,5 +84,14 @@ mod tests {
         assert_eq!(figure("p50_eta", 2.0), pair("50% quantile", "2.00"));
         assert_eq!(figure("mean_net_loss", 2.0), pair("Mean net loss", "2.00"));
         assert_eq!(figure("solvency_ratio", 1.5), pair("Solvency ratio", "1.50"));
+    }
+
+    #[test]
+    fn figures_ascend_from_the_smallest_value_to_the_largest() {
+        let names =
+            ["mean_loss", "std_dev", "min_loss", "p50_loss", "p99_loss", "p995_loss", "max_loss", "scr"];
+        let figures = names.iter().map(|&name| (name.to_owned(), Value::from(1.0))).collect();
+        let labels: Vec<_> = headline_figures(&figures, None).into_iter().map(|(label, _)| label).collect();
+        assert_eq!(labels, names.map(|name| headline_label(name, None)));
     }
 }

@@ -57,7 +57,7 @@ pub use self::{
     completed_job::{CompletedJob, headline},
     document::{Document, artifact_name, canonical_json},
     execution_documents::to_milliseconds,
-    headline_figures::headline_figure,
+    headline_figures::headline_figures,
     job::Job,
     job_result::JobResult,
     reproducible_document::reproducible_document,

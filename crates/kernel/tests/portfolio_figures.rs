@@ -195,7 +195,8 @@ fn checks_know_closed_forms_and_runs_agree_with_them() {
                 continue;
             }
             let z = check["z"].as_f64();
-            let is_known = z.is_some() || check["no_z_reason"] == "constant" || check["no_z_reason"] == "few_years";
+            let is_known =
+                z.is_some() || check["no_z_reason"] == "constant" || check["no_z_reason"] == "few_years";
             assert!(is_known && z.unwrap_or(0.0).abs() < 4.0, "{}{score}: {check}", group["name"]);
         }
     }

@@ -25,6 +25,11 @@ impl ResultVolume {
         Self { accepted, stored, missing }
     }
 
+    /// Whether the job needs more results.
+    pub fn is_incomplete(&self) -> bool {
+        self.missing > 0
+    }
+
     /// Space of the accepted results, in bytes.
     pub fn stored(&self) -> u64 {
         self.stored

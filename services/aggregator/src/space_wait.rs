@@ -31,7 +31,9 @@ impl SpaceWait {
             self.checked = Some(Instant::now());
             let space = bus.stream_space(Stream::Results).await.unwrap_or_default();
             let max_result = max_result_bytes(bus.max_payload());
-            let is_short = space.is_full() || volume.room(space.free_bytes(), max_result) == 0;
+            // A job that has all results waits for verdicts.
+            let is_short = volume.is_incomplete()
+                && (space.is_full() || volume.room(space.free_bytes(), max_result) == 0);
             self.reason = is_short.then(|| describe(space.used_percent()));
         }
         self.reason.as_deref()
@@ -75,13 +77,18 @@ mod tests {
         while publish(index).await.is_ok() {
             index += 1;
         }
-        assert_eq!(wait.observe(bus.as_ref(), PATIENCE, volume).await, None, "it was looked at before");
+        assert_eq!(wait.observe(bus.as_ref(), PATIENCE, volume).await, None, "it was checked a moment ago");
+        advance(CHECK_INTERVAL).await;
+        let complete = ResultVolume::new(3, 900_000, 0);
+        assert_eq!(wait.observe(bus.as_ref(), PATIENCE, complete).await, None, "it waits for verdicts");
         advance(CHECK_INTERVAL).await;
         let reason = wait.observe(bus.as_ref(), PATIENCE, volume).await.unwrap();
         assert!(reason.contains("FORGE_RESULTS") && reason.contains("cancel"), "{reason}");
         assert_eq!(wait.observe(bus.as_ref(), Duration::ZERO, volume).await, None, "it makes progress");
         bus.purge(Stream::Results, ">").await.unwrap();
         assert_eq!(wait.observe(bus.as_ref(), PATIENCE, volume).await, None);
+        advance(CHECK_INTERVAL).await;
+        assert_eq!(wait.observe(bus.as_ref(), PATIENCE, complete).await, None, "it waits for verdicts");
         // A job that holds most of the space gets no more of it, and others do.
         let stored = index * 85 / 100;
         for index in index..index + stored {

@@ -226,7 +226,7 @@ impl Termination {
     /// Returns any error of the underlying bus operations.
     pub async fn announce_and_purge(&self, job: JobUid) -> Result<(), BusError> {
         self.bus.broadcast(Message::new(topology::job_ended_subject(job), job.to_string())).await?;
-        // The order to reduce is purged last, so a cleanup that is interrupted is resumed.
+        // The order to reduce is acknowledged last, so a cleanup that is interrupted is resumed.
         job_keys::delete(self.bus.as_ref(), job).await?;
         for (stream, subject) in topology::job_subjects(job) {
             self.bus.purge(stream, &subject).await?;

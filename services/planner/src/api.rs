@@ -58,6 +58,8 @@ const MAX_CONCURRENT_LISTS: usize = 4;
 /// Largest request of every operation but submit, in bytes. Submit accepts what the envelope reader
 /// accepts.
 const MAX_REQUEST_BYTES: usize = 4096;
+/// An order to end a job takes less space in its stream.
+const MAX_END_ORDER_BYTES: u64 = 4096;
 
 /// An error response.
 #[derive(Debug, PartialEq, Eq)]
@@ -273,7 +275,9 @@ impl Api {
         match self.end_requester.request(order.clone()).await {
             // The server has no space for any message. The job's own results make room for the
             // order; nothing needs them any more. They make none in the stream of orders.
-            Err(BusError::Full(_)) if !self.bus.stream_space(Stream::Reduce).await?.is_full() => {
+            Err(BusError::Full(_))
+                if self.bus.stream_space(Stream::Reduce).await?.free_bytes() > MAX_END_ORDER_BYTES =>
+            {
                 self.bus.purge(Stream::Results, &topology::results_filter(record.uid)).await?;
                 self.end_requester.request(order).await?;
             }

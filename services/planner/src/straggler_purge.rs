@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use forge_bus::{
     Bus, BusError,
-    topology::{self, Bucket, Stream},
+    topology::{self, Bucket},
 };
 use forge_contract::ids::{JobId, JobUid};
 use forge_service::{Settlement, job_records};
@@ -43,8 +43,7 @@ pub async fn purge_stragglers(
     if !rest.is_zero() {
         return Ok(Settlement::Retry(rest));
     }
-    let subjects = topology::job_subjects(uid).into_iter();
-    for (stream, subject) in subjects.filter(|(stream, _)| *stream != Stream::Reduce) {
+    for (stream, subject) in topology::job_subjects(uid) {
         bus.purge(stream, &subject).await?;
     }
     Ok(Settlement::Ack)

@@ -106,7 +106,7 @@ impl DispatchLoop {
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (uid, key) = (admitted.uid(), &admitted.key);
-        let mut space = self.space_watch.follow(dispatcher.result_volume());
+        let mut space = self.space_watch.follow(dispatcher.result_volume()).await;
         loop {
             let now = started.elapsed();
             let window = dispatch_window(live, dispatcher.mean_shard_time(), admitted.policy().max_agents)

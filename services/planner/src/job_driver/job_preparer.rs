@@ -14,6 +14,7 @@ use forge_contract::{
 };
 use forge_kernel::plan::Plan;
 use forge_service::{clock::Clock, job_records, orders, program_store::ProgramStore};
+use tokio::sync::Mutex;
 
 use crate::admitted_job::AdmittedJob;
 
@@ -23,11 +24,13 @@ pub struct JobPreparer {
     bus: SharedBus,
     clock: Clock,
     programs: ProgramStore,
+    /// Held while the space for an order is checked and the order is published.
+    ordering: Mutex<()>,
 }
 
 impl JobPreparer {
     pub fn new(bus: SharedBus, clock: Clock, programs: ProgramStore) -> Self {
-        Self { bus, clock, programs }
+        Self { bus, clock, programs, ordering: Mutex::default() }
     }
 
     /// Prepares a job and returns the outcomes of its shards: the stored ones first, then new ones
@@ -50,11 +53,6 @@ impl JobPreparer {
     /// cancelled once the stream is full.
     async fn order_reduction(&self, admitted: &AdmittedJob, planning_time: Duration) -> Result<(), BusError> {
         let (job, request) = (&admitted.job.id, &admitted.job.request);
-        let stream = Stream::Reduce;
-        if admitted.record.state < JobState::Planned && self.bus.stream_space(stream).await?.is_full() {
-            let name = stream.name();
-            return Err(BusError::Full(format!("the rest of {name} is for orders that end jobs")));
-        }
         let (message, id) = orders::build_reduce(ReduceOrder {
             protocol: PROTOCOL,
             job_id: job.clone(),
@@ -62,10 +60,26 @@ impl JobPreparer {
             envelope: request.envelope.clone(),
             plan_us: planning_time.as_micros() as u64,
         });
+        let ordering = self.ordering.lock().await;
+        let (stream, size) = (Stream::Reduce, message.payload.len() as u64);
+        let has_room = self.bus.stream_space(stream).await?.has_room_for(size);
+        if !has_room && !self.is_ordered(admitted).await? {
+            let name = stream.name();
+            return Err(BusError::Full(format!("the rest of {name} is for orders that end jobs")));
+        }
         self.bus.publish(message, &id).await?;
+        drop(ordering);
         let mark = |record: &mut JobRecord| mark_planned(record, &request.plan);
         job_records::update(self.bus.as_ref(), self.clock, &admitted.bucket, job, mark).await?;
         Ok(())
+    }
+
+    /// Whether the reduction was ordered before, by a planner that died or in an attempt that
+    /// failed afterwards. The order may be what fills the stream.
+    async fn is_ordered(&self, admitted: &AdmittedJob) -> Result<bool, BusError> {
+        let found = job_records::get(self.bus.as_ref(), &admitted.bucket, &admitted.job.id).await?;
+        let record = found.map(|found| found.record).filter(|record| record.uid == admitted.uid());
+        Ok(record.is_some_and(|record| record.state >= JobState::Planned))
     }
 }
 

@@ -14,21 +14,21 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// The free space for results, as last read.
 #[derive(Debug, Clone)]
 pub struct SpaceWatch {
-    free_bytes: watch::Receiver<u64>,
+    /// `None` before the first reading.
+    free_bytes: watch::Receiver<Option<u64>>,
     max_result: u64,
 }
 
 impl SpaceWatch {
-    /// Starts to watch, until `stop` is cancelled. Before the first reading, all space counts as
-    /// free.
+    /// Starts to watch, until `stop` is cancelled.
     pub fn start(bus: SharedBus, stop: CancellationToken) -> Self {
-        let (sender, free_bytes) = watch::channel(u64::MAX);
+        let (sender, free_bytes) = watch::channel(None);
         let max_result = max_result_bytes(bus.max_payload());
         tokio::spawn(async move {
             let read = async {
                 loop {
                     match bus.stream_space(Stream::Results).await {
-                        Ok(space) => drop(sender.send_replace(space.free_bytes())),
+                        Ok(space) => drop(sender.send_replace(Some(space.free_bytes()))),
                         Err(error) => {
                             tracing::debug!(%error, "reading the space for results failed; retrying in {READ_INTERVAL:?}");
                         }
@@ -41,9 +41,13 @@ impl SpaceWatch {
         Self { free_bytes, max_result }
     }
 
-    /// Follows the space for a job with these results.
-    pub fn follow(&self, volume: ResultVolume) -> JobSpace {
-        JobSpace { watch: self.clone(), stored_at_reading: volume.stored() }
+    /// Follows the space for a job with these results. Waits for the first reading: without one, a
+    /// planner that has just started would hand out shards of a job that waits for space.
+    pub async fn follow(&self, volume: ResultVolume) -> JobSpace {
+        let mut watch = self.clone();
+        // An error says that the planner shuts down.
+        let _ = watch.free_bytes.wait_for(Option::is_some).await;
+        JobSpace { watch, stored_at_reading: volume.stored() }
     }
 }
 
@@ -59,11 +63,12 @@ impl JobSpace {
     /// Upper bound on the shards that the job may have in flight, when it has these results.
     pub fn room(&mut self, volume: ResultVolume) -> usize {
         let SpaceWatch { free_bytes, max_result } = &mut self.watch;
-        if free_bytes.has_changed().unwrap_or(false) {
+        let reading = free_bytes.borrow_and_update();
+        if reading.has_changed() {
             self.stored_at_reading = volume.stored();
         }
         let stored_since = volume.stored().saturating_sub(self.stored_at_reading);
-        let free = free_bytes.borrow_and_update().saturating_sub(stored_since);
+        let free = reading.unwrap_or(0).saturating_sub(stored_since);
         usize::try_from(volume.room(free, *max_result)).unwrap_or(usize::MAX)
     }
 }

@@ -300,7 +300,7 @@ fn submit_watch_status_jobs_and_cancel_report_state_and_exit_code() {
     let text = assert_output(
         &cluster.run(&["submit", &path, "--wait"]),
         0,
-        &["Job shown", "completed", "mean_loss", &result],
+        &["Job shown", "completed", "Mean ", &result],
     );
     assert!(!text.contains('\u{1b}'), "no colours when standard output is not a terminal");
     let resubmitted = assert_output(&cluster.run(&["submit", &path, "--wait", "--format", "json"]), 0, &[]);
