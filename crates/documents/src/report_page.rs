@@ -253,7 +253,7 @@ fn origin_section(request: &Request, job_result: &JobResult) -> Markup {
             }
         }
         p {
-            "The same args and seed give the same bytes on every machine: "
+            "The same args and seed give the same result.json on every machine: "
             code { "forge replay" } " computes them again."
         }
         p {

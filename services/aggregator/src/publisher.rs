@@ -78,6 +78,8 @@ impl Publisher {
         shard_results: Option<&BTreeMap<ShardId, Bytes>>,
     ) -> Result<Option<StoredManifest>, StoreError> {
         if self.store.get_manifest(&completed.job.id).await?.is_some() {
+            // The attempt that stored it may have failed to remove the error of an earlier one.
+            self.store.remove_error(&completed.job.id).await?;
             return Ok(None);
         }
         let mut artifacts: Vec<_> = completed.documents().into_iter().map(to_artifact).collect();

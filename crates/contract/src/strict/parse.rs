@@ -113,7 +113,10 @@ impl ParseState {
             let message = format!("is too large for a finite number, at {position}: {NUMBER_RANGE}");
             self.errors.push(&self.pointer, message);
         } else {
-            let hint = syntax_hint(document, error.line(), error.column());
+            // Within a string, the letters at the position are no JSON.
+            let is_in_string = cause != "key must be a string"
+                && ["string", "escape", "surrogate"].iter().any(|word| cause.contains(word));
+            let hint = syntax_hint(document, error.line(), error.column()).filter(|_| !is_in_string);
             let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
             self.errors.push("", format!("is not valid JSON: {cause} at {position}{hint}"));
         }

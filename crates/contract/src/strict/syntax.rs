@@ -36,6 +36,10 @@ pub fn syntax_hint(text: &str, line: usize, column: usize) -> Option<&'static st
         "True" | "False" | "yes" | "no" => return Some("write true or false"),
         _ => {}
     }
+    let lower = word.to_ascii_lowercase();
+    if lower.len() > 1 && ["true", "false", "null"].iter().any(|literal| literal.starts_with(&lower)) {
+        return (word != lower).then_some("write true, false and null in lower case");
+    }
     match rest.as_bytes().first()? {
         b'\'' => Some("strings are in double quotes"),
         b'/' | b'#' => Some("JSON has no comments"),
