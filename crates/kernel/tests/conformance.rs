@@ -2,7 +2,10 @@
 //! of the kernel, run on each instruction set that this CPU has. On the reference itself it shows
 //! that execution repeats and can be cancelled.
 
-use forge_contract::result_details::TreatyTally;
+use forge_contract::{
+    program::{AmountTable, MAX_AMOUNT},
+    result_details::TreatyTally,
+};
 use forge_kernel::{
     backend::{Backend, scalar::Scalar, simd::Simd},
     testing::{conformance, portfolios, sample_shard},
@@ -96,17 +99,30 @@ fn extreme_portfolios() {
 }
 
 /// Random portfolios reach what they are to test: treaties that pay, in part and to their limits,
-/// in random and in fixed order.
+/// in random and in fixed order, factors that do not fit into 32 bits, and amounts that saturate.
 #[test]
 fn random_portfolios_are_diverse() {
     let (mut interleaved, mut fixed, mut attached, mut exhausted, mut used_up) = (0, 0, 0, 0, 0);
+    let (mut large_factors, mut saturated) = (0, 0);
     for seed in 0..400 {
         let program = portfolios::random_portfolio(seed);
         let shard = sample_shard(0, seed, 50);
         let result = Scalar.execute(&program, &[shard], &()).unwrap().remove(0);
+        let count = |found: bool| u32::from(found);
+        let components = program.groups.iter().flat_map(|group| &group.components).zip(&result.components);
+        let indexed: Vec<_> = components.filter(|(component, _)| component.index.is_some()).collect();
+        let has_large_factors = |index: u32| match &program.indices[index as usize] {
+            AmountTable::Linear { amounts, .. } => amounts.last() > Some(&u32::MAX.into()),
+            _ => false,
+        };
+        large_factors += count(indexed.iter().any(|(component, tally)| {
+            tally.occurrences > 0 && component.index.is_some_and(has_large_factors)
+        }));
+        saturated += count(
+            indexed.iter().any(|(component, tally)| component.terms.limit == MAX_AMOUNT && tally.capped > 0),
+        );
         let Some(details) = result.details else { continue };
         let any = |figure: fn(&TreatyTally) -> u64| details.treaties.iter().any(|tally| figure(tally) > 0);
-        let count = |found: bool| u32::from(found);
         attached += count(any(|tally| tally.attached));
         exhausted += count(any(|tally| tally.exhausted));
         used_up += count(any(|tally| tally.used_up));
@@ -115,4 +131,6 @@ fn random_portfolios_are_diverse() {
     }
     let figures = [interleaved, fixed, attached, exhausted, used_up];
     assert!(figures.iter().all(|&figure| figure >= 40), "{figures:?}");
+    let figures = [large_factors, saturated];
+    assert!(figures.iter().all(|&figure| figure >= 10), "{figures:?}");
 }

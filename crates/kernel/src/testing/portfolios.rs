@@ -155,13 +155,22 @@ impl PortfolioMaker {
         }
     }
 
-    fn program(mut self) -> Program {
-        let index = |maker: &mut Self| {
-            let near_one = |maker: &mut Self| (1 << 23) + maker.random.below(1 << 24);
-            let amounts = maker.sorted(3, near_one);
-            AmountTable::Linear { thresholds: vec![maker.random.next()], amounts }
+    /// The factors of an index: most of them near 1, others of any size. Those from 2^32 on do not
+    /// fit into 32 bits, and the largest ones saturate every amount.
+    fn index(&mut self) -> AmountTable {
+        if self.chance(4) {
+            return self.amounts(None);
+        }
+        let factor = |maker: &mut Self| match maker.random.below(12) {
+            0 => maker.random.next() >> (11 + maker.random.below(53)),
+            1 => u64::from(u32::MAX) - 1 + maker.random.below(4),
+            _ => (1 << 23) + maker.random.below(1 << 24),
         };
-        let indices = (0..self.indices).map(|_| index(&mut self)).collect();
+        AmountTable::Linear { thresholds: vec![self.random.next()], amounts: self.sorted(3, factor) }
+    }
+
+    fn program(mut self) -> Program {
+        let indices = (0..self.indices).map(|_| self.index()).collect();
         let groups = (0..=self.random.below(4)).map(|_| self.group()).collect();
         let treaties = (0..self.random.below(6)).map(|_| self.treaty()).collect();
         let details = !self.chance(6);
@@ -195,8 +204,8 @@ pub fn check_random_portfolios(backend: &dyn Backend, seeds: std::ops::Range<u64
     }
 }
 
-/// Checks portfolios whose sums saturate, in all iterations or in few, the most occurrences, and
-/// shards of several leaves.
+/// Checks portfolios whose sums saturate, in all iterations or in few, by amounts and by factors of
+/// an index, the most occurrences, and shards of several leaves.
 ///
 /// # Panics
 /// If the backend differs from the scalar reference.
@@ -207,16 +216,26 @@ pub fn check_extreme_portfolios(backend: &dyn Backend) {
         CountRecipe::Constant(20),
     ];
     for (seed, counts) in (0..).zip(counts) {
-        for largest in [false, true] {
+        let largest_factors = AmountTable::Linear { thresholds: vec![], amounts: vec![MAX_AMOUNT; 2] };
+        let recipes = [
+            (AmountRecipe::Extreme(seed), None),
+            (AmountRecipe::Largest, None),
+            (AmountRecipe::Steep(seed), Some(largest_factors)),
+        ];
+        for (recipe, factors) in recipes {
             let mut program = random_portfolio(17 + seed);
             program.groups.truncate(2);
             let group = &mut program.groups[0];
             group.counts = counts.count_table();
             group.occurrence = Occurrence::Strike;
-            let recipe = if largest { AmountRecipe::Largest } else { AmountRecipe::Extreme(seed) };
             for component in &mut group.components {
                 component.amounts = AmountTable::Quantiles { segment_bits: 2, segments: recipe.segments(2) };
                 component.terms = Terms::NONE;
+                component.index = factors.is_some().then_some(0);
+            }
+            if let Some(factors) = factors {
+                program.indices.truncate(1);
+                program.indices.insert(0, factors);
             }
             if backend.supports(&program) {
                 let shards = [sample_shard(0, seed, 700)];

@@ -7,7 +7,7 @@ use forge_contract::{program::Segment, treaty::Proportion};
 use super::{
     super::scalar::locate,
     vector::{
-        MAX_FLOAT_PRODUCT_AMOUNT, TWO_52, TableLookup, Vector, bucket_bias, look_up_amounts,
+        MAX_FLOAT_PRODUCT_AMOUNT, QuantileTables, TWO_52, TableLookup, Vector, bucket_bias, look_up_amounts,
         proportion_of_each,
     },
 };
@@ -224,8 +224,13 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self {
-        look_up_amounts(tables, bits, numbers, draws, mask)
+    fn look_up_amounts(
+        tables: QuantileTables<'_>,
+        numbers: Option<Self>,
+        draws: Self,
+        mask: Self::Mask,
+    ) -> Self {
+        look_up_amounts(tables, numbers, draws, mask)
     }
 
     #[inline(always)]

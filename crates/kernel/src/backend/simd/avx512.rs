@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use forge_contract::{program::Segment, treaty::Proportion};
 
 use super::vector::{
-    MAX_FLOAT_PRODUCT_AMOUNT, TWO_52, TableLookup, Vector, bucket_bias, look_up_amounts, proportion_of_each,
+    MAX_FLOAT_PRODUCT_AMOUNT, QuantileTables, TWO_52, TableLookup, Vector, bucket_bias, look_up_amounts,
+    proportion_of_each,
 };
 
 /// Eight lanes of a 512-bit register.
@@ -181,8 +182,13 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self {
-        look_up_amounts(tables, bits, numbers, draws, mask)
+    fn look_up_amounts(
+        tables: QuantileTables<'_>,
+        numbers: Option<Self>,
+        draws: Self,
+        mask: Self::Mask,
+    ) -> Self {
+        look_up_amounts(tables, numbers, draws, mask)
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use forge_contract::{
 use super::{
     chacha::{ChaChaKey, DRAWS_PER_BLOCK},
     scratch::Scratch,
-    vector::Vector,
+    vector::{QuantileTables, Vector},
 };
 
 /// Groups between two transfers of the lane sums. 2^9 groups of 2 vectors of totals below 2^53 stay
@@ -182,9 +182,8 @@ impl<V: Vector, const C: usize> IterationVector<V, C> {
             };
             if V::any(lanes) {
                 let cap = V::splat(component.cap);
-                let amount =
-                    V::look_up_amounts(component.amounts, program.segment_bits, V::splat(0), draw, lanes)
-                        .min(cap);
+                let table = QuantileTables::new(program.segment_bits, component.amounts);
+                let amount = V::look_up_amounts(table, None, draw, lanes).min(cap);
                 scratch.capped_occurrences[index] += u64::from(V::count_set(amount.equal(cap)));
                 self.total = self.total.add(amount).min(V::splat(MAX_AMOUNT));
                 self.largest = self.largest.max_signed(amount);

@@ -2,11 +2,11 @@
 //! most of the time use 128-bit registers through the `wide` crate (SSE2, NEON or plain integers);
 //! the others use plain integers.
 
-use forge_contract::{distribution::Resolution, program::Segment, treaty::Proportion};
+use forge_contract::{distribution::Resolution, treaty::Proportion};
 
 use wide::{u32x4, u64x2};
 
-use super::{super::scalar::amount_of_draw, vector::Vector};
+use super::vector::{QuantileTables, Vector};
 
 const LANES: usize = 4;
 
@@ -228,13 +228,17 @@ impl Vector for Portable {
     /// Looks up one lane after another: there is no gather instruction, and lanes outside the mask
     /// cost nothing.
     #[inline(always)]
-    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self {
-        let (draws, numbers) = (draws.lanes(), numbers.lanes());
+    fn look_up_amounts(
+        tables: QuantileTables<'_>,
+        numbers: Option<Self>,
+        draws: Self,
+        mask: Self::Mask,
+    ) -> Self {
+        let (draws, numbers) = (draws.lanes(), numbers.map_or([0; LANES], Self::lanes));
         let mut amounts = [0; LANES];
         for lane in 0..LANES {
             if mask[lane] {
-                let table = &tables[numbers[lane] as usize * (128 << bits)..];
-                amounts[lane] = amount_of_draw(bits, table, draws[lane]);
+                amounts[lane] = tables.amount(numbers[lane] as usize, draws[lane]);
             }
         }
         Self::from_lanes(amounts)

@@ -3,6 +3,8 @@
 
 use forge_contract::{program::Segment, treaty::Proportion};
 
+use super::super::scalar::amount_of_draw;
+
 /// A register of `LANES` u64 lanes, also read as `2 · LANES` u32 lanes. Arithmetic wraps.
 ///
 /// Implementations over CPU intrinsics must run only on CPUs that have them, which
@@ -58,14 +60,54 @@ pub(super) trait Vector: Copy {
     fn bits_of(mask: Self::Mask) -> u32;
 
     /// The amounts of `draws`, before the component's cap, in the lanes of `mask`; 0 in the others.
-    /// `tables` are tables of `128 · 2^bits` segments each, one after another, and `numbers` the
-    /// number of each lane's table.
-    fn look_up_amounts(tables: &[Segment], bits: u32, numbers: Self, draws: Self, mask: Self::Mask) -> Self;
+    /// `numbers` holds the number of each lane's table; `None` stands for the first table.
+    ///
+    /// # Panics
+    /// If a number, also of a lane outside the mask, is not that of a table. Implementations that
+    /// read only the lanes of the mask need not check the others.
+    fn look_up_amounts(
+        tables: QuantileTables<'_>,
+        numbers: Option<Self>,
+        draws: Self,
+        mask: Self::Mask,
+    ) -> Self;
     /// [`Proportion::of`] of amounts up to 2^53 − 1.
     fn proportion(self, proportion: Proportion) -> Self;
     /// Histogram buckets of amounts up to 2^53 − 1, with 2^`BITS` buckets in an octave: at most 10
     /// bits.
     fn buckets<const BITS: u32>(amounts: Self) -> Self;
+}
+
+/// Quantile tables of one size, one after another: at least one.
+#[derive(Clone, Copy)]
+pub(super) struct QuantileTables<'a> {
+    bits: u32,
+    segments: &'a [Segment],
+}
+
+impl<'a> QuantileTables<'a> {
+    /// Tables of `128 · 2^bits` segments each.
+    ///
+    /// # Panics
+    /// If the number of segments is not that of one or several such tables. Vectors read segments
+    /// without a check of their own.
+    #[inline(always)]
+    pub(super) fn new(bits: u32, segments: &'a [Segment]) -> Self {
+        assert!((1..=8).contains(&bits) && !segments.is_empty(), "a quantile table has 1 to 8 segment bits");
+        assert!(segments.len().is_multiple_of(128 << bits), "a quantile table has 128 · 2^bits segments");
+        Self { bits, segments }
+    }
+
+    #[inline(always)]
+    fn number(self) -> usize {
+        self.segments.len() >> (7 + self.bits)
+    }
+
+    /// The amount of a draw in a table.
+    #[inline(always)]
+    pub(super) fn amount(self, number: usize, draw: u64) -> u64 {
+        amount_of_draw(self.bits, &self.segments[number << (7 + self.bits)..], draw)
+    }
 }
 
 /// Operations for [`look_up_amounts`], for instruction sets on which looking up all lanes at once
@@ -89,18 +131,20 @@ pub(super) trait TableLookup: Vector {
 /// [`Vector::look_up_amounts`] for all lanes at once (docs/determinism.md, section 7).
 #[inline(always)]
 pub(super) fn look_up_amounts<V: TableLookup>(
-    tables: &[Segment],
-    bits: u32,
-    numbers: V,
+    tables: QuantileTables<'_>,
+    numbers: Option<V>,
     draws: V,
     mask: V::Mask,
 ) -> V {
-    debug_assert!(!tables.is_empty() && tables.len().is_multiple_of(128 << bits));
-    let (indices, y) = V::locate(draws, bits);
-    let indices = indices.add(numbers.multiply_u32(V::splat(128 << bits)));
-    // SAFETY: `locate` returns indices below 128 · 2^bits, the length that `Program::validate`
-    // requires of every table, and callers pass numbers of tables that there are.
-    let (left_slope, curve_shift) = unsafe { V::gather(tables, indices) };
+    let (mut indices, y) = V::locate(draws, tables.bits);
+    if let Some(numbers) = numbers {
+        let is_beyond = numbers.greater_equal_unsigned(V::splat(tables.number() as u64));
+        assert!(!V::any(is_beyond), "every lane needs the number of a table");
+        indices = indices.add(numbers.multiply_u32(V::splat(128 << tables.bits)));
+    }
+    // SAFETY: `locate` returns indices below 128 · 2^bits, the length of a table, there is at least
+    // one table, and every number is that of a table.
+    let (left_slope, curve_shift) = unsafe { V::gather(tables.segments, indices) };
     let bend = y.multiply_i32(curve_shift).shift_right::<31>();
     let slope = left_slope.shift_right::<32>().add(bend);
     let rise = y.multiply_i32(slope);
@@ -186,6 +230,53 @@ mod tests {
             }
         }
         levels
+    }
+
+    /// The amounts of draws in a table of two, of one segment bit each.
+    fn look_up<V: Vector>(segments: &[Segment], number: u64) {
+        let tables = QuantileTables::new(1, segments);
+        let every = V::greater_than(V::splat(1), V::splat(0));
+        let mut amounts = [0; 8];
+        V::look_up_amounts(tables, Some(V::splat(number)), V::splat(u64::MAX), every).store(&mut amounts);
+        assert_eq!(amounts[..V::LANES], vec![number + 1; V::LANES]);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi2,lzcnt,popcnt")]
+    fn look_up_avx2(segments: &[Segment], number: u64) {
+        look_up::<super::super::avx2::Avx2>(segments, number);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512cd,avx512dq,avx2,bmi2,lzcnt,popcnt")]
+    fn look_up_avx512(segments: &[Segment], number: u64) {
+        look_up::<super::super::avx512::Avx512>(segments, number);
+    }
+
+    #[test]
+    fn only_segments_of_tables_are_read() {
+        let mut lookups: Vec<fn(&[Segment], u64)> = vec![look_up::<Portable>];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the features were detected; CPUs with AVX2 have the others.
+                lookups.push(|segments, number| unsafe { look_up_avx2(segments, number) });
+            }
+            if is_x86_feature_detected!("avx512cd") && is_x86_feature_detected!("avx512dq") {
+                // SAFETY: as above.
+                lookups.push(|segments, number| unsafe { look_up_avx512(segments, number) });
+            }
+        }
+        let segment = |table: usize| Segment { left: 32 * (table as i32 + 1), slope: 0, curve: 0, shift: 36 };
+        let segments: Vec<_> = (0..512).map(|at| segment(at / 256)).collect();
+        for look_up in lookups {
+            look_up(&segments, 0);
+            look_up(&segments, 1);
+            for (length, number) in [(512, 2), (512, 1 << 32), (512, u64::MAX), (256, 1), (511, 0), (0, 0)] {
+                let panics = std::panic::catch_unwind(|| look_up(&segments[..length], number));
+                assert!(panics.is_err(), "{length} segments, table {number}");
+            }
+        }
     }
 
     #[test]

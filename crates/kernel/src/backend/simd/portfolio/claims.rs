@@ -2,7 +2,7 @@
 //! components that they have picked.
 
 use super::{
-    super::vector::Vector,
+    super::vector::{QuantileTables, Vector},
     amounts::{BatchAmounts, LayerEvent, add_to},
     model::{GroupDraws, NEVER, Pick, PreparedPortfolio},
     policies::{ComponentSums, amounts_of_draws, paid_by},
@@ -30,7 +30,9 @@ impl BatchAmounts {
             }
             let active = V::greater_than(counts, V::splat(event as u64));
             let claims = match &pick.tables {
-                Some((bits, tables)) => V::look_up_amounts(tables, *bits, numbers, draws, active),
+                Some((bits, segments)) => {
+                    V::look_up_amounts(QuantileTables::new(*bits, segments), Some(numbers), draws, active)
+                }
                 None => draws,
             };
             claims.store(&mut self.claims[event]);

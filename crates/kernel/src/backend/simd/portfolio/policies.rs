@@ -6,7 +6,10 @@ use forge_contract::{
 };
 
 use super::{
-    super::{super::scalar::amount_in_table, vector::Vector},
+    super::{
+        super::scalar::amount_in_table,
+        vector::{QuantileTables, Vector},
+    },
     model::QuotaShare,
     runs::{Lanes, MAX_LANES},
 };
@@ -109,7 +112,7 @@ pub(super) fn paid_by<V: Vector>(share: &QuotaShare, amounts: V) -> V {
 #[inline(always)]
 pub(super) fn amounts_of_draws<V: Vector>(table: &AmountTable, draws: V, lanes: V::Mask) -> V {
     if let AmountTable::Quantiles { segment_bits, segments } = table {
-        return V::look_up_amounts(segments, *segment_bits, V::splat(0), draws, lanes);
+        return V::look_up_amounts(QuantileTables::new(*segment_bits, segments), None, draws, lanes);
     }
     let mut values = [0; MAX_LANES];
     draws.store(&mut values);
