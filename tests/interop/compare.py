@@ -65,6 +65,37 @@ def run(command):
     return done.stdout
 
 
+def reader_command(path):
+    return [sys.executable, os.path.join(HERE, "forge_reader.py"), "result", path]
+
+
+def heavy_tail(alpha, metric, limit=None):
+    """An envelope that tests a figure of losses with this tail index."""
+    claim = {"line": "a", "severity": {"pareto": {"threshold": 1000, "alpha": alpha}}}
+    group = {"name": "g", "count": {"poisson": 0.5}, "claims": [claim | ({"limit": limit} if limit else {})]}
+    level = {} if metric == "mean" else {"level": 0.9}
+    convergence = {"metric": metric, "relative_half_width": 0.01} | level
+    args = {"iterations": 20, "lines": ["a"], "groups": [group], "convergence": convergence}
+    return {"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"}, "args": args}
+
+
+def compare_refusals(forge, folder):
+    """Both refuse to test a figure that needs a variance where there is none, and nothing else."""
+    path = os.path.join(folder, "convergence.json")
+    for alpha, metric, limit, is_valid in [
+            (2, "mean", None, False), (1.5, "tvar", None, False), (2.1, "mean", None, True),
+            (2.1, "tvar", None, True), (1.5, "var", None, True), (1.5, "mean", 1e6, True)]:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(heavy_tail(alpha, metric, limit), file)
+        for command in ([forge, "envelope", "check", path], reader_command(path)):
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            says_why = b"variance" in done.stdout
+            if (done.returncode == 0) != is_valid or (not is_valid and not says_why):
+                sys.exit(f"{' '.join(command)} ended with {done.returncode} for {metric} with tail index {alpha} "
+                         f"and limit {limit}:\n{done.stdout.decode()}")
+    print("  equal: which tests of precision are refused")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("forge")
@@ -74,12 +105,13 @@ def main():
     rng = random.Random(options.seed)
     print(f"comparing {options.count} envelopes from seed {options.seed}")
     with tempfile.TemporaryDirectory() as folder:
+        compare_refusals(options.forge, folder)
         for number in range(options.count):
             path = os.path.join(folder, f"{number}.json")
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(envelope(rng), file)
             ours = run([options.forge, "run", path, "--format", "json", "--out", os.path.join(folder, "out")])
-            theirs = run([sys.executable, os.path.join(HERE, "forge_reader.py"), "result", path])
+            theirs = run(reader_command(path))
             if ours != theirs:
                 with open(path, encoding="utf-8") as file:
                     sys.exit(f"the results differ for {file.read()}\nforge:  {ours!r}\nreader: {theirs!r}")

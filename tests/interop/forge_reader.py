@@ -38,6 +38,7 @@ from forge_compound import compound_program, millionths, normalised_compound  # 
 from forge_compound_output import Output  # noqa: E402
 from forge_core import SpecError, jcs, model_args, replay_key, root_seed  # noqa: E402
 from forge_distribution import Distribution, bucket_low, bucket_of  # noqa: E402
+from forge_moments import Moments  # noqa: E402
 from forge_program import MAX, Program, eta_program, insurance_program  # noqa: E402
 from forge_shard import ShardResult, no_iterations, run_range, run_shard  # noqa: E402
 from forge_stats import Convergence, Order, checkpoints, f64, moments_of, tail_figures  # noqa: E402
@@ -168,7 +169,17 @@ def run_of(envelope: dict[str, Any]) -> Run:
         seed = {"mode": "derived"}
     else:
         raise SpecError("seed.mode is neither derived nor explicit")
-    return Run(op, normalised_args(op["profile"], envelope["args"]), seed)
+    run = Run(op, normalised_args(op["profile"], envelope["args"]), seed)
+    refuse_test_without_variance(run)
+    return run
+
+
+def refuse_test_without_variance(run: Run) -> None:
+    """Section 12.1: `mean` and `tvar` are not tested where `total` has no moment of order 2."""
+    is_compound = run.op["profile"] == "risk.compound.v1"
+    if is_compound and run.args.get("convergence", {}).get("metric") in ("mean", "tvar"):
+        if Moments(run.args, run.program()).after(None) < 2:
+            raise SpecError("convergence.metric needs a variance, which total does not have")
 
 
 @lru_cache(maxsize=32)
