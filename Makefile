@@ -14,6 +14,8 @@ SBOM_FLAGS ?=
 TARGET ?= x86_64-unknown-linux-musl
 # The image that `make image` builds.
 VARIANT ?= cpu
+# The commit that images and archives state, if this is a git checkout.
+COMMIT = $(shell test -e .git && git rev-parse HEAD 2>/dev/null)
 # Seeds of `make simulate`.
 SEEDS ?= 10000
 # Seconds for each fuzz target.
@@ -114,7 +116,7 @@ dist: ## archives the command for TARGET in target/dist; static for -musl, witho
 	$(PYTHON) deploy/sbom.py --variant cpu --output target/dist/forge-$(TARGET).cdx.json
 
 image: ## builds the image IMAGE of VARIANT cpu or gpu
-	docker build --tag $(IMAGE) --target $(VARIANT) .
+	docker build --tag $(IMAGE) --target $(VARIANT) --build-arg FORGE_COMMIT=$(COMMIT) .
 
 chart: ## packages the chart in target/dist
 	$(PYTHON) tests/deploy/package_chart.py target/dist

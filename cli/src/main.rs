@@ -33,6 +33,7 @@ mod shard_retention;
 mod store_args;
 mod stored_job;
 mod text;
+mod version;
 
 use std::process::ExitCode;
 
@@ -48,7 +49,12 @@ Examples:
 
 /// Deterministic Monte Carlo: the same envelope gives the same bytes on every machine
 #[derive(Debug, Parser)]
-#[command(name = "forge", version, after_help = format!("{EXAMPLES}\n\n{}", exit_code::help_section()))]
+#[command(
+    name = "forge",
+    version,
+    long_version = version::LONG_VERSION.as_str(),
+    after_help = format!("{EXAMPLES}\n\n{}", exit_code::help_section())
+)]
 struct Cli {
     #[command(subcommand)]
     command: ForgeCommand,

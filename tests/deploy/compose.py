@@ -164,7 +164,7 @@ def build_images(engine, forge, checks):
         require(version.startswith("forge "), version)
         identity = engine.docker("run", *confined, "--entrypoint=id", tag, "--user")
         require(identity.strip() == str(USER), f"{tag} runs as {identity}")
-        checks.ok(f"Dockerfile, target {target}: {version.strip()}, as user {USER}, read-only")
+        checks.ok(f"Dockerfile, target {target}: {version.splitlines()[0]}, as user {USER}, read-only")
         check_licenses(engine, tag)
         checks.ok(f"{tag} has the licences of Forge, its crates, and each Debian package")
     size = int(engine.docker("image", "inspect", "--format={{.Size}}", "forge:cpu"))

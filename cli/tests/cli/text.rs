@@ -263,5 +263,25 @@ fn help_documents_examples_and_exit_codes() {
         let text = help(&[command, "--help"]);
         assert!(text.contains("Examples:\n  forge "), "{text}");
     }
-    assert_eq!(help(&["--version"]), format!("forge {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn long_version_states_the_commit_the_kernel_and_the_backends() {
+    let print =
+        |option: &str| CommandOutput::new(&forge().arg(option).output().unwrap()).expect_code(0).stdout;
+    let short = print("-V");
+    assert_eq!(short, format!("forge {}\n", env!("CARGO_PKG_VERSION")));
+    let long = print("--version");
+    let lines: Vec<_> = long.strip_prefix(&short).expect("the version comes first").lines().collect();
+    let value = |name: &str| {
+        let mut values = lines.iter().filter_map(|line| line.strip_prefix(name));
+        values.next().unwrap_or_else(|| panic!("no {name} in {long}")).trim()
+    };
+    let commit = value("commit").split(',').next().unwrap();
+    let is_commit = commit.len() >= 7 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(commit == "unknown" || is_commit, "{long}");
+    assert_eq!(value("kernel"), forge_kernel::KERNEL.to_string());
+    let backends: Vec<_> = value("backends").split(", ").collect();
+    assert_eq!(backends.contains(&"gpu"), cfg!(feature = "gpu"), "{long}");
+    assert!(["scalar", "simd"].iter().all(|name| backends.contains(name)), "{long}");
 }
