@@ -24,7 +24,7 @@ FUZZ_SECONDS ?= 30
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-test: lint unit interop test-schemas attacks tutorials book ## everything that must pass before a change lands
+test: lint unit interop test-schemas tutorials book ## the tests of every change; `make attacks` and `make test-deploy` are the others
 
 lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo fmt --all --check
@@ -33,6 +33,8 @@ lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	cargo clippy -p forge --no-default-features --locked -- -D warnings
 
+# Most tests with servers wait most of the time, so there are twice as many threads as cores. Tests
+# that compute take two of them (.config/nextest.toml).
 # With cargo-nextest, tests that need a GPU adapter are skipped on machines without one, unless
 # FORGE_REQUIRE_GPU is set. `cargo test` reports them as passed.
 unit: ## the tests of all crates, with cargo-nextest where it is installed
@@ -42,7 +44,8 @@ unit: ## the tests of all crates, with cargo-nextest where it is installed
 	  profile=no-gpu; \
 	  if test -n "$$FORGE_REQUIRE_GPU" || $(FORGE) devices --format json | grep -q '"target": "gpu"'; \
 	  then profile=default; fi; \
-	  cargo nextest run $(WORKSPACE) --profile $$profile; \
+	  cargo nextest run $(WORKSPACE) --profile $$profile \
+	    --test-threads $$((2 * $$(getconf _NPROCESSORS_ONLN))); \
 	  cargo test --doc $(WORKSPACE); \
 	else \
 	  cargo test $(WORKSPACE); \
