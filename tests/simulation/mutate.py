@@ -64,8 +64,8 @@ MUTATIONS = [
     (
         "ignored-reopening", "a shard whose accepted result was refuted is not dispatched again",
         PLANNER + "job_driver/dispatcher.rs",
-        "self.completed.remove(position as usize))\n                {\n                    self.queue_retry(shard);",
-        "self.completed.remove(position as usize))\n                {",
+        "self.completed_count -= 1;\n                    self.queue_retry(shard);",
+        "self.completed_count -= 1;",
     ),
     (
         "lost-order", "an order to reduce is acknowledged although the job was not reduced",
@@ -75,14 +75,14 @@ MUTATIONS = [
     ),
     (
         "result-counted-twice", "a second result of a shard is merged again",
-        AGGREGATOR + "reduction.rs",
+        AGGREGATOR + "reduction/receipt.rs",
         "if is_accepted || self.limits.is_rejected(task_id, pool) {\n            return",
         "if is_accepted {\n            self.accepted.remove(&position);\n        }\n"
         "        if self.limits.is_rejected(task_id, pool) {\n            return",
     ),
     (
         "verdict-ignored", "a refuted result stays accepted",
-        AGGREGATOR + "result_collector.rs",
+        AGGREGATOR + "result_collector/verdict_check.rs",
         "VerdictEffect::RestartRequired => Err(Interruption::RestartRequired),",
         "VerdictEffect::RestartRequired => Ok(()),",
     ),
@@ -195,8 +195,6 @@ def check(name, reason, file, old, new):
     """Returns the first seed that finds the bug, and what it says; `None` if none does."""
     path = COPY / file
     text = path.read_text()
-    if text.count(old) != 1:
-        sys.exit(f"{name}: {text.count(old)} places in {file} look like:\n{old}")
     path.write_text(text.replace(old, new))
     try:
         binary = build()
@@ -214,6 +212,10 @@ def check(name, reason, file, old, new):
 def main():
     prepare()
     chosen = [mutation for mutation in MUTATIONS if not sys.argv[1:] or mutation[0] in sys.argv[1:]]
+    for name, _, file, old, _ in chosen:
+        places = (COPY / file).read_text().count(old)
+        if places != 1:
+            sys.exit(f"{name}: {places} places in {file} look like:\n{old}")
     missed = [mutation[0] for mutation in chosen if check(*mutation) is None]
     if missed:
         sys.exit(f"not found: {', '.join(missed)}")
