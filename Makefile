@@ -1,7 +1,7 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help test lint unit interop test-schemas simulate attacks tutorials book test-deploy test-chart test-compose test-images
-.PHONY: test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
+.PHONY: test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
 # The command that the tests have built.
@@ -67,11 +67,15 @@ attacks: ## attacks a cluster with the credentials of worker and client; takes a
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/attacks/run.py $(FORGE)
 
-test-deploy: test-chart test-compose test-sbom test-notices ## tests the deployment with the real tools
+test-deploy: test-chart test-monitoring test-compose test-sbom test-notices ## tests the deployment with the real tools
 
 test-chart: ## tests the Helm chart, its pods as processes; needs openssl, docker-compose
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/deploy/chart.py $(FORGE)
+
+test-monitoring: ## tests alerts and dashboard on a scraped cluster; needs Prometheus or apt-get
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) tests/deploy/monitoring.py $(FORGE)
 
 test-compose: ## tests Compose on a Docker engine of its own; needs root and the packages in .ci/run
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

@@ -52,8 +52,10 @@ except ImportError:
 CHART = ROOT / "helm/forge"
 NATS_VALUES = ROOT / "helm/nats-values.yaml"
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
+# Files of the chart that are copies, because a chart cannot read outside its directory.
+COPIES = {"insurance.json": "examples/insurance.json", "alerts.yaml": "deploy/prometheus/alerts.yaml"}
 # Kinds that Kubernetes' own schemas do not define.
-THIRD_PARTY_KINDS = {"ScaledObject", "PodMonitor"}
+THIRD_PARTY_KINDS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
 USER = 65532
 
 
@@ -82,10 +84,11 @@ class Chart:
 
 
 def check_sources(checks):
-    require(
-        (CHART / "files/insurance.json").read_bytes() == (ROOT / "examples/insurance.json").read_bytes(),
-        "helm/forge/files/insurance.json differs from examples/insurance.json",
-    )
+    for name, source in COPIES.items():
+        require(
+            (CHART / "files" / name).read_bytes() == (ROOT / source).read_bytes(),
+            f"helm/forge/files/{name} differs from {source}",
+        )
     version = re.search(r'^version = "([^"]+)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     require(chart["appVersion"] == version, f"Chart.yaml has version {chart['appVersion']}, Cargo.toml {version}")
@@ -234,6 +237,13 @@ def check_third_party(document):
         require(queues == {f"workers-{kind}{suffix}" for kind in (kind, "any") for suffix in ("", "-long")}, f"{queues}")
         topology = (ROOT / "crates/bus/src/topology.rs").read_text()
         require(all(f'"{queue}"' in topology for queue in queues) and '"FORGE_SHARDS"' in topology, "the bus has no such queue")
+    elif document["kind"] == "PrometheusRule":
+        require(document["apiVersion"] == "monitoring.coreos.com/v1", document["apiVersion"])
+        require(set(spec) == {"groups"} and spec["groups"], f"{set(spec)}")
+        for group in spec["groups"]:
+            require(set(group) == {"name", "rules"}, f"{set(group)}")
+            for rule in group["rules"]:
+                require(set(rule) - {"for"} == {"alert", "expr", "labels", "annotations"}, f"{set(rule)}")
     else:
         require(document["apiVersion"] == "monitoring.coreos.com/v1", document["apiVersion"])
         require(set(spec) == {"selector", "podTargetLabels", "podMetricsEndpoints"}, f"{set(spec)}")
@@ -377,6 +387,33 @@ def check_extensions(chart):
     require(endpoint["relabelings"] == rules == endpoint["metricRelabelings"], f"{endpoint}")
 
 
+def check_monitoring(chart, checks):
+    """Checks that the rendered alerts are those of deploy/prometheus, as values change them."""
+    source = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"]
+
+    def groups(**values):
+        documents = chart.render({"prometheusRule": {"enabled": True, **values}})
+        return find_object(documents, "PrometheusRule", "release-forge")["spec"]["groups"]
+
+    require(groups() == source, "the rendered alerts differ from deploy/prometheus/alerts.yaml")
+    extra = {"name": "more", "rules": [{"alert": "More", "expr": "vector(1)"}]}
+    changed = groups(
+        disabled=["ForgeNoWorkers"],
+        overrides={"ForgeJobsWaiting": {"for": "1h", "labels": {"severity": "info"}}},
+        extraGroups=[extra],
+    )
+    expected = copy.deepcopy(source)
+    for group in expected:
+        group["rules"] = [rule for rule in group["rules"] if rule["alert"] != "ForgeNoWorkers"]
+        for rule in group["rules"]:
+            if rule["alert"] == "ForgeJobsWaiting":
+                rule.update({"for": "1h", "labels": {"severity": "info"}})
+    require(changed == [*expected, extra], f"{changed}")
+    kinds = {document["kind"] for document in chart.render({})}
+    require("PrometheusRule" not in kinds, "alerts are rendered although they are not enabled")
+    checks.ok("the alerts are those of deploy/prometheus; values omit, change and add some")
+
+
 def check_kubectl(chart, checks):
     """Checks that kubectl parses the rendered release and applies a kustomization to it."""
     (chart.directory / "release.yaml").write_text(yaml.safe_dump_all(chart.render(MATRIX["defaults"])))
@@ -493,6 +530,7 @@ def main():
             check_documents(documents)
             checks.ok(f"{name}: {len(documents)} objects, Kubernetes {' and '.join(VERSIONS)}")
         check_particulars(chart, checks)
+        check_monitoring(chart, checks)
         check_kubectl(chart, checks)
         for values, word in REFUSED:
             refused = chart.call("template", values, "release", check=False)

@@ -64,6 +64,7 @@ MATRIX = {
     },
     "observed": {
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
         "settings": {"otlpEndpoint": "http://collector.telemetry:4318"},
         "networkPolicy": {
             "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
@@ -168,6 +169,9 @@ REFUSED = [
     ({"networkPolicy": {"nats": {"to": [{"podSelectors": {}}]}}}, "podSelectors"),
     ({"settings": {"logFormat": "xml"}}, "logFormat"),
     ({"podMonitor": {"interval": "often"}}, "interval"),
+    ({"prometheusRule": {"enabled": True, "disabled": ["ForgeNothing"]}}, "ForgeNothing"),
+    ({"prometheusRule": {"enabled": True, "overrides": {"ForgeNothing": {"for": "1h"}}}}, "ForgeNothing"),
+    ({"prometheusRule": {"overrides": {"ForgeNoWorkers": {"for": "long"}}}}, "for"),
     ({"workerCpu": {"identitySecret": "seed"}}, "one replica"),
     ({"workerCpu": {"autoscaling": {"kind": "keda"}}}, "monitoringEndpoint"),
     ({"workerCpu": {"autoscaling": {"kind": "hpa", "minReplicas": 5, "maxReplicas": 2}}}, "minReplicas"),

@@ -118,6 +118,27 @@ def wheel_program(requirement, program):
     return environment(requirement) / "bin" / program
 
 
+def prometheus_tools():
+    """Returns the paths of prometheus and promtool: those in the PATH, or else of Debian's package.
+
+    The package is unpacked and not installed, so it needs no root and starts no service.
+    """
+    programs = [shutil.which(name) for name in ("prometheus", "promtool")]
+    if all(programs):
+        return programs
+    directory = TOOLS / "prometheus-debian"
+    if not directory.is_dir():
+        require(not missing_programs("apt-get", "dpkg-deb"), "prometheus and promtool are not in the PATH")
+        staging = TOOLS / f".staging-{os.getpid()}"
+        staging.mkdir(parents=True)
+        run("apt-get", "download", "-qq", "prometheus", cwd=staging)
+        (package,) = staging.glob("*.deb")
+        run("dpkg-deb", "--extract", package, staging)
+        package.unlink()
+        staging.rename(directory)
+    return directory / "usr/bin/prometheus", directory / "usr/bin/promtool"
+
+
 def kubernetes_tools():
     """Returns the paths of helm and kubectl."""
     directory = TOOLS / KUBECTL_WHEEL.replace("==", "-")
