@@ -8,8 +8,8 @@ use forge_contract::{shard::ShardId, verdict::Verdict};
 use forge_service::job_records::MISSING_RECORD_GRACE_PERIOD;
 use tokio::time::Instant;
 
-/// Upper bound on the verdicts that wait, some kilobyte each. Beyond it they are dropped: only
-/// verifiers can publish verdicts, and few register within the grace period.
+/// Upper bound on the verdicts that wait, some kilobyte each. Beyond it, the stream keeps the next
+/// ones.
 const MAX_DEFERRED: usize = 1000;
 
 /// The waiting verdicts, in the order of their arrival.
@@ -17,13 +17,15 @@ const MAX_DEFERRED: usize = 1000;
 pub(super) struct DeferredVerdicts(VecDeque<(Instant, ShardId, Verdict)>);
 
 impl DeferredVerdicts {
-    /// Lets a verdict wait; returns `false` if too many do.
-    pub fn push(&mut self, shard: ShardId, verdict: Verdict) -> bool {
-        let has_room = self.0.len() < MAX_DEFERRED;
-        if has_room {
-            self.0.push_back((Instant::now() + MISSING_RECORD_GRACE_PERIOD, shard, verdict));
-        }
-        has_room
+    /// Lets a verdict wait. The caller must wait until there is room.
+    pub fn push(&mut self, shard: ShardId, verdict: Verdict) {
+        self.0.push_back((Instant::now() + MISSING_RECORD_GRACE_PERIOD, shard, verdict));
+    }
+
+    /// When the oldest verdict is due, if no further one may wait before.
+    pub fn full_until(&self) -> Option<Instant> {
+        let oldest = self.0.front().filter(|_| self.0.len() >= MAX_DEFERRED)?;
+        Some(oldest.0)
     }
 
     /// Takes a verdict that has waited for the grace period.

@@ -8,6 +8,7 @@ use forge_contract::{
     verdict::{Verdict, VerdictOutcome},
 };
 use forge_service::{registry::Role, shard_messages};
+use tokio::time::sleep_until;
 
 use super::{Collection, Interruption};
 use crate::reduction::VerdictEffect;
@@ -21,9 +22,12 @@ impl Collection<'_> {
         }
         let (job, verifier) = (&self.context.job.id, verdict.statement.verifier_id.clone());
         tracing::warn!(%job, %shard, %verifier, "the verifier of a verdict is not registered yet; waiting for it");
-        if !self.deferred_verdicts.push(shard, verdict) {
-            tracing::warn!(%job, %shard, %verifier, "ignoring a verdict: too many wait for their verifiers");
+        // The messages behind this one wait in their stream meanwhile.
+        if let Some(due) = self.deferred_verdicts.full_until() {
+            sleep_until(due).await;
+            self.handle_deferred_verdicts().await?;
         }
+        self.deferred_verdicts.push(shard, verdict);
         Ok(())
     }
 

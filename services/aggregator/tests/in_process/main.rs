@@ -412,6 +412,36 @@ async fn verdicts_of_a_verifier_that_a_deposed_leader_does_not_know_count_later(
 }
 
 #[tokio::test(start_paused = true)]
+async fn verdicts_wait_for_their_verifier_however_many_do() {
+    const UNKNOWN: usize = 1100;
+    let mut fixture = Fixture::start().await;
+    let key = format!("verifiers.{}", fixture.verifier.id());
+    fixture.bus.delete(&Bucket::Agents, &key).await.unwrap();
+    fixture.order_reduction().await;
+    fixture.return_result(0, 0, &fixture.results[0]).await;
+    fixture.return_result(1, 0, &falsified(&fixture.results[0])).await;
+    let registered = std::mem::replace(&mut fixture.verifier, Identity::from_random([4; 32]));
+    let mut queue = fixture.bus.open_queue(Queue::Verifications(JobLength::Short)).await.unwrap();
+    let delivery = timeout(PATIENCE, queue.fetch(1)).await.unwrap().unwrap().remove(0);
+    delivery.lease.retry(Duration::ZERO).await;
+    drop(queue);
+    let task: VerifierTask = serde_json::from_slice(&delivery.message.payload).unwrap();
+    let claim = task.claim.unwrap();
+    for number in 0..UNKNOWN {
+        let judgement = Judgement::from_execution(&Scalar, VerdictOutcome::Refuted, None, number.to_string());
+        let (message, id) =
+            shard_messages::build_verdict(&fixture.verifier, UID, &task.task, &claim, judgement);
+        fixture.bus.publish(message, &format!("{id}.{number}")).await.unwrap();
+    }
+    fixture.verifier = registered;
+    fixture.verify_two_claims().await;
+    fixture.return_result(0, 1, &fixture.results[1]).await;
+    let completion = fixture.completion().await;
+    assert_eq!((completion.verification.checked.len(), completion.verification.refuted.len()), (1, 1));
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn order_of_another_protocol_version_is_left_to_other_aggregators() {
     let fixture = Fixture::start().await;
     let order = json!({"order": "reduce", "protocol": PROTOCOL + 1, "job": {"of": "the future"}});

@@ -84,8 +84,9 @@ pub struct Dispatcher<'a> {
     completed: BitSet,
     /// Number of `completed`.
     completed_count: u64,
-    /// Accepted results, repeated ones too, and their size together.
-    acceptances: u64,
+    /// Sizes of the accepted results, by position in the plan, and their sum. A position without
+    /// an accepted result has size 0, or is missing.
+    result_sizes: Vec<u32>,
     accepted_bytes: u64,
     /// The hand-outs of open shards that failed. An aggregator that is restarted may report one
     /// twice.
@@ -155,7 +156,7 @@ impl<'a> Dispatcher<'a> {
             in_flight: BTreeMap::new(),
             completed: BitSet::new(),
             completed_count: 0,
-            acceptances: 0,
+            result_sizes: Vec::new(),
             accepted_bytes: 0,
             failed: HashMap::new(),
             overdue: HashMap::new(),
@@ -184,9 +185,7 @@ impl<'a> Dispatcher<'a> {
                 self.undeliverable.insert(shard);
             }
             ShardOutcome::Reopened { .. } => {
-                if self.plan.position(shard).is_some_and(|position| self.completed.remove(position as usize))
-                {
-                    self.completed_count -= 1;
+                if self.withdraw_acceptance(shard) {
                     self.queue_retry(shard);
                 }
             }
@@ -295,9 +294,8 @@ impl<'a> Dispatcher<'a> {
     /// What the job's results take of the space for results. Reopened shards count no more: their
     /// results do not, and are removed.
     pub fn result_volume(&self) -> ResultVolume {
-        let mean = self.accepted_bytes / self.acceptances.max(1);
         let missing = self.plan.shard_count().saturating_sub(self.completed_count);
-        ResultVolume::new(self.completed_count, self.completed_count.saturating_mul(mean), missing)
+        ResultVolume::new(self.completed_count, self.accepted_bytes, missing)
     }
 
     /// Number of shards in flight.
@@ -320,14 +318,32 @@ impl<'a> Dispatcher<'a> {
         self.retries.remove(&shard.leaves().start);
         self.failed.remove(&shard);
         self.overdue.remove(&shard);
-        if self.plan.position(shard).is_some_and(|position| self.completed.insert(position as usize)) {
+        let Some(position) = self.plan.position(shard).map(|position| position as usize) else { return };
+        if self.completed.insert(position) {
             self.completed_count += 1;
-            self.acceptances += 1;
-            self.accepted_bytes = self.accepted_bytes.saturating_add(result_bytes);
+            let size = u32::try_from(result_bytes).unwrap_or(u32::MAX);
+            if self.result_sizes.len() <= position {
+                self.result_sizes.resize(position + 1, 0);
+            }
+            self.result_sizes[position] = size;
+            self.accepted_bytes += u64::from(size);
             self.shard_time.add(wall.min(MAX_SHARD_TIME));
             let range = self.plan.range(shard);
             self.prefix.add(range.start, range.end);
         }
+    }
+
+    /// Forgets the accepted result of a shard. Returns whether there was one.
+    fn withdraw_acceptance(&mut self, shard: ShardId) -> bool {
+        let Some(position) = self.plan.position(shard).map(|position| position as usize) else {
+            return false;
+        };
+        let was_completed = self.completed.remove(position);
+        if was_completed {
+            self.completed_count -= 1;
+            self.accepted_bytes -= u64::from(std::mem::take(&mut self.result_sizes[position]));
+        }
+        was_completed
     }
 
     fn is_completed(&self, shard: ShardId) -> bool {

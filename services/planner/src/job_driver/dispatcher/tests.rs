@@ -336,6 +336,37 @@ fn dispatch_stops_a_few_checkpoints_beyond_the_first_incomplete_one() {
     assert_eq!(issuer.dispatch(10_000), [], "the prefix counts a range once");
 }
 
+#[test]
+fn size_of_a_result_that_does_not_count_any_more_is_forgotten() {
+    const FREE: u64 = 10 << 20;
+    let plan = Plan::new(1000 * LEAF_ITERATIONS, 1, None);
+    let shards: Vec<_> = plan.shards().take(5).collect();
+    let accept = |dispatcher: &mut Dispatcher<'_>, shard_id, result_bytes| {
+        dispatcher.apply_outcome(ShardOutcome::Accepted {
+            shard_id,
+            task_id: task(0),
+            wall_us: 1,
+            result_bytes,
+        });
+    };
+    let (mut honest, mut attacked) = (Dispatcher::new(&plan), Dispatcher::new(&plan));
+    for shard in &shards[..4] {
+        accept(&mut honest, *shard, 1000);
+        accept(&mut attacked, *shard, 1000);
+    }
+    for false_size in [1 << 20, 0, u64::MAX] {
+        accept(&mut attacked, shards[4], false_size);
+        assert_ne!(attacked.result_volume().room(FREE, 0), honest.result_volume().room(FREE, 0));
+        attacked.apply_outcome(ShardOutcome::Reopened { shard_id: shards[4] });
+        assert_eq!(attacked.result_volume(), honest.result_volume());
+    }
+    for shard in &shards[..4] {
+        attacked.apply_outcome(ShardOutcome::Reopened { shard_id: *shard });
+    }
+    let none = Dispatcher::new(&plan).result_volume();
+    assert_eq!(attacked.result_volume(), none, "without a result, sizes are unknown again");
+}
+
 /// One step of a job: which outcome, about which of its shards, and the window of the dispatch that
 /// follows.
 fn steps() -> impl Strategy<Value = Vec<(u8, u64, usize)>> {
