@@ -92,7 +92,8 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// [`BusError::Missing`] until the topology has been prepared; [`BusError::Unavailable`].
     async fn replay(&self, stream: Stream, filters: Vec<String>) -> Result<Replay, BusError>;
 
-    /// Removes the messages that match `filter` from a stream, delivered or not.
+    /// Removes the messages that match `filter` from a stream, delivered or not. Those of a work
+    /// queue are removed one by one, which takes time in proportion to their number.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].

@@ -35,8 +35,8 @@
 //!
 //! Each uses only those before it: `options`, `attempt` (retries), `connection_events`,
 //! `server_clock`, `connection`, `inbound_connection`, `convert`, `raw_message`, `durability`,
-//! `publish`, `pull_requests`, `work_queue`, `stream_reader`, `buckets`, `provisioning`,
-//! `core_messaging`.
+//! `publish`, `pull_requests`, `queue_purge`, `work_queue`, `stream_reader`, `buckets`,
+//! `provisioning`, `core_messaging`.
 
 mod attempt;
 mod buckets;
@@ -51,6 +51,7 @@ mod options;
 mod provisioning;
 mod publish;
 mod pull_requests;
+mod queue_purge;
 mod raw_message;
 mod server_changes;
 mod server_clock;
@@ -58,13 +59,12 @@ mod server_urls;
 mod stream_reader;
 mod work_queue;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::{Info, PurgeResponse};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
-use serde::Deserialize;
 use serde_json::json;
 
 use self::{
@@ -203,11 +203,8 @@ impl Bus for JetStreamBus {
     }
 
     async fn purge(&self, stream: Stream, filter: &str) -> Result<(), BusError> {
-        // A purge by subject disturbs the consumer of a work queue, whatever it removes: the server
-        // (2.15.1) fails to store the consumer's state, and may forget what others have in their
-        // hands (https://github.com/nats-io/nats-server/issues/5727).
-        if stream.is_work_queue() && self.stream_subjects(stream, filter, 0).await?.counts.is_empty() {
-            return Ok(());
+        if stream.is_work_queue() {
+            return queue_purge::purge(&self.connection, stream.name(), filter).await;
         }
         let request = format!("STREAM.PURGE.{}", stream.name());
         let body = json!({ "filter": filter });
@@ -226,22 +223,7 @@ impl Bus for JetStreamBus {
         filter: &str,
         offset: usize,
     ) -> Result<SubjectPage, BusError> {
-        #[derive(Deserialize)]
-        struct SubjectsReply {
-            state: SubjectsState,
-            #[serde(default)]
-            total: usize,
-        }
-        #[derive(Deserialize)]
-        struct SubjectsState {
-            #[serde(default)]
-            subjects: BTreeMap<String, u64>,
-        }
-        let request = format!("STREAM.INFO.{}", stream.name());
-        let body = json!({ "subjects_filter": filter, "offset": offset });
-        let list = || self.connection.request_api::<SubjectsReply>(&request, &body);
-        let reply = retry_transient(stream.name(), list).await?;
-        Ok(SubjectPage { counts: reply.state.subjects, total: reply.total })
+        queue_purge::subject_page(&self.connection, stream.name(), filter, offset).await
     }
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {

@@ -85,10 +85,20 @@ pub(super) async fn remove(
 ) -> Result<(), AttemptFailure> {
     let subject = format!("STREAM.MSG.DELETE.{stream}");
     let body = json!({ "seq": sequence, "no_erase": true });
-    if let Response::Err { error } = connection.call_api::<DeleteStatus>(&subject, &body).await? {
-        tracing::debug!(%error, stream, sequence, "removing a message failed; it may be gone");
+    let Response::Err { error } = connection.call_api::<DeleteStatus>(&subject, &body).await? else {
+        return Ok(());
+    };
+    match error.error_code() {
+        ErrorCode::SEQUENCE_NOT_FOUND => Ok(()),
+        // The server reports a message that is gone and a failed removal by the same code.
+        ErrorCode::STREAM_MESSAGE_DELETE_FAILED => {
+            match load(connection, stream, MessageQuery::Sequence { sequence }).await? {
+                Some(_) => Err(AttemptFailure::transient(error)),
+                None => Ok(()),
+            }
+        }
+        _ => Err(AttemptFailure::from_api(&subject, &error)),
     }
-    Ok(())
 }
 
 fn decode(message: stream::RawMessage) -> Result<RawMessage, AttemptFailure> {

@@ -35,6 +35,7 @@ pub async fn check_queues(make_bus: impl AsyncFn() -> SharedBus) {
     run_check("the progress of deliveries is known", make_bus().await, delivery_progress).await;
     run_check("targets have separate queues", make_bus().await, separate_targets).await;
     run_check("a purge removes waiting messages", make_bus().await, purge).await;
+    run_check("a purge leaves other jobs alone", make_bus().await, purge_beside_other_jobs).await;
     run_check("payload limits are enforced", make_bus().await, payload_limits).await;
     run_check("preparing twice keeps messages", make_bus().await, repeated_preparation).await;
 }
@@ -275,6 +276,53 @@ async fn purge(bus: SharedBus) {
     assert_no_delivery(&mut *receiver, LEASE + QUIET_PERIOD).await;
     wait_until("the backlog is empty", async || bus.backlog(CPU_SHARDS).await == Ok(0)).await;
     bus.purge(Stream::Reduce, &topology::reduce_subject(job_uid("never"))).await.unwrap();
+}
+
+/// A purge forgets no message that receivers hold of other jobs: it is delivered again when its
+/// lease ends. A server's purge by subject may forget it.
+async fn purge_beside_other_jobs(bus: SharedBus) {
+    const ROUNDS: u64 = 30;
+    const QUEUE: Queue = Queue::Verifications(JobLength::Short);
+    let message = |job: &str, index| {
+        let subject = topology::verification_subject(JobLength::Short, job_uid(job), shard_id(index));
+        Message::new(subject, "")
+    };
+    let mut receiver = bus.open_queue(QUEUE).await.unwrap();
+    let mut held = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let purged = format!("purged {round}");
+        for index in 5 * round..5 * (round + 1) {
+            publish(&bus, &message("kept", index)).await;
+            publish(&bus, &message(&purged, index)).await;
+        }
+        // Receivers acknowledge some messages of the first half, and hold the others.
+        for (position, delivery) in fetch(&mut *receiver, 5).await.into_iter().enumerate() {
+            let is_kept = delivery.message.subject.contains(&job_uid("kept").to_string());
+            if is_kept && (position as u64 + round).is_multiple_of(3) {
+                delivery.lease.ack().await;
+            } else if is_kept {
+                held.insert(delivery.message.subject);
+            }
+        }
+        for (stream, subject) in topology::job_subjects(job_uid(&purged)) {
+            bus.purge(stream, &subject).await.unwrap();
+        }
+        let counts = bus.stream_subjects(Stream::Verifications, ">", 0).await.unwrap().counts;
+        let is_left = |subject: &String| subject.contains(&job_uid(&purged).to_string());
+        assert!(!counts.keys().any(is_left), "round {round}: {counts:?}");
+    }
+    let mut waiting: BTreeSet<_> =
+        bus.stream_subjects(Stream::Verifications, ">", 0).await.unwrap().counts.into_keys().collect();
+    assert!(held.is_subset(&waiting), "a purge removed messages of another job");
+    while !waiting.is_empty() {
+        let fetched = timeout(10 * LEASE, receiver.fetch(100)).await;
+        let fetched = fetched.unwrap_or_else(|_| panic!("never delivered again: {waiting:?}")).unwrap();
+        for delivery in fetched {
+            waiting.remove(&delivery.message.subject);
+            delivery.lease.ack().await;
+        }
+    }
+    wait_until("the backlog is empty", async || bus.backlog(QUEUE).await == Ok(0)).await;
 }
 
 async fn payload_limits(bus: SharedBus) {
