@@ -21,7 +21,8 @@ RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
- && install -d -o 65532 -g 65532 /var/lib/forge /var/lib/forge/nats /var/lib/forge/s3
+ && install -d -o 65532 -g 65532 \
+    /var/lib/forge /var/lib/forge/nats /var/lib/forge/s3 /var/lib/forge/prometheus
 COPY deploy/docker/forge-health /usr/local/bin/forge-health
 # Those of Debian's packages are in the other directories of /usr/share/doc.
 COPY LICENSE THIRD_PARTY_LICENSES.txt /usr/share/doc/forge/

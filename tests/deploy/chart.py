@@ -53,7 +53,11 @@ CHART = ROOT / "helm/forge"
 NATS_VALUES = ROOT / "helm/nats-values.yaml"
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 # Files of the chart that are copies, because a chart cannot read outside its directory.
-COPIES = {"insurance.json": "examples/insurance.json", "alerts.yaml": "deploy/prometheus/alerts.yaml"}
+COPIES = {
+    "insurance.json": "examples/insurance.json",
+    "alerts.yaml": "deploy/prometheus/alerts.yaml",
+    "dashboard.json": "deploy/grafana/forge.json",
+}
 # Kinds that Kubernetes' own schemas do not define.
 THIRD_PARTY_KINDS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
 USER = 65532
@@ -388,7 +392,7 @@ def check_extensions(chart):
 
 
 def check_monitoring(chart, checks):
-    """Checks that the rendered alerts are those of deploy/prometheus, as values change them."""
+    """Checks that alerts and dashboard are those of deploy, as values change them."""
     source = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"]
 
     def groups(**values):
@@ -409,9 +413,15 @@ def check_monitoring(chart, checks):
             if rule["alert"] == "ForgeJobsWaiting":
                 rule.update({"for": "1h", "labels": {"severity": "info"}})
     require(changed == [*expected, extra], f"{changed}")
-    kinds = {document["kind"] for document in chart.render({})}
-    require("PrometheusRule" not in kinds, "alerts are rendered although they are not enabled")
-    checks.ok("the alerts are those of deploy/prometheus; values omit, change and add some")
+    observed = chart.render(MATRIX["observed"])
+    dashboard = find_object(observed, "ConfigMap", "release-forge-dashboard")
+    require(dashboard["metadata"]["labels"]["grafana_dashboard"] == "1", f"{dashboard['metadata']}")
+    rendered = json.loads(dashboard["data"]["forge.json"])
+    require(rendered == json.loads((ROOT / "deploy/grafana/forge.json").read_text()), "another dashboard")
+    names = {(document["kind"], document["metadata"]["name"]) for document in chart.render({})}
+    require(("ConfigMap", "release-forge-dashboard") not in names, "a dashboard that is not enabled")
+    require("PrometheusRule" not in {kind for kind, _ in names}, "alerts that are not enabled")
+    checks.ok("dashboard and alerts are those of deploy; values omit, change and add some alerts")
 
 
 def check_kubectl(chart, checks):
@@ -487,6 +497,7 @@ def check_compose(directory, forge, checks):
             require(
                 "AWS_" not in str([v for k, v in service.get("environment", {}).items() if k.startswith("AWS_")]), name
             )
+        check_compose_metrics(config)
         for storage in ({}, {"FORGE_STORAGE_MIB": "512"}):
             check_compose_storage(
                 yaml.safe_load(run(*command, *files, "--env-file", credentials, "config", env=own | storage)),
@@ -500,12 +511,25 @@ def check_compose_storage(config, storage):
     services = {
         name: service["environment"]["FORGE_STORAGE_MIB"]
         for name, service in config["services"].items()
-        if "FORGE_NATS_URL" in service.get("environment", {})
+        if "FORGE_HTTP" in service.get("environment", {})
     }
     require(set(services) == {"planner", "worker", "worker-gpu", "verifier", "aggregator"} - absent_profiles(config), f"{services}")
     require({str(value) for value in services.values()} == {storage}, f"FORGE_STORAGE_MIB: {services}")
     server = config["services"]["nats"]["environment"]["FORGE_NATS_MAX_FILE_STORE"]
     require(server == f"{storage}MB", f"the server has {server}, the services {storage} MiB")
+
+
+def check_compose_metrics(config):
+    """Checks that Prometheus of a Compose file scrapes all services, at the port they listen on."""
+    (job,) = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())["scrape_configs"]
+    (targets,) = job["dns_sd_configs"]
+    addresses = {
+        name: service["environment"]["FORGE_HTTP"]
+        for name, service in config["services"].items()
+        if "FORGE_HTTP" in service.get("environment", {})
+    }
+    require(set(addresses) == set(targets["names"]) - absent_profiles(config), f"{targets} {addresses}")
+    require(set(addresses.values()) == {f"0.0.0.0:{targets['port']}"}, f"{addresses}")
 
 
 def absent_profiles(config):

@@ -8,7 +8,8 @@
 2. Checks that the page that each alert names exists.
 3. Starts a NATS server, the four services and a Prometheus that scrapes them and evaluates the
    alerts, and executes a job with verification. Checks every metric, label and label value of the
-   alerts against that scrape and docs/reference/metrics.md. No alert fires.
+   alerts and the dashboard against that scrape and docs/reference/metrics.md. No alert fires, and
+   every panel has data, except those of rare events.
 
 Prometheus is the one in the PATH, or Debian's package.
 """
@@ -39,6 +40,12 @@ from tools import (
 )
 
 ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
+DASHBOARD = ROOT / "deploy/grafana/forge.json"
+# Panels without data in a cluster in which nothing fails.
+RARE_PANELS = {
+    "Jobs that did not complete, per hour, by code",
+    "Failed executions of shards per second, by backend",
+}
 ALERT_TESTS = ROOT / "deploy/prometheus/alerts_test.yaml"
 SERVICES = ("planner", "worker", "verifier", "aggregator")
 # Labels that Prometheus adds to each series, and the one that every family of Forge has.
@@ -264,6 +271,21 @@ def check_alerts(cluster, checks):
     checks.ok(f"a scraped cluster has the series, labels and values of {len(alerts)} alerts, and none is active")
 
 
+def check_dashboard(cluster, checks):
+    families = documented_families()
+    panels = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
+    empty = set()
+    for panel in panels:
+        for target in panel["targets"]:
+            expression = target["expr"].replace("$job", "forge").replace("$__rate_interval", "30s")
+            require("$" not in expression, f"{panel['title']}: unknown variable in {expression}")
+            check_selectors(cluster, panel["title"], expression, families)
+            if not cluster.values(expression):
+                empty.add(panel["title"])
+    require(empty == RARE_PANELS, f"panels without data: {sorted(empty)}; expected: {sorted(RARE_PANELS)}")
+    checks.ok(f"{len(panels)} panels of the dashboard name existing series; all have data but {len(empty)} of rare events")
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -280,6 +302,7 @@ def main():
             cluster.start()
             run_job(cluster)
             check_alerts(cluster, checks)
+            check_dashboard(cluster, checks)
         finally:
             cluster.stop()
     checks.close()
