@@ -204,8 +204,30 @@ pub fn check_random_portfolios(backend: &dyn Backend, seeds: std::ops::Range<u64
     }
 }
 
+/// A portfolio with the most occurrences in every iteration, of sixteen groups in random order.
+///
+/// # Panics
+/// Never: there are random portfolios whose occurrences are in random order.
+pub fn most_interleaved_occurrences() -> Program {
+    let mut program = (0..).map(random_portfolio).find(Program::interleaves).expect("one of many");
+    let component = |seed| Component {
+        line: 0,
+        index: None,
+        same_rank: false,
+        terms: Terms::NONE,
+        amounts: AmountTable::Quantiles { segment_bits: 1, segments: AmountRecipe::Noise(seed).segments(1) },
+    };
+    let group = |number: u64| Group {
+        counts: CountRecipe::Constant((MAX_COUNT / 16) as u32).count_table(),
+        occurrence: Occurrence::Claim { pick: Some(CountTable { offset: 0, thresholds: vec![1 << 63] }) },
+        components: vec![component(2 * number), component(2 * number + 1)],
+    };
+    program.groups = (0..16).map(group).collect();
+    program
+}
+
 /// Checks portfolios whose sums saturate, in all iterations or in few, by amounts and by factors of
-/// an index, the most occurrences, and shards of several leaves.
+/// an index, the most occurrences, also in random order, and shards of several leaves.
 ///
 /// # Panics
 /// If the backend differs from the scalar reference.
@@ -256,6 +278,11 @@ pub fn check_extreme_portfolios(backend: &dyn Backend) {
             let shards = [sample_shard(0, 1, 300)];
             assert_agrees(backend, &program, &shards, "a portfolio with the most occurrences");
         }
+    }
+    let program = most_interleaved_occurrences();
+    if backend.supports(&program) {
+        let shards = [sample_shard(0, 2, 17)];
+        assert_agrees(backend, &program, &shards, "a portfolio with the most occurrences in random order");
     }
     let program = random_portfolio(3);
     if backend.supports(&program) {

@@ -172,16 +172,21 @@ impl BatchAmounts {
             let factors = amounts_of_draws(index, V::load(&self.draws[place..]), active);
             self.factors.set(at, factors);
         }
-        self.runs.collect(portfolio, years, &self.draws, V::LANES);
-        for at in 0..self.runs.all.len() {
-            let run = self.runs.all[at];
-            let group = &portfolio.groups[run.group];
-            let events = self.reserve(group, &run);
-            let sums = match &group.pick {
-                Some(pick) => self.add_claims::<V>(portfolio, (group, pick), years, &run, events),
-                None => self.add_strikes::<V>(portfolio, group, years, &run, events),
-            };
-            add_to(&mut self.of_groups[run.group], years.first, sums);
+        self.runs.begin(portfolio, years, V::LANES);
+        loop {
+            for at in 0..self.runs.collected.len() {
+                let run = self.runs.collected[at];
+                let group = &portfolio.groups[run.group];
+                let events = self.reserve(group, &run);
+                let sums = match &group.pick {
+                    Some(pick) => self.add_claims::<V>(portfolio, (group, pick), years, &run, events),
+                    None => self.add_strikes::<V>(portfolio, group, years, &run, events),
+                };
+                add_to(&mut self.of_groups[run.group], years.first, sums);
+            }
+            if !self.runs.collect_more(portfolio, years.first_lane, &self.draws, V::LANES) {
+                break;
+            }
         }
     }
 

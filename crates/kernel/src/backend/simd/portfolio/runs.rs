@@ -63,44 +63,45 @@ impl EventRun {
     }
 }
 
-/// The events of the iterations in a vector.
+/// Runs of occurrences in random order that are collected at once. A vector may have 262,144 of
+/// them: its lanes' 32,768 occurrences, each of another group.
+const MAX_COLLECTED_RUNS: usize = 256;
+
+/// The events of the iterations in a vector, a part of them at a time.
 pub(super) struct EventRuns {
-    pub(super) all: Vec<EventRun>,
+    pub(super) collected: Vec<EventRun>,
     /// For each group, its occurrences that are to come.
     remaining: Vec<Lanes>,
+    /// For each lane, the number of draws before the next occurrence.
+    taken: [usize; MAX_LANES],
 }
 
 impl EventRuns {
     pub(super) fn new(groups: usize) -> Self {
-        Self { all: Vec::new(), remaining: vec![[0; MAX_LANES]; groups] }
+        Self { collected: Vec::new(), remaining: vec![[0; MAX_LANES]; groups], taken: [0; MAX_LANES] }
     }
 
-    /// Collects the events of the iterations in a vector, in their order.
-    pub(super) fn collect(
-        &mut self,
-        portfolio: &PreparedPortfolio<'_>,
-        years: VectorYears<'_>,
-        draws: &[u64],
-        lanes: usize,
-    ) {
-        self.all.clear();
+    /// Begins with the iterations in a vector: collects their annual amounts, and their occurrences
+    /// if the order of these is fixed.
+    pub(super) fn begin(&mut self, portfolio: &PreparedPortfolio<'_>, years: VectorYears<'_>, lanes: usize) {
+        self.collected.clear();
         let mut head = portfolio.count_draws + portfolio.program.indices.len();
         for (number, group) in portfolio.groups.iter().enumerate() {
             if group.is_annual() {
                 let counts = years.lanes_of(&years.batch.is_year, lanes);
                 let draws_before = [head; MAX_LANES];
-                self.all.push(EventRun { group: number, counts, draws_before, is_aligned: true });
+                self.collected.push(EventRun { group: number, counts, draws_before, is_aligned: true });
                 head += group.draws_per_occurrence;
             }
         }
-        let mut taken = [head; MAX_LANES];
         if portfolio.interleaves {
             for (remaining, counts) in self.remaining.iter_mut().zip(&years.batch.counts) {
                 *remaining = years.lanes_of(counts, lanes);
             }
-            self.collect_interleaved(portfolio, years.first_lane, draws, lanes, &mut taken);
+            self.taken = [head; MAX_LANES];
             return;
         }
+        let mut taken = [head; MAX_LANES];
         for (number, group) in portfolio.groups.iter().enumerate() {
             if !group.is_annual() {
                 let counts = years.lanes_of(&years.batch.counts[number], lanes);
@@ -108,7 +109,7 @@ impl EventRuns {
                 for lane in 1..lanes {
                     is_aligned &= taken[lane] == taken[0];
                 }
-                self.all.push(EventRun { group: number, counts, draws_before: taken, is_aligned });
+                self.collected.push(EventRun { group: number, counts, draws_before: taken, is_aligned });
                 for lane in 0..lanes {
                     taken[lane] += counts[lane] as usize * group.draws_per_occurrence;
                 }
@@ -116,57 +117,56 @@ impl EventRuns {
         }
     }
 
-    /// Collects the occurrences of the iterations in a vector, in random order.
-    fn collect_interleaved(
+    /// Collects the next occurrences, in random order. Returns false if there are none: if their
+    /// order is fixed, `begin` has collected them.
+    pub(super) fn collect_more(
         &mut self,
         portfolio: &PreparedPortfolio<'_>,
         first_lane: usize,
         draws: &[u64],
         lanes: usize,
-        taken: &mut [usize; MAX_LANES],
-    ) {
-        loop {
+    ) -> bool {
+        self.collected.clear();
+        if !portfolio.interleaves {
+            return false;
+        }
+        // One occurrence of each lane adds up to a run for each lane.
+        while self.collected.len() + lanes <= MAX_COLLECTED_RUNS {
             let mut chosen = [usize::MAX; MAX_LANES];
             let mut is_last = true;
             for lane in 0..lanes {
-                if let Some(group) =
-                    self.next_group(lane, taken, |row| draws[row * 2 * lanes + first_lane + lane])
-                {
+                if let Some(group) = self.next_group(lane, |row| draws[row * 2 * lanes + first_lane + lane]) {
                     (chosen[lane], is_last) = (group, false);
                 }
             }
             if is_last {
-                return;
+                break;
             }
             for (number, group) in portfolio.groups.iter().enumerate() {
                 let counts = chosen.map(|chosen| u64::from(chosen == number));
                 if counts != [0; MAX_LANES] {
-                    let draws_before = *taken;
-                    self.all.push(EventRun { group: number, counts, draws_before, is_aligned: false });
-                    for (taken, count) in taken.iter_mut().zip(counts) {
+                    let draws_before = self.taken;
+                    self.collected.push(EventRun { group: number, counts, draws_before, is_aligned: false });
+                    for (taken, count) in self.taken.iter_mut().zip(counts) {
                         *taken += count as usize * group.draws_per_occurrence;
                     }
                 }
             }
         }
+        !self.collected.is_empty()
     }
 
     /// The group of the next occurrence in a lane; `None` after the last one. `draw` reads the
     /// lane's draws.
-    fn next_group(
-        &mut self,
-        lane: usize,
-        taken: &mut [usize; MAX_LANES],
-        draw: impl Fn(usize) -> u64,
-    ) -> Option<usize> {
+    fn next_group(&mut self, lane: usize, draw: impl Fn(usize) -> u64) -> Option<usize> {
         let all: u64 = self.remaining.iter().map(|remaining| remaining[lane]).sum();
         if all == 0 {
             return None;
         }
         let (mut group, mut rank) = (0, 0);
         if self.remaining.iter().all(|remaining| remaining[lane] != all) {
-            rank = ((u128::from(draw(taken[lane])) * u128::from(all)) >> 64) as u64;
-            taken[lane] += 1;
+            rank = ((u128::from(draw(self.taken[lane])) * u128::from(all)) >> 64) as u64;
+            self.taken[lane] += 1;
         }
         while rank >= self.remaining[group][lane] {
             rank -= self.remaining[group][lane];
