@@ -8,7 +8,9 @@
 use crate::{
     double_double::{DoubleDouble, power_of_two},
     gamma::ln_gamma,
-    quantile_steps::{QuantileEquation, STEPS_PER_OCTAVE, Series, State, exp, newton, nodes, product},
+    quantile_steps::{
+        INVERSES, QuantileEquation, STEPS_PER_OCTAVE, Series, State, exp, newton, nodes, product, square,
+    },
     standard_quantiles::{self, StandardQuantiles},
 };
 
@@ -113,8 +115,8 @@ impl QuantileEquation for BetaHalf {
         if n == 0 {
             return sum * state.first[0] - self.a;
         }
-        state.first[n] = product(&state.second, slopes, n - 1) / dd(f64::from(n as u32));
-        state.second[n] = state.first[n] - product(&state.first, &state.first, n);
+        state.first[n] = product(&state.second, slopes, n - 1) * INVERSES[n - 1];
+        state.second[n] = state.first[n] - square(&state.first, n);
         sum * state.first[n]
     }
 

@@ -6,7 +6,10 @@
 //! Muller, Popescu (2017), "Tight and rigorous error bounds for basic building blocks of
 //! double-word arithmetic". Does not guard against overflow: the caller keeps |x| below 2^900.
 
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::{
+    ops::{Add, Div, Mul, Neg, Sub},
+    sync::LazyLock,
+};
 
 /// A number `hi + lo` with |lo| ≤ ulp(hi) / 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +32,11 @@ const INVERSE_FACTORIALS: [DoubleDouble; 9] = [
     DoubleDouble::new(2.755_731_922_398_589_3e-6, -1.858_393_274_046_472e-22),
     DoubleDouble::new(2.755_731_922_398_589e-7, 2.376_771_462_225_029_7e-23),
 ];
+
+/// 1/(2n + 1) for n = 0 to 23.
+static INVERSE_ODD_NUMBERS: LazyLock<[DoubleDouble; 24]> = LazyLock::new(|| {
+    std::array::from_fn(|n| DoubleDouble::ONE / DoubleDouble::from(f64::from(2 * n as u32 + 1)))
+});
 
 /// `a + b` exactly, as rounded sum and error (Knuth).
 fn two_sum(a: f64, b: f64) -> DoubleDouble {
@@ -156,9 +164,7 @@ impl DoubleDouble {
         let y = self / (Self::from(2.0) + self);
         let square = y * y;
         // |y| ≤ 0.2: 24 terms of at least 4.6 bits each.
-        let series = (0..24)
-            .rev()
-            .fold(Self::ZERO, |sum, n| sum * square + Self::ONE / Self::from(f64::from(2 * n + 1)));
+        let series = INVERSE_ODD_NUMBERS.iter().rev().fold(Self::ZERO, |sum, &c| sum * square + c);
         y.scale(2.0) * series
     }
 }

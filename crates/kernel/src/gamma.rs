@@ -7,7 +7,7 @@
 
 use crate::{
     double_double::{DoubleDouble, power_of_two},
-    quantile_steps::{QuantileEquation, Series, State, exp, newton, nodes, product},
+    quantile_steps::{INVERSES, QuantileEquation, Series, State, exp, newton, nodes, product},
     standard_quantiles::{self, StandardQuantiles},
 };
 
@@ -155,7 +155,7 @@ impl QuantileEquation for GammaHalf<'_> {
         if n == 0 {
             return state.first[0] - self.0.shape;
         }
-        state.first[n] = product(&state.first, slopes, n - 1) / dd(f64::from(n as u32));
+        state.first[n] = product(&state.first, slopes, n - 1) * INVERSES[n - 1];
         state.first[n]
     }
 

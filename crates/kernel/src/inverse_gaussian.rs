@@ -8,7 +8,7 @@
 use crate::{
     double_double::{DoubleDouble, power_of_two},
     gamma::LN_ROOT_TAU,
-    quantile_steps::{QuantileEquation, Series, State, exp, newton, nodes, product},
+    quantile_steps::{INVERSES, QuantileEquation, Series, State, exp, newton, nodes, product},
     standard_quantiles::{self, StandardQuantiles},
 };
 
@@ -107,9 +107,8 @@ impl QuantileEquation for InverseGaussianHalf {
         if n == 0 {
             return dd(0.5) + half * (state.first[0] - state.second[0]);
         }
-        let number = dd(f64::from(n as u32));
-        state.first[n] = product(&state.first, slopes, n - 1) / number;
-        state.second[n] = -product(&state.second, slopes, n - 1) / number;
+        state.first[n] = product(&state.first, slopes, n - 1) * INVERSES[n - 1];
+        state.second[n] = -product(&state.second, slopes, n - 1) * INVERSES[n - 1];
         half * (state.first[n] - state.second[n])
     }
 

@@ -4,7 +4,7 @@
 //! The steps run from a far end to the middle: in that direction an error shrinks in proportion to
 //! the slope, and in the other it would grow by a factor of 2^62. All arithmetic is double-double.
 
-use std::array::from_fn;
+use std::{array::from_fn, sync::LazyLock};
 
 use forge_contract::program::OCTAVES;
 
@@ -64,28 +64,56 @@ impl State {
 
 /// Coefficient n of the product of two series.
 pub fn product(a: &Series, b: &Series, n: usize) -> DoubleDouble {
-    (0..=n).fold(DoubleDouble::ZERO, |sum, i| sum + a[i] * b[n - i])
+    sum_of_products(a, b, n, n + 1)
 }
+
+/// Coefficient n of the square of a series: products of two different coefficients count twice.
+pub fn square(a: &Series, n: usize) -> DoubleDouble {
+    let twice = sum_of_products(a, a, n, n.div_ceil(2)).scale(2.0);
+    if n.is_multiple_of(2) { twice + a[n / 2] * a[n / 2] } else { twice }
+}
+
+/// The sum of the first `terms` products a_i · b_(n−i): four sums, which do not wait for one
+/// another.
+fn sum_of_products(a: &Series, b: &Series, n: usize, terms: usize) -> DoubleDouble {
+    let mut sums = [DoubleDouble::ZERO; 4];
+    for first in (0..terms).step_by(4) {
+        for (at, sum) in (first..terms).zip(&mut sums) {
+            *sum = *sum + a[at] * b[n - at];
+        }
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
+}
+
+/// 1/n for n from 1 on, at n − 1.
+pub static INVERSES: LazyLock<Series> =
+    LazyLock::new(|| from_fn(|n| DoubleDouble::ONE / DoubleDouble::from(f64::from(n as u32 + 1))));
 
 /// Taylor coefficients of y about a point, term by term.
 pub fn taylor_series(equation: &impl QuantileEquation, y: DoubleDouble, slope: DoubleDouble) -> Series {
     let zeros = [DoubleDouble::ZERO; TERMS];
     let (mut ys, mut slopes, mut squares, mut factors) = (zeros, zeros, zeros, zeros);
     let mut state = equation.start(y);
+    let inverses = &*INVERSES;
     (ys[0], slopes[0]) = (y, slope);
     for n in 0..TERMS - 1 {
-        let next = DoubleDouble::from(f64::from(n as u32 + 1));
         factors[n] = equation.factor(n, &slopes, &mut state);
-        ys[n + 1] = slopes[n] / next;
-        squares[n] = product(&slopes, &slopes, n);
-        slopes[n + 1] = product(&factors, &squares, n) / next;
+        ys[n + 1] = slopes[n] * inverses[n];
+        squares[n] = square(&slopes, n);
+        slopes[n + 1] = product(&factors, &squares, n) * inverses[n];
     }
     ys
 }
 
-/// The value of a series.
+/// The value of a series. The even and the odd terms do not wait for one another.
 pub fn evaluate(series: &Series, x: DoubleDouble) -> DoubleDouble {
-    series.iter().rev().fold(DoubleDouble::ZERO, |sum, &c| sum * x + c)
+    let square = x * x;
+    let (mut even, mut odd) = (DoubleDouble::ZERO, DoubleDouble::ZERO);
+    for pair in series.rchunks_exact(2) {
+        even = even * square + pair[0];
+        odd = odd * square + pair[1];
+    }
+    odd * x + even
 }
 
 /// The quantiles at the nodes of one half, ascending in t. Each of the 64 octaves has `per_octave`

@@ -52,7 +52,7 @@ fn table_bytes(law: &SeverityLaw) -> u64 {
 }
 
 /// Refuses laws whose tables are too large together, before they are computed: that takes up to
-/// half a second each.
+/// a fifth of a second each.
 fn check_table_sizes(portfolio: &Portfolio) -> Result<(), InvalidDocument> {
     let laws =
         portfolio.groups.iter().flat_map(|group| &group.components).filter_map(|component| match &component
