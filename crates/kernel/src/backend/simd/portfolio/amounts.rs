@@ -16,6 +16,7 @@ use super::{
     model::{ComponentPath, GroupDraws, PreparedPortfolio},
     policies::{ComponentSums, IndexFactors, amounts_of_draws, paid_by},
     runs::{EventRun, EventRuns, Lanes, MAX_LANES, VectorYears},
+    treaties::{LayerEvents, MAX_WAITING_EVENTS, PassingEvents},
 };
 
 /// Sums of a year below this are exact; see [`crate::treaties`].
@@ -58,24 +59,16 @@ pub(in crate::backend::simd) struct BatchAmounts {
     pub(super) ceded: Vec<Column>,
     /// For each treaty, the recoveries that count for its annual layer.
     pub(super) recoveries: Vec<Column>,
-    /// The events that have to pass the treaties as a whole, in the order of every iteration.
-    pub(super) events: Vec<LayerEvent>,
-    /// The amounts of these events by component.
-    pub(super) event_amounts: Vec<u64>,
+    /// The events that have to pass the treaties as a whole, in the lists of [`GroupDraws::list`].
+    pub(super) events: Vec<LayerEvents>,
+    /// Those that pass them together.
+    pub(super) passing: PassingEvents,
     /// For each component, its amounts and those at the limit.
     pub(super) components: Vec<Frequency>,
     /// For each treaty, the occurrences that reach its layer and its top.
     pub(super) layers: Vec<Frequency>,
     /// `components` and `layers` before the batch.
     frequencies_before: [Vec<Frequency>; 2],
-}
-
-/// An event that has to pass the treaties as a whole.
-#[derive(Clone, Copy)]
-pub(super) struct LayerEvent {
-    /// Place of its iteration in the batch.
-    pub(super) year: u32,
-    pub(super) kind: u32,
 }
 
 impl BatchAmounts {
@@ -98,8 +91,8 @@ impl BatchAmounts {
             largest: EMPTY_COLUMN,
             ceded: columns(portfolio.ceded_columns()),
             recoveries: columns(treaties),
-            events: Vec::new(),
-            event_amounts: Vec::new(),
+            events: vec![LayerEvents::default(); portfolio.groups.len()],
+            passing: PassingEvents::new(),
             components: vec![Frequency::default(); components],
             layers: vec![Frequency::default(); treaties],
             frequencies_before: [Vec::new(), Vec::new()],
@@ -132,9 +125,12 @@ impl BatchAmounts {
                     [self.components, self.layers] = std::mem::take(&mut self.frequencies_before);
                     return false;
                 }
-                self.pass_events(portfolio);
+                if self.waiting_events() >= MAX_WAITING_EVENTS {
+                    self.pass_events(portfolio);
+                }
             }
         }
+        self.pass_events(portfolio);
         self.may_exceed_maximum = self.bound(batch) > u128::from(MAX_AMOUNT);
         true
     }
@@ -146,8 +142,7 @@ impl BatchAmounts {
         self.ceded.fill(EMPTY_COLUMN);
         self.recoveries.fill(EMPTY_COLUMN);
         self.most = 0;
-        self.events.clear();
-        self.event_amounts.clear();
+        self.events.iter_mut().for_each(LayerEvents::clear);
         self.frequencies_before[0].clone_from(&self.components);
         self.frequencies_before[1].clone_from(&self.layers);
     }

@@ -2,10 +2,11 @@
 
 use super::{
     super::vector::Vector,
-    amounts::{BatchAmounts, LayerEvent, add_to},
+    amounts::{BatchAmounts, add_to},
     model::{GroupDraws, PreparedPortfolio},
     policies::{ComponentSums, amounts_of_draws, paid_by},
     runs::{EventRun, MAX_LANES, VectorYears},
+    treaties::LayerEvent,
 };
 
 impl BatchAmounts {
@@ -84,9 +85,10 @@ impl BatchAmounts {
             while lanes != 0 {
                 let lane = lanes.trailing_zeros() as usize;
                 lanes &= lanes - 1;
-                self.events.push(LayerEvent { year: (first_year + lane) as u32, kind: group.kind as u32 });
+                let events = &mut self.events[group.list];
+                events.all.push(LayerEvent { year: (first_year + lane) as u32, kind: group.kind as u32 });
                 for number in 0..group.components.len() {
-                    self.event_amounts.push(self.paid[number][event][lane]);
+                    events.amounts.push(self.paid[number][event][lane]);
                 }
             }
         }
