@@ -95,9 +95,9 @@ impl PassingEvents {
     fn cover(&mut self, treaties: &[Treaty], step: &[usize]) {
         self.covered.resize(step.len().max(self.covered.len()), [0; MAX_PASSING]);
         for (covered, &at) in self.covered.iter_mut().zip(step) {
-            for event in 0..self.number {
+            for (event, sum) in covered.iter_mut().enumerate().take(self.number) {
                 let lines = IndexSet(treaties[at].lines.0 & self.lines[event].0);
-                covered[event] = sum_of(&self.amounts[event], lines);
+                *sum = sum_of(&self.amounts[event], lines);
             }
         }
     }
