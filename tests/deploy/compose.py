@@ -26,9 +26,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
-from tools import ROOT, TOOLS, Checks, Failure, missing_programs, require, pinned_requirement, run, wheel_program
+from tools import (
+    ROOT,
+    TOOLS,
+    Checks,
+    Failure,
+    missing_programs,
+    pinned_requirement,
+    prometheus_tools,
+    require,
+    run,
+    wheel_program,
+)
 
 REFERENCE = "9713d4c31d81f379c15038488610e1b052dc1e5fbe080a250c62ba6d90acd417"
 USER = 65532
@@ -201,6 +213,10 @@ def build_images(engine, forge, checks):
             (context / "program").mkdir()
             shutil.copy(wheel_program(requirement, program), context / "program")
             engine.docker("build", "--quiet", "--tag", tag, context)
+        # Debian's Prometheus is linked with Debian's C library.
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nCOPY prometheus /bin/\n")
+        shutil.copy(prometheus_tools()[0], context / "prometheus")
+        engine.docker("build", "--quiet", "--tag", "forge-test-prometheus", context)
     versions = {"nats": NATS.split("==")[1], "chrislusf/seaweedfs": WEED.split("==")[1]}
     compose = (ROOT / "docker-compose.yml").read_text()
     for image, version in versions.items():
@@ -261,7 +277,8 @@ class Deployment:
         self.forge_binary = forge
         self.directory = engine.directory
         self.credentials = self.directory / "secrets/compose.env"
-        self.ports = {"FORGE_NATS_PORT": str(free_port()), "FORGE_S3_PORT": str(free_port())}
+        names = ("FORGE_NATS_PORT", "FORGE_S3_PORT", "FORGE_PROMETHEUS_PORT")
+        self.ports = {name: str(free_port()) for name in names}
         # Variables of the user's shell must not leak into the deployment.
         own = {name: value for name, value in engine.environment.items() if not name.startswith(("FORGE_", "AWS_"))}
         self.compose_environment = dict(
@@ -271,6 +288,7 @@ class Deployment:
             FORGE_RUNTIME_IMAGE="forge-test-debian:bookworm",
             FORGE_NATS_IMAGE="forge-test-nats",
             FORGE_S3_IMAGE="forge-test-s3",
+            FORGE_PROMETHEUS_IMAGE="forge-test-prometheus",
         )
         self.host_environment = dict(own)
 
@@ -420,6 +438,39 @@ def quickstart(deployment, checks):
     checks.ok("forge submit examples/insurance.json --wait, from this machine: the reference hash, stored and audited")
 
 
+def client(deployment, checks):
+    arguments = ("submit", "insurance.json", "--as", "client-001", "--wait", "--format", "json")
+    record = json.loads(deployment.compose("run", "--rm", "-T", "client", *arguments, timeout=PATIENCE))
+    require(record["state"] == "completed", f"{record}")
+    stored = deployment.forge("artifacts", "get", "client-001", "result.json")
+    fetch = ("artifacts", "get", "client-001", "result.json")
+    require(deployment.compose("run", "--rm", "-T", "client", *fetch) == stored, "the client reads another result")
+    checks.ok("docker-compose run client: submits an envelope and reads its result, without forge on this machine")
+
+
+def monitoring(deployment, checks):
+    """Starts Prometheus, and checks that it scrapes every container and has the alerts."""
+    deployment.compose("up", "--detach", "prometheus")
+
+    def api(path):
+        try:
+            with urllib.request.urlopen(f"{address}/api/v1/{path}", timeout=5) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            return None
+
+    def healthy():
+        targets = (api("targets") or {}).get("activeTargets", [])
+        return sum(target["health"] == "up" for target in targets) == expected
+
+    address = f"http://127.0.0.1:{deployment.ports['FORGE_PROMETHEUS_PORT']}"
+    expected = sum(count for service, count in SERVICES.items() if service not in ("nats", "s3"))
+    wait_until(90, f"Prometheus scrapes {expected} containers", healthy)
+    require(api("rules")["groups"], "Prometheus has no alerts")
+    deployment.compose("rm", "--stop", "--force", "prometheus")
+    checks.ok(f"docker-compose up prometheus: scrapes {expected} containers, and has the alerts")
+
+
 def health(deployment, checks):
     planner = deployment.containers("planner")[0]["Id"]
 
@@ -554,6 +605,8 @@ def main():
         checks.ok("docker-compose up: all containers are healthy")
         quickstart(deployment, checks)
         confinement(deployment, checks)
+        client(deployment, checks)
+        monitoring(deployment, checks)
         health(deployment, checks)
         kills(deployment, reference, envelope, checks)
         restart(deployment, checks)
