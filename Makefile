@@ -12,6 +12,8 @@ WORKSPACE = --workspace --all-features --locked
 SBOM_FLAGS ?=
 # The target of `make dist`: one that ends in -musl gives a static binary.
 TARGET ?= x86_64-unknown-linux-musl
+# The command of `make dist`, which also writes the completions and manual pages of its archive.
+DIST_FORGE = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/forge
 # The image that `make image` builds.
 VARIANT ?= cpu
 # The commit that images and archives state, if this is a git checkout.
@@ -116,9 +118,14 @@ version: ## prints the version of the workspace
 
 dist: ## archives the command for TARGET in target/dist; static for -musl, without GPU support
 	cargo build --release --locked -p forge --no-default-features --features object-lock --target $(TARGET)
-	mkdir -p target/dist
+	rm -rf target/dist-extras && mkdir -p target/dist target/dist-extras/completions
+	$(DIST_FORGE) man --dir target/dist-extras/man
+	$(DIST_FORGE) completions bash > target/dist-extras/completions/forge.bash
+	$(DIST_FORGE) completions zsh > target/dist-extras/completions/_forge
+	$(DIST_FORGE) completions fish > target/dist-extras/completions/forge.fish
 	tar --create --gzip --file target/dist/forge-$(shell $(MAKE) --silent version)-$(TARGET).tar.gz \
-	  --directory $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release forge \
+	  --directory $(dir $(abspath $(DIST_FORGE))) forge \
+	  --directory $(CURDIR)/target/dist-extras completions man \
 	  --directory $(CURDIR) LICENSE THIRD_PARTY_LICENSES.txt README.md
 	$(PYTHON) deploy/sbom.py --variant cpu --output target/dist/forge-$(TARGET).cdx.json
 

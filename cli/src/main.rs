@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod client;
 mod cluster;
+mod completions;
 mod credentials;
 mod devices;
 mod engine;
@@ -83,6 +84,8 @@ enum ForgeCommand {
     Worker(cluster::WorkerArgs),
     Verifier(cluster::VerifierArgs),
     Aggregator(cluster::AggregatorArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
     #[command(hide = true)]
     ExecuteShard(cluster::ExecuteShardArgs),
 }
@@ -141,6 +144,8 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Worker(args) => cluster::commands::worker(&args),
         ForgeCommand::Verifier(args) => cluster::commands::verifier(&args),
         ForgeCommand::Aggregator(args) => cluster::commands::aggregator(&args),
+        ForgeCommand::Completions(args) => completions::print_completions(&args, Cli::command()),
+        ForgeCommand::Man(args) => completions::write_manual(&args, Cli::command()),
         ForgeCommand::ExecuteShard(args) => cluster::commands::execute_shard(&args),
     }
 }

@@ -1,21 +1,28 @@
-//! `forge agents`: lists live agents.
+//! `forge agents`: lists agents and what is in quarantine.
 
 use clap::Args;
 use forge_contract::agent::{AgentRecord, AgentState};
+use forge_documents::number_format::format_duration;
 use forge_service::NatsArgs;
 use serde::Serialize;
 
-use super::registry::{Heartbeat, Quarantines, RegistryConnection};
+use super::registry::{Heartbeat, QuarantineReason, Quarantines, RegistryConnection};
 use crate::{
     error::CommandError,
-    output::{self, OutputFormat},
+    output::{self, OutputFormat, TextStyle},
     text::table,
 };
 
-/// List live agents by pool; needs the NATS credential of an operator
+/// Characters of an agent's id in the table, which the ids of a cluster differ in.
+const SHORT_ID: usize = 9;
+
+/// List live agents by role and pool; needs the NATS credential of an operator
 #[derive(Debug, Args)]
 pub struct AgentsArgs {
-    /// Output format: text is a table, json is one agent per line
+    /// List agents that left or fell silent too, as far as the registry still has them
+    #[arg(long)]
+    all: bool,
+    /// Output format: text is a table, json is one agent per line with its whole id
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
     #[command(flatten)]
@@ -28,8 +35,12 @@ struct AgentLine<'a> {
     role: &'static str,
     #[serde(flatten)]
     record: &'a AgentRecord,
-    /// `agent` or `pool` if the agent or its pool is in quarantine.
-    quarantine: Option<&'static str>,
+    /// Seconds since the last heartbeat.
+    last_seen_seconds: f64,
+    /// Whether the agent has not left, and its last heartbeat is recent.
+    live: bool,
+    /// Why the agent or its pool is in quarantine; null if neither is.
+    quarantine: Option<QuarantineReason>,
 }
 
 /// Runs the command.
@@ -38,47 +49,152 @@ struct AgentLine<'a> {
 /// NATS is unreachable, or refuses access to the registry.
 pub fn execute(args: &AgentsArgs) -> Result<(), CommandError> {
     let connection = RegistryConnection::open(&args.nats)?;
-    let (mut agents, quarantines) = (connection.live_agents()?, connection.quarantines()?);
+    let (mut agents, quarantines) = (connection.heartbeats()?, connection.quarantines()?);
+    agents.retain(|agent| args.all || agent.is_recent());
     agents.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     match args.format {
         OutputFormat::Json => output::print(to_json_lines(&agents, &quarantines).as_bytes()),
         OutputFormat::Text => {
-            output::print(format!("{}\n", render_agents(&agents, &quarantines).join("\n")).as_bytes())
+            let (style, width) = (TextStyle::of_stdout(), table::output_width());
+            output::print(render_agents(&agents, &quarantines, style, width).as_bytes())
         }
     }
 }
 
-fn sort_key(agent: &Heartbeat) -> (&'static str, String, &str) {
-    (agent.role, pool_text(&agent.record), agent.record.agent_id.as_str())
+fn sort_key(agent: &Heartbeat) -> (&'static str, &str, &str, &str) {
+    let record = &agent.record;
+    (agent.role, pool(record), &record.host, record.agent_id.as_str())
 }
 
-fn pool_text(record: &AgentRecord) -> String {
-    record.pool.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)
+fn pool(record: &AgentRecord) -> &str {
+    record.pool.as_ref().map_or("-", |pool| pool.as_str())
+}
+
+fn is_live(agent: &Heartbeat) -> bool {
+    agent.is_recent() && agent.record.state == AgentState::Live
 }
 
 fn to_json_lines(agents: &[Heartbeat], quarantines: &Quarantines) -> String {
     let line = |agent: &Heartbeat| {
-        let record = &agent.record;
-        let line = AgentLine { role: agent.role, record, quarantine: quarantines.reason(record) };
+        let line = AgentLine {
+            role: agent.role,
+            record: &agent.record,
+            last_seen_seconds: agent.age.as_millis() as f64 / 1e3,
+            live: is_live(agent),
+            quarantine: quarantines.reason(&agent.record),
+        };
         serde_json::to_string(&line).expect("an agent record always serialises") + "\n"
     };
     agents.iter().map(line).collect()
 }
 
-fn render_agents(agents: &[Heartbeat], quarantines: &Quarantines) -> Vec<String> {
-    let header = ["Agent", "Role", "Pool", "Target", "Version", "State"];
+/// A table of agents, and one of quarantines if there are any, in lines of at most `width`.
+fn render_agents(agents: &[Heartbeat], quarantines: &Quarantines, style: TextStyle, width: usize) -> String {
+    let header = ["Agent", "Role", "Pool", "Host", "Backend", "Adapter", "Slots", "Seen", "State"];
     let row = |agent: &Heartbeat| {
         let record = &agent.record;
         let state = match (quarantines.reason(record), record.state) {
-            (Some("pool"), _) => "pool in quarantine",
+            (Some(QuarantineReason { scope: "pool", .. }), _) => "pool in quarantine",
             (Some(_), _) => "in quarantine",
-            (None, AgentState::Live) => "live",
             (None, AgentState::Left) => "left",
+            (None, AgentState::Live) if !agent.is_recent() => "silent",
+            (None, AgentState::Live) => "live",
         };
-        let target = serde_json::to_value(record.target).expect("a target always serialises");
-        let target = target.as_str().unwrap_or_default().to_owned();
-        let (id, role) = (record.agent_id.to_string(), agent.role.to_owned());
-        vec![id, role, pool_text(record), target, record.version.clone(), state.to_owned()]
+        let cells = [
+            &table::cut(record.agent_id.as_str(), SHORT_ID),
+            agent.role,
+            pool(record),
+            &record.host,
+            &record.backend,
+            record.adapter.as_deref().unwrap_or("-"),
+            &record.slots.to_string(),
+            &format!("{} ago", format_duration(agent.age)),
+            state,
+        ];
+        cells.map(str::to_owned).to_vec()
     };
-    table::render_table(&header, &agents.iter().map(row).collect::<Vec<_>>())
+    let rows: Vec<_> = agents.iter().map(row).collect();
+    let mut text = match rows.is_empty() {
+        true => "no agent is live: start services, or list earlier ones with --all\n".to_owned(),
+        false => format!("{}\n", table::render_text_table(&header, &rows, width).join("\n")),
+    };
+    let mut rows = quarantines.rows();
+    if !rows.is_empty() {
+        rows.iter_mut()
+            .filter(|row| !row[0].starts_with("pool "))
+            .for_each(|row| row[0] = table::cut(&row[0], SHORT_ID));
+        let lines = table::render_text_table(&["Quarantined", "Pool", "Reason"], &rows, width);
+        let title = style.alarm("In quarantine (forge quarantine ls shows whole ids)");
+        text += &format!("\n{title}\n{}\n", lines.join("\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use forge_contract::agent::Identity;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn id(seed: u8) -> String {
+        Identity::from_random([seed; 32]).id().to_string()
+    }
+
+    fn heartbeat(seed: u8, seconds: u64, host: &str, adapter: Option<&str>) -> Heartbeat {
+        let record = json!({"schema": AgentRecord::SCHEMA, "agent_id": id(seed), "pool": "default",
+            "state": "live", "target": "gpu", "backend": "gpu", "adapter": adapter, "slots": 2, "batch": 16,
+            "kernel": 1, "version": "0.1.0", "host": host});
+        let record = serde_json::from_value(record).unwrap();
+        Heartbeat { role: "worker", record, age: Duration::from_secs(seconds) }
+    }
+
+    /// The second agent is in quarantine.
+    fn quarantines() -> Quarantines {
+        let record = json!({"schema": "forge.quarantine.v1", "agent_id": id(2), "pool": "default",
+            "job_uid": "ab".repeat(16), "shard_id": "0-7", "claimed": "00".repeat(32),
+            "correct": "11".repeat(32), "verifier_id": id(3)});
+        let agents = [(id(2), serde_json::from_value(record).unwrap())].into();
+        Quarantines { agents, ..Quarantines::default() }
+    }
+
+    #[test]
+    fn agents_are_listed_with_host_adapter_age_and_quarantine_in_lines_that_fit() {
+        let adapter = format!("NVIDIA H200\u{1b}[2J {}", "x".repeat(100));
+        let agents = [
+            heartbeat(1, 2, "node-1", Some(&adapter)),
+            heartbeat(2, 3, "node-2", None),
+            heartbeat(4, 60, "node-3", None),
+        ];
+        let text = render_agents(&agents, &quarantines(), TextStyle::Plain, 100);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= 100 && !line.contains('\u{1b}')), "{text}");
+        let is_live = ["node-1", "NVIDIA H200", "2.0 s ago", "live", &id(1)[..8]];
+        assert!(is_live.iter().all(|part| lines[1].contains(part)), "{text}");
+        assert!(lines[2].contains("node-2") && lines[2].ends_with("in quarantine"), "{text}");
+        assert!(lines[3].ends_with("silent"), "{text}");
+        let reason = format!("wrong result of shard 0-7 of job {}", "ab".repeat(16));
+        assert!(lines.last().unwrap().ends_with(&reason), "{text}");
+        assert!(!lines.last().unwrap().contains(&id(2)), "{text}");
+    }
+
+    #[test]
+    fn json_has_whole_ids_ages_and_reasons() {
+        let agents = [heartbeat(1, 2, "node-1", None), heartbeat(2, 60, "node-2", None)];
+        let text = to_json_lines(&agents, &quarantines());
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["agent_id"], &lines[0]["last_seen_seconds"]), (&json!(id(1)), &json!(2.0)));
+        assert_eq!((&lines[0]["live"], &lines[0]["quarantine"]), (&json!(true), &Value::Null));
+        assert_eq!(lines[1]["live"], false);
+        let reason = format!("wrong result of shard 0-7 of job {}", "ab".repeat(16));
+        assert_eq!(lines[1]["quarantine"], json!({"scope": "agent", "reason": reason}));
+    }
+
+    #[test]
+    fn without_agents_the_text_says_what_to_do() {
+        let text = render_agents(&[], &Quarantines::default(), TextStyle::Plain, 100);
+        assert!(text.contains("--all"), "{text}");
+    }
 }

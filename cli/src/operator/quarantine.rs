@@ -57,7 +57,12 @@ pub fn execute(args: &QuarantineArgs) -> Result<(), CommandError> {
             let quarantines = RegistryConnection::open(nats)?.quarantines()?;
             let text = match format {
                 OutputFormat::Json => to_json_lines(&quarantines),
-                OutputFormat::Text => format!("{}\n", render_quarantines(&quarantines).join("\n")),
+                OutputFormat::Text => {
+                    // Ids are never cut: `lift` needs them.
+                    let header = ["Quarantined", "Pool", "Reason"];
+                    let lines = table::render_text_table(&header, &quarantines.rows(), usize::MAX);
+                    format!("{}\n", lines.join("\n"))
+                }
             };
             output::print(text.as_bytes())
         }
@@ -84,16 +89,4 @@ fn to_json_lines(quarantines: &Quarantines) -> String {
     let pools = quarantines.pools.values().map(serde_json::to_string);
     let agents = quarantines.agents.values().map(serde_json::to_string);
     pools.chain(agents).map(|line| line.expect("a quarantine record always serialises") + "\n").collect()
-}
-
-fn render_quarantines(quarantines: &Quarantines) -> Vec<String> {
-    let pools = quarantines.pools.iter().map(|(name, record)| {
-        let reason = format!("{} refuted", count_of(record.agents.len() as u64, "agent"));
-        vec![format!("pool {name}"), name.clone(), reason]
-    });
-    let agents = quarantines.agents.iter().map(|(id, record)| {
-        let reason = format!("shard {} of job {}", record.shard_id, record.job_uid);
-        vec![id.clone(), record.pool.to_string(), reason]
-    });
-    table::render_table(&["Quarantined", "Pool", "Wrong result"], &pools.chain(agents).collect::<Vec<_>>())
 }

@@ -10,10 +10,10 @@ use forge_bus::{
 use forge_contract::agent::{AgentRecord, PoolQuarantineRecord, QuarantineRecord};
 use forge_service::{NatsArgs, registry};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Runtime;
 
-use crate::{error::CommandError, runtime};
+use crate::{error::CommandError, runtime, text::count_of};
 
 /// Number of entries that are fetched concurrently.
 const CONCURRENT_READS: usize = 32;
@@ -36,6 +36,13 @@ pub struct Heartbeat {
     pub age: Duration,
 }
 
+impl Heartbeat {
+    /// Whether the heartbeat is so recent that the agent counts as live.
+    pub fn is_recent(&self) -> bool {
+        self.age < registry::LIVENESS_TIMEOUT
+    }
+}
+
 /// Quarantined agents and pools, by name.
 #[derive(Default)]
 pub struct Quarantines {
@@ -45,17 +52,47 @@ pub struct Quarantines {
     pub pools: BTreeMap<String, PoolQuarantineRecord>,
 }
 
+/// Why an agent is in quarantine.
+#[derive(Serialize)]
+pub struct QuarantineReason {
+    /// What is in quarantine: `agent`, or `pool` for all agents of a pool.
+    pub scope: &'static str,
+    /// What was refuted, for people.
+    pub reason: String,
+}
+
 impl Quarantines {
-    /// Why an agent is in quarantine: `agent` or `pool`; `None` if it is not.
-    pub fn reason(&self, agent: &AgentRecord) -> Option<&'static str> {
-        let is_in_pool = |pool: &_| self.pools.contains_key(&format!("{pool}"));
-        if self.agents.contains_key(agent.agent_id.as_str()) {
-            Some("agent")
-        } else if agent.pool.as_ref().is_some_and(is_in_pool) {
-            Some("pool")
-        } else {
-            None
+    /// Why an agent is in quarantine; `None` if it is not.
+    pub fn reason(&self, agent: &AgentRecord) -> Option<QuarantineReason> {
+        if let Some(record) = self.agents.get(agent.agent_id.as_str()) {
+            return Some(QuarantineReason { scope: "agent", reason: agent_reason(record) });
         }
+        let record = self.pools.get(agent.pool.as_ref()?.as_str())?;
+        Some(QuarantineReason { scope: "pool", reason: pool_reason(record) })
+    }
+
+    /// The rows of a table of all quarantines: name, pool and reason.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let pools = self
+            .pools
+            .iter()
+            .map(|(name, record)| vec![format!("pool {name}"), name.clone(), pool_reason(record)]);
+        let agents = self
+            .agents
+            .iter()
+            .map(|(id, record)| vec![id.clone(), record.pool.to_string(), agent_reason(record)]);
+        pools.chain(agents).collect()
+    }
+}
+
+fn agent_reason(record: &QuarantineRecord) -> String {
+    format!("wrong result of shard {} of job {}", record.shard_id, record.job_uid)
+}
+
+fn pool_reason(record: &PoolQuarantineRecord) -> String {
+    match record.agents.len() as u64 {
+        0 => "wrong results".to_owned(),
+        agents => format!("wrong results of {}", count_of(agents, "agent")),
     }
 }
 
@@ -71,17 +108,16 @@ impl RegistryConnection {
         Ok(Self { runtime, bus: bus as Arc<_> })
     }
 
-    /// Reads the heartbeats of live agents.
+    /// Reads the last heartbeat of every agent that the registry still has.
     ///
     /// # Errors
     /// NATS is unreachable, or refuses access to the buckets.
-    pub fn live_agents(&self) -> Result<Vec<Heartbeat>, CommandError> {
+    pub fn heartbeats(&self) -> Result<Vec<Heartbeat>, CommandError> {
         self.block_on(async {
             let mut heartbeats = self.read_heartbeats("worker", &Bucket::Workers, "").await?;
             for (role, prefix) in ["verifier", "aggregator"].into_iter().zip(HEARTBEAT_PREFIXES) {
                 heartbeats.extend(self.read_heartbeats(role, &Bucket::Agents, prefix).await?);
             }
-            heartbeats.retain(|heartbeat| heartbeat.age < registry::LIVENESS_TIMEOUT);
             Ok(heartbeats)
         })
     }

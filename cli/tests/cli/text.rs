@@ -285,3 +285,36 @@ fn long_version_states_the_commit_the_kernel_and_the_backends() {
     assert_eq!(backends.contains(&"gpu"), cfg!(feature = "gpu"), "{long}");
     assert!(["scalar", "simd"].iter().all(|name| backends.contains(name)), "{long}");
 }
+
+#[test]
+fn completions_name_every_command_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = forge().args(["completions", shell]).output().unwrap();
+        let script = CommandOutput::new(&output).expect_code(0).stdout;
+        for name in ["envelope", "quarantine", "nats-url"] {
+            assert!(script.contains(name), "{shell}: no {name} in {script}");
+        }
+    }
+    let output = forge().args(["completions", "tcsh"]).output().unwrap();
+    CommandOutput::new(&output).expect_code(2).expect_stderr("possible values: bash");
+}
+
+#[test]
+fn manual_has_a_page_for_every_command() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path().join("man");
+    let output = forge().arg("man").arg("--dir").arg(&directory).output().unwrap();
+    CommandOutput::new(&output).expect_code(0);
+    let page = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let run = page("forge-run.1");
+    assert!(
+        run.contains("keep\\-shards") && run.contains(".nf") && run.contains("forge envelope new"),
+        "{run}"
+    );
+    assert!(page("forge-envelope-check.1").contains(".TH"));
+    let names: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_str().unwrap().contains("execute-shard")), "{names:?}");
+    let top = CommandOutput::new(&forge().arg("man").output().unwrap()).expect_code(0).stdout;
+    assert_eq!(top, page("forge.1"));
+}

@@ -298,6 +298,7 @@ fn operator_lists_agents_and_lifts_quarantines() {
     assert_eq!(roles, ["aggregator", "verifier", "worker"]);
     let worker = &agents[2];
     assert_eq!((&worker["pool"], &worker["quarantine"]), (&json!("default"), &Value::Null), "{worker:#}");
+    assert!(worker["live"] == true && worker["last_seen_seconds"].as_f64().unwrap() < 10.0, "{worker:#}");
 
     let mut aggregator = connect_as(&cluster, "aggregator");
     let record = json!({"schema": "forge.pool-quarantine.v1", "pool": "default", "agents": []});
@@ -308,7 +309,9 @@ fn operator_lists_agents_and_lifts_quarantines() {
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(text(&["agents"]).contains("pool in quarantine"));
+    let agents = text(&["agents", "--all"]);
+    assert!(agents.contains("pool in quarantine") && agents.contains("wrong results"), "{agents}");
+    assert!(agents.contains(worker["host"].as_str().unwrap()), "{agents}");
     assert!(text(&["quarantine", "ls"]).contains("pool default"));
     assert!(text(&["quarantine", "lift", "default"]).contains("lifted"));
     assert!(!text(&["quarantine", "ls"]).contains("pool default"));
