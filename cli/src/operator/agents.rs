@@ -94,8 +94,8 @@ fn render_agents(agents: &[Heartbeat], quarantines: &Quarantines, style: TextSty
     let row = |agent: &Heartbeat| {
         let record = &agent.record;
         let state = match (quarantines.reason(record), record.state) {
-            (Some(QuarantineReason { scope: "pool", .. }), _) => "pool in quarantine",
-            (Some(_), _) => "in quarantine",
+            // The table of quarantines says whether its pool is the reason.
+            (Some(_), _) => "quarantined",
             (None, AgentState::Left) => "left",
             (None, AgentState::Live) if !agent.is_recent() => "silent",
             (None, AgentState::Live) => "live",
@@ -173,7 +173,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.chars().count() <= 100 && !line.contains('\u{1b}')), "{text}");
         let is_live = ["node-1", "NVIDIA H200", "2.0 s ago", "live", &id(1)[..8]];
         assert!(is_live.iter().all(|part| lines[1].contains(part)), "{text}");
-        assert!(lines[2].contains("node-2") && lines[2].ends_with("in quarantine"), "{text}");
+        assert!(lines[2].contains("node-2") && lines[2].ends_with("quarantined"), "{text}");
         assert!(lines[3].ends_with("silent"), "{text}");
         let reason = format!("wrong result of shard 0-7 of job {}", "ab".repeat(16));
         assert!(lines.last().unwrap().ends_with(&reason), "{text}");

@@ -310,7 +310,7 @@ fn operator_lists_agents_and_lifts_quarantines() {
         String::from_utf8(output.stdout).unwrap()
     };
     let agents = text(&["agents", "--all"]);
-    assert!(agents.contains("pool in quarantine") && agents.contains("wrong results"), "{agents}");
+    assert!(agents.contains("quarantined") && agents.contains("wrong results"), "{agents}");
     assert!(agents.contains(worker["host"].as_str().unwrap()), "{agents}");
     assert!(text(&["quarantine", "ls"]).contains("pool default"));
     assert!(text(&["quarantine", "lift", "default"]).contains("lifted"));
