@@ -13,6 +13,7 @@ pub fn example_envelope(profile: &Profile) -> Envelope {
 pub fn envelope_of(profile: &Profile, args: Value) -> Envelope {
     Envelope {
         ctx: Context::default(),
+        about: None,
         op: Op { name: profile.op.to_owned(), version: profile.version, profile: profile.name.to_owned() },
         args: match args {
             Value::Object(args) => args,

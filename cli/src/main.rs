@@ -24,9 +24,11 @@ mod local_path;
 mod operator;
 mod output;
 mod progress;
+mod recomputation;
 #[cfg(test)]
 mod reference;
 mod replay;
+mod report;
 mod run;
 mod runtime;
 mod schema;
@@ -66,6 +68,7 @@ enum ForgeCommand {
     Run(run::RunArgs),
     Replay(replay::ReplayArgs),
     Audit(audit::AuditArgs),
+    Report(report::ReportArgs),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Envelope(envelope::EnvelopeArgs),
@@ -126,6 +129,7 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Run(args) => run::execute(&args),
         ForgeCommand::Replay(args) => replay::execute(&args),
         ForgeCommand::Audit(args) => audit::execute(&args),
+        ForgeCommand::Report(args) => report::execute(&args),
         ForgeCommand::Devices(args) => devices::execute(&args),
         ForgeCommand::Bench(args) => bench::execute(&args),
         ForgeCommand::Envelope(args) => envelope::execute(&args),

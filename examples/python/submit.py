@@ -35,7 +35,7 @@ LABELS = {
     "mean_loss": "Mean", "mean_eta": "Mean", "std_dev": "Standard deviation",
     "std_error": "Standard error of the mean", "min_loss": "Smallest", "min_eta": "Smallest", "max_loss": "Largest",
     "max_eta": "Largest", "zero_loss_probability": "Years without losses",
-    "aggregate_limit_probability": "Years at the aggregate limit", "scr": "Solvency capital requirement",
+    "aggregate_limit_probability": "Years at the aggregate limit", "scr": "SCR",
 }
 # First and longest interval between two requests for the record.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.25, 2.0
@@ -145,10 +145,27 @@ def label(name):
     return name.replace("_", " ").capitalize()
 
 
+def amount(value):
+    """Returns an amount as `forge status` prints it: below 1 with four significant digits."""
+    if 0 < abs(value) < 1e-9:
+        return f"{value:.3e}"
+    if not 0 < abs(value) < 1:
+        return f"{value:,.{2 if abs(value) < 1e12 else 0}f}"
+    # The exponent after rounding to four digits.
+    decimals = max(2, 3 - int(f"{value:.3e}".split("e")[1]))
+    text = f"{value:.{decimals}f}"
+    two_decimals = len(text) - decimals + 2
+    return text[:two_decimals] + text[two_decimals:].rstrip("0")
+
+
 def figure(name, value):
     """Returns a figure as text, as `forge status` prints it: rare events and small amounts never as 0."""
+    if name == "solvency_ratio":
+        return f"{100 * value:.1f}%"
+    if name == "scr" and round(abs(value)) >= 1000:
+        return f"{value:,.0f}"
     if not name.endswith("_probability"):
-        return f"{value:.4g}" if 0 < abs(value) < 1 else f"{value:,.2f}"
+        return amount(value)
     percent = 100 * value
     distance = min(percent, 100 - percent)
     if 0 < distance < 0.0001:

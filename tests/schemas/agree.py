@@ -43,11 +43,14 @@ BEYOND_THE_SCHEMA = re.compile("|".join([
     # The largest amount depends on `decimals`.
     r": must be from 0\.01 to 10000000000000;",
     r": repeats an earlier element",
+    # Months have different numbers of days.
+    r'/as_of: must be a date .* it is "2026-02-30"$',
 ]))
 
 EXAMPLES = [("risk.compound.v1", name) for name in ("portfolio", "tower", "capital", "mixture")]
-VALUES = [None, True, 0, 1, -1, 0.5, 1e-7, 2.5, 1e15, 2**53, "", "var", "any name", "not a \u200bname", [], [1], {}, {"unknown": 1}]
-KEYS = ["convergence", "report", "iterations", "policy_limit", "level", "decimals", "$schema", "seed", "unknown", "value"]
+VALUES = [None, True, 0, 1, -1, 0.5, 1e-7, 2.5, 1e15, 2**53, "", "var", "any name", "not a \u200bname", "a\u202eb", "EUR", "2026-12-31", "2026-02-30", [], [1], {}, {"unknown": 1}]
+KEYS = ["convergence", "report", "iterations", "policy_limit", "level", "decimals", "$schema", "seed", "unknown", "value",
+        "about", "title", "description", "currency", "as_of"]
 
 
 def base_envelopes(forge):

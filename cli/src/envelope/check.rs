@@ -7,7 +7,7 @@ use forge_contract::{error::InvalidDocument, strict};
 use forge_documents::{
     Job,
     number_format::{format_bytes, format_count, format_duration, format_rate},
-    result_tables::capitalise,
+    result_tables::{self, capitalise},
 };
 use forge_kernel::{
     backend::{Backend, simd::Simd},
@@ -124,6 +124,7 @@ impl Cost {
         json!({
             "valid": true,
             "job_id": job.id,
+            "title": result_tables::title(request),
             "replay_key": request.replay_key,
             "iterations": self.iterations,
             "shards": plan.shard_count(),
@@ -144,7 +145,9 @@ impl Cost {
         let shards = count_of(plan.shard_count(), "shard");
         let an_iteration = self.occurrences / self.iterations as f64;
         let occurrences = capitalise(words.occurrences);
-        let mut facts = vec![
+        let title = result_tables::title(&job.request).map(|title| ("Title", title.to_owned()));
+        let mut facts: Vec<_> = title.into_iter().collect();
+        facts.extend([
             ("Job id", job.id.to_string()),
             ("Replay key", job.request.replay_key.to_string()),
             ("Plan", format!("{} {} in {shards}", format_count(plan.iterations()), words.iterations)),
@@ -157,7 +160,7 @@ impl Cost {
                 ),
             ),
             ("Program", format_bytes(self.program_bytes)),
-        ];
+        ]);
         if let Some((duration, rate)) = self.duration().zip(self.rate) {
             let threads = count_of(self.threads as u64, "thread");
             let text = format!(

@@ -44,7 +44,7 @@ impl RunSummary<'_> {
         let words = request.profile().vocabulary;
         let moments = result_tables::moment_values(request, result).into_iter();
         let moments: Vec<_> = moments.map(|figure| (figure.label, figure.value, figure.remark)).collect();
-        let quantity = result_tables::quantity_with_unit(words);
+        let quantity = result_tables::quantity_with_unit(request);
         let mut sections = vec![
             (format!("Job {}", self.completion.job.id), table::render_facts(&self.run_facts())),
             (capitalise(&quantity), table::render_figures(&moments)),
@@ -103,13 +103,15 @@ impl RunSummary<'_> {
             format_rate(rate),
             words.iterations
         );
-        let mut facts = vec![
+        let mut facts: Vec<_> =
+            result_tables::title(request).map(|title| ("Title", title.to_owned())).into_iter().collect();
+        facts.extend([
             ("Profile", result_tables::profile_label(request)),
             (words.iterations, result_tables::iterations_text(self.result(), words)),
             (words.occurrences, result_tables::occurrences_text(request, self.result())),
             ("Seed", result_tables::seed_text(request).to_owned()),
             ("Executed by", engine),
-        ];
+        ]);
         facts.extend(self.verification_fact().map(|text| ("Verified", text)));
         facts.extend(self.refutation_fact().map(|text| ("Refuted", text)));
         facts.extend(self.contradiction_fact().map(|text| ("Contradicted", text)));

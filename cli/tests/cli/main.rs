@@ -13,6 +13,7 @@ mod isolated_execution;
 mod log_audit;
 mod memory;
 mod mutations;
+mod report;
 mod round_trip;
 mod schemas;
 mod settings;

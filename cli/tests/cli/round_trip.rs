@@ -115,8 +115,9 @@ fn jobs_with_the_same_computation_share_their_result() {
     sandbox.run(&second, &[]).expect_code(0);
     assert_eq!(sandbox.artifact("one", "result.json"), sandbox.artifact("two", "result.json"));
     assert_eq!(sandbox.manifest("one")["replay_key"], sandbox.manifest("two")["replay_key"]);
-    // Each job has its own envelope, executions and metrics; result and shard results are shared.
-    sandbox.assert_objects_intact(8);
+    // Each job has its own envelope, executions, metrics and report; result, exceedance table and
+    // shard results are shared.
+    sandbox.assert_objects_intact(11);
 }
 
 #[test]

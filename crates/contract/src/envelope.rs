@@ -10,6 +10,7 @@
 //! This module knows neither the meaning of `args`, which the op's profile defines, nor the set of
 //! existing ops.
 
+mod about;
 mod normal_form;
 mod reader;
 mod schema;
@@ -17,6 +18,7 @@ mod schema;
 mod tests;
 
 pub use self::{
+    about::About,
     normal_form::{
         ArtifactKind, Artifacts, Billing, BillingMode, BillingReason, Context, Envelope, Op, Policy, Seed,
         Target, VerificationLevel,

@@ -23,7 +23,7 @@ use crate::{
     job_result::JobResult,
     number_format::{format_amount, format_count, format_level},
     reproducible_document::reproducible_document,
-    result_tables::{capitalise, nearest_level, profile_label},
+    result_tables::{self, capitalise, nearest_level, profile_label},
 };
 
 /// A completed job: its result, and how it was executed and verified.
@@ -115,11 +115,16 @@ const HEADLINE_LEVEL: f64 = 0.995;
 pub fn headline(request: &Request, result: &JobResult) -> Vec<(String, String)> {
     let (merged, summary) = (&result.merged, &result.summary);
     let words = request.profile().vocabulary;
-    let unit = if words.unit.is_empty() { String::new() } else { format!(" {}", words.unit) };
-    let mut headline = vec![
+    let unit = match result_tables::unit(request) {
+        "" => String::new(),
+        unit => format!(" {unit}"),
+    };
+    let title = result_tables::title(request).map(|title| ("Title".to_owned(), title.to_owned()));
+    let mut headline: Vec<_> = title.into_iter().collect();
+    headline.extend([
         ("Profile".to_owned(), profile_label(request)),
         (capitalise(words.iterations), format_count(merged.iterations)),
-    ];
+    ]);
     headline.extend(
         summary
             .mean

@@ -5,7 +5,7 @@ use forge_kernel::workload::Vocabulary;
 use serde_json::{Map, Value};
 
 use crate::{
-    number_format::{format_amount, format_percent},
+    number_format::{format_amount, format_percent, format_ratio, format_rounded},
     result_tables::capitalise,
 };
 
@@ -33,8 +33,17 @@ fn place(name: &str) -> u8 {
 }
 
 fn headline_figure(name: &str, value: f64, words: Option<Vocabulary>) -> (String, String) {
-    let text = if name.ends_with("_probability") { format_percent(value) } else { format_amount(value) };
-    (headline_label(name, words), text)
+    (headline_label(name, words), figure_text(name, value))
+}
+
+/// A figure as text, by its name in a record.
+pub(crate) fn figure_text(name: &str, value: f64) -> String {
+    match name {
+        "scr" => format_rounded(value),
+        "solvency_ratio" => format_ratio(value),
+        _ if name.ends_with("_probability") => format_percent(value),
+        _ => format_amount(value),
+    }
 }
 
 fn headline_label(name: &str, words: Option<Vocabulary>) -> String {
@@ -48,7 +57,7 @@ fn headline_label(name: &str, words: Option<Vocabulary>) -> String {
         "max_loss" | "max_eta" => "Largest".to_owned(),
         "zero_loss_probability" => capitalise(&format!("{iterations} without {occurrences}")),
         "aggregate_limit_probability" => capitalise(&format!("{iterations} at the aggregate limit")),
-        "scr" => "Solvency capital requirement".to_owned(),
+        "scr" => "SCR".to_owned(),
         other => quantile_label(other).unwrap_or_else(|| capitalise(&other.replace('_', " "))),
     }
 }
@@ -83,7 +92,7 @@ mod tests {
         assert_eq!(figure("p995_loss", 1234.5), pair("99.5% quantile", "1,234.50"));
         assert_eq!(figure("p50_eta", 2.0), pair("50% quantile", "2.00"));
         assert_eq!(figure("mean_net_loss", 2.0), pair("Mean net loss", "2.00"));
-        assert_eq!(figure("solvency_ratio", 1.5), pair("Solvency ratio", "1.50"));
+        assert_eq!(figure("solvency_ratio", 1.5), pair("Solvency ratio", "150.0%"));
     }
 
     #[test]

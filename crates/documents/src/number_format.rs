@@ -93,6 +93,11 @@ pub fn format_percent(probability: f64) -> String {
     }
 }
 
+/// Formats a ratio of any size and sign as a percentage with one decimal.
+pub fn format_ratio(ratio: f64) -> String {
+    format!("{:.1}%", ratio * 100.0)
+}
+
 /// Formats a level such as 0.995 as `99.5%`.
 pub fn format_level(level: f64) -> String {
     // A level has at most six decimals; any further digits of the percentage are rounding noise.

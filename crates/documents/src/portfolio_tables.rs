@@ -8,8 +8,9 @@ use forge_kernel::request::Request;
 use serde_json::Value;
 
 use crate::{
+    headline_figures::figure_text,
     job_result::JobResult,
-    number_format::{format_count, format_level, format_percent, format_rounded},
+    number_format::{format_count, format_level, format_percent, format_ratio, format_rounded},
     result_tables::{INTERVAL_LEGEND, ResultTable, TableWidth, nearest_level},
 };
 
@@ -189,7 +190,7 @@ impl PortfolioOutput<'_> {
             let level = capital["level"].as_f64().map_or_else(String::new, format_level);
             rows.extend([
                 vec!["Own funds".to_owned(), amount(&capital["own_funds"])],
-                vec![format!("SCR: net {measure} at {level}"), amount(&signal["scr"])],
+                vec![format!("SCR: net {measure} at {level}"), figure(&signal["scr"], "scr")],
                 vec!["Solvency ratio".to_owned(), ratio_with_interval(signal)],
                 vec!["Ruin probability".to_owned(), percent(&signal["ruin_probability"])],
                 vec!["Signal".to_owned(), text(&signal["signal"])],
@@ -226,7 +227,7 @@ impl PortfolioOutput<'_> {
                 notes: vec!["No tail allocation: the net annual loss has no mean.".to_owned()],
             });
         };
-        let share = |part: f64| if net > 0.0 { format_percent_of(part / net) } else { ABSENT.to_owned() };
+        let share = |part: f64| if net > 0.0 { format_ratio(part / net) } else { ABSENT.to_owned() };
         let parts = |names: &str, list: &str, sign: f64| {
             let (names, amounts) = (self.list(names), tail[list].as_array().map_or(&[][..], Vec::as_slice));
             let rows = names.iter().zip(amounts).map(|(name, amount)| {
@@ -297,12 +298,12 @@ fn percent(value: &Value) -> String {
     value.as_f64().map_or_else(|| ABSENT.to_owned(), format_percent)
 }
 
-/// A percentage of any size and sign, with one decimal.
-fn format_percent_of(fraction: f64) -> String {
-    format!("{:.1}%", fraction * 100.0)
+/// A figure that the record of a job has under this name, as its status shows it.
+fn figure(value: &Value, name: &str) -> String {
+    value.as_f64().map_or_else(|| ABSENT.to_owned(), |value| figure_text(name, value))
 }
 
 fn ratio_with_interval(signal: &Value) -> String {
-    let ratio = |name: &str| signal[name].as_f64().map_or_else(|| ABSENT.to_owned(), format_percent_of);
+    let ratio = |name: &str| figure(&signal[name], "solvency_ratio");
     format!("{} (95% CI {} to {})", ratio("ratio"), ratio("ratio_low"), ratio("ratio_high"))
 }

@@ -5,12 +5,13 @@
 mod allocation_bars;
 mod exceedance_chart;
 mod portfolio_model;
+mod text_size;
 mod tower_picture;
 
 use std::collections::BTreeMap;
 
-use forge_contract::envelope::VerificationLevel;
-use forge_kernel::{KERNEL, request::Request, workload::arg_meanings};
+use forge_contract::envelope::About;
+use forge_kernel::{KERNEL, request::Request, verification, workload::arg_meanings};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
@@ -18,17 +19,16 @@ use crate::{
     histogram::{self, HistogramRow},
     job::job_id,
     job_result::JobResult,
-    number_format::{format_amount, format_percent},
+    number_format::{format_amount, format_count, format_percent},
     portfolio_tables::{self, PortfolioPart, portfolio_tables},
     result_tables::{self, INTERVAL_LEGEND, ResultTable, TableWidth, capitalise},
 };
 
-const STYLE: &str = include_str!("report_page/report.css");
-
 /// Renders the page.
 pub fn report_page(request: &Request, job_result: &JobResult) -> String {
     let words = request.profile().vocabulary;
-    let title = format!("{}: {}", capitalise(words.quantity), result_tables::profile_label(request));
+    let model = format!("{}: {}", capitalise(words.quantity), result_tables::profile_label(request));
+    let title = result_tables::title(request).unwrap_or(&model);
     let warnings = result_tables::result_warnings(request, job_result);
     let page = html! {
         (DOCTYPE)
@@ -37,21 +37,22 @@ pub fn report_page(request: &Request, job_result: &JobResult) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(text_size::style())) }
             }
-            body {
-                h1 { (title) }
-                (request_section(request, job_result))
-                @if words.unit.is_empty() {
-                    p class="unit" { "Amounts are in the currency of the args." }
+            body { main {
+                h1 dir="auto" { (title) }
+                @if let Some(description) = about(request, |about| about.description.as_deref()) {
+                    p class="description" dir="auto" { (description) }
                 }
+                (request_section(request, job_result))
+                p class="unit" { (unit_sentence(request)) }
                 @if !warnings.is_empty() {
                     p class="warning" { (warnings.join(" ")) }
                 }
                 (statistics_sections(request, job_result))
                 (model_section(request))
                 (origin_section(request, job_result))
-            }
+            } }
         }
     };
     page.into_string()
@@ -60,25 +61,57 @@ pub fn report_page(request: &Request, job_result: &JobResult) -> String {
 /// What was asked for: the job, its model, and how it is verified.
 fn request_section(request: &Request, job_result: &JobResult) -> Markup {
     let (envelope, words) = (&request.envelope, request.profile().vocabulary);
-    let policy = &envelope.policy;
-    let verification = match (policy.verify, policy.verify_ratio) {
-        (VerificationLevel::None, None) => "none: workers are trusted".to_owned(),
-        (_, Some(share)) => format!("{} of the shards are executed again", format_percent(share)),
-        (VerificationLevel::Spotcheck, None) => "some shards are executed again".to_owned(),
-        (VerificationLevel::Full, None) => "every shard is executed again".to_owned(),
-    };
-    let mut facts = vec![
+    let mut facts = Vec::new();
+    let texts = [
+        ("Author", about(request, |about| about.author.as_deref())),
+        ("As of", about(request, |about| about.as_of.as_deref())),
+    ];
+    facts.extend(texts.into_iter().filter_map(|(label, text)| Some((label.to_owned(), text?.to_owned()))));
+    facts.extend([
         ("Job".to_owned(), job_id(envelope).to_string()),
         ("Model".to_owned(), result_tables::profile_label(request)),
         (capitalise(words.iterations), result_tables::iterations_text(job_result, words)),
-        ("Verification".to_owned(), verification),
-    ];
+        ("Verification".to_owned(), verification_text(request, job_result)),
+    ]);
     let labels = [("Run", &envelope.ctx.run_id), ("Stage", &envelope.ctx.stage_id)];
     facts.extend(labels.into_iter().filter_map(|(label, text)| Some((label.to_owned(), text.clone()?))));
     html! {
         table class="facts" {
-            @for (label, text) in facts { tr { th { (label) } td class="text" { (text) } } }
+            @for (label, text) in facts { tr { th { (label) } td class="text" dir="auto" { (text) } } }
         }
+    }
+}
+
+/// A text of the envelope's `about`, if it has one.
+fn about<'a>(request: &'a Request, text: impl Fn(&'a About) -> Option<&'a str>) -> Option<&'a str> {
+    request.envelope.about.as_ref().and_then(text)
+}
+
+fn unit_sentence(request: &Request) -> String {
+    match result_tables::unit(request) {
+        "" => "Amounts are in the currency of the args; the envelope does not name it.".to_owned(),
+        unit => format!("Amounts are in {unit}."),
+    }
+}
+
+/// How many shards are executed again, and the chance that this catches a wrong one.
+fn verification_text(request: &Request, job_result: &JobResult) -> String {
+    let ratio = verification::ratio(&request.envelope.policy);
+    let performed = job_result.document.iterations.performed;
+    let ends = request.plan.shards().map(|id| request.plan.range(id).end);
+    let shards = ends.take_while(|&end| end <= performed).count() as u64;
+    match verification::sample_size(ratio, shards) {
+        0 => "none asked for: the result relies on the workers".to_owned(),
+        drawn if drawn == shards => {
+            "every shard is executed again by another agent: a wrong shard is always caught".to_owned()
+        }
+        drawn => format!(
+            "{} of {} shards, drawn at random, are executed again by another agent: one wrong shard is caught with \
+             probability {}",
+            format_count(drawn),
+            format_count(shards),
+            format_percent(1.0 - verification::miss_probability(shards, drawn, 1))
+        ),
     }
 }
 
@@ -86,10 +119,10 @@ fn request_section(request: &Request, job_result: &JobResult) -> Markup {
 /// for the others.
 fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
     let words = request.profile().vocabulary;
-    let quantity = result_tables::quantity_with_unit(words);
+    let quantity = result_tables::quantity_with_unit(request);
     html! {
         h2 { (capitalise(&quantity)) }
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table class="facts" {
                 @for moment in result_tables::moment_values(request, job_result) {
                     tr { th { (moment.label) } td class="figure" { (moment.value) } td { (moment.remark) } }
@@ -137,7 +170,7 @@ fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobRes
 /// A table of figures, which scrolls where the page is narrower.
 fn table(table: &ResultTable) -> Markup {
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table class="figures" {
                 tr class="head" { @for heading in &table.header { th { (heading) } } }
                 @for row in &table.rows {
@@ -157,7 +190,7 @@ fn distribution(rows: &[HistogramRow]) -> Markup {
     let largest_share = rows.iter().map(|row| row.share).fold(0.0, f64::max);
     let width = |share: f64| if largest_share > 0.0 { 100.0 * share / largest_share } else { 0.0 };
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 @for HistogramRow { range: (low, high), share } in rows {
                     tr {
@@ -189,6 +222,7 @@ fn model_section(request: &Request) -> Markup {
     let args = ResultTable { header: vec!["Arg", "Value", "Meaning"], rows };
     html! {
         h2 { "Model" }
+        @for paragraph in request.profile().formula { p { (paragraph) } }
         (words_table(&args))
         @for (title, rows) in tables {
             h2 { (title) }
@@ -200,7 +234,7 @@ fn model_section(request: &Request) -> Markup {
 /// A table of words, which scrolls where the page is narrower.
 fn words_table(table: &ResultTable) -> Markup {
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table class="words" {
                 tr class="head" { @for heading in &table.header { th { (heading) } } }
                 @for row in &table.rows {
@@ -213,8 +247,8 @@ fn words_table(table: &ResultTable) -> Markup {
     }
 }
 
-/// Adds one row per arg: name, value and meaning. The args inside an object are prefixed with its
-/// name and a dot.
+/// Adds one row per arg: name, value and meaning, if the schema describes it. The args inside an
+/// object are prefixed with its name and a dot.
 fn push_arg_rows(
     prefix: &str,
     args: &Map<String, Value>,
@@ -246,21 +280,23 @@ fn origin_section(request: &Request, job_result: &JobResult) -> Markup {
         ("Kernel version", KERNEL.to_string()),
     ];
     html! {
-        h2 { "Where it comes from" }
+        h2 { "Where it comes from, and how to check it" }
         table class="facts" {
             @for (label, text) in facts {
                 tr { th { (label) } td class="code" { (text) } }
             }
         }
         p {
-            "The same args and seed give the same result.json on every machine: "
-            code { "forge replay" } " computes them again."
+            "The same args and seed give the same result.json on every machine. "
+            code { "forge replay jobs/" (job_id(&request.envelope)) "/manifest.json" }
+            " computes it again and compares the SHA-256 above; " code { "forge audit … --full" }
+            " also writes this page again and compares its bytes."
         }
         p {
-            "This page follows from the envelope, so that " code { "forge audit" } " can write it again and compare \
-             it. When and by which agents the job was executed and verified is recorded in "
-            code { "executions.json" } ", " code { "verification.json" } " and the record of the job; who signed the \
-             result, in its manifest."
+            "This page follows from the envelope and the result alone, so it states neither dates nor persons. \
+             The job's manifest names who signed the result, and the log of the store when. \
+             executions.json and verification.json, where the job keeps them, name the agents that executed and \
+             verified its shards, and the chance that a wrong result was missed."
         }
     }
 }

@@ -47,13 +47,26 @@ pub fn capitalise(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// A quantity with its unit, such as `travel time, s`.
-pub fn quantity_with_unit(words: Vocabulary) -> String {
-    if words.unit.is_empty() {
-        words.quantity.to_owned()
-    } else {
-        format!("{}, {}", words.quantity, words.unit)
+/// Unit of the total: that of the profile, else the currency that the envelope states. Empty if it
+/// states none.
+pub fn unit(request: &Request) -> &str {
+    let profile_unit = request.profile().vocabulary.unit;
+    let currency = request.envelope.about.as_ref().and_then(|about| about.currency.as_deref());
+    if profile_unit.is_empty() { currency.unwrap_or_default() } else { profile_unit }
+}
+
+/// The quantity with its unit, such as `travel time, s`.
+pub fn quantity_with_unit(request: &Request) -> String {
+    let quantity = request.profile().vocabulary.quantity;
+    match unit(request) {
+        "" => quantity.to_owned(),
+        unit => format!("{quantity}, {unit}"),
     }
+}
+
+/// Title of the job, if its envelope states one.
+pub fn title(request: &Request) -> Option<&str> {
+    request.envelope.about.as_ref()?.title.as_deref()
 }
 
 /// The op with its version and profile, such as `mc@1 insurance.v1`.

@@ -1,7 +1,12 @@
 //! The report page and the exceedance table of a portfolio.
 
 use forge_contract::envelope::ArtifactKind;
-use forge_documents::{JobResult, reproducible_document};
+use forge_documents::{
+    JobResult, headline, headline_figures,
+    portfolio_tables::{PortfolioPart, portfolio_tables},
+    reproducible_document,
+    result_tables::TableWidth,
+};
 use forge_kernel::{
     backend::{Backend, scalar::Scalar},
     convergence::StopReason,
@@ -39,10 +44,14 @@ fn render(kind: ArtifactKind) -> (Request, JobResult, String) {
 }
 
 fn render_args(args: Value, kind: ArtifactKind) -> (Request, JobResult, String) {
-    let envelope = json!({
-        "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
-        "args": args
-    });
+    render_envelope(portfolio_envelope(args), kind)
+}
+
+fn portfolio_envelope(args: Value) -> Value {
+    json!({"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"}, "args": args})
+}
+
+fn render_envelope(envelope: Value, kind: ArtifactKind) -> (Request, JobResult, String) {
     let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
     let mut reduction = Reduction::new(&request.program);
     for shard in request.plan.shards() {
@@ -86,9 +95,23 @@ fn page_shows_towers_allocation_curves_and_model() {
     assert_eq!(page, render(ArtifactKind::ReportHtml).2);
 }
 
-/// The x coordinates between which each text of the drawings lies, if a letter takes 0.6 of 12
-/// units; together with the text.
-fn text_extents(page: &str) -> Vec<(f64, f64, String)> {
+/// The greatest height, in units of the drawing, that the page's style gives to texts in drawings
+/// of a class.
+fn text_height(page: &str, class: &str) -> f64 {
+    let style = page.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+    let own = format!("svg.{class} text {{");
+    let of_class: Vec<_> = style.split(own.as_str()).skip(1).collect();
+    let rules = if of_class.is_empty() { style.split("svg text {").skip(1).collect() } else { of_class };
+    let height = |rule: &&str| {
+        let sizes = rule.split('}').next().unwrap().split("px").next().unwrap();
+        sizes.rsplit([' ', ':']).next().unwrap().parse::<f64>().unwrap()
+    };
+    rules.iter().map(height).fold(0.0, f64::max)
+}
+
+/// The x coordinates between which each text of a drawing lies, if a letter takes 0.6 of its
+/// height; together with the text.
+fn text_extents(page: &str, height: f64) -> Vec<(f64, f64, String)> {
     let attribute = |tag: &str, name: &str| {
         tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split('"').next()).map(str::to_owned)
     };
@@ -97,7 +120,7 @@ fn text_extents(page: &str) -> Vec<(f64, f64, String)> {
         .map(|part| {
             let (tag, text) = part.split_once('>').unwrap();
             let x: f64 = attribute(tag, "x").unwrap().parse().unwrap();
-            let width = text.chars().count() as f64 * 7.2;
+            let width = text.chars().count() as f64 * 0.6 * height;
             match attribute(tag, "text-anchor").as_deref() {
                 Some("end") => (x - width, x, text.to_owned()),
                 Some("middle") => (x - width / 2.0, x + width / 2.0, text.to_owned()),
@@ -122,8 +145,9 @@ fn texts_of_drawings_fit_into_them() {
     let drawings: Vec<_> = page.split("<svg").skip(1).collect();
     assert_eq!(drawings.len(), 2);
     for drawing in drawings {
-        let width = if drawing.starts_with(" class=\"tower\"") { 430.0 } else { 760.0 };
-        for (left, right, text) in text_extents(drawing) {
+        let (class, width) =
+            if drawing.starts_with(" class=\"tower\"") { ("tower", 430.0) } else { ("chart", 760.0) };
+        for (left, right, text) in text_extents(drawing, text_height(&page, class)) {
             assert!(left >= 0.0 && right <= width, "{text:?} from {left} to {right} of {width}");
         }
     }
@@ -163,4 +187,72 @@ fn exceedance_table_has_the_figures_of_the_result() {
     let rows =
         kinds.iter().zip(amounts).map(|(kind, amount)| format!("{kind},30,{}\n", amount.as_f64().unwrap()));
     assert_eq!(csv, format!("SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n{}", rows.collect::<String>()));
+}
+
+#[test]
+fn what_a_job_is_about_is_in_the_page_and_changes_no_figure() {
+    let mut envelope = portfolio_envelope(portfolio());
+    let (plain, plain_result, plain_page) = render_envelope(envelope.clone(), ArtifactKind::ReportHtml);
+    envelope["about"] = json!({
+        "title": "Storm & hail <2026>", "description": "First line.\n\nSecond.", "currency": "CHF",
+        "author": "Actuarial function", "as_of": "2026-12-31"
+    });
+    let (request, result, page) = render_envelope(envelope, ArtifactKind::ReportHtml);
+    assert_eq!((result.hash, request.replay_key), (plain_result.hash, plain.replay_key));
+    assert_eq!((request.program_digest, request.root_seed), (plain.program_digest, plain.root_seed));
+    for part in [
+        "<title>Storm &amp; hail &lt;2026&gt;</title>",
+        "First line.\n\nSecond.",
+        "Actuarial function",
+        "2026-12-31",
+        "Amounts are in CHF.",
+        "Quantiles of the net annual loss, CHF",
+    ] {
+        assert!(page.contains(part) && !plain_page.contains(part), "{part}");
+    }
+    assert!(plain_page.contains("currency of the args"));
+    let labels = |request: &Request| {
+        let headline = headline(request, &result);
+        headline.into_iter().map(|(label, text)| format!("{label}: {text}")).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(&request)[0], "Title: Storm & hail <2026>");
+    assert!(labels(&request).iter().any(|line| line.starts_with("Mean ") && line.ends_with(" CHF")));
+    assert!(!labels(&plain).iter().any(|line| line.starts_with("Title") || line.ends_with(" CHF")));
+}
+
+#[test]
+fn every_arg_in_the_page_has_a_meaning() {
+    let mut args = portfolio();
+    args["capital"] = json!({"own_funds": 20000, "measure": "tvar", "level": 0.98});
+    args["convergence"] = json!({"metric": "mean", "relative_half_width": 0.5});
+    let page = render_args(args, ArtifactKind::ReportHtml).2;
+    let model = page.split_once("<h2>Model</h2>").unwrap().1.split_once("</table>").unwrap().0;
+    let rows: Vec<_> = model.split("<tr><th>").skip(1).collect();
+    for name in ["capital.level", "capital.own_funds", "convergence.metric", "report.levels", "lines"] {
+        assert!(rows.iter().any(|row| row.starts_with(&format!("{name}</th>"))), "{name}: {rows:#?}");
+    }
+    for row in rows {
+        assert!(!row.contains("<td></td>"), "{row}");
+    }
+}
+
+#[test]
+fn status_shows_the_capital_figures_of_the_report() {
+    let mut args = portfolio();
+    args["capital"] = json!({"own_funds": 200_000, "measure": "var", "level": 0.98});
+    let (request, result, _) = render_args(args, ArtifactKind::ReportHtml);
+    let signal = &result.document.output["capital_adequacy_signal"];
+    let record = json!({"scr": signal["scr"], "solvency_ratio": signal["ratio"]});
+    let of_record =
+        headline_figures(record.as_object().unwrap(), Some(request.profile().vocabulary)).into_iter();
+    let tables = portfolio_tables(&request, &result, TableWidth::Terminal);
+    let capital = tables.iter().find(|table| table.part == PortfolioPart::Capital).unwrap();
+    let mut compared = 0;
+    for (label, text) in of_record {
+        let row = capital.table.rows.iter().find(|row| row[0].split(':').next() == Some(&label));
+        let row = row.unwrap_or_else(|| panic!("{label}: {:?}", capital.table.rows));
+        assert_eq!(row[1].split(" (").next(), Some(text.as_str()), "{label}");
+        compared += 1;
+    }
+    assert_eq!(compared, 2);
 }

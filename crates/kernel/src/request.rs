@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forge_contract::{
     canonical::to_canonical_json,
     digest::Digest,
-    envelope::{ArtifactKind, Envelope, Seed, Target},
+    envelope::{ArtifactKind, Artifacts, Envelope, Seed, Target},
     error::InvalidDocument,
     ids::ReplayKey,
     plain_program::PlainProgram,
@@ -187,7 +187,10 @@ impl Request {
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = self.model.warnings();
         warnings.extend(self.model.budget().length_warning(self.model.expected_draws()));
-        if self.envelope.artifacts.include.contains(&ArtifactKind::EptCsv)
+        let include = &self.envelope.artifacts.include;
+        // The default list is that of all profiles.
+        if include.contains(&ArtifactKind::EptCsv)
+            && *include != Artifacts::default().include
             && !self.profile.vocabulary.return_periods
         {
             let message =

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use strum::{IntoStaticStr, VariantArray};
 
+use super::about::About;
 use crate::{
     canonical::{CanonicalJsonError, canonical_digest},
     digest::Digest,
@@ -13,14 +14,17 @@ use crate::{
 };
 
 /// A job: what to compute (`op`, `args`, `seed`), how to run it (`policy`), what to store
-/// (`artifacts`), and its names and billing (`ctx`). Only `op` and `args` are required. Unknown
-/// keys are rejected; `null` is equivalent to omitting a key.
+/// (`artifacts`), its names and billing (`ctx`), and what it is about (`about`). Only `op` and
+/// `args` are required. Unknown keys are rejected; `null` is equivalent to omitting a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope {
     /// Names and billing of the job. No influence on the result.
     #[schemars(with = "Option<Context>", default)]
     pub ctx: Context,
+    /// What the job is about, for readers of the report. No influence on the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
     /// The operation and its contract version.
     pub op: Op,
     /// Arguments, as defined by the op's profile.
@@ -278,7 +282,8 @@ pub struct Artifacts {
         regex(pattern = "^[A-Za-z0-9_-]{1,64}$")
     )]
     pub kv_namespace: String,
-    /// Documents to write. Their order is irrelevant; duplicates are rejected.
+    /// Documents to write. Their order is irrelevant; duplicates are rejected. An empty list keeps
+    /// the envelope alone. `ept.csv` is left out for profiles without return periods.
     #[schemars(with = "Option<Vec<ArtifactKind>>", default = "default_include", extend("uniqueItems" = true))]
     pub include: Vec<ArtifactKind>,
 }
@@ -292,7 +297,13 @@ fn default_kv_namespace() -> String {
 }
 
 fn default_include() -> Vec<ArtifactKind> {
-    vec![ArtifactKind::ResultJson, ArtifactKind::ExecutionsJson, ArtifactKind::MetricsJson]
+    vec![
+        ArtifactKind::ResultJson,
+        ArtifactKind::ExecutionsJson,
+        ArtifactKind::MetricsJson,
+        ArtifactKind::EptCsv,
+        ArtifactKind::ReportHtml,
+    ]
 }
 
 impl Default for Artifacts {

@@ -3,7 +3,10 @@
 
 use strum::VariantArray;
 
-use super::normal_form::{Artifacts, Billing, Context, Envelope, Op, Policy, Seed};
+use super::{
+    about::About,
+    normal_form::{Artifacts, Billing, Context, Envelope, Op, Policy, Seed},
+};
 use crate::strict::{Errors, Node, ObjectReader};
 
 /// Member by which an editor finds the JSON Schema of an envelope. It is read and not kept.
@@ -38,6 +41,7 @@ impl Envelope {
         };
         let envelope = Envelope {
             ctx: read_context(object.optional_object("ctx")),
+            about: About::read(object.optional_object("about")),
             op: read_op(&mut object),
             args: serde_json::Map::new(),
             policy: read_policy(object.optional_object("policy")),
@@ -54,6 +58,7 @@ impl Envelope {
 fn placeholder_envelope() -> Envelope {
     Envelope {
         ctx: Context::default(),
+        about: None,
         op: placeholder_op(),
         args: serde_json::Map::new(),
         policy: Policy::default(),

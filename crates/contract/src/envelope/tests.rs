@@ -19,7 +19,7 @@ const EXAMPLE: &str = r#"{
   "policy": {"target": "any", "min_agents": 0, "max_agents": 0, "timeout_ms": 0, "verify": "none"},
   "seed": {"mode": "explicit", "value": "ROOT_SEED_QUICKSTART"},
   "artifacts": {"persist": true, "kv_namespace": "jobs",
-                "include": ["result_json", "executions_json", "metrics_json"]}
+                "include": ["result_json", "executions_json", "metrics_json", "ept_csv", "report_html"]}
 }"#;
 
 /// Reads an envelope as the kernel does, with a profile that accepts any args.
@@ -75,8 +75,8 @@ fn the_normal_form_writes_defaults_and_omits_absent_fields() {
         canonical(&with(json!({}))),
         concat!(
             r#"{"args":{"iterations":1},"#,
-            r#""artifacts":{"include":["result_json","executions_json","metrics_json"],"kv_namespace":"jobs","#,
-            r#""persist":true},"ctx":{"billing":{"mode":"test","reason":"api"}},"#,
+            r#""artifacts":{"include":["result_json","executions_json","metrics_json","ept_csv","report_html"],"#,
+            r#""kv_namespace":"jobs","persist":true},"ctx":{"billing":{"mode":"test","reason":"api"}},"#,
             r#""op":{"name":"mc","profile":"insurance.v1","version":1},"#,
             r#""policy":{"max_agents":0,"min_agents":0,"target":"any","timeout_ms":0,"verify":"none"},"#,
             r#""seed":{"mode":"derived"}}"#
@@ -92,9 +92,12 @@ fn omitted_and_written_defaults_are_the_same_bytes() {
         json!({"ctx": {}, "policy": {}, "seed": {}, "artifacts": {}}),
         json!({"ctx": {"billing": {}, "run_id": null}, "seed": {"mode": "derived", "value": null}}),
         json!({"ctx": {"billing": {"mode": "test", "reason": "api"}}, "policy": {"timeout_ms": 0.0, "verify": "none"}}),
-        json!({"artifacts": {"include": ["metrics_json", "result_json", "executions_json"], "persist": true}}),
+        json!({"artifacts": {"include": ["report_html", "metrics_json", "result_json", "ept_csv", "executions_json"]}}),
         json!({"policy": {"target": null, "min_agents": null, "verify_ratio": null}}),
         json!({"$schema": "https://example.com/envelope.schema.json"}),
+        json!({"about": null}),
+        json!({"about": {}}),
+        json!({"about": {"title": null, "currency": null}}),
     ];
     for extra in spellings {
         assert_eq!(canonical(&with(extra.clone())), minimal, "{extra}");
@@ -109,12 +112,59 @@ fn the_digest_ignores_the_job_id() {
     assert_eq!(first, digest(json!({"seed": {"mode": "derived"}})));
     for other in [
         json!({"ctx": {"run_id": "a"}}),
+        json!({"about": {"title": "a"}}),
         json!({"args": {"iterations": 2}}),
         json!({"policy": {"timeout_ms": 1}}),
         json!({"seed": {"mode": "explicit", "value": "a"}}),
     ] {
         assert_ne!(first, digest(other.clone()), "{other}");
     }
+}
+
+#[test]
+fn about_is_text_without_effects_a_currency_and_a_date() {
+    let accepted = |about: Value| read_value(&with(json!({ "about": about }))).is_ok();
+    for about in [
+        json!({"title": "保".repeat(200), "author": "Actuarial function <b>&amp;"}),
+        json!({"description": format!("One.\n\nTwo: {}", "x".repeat(3989))}),
+        json!({"currency": "EUR", "as_of": "2024-02-29"}),
+        json!({"as_of": "0001-01-01"}),
+        json!({"as_of": "2000-02-29"}),
+    ] {
+        assert!(accepted(about.clone()), "{about}");
+    }
+    for (member, value) in [
+        ("title", json!("")),
+        ("title", json!("x".repeat(201))),
+        ("title", json!("two\nlines")),
+        ("title", json!("\u{1b}[2J")),
+        ("title", json!("a\u{202e}b")),
+        ("title", json!("a\u{2067}b")),
+        ("author", json!("a\u{2028}b")),
+        ("author", json!(["a"])),
+        ("description", json!("a\tb")),
+        ("description", json!("x".repeat(4001))),
+        ("currency", json!("eur")),
+        ("currency", json!("EURO")),
+        ("currency", json!("€")),
+        ("as_of", json!("2026-02-29")),
+        ("as_of", json!("1900-02-29")),
+        ("as_of", json!("2026-13-01")),
+        ("as_of", json!("2026-04-31")),
+        ("as_of", json!("2026-01-00")),
+        ("as_of", json!("0000-01-01")),
+        ("as_of", json!("31.12.2026")),
+        ("as_of", json!("2026-1-1")),
+        ("as_of", json!(20_261_231)),
+        ("name", json!("a")),
+    ] {
+        let error = errors(json!({"about": {member: value}}));
+        assert!(error.starts_with(&format!("/about/{member}: ")), "{error}");
+    }
+    assert_eq!(
+        errors(json!({"about": {"as_of": "2026-02-29"}})),
+        "/about/as_of: must be a date of the calendar as YYYY-MM-DD, such as \"2026-12-31\"; it is \"2026-02-29\""
+    );
 }
 
 #[test]
@@ -288,7 +338,7 @@ fn the_schema_rejects_unknown_keys_and_lists_required_ones() {
         }
     }
     assert_eq!(schema["$defs"]["Op"]["required"], json!(["name", "version", "profile"]));
-    for optional in ["Context", "Billing", "Policy", "Seed", "Artifacts"] {
+    for optional in ["About", "Context", "Billing", "Policy", "Seed", "Artifacts"] {
         assert!(schema["$defs"][optional]["required"].is_null(), "{optional}");
     }
 }
@@ -307,7 +357,7 @@ fn the_schema_states_defaults_ranges_and_null() {
     assert_eq!(property("Artifacts", "persist")["default"], true);
     assert_eq!(
         property("Artifacts", "include")["default"],
-        json!(["result_json", "executions_json", "metrics_json"])
+        json!(["result_json", "executions_json", "metrics_json", "ept_csv", "report_html"])
     );
     assert_eq!(property("Context", "billing")["default"], json!({"mode": "test", "reason": "api"}));
     assert_eq!(schema["properties"]["seed"]["default"], json!({"mode": "derived"}));
@@ -366,8 +416,14 @@ fn any_valid() -> impl Strategy<Value = Value> {
         vec!["result_json", "plan_json", "ept_csv", "report_html", "verification_json", "metrics_json"];
     let include = prop::sample::subsequence(kinds, 0..=6).prop_shuffle();
     let args = prop::collection::btree_map(any::<String>(), -1e15..1e15_f64, 0..6);
-    (ctx, policy, seed, include, args).prop_map(|(ctx, policy, seed, include, args)| {
-        with(json!({"ctx": ctx, "policy": policy, "seed": seed, "artifacts": {"include": include}, "args": args}))
+    let about = (prop::option::of("[a-zé保 ]{1,200}"), prop::option::of("[a-z\n]{1,100}"), "[A-Z]{3}").prop_map(
+        |(title, description, currency)| {
+            json!({"title": title, "description": description, "currency": currency, "as_of": "2026-12-31"})
+        },
+    );
+    (ctx, policy, seed, include, args, about).prop_map(|(ctx, policy, seed, include, args, about)| {
+        with(json!({"ctx": ctx, "policy": policy, "seed": seed, "artifacts": {"include": include}, "args": args,
+                    "about": about}))
     })
 }
 

@@ -4,6 +4,7 @@
 use forge_kernel::request::Request;
 use maud::{Markup, html};
 
+use super::text_size::NARROW_CHART_TEXT_HEIGHT;
 use crate::{
     exceedance_curves::{ExceedanceCurve, ExceedanceCurves},
     job_result::JobResult,
@@ -13,10 +14,10 @@ use crate::{
 /// Size of the drawing.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 430.0;
-/// Edges of the plot area within the drawing. They leave room for labels of 24 units height, which
-/// narrow pages use.
-const LEFT: f64 = 110.0;
-const RIGHT: f64 = 710.0;
+/// Edges of the plot area within the drawing. They leave room for labels of the height that narrow
+/// pages use.
+const LEFT: f64 = 120.0;
+const RIGHT: f64 = 705.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 365.0;
 /// Points per curve.
@@ -27,7 +28,9 @@ const CLASSES: [&str; 3] = ["first", "second", "third"];
 /// Distance of the entries of the legend.
 const LEGEND_WIDTH: f64 = 200.0;
 /// Least distance of the labels of two amounts.
-const LABEL_HEIGHT: f64 = 24.0;
+const LABEL_HEIGHT: f64 = NARROW_CHART_TEXT_HEIGHT as f64 + 2.0;
+/// Of more powers of ten, every second one has a label.
+const MAX_LABELLED_DECADES: u32 = 6;
 
 /// Draws the curves with their confidence bands; `None` if [`ExceedanceCurves::new`] has none to
 /// draw.
@@ -105,14 +108,20 @@ fn amount_grid(curves: &ExceedanceCurves) -> Markup {
 /// Vertical lines with their labels, at the powers of ten of the return period.
 fn return_period_grid(curves: &ExceedanceCurves) -> Markup {
     let x = |decade: u32| LEFT + (RIGHT - LEFT) * f64::from(decade) / f64::from(curves.decades);
+    let label_step = if curves.decades > MAX_LABELLED_DECADES { 2 } else { 1 };
     html! {
         @for (decade, x) in (0..=curves.decades).map(|decade| (decade, tenths(x(decade)))) {
             line class="grid" x1=(x) y1=(TOP) x2=(x) y2=(BOTTOM) {}
-            text x=(x) y=(BOTTOM + 24.0) text-anchor="middle" {
-                (number_format::format_count(10u64.pow(decade)))
+            @if decade % label_step == 0 {
+                text x=(x) y=(BOTTOM + 24.0) text-anchor="middle" { (decade_label(decade)) }
             }
         }
     }
+}
+
+/// A power of ten in full, or from a million on in millions.
+fn decade_label(decade: u32) -> String {
+    number_format::format_axis_amount(10u64.pow(decade) as f64)
 }
 
 fn polyline_points(curves: &ExceedanceCurves, curve: &[f64]) -> String {

@@ -8,6 +8,7 @@ use forge_contract::{
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::text_size::{LETTER_WIDTH, TEXT_HEIGHT};
 use crate::number_format::{format_axis_amount, format_percent, format_rounded};
 
 /// Width of a picture, and edges of the layers within it.
@@ -21,9 +22,11 @@ const LINE_HEIGHT: f64 = 16.0;
 /// Least height between two amounts, and what it has beyond the text.
 const MIN_STEP_HEIGHT: f64 = 58.0;
 const STEP_PADDING: f64 = 10.0;
+/// Left edge of the text beside a layer.
+const TEXT_LEFT: f64 = LEFT + LAYER_WIDTH + 10.0;
 /// Width of a line of text beside a layer, in letters of the Latin alphabet. Letters of other
 /// scripts may be twice as wide.
-const LINE_LETTERS: usize = 32;
+const LINE_LETTERS: usize = ((WIDTH - TEXT_LEFT) / (LETTER_WIDTH * TEXT_HEIGHT as f64)) as usize;
 
 /// A layer with the position of its treaty in the program.
 struct TowerLayer {
@@ -185,7 +188,6 @@ fn placed_fraction(layer: &TowerLayer) -> f64 {
 
 /// A layer as a box, filled as far as it is placed, and its text beside it.
 fn layer_figures(layer: &TowerLayer, bottom: f64, top: f64, text: &LayerText) -> Markup {
-    let text_x = LEFT + LAYER_WIDTH + 10.0;
     let lines = text.name.len() + text.figures.len();
     // The base of a line is below its middle.
     let first = (bottom + top) / 2.0 - LINE_HEIGHT * (lines as f64 / 2.0 - 0.75);
@@ -195,7 +197,7 @@ fn layer_figures(layer: &TowerLayer, bottom: f64, top: f64, text: &LayerText) ->
         rect class="layer" x=(LEFT) y=(top) width=(LAYER_WIDTH) height=(bottom - top) {}
         rect class="placed" x=(LEFT) y=(top) width=(format_args!("{width:.1}")) height=(bottom - top) {}
         @for (number, (class, line)) in lines.enumerate() {
-            text class=(class) x=(text_x) y=(format_args!("{:.1}", first + LINE_HEIGHT * number as f64)) { (line) }
+            text class=(class) x=(TEXT_LEFT) y=(format_args!("{:.1}", first + LINE_HEIGHT * number as f64)) { (line) }
         }
     }
 }

@@ -33,6 +33,12 @@ pub const PROFILE: Profile = Profile {
         unit: "s",
         return_periods: false,
     },
+    formula: &[
+        "Travel time = base_eta + T + B · W + D · I.",
+        "The delays T (traffic), W (weather) and I (incident) are normal with the means and standard deviations of \
+         the args, and 0 where the normal value is below 0. B is 1 with probability weather_prob and D with \
+         probability incident_prob, and otherwise 0. All of them are independent.",
+    ],
     read_args,
     args_schema: |generator| generator.subschema_for::<EtaArgs>(),
     output_schema: |generator| generator.subschema_for::<EtaOutput>(),

@@ -43,6 +43,14 @@ pub const PROFILE: Profile = Profile {
         unit: "",
         return_periods: true,
     },
+    formula: &[
+        "Annual loss = min(aggregate_limit, min(X₁, policy_limit) + … + min(X_N, policy_limit) + B · C). A limit \
+         that is not given does not apply.",
+        "N is the number of claims, Poisson with mean claim_freq. Each claim X is lognormal: ln X is normal with \
+         mean claim_severity_mu and standard deviation claim_severity_sig. B is 1 with probability cat_prob, the \
+         year has a catastrophe, and otherwise 0. Its loss C is lognormal with cat_mu and cat_sig. All of them \
+         are independent.",
+    ],
     read_args,
     args_schema: |generator| generator.subschema_for::<InsuranceArgs>(),
     output_schema: |generator| generator.subschema_for::<InsuranceOutput>(),

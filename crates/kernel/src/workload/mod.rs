@@ -19,7 +19,7 @@ use crate::{
     double_double::DoubleDouble,
     plan::MAX_ITERATIONS,
     summary::{ReportedTails, Summary},
-    workload::warning::{Warning, grouped},
+    workload::warning::Warning,
 };
 
 pub mod eta_v1;
@@ -33,8 +33,9 @@ const MAX_RUN_DRAWS: u64 = 1 << 52;
 
 /// Runs of this many draws cause a warning.
 const LONG_RUN_DRAWS: f64 = 1e12;
-/// Draws a second of a machine with a few cores.
-const DRAWS_PER_SECOND: f64 = 1e8;
+
+/// Objects within each other in which args have meanings.
+const MAX_ARG_DEPTH: usize = 3;
 
 /// The profiles of this kernel.
 pub const PROFILES: [&Profile; 3] = [&insurance_v1::PROFILE, &eta_v1::PROFILE, &risk_compound_v1::PROFILE];
@@ -49,6 +50,8 @@ pub struct Profile {
     pub name: &'static str,
     /// Terms for what it computes.
     pub vocabulary: Vocabulary,
+    /// The model in words and as a formula, in paragraphs.
+    pub formula: &'static [&'static str],
     /// Reads and validates args; errors go to the collector of the object. The model of args with
     /// errors is never used.
     pub read_args: fn(ObjectReader<'_, '_>) -> Box<dyn WorkloadModel>,
@@ -135,15 +138,15 @@ impl Budget {
     }
 
     /// A warning about a run of `draws` expected draws an iteration that takes hours on most
-    /// machines, and that nothing ends earlier.
+    /// machines, and that nothing ends earlier. It states no time: `forge envelope check` measures
+    /// it.
     pub fn length_warning(&self, draws: u64) -> Option<Warning> {
         let draws = self.iterations as f64 * draws as f64;
         (self.convergence.is_none() && draws >= LONG_RUN_DRAWS).then(|| Warning {
             pointer: "/args/iterations".to_owned(),
             message: format!(
-                "asks for {draws:.0e} draws, which take {} hours at {DRAWS_PER_SECOND:.0e} a second; `convergence` ends \
-                 a run once a figure is precise enough",
-                grouped((draws / DRAWS_PER_SECOND / 3600.0).round())
+                "asks for {draws:.0e} draws, which take hours on most machines: `forge envelope check` measures how \
+                 long on this one, and `convergence` ends a run once a figure is precise enough"
             ),
         })
     }
@@ -179,15 +182,38 @@ pub fn profile_of_args(members: &[(String, Node)], given: &Profile) -> Option<&'
     })
 }
 
-/// The names of a profile's args with their meanings, as its schema describes them.
+/// The names of a profile's args with their meanings, as its schema describes them. The args inside
+/// an object have its name and a dot before theirs, as in `capital.level`; those of the objects in
+/// a list are left out.
 pub fn arg_meanings(profile: &Profile) -> BTreeMap<String, String> {
     let mut generator = SchemaGenerator::default();
-    let reference = (profile.args_schema)(&mut generator);
-    let definition = reference.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
-    let definition = definition.and_then(|name| generator.definitions().get(name));
-    let properties = definition.and_then(|definition| definition["properties"].as_object());
-    let meaning = |property: &Value| property["description"].as_str().unwrap_or_default().to_owned();
-    properties.into_iter().flatten().map(|(name, property)| (name.clone(), meaning(property))).collect()
+    let schema = (profile.args_schema)(&mut generator);
+    let mut meanings = BTreeMap::new();
+    collect_meanings("", schema.as_value(), generator.definitions(), &mut meanings);
+    meanings
+}
+
+fn collect_meanings(
+    prefix: &str,
+    schema: &Value,
+    definitions: &Map<String, Value>,
+    meanings: &mut BTreeMap<String, String>,
+) {
+    let reference = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    if let Some(definition) = reference.and_then(|name| definitions.get(name)) {
+        collect_meanings(prefix, definition, definitions, meanings);
+    }
+    for variant in schema["anyOf"].as_array().into_iter().flatten() {
+        collect_meanings(prefix, variant, definitions, meanings);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let name = format!("{prefix}{name}");
+        let meaning = property["description"].as_str().unwrap_or_default().to_owned();
+        // An object that contains itself would never end.
+        if meanings.insert(name.clone(), meaning).is_none() && name.matches('.').count() < MAX_ARG_DEPTH {
+            collect_meanings(&format!("{name}."), property, definitions, meanings);
+        }
+    }
 }
 
 /// The profile of an op. If there is none, records an error that lists what exists.

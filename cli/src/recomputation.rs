@@ -1,0 +1,105 @@
+//! A completed job computed again from its stored envelope, in this process. The caller decides
+//! what becomes of the result.
+
+use std::{path::Path, sync::Arc};
+
+use forge_aggregator::JobCompletion;
+use forge_contract::envelope::{Artifacts, Policy};
+use forge_documents::{Job, document};
+use forge_kernel::request::Request;
+use forge_service::model_cache::ModelCache;
+use forge_store::Store;
+
+use crate::{
+    engine::{Engine, EngineArgs},
+    error::CommandError,
+    in_process::InProcessCluster,
+    runtime::DetachedRuntime,
+    stored_job::{ArtifactProblem, JobLocation, StoredJob},
+};
+
+/// A completed job and its second computation.
+pub struct Recomputation {
+    /// The job in its store.
+    pub stored: StoredJob,
+    /// The job of the stored envelope.
+    pub job: Job,
+    /// The second computation.
+    pub completion: JobCompletion,
+    /// Name of the backend that executed it.
+    pub backend: String,
+    /// Number of threads that executed it.
+    pub threads: usize,
+}
+
+impl Recomputation {
+    /// Computes the job at `manifest` again. Nothing is stored.
+    ///
+    /// # Errors
+    /// The job cannot be read or executed. A different result is no error.
+    pub fn of_job(manifest: &Path, engine: &EngineArgs) -> Result<Self, CommandError> {
+        let stored = StoredJob::open(&JobLocation::from_path(manifest)?)?;
+        check_result_reference(&stored)?;
+        let models = Arc::new(ModelCache::new(1));
+        let job = read_job(&stored, &models)?;
+        let unstored = unstored_job(&job, &models)?;
+        let Engine { backend, threads, .. } = Engine::new(engine, &job.request)?;
+        let backend_name = backend.name().to_owned();
+        let store = Arc::new(Store::in_memory());
+        let cluster = InProcessCluster { backend, threads, store, models, max_kept_bytes: 0 };
+        let completion = cluster.execute(&DetachedRuntime::new()?, &unstored, !engine.no_progress)?;
+        Ok(Self { stored, job, completion, backend: backend_name, threads })
+    }
+
+    /// Checks that the result has the hash that the manifest states.
+    ///
+    /// # Errors
+    /// [`CommandError::Mismatch`] if it has not.
+    pub fn require_same_result(&self) -> Result<(), CommandError> {
+        if self.completion.job_result.hash == self.stored.manifest.result {
+            return Ok(());
+        }
+        let job_id = &self.stored.manifest.job_id;
+        Err(CommandError::Mismatch(format!(
+            "the recomputed result of job {job_id} differs from the stored one"
+        )))
+    }
+}
+
+/// The result hash that the manifest states is that of its result.json, if it names one.
+fn check_result_reference(stored: &StoredJob) -> Result<(), CommandError> {
+    let (name, stated) = (document::RESULT_JSON, stored.manifest.result);
+    match stored.artifact_reference(name) {
+        Some(reference) if reference.sha256 != stated => Err(CommandError::Mismatch(format!(
+            "the manifest's result is {stated}, but its {name} has the hash {}",
+            reference.sha256
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The same computation as a job that stores nothing, without the policy, whose limits on time and
+/// agents applied to the original job.
+fn unstored_job(job: &Job, models: &ModelCache) -> Result<Job, CommandError> {
+    let mut envelope = job.request.envelope.clone();
+    envelope.policy = Policy::default();
+    envelope.artifacts = Artifacts { persist: false, ..Artifacts::default() };
+    Request::from_envelope_with(envelope, models)
+        .map(Job::new)
+        .map_err(|errors| CommandError::Mismatch(format!("the stored envelope is not valid: {errors}")))
+}
+
+/// The job of the envelope stored with the manifest.
+fn read_job(stored: &StoredJob, models: &ModelCache) -> Result<Job, CommandError> {
+    let name = document::ENVELOPE_JSON;
+    let reference = stored
+        .artifact_reference(name)
+        .ok_or_else(|| CommandError::Mismatch(format!("the manifest names no {name}")))?;
+    let bytes = stored.read_artifact(reference, 0).map_err(|problem| match problem {
+        ArtifactProblem::Wrong(reason) => CommandError::Mismatch(reason),
+        ArtifactProblem::Unreadable(reason) => CommandError::Input(reason),
+    })?;
+    stored
+        .job_of_envelope(&bytes, models)
+        .map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))
+}
