@@ -35,8 +35,6 @@ lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	cargo clippy -p forge --no-default-features --locked -- -D warnings
 
-# Most tests with servers wait most of the time, so there are twice as many threads as cores. Tests
-# that compute take two of them (.config/nextest.toml).
 # With cargo-nextest, tests that need a GPU adapter are skipped on machines without one, unless
 # FORGE_REQUIRE_GPU is set. `cargo test` reports them as passed.
 unit: ## the tests of all crates, with cargo-nextest where it is installed
@@ -46,8 +44,7 @@ unit: ## the tests of all crates, with cargo-nextest where it is installed
 	  profile=no-gpu; \
 	  if test -n "$$FORGE_REQUIRE_GPU" || $(FORGE) devices --format json | grep -q '"target": "gpu"'; \
 	  then profile=default; fi; \
-	  cargo nextest run $(WORKSPACE) --profile $$profile \
-	    --test-threads $$((2 * $$(getconf _NPROCESSORS_ONLN))); \
+	  cargo nextest run $(WORKSPACE) --profile $$profile; \
 	  cargo test --doc $(WORKSPACE); \
 	else \
 	  cargo test $(WORKSPACE); \

@@ -68,7 +68,7 @@ enum ForgeCommand {
     Run(run::RunArgs),
     Replay(replay::ReplayArgs),
     Audit(audit::AuditArgs),
-    Report(report::ReportArgs),
+    Report(report::StoredReportArgs),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Envelope(envelope::EnvelopeArgs),

@@ -28,7 +28,7 @@ browser: its style has a layout for paper.";
 /// Write the report of a completed job, even if the job does not keep it
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ReportArgs {
+pub struct StoredReportArgs {
     /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…
     manifest: PathBuf,
     #[command(flatten)]
@@ -70,7 +70,7 @@ impl ReportFiles {
 /// # Errors
 /// The job cannot be read or executed, its result differs from the stored one, the job has no such
 /// document, or a file cannot be written.
-pub fn execute(args: &ReportArgs) -> Result<(), CommandError> {
+pub fn execute(args: &StoredReportArgs) -> Result<(), CommandError> {
     let requested = args.files.requested();
     if requested.iter().filter(|(.., path)| is_stdout(path)).count() > 1 {
         return Err(CommandError::Input("only one document can go to standard output".to_owned()));

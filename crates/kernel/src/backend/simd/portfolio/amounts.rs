@@ -16,7 +16,6 @@ use super::{
     model::{ComponentPath, GroupDraws, PreparedPortfolio},
     policies::{ComponentSums, IndexFactors, amounts_of_draws, paid_by},
     runs::{EventRun, EventRuns, Lanes, MAX_LANES, VectorYears},
-    treaties::{LayerEvents, MAX_WAITING_EVENTS, PassingEvents},
 };
 
 /// Sums of a year below this are exact; see [`crate::treaties`].
@@ -59,16 +58,24 @@ pub(in crate::backend::simd) struct BatchAmounts {
     pub(super) ceded: Vec<Column>,
     /// For each treaty, the recoveries that count for its annual layer.
     pub(super) recoveries: Vec<Column>,
-    /// The events that have to pass the treaties as a whole, in the lists of [`GroupDraws::list`].
-    pub(super) events: Vec<LayerEvents>,
-    /// Those that pass them together.
-    pub(super) passing: PassingEvents,
+    /// The events that have to pass the treaties as a whole, in the order of every iteration.
+    pub(super) events: Vec<LayerEvent>,
+    /// The amounts of these events by component.
+    pub(super) event_amounts: Vec<u64>,
     /// For each component, its amounts and those at the limit.
     pub(super) components: Vec<Frequency>,
     /// For each treaty, the occurrences that reach its layer and its top.
     pub(super) layers: Vec<Frequency>,
     /// `components` and `layers` before the batch.
     frequencies_before: [Vec<Frequency>; 2],
+}
+
+/// An event that has to pass the treaties as a whole.
+#[derive(Clone, Copy)]
+pub(super) struct LayerEvent {
+    /// Place of its iteration in the batch.
+    pub(super) year: u32,
+    pub(super) kind: u32,
 }
 
 impl BatchAmounts {
@@ -91,8 +98,8 @@ impl BatchAmounts {
             largest: EMPTY_COLUMN,
             ceded: columns(portfolio.ceded_columns()),
             recoveries: columns(treaties),
-            events: vec![LayerEvents::default(); portfolio.groups.len()],
-            passing: PassingEvents::new(),
+            events: Vec::new(),
+            event_amounts: Vec::new(),
             components: vec![Frequency::default(); components],
             layers: vec![Frequency::default(); treaties],
             frequencies_before: [Vec::new(), Vec::new()],
@@ -125,12 +132,9 @@ impl BatchAmounts {
                     [self.components, self.layers] = std::mem::take(&mut self.frequencies_before);
                     return false;
                 }
-                if self.waiting_events() >= MAX_WAITING_EVENTS {
-                    self.pass_events(portfolio);
-                }
+                self.pass_events(portfolio);
             }
         }
-        self.pass_events(portfolio);
         self.may_exceed_maximum = self.bound(batch) > u128::from(MAX_AMOUNT);
         true
     }
@@ -142,7 +146,8 @@ impl BatchAmounts {
         self.ceded.fill(EMPTY_COLUMN);
         self.recoveries.fill(EMPTY_COLUMN);
         self.most = 0;
-        self.events.iter_mut().for_each(LayerEvents::clear);
+        self.events.clear();
+        self.event_amounts.clear();
         self.frequencies_before[0].clone_from(&self.components);
         self.frequencies_before[1].clone_from(&self.layers);
     }

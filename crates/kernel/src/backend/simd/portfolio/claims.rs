@@ -3,11 +3,10 @@
 
 use super::{
     super::vector::{QuantileTables, Vector},
-    amounts::{BatchAmounts, add_to},
+    amounts::{BatchAmounts, LayerEvent, add_to},
     model::{GroupDraws, NEVER, Pick, PreparedPortfolio},
     policies::{ComponentSums, amounts_of_draws, paid_by},
     runs::{EventRun, MAX_LANES, VectorYears},
-    treaties::LayerEvent,
 };
 
 impl BatchAmounts {
@@ -91,9 +90,8 @@ impl BatchAmounts {
                 let lane = lanes.trailing_zeros() as usize;
                 lanes &= lanes - 1;
                 let kind = group.kind + self.numbers[event][lane] as usize - 1;
-                let events = &mut self.events[group.list];
-                events.all.push(LayerEvent { year: (first_year + lane) as u32, kind: kind as u32 });
-                events.amounts.push(self.sums[event][lane]);
+                self.events.push(LayerEvent { year: (first_year + lane) as u32, kind: kind as u32 });
+                self.event_amounts.push(self.sums[event][lane]);
             }
         }
     }

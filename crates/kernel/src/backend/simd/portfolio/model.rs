@@ -56,11 +56,6 @@ pub(super) struct GroupDraws<'a> {
     pub(super) draws_per_occurrence: usize,
     /// The kind of its events; of claims the first one.
     pub(super) kind: usize,
-    /// The list of its events that have to pass the treaties as a whole: one for all groups whose
-    /// occurrences are in random order.
-    pub(super) list: usize,
-    /// The treaties that may pay for its events, step by step.
-    pub(super) steps: Vec<Vec<usize>>,
 }
 
 /// How the component of a claim is drawn.
@@ -104,33 +99,33 @@ pub(super) struct QuotaShare {
 /// A kind of event: an occurrence, or the year of an annual group, that strikes these components.
 /// Each component of a group of claims is a kind of its own.
 pub(super) struct EventKind {
-    pub(super) group: usize,
     pub(super) components: Range<usize>,
     /// The lines of the components.
     pub(super) lines: IndexSet,
     /// Treaties may treat the components of an event apart, and no layer pays for it, unless the
     /// sum of its amounts is above this.
     pub(super) apart_up_to: u64,
+    /// The treaties that pay for the event, step by step.
+    pub(super) steps: Vec<Vec<usize>>,
 }
 
 impl<'a> PreparedPortfolio<'a> {
     pub(super) fn new(program: &'a Program) -> Self {
-        let (steps, interleaves) = (program.steps(), program.interleaves());
+        let steps = program.steps();
         let ceded_lines = ceded_lines(program);
         let (mut groups, mut components, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for (number, group) in program.groups.iter().enumerate() {
             let first = components.len();
             let range = first..first + group.components.len();
+            groups.push(GroupDraws::new(group, range.clone(), kinds.len()));
             let paying = treaties_of(program, &steps, number, group);
-            let list = if interleaves { 0 } else { number };
-            groups.push(GroupDraws::new(group, range.clone(), kinds.len(), list, &paying));
             for component in &group.components {
                 let quota_shares = quota_shares(&program.treaties, &ceded_lines, &paying, component);
                 components.push(ComponentPath { component, line: component.line as usize, quota_shares });
             }
             let kind = |range: Range<usize>| {
                 let struck = &group.components[range.start - first..range.end - first];
-                EventKind::new(&program.treaties, &paying, number, range, struck)
+                EventKind::new(&program.treaties, &paying, range, struck)
             };
             match group.occurrence {
                 Occurrence::Claim { .. } => kinds.extend(range.map(|at| kind(at..at + 1))),
@@ -141,6 +136,7 @@ impl<'a> PreparedPortfolio<'a> {
         let annual = groups.iter().filter(|group| group.is_annual());
         let annual: usize = annual.map(|group| group.draws_per_occurrence).sum();
         let head_draws = count_draws + program.indices.len() + annual;
+        let interleaves = program.interleaves();
         Self { program, steps, interleaves, groups, components, kinds, count_draws, head_draws, ceded_lines }
     }
 
@@ -151,13 +147,7 @@ impl<'a> PreparedPortfolio<'a> {
 }
 
 impl<'a> GroupDraws<'a> {
-    fn new(
-        group: &'a Group,
-        components: Range<usize>,
-        kind: usize,
-        list: usize,
-        paying: &[Vec<usize>],
-    ) -> Self {
+    fn new(group: &'a Group, components: Range<usize>, kind: usize) -> Self {
         let pick = match &group.occurrence {
             Occurrence::Claim { pick: Some(pick) } => Some(Pick {
                 first: pick.offset as usize,
@@ -178,8 +168,6 @@ impl<'a> GroupDraws<'a> {
             components,
             draws_per_occurrence,
             kind,
-            list,
-            steps: paying.iter().filter(|step| !step.is_empty()).cloned().collect(),
         }
     }
 
@@ -257,23 +245,25 @@ impl EventKind {
     fn new(
         treaties: &[Treaty],
         paying: &[Vec<usize>],
-        group: usize,
         components: Range<usize>,
         struck: &[Component],
     ) -> Self {
         let struck_by = |line: usize| struck.iter().filter(|c| c.line as usize == line).count();
         let components_of =
             |t: &Treaty| (0..MAX_LINES).filter(|&l| t.lines.contains(l)).map(struck_by).sum::<usize>();
-        let paying = paying.iter().flatten().filter(|&&at| components_of(&treaties[at]) > 0);
+        let of_step = |step: &Vec<usize>| -> Vec<usize> {
+            step.iter().copied().filter(|&at| components_of(&treaties[at]) > 0).collect()
+        };
+        let steps: Vec<_> = paying.iter().map(of_step).filter(|step| !step.is_empty()).collect();
         let limit_of = |treaty: &Treaty| match &treaty.terms {
             TreatyTerms::OccurrenceXl(layer) => layer.layer.attachment,
             // The components of a quota share of several have to be taken together.
             _ if components_of(treaty) > 1 => 0,
             _ => NEVER,
         };
-        let limits = paying.map(|&at| limit_of(&treaties[at]));
+        let limits = steps.iter().flatten().map(|&at| limit_of(&treaties[at]));
         let lines = IndexSet(struck.iter().fold(0, |lines, component| lines | 1 << component.line));
-        Self { group, components, lines, apart_up_to: limits.min().unwrap_or(NEVER) }
+        Self { components, lines, apart_up_to: limits.min().unwrap_or(NEVER), steps }
     }
 }
 

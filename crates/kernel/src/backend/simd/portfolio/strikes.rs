@@ -2,11 +2,10 @@
 
 use super::{
     super::vector::Vector,
-    amounts::{BatchAmounts, add_to},
+    amounts::{BatchAmounts, LayerEvent, add_to},
     model::{GroupDraws, PreparedPortfolio},
     policies::{ComponentSums, amounts_of_draws, paid_by},
     runs::{EventRun, MAX_LANES, VectorYears},
-    treaties::LayerEvent,
 };
 
 impl BatchAmounts {
@@ -85,10 +84,9 @@ impl BatchAmounts {
             while lanes != 0 {
                 let lane = lanes.trailing_zeros() as usize;
                 lanes &= lanes - 1;
-                let events = &mut self.events[group.list];
-                events.all.push(LayerEvent { year: (first_year + lane) as u32, kind: group.kind as u32 });
+                self.events.push(LayerEvent { year: (first_year + lane) as u32, kind: group.kind as u32 });
                 for number in 0..group.components.len() {
-                    events.amounts.push(self.paid[number][event][lane]);
+                    self.event_amounts.push(self.paid[number][event][lane]);
                 }
             }
         }

@@ -1,6 +1,5 @@
-//! Passes the events that a layer may pay for through the treaties (docs/determinism.md, section
-//! 7.3). A treaty sees the events of an iteration in their order, so events of one group may pass
-//! it together before they pass the next one.
+//! Passes the events that a layer may pay for through the treaties, one after another
+//! (docs/determinism.md, section 7.3).
 
 use forge_contract::{
     program::MAX_LINES,
@@ -12,144 +11,49 @@ use super::{
     model::PreparedPortfolio,
 };
 
-/// Once so many events wait at the end of a vector, they pass the treaties.
-pub(super) const MAX_WAITING_EVENTS: usize = 256;
-/// Most events that pass the treaties together.
-const MAX_PASSING: usize = 64;
-
-/// An event that has to pass the treaties as a whole.
-#[derive(Clone, Copy)]
-pub(super) struct LayerEvent {
-    /// Place of its iteration in the batch.
-    pub(super) year: u32,
-    pub(super) kind: u32,
-}
-
-/// Events of one or several groups, in the order of every iteration.
-#[derive(Clone, Default)]
-pub(super) struct LayerEvents {
-    pub(super) all: Vec<LayerEvent>,
-    /// The amounts of the events by component.
-    pub(super) amounts: Vec<u64>,
-}
-
-impl LayerEvents {
-    pub(super) fn clear(&mut self) {
-        self.all.clear();
-        self.amounts.clear();
-    }
-}
-
-/// Events of one group that pass the treaties together: all of them the first treaty, then the
-/// second one, and so on. So a treaty's terms are read once.
-pub(super) struct PassingEvents {
-    number: usize,
-    years: [usize; MAX_PASSING],
-    lines: [IndexSet; MAX_PASSING],
-    /// What earlier treaties have left, by line.
-    amounts: [[u64; MAX_LINES]; MAX_PASSING],
-    /// For each treaty of a step, what it covers.
-    covered: Vec<[u64; MAX_PASSING]>,
-}
-
-impl PassingEvents {
-    pub(super) fn new() -> Self {
-        Self {
-            number: 0,
-            years: [0; MAX_PASSING],
-            lines: [IndexSet(0); MAX_PASSING],
-            amounts: [[0; MAX_LINES]; MAX_PASSING],
-            covered: Vec::new(),
-        }
-    }
-
-    /// Takes events of one group from the front, and returns the group and how many amounts they
-    /// have.
-    fn take(
-        &mut self,
-        portfolio: &PreparedPortfolio<'_>,
-        events: &[LayerEvent],
-        amounts: &[u64],
-    ) -> (usize, usize) {
-        let group = portfolio.kinds[events[0].kind as usize].group;
-        let mut first = 0;
-        self.number = 0;
-        for event in &events[..events.len().min(MAX_PASSING)] {
-            let kind = &portfolio.kinds[event.kind as usize];
-            if kind.group != group {
-                break;
-            }
-            (self.years[self.number], self.lines[self.number]) = (event.year as usize, kind.lines);
-            let of_lines = &mut self.amounts[self.number];
-            *of_lines = [0; MAX_LINES];
-            for path in &portfolio.components[kind.components.clone()] {
-                of_lines[path.line % MAX_LINES] += amounts[first];
-                first += 1;
-            }
-            self.number += 1;
-        }
-        (group, first)
-    }
-
-    /// Computes what the treaties of a step cover of every event.
-    fn cover(&mut self, treaties: &[Treaty], step: &[usize]) {
-        self.covered.resize(step.len().max(self.covered.len()), [0; MAX_PASSING]);
-        for (covered, &at) in self.covered.iter_mut().zip(step) {
-            for (event, sum) in covered.iter_mut().enumerate().take(self.number) {
-                let lines = IndexSet(treaties[at].lines.0 & self.lines[event].0);
-                *sum = sum_of(&self.amounts[event], lines);
-            }
-        }
-    }
-}
-
 impl BatchAmounts {
-    /// How many events wait for passing the treaties.
-    pub(super) fn waiting_events(&self) -> usize {
-        self.events.iter().map(|events| events.all.len()).sum()
-    }
-
     /// Passes the collected events through the treaties.
     pub(super) fn pass_events(&mut self, portfolio: &PreparedPortfolio<'_>) {
-        for list in 0..self.events.len() {
-            let mut events = std::mem::take(&mut self.events[list]);
-            let (mut rest, mut amounts) = (&events.all[..], &events.amounts[..]);
-            while !rest.is_empty() {
-                let (group, length) = self.passing.take(portfolio, rest, amounts);
-                (rest, amounts) = (&rest[self.passing.number..], &amounts[length..]);
-                for step in &portfolio.groups[group].steps {
-                    self.passing.cover(&portfolio.program.treaties, step);
-                    for (number, &at) in step.iter().enumerate() {
-                        self.pass_treaty(portfolio, at, number);
+        let mut first = 0;
+        for at in 0..self.events.len() {
+            let event = self.events[at];
+            let kind = &portfolio.kinds[event.kind as usize];
+            let year = event.year as usize;
+            let mut amounts = [0; MAX_LINES];
+            for (path, amount) in
+                portfolio.components[kind.components.clone()].iter().zip(&self.event_amounts[first..])
+            {
+                amounts[path.line] += amount;
+            }
+            first += kind.components.len();
+            for step in &kind.steps {
+                let subject = amounts;
+                for &at in step {
+                    let treaty = &portfolio.program.treaties[at];
+                    let lines = IndexSet(treaty.lines.0 & kind.lines.0);
+                    let covered = sum_of(&subject, lines);
+                    let recoveries = &mut self.recoveries[at][year];
+                    let payment = match &treaty.terms {
+                        TreatyTerms::QuotaShare { cession, event_limit } => {
+                            cession.of(covered).min(*event_limit)
+                        }
+                        TreatyTerms::OccurrenceXl(layer) => {
+                            recover(layer, covered, recoveries, &mut self.layers[at])
+                        }
+                        TreatyTerms::AggregateXl { .. } => 0,
+                    };
+                    let (ceded, columns) = (portfolio.ceded_lines[at], &mut self.ceded);
+                    let taken = cede(&mut amounts, lines, payment, |line, part| {
+                        columns[ceded.column_of(line)][year] += part;
+                    });
+                    if taken < payment {
+                        take_back(treaty, recoveries, payment - taken);
                     }
                 }
             }
-            events.clear();
-            self.events[list] = events;
         }
-    }
-
-    /// Cedes what a treaty pays for the passing events; `number` is its number in the step.
-    fn pass_treaty(&mut self, portfolio: &PreparedPortfolio<'_>, at: usize, number: usize) {
-        let treaty = &portfolio.program.treaties[at];
-        let (ceded, columns) = (portfolio.ceded_lines[at], &mut self.ceded);
-        let passing = &mut self.passing;
-        for event in 0..passing.number {
-            let (year, covered) = (passing.years[event], passing.covered[number][event]);
-            let recoveries = &mut self.recoveries[at][year];
-            let payment = match &treaty.terms {
-                TreatyTerms::QuotaShare { cession, event_limit } => cession.of(covered).min(*event_limit),
-                TreatyTerms::OccurrenceXl(layer) => recover(layer, covered, recoveries, &mut self.layers[at]),
-                TreatyTerms::AggregateXl { .. } => 0,
-            };
-            let lines = IndexSet(treaty.lines.0 & passing.lines[event].0);
-            let taken = cede(&mut passing.amounts[event], lines, payment, |line, part| {
-                columns[ceded.column_of(line)][year] += part;
-            });
-            if taken < payment {
-                take_back(treaty, recoveries, payment - taken);
-            }
-        }
+        self.events.clear();
+        self.event_amounts.clear();
     }
 }
 
