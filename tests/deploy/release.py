@@ -335,11 +335,19 @@ def start_services(release, documents, secrets):
 
 
 def helm_test(release, documents, secrets):
-    """Runs the script of `helm test`, then runs it with a wrong hash, which must fail."""
+    """Runs the script of `helm test`, then runs it with a wrong hash, which must fail.
+
+    Repeats the first run while planners connect to another server, because one was killed: the
+    client is told that none answers, and says so.
+    """
     pod = find_object(documents, "Pod", "release-forge-test")
     container, variables, place = release.container(pod, documents, secrets)
     command = [part.replace("/run/forge", str(place)) for part in container["command"]]
-    done = run(*command, env=variables, check=False)
+    for _ in range(5):
+        done = run(*command, env=variables, check=False)
+        if "no planner answers" not in done.stderr:
+            break
+        time.sleep(2)
     require(done.returncode == 0, f"helm test fails: {done.stdout}\n{done.stderr}\n{release.logs()}")
     script = place / "test/submit.sh"
     script.write_text(re.sub("expected=..", "expected=00", script.read_text()))
