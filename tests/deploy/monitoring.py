@@ -27,15 +27,16 @@ import urllib.request
 from pathlib import Path
 
 from tools import (
-    ROOT,
-    TOOLS,
     Checks,
     Failure,
     free_ports,
     pinned_requirement,
     prometheus_tools,
     require,
+    ROOT,
     run,
+    start_process,
+    TOOLS,
     wheel_program,
 )
 
@@ -144,14 +145,7 @@ class Cluster:
         self.wait("Prometheus scrapes all services", lambda: len(self.values("up == 1", True)) == len(SERVICES))
 
     def launch(self, name, *command):
-        log = open(self.directory / f"{name}.log", "w")
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=self.environment,
-        )
+        process = start_process(command, self.directory / f"{name}.log", env=self.environment)
         self.processes.append((name, process))
 
     def wait(self, what, condition, seconds=40):

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 
 from chart_values import PASSWORDS
-from tools import ROOT, Failure, free_ports, require, pinned_requirement, run, wheel_program
+from tools import ROOT, Failure, free_ports, require, pinned_requirement, run, start_process, wheel_program
 
 ACCESS_KEY, SECRET_KEY = "FORGETESTACCESSKEY", "forge-test-secret-key"
 
@@ -111,15 +111,7 @@ class Release:
         (directory / "bin/forge").symlink_to(forge)
 
     def start(self, name, command, environment=None, directory=None):
-        log = open(self.directory / f"{name}.log", "w")
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            cwd=directory,
-        )
+        process = start_process(command, self.directory / f"{name}.log", env=environment, cwd=directory)
         self.processes.append((name, process))
         return process
 
@@ -337,8 +329,8 @@ def start_services(release, documents, secrets):
 def helm_test(release, documents, secrets):
     """Runs the script of `helm test`, then runs it with a wrong hash, which must fail.
 
-    Repeats the first run while planners connect to another server, because one was killed: the
-    client is told that none answers, and says so.
+    After a server was killed, no planner answers until planners have connected to another one.
+    `forge submit` fails then, so the first run is repeated.
     """
     pod = find_object(documents, "Pod", "release-forge-test")
     container, variables, place = release.container(pod, documents, secrets)

@@ -85,6 +85,13 @@ def run(*command, check=True, quiet=True, **options):
     return done if not check else done.stdout
 
 
+def start_process(command, log, **options):
+    """Starts a program whose output goes to the file `log`."""
+    output = open(log, "w")
+    command = [str(part) for part in command]
+    return subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, **options)
+
+
 def missing_programs(*programs):
     """Returns which of these programs are not in the PATH."""
     return [program for program in programs if shutil.which(program) is None]

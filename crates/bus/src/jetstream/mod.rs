@@ -35,7 +35,7 @@
 //!
 //! Each uses only those before it: `options`, `attempt` (retries), `connection_events`,
 //! `server_clock`, `connection`, `inbound_connection`, `convert`, `raw_message`, `durability`,
-//! `publish`, `pull_requests`, `queue_purge`, `work_queue`, `stream_reader`, `buckets`,
+//! `publish`, `pull_requests`, `subjects`, `queue_purge`, `work_queue`, `stream_reader`, `buckets`,
 //! `provisioning`, `core_messaging`.
 
 mod attempt;
@@ -57,6 +57,7 @@ mod server_changes;
 mod server_clock;
 mod server_urls;
 mod stream_reader;
+mod subjects;
 mod work_queue;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -223,7 +224,7 @@ impl Bus for JetStreamBus {
         filter: &str,
         offset: usize,
     ) -> Result<SubjectPage, BusError> {
-        queue_purge::subject_page(&self.connection, stream.name(), filter, offset).await
+        subjects::subject_page(&self.connection, stream.name(), filter, offset).await
     }
 
     async fn backlog(&self, queue: Queue) -> Result<u64, BusError> {

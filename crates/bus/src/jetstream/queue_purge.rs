@@ -5,47 +5,19 @@
 //! (<https://github.com/nats-io/nats-server/issues/5727>). The removal of one message only ends its
 //! own delivery, as an acknowledgement does.
 
-use std::collections::BTreeMap;
-
 use futures_util::{StreamExt, TryStreamExt, stream::iter};
-use serde::Deserialize;
-use serde_json::json;
 
 use super::{
     attempt::{AttemptFailure, retry_transient},
     connection::NatsConnection,
     raw_message::{self, MessageQuery},
+    subjects::subject_page,
 };
 use crate::{bus::SubjectPage, error::BusError};
 
 /// Subjects whose messages are removed at the same time. The server takes at most 10,000 requests
 /// of all clients at once, and drops further ones.
 const CONCURRENT_SUBJECTS: usize = 64;
-
-/// Counts the messages of each subject that matches a filter, from the one at position `offset`.
-pub(super) async fn subject_page(
-    connection: &NatsConnection,
-    stream: &str,
-    filter: &str,
-    offset: usize,
-) -> Result<SubjectPage, BusError> {
-    #[derive(Deserialize)]
-    struct SubjectsReply {
-        state: SubjectsState,
-        #[serde(default)]
-        total: usize,
-    }
-    #[derive(Deserialize)]
-    struct SubjectsState {
-        #[serde(default)]
-        subjects: BTreeMap<String, u64>,
-    }
-    let request = format!("STREAM.INFO.{stream}");
-    let body = json!({ "subjects_filter": filter, "offset": offset });
-    let list = || connection.request_api::<SubjectsReply>(&request, &body);
-    let reply = retry_transient(stream, list).await?;
-    Ok(SubjectPage { counts: reply.state.subjects, total: reply.total })
-}
 
 /// Removes the messages that match a filter, and are stored when this begins, from a work queue.
 pub(super) async fn purge(connection: &NatsConnection, stream: &str, filter: &str) -> Result<(), BusError> {

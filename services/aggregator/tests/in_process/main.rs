@@ -1,6 +1,8 @@
 //! The whole aggregator on the in-process bus, with results and verdicts as workers and verifiers
 //! send them.
 
+mod job_orders;
+mod stale_reads;
 mod stored_manifests;
 
 use std::{sync::Arc, time::Duration};
@@ -12,14 +14,13 @@ use forge_bus::{
 };
 use forge_contract::{
     agent::Identity,
-    artifact::{Phase, VerificationDocument},
+    artifact::VerificationDocument,
     envelope::Target,
-    error::FailureCode,
     ids::{JobUid, PoolName},
     job::{JobRecord, JobState},
     protocol::{PROTOCOL, parse_message},
     shard_result::ShardResult,
-    task::{EndOrder, OutcomeBatch, ReduceOrder, ShardOutcome, VerifierTask},
+    task::{OutcomeBatch, ReduceOrder, ShardOutcome, VerifierTask},
     verdict::VerdictOutcome,
 };
 use forge_documents::Job;
@@ -143,6 +144,19 @@ impl Fixture {
             outcomes.extend(parse_message::<OutcomeBatch>(&stored.message.payload).unwrap().outcomes);
         }
         outcomes
+    }
+
+    /// Orders the reduction, with a right and a wrong result of a shard, while the verifier is not
+    /// in the registry. Its next heartbeat stores it again.
+    async fn dispute_before_the_verifier_is_known(&self) {
+        self.bus.delete(&Bucket::Agents, &self.verifier_key()).await.unwrap();
+        self.order_reduction().await;
+        self.return_result(0, 0, &self.results[0]).await;
+        self.return_result(1, 0, &falsified(&self.results[0])).await;
+    }
+
+    fn verifier_key(&self) -> String {
+        format!("verifiers.{}", self.verifier.id())
     }
 
     /// Waits for two verification requests; confirms right results and refutes wrong ones.
@@ -367,168 +381,4 @@ async fn pool_with_enough_quarantined_agents_is_quarantined_as_a_whole() {
         fixture.bus.get(&Bucket::Agents, &registry::pool_quarantine_key(&pool(0))).await.unwrap().is_none()
     );
     fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn job_without_a_key_fails_with_the_reason_after_the_grace_period() {
-    let fixture = Fixture::start().await;
-    job_keys::delete(fixture.bus.as_ref(), UID).await.unwrap();
-    fixture.order_reduction().await;
-    let error = fixture.ended_record().await.error.unwrap();
-    assert_eq!(error.code, FailureCode::Internal);
-    assert!(error.message.contains("is missing from bucket forge_secrets"), "{}", error.message);
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn key_that_a_deposed_leader_does_not_have_is_awaited() {
-    let fixture = Fixture::start().await;
-    job_keys::delete(fixture.bus.as_ref(), UID).await.unwrap();
-    fixture.order_reduction().await;
-    sleep(Duration::from_secs(1)).await;
-    job_keys::create(fixture.bus.as_ref(), UID, &fixture.key).await.unwrap();
-    for position in 0..2 {
-        fixture.return_result(position, position, &fixture.results[position]).await;
-    }
-    assert_eq!(fixture.ended_record().await.state, JobState::Completed);
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn verdicts_of_a_verifier_that_a_deposed_leader_does_not_know_count_later() {
-    let mut fixture = Fixture::start().await;
-    // The next heartbeat of the verifier stores it again.
-    let key = format!("verifiers.{}", fixture.verifier.id());
-    fixture.bus.delete(&Bucket::Agents, &key).await.unwrap();
-    fixture.order_reduction().await;
-    fixture.return_result(0, 0, &fixture.results[0]).await;
-    fixture.return_result(1, 0, &falsified(&fixture.results[0])).await;
-    fixture.verify_two_claims().await;
-    assert!(fixture.bus.get(&Bucket::Agents, &key).await.unwrap().is_none_or(|entry| entry.value.is_none()));
-    fixture.return_result(0, 1, &fixture.results[1]).await;
-    let completion = fixture.completion().await;
-    assert_eq!((completion.verification.checked.len(), completion.verification.refuted.len()), (1, 1));
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn verdicts_wait_for_their_verifier_however_many_do() {
-    const UNKNOWN: usize = 1100;
-    let mut fixture = Fixture::start().await;
-    let key = format!("verifiers.{}", fixture.verifier.id());
-    fixture.bus.delete(&Bucket::Agents, &key).await.unwrap();
-    fixture.order_reduction().await;
-    fixture.return_result(0, 0, &fixture.results[0]).await;
-    fixture.return_result(1, 0, &falsified(&fixture.results[0])).await;
-    let registered = std::mem::replace(&mut fixture.verifier, Identity::from_random([4; 32]));
-    let mut queue = fixture.bus.open_queue(Queue::Verifications(JobLength::Short)).await.unwrap();
-    let delivery = timeout(PATIENCE, queue.fetch(1)).await.unwrap().unwrap().remove(0);
-    delivery.lease.retry(Duration::ZERO).await;
-    drop(queue);
-    let task: VerifierTask = serde_json::from_slice(&delivery.message.payload).unwrap();
-    let claim = task.claim.unwrap();
-    for number in 0..UNKNOWN {
-        let judgement = Judgement::from_execution(&Scalar, VerdictOutcome::Refuted, None, number.to_string());
-        let (message, id) =
-            shard_messages::build_verdict(&fixture.verifier, UID, &task.task, &claim, judgement);
-        fixture.bus.publish(message, &format!("{id}.{number}")).await.unwrap();
-    }
-    fixture.verifier = registered;
-    fixture.verify_two_claims().await;
-    fixture.return_result(0, 1, &fixture.results[1]).await;
-    let completion = fixture.completion().await;
-    assert_eq!((completion.verification.checked.len(), completion.verification.refuted.len()), (1, 1));
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn order_of_another_protocol_version_is_left_to_other_aggregators() {
-    let fixture = Fixture::start().await;
-    let order = json!({"order": "reduce", "protocol": PROTOCOL + 1, "job": {"of": "the future"}});
-    let message = forge_bus::Message::new(topology::reduce_subject(UID), order.to_string());
-    fixture.bus.publish(message, "future").await.unwrap();
-    let refused = async {
-        while !fixture.metrics.encode().contains(r#"queue="reduce",outcome="retry"} 1"#) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, refused).await.unwrap();
-    let record = job_records::get(fixture.bus.as_ref(), &Bucket::default_jobs(), &fixture.job.id).await;
-    assert!(!record.unwrap().unwrap().record.state.is_terminal());
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn end_order_writes_error_document_and_terminal_record() {
-    let fixture = Fixture::start().await;
-    let (job, code) = (fixture.job.id.clone(), FailureCode::Timeout);
-    // An order that is late, for an earlier submission of the same job id.
-    let stale = EndOrder::new(job.clone(), JobUid([9; 16]), "jobs", code, Phase::Plan, "too late");
-    let (message, id) = orders::build_end(stale);
-    fixture.bus.publish(message, &id).await.unwrap();
-    let order = EndOrder::new(job, UID, "jobs", code, Phase::Execute, "the job took too long");
-    let (message, id) = orders::build_end(order);
-    fixture.bus.publish(message, &id).await.unwrap();
-    let record = fixture.ended_record().await;
-    assert_eq!(record.state, JobState::Failed);
-    let error = record.error.unwrap();
-    assert_eq!(
-        (error.code, error.phase, error.message.as_str()),
-        (code, Phase::Execute, "the job took too long")
-    );
-    let document = fixture.store.get_error(&fixture.job.id).await.unwrap().unwrap();
-    assert_eq!((document.code, document.message), (code, error.message));
-    fixture.wait_for_deleted_key().await;
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn end_order_waits_for_a_record_that_is_not_visible_yet() {
-    let fixture = Fixture::start().await;
-    let bucket = Bucket::default_jobs();
-    let job = "k".parse().unwrap();
-    let reason = "the envelope is invalid".to_owned();
-    let order = EndOrder::new(job, UID, bucket.name(), FailureCode::InvalidRequest, Phase::Validate, reason);
-    let (message, id) = orders::build_end(order);
-    fixture.bus.publish(message, &id).await.unwrap();
-    // As with a replica of the bucket that has not received the record: the order comes first.
-    sleep(Duration::from_millis(200)).await;
-    let late = JobRecord { job_id: "k".parse().unwrap(), persist: false, ..record() };
-    assert!(job_records::create(fixture.bus.as_ref(), &bucket, &late).await.unwrap());
-    let ended = async {
-        loop {
-            let found = job_records::get(fixture.bus.as_ref(), &bucket, &late.job_id).await.unwrap();
-            if found.unwrap().record.state == JobState::Failed {
-                return;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, ended).await.unwrap();
-    fixture.shut_down().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_without_progress_makes_way_for_another_one() {
-    let settings = AggregatorSettings { max_jobs: 1, ..AggregatorSettings::default() };
-    let mut fixture = Fixture::start_settings(settings).await;
-    // Its shards wait for hardware that is not there.
-    let (job_id, job_uid) = ("idle".parse().unwrap(), JobUid([2; 16]));
-    let idle = JobRecord { job_id, uid: job_uid, ..record() };
-    job_keys::create(fixture.bus.as_ref(), job_uid, &fixture.key).await.unwrap();
-    assert!(job_records::create(fixture.bus.as_ref(), &Bucket::default_jobs(), &idle).await.unwrap());
-    let (job_id, mut envelope) = (idle.job_id.clone(), fixture.job.request.envelope.clone());
-    envelope.ctx.job_id = Some(job_id.clone());
-    let order = ReduceOrder { protocol: PROTOCOL, job_id, job_uid, envelope, plan_us: 1 };
-    let (message, id) = orders::build_reduce(order);
-    fixture.bus.publish(message, &id).await.unwrap();
-    sleep(Duration::from_secs(1)).await;
-    fixture.order_reduction().await;
-    for (position, result) in fixture.results.clone().iter().enumerate() {
-        fixture.return_result(0, position, result).await;
-    }
-    fixture.completion().await;
-    let found = job_records::get(fixture.bus.as_ref(), &Bucket::default_jobs(), &idle.job_id).await;
-    assert_eq!(found.unwrap().unwrap().record.state, JobState::Running);
-    fixture.stop.cancel();
 }
