@@ -64,8 +64,8 @@ MUTATIONS = [
     (
         "ignored-reopening", "a shard whose accepted result was refuted is not dispatched again",
         PLANNER + "job_driver/dispatcher.rs",
-        "self.completed_count -= 1;\n                    self.queue_retry(shard);",
-        "self.completed_count -= 1;",
+        "if self.withdraw_acceptance(shard) {\n                    self.queue_retry(shard);",
+        "if self.withdraw_acceptance(shard) {",
     ),
     (
         "lost-order", "an order to reduce is acknowledged although the job was not reduced",
@@ -149,8 +149,8 @@ MUTATIONS = [
     (
         "dropped-verdict", "a verdict is dropped because a stale read does not show its verifier",
         AGGREGATOR + "result_collector/verdict_check.rs",
-        "        if !self.deferred_verdicts.push(shard, verdict) {\n",
-        "        drop(verdict);\n        if false {\n",
+        "        self.deferred_verdicts.push(shard, verdict);\n",
+        "        drop(verdict);\n",
     ),
     (
         "unexecuted-verdict", "a verifier confirms a result without a comparison",

@@ -23,8 +23,11 @@ use crate::{error::CommandError, runtime};
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request is retried for this long while the API answers that it is unavailable (503).
 const UNAVAILABLE_RETRY_PERIOD: Duration = Duration::from_secs(30);
+/// A request is retried for this long while no planner answers: planners that have just started, or
+/// whose server has ended, need a few seconds to connect.
+const NO_PLANNER_RETRY_PERIOD: Duration = Duration::from_secs(10);
 /// Pause between two attempts.
-const UNAVAILABLE_RETRY_PAUSE: Duration = Duration::from_millis(300);
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// An open connection.
 pub struct ClientConnection {
@@ -51,9 +54,9 @@ impl ClientConnection {
     }
 
     /// Sends a request to the planners' API, which replies with a job record. While NATS elects a
-    /// leader, or planners restart or serve too many requests, the API answers 503 and the request
-    /// is retried. Every request is idempotent: the same envelope under the same id is the same
-    /// job.
+    /// leader, or planners restart or serve too many requests, the API answers 503 or nobody
+    /// answers, and the request is retried. Every request is idempotent: the same envelope under
+    /// the same id is the same job.
     ///
     /// # Errors
     /// The API replies with an error, or no planner answers.
@@ -82,13 +85,22 @@ impl ClientConnection {
 
     async fn request_available(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
         let start = Instant::now();
+        let mut is_waiting = false;
         loop {
-            match self.request(subject, payload.clone()).await {
-                Err(BusError::Refused { status: 503, .. }) if start.elapsed() < UNAVAILABLE_RETRY_PERIOD => {
-                    sleep(UNAVAILABLE_RETRY_PAUSE).await;
-                }
-                reply => return reply,
+            let reply = self.request(subject, payload.clone()).await;
+            let patience = match &reply {
+                Err(BusError::Refused { status: 503, .. }) => UNAVAILABLE_RETRY_PERIOD,
+                Err(BusError::NoResponse(_)) => NO_PLANNER_RETRY_PERIOD,
+                _ => return reply,
+            };
+            if start.elapsed() >= patience {
+                return reply;
             }
+            if !is_waiting {
+                eprintln!("waiting up to {} s for a planner", patience.as_secs());
+                is_waiting = true;
+            }
+            sleep(RETRY_PAUSE).await;
         }
     }
 

@@ -110,6 +110,18 @@ impl LocalUp {
 }
 
 #[test]
+fn commands_wait_for_a_planner_that_starts() {
+    let mut cluster = Cluster::empty(TestStore::Directory);
+    let mut command = cluster.forge().args(["status", "absent"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(command.stderr.take().unwrap()).lines();
+    assert_eq!(stderr.next().unwrap().unwrap(), "waiting up to 10 s for a planner");
+    cluster.spawn("planner", &["planner"]);
+    let error = stderr.next().unwrap().unwrap();
+    assert!(error.contains("job absent does not exist"), "{error}");
+    assert_eq!(command.wait().unwrap().code(), Some(2));
+}
+
+#[test]
 fn forge_up_starts_its_own_nats_server_and_stops_it_on_exit() {
     // The cluster only provides the path of the binary and the variables not to inherit.
     let cluster = Cluster::empty(TestStore::Directory);

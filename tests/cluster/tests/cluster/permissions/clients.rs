@@ -330,7 +330,7 @@ fn user_bound_to_a_submitter_cannot_submit_as_another() {
 }
 
 #[test]
-fn commands_report_at_once_that_no_planner_answers() {
+fn commands_report_that_no_planner_answers() {
     let mut cluster = Cluster::empty(TestStore::Directory);
     cluster.nats = start_server(&cluster.directory.path().join("nats"));
     use_role(&mut cluster, "client");
