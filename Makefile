@@ -139,7 +139,7 @@ schemas: ## regenerates schemas/v1 from the types
 	cargo run --locked -p forge -- schema --write schemas/v1
 
 reference: ## regenerates docs/reference from the types and the command line
-	FORGE_WRITE_REFERENCE=1 cargo test --locked -p forge --all-features --bin forge reference
+	FORGE_WRITE_REFERENCE=1 cargo test --locked -p forge --all-features --lib reference
 
 validation: ## regenerates docs/validation.md from runs of tests/validation
 	FORGE_WRITE_VALIDATION=1 cargo test --locked -p forge-kernel --test validation

@@ -31,10 +31,10 @@ use forge_contract::manifest_log::LogPosition;
 use forge_documents::JobResult;
 use forge_store::StoreLocation;
 
+pub use self::report::AuditReport;
 use self::{
     evidence::Evidence,
     reexecution::{RecomputedJob, ReexecutionOptions},
-    report::AuditReport,
     signature_checks::SignaturePolicy,
     signers::KnownSigners,
     verdict::AuditVerdict,
@@ -42,6 +42,7 @@ use self::{
 use crate::{
     engine::{self, default_threads},
     error::CommandError,
+    job_host::JobHost,
     output::{self, OutputFormat, TextStyle},
     stored_job::{JobLocation, StoredJob},
 };
@@ -69,6 +70,33 @@ that was recorded. The report ends with the position of the last entry. Keep it,
 A signers file has a line `ROLE KEY` for each known key; roles are aggregator (required), verifier and agent.
 A line `pool NAME` names a known pool of workers.";
 
+/// What the audit of a job executes again, and which signatures it accepts.
+#[derive(Debug, Clone, Args)]
+pub struct JobAuditArgs {
+    /// Execute every shard again and merge the results, which proves the result
+    #[arg(long)]
+    pub full: bool,
+    /// Execute N randomly drawn shards again
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "full")]
+    pub reexecute: usize,
+    /// Seed that draws the shards to execute again, to repeat an audit [default: random]
+    #[arg(long, value_name = "TEXT")]
+    pub seed: Option<String>,
+    /// Backend that executes shards again: scalar, the reference, or a faster one that `forge
+    /// devices` lists
+    #[arg(long, value_name = "NAME", default_value = "scalar")]
+    pub backend: String,
+    /// Number of threads that execute shards again [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+    /// File of known keys and pools: fail if another one signed
+    #[arg(long, value_name = "FILE", conflicts_with = "allow_unsigned")]
+    pub signers: Option<PathBuf>,
+    /// Accept a manifest without a signature
+    #[arg(long)]
+    pub allow_unsigned: bool,
+}
+
 /// Check the stored artifacts of a completed job, or the log of a store, offline
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -87,28 +115,8 @@ pub struct AuditArgs {
     /// An entry of the log that is known from an earlier audit: fail if the log does not have it
     #[arg(long, value_name = "NUMBER:SHA256", conflicts_with = "manifest")]
     log_head: Option<LogPosition>,
-    /// Execute every shard again and merge the results, which proves the result
-    #[arg(long)]
-    full: bool,
-    /// Execute N randomly drawn shards again
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "full")]
-    reexecute: usize,
-    /// Seed that draws the shards to execute again, to repeat an audit [default: random]
-    #[arg(long, value_name = "TEXT")]
-    seed: Option<String>,
-    /// Backend that executes shards again: scalar, the reference, or a faster one that `forge
-    /// devices` lists
-    #[arg(long, value_name = "NAME", default_value = "scalar")]
-    backend: String,
-    /// Number of threads that execute shards again [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    threads: Option<u16>,
-    /// File of known keys and pools: fail if another one signed
-    #[arg(long, value_name = "FILE", conflicts_with = "allow_unsigned")]
-    signers: Option<PathBuf>,
-    /// Accept a manifest without a signature
-    #[arg(long)]
-    allow_unsigned: bool,
+    #[command(flatten)]
+    job: JobAuditArgs,
     /// Output format: text is the verdict and one line per check, json is one object
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -119,20 +127,16 @@ pub struct AuditArgs {
 /// # Errors
 /// The job cannot be read, a check failed, or something that was asked for could not be done.
 pub fn execute(args: &AuditArgs) -> Result<(), CommandError> {
-    let known = args.signers.as_deref().map(KnownSigners::read).transpose()?;
     match (&args.log, &args.manifest) {
-        (Some(store), _) => execute_log_audit(store, args, known.as_ref()),
-        (None, Some(manifest)) => execute_job_audit(manifest, args, known.as_ref()),
+        (Some(store), _) => execute_log_audit(store, args),
+        (None, Some(manifest)) => execute_job_audit(manifest, args),
         (None, None) => Err(CommandError::Input("give the manifest of a job, or --log STORE".to_owned())),
     }
 }
 
-fn execute_log_audit(
-    store: &StoreLocation,
-    args: &AuditArgs,
-    known: Option<&KnownSigners>,
-) -> Result<(), CommandError> {
-    let report = log_audit::audit_log(store, args.log_head, known)?;
+fn execute_log_audit(store: &StoreLocation, args: &AuditArgs) -> Result<(), CommandError> {
+    let known = args.job.read_signers()?;
+    let report = log_audit::audit_log(store, args.log_head, known.as_ref())?;
     print_report(args.format, || report.to_json(), |style| report.render(style))?;
     match report.verdict() {
         AuditVerdict::Failed => Err(CommandError::Mismatch(report.describe_failures())),
@@ -140,26 +144,43 @@ fn execute_log_audit(
     }
 }
 
-fn execute_job_audit(
+fn execute_job_audit(manifest: &Path, args: &AuditArgs) -> Result<(), CommandError> {
+    let mut report = audit_manifest(manifest, &args.job, &JobHost::Command { show_progress: true })?;
+    print_report(args.format, || report.to_json(), |style| report.render(style))?;
+    match (report.verdict(), report.omission.take()) {
+        (AuditVerdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
+        (_, Some(omission)) => Err(CommandError::Incomplete(omission)),
+        (AuditVerdict::Proved | AuditVerdict::Consistent, None) => Ok(()),
+    }
+}
+
+/// Checks everything that the job at `manifest` stored. `host` follows what is executed again.
+///
+/// # Errors
+/// The job cannot be read, a file or a backend cannot be used, or the re-execution failed or was
+/// interrupted. A failed check is no error.
+pub fn audit_manifest(
     manifest: &Path,
-    args: &AuditArgs,
-    known: Option<&KnownSigners>,
-) -> Result<(), CommandError> {
+    args: &JobAuditArgs,
+    host: &JobHost,
+) -> Result<AuditReport, CommandError> {
+    let known = args.read_signers()?;
     let location = JobLocation::from_path(manifest)?;
     let mut report = AuditReport::new(location.job.clone());
     match StoredJob::open(&location) {
-        Ok(stored) => audit_job(&stored, args, known, &mut report)?,
+        Ok(stored) => audit_job(&stored, args, known.as_ref(), host, &mut report)?,
         // There is a manifest, but it cannot be one of this job.
         Err(CommandError::Mismatch(reason)) => {
             report.add("manifest.json", Err(report::CheckProblem::Failed(reason)));
         }
         Err(other) => return Err(other),
     }
-    print_report(args.format, || report.to_json(), |style| report.render(style))?;
-    match (report.verdict(), report.omission.take()) {
-        (AuditVerdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
-        (_, Some(omission)) => Err(CommandError::Incomplete(omission)),
-        (AuditVerdict::Proved | AuditVerdict::Consistent, None) => Ok(()),
+    Ok(report)
+}
+
+impl JobAuditArgs {
+    fn read_signers(&self) -> Result<Option<KnownSigners>, CommandError> {
+        self.signers.as_deref().map(KnownSigners::read).transpose()
     }
 }
 
@@ -177,8 +198,9 @@ fn print_report(
 
 fn audit_job(
     stored: &StoredJob,
-    args: &AuditArgs,
+    args: &JobAuditArgs,
     known: Option<&KnownSigners>,
+    host: &JobHost,
     report: &mut AuditReport,
 ) -> Result<(), CommandError> {
     let evidence = Evidence::collect(stored, report);
@@ -192,7 +214,7 @@ fn audit_job(
     execution_checks::check_executions(&evidence, report);
     execution_checks::check_merkle_root(&evidence, report);
     execution_checks::check_reduction(&evidence, report);
-    let reexecuted = reexecute(&evidence, args, report)?;
+    let reexecuted = reexecute(&evidence, args, host, report)?;
     let recomputed = reexecuted.as_ref();
     check_figures(&evidence, recomputed.map(|job| &job.figures), report);
     verification_checks::check_verification(&evidence, recomputed.map(|job| &*job.hashes), report);
@@ -209,7 +231,8 @@ fn audit_job(
 /// all its shards.
 fn reexecute(
     evidence: &Evidence<'_>,
-    args: &AuditArgs,
+    args: &JobAuditArgs,
+    host: &JobHost,
     report: &mut AuditReport,
 ) -> Result<Option<RecomputedJob>, CommandError> {
     if !args.full && args.reexecute == 0 {
@@ -221,6 +244,7 @@ fn reexecute(
         seed: args.seed.clone().map_or_else(random_seed, Ok)?,
         threads: args.threads.map_or_else(|| default_threads(backend.as_ref()), usize::from),
         backend,
+        host: host.clone(),
     };
     reexecution::check_reexecution(evidence, &options, report)
 }

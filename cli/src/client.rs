@@ -11,8 +11,13 @@ mod submit;
 mod watch;
 
 pub use self::{
-    artifacts::ArtifactsArgs, cancel::CancelArgs, jobs::JobsArgs, status::StatusArgs, submit::SubmitArgs,
-    watch::WatchArgs,
+    artifacts::{ArtifactsArgs, fetch_artifacts, read_artifact},
+    cancel::CancelArgs,
+    connection::ClientConnection,
+    jobs::JobsArgs,
+    status::StatusArgs,
+    submit::SubmitArgs,
+    watch::{WatchArgs, follow_job},
 };
 
 /// The function that runs each command.

@@ -29,8 +29,9 @@ pub const BACKEND_VALUES: &str =
     "auto, simd, scalar, gpu, or a name listed by `forge devices`, such as simd-avx2 or gpu-0";
 
 /// How a command executes a job in this process.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
+    /// Name of the backend.
     #[arg(
         long,
         value_name = "NAME",

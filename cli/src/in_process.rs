@@ -1,6 +1,6 @@
 //! Executes one job in this process: the services of a cluster over an in-memory bus. The services
 //! decide what happens to the job and how it ends; this module only starts them, waits for the end
-//! of the job, and turns signals into a cancellation.
+//! of the job, and passes on its cancellation.
 //!
 //! Reading order: [`in_process`](self) → [`services`] → [`supervisor`].
 
@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use forge_aggregator::JobCompletion;
 use forge_bus::{
     BusError, MemoryBus, SharedBus,
@@ -19,7 +19,7 @@ use forge_bus::{
 };
 use forge_documents::Job;
 use forge_kernel::{backend::Backend, verification};
-use forge_service::{executor::ProgressCallback, model_cache::ModelCache};
+use forge_service::model_cache::ModelCache;
 use forge_store::Store;
 use tokio::sync::mpsc;
 
@@ -29,8 +29,7 @@ use self::{
 };
 use crate::{
     error::CommandError,
-    interrupt::InterruptSignal,
-    progress::{IterationCounter, ProgressDisplay},
+    job_host::{JobControl, JobHost},
     runtime::DetachedRuntime,
 };
 
@@ -49,7 +48,7 @@ pub struct InProcessCluster {
 }
 
 impl InProcessCluster {
-    /// Executes a job, with a progress bar if `show_progress`.
+    /// Executes a job, which `host` follows.
     ///
     /// # Errors
     /// [`CommandError::Job`] if the job failed or was cancelled, [`CommandError::Other`] if the
@@ -58,19 +57,16 @@ impl InProcessCluster {
         self,
         runtime: &DetachedRuntime,
         job: &Job,
-        show_progress: bool,
+        host: &JobHost,
     ) -> Result<JobCompletion, CommandError> {
         let request = &job.request;
         let iterations = request.plan.iterations();
         let verified = verification::ratio(&request.envelope.policy) * iterations as f64;
-        let counter = IterationCounter::default();
-        let advance = counter.callback();
-        ProgressDisplay::new(show_progress, request, iterations.saturating_add(verified as u64))
-            .show_during(&counter, || runtime.block_on(self.run(job, advance)))
+        let iterations = iterations.saturating_add(verified as u64);
+        host.run(runtime, request, iterations, async |control| self.run(job, control).await)
     }
 
-    async fn run(self, job: &Job, advance: ProgressCallback) -> Result<JobCompletion, CommandError> {
-        let mut interrupt = InterruptSignal::new().context("cannot install signal handlers")?;
+    async fn run(self, job: &Job, control: &JobControl) -> Result<JobCompletion, CommandError> {
         let namespace = job.request.envelope.artifacts.kv_namespace.clone();
         let settings = topology::TopologySettings {
             lease: LEASE,
@@ -81,13 +77,14 @@ impl InProcessCluster {
         let bus: SharedBus = MemoryBus::with_namespaces(settings, vec![namespace.clone()]);
         bus.prepare().await.map_err(bus_failed)?;
         let (sender, completed) = mpsc::unbounded_channel();
+        let advance = control.progress_callback();
         let mut services = InProcessServices::start(&bus, self, namespace.clone(), sender, advance)?;
         let supervisor = JobSupervisor {
             bus: &bus,
             bucket: Bucket::Jobs(namespace),
             job: &job.id,
             services: &mut services,
-            interrupt: &mut interrupt,
+            control,
             completed,
         };
         let result = supervisor.supervise(job).await;

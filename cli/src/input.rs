@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use forge_contract::strict::MAX_DOCUMENT_BYTES;
+use forge_contract::{ids::JobId, strict::MAX_DOCUMENT_BYTES};
 use forge_kernel::request::{ModelCompiler, Request};
 
-use crate::{error::CommandError, output};
+use crate::{envelope_run::EnvelopeRun, error::CommandError, output};
 
 /// Reads an envelope and derives the request from it; the compiler may reuse a compiled model. `-`
 /// is standard input.
@@ -20,6 +20,15 @@ pub fn read_request(path: &Path, compiler: &dyn ModelCompiler) -> Result<Request
     let (source_name, bytes) = read_source(path)?;
     Request::from_json_with(&bytes, compiler)
         .map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })
+}
+
+/// Reads an envelope and prepares its execution in this process. `-` is standard input.
+///
+/// # Errors
+/// See [`read_request`].
+pub fn read_run(path: &Path, job_id: Option<JobId>) -> Result<EnvelopeRun, CommandError> {
+    let (source_name, bytes) = read_source(path)?;
+    EnvelopeRun::new(&bytes, job_id).map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })
 }
 
 /// Reads the bytes of an envelope and the request that it makes. `-` is standard input.

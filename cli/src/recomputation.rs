@@ -14,6 +14,7 @@ use crate::{
     engine::{Engine, EngineArgs},
     error::CommandError,
     in_process::InProcessCluster,
+    job_host::JobHost,
     runtime::DetachedRuntime,
     stored_job::{ArtifactProblem, JobLocation, StoredJob},
 };
@@ -47,7 +48,8 @@ impl Recomputation {
         let backend_name = backend.name().to_owned();
         let store = Arc::new(Store::in_memory());
         let cluster = InProcessCluster { backend, threads, store, models, max_kept_bytes: 0 };
-        let completion = cluster.execute(&DetachedRuntime::new()?, &unstored, !engine.no_progress)?;
+        let host = JobHost::Command { show_progress: !engine.no_progress };
+        let completion = cluster.execute(&DetachedRuntime::new()?, &unstored, &host)?;
         Ok(Self { stored, job, completion, backend: backend_name, threads })
     }
 

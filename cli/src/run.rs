@@ -1,23 +1,21 @@
 //! `forge run`: executes an envelope in this process and stores the artifacts that it asks for.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use clap::{Args, builder::TypedValueParser};
 use forge_aggregator::JobCompletion;
-use forge_contract::{artifact::Phase, error::FailureCode, ids::JobId};
-use forge_documents::Job;
-use forge_service::model_cache::ModelCache;
-use forge_store::{Store, StoreLocation};
+use forge_contract::ids::JobId;
+use forge_store::StoreLocation;
 
 use crate::{
-    engine::{Engine, EngineArgs},
-    error::{CommandError, JobFailure},
-    in_process::InProcessCluster,
+    engine::EngineArgs,
+    envelope_run::{FinishedRun, RunSettings},
+    error::CommandError,
     input,
+    job_host::JobHost,
     output::{self, OutputFormat, TextStyle},
-    runtime::DetachedRuntime,
     shard_retention::ShardRetention,
-    store_args::{s3_options, store_location},
+    store_args::store_location,
     text::summary::RunSummary,
 };
 
@@ -77,94 +75,16 @@ fn output_location() -> impl TypedValueParser<Value = StoreLocation> {
 /// # Errors
 /// The envelope is invalid, or the job failed.
 pub fn execute(args: &RunArgs) -> Result<(), CommandError> {
-    // The model is compiled here once; the services of this process share it.
-    let models = Arc::new(ModelCache::new(1));
-    let mut request = input::read_request(&args.envelope, models.as_ref())?;
-    if let Some(job_id) = &args.job_id {
-        request.envelope.ctx.job_id = Some(job_id.clone());
-    }
-    let job = Job::new(request);
-    input::print_warnings(&job.request);
-    let engine = Engine::new(&args.engine, &job.request)?;
-    let runtime = DetachedRuntime::new()?;
-    let archive = match job.request.envelope.artifacts.persist {
-        true => Some(JobArchive::open(&runtime, &args.out, &job)?),
-        false => None,
+    let run = input::read_run(&args.envelope, args.job_id.clone())?;
+    input::print_warnings(run.request());
+    let settings = RunSettings {
+        engine: args.engine.clone(),
+        store: args.out.clone(),
+        max_kept_bytes: args.keep_shards.max_bytes(),
     };
-    let store = archive.as_ref().map_or_else(|| Arc::new(Store::in_memory()), |a| Arc::clone(&a.store));
-    let request = &job.request;
-    let limited = engine.limited_by(&request.envelope.policy, request.plan.shard_count());
-    let Engine { backend, threads, .. } = limited.map_err(|failure| match &archive {
-        Some(archive) => archive.record_failure(failure),
-        None => failure.into(),
-    })?;
-    let max_kept_bytes = args.keep_shards.max_bytes();
-    let cluster = InProcessCluster { backend, threads, store, models, max_kept_bytes };
-    match cluster.execute(&runtime, &job, !args.engine.no_progress) {
-        Ok(completion) => print_result(args, &completion, threads),
-        Err(CommandError::Job(failure)) => Err(match archive {
-            Some(archive) => archive.describe_failure(failure),
-            None => failure.into(),
-        }),
-        Err(other) => Err(other),
-    }
-}
-
-/// The store from the perspective of one job, before and after its run.
-struct JobArchive<'a> {
-    runtime: &'a DetachedRuntime,
-    store: Arc<Store>,
-    job: &'a Job,
-}
-
-impl<'a> JobArchive<'a> {
-    /// Opens the store and checks that no other envelope has completed under the job's id.
-    fn open(
-        runtime: &'a DetachedRuntime,
-        location: &StoreLocation,
-        job: &'a Job,
-    ) -> Result<Self, CommandError> {
-        let storage = |error| JobFailure::storage(&error);
-        let store = runtime.block_on(Store::open(location, &s3_options(location)?)).map_err(storage)?;
-        let earlier = runtime.block_on(store.get_manifest(&job.id)).map_err(storage)?;
-        if earlier.is_none_or(|earlier| earlier.request == job.envelope_digest) {
-            return Ok(Self { runtime, store: Arc::new(store), job });
-        }
-        let message = format!(
-            "{} is the manifest of another envelope with job id {}; choose another job id with --as, or another --out",
-            store.locate(&Store::manifest_key(&job.id)),
-            job.id
-        );
-        Err(JobFailure::new(FailureCode::Conflict, Phase::Validate, message).into())
-    }
-
-    /// Records a failure that occurred before the job was executed, and adds the location of the
-    /// record to its message.
-    fn record_failure(&self, mut failure: JobFailure) -> CommandError {
-        let document = self.job.error_document(failure.code, failure.phase, &failure.message, Vec::new());
-        match self.runtime.block_on(self.store.put_error(&document)) {
-            Ok(true) => self.describe_failure(failure),
-            Ok(false) => failure.into(),
-            Err(error) => {
-                failure.message = format!("{} (not recorded: {error})", failure.message);
-                failure.into()
-            }
-        }
-    }
-
-    /// Adds the location of the failure's record to its message, if it was recorded. If an earlier
-    /// run stored a different result, that is a mismatch rather than a failure of this job.
-    fn describe_failure(&self, mut failure: JobFailure) -> CommandError {
-        if (failure.code, failure.phase) == (FailureCode::VerificationFailed, Phase::Store) {
-            return CommandError::Mismatch(format!("{}: {}", failure.code, failure.message));
-        }
-        let recorded = self.runtime.block_on(self.store.get_error(&self.job.id)).ok().flatten();
-        if recorded.is_some_and(|recorded| recorded.message == failure.message) {
-            let location = self.store.locate(&Store::error_key(&self.job.id));
-            failure.message = format!("{} (recorded in {location})", failure.message);
-        }
-        failure.into()
-    }
+    let host = JobHost::Command { show_progress: !args.engine.no_progress };
+    let FinishedRun { completion, threads } = run.execute(&settings, &host)?;
+    print_result(args, &completion, threads)
 }
 
 fn print_result(args: &RunArgs, completion: &JobCompletion, threads: usize) -> Result<(), CommandError> {

@@ -3,7 +3,7 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use forge_contract::{
     artifact::Phase,
     digest::Digest,
@@ -30,9 +30,7 @@ use super::{
 use crate::{
     engine::iterations_per_second,
     error::{CommandError, JobFailure},
-    interrupt::InterruptSignal,
-    output,
-    progress::{IterationCounter, ProgressDisplay},
+    job_host::{JobControl, JobHost},
     runtime::DetachedRuntime,
     text::count_of,
 };
@@ -50,6 +48,8 @@ pub struct ReexecutionOptions {
     pub backend: Arc<dyn Backend>,
     /// Number of threads.
     pub threads: usize,
+    /// Follows and stops the execution.
+    pub host: JobHost,
 }
 
 /// The shards to execute again.
@@ -143,7 +143,7 @@ fn plan_reexecution(
     Ok(ReexecutionPlan { shards, is_complete })
 }
 
-/// Executes the shards. States the amount of work first, and shows a progress bar on a terminal.
+/// Executes the shards. States the amount of work first.
 fn execute_plan(
     job: &Job,
     plan: &ReexecutionPlan,
@@ -152,20 +152,15 @@ fn execute_plan(
     let request = &job.request;
     let ranges = plan.shards.iter().map(|&(id, _)| request.plan.range(id));
     let iterations = ranges.map(|range| range.end - range.start).sum();
-    output::print_to_stderr(&describe_work(job, plan, iterations, options)?);
-    let counter = IterationCounter::default();
-    let runtime = DetachedRuntime::new()?;
-    ProgressDisplay::new(true, request, iterations).show_during(&counter, || {
-        runtime.block_on(async {
-            let mut interrupt = InterruptSignal::new().context("cannot install signal handlers")?;
-            tokio::select! {
-                outcome = execute_shards(job, plan, options, &counter) => outcome,
-                () = interrupt.wait() => {
-                    let message = format!("interrupted after {} iterations", counter.get());
-                    Err(JobFailure::new(FailureCode::Cancelled, Phase::Verify, message).into())
-                }
+    options.host.print_status(|| describe_work(job, plan, iterations, options))?;
+    options.host.run(&DetachedRuntime::new()?, request, iterations, async |control| {
+        tokio::select! {
+            outcome = execute_shards(job, plan, options, control) => outcome,
+            () = control.cancelled() => {
+                let message = format!("interrupted after {} iterations", control.iterations_done());
+                Err(JobFailure::new(FailureCode::Cancelled, Phase::Verify, message).into())
             }
-        })
+        }
     })
 }
 
@@ -194,11 +189,11 @@ async fn execute_shards(
     job: &Job,
     plan: &ReexecutionPlan,
     options: &ReexecutionOptions,
-    counter: &IterationCounter,
+    control: &JobControl,
 ) -> Result<ReexecutionOutcome, CommandError> {
     let execute = |&(id, recorded): &(ShardId, Option<Digest>)| {
         let (backend, program) = (Arc::clone(&options.backend), Arc::clone(&job.request.program));
-        let (shard, progress) = (job.request.shard(id), ShardProgress(counter.callback()));
+        let (shard, progress) = (job.request.shard(id), ShardProgress(control.progress_callback()));
         let executed =
             tokio::task::spawn_blocking(move || execute_shard(backend.as_ref(), &program, shard, &progress));
         async move { (id, recorded, executed.await) }

@@ -132,20 +132,57 @@ async fn open_artifact(
     store.open_artifact(reference).await.map_err(to_command_error)
 }
 
+/// Reads an artifact of a completed job and checks its hash.
+///
+/// # Errors
+/// The store cannot be read, the job has not completed or did not keep the artifact, or the
+/// artifact is missing or damaged.
+pub fn read_artifact(store: &StoreArgs, job: &JobId, name: &str) -> Result<Vec<u8>, CommandError> {
+    runtime::single_worker()?.block_on(async {
+        let store = store.open_for_reading().await?;
+        let manifest = read_manifest(&store, job).await?;
+        let reference = find_reference(&manifest, name)?;
+        open_artifact(&store, &manifest, reference).await?.read_to_end().await.map_err(to_command_error)
+    })
+}
+
+/// Writes all artifacts of a completed job to a directory and checks their hashes. Returns their
+/// names.
+///
+/// # Errors
+/// The store cannot be read, the job has not completed, an artifact is missing or damaged, or a
+/// file cannot be written.
+pub fn fetch_artifacts(
+    store: &StoreArgs,
+    job: &JobId,
+    directory: &Path,
+) -> Result<Vec<String>, CommandError> {
+    runtime::single_worker()?.block_on(async {
+        let store = store.open_for_reading().await?;
+        let manifest = read_manifest(&store, job).await?;
+        write_all(&store, &manifest, directory).await?;
+        Ok(manifest.artifacts.into_iter().map(|artifact| artifact.name).collect())
+    })
+}
+
+fn find_reference<'a>(
+    manifest: &'a ManifestDocument,
+    name: &str,
+) -> Result<&'a ArtifactReference, CommandError> {
+    manifest.artifacts.iter().find(|artifact| artifact.name == name).ok_or_else(|| {
+        let names: Vec<_> = manifest.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+        let names = names.join(", ");
+        CommandError::Input(format!("job {} did not keep {name:?}; it kept {names}", manifest.job_id))
+    })
+}
+
 async fn get_one(
     store: &Store,
     manifest: &ManifestDocument,
     name: &str,
     directory: Option<&Path>,
 ) -> Result<(), CommandError> {
-    let Some(reference) = manifest.artifacts.iter().find(|artifact| artifact.name == name) else {
-        let names: Vec<_> = manifest.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-        let names = names.join(", ");
-        return Err(CommandError::Input(format!(
-            "job {} did not keep {name:?}; it kept {names}",
-            manifest.job_id
-        )));
-    };
+    let reference = find_reference(manifest, name)?;
     let artifact = open_artifact(store, manifest, reference).await?;
     match directory {
         Some(directory) => write_file(directory, name, artifact).await,
@@ -166,12 +203,17 @@ async fn get_all(
     directory: Option<&Path>,
 ) -> Result<(), CommandError> {
     let directory = directory.unwrap_or(Path::new(manifest.job_id.as_str()));
+    write_all(store, manifest, directory).await?;
+    let count = count_of(manifest.artifacts.len() as u64, "artifact");
+    output::print(format!("{count} written to {}\n", directory.display()).as_bytes())
+}
+
+async fn write_all(store: &Store, manifest: &ManifestDocument, directory: &Path) -> Result<(), CommandError> {
     for reference in &manifest.artifacts {
         let artifact = open_artifact(store, manifest, reference).await?;
         write_file(directory, &reference.name, artifact).await?;
     }
-    let count = count_of(manifest.artifacts.len() as u64, "artifact");
-    output::print(format!("{count} written to {}\n", directory.display()).as_bytes())
+    Ok(())
 }
 
 /// Writes an artifact under another name first, so that the file has its own name only if its hash

@@ -1,7 +1,6 @@
 //! `forge cancel`: cancels a job.
 
 use clap::Args;
-use forge_bus::topology::API_CANCEL_SUBJECT;
 use forge_contract::{ids::JobId, job::JobState};
 use forge_service::NatsArgs;
 
@@ -26,7 +25,7 @@ pub struct CancelArgs {
 /// There is no such job, no planner answers, or the job had already ended in another state.
 pub fn execute(args: &CancelArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
-    let record = connection.request_record(API_CANCEL_SUBJECT, args.job.as_str().into())?;
+    let record = connection.cancel(&args.job)?;
     output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
     if record.state == JobState::Cancelled {
         return Ok(());

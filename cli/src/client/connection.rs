@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology};
 use forge_contract::{
-    ids::JobId,
+    ids::{JobId, Submitter},
     job::JobRecord,
     job_list::{JobListPage, JobListRequest},
 };
@@ -53,6 +53,30 @@ impl ClientConnection {
         self.runtime.block_on(future)
     }
 
+    /// Submits an envelope. Returns the record of its job.
+    ///
+    /// # Errors
+    /// The envelope or the submitter is refused, or no planner answers.
+    pub fn submit(&self, envelope: Vec<u8>, submitter: &Submitter) -> Result<JobRecord, CommandError> {
+        self.request_record(&topology::api_submit_subject(submitter), envelope)
+    }
+
+    /// Reads the record of a job.
+    ///
+    /// # Errors
+    /// There is no such job, or no planner answers.
+    pub fn status(&self, job: &JobId) -> Result<JobRecord, CommandError> {
+        self.request_record(topology::API_STATUS_SUBJECT, job.as_str().into())
+    }
+
+    /// Cancels a job that has not ended. Returns its record.
+    ///
+    /// # Errors
+    /// There is no such job, or no planner answers.
+    pub fn cancel(&self, job: &JobId) -> Result<JobRecord, CommandError> {
+        self.request_record(topology::API_CANCEL_SUBJECT, job.as_str().into())
+    }
+
     /// Sends a request to the planners' API, which replies with a job record. While NATS elects a
     /// leader, or planners restart or serve too many requests, the API answers 503 or nobody
     /// answers, and the request is retried. Every request is idempotent: the same envelope under
@@ -60,7 +84,7 @@ impl ClientConnection {
     ///
     /// # Errors
     /// The API replies with an error, or no planner answers.
-    pub fn request_record(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, CommandError> {
+    fn request_record(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, CommandError> {
         let reply = self.block_on(self.request_available(subject, payload)).map_err(to_command_error)?;
         parse_reply(&reply).map_err(to_command_error)
     }
@@ -68,7 +92,7 @@ impl ClientConnection {
     /// Reads one page of job records.
     ///
     /// # Errors
-    /// See [`ClientConnection::request_record`].
+    /// The API replies with an error, or no planner answers.
     pub fn request_page(&self, request: &JobListRequest) -> Result<JobListPage, CommandError> {
         let payload = serde_json::to_vec(request).context("cannot serialise the request")?;
         let reply = self.block_on(self.request_available(topology::API_LIST_SUBJECT, payload));

@@ -1,7 +1,6 @@
 //! `forge status`: shows the record of a job.
 
 use clap::Args;
-use forge_bus::topology::API_STATUS_SUBJECT;
 use forge_contract::ids::JobId;
 use forge_service::NatsArgs;
 
@@ -29,7 +28,7 @@ pub struct StatusArgs {
 /// There is no such job, or no planner answers.
 pub fn execute(args: &StatusArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
-    let record = connection.request_record(API_STATUS_SUBJECT, args.job.as_str().into())?;
+    let record = connection.status(&args.job)?;
     match args.format {
         OutputFormat::Json => output::print(&record_text::to_json_line(&record)),
         OutputFormat::Text => {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use forge_bus::topology;
 use forge_contract::ids::{JobId, Submitter};
 use forge_service::NatsArgs;
 use serde_json::Value;
@@ -57,8 +56,7 @@ pub fn execute(args: &SubmitArgs) -> Result<(), CommandError> {
         envelope = with_job_id(&envelope, job_id)?;
     }
     let connection = ClientConnection::open(&args.nats)?;
-    let subject = topology::api_submit_subject(&args.submitter.clone().unwrap_or_default());
-    let mut record = connection.request_record(&subject, envelope)?;
+    let mut record = connection.submit(envelope, &args.submitter.clone().unwrap_or_default())?;
     if args.wait {
         record = watch::wait_for_end(&connection, record, args.format == OutputFormat::Text)?;
     }

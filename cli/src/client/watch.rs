@@ -7,10 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use forge_bus::{
-    BusError,
-    topology::{API_STATUS_SUBJECT, job_ended_subject},
-};
+use forge_bus::{BusError, topology::job_ended_subject};
 use forge_contract::{ids::JobId, job::JobRecord};
 use forge_service::{NatsArgs, job_records::MISSING_RECORD_GRACE_PERIOD};
 use futures_util::StreamExt;
@@ -57,14 +54,14 @@ pub struct WatchArgs {
 /// There is no such job, NATS is unreachable, or the job failed or was cancelled.
 pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
-    let record = connection.request_record(API_STATUS_SUBJECT, args.job.as_str().into())?;
+    let record = connection.status(&args.job)?;
     let record = match args.format {
         OutputFormat::Text => {
             let record = wait_for_end(&connection, record, true)?;
             output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
             record
         }
-        OutputFormat::Json => follow(&connection, record, |record, has_changed| match has_changed {
+        OutputFormat::Json => follow_job(&connection, record, |record, has_changed| match has_changed {
             true => output::print(&record_text::to_json_line(record)),
             false => Ok(()),
         })?,
@@ -91,7 +88,7 @@ pub fn wait_for_end(
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(REDRAW_INTERVAL);
     let mut lines = ProgressLines::new(Instant::now());
-    let result = follow(connection, record, |record, _| {
+    let result = follow_job(connection, record, |record, _| {
         // Without a progress bar, nothing would say why nothing happens.
         if show_progress && bar.is_hidden() {
             lines.update(record, Instant::now()).iter().for_each(|line| output::print_to_stderr(line));
@@ -137,7 +134,11 @@ impl ProgressLines {
 
 /// Calls `on_poll` with `record`, and with the job's record whenever it is read, until the job has
 /// ended. The flag is whether the record is the first or has changed.
-fn follow(
+///
+/// # Errors
+/// No planner has answered for [`OUTAGE_PATIENCE`], the job's record was removed, or any error of
+/// `on_poll`.
+pub fn follow_job(
     connection: &ClientConnection,
     mut record: JobRecord,
     mut on_poll: impl FnMut(&JobRecord, bool) -> Result<(), CommandError>,

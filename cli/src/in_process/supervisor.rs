@@ -1,4 +1,4 @@
-//! Submits a job to the services of this process, waits for its end, and cancels it on a signal.
+//! Submits a job to the services of this process, waits for its end, and cancels it.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     error::{CommandError, JobFailure},
-    interrupt::InterruptSignal,
+    job_host::JobControl,
 };
 
 /// Maximum wait for the announcement of the job's end, which stops the workers.
@@ -46,7 +46,7 @@ pub(super) struct JobSupervisor<'a> {
     pub bucket: Bucket,
     pub job: &'a JobId,
     pub services: &'a mut InProcessServices,
-    pub interrupt: &'a mut InterruptSignal,
+    pub control: &'a JobControl,
     /// Receives the job from the aggregator once it has completed.
     pub completed: mpsc::UnboundedReceiver<JobCompletion>,
 }
@@ -75,7 +75,7 @@ impl JobSupervisor<'_> {
                 Some(entry) = records.next() => if let Some(failure) = failure_in(&entry) {
                     return Err(failure.into());
                 },
-                () = self.interrupt.wait(), if !is_cancelled => {
+                () = self.control.cancelled(), if !is_cancelled => {
                     is_cancelled = true;
                     tokio::spawn(cancel(self.bus.clone(), self.job.clone()));
                 }

@@ -23,7 +23,7 @@ fn job(verify: VerificationLevel) -> Job {
 fn execute(job: &Job, backend: Arc<dyn Backend>, threads: usize) -> Result<JobCompletion, CommandError> {
     let (store, models) = (Arc::new(Store::in_memory()), Arc::new(ModelCache::new(1)));
     let cluster = InProcessCluster { backend, threads, store, models, max_kept_bytes: 0 };
-    cluster.execute(&DetachedRuntime::new().unwrap(), job, false)
+    cluster.execute(&DetachedRuntime::new().unwrap(), job, &JobHost::Embedded(JobControl::default()))
 }
 
 /// The scalar reference, except that its results claim one occurrence too many.
