@@ -28,6 +28,8 @@ pub enum CommandError {
     Job(JobFailure),
     /// Results or artifacts differ from the stored ones.
     Mismatch(String),
+    /// Two results that were compared differ, as standard output says in detail.
+    ResultsDiffer,
     /// An audit found nothing wrong, but something that was asked for could not be done.
     Incomplete(String),
     /// Anything else.
@@ -65,7 +67,7 @@ impl CommandError {
             Self::Input(_) | Self::InvalidEnvelope { .. } => exit_code::INVALID_INPUT,
             Self::Job(JobFailure { code: FailureCode::Conflict, .. }) => exit_code::INVALID_INPUT,
             Self::Job(_) => exit_code::JOB_FAILED,
-            Self::Mismatch(_) => exit_code::MISMATCH,
+            Self::Mismatch(_) | Self::ResultsDiffer => exit_code::MISMATCH,
             Self::Incomplete(_) => exit_code::INCOMPLETE,
             Self::Other(_) => exit_code::ERROR,
         })
@@ -78,6 +80,7 @@ impl fmt::Display for CommandError {
             Self::Input(message) | Self::Mismatch(message) | Self::Incomplete(message) => {
                 f.write_str(message)
             }
+            Self::ResultsDiffer => f.write_str("the results differ"),
             Self::InvalidEnvelope { source_name, errors } => {
                 write!(f, "{source_name} is not a valid envelope:")?;
                 errors.errors().iter().try_for_each(|error| write!(f, "\n  {error}"))

@@ -6,7 +6,7 @@ pub const ERROR: u8 = 1;
 pub const INVALID_INPUT: u8 = 2;
 /// The job failed or was cancelled.
 pub const JOB_FAILED: u8 = 3;
-/// Results differ from the stored ones.
+/// Results differ from the stored ones, or from each other.
 pub const MISMATCH: u8 = 4;
 /// An audit found nothing wrong, but did not do all that was asked.
 pub const INCOMPLETE: u8 = 5;
@@ -43,7 +43,8 @@ pub const EXIT_CODES: [ExitCodeEntry; 7] = [
     ExitCodeEntry {
         code: MISMATCH,
         name: "mismatch",
-        meaning: "results differ from the stored ones (run, replay, artifacts get), or an audit has the verdict failed",
+        meaning: "results differ from the stored ones (run, replay, artifacts get) or from each other (diff), or an \
+                  audit has the verdict failed",
     },
     ExitCodeEntry {
         code: INCOMPLETE,

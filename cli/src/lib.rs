@@ -12,6 +12,7 @@ mod cluster;
 mod completions;
 mod credentials;
 mod devices;
+mod diff;
 mod engine;
 mod envelope;
 mod envelope_run;
@@ -80,6 +81,7 @@ struct Cli {
 enum ForgeCommand {
     Run(run::RunArgs),
     Replay(replay::ReplayArgs),
+    Diff(diff::DiffArgs),
     Audit(audit::AuditArgs),
     Report(report::StoredReportArgs),
     Devices(devices::DevicesArgs),
@@ -126,6 +128,8 @@ pub unsafe fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Standard output says it.
+        Err(error @ CommandError::ResultsDiffer) => error.exit_code(),
         Err(error) => {
             output::print_to_stderr(&format!("error: {error}"));
             error.exit_code()
@@ -142,6 +146,7 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
     match cli.command {
         ForgeCommand::Run(args) => run::execute(&args),
         ForgeCommand::Replay(args) => replay::execute(&args),
+        ForgeCommand::Diff(args) => diff::execute(&args),
         ForgeCommand::Audit(args) => audit::execute(&args),
         ForgeCommand::Report(args) => report::execute(&args),
         ForgeCommand::Devices(args) => devices::execute(&args),

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use forge_aggregator::JobCompletion;
 use forge_contract::envelope::{Artifacts, Policy};
-use forge_documents::{Job, document};
+use forge_documents::Job;
 use forge_kernel::request::Request;
 use forge_service::model_cache::ModelCache;
 use forge_store::Store;
@@ -16,7 +16,7 @@ use crate::{
     in_process::InProcessCluster,
     job_host::JobHost,
     runtime::DetachedRuntime,
-    stored_job::{ArtifactProblem, JobLocation, StoredJob},
+    stored_job::{JobLocation, StoredJob},
 };
 
 /// A completed job and its second computation.
@@ -40,9 +40,9 @@ impl Recomputation {
     /// The job cannot be read or executed. A different result is no error.
     pub fn of_job(manifest: &Path, engine: &EngineArgs) -> Result<Self, CommandError> {
         let stored = StoredJob::open(&JobLocation::from_path(manifest)?)?;
-        check_result_reference(&stored)?;
+        stored.check_result_reference()?;
         let models = Arc::new(ModelCache::new(1));
-        let job = read_job(&stored, &models)?;
+        let job = stored.read_job(models.as_ref())?;
         let unstored = unstored_job(&job, &models)?;
         let Engine { backend, threads, .. } = Engine::new(engine, &job.request)?;
         let backend_name = backend.name().to_owned();
@@ -68,18 +68,6 @@ impl Recomputation {
     }
 }
 
-/// The result hash that the manifest states is that of its result.json, if it names one.
-fn check_result_reference(stored: &StoredJob) -> Result<(), CommandError> {
-    let (name, stated) = (document::RESULT_JSON, stored.manifest.result);
-    match stored.artifact_reference(name) {
-        Some(reference) if reference.sha256 != stated => Err(CommandError::Mismatch(format!(
-            "the manifest's result is {stated}, but its {name} has the hash {}",
-            reference.sha256
-        ))),
-        _ => Ok(()),
-    }
-}
-
 /// The same computation as a job that stores nothing, without the policy, whose limits on time and
 /// agents applied to the original job.
 fn unstored_job(job: &Job, models: &ModelCache) -> Result<Job, CommandError> {
@@ -89,19 +77,4 @@ fn unstored_job(job: &Job, models: &ModelCache) -> Result<Job, CommandError> {
     Request::from_envelope_with(envelope, models)
         .map(Job::new)
         .map_err(|errors| CommandError::Mismatch(format!("the stored envelope is not valid: {errors}")))
-}
-
-/// The job of the envelope stored with the manifest.
-fn read_job(stored: &StoredJob, models: &ModelCache) -> Result<Job, CommandError> {
-    let name = document::ENVELOPE_JSON;
-    let reference = stored
-        .artifact_reference(name)
-        .ok_or_else(|| CommandError::Mismatch(format!("the manifest names no {name}")))?;
-    let bytes = stored.read_artifact(reference, 0).map_err(|problem| match problem {
-        ArtifactProblem::Wrong(reason) => CommandError::Mismatch(reason),
-        ArtifactProblem::Unreadable(reason) => CommandError::Input(reason),
-    })?;
-    stored
-        .job_of_envelope(&bytes, models)
-        .map_err(|reason| CommandError::Mismatch(format!("{name}: {reason}")))
 }

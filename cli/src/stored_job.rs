@@ -10,7 +10,10 @@ use forge_contract::{
     artifact::{ArtifactReference, ManifestDocument},
     ids::JobId,
 };
-use forge_documents::Job;
+use forge_documents::{
+    Job,
+    document::{ENVELOPE_JSON, RESULT_JSON},
+};
 use forge_kernel::{
     KERNEL,
     request::{ModelCompiler, Request},
@@ -63,6 +66,16 @@ impl From<StoreError> for ArtifactProblem {
     }
 }
 
+/// What the problem means to a command that needs the artifact.
+impl From<ArtifactProblem> for CommandError {
+    fn from(problem: ArtifactProblem) -> Self {
+        match problem {
+            ArtifactProblem::Wrong(reason) => Self::Mismatch(reason),
+            ArtifactProblem::Unreadable(reason) => Self::Input(reason),
+        }
+    }
+}
+
 /// A completed job in its store. Everything in it may be an attacker's, apart from the root of a
 /// local store.
 pub struct StoredJob {
@@ -104,6 +117,36 @@ impl StoredJob {
             )));
         }
         Ok(Self { runtime, store, manifest })
+    }
+
+    /// Checks that the result hash that the manifest states is that of its result.json, if it names
+    /// one.
+    ///
+    /// # Errors
+    /// [`CommandError::Mismatch`] if it is not.
+    pub fn check_result_reference(&self) -> Result<(), CommandError> {
+        let stated = self.manifest.result;
+        match self.artifact_reference(RESULT_JSON) {
+            Some(reference) if reference.sha256 != stated => Err(CommandError::Mismatch(format!(
+                "the manifest's result is {stated}, but its {RESULT_JSON} has the hash {}",
+                reference.sha256
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the stored envelope and derives the job from it. The compiler may reuse a compiled
+    /// model.
+    ///
+    /// # Errors
+    /// [`CommandError::Mismatch`] if the envelope is missing, or is not the one that the manifest
+    /// names, [`CommandError::Input`] if it cannot be read.
+    pub fn read_job(&self, compiler: &dyn ModelCompiler) -> Result<Job, CommandError> {
+        let missing = || CommandError::Mismatch(format!("the manifest names no {ENVELOPE_JSON}"));
+        let reference = self.artifact_reference(ENVELOPE_JSON).ok_or_else(missing)?;
+        let bytes = self.read_artifact(reference, 0)?;
+        self.job_of_envelope(&bytes, compiler)
+            .map_err(|reason| CommandError::Mismatch(format!("{ENVELOPE_JSON}: {reason}")))
     }
 
     /// The manifest's reference to an artifact; `None` if the job did not keep it.

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod diff;
 mod forged_bundles;
 mod forgery;
 #[cfg(feature = "gpu")]
