@@ -2,6 +2,7 @@
 //! submitted.
 
 mod check;
+mod source_text;
 
 use std::path::PathBuf;
 
@@ -22,7 +23,8 @@ Examples:
   forge envelope new --profile eta.v1
   forge envelope new --profile risk.compound.v1 --example tower
   forge envelope check job.json
-  forge envelope check job.json --print";
+  forge envelope check job.json --print
+  forge envelope check job.json --format json | jq '.errors[], .warnings[]'";
 
 /// Print an example envelope, or check one
 #[derive(Debug, Args)]
@@ -48,8 +50,9 @@ enum EnvelopeCommand {
     ///
     /// Prints its job id, replay key, plan and cost, and a warning for everything that is valid but
     /// probably unintended. The time is measured: the program runs for an instant on one thread. If
-    /// the envelope is invalid, prints every error as `pointer: message` on standard error (with
-    /// `--format json`, as a list on standard output) and exits with code 2.
+    /// the envelope is invalid, prints every error as `file:line:column: pointer: message` on
+    /// standard error (with `--format json`, as a list on standard output) and exits with code 2.
+    /// Columns count characters.
     Check {
         /// Envelope file, or - for standard input
         file: PathBuf,

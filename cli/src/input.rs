@@ -7,25 +7,14 @@ use std::{
 };
 
 use forge_contract::{ids::JobId, strict::MAX_DOCUMENT_BYTES};
-use forge_kernel::request::{ModelCompiler, Request};
+use forge_kernel::request::Request;
 
 use crate::{envelope_run::EnvelopeRun, error::CommandError, output};
-
-/// Reads an envelope and derives the request from it; the compiler may reuse a compiled model. `-`
-/// is standard input.
-///
-/// # Errors
-/// The file cannot be read, or the envelope is invalid.
-pub fn read_request(path: &Path, compiler: &dyn ModelCompiler) -> Result<Request, CommandError> {
-    let (source_name, bytes) = read_source(path)?;
-    Request::from_json_with(&bytes, compiler)
-        .map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })
-}
 
 /// Reads an envelope and prepares its execution in this process. `-` is standard input.
 ///
 /// # Errors
-/// See [`read_request`].
+/// The file cannot be read, or the envelope is invalid.
 pub fn read_run(path: &Path, job_id: Option<JobId>) -> Result<EnvelopeRun, CommandError> {
     let (source_name, bytes) = read_source(path)?;
     EnvelopeRun::new(&bytes, job_id).map_err(|errors| CommandError::InvalidEnvelope { source_name, errors })
@@ -34,7 +23,7 @@ pub fn read_run(path: &Path, job_id: Option<JobId>) -> Result<EnvelopeRun, Comma
 /// Reads the bytes of an envelope and the request that it makes. `-` is standard input.
 ///
 /// # Errors
-/// See [`read_request`].
+/// See [`read_run`].
 pub fn read_envelope(path: &Path) -> Result<(Vec<u8>, Request), CommandError> {
     let (source_name, bytes) = read_source(path)?;
     let request =
@@ -49,8 +38,11 @@ pub fn print_warnings(request: &Request) {
     }
 }
 
-/// Name and content of a file or of standard input.
-fn read_source(path: &Path) -> Result<(String, Vec<u8>), CommandError> {
+/// Name and content of a file or of standard input; at most one byte more than an envelope may have.
+///
+/// # Errors
+/// [`CommandError::Input`] if it cannot be read.
+pub fn read_source(path: &Path) -> Result<(String, Vec<u8>), CommandError> {
     let (source_name, bytes) = if path == Path::new("-") {
         ("standard input".to_owned(), read_bounded(io::stdin().lock()))
     } else {

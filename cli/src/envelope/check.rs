@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use forge_bus::topology::TopologySettings;
-use forge_contract::{error::InvalidDocument, strict};
+use forge_contract::{
+    error::{FieldError, InvalidDocument},
+    strict,
+};
 use forge_documents::{
     Job,
     number_format::{format_bytes, format_count, format_duration, format_rate},
@@ -12,10 +15,13 @@ use forge_documents::{
 use forge_kernel::{
     backend::{Backend, simd::Simd},
     request::Request,
+    workload::warning::Warning,
 };
 use forge_service::result_limit;
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::source_text::{SourceText, TextPosition};
 use crate::{
     engine,
     error::CommandError,
@@ -27,54 +33,107 @@ use crate::{
 /// Minimum duration of the call that measures the speed of this machine.
 const CALIBRATION: Duration = Duration::from_millis(30);
 
+/// Schema of the JSON object; docs/guides/scripting.md describes its fields.
+const SCHEMA: &str = "forge.envelope-check.v1";
+
+/// An error or a warning, with its place in the source.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// RFC 6901 JSON pointer to the value; empty for the whole document.
+    pointer: String,
+    #[serde(flatten)]
+    position: TextPosition,
+    /// Kind of the finding, for programs.
+    code: &'static str,
+    /// What is wrong, and what to do about it.
+    message: String,
+    /// The end of the message that says what to do; null where it does not.
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn of_error(error: &FieldError, source: &SourceText<'_>) -> Self {
+        Self {
+            pointer: error.pointer.clone(),
+            position: source.position_of_error(error),
+            code: error.code.as_str(),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        }
+    }
+
+    fn of_warning(warning: Warning, code: &'static str, source: &SourceText<'_>) -> Self {
+        let position = source.position_of(&warning.pointer);
+        Self { pointer: warning.pointer, position, code, message: warning.message, hint: None }
+    }
+
+    /// One line, as compilers print it.
+    fn to_line(&self, source_name: &str) -> String {
+        let Self { pointer, position, message, .. } = self;
+        let place = if pointer.is_empty() { "document" } else { pointer };
+        format!("{source_name}:{}:{}: {place}: {message}", position.line, position.column)
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// The envelope cannot be read, or is invalid.
 pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), CommandError> {
-    let job = match input::read_request(file, &()) {
+    let (source_name, bytes) = input::read_source(file)?;
+    let source = SourceText::new(&bytes);
+    let job = match Request::from_json(&bytes) {
         Ok(request) => Job::new(request),
-        Err(CommandError::InvalidEnvelope { source_name, errors }) => {
-            return Err(report_errors(&source_name, &errors, format)?);
-        }
-        Err(other) => return Err(other),
+        Err(errors) => return Err(report_errors(&source_name, &source, &errors, format)?),
     };
-    warn_of_large_results(&job.request);
+    let warnings = find_warnings(&job.request, &source);
     if print {
-        input::print_warnings(&job.request);
+        for warning in &warnings {
+            output::print_to_stderr(&format!("warning: {}", warning.to_line(&source_name)));
+        }
         return output::print(super::to_pretty_json(&job.request.envelope).as_bytes());
     }
     let cost = Cost::of(&job.request);
-    match format {
-        OutputFormat::Json => output::print(super::to_pretty_json(&cost.to_json(&job)).as_bytes()),
-        OutputFormat::Text => output::print(cost.to_text(&job, TextStyle::of_stdout()).as_bytes()),
-    }
+    let text = match format {
+        OutputFormat::Json => super::to_pretty_json(&cost.to_json(&job, &source_name, &warnings)),
+        OutputFormat::Text => cost.to_text(&job, &source_name, &warnings, TextStyle::of_stdout()),
+    };
+    output::print(text.as_bytes())
 }
 
-/// Warns of a model whose results fit no message, which services refuse.
-fn warn_of_large_results(request: &Request) {
+/// What is suspicious, and whether results fit no message, so that services refuse the envelope.
+fn find_warnings(request: &Request, source: &SourceText<'_>) -> Vec<Finding> {
+    let suspicious = request.warnings().into_iter();
+    let mut warnings: Vec<_> =
+        suspicious.map(|warning| Finding::of_warning(warning, "suspicious_value", source)).collect();
     let limit = result_limit::max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES);
     if let Some(size) = request.excess_result_size(limit) {
         let excess = result_limit::describe_excess(request, &size, limit);
-        output::print_to_stderr(&format!("warning: services refuse this envelope: {excess}"));
+        let message = format!("services refuse this envelope: {excess}");
+        let warning = Warning { pointer: "/args".to_owned(), message };
+        warnings.push(Finding::of_warning(warning, "result_too_large", source));
     }
+    warnings
 }
 
 /// Prints the errors, and returns the error that the command ends with.
 fn report_errors(
     source_name: &str,
+    source: &SourceText<'_>,
     errors: &InvalidDocument,
     format: OutputFormat,
 ) -> Result<CommandError, CommandError> {
+    let findings = errors.errors().iter().map(|error| Finding::of_error(error, source));
     match format {
         OutputFormat::Json => {
-            let errors: Vec<_> =
-                errors.errors().iter().map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
-            let document = json!({"valid": false, "errors": errors});
+            let findings: Vec<_> = findings.collect();
+            let document = json!({
+                "schema": SCHEMA, "file": source_name, "valid": false, "errors": findings, "warnings": [],
+            });
             output::print(super::to_pretty_json(&document).as_bytes())?;
         }
         OutputFormat::Text => {
-            errors.errors().iter().for_each(|error| output::print_to_stderr(&error.to_string()));
+            findings.for_each(|finding| output::print_to_stderr(&finding.to_line(source_name)));
         }
     }
     let count = count_of(errors.errors().len() as u64, "error");
@@ -119,9 +178,11 @@ impl Cost {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    fn to_json(&self, job: &Job) -> Value {
+    fn to_json(&self, job: &Job, source_name: &str, warnings: &[Finding]) -> Value {
         let (request, plan) = (&job.request, &job.request.plan);
         json!({
+            "schema": SCHEMA,
+            "file": source_name,
             "valid": true,
             "job_id": job.id,
             "title": result_tables::title(request),
@@ -136,11 +197,12 @@ impl Cost {
                 "threads": self.threads,
                 "seconds": self.duration().map(|duration| duration.as_secs_f64()),
             },
-            "warnings": request.warnings(),
+            "errors": [],
+            "warnings": warnings,
         })
     }
 
-    fn to_text(&self, job: &Job, style: TextStyle) -> String {
+    fn to_text(&self, job: &Job, source_name: &str, warnings: &[Finding], style: TextStyle) -> String {
         let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
         let shards = count_of(plan.shard_count(), "shard");
         let an_iteration = self.occurrences / self.iterations as f64;
@@ -178,11 +240,10 @@ impl Cost {
         }
         let facts: Vec<_> = facts.into_iter().map(|(label, text)| (label.to_owned(), text)).collect();
         let mut text = format!("valid\n{}\n", table::render_facts(&facts).join("\n"));
-        let warnings = job.request.warnings();
         if !warnings.is_empty() {
             text += &format!("\n{}\n", style.warning("Warnings"));
             for warning in warnings {
-                text += &format!("  {}\n", foreign_text::quote_line(&warning.to_string()));
+                text += &format!("  {}\n", foreign_text::quote_line(&warning.to_line(source_name)));
             }
         }
         text

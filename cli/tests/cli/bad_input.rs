@@ -177,7 +177,9 @@ fn envelope_check_reports_errors_or_the_plan() {
     check.args(["envelope", "check", "-"]);
     let bad = with_value(insurance_envelope("x"), "/args/claim_freq", json!("two"));
     let output = crate::common::run_with_stdin(check, bad.to_string().as_bytes()).expect_code(2);
-    assert!(output.stderr.starts_with("/args/claim_freq: must be a number"), "{}", output.stderr);
+    let column = bad.to_string().find("\"two\"").unwrap() + 1;
+    let start = format!("standard input:1:{column}: /args/claim_freq: must be a number");
+    assert!(output.stderr.starts_with(&start), "{}", output.stderr);
     assert!(
         output.stderr.ends_with("error: standard input is not a valid envelope: 1 error\n"),
         "{}",
@@ -206,6 +208,54 @@ fn envelope_check_reports_errors_as_json() {
     assert_eq!(
         (&document["valid"], &document["errors"][0]["pointer"]),
         (&json!(false), &json!("/args/claim_freq"))
+    );
+}
+
+#[test]
+fn envelope_check_names_the_place_the_code_and_the_hint_of_every_error() {
+    let sandbox = Sandbox::new();
+    let check = |text: &str, options: &[&str]| {
+        std::fs::write(sandbox.path().join("é.json"), text).unwrap();
+        let mut command = forge();
+        command.current_dir(sandbox.path()).args(["envelope", "check", "é.json"]).args(options);
+        CommandOutput::new(&command.output().unwrap()).expect_code(2)
+    };
+    let findings = |text: &str| -> Vec<Value> {
+        let document: Value = serde_json::from_str(&check(text, &["--format", "json"]).stdout).unwrap();
+        assert_eq!((&document["file"], &document["warnings"]), (&json!("é.json"), &json!([])));
+        document["errors"].as_array().unwrap().clone()
+    };
+    let text = "{\"op\": {\"name\": \"mc\", \"version\": 1, \"profile\": \"insurance.v1\"},\n \"args\": {\n  \
+                \"iterations\": 10, \"claim_frq\": 1,\n  \"claim_severity_mu\": 1, \"claim_severity_sig\": \"é\",\n  \
+                \"policy_limit\": 0}}";
+    let expected = [
+        ("/args/claim_freq", 2, 10, "missing", Some("a number from 0 to 10000 is required")),
+        ("/args/claim_severity_sig", 4, 49, "invalid_value", None),
+        ("/args/policy_limit", 5, 19, "invalid_value", None),
+        ("/args/claim_frq", 3, 21, "unknown_key", Some("did you mean `claim_freq`?")),
+    ];
+    let found = findings(text);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (finding, (pointer, line, column, code, hint)) in found.iter().zip(expected) {
+        let place =
+            (&finding["pointer"], &finding["line"], &finding["column"], &finding["code"], &finding["hint"]);
+        assert_eq!(place, (&json!(pointer), &json!(line), &json!(column), &json!(code), &json!(hint)));
+        let message = finding["message"].as_str().unwrap();
+        assert!(hint.is_none_or(|hint| message.ends_with(&format!(": {hint}"))), "{message}");
+        let line = format!("é.json:{line}:{column}: {pointer}: {message}\n");
+        assert!(check(text, &[]).stderr.contains(&line), "{line}");
+    }
+    // Columns count characters, also those of syntax errors.
+    let syntax = &findings("{\"é\": 1,\n \"é\": NaN}")[0];
+    assert_eq!(
+        (&syntax["line"], &syntax["column"], &syntax["code"]),
+        (&json!(2), &json!(7), &json!("syntax"))
+    );
+    assert!(syntax["message"].as_str().unwrap().contains("at line 2 column 7: JSON has neither NaN"));
+    let repeated = &findings("{\"a\": 1,\n \"a\": 2}")[0];
+    assert_eq!(
+        (&repeated["line"], &repeated["column"], &repeated["code"], &repeated["hint"]),
+        (&json!(2), &json!(2), &json!("duplicate_key"), &json!("keep one of them"))
     );
 }
 

@@ -139,9 +139,14 @@ fn warnings_about_the_envelope_are_printed() {
         crate::common::run_with_stdin(check, suspicious.to_string().as_bytes()).expect_code(0).stdout
     };
     let text = check(&[]);
-    assert!(text.contains("Warnings\n  /args/indices/0: has a median of 99.9"), "{text}");
+    let column = suspicious.to_string().find("{\"lognormal\":{\"cv\":0.04").unwrap() + 1;
+    let warning = format!("Warnings\n  standard input:1:{column}: /args/indices/0: has a median of 99.9");
+    assert!(text.contains(&warning), "{text}");
     let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"])).unwrap();
-    assert_eq!(document["warnings"][0]["pointer"], "/args/indices/0");
+    let warning = &document["warnings"][0];
+    assert_eq!((&warning["pointer"], &warning["column"]), (&json!("/args/indices/0"), &json!(column)));
+    assert_eq!((&warning["code"], &warning["hint"]), (&json!("suspicious_value"), &json!(null)));
+    assert_eq!(document["errors"], json!([]));
     assert_eq!(document["iterations"], 100);
     assert!(document["estimate"]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{document}");
 }

@@ -17,6 +17,45 @@ pub struct FieldError {
     /// The problem, the given value and the accepted values. The text continues the pointer: "must
     /// be …", "is missing: …".
     pub message: String,
+    /// Kind of error, for programs. Not stored: an error that was read back has the
+    /// default.
+    #[serde(skip)]
+    pub code: FieldErrorCode,
+    /// The end of `message` that says what to do, where it does.
+    #[serde(skip)]
+    pub hint: Option<String>,
+}
+
+/// Kind of an error in a document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum FieldErrorCode {
+    /// The text is not JSON, or cannot be read at all.
+    Syntax,
+    /// A key is given more than once.
+    DuplicateKey,
+    /// The object has no such key.
+    UnknownKey,
+    /// A required field is absent.
+    Missing,
+    /// The value is not accepted.
+    #[default]
+    InvalidValue,
+}
+
+impl FieldErrorCode {
+    /// The code as written in documents, such as `unknown_key`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl FieldError {
+    /// An error of kind [`FieldErrorCode::InvalidValue`] without a hint.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        let (pointer, message) = (pointer.into(), message.into());
+        Self { pointer, message, code: FieldErrorCode::InvalidValue, hint: None }
+    }
 }
 
 impl fmt::Display for FieldError {
@@ -36,7 +75,7 @@ impl InvalidDocument {
     /// Creates the error of a document with a single fault. An empty `pointer` means the whole
     /// document.
     pub fn single(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { errors: vec![FieldError { pointer: pointer.into(), message: message.into() }] }
+        Self { errors: vec![FieldError::new(pointer, message)] }
     }
 
     /// Creates it from the given errors; `None` if there are none.
@@ -155,7 +194,7 @@ mod tests {
     #[test]
     fn an_invalid_document_displays_one_line_per_error() {
         let errors = [("/args/claim_freq", "must be a number, not a string"), ("", "is too large")]
-            .map(|(pointer, message)| FieldError { pointer: pointer.into(), message: message.into() });
+            .map(|(pointer, message)| FieldError::new(pointer, message));
         let invalid = InvalidDocument::from_errors(errors.to_vec()).unwrap();
         assert_eq!(
             invalid.to_string(),

@@ -152,7 +152,7 @@ fn limit_errors(invalid: InvalidDocument) -> InvalidDocument {
     let omitted = invalid.errors().len() - errors.len();
     if omitted > 0 {
         let message = format!("has {omitted} more errors, which are too long to list");
-        errors.push(FieldError { pointer: String::new(), message });
+        errors.push(FieldError::new("", message));
     }
     InvalidDocument::from_errors(errors).unwrap_or(invalid)
 }

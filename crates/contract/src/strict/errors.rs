@@ -1,6 +1,6 @@
 //! Collects the errors of a document, each with its JSON pointer. Performs no checks of its own.
 
-use crate::error::{FieldError, InvalidDocument};
+use crate::error::{FieldError, FieldErrorCode, InvalidDocument};
 
 /// Maximum number of errors kept for one document. Further errors are only counted, which bounds
 /// the size of the reply for any input.
@@ -26,7 +26,22 @@ impl Errors {
 
     /// Records an error of the value at `pointer` (RFC 6901; empty for the whole document).
     pub fn push(&mut self, pointer: &str, message: impl Into<String>) {
-        let error = FieldError { pointer: truncate_pointer(pointer), message: message.into() };
+        self.push_as(FieldErrorCode::InvalidValue, pointer, message, None);
+    }
+
+    /// As [`Errors::push`], with the kind of the error. The hint is appended to the message.
+    pub fn push_as(
+        &mut self,
+        code: FieldErrorCode,
+        pointer: &str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        let mut message = message.into();
+        if let Some(hint) = &hint {
+            message = format!("{message}: {hint}");
+        }
+        let error = FieldError { pointer: truncate_pointer(pointer), message, code, hint };
         if self.errors.contains(&error) {
             return;
         }
@@ -71,7 +86,7 @@ impl Errors {
     pub fn into_result<T>(mut self, value: T) -> Result<T, InvalidDocument> {
         if self.omitted > 0 {
             let message = format!("has {} more errors, which are not listed", self.omitted);
-            self.errors.push(FieldError { pointer: String::new(), message });
+            self.errors.push(FieldError::new("", message));
         }
         InvalidDocument::from_errors(self.errors).map_or(Ok(value), Err)
     }

@@ -16,6 +16,7 @@ use super::{
     node::{MAX_NUMBER, Node},
     suggest,
 };
+use crate::error::FieldErrorCode;
 
 /// Reads one JSON object field by field and collects its errors.
 ///
@@ -82,9 +83,11 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         child_pointer(&self.pointer, name)
     }
 
-    /// Records an error on a field.
+    /// Records an error on a field, which is missing if it is absent.
     pub fn error(&mut self, name: &str, message: impl Into<String>) {
-        self.errors.push(&self.pointer_of(name), message);
+        let is_given = self.members.iter().any(|(key, _)| key == name);
+        let code = if is_given { FieldErrorCode::InvalidValue } else { FieldErrorCode::Missing };
+        self.errors.push_as(code, &self.pointer_of(name), message, None);
     }
 
     /// Records an error on the value at `path`, a pointer relative to this object.
@@ -288,12 +291,15 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
     pub fn finish(self) {
         let known = self.known.clone();
         let is_listed = Cell::new(false);
-        self.finish_with(|key| match suggest::nearest_name(key, known.iter().copied()) {
-            Some(name) => format!("is not a known key: did you mean `{name}`?"),
-            None if known.is_empty() => "is not a known key: no keys are allowed here".to_owned(),
-            // The list is the same for every key of the object.
-            None if is_listed.replace(true) => "is not a known key".to_owned(),
-            None => format!("is not a known key: the known keys are `{}`", known.join("`, `")),
+        self.report_unknown_keys(|key| {
+            let hint = match suggest::nearest_name(key, known.iter().copied()) {
+                Some(name) => Some(format!("did you mean `{name}`?")),
+                None if known.is_empty() => Some("no keys are allowed here".to_owned()),
+                // The list is the same for every key of the object.
+                None if is_listed.replace(true) => None,
+                None => Some(format!("the known keys are `{}`", known.join("`, `"))),
+            };
+            ("is not a known key".to_owned(), hint)
         });
     }
 
@@ -304,16 +310,24 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
 
     /// As [`finish`](Self::finish), with the message that `describe` has for an unknown key.
     pub fn finish_with(self, describe: impl Fn(&str) -> String) {
+        self.report_unknown_keys(|key| (describe(key), None));
+    }
+
+    /// Records an error for every unknown key, with the message and the hint of `describe`.
+    fn report_unknown_keys(self, describe: impl Fn(&str) -> (String, Option<String>)) {
         for (key, _) in self.members {
             if !self.known.contains(&key.as_str()) {
-                self.errors.push(&child_pointer(&self.pointer, key), describe(key));
+                let (message, hint) = describe(key);
+                let pointer = child_pointer(&self.pointer, key);
+                self.errors.push_as(FieldErrorCode::UnknownKey, &pointer, message, hint);
             }
         }
     }
 
     /// Records that a required field is missing; `wanted` describes its value.
     pub fn missing(&mut self, name: &str, wanted: &str) {
-        self.error(name, format!("is missing: {wanted} is required"));
+        let (pointer, hint) = (self.pointer_of(name), Some(format!("{wanted} is required")));
+        self.errors.push_as(FieldErrorCode::Missing, &pointer, "is missing", hint);
     }
 }
 

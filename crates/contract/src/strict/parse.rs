@@ -11,7 +11,7 @@ use super::{
     node::{MAX_NUMBER, Node},
     syntax::{encoding_hint, syntax_hint},
 };
-use crate::error::InvalidDocument;
+use crate::error::{FieldErrorCode, InvalidDocument};
 
 /// Maximum size of a document, in bytes: 1 MiB.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
@@ -24,14 +24,18 @@ pub const MAX_DEPTH: usize = 64;
 /// # Errors
 ///
 /// Returns a single error for a document that is too large, not UTF-8, not JSON (with line and
-/// column, both counted from 1, the column in bytes), or nested too deeply. Also returns every
+/// column, both counted from 1, the column in characters), or nested too deeply. Also returns every
 /// duplicate key, and every number that is not finite or exceeds 2^53 in magnitude.
 pub fn parse(bytes: &[u8]) -> Result<Node, InvalidDocument> {
     parse_document(bytes, MAX_DOCUMENT_BYTES, ParseState::default())
 }
 
 fn parse_document(bytes: &[u8], max_bytes: usize, mut state: ParseState) -> Result<Node, InvalidDocument> {
-    let text = decode_text(bytes, max_bytes).map_err(|message| InvalidDocument::single("", message))?;
+    let text = decode_text(bytes, max_bytes).or_else(|message| {
+        let mut errors = Errors::new();
+        errors.push_as(FieldErrorCode::Syntax, "", message, None);
+        errors.into_result("")
+    })?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let tree = NodeSeed { state: &mut state, depth: 0 }.deserialize(&mut deserializer);
     let parsed = tree.and_then(|node| deserializer.end().map(|()| node));
@@ -106,9 +110,10 @@ impl ParseState {
         if self.too_deep {
             return; // Recorded when it was detected.
         }
-        let position = format!("line {} column {}", error.line(), error.column());
+        let (line, column) = (error.line(), error.column());
         let text = error.to_string();
-        let cause = text.strip_suffix(&format!(" at {position}")).unwrap_or(&text);
+        let cause = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+        let position = format!("line {line} column {}", column_in_characters(document, line, column));
         if cause == "number out of range" {
             let message = format!("is too large for a finite number, at {position}: {NUMBER_RANGE}");
             self.errors.push(&self.pointer, message);
@@ -116,9 +121,9 @@ impl ParseState {
             // Within a string, the letters at the position are no JSON.
             let is_in_string = cause != "key must be a string"
                 && ["string", "escape", "surrogate"].iter().any(|word| cause.contains(word));
-            let hint = syntax_hint(document, error.line(), error.column()).filter(|_| !is_in_string);
-            let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
-            self.errors.push("", format!("is not valid JSON: {cause} at {position}{hint}"));
+            let hint = syntax_hint(document, line, column).filter(|_| !is_in_string);
+            let message = format!("is not valid JSON: {cause} at {position}");
+            self.errors.push_as(FieldErrorCode::Syntax, "", message, hint.map(str::to_owned));
         }
     }
 
@@ -129,6 +134,13 @@ impl ParseState {
         self.errors.push(&self.pointer, format!("is {text}: {NUMBER_RANGE}"));
         Node::Number(0.0)
     }
+}
+
+/// A column that counts bytes, as one that counts characters; both from 1.
+fn column_in_characters(document: &str, line: usize, column: usize) -> usize {
+    let line = document.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().as_bytes();
+    let is_inner = |byte: &&u8| **byte & 0xc0 == 0x80;
+    column - line.iter().take(column).filter(is_inner).count()
 }
 
 const NUMBER_RANGE: &str =
@@ -231,7 +243,9 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
                     members.push((key, value));
                 }
             } else {
-                self.state.errors.push(&self.state.pointer, "is given more than once: keep one of them");
+                let hint = Some("keep one of them".to_owned());
+                let message = "is given more than once";
+                self.state.errors.push_as(FieldErrorCode::DuplicateKey, &self.state.pointer, message, hint);
             }
             self.state.pointer.truncate(end);
         }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::error::InvalidDocument;
+use crate::error::{FieldError, InvalidDocument};
 
 /// The errors as pairs of pointer and message.
 fn errors_of<T: std::fmt::Debug>(result: Result<T, InvalidDocument>) -> Vec<(String, String)> {
@@ -85,6 +85,49 @@ fn syntax_errors_report_line_and_column() {
     assert_error("{} {}", "", "is not valid JSON: trailing characters at line 1 column 4");
     assert_error("[01]", "", "is not valid JSON: invalid number at line 1 column 3");
     assert_error(" \n", "", "is empty: a JSON object is required");
+}
+
+#[test]
+fn columns_count_characters() {
+    assert_error("{\"é\": }", "", "is not valid JSON: expected value at line 1 column 7");
+    assert_error(
+        "{\n\"日本\": 1e999}",
+        "/日本",
+        &format!("is too large for a finite number, at line 2 column 11: {RANGE}"),
+    );
+}
+
+#[test]
+fn errors_have_codes_and_hints() {
+    let read = |text: &str| {
+        let read_all = |node: Node| {
+            let mut errors = Errors::new();
+            let mut object = ObjectReader::open(&node, "", &mut errors).unwrap();
+            object.required_integer("count", 1..=9);
+            if object.node("pair").is_none() {
+                object.error("pair", "is missing: give both");
+            }
+            object.finish();
+            errors.into_result(())
+        };
+        let errors = parse(text.as_bytes()).and_then(read_all).unwrap_err().into_errors().into_iter();
+        let parts = |error: FieldError| (error.pointer, error.code.as_str(), error.hint.unwrap_or_default());
+        errors.map(parts).collect::<Vec<_>>()
+    };
+    let error = |pointer: &str, code, hint: &str| (pointer.to_owned(), code, hint.to_owned());
+    let integer = "a whole number from 1 to 9 is required";
+    assert_eq!(
+        read(r#"{"cuont": 1}"#),
+        [
+            error("/count", "missing", integer),
+            error("/pair", "missing", ""),
+            error("/cuont", "unknown_key", "did you mean `count`?")
+        ]
+    );
+    assert_eq!(read(r#"{"count": 0, "pair": 1}"#), [error("/count", "invalid_value", "")]);
+    assert_eq!(read(r#"{"a": 1, "a": 2}"#), [error("/a", "duplicate_key", "keep one of them")]);
+    assert_eq!(read("{'a': 1}"), [error("", "syntax", "strings are in double quotes")]);
+    assert_eq!(read(""), [error("", "syntax", "")]);
 }
 
 #[test]
