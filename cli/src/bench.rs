@@ -68,7 +68,7 @@ pub fn execute(args: &BenchArgs) -> Result<(), CommandError> {
         )?);
     }
     match args.format {
-        OutputFormat::Json => output::print(format!("{:#}\n", serde_json::json!(report)).as_bytes()),
+        OutputFormat::Json => output::print(output::to_json_document(&report).as_bytes()),
         OutputFormat::Text => output::print(report.render(TextStyle::of_stdout()).as_bytes()),
     }
 }

@@ -18,7 +18,12 @@ use forge_contract::ids::Submitter;
 use serde_json::json;
 
 use self::nats_user::{NatsUser, Pool, UserKind, users};
-use crate::{error::CommandError, local_path::local_path, output, text::table};
+use crate::{
+    error::CommandError,
+    local_path::local_path,
+    output::{self, OutputFormat},
+    text::table,
+};
 
 /// Cost of a hash. The least that nats-server accepts: passwords are random, so slow hashing adds
 /// nothing to their 190 bits, and each connection costs the server one hash.
@@ -61,6 +66,9 @@ pub struct CredentialsArgs {
     /// containers can read, in a directory that only you can enter
     #[arg(long)]
     compose: bool,
+    /// Output format: text is a table of users, json is one user per line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 /// Runs the command.
@@ -91,22 +99,26 @@ pub fn execute(args: &CredentialsArgs) -> Result<(), CommandError> {
     if args.compose {
         directory.write_compose_files()?;
     }
-    output::print(format!("{}\n", summary(&with_hashes).join("\n")).as_bytes())
+    let rows: Vec<_> =
+        with_hashes.iter().map(|(user, _)| vec![user.name.clone(), purpose(&user.kind)]).collect();
+    let text = match args.format {
+        OutputFormat::Json => output::to_json_lines(rows.iter().map(
+            |row| json!({"user": row[0], "for": row[1], "env": directory.root.join("env").join(&row[0])}),
+        )),
+        OutputFormat::Text => format!("{}\n", table::render_table(&["User", "For"], &rows).join("\n")),
+    };
+    output::print(text.as_bytes())
 }
 
-/// The table of users.
-fn summary(users: &[(NatsUser, String)]) -> Vec<String> {
-    let row = |(user, _): &(NatsUser, String)| {
-        let purpose = match &user.kind {
-            UserKind::Role(role) => (*role).to_owned(),
-            UserKind::Pool { pool, is_gpu } => {
-                format!("pool {pool} on {}", if *is_gpu { "GPUs" } else { "CPUs" })
-            }
-            UserKind::Submitter(submitter) => format!("submitter {submitter}"),
-        };
-        vec![user.name.clone(), purpose]
-    };
-    table::render_table(&["User", "For"], &users.iter().map(row).collect::<Vec<_>>())
+/// What a user is for.
+fn purpose(kind: &UserKind) -> String {
+    match kind {
+        UserKind::Role(role) => (*role).to_owned(),
+        UserKind::Pool { pool, is_gpu } => {
+            format!("pool {pool} on {}", if *is_gpu { "GPUs" } else { "CPUs" })
+        }
+        UserKind::Submitter(submitter) => format!("submitter {submitter}"),
+    }
 }
 
 /// The directory of a deployment's secrets.

@@ -65,7 +65,7 @@ pub fn execute(args: &DevicesArgs) -> Result<(), CommandError> {
     match args.format {
         OutputFormat::Json => {
             let json = serde_json::json!({"schema": "forge.devices.v1", "devices": listings});
-            output::print(format!("{json:#}\n").as_bytes())
+            output::print(output::to_json_document(&json).as_bytes())
         }
         OutputFormat::Text => output::print(render(&listings, TextStyle::of_stdout()).as_bytes()),
     }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use forge_kernel::workload::{PROFILES, Profile};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -74,7 +73,7 @@ pub fn execute(args: &EnvelopeArgs) -> Result<(), CommandError> {
         EnvelopeCommand::New { profile, example } => {
             let profile = find_profile(profile)?;
             let args = example_args(profile, example.as_deref())?;
-            output::print(to_pretty_json(&envelope_of(profile, args)).as_bytes())
+            output::print(output::to_json_document(&envelope_of(profile, args)).as_bytes())
         }
         EnvelopeCommand::Check { file, print, format } => check::execute(file, *print, *format),
     }
@@ -102,9 +101,4 @@ fn example_args(profile: &Profile, name: Option<&str>) -> Result<Value, CommandE
         };
         CommandError::Input(message)
     })
-}
-
-fn to_pretty_json(envelope: &impl Serialize) -> String {
-    let text = serde_json::to_string_pretty(envelope).expect("an envelope always serialises");
-    format!("{text}\n")
 }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::{error::CommandError, foreign_text};
 
@@ -26,6 +27,24 @@ pub enum OutputFormat {
 pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     check_written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// A document as JSON over several lines: the form of commands that print one object.
+///
+/// # Panics
+/// When the document has a map whose keys are no strings, which no document of a command has.
+pub fn to_json_document(document: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(document).expect("documents of commands always serialise");
+    format!("{text}\n")
+}
+
+/// Objects as JSON, each on a line of its own: the form of commands that print a list or a stream.
+///
+/// # Panics
+/// See [`to_json_document`].
+pub fn to_json_lines<T: Serialize>(objects: impl IntoIterator<Item = T>) -> String {
+    let line = |object| serde_json::to_string(&object).expect("objects of commands always serialise") + "\n";
+    objects.into_iter().map(line).collect()
 }
 
 /// Writes help or the version, which clap returns as an error, to standard output.
@@ -86,6 +105,48 @@ impl TextStyle {
         match self {
             Self::Plain => text.to_owned(),
             Self::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    /// Commands without data of their own: they write files, run services, or print what another
+    /// program reads, or JSON in any case.
+    const WITHOUT_FORMAT: [&str; 12] = [
+        "aggregator",
+        "completions",
+        "execute-shard",
+        "help",
+        "man",
+        "new",
+        "planner",
+        "report",
+        "schema",
+        "up",
+        "verifier",
+        "worker",
+    ];
+
+    fn commands<'a>(command: &'a Command, found: &mut Vec<&'a Command>) {
+        match command.has_subcommands() {
+            true => command.get_subcommands().for_each(|inner| commands(inner, found)),
+            false => found.push(command),
+        }
+    }
+
+    #[test]
+    fn every_command_that_prints_data_can_print_json() {
+        let (line, mut found) = (crate::Cli::command(), Vec::new());
+        commands(&line, &mut found);
+        for command in found {
+            let name = command.get_name();
+            let option = command.get_arguments().find(|argument| argument.get_id() == "format");
+            let values = option.map(|option| option.get_possible_values()).unwrap_or_default();
+            let has_json = values.iter().any(|value| value.get_name() == "json");
+            assert_ne!(has_json, WITHOUT_FORMAT.contains(&name), "{name}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub fn execute(args: &SchemaArgs) -> Result<(), CommandError> {
         return output::print(names.as_bytes());
     };
     match schemas.iter().find(|(known, _)| known == name) {
-        Some((_, schema)) => output::print(to_text(schema).as_bytes()),
+        Some((_, schema)) => output::print(output::to_json_document(schema).as_bytes()),
         None => {
             let names: Vec<_> = schemas.iter().map(|(name, _)| name.as_str()).collect();
             Err(CommandError::Input(format!(
@@ -75,11 +75,8 @@ pub fn execute(args: &SchemaArgs) -> Result<(), CommandError> {
 fn write_schema(directory: &Path, name: &str, schema: &Value) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.schema.json"));
     fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    fs::write(&path, to_text(schema)).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn to_text(schema: &Value) -> String {
-    format!("{schema:#}\n")
+    fs::write(&path, output::to_json_document(schema))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Every schema with its name.

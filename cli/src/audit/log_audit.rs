@@ -11,7 +11,13 @@ use super::{
     signers::{KnownSigners, compare_log_signers},
     verdict::AuditVerdict,
 };
-use crate::{error::CommandError, output::TextStyle, runtime, store_args::s3_options, text::count_of};
+use crate::{
+    error::CommandError,
+    output::{TextStyle, to_json_document},
+    runtime,
+    store_args::s3_options,
+    text::count_of,
+};
 
 /// The report of a log's audit.
 pub struct LogReport {
@@ -144,6 +150,6 @@ impl LogReport {
             "not_compared": self.checks.not_compared(),
             "checks": self.checks.as_json(),
         });
-        format!("{document:#}\n")
+        to_json_document(&document)
     }
 }

@@ -8,7 +8,10 @@ use super::{
     check_list::CheckList,
     verdict::{AuditCoverage, AuditVerdict},
 };
-use crate::{output::TextStyle, stored_job::ArtifactProblem};
+use crate::{
+    output::{TextStyle, to_json_document},
+    stored_job::ArtifactProblem,
+};
 
 /// All checks of an audit, in the order in which they were made.
 #[derive(Debug)]
@@ -114,6 +117,6 @@ impl AuditReport {
             "not_compared": self.checks.not_compared(),
             "checks": self.checks.as_json(),
         });
-        format!("{document:#}\n")
+        to_json_document(&document)
     }
 }

@@ -14,12 +14,14 @@ use forge_contract::{
 };
 use forge_documents::number_format::format_count;
 use forge_store::{ArtifactReader, Store, StoreError};
+use serde::Serialize;
 
 use crate::{
     artifact_limits,
     error::CommandError,
     local_path::local_path,
-    output, runtime,
+    output::{self, OutputFormat},
+    runtime,
     store_args::StoreArgs,
     text::{count_of, table},
 };
@@ -47,6 +49,9 @@ enum ArtifactsCommand {
     Ls {
         /// Id of the job
         job: JobId,
+        /// Output format: text is a table, json is one artifact per line, as in the manifest
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -59,6 +64,10 @@ enum ArtifactsCommand {
         /// Directory to write to; created if missing [default: the job id]
         #[arg(long, value_name = "DIR", value_parser = local_path())]
         out: Option<PathBuf>,
+        /// Output format: text is the number of files, json is one file per line, as in the
+        /// manifest and with its path
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -71,15 +80,19 @@ enum ArtifactsCommand {
 pub fn execute(args: &ArtifactsArgs) -> Result<(), CommandError> {
     runtime::single_worker()?.block_on(async {
         match &args.command {
-            ArtifactsCommand::Ls { job, store } => {
-                list(&read_manifest(&store.open_for_reading().await?, job).await?)
+            ArtifactsCommand::Ls { job, format, store } => {
+                list(&read_manifest(&store.open_for_reading().await?, job).await?, *format)
             }
-            ArtifactsCommand::Get { job, name, out, store } => {
+            ArtifactsCommand::Get { job, name, out, format, store } => {
+                if name.is_some() && out.is_none() && *format == OutputFormat::Json {
+                    let message = "--format json: give --out too: standard output has the artifact itself";
+                    return Err(CommandError::Input(message.to_owned()));
+                }
                 let store = store.open_for_reading().await?;
                 let manifest = read_manifest(&store, job).await?;
                 match name {
-                    Some(name) => get_one(&store, &manifest, name, out.as_deref()).await,
-                    None => get_all(&store, &manifest, out.as_deref()).await,
+                    Some(name) => get_one(&store, &manifest, name, out.as_deref(), *format).await,
+                    None => get_all(&store, &manifest, out.as_deref(), *format).await,
                 }
             }
         }
@@ -105,7 +118,10 @@ async fn read_manifest(store: &Store, job: &JobId) -> Result<ManifestDocument, C
     }))
 }
 
-fn list(manifest: &ManifestDocument) -> Result<(), CommandError> {
+fn list(manifest: &ManifestDocument, format: OutputFormat) -> Result<(), CommandError> {
+    if format == OutputFormat::Json {
+        return output::print(output::to_json_lines(&manifest.artifacts).as_bytes());
+    }
     let artifacts = manifest.artifacts.iter();
     let rows: Vec<_> = artifacts
         .map(|artifact| vec![artifact.name.clone(), format_count(artifact.size), artifact.sha256.to_string()])
@@ -181,11 +197,18 @@ async fn get_one(
     manifest: &ManifestDocument,
     name: &str,
     directory: Option<&Path>,
+    format: OutputFormat,
 ) -> Result<(), CommandError> {
     let reference = find_reference(manifest, name)?;
     let artifact = open_artifact(store, manifest, reference).await?;
     match directory {
-        Some(directory) => write_file(directory, name, artifact).await,
+        Some(directory) => {
+            write_file(directory, name, artifact).await?;
+            match format {
+                OutputFormat::Json => print_files(directory, [reference]),
+                OutputFormat::Text => Ok(()),
+            }
+        }
         // Nothing is printed before its hash is known to be right.
         None if reference.size <= MAX_PRINTED_BYTES => {
             output::print(&artifact.read_to_end().await.map_err(to_command_error)?)
@@ -201,9 +224,13 @@ async fn get_all(
     store: &Store,
     manifest: &ManifestDocument,
     directory: Option<&Path>,
+    format: OutputFormat,
 ) -> Result<(), CommandError> {
     let directory = directory.unwrap_or(Path::new(manifest.job_id.as_str()));
     write_all(store, manifest, directory).await?;
+    if format == OutputFormat::Json {
+        return print_files(directory, &manifest.artifacts);
+    }
     let count = count_of(manifest.artifacts.len() as u64, "artifact");
     output::print(format!("{count} written to {}\n", directory.display()).as_bytes())
 }
@@ -214,6 +241,23 @@ async fn write_all(store: &Store, manifest: &ManifestDocument, directory: &Path)
         write_file(directory, &reference.name, artifact).await?;
     }
     Ok(())
+}
+
+/// A file that was written, as a line of JSON.
+#[derive(Serialize)]
+struct FileLine<'a> {
+    #[serde(flatten)]
+    artifact: &'a ArtifactReference,
+    path: PathBuf,
+}
+
+fn print_files<'a>(
+    directory: &Path,
+    artifacts: impl IntoIterator<Item = &'a ArtifactReference>,
+) -> Result<(), CommandError> {
+    let files = artifacts.into_iter();
+    let lines = files.map(|artifact| FileLine { artifact, path: directory.join(&artifact.name) });
+    output::print(output::to_json_lines(lines).as_bytes())
 }
 
 /// Writes an artifact under another name first, so that the file has its own name only if its hash

@@ -7,7 +7,7 @@ use forge_service::NatsArgs;
 use super::{connection::ClientConnection, record_text};
 use crate::{
     error::CommandError,
-    output::{self, TextStyle},
+    output::{self, OutputFormat, TextStyle},
 };
 
 /// Cancel a job
@@ -15,6 +15,9 @@ use crate::{
 pub struct CancelArgs {
     /// Id of the job
     job: JobId,
+    /// Output format: text is a summary, json is the job record on one line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
     #[command(flatten)]
     nats: NatsArgs,
 }
@@ -26,7 +29,11 @@ pub struct CancelArgs {
 pub fn execute(args: &CancelArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
     let record = connection.cancel(&args.job)?;
-    output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
+    let text = match args.format {
+        OutputFormat::Json => output::to_json_lines([&record]),
+        OutputFormat::Text => record_text::render_record(&record, TextStyle::of_stdout()),
+    };
+    output::print(text.as_bytes())?;
     if record.state == JobState::Cancelled {
         return Ok(());
     }

@@ -55,9 +55,7 @@ pub fn execute(args: &JobsArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
     let records = read_records(&connection, args)?;
     match args.format {
-        OutputFormat::Json => {
-            output::print(&records.iter().flat_map(record_text::to_json_line).collect::<Vec<_>>())
-        }
+        OutputFormat::Json => output::print(output::to_json_lines(&records).as_bytes()),
         OutputFormat::Text => output::print(format!("{}\n", render_jobs(&records).join("\n")).as_bytes()),
     }
 }

@@ -1,5 +1,4 @@
-//! Job records as output: text for people, and lines of JSON. It also maps a terminal record to the
-//! outcome of the command.
+//! Job records as text for people, and the outcome of a command on a terminal record.
 
 use forge_contract::{
     error::FailureCode,
@@ -61,13 +60,6 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
     }
     let lines: String = table::render_facts(&facts).into_iter().map(|line| format!("  {line}\n")).collect();
     format!("{}\n{lines}", style.heading(&format!("Job {}", record.job_id)))
-}
-
-/// A record as one line of JSON.
-pub fn to_json_line(record: &JobRecord) -> Vec<u8> {
-    let mut line = serde_json::to_vec(record).expect("a job record always serialises");
-    line.push(b'\n');
-    line
 }
 
 /// The state of a job: why it waits if it does, and else its state, with the failure code if it has

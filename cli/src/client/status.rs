@@ -30,7 +30,7 @@ pub fn execute(args: &StatusArgs) -> Result<(), CommandError> {
     let connection = ClientConnection::open(&args.nats)?;
     let record = connection.status(&args.job)?;
     match args.format {
-        OutputFormat::Json => output::print(&record_text::to_json_line(&record)),
+        OutputFormat::Json => output::print(output::to_json_lines([&record]).as_bytes()),
         OutputFormat::Text => {
             output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())
         }

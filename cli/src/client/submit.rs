@@ -61,7 +61,7 @@ pub fn execute(args: &SubmitArgs) -> Result<(), CommandError> {
         record = watch::wait_for_end(&connection, record, args.format == OutputFormat::Text)?;
     }
     match args.format {
-        OutputFormat::Json => output::print(&record_text::to_json_line(&record))?,
+        OutputFormat::Json => output::print(output::to_json_lines([&record]).as_bytes())?,
         OutputFormat::Text => {
             output::print(record_text::render_record(&record, TextStyle::of_stdout()).as_bytes())?;
         }

@@ -62,7 +62,7 @@ pub fn execute(args: &WatchArgs) -> Result<(), CommandError> {
             record
         }
         OutputFormat::Json => follow_job(&connection, record, |record, has_changed| match has_changed {
-            true => output::print(&record_text::to_json_line(record)),
+            true => output::print(output::to_json_lines([record]).as_bytes()),
             false => Ok(()),
         })?,
     };

@@ -9,7 +9,12 @@ use super::{
     figures::{Figure, FigureDifference, compare, figures},
     leaves::{leaves, text_of},
 };
-use crate::{error::CommandError, foreign_text::quote_value, output::TextStyle, text::table};
+use crate::{
+    error::CommandError,
+    foreign_text::quote_value,
+    output::{TextStyle, to_json_document},
+    text::table,
+};
 
 /// Rows of the table of args that are shown without `--all`: a list of amounts may have thousands.
 const MAX_ARGS: usize = 50;
@@ -88,7 +93,7 @@ impl<'a> DiffReport<'a> {
             "args": args,
             "figures": self.figures,
         });
-        format!("{document:#}\n")
+        to_json_document(&document)
     }
 
     /// The results, their args and their figures.

@@ -91,11 +91,11 @@ pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), Com
         for warning in &warnings {
             output::print_to_stderr(&format!("warning: {}", warning.to_line(&source_name)));
         }
-        return output::print(super::to_pretty_json(&job.request.envelope).as_bytes());
+        return output::print(output::to_json_document(&job.request.envelope).as_bytes());
     }
     let cost = Cost::of(&job.request);
     let text = match format {
-        OutputFormat::Json => super::to_pretty_json(&cost.to_json(&job, &source_name, &warnings)),
+        OutputFormat::Json => output::to_json_document(&cost.to_json(&job, &source_name, &warnings)),
         OutputFormat::Text => cost.to_text(&job, &source_name, &warnings, TextStyle::of_stdout()),
     };
     output::print(text.as_bytes())
@@ -130,7 +130,7 @@ fn report_errors(
             let document = json!({
                 "schema": SCHEMA, "file": source_name, "valid": false, "errors": findings, "warnings": [],
             });
-            output::print(super::to_pretty_json(&document).as_bytes())?;
+            output::print(output::to_json_document(&document).as_bytes())?;
         }
         OutputFormat::Text => {
             findings.for_each(|finding| output::print_to_stderr(&finding.to_line(source_name)));

@@ -74,18 +74,15 @@ fn is_live(agent: &Heartbeat) -> bool {
     agent.is_recent() && agent.record.state == AgentState::Live
 }
 
-fn to_json_lines(agents: &[Heartbeat], quarantines: &Quarantines) -> String {
-    let line = |agent: &Heartbeat| {
-        let line = AgentLine {
-            role: agent.role,
-            record: &agent.record,
-            last_seen_seconds: agent.age.as_millis() as f64 / 1e3,
-            live: is_live(agent),
-            quarantine: quarantines.reason(&agent.record),
-        };
-        serde_json::to_string(&line).expect("an agent record always serialises") + "\n"
+fn to_json_lines<'a>(agents: &'a [Heartbeat], quarantines: &Quarantines) -> String {
+    let line = |agent: &'a Heartbeat| AgentLine {
+        role: agent.role,
+        record: &agent.record,
+        last_seen_seconds: agent.age.as_millis() as f64 / 1e3,
+        live: is_live(agent),
+        quarantine: quarantines.reason(&agent.record),
     };
-    agents.iter().map(line).collect()
+    output::to_json_lines(agents.iter().map(line))
 }
 
 /// A table of agents, and one of quarantines if there are any, in lines of at most `width`.

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use forge_service::NatsArgs;
+use serde_json::json;
 
 use super::registry::{Quarantines, RegistryConnection};
 use crate::{
@@ -42,6 +43,9 @@ enum QuarantineCommand {
         /// Id of the agent, or name of the pool
         #[arg(value_name = "AGENT|POOL")]
         name: String,
+        /// Output format: text is a sentence, json is one object
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
         #[command(flatten)]
         nats: NatsArgs,
     },
@@ -66,18 +70,28 @@ pub fn execute(args: &QuarantineArgs) -> Result<(), CommandError> {
             };
             output::print(text.as_bytes())
         }
-        QuarantineCommand::Lift { name, nats } => lift(&RegistryConnection::open(nats)?, name),
+        QuarantineCommand::Lift { name, format, nats } => {
+            lift(&RegistryConnection::open(nats)?, name, *format)
+        }
     }
 }
 
-fn lift(connection: &RegistryConnection, name: &str) -> Result<(), CommandError> {
+fn lift(connection: &RegistryConnection, name: &str, format: OutputFormat) -> Result<(), CommandError> {
     if !connection.lift(name)? {
         return Err(CommandError::Input(format!("neither an agent nor a pool {name} is in quarantine")));
     }
-    output::print(format!("the quarantine of {name} is lifted\n").as_bytes())?;
     // Otherwise the next refutation in the pool would close it again at once.
     let remaining = connection.quarantines()?;
     let count = remaining.agents.values().filter(|record| record.pool.as_str() == name).count();
+    let text = match format {
+        OutputFormat::Json => {
+            let document =
+                json!({"schema": "forge.quarantine-lift.v1", "lifted": name, "agents_left": count});
+            output::to_json_document(&document)
+        }
+        OutputFormat::Text => format!("the quarantine of {name} is lifted\n"),
+    };
+    output::print(text.as_bytes())?;
     if count > 0 {
         let agents = count_of(count as u64, "agent");
         output::print_to_stderr(&format!("{agents} of pool {name} still in quarantine: forge quarantine ls"));
@@ -86,7 +100,5 @@ fn lift(connection: &RegistryConnection, name: &str) -> Result<(), CommandError>
 }
 
 fn to_json_lines(quarantines: &Quarantines) -> String {
-    let pools = quarantines.pools.values().map(serde_json::to_string);
-    let agents = quarantines.agents.values().map(serde_json::to_string);
-    pools.chain(agents).map(|line| line.expect("a quarantine record always serialises") + "\n").collect()
+    output::to_json_lines(quarantines.pools.values()) + &output::to_json_lines(quarantines.agents.values())
 }

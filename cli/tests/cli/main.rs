@@ -6,6 +6,7 @@ mod common;
 mod diff;
 mod forged_bundles;
 mod forgery;
+mod formats;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(unix)]

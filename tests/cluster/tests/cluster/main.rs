@@ -3,6 +3,7 @@
 
 mod bus_observer;
 mod cheating_workers;
+mod command_output;
 mod commands;
 mod crashes_and_duplicates;
 mod gpu_adapter;
