@@ -38,7 +38,8 @@ pub fn print_warnings(request: &Request) {
     }
 }
 
-/// Name and content of a file or of standard input; at most one byte more than an envelope may have.
+/// Name and content of a file or of standard input: at most one byte more than an envelope may
+/// have.
 ///
 /// # Errors
 /// [`CommandError::Input`] if it cannot be read.

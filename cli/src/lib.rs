@@ -10,6 +10,7 @@ mod bench;
 mod client;
 mod cluster;
 mod completions;
+mod context;
 mod credentials;
 mod devices;
 mod diff;
@@ -96,6 +97,7 @@ enum ForgeCommand {
     Artifacts(client::ArtifactsArgs),
     Agents(operator::AgentsArgs),
     Quarantine(operator::QuarantineArgs),
+    Context(context::ContextCommandArgs),
     Credentials(credentials::CredentialsArgs),
     Up(cluster::UpArgs),
     Planner(cluster::PlannerArgs),
@@ -121,7 +123,8 @@ pub unsafe fn main() -> ExitCode {
     // SAFETY: the caller warrants it.
     unsafe { environment::normalise() };
     let result = match Cli::command().try_get_matches() {
-        Ok(matches) => execute_or_print_config(&matches),
+        // SAFETY: the caller warrants it.
+        Ok(matches) => unsafe { with_context(matches) }.and_then(|matches| execute_or_print_config(&matches)),
         Err(error) if error.use_stderr() => error.exit(),
         // Help and version.
         Err(error) => output::print_help(&error),
@@ -135,6 +138,16 @@ pub unsafe fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Reads the command line again if the command uses a context, whose settings are variables then.
+///
+/// # Safety
+/// No other thread may exist.
+unsafe fn with_context(matches: ArgMatches) -> Result<ArgMatches, CommandError> {
+    // SAFETY: the caller warrants it.
+    let is_changed = unsafe { context::apply_context(&matches) }?;
+    Ok(if is_changed { Cli::command().get_matches() } else { matches })
 }
 
 fn execute_or_print_config(matches: &ArgMatches) -> Result<(), CommandError> {
@@ -161,6 +174,7 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Artifacts(args) => client::commands::artifacts(&args),
         ForgeCommand::Agents(args) => operator::commands::agents(&args),
         ForgeCommand::Quarantine(args) => operator::commands::quarantine(&args),
+        ForgeCommand::Context(args) => context::execute(&args),
         ForgeCommand::Credentials(args) => credentials::execute(&args),
         ForgeCommand::Up(args) => cluster::commands::up(&args, cluster::is_default(matches, "nats_url")),
         ForgeCommand::Planner(args) => cluster::commands::planner(&args),

@@ -113,9 +113,10 @@ impl TextStyle {
 mod tests {
     use clap::{Command, CommandFactory};
 
-    /// Commands without data of their own: they write files, run services, or print what another
-    /// program reads, or JSON in any case.
-    const WITHOUT_FORMAT: [&str; 12] = [
+    /// Commands without data of their own: they change contexts, write files, run services, or
+    /// print what another program reads, or JSON in any case.
+    const WITHOUT_FORMAT: [&str; 15] = [
+        "add",
         "aggregator",
         "completions",
         "execute-shard",
@@ -123,9 +124,11 @@ mod tests {
         "man",
         "new",
         "planner",
+        "remove",
         "report",
         "schema",
         "up",
+        "use",
         "verifier",
         "worker",
     ];

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{
     artifact_limits,
+    context::ContextArgs,
     error::CommandError,
     local_path::local_path,
     output::{self, OutputFormat},
@@ -54,6 +55,8 @@ enum ArtifactsCommand {
         format: OutputFormat,
         #[command(flatten)]
         store: StoreArgs,
+        #[command(flatten)]
+        _context: ContextArgs,
     },
     /// Fetch the artifacts of a job and check their hashes
     Get {
@@ -70,6 +73,8 @@ enum ArtifactsCommand {
         format: OutputFormat,
         #[command(flatten)]
         store: StoreArgs,
+        #[command(flatten)]
+        _context: ContextArgs,
     },
 }
 
@@ -80,10 +85,10 @@ enum ArtifactsCommand {
 pub fn execute(args: &ArtifactsArgs) -> Result<(), CommandError> {
     runtime::single_worker()?.block_on(async {
         match &args.command {
-            ArtifactsCommand::Ls { job, format, store } => {
+            ArtifactsCommand::Ls { job, format, store, .. } => {
                 list(&read_manifest(&store.open_for_reading().await?, job).await?, *format)
             }
-            ArtifactsCommand::Get { job, name, out, format, store } => {
+            ArtifactsCommand::Get { job, name, out, format, store, .. } => {
                 if name.is_some() && out.is_none() && *format == OutputFormat::Json {
                     let message = "--format json: give --out too: standard output has the artifact itself";
                     return Err(CommandError::Input(message.to_owned()));

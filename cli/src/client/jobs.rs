@@ -9,6 +9,7 @@ use forge_service::NatsArgs;
 
 use super::{connection::ClientConnection, record_text};
 use crate::{
+    context::ContextArgs,
     error::CommandError,
     output::{self, OutputFormat},
     text::table,
@@ -37,6 +38,8 @@ pub struct JobsArgs {
     namespace: Option<String>,
     #[command(flatten)]
     nats: NatsArgs,
+    #[command(flatten)]
+    _context: ContextArgs,
 }
 
 fn parse_state(text: &str) -> Result<JobState, String> {

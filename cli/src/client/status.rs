@@ -6,6 +6,7 @@ use forge_service::NatsArgs;
 
 use super::{connection::ClientConnection, record_text};
 use crate::{
+    context::ContextArgs,
     error::CommandError,
     output::{self, OutputFormat, TextStyle},
 };
@@ -20,6 +21,8 @@ pub struct StatusArgs {
     format: OutputFormat,
     #[command(flatten)]
     nats: NatsArgs,
+    #[command(flatten)]
+    _context: ContextArgs,
 }
 
 /// Runs the command.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{connection::ClientConnection, record_text, watch};
 use crate::{
+    context::ContextArgs,
     error::CommandError,
     input,
     output::{self, OutputFormat, TextStyle},
@@ -43,6 +44,8 @@ pub struct SubmitArgs {
     format: OutputFormat,
     #[command(flatten)]
     nats: NatsArgs,
+    #[command(flatten)]
+    _context: ContextArgs,
 }
 
 /// Runs the command.

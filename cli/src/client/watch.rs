@@ -19,6 +19,7 @@ use super::{
     record_text,
 };
 use crate::{
+    context::ContextArgs,
     error::CommandError,
     foreign_text::quote_value,
     output::{self, OutputFormat, TextStyle},
@@ -46,6 +47,8 @@ pub struct WatchArgs {
     format: OutputFormat,
     #[command(flatten)]
     nats: NatsArgs,
+    #[command(flatten)]
+    _context: ContextArgs,
 }
 
 /// Runs the command.

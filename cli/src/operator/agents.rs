@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::registry::{Heartbeat, QuarantineReason, Quarantines, RegistryConnection};
 use crate::{
+    context::ContextArgs,
     error::CommandError,
     output::{self, OutputFormat, TextStyle},
     text::table,
@@ -27,6 +28,8 @@ pub struct AgentsArgs {
     format: OutputFormat,
     #[command(flatten)]
     nats: NatsArgs,
+    #[command(flatten)]
+    _context: ContextArgs,
 }
 
 /// One agent as a line of JSON.

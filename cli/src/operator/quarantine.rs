@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::registry::{Quarantines, RegistryConnection};
 use crate::{
+    context::ContextArgs,
     error::CommandError,
     output::{self, OutputFormat},
     text::{count_of, table},
@@ -37,6 +38,8 @@ enum QuarantineCommand {
         format: OutputFormat,
         #[command(flatten)]
         nats: NatsArgs,
+        #[command(flatten)]
+        _context: ContextArgs,
     },
     /// Readmit an agent or a pool
     Lift {
@@ -48,6 +51,8 @@ enum QuarantineCommand {
         format: OutputFormat,
         #[command(flatten)]
         nats: NatsArgs,
+        #[command(flatten)]
+        _context: ContextArgs,
     },
 }
 
@@ -57,7 +62,7 @@ enum QuarantineCommand {
 /// NATS is unreachable or refuses access to the registry, or nothing of that name is in quarantine.
 pub fn execute(args: &QuarantineArgs) -> Result<(), CommandError> {
     match &args.command {
-        QuarantineCommand::Ls { format, nats } => {
+        QuarantineCommand::Ls { format, nats, .. } => {
             let quarantines = RegistryConnection::open(nats)?.quarantines()?;
             let text = match format {
                 OutputFormat::Json => to_json_lines(&quarantines),
@@ -70,7 +75,7 @@ pub fn execute(args: &QuarantineArgs) -> Result<(), CommandError> {
             };
             output::print(text.as_bytes())
         }
-        QuarantineCommand::Lift { name, format, nats } => {
+        QuarantineCommand::Lift { name, format, nats, .. } => {
             lift(&RegistryConnection::open(nats)?, name, *format)
         }
     }

@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod common;
+#[cfg(unix)]
+mod contexts;
 mod diff;
 mod forged_bundles;
 mod forgery;

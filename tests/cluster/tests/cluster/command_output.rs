@@ -1,4 +1,5 @@
-//! What the `forge` commands that talk to services print for programs.
+//! What the `forge` commands that talk to services print for programs, and how contexts lead them
+//! to their services.
 
 use std::{fs, path::Path};
 
@@ -69,4 +70,31 @@ fn every_command_that_talks_to_services_prints_json() {
     let lifted: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&lifted["lifted"], &lifted["agents_left"]), (&json!(id), &json!(0)));
     assert!(lines(&cluster, &["quarantine", "ls"]).is_empty());
+}
+
+#[test]
+fn clients_find_their_services_by_the_context() {
+    let cluster = Cluster::start();
+    cluster.complete_warm_up();
+    let home = cluster.directory.path().join("home");
+    let client = || {
+        let mut command = cluster.forge();
+        command.env_remove("FORGE_NATS_URL").env_remove("FORGE_STORE").env("XDG_CONFIG_HOME", &home);
+        command
+    };
+    let run = |arguments: &[&str]| {
+        let output = client().args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (url, store) = (cluster.nats.url(), cluster.store());
+    assert_eq!(run(&["context", "add", "test", "--nats", &url, "--store", &store]).0, Some(0));
+    let (code, text, stderr) = run(&["status", "warm-up"]);
+    assert!(code == Some(0) && text.contains("completed"), "{text}{stderr}");
+    let (code, text, stderr) = run(&["artifacts", "ls", "warm-up"]);
+    assert!(code == Some(0) && text.contains("result.json"), "{text}{stderr}");
+    // An option replaces the whole connection, and says so.
+    assert_eq!(run(&["context", "add", "other", "--nats", "nats://127.0.0.1:1"]).0, Some(0));
+    let (code, _, stderr) = run(&["status", "warm-up", "--context", "other", "--nats-url", &url]);
+    assert!(code == Some(0) && stderr.contains("--nats-url or its variable is given"), "{stderr}");
 }
