@@ -68,6 +68,8 @@ COPY services services
 COPY tests/cluster tests/cluster
 COPY tests/architecture tests/architecture
 COPY tests/harness tests/harness
+# `forge export` puts the second implementation into its archives.
+COPY tests/interop tests/interop
 RUN cargo fetch --locked
 
 # Both variants include Object Lock, so that a locked bucket needs no other image. FORGE_COMMIT is

@@ -1,9 +1,11 @@
 //! `forge audit`: checks everything that a completed job stored, offline, and reports the outcome
-//! of every check and a verdict. With `--log` it checks the log of a whole store instead.
+//! of every check and a verdict. With `--all` it audits every job of a store, and with `--log` it
+//! checks the log of a store instead.
 //!
-//! Reading order: [`audit`](self) → [`verdict`] → [`evidence`] → the checks → [`report`];
-//! [`log_walk`] → [`log_audit`].
+//! Reading order: [`audit`](self) → [`verdict`] → [`evidence`] → the checks → [`report`] →
+//! [`attestation`] → [`store_audit`]; [`log_walk`] → [`log_audit`].
 
+mod attestation;
 mod check_list;
 mod content_checks;
 mod document_checks;
@@ -20,6 +22,7 @@ mod sampling;
 mod shard_merge;
 mod signature_checks;
 mod signers;
+mod store_audit;
 mod verdict;
 mod verdict_checks;
 mod verification_checks;
@@ -27,19 +30,22 @@ mod verification_checks;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use forge_contract::manifest_log::LogPosition;
+use forge_contract::{artifact::ManifestDocument, manifest_log::LogPosition};
 use forge_documents::JobResult;
 use forge_store::StoreLocation;
 
 pub use self::report::AuditReport;
 use self::{
+    attestation::AttestationFile,
     evidence::Evidence,
     reexecution::{RecomputedJob, ReexecutionOptions},
     signature_checks::SignaturePolicy,
     signers::KnownSigners,
+    store_audit::StoreAudit,
     verdict::AuditVerdict,
 };
 use crate::{
+    archive::ExtractedArchive,
     engine::{self, default_threads},
     error::CommandError,
     job_host::JobHost,
@@ -52,6 +58,8 @@ Examples:
   forge audit forge-out/jobs/quickstart-001/manifest.json --full
   forge audit forge-out/jobs/quickstart-001 --reexecute 3
   forge audit s3://forge/jobs/quickstart-001 --signers signers.txt --format json | jq .verdict
+  forge audit job.tar --full --attest attestation.html
+  forge audit --all s3://forge --reexecute 1
   forge audit --log s3://forge
 
 The first line is the verdict:
@@ -62,6 +70,12 @@ The first line is the verdict:
 
 Exits with code 0 if the verdict is proved or consistent and everything that was asked for was done, with 4 if it is
 failed, and with 5 if something that was asked for could not be done.
+
+With --all, every completed job of the store is audited, and the report is a table, or with --format json the
+report of each job on a line. The exit code is 4 if one audit failed.
+
+--attest writes a document about the audit for your files: when it was made, with which forge, what was executed
+again, the verdict and every check. It is written whatever the verdict is. It is not signed.
 
 With --log, the store's log is checked instead: that no entry is missing or changed, and that every job is the one
 that was recorded. The report ends with the position of the last entry. Keep it, and give it to the next audit as
@@ -101,9 +115,13 @@ pub struct JobAuditArgs {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditArgs {
-    /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…
-    #[arg(required_unless_present = "log")]
+    /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…,
+    /// or an archive of `forge export`
+    #[arg(required_unless_present_any = ["log", "all"])]
     manifest: Option<PathBuf>,
+    /// Audit every completed job of this store, a directory or s3://bucket[/prefix]
+    #[arg(long, value_name = "STORE", conflicts_with_all = ["manifest", "log", "log_head", "attest"])]
+    all: Option<StoreLocation>,
     /// Check the log of this store, a directory or s3://bucket[/prefix], and that its jobs are
     /// those that were recorded
     #[arg(
@@ -117,7 +135,11 @@ pub struct AuditArgs {
     log_head: Option<LogPosition>,
     #[command(flatten)]
     job: JobAuditArgs,
-    /// Output format: text is the verdict and one line per check, json is one object
+    /// Write an attestation of the audit to this file, which ends in .html or .json
+    #[arg(long, value_name = "FILE", conflicts_with = "log")]
+    attest: Option<AttestationFile>,
+    /// Output format: text is the verdict and one line per check, json is one object, or with --all
+    /// one per line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -127,10 +149,13 @@ pub struct AuditArgs {
 /// # Errors
 /// The job cannot be read, a check failed, or something that was asked for could not be done.
 pub fn execute(args: &AuditArgs) -> Result<(), CommandError> {
-    match (&args.log, &args.manifest) {
-        (Some(store), _) => execute_log_audit(store, args),
-        (None, Some(manifest)) => execute_job_audit(manifest, args),
-        (None, None) => Err(CommandError::Input("give the manifest of a job, or --log STORE".to_owned())),
+    match (&args.log, &args.all, &args.manifest) {
+        (Some(store), ..) => execute_log_audit(store, args),
+        (_, Some(store), _) => execute_store_audit(store, args),
+        (_, _, Some(manifest)) => execute_job_audit(manifest, args),
+        (None, None, None) => {
+            Err(CommandError::Input("give the manifest of a job, --all STORE or --log STORE".to_owned()))
+        }
     }
 }
 
@@ -144,9 +169,22 @@ fn execute_log_audit(store: &StoreLocation, args: &AuditArgs) -> Result<(), Comm
     }
 }
 
+fn execute_store_audit(store: &StoreLocation, args: &AuditArgs) -> Result<(), CommandError> {
+    let (known, host) = (args.job.read_signers()?, JobHost::Command { show_progress: true });
+    let audit = |location: &JobLocation| Ok(audit_location(location, &args.job, known.as_ref(), &host)?.0);
+    let audits = StoreAudit::run(store, audit)?;
+    print_report(args.format, || audits.to_json(), |style| audits.render(style))?;
+    audits.outcome()
+}
+
 fn execute_job_audit(manifest: &Path, args: &AuditArgs) -> Result<(), CommandError> {
-    let mut report = audit_manifest(manifest, &args.job, &JobHost::Command { show_progress: true })?;
+    let host = JobHost::Command { show_progress: true };
+    let (mut report, document) = audit_path(manifest, &args.job, &host)?;
     print_report(args.format, || report.to_json(), |style| report.render(style))?;
+    if let Some(file) = &args.attest {
+        let requested = if args.job.full { "all".to_owned() } else { args.job.reexecute.to_string() };
+        attestation::write(file, manifest, requested, document.as_ref(), &report)?;
+    }
     match (report.verdict(), report.omission.take()) {
         (AuditVerdict::Failed, _) => Err(CommandError::Mismatch(report.describe_failures())),
         (_, Some(omission)) => Err(CommandError::Incomplete(omission)),
@@ -154,7 +192,8 @@ fn execute_job_audit(manifest: &Path, args: &AuditArgs) -> Result<(), CommandErr
     }
 }
 
-/// Checks everything that the job at `manifest` stored. `host` follows what is executed again.
+/// Checks everything that the job at `manifest`, or in an archive of that path, stored. `host`
+/// follows what is executed again.
 ///
 /// # Errors
 /// The job cannot be read, a file or a backend cannot be used, or the re-execution failed or was
@@ -164,18 +203,38 @@ pub fn audit_manifest(
     args: &JobAuditArgs,
     host: &JobHost,
 ) -> Result<AuditReport, CommandError> {
+    audit_path(manifest, args, host).map(|(report, _)| report)
+}
+
+/// An audit's report, and the manifest if there is one of the job.
+type JobAudit = (AuditReport, Option<ManifestDocument>);
+
+fn audit_path(path: &Path, args: &JobAuditArgs, host: &JobHost) -> Result<JobAudit, CommandError> {
     let known = args.read_signers()?;
-    let location = JobLocation::from_path(manifest)?;
+    let archive = ExtractedArchive::open(path)?;
+    let location = archive.as_ref().map_or_else(|| JobLocation::from_path(path), |a| Ok(a.location()))?;
+    audit_location(&location, args, known.as_ref(), host)
+}
+
+fn audit_location(
+    location: &JobLocation,
+    args: &JobAuditArgs,
+    known: Option<&KnownSigners>,
+    host: &JobHost,
+) -> Result<JobAudit, CommandError> {
     let mut report = AuditReport::new(location.job.clone());
-    match StoredJob::open(&location) {
-        Ok(stored) => audit_job(&stored, args, known.as_ref(), host, &mut report)?,
+    match StoredJob::open(location) {
+        Ok(stored) => {
+            audit_job(&stored, args, known, host, &mut report)?;
+            Ok((report, Some(stored.manifest)))
+        }
         // There is a manifest, but it cannot be one of this job.
         Err(CommandError::Mismatch(reason)) => {
             report.add("manifest.json", Err(report::CheckProblem::Failed(reason)));
+            Ok((report, None))
         }
-        Err(other) => return Err(other),
+        Err(other) => Err(other),
     }
-    Ok(report)
 }
 
 impl JobAuditArgs {

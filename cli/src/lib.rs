@@ -4,6 +4,7 @@
 //! The items that are exported besides [`main`] are for programs that do the same without a command
 //! line, such as the Python package. They install no signal handler and write no output.
 
+mod archive;
 mod artifact_limits;
 mod audit;
 mod bench;
@@ -21,6 +22,7 @@ mod environment;
 mod error;
 mod example;
 mod exit_code;
+mod export;
 mod foreign_text;
 mod gpu;
 mod in_process;
@@ -85,6 +87,7 @@ enum ForgeCommand {
     Diff(diff::DiffArgs),
     Audit(audit::AuditArgs),
     Report(report::StoredReportArgs),
+    Export(export::ExportArgs),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Envelope(envelope::EnvelopeArgs),
@@ -162,6 +165,7 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Diff(args) => diff::execute(&args),
         ForgeCommand::Audit(args) => audit::execute(&args),
         ForgeCommand::Report(args) => report::execute(&args),
+        ForgeCommand::Export(args) => export::execute(&args),
         ForgeCommand::Devices(args) => devices::execute(&args),
         ForgeCommand::Bench(args) => bench::execute(&args),
         ForgeCommand::Envelope(args) => envelope::execute(&args),

@@ -32,6 +32,11 @@ pub struct JobLocation {
 }
 
 impl JobLocation {
+    /// The location of a job in a store.
+    pub fn in_store(store: StoreLocation, job: JobId) -> Self {
+        Self { store, job }
+    }
+
     /// The location that `path` names: a job's `manifest.json`, another file next to it, or the
     /// directory `jobs/<job_id>`. A path in a bucket starts with `s3://`, as in
     /// `s3://bucket/jobs/<job_id>`.

@@ -2,6 +2,7 @@
 
 use forge_contract::{artifact::ArtifactReference, ids::JobId};
 use forge_documents::number_format::format_count;
+use serde_json::Value;
 
 pub use super::check_list::{AuditCheckResult, CheckProblem};
 use super::{
@@ -71,21 +72,26 @@ impl AuditReport {
 
     /// The verdict, one line per check, and what the checks leave open.
     pub fn render(&self, style: TextStyle) -> String {
-        format!("{}\n{}{}", self.headline(style), self.checks.render(style), self.conclusion())
+        let headline = match self.verdict() {
+            AuditVerdict::Failed => style.alarm(&self.headline()),
+            AuditVerdict::Proved | AuditVerdict::Consistent => style.heading(&self.headline()),
+        };
+        format!("{headline}\n{}{}", self.checks.render(style), self.conclusion())
     }
 
-    fn headline(&self, style: TextStyle) -> String {
+    /// The verdict and what was executed again, as one sentence.
+    pub(crate) fn headline(&self) -> String {
         let (job, coverage) = (&self.job, self.coverage.describe());
         match self.verdict() {
             AuditVerdict::Proved => {
-                style.heading(&format!("proved: the result of job {job} follows from its envelope: {coverage}"))
+                format!("proved: the result of job {job} follows from its envelope: {coverage}")
             }
-            AuditVerdict::Consistent => style.heading(&format!(
+            AuditVerdict::Consistent => format!(
                 "consistent: nothing contradicts the result of job {job}, but it was not recomputed: {coverage}"
-            )),
+            ),
             AuditVerdict::Failed => {
                 let failed = self.checks.describe_failed_count();
-                style.alarm(&format!("failed: {failed} of job {job} failed"))
+                format!("failed: {failed} of job {job} failed")
             }
         }
     }
@@ -100,12 +106,17 @@ impl AuditReport {
 
     /// One JSON object; docs/start/auditor.md describes its fields.
     pub fn to_json(&self) -> String {
+        to_json_document(&self.to_value())
+    }
+
+    /// The object of [`AuditReport::to_json`].
+    pub(crate) fn to_value(&self) -> Value {
         // A failed audit has no chance to state, and its number of shards may be a forger's.
         let missed = match self.verdict() {
             AuditVerdict::Failed => Vec::new(),
             _ => self.coverage.missed_forgeries(),
         };
-        let document = serde_json::json!({
+        serde_json::json!({
             "schema": "forge.audit.v1",
             "job_id": self.job,
             "verdict": self.verdict(),
@@ -116,7 +127,6 @@ impl AuditReport {
             "missed": missed,
             "not_compared": self.checks.not_compared(),
             "checks": self.checks.as_json(),
-        });
-        to_json_document(&document)
+        })
     }
 }

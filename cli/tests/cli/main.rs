@@ -6,6 +6,7 @@ mod common;
 #[cfg(unix)]
 mod contexts;
 mod diff;
+mod export;
 mod forged_bundles;
 mod forgery;
 mod formats;
