@@ -175,6 +175,7 @@ impl<H: Handler> QueueWorker<H> {
             sleep(RETURN_TIMEOUT).await;
         };
         tokio::select! {
+            biased;
             () = settle(guard, settlement, attempt) => {}
             // The message is redelivered when its lease expires.
             () = give_up => {}

@@ -334,6 +334,7 @@ impl Worker {
             }
         };
         tokio::select! {
+            biased;
             published = publish => published,
             () = ended => None,
         }
