@@ -40,7 +40,7 @@ impl FromStr for AttestationFile {
 
 /// An attestation; its fields are those of the JSON form.
 #[derive(Debug, Serialize)]
-struct Attestation {
+struct AuditAttestation {
     schema: &'static str,
     /// When the audit ended, in UTC by the clock of this machine.
     attested_at: String,
@@ -89,7 +89,7 @@ pub fn write(
     manifest: Option<&ManifestDocument>,
     report: &AuditReport,
 ) -> Result<(), CommandError> {
-    let attestation = Attestation {
+    let attestation = AuditAttestation {
         schema: "forge.attestation.v1",
         attested_at: Clock::default().now_rfc3339(),
         forge: ForgeBuild {
@@ -123,8 +123,9 @@ fn summarise(manifest: &ManifestDocument) -> ManifestSummary {
 }
 
 /// The attestation as a page. All text of the job is escaped.
-fn render_page(attestation: &Attestation) -> String {
-    let Attestation { attested_at, forge, source, manifest, requested, conclusion, audit, .. } = attestation;
+fn render_page(attestation: &AuditAttestation) -> String {
+    let AuditAttestation { attested_at, forge, source, manifest, requested, conclusion, audit, .. } =
+        attestation;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut facts = vec![
         ("Verdict", text(&audit["verdict"])),

@@ -38,7 +38,7 @@ const SCHEMA: &str = "forge.envelope-check.v1";
 
 /// An error or a warning, with its place in the source.
 #[derive(Debug, Serialize)]
-struct Finding {
+struct EnvelopeFinding {
     /// RFC 6901 JSON pointer to the value; empty for the whole document.
     pointer: String,
     #[serde(flatten)]
@@ -51,7 +51,7 @@ struct Finding {
     hint: Option<String>,
 }
 
-impl Finding {
+impl EnvelopeFinding {
     fn of_error(error: &FieldError, source: &SourceText<'_>) -> Self {
         Self {
             pointer: error.pointer.clone(),
@@ -102,16 +102,16 @@ pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), Com
 }
 
 /// What is suspicious, and whether results fit no message, so that services refuse the envelope.
-fn find_warnings(request: &Request, source: &SourceText<'_>) -> Vec<Finding> {
+fn find_warnings(request: &Request, source: &SourceText<'_>) -> Vec<EnvelopeFinding> {
     let suspicious = request.warnings().into_iter();
     let mut warnings: Vec<_> =
-        suspicious.map(|warning| Finding::of_warning(warning, "suspicious_value", source)).collect();
+        suspicious.map(|warning| EnvelopeFinding::of_warning(warning, "suspicious_value", source)).collect();
     let limit = result_limit::max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES);
     if let Some(size) = request.excess_result_size(limit) {
         let excess = result_limit::describe_excess(request, &size, limit);
         let message = format!("services refuse this envelope: {excess}");
         let warning = Warning { pointer: "/args".to_owned(), message };
-        warnings.push(Finding::of_warning(warning, "result_too_large", source));
+        warnings.push(EnvelopeFinding::of_warning(warning, "result_too_large", source));
     }
     warnings
 }
@@ -123,7 +123,7 @@ fn report_errors(
     errors: &InvalidDocument,
     format: OutputFormat,
 ) -> Result<CommandError, CommandError> {
-    let findings = errors.errors().iter().map(|error| Finding::of_error(error, source));
+    let findings = errors.errors().iter().map(|error| EnvelopeFinding::of_error(error, source));
     match format {
         OutputFormat::Json => {
             let findings: Vec<_> = findings.collect();
@@ -178,7 +178,7 @@ impl Cost {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    fn to_json(&self, job: &Job, source_name: &str, warnings: &[Finding]) -> Value {
+    fn to_json(&self, job: &Job, source_name: &str, warnings: &[EnvelopeFinding]) -> Value {
         let (request, plan) = (&job.request, &job.request.plan);
         json!({
             "schema": SCHEMA,
@@ -202,7 +202,13 @@ impl Cost {
         })
     }
 
-    fn to_text(&self, job: &Job, source_name: &str, warnings: &[Finding], style: TextStyle) -> String {
+    fn to_text(
+        &self,
+        job: &Job,
+        source_name: &str,
+        warnings: &[EnvelopeFinding],
+        style: TextStyle,
+    ) -> String {
         let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
         let shards = count_of(plan.shard_count(), "shard");
         let an_iteration = self.occurrences / self.iterations as f64;

@@ -25,7 +25,7 @@ pub struct SourceText<'a> {
 
 /// A member of an object, or an element of an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
+struct MemberOffsets {
     /// Offset of the key; that of the value for an element.
     key: usize,
     /// Offset of the value.
@@ -88,7 +88,7 @@ impl<'a> SourceText<'a> {
 
     /// The values of a pointer in document order: several where keys are given more than once. A
     /// pointer that ends in `…` was cut, and means the first values that begin so.
-    fn find_all(&self, pointer: &str) -> Vec<Found> {
+    fn find_all(&self, pointer: &str) -> Vec<MemberOffsets> {
         let mut found = Vec::new();
         let tokens: Vec<_> = pointer.split('/').skip(1).map(Token::new).collect();
         // Of a text that is not JSON only the part before the error is read.
@@ -134,10 +134,10 @@ struct Scanner<'a> {
 
 impl Scanner<'_> {
     /// Reads a value, and adds what is at the end of the tokens. `key` is the offset of its key.
-    fn find(&mut self, tokens: &[Token], key: Option<usize>, found: &mut Vec<Found>) -> Option<()> {
+    fn find(&mut self, tokens: &[Token], key: Option<usize>, found: &mut Vec<MemberOffsets>) -> Option<()> {
         let first = self.next_byte()?;
         let Some((token, rest)) = tokens.split_first() else {
-            found.push(Found { key: key.unwrap_or(self.at), value: self.at });
+            found.push(MemberOffsets { key: key.unwrap_or(self.at), value: self.at });
             return self.skip_value();
         };
         match first {
@@ -147,7 +147,12 @@ impl Scanner<'_> {
         }
     }
 
-    fn find_in_object(&mut self, token: &Token, rest: &[Token], found: &mut Vec<Found>) -> Option<()> {
+    fn find_in_object(
+        &mut self,
+        token: &Token,
+        rest: &[Token],
+        found: &mut Vec<MemberOffsets>,
+    ) -> Option<()> {
         self.at += 1;
         while self.next_byte()? != b'}' {
             let start = self.at;
@@ -164,7 +169,7 @@ impl Scanner<'_> {
         Some(())
     }
 
-    fn find_in_array(&mut self, token: &Token, rest: &[Token], found: &mut Vec<Found>) -> Option<()> {
+    fn find_in_array(&mut self, token: &Token, rest: &[Token], found: &mut Vec<MemberOffsets>) -> Option<()> {
         self.at += 1;
         let mut index = 0_usize;
         while self.next_byte()? != b']' {
