@@ -1,6 +1,8 @@
 //! The comparison of two results as text and as JSON.
 
-use forge_documents::number_format::{format_amount, format_count, format_percent, format_ratio};
+use forge_documents::number_format::{
+    format_amount, format_count, format_percent, format_ratio, format_rounded,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,6 +22,8 @@ use crate::{
 const MAX_ARGS: usize = 50;
 /// Below this, one decimal of a percentage is not enough.
 const SMALL_RATIO: f64 = 0.01;
+/// From this on amounts are shown in whole units.
+const MANY_DIGITS: f64 = 1e6;
 const COMMON_RANDOM_NUMBERS: &str =
     "common random numbers: the difference has less sampling error than the intervals suggest";
 
@@ -154,7 +158,7 @@ impl<'a> DiffReport<'a> {
         if shown.is_empty() {
             return format!("\n{title}\n  none\n");
         }
-        let header = ["Figure", "A", "B", "Difference", "Relative", "95% intervals"];
+        let header = ["Figure", "A", "B", "Difference", "Relative", "95% CIs"];
         let rows: Vec<_> = shown.iter().map(|row| figure_cells(row)).collect();
         let lines = table::render_table(&header, &rows);
         let hidden = if all { 0 } else { differing().filter(|row| row.is_detail).count() };
@@ -167,16 +171,14 @@ impl<'a> DiffReport<'a> {
 
     /// How the differences compare with the sampling error.
     fn conclusion(&self) -> String {
-        if self.has_common_random_numbers {
-            return COMMON_RANDOM_NUMBERS.to_owned();
-        }
-        let compared = self.figures.iter().filter_map(|row| row.beyond_sampling_error);
-        let (beyond, within): (Vec<_>, Vec<_>) = compared.partition(|beyond| *beyond);
-        format!(
-            "intervals apart: {} of {} figures differ beyond sampling error",
-            format_count(beyond.len() as u64),
-            format_count((beyond.len() + within.len()) as u64)
-        )
+        let compared = self.figures.iter().filter_map(FigureDifference::overlaps);
+        let (overlapping, apart): (Vec<_>, Vec<_>) = compared.partition(|overlaps| *overlaps);
+        let counts = format!(
+            "beyond sampling error, as their intervals are apart: {} of {} figures",
+            format_count(apart.len() as u64),
+            format_count((apart.len() + overlapping.len()) as u64)
+        );
+        if self.has_common_random_numbers { format!("{counts}\n{COMMON_RANDOM_NUMBERS}") } else { counts }
     }
 }
 
@@ -199,7 +201,11 @@ fn compare_args(a: &ComparedResult, b: &ComparedResult) -> Vec<ArgDifference> {
 
 fn figure_cells(row: &FigureDifference) -> Vec<String> {
     let is_probability = row.name.ends_with("_probability");
-    let number = |value: f64| if is_probability { format_percent(value) } else { format_amount(value) };
+    let number = |value: f64| match value.abs() {
+        _ if is_probability => format_percent(value),
+        magnitude if magnitude >= MANY_DIGITS => format_rounded(value),
+        _ => format_amount(value),
+    };
     let figure = |figure: &Option<Figure>| match figure.as_ref().map(|figure| &figure.value) {
         None => "-".to_owned(),
         Some(value) => value.as_f64().map_or_else(|| text_of(value), number),
