@@ -64,12 +64,15 @@ COPY cli cli
 COPY crates crates
 # `forge credentials` contains the configuration of nats-server.
 COPY deploy/nats deploy/nats
+COPY python/Cargo.toml python/Cargo.toml
+COPY python/src python/src
 COPY services services
 COPY tests/cluster tests/cluster
 COPY tests/architecture tests/architecture
 COPY tests/harness tests/harness
 # `forge export` puts the second implementation into its archives.
 COPY tests/interop tests/interop
+COPY tests/simulation tests/simulation
 RUN cargo fetch --locked
 
 # Both variants include Object Lock, so that a locked bucket needs no other image. FORGE_COMMIT is

@@ -1,6 +1,6 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop test-schemas simulate attacks tutorials book test-deploy test-chart test-compose test-images
+.PHONY: help test lint unit interop test-schemas test-python test-wheel python-models wheel simulate attacks tutorials book test-deploy test-chart test-compose test-images
 .PHONY: test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
@@ -26,7 +26,7 @@ FUZZ_SECONDS ?= 30
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-test: lint unit interop test-schemas tutorials book ## the tests of every change; `make attacks` and `make test-deploy` are the others
+test: lint unit interop test-schemas test-python tutorials book ## the tests of every change; `make attacks` and `make test-deploy` are the others
 
 lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo fmt --all --check
@@ -61,6 +61,23 @@ interop: ## compares the Python implementation of docs/determinism.md with this 
 test-schemas: ## compares ajv and Python's jsonschema with `forge envelope check` on random envelopes
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/schemas/agree.py $(FORGE)
+
+# With one test among its targets, cargo selects the features of `make unit`, and compiles nothing
+# twice.
+test-python: ## tests the Python package; needs Python 3.11
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	cargo build $(WORKSPACE) --lib --test architecture
+	$(PYTHON) python/test.py $(FORGE) $(dir $(FORGE))lib_native.so
+
+test-wheel: wheel ## tests the wheel in the same way
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) python/test.py $(FORGE) target/dist/forge_kernel-*.whl
+
+python-models: ## regenerates the typed models of the Python package from schemas/v1
+	$(PYTHON) python/generate_models.py
+
+wheel: ## builds the wheel of the Python package for this machine in target/dist
+	$(PYTHON) python/wheel.py
 
 attacks: ## attacks a cluster with the credentials of worker and client; takes a few minutes
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

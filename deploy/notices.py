@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes THIRD_PARTY_LICENSES.txt: the licences and notices of what the released programs contain.
+"""Writes THIRD_PARTY_LICENSES.txt: the licences and notices of what the released programs and the
+Python package contain.
 
     deploy/notices.py                          writes the file
     deploy/notices.py --check                  fails if the file is not what would be written
@@ -138,6 +139,10 @@ def shipped_crates():
         for variant in ("cpu", "gpu"):
             linked = tree(image_features(variant), target, "normal,no-proc-macro")
             found.update({crate: details[crate] for crate in linked if details[crate]["source"]})
+    for target in TARGETS.values():
+        details = crate_details(target)
+        linked = tree([], target, "normal,no-proc-macro", package="forge-python")
+        found.update({crate: details[crate] for crate in linked if details[crate]["source"]})
     require(found, "no crates")
     return dict(sorted(found.items()))
 

@@ -65,11 +65,11 @@ def image_features(variant):
     return arguments + (["--no-default-features"] if "--no-default-features" in build.group() else [])
 
 
-def tree(features, target, edges):
-    """Returns the dependencies of `forge`: (name, version) to the crates that it needs."""
+def tree(features, target, edges, package="forge"):
+    """Returns the dependencies of a package: (name, version) to the crates that it needs."""
     # `cargo metadata` cannot be used: it unites the features of all members of the workspace,
     # tests included.
-    command = ["cargo", "tree", "--locked", "--package", "forge", "--target", target, "--edges", edges, *features]
+    command = ["cargo", "tree", "--locked", "--package", package, "--target", target, "--edges", edges, *features]
     needs, path = {}, []
     for line in run(*command, "--prefix", "depth", "--format", "|{p}", cwd=ROOT).splitlines():
         depth, name, version = re.match(r"(\d+)\|(\S+) v(\S+)", line).groups()

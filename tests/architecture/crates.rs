@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::source::{packages, target_kinds};
 
-/// Every workspace member and the members it may use outside its tests.
-const EDGES: [(&str, &[&str]); 16] = [
+/// Every workspace member and the members it may use outside its tests, apart from `forge` itself,
+/// which only `forge-python` uses.
+const EDGES: [(&str, &[&str]); 17] = [
     ("forge-contract", &[]),
     ("forge-kernel", &["forge-contract"]),
     ("forge-documents", &["forge-contract", "forge-kernel"]),
@@ -38,6 +39,7 @@ const EDGES: [(&str, &[&str]); 16] = [
             "forge-worker",
         ],
     ),
+    ("forge-python", &["forge-contract", "forge-service", "forge-store"]),
     ("forge-harness", &[]),
     ("forge-cluster-tests", &[]),
     ("forge-architecture-tests", &[]),
@@ -45,7 +47,7 @@ const EDGES: [(&str, &[&str]); 16] = [
 ];
 
 /// Libraries and the crates that may use them directly.
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 10] = [
     ("async-nats", &["forge-bus"]),
     ("object_store", &["forge-store"]),
     ("aws-sdk-s3", &["forge-store"]),
@@ -54,6 +56,8 @@ const RESERVED: [(&str, &[&str]); 8] = [
     ("wgpu", &["forge-gpu"]),
     ("prometheus-client", &["forge-service"]),
     ("clap", &["forge", "forge-service"]),
+    ("pyo3", &["forge-python"]),
+    ("forge", &["forge-python"]),
 ];
 
 /// The direct dependencies of a package, those of tests and build scripts excluded.

@@ -37,13 +37,14 @@ pub fn target_kinds(target: &Value) -> Vec<&str> {
     target["kind"].as_array().unwrap().iter().filter_map(Value::as_str).collect()
 }
 
-/// Every member with a library or a binary: its name and its source files, test modules excluded.
+/// Every member with a library or a binary, of which the library comes first: its name and its
+/// source files, test modules excluded.
 pub fn members() -> Vec<(String, Vec<SourceFile>)> {
     let mut members = Vec::new();
     for package in packages() {
         let targets = package["targets"].as_array().unwrap().iter();
-        let mut roots =
-            targets.filter(|target| target_kinds(target).iter().any(|kind| ["lib", "bin"].contains(kind)));
+        let mut roots = targets
+            .filter(|target| target_kinds(target).iter().any(|kind| ["lib", "cdylib", "bin"].contains(kind)));
         let Some(target) = roots.next() else { continue };
         let root = Path::new(target["src_path"].as_str().unwrap());
         let mut files = Vec::new();

@@ -91,9 +91,9 @@ def crates(document, *scopes):
     }
 
 
-def planned(features, target=TARGET):
-    """Returns the crates that cargo's build plan links into the binary."""
-    command = ["cargo", "build", "--unit-graph", "-Z", "unstable-options", "--locked", "--release", "-p", "forge"]
+def planned(features, target=TARGET, package="forge"):
+    """Returns the crates that cargo's build plan links into a package's binary or library."""
+    command = ["cargo", "build", "--unit-graph", "-Z", "unstable-options", "--locked", "--release", "-p", package]
     # Build plans are a nightly feature; this variable enables it on stable.
     environment = dict(os.environ, RUSTC_BOOTSTRAP="1")
     graph = json.loads(run(*command, "--target", target, *features, cwd=ROOT, env=environment))

@@ -29,7 +29,7 @@ COMMENTS = {
     (".py", ".sh", ".toml", ".yaml", ".yml", ".conf", "Makefile", "Dockerfile", "ci/run"): "#",
 }
 # Folders whose names begin paths of the repository.
-FOLDERS = ["benches", "cli", "crates", "deploy", "docs", "examples", "fuzz", "helm", "schemas", "services", "tests"]
+FOLDERS = ["benches", "cli", "crates", "deploy", "docs", "examples", "fuzz", "helm", "python", "schemas", "services", "tests"]
 
 
 def tracked_files():

@@ -1,0 +1,67 @@
+"""A pytest plugin: services for the tests and the doctests of the client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FORGE = Path(os.environ["FORGE"])
+START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where the services are."""
+
+    nats_url: str
+    store: Path
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """A nats-server, and `forge up` against it."""
+    directory = tmp_path_factory.mktemp("services")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    nats_url, store = f"nats://127.0.0.1:{port}", directory / "store"
+    nats = [os.environ["NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(directory / "nats")]
+    up = [str(FORGE), "up", "--nats-url", nats_url, "--store", str(store)]
+    with open(directory / "log", "w") as log, contextlib.ExitStack() as stack:
+        for command in (nats, up):
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=directory)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            if command is nats:
+                _wait_for(port)
+        yield Services(nats_url, store)
+
+
+def _wait_for(port: int) -> None:
+    """Waits until a server accepts connections."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "nats-server does not start"
+            time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def doctest_services(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
+    """Gives the services to the doctests that use them."""
+    example = getattr(request.node, "dtest", None)
+    if example is not None and "NATS_URL" in example.docstring:
+        services: Services = request.getfixturevalue("services")
+        doctest_namespace |= {"NATS_URL": services.nats_url, "STORE": services.store}
