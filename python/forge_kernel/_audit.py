@@ -56,7 +56,13 @@ class Verdict:
         return Table.from_rows(self._report["checks"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report of ``forge audit --format json`` as Python objects."""
+        """Returns the report of ``forge audit --format json`` as Python objects.
+
+        >>> import forge_kernel, tempfile
+        >>> result = forge_kernel.run("examples/minimal.json", out=tempfile.mkdtemp())
+        >>> forge_kernel.audit(result.manifest).to_dict()["verdict"]
+        'consistent'
+        """
         return dict(self._report)
 
     def __repr__(self) -> str:
