@@ -90,7 +90,7 @@ def audit(
 
     Args:
         manifest: The job: its ``manifest.json`` or its directory ``jobs/<job_id>``, locally or in a
-            bucket as ``s3://…``.
+            bucket as ``s3://…``, or an archive of ``forge export``.
         full: Execute every shard again and merge the results, which proves the result.
         reexecute: Execute this many randomly drawn shards again. Not together with ``full``.
         seed: Seed that draws these shards, to repeat an audit. Default: random.
