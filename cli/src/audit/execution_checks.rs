@@ -4,6 +4,7 @@
 use forge_contract::{artifact::ExecutionsDocument, merkle};
 use forge_documents::{document::EXECUTIONS_JSON, number_format::format_count};
 use forge_kernel::request::Request;
+use forge_service::short_text::is_plain;
 
 use super::{
     evidence::Evidence,
@@ -46,7 +47,19 @@ fn record_is_complete(
     if let Some(execution) = negative {
         return Err(CheckProblem::failed(format!("shard {} took a negative time", execution.shard_id)));
     }
+    let unreadable = document.executions.iter().find(|e| !is_device(&e.backend, e.adapter.as_deref()));
+    if let Some(execution) = unreadable {
+        let shard = execution.shard_id;
+        return Err(CheckProblem::failed(format!(
+            "shard {shard} states a backend or adapter that is no name"
+        )));
+    }
     Ok(format!("{} in order, without a gap", format_count(recorded)))
+}
+
+/// Whether aggregators accept such names of a backend and an adapter.
+pub fn is_device(backend: &str, adapter: Option<&str>) -> bool {
+    is_plain(backend) && adapter.is_none_or(is_plain)
 }
 
 /// Every recorded shard is the next one of the plan.

@@ -18,7 +18,7 @@ use forge_contract::{
 };
 use forge_kernel::{KERNEL, job_key::JobKey, request::Request};
 
-use super::{evidence::Evidence, report::CheckProblem};
+use super::{evidence::Evidence, execution_checks::is_device, report::CheckProblem};
 
 /// What is known of the results of the job's shards.
 pub struct AcceptedResults<'a> {
@@ -106,6 +106,11 @@ pub fn check_verdicts(
     results: &AcceptedResults<'_>,
 ) -> Result<(), CheckProblem> {
     let mut last = None;
+    for statement in document.checked.iter().chain(&document.refuted).map(|verdict| &verdict.statement) {
+        expect(is_device(&statement.backend, statement.adapter.as_deref()), || {
+            format!("a verdict on shard {} states a backend or adapter that is no name", statement.shard_id)
+        })?;
+    }
     for verdict in &document.checked {
         let position = check_confirmation(verdict, results)?;
         let is_next = last.replace(position).is_none_or(|last| last < position);

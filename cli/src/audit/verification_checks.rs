@@ -7,7 +7,7 @@ use forge_contract::{
     agent::Hardware,
     artifact::{BackendPair, Execution, VerificationDocument},
     digest::Digest,
-    verdict::VerdictStatement,
+    verdict::{Verdict, VerdictStatement},
 };
 use forge_documents::{
     document::{EXECUTIONS_JSON, VERIFICATION_JSON},
@@ -58,6 +58,15 @@ fn name_unchecked(document: &VerificationDocument, results: &AcceptedResults<'_>
     if (has_results || !document.contradictions.is_empty()) && !results.has_hashes() {
         let reason = "there are no hashes of the job's results to compare those with that were checked";
         report.add_not_compared("verification.json results", reason);
+    }
+    let is_own = |verdict: &&Verdict| verdict.statement.verifier_id == verdict.statement.agent_id;
+    let own = document.checked.iter().filter(is_own).count() as u64;
+    if own > 0 {
+        let reason = format!(
+            "{} confirmations are signed by the key that signed the result: they show no second execution",
+            format_count(own)
+        );
+        report.add_not_compared("verification.json confirmations", &reason);
     }
     if !document.pairs.is_empty() && !results.has_executions() {
         let reason = format!("the backends of the checked results have no {EXECUTIONS_JSON} to follow from");

@@ -200,6 +200,37 @@ fn confirmed_results_of_suspects_and_confirmations_of_equal_results_pass() {
 }
 
 #[test]
+fn confirmations_by_the_executing_agent_are_named() {
+    let sandbox = job();
+    assert!(!audit(&sandbox, 0, &[]).not_compared().contains(&"verification.json confirmations"));
+    edit_records(&sandbox, |records| {
+        for verdict in &mut records.verification.checked {
+            let mut statement = verdict.statement.clone();
+            statement.verifier_id = statement.agent_id.clone();
+            *verdict = statement.sign(&agent());
+        }
+    });
+    assert!(audit(&sandbox, 0, &[]).not_compared().contains(&"verification.json confirmations"));
+}
+
+#[test]
+fn texts_that_aggregators_do_not_accept_are_refused() {
+    for text in ["", "scalar\u{1b}[2J", &"x".repeat(129)] {
+        let executed = job();
+        edit_records(&executed, |records| records.executions.executions[1].backend = text.to_owned());
+        audit(&executed, 4, &[])
+            .expect_failed("shards", "shard 0-1 states a backend or adapter that is no name");
+        let verified = job();
+        edit_records(&verified, |records| {
+            let mut statement = records.verification.checked[0].statement.clone();
+            statement.adapter = Some(text.to_owned());
+            records.verification.checked[0] = statement.sign(&verifier());
+        });
+        audit(&verified, 4, &[]).expect_failed("verification", "states a backend or adapter that is no name");
+    }
+}
+
+#[test]
 fn evidence_that_was_made_for_something_else_is_refused() {
     let refused = |change: fn(&mut Records), text: &str| {
         let sandbox = job();

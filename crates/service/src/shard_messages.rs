@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::{
     executor::ShardExecution,
     random,
-    short_text::{is_short, shorten},
+    short_text::{is_plain, shorten},
     telemetry::trace,
 };
 
@@ -71,7 +71,8 @@ pub fn build_result(
 /// be the result. Does not check the signature, nor that the bytes have the stated hash.
 ///
 /// # Errors
-/// [`UnreadableMessage`]; a text of more than 128 bytes is malformed.
+/// [`UnreadableMessage`]; a text that is empty, longer than 128 bytes or has control characters is
+/// malformed.
 pub fn parse_result(payload: &Bytes) -> Result<(Attestation, Bytes), UnreadableMessage> {
     let malformed = |reason: &str| UnreadableMessage::Malformed(reason.to_owned());
     let (length, rest) =
@@ -85,8 +86,10 @@ pub fn parse_result(payload: &Bytes) -> Result<(Attestation, Bytes), UnreadableM
     if statement.protocol != PROTOCOL {
         return Err(malformed("the statement has another version than the message"));
     }
-    if !is_short(&statement.backend) || !statement.adapter.as_deref().is_none_or(is_short) {
-        return Err(malformed("the backend or the adapter is longer than 128 bytes"));
+    if !is_plain(&statement.backend) || !statement.adapter.as_deref().is_none_or(is_plain) {
+        return Err(malformed(
+            "the backend or the adapter is empty, longer than 128 bytes, or has control characters",
+        ));
     }
     Ok((attestation, payload.slice(LENGTH_BYTES + length..)))
 }
