@@ -156,9 +156,9 @@ impl JobWatch {
 
     /// Reads the record again after the grace period, because the first answer may have come from a
     /// deposed leader: it may have missed the job's end, of which no change arrives any more, or a
-    /// record that was just created. Sets the signal if the job has ended, or if there is no record:
-    /// no change arrives for one that was removed before the subscription. An earlier read could
-    /// come from the same deposed leader, so it would decide nothing.
+    /// record that was just created. Sets the signal if the job has ended, or if there is no
+    /// record: no change arrives for one that was removed before the subscription. An earlier read
+    /// could come from the same deposed leader, so it would decide nothing.
     fn spawn_check(&self, signal: &JobEndSignal) {
         let (bus, token, (bucket, job)) = (self.bus.clone(), signal.token.clone(), signal.job.clone());
         let check = signal.check.clone();
