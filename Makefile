@@ -161,7 +161,7 @@ reference: ## regenerates docs/reference from the types and the command line
 validation: ## regenerates docs/validation.md from runs of tests/validation
 	FORGE_WRITE_VALIDATION=1 cargo test --locked -p forge-kernel --test validation
 
-tutorials: ## runs the commands of docs/start and compares what they print
+tutorials: ## runs the commands of tutorials and compares what they print
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/prose/tutorials.py $(FORGE)
 

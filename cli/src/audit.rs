@@ -34,15 +34,20 @@ use forge_contract::{artifact::ManifestDocument, manifest_log::LogPosition};
 use forge_documents::JobResult;
 use forge_store::StoreLocation;
 
-pub use self::report::AuditReport;
 use self::{
     attestation::AttestationFile,
-    evidence::Evidence,
     reexecution::{RecomputedJob, ReexecutionOptions},
     signature_checks::SignaturePolicy,
     signers::KnownSigners,
     store_audit::StoreAudit,
     verdict::AuditVerdict,
+};
+pub use self::{
+    document_checks::planned_end,
+    evidence::Evidence,
+    kept_shards::ShardPeaks,
+    report::{AuditReport, CheckProblem},
+    shard_merge::ShardMerge,
 };
 use crate::{
     archive::ExtractedArchive,
@@ -255,13 +260,24 @@ fn print_report(
     output::print(text.as_bytes())
 }
 
-fn audit_job(
-    stored: &StoredJob,
-    args: &JobAuditArgs,
-    known: Option<&KnownSigners>,
-    host: &JobHost,
-    report: &mut AuditReport,
-) -> Result<(), CommandError> {
+/// Reads the artifacts of a job and checks that they belong together, as an audit does before it
+/// executes anything.
+///
+/// # Errors
+/// [`CommandError::Mismatch`] with the checks that fail. What was not kept is no failure.
+pub fn consistent_evidence(stored: &StoredJob) -> Result<Evidence<'_>, CommandError> {
+    let mut report = AuditReport::new(stored.manifest.job_id.clone());
+    let evidence = check_record(stored, &mut report);
+    signature_checks::check_result_signatures(&evidence, &mut report);
+    signature_checks::check_manifest_signature(&evidence, SignaturePolicy::Optional, &mut report);
+    match report.verdict() {
+        AuditVerdict::Failed => Err(CommandError::Mismatch(report.describe_failures())),
+        AuditVerdict::Proved | AuditVerdict::Consistent => Ok(evidence),
+    }
+}
+
+/// Reads the artifacts of a job, and makes the checks of them that execute nothing.
+fn check_record<'a>(stored: &'a StoredJob, report: &mut AuditReport) -> Evidence<'a> {
     let evidence = Evidence::collect(stored, report);
     report.coverage.shards = stored.manifest.shards;
     document_checks::check_artifacts(&evidence, report);
@@ -273,6 +289,17 @@ fn audit_job(
     execution_checks::check_executions(&evidence, report);
     execution_checks::check_merkle_root(&evidence, report);
     execution_checks::check_reduction(&evidence, report);
+    evidence
+}
+
+fn audit_job(
+    stored: &StoredJob,
+    args: &JobAuditArgs,
+    known: Option<&KnownSigners>,
+    host: &JobHost,
+    report: &mut AuditReport,
+) -> Result<(), CommandError> {
+    let evidence = check_record(stored, report);
     let reexecuted = reexecute(&evidence, args, host, report)?;
     let recomputed = reexecuted.as_ref();
     check_figures(&evidence, recomputed.map(|job| &job.figures), report);

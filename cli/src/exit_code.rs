@@ -43,8 +43,8 @@ pub const EXIT_CODES: [ExitCodeEntry; 7] = [
     ExitCodeEntry {
         code: MISMATCH,
         name: "mismatch",
-        meaning: "results differ from the stored ones (run, replay, artifacts get) or from each other (diff), or an \
-                  audit has the verdict failed",
+        meaning: "results differ from the stored ones (run, replay, explain, years, artifacts get) or from each \
+                  other (diff), or an audit has the verdict failed",
     },
     ExitCodeEntry {
         code: INCOMPLETE,

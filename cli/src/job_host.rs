@@ -2,6 +2,7 @@
 //! this library.
 
 use std::{
+    ops::ControlFlow,
     pin::pin,
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use forge_kernel::request::Request;
+use forge_kernel::{backend::ExecutionControl, request::Request};
 use forge_service::executor::ProgressCallback;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,14 @@ impl JobControl {
     /// The callback through which an executor reports iterations.
     pub(crate) fn progress_callback(&self) -> ProgressCallback {
         self.counter.callback()
+    }
+}
+
+/// Counts. The work itself watches for its cancellation.
+impl ExecutionControl for JobControl {
+    fn advance(&self, iterations: u64) -> ControlFlow<()> {
+        self.counter.add(iterations);
+        ControlFlow::Continue(())
     }
 }
 

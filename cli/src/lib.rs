@@ -22,6 +22,7 @@ mod environment;
 mod error;
 mod example;
 mod exit_code;
+mod explain;
 mod export;
 mod foreign_text;
 mod gpu;
@@ -46,6 +47,10 @@ mod store_args;
 mod stored_job;
 mod text;
 mod version;
+mod year_pass;
+mod year_record;
+mod year_table;
+mod years;
 
 use std::{env, process::ExitCode};
 
@@ -88,6 +93,8 @@ enum ForgeCommand {
     Audit(audit::AuditArgs),
     Report(report::StoredReportArgs),
     Export(export::ExportArgs),
+    Explain(explain::ExplainArgs),
+    Years(years::YearsArgs),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Envelope(envelope::EnvelopeArgs),
@@ -166,6 +173,8 @@ fn execute(matches: &ArgMatches) -> Result<(), CommandError> {
         ForgeCommand::Audit(args) => audit::execute(&args),
         ForgeCommand::Report(args) => report::execute(&args),
         ForgeCommand::Export(args) => export::execute(&args),
+        ForgeCommand::Explain(args) => explain::execute(&args),
+        ForgeCommand::Years(args) => years::execute(&args),
         ForgeCommand::Devices(args) => devices::execute(&args),
         ForgeCommand::Bench(args) => bench::execute(&args),
         ForgeCommand::Envelope(args) => envelope::execute(&args),

@@ -20,6 +20,14 @@ pub enum OutputFormat {
     Json,
 }
 
+/// Format of a command whose output is a table. The help of `--format` describes all, as above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    Text,
+    Json,
+    Csv,
+}
+
 /// Writes to standard output. A reader that closes the pipe early is not an error.
 ///
 /// # Errors

@@ -35,10 +35,13 @@ pub struct IterationCounter(Arc<AtomicU64>);
 impl IterationCounter {
     /// The callback through which an executor reports iterations.
     pub fn callback(&self) -> ProgressCallback {
-        let count = Arc::clone(&self.0);
-        Arc::new(move |iterations| {
-            count.fetch_add(iterations, Ordering::Relaxed);
-        })
+        let counter = self.clone();
+        Arc::new(move |iterations| counter.add(iterations))
+    }
+
+    /// Adds executed iterations.
+    pub fn add(&self, iterations: u64) {
+        self.0.fetch_add(iterations, Ordering::Relaxed);
     }
 
     /// Iterations executed so far.

@@ -2,6 +2,7 @@
 //! nouns and units come from [`Vocabulary`](forge_kernel::workload::Vocabulary).
 
 pub mod bar_chart;
+pub mod data_table;
 pub mod exceedance_plot;
 pub mod summary;
 pub mod table;

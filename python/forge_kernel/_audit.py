@@ -56,13 +56,7 @@ class Verdict:
         return Table.from_rows(self._report["checks"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report of ``forge audit --format json`` as Python objects.
-
-        >>> import forge_kernel, tempfile
-        >>> result = forge_kernel.run("examples/minimal.json", out=tempfile.mkdtemp())
-        >>> forge_kernel.audit(result.manifest).to_dict()["verdict"]
-        'consistent'
-        """
+        """Returns the report of ``forge audit --format json`` as Python objects."""
         return dict(self._report)
 
     def __repr__(self) -> str:
@@ -90,7 +84,7 @@ def audit(
 
     Args:
         manifest: The job: its ``manifest.json`` or its directory ``jobs/<job_id>``, locally or in a
-            bucket as ``s3://…``, or an archive of ``forge export``.
+            bucket as ``s3://…``.
         full: Execute every shard again and merge the results, which proves the result.
         reexecute: Execute this many randomly drawn shards again. Not together with ``full``.
         seed: Seed that draws these shards, to repeat an audit. Default: random.

@@ -75,11 +75,7 @@ class Job:
         return JobError(error["code"], error["message"]) if error else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the record as Python objects.
-
-        >>> Job('{"job_id": "a", "state": "running"}').to_dict()["state"]
-        'running'
-        """
+        """Returns the record as Python objects."""
         return dict(self._record)
 
     def __repr__(self) -> str:
@@ -135,10 +131,6 @@ class Client:
 
         Raises:
             ForgeError: The envelope is refused, or no planner answers.
-
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> client.submit("examples/minimal.json", job_id="submitted").job_id
-        'submitted'
         """
         envelope = envelope_bytes(model)
         if job_id is not None:
@@ -146,33 +138,15 @@ class Client:
         return Job(self._native.submit(envelope, submitter=submitter))
 
     def status(self, job_id: str) -> Job:
-        """Reads the record of a job.
-
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> job = client.submit("examples/minimal.json", job_id="read")
-        >>> client.status("read").job_id
-        'read'
-        """
+        """Reads the record of a job."""
         return Job(self._native.status(job_id))
 
     def cancel(self, job_id: str) -> Job:
-        """Cancels a job, and returns its record. A job that has ended stays as it is.
-
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> job = client.wait(client.submit("examples/minimal.json", job_id="ended").job_id)
-        >>> client.cancel("ended").state
-        'completed'
-        """
+        """Cancels a job, and returns its record. A job that has ended stays as it is."""
         return Job(self._native.cancel(job_id))
 
     def watch(self, job_id: str) -> Iterator[Job]:
-        """Yields the record of a job whenever it is seen to change, until the job has ended.
-
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> job = client.submit("examples/minimal.json", job_id="watched")
-        >>> [record.state for record in client.watch("watched")][-1]
-        'completed'
-        """
+        """Yields the record of a job whenever it is seen to change, until the job has ended."""
         watch = self._native.watch(job_id)
         while (record := watch.next(POLL)) != "":
             if record is not None:
@@ -188,11 +162,6 @@ class Client:
         Raises:
             JobError: The job failed or was cancelled.
             TimeoutError: The job has not ended in time. It goes on.
-
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> job = client.submit("examples/insurance.json", job_id="awaited")
-        >>> client.wait("awaited").hash
-        '9713d4c31d81f379c15038488610e1b052dc1e5fbe080a250c62ba6d90acd417'
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         watch = self._native.watch(job_id)
@@ -209,25 +178,12 @@ class Client:
 
         Raises:
             MismatchError: An artifact is missing or damaged.
-
-        >>> import tempfile
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> job = client.wait(client.submit("examples/minimal.json", job_id="fetched").job_id)
-        >>> paths = client.artifacts("fetched", out=tempfile.mkdtemp())
-        >>> paths["result.json"].name
-        'result.json'
         """
         names = self._native.fetch_artifacts(job_id, os.fspath(out))
         return {name: Path(out, name) for name in names}
 
     def result(self, job_id: str) -> Result:
-        """Reads the result of a completed job from the store and checks its hash.
-
-        >>> client = Client(NATS_URL, store=STORE)
-        >>> job = client.wait(client.submit("examples/minimal.json", job_id="result").job_id)
-        >>> client.result("result").mean
-        1331.874228
-        """
+        """Reads the result of a completed job from the store and checks its hash."""
         content = self._native.read_artifact(job_id, "result.json")
         return Result(content, hash=hashlib.sha256(content).hexdigest(), job_id=job_id)
 

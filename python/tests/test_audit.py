@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import forge_kernel
 import pytest
-from services import FORGE
 
 
 def stored_manifest(store: Path) -> Path:
@@ -37,16 +35,6 @@ def test_changed_figures_are_reasons(tmp_path: Path) -> None:
     assert verdict.failed and verdict.reasons
     assert all(": " in reason for reason in verdict.reasons)
     assert verdict.reasons[0].split(":")[0] in verdict._repr_html_()
-
-
-def test_archives_are_audited(tmp_path: Path) -> None:
-    archive = tmp_path / "job.tar"
-    manifest = stored_manifest(tmp_path / "store")
-    subprocess.run([str(FORGE), "export", str(manifest), "-o", str(archive)], check=True, capture_output=True)
-    assert forge_kernel.audit(archive, full=True, backend="simd").proved
-    archive.write_bytes(archive.read_bytes()[:-2048])
-    with pytest.raises(forge_kernel.ForgeError):
-        forge_kernel.audit(archive)
 
 
 def test_bad_arguments_are_named(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ impl<'a> Evidence<'a> {
         evidence
     }
 
+    /// The job of the stored envelope, and the shard results that were kept.
+    ///
+    /// # Errors
+    /// See [`Evidence::job`].
+    pub fn into_job(self) -> Result<(Job, Option<KeptShards>), CheckProblem> {
+        Ok((self.job?, self.kept_shards))
+    }
+
     fn add_artifact(&mut self, reference: &'a ArtifactReference, shards: u64, report: &mut AuditReport) {
         let content = if reference.name == shards_file::FILE_NAME {
             let request = self.job.as_ref().ok().map(|job| &job.request);

@@ -1,7 +1,7 @@
 //! The shard results that a job kept, `shards.bin`. They are read in one pass and never held
 //! together in memory: a job may have terabytes of them.
 
-use forge_contract::{artifact::ArtifactReference, digest::Digest};
+use forge_contract::{artifact::ArtifactReference, digest::Digest, shard_result::ShardResult};
 use forge_documents::{JobResult, document::ENVELOPE_JSON};
 use forge_kernel::request::Request;
 use forge_store::shards_file::{self, ShardsFileReader};
@@ -16,6 +16,8 @@ use crate::stored_job::StoredJob;
 pub struct KeptShards {
     /// SHA-256 of each result, in shard order.
     pub hashes: Vec<Digest>,
+    /// The largest amounts of each result, in shard order.
+    pub peaks: Vec<ShardPeaks>,
     /// The figures of all results, or why they cannot be those of the job.
     pub merged: Result<JobResult, CheckProblem>,
 }
@@ -39,10 +41,28 @@ impl KeptShards {
     }
 }
 
+/// The largest amounts of a year in a shard, in minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardPeaks {
+    /// The largest total.
+    pub net: u64,
+    /// The largest amount before treaties; `None` if results of the program do not state it.
+    pub gross: Option<u64>,
+}
+
+impl ShardPeaks {
+    fn new(result: &ShardResult) -> Self {
+        // The first quantity of a program with details is the gross amount.
+        let gross = result.details.as_ref().and_then(|details| details.quantities.first());
+        Self { net: result.total.max, gross: gross.map(|gross| gross.distribution.max) }
+    }
+}
+
 /// One pass over the file.
 struct MergePass<'a> {
     reader: ShardsFileReader,
     hashes: Vec<Digest>,
+    peaks: Vec<ShardPeaks>,
     merge: Result<ShardMerge<'a>, CheckProblem>,
 }
 
@@ -50,7 +70,8 @@ impl<'a> MergePass<'a> {
     fn new(request: Option<&'a Request>) -> Self {
         let merge = request.map(ShardMerge::new);
         let unreliable = || CheckProblem::NotCompared(format!("{ENVELOPE_JSON} is not reliable"));
-        Self { reader: ShardsFileReader::new(), hashes: Vec::new(), merge: merge.ok_or_else(unreliable) }
+        let merge = merge.ok_or_else(unreliable);
+        Self { reader: ShardsFileReader::new(), hashes: Vec::new(), peaks: Vec::new(), merge }
     }
 
     fn push(&mut self, chunk: &[u8]) {
@@ -63,7 +84,7 @@ impl<'a> MergePass<'a> {
             let added = match (self.reader.next_result(), &mut self.merge) {
                 (Ok(Some(result)), Ok(merge)) => {
                     self.hashes.push(Digest::hash_parts(&[&result]));
-                    merge.add(&result)
+                    merge.add(&result).map(|result| self.peaks.push(ShardPeaks::new(&result)))
                 }
                 (Err(error), _) => Err(framing_problem(&error)),
                 _ => return,
@@ -76,12 +97,12 @@ impl<'a> MergePass<'a> {
     }
 
     fn finish(self) -> KeptShards {
-        let Self { reader, hashes, merge } = self;
+        let Self { reader, hashes, peaks, merge } = self;
         let merged = merge.and_then(|merge| {
             reader.finish().map_err(|error| framing_problem(&error))?;
             merge.finish()
         });
-        KeptShards { hashes, merged }
+        KeptShards { hashes, peaks, merged }
     }
 }
 

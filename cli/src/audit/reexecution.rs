@@ -1,7 +1,7 @@
 //! Executes recorded shards again and compares the results. If all of them were executed again, it
 //! also merges the results, so that the result of the job follows from the envelope alone.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use forge_contract::{
@@ -16,8 +16,7 @@ use forge_documents::{
     Job, JobResult,
     number_format::{format_count, format_duration},
 };
-use forge_kernel::backend::{Backend, ExecutionControl, ExecutionError};
-use forge_service::executor::ProgressCallback;
+use forge_kernel::backend::{Backend, ExecutionError};
 use futures_util::{StreamExt, stream};
 
 use super::{
@@ -193,7 +192,7 @@ async fn execute_shards(
 ) -> Result<ReexecutionOutcome, CommandError> {
     let execute = |&(id, recorded): &(ShardId, Option<Digest>)| {
         let (backend, program) = (Arc::clone(&options.backend), Arc::clone(&job.request.program));
-        let (shard, progress) = (job.request.shard(id), ShardProgress(control.progress_callback()));
+        let (shard, progress) = (job.request.shard(id), control.clone());
         let executed =
             tokio::task::spawn_blocking(move || execute_shard(backend.as_ref(), &program, shard, &progress));
         async move { (id, recorded, executed.await) }
@@ -214,7 +213,7 @@ async fn execute_shards(
         outcome.hashes.push(computed);
         merge = merge.map(|merge| {
             let mut merge = merge?;
-            merge.add(&bytes).map(|()| merge)
+            merge.add(&bytes).map(|_| merge)
         });
     }
     outcome.merged = merge.map(|merge| merge.and_then(ShardMerge::finish));
@@ -226,19 +225,10 @@ fn execute_shard(
     backend: &dyn Backend,
     program: &Program,
     shard: Shard,
-    progress: &ShardProgress,
+    progress: &JobControl,
 ) -> Result<Vec<u8>, String> {
     let results =
         backend.execute(program, &[shard], progress).map_err(|error: ExecutionError| error.to_string())?;
     let result = results.first().ok_or("the backend returned no result")?;
     Ok(result.encode())
-}
-
-struct ShardProgress(ProgressCallback);
-
-impl ExecutionControl for ShardProgress {
-    fn advance(&self, iterations: u64) -> ControlFlow<()> {
-        (self.0)(iterations);
-        ControlFlow::Continue(())
-    }
 }

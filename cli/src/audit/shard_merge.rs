@@ -40,11 +40,11 @@ impl<'a> ShardMerge<'a> {
         }
     }
 
-    /// Decodes and merges the result of the plan's next shard.
+    /// Decodes and merges the result of the plan's next shard, and returns it.
     ///
     /// # Errors
     /// Why the next shard of the run cannot have this result.
-    pub fn add(&mut self, bytes: &[u8]) -> Result<(), CheckProblem> {
+    pub fn add(&mut self, bytes: &[u8]) -> Result<ShardResult, CheckProblem> {
         let index = self.count;
         let failed = |reason: String| CheckProblem::failed(format!("shard result {index}: {reason}"));
         let Some(id) = self.planned.next() else {
@@ -67,7 +67,7 @@ impl<'a> ShardMerge<'a> {
         occurrence_tallies::check(&self.request.program, &result).map_err(failed)?;
         self.count += 1;
         self.test_convergence();
-        Ok(())
+        Ok(result)
     }
 
     fn test_convergence(&mut self) {
@@ -175,7 +175,7 @@ mod tests {
         result.components[0].capped = result.components[0].occurrences;
         result.capped = 1;
         let (mut merge, result) = (ShardMerge::new(&request), result.encode());
-        request.plan.shards().for_each(|_| merge.add(&result).unwrap());
+        request.plan.shards().for_each(|_| drop(merge.add(&result).unwrap()));
         let problem = merge.finish().unwrap_err().into_explanation();
         assert!(problem.contains("a result can state at most 2^53"), "{problem}");
     }
@@ -188,7 +188,7 @@ mod tests {
         let problem = merge.finish().unwrap_err().into_explanation();
         assert_eq!(problem, "after 268,435,456 iterations the run neither converges nor ends");
         let mut merge = ShardMerge::new(&request);
-        request.plan.shards().for_each(|_| merge.add(&result).unwrap());
+        request.plan.shards().for_each(|_| drop(merge.add(&result).unwrap()));
         let problem = merge.add(&result).unwrap_err().into_explanation();
         assert_eq!(problem, "shard result 1025: the plan has no further shard");
     }

@@ -39,6 +39,10 @@ fn commands_on_files_print_json() {
     assert_eq!(document(&sandbox, &["audit", "out/jobs/job"])["schema"], "forge.audit.v1");
     assert_eq!(document(&sandbox, &["audit", "--log", "out"])["schema"], "forge.log-audit.v1");
     assert_eq!(document(&sandbox, &["diff", "out/jobs/job", "out/jobs/job"])["schema"], "forge.diff.v1");
+    let top = document(&sandbox, &["explain", "out/jobs/job", "--top", "1", "--no-progress"]);
+    assert_eq!((&top["schema"], &top["rows"][0]["rank"]), (&"forge.explain.v1".into(), &1.into()));
+    let years = ["years", "out/jobs/job", "--where", "net > 249999", "--no-progress"];
+    assert_eq!(document(&sandbox, &years)["schema"], "forge.years.v1");
     let checked = document(&sandbox, &["envelope", "check", "envelope.json"]);
     assert_eq!((&checked["schema"], &checked["valid"]), (&"forge.envelope-check.v1".into(), &true.into()));
     let bench = ["bench", "--rounds", "1", "--seconds", "0.001", "--backend", "scalar"];

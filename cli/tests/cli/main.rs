@@ -6,6 +6,7 @@ mod common;
 #[cfg(unix)]
 mod contexts;
 mod diff;
+mod explain;
 mod export;
 mod forged_bundles;
 mod forgery;
@@ -29,3 +30,4 @@ mod storage;
 mod tampering;
 mod text;
 mod verdicts;
+mod years;

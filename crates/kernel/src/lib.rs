@@ -59,11 +59,13 @@
 //! 17. [`summary`], a result's figures, in units of the args
 //! 18. [`convergence`], whether a run may end before its budget
 //! 19. [`backend`], execution of shards: the scalar reference and SIMD
-//! 20. [`table_moments`], moments of what a program's tables give
-//! 21. [`workload`], the model of each op, one file per profile
-//! 22. [`result_document`], `result.json`
-//! 23. [`request`], a validated envelope with its program and plan
-//! 24. `testing`, support for tests of backends (feature `testing`)
+//! 20. [`years`], single years, computed again from their numbers
+//! 21. [`table_moments`], moments of what a program's tables give
+//! 22. [`tail_sums`], sums over the years of a tail
+//! 23. [`workload`], the model of each op, one file per profile
+//! 24. [`result_document`], `result.json`
+//! 25. [`request`], a validated envelope with its program and plan
+//! 26. `testing`, support for tests of backends (feature `testing`)
 
 pub mod backend;
 pub mod beta;
@@ -91,11 +93,13 @@ pub mod statistics;
 pub mod summary;
 pub mod table_moments;
 pub mod tables;
+pub mod tail_sums;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod treaties;
 pub mod verification;
 pub mod workload;
+pub mod years;
 
 /// The kernel version. Results are comparable only within one version: a change that would alter a
 /// released test vector requires a new version.

@@ -26,7 +26,7 @@ use crate::{
     result_size::{self, ResultSize},
     seed_tree,
     summary::Summary,
-    workload::{self, Profile, WorkloadModel, warning::Warning},
+    workload::{self, ModelParts, Profile, WorkloadModel, warning::Warning},
 };
 
 /// A model compiled to a program.
@@ -203,6 +203,11 @@ impl Request {
     /// Expected occurrences of an iteration.
     pub fn expected_occurrences(&self) -> f64 {
         self.model.expected_occurrences()
+    }
+
+    /// The lines, groups and treaties of the program.
+    pub fn parts(&self) -> ModelParts {
+        self.model.parts()
     }
 
     /// The profile of the op.

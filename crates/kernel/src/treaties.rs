@@ -36,6 +36,16 @@ pub struct TreatyYear {
     recoveries: u64,
 }
 
+/// Receives what treaties take from the lines of a year, in the order in which they take it.
+pub trait CessionObserver {
+    /// A treaty takes an amount, which may be 0, from a line: of the occurrence that was added
+    /// last, or of the year while it is closed.
+    fn add_cession(&mut self, _treaty: usize, _line: usize, _amount: u64) {}
+}
+
+/// Ignores everything.
+impl CessionObserver for () {}
+
 /// Sums of a year saturate at 2^62, far above [`MAX_AMOUNT`], where the recorded amounts saturate.
 /// Sums in use stay exact: the terms of a treaty are at most [`MAX_AMOUNT`].
 const MAX_SUM: u64 = 1 << 62;
@@ -57,25 +67,27 @@ pub fn sum_of(amounts: &[u64], lines: IndexSet) -> u64 {
 
 /// Takes `payment` from the covered lines in proportion to their amounts, and returns it; no more
 /// than the lines have. Line by line, the parts taken so far are the exact proportion, rounded
-/// down, so the parts add up to the payment.
-fn cede(amounts: &mut [u64], lines: IndexSet, payment: u64) -> u64 {
-    let total: u128 = covered(amounts, lines).map(|amount| u128::from(*amount)).sum();
+/// down, so the parts add up to the payment. `on_part` receives each line and its part.
+fn cede(amounts: &mut [u64], lines: IndexSet, payment: u64, mut on_part: impl FnMut(usize, u64)) -> u64 {
+    let total: u128 = covered(amounts, lines).map(|(_, amount)| u128::from(*amount)).sum();
     let payment = u128::from(payment).min(total);
     if payment == 0 {
         return 0;
     }
     let (mut sum, mut taken) = (0, 0);
-    for amount in covered(amounts, lines) {
+    for (line, amount) in covered(amounts, lines) {
         sum += u128::from(*amount);
         let due = payment * sum / total;
-        *amount -= (due - taken) as u64;
+        let part = (due - taken) as u64;
+        *amount -= part;
         taken = due;
+        on_part(line, part);
     }
     payment as u64
 }
 
-fn covered(amounts: &mut [u64], lines: IndexSet) -> impl Iterator<Item = &mut u64> {
-    amounts.iter_mut().enumerate().filter(move |(line, _)| lines.contains(*line)).map(|(_, amount)| amount)
+fn covered(amounts: &mut [u64], lines: IndexSet) -> impl Iterator<Item = (usize, &mut u64)> {
+    amounts.iter_mut().enumerate().filter(move |(line, _)| lines.contains(*line))
 }
 
 impl<'a> Year<'a> {
@@ -87,24 +99,32 @@ impl<'a> Year<'a> {
 
     /// Adds an occurrence of `group`, with the amount of every line, and passes it through the
     /// treaties that pay by occurrence. `amounts` becomes what is left after the last step.
-    pub fn add_occurrence(&mut self, group: usize, amounts: &mut [u64]) {
-        self.add(group, amounts, true);
+    pub fn add_occurrence(&mut self, group: usize, amounts: &mut [u64], observer: &mut impl CessionObserver) {
+        self.add(group, amounts, true, observer);
     }
 
     /// Adds amounts of `group` that are totals of the year: only quota shares without an event
     /// limit apply to them, because no occurrence is known.
-    pub fn add_annual(&mut self, group: usize, amounts: &mut [u64]) {
-        self.add(group, amounts, false);
+    pub fn add_annual(&mut self, group: usize, amounts: &mut [u64], observer: &mut impl CessionObserver) {
+        self.add(group, amounts, false, observer);
     }
 
-    fn add(&mut self, group: usize, amounts: &mut [u64], is_occurrence: bool) {
+    fn add(
+        &mut self,
+        group: usize,
+        amounts: &mut [u64],
+        is_occurrence: bool,
+        observer: &mut impl CessionObserver,
+    ) {
         add_to(&mut self.stages[..self.lines], amounts);
         for (stage, &step) in self.steps.iter().enumerate() {
             let subject = amounts.to_vec();
-            for (terms, treaty) in self.terms.iter().zip(&mut self.treaties) {
+            for (at, (terms, treaty)) in self.terms.iter().zip(&mut self.treaties).enumerate() {
                 if terms.step == step && terms.groups.contains(group) {
                     let payment = treaty.pay(&terms.terms, sum_of(&subject, terms.lines), is_occurrence);
-                    let taken = cede(amounts, terms.lines, payment);
+                    let taken = cede(amounts, terms.lines, payment, |line, part| {
+                        observer.add_cession(at, line, part);
+                    });
                     treaty.ceded = plus(treaty.ceded, taken);
                     if taken < payment {
                         treaty.take_back(&terms.terms, payment - taken);
@@ -116,12 +136,12 @@ impl<'a> Year<'a> {
     }
 
     /// Ends the year: applies the treaties on the year's amounts.
-    pub fn close(mut self) -> ClosedYear {
+    pub fn close(mut self, observer: &mut impl CessionObserver) -> ClosedYear {
         for (stage, &step) in self.steps.iter().enumerate() {
             let (before, after) = self.stages.split_at_mut((stage + 1) * self.lines);
             let subject = &before[stage * self.lines..];
             let (net, later) = after.split_at_mut(self.lines);
-            for (terms, treaty) in self.terms.iter().zip(&mut self.treaties) {
+            for (at, (terms, treaty)) in self.terms.iter().zip(&mut self.treaties).enumerate() {
                 let TreatyTerms::AggregateXl { layer, placed } = &terms.terms else { continue };
                 if terms.step != step {
                     continue;
@@ -129,7 +149,9 @@ impl<'a> Year<'a> {
                 let part = layer.part_of(sum_of(subject, terms.lines));
                 treaty.is_used_up = part == layer.limit;
                 let before = net.to_vec();
-                treaty.ceded = cede(net, terms.lines, placed.of(part));
+                treaty.ceded = cede(net, terms.lines, placed.of(part), |line, part| {
+                    observer.add_cession(at, line, part);
+                });
                 // Later steps have passed the occurrences on without this cession.
                 for stage in later.chunks_mut(self.lines) {
                     for (line, left) in stage.iter_mut().enumerate() {

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 
 use forge_contract::{program::Program, shard::Shard, shard_result::ShardResult};
 
-mod result_builder;
+pub(crate) mod iteration;
+pub(crate) mod result_builder;
 pub mod scalar;
 pub mod simd;
 

@@ -5,28 +5,17 @@ use std::collections::BTreeMap;
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
-    program::{MAX_AMOUNT, Program},
+    program::Program,
     result_details::{AllocationBucket, GroupTally, Quantity, QuantityResult, ResultDetails, TreatyTally},
     shard_result::{Distribution, ShardResult, Tally},
     treaty::{IndexSet, OccurrenceLayer, Treaty, TreatyTerms},
 };
 
-use crate::treaties::{ClosedYear, sum_of};
-
-/// What happened in one iteration.
-pub(super) struct IterationOutcome {
-    /// For each group, the number of its occurrences.
-    pub(super) counts: Vec<u64>,
-    /// For each group, the sum of its amounts.
-    pub(super) group_totals: Vec<u64>,
-    /// The largest occurrence, before treaties.
-    pub(super) largest: u64,
-    /// The year after its treaties.
-    pub(super) year: ClosedYear,
-}
+use super::iteration::{ComponentAmount, IterationObserver, IterationOutcome, recorded};
+use crate::treaties::{CessionObserver, ClosedYear, sum_of};
 
 /// Accumulates the result of a shard.
-pub(super) struct ResultBuilder<'a> {
+pub(crate) struct ResultBuilder<'a> {
     program: &'a Program,
     iterations: u64,
     components: Vec<Tally>,
@@ -37,7 +26,7 @@ pub(super) struct ResultBuilder<'a> {
 }
 
 impl<'a> ResultBuilder<'a> {
-    pub(super) fn new(program: &'a Program) -> Self {
+    pub(crate) fn new(program: &'a Program) -> Self {
         let marks = program.marks();
         Self {
             program,
@@ -50,26 +39,7 @@ impl<'a> ResultBuilder<'a> {
         }
     }
 
-    /// Counts an amount of a component, and whether it is at the component's limit.
-    pub(super) fn count_amount(&mut self, component: usize, is_capped: bool) {
-        self.components[component].occurrences += 1;
-        self.components[component].capped += u64::from(is_capped);
-    }
-
-    pub(super) fn add_iteration(&mut self, outcome: &IterationOutcome) {
-        let cap = self.program.cap;
-        let net = sum_of(outcome.year.net(), IndexSet::ALL);
-        let total = recorded(self.program.base + net).min(cap);
-        self.iterations += 1;
-        self.capped += u64::from(total == cap);
-        self.total.add(total);
-        self.largest.add(recorded(outcome.largest).min(cap));
-        if let Some(details) = &mut self.details {
-            details.add(&self.program.treaties, outcome, total);
-        }
-    }
-
-    pub(super) fn finish(self) -> ShardResult {
+    pub(crate) fn finish(self) -> ShardResult {
         let total = self.total.finish();
         ShardResult {
             iterations: self.iterations,
@@ -84,9 +54,25 @@ impl<'a> ResultBuilder<'a> {
     }
 }
 
-/// An amount as results record it: saturated.
-fn recorded(amount: u64) -> u64 {
-    amount.min(MAX_AMOUNT)
+impl CessionObserver for ResultBuilder<'_> {}
+
+impl IterationObserver for ResultBuilder<'_> {
+    fn add_amount(&mut self, amount: &ComponentAmount) {
+        let tally = &mut self.components[amount.component];
+        tally.occurrences += 1;
+        tally.capped += u64::from(amount.is_capped);
+    }
+
+    fn end_iteration(&mut self, outcome: &IterationOutcome) {
+        let total = outcome.total(self.program);
+        self.iterations += 1;
+        self.capped += u64::from(total == self.program.cap);
+        self.total.add(total);
+        self.largest.add(outcome.recorded_largest(self.program));
+        if let Some(details) = &mut self.details {
+            details.add(&self.program.treaties, outcome, total);
+        }
+    }
 }
 
 fn square(amount: u64) -> U256 {

@@ -18,7 +18,8 @@ use rand_chacha::{
 
 use super::{
     Backend, ExecutionControl, ExecutionError,
-    result_builder::{IterationOutcome, ResultBuilder},
+    iteration::{ComponentAmount, IterationObserver, IterationOutcome},
+    result_builder::ResultBuilder,
 };
 use crate::{seed_tree::leaf_seeds, treaties::Year};
 
@@ -47,7 +48,7 @@ impl Backend for Scalar {
 }
 
 /// Iterations between two calls of [`ExecutionControl::advance`].
-pub(super) fn report_interval(program: &Program) -> u64 {
+pub(crate) fn report_interval(program: &Program) -> u64 {
     (MAX_UNREPORTED_WORK / program.max_work()).clamp(1, LEAF_ITERATIONS)
 }
 
@@ -103,7 +104,7 @@ impl<'a> RangeExecutor<'a> {
 }
 
 /// A program, with what is the same in all iterations.
-struct Interpreter<'a> {
+pub(crate) struct Interpreter<'a> {
     program: &'a Program,
     /// The distinct steps of the treaties, ascending.
     steps: Vec<u32>,
@@ -114,7 +115,7 @@ struct Interpreter<'a> {
 }
 
 impl<'a> Interpreter<'a> {
-    fn new(program: &'a Program) -> Self {
+    pub(crate) fn new(program: &'a Program) -> Self {
         let mut count = 0;
         let first_components = program.groups.iter().map(|group| {
             count += group.components.len();
@@ -130,7 +131,7 @@ impl<'a> Interpreter<'a> {
 
     /// Executes one iteration: draws all counts, the indices and the annual amounts, then one
     /// occurrence after another.
-    fn execute(&self, leaf_seed: Digest, iteration: u64, result: &mut ResultBuilder<'_>) {
+    pub(crate) fn execute(&self, leaf_seed: Digest, iteration: u64, observer: &mut impl IterationObserver) {
         let mut stream = ChaCha8Rng::from_seed(leaf_seed.0);
         stream.set_stream(iteration);
         let groups = &self.program.groups;
@@ -149,21 +150,23 @@ impl<'a> Interpreter<'a> {
         let mut amounts = vec![0u64; self.program.lines as usize];
         let annual = groups.iter().enumerate().filter(|(_, g)| g.occurrence == Occurrence::Annual);
         for (group, _) in annual {
-            self.draw_amounts(group, &factors, &mut stream, &mut amounts, result);
+            self.draw_amounts(group, &factors, &mut stream, &mut amounts, observer);
             group_totals[group] = amounts.iter().sum();
-            year.add_annual(group, &mut amounts);
+            year.add_annual(group, &mut amounts, observer);
         }
         let mut largest = 0;
         let mut remaining = counts.clone();
         while let Some(group) = self.next_group(&remaining, &mut stream) {
             remaining[group] -= 1;
-            self.draw_amounts(group, &factors, &mut stream, &mut amounts, result);
+            self.draw_amounts(group, &factors, &mut stream, &mut amounts, observer);
             let occurrence = amounts.iter().sum::<u64>();
             largest = occurrence.max(largest);
             group_totals[group] = group_totals[group].saturating_add(occurrence);
-            year.add_occurrence(group, &mut amounts);
+            year.add_occurrence(group, &mut amounts, observer);
         }
-        result.add_iteration(&IterationOutcome { counts, group_totals, largest, year: year.close() });
+        observer.start_closing();
+        let year = year.close(observer);
+        observer.end_iteration(&IterationOutcome { counts, group_totals, largest, year });
     }
 
     /// The group of the next occurrence; `None` after the last one. Where the order matters, every
@@ -189,8 +192,9 @@ impl<'a> Interpreter<'a> {
         factors: &[u64],
         stream: &mut ChaCha8Rng,
         amounts: &mut [u64],
-        result: &mut ResultBuilder<'_>,
+        observer: &mut impl IterationObserver,
     ) {
+        observer.start_occurrence(group);
         let components = &self.program.groups[group].components;
         let struck = match &self.program.groups[group].occurrence {
             Occurrence::Claim { pick: None } => 0..1,
@@ -207,10 +211,18 @@ impl<'a> Interpreter<'a> {
             if !component.same_rank {
                 draw = stream.next_u64();
             }
-            let limited = component.terms.limited(loss_of_draw(component, factors, draw));
-            amounts[component.line as usize] += component.terms.share.of(limited);
-            let is_capped = limited == component.terms.limit;
-            result.count_amount(self.first_components[group] + index, is_capped);
+            let loss = loss_of_draw(component, factors, draw);
+            let limited = component.terms.limited(loss);
+            let paid = component.terms.share.of(limited);
+            let line = component.line as usize;
+            amounts[line] += paid;
+            observer.add_amount(&ComponentAmount {
+                component: self.first_components[group] + index,
+                line,
+                loss,
+                paid,
+                is_capped: limited == component.terms.limit,
+            });
         }
     }
 }

@@ -50,10 +50,10 @@ fn run(treaties: &[Treaty], losses: &[u64]) -> (Vec<u64>, ClosedYear) {
     let mut payments = Vec::new();
     for &loss in losses {
         let before = year.treaties[0].ceded;
-        year.add_occurrence(0, &mut [loss]);
+        year.add_occurrence(0, &mut [loss], &mut ());
         payments.push(year.treaties[0].ceded - before);
     }
-    (payments, year.close())
+    (payments, year.close(&mut ()))
 }
 
 #[test]
@@ -184,8 +184,8 @@ fn event_limits_of_proportional_treaties_leave_the_overspill_net() {
     let treaties = [share(0b0001, 500_000, 5_000), share(0b1100, 600_000, 8_000)];
     let steps = steps(&treaties);
     let mut year = Year::new(&treaties, &steps, 4);
-    year.add_occurrence(0, &mut [12_000, 5_000, 3_000, 6_000]);
-    let year = year.close();
+    year.add_occurrence(0, &mut [12_000, 5_000, 3_000, 6_000], &mut ());
+    let year = year.close(&mut ());
     assert_eq!(ceded(&year), [5_000, 5_400]);
     assert_eq!(year.after_steps(1).iter().sum::<u64>(), 15_600);
 }
@@ -218,9 +218,9 @@ fn stop_loss_sees_the_net_of_the_steps_before() {
     let treaties = [quota, stop];
     let steps = steps(&treaties);
     let mut year = Year::new(&treaties, &steps, 2);
-    year.add_annual(0, &mut [500, 0]);
-    year.add_occurrence(1, &mut [0, 180]);
-    let year = year.close();
+    year.add_annual(0, &mut [500, 0], &mut ());
+    year.add_occurrence(1, &mut [0, 180], &mut ());
+    let year = year.close(&mut ());
     // Net 400 + 180 = 580: 80 in the layer, 85% placed.
     assert_eq!(ceded(&year), [100, 68]);
     assert_eq!(year.after_steps(2).iter().sum::<u64>(), 580 - 68);
@@ -287,9 +287,9 @@ proptest! {
         let steps = steps(&treaties);
         let mut year = Year::new(&treaties, &steps, 3);
         for amounts in &occurrences {
-            year.add_occurrence(0, &mut amounts.clone());
+            year.add_occurrence(0, &mut amounts.clone(), &mut ());
         }
-        let year = year.close();
+        let year = year.close(&mut ());
         let sum = |lines: &[u64]| lines.iter().sum::<u64>();
         let gross: u64 = occurrences.iter().map(|amounts| sum(amounts)).sum();
         prop_assert_eq!(sum(year.after_steps(0)), gross);
@@ -322,12 +322,14 @@ proptest! {
         payment in 0u64..1 << 54,
     ) {
         let mut left = amounts;
-        let ceded = cede(&mut left, IndexSet(0b101), payment);
+        let mut parts = [0; 3];
+        let ceded = cede(&mut left, IndexSet(0b101), payment, |line, part| parts[line] = part);
         let total = u128::from(amounts[0]) + u128::from(amounts[2]);
         prop_assert_eq!(u128::from(ceded), u128::from(payment).min(total));
         prop_assert_eq!(left[1], amounts[1]);
         let taken = amounts[0] - left[0];
         prop_assert_eq!(taken + (amounts[2] - left[2]), ceded);
+        prop_assert_eq!(parts, [taken, 0, amounts[2] - left[2]]);
         let share = (u128::from(ceded) * u128::from(amounts[0])).checked_div(total);
         prop_assert_eq!(u128::from(taken), share.unwrap_or(0));
     }
@@ -340,9 +342,9 @@ proptest! {
         let steps = steps(&treaties);
         let mut year = Year::new(&treaties, &steps, 3);
         for _ in 0..repeats {
-            year.add_occurrence(0, &mut [MAX_AMOUNT; 3]);
+            year.add_occurrence(0, &mut [MAX_AMOUNT; 3], &mut ());
         }
-        let year = year.close();
+        let year = year.close(&mut ());
         prop_assert!(year.after_steps(0).iter().all(|&sum| sum <= MAX_SUM));
     }
 }

@@ -98,6 +98,18 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     fn budget(&self) -> &Budget;
     /// Names of the components of all groups, in order.
     fn component_names(&self) -> Vec<String>;
+    /// The lines, groups and treaties of the program. By default there is one line, and each group
+    /// has one component.
+    fn parts(&self) -> ModelParts {
+        let part = |name| ModelPart { name, has_mean: true };
+        ModelParts {
+            lines: vec![part("all".to_owned())],
+            groups: self.component_names().into_iter().map(part).collect(),
+            treaties: Vec::new(),
+            gross_has_mean: true,
+            net_has_mean: true,
+        }
+    }
     /// Expected draws of an iteration, rounded up.
     fn expected_draws(&self) -> u64;
     /// Expected occurrences of an iteration.
@@ -118,6 +130,30 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     /// The `output` of the result document: of a merged result of at least one iteration, and its
     /// summary.
     fn output(&self, result: &ShardResult, program: &Program, summary: &Summary) -> Value;
+}
+
+/// The parts of a model, in the order of its program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelParts {
+    /// The lines.
+    pub lines: Vec<ModelPart>,
+    /// The groups.
+    pub groups: Vec<ModelPart>,
+    /// The treaties.
+    pub treaties: Vec<ModelPart>,
+    /// Whether the sum of all lines before treaties has a mean.
+    pub gross_has_mean: bool,
+    /// Whether the total has a mean.
+    pub net_has_mean: bool,
+}
+
+/// A line, a group or a treaty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelPart {
+    /// Name.
+    pub name: String,
+    /// Whether its amount of a year has a mean.
+    pub has_mean: bool,
 }
 
 /// The iterations of a run, and what ends it earlier.

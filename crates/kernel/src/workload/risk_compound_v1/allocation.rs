@@ -8,7 +8,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{highest_moments::HighestMoments, portfolio::Portfolio};
-use crate::{statistics::Level, summary::HighestMoment};
+use crate::{
+    statistics::Level,
+    summary::HighestMoment,
+    tail_sums::{BucketSums, sums_above},
+};
 
 /// The parts of lines and treaties in the net total.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -35,12 +39,6 @@ pub struct AllocatedParts {
     pub treaties: Vec<Option<f64>>,
 }
 
-/// The years of a coarse bucket of the net total.
-struct TotalBucket<'a> {
-    years: u64,
-    sums: &'a [u128],
-}
-
 /// The allocations at these levels.
 pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]) -> Vec<Allocation> {
     let details = result.details.as_ref().filter(|_| portfolio.report.allocation);
@@ -48,7 +46,7 @@ pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]
     let years: BTreeMap<u32, u64> = result.coarse_totals().into_iter().collect();
     let years_of = |part: &AllocationBucket| years.get(&part.bucket).copied().unwrap_or(0);
     let buckets =
-        details.allocation.iter().map(|part| TotalBucket { years: years_of(part), sums: &part.sums });
+        details.allocation.iter().map(|part| BucketSums { years: years_of(part), sums: &part.sums });
     let buckets: Vec<_> = buckets.collect();
     if buckets.is_empty() {
         return Vec::new();
@@ -59,41 +57,16 @@ pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]
     let near_quantile =
         if portfolio.treaties.is_empty() { ExistingMeans::all(portfolio) } else { existing.beside_net() };
     let allocation = |&level: &Level| {
-        let (years, sums, quantile) = sums_above(&buckets, result.iterations, level);
+        let tail = sums_above(&buckets, result.iterations, level);
+        let quantile = buckets[tail.quantile];
         let quantile_sums: Vec<f64> = quantile.sums.iter().map(|&sum| sum as f64).collect();
         Allocation {
             level: level.to_f64(),
-            tail: existing.parts(&sums, years, unit),
+            tail: existing.parts(&tail.sums, tail.years, unit),
             at_quantile: near_quantile.parts(&quantile_sums, quantile.years as f64, unit),
         }
     };
     levels.iter().map(allocation).collect()
-}
-
-/// The number of years above the level, the sums over them, and the bucket of the quantile. Of that
-/// bucket, the part of the years above the level counts.
-fn sums_above<'a, 'b>(
-    buckets: &'b [TotalBucket<'a>],
-    iterations: u64,
-    level: Level,
-) -> (f64, Vec<f64>, &'b TotalBucket<'a>) {
-    let tail = iterations as f64 * ((level.denominator - level.numerator) as f64 / level.denominator as f64);
-    let mut sums = vec![0.0; buckets[0].sums.len()];
-    let mut left = tail;
-    let mut quantile = &buckets[buckets.len() - 1];
-    for bucket in buckets.iter().rev() {
-        if left <= 0.0 {
-            break;
-        }
-        let years = bucket.years as f64;
-        let share = if years <= left { 1.0 } else { left / years };
-        for (sum, &part) in sums.iter_mut().zip(bucket.sums) {
-            *sum += share * part as f64;
-        }
-        left -= years;
-        quantile = bucket;
-    }
-    (tail, sums, quantile)
 }
 
 /// Which of the parts have a mean.

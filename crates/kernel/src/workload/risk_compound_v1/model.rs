@@ -13,8 +13,10 @@ use super::{
     output::{RiskOutput, output},
 };
 use crate::{
-    summary::{ReportedTails, Summary},
-    workload::{Budget, NamedExample, Profile, Vocabulary, WorkloadModel, warning::Warning},
+    summary::{HighestMoment, ReportedTails, Summary},
+    workload::{
+        Budget, ModelPart, ModelParts, NamedExample, Profile, Vocabulary, WorkloadModel, warning::Warning,
+    },
 };
 
 /// The profile `risk.compound.v1`.
@@ -87,6 +89,22 @@ impl WorkloadModel for RiskModel {
             group.components.iter().enumerate().map(name).collect::<Vec<_>>()
         });
         names.collect()
+    }
+
+    fn parts(&self) -> ModelParts {
+        let portfolio = self.args.portfolio();
+        let moments = HighestMoments::new(&portfolio);
+        let has_mean = |moment: HighestMoment| moment >= HighestMoment::Mean;
+        let part = |name: &String, has_mean| ModelPart { name: name.clone(), has_mean };
+        let (lines, groups) = (portfolio.lines.iter().enumerate(), portfolio.groups.iter().enumerate());
+        let treaties = portfolio.treaties.iter();
+        ModelParts {
+            lines: lines.map(|(at, name)| part(name, has_mean(moments.line(at)))).collect(),
+            groups: groups.map(|(at, group)| part(&group.name, moments.group_has(at, 1))).collect(),
+            treaties: treaties.map(|t| part(&t.name, has_mean(moments.ceded(t)))).collect(),
+            gross_has_mean: has_mean(moments.gross()),
+            net_has_mean: has_mean(moments.net()),
+        }
     }
 
     fn expected_draws(&self) -> u64 {
