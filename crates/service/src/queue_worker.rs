@@ -5,6 +5,7 @@
 mod concurrency;
 mod lease_keeper;
 mod message_receiver;
+mod panic_counts;
 mod receive_backoff;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -23,14 +24,22 @@ pub use self::concurrency::Concurrency;
 use self::{
     lease_keeper::{LeaseGuard, LeaseKeeper},
     message_receiver::{HeldDelivery, MessageReceiver},
+    panic_counts::PanicCounts,
 };
-use crate::{metrics::Metrics, panic_message::panic_message, retry::REDELIVERY_POLICY, telemetry::trace};
+use crate::{
+    metrics::Metrics, panic_message::panic_message, retry::REDELIVERY_POLICY, short_text::shorten,
+    telemetry::trace,
+};
 
 /// Time that in-flight messages get to complete once the service is asked to stop. Less than the 30
 /// seconds that Kubernetes waits by default.
 pub const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_secs(20);
 /// Time limit for returning a message to the bus at shutdown.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Number of deliveries of a message that end in a panic in one process, before the handler gives
+/// the message up. With the delays between them, that takes 8 to 15 seconds.
+const MAX_PANICS: u32 = 5;
 
 /// Handles the messages of a queue. The bus delivers at least once, and may deliver a message to
 /// another process while this one still handles it, so a handler has to be idempotent.
@@ -40,6 +49,17 @@ pub trait Handler: Send + Sync {
     /// renewed while the handler runs, so it may take any time. At shutdown it may be dropped at
     /// any await point.
     async fn handle(&self, delivery: Delivery) -> Settlement;
+
+    /// Ends the work of a message whose deliveries to [`Self::handle`] keep ending in a panic, so
+    /// that its job does not stay open for ever. `reason`, for the job's record, states the queue,
+    /// the number of panics and the text of the last one. Called in place of a redelivery, as often
+    /// as the message is delivered and panics again.
+    ///
+    /// By default the message is redelivered with backoff. That suits a queue whose messages become
+    /// dead letters, or keep no job open.
+    async fn give_up(&self, _delivery: Delivery, _reason: String) -> Settlement {
+        Settlement::Backoff
+    }
 }
 
 /// How a message is settled.
@@ -95,7 +115,8 @@ pub async fn serve_queue<H>(
 {
     let QueueSettings { queue, concurrency, lease } = settings;
     let abandon = CancellationToken::new();
-    let worker = Arc::new(QueueWorker { queue, metrics, handler, abandon: abandon.clone() });
+    let panics = PanicCounts::default();
+    let worker = Arc::new(QueueWorker { queue, metrics, handler, panics, abandon: abandon.clone() });
     let tasks = TaskTracker::new();
     let keeper = LeaseKeeper::start(lease);
 
@@ -155,6 +176,7 @@ struct QueueWorker<H> {
     queue: Queue,
     metrics: Metrics,
     handler: Arc<H>,
+    panics: PanicCounts,
     /// Cancelled when the shutdown grace period is over.
     abandon: CancellationToken,
 }
@@ -164,11 +186,14 @@ impl<H: Handler> QueueWorker<H> {
         let started = Instant::now();
         let HeldDelivery { delivery, guard } = held;
         let attempt = delivery.attempt;
-        let settlement = tokio::select! {
+        let (settlement, outcome) = tokio::select! {
             biased;
-            settlement = self.handle(delivery) => settlement,
+            handled = self.handle(delivery) => handled,
             // Other processes can receive the message at once.
-            () = self.abandon.cancelled() => Settlement::Retry(Duration::ZERO),
+            () = self.abandon.cancelled() => {
+                let settlement = Settlement::Retry(Duration::ZERO);
+                (settlement, settlement.label())
+            }
         };
         let give_up = async {
             self.abandon.cancelled().await;
@@ -182,17 +207,45 @@ impl<H: Handler> QueueWorker<H> {
         }
         drop(permit);
         let elapsed = started.elapsed();
-        self.metrics.record_message(self.queue, settlement.label(), elapsed);
-        tracing::debug!(settlement = settlement.label(), ms = elapsed.as_millis() as u64, "message handled");
+        self.metrics.record_message(self.queue, outcome, elapsed);
+        tracing::debug!(outcome, ms = elapsed.as_millis() as u64, "message handled");
     }
 
-    async fn handle(&self, delivery: Delivery) -> Settlement {
-        let handled = AssertUnwindSafe(async { self.handler.handle(delivery).await }).catch_unwind().await;
-        handled.unwrap_or_else(|panic| {
-            tracing::error!(panic = panic_message(&*panic), "the handler panicked; retrying the message");
+    /// Handles a message; returns its settlement and the outcome for the metrics.
+    async fn handle(&self, delivery: Delivery) -> (Settlement, &'static str) {
+        let sequence = delivery.sequence;
+        let (settlement, outcome) = match catch_panic(self.handler.handle(delivery.clone())).await {
+            Ok(settlement) => (settlement, settlement.label()),
+            Err(panic) => (self.settle_panic(delivery, &panic).await, "panic"),
+        };
+        if settlement == Settlement::Ack {
+            self.panics.remove(sequence);
+        }
+        (settlement, outcome)
+    }
+
+    /// The settlement of a message whose handler panicked.
+    async fn settle_panic(&self, delivery: Delivery, panic: &str) -> Settlement {
+        let panics = self.panics.add(delivery.sequence);
+        if panics < MAX_PANICS {
+            tracing::error!(panic, panics, "the handler panicked; retrying the message with backoff");
+            return Settlement::Backoff;
+        }
+        let (queue, text) = (self.queue.label(), shorten(panic));
+        let reason =
+            format!("handling a message of queue {queue} panicked {panics} times, last with: {text}");
+        tracing::error!(panic, panics, "the handler panicked again; giving the message up");
+        catch_panic(self.handler.give_up(delivery, reason)).await.unwrap_or_else(|panic| {
+            tracing::error!(panic, "giving the message up panicked too; retrying it with backoff");
             Settlement::Backoff
         })
     }
+}
+
+/// Runs a future; an error is the text of its panic.
+async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let caught = AssertUnwindSafe(future).catch_unwind().await;
+    caught.map_err(|panic| panic_message(&*panic).to_owned())
 }
 
 /// Settles the message that was delivered `attempt` times.

@@ -9,9 +9,11 @@ use forge_bus::{
 };
 use forge_contract::{
     agent::Identity,
+    artifact::Phase,
     envelope::Target,
+    error::FailureCode,
     protocol::{UnreadableMessage, parse_message},
-    task::AggregatorOrder,
+    task::{AggregatorOrder, EndOrder, ReduceOrder},
 };
 use forge_kernel::KERNEL;
 use forge_service::{
@@ -38,7 +40,7 @@ use crate::{
     publisher::Publisher,
     reduction_slots::ReductionSlots,
     result_collector::ResultCollector,
-    termination::Termination,
+    termination::{Requester, Termination},
 };
 
 /// Capacity of the default model cache, in models.
@@ -228,6 +230,23 @@ impl Handler for Aggregator {
                 tracing::error!(%error, subject, "dropping an order that cannot be decoded");
                 Settlement::Ack
             }
+        }
+    }
+    async fn give_up(&self, delivery: Delivery, reason: String) -> Settlement {
+        match parse_message(&delivery.message.payload) {
+            Ok(AggregatorOrder::Reduce(order)) => {
+                let ReduceOrder { job_id, job_uid, envelope, .. } = *order;
+                let (namespace, code) = (envelope.artifacts.kv_namespace, FailureCode::Internal);
+                let order = EndOrder::new(job_id, job_uid, namespace, code, Phase::Reduce, reason);
+                self.termination.settle_end(order, Requester::Reducer).await
+            }
+            Ok(AggregatorOrder::End(order)) => {
+                let EndOrder { job_id, job_uid, namespace, code, phase, .. } = order;
+                let reason = format!("{reason}; the order to end the job had code {code}");
+                let order = EndOrder::new(job_id, job_uid, namespace, FailureCode::Internal, phase, reason);
+                self.termination.settle_end(order, Requester::EndOrder).await
+            }
+            Err(_) => Settlement::Backoff,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! without a result, or the record of a completed one; then the end broadcast and the purge of the
 //! job's key and messages. Every step is idempotent, because a redelivered order repeats them.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use forge_bus::{
     BusError, Message, SharedBus,
@@ -23,6 +23,7 @@ use forge_service::{
     job_records::{self, RecordUpdate},
 };
 use forge_store::{Store, StoreError};
+use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
 use crate::store_retry::retry_within;
@@ -60,7 +61,7 @@ pub(crate) struct RecordedResult {
 
 /// Who asks for the end of a job without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Requester {
+pub(crate) enum Requester {
     /// Another service or the submitter: must not interrupt a job that is being completed.
     EndOrder,
     /// The aggregator that was to complete the job.
@@ -88,7 +89,12 @@ impl Termination {
         if state == JobState::Reducing {
             return Settlement::Retry(COMPLETION_WAIT);
         }
-        match self.end_without_result(order, Requester::EndOrder).await {
+        self.settle_end(order, Requester::EndOrder).await
+    }
+
+    /// Ends a job without a result and returns the settlement of the message that asks for it.
+    pub async fn settle_end(&self, order: EndOrder, requester: Requester) -> Settlement {
+        match self.end_without_result(order, requester).await {
             Ok(true) => Settlement::Ack,
             Ok(false) => Settlement::Retry(COMPLETION_WAIT),
             Err(error) => retry_later("ending a job without a result", &error),
@@ -119,8 +125,15 @@ impl Termination {
                 details: details.clone(),
                 phase,
             };
-            if let Err(error) = self.store_error_document(&document).await {
-                message = format!("{message} (error.json could not be stored: {error})");
+            // The record does without it, even if storing it panics.
+            let stored = AssertUnwindSafe(self.store_error_document(&document)).catch_unwind().await;
+            match stored {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => message = format!("{message} (error.json could not be stored: {error})"),
+                Err(_) => {
+                    tracing::error!(job = %job_id, "storing error.json panicked; ending the job without it");
+                    message = format!("{message} (error.json could not be stored: storing it panicked)");
+                }
             }
         }
         let state = match code {

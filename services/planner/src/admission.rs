@@ -2,7 +2,7 @@
 //! or that of an identical earlier submission. It ends and dispatches nothing; its caller acts on
 //! the decision.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use forge_bus::{
     BusError, Message, SharedBus,
@@ -18,6 +18,7 @@ use forge_contract::{
 use forge_documents::Job;
 use forge_kernel::job_key::JobKey;
 use forge_service::{clock::Clock, job_keys, job_records, random};
+use futures_util::FutureExt;
 
 use crate::{
     admitted_job::AdmittedJob,
@@ -280,6 +281,42 @@ impl Admission {
         );
         let (names, details) = (vec![name], Vec::new());
         self.reject(origin, Rejection { names, code: FailureCode::Conflict, reason, details }).await
+    }
+
+    /// Gives up submission number `sequence`, whose handling keeps panicking, for this reason.
+    /// Returns the order that ends its job, or, if it has no record of its own, the order that ends
+    /// it as a rejected submission; `None` if an identical earlier one is recorded as rejected.
+    ///
+    /// # Errors
+    /// Returns any error from the underlying bus operation. The message must be retried then.
+    pub async fn give_up(
+        &self,
+        message: &Message,
+        sequence: u64,
+        reason: String,
+    ) -> Result<Option<EndOrder>, BusError> {
+        let code = FailureCode::Internal;
+        // Reading the envelope may be what panics. Then the submission has no job.
+        let read = AssertUnwindSafe(self.reader.read(&message.payload)).catch_unwind().await;
+        if let Ok(Ok(job)) = read {
+            let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
+            let found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
+            if let Some(found) = found.filter(|found| found.record.submission == sequence) {
+                let (uid, phase) = (found.record.uid, Phase::Plan);
+                return Ok(Some(EndOrder::new(job.id, uid, bucket.name(), code, phase, reason)));
+            }
+        }
+        let origin = SubmissionOrigin {
+            submitter: topology::parse_submit_subject(&message.subject).unwrap_or_default(),
+            sequence,
+            time: self.clock.now_rfc3339(),
+            trace_id: submission_trace_id(&message.headers, None),
+        };
+        let (names, details) = (rejection_names(&message.payload), Vec::new());
+        Ok(match self.reject(origin, Rejection { names, code, reason, details }).await? {
+            AdmissionDecision::Rejected(order) => Some(order),
+            _ => None,
+        })
     }
 
     /// Records a rejected submission under the first of its names that no other submission has, so

@@ -66,4 +66,15 @@ impl Handler for SubmissionHandler {
             }
         }
     }
+    async fn give_up(&self, delivery: Delivery, reason: String) -> Settlement {
+        let order = self.admission.give_up(&delivery.message, delivery.sequence, reason).await;
+        match order {
+            Ok(Some(order)) => {
+                let requested = self.end_requester.request(order).await;
+                to_settlement("requesting the end of a submission whose handling panics", requested)
+            }
+            Ok(None) => Settlement::Ack,
+            Err(error) => retry_later("giving a submission up", &error),
+        }
+    }
 }

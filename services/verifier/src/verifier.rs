@@ -181,6 +181,18 @@ impl Handler for TaskHandler {
             }
         }
     }
+
+    async fn give_up(&self, delivery: Delivery, reason: String) -> Settlement {
+        let Ok(task) = parse_message(&delivery.message.payload) else { return Settlement::Backoff };
+        match self.verifier.give_up(&task, reason).await {
+            Ok(()) => Settlement::Ack,
+            Err(failure) => {
+                let (job, shard) = (task.task.job_uid, task.task.shard_id);
+                tracing::warn!(%job, %shard, %failure, "giving a task up failed; retrying with backoff");
+                Settlement::Backoff
+            }
+        }
+    }
 }
 
 /// Sorts backends by how much they share with the one that produced a result, the least first: a
@@ -226,7 +238,7 @@ impl Verifier {
         }
     }
 
-    /// Ends the job of a task whose shard crashed every backend.
+    /// Ends the job of a task whose shard crashed every backend, or whose handling keeps panicking.
     async fn give_up(&self, task: &VerifierTask, reason: String) -> Result<(), TaskFailure> {
         let Some(claim) = &task.claim else { return self.publish_crash(&task.task, reason).await };
         let reference = self.reference.as_ref();

@@ -78,7 +78,8 @@ pub(super) const BUCKET_USED_PERCENT: MetricFamily = gauge(
 pub(super) const MESSAGES: MetricFamily = counter(
     "forge_messages_total",
     &["queue", "outcome"],
-    "Messages handled, by settlement: ack, retry, or unsettled if the message was left to be redelivered",
+    "Messages handled, by settlement: ack, retry, or unsettled if the message was left to be redelivered; \
+     panic if the handler panicked",
 );
 pub(super) const MESSAGE_SECONDS: MetricFamily =
     histogram("forge_message_seconds", &["queue"], "Time from receiving a message to settling it");

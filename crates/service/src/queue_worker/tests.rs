@@ -45,6 +45,10 @@ impl Handler for ScriptedHandler {
                 self.in_flight.fetch_sub(1, Ordering::SeqCst);
                 panic!("requested by the message")
             }
+            "always panic" => {
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                panic!("requested by the message")
+            }
             "retry" if delivery.attempt == 1 => Settlement::Retry(Duration::from_secs(2)),
             "leave" if delivery.attempt == 1 => Settlement::Leave,
             "until stop" => {
@@ -62,6 +66,13 @@ impl Handler for ScriptedHandler {
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         settlement
+    }
+
+    async fn give_up(&self, delivery: Delivery, reason: String) -> Settlement {
+        self.log.lock().unwrap().push(format!("given up {}: {reason}", delivery.attempt));
+        // As a service whose bus is down at the first attempt.
+        assert!(delivery.attempt > u64::from(MAX_PANICS), "requested by the test");
+        Settlement::Ack
     }
 }
 
@@ -159,6 +170,27 @@ async fn a_panicking_handler_is_survived_and_its_message_redelivered() {
     fixture.publish(&["panic", "a"]).await;
     fixture.wait_until_empty().await;
     assert_eq!(fixture.stop().await, ["panic 1", "a 1", "panic 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_handler_always_panics_is_given_up() {
+    let fixture = QueueFixture::start_prepared(Concurrency::new(1)).await;
+    let start = Instant::now();
+    fixture.publish(&["always panic"]).await;
+    fixture.wait_until_empty().await;
+    // The upper halves of 1, 2, 4, 8 and 16 s: the first attempt to give the message up panics too.
+    let elapsed = start.elapsed().as_secs_f64();
+    assert!((15.5..32.0).contains(&elapsed), "{elapsed} s");
+    let text = fixture.metrics.encode();
+    let panics = r#"forge_messages_total{service="test",queue="jobs",outcome="panic"} 6"#;
+    assert!(text.contains(panics), "{text}");
+    let attempts = (1..=6).map(|attempt| format!("always panic {attempt}"));
+    let given_up = |panics| {
+        let last = "last with: requested by the message";
+        format!("given up {panics}: handling a message of queue jobs panicked {panics} times, {last}")
+    };
+    let log: Vec<_> = attempts.clone().take(5).chain([given_up(5)]).chain(attempts.skip(5)).collect();
+    assert_eq!(fixture.stop().await, [log, vec![given_up(6)]].concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 //! send them.
 
 mod job_orders;
+mod panics;
 mod stale_reads;
 mod stored_manifests;
 
@@ -75,6 +76,15 @@ impl Fixture {
     }
 
     async fn start_settings(settings: AggregatorSettings) -> Self {
+        Self::start_on(settings, |bus| bus, Store::in_memory()).await
+    }
+
+    /// With an aggregator that sees the bus through `wrap`, and this store.
+    async fn start_on(
+        settings: AggregatorSettings,
+        wrap: impl FnOnce(SharedBus) -> SharedBus,
+        store: Store,
+    ) -> Self {
         let envelope = json!({
             "op": {"name": "mc", "version": 1, "profile": "insurance.v1"},
             "args": {"iterations": 100_000, "claim_freq": 0.1, "claim_severity_mu": 6, "claim_severity_sig": 1},
@@ -87,13 +97,13 @@ impl Fixture {
         let results = Scalar.execute(&job.request.program, &shards, &()).unwrap();
 
         let bus: SharedBus = MemoryBus::new(TopologySettings::default());
-        let store = Arc::new(Store::in_memory());
+        let store = Arc::new(store);
         let (sender, completions) = mpsc::unbounded_channel();
         let settings = AggregatorSettings { completions: Some(sender), ..settings };
         let (metrics, stop) = (Metrics::new("forge-aggregator"), CancellationToken::new());
         bus.prepare().await.unwrap();
         let service = tokio::spawn(run(
-            bus.clone(),
+            wrap(bus.clone()),
             Arc::clone(&store),
             Identity::from_random([9; 32]),
             settings,

@@ -49,9 +49,7 @@ impl DispatchFailure {
                 "shard {shard} has no valid result: {MAX_VERIFIER_FAILURES} attempts of verifiers have failed"
             ),
             FatalShard::Crashed { shard, reason } => {
-                format!(
-                    "shard {shard} crashed the isolated process in which a verifier executed it: {reason}"
-                )
+                format!("executing shard {shard} crashed a verifier or its isolated process: {reason}")
             }
             FatalShard::Oversized { shard, reason } => format!(
                 "the result of shard {shard} is too large: {reason}; set report.allocation to false, use fewer \
@@ -116,7 +114,7 @@ mod tests {
                 DispatchFailure::fatal_shard(&FatalShard::Crashed { shard, reason: "signal 11".to_owned() }),
                 FailureCode::ExecutionFailed,
                 Phase::Execute,
-                "shard 0-7 crashed the isolated process in which a verifier executed it: signal 11",
+                "executing shard 0-7 crashed a verifier or its isolated process: signal 11",
             ),
             (
                 DispatchFailure::fatal_shard(&FatalShard::Oversized {

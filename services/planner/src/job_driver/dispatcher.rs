@@ -65,7 +65,7 @@ pub struct DispatchTime {
 pub enum FatalShard {
     /// [`MAX_VERIFIER_FAILURES`] attempts at it have failed.
     Exhausted(ShardId),
-    /// It crashed the isolated process in which a verifier executed it.
+    /// It crashed a verifier, or the isolated process in which one executed it.
     Crashed { shard: ShardId, reason: String },
     /// Its result is larger than a message may be.
     Oversized { shard: ShardId, reason: String },

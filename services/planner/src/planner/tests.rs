@@ -1,5 +1,6 @@
 //! The whole planner on the in-process bus, in tokio's paused time.
 
+mod panics;
 mod space;
 
 use std::{collections::BTreeSet, sync::Mutex};
@@ -461,7 +462,7 @@ async fn job_fails_when_a_shard_crashes_in_isolation() {
     setup.publish_outcome(ShardOutcome::Crashed { shard_id, task_id, reason }).await;
     let order = next_end_order(setup.bus.as_ref()).await;
     assert_eq!((order.code, order.job_uid), (FailureCode::ExecutionFailed, setup.record().await.uid));
-    assert!(order.message.contains("crashed the isolated process"), "{}", order.message);
+    assert!(order.message.contains("crashed a verifier or its isolated process"), "{}", order.message);
     setup.stop_planner().await;
 }
 

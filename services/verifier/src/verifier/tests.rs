@@ -347,6 +347,17 @@ async fn a_fallback_execution_that_crashes_is_reported() {
     assert_eq!(crash(&message, &task), "cpu crashed: no memory");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_fallback_execution_whose_handler_always_panics_is_reported() {
+    let fault = |operation: &BusOperation<'_>| {
+        assert!(!matches!(operation, BusOperation::Get { bucket: Bucket::Programs, .. }), "planted");
+        BusFault::None
+    };
+    let (message, task, _) = fallback_with(&[CPU], Arc::new(Scalar), fault).await;
+    let reason = "handling a message of queue verifications panicked 5 times, last with: planted";
+    assert_eq!(crash(&message, &task), reason);
+}
+
 #[tokio::test]
 async fn a_result_that_is_too_large_for_a_message_is_reported_as_that() {
     let too_large = |operation: &BusOperation<'_>| match operation {
