@@ -38,25 +38,52 @@ pub fn max_bytes(name: &str, shards: u64) -> u64 {
     }
 }
 
+/// An artifact that is too large.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OversizedArtifact {
+    /// The manifest states a size that no such artifact has.
+    #[error("the manifest states {size} bytes for {name}, and it can have at most {max}")]
+    Implausible {
+        /// Name of the artifact.
+        name: String,
+        /// Its size in bytes, as the manifest states it.
+        size: u64,
+        /// Largest size of such an artifact in bytes.
+        max: u64,
+    },
+    /// The artifact does not fit in memory.
+    #[error(
+        "{name} has {} bytes, and at most {} are read into memory", format_count(*size), format_count(*max)
+    )]
+    TooLargeForMemory {
+        /// Name of the artifact.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Largest size that is read, in bytes.
+        max: u64,
+    },
+}
+
 /// Checks the size that a manifest states for an artifact of a job of this many shards.
 ///
 /// # Errors
-/// A sentence that names the artifact and both sizes.
-pub fn check(reference: &ArtifactReference, shards: u64) -> Result<(), String> {
-    let (name, size, max) = (&reference.name, reference.size, max_bytes(&reference.name, shards));
+/// [`OversizedArtifact::Implausible`].
+pub fn check(reference: &ArtifactReference, shards: u64) -> Result<(), OversizedArtifact> {
+    let (size, max) = (reference.size, max_bytes(&reference.name, shards));
     if size <= max {
         return Ok(());
     }
-    Err(format!("the manifest states {size} bytes for {name}, and it can have at most {max}"))
+    Err(OversizedArtifact::Implausible { name: reference.name.clone(), size, max })
 }
 
 /// Checks that an artifact of an acceptable size also fits in memory.
 ///
 /// # Errors
-/// A sentence that names the artifact and both sizes.
-pub fn check_memory(reference: &ArtifactReference) -> Result<(), String> {
-    let (name, size) = (&reference.name, reference.size);
-    let max = match name.as_str() {
+/// [`OversizedArtifact::TooLargeForMemory`].
+pub fn check_memory(reference: &ArtifactReference) -> Result<(), OversizedArtifact> {
+    let size = reference.size;
+    let max = match reference.name.as_str() {
         EXECUTIONS_JSON => MAX_EXECUTIONS_IN_MEMORY,
         VERIFICATION_JSON => MAX_VERIFICATION_IN_MEMORY,
         _ => return Ok(()),
@@ -64,8 +91,7 @@ pub fn check_memory(reference: &ArtifactReference) -> Result<(), String> {
     if size <= max {
         return Ok(());
     }
-    let (size, max) = (format_count(size), format_count(max));
-    Err(format!("{name} has {size} bytes, and at most {max} are read into memory"))
+    Err(OversizedArtifact::TooLargeForMemory { name: reference.name.clone(), size, max })
 }
 
 #[cfg(test)]

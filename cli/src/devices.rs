@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     engine,
     error::CommandError,
-    gpu,
+    gpu::{self, GpuError},
     output::{self, OutputFormat, TextStyle},
     text::table,
 };
@@ -109,9 +109,9 @@ fn measure(
     name: String,
     kind: &'static str,
     adapter: Option<String>,
-    backend: Result<Arc<dyn Backend>, String>,
+    backend: Result<Arc<dyn Backend>, GpuError>,
 ) -> BackendListing {
-    let rate = backend.and_then(|backend| {
+    let rate = backend.map_err(|error| error.to_string()).and_then(|backend| {
         engine::iterations_per_second(backend.as_ref(), &engine::example_program(), CALIBRATION)
             .map_err(|error| error.to_string())
     });

@@ -16,6 +16,28 @@ pub use self::unsupported::{list, measure_stages, open, open_hardware};
 #[cfg(feature = "gpu")]
 pub use self::vulkan::{list, measure_stages, open, open_hardware};
 
+/// Why a GPU cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GpuError {
+    /// No adapter has this name.
+    #[cfg(feature = "gpu")]
+    #[error("there is no {name}; this machine has {adapters} GPU adapters, see `forge devices`")]
+    NotFound {
+        /// The name.
+        name: String,
+        /// Number of adapters.
+        adapters: usize,
+    },
+    /// Opening the adapters, or executing on one, failed for this reason.
+    #[cfg(feature = "gpu")]
+    #[error("{0}")]
+    Failed(String),
+    /// The build lacks the feature `gpu`.
+    #[cfg(not(feature = "gpu"))]
+    #[error("this build of forge has no GPU support")]
+    Unsupported,
+}
+
 /// An adapter, and the outcome of opening it.
 pub struct GpuListing {
     /// Value for `--backend`.
@@ -25,7 +47,7 @@ pub struct GpuListing {
     /// Kind of device: discrete, virtual, integrated, other or software.
     pub kind: &'static str,
     /// The backend, ready to execute; or why it cannot be used.
-    pub backend: Result<Arc<dyn Backend>, String>,
+    pub backend: Result<Arc<dyn Backend>, GpuError>,
 }
 
 /// Median times of a GPU on the same shards, with parts of the shaders left out.

@@ -8,7 +8,8 @@ use std::{
 
 use forge_contract::{
     artifact::{ArtifactReference, ManifestDocument},
-    ids::JobId,
+    error::InvalidDocument,
+    ids::{JobId, ReplayKey},
 };
 use forge_documents::{
     Job,
@@ -21,7 +22,12 @@ use forge_kernel::{
 use forge_store::{Store, StoreError, StoreLocation, location::InvalidStoreLocation};
 use tokio::runtime::Runtime;
 
-use crate::{artifact_limits, error::CommandError, runtime, store_args::s3_options};
+use crate::{
+    artifact_limits::{self, OversizedArtifact},
+    error::CommandError,
+    runtime,
+    store_args::s3_options,
+};
 
 /// Where a job is: its store and its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +64,34 @@ pub enum ArtifactProblem {
     Wrong(String),
     /// The artifact could not be read here, which says nothing about it.
     Unreadable(String),
+}
+
+impl From<OversizedArtifact> for ArtifactProblem {
+    fn from(oversized: OversizedArtifact) -> Self {
+        match oversized {
+            OversizedArtifact::Implausible { .. } => Self::Wrong(oversized.to_string()),
+            OversizedArtifact::TooLargeForMemory { .. } => Self::Unreadable(oversized.to_string()),
+        }
+    }
+}
+
+/// Why a stored envelope is not that of the job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WrongEnvelope {
+    /// It is no valid envelope.
+    #[error("the stored envelope is not valid: {0}")]
+    Invalid(#[from] InvalidDocument),
+    /// It asks for another result than the manifest names.
+    #[error("its replay key is {found}, but the manifest has {expected}")]
+    ReplayKey {
+        /// Replay key of the envelope.
+        found: ReplayKey,
+        /// Replay key in the manifest.
+        expected: ReplayKey,
+    },
+    /// It asks for the same result, and differs in what else it says.
+    #[error("it is not the envelope that the manifest names")]
+    OtherEnvelope,
 }
 
 impl From<StoreError> for ArtifactProblem {
@@ -169,8 +203,8 @@ impl StoredJob {
         reference: &ArtifactReference,
         shards: u64,
     ) -> Result<Vec<u8>, ArtifactProblem> {
-        artifact_limits::check(reference, shards).map_err(ArtifactProblem::Wrong)?;
-        artifact_limits::check_memory(reference).map_err(ArtifactProblem::Unreadable)?;
+        artifact_limits::check(reference, shards)?;
+        artifact_limits::check_memory(reference)?;
         Ok(self.runtime.block_on(self.store.get_artifact(reference))?)
     }
 
@@ -185,7 +219,7 @@ impl StoredJob {
         shards: u64,
         mut on_chunk: impl FnMut(&[u8]),
     ) -> Result<(), ArtifactProblem> {
-        artifact_limits::check(reference, shards).map_err(ArtifactProblem::Wrong)?;
+        artifact_limits::check(reference, shards)?;
         let read = async {
             let mut reader = self.store.open_artifact(reference).await?;
             while let Some(chunk) = reader.next_chunk().await? {
@@ -216,20 +250,19 @@ impl StoredJob {
     /// The compiler may reuse a compiled model.
     ///
     /// # Errors
-    /// Why the envelope is not the one that the manifest names.
-    pub fn job_of_envelope(&self, envelope: &[u8], compiler: &dyn ModelCompiler) -> Result<Job, String> {
-        let request = Request::from_json_with(envelope, compiler)
-            .map_err(|errors| format!("the stored envelope is not valid: {errors}"))?;
-        let job = Job::new(request);
-        let replay_key = self.manifest.replay_key;
-        if job.request.replay_key != replay_key {
-            return Err(format!(
-                "its replay key is {}, but the manifest has {replay_key}",
-                job.request.replay_key
-            ));
+    /// [`WrongEnvelope`].
+    pub fn job_of_envelope(
+        &self,
+        envelope: &[u8],
+        compiler: &dyn ModelCompiler,
+    ) -> Result<Job, WrongEnvelope> {
+        let job = Job::new(Request::from_json_with(envelope, compiler)?);
+        let (found, expected) = (job.request.replay_key, self.manifest.replay_key);
+        if found != expected {
+            return Err(WrongEnvelope::ReplayKey { found, expected });
         }
         if (job.envelope_digest, &job.id) != (self.manifest.request, &self.manifest.job_id) {
-            return Err("it is not the envelope that the manifest names".to_owned());
+            return Err(WrongEnvelope::OtherEnvelope);
         }
         Ok(job)
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use forge_store::testing::{StoreDisturbance, StoreOperation};
+use forge_store::testing::{InjectedFailure, StoreDisturbance, StoreOperation};
 use tokio::time::sleep;
 
 use crate::process::Process;
@@ -24,7 +24,7 @@ fn describe(operation: StoreOperation<'_>) -> String {
 
 #[async_trait]
 impl StoreDisturbance for ProcessStore {
-    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), String> {
+    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure> {
         let (process, operation) = (&self.0, describe(operation));
         let faults = &process.world.options.faults;
         if process.world.happens(faults.store_hang) {
@@ -35,14 +35,15 @@ impl StoreDisturbance for ProcessStore {
         let request = process.request(&operation, faults.store_failure).await;
         if process.world.is_store_away() {
             process.world.record(&process.name, format_args!("{operation} finds no store"));
-            return Err("the simulated store is away".to_owned());
+            return Err(InjectedFailure("the simulated store is away".to_owned()));
         }
         process.world.record(&process.name, operation);
-        request.map_err(|error| error.to_string())
+        request.map_err(|error| InjectedFailure(error.to_string()))
     }
 
-    async fn after(&self, operation: StoreOperation<'_>) -> Result<(), String> {
+    async fn after(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure> {
         let loss = self.0.world.options.faults.store_lost_answer;
-        self.0.answer(&describe(operation), loss).await.map_err(|error| error.to_string())
+        let answered = self.0.answer(&describe(operation), loss).await;
+        answered.map_err(|error| InjectedFailure(error.to_string()))
     }
 }

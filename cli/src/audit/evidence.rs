@@ -55,7 +55,9 @@ impl<'a> Evidence<'a> {
         let job = match &envelope {
             None => not_named(),
             Some(None) => Err(missing(ENVELOPE_JSON)),
-            Some(Some(bytes)) => stored.job_of_envelope(bytes, &()).map_err(CheckProblem::Failed),
+            Some(Some(bytes)) => {
+                stored.job_of_envelope(bytes, &()).map_err(|wrong| CheckProblem::failed(wrong.to_string()))
+            }
         };
         // Shards that the plan does not have justify no larger document.
         let is_planned = |job: &Job| {

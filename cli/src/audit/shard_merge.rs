@@ -64,7 +64,8 @@ impl<'a> ShardMerge<'a> {
             )));
         }
         self.reduction.add(&result).map_err(|error| failed(error.to_string()))?;
-        occurrence_tallies::check(&self.request.program, &result).map_err(failed)?;
+        let checked = occurrence_tallies::check(&self.request.program, &result);
+        checked.map_err(|mismatch| failed(mismatch.to_string()))?;
         self.count += 1;
         self.test_convergence();
         Ok(result)

@@ -110,7 +110,7 @@ pub(super) fn gpu_breakdowns(
         let shards = shards(gpu, 0, size(gpu, program, seconds)?);
         let iterations: u64 = shards.iter().map(|shard| shard.iterations).sum();
         let times = gpu::measure_stages(gpu.name(), program, &shards, usize::from(rounds))
-            .map_err(|reason| CommandError::Other(anyhow::anyhow!(reason)))?;
+            .map_err(|error| CommandError::Other(error.into()))?;
         let ns_per_iteration = |time: Duration| time.as_secs_f64() * 1e9 / iterations as f64;
         let all = ns_per_iteration(times.all);
         Ok(GpuTimeBreakdown {

@@ -149,7 +149,8 @@ async fn open_artifact(
     manifest: &ManifestDocument,
     reference: &ArtifactReference,
 ) -> Result<ArtifactReader, CommandError> {
-    artifact_limits::check(reference, manifest.shards).map_err(CommandError::Mismatch)?;
+    artifact_limits::check(reference, manifest.shards)
+        .map_err(|oversized| CommandError::Mismatch(oversized.to_string()))?;
     store.open_artifact(reference).await.map_err(to_command_error)
 }
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Args;
 use forge_kernel::backend::{Backend, scalar::Scalar, simd::Simd};
-use forge_verifier::{ChildCommand, ChildPool};
+use forge_verifier::{ChildCommand, ChildFailure, ChildPool};
 
 use crate::{engine, error::CommandError};
 
@@ -76,7 +76,7 @@ fn cpu_backends() -> Vec<Arc<dyn Backend>> {
 /// # Errors
 /// The process cannot be started.
 pub fn start_cpu_pool(time_limit: Duration) -> Result<Arc<ChildPool>, CommandError> {
-    ChildPool::start(command(CPU, &[])?, time_limit).map_err(|reason| CommandError::Other(anyhow!(reason)))
+    ChildPool::start(command(CPU, &[])?, time_limit).map_err(|failure| CommandError::Other(failure.into()))
 }
 
 /// Starts child processes with the scalar reference.
@@ -95,7 +95,7 @@ pub fn start_reference(time_limit: Duration) -> Result<Arc<dyn Backend>, Command
 pub fn start_gpu_pool(
     name: &str,
     time_limit: Duration,
-) -> Result<Result<Arc<ChildPool>, String>, CommandError> {
+) -> Result<Result<Arc<ChildPool>, ChildFailure>, CommandError> {
     Ok(ChildPool::start(command(name, DRIVER_VARIABLES)?, time_limit))
 }
 

@@ -71,8 +71,8 @@ fn start_backends(name: &str, time_limit: Duration) -> Result<IsolatedBackends, 
     } else {
         match execute_shard::start_gpu_pool(name, time_limit)? {
             Ok(pool) => backends.splice(0..0, pool.backends()).for_each(drop),
-            Err(reason) if name == "auto" => gpu_unavailable = Some(reason),
-            Err(reason) => return Err(CommandError::Input(format!("--backend {name}: {reason}"))),
+            Err(failure) if name == "auto" => gpu_unavailable = Some(failure.to_string()),
+            Err(failure) => return Err(CommandError::Input(format!("--backend {name}: {failure}"))),
         }
     }
     Ok(IsolatedBackends { backends, reference, gpu_unavailable })

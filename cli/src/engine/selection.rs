@@ -12,7 +12,10 @@ use super::{
     calibration::{example_program, iterations_per_second},
     core_count,
 };
-use crate::{error::CommandError, gpu};
+use crate::{
+    error::CommandError,
+    gpu::{self, GpuError},
+};
 
 /// Jobs that the CPU executes in less time do not justify opening a GPU.
 const GPU_WORTHWHILE_AFTER: Duration = Duration::from_secs(3);
@@ -69,7 +72,7 @@ pub(super) fn select_for_job(request: &Request) -> BackendSelection {
     match request.envelope.policy.target {
         Target::Gpu => match gpu::open("gpu") {
             Ok(gpu) => gpu.into(),
-            Err(reason) => BackendSelection { backend: simd, gpu_unavailable: Some(reason) },
+            Err(error) => BackendSelection { backend: simd, gpu_unavailable: Some(error.to_string()) },
         },
         Target::Any
             if PlainProgram::new(&request.program).is_some() && !is_short_job(request, simd.as_ref()) =>
@@ -91,7 +94,9 @@ fn is_short_job(request: &Request, simd: &dyn Backend) -> bool {
 fn faster_backend(simd: Arc<dyn Backend>, program: &Program) -> BackendSelection {
     let gpu = match gpu::open_hardware() {
         Ok(gpu) => gpu,
-        Err(reason) => return BackendSelection { backend: simd, gpu_unavailable: Some(reason) },
+        Err(error) => {
+            return BackendSelection { backend: simd, gpu_unavailable: Some(error.to_string()) };
+        }
     };
     let per_core = iterations_per_second(simd.as_ref(), program, CALIBRATION).unwrap_or(f64::INFINITY);
     let on_gpu = iterations_per_second(gpu.as_ref(), program, CALIBRATION).unwrap_or(0.0);
@@ -117,8 +122,8 @@ pub fn select_for_worker(name: &str) -> Result<BackendSelection, CommandError> {
 /// Opens the GPU of a name; `auto` is the first hardware GPU.
 ///
 /// # Errors
-/// Why there is none, or why it cannot be used.
-pub fn open_gpu(name: &str) -> Result<Arc<dyn Backend>, String> {
+/// There is none, or it cannot be used.
+pub fn open_gpu(name: &str) -> Result<Arc<dyn Backend>, GpuError> {
     if name == "auto" { gpu::open_hardware() } else { gpu::open(name) }
 }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use forge_contract::{program::Program, shard::Shard};
 use forge_kernel::backend::Backend;
 
-use super::{GpuListing, GpuStageTimes};
-
-const UNSUPPORTED: &str = "this build of forge has no GPU support";
+use super::{GpuError, GpuListing, GpuStageTimes};
 
 /// Always empty.
 pub fn list() -> Vec<GpuListing> {
@@ -18,22 +16,22 @@ pub fn list() -> Vec<GpuListing> {
 ///
 /// # Errors
 /// This build has no GPU support.
-pub fn open(_: &str) -> Result<Arc<dyn Backend>, String> {
-    Err(UNSUPPORTED.to_owned())
+pub fn open(_: &str) -> Result<Arc<dyn Backend>, GpuError> {
+    Err(GpuError::Unsupported)
 }
 
 /// Always fails.
 ///
 /// # Errors
 /// This build has no GPU support.
-pub fn open_hardware() -> Result<Arc<dyn Backend>, String> {
-    Err(UNSUPPORTED.to_owned())
+pub fn open_hardware() -> Result<Arc<dyn Backend>, GpuError> {
+    Err(GpuError::Unsupported)
 }
 
 /// Always fails.
 ///
 /// # Errors
 /// This build has no GPU support.
-pub fn measure_stages(_: &str, _: &Program, _: &[Shard], _: usize) -> Result<GpuStageTimes, String> {
-    Err(UNSUPPORTED.to_owned())
+pub fn measure_stages(_: &str, _: &Program, _: &[Shard], _: usize) -> Result<GpuStageTimes, GpuError> {
+    Err(GpuError::Unsupported)
 }

@@ -6,7 +6,7 @@ use forge_contract::{program::Program, shard::Shard};
 use forge_gpu::{Adapter, GpuBackend, OpenError, adapter::AdapterKind};
 use forge_kernel::backend::Backend;
 
-use super::{GpuListing, GpuStageTimes};
+use super::{GpuError, GpuListing, GpuStageTimes};
 
 /// Every adapter of this machine, each opened, which compares it with the scalar reference.
 pub fn list() -> Vec<GpuListing> {
@@ -14,7 +14,7 @@ pub fn list() -> Vec<GpuListing> {
         name: format!("gpu-{}", adapter.index),
         kind: adapter.kind.as_str(),
         adapter: adapter.to_string(),
-        backend: open_adapter(&adapter).map_err(|error| error.to_string()),
+        backend: open_adapter(&adapter).map_err(failed),
     };
     forge_gpu::list_adapters().into_iter().map(listing).collect()
 }
@@ -23,21 +23,21 @@ pub fn list() -> Vec<GpuListing> {
 ///
 /// # Errors
 /// Why there is no such GPU, or why it cannot be used.
-pub fn open(name: &str) -> Result<Arc<dyn Backend>, String> {
+pub fn open(name: &str) -> Result<Arc<dyn Backend>, GpuError> {
     if name == "gpu" {
         return match GpuBackend::open_any() {
             Ok(gpu) => Ok(Arc::new(gpu)),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(failed(error)),
         };
     }
-    open_adapter(&find_adapter(name)?).map_err(|error| error.to_string())
+    open_adapter(&find_adapter(name)?).map_err(failed)
 }
 
 /// Opens the first usable hardware GPU; software drivers are skipped.
 ///
 /// # Errors
 /// Why there is none.
-pub fn open_hardware() -> Result<Arc<dyn Backend>, String> {
+pub fn open_hardware() -> Result<Arc<dyn Backend>, GpuError> {
     let mut reasons = Vec::new();
     for adapter in forge_gpu::list_adapters().iter().filter(|adapter| adapter.kind != AdapterKind::Software) {
         match open_adapter(adapter) {
@@ -45,7 +45,7 @@ pub fn open_hardware() -> Result<Arc<dyn Backend>, String> {
             Err(error) => reasons.push(error.to_string()),
         }
     }
-    Err(if reasons.is_empty() { OpenError::NoAdapter.to_string() } else { reasons.join("; ") })
+    Err(if reasons.is_empty() { failed(OpenError::NoAdapter) } else { failed(reasons.join("; ")) })
 }
 
 /// Measures how much each stage of a GPU contributes to executing shards of a program.
@@ -57,10 +57,10 @@ pub fn measure_stages(
     program: &Program,
     shards: &[Shard],
     rounds: usize,
-) -> Result<GpuStageTimes, String> {
-    let gpu = GpuBackend::open(&find_adapter(name)?).map_err(|error| error.to_string())?;
+) -> Result<GpuStageTimes, GpuError> {
+    let gpu = GpuBackend::open(&find_adapter(name)?).map_err(failed)?;
     let times = forge_gpu::call_breakdown::measure_call(&gpu, program, shards, rounds);
-    let times = times.map_err(|error| error.to_string())?;
+    let times = times.map_err(failed)?;
     Ok(GpuStageTimes {
         keystream: times.keystream,
         without_amounts: times.without_amounts,
@@ -70,13 +70,15 @@ pub fn measure_stages(
     })
 }
 
-fn find_adapter(name: &str) -> Result<Adapter, String> {
+fn find_adapter(name: &str) -> Result<Adapter, GpuError> {
     let adapters = forge_gpu::list_adapters();
     let count = adapters.len();
     let adapter = adapters.into_iter().find(|adapter| name == format!("gpu-{}", adapter.index));
-    adapter.ok_or_else(|| {
-        format!("there is no {name}; this machine has {count} GPU adapters, see `forge devices`")
-    })
+    adapter.ok_or_else(|| GpuError::NotFound { name: name.to_owned(), adapters: count })
+}
+
+fn failed(reason: impl ToString) -> GpuError {
+    GpuError::Failed(reason.to_string())
 }
 
 fn open_adapter(adapter: &Adapter) -> Result<Arc<dyn Backend>, OpenError> {

@@ -17,13 +17,13 @@ use forge_kernel::{
     backend::{Backend, scalar::Scalar},
     request::Request,
 };
-use forge_verifier::{ChildCommand, ChildPool};
+use forge_verifier::{ChildCommand, ChildFailure, ChildPool};
 
 use crate::common::{CommandOutput, forge, insurance_envelope};
 
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-fn start_pool(backends: &str) -> Result<Arc<ChildPool>, String> {
+fn start_pool(backends: &str) -> Result<Arc<ChildPool>, ChildFailure> {
     let command = ChildCommand {
         program: env!("CARGO_BIN_EXE_forge").into(),
         arguments: vec!["execute-shard".into(), backends.into()],
@@ -117,7 +117,7 @@ fn a_child_process_ends_with_its_parent() {
 
 #[test]
 fn a_child_without_a_backend_says_why() {
-    let reason = start_pool("gpu-99").unwrap_err();
+    let reason = start_pool("gpu-99").unwrap_err().to_string();
     assert!(reason.contains("gpu-99") || reason.to_lowercase().contains("gpu"), "{reason}");
 }
 

@@ -6,23 +6,37 @@ use forge_contract::{
     shard_result::{ShardResult, Tally},
 };
 
+/// Numbers of occurrences that disagree. No execution gives such a result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OccurrenceMismatch {
+    /// The program has more components.
+    #[error("it has fewer components than the program")]
+    MissingComponents,
+    /// The group with this index disagrees with its components.
+    #[error("the components of group {0} have other occurrences than the group")]
+    Group(usize),
+    /// The treaty with this index disagrees with the groups that it covers.
+    #[error("treaty {0} is reached by more occurrences than there are")]
+    Treaty(usize),
+}
+
 /// Checks the numbers of occurrences of a result that has the program's shape.
 ///
 /// # Errors
-/// What disagrees, as a sentence for people. No execution gives such a result.
-pub fn check(program: &Program, result: &ShardResult) -> Result<(), String> {
+/// [`OccurrenceMismatch`]: the first numbers that disagree.
+pub fn check(program: &Program, result: &ShardResult) -> Result<(), OccurrenceMismatch> {
     let mut components = result.components.as_slice();
     let mut occurrences = Vec::with_capacity(program.groups.len());
     for (at, group) in program.groups.iter().enumerate() {
         let Some((tallies, rest)) = components.split_at_checked(group.components.len()) else {
-            return Err("it has fewer components than the program".to_owned());
+            return Err(OccurrenceMismatch::MissingComponents);
         };
         components = rest;
         let counted = result.details.as_ref().and_then(|details| details.groups.get(at));
         let of_group = occurrences_of(group, tallies, result.iterations);
         let matches = counted.is_none_or(|tally| of_group == Some(u128::from(tally.occurrences)));
         let Some(number) = of_group.filter(|_| matches) else {
-            return Err(format!("the components of group {at} have other occurrences than the group"));
+            return Err(OccurrenceMismatch::Group(at));
         };
         occurrences.push(number);
     }
@@ -30,7 +44,7 @@ pub fn check(program: &Program, result: &ShardResult) -> Result<(), String> {
     for (at, (treaty, tally)) in program.treaties.iter().zip(&details.treaties).enumerate() {
         let covered = occurrences.iter().enumerate().filter(|(group, _)| treaty.groups.contains(*group));
         if u128::from(tally.attached) > covered.map(|(_, number)| number).sum::<u128>() {
-            return Err(format!("treaty {at} is reached by more occurrences than there are"));
+            return Err(OccurrenceMismatch::Treaty(at));
         }
     }
     Ok(())

@@ -52,7 +52,7 @@ fn numbers_of_occurrences_must_agree() {
     for (number, (change, named)) in changes.into_iter().enumerate() {
         let mut forged = honest.clone();
         change(&mut forged);
-        let reason = check(&forged).unwrap_err();
+        let reason = check(&forged).unwrap_err().to_string();
         assert!(reason.contains(named), "change {number}: {reason}");
     }
     let mut without = honest.clone();

@@ -21,14 +21,19 @@ pub enum StoreOperation<'a> {
     Delete { key: &'a str },
 }
 
+/// An operation that fails for this reason, on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InjectedFailure(pub String);
+
 /// What happens to the operations of a store.
 #[async_trait]
 pub trait StoreDisturbance: Send + Sync + 'static {
-    /// Runs before an operation. An error, with a reason, fails the operation without effect.
-    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), String>;
+    /// Runs before an operation. An error fails the operation without effect.
+    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure>;
 
     /// Runs after an operation. An error fails the operation although it took effect.
-    async fn after(&self, operation: StoreOperation<'_>) -> Result<(), String>;
+    async fn after(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure>;
 }
 
 impl Store {
@@ -57,8 +62,8 @@ struct DisturbedObjects {
     disturbance: Arc<dyn StoreDisturbance>,
 }
 
-fn failure(reason: String) -> Error {
-    Error::Generic { store: "disturbed", source: reason.into() }
+fn failure(failure: InjectedFailure) -> Error {
+    Error::Generic { store: "disturbed", source: failure.into() }
 }
 
 impl fmt::Debug for DisturbedObjects {

@@ -14,9 +14,15 @@ use forge_contract::{
     protocol::{PROTOCOL, UnreadableMessage},
     shard::ShardId,
     shard_result::ShardResult,
+    wire::DecodeError,
 };
 use forge_documents::Job;
-use forge_kernel::{KERNEL, job_key::JobKey, occurrence_tallies, result_shape::ResultShape};
+use forge_kernel::{
+    KERNEL,
+    job_key::JobKey,
+    occurrence_tallies::{self, OccurrenceMismatch},
+    result_shape::{ResultShape, ShapeMismatch},
+};
 use forge_service::shard_messages;
 
 /// Upper bound on the execution times that agents report, in microseconds: one year.
@@ -73,6 +79,31 @@ pub(crate) enum NoResult {
     UnknownTask,
 }
 
+/// Why a result of the job is invalid. The texts continue "the result is invalid: ".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidResult {
+    #[error("its statement is not about this shard of this job")]
+    OtherStatement,
+    #[error("its execution time exceeds a year")]
+    ExecutionTime,
+    #[error("the signature is not the agent's")]
+    Signature,
+    #[error("its agent says that it is too large for a message")]
+    Withheld,
+    #[error("its bytes have the hash {0}, which is not the attested one")]
+    Hash(Digest),
+    #[error("it cannot be decoded: {0}")]
+    Undecodable(#[from] DecodeError),
+    #[error("it has {found} iterations, but the plan has {planned}")]
+    Iterations { found: u64, planned: u64 },
+    #[error("{0}")]
+    Shape(#[from] ShapeMismatch),
+    #[error("{0}")]
+    Occurrences(#[from] OccurrenceMismatch),
+    #[error("it has {found} occurrences, but a shard of this run has at most {limit}")]
+    TooManyOccurrences { found: u128, limit: u128 },
+}
+
 impl JobContext {
     pub fn new(job: Arc<Job>, uid: JobUid, key: JobKey) -> Self {
         let shards = job.request.plan.shard_count();
@@ -102,8 +133,8 @@ impl JobContext {
     /// not check the signature.
     ///
     /// # Errors
-    /// The reason why it does not, as a sentence for people.
-    pub fn check_statement(&self, pool: &PoolName, result: &AttestedResult) -> Result<(), String> {
+    /// [`InvalidResult`].
+    pub fn check_statement(&self, pool: &PoolName, result: &AttestedResult) -> Result<(), InvalidResult> {
         let AttestedResult { shard, attestation, .. } = result;
         let (request, statement) = (&self.job.request, &attestation.statement);
         let planned = request.shard(*shard);
@@ -119,10 +150,10 @@ impl JobContext {
             ..statement.clone()
         };
         if *statement != expected {
-            return Err("its statement is not about this shard of this job".to_owned());
+            return Err(InvalidResult::OtherStatement);
         }
         if attestation.wall_us.max(attestation.cpu_us) > MAX_EXECUTION_MICROS {
-            return Err("its execution time exceeds a year".to_owned());
+            return Err(InvalidResult::ExecutionTime);
         }
         Ok(())
     }
@@ -130,39 +161,36 @@ impl JobContext {
     /// Decodes a result whose statement has been checked, after checking its signature and hash.
     ///
     /// # Errors
-    /// The reason why the result is invalid, as a sentence for people.
-    pub fn decode(&self, result: &AttestedResult) -> Result<ShardResult, String> {
+    /// [`InvalidResult`].
+    pub fn decode(&self, result: &AttestedResult) -> Result<ShardResult, InvalidResult> {
         if !result.attestation.is_signature_valid() {
-            return Err("the signature is not the agent's".to_owned());
+            return Err(InvalidResult::Signature);
         }
         if result.bytes.is_empty() {
-            return Err("its agent says that it is too large for a message".to_owned());
+            return Err(InvalidResult::Withheld);
         }
         let hash = Digest::hash_parts(&[&result.bytes]);
         if hash != result.statement().result_hash {
-            return Err(format!("its bytes have the hash {hash}, which is not the attested one"));
+            return Err(InvalidResult::Hash(hash));
         }
-        let decoded =
-            ShardResult::decode(&result.bytes).map_err(|error| format!("it cannot be decoded: {error}"))?;
+        let decoded = ShardResult::decode(&result.bytes)?;
         self.check_content(result.statement(), &decoded)?;
         Ok(decoded)
     }
 
     /// Checks that the merge of such results has the program's shape, and counts that are exact in
     /// JSON.
-    fn check_content(&self, statement: &ResultStatement, result: &ShardResult) -> Result<(), String> {
+    fn check_content(&self, statement: &ResultStatement, result: &ShardResult) -> Result<(), InvalidResult> {
         if result.iterations != statement.iterations {
             let (found, planned) = (result.iterations, statement.iterations);
-            return Err(format!("it has {found} iterations, but the plan has {planned}"));
+            return Err(InvalidResult::Iterations { found, planned });
         }
-        self.shape.check(result).map_err(|mismatch| mismatch.to_string())?;
+        self.shape.check(result)?;
         occurrence_tallies::check(&self.job.request.program, result)?;
-        let occurrences: u128 = result.components.iter().map(|tally| u128::from(tally.occurrences)).sum();
+        let found: u128 = result.components.iter().map(|tally| u128::from(tally.occurrences)).sum();
         let limit = self.max_occurrences(statement.iterations);
-        if occurrences > limit {
-            return Err(format!(
-                "it has {occurrences} occurrences, but a shard of this run has at most {limit}"
-            ));
+        if found > limit {
+            return Err(InvalidResult::TooManyOccurrences { found, limit });
         }
         Ok(())
     }

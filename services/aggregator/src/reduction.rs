@@ -44,7 +44,8 @@ use self::{
     verifications::{Draw, VerificationLedger},
 };
 pub(crate) use self::{
-    merge::AggregationError, report::ReducedJob, verdicts::VerdictEffect, verifications::VerificationRequest,
+    merge::AggregationError, receipt::RejectionReason, report::ReducedJob, verdicts::VerdictEffect,
+    verifications::VerificationRequest,
 };
 use crate::{
     acceptance::{AttestedResult, JobContext},
@@ -106,7 +107,7 @@ pub(crate) enum ResultDisposition {
     /// The shard has another accepted result, returned by this agent.
     Contradicting(AgentId),
     /// The result does not count, for this reason.
-    Rejected(String),
+    Rejected(RejectionReason),
 }
 
 impl JobReduction {

@@ -297,7 +297,7 @@ impl Collection<'_> {
                 "a result contradicts the accepted result of its shard; both are verified"
             ),
             ResultDisposition::Rejected(reason) => {
-                tracing::warn!(%job, %shard, %pool, %agent, reason, "rejecting a result");
+                tracing::warn!(%job, %shard, %pool, %agent, %reason, "rejecting a result");
             }
             ResultDisposition::Accepted
             | ResultDisposition::Held

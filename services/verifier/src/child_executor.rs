@@ -1,6 +1,7 @@
 //! What a child process does: executes shards until its input ends.
 
 use std::{
+    fmt,
     io::{self, Read, Write},
     sync::Arc,
 };
@@ -19,7 +20,7 @@ use crate::child_protocol::{
 /// # Errors
 /// The input is malformed, or a stream failed.
 pub fn execute_in_child(
-    backends: Result<Vec<Arc<dyn Backend>>, String>,
+    backends: Result<Vec<Arc<dyn Backend>>, impl fmt::Display>,
     mut input: impl Read,
     output: impl Write,
 ) -> io::Result<()> {
@@ -27,7 +28,7 @@ pub fn execute_in_child(
     let backends = match backends {
         Ok(backends) => backends,
         Err(reason) => {
-            write_json(&mut output, &Introduction::Unavailable(reason))?;
+            write_json(&mut output, &Introduction::Unavailable(reason.to_string()))?;
             return output.flush();
         }
     };

@@ -31,12 +31,12 @@ impl ChildPool {
     /// Starts the first process. A call that takes longer than `time_limit` counts as a crash.
     ///
     /// # Errors
-    /// The process cannot be started, or has no backend: the reason.
-    pub fn start(command: ChildCommand, time_limit: Duration) -> Result<Arc<Self>, String> {
-        let (process, introduction) = ChildProcess::start(&command).map_err(|failure| failure.to_string())?;
+    /// [`ChildFailure::Unavailable`]: the process cannot be started, or has no backend.
+    pub fn start(command: ChildCommand, time_limit: Duration) -> Result<Arc<Self>, ChildFailure> {
+        let (process, introduction) = ChildProcess::start(&command)?;
         let backends = match introduction {
             Introduction::Backends(backends) => backends,
-            Introduction::Unavailable(reason) => return Err(reason),
+            Introduction::Unavailable(reason) => return Err(ChildFailure::Unavailable(reason)),
         };
         Ok(Arc::new(Self { command, backends, time_limit, idle: Mutex::new(vec![process]) }))
     }

@@ -18,7 +18,7 @@ mod verifier;
 
 pub use self::{
     child_executor::execute_in_child,
-    child_process::ChildCommand,
+    child_process::{ChildCommand, ChildFailure},
     isolated_backend::ChildPool,
     verifier::{VerifierSettings, run},
 };

@@ -16,7 +16,7 @@ fn job() -> TestJob {
 /// Why the content or the statement of a result is invalid; panics if it is valid.
 fn rejection(job: &TestJob, pool_name: &str, result: &AttestedResult) -> String {
     let checked = job.context.check_statement(&pool(pool_name), result);
-    checked.and_then(|()| job.context.decode(result).map(drop)).unwrap_err()
+    checked.and_then(|()| job.context.decode(result).map(drop)).unwrap_err().to_string()
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn merged_counts_stay_exact_in_json_whatever_workers_return() {
     };
     let most = u64::try_from(large.max_occurrences(iterations)).unwrap();
     assert_eq!(check(most), Ok(()));
-    assert!(check(most + 1).unwrap_err().contains("occurrences"));
+    assert!(check(most + 1).unwrap_err().to_string().contains("occurrences"));
     let huge = falsified(&job.results[0], 1 << 53);
     // Decoding allows 2^15 occurrences an iteration, which is less in a shard of one leaf.
     assert!(job.context.decode(&job.result(SENDER, 0, &huge)).is_err());

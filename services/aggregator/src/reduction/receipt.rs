@@ -9,7 +9,21 @@ use forge_contract::{
 };
 
 use super::{AggregationError, JobReduction, ResultDisposition, trust::Standing};
-use crate::acceptance::{AttestedResult, JobContext};
+use crate::acceptance::{AttestedResult, InvalidResult, JobContext};
+
+/// Why a result is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RejectionReason {
+    #[error("{0}")]
+    Invalid(#[from] InvalidResult),
+    /// The agent or its pool is barred from the job.
+    #[error("{0}")]
+    Barred(&'static str),
+    #[error("too many agents of the pool have returned results of this job")]
+    TooManyAgents,
+    #[error("the pool has returned too many different results of the shard")]
+    TooManyClaims,
+}
 
 impl JobReduction {
     /// Handles a result that `pool` published. `is_quarantined` says whether an agent of the pool
@@ -32,7 +46,7 @@ impl JobReduction {
         pool: &PoolName,
         result: AttestedResult,
         is_quarantined: impl Fn(&PoolName, &AgentId) -> bool,
-        decode: impl FnOnce(&JobContext, &AttestedResult) -> Result<ShardResult, String>,
+        decode: impl FnOnce(&JobContext, &AttestedResult) -> Result<ShardResult, InvalidResult>,
     ) -> Result<ResultDisposition, AggregationError> {
         let (shard, position) = (result.shard, result.position);
         let ResultStatement { task_id, agent_id, result_hash, .. } = result.statement().clone();
@@ -56,7 +70,7 @@ impl JobReduction {
         }
         let decoded = match decode(&self.context, &result) {
             Ok(decoded) => decoded,
-            Err(reason) => return Ok(self.reject(shard, task_id, pool, reason)),
+            Err(invalid) => return Ok(self.reject(shard, task_id, pool, invalid.into())),
         };
         self.limits.record_agent(pool, &agent_id);
         self.admit(result, standing, &decoded)
@@ -89,15 +103,15 @@ impl JobReduction {
         pool: &PoolName,
         result: &AttestedResult,
         is_quarantined: impl Fn(&PoolName, &AgentId) -> bool,
-    ) -> Result<Standing, String> {
+    ) -> Result<Standing, RejectionReason> {
         let (position, statement) = (result.position, result.statement());
         self.context.check_statement(pool, result)?;
         let standing = self.trust.standing(position, statement, is_quarantined(pool, &statement.agent_id));
         if let Standing::Barred(reason) = standing {
-            return Err(reason.to_owned());
+            return Err(RejectionReason::Barred(reason));
         }
         if !self.limits.admits_agent(pool, &statement.agent_id) {
-            return Err("too many agents of the pool have returned results of this job".to_owned());
+            return Err(RejectionReason::TooManyAgents);
         }
         let accepted = self.accepted.get(&position).map(|accepted| &accepted.statement);
         // The first trusted result of a shard ends the examination of the shard.
@@ -105,7 +119,7 @@ impl JobReduction {
             let of_pool =
                 accepted.filter(|accepted| accepted.pool == *pool).map(|accepted| accepted.result_hash);
             if !self.limits.admits_claim(position, pool, statement.result_hash, of_pool) {
-                return Err("the pool has returned too many different results of the shard".to_owned());
+                return Err(RejectionReason::TooManyClaims);
             }
         }
         Ok(standing)
@@ -116,7 +130,7 @@ impl JobReduction {
         shard_id: ShardId,
         task_id: TaskId,
         pool: &PoolName,
-        reason: String,
+        reason: RejectionReason,
     ) -> ResultDisposition {
         self.reject_task(shard_id, task_id, pool);
         ResultDisposition::Rejected(reason)

@@ -21,7 +21,7 @@ use forge_contract::{
 use forge_service::orders;
 use forge_store::{
     Store,
-    testing::{StoreDisturbance, StoreOperation},
+    testing::{InjectedFailure, StoreDisturbance, StoreOperation},
 };
 
 use crate::{Fixture, UID};
@@ -90,12 +90,12 @@ struct PanickingWrites;
 
 #[async_trait]
 impl StoreDisturbance for PanickingWrites {
-    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), String> {
+    async fn before(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure> {
         assert!(!matches!(operation, StoreOperation::Put { .. }), "planted");
         Ok(())
     }
 
-    async fn after(&self, _: StoreOperation<'_>) -> Result<(), String> {
+    async fn after(&self, _: StoreOperation<'_>) -> Result<(), InjectedFailure> {
         Ok(())
     }
 }

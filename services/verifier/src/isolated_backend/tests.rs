@@ -19,7 +19,7 @@ fn program() -> Arc<Program> {
     Request::from_json(envelope).unwrap().program
 }
 
-fn reference() -> Result<Vec<Arc<dyn Backend>>, String> {
+fn reference() -> Result<Vec<Arc<dyn Backend>>, &'static str> {
     let reference: Arc<dyn Backend> = Arc::new(Scalar);
     Ok(vec![reference])
 }
@@ -187,7 +187,7 @@ fn a_process_that_cannot_start_or_is_asked_to_end_is_no_crash() {
         arguments: Vec::new(),
         inherited_variables: &[],
     };
-    let reason = ChildPool::start(command("/missing/forge"), HOUR).unwrap_err();
+    let reason = ChildPool::start(command("/missing/forge"), HOUR).unwrap_err().to_string();
     assert!(reason.starts_with("starting /missing/forge: "), "{reason}");
     assert!(ChildPool::start(command("/bin/true"), HOUR).is_err());
     for signal in ["TERM", "INT"] {
