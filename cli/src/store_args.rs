@@ -7,6 +7,7 @@ use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
+use forge_bus::retry::RetryPolicy;
 use forge_service::ConfigError;
 use forge_store::{ObjectLock, RetentionMode, S3Options, Store, StoreError, StoreLocation};
 
@@ -14,8 +15,8 @@ use crate::error::CommandError;
 
 /// Longest retention period of Object Lock, in days.
 const MAX_RETENTION_DAYS: u32 = 36_500;
-/// Pause between two attempts to open a store that does not respond.
-const OPEN_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Between the attempts to open a store that does not respond.
+const OPEN_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_secs(1), Duration::from_secs(5));
 
 /// The artifact store.
 #[derive(Debug, Clone, Args)]
@@ -89,15 +90,18 @@ impl WritableStoreArgs {
         if self.object_lock.is_some() && !matches!(location, StoreLocation::S3 { .. }) {
             return Err(ConfigError::new("--object-lock", "requires --store s3://bucket").into());
         }
+        let mut failures = 0;
         loop {
             match Store::open(location, &options).await {
                 Ok(store) => return Ok(store),
                 Err(error @ StoreError::Unavailable { .. }) => {
-                    tracing::warn!(%error, "opening the store failed; retrying in 1 s");
+                    failures += 1;
+                    let delay = OPEN_POLICY.delay(failures);
+                    tracing::warn!(%error, ?delay, "opening the store failed; retrying");
+                    tokio::time::sleep(delay).await;
                 }
                 Err(error) => return Err(CommandError::Input(format!("--store: {error}"))),
             }
-            tokio::time::sleep(OPEN_RETRY_PAUSE).await;
         }
     }
 }

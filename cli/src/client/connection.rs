@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, topology};
+use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, retry::RetryPolicy, topology};
 use forge_contract::{
     ids::{JobId, Submitter},
     job::JobRecord,
@@ -26,8 +26,8 @@ const UNAVAILABLE_RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// A request is retried for this long while no planner answers: planners that have just started, or
 /// whose server has ended, need a few seconds to connect.
 const NO_PLANNER_RETRY_PERIOD: Duration = Duration::from_secs(10);
-/// Pause between two attempts.
-const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// Between the attempts.
+const REQUEST_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(300), Duration::from_secs(1));
 
 /// An open connection.
 pub struct ClientConnection {
@@ -109,7 +109,7 @@ impl ClientConnection {
 
     async fn request_available(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
         let start = Instant::now();
-        let mut is_waiting = false;
+        let mut failures = 0;
         loop {
             let reply = self.request(subject, payload.clone()).await;
             let patience = match &reply {
@@ -120,11 +120,11 @@ impl ClientConnection {
             if start.elapsed() >= patience {
                 return reply;
             }
-            if !is_waiting {
+            if failures == 0 {
                 eprintln!("waiting up to {} s for a planner", patience.as_secs());
-                is_waiting = true;
             }
-            sleep(RETRY_PAUSE).await;
+            failures += 1;
+            sleep(REQUEST_POLICY.delay(failures)).await;
         }
     }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use forge_bus::{
     BusError, SharedBus,
     jetstream::{JetStreamBus, JetStreamOptions},
+    retry::RetryPolicy,
     topology::Queue,
 };
 use forge_service::{
@@ -21,10 +22,8 @@ use crate::{error::CommandError, runtime};
 
 /// Interval between two updates of the metrics about queues.
 const BUS_REPORT_INTERVAL: Duration = Duration::from_secs(5);
-/// Pause between two attempts to connect to NATS.
-const CONNECT_RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Pause between two attempts to prepare the topology.
-const PREPARE_RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Between the attempts to connect to NATS, and to prepare the topology.
+const START_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(250), Duration::from_secs(2));
 /// Maximum wait for threads that still execute shards when the process ends.
 const SHUTDOWN_GRACE_PERIOD: Duration = Duration::from_millis(500);
 /// Streams with fewer replicas lose data with one server.
@@ -188,6 +187,7 @@ async fn connect(
     options: JetStreamOptions,
     stop: &CancellationToken,
 ) -> Result<Option<Arc<JetStreamBus>>, CommandError> {
+    let mut failures = 0;
     loop {
         let attempt = stop.run_until_cancelled(JetStreamBus::connect(options.clone())).await;
         let error = match attempt {
@@ -196,8 +196,10 @@ async fn connect(
             Some(Err(error @ BusError::Unavailable(_))) => error,
             Some(Err(error)) => return Err(CommandError::Input(format!("--nats-url: {error}"))),
         };
-        tracing::warn!(%error, "connecting to NATS failed; retrying in 1 s");
-        if stop.run_until_cancelled(tokio::time::sleep(CONNECT_RETRY_PAUSE)).await.is_none() {
+        failures += 1;
+        let delay = START_POLICY.delay(failures);
+        tracing::warn!(%error, ?delay, "connecting to NATS failed; retrying");
+        if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
             return Ok(None);
         }
     }
@@ -232,7 +234,7 @@ async fn prepare_topology(
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<bool, CommandError> {
-    let mut last_error = String::new();
+    let (mut last_error, mut failures) = (String::new(), 0);
     loop {
         let error = match stop.run_until_cancelled(bus.prepare()).await {
             None => return Ok(false),
@@ -245,7 +247,8 @@ async fn prepare_topology(
             health.set_not_ready(error.clone());
             last_error = error;
         }
-        if stop.run_until_cancelled(tokio::time::sleep(PREPARE_RETRY_PAUSE)).await.is_none() {
+        failures += 1;
+        if stop.run_until_cancelled(tokio::time::sleep(START_POLICY.delay(failures))).await.is_none() {
             return Ok(false);
         }
     }

@@ -48,6 +48,7 @@ const CACHED_MODELS: usize = 32;
 /// Upper bound on the jobs that are ended without a result at the same time.
 const MAX_CONCURRENT_ENDS: usize = 64;
 /// Delay before the retry of an order of another protocol version: another aggregator may read it.
+/// No operation has failed, so it does not grow.
 const OTHER_VERSION_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Interval at which it is checked whether jobs still wait for memory.

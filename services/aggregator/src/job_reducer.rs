@@ -43,10 +43,11 @@ use crate::{
 /// may have room for it.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(30);
 /// Delay before the order is received again. Without one it would be the next order, and those of
-/// smaller jobs would never have their turn.
+/// smaller jobs would never have their turn. A turn, not a failure, so that it does not grow.
 const MEMORY_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Delay before a job that made no progress, and made way for others, is reduced again.
+/// Delay before a job that made no progress, and made way for others, is reduced again. A turn, not
+/// a failure, so that it does not grow.
 const YIELD_DELAY: Duration = Duration::from_secs(10);
 
 /// Why results were not collected.

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use forge_bus::{
     BusError, Delivery, Message, SharedBus,
+    retry::RetryPolicy,
     topology::{self, JobLength, Queue},
 };
 use forge_contract::{
@@ -37,10 +38,12 @@ use crate::{
 
 /// Interval between two checks whether the job of a result that cannot be published has ended.
 const END_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Redelivery delay of a shard that this worker cannot execute but another one may.
+/// Redelivery delay of a shard that this worker cannot execute but another one may. No operation
+/// has failed, so it does not grow.
 const OTHER_WORKER_DELAY: Duration = Duration::from_secs(5);
-/// Redelivery delay of a shard whose execution failed.
-const EXECUTION_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Between the deliveries of a shard whose execution failed. Short, because the backend's breaker
+/// pauses the worker itself.
+const EXECUTION_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(1));
 /// Decoded programs in the cache.
 const CACHED_PROGRAMS: usize = 16;
 /// Interval between checks whether this agent is in quarantine.
@@ -247,13 +250,14 @@ impl Worker {
                 return Settlement::Backoff;
             }
         };
-        self.execute(length, task, program, guard).await
+        self.execute(length, (task, attempt), program, guard).await
     }
 
+    /// Executes a shard at its delivery number `attempt`, and publishes the result.
     async fn execute(
         &self,
         length: JobLength,
-        task: ShardTask,
+        (task, attempt): (ShardTask, u64),
         program: Arc<Program>,
         guard: &InFlightGuard,
     ) -> Settlement {
@@ -281,7 +285,7 @@ impl Worker {
                         "the backend failed; receiving no shards during the pause"
                     );
                 }
-                Settlement::Retry(EXECUTION_RETRY_DELAY)
+                Settlement::Retry(EXECUTION_POLICY.delay(attempt))
             }
         }
     }

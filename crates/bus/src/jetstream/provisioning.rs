@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::BusError,
+    retry::RetryPolicy,
     topology::{
         self, Bucket, DUPLICATE_WINDOW, MAX_ACK_PENDING, Queue, Stream, StreamLimits, TopologySettings,
     },
@@ -30,9 +31,9 @@ use crate::{
 /// Storage of which each share is a whole number of bytes.
 const STORAGE_UNIT: u64 = 1 << 10;
 /// Attempts, after the first, to create a stream for which the server lacks the storage.
-const STORAGE_ATTEMPTS: u32 = 8;
-/// Delay before each of them.
-const STORAGE_RETRY_DELAY: Duration = Duration::from_millis(250);
+const STORAGE_ATTEMPTS: u64 = 8;
+/// Delays before them: 2 to 4 s in all.
+const STORAGE_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(250), Duration::from_millis(500));
 /// Pull requests that one consumer holds open; bounds the number of agents that can wait at one
 /// queue.
 const MAX_WAITING_PULLS: i64 = 10_000;
@@ -84,13 +85,13 @@ async fn prepare_storage(
 /// Provisions one stream. While services of a cluster create the same stream at the same time, the
 /// server counts its storage once for each, so a lack of storage may be over in a moment.
 async fn provision_stream(connection: &NatsConnection, config: &stream::Config) -> Result<(), BusError> {
-    let mut attempts = 0;
+    let mut failures = 0;
     loop {
         match retry_transient(&config.name, || ensure_stream(connection, config)).await {
-            Err(BusError::Full(_)) if attempts < STORAGE_ATTEMPTS => attempts += 1,
+            Err(BusError::Full(_)) if failures < STORAGE_ATTEMPTS => failures += 1,
             result => return result,
         }
-        sleep(STORAGE_RETRY_DELAY).await;
+        sleep(STORAGE_POLICY.delay(failures)).await;
     }
 }
 

@@ -12,7 +12,9 @@ use forge_contract::{
 
 use super::{deadline::remaining_time, dispatch_failure::DispatchFailure};
 
-/// Bounds of the delay between two deliveries of the submission of a waiting job.
+/// Bounds of the delay between two deliveries of the submission of a waiting job. It is a polling
+/// interval, which follows the job's age and not a number of failures, so that it has no jitter:
+/// [`should_warn`] relies on it.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(15);
 /// Waiting time after which a job is first logged as waiting, and interval between repeats.
