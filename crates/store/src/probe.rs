@@ -68,6 +68,7 @@ fn not_conditional(display_name: &str, error: &Error) -> StoreError {
 }
 
 /// A name that is unique across processes, even with equal clocks and process ids.
+#[expect(clippy::disallowed_methods, reason = "makes the name unique, and dates nothing")]
 fn unique_name() -> String {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let random = RandomState::new().hash_one(since_epoch);

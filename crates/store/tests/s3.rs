@@ -2,10 +2,7 @@
 
 mod suite;
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use forge_harness::{S3Server, tools};
 #[cfg(feature = "object-lock")]

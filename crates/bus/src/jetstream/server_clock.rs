@@ -29,6 +29,7 @@ impl ServerClock {
 
     /// Time since a moment of the server's clock, in nanoseconds since 1970; zero if it lies in the
     /// future. Before the first reply that states a time, the clock of this machine stands in.
+    #[expect(clippy::disallowed_methods, reason = "no server has stated its time yet")]
     pub(super) fn time_since(&self, nanoseconds: u64) -> Duration {
         let now = match *self.0.lock() {
             Some(ClockReading { time, received_at }) => time + received_at.elapsed(),

@@ -182,11 +182,13 @@ impl ExecutorFixture {
         self.executor.long.batches.queued_shards()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "one receiver waits, in a test of threads")]
     async fn wait_for_calls(&self, calls: usize) {
         self.backend.calls.subscribe().wait_for(|seen| seen.len() >= calls).await.unwrap();
     }
 
     /// Waits until the current call has asked twice more whether it is to go on.
+    #[expect(clippy::disallowed_methods, reason = "one receiver waits, in a test of threads")]
     async fn wait_for_polls(&self) {
         let mut polls = self.backend.polls.subscribe();
         let before = *polls.borrow_and_update();

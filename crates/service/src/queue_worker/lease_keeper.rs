@@ -121,9 +121,9 @@ async fn renew_leases(held: Arc<Mutex<HeldLeases>>, lease: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        thread,
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
     };
 
     use async_trait::async_trait;
@@ -166,15 +166,28 @@ mod tests {
         assert_eq!(kept.0.load(Ordering::SeqCst), counts[0]);
     }
 
+    /// Sends a message for each renewal.
+    #[derive(Debug)]
+    struct ReportingLease(Sender<()>);
+
+    #[async_trait]
+    impl DeliveryLease for ReportingLease {
+        async fn ack(&self) {}
+
+        async fn retry(&self, _: Duration) {}
+
+        async fn renew(&self) {
+            let _ = self.0.send(());
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_handler_that_blocks_its_thread_delays_no_renewal() {
         let keeper = LeaseKeeper::start(Duration::from_millis(60));
-        let lease = Arc::new(CountingLease::default());
-        let guard = keeper.hold(lease.clone());
+        let (sender, renewals) = channel();
+        let guard = keeper.hold(Arc::new(ReportingLease(sender)));
         let blocking_handler = tokio::spawn(async move {
-            while lease.0.load(Ordering::SeqCst) < 3 {
-                thread::sleep(Duration::from_millis(1));
-            }
+            (0..3).for_each(|_| renewals.recv().unwrap());
             drop(guard);
         });
         blocking_handler.await.unwrap();

@@ -173,6 +173,7 @@ impl ObjectLockStore {
     }
 
     /// The end of a retention that starts now.
+    #[expect(clippy::disallowed_methods, reason = "S3 compares it with its own clock")]
     fn retention_end(&self) -> DateTime {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let end = now + u64::from(self.retention.days) * DAY_SECONDS;
@@ -269,6 +270,7 @@ impl fmt::Debug for CredentialsAdapter {
 }
 
 impl ProvideCredentials for CredentialsAdapter {
+    #[expect(clippy::disallowed_methods, reason = "the AWS SDK compares it with the system's clock")]
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,

@@ -159,17 +159,16 @@ fn an_execution_without_end_is_killed_and_counts_as_a_crash() {
 
 #[test]
 fn a_stopped_execution_kills_its_process() {
-    struct Stopped;
-    impl ExecutionControl for Stopped {
+    /// Stops the execution once its process has written its number.
+    struct StopWhenStarted<'a>(&'a Script);
+    impl ExecutionControl for StopWhenStarted<'_> {
         fn advance(&self, _: u64) -> ControlFlow<()> {
-            ControlFlow::Break(())
+            if self.0.has_file("pid") { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
     let script = Script::start("echo $$ > pid; exec sleep 1000", HOUR);
-    while !script.has_file("pid") {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert_eq!(script.backend.execute(&program(), &[SHARD], &Stopped), Err(ExecutionError::Cancelled));
+    let executed = script.backend.execute(&program(), &[SHARD], &StopWhenStarted(&script));
+    assert_eq!(executed, Err(ExecutionError::Cancelled));
     assert_dead(&script);
 }
 

@@ -309,7 +309,7 @@ fn crash(message: &Message, task: &ShardTask) -> String {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shard_that_workers_failed_to_execute_gets_a_result_of_the_pool_of_verifiers() {
     let (message, task, hash) = fallback(&[OTHER], Arc::new(Scalar)).await;
     let subject = topology::parse_result_subject(&message.subject);
@@ -340,7 +340,7 @@ async fn an_outage_delays_a_fallback_execution() {
     assert!(faults.load(Ordering::SeqCst) > 30);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fallback_execution_that_crashes_is_reported() {
     let dying = TestBackend { fault: Fault::Crash, ..CPU };
     let (message, task, _) = fallback(&[CPU], Arc::new(dying)).await;
@@ -358,7 +358,7 @@ async fn a_fallback_execution_whose_handler_always_panics_is_reported() {
     assert_eq!(crash(&message, &task), reason);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_result_that_is_too_large_for_a_message_is_reported_as_that() {
     let too_large = |operation: &BusOperation<'_>| match operation {
         BusOperation::Publish { subject } if subject.starts_with("forge.v1.results.") => {

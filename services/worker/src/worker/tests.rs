@@ -253,6 +253,7 @@ impl Backend for SlowBackend {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "one receiver waits, in a test of threads")]
 async fn shards_of_a_short_job_do_not_wait_for_those_of_a_long_one() {
     let (bus, backend, stop) =
         (bus(Target::Cpu, 0).await, Arc::new(SlowBackend::default()), CancellationToken::new());
