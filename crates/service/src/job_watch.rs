@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use forge_bus::{BucketEntry, BusError, SharedBus, topology::Bucket};
@@ -200,6 +199,8 @@ fn has_member(json: &[u8], quoted_name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use forge_bus::{

@@ -9,6 +9,7 @@ use forge_harness::{S3Server, tools};
 use forge_store::{ObjectLock, RetentionMode};
 use forge_store::{S3Credentials, S3Options, Store, StoreError, StoreLocation};
 use suite::{artifact, job, manifest, suite};
+use tokio::time::Instant;
 
 fn options(server: &S3Server) -> S3Options {
     let variables = server.env();
