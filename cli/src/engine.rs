@@ -19,7 +19,7 @@ use forge_kernel::{backend::Backend, request::Request};
 use forge_service::executor::{Executor, ProgressCallback};
 
 pub use self::{
-    calibration::{example_program, iterations_per_second},
+    calibration::{CallCost, call_cost, example_program, iterations_per_second},
     selection::{BackendSelection, open_backend, open_gpu, select_for_worker, verifier_backends},
 };
 use crate::error::{CommandError, JobFailure};

@@ -47,11 +47,11 @@ enum EnvelopeCommand {
     },
     /// Check an envelope without running it
     ///
-    /// Prints its job id, replay key, plan and cost, and a warning for everything that is valid but
-    /// probably unintended. The time is measured: the program runs for an instant on one thread. If
-    /// the envelope is invalid, prints every error as `file:line:column: pointer: message` on
-    /// standard error (with `--format json`, as a list on standard output) and exits with code 2.
-    /// Columns count characters.
+    /// Prints its job id, replay key, plan, sizes and cost, and a warning for everything that is
+    /// valid but probably unintended. The time is measured: the program runs for an instant on one
+    /// thread. If the envelope is invalid, or the results of its shards are too large for services,
+    /// prints every error as `file:line:column: pointer: message` on standard error (with `--format
+    /// json`, as a list on standard output) and exits with code 2. Columns count characters.
     Check {
         /// Envelope file, or - for standard input
         file: PathBuf,

@@ -15,6 +15,7 @@ use forge_documents::{
 use forge_kernel::{
     backend::{Backend, simd::Simd},
     request::Request,
+    result_size::ResultSize,
     workload::warning::Warning,
 };
 use forge_service::result_limit;
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::source_text::{SourceText, TextPosition};
 use crate::{
-    engine,
+    engine::{self, CallCost},
     error::CommandError,
     foreign_text, input,
     output::{self, OutputFormat, TextStyle},
@@ -62,9 +63,16 @@ impl EnvelopeFinding {
         }
     }
 
-    fn of_warning(warning: Warning, code: &'static str, source: &SourceText<'_>) -> Self {
-        let position = source.position_of(&warning.pointer);
-        Self { pointer: warning.pointer, position, code, message: warning.message, hint: None }
+    fn of_warning(warning: Warning, source: &SourceText<'_>) -> Self {
+        let Warning { pointer, message } = warning;
+        let position = source.position_of(&pointer);
+        Self { pointer, position, code: "suspicious_value", message, hint: None }
+    }
+
+    /// The refusal of a model whose results fit no message.
+    fn of_excess(message: String, source: &SourceText<'_>) -> Self {
+        let (pointer, position) = ("/args".to_owned(), source.position_of("/args"));
+        Self { pointer, position, code: "result_too_large", message, hint: None }
     }
 
     /// One line, as compilers print it.
@@ -86,14 +94,20 @@ pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), Com
         Ok(request) => Job::new(request),
         Err(errors) => return Err(report_errors(&source_name, &source, &errors, format)?),
     };
-    let warnings = find_warnings(&job.request, &source);
+    let sizes = DataSizes::of(&job.request);
+    if let Some(excess) = sizes.describe_excess(&job.request) {
+        let refusal = EnvelopeFinding::of_excess(excess, &source);
+        return Err(report_findings(&source_name, &[refusal], Some(&sizes), format)?);
+    }
+    let warnings = job.request.warnings().into_iter();
+    let warnings: Vec<_> = warnings.map(|warning| EnvelopeFinding::of_warning(warning, &source)).collect();
     if print {
         for warning in &warnings {
             output::print_to_stderr(&format!("warning: {}", warning.to_line(&source_name)));
         }
         return output::print(output::to_json_document(&job.request.envelope).as_bytes());
     }
-    let cost = Cost::of(&job.request);
+    let cost = Cost::of(&job.request, sizes);
     let text = match format {
         OutputFormat::Json => output::to_json_document(&cost.to_json(&job, &source_name, &warnings)),
         OutputFormat::Text => cost.to_text(&job, &source_name, &warnings, TextStyle::of_stdout()),
@@ -101,22 +115,7 @@ pub fn execute(file: &Path, print: bool, format: OutputFormat) -> Result<(), Com
     output::print(text.as_bytes())
 }
 
-/// What is suspicious, and whether results fit no message, so that services refuse the envelope.
-fn find_warnings(request: &Request, source: &SourceText<'_>) -> Vec<EnvelopeFinding> {
-    let suspicious = request.warnings().into_iter();
-    let mut warnings: Vec<_> =
-        suspicious.map(|warning| EnvelopeFinding::of_warning(warning, "suspicious_value", source)).collect();
-    let limit = result_limit::max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES);
-    if let Some(size) = request.excess_result_size(limit) {
-        let excess = result_limit::describe_excess(request, &size, limit);
-        let message = format!("services refuse this envelope: {excess}");
-        let warning = Warning { pointer: "/args".to_owned(), message };
-        warnings.push(EnvelopeFinding::of_warning(warning, "result_too_large", source));
-    }
-    warnings
-}
-
-/// Prints the errors, and returns the error that the command ends with.
+/// Prints the errors of a document, and returns the error that the command ends with.
 fn report_errors(
     source_name: &str,
     source: &SourceText<'_>,
@@ -124,63 +123,109 @@ fn report_errors(
     format: OutputFormat,
 ) -> Result<CommandError, CommandError> {
     let findings = errors.errors().iter().map(|error| EnvelopeFinding::of_error(error, source));
+    report_findings(source_name, &findings.collect::<Vec<_>>(), None, format)
+}
+
+/// Prints why an envelope is refused, and returns the error that the command ends with.
+fn report_findings(
+    source_name: &str,
+    findings: &[EnvelopeFinding],
+    sizes: Option<&DataSizes>,
+    format: OutputFormat,
+) -> Result<CommandError, CommandError> {
     match format {
         OutputFormat::Json => {
-            let findings: Vec<_> = findings.collect();
-            let document = json!({
+            let mut document = json!({
                 "schema": SCHEMA, "file": source_name, "valid": false, "errors": findings, "warnings": [],
             });
+            if let Some(sizes) = sizes {
+                sizes.add_to(&mut document);
+            }
             output::print(output::to_json_document(&document).as_bytes())?;
         }
         OutputFormat::Text => {
-            findings.for_each(|finding| output::print_to_stderr(&finding.to_line(source_name)));
+            findings.iter().for_each(|finding| output::print_to_stderr(&finding.to_line(source_name)));
         }
     }
-    let count = count_of(errors.errors().len() as u64, "error");
+    let count = count_of(findings.len() as u64, "error");
     Ok(CommandError::Input(format!("{source_name} is not a valid envelope: {count}")))
+}
+
+/// How large the data of a job are that travel between services.
+struct DataSizes {
+    /// Bytes of the program.
+    program: u64,
+    /// Expected bytes of the result of a shard of the largest ones.
+    result: ResultSize,
+    /// Bytes of the largest result that services carry.
+    max_result: u64,
+}
+
+impl DataSizes {
+    fn of(request: &Request) -> Self {
+        Self {
+            program: request.program.encode().len() as u64,
+            result: request.result_size(),
+            max_result: result_limit::max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES),
+        }
+    }
+
+    /// Why services refuse the envelope; `None` if results fit a message.
+    fn describe_excess(&self, request: &Request) -> Option<String> {
+        let excess = || result_limit::describe_excess(request, &self.result, self.max_result);
+        (self.result.total() > self.max_result)
+            .then(|| format!("describe a model that is too large for services: {}", excess()))
+    }
+
+    fn add_to(&self, document: &mut Value) {
+        document["program_bytes"] = self.program.into();
+        document["result_bytes"] = self.result.total().into();
+        document["max_result_bytes"] = self.max_result.into();
+    }
 }
 
 /// The cost of a job on this machine.
 struct Cost {
     /// Expected occurrences of all iterations.
     occurrences: f64,
-    /// Bytes of the program.
-    program_bytes: u64,
+    /// What travels between services.
+    sizes: DataSizes,
     /// Name of the backend that was measured.
     backend: String,
-    /// Threads that execute.
-    threads: usize,
-    /// Iterations per second of all threads; `None` if the backend failed.
-    rate: Option<f64>,
+    /// Threads that execute: no more than there are shards.
+    threads: u64,
+    /// Cost of a shard; `None` if the backend failed.
+    shard: Option<CallCost>,
     /// Iterations of the plan.
     iterations: u64,
+    /// Shards of the plan.
+    shards: u64,
 }
 
 impl Cost {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, sizes: DataSizes) -> Self {
         let backend = Simd::new();
-        let threads = engine::core_count();
-        let rate = engine::iterations_per_second(&backend, &request.program, CALIBRATION);
-        let iterations = request.plan.iterations();
+        let (iterations, shards) = (request.plan.iterations(), request.plan.shard_count());
         Self {
             occurrences: request.expected_occurrences() * iterations as f64,
-            program_bytes: request.program.encode().len() as u64,
+            sizes,
             backend: backend.name().to_owned(),
-            threads,
-            rate: rate.ok().map(|rate| rate * threads as f64),
+            threads: (engine::core_count() as u64).min(shards),
+            shard: engine::call_cost(&backend, &request.program, CALIBRATION).ok(),
             iterations,
+            shards,
         }
     }
 
     /// Expected duration.
     fn duration(&self) -> Option<Duration> {
-        let seconds = self.iterations as f64 / self.rate?;
+        let seconds = self.shard?.seconds(self.iterations, self.shards, self.threads);
         Duration::try_from_secs_f64(seconds).ok()
     }
 
     fn to_json(&self, job: &Job, source_name: &str, warnings: &[EnvelopeFinding]) -> Value {
         let (request, plan) = (&job.request, &job.request.plan);
-        json!({
+        let mut document = json!({
             "schema": SCHEMA,
             "file": source_name,
             "valid": true,
@@ -188,10 +233,9 @@ impl Cost {
             "title": result_tables::title(request),
             "replay_key": request.replay_key,
             "iterations": self.iterations,
-            "shards": plan.shard_count(),
+            "shards": self.shards,
             "checkpoints": plan.checkpoints().len(),
             "expected_occurrences": strict::number_to_value(self.occurrences),
-            "program_bytes": self.program_bytes,
             "estimate": {
                 "backend": self.backend,
                 "threads": self.threads,
@@ -199,7 +243,9 @@ impl Cost {
             },
             "errors": [],
             "warnings": warnings,
-        })
+        });
+        self.sizes.add_to(&mut document);
+        document
     }
 
     fn to_text(
@@ -210,7 +256,7 @@ impl Cost {
         style: TextStyle,
     ) -> String {
         let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
-        let shards = count_of(plan.shard_count(), "shard");
+        let shards = count_of(self.shards, "shard");
         let an_iteration = self.occurrences / self.iterations as f64;
         let occurrences = capitalise(words.occurrences);
         let title = result_tables::title(&job.request).map(|title| ("Title", title.to_owned()));
@@ -227,10 +273,19 @@ impl Cost {
                     words.iterations.trim_end_matches('s')
                 ),
             ),
-            ("Program", format_bytes(self.program_bytes)),
+            ("Program", format_bytes(self.sizes.program)),
+            (
+                "Results",
+                format!(
+                    "about {} a shard; services carry at most {}",
+                    format_bytes(self.sizes.result.total()),
+                    format_bytes(self.sizes.max_result)
+                ),
+            ),
         ]);
-        if let Some((duration, rate)) = self.duration().zip(self.rate) {
-            let threads = count_of(self.threads as u64, "thread");
+        if let Some(duration) = self.duration() {
+            let threads = count_of(self.threads, "thread");
+            let rate = self.iterations as f64 / duration.as_secs_f64().max(f64::MIN_POSITIVE);
             let text = format!(
                 "about {} on this machine ({} {}/s, {} on {threads})",
                 format_duration(duration),

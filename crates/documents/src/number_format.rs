@@ -127,9 +127,11 @@ pub fn format_bytes(bytes: u64) -> String {
     }
 }
 
-/// Formats a rate per second with about three significant digits, such as `18.2 million`.
+/// Formats a rate or a number with about three significant digits, such as `18.2 million`.
 pub fn format_rate(rate: f64) -> String {
     match rate {
+        _ if rate >= 1e15 => format!("{rate:.2e}"),
+        _ if rate >= 1e12 => format!("{:.2} trillion", rate / 1e12),
         _ if rate >= 1e9 => format!("{:.2} billion", rate / 1e9),
         _ if rate >= 1e6 => format!("{:.1} million", rate / 1e6),
         _ => format_count(rate.max(0.0) as u64),
@@ -206,5 +208,6 @@ mod tests {
             ["5.0 ms", "150 ms", "12.3 s", "3 min 20 s", "2 h 1 min", "2 days"]
         );
         assert_eq!([1234.0, 18_234_567.0, 2.5e9].map(format_rate), ["1,234", "18.2 million", "2.50 billion"]);
+        assert_eq!([2e12, 2e15].map(format_rate), ["2.00 trillion", "2.00e15"]);
     }
 }

@@ -25,8 +25,11 @@ use crate::{
     result_document::{IterationReport, ResultDocument, SeedReport, WorkReport},
     result_size::{self, ResultSize},
     seed_tree,
-    summary::Summary,
-    workload::{self, ModelParts, Profile, WorkloadModel, warning::Warning},
+    summary::{ReportedTails, Summary},
+    workload::{
+        self, ModelParts, Profile, WorkloadModel,
+        warning::{self, Warning},
+    },
 };
 
 /// A model compiled to a program.
@@ -185,8 +188,9 @@ impl Request {
 
     /// What is valid but probably unintended.
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut warnings = self.model.warnings();
+        let mut warnings = self.model.warnings(&self.program);
         warnings.extend(self.model.budget().length_warning(self.model.expected_draws()));
+        warnings.extend(self.return_period_warning());
         let include = &self.envelope.artifacts.include;
         // The default list is that of all profiles.
         if include.contains(&ArtifactKind::EptCsv)
@@ -197,7 +201,21 @@ impl Request {
                 format!("has ept_csv, which is not written: {} has no return periods", self.profile.name);
             warnings.push(Warning { pointer: "/artifacts/include".to_owned(), message });
         }
-        warnings
+        warning::group_alike(warnings)
+    }
+
+    /// A warning about return periods that were asked for and are longer than the run.
+    fn return_period_warning(&self) -> Option<Warning> {
+        let (iterations, periods) = (self.plan.iterations(), self.model.reported_tails().return_periods);
+        let longest = periods.iter().copied().max()?;
+        let is_default = periods == ReportedTails::default().return_periods;
+        (!is_default && longest > iterations).then(|| Warning {
+            pointer: "/args/report/return_periods".to_owned(),
+            message: format!(
+                "has a return period of {longest} years, but the run has {iterations}: its amount is the largest of \
+                 the run, which says little about it; use more iterations"
+            ),
+        })
     }
 
     /// Expected occurrences of an iteration.
@@ -222,11 +240,21 @@ impl Request {
         Shard { id, iterations: range.end - range.start, seed }
     }
 
+    /// The expected size of the encoded results of the largest shards. Takes a fraction of a second
+    /// for a large portfolio.
+    pub fn result_size(&self) -> ResultSize {
+        result_size::estimate(&self.program, self.program_digest, self.shard_iterations())
+    }
+
     /// The size of the encoded results of the largest shards, if it is expected to exceed `limit`
-    /// bytes. Takes a fraction of a second for a large portfolio.
+    /// bytes. As fast as [`Request::result_size`], or faster.
     pub fn excess_result_size(&self, limit: u64) -> Option<ResultSize> {
-        let iterations = self.plan.iterations().min(LEAF_ITERATIONS << self.plan.shard_height());
-        result_size::excess_size(&self.program, self.program_digest, iterations, limit)
+        result_size::excess_size(&self.program, self.program_digest, self.shard_iterations(), limit)
+    }
+
+    /// Iterations of the largest shards.
+    fn shard_iterations(&self) -> u64 {
+        self.plan.iterations().min(LEAF_ITERATIONS << self.plan.shard_height())
     }
 
     /// A monitor that tests convergence; `None` without `args.convergence`.

@@ -99,7 +99,8 @@ pub fn upper_bound(program: &Program, iterations: u64) -> ResultSize {
 }
 
 /// The expected size of an encoded result of this many iterations, rather too large than too small:
-/// in tests it is above the size, and at most twice the size and 8 KiB. Takes a fraction of a second for a large portfolio.
+/// in tests it is above the size, and at most twice the size and 8 KiB. Takes a fraction of a
+/// second for a large portfolio.
 pub fn estimate(program: &Program, digest: Digest, iterations: u64) -> ResultSize {
     let pilot_iterations = (PILOT_WORK / expected_work(program))
         .clamp(*PILOT_ITERATIONS.start(), *PILOT_ITERATIONS.end())

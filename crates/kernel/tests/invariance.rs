@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use common::{
     runs::{envelope, execute, hash, leaf, merge_until_end, request},
@@ -12,6 +15,7 @@ use common::{
 };
 use forge_contract::{
     digest::Digest,
+    program::Program,
     shard::{LEAF_ITERATIONS, ShardId},
     shard_result::{ShardResult, Tally},
 };
@@ -105,10 +109,15 @@ fn backends() -> &'static [Box<dyn Backend>] {
     &BACKENDS
 }
 
+/// Those that execute a program: GPUs execute plain programs only.
+fn backends_of(program: &Program) -> Vec<&'static dyn Backend> {
+    backends().iter().map(Box::as_ref).filter(|backend| backend.supports(program)).collect()
+}
+
 /// Executes the run with randomly cut shards, in a random order, some of them more than once and
 /// each on a different backend; sorts and deduplicates the results before the reduction.
 fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
-    let backends = backends();
+    let backends = backends_of(&request.program);
     let mut deliveries: Vec<ShardId> = cut(request, &mut coins(seed));
     let again: Vec<_> = deliveries.iter().copied().zip(coins(seed + 1)).filter(|(_, coin)| *coin).collect();
     deliveries.extend(again.into_iter().map(|(id, _)| id));
@@ -118,7 +127,7 @@ fn shuffled(request: &Request, seed: u64) -> (ShardResult, StopReason) {
     for (number, id) in keyed {
         let backend = &backends[number as usize % backends.len()];
         let range = request.plan.range(id);
-        first.entry(range.start).or_insert((range.end, one(backend.as_ref(), request, id)));
+        first.entry(range.start).or_insert((range.end, one(*backend, request, id)));
     }
     merge_until_end(request, first.into_values())
 }
@@ -148,8 +157,8 @@ fn outcomes(request: &Request) -> BTreeMap<String, (Digest, u64, StopReason)> {
     let mut found = BTreeMap::new();
     let mut add = |how: String, run| found.insert(how, outcome(request, run));
     add("reference".into(), execute(request, &Scalar));
-    for backend in backends() {
-        add(backend.name().to_owned(), execute(request, backend.as_ref()));
+    for backend in backends_of(&request.program) {
+        add(backend.name().to_owned(), execute(request, backend));
     }
     for seed in [10, 20, 30] {
         add(format!("shuffled {seed}"), shuffled(request, seed));
@@ -177,6 +186,95 @@ fn result_bytes_do_not_depend_on_how_the_run_was_executed() {
     assert_ne!(other, digest);
     let eta = json!({"iterations": ITERATIONS, "base_eta": 12.5, "traffic_mean": 8, "traffic_std": 3});
     assert_invariant(&request("eta.v1", &eta, "invariance"));
+}
+
+/// Two lines, groups of all kinds, an index, and treaties of all kinds in several steps. `seed`
+/// chooses the amounts, which treaties there are, their steps and the number of years.
+fn portfolio(seed: u64) -> Value {
+    let mut random = numbers(1000 + seed);
+    let mut below = |end: u64| random.next().expect("endless") % end;
+    let severities = [
+        json!({"pareto": {"threshold": 2000, "alpha": 1.8}}),
+        json!({"lognormal": {"mu": 8.5, "sigma": 1.4}}),
+        json!({"discrete": {"amounts": [0, 1500, 40_000], "probabilities": [0.2, 0.7, 0.1]}}),
+        json!({"piecewise": {"amounts": [100, 5000, 90_000], "probabilities": [0, 0.9, 1]}}),
+    ];
+    let mut severity = || severities[below(4) as usize].clone();
+    let claims = json!([
+        {"line": "a", "weight": 2, "severity": severity(), "limit": 500_000},
+        {"line": "b", "severity": severity(), "deductible": 1000, "index": "inflation"},
+    ]);
+    let strikes = json!([
+        {"line": "b", "severity": severity()}, {"line": "a", "severity": severity(), "rank": "same"},
+    ]);
+    let annual = json!([{"line": "a", "amount": {"gamma": {"mean": 30_000, "cv": 0.2}}}]);
+    let layer = json!({"kind": "occurrence_xl", "limit": 1000 * (1 + below(50)), "attachment": 500 * below(20),
+        "reinstatements": [1, 0.5], "premium": 700, "placed": 0.9, "aad": 100 * (1 + below(3))});
+    let treaties = [
+        json!({"kind": "quota_share", "cession": (5 * (1 + below(9))) as f64 / 100.0, "event_limit": 4000}),
+        json!({"kind": "quota_share", "cession": 0.3}),
+        layer,
+        json!({"kind": "occurrence_xl", "limit": 5000, "attachment": 3000, "aal": 9000}),
+    ];
+    let mut chosen = Vec::new();
+    for (number, mut treaty) in treaties.into_iter().enumerate() {
+        if below(4) > 0 {
+            treaty["name"] = json!(format!("treaty {number}"));
+            treaty["step"] = json!(1 + below(3));
+            treaty["covers"] = if below(2) == 0 { json!(["a", "b"]) } else { json!(["b"]) };
+            chosen.push(treaty);
+        }
+    }
+    chosen.push(json!({"name": "stop loss", "kind": "aggregate_xl", "step": 4, "covers": ["a", "b"],
+        "limit": 80_000, "attachment": 20_000, "placed": 0.85}));
+    json!({
+        "iterations": 2 * LEAF_ITERATIONS + 1 + below(LEAF_ITERATIONS),
+        "lines": ["a", "b"],
+        "indices": [{"name": "inflation", "lognormal": {"mean": 1.05, "cv": 0.1}}],
+        "groups": [
+            {"name": "claims", "count": {"negative_binomial": {"mean": 3, "contagion": 0.4}}, "claims": claims},
+            {"name": "strikes", "count": {"poisson": 0.4}, "strikes": strikes},
+            {"name": "annual", "annual": annual},
+        ],
+        "treaties": chosen,
+        "report": {"allocation": below(2) == 0},
+    })
+}
+
+#[test]
+fn results_of_portfolios_do_not_depend_on_how_the_run_was_executed() {
+    let mut digests = BTreeSet::new();
+    for seed in 0..6 {
+        let request = request("risk.compound.v1", &portfolio(seed), "invariance");
+        assert!(request.program.details, "a portfolio has details");
+        let (digest, performed, reason) = assert_invariant(&request);
+        assert_eq!((performed, reason), (request.plan.iterations(), StopReason::BudgetExhausted));
+        digests.insert(digest);
+    }
+    assert_eq!(digests.len(), 6);
+    let mut converging = portfolio(1);
+    converging["convergence"] = json!({"metric": "var", "level": 0.99, "relative_half_width": 0.5});
+    let (_, performed, reason) = assert_invariant(&request("risk.compound.v1", &converging, "invariance"));
+    assert_eq!((performed, reason), (LEAF_ITERATIONS, StopReason::BandReached));
+}
+
+#[test]
+fn short_run_of_a_portfolio_is_a_prefix_of_a_long_run() {
+    let backend = Simd::new();
+    for seed in 0..3 {
+        let of_length = |iterations: u64| {
+            let mut args = portfolio(seed);
+            args["iterations"] = json!(iterations);
+            request("risk.compound.v1", &args, "invariance")
+        };
+        let long = of_length(5 * LEAF_ITERATIONS);
+        let short = of_length(LEAF_ITERATIONS + 12_345);
+        let mut last = long.shard(ShardId { height: 0, index: 1 });
+        last.iterations = 12_345;
+        let mut parts = vec![one(&backend, &long, ShardId { height: 0, index: 0 })];
+        parts.extend(backend.execute(&long.program, &[last], &()).expect("the execution is not cancelled"));
+        assert_eq!(execute(&short, &backend).0, merge_results(&long.program, &parts));
+    }
 }
 
 #[test]

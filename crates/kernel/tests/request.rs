@@ -81,12 +81,14 @@ fn an_envelope_with_invalid_args_gives_the_errors_of_its_json() {
     }
 }
 
+/// Pointers and messages of the errors of an envelope.
+fn errors_of(envelope: &Value) -> Vec<(String, String)> {
+    let errors = Request::from_json(envelope.to_string().as_bytes()).unwrap_err().into_errors();
+    errors.into_iter().map(|error| (error.pointer, error.message)).collect()
+}
+
 #[test]
 fn args_of_another_profile_are_one_error() {
-    let errors_of = |envelope: &Value| {
-        let errors = Request::from_json(envelope.to_string().as_bytes()).unwrap_err().into_errors();
-        errors.into_iter().map(|error| (error.pointer, error.message)).collect::<Vec<_>>()
-    };
     for owner in PROFILES {
         for given in PROFILES.iter().filter(|given| given.name != owner.name) {
             let mut envelope = example(owner);
@@ -153,6 +155,30 @@ fn runs_of_hours_cause_a_warning() {
         let converging = [("iterations", json!(10_000_000_000_000u64)), ("convergence", convergence)];
         assert!(warnings_about(profile, &converging).is_empty(), "{}", profile.name);
     }
+}
+
+#[test]
+fn return_periods_longer_than_the_run_cause_a_warning() {
+    let profile = PROFILES.into_iter().find(|profile| profile.name == "risk.compound.v1").unwrap();
+    let warnings = |iterations: u64, report: Value| {
+        warnings_about(profile, &[("iterations", json!(iterations)), ("report", report)])
+    };
+    let periods = json!({"return_periods": [10, 5000]});
+    assert_eq!(warnings(4999, periods.clone()), ["/args/report/return_periods"]);
+    assert!(warnings(5000, periods).is_empty());
+    // The default list has 1,000 years.
+    assert!(warnings(100, json!({})).is_empty());
+}
+
+#[test]
+fn a_profile_that_is_nearly_right_is_named() {
+    let mut envelope = example(PROFILES[0]);
+    envelope["op"]["profile"] = json!("risk.compund.v1");
+    let errors = errors_of(&envelope);
+    let is_named = |(pointer, message): &(String, String)| {
+        pointer == "/op/profile" && message.ends_with("did you mean `risk.compound.v1`?")
+    };
+    assert!(errors.iter().any(is_named), "{errors:?}");
 }
 
 #[test]

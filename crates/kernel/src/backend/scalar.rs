@@ -228,7 +228,7 @@ impl<'a> Interpreter<'a> {
 }
 
 /// The amount of a component before its terms, at most [`MAX_AMOUNT`].
-fn loss_of_draw(component: &Component, factors: &[u64], draw: u64) -> u64 {
+pub(crate) fn loss_of_draw(component: &Component, factors: &[u64], draw: u64) -> u64 {
     let amount = amount_in_table(&component.amounts, draw).min(MAX_AMOUNT);
     match component.index {
         None => amount,

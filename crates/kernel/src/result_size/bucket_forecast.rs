@@ -1,9 +1,9 @@
 //! How many buckets of a histogram more iterations fill than a pilot did.
 //!
-//! Between two neighbouring amounts of n iterations lies about 1/n of the probability, so in `scale`
-//! times as many iterations about `scale` amounts: they fill at most as many buckets, and at most
-//! those that there are in between. Beyond the extremes the pilot's outer amounts tell how fast the
-//! distribution ends.
+//! Between two neighbouring amounts of n iterations lies about 1/n of the probability, so in
+//! `scale` times as many iterations about `scale` amounts: they fill at most as many buckets, and
+//! at most those that there are in between. Beyond the extremes the pilot's outer amounts tell how
+//! fast the distribution ends.
 
 /// Buckets with at most this many iterations of the pilot border on buckets that it left empty by
 /// chance. Between two buckets with more lies nothing: they are atoms.

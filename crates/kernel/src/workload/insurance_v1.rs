@@ -286,7 +286,7 @@ impl WorkloadModel for InsuranceModel {
         self.args.claim_freq + self.args.cat_prob.unwrap_or(0.0)
     }
 
-    fn warnings(&self) -> Vec<Warning> {
+    fn warnings(&self, _: &Program) -> Vec<Warning> {
         let mut warnings = WarningList::default();
         self.warn_about_limits(&mut warnings);
         self.warn_about_saturation(&mut warnings);

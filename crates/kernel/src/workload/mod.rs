@@ -9,7 +9,7 @@ use forge_contract::{
     error::InvalidDocument,
     program::{MAX_AMOUNT, Program},
     shard_result::ShardResult,
-    strict::{Errors, Node, ObjectReader},
+    strict::{Errors, Node, ObjectReader, nearest_name},
 };
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
@@ -114,8 +114,8 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     fn expected_draws(&self) -> u64;
     /// Expected occurrences of an iteration.
     fn expected_occurrences(&self) -> f64;
-    /// What is valid in the args but probably unintended.
-    fn warnings(&self) -> Vec<Warning> {
+    /// What is valid in the args, which were compiled to this program, but probably unintended.
+    fn warnings(&self, _program: &Program) -> Vec<Warning> {
         Vec::new()
     }
     /// The levels and return periods that results report.
@@ -181,7 +181,7 @@ impl Budget {
         (self.convergence.is_none() && draws >= LONG_RUN_DRAWS).then(|| Warning {
             pointer: "/args/iterations".to_owned(),
             message: format!(
-                "asks for {draws:.0e} draws, which take hours on most machines: `forge envelope check` measures how \
+                "asks for {draws:.0e} draws, which take hours or days on most machines: `forge envelope check` measures how \
                  long on this one, and `convergence` ends a run once a figure is precise enough"
             ),
         })
@@ -273,7 +273,10 @@ pub fn find_profile(op: &Op, errors: &mut Errors) -> Option<&'static Profile> {
     let found = of_version.iter().copied().find(|p| p.name == op.profile);
     if found.is_none() {
         let profiles = list(of_version.iter().map(|p| format!("`{}`", p.name)).collect());
-        let message = format!("is unknown: `{}` version {} has {profiles}", op.name, op.version);
+        let mut message = format!("is unknown: `{}` version {} has {profiles}", op.name, op.version);
+        if let Some(nearest) = nearest_name(&op.profile, of_version.iter().map(|profile| profile.name)) {
+            message += &format!("; did you mean `{nearest}`?");
+        }
         errors.push("/op/profile", message);
     }
     found

@@ -256,33 +256,6 @@ pub fn positive_probability(law: &CountLaw) -> f64 {
     }
 }
 
-/// Smallest count, and the largest one where there is one.
-pub fn range(counts: &PortfolioCounts) -> (u64, Option<u64>) {
-    let (fewest, most) = match &counts.law {
-        CountLaw::Constant(count) => (u64::from(*count), Some(u64::from(*count))),
-        CountLaw::Bernoulli(probability) => {
-            (u64::from(*probability == 1.0), Some(u64::from(*probability > 0.0)))
-        }
-        CountLaw::Binomial { trials, probability } => {
-            let all = u64::from(*trials);
-            (if *probability == 1.0 { all } else { 0 }, Some(if *probability > 0.0 { all } else { 0 }))
-        }
-        CountLaw::Discrete(weights) => {
-            let is_positive = |weight: &f64| *weight > 0.0;
-            let (first, last) = (weights.iter().position(is_positive), weights.iter().rposition(is_positive));
-            (first.unwrap_or_default() as u64, last.map(|last| last as u64))
-        }
-        CountLaw::Poisson(0.0) => (0, Some(0)),
-        _ => (0, None),
-    };
-    match counts.zero_probability {
-        Some(1.0) => (0, Some(0)),
-        Some(0.0) => (fewest.max(1), most),
-        Some(_) => (0, most),
-        None => (fewest, most),
-    }
-}
-
 impl Serialize for CountArgs {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

@@ -145,6 +145,9 @@ impl<L: Clone> Family<L> {
             let read = |p: &Parameter| (p.name, p.range.read(&mut inner, p.name, largest_amount));
             form.parameters.iter().map(read).collect()
         });
+        if form.is_none() {
+            self.check_types(&mut inner);
+        }
         inner.finish_with(|_| format!("is not a parameter of {}: {}", self.name, self.describe_forms()));
         let Some(form) = form else {
             if !object.has_error_within(&path) {
@@ -162,6 +165,17 @@ impl<L: Clone> Family<L> {
             Err(error) => {
                 object.error_at(&format!("{path}/{}", error.parameter), error.message);
                 invalid
+            }
+        }
+    }
+
+    /// Records an error for each given parameter that is no number: what is wrong with the others
+    /// does not depend on it.
+    fn check_types(&self, object: &mut ObjectReader<'_, '_>) {
+        for parameter in self.forms.iter().flat_map(|form| form.parameters) {
+            let is_number = |node: &Node| matches!(node, Node::Number(_));
+            if object.node(parameter.name).is_some_and(|node| !is_number(node)) {
+                parameter.range.read(object, parameter.name, f64::MAX);
             }
         }
     }

@@ -31,6 +31,7 @@ pub mod severities;
 #[cfg(test)]
 mod tests;
 pub mod treaty_args;
+mod treaty_subjects;
 mod treaty_warnings;
 mod warnings;
 

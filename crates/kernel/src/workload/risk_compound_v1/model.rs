@@ -115,8 +115,8 @@ impl WorkloadModel for RiskModel {
         self.args.expected_occurrences()
     }
 
-    fn warnings(&self) -> Vec<Warning> {
-        self.args.warnings()
+    fn warnings(&self, program: &Program) -> Vec<Warning> {
+        self.args.warnings(program)
     }
 
     fn reported_tails(&self) -> ReportedTails {

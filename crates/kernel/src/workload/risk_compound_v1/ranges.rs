@@ -1,15 +1,12 @@
-//! What can be said about amounts without a run: medians, existence of moments, smallest and
-//! largest amounts of components, occurrences and years.
+//! What can be said about the amounts of a component without a run: medians, existence of moments,
+//! smallest and largest amounts.
 
 use forge_contract::program::MAX_AMOUNT;
 
-use super::{
-    counts,
-    portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent, PortfolioGroup},
-};
+use super::portfolio::{ComponentSeverity, PortfolioComponent};
 use crate::{
     beta, double_double::DoubleDouble, gamma, inverse_gaussian, severities::SeverityLaw,
-    standard_quantiles::StandardQuantiles, treaties::IndexSet, workload::to_minor_units,
+    standard_quantiles::StandardQuantiles, workload::to_minor_units,
 };
 
 fn dd(x: f64) -> DoubleDouble {
@@ -118,14 +115,6 @@ pub struct AmountRange {
     pub max: u64,
 }
 
-impl AmountRange {
-    const ZERO: Self = Self { min: 0, max: 0 };
-
-    fn plus(self, other: Self) -> Self {
-        Self { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
-    }
-}
-
 impl PortfolioComponent {
     /// The amounts of the component after its policy terms.
     pub fn range(&self, units: u32) -> AmountRange {
@@ -161,58 +150,5 @@ impl PortfolioComponent {
         }
         let paid = if amount < self.franchise { 0 } else { amount - self.deductible.min(amount) };
         self.share.of(paid.min(self.limit))
-    }
-}
-
-impl PortfolioGroup {
-    /// The components of these lines.
-    fn covered(&self, lines: IndexSet) -> impl Iterator<Item = &PortfolioComponent> {
-        self.components.iter().filter(move |component| lines.contains(component.line))
-    }
-
-    /// The amounts of these lines of an occurrence that concerns one of them. `None` if the group
-    /// has no such occurrences.
-    pub fn occurrence_range(&self, lines: IndexSet, units: u32) -> Option<AmountRange> {
-        let ranges = self.covered(lines).map(|component| component.range(units));
-        match self.kind {
-            GroupKind::Annual => None,
-            GroupKind::Strikes => ranges.reduce(AmountRange::plus),
-            GroupKind::Claims => {
-                ranges.reduce(|a, b| AmountRange { min: a.min.min(b.min), max: a.max.max(b.max) })
-            }
-        }
-    }
-
-    /// The amounts of these lines in a year.
-    fn year_range(&self, lines: IndexSet, units: u32) -> AmountRange {
-        let ranges = self.covered(lines).map(|component| component.range(units));
-        if self.kind == GroupKind::Annual {
-            return ranges.fold(AmountRange::ZERO, AmountRange::plus);
-        }
-        let Some(occurrence) = self.occurrence_range(lines, units) else { return AmountRange::ZERO };
-        let is_whole =
-            self.kind == GroupKind::Strikes || self.covered(lines).count() == self.components.len();
-        let (fewest, most) = counts::range(&self.counts);
-        AmountRange {
-            min: if is_whole { fewest.saturating_mul(occurrence.min) } else { 0 },
-            max: most.map_or(MAX_AMOUNT, |most| most.saturating_mul(occurrence.max)),
-        }
-    }
-}
-
-impl Portfolio {
-    /// The amounts of these lines of an occurrence of these groups that concerns one of the lines.
-    /// `None` if there are no such occurrences.
-    pub fn occurrence_range(&self, lines: IndexSet, groups: IndexSet) -> Option<AmountRange> {
-        let groups = self.groups.iter().enumerate().filter(|(index, _)| groups.contains(*index));
-        groups
-            .filter_map(|(_, group)| group.occurrence_range(lines, self.units))
-            .reduce(|a, b| AmountRange { min: a.min.min(b.min), max: a.max.max(b.max) })
-    }
-
-    /// The amounts of these lines in a year.
-    pub fn year_range(&self, lines: IndexSet) -> AmountRange {
-        let ranges = self.groups.iter().map(|group| group.year_range(lines, self.units));
-        ranges.fold(AmountRange::ZERO, AmountRange::plus)
     }
 }

@@ -1,27 +1,27 @@
 //! Warnings about treaties: layers that cannot pay or always do, limits in the wrong order, and
 //! cessions that may exceed their subject.
 
-use forge_contract::program::MAX_AMOUNT;
+use forge_contract::program::{MAX_AMOUNT, Program};
 
 use super::{
     checks::covered_pairs,
     portfolio::{GroupKind, Portfolio, PortfolioTreaty},
     ranges::AmountRange,
+    treaty_subjects::{TreatySubject, treaty_subjects},
 };
 use crate::{
     treaties::{Layer, OccurrenceLayer, Proportion, TreatyTerms},
     workload::warning::{WarningList, grouped},
 };
 
-/// Adds the warnings about all treaties.
-pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
-    for (index, treaty) in portfolio.treaties.iter().enumerate() {
+/// Adds the warnings about all treaties; `program` is the portfolio's.
+pub(super) fn warn(portfolio: &Portfolio, program: &Program, warnings: &mut WarningList) {
+    let subjects = treaty_subjects(program);
+    for (index, (treaty, reach)) in portfolio.treaties.iter().zip(&subjects).enumerate() {
         let path = format!("/treaties/{index}");
         let earlier = &portfolio.treaties[..index];
         warn_about_annual_components(portfolio, treaty, &path, warnings);
-        if let Some((layer, cession, range)) = layer_and_subject(portfolio, treaty) {
-            let subject =
-                AmountRange { min: of_subject(cession, range.min), max: of_subject(cession, range.max) };
+        if let Some((layer, subject)) = layer_and_subject(treaty, reach) {
             warn_about_reach(portfolio, treaty, layer, subject, &path, warnings);
             if let Some(other) = earlier.iter().find(|other| overlap(other, treaty)) {
                 let message = format!(
@@ -38,6 +38,7 @@ pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
         }
         if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms {
             warn_about_annual_limit(portfolio, layer, &path, warnings);
+            warn_about_annual_deductible(portfolio, layer, reach.recoveries, &path, warnings);
             if treaty.premium == 0 && layer.reinstatements.iter().any(|price| price.0 > 0) {
                 let message = "cost nothing without a premium, of which their prices are fractions; only the technical \
                                premium counts them";
@@ -58,11 +59,6 @@ pub(super) fn warn(portfolio: &Portfolio, warnings: &mut WarningList) {
 /// An amount in units of the args, as text.
 fn in_units(portfolio: &Portfolio, amount: u64) -> String {
     grouped(amount as f64 / f64::from(portfolio.units))
-}
-
-/// A fraction of an amount; [`MAX_AMOUNT`] stands for no bound.
-fn of_subject(fraction: Proportion, amount: u64) -> u64 {
-    if amount >= MAX_AMOUNT { MAX_AMOUNT } else { fraction.of(amount) }
 }
 
 /// Warns of a treaty by occurrence all of whose components are totals of the year.
@@ -87,22 +83,17 @@ fn warn_about_annual_components(
     }
 }
 
-/// A layer, the fraction of its subject that it applies to, and the gross amounts of the subject:
-/// an occurrence or a year. `None` for treaties without a layer or without a subject.
-fn layer_and_subject(
-    portfolio: &Portfolio,
-    treaty: &PortfolioTreaty,
-) -> Option<(Layer, Proportion, AmountRange)> {
-    let covers = &treaty.treaty;
-    match &covers.terms {
+/// A layer, and the amounts that it applies to: the ceded part of an occurrence, or of a year.
+/// `None` for treaties without a layer or without a subject.
+fn layer_and_subject(treaty: &PortfolioTreaty, reach: &TreatySubject) -> Option<(Layer, AmountRange)> {
+    match &treaty.treaty.terms {
         TreatyTerms::QuotaShare { .. } => None,
         TreatyTerms::OccurrenceXl(layer) => {
-            let range = portfolio.occurrence_range(covers.lines, covers.groups)?;
-            Some((layer.layer, layer.cession, range))
+            let range = reach.occurrence?;
+            let ceded = AmountRange { min: layer.cession.of(range.min), max: layer.cession.of(range.max) };
+            Some((layer.layer, ceded))
         }
-        TreatyTerms::AggregateXl { layer, .. } => {
-            Some((*layer, Proportion::ONE, portfolio.year_range(covers.lines)))
-        }
+        TreatyTerms::AggregateXl { layer, .. } => Some((*layer, reach.year)),
     }
 }
 
@@ -115,28 +106,61 @@ fn warn_about_reach(
     path: &str,
     warnings: &mut WarningList,
 ) {
-    let what =
-        if matches!(treaty.treaty.terms, TreatyTerms::AggregateXl { .. }) { "year" } else { "occurrence" };
-    if subject.max < MAX_AMOUNT && subject.max <= layer.attachment {
+    let (article, what) = match treaty.treaty.terms {
+        TreatyTerms::AggregateXl { .. } => ("a", "year"),
+        _ => ("an", "occurrence"),
+    };
+    if subject.max == 0 {
+        let message =
+            "has nothing to pay for: policy terms and earlier steps leave nothing of what it covers";
+        warnings.push(&format!("{path}/covers"), message);
+    } else if subject.max <= layer.attachment {
         let message = format!(
-            "is never reached: the subject of {} {what} is at most {}",
-            if what == "year" { "a" } else { "an" },
+            "is never reached: the subject of {article} {what} is at most {}",
             in_units(portfolio, subject.max)
         );
         warnings.push(&format!("{path}/attachment"), message);
     }
-    // What earlier steps leave may be less.
-    let is_first = !portfolio.treaties.iter().any(|other| {
-        other.treaty.step < treaty.treaty.step && other.treaty.lines.0 & treaty.treaty.lines.0 != 0
-    });
     let top = layer.attachment.saturating_add(layer.limit);
-    if is_first && layer.limit < MAX_AMOUNT && subject.min >= top {
+    if layer.limit < MAX_AMOUNT && subject.min >= top {
         let message = format!(
             "is exhausted by every {what}: its subject is at least {}",
             in_units(portfolio, subject.min)
         );
         warnings.push(&format!("{path}/limit"), message);
     }
+}
+
+/// Warns of an annual aggregate deductible that the recoveries of a year never exceed, or that is
+/// as large as what limit and reinstatements allow.
+fn warn_about_annual_deductible(
+    portfolio: &Portfolio,
+    layer: &OccurrenceLayer,
+    recoveries: u64,
+    path: &str,
+    warnings: &mut WarningList,
+) {
+    let OccurrenceLayer { layer: Layer { limit, .. }, annual, .. } = layer;
+    // Without any recovery another warning says so.
+    if annual.attachment == 0 || recoveries == 0 {
+        return;
+    }
+    let message = if recoveries <= annual.attachment {
+        format!(
+            "is never exceeded: the layer's parts of all occurrences of a year are at most {}",
+            in_units(portfolio, recoveries)
+        )
+    } else if annual.limit < MAX_AMOUNT && annual.attachment > annual.limit {
+        format!(
+            "is above the most that the treaty pays in a year, {}: it pays nothing before the layer is exhausted {} \
+             times in a year",
+            in_units(portfolio, annual.limit),
+            annual.attachment / limit
+        )
+    } else {
+        return;
+    };
+    warnings.push(&format!("{path}/aad"), message);
 }
 
 /// Warns of an annual aggregate limit that is below the limit of an occurrence, or above what the

@@ -18,7 +18,7 @@ use crate::{
     severities::SeverityLaw,
     workload::warning::{Warning, WarningList, grouped},
 };
-use forge_contract::program::MAX_AMOUNT;
+use forge_contract::program::{MAX_AMOUNT, Program};
 
 /// Medians below this many minor units are suspicious: rounding becomes visible.
 const MIN_MEDIAN: f64 = 100.0;
@@ -32,8 +32,8 @@ const MAX_SIGMA: f64 = 5.0;
 const SUM_TOLERANCE: f64 = 1e-6;
 
 impl RiskArgs {
-    /// Warnings about valid args.
-    pub fn warnings(&self) -> Vec<Warning> {
+    /// Warnings about valid args, which were compiled to this program.
+    pub fn warnings(&self, program: &Program) -> Vec<Warning> {
         let portfolio = self.portfolio();
         let mut warnings = WarningList::default();
         warn_about_unused_names(&portfolio, &mut warnings);
@@ -63,7 +63,7 @@ impl RiskArgs {
         for (number, treaty) in self.treaties.iter().enumerate() {
             warn_about_annual_limit(treaty, &format!("/treaties/{number}/aal"), &mut warnings);
         }
-        treaty_warnings::warn(&portfolio, &mut warnings);
+        treaty_warnings::warn(&portfolio, program, &mut warnings);
         warnings.into_warnings()
     }
 }

@@ -79,7 +79,7 @@ fn with_treaties(treaties: &[Value]) -> Value {
 fn examples_are_valid_and_describe_portfolios() {
     for example in [examples::portfolio(), examples::tower(), examples::capital(), examples::mixture()] {
         let args = read(&example).unwrap();
-        assert_eq!(args.warnings(), [], "{example}");
+        assert_eq!(args.warnings(&compile::compile(&args.portfolio()).unwrap()), [], "{example}");
         let portfolio = args.portfolio();
         assert_eq!(portfolio.units, 100);
         assert_eq!(portfolio.groups.len(), example["groups"].as_array().unwrap().len());

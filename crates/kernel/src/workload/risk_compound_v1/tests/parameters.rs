@@ -40,6 +40,15 @@ fn is_close(a: f64, b: f64) -> bool {
 }
 
 #[test]
+fn texts_are_reported_beside_unknown_parameters() {
+    let errors =
+        read(&with("/groups/1/claims/0/severity", json!({"pareto": {"treshold": 1, "alpha": "1.6"}})));
+    let pointers: Vec<_> = errors.unwrap_err().into_iter().map(|(pointer, _)| pointer).collect();
+    let path = "/args/groups/1/claims/0/severity/pareto";
+    assert_eq!(pointers, [format!("{path}/alpha"), format!("{path}/treshold")]);
+}
+
+#[test]
 fn parameters_are_the_families_own() {
     assert_eq!(
         severity(json!({"lognormal": {"mu": 1, "sigma": 2}})),

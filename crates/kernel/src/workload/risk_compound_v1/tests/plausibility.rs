@@ -4,7 +4,8 @@ use super::*;
 
 /// The warnings of valid args.
 fn warnings_of(args: &Value) -> Vec<(String, String)> {
-    let warnings = read(args).unwrap().warnings();
+    let args = read(args).unwrap();
+    let warnings = args.warnings(&compile::compile(&args.portfolio()).unwrap());
     warnings.into_iter().map(|warning| (warning.pointer, warning.message)).collect()
 }
 
@@ -140,13 +141,69 @@ fn layers_that_never_attach() {
     let mut half = storm(3500);
     half["cession"] = json!(0.5);
     assert_warning(&with_treaties(&[half]), "/treaties/0/attachment", "at most 3,500");
-    // Any number of large claims may occur.
-    let year = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 100_000, "limit": 10});
+    // Some tens of large claims may occur.
+    let year = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 15_000, "limit": 10});
     assert_silent(&with_treaties(std::slice::from_ref(&year)));
+    let far = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 100_000, "limit": 10});
+    assert_warning(&with_treaties(&[far]), "/treaties/0/attachment", "a year is at most");
+    // The largest draw of an exponential law is 45 times its mean, and an index of 4% adds less
+    // than half of that.
+    assert_silent(&with_treaties(&[layer(90_000, 1000)]));
+    assert_warning(
+        &with_treaties(&[layer(200_000, 1000)]),
+        "/treaties/0/attachment",
+        "an occurrence is at most",
+    );
     let mut args = with_treaties(&[year]);
     set(&mut args, "/groups/1/count", json!({"binomial": {"trials": 10, "probability": 0.1}}));
     // A total of 5000, ten claims of 500 and a storm of 4000.
     assert_warning(&args, "/treaties/0/attachment", "a year is at most 14,000");
+}
+
+#[test]
+fn layers_above_what_earlier_steps_leave() {
+    let later = |mut treaty: Value| {
+        treaty["step"] = json!(2);
+        treaty
+    };
+    let share =
+        |cession: f64| json!({"kind": "quota_share", "covers": ["property", "motor"], "cession": cession});
+    let message = "earlier steps leave nothing";
+    assert_warning(&with_treaties(&[share(1.0), later(layer(1000, 500))]), "/treaties/1/covers", message);
+    assert_silent(&with_treaties(&[share(0.9), later(layer(1000, 500))]));
+    let mut unlimited = layer(1000, 1);
+    unlimited.as_object_mut().unwrap().remove("limit");
+    let treaties = [unlimited.clone(), later(layer(1000, 500))];
+    assert_warning(&with_treaties(&treaties), "/treaties/1/attachment", "an occurrence is at most 1,000");
+    assert_silent(&with_treaties(&[unlimited.clone(), later(layer(999, 500))]));
+    // With an annual limit it may pay nothing for an occurrence.
+    unlimited["aal"] = json!(10_000);
+    assert_silent(&with_treaties(&[unlimited, later(layer(1000, 500))]));
+    let stop_loss = |step: u32, attachment: u64, limit: Value| json!({"kind": "aggregate_xl", "step": step, "covers": ["motor"], "attachment": attachment, "limit": limit});
+    let treaties = [stop_loss(1, 6000, Value::Null), stop_loss(2, 6000, json!(100))];
+    assert_warning(&with_treaties(&treaties), "/treaties/1/attachment", "a year is at most 6,000");
+    // Pays in most years, but not in all.
+    let first_unit = json!({"kind": "aggregate_xl", "covers": ["property"], "attachment": 0, "limit": 1});
+    assert_silent(&with_treaties(&[first_unit]));
+}
+
+#[test]
+fn annual_deductibles_that_are_never_exceeded() {
+    let treaty = |aad: u64, groups: &str, limit: u64, reinstatements: Value| {
+        json!({"kind": "occurrence_xl", "covers": ["property"], "groups": [groups], "attachment": 1000, "limit": limit,
+            "aad": aad, "reinstatements": reinstatements, "premium": 10})
+    };
+    // At most one storm, of 3000.
+    let storm = |aad: u64| with_treaties(&[treaty(aad, "storm", 5000, Value::Null)]);
+    assert_warning(&storm(2000), "/treaties/0/aad", "are at most 2,000");
+    assert_silent(&storm(1999));
+    let large = |aad: u64| with_treaties(&[treaty(aad, "large", 1000, json!([1]))]);
+    assert_warning(
+        &large(10_000),
+        "/treaties/0/aad",
+        "2,000: it pays nothing before the layer is exhausted 10 times",
+    );
+    assert_silent(&large(2000));
 }
 
 #[test]
