@@ -15,11 +15,11 @@ const OUTER_AMOUNTS: std::ops::RangeInclusive<u64> = 4..=64;
 const UNSEEN_BUCKETS: u64 = 256;
 
 /// Non-empty buckets of a pilot in ascending order, and iterations in each.
-pub(super) type Histogram = [(u32, u64)];
+pub(super) type PilotHistogram = [(u32, u64)];
 
 /// For each non-empty bucket of a pilot, the number of buckets that are expected to be non-empty in
 /// its place in `scale` times as many iterations. `all` is the number of buckets that there are.
-pub(super) fn expected_buckets(pilot: &Histogram, all: u64, scale: u64) -> Vec<u64> {
+pub(super) fn expected_buckets(pilot: &PilotHistogram, all: u64, scale: u64) -> Vec<u64> {
     let further = scale.saturating_sub(1);
     let mut expected = vec![1; pilot.len()];
     for (number, neighbours) in pilot.windows(2).enumerate() {
@@ -61,7 +61,7 @@ fn tail<'a>(amounts: impl ExactSizeIterator<Item = &'a u64>, further: u64) -> u6
 mod tests {
     use super::*;
 
-    fn total(pilot: &Histogram, scale: u64) -> u64 {
+    fn total(pilot: &PilotHistogram, scale: u64) -> u64 {
         expected_buckets(pilot, 11_776, scale).iter().sum()
     }
 
