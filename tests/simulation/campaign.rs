@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     cheats::CheatTally,
-    options::SimulationOptions,
+    options::{FaultRates, SimulationOptions},
     simulation::{RunReport, simulate},
 };
 
@@ -23,11 +23,20 @@ pub fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
+/// The faults that the variable `OFF` names.
+fn faults_off() -> Vec<String> {
+    let off = env::var("OFF").unwrap_or_default();
+    let off: Vec<_> = off.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let mut faults = FaultRates::default();
+    let known: Vec<_> = faults.by_name().into_iter().map(|(name, _)| name).collect();
+    let unknown = off.iter().find(|name| !known.contains(&name.as_str()));
+    assert!(unknown.is_none(), "OFF names {unknown:?}; the faults are {}", known.join(", "));
+    off
+}
+
 /// The options of a seed, without the faults that the variable `OFF` names.
 pub fn options(seed: u64) -> SimulationOptions {
-    let off = env::var("OFF").unwrap_or_default();
-    let off: Vec<String> = off.split(',').map(str::to_owned).collect();
-    SimulationOptions::from_seed(seed).without(&off)
+    SimulationOptions::from_seed(seed).without(&faults_off())
 }
 
 /// Runs seeds on all processors, and panics if one fails. Ends with the first that does, unless the
@@ -74,7 +83,8 @@ pub fn run_seeds(first: u64, count: u64) {
 /// What a developer needs in order to find the cause of a failure.
 pub fn describe(report: RunReport) -> String {
     let seed = report.options.seed;
-    let (report, off) = shrink(report);
+    let (report, needless) = shrink(report);
+    let off = [faults_off(), needless].concat();
     let off = if off.is_empty() { String::new() } else { format!("OFF={} ", off.join(",")) };
     let RunReport { options, violations, trace, .. } = report;
     let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();

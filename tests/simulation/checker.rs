@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use forge_bus::{BucketEntry, Bus, MemoryBus, topology::Bucket};
+use forge_bus::{Bus, MemoryBus, topology::Bucket};
 use forge_contract::{
     artifact::{ExecutionsDocument, VerificationDocument},
     digest::Digest,
     envelope::VerificationLevel,
-    error::FailureCode,
     job::{JobRecord, JobState},
     manifest_log::LogEntryDocument,
+    verdict::VerdictOutcome,
 };
 use forge_documents::Job;
 use forge_store::Store;
@@ -19,34 +19,14 @@ use crate::{
     backends::right_result,
     cheats::CheatTally,
     client::ClientLog,
+    executions::{PublishedEvidence, required_verifications},
+    failure_causes::{FailureCauses, rejected_name},
     leftovers::Leftovers,
     options::SimulationOptions,
+    record_changes::{FinalRecords, check_changes},
+    submitted_jobs::SubmittedJobs,
     workload::{PlannedSubmission, parse, right_hash},
 };
-
-/// Finds the jobs that the quota denied, and how many others of the submitter ran meanwhile.
-#[derive(Default)]
-struct QuotaDenials {
-    /// By submitter and job: the most other jobs that were open at the same time.
-    open: BTreeMap<String, BTreeMap<String, u64>>,
-}
-
-impl QuotaDenials {
-    /// Applies a change of a record. Returns the most other open jobs if the job was denied.
-    fn apply(&mut self, key: &str, record: &JobRecord) -> Option<u64> {
-        record.request?;
-        let open = self.open.entry(record.submitter.to_string()).or_default();
-        if record.state.is_terminal() {
-            let peak = open.remove(key)?;
-            let code = record.error.as_ref().map(|error| error.code);
-            return (code == Some(FailureCode::QuotaExceeded)).then_some(peak);
-        }
-        open.entry(key.to_owned()).or_default();
-        let others = open.len() as u64 - 1;
-        open.values_mut().for_each(|peak| *peak = (*peak).max(others));
-        None
-    }
-}
 
 /// What is known at the end of a run.
 pub struct Checker<'a> {
@@ -54,8 +34,8 @@ pub struct Checker<'a> {
     pub bus: &'a MemoryBus,
     pub store: &'a Store,
     pub log: &'a ClientLog,
-    /// Every change of bucket `jobs`, in order.
-    pub changes: Vec<BucketEntry>,
+    pub evidence: PublishedEvidence<'a>,
+    pub jobs: SubmittedJobs,
     /// Agents that never return a wrong result.
     pub honest_agents: BTreeMap<String, String>,
     pub violations: Vec<String>,
@@ -66,16 +46,20 @@ pub struct Checker<'a> {
 impl Checker<'_> {
     /// Checks everything, and returns what is violated and the lies in results.
     pub async fn check(mut self) -> (Vec<String>, CheatTally) {
-        let records = self.check_changes();
+        let changes = self.evidence.traffic.take_record_changes();
+        let (records, violations) = check_changes(changes, self.options, &self.jobs);
+        self.violations.extend(violations);
         self.check_submissions(&records);
-        for record in records.values() {
-            self.check_end(record);
+        for (key, record) in &records {
+            self.check_end(key, record, &records);
             if record.state == JobState::Completed {
-                self.check_result(record).await;
+                self.check_result(key, record).await;
             }
         }
-        let Self { options, bus, store, log, .. } = self;
-        self.violations.extend(Leftovers { options, bus, store, log, records: &records }.find().await);
+        let Self { options, bus, store, log, jobs, .. } = &self;
+        let leftovers = Leftovers { options, bus, store, log, records: &records, jobs };
+        let found = leftovers.find().await;
+        self.violations.extend(found);
         self.check_quarantines().await;
         (self.violations, self.cheats)
     }
@@ -86,74 +70,15 @@ impl Checker<'_> {
         }
     }
 
-    /// Every record goes forward only, is never changed after its end, and keeps its uid. Returns
-    /// the last version of each.
-    fn check_changes(&mut self) -> BTreeMap<String, JobRecord> {
-        let mut records: BTreeMap<String, JobRecord> = BTreeMap::new();
-        let mut active: BTreeMap<String, i64> = BTreeMap::new();
-        let mut denials = QuotaDenials::default();
-        for change in std::mem::take(&mut self.changes) {
-            let key = change.key;
-            let Some(value) = change.value else {
-                self.violations.push(format!("the record of {key} was removed"));
-                continue;
-            };
-            let record: JobRecord = match serde_json::from_slice(&value) {
-                Ok(record) => record,
-                Err(error) => {
-                    self.violations.push(format!("the record of {key} is malformed: {error}"));
-                    continue;
-                }
-            };
-            let before = records.get(&key).cloned();
-            if let Some(before) = &before {
-                let (from, to) = (before.state, record.state);
-                self.require(!from.is_terminal(), || {
-                    format!("{key} was changed after its end: {from:?} to {to:?}")
-                });
-                // An aggregator that takes a job over may have to collect more results.
-                let is_taken_over = (from, to) == (JobState::Reducing, JobState::Running);
-                let goes_forward = from <= to || is_taken_over;
-                self.require(goes_forward, || format!("{key} went back from {from:?} to {to:?}"));
-                self.require(before.uid == record.uid, || format!("{key} changed its uid"));
-            }
-            let has_all_results = matches!(record.state, JobState::Reducing | JobState::Completed);
-            let progress = record.progress;
-            self.require(!has_all_results || progress.shards_done == progress.shards, || {
-                format!("{key} is {:?} without all results: {progress:?}", record.state)
-            });
-            let charged = |state: JobState| (JobState::Planned..=JobState::Reducing).contains(&state);
-            let was_charged = before.is_some_and(|before| charged(before.state));
-            let count = active.entry(record.submitter.to_string()).or_default();
-            *count += i64::from(charged(record.state)) - i64::from(was_charged);
-            let (count, submitter) = (*count, record.submitter.clone());
-            if let Some(quota) = self.options.job_quota {
-                self.require(count <= quota as i64, || {
-                    format!("{submitter} has {count} concurrent jobs and may have {quota}")
-                });
-            }
-            // A stale record makes an ended job count.
-            if let Some(quota) = self.options.job_quota
-                && self.options.faults.stale_read == 0.0
-                && let Some(peak) = denials.apply(&key, &record)
-            {
-                self.require(peak >= quota, || {
-                    format!("{key} was denied beside {peak} concurrent jobs, although {quota} are allowed")
-                });
-            }
-            records.insert(key, record);
-        }
-        records
-    }
-
     /// Every stored submission has a record, every record has ended, and the API refuses only what
     /// it must.
-    fn check_submissions(&mut self, records: &BTreeMap<String, JobRecord>) {
+    fn check_submissions(&mut self, records: &FinalRecords) {
         for (key, record) in records {
             let state = record.state;
             self.require(state.is_terminal(), || format!("{key} has not ended: it is {state:?}"));
         }
-        let by_digest = |digest: Digest| records.values().any(|record| record.request == Some(digest));
+        let by_digest = |digest: Digest| records.values().any(|of| of.request == Some(digest));
+        let has_id = |id: &str| records.values().any(|of| of.job_id.as_str() == id);
         for (submission, status) in self.log.refused.clone() {
             let other = |sent: &PlannedSubmission| {
                 sent.job_id == submission.job_id && sent.envelope != submission.envelope
@@ -166,71 +91,33 @@ impl Checker<'_> {
             self.require(is_right, || format!("the API refused {} with {status}", submission.job_id));
         }
         for submission in self.log.stored.clone() {
-            let bytes = submission.envelope.as_bytes();
-            let rejected = format!("rejected-{}", &Digest::hash_parts(&[bytes]).to_hex()[..16]);
             let is_known = if submission.is_valid {
                 by_digest(Job::new(parse(&submission.envelope)).envelope_digest)
             } else {
-                records.contains_key(&submission.job_id)
+                has_id(&submission.job_id)
             };
-            self.require(is_known || records.contains_key(&rejected), || {
+            self.require(is_known || has_id(&rejected_name(&submission.envelope)), || {
                 format!("a submission of {} has no record: {}", submission.job_id, submission.envelope)
             });
         }
     }
 
     /// The end of a job is explained by its envelope, its client, or a fault that is on.
-    fn check_end(&mut self, record: &JobRecord) {
-        let key = record.job_id.to_string();
+    fn check_end(&mut self, key: &str, record: &JobRecord, records: &FinalRecords) {
         let Some(error) = &record.error else {
-            self.require(record.state == JobState::Completed, || format!("{key} failed without a reason"));
-            return;
+            let is_completed = record.state == JobState::Completed;
+            return self.require(is_completed, || format!("{key} failed without a reason"));
         };
-        let job = self.job(record);
-        let policy = job.as_ref().map(|job| job.request.envelope.policy.clone());
-        let submissions = self.log.submissions.iter().filter(|submission| submission.job_id == key);
-        let explained = match error.code {
-            FailureCode::InvalidRequest => {
-                job.is_none()
-                    && (self.log.garbage > 0 || self.log.submissions.iter().any(|sent| !sent.is_valid))
-            }
-            FailureCode::Conflict => job.is_none() && key.starts_with("rejected-"),
-            FailureCode::Cancelled => self.log.cancelled.contains(&key) && submissions.count() > 0,
-            FailureCode::Timeout => policy.is_some_and(|policy| policy.timeout_ms > 0),
-            FailureCode::InsufficientAgents => policy.is_some_and(|policy| policy.min_agents > 0),
-            FailureCode::QuotaExceeded => self.options.job_quota.is_some(),
-            // An aggregator that freezes uses up its patience with the store.
-            FailureCode::StorageFailed => {
-                self.options.faults.has_store_faults() || self.options.faults.freeze > 0.0
-            }
-            // An aggregator stored a wrong result of an agent that was not yet refuted, and could
-            // not record it. The next attempt refuses that result.
-            FailureCode::VerificationFailed => {
-                self.options.has_dishonest_workers()
-                    && !self.options.faults.names().is_empty()
-                    && policy.is_some_and(|policy| policy.verify != VerificationLevel::Full)
-            }
-            // Programs and results that the server refuses.
-            FailureCode::ExecutionFailed | FailureCode::Internal => self.options.faults.too_large > 0.0,
-            FailureCode::Unauthorized | FailureCode::AggregationFailed => false,
-        };
-        self.require(explained, || {
+        let causes = FailureCauses { options: self.options, log: self.log, records };
+        let is_explained = causes.explain(record, self.jobs.of(record).map(|job| &**job), error.code);
+        self.require(is_explained, || {
             format!("{key} failed without a cause: {}: {}", error.code, error.message)
         });
     }
 
-    /// The job of a record; `None` if its envelope was invalid.
-    fn job(&self, record: &JobRecord) -> Option<Job> {
-        let digest = record.request?;
-        let valid = self.log.submissions.iter().filter(|submission| submission.is_valid);
-        let mut jobs = valid.map(|submission| Job::new(parse(&submission.envelope)));
-        jobs.find(|job| job.envelope_digest == digest)
-    }
-
     /// A completed job has the right result, in the record and in the store.
-    async fn check_result(&mut self, record: &JobRecord) {
-        let key = record.job_id.to_string();
-        let Some(job) = self.job(record) else {
+    async fn check_result(&mut self, key: &str, record: &JobRecord) {
+        let Some(job) = self.jobs.of(record).cloned() else {
             self.violations.push(format!("{key} completed, but nobody submitted it"));
             return;
         };
@@ -279,18 +166,28 @@ impl Checker<'_> {
             if must_be_right && execution.result_hash != right {
                 return Err(format!("the execution of shard {} is wrong", execution.shard_id));
             }
-            let refuted = verification.refuted.iter().any(|verdict| {
+            let is_refuted = verification.refuted.iter().any(|verdict| {
                 let statement = &verdict.statement;
-                statement.shard_id == execution.shard_id
-                    && statement.agent_id == execution.agent_id
-                    && statement.result_hash == execution.result_hash
+                statement.shard_id == execution.shard_id && statement.result_hash == execution.result_hash
             });
-            if refuted {
-                return Err(format!("the execution of shard {} is refuted", execution.shard_id));
+            if is_refuted {
+                return Err(format!(
+                    "it states that the execution of shard {} is refuted",
+                    execution.shard_id
+                ));
             }
         }
-        let VerificationDocument { shards, drawn, .. } = verification;
-        self.cheats.add(wrong, shards, drawn, !verification.refuted.is_empty());
+        self.evidence.check(record.uid, job, &executions.executions)?;
+        let shards = executions.executions.len() as u64;
+        let drawn = required_verifications(job, executions.executions.len()) as u64;
+        if (verification.shards, verification.drawn) != (shards, drawn) {
+            let VerificationDocument { shards, drawn, .. } = verification;
+            return Err(format!("it states that {drawn} of {shards} shards were drawn"));
+        }
+        let verdicts = self.evidence.verdicts(record.uid);
+        let is_refuted = |outcome| outcome == VerdictOutcome::Refuted;
+        let is_found_out = verdicts.iter().any(|published| is_refuted(published.verdict.statement.outcome));
+        self.cheats.add(wrong, shards, drawn, is_found_out);
         Ok(())
     }
 

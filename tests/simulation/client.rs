@@ -1,17 +1,15 @@
-//! The clients of a simulation: they submit, repeat, contradict and cancel jobs, and something
-//! sends garbage.
+//! The clients of a simulation: they submit, repeat, contradict and cancel jobs.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use forge_bus::{
     Bus, BusError, Message,
-    topology::{self, API_CANCEL_SUBJECT, Bucket},
+    topology::{self, API_CANCEL_SUBJECT},
 };
 use forge_contract::{
     artifact::{ErrorDocument, Phase},
     error::FailureCode,
-    ids::{JobUid, PoolName, Submitter},
-    shard::ShardId,
+    ids::Submitter,
 };
 use forge_store::Store;
 use parking_lot::Mutex;
@@ -20,6 +18,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     cluster::SimulatedCluster,
+    garbage::send_garbage,
     process::Process,
     process_bus::ProcessBus,
     workload::{PlannedSubmission, draw_submission},
@@ -47,6 +46,9 @@ pub struct ClientLog {
     pub failed_before: BTreeSet<String>,
     /// Garbage that was sent in place of envelopes.
     pub garbage: u64,
+    /// Subjects of work queues with garbage that services keep for others: for services of another
+    /// version, or until the end of a job that does not exist.
+    pub kept_garbage: BTreeSet<String>,
 }
 
 /// Submits and cancels jobs during the turmoil.
@@ -59,7 +61,7 @@ pub async fn run_clients(cluster: &Arc<SimulatedCluster>) -> ClientLog {
     }
     if world.options.faults.garbage > 0.0 {
         let (cluster, log) = (Arc::clone(cluster), Arc::clone(&log));
-        clients.spawn(async move { send_garbage(&cluster, &log).await });
+        clients.spawn(async move { send_garbage(&cluster, log).await });
     }
     while let Some(client) = clients.join_next().await {
         client.expect("a client does not panic");
@@ -86,7 +88,7 @@ impl Client {
         let turmoil = world.options.turmoil;
         sleep(world.up_to(turmoil / 2)).await;
         let job_id = format!("job-{}", self.number);
-        let submission = world.draw(|rng| draw_submission(rng, job_id.clone()));
+        let submission = world.draw(|rng| draw_submission(rng, job_id.clone(), &world.options));
         if world.draw(|rng| rng.u8(0..3)) == 0 {
             self.leave_error(&job_id).await;
         }
@@ -96,7 +98,7 @@ impl Client {
             match world.draw(|rng| rng.u8(0..8)) {
                 0 => self.submit(&submission, repetition).await,
                 1 => {
-                    let other = world.draw(|rng| draw_submission(rng, job_id.clone()));
+                    let other = world.draw(|rng| draw_submission(rng, job_id.clone(), &world.options));
                     self.submit(&other, repetition).await;
                 }
                 2 => self.cancel(&job_id).await,
@@ -157,47 +159,5 @@ impl Client {
             }
             sleep(RETRY_PAUSE).await;
         }
-    }
-}
-
-/// Sends what a worker and a client may send, without sense.
-async fn send_garbage(cluster: &Arc<SimulatedCluster>, log: &Mutex<ClientLog>) {
-    let world = &cluster.world;
-    let process = Process::immortal("garbage".to_owned(), world);
-    let bus = cluster.connect(&process);
-    let pause = Duration::from_secs_f64(1.0 / world.options.faults.garbage).min(world.options.turmoil);
-    let pool: PoolName = "others".parse().expect("a valid name");
-    let mut number = 0;
-    while world.now() < world.options.turmoil {
-        sleep(pause).await;
-        number += 1;
-        let (payload, choice) = world.draw(|rng| {
-            let length = rng.usize(0..200);
-            let payload: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(length).collect();
-            (payload, rng.u8(0..4))
-        });
-        let uid = JobUid(world.draw(|rng| rng.u128(..)).to_le_bytes());
-        let shard = ShardId { height: 0, index: world.draw(|rng| rng.u64(0..4)) };
-        let message = |subject: &str, payload: Vec<u8>| {
-            // What a client library can send; trace contexts and content types are read from here.
-            let value = payload.iter().map(|byte| char::from(b' ' + byte % 95)).collect::<String>();
-            Message::new(subject, payload).with_header("traceparent", value)
-        };
-        let _ = match choice {
-            0 => {
-                log.lock().garbage += 1;
-                let subject = topology::SUBMIT_SUBJECT;
-                bus.publish(message(subject, payload), &format!("garbage-{number}")).await
-            }
-            1 => bus.put(&Bucket::Workers, &format!("others.{number}"), payload.into()).await.map(drop),
-            2 => {
-                let subject = format!("forge.v1.results.others.{number}");
-                bus.publish(message(&subject, payload), &format!("garbage-{number}")).await
-            }
-            _ => {
-                let subject = topology::result_subject(&pool, uid, shard);
-                bus.publish(message(&subject, payload), &format!("garbage-{number}")).await
-            }
-        };
     }
 }

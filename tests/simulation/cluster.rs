@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,13 +12,7 @@ use std::{
 
 use forge_aggregator::AggregatorSettings;
 use forge_bus::{BusError, SharedBus};
-use forge_contract::{
-    agent::Identity,
-    digest::Digest,
-    envelope::Target,
-    ids::PoolName,
-    quota::{Quota, Quotas},
-};
+use forge_contract::{agent::Identity, digest::Digest, envelope::Target, ids::PoolName, quota::Quotas};
 use forge_kernel::backend::Backend;
 use forge_planner::PlannerSettings;
 use forge_service::{Metrics, clock::Clock, executor::Executor};
@@ -25,13 +20,24 @@ use forge_store::Store;
 use forge_verifier::VerifierSettings;
 use forge_worker::WorkerSettings;
 use parking_lot::Mutex;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backends::SimulatedBackend, entry_history::EntryHistory, forger, options::WorkerConduct,
-    process::Process, process_bus::ProcessBus, process_store::ProcessStore, traffic::TrafficLedger,
-    workload::MODELS, world::World,
+    backends::SimulatedBackend,
+    entry_history::EntryHistory,
+    forger,
+    options::{WorkerConduct, WorkerOptions},
+    process::Process,
+    process_bus::ProcessBus,
+    process_store::ProcessStore,
+    traffic::TrafficLedger,
+    workload::{MODELS, NAMESPACES},
+    world::World,
 };
 
 /// Lease of every message.
@@ -44,9 +50,17 @@ const AGENT_WAIT: Duration = Duration::from_secs(20);
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 /// Upper bound of the time between the death of a process and its next start.
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(20);
-/// The wall clock at the start of a simulation, since 1970: half a minute before midnight, because
-/// quotas count by day.
-const START_TIME: Duration = Duration::from_secs(1_795_824_000 - 30);
+/// Upper bound of the time in which a process ends that is asked to: more than services give their
+/// messages.
+const MAX_STOP_TIME: Duration = Duration::from_secs(30);
+/// Upper bound of the tasks of a process when there is nothing to do. Tasks that outlive their job
+/// or message exceed it.
+const MAX_TASKS: usize = 20;
+/// Time from the start of a simulation to midnight by a wall clock that is not ahead: quotas count
+/// by day.
+pub const TIME_TO_MIDNIGHT: Duration = Duration::from_secs(30);
+/// The midnight of a simulation, since 1970.
+const MIDNIGHT: Duration = Duration::from_secs(1_795_824_000);
 
 /// What a process does.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +68,7 @@ enum ProcessKind {
     Planner,
     Aggregator,
     Verifier,
-    Worker(WorkerConduct),
+    Worker(WorkerOptions),
 }
 
 /// What all processes share.
@@ -69,8 +83,22 @@ pub struct SimulatedCluster {
     violations: Mutex<Vec<String>>,
     /// Identities of agents that never return a wrong result, with their pools.
     honest: Mutex<BTreeMap<String, String>>,
+    /// Identities of all verifiers.
+    verifiers: Mutex<BTreeSet<String>>,
+    /// Identities of workers with a GPU.
+    gpu_workers: Mutex<BTreeSet<String>>,
     /// Number of processes that were started, restarts included.
     starts: AtomicUsize,
+    /// The places of the processes that run.
+    slots: Mutex<Vec<ProcessSlot>>,
+}
+
+/// The place of a process, whose incarnations follow each other.
+struct ProcessSlot {
+    name: String,
+    /// Asks the process to end, for good.
+    stop: CancellationToken,
+    supervisor: JoinHandle<()>,
 }
 
 impl SimulatedCluster {
@@ -84,7 +112,10 @@ impl SimulatedCluster {
             traffic: Arc::default(),
             violations: Mutex::default(),
             honest: Mutex::default(),
+            verifiers: Mutex::default(),
+            gpu_workers: Mutex::default(),
             starts: AtomicUsize::new(0),
+            slots: Mutex::default(),
         })
     }
 
@@ -95,10 +126,44 @@ impl SimulatedCluster {
         let kinds = count(ProcessKind::Planner, options.planners)
             .chain(count(ProcessKind::Aggregator, options.aggregators))
             .chain(count(ProcessKind::Verifier, options.verifiers))
-            .chain(options.workers.iter().map(|conduct| ProcessKind::Worker(*conduct)));
+            .chain(options.workers.iter().map(|worker| ProcessKind::Worker(*worker)));
         for (index, kind) in kinds.enumerate() {
-            tokio::spawn(Arc::clone(self).supervise(kind, index));
+            let (name, stop) = (format!("{}-{index}", name(kind)), CancellationToken::new());
+            let supervisor = tokio::spawn(Arc::clone(self).supervise(kind, index, stop.clone()));
+            self.slots.lock().push(ProcessSlot { name, stop, supervisor });
         }
+    }
+
+    /// Stops the processes one after the other, as an operator does, when all work is done. Returns
+    /// what is wrong: a process that does not end or had too many tasks, and tasks that outlive the
+    /// process that has spawned them.
+    pub async fn stop(&self, tasks_before_start: usize) -> Vec<String> {
+        let (mut slots, mut violations) = (std::mem::take(&mut *self.slots.lock()), Vec::new());
+        let count = slots.len();
+        let alive = || Handle::current().metrics().num_alive_tasks();
+        // Liars in quarantine start again and again, so they would disturb the count of others.
+        slots.sort_by_key(|slot| !slot.name.starts_with("lying"));
+        for ProcessSlot { name, stop, supervisor } in slots {
+            let before = alive();
+            stop.cancel();
+            if timeout(MAX_STOP_TIME, supervisor).await.is_err() {
+                violations.push(format!("{name} has not ended within {MAX_STOP_TIME:?}"));
+            }
+            // Tasks that were cancelled are dropped when they are next polled.
+            sleep(Duration::from_secs(1)).await;
+            let ended = before.saturating_sub(alive());
+            self.world.record("world", format_args!("{name} ends with {ended} tasks"));
+            if ended > MAX_TASKS && !name.starts_with("lying") {
+                violations.push(format!("{name} had {ended} tasks when there was nothing to do"));
+            }
+        }
+        // Tasks of a process that has died hang in the simulation, where nothing ends them.
+        let is_undisturbed = self.starts.load(Ordering::Relaxed) == count;
+        let left = alive().saturating_sub(tasks_before_start);
+        if is_undisturbed && left > 0 {
+            violations.push(format!("{left} tasks are alive although all processes have ended"));
+        }
+        violations
     }
 
     /// The bus as a new incarnation of a process sees it.
@@ -121,28 +186,44 @@ impl SimulatedCluster {
         self.honest.lock().clone()
     }
 
-    /// Number of processes that were started, restarts included.
-    pub fn starts(&self) -> usize {
-        self.starts.load(Ordering::Relaxed)
+    /// Identities of all verifiers that were started.
+    pub fn verifiers(&self) -> BTreeSet<String> {
+        self.verifiers.lock().clone()
     }
 
-    /// Runs a process again and again.
-    async fn supervise(self: Arc<Self>, kind: ProcessKind, index: usize) {
+    /// Identities of all workers with a GPU.
+    pub fn gpu_workers(&self) -> BTreeSet<String> {
+        self.gpu_workers.lock().clone()
+    }
+
+    /// Runs a process again and again, until it is asked to end.
+    async fn supervise(self: Arc<Self>, kind: ProcessKind, index: usize, stop: CancellationToken) {
         let skew = self.world.options.faults.clock_skew * self.world.draw(fastrand::Rng::f64);
-        let clock = Clock::simulated(START_TIME + Duration::from_secs_f64(skew));
+        let clock = Clock::simulated(MIDNIGHT - TIME_TO_MIDNIGHT + Duration::from_secs_f64(skew));
         for incarnation in 0u32.. {
             let process = Process::new(format!("{}-{index}.{incarnation}", name(kind)), &self.world);
             self.world.record(&process.name, "starts");
             self.starts.fetch_add(1, Ordering::Relaxed);
-            let mut service = self.run(kind, index, incarnation, &process, clock);
+            let service_stop = CancellationToken::new();
+            let mut service = self.run((kind, index, incarnation), &process, clock, service_stop.clone());
+            // The tasks of dead incarnations must not end with this one: they would be counted.
+            let relay_stop = async {
+                stop.cancelled().await;
+                service_stop.cancel();
+                pending::<()>().await;
+            };
             tokio::select! {
                 biased;
                 () = process.death.cancelled() => service.abort(),
+                () = relay_stop => {}
                 end = &mut service => match end {
                     Ok(Ok(())) => self.world.record(&process.name, "ends"),
                     Ok(Err(error)) => self.world.record(&process.name, format_args!("fails: {error}")),
                     Err(error) => self.violations.lock().push(format!("{}: {error}", process.name)),
                 },
+            }
+            if stop.is_cancelled() {
+                return;
             }
             // Tasks that the service has started end with it.
             process.death.cancel();
@@ -150,20 +231,21 @@ impl SimulatedCluster {
                 true => Duration::from_secs(1),
                 false => self.world.up_to(MAX_RESTART_DELAY),
             };
-            sleep(delay).await;
+            if stop.run_until_cancelled(sleep(delay)).await.is_none() {
+                return;
+            }
         }
     }
 
     fn run(
         &self,
-        kind: ProcessKind,
-        index: usize,
-        incarnation: u32,
+        (kind, index, incarnation): (ProcessKind, usize, u32),
         process: &Arc<Process>,
         clock: Clock,
+        stop: CancellationToken,
     ) -> JoinHandle<Result<(), BusError>> {
         let bus: SharedBus = Arc::new(self.connect(process));
-        let (metrics, stop) = (Metrics::new("simulation"), CancellationToken::new());
+        let metrics = Metrics::new("simulation");
         match kind {
             ProcessKind::Planner => {
                 let settings = self.planner_settings(clock);
@@ -173,12 +255,16 @@ impl SimulatedCluster {
                 let settings = AggregatorSettings {
                     max_jobs: 4,
                     store_patience: STORE_PATIENCE,
+                    namespaces: namespaces(),
                     lease: LEASE,
                     models: Arc::clone(&MODELS),
                     clock,
                     ..AggregatorSettings::default()
                 };
-                let store = Arc::new(self.store.disturbed(ProcessStore(Arc::clone(process))));
+                let store = Arc::new(self.store.disturbed(ProcessStore {
+                    process: Arc::clone(process),
+                    traffic: Arc::clone(&self.traffic),
+                }));
                 let identity = self.identity(index, incarnation);
                 tokio::spawn(forge_aggregator::run(bus, store, identity, settings, metrics, stop))
             }
@@ -188,12 +274,14 @@ impl SimulatedCluster {
                 let executor = Executor::inline(2, Duration::from_millis(20));
                 let settings = VerifierSettings { executor, slots: 2, lease: LEASE, reference };
                 let identity = self.identity(index, incarnation);
+                self.verifiers.lock().insert(identity.id().to_string());
                 tokio::spawn(forge_verifier::run(bus, backends, identity, settings, metrics, stop))
             }
-            ProcessKind::Worker(WorkerConduct::Forging) => {
-                tokio::spawn(forger::run(bus, self.backend("forged", WorkerConduct::Forging)))
+            ProcessKind::Worker(WorkerOptions { conduct: WorkerConduct::Forging, .. }) => {
+                let forge = forger::run(bus, self.backend("forged", WorkerConduct::Forging));
+                tokio::spawn(async move { stop.run_until_cancelled(forge).await.unwrap_or(Ok(())) })
             }
-            ProcessKind::Worker(conduct) => {
+            ProcessKind::Worker(WorkerOptions { conduct, target }) => {
                 let shard_time = match conduct {
                     WorkerConduct::Slow => self.world.up_to(Duration::from_secs(60)),
                     _ => Duration::from_millis(10),
@@ -207,10 +295,13 @@ impl SimulatedCluster {
                 if !conduct.is_dishonest() {
                     self.honest.lock().insert(identity.id().to_string(), pool.to_string());
                 }
+                if target == Target::Gpu {
+                    self.gpu_workers.lock().insert(identity.id().to_string());
+                }
                 let settings = WorkerSettings {
                     executor: Executor::inline(1, shard_time),
                     slots: 1,
-                    target: Target::Cpu,
+                    target,
                     accepts_any_target: true,
                     lease: LEASE,
                     pool,
@@ -222,13 +313,13 @@ impl SimulatedCluster {
     }
 
     fn planner_settings(&self, clock: Clock) -> PlannerSettings {
-        let quota = Quota { concurrent_jobs: self.world.options.job_quota, ..Quota::default() };
         PlannerSettings {
             max_jobs: 3,
             agent_wait: AGENT_WAIT,
             shard_patience: SHARD_PATIENCE,
+            namespaces: namespaces(),
             lease: LEASE,
-            quotas: Arc::new(Quotas { default: quota, ..Quotas::default() }),
+            quotas: Arc::new(Quotas { default: self.world.options.quota, ..Quotas::default() }),
             models: Arc::clone(&MODELS),
             clock,
             ..PlannerSettings::default()
@@ -251,8 +342,14 @@ fn name(kind: ProcessKind) -> String {
         ProcessKind::Planner => "planner".to_owned(),
         ProcessKind::Aggregator => "aggregator".to_owned(),
         ProcessKind::Verifier => "verifier".to_owned(),
-        ProcessKind::Worker(conduct) => format!("{conduct:?}-worker").to_lowercase(),
+        ProcessKind::Worker(WorkerOptions { conduct, target }) => {
+            format!("{conduct:?}-{target:?}-worker").to_lowercase()
+        }
     }
+}
+
+fn namespaces() -> Vec<String> {
+    NAMESPACES.map(str::to_owned).to_vec()
 }
 
 /// Honest workers are in two pools, the others in one of their own.

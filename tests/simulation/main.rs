@@ -8,9 +8,11 @@
 //! - `OFF=delay,crash` turns faults off, by their names in [`options`].
 //!
 //! Reading order: [`options`] → [`world`] → [`process`] → [`entry_history`] → [`traffic`] →
-//! [`message_mishaps`] → [`process_queue`] → [`process_bus`] → [`process_store`] → [`backends`] →
-//! [`workload`] → [`forger`] → [`cluster`] → [`client`] → [`checker`] → [`leftovers`] →
-//! [`cheats`] → [`simulation`] → [`campaign`].
+//! [`watch_gaps`] → [`message_mishaps`] → [`process_queue`] → [`process_bus`] → [`process_store`] →
+//! [`backends`] → [`invalid_envelopes`] → [`workload`] → [`forger`] → [`garbage`] → [`cluster`] →
+//! [`client`] → [`checker`] → [`submitted_jobs`] → [`record_changes`] → [`quotas`] →
+//! [`failure_causes`] → [`executions`] → [`leftovers`] → [`cheats`] → [`simulation`] →
+//! [`campaign`].
 
 mod backends;
 mod campaign;
@@ -19,7 +21,11 @@ mod checker;
 mod client;
 mod cluster;
 mod entry_history;
+mod executions;
+mod failure_causes;
 mod forger;
+mod garbage;
+mod invalid_envelopes;
 mod leftovers;
 mod message_mishaps;
 mod options;
@@ -27,8 +33,12 @@ mod process;
 mod process_bus;
 mod process_queue;
 mod process_store;
+mod quotas;
+mod record_changes;
 mod simulation;
+mod submitted_jobs;
 mod traffic;
+mod watch_gaps;
 mod workload;
 mod world;
 
@@ -38,7 +48,7 @@ use crate::{
 };
 
 /// Seeds of a run without `SEEDS`.
-const DEFAULT_SEEDS: u64 = 400;
+const DEFAULT_SEEDS: u64 = 500;
 /// Seeds that are run twice without `REPEATED_SEEDS`.
 const DEFAULT_REPEATED_SEEDS: u64 = 20;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use forge_contract::{envelope::Target, quota::Quota};
 
 /// Bounds of the limit of a server that accepts only small messages: every envelope fits, and not
 /// every result or program.
@@ -31,6 +32,14 @@ impl WorkerConduct {
     }
 }
 
+/// A simulated worker.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerOptions {
+    pub conduct: WorkerConduct,
+    /// The hardware that it has; it takes shards for `any` too.
+    pub target: Target,
+}
+
 /// The faults of a run, as probabilities of each operation; zero if the fault is off. Every seed
 /// turns on a random subset, because faults hide each other when all of them are on.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +62,10 @@ pub struct FaultRates {
     pub store_failure: f64,
     /// A write to the store takes effect, but fails for its sender.
     pub store_lost_answer: f64,
+    /// A write to the store conflicts with a concurrent one, of which nothing else is seen.
+    pub store_conflict: f64,
+    /// A write to the store fails after a part of the object.
+    pub store_partial_write: f64,
     /// A request to the store is not answered for a long time.
     pub store_hang: f64,
     /// A stream or bucket has no space for a message.
@@ -61,6 +74,8 @@ pub struct FaultRates {
     pub forgotten_id: f64,
     /// A watch or a replay stalls for seconds.
     pub stall: f64,
+    /// A watch is interrupted, and resumed some seconds later.
+    pub watch_gap: f64,
     /// A broadcast does not reach a subscriber.
     pub lost_broadcast: f64,
     /// The bus is unreachable for every process for seconds, as while it elects a leader.
@@ -89,13 +104,13 @@ pub struct SimulationOptions {
     pub planners: usize,
     pub aggregators: usize,
     pub verifiers: usize,
-    pub workers: Vec<WorkerConduct>,
+    pub workers: Vec<WorkerOptions>,
     pub faults: FaultRates,
     pub jobs: usize,
     /// Time during which faults are injected and jobs submitted.
     pub turmoil: Duration,
-    /// Upper bound of a submitter's concurrent jobs.
-    pub job_quota: Option<u64>,
+    /// Limits of every submitter.
+    pub quota: Quota,
 }
 
 impl SimulationOptions {
@@ -105,15 +120,20 @@ impl SimulationOptions {
         // In one cluster of eight, only a slow worker returns right results.
         let is_hostile = rng.u8(0..8) == 0;
         // The first worker is honest, so that every job can complete.
-        let mut workers = vec![if is_hostile { WorkerConduct::Slow } else { WorkerConduct::Honest }];
+        let mut conducts = vec![if is_hostile { WorkerConduct::Slow } else { WorkerConduct::Honest }];
         for _ in 0..rng.usize(0..6) {
-            workers.push(match rng.u8(if is_hostile { 8..10 } else { 0..10 }) {
+            conducts.push(match rng.u8(if is_hostile { 8..10 } else { 0..10 }) {
                 0..=5 => WorkerConduct::Honest,
                 6 => WorkerConduct::Slow,
                 7 => WorkerConduct::Failing,
                 8 => WorkerConduct::Lying,
                 _ => WorkerConduct::Forging,
             });
+        }
+        let of_cpu = |conduct| WorkerOptions { conduct, target: Target::Cpu };
+        let mut workers: Vec<_> = conducts.into_iter().map(of_cpu).collect();
+        if !is_hostile && rng.u8(0..3) == 0 {
+            workers.push(WorkerOptions { conduct: WorkerConduct::Honest, target: Target::Gpu });
         }
         Self {
             seed,
@@ -124,7 +144,11 @@ impl SimulationOptions {
             faults: FaultRates::draw(&mut rng),
             jobs: rng.usize(1..=8),
             turmoil: Duration::from_secs(rng.u64(20..=120)),
-            job_quota: rng.bool().then(|| rng.u64(1..=4)),
+            quota: Quota {
+                concurrent_jobs: rng.bool().then(|| rng.u64(1..=4)),
+                iterations_per_day: (rng.u8(0..4) == 0).then(|| rng.u64(100_000..=4_000_000)),
+                billable: rng.u8(0..3) != 0,
+            },
         }
     }
 
@@ -141,7 +165,17 @@ impl SimulationOptions {
 
     /// Whether some worker may return wrong results.
     pub fn has_dishonest_workers(&self) -> bool {
-        self.workers.iter().any(|conduct| conduct.is_dishonest())
+        self.workers.iter().any(|worker| worker.conduct.is_dishonest())
+    }
+
+    /// Whether some worker has a GPU.
+    pub fn has_gpu(&self) -> bool {
+        self.workers.iter().any(|worker| worker.target == Target::Gpu)
+    }
+
+    /// Whether the first worker, which returns right results, is fast.
+    pub fn has_fast_worker(&self) -> bool {
+        self.workers[0].conduct == WorkerConduct::Honest
     }
 }
 
@@ -164,12 +198,15 @@ impl FaultRates {
             freeze: rate(0.002),
             store_failure: rate(0.3),
             store_lost_answer: rate(0.3),
+            store_conflict: rate(0.3),
+            store_partial_write: rate(0.3),
             store_hang: rate(0.1),
             garbage: rate(2.0),
             clock_skew: rate(10.0),
             full: rate(0.1),
             forgotten_id: rate(0.5),
             stall: rate(0.05),
+            watch_gap: rate(0.05),
             lost_broadcast: rate(0.5),
             outage: rate(0.002),
             leader_change: rate(0.005),
@@ -195,10 +232,13 @@ impl FaultRates {
             freeze,
             store_failure,
             store_lost_answer,
+            store_conflict,
+            store_partial_write,
             store_hang,
             full,
             forgotten_id,
             stall,
+            watch_gap,
             lost_broadcast,
             outage,
             garbage,
@@ -223,8 +263,23 @@ impl FaultRates {
         (self.too_large > 0.0).then(|| MIN_MESSAGE_LIMIT + ((1.0 - self.too_large) * range) as usize)
     }
 
+    /// Whether a live worker may seem to be gone, because heartbeats do not arrive.
+    pub fn may_silence_workers(&self) -> bool {
+        self.unavailable + self.lost_answer + self.delay + self.crash + self.freeze + self.full > 0.0
+            || self.stall + self.outage + self.leader_change + self.clock_skew > 0.0
+            || self.watch_gap + self.garbage > 0.0
+    }
+
+    /// Whether aggregators may have to leave their work to others.
+    pub fn interrupts_aggregators(&self) -> bool {
+        self.has_store_faults()
+            || self.crash + self.freeze + self.lost_settlement + self.unavailable > 0.0
+            || self.lost_answer + self.delay + self.outage + self.leader_change > 0.0
+    }
+
     /// Whether the store may fail.
     pub fn has_store_faults(&self) -> bool {
         self.store_failure + self.store_lost_answer + self.store_hang + self.store_outage > 0.0
+            || self.store_conflict + self.store_partial_write > 0.0
     }
 }

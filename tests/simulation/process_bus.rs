@@ -22,6 +22,7 @@ use crate::{
     process::Process,
     process_queue::ProcessReceiver,
     traffic::TrafficLedger,
+    watch_gaps::with_gaps,
 };
 
 /// The bus of one process.
@@ -104,7 +105,7 @@ impl ProcessBus {
     }
 
     fn note_stored(&self, message: &Message) {
-        self.traffic.note_stored(&self.process.name, message);
+        self.traffic.note_stored(&self.process.name, message, self.process.world.now());
         lose_result(&self.process.world, &self.inner, message);
     }
 
@@ -116,7 +117,8 @@ impl ProcessBus {
     /// Fails for the sender, and stores the messages later.
     async fn publish_late(&self, operation: &str, messages: Vec<(Message, String)>) -> Result<(), BusError> {
         self.process.request(operation, 0.0).await?;
-        messages.iter().for_each(|(message, _)| self.traffic.note_stored(&self.process.name, message));
+        let (name, now) = (&self.process.name, self.process.world.now());
+        messages.iter().for_each(|(message, _)| self.traffic.note_stored(name, message, now));
         deliver_late(&self.process, &self.inner, operation, messages);
         Err(BusError::Unavailable("the simulated answer did not arrive in time".to_owned()))
     }
@@ -132,19 +134,26 @@ impl ProcessBus {
         }
     }
 
-    /// Notes a key's value before it is changed for the first time, and after every change.
+    /// Notes the versions of a record, and a key's value before it is changed for the first time
+    /// and after every change.
     async fn change<T>(
         &self,
         bucket: &Bucket,
         key: &str,
         change: impl Future<Output = Result<T, BusError>>,
     ) -> Result<T, BusError> {
-        if self.process.world.options.faults.stale_read == 0.0 {
-            return change.await;
+        let has_stale_reads = self.process.world.options.faults.stale_read > 0.0;
+        if has_stale_reads {
+            self.history.record(bucket, key, self.inner.get(bucket, key).await?);
         }
-        self.history.record(bucket, key, self.inner.get(bucket, key).await?);
         let result = change.await;
-        self.history.record(bucket, key, self.inner.get(bucket, key).await?);
+        let entry = self.inner.get(bucket, key).await?;
+        if let Bucket::Jobs(namespace) = bucket {
+            self.traffic.note_record(namespace, key, entry.as_ref(), self.process.world.now());
+        }
+        if has_stale_reads {
+            self.history.record(bucket, key, entry);
+        }
         result
     }
 
@@ -347,7 +356,7 @@ impl Bus for ProcessBus {
     ) -> Result<BoxStream<'static, BucketEntry>, BusError> {
         let operation = format!("watch {}/{filter}", bucket.name());
         let items = self.call(Some(bucket.name()), operation, self.inner.watch(bucket, filter)).await?;
-        Ok(self.receive(items))
+        Ok(self.receive(with_gaps(&self.process, items)))
     }
 
     async fn request(&self, message: Message, timeout: Duration) -> Result<Message, BusError> {

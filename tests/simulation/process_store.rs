@@ -6,44 +6,68 @@ use async_trait::async_trait;
 use forge_store::testing::{InjectedFailure, StoreDisturbance, StoreOperation};
 use tokio::time::sleep;
 
-use crate::process::Process;
+use crate::{process::Process, traffic::TrafficLedger};
 
 /// Upper bound of the time for which the store hangs.
 const MAX_HANG: Duration = Duration::from_secs(90);
 
 /// What happens to the store operations of a process.
-pub struct ProcessStore(pub Arc<Process>);
+pub struct ProcessStore {
+    pub process: Arc<Process>,
+    pub traffic: Arc<TrafficLedger>,
+}
 
 fn describe(operation: StoreOperation<'_>) -> String {
     match operation {
         StoreOperation::Put { key } => format!("store {key}"),
         StoreOperation::Get { key } => format!("load {key}"),
         StoreOperation::Delete { key } => format!("remove {key}"),
+        StoreOperation::List => "list objects".to_owned(),
+    }
+}
+
+impl ProcessStore {
+    /// A fault that only writes have.
+    fn write_fault(&self, operation: StoreOperation<'_>) -> Option<InjectedFailure> {
+        let (world, faults) = (&self.process.world, &self.process.world.options.faults);
+        let is_write = matches!(operation, StoreOperation::Put { .. });
+        if is_write && world.happens(faults.store_conflict) {
+            return Some(InjectedFailure::Conflict);
+        }
+        (is_write && world.happens(faults.store_partial_write)).then_some(InjectedFailure::PartialWrite)
     }
 }
 
 #[async_trait]
 impl StoreDisturbance for ProcessStore {
     async fn before(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure> {
-        let (process, operation) = (&self.0, describe(operation));
+        let (process, described) = (&self.process, describe(operation));
         let faults = &process.world.options.faults;
         if process.world.happens(faults.store_hang) {
             let time = process.world.up_to(MAX_HANG);
-            process.world.record(&process.name, format_args!("{operation} hangs for {time:?}"));
+            process.world.record(&process.name, format_args!("{described} hangs for {time:?}"));
             sleep(time).await;
         }
-        let request = process.request(&operation, faults.store_failure).await;
+        let request = process.request(&described, faults.store_failure).await;
         if process.world.is_store_away() {
-            process.world.record(&process.name, format_args!("{operation} finds no store"));
-            return Err(InjectedFailure("the simulated store is away".to_owned()));
+            process.world.record(&process.name, format_args!("{described} finds no store"));
+            return Err(InjectedFailure::Unavailable("the simulated store is away".to_owned()));
         }
-        process.world.record(&process.name, operation);
-        request.map_err(|error| InjectedFailure(error.to_string()))
+        if let Some(fault) = self.write_fault(operation) {
+            process.world.record(&process.name, format_args!("{described}: {fault:?}"));
+            return Err(fault);
+        }
+        process.world.record(&process.name, described);
+        request.map_err(|error| InjectedFailure::Unavailable(error.to_string()))?;
+        if let StoreOperation::Put { key } = operation {
+            self.traffic.note_object(key, process.world.now());
+        }
+        Ok(())
     }
 
     async fn after(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure> {
-        let loss = self.0.world.options.faults.store_lost_answer;
-        let answered = self.0.answer(&describe(operation), loss).await;
-        answered.map_err(|error| InjectedFailure(error.to_string()))
+        let loss = self.process.world.options.faults.store_lost_answer;
+        let answered = self.process.answer(&describe(operation), loss).await;
+        answered.map_err(|error| InjectedFailure::Unavailable(error.to_string()))
     }
 }

@@ -4,13 +4,17 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures_util::stream::{BoxStream, StreamExt};
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt, once};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path as Key,
 };
 
-use crate::{error::StoreError, store::Store};
+use crate::{
+    error::{S3ErrorResponse, StoreError},
+    store::Store,
+};
 
 /// An operation on one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +23,22 @@ pub enum StoreOperation<'a> {
     Put { key: &'a str },
     Get { key: &'a str },
     Delete { key: &'a str },
+    List,
 }
 
-/// An operation that fails for this reason, on purpose.
+/// Why an operation fails, on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InjectedFailure(pub String);
+pub enum InjectedFailure {
+    /// The store does not serve it, for this reason.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A write conflicts with a concurrent one, as S3 says with the status 409.
+    #[error("a concurrent write is under way")]
+    Conflict,
+    /// The connection breaks in the middle of a write.
+    #[error("the connection broke in the middle of a write")]
+    PartialWrite,
+}
 
 /// What happens to the operations of a store.
 #[async_trait]
@@ -55,6 +69,17 @@ impl Store {
         let keys = objects.into_iter().map(|object| object.map(|object| object.location.to_string()));
         keys.collect::<Result<_>>().map_err(|error| self.store_error("", &error))
     }
+
+    /// The content of an object.
+    ///
+    /// # Errors
+    /// Returns the error of reading it.
+    pub async fn object_bytes(&self, key: &str) -> Result<Vec<u8>, StoreError> {
+        let location = self.key(key)?;
+        let read = async { self.objects.get(&location).await?.bytes().await };
+        let bytes = read.await.map_err(|error| self.store_error(key, &error))?;
+        Ok(bytes.to_vec())
+    }
 }
 
 struct DisturbedObjects {
@@ -63,7 +88,16 @@ struct DisturbedObjects {
 }
 
 fn failure(failure: InjectedFailure) -> Error {
-    Error::Generic { store: "disturbed", source: failure.into() }
+    let source = match failure {
+        InjectedFailure::Conflict => S3ErrorResponse {
+            status: 409,
+            code: "ConditionalRequestConflict".to_owned(),
+            message: failure.to_string(),
+        }
+        .into(),
+        InjectedFailure::Unavailable(_) | InjectedFailure::PartialWrite => failure.into(),
+    };
+    Error::Generic { store: "disturbed", source }
 }
 
 impl fmt::Debug for DisturbedObjects {
@@ -82,7 +116,16 @@ impl fmt::Display for DisturbedObjects {
 impl ObjectStore for DisturbedObjects {
     async fn put_opts(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let operation = StoreOperation::Put { key: key.as_ref() };
-        self.disturbance.before(operation).await.map_err(failure)?;
+        if let Err(reason) = self.disturbance.before(operation).await {
+            if reason == InjectedFailure::PartialWrite {
+                // The first half arrives, and the upload is never completed.
+                let mut upload = self.inner.put_multipart(key).await?;
+                let half: Bytes =
+                    payload.iter().flatten().take(payload.content_length() / 2).copied().collect();
+                upload.put_part(half.into()).await?;
+            }
+            return Err(failure(reason));
+        }
         let result = self.inner.put_opts(key, payload, options).await;
         self.disturbance.after(operation).await.map_err(failure)?;
         result
@@ -121,7 +164,13 @@ impl ObjectStore for DisturbedObjects {
     }
 
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let (inner, disturbance) = (Arc::clone(&self.inner), Arc::clone(&self.disturbance));
+        let prefix = prefix.cloned();
+        let list = async move {
+            disturbance.before(StoreOperation::List).await.map_err(failure)?;
+            Ok::<_, Error>(inner.list(prefix.as_ref()))
+        };
+        once(list).try_flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Key>) -> Result<ListResult> {
