@@ -1,7 +1,7 @@
 //! A table as a stream of the Arrow C data interface, in a capsule: pandas, Polars and pyarrow read
 //! it without a dependency of this package on any of them.
 //!
-//! The structures are those of the interface's specification. Whoever receives one releases it: it
+//! The structures are those of the interface's specification. The receiver releases it: it
 //! calls `release`, which frees the private data and marks the structure as released.
 
 use std::{

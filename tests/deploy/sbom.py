@@ -23,7 +23,7 @@ TARGET = "x86_64-unknown-linux-gnu"
 # The features of the Dockerfile, repeated here as the expectation.
 FEATURES = {"cpu": ["--no-default-features", "--features", "object-lock"], "gpu": ["--features", "object-lock"]}
 # Dependencies of tests only.
-FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "tempfile", "dashu-float", "rand_distr"}
+FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "dashu-float", "rand_distr"}
 # Dependencies of Object Lock only.
 FOR_OBJECT_LOCK = {"aws-sdk-s3", "aws-smithy-http-client"}
 

@@ -118,7 +118,7 @@ impl Checker<'_> {
     /// A completed job has the right result, in the record and in the store.
     async fn check_result(&mut self, key: &str, record: &JobRecord) {
         let Some(job) = self.jobs.of(record).cloned() else {
-            self.violations.push(format!("{key} completed, but nobody submitted it"));
+            self.violations.push(format!("{key} completed, but no client submitted it"));
             return;
         };
         let is_verified = job.request.envelope.policy.verify == VerificationLevel::Full;

@@ -40,7 +40,7 @@ const CLEANUP_TIME: Duration = Duration::from_secs(300);
 /// runs.
 const MAX_QUEUED_MESSAGES: usize = 2000;
 /// Time after which a process has no more work: longer than a freeze, a request that hangs, and the
-/// execution of a shard that nobody needs.
+/// execution of a shard that is not needed any more.
 const SETTLING_TIME: Duration = Duration::from_secs(150);
 /// Interval between two looks at the cluster.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);

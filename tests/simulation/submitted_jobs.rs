@@ -20,7 +20,7 @@ impl SubmittedJobs {
         Self(jobs.map(|job| (job.envelope_digest, Arc::new(job))).collect())
     }
 
-    /// The job of a record; `None` if its envelope was invalid, or nobody sent it.
+    /// The job of a record; `None` if its envelope was invalid, or no client sent it.
     pub fn of(&self, record: &JobRecord) -> Option<&Arc<Job>> {
         self.0.get(&record.request?)
     }

@@ -49,7 +49,7 @@ struct Traffic {
     reopenings: BTreeMap<(JobUid, ShardId), usize>,
     /// The hand-outs that were reported as accepted.
     accepted: BTreeMap<JobUid, BTreeSet<(ShardId, TaskId)>>,
-    /// All verdicts, whoever signed them.
+    /// All verdicts, by any signer.
     verdicts: BTreeMap<JobUid, Vec<PublishedVerdict>>,
     /// When objects were stored first, by key.
     objects: BTreeMap<String, Duration>,
@@ -132,7 +132,7 @@ impl TrafficLedger {
         self.0.lock().accepted.get(&uid).cloned().unwrap_or_default()
     }
 
-    /// The verdicts about a job, whoever signed them.
+    /// The verdicts about a job, by any signer.
     pub fn verdicts(&self, uid: JobUid) -> Vec<PublishedVerdict> {
         self.0.lock().verdicts.get(&uid).cloned().unwrap_or_default()
     }

@@ -182,7 +182,7 @@ fn render_page(attestation: &AuditAttestation) -> String {
                     "proved: every shard was executed again, and the merge is result.json, byte for byte. "
                     "consistent: nothing contradicts the result, but less was executed again. "
                     "failed: something contradicts the result or its record. "
-                    "This page is not signed: whoever passes it on can change it."
+                    "This page is not signed. A person who passes it on can change it."
                 }
             }
         }

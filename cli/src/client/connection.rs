@@ -78,8 +78,8 @@ impl ClientConnection {
     }
 
     /// Sends a request to the planners' API, which replies with a job record. While NATS elects a
-    /// leader, or planners restart or serve too many requests, the API answers 503 or nobody
-    /// answers, and the request is retried. Every request is idempotent: the same envelope under
+    /// leader, or planners restart or serve too many requests, the API answers 503 or not at
+    /// all, and the request is retried. Every request is idempotent: the same envelope under
     /// the same id is the same job.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// Members by which the elements of an array are told apart, in the order of preference.
+/// Members that identify the elements of an array, in the order of preference.
 const LABELS: [&str; 4] = ["name", "level", "return_period", "step"];
 
 /// A value that holds no others.

@@ -7,8 +7,8 @@ use forge_kernel::years::YearFigures;
 
 use crate::audit::ShardPeaks;
 
-/// Most digits of a number, and most decimals after its exponent: amounts of 64 bits with so many
-/// decimals fit into 128 bits.
+/// Upper bound on the digits of a number, and on its decimals once its exponent is applied. Amounts
+/// of 64 bits with as many decimals fit into 128 bits.
 const MAX_DIGITS: usize = 18;
 
 /// Conditions that all must hold.

@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(year(stop_loss).min, 6500);
     }
 
-    /// No treaty of a random portfolio attaches where its subject is said not to reach.
+    /// In random portfolios, treaties never attach above the stated bound of their subject.
     #[test]
     fn no_amount_is_outside_of_the_bounds() {
         let mut checked = 0;
