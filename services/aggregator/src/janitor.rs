@@ -1,6 +1,7 @@
-//! Purging results, verdicts and outcomes of jobs that are not being reduced. Workers may publish
-//! below any job's uid, so results of invented or ended jobs would fill their stream otherwise. A
-//! verifier or an aggregator that was cut off may publish long after the job has ended.
+//! Purging messages of jobs that are not being reduced. Workers may publish below any job's uid, so
+//! results of invented or ended jobs would fill their stream otherwise. A planner, a verifier or an
+//! aggregator that was cut off or frozen may publish long after the job has ended, and a shard that
+//! has become a dead letter then would stay in its stream.
 //!
 //! NATS lets a worker publish to a subject with a token `*` or `>`, which it stores literally. As
 //! the filter of a purge, such a subject matches the results of honest workers. So messages whose
@@ -20,11 +21,16 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+/// The streams whose messages are purged.
+const STREAMS: [Stream; 4] = [Stream::Shards, Stream::Verifications, Stream::Results, Stream::Verdicts];
 /// Interval between two passes.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Messages or jobs whose removal is requested at the same time. One after another, a worker
 /// would invent jobs faster than they are purged.
 const CONCURRENT_REMOVALS: usize = 64;
+
+/// Numbers of stored messages, by job and stream.
+type MessageCounts = BTreeMap<JobUid, BTreeMap<Stream, u64>>;
 
 /// Purges messages of unknown jobs until `stop` is cancelled. Every aggregator does so, which needs
 /// no agreement between them.
@@ -45,8 +51,7 @@ pub(crate) async fn purge_unknown_jobs(bus: SharedBus, stop: CancellationToken) 
 /// before: the order of a job that has just begun may be missing from one look. Returns the
 /// suspects for the next pass. Results whose subject names no job and shard are removed at once.
 async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<JobUid>, BusError> {
-    let (mut messages, pools) = count_results(bus).await?;
-    count_verdicts_and_outcomes(bus, &mut messages).await?;
+    let (messages, pools) = count_messages(bus).await?;
     for pool in &pools {
         let removed = remove_malformed(bus, pool).await?;
         tracing::warn!(pool, removed, "removed results whose subjects name no job and shard");
@@ -54,47 +59,38 @@ async fn purge(bus: &SharedBus, suspects: &BTreeSet<JobUid>) -> Result<BTreeSet<
     let orders = if messages.is_empty() { BTreeSet::new() } else { jobs_with_orders(bus).await? };
     let without_order = messages.into_iter().filter(|(uid, _)| !orders.contains(uid));
     let (to_purge, unknown): (Vec<_>, Vec<_>) = without_order.partition(|(uid, _)| suspects.contains(uid));
-    let purges = to_purge.into_iter().map(|(uid, count)| async move {
-        bus.purge(Stream::Results, &topology::results_filter(uid)).await?;
-        bus.purge(Stream::Verdicts, &topology::verdicts_filter(uid)).await?;
-        bus.purge(Stream::Verdicts, &topology::outcomes_subject(uid)).await?;
-        tracing::warn!(%uid, messages = count, "purged messages of a job that is not being reduced");
+    let purges = to_purge.into_iter().map(|(uid, counts)| async move {
+        let subjects = topology::job_subjects(uid).into_iter();
+        for (stream, subject) in subjects.filter(|(stream, _)| counts.contains_key(stream)) {
+            bus.purge(stream, &subject).await?;
+        }
+        let messages = counts.values().sum::<u64>();
+        tracing::warn!(%uid, messages, "purged messages of a job that is not being reduced");
         Ok(())
     });
     stream::iter(purges).buffer_unordered(CONCURRENT_REMOVALS).try_collect::<()>().await?;
     Ok(unknown.into_iter().map(|(uid, _)| uid).collect())
 }
 
-/// Number of stored results by job, and the pools that have published to subjects which name no job
-/// and shard.
-async fn count_results(bus: &SharedBus) -> Result<(BTreeMap<JobUid, u64>, BTreeSet<String>), BusError> {
-    let (mut jobs, mut pools) = (BTreeMap::new(), BTreeSet::new());
-    let filter = Stream::Results.subjects()[0];
-    visit_subjects(bus, Stream::Results, filter, |subject, count| {
-        match topology::parse_result_subject(&subject) {
-            Some((_, uid, _)) => *jobs.entry(uid).or_default() += count,
-            None => pools.extend(subject.split('.').nth(3).map(str::to_owned)),
+/// Counts the stored messages of all jobs. Returns, too, the pools that have published results to
+/// subjects which name no job and shard.
+async fn count_messages(bus: &SharedBus) -> Result<(MessageCounts, BTreeSet<String>), BusError> {
+    let (mut counts, mut pools) = (MessageCounts::new(), BTreeSet::new());
+    for stream in STREAMS {
+        for filter in stream.subjects() {
+            visit_subjects(bus, stream, filter, |subject, count| {
+                match topology::parse_job_of_message(&subject) {
+                    Some(uid) => *counts.entry(uid).or_default().entry(stream).or_default() += count,
+                    None if stream == Stream::Results => {
+                        pools.extend(subject.split('.').nth(3).map(str::to_owned));
+                    }
+                    None => {}
+                }
+            })
+            .await?;
         }
-    })
-    .await?;
-    Ok((jobs, pools))
-}
-
-/// Adds the numbers of stored verdicts and messages with outcomes, by job.
-async fn count_verdicts_and_outcomes(
-    bus: &SharedBus,
-    jobs: &mut BTreeMap<JobUid, u64>,
-) -> Result<(), BusError> {
-    for filter in Stream::Verdicts.subjects() {
-        visit_subjects(bus, Stream::Verdicts, filter, |subject, count| {
-            let verdict = topology::parse_verdict_subject(&subject).map(|(uid, _)| uid);
-            if let Some(uid) = verdict.or_else(|| topology::parse_outcomes_subject(&subject)) {
-                *jobs.entry(uid).or_default() += count;
-            }
-        })
-        .await?;
     }
-    Ok(())
+    Ok((counts, pools))
 }
 
 /// Removes a pool's messages whose subjects name no job and shard. Returns their number.
@@ -147,9 +143,9 @@ mod tests {
     use forge_bus::{
         MemoryBus, Message,
         testing::{BusFault, BusOperation, FaultyBus},
-        topology::TopologySettings,
+        topology::{JobLength, TopologySettings},
     };
-    use forge_contract::{ids::PoolName, shard::ShardId};
+    use forge_contract::{envelope::Target, ids::PoolName, shard::ShardId};
     use tokio::time::Instant;
 
     use super::*;
@@ -162,10 +158,15 @@ mod tests {
         bus.prepare().await.unwrap();
         let (known, unknown) = (JobUid([1; 16]), JobUid([2; 16]));
         for uid in [known, unknown] {
-            let subject = topology::result_subject(&PoolName::default(), uid, SHARD);
-            bus.publish(Message::new(subject, "a result"), &uid.to_string()).await.unwrap();
-            for subject in [topology::verdict_subject(uid, SHARD), topology::outcomes_subject(uid)] {
-                bus.publish(Message::new(subject.clone(), "a verdict"), &subject).await.unwrap();
+            let subjects = [
+                topology::shard_subject(Target::Any, JobLength::Short, uid, SHARD),
+                topology::verification_subject(JobLength::Long, uid, SHARD),
+                topology::result_subject(&PoolName::default(), uid, SHARD),
+                topology::verdict_subject(uid, SHARD),
+                topology::outcomes_subject(uid),
+            ];
+            for subject in subjects {
+                bus.publish(Message::new(subject.clone(), "a message"), &subject).await.unwrap();
             }
         }
         bus.publish(Message::new(topology::reduce_subject(known), "an order"), "order").await.unwrap();
@@ -176,14 +177,11 @@ mod tests {
         }
         let suspects = purge(&bus, &BTreeSet::new()).await.unwrap();
         assert_eq!(suspects, BTreeSet::from([unknown]));
-        assert_eq!(
-            count_results(&bus).await.unwrap(),
-            (BTreeMap::from([(known, 1), (unknown, 1)]), BTreeSet::new())
-        );
+        let of_job = || STREAMS.map(|stream| (stream, 1 + u64::from(stream == Stream::Verdicts))).into();
+        let counted = count_messages(&bus).await.unwrap();
+        assert_eq!(counted, (BTreeMap::from([(known, of_job()), (unknown, of_job())]), BTreeSet::new()));
         assert!(purge(&bus, &suspects).await.unwrap().is_empty());
-        let mut left = count_results(&bus).await.unwrap().0;
-        count_verdicts_and_outcomes(&bus, &mut left).await.unwrap();
-        assert_eq!(left, BTreeMap::from([(known, 3)]));
+        assert_eq!(count_messages(&bus).await.unwrap().0, BTreeMap::from([(known, of_job())]));
     }
 
     #[tokio::test(start_paused = true)]
@@ -203,8 +201,8 @@ mod tests {
         assert_eq!(suspects.len(), 10 * CONCURRENT_REMOVALS);
         let started = Instant::now();
         assert!(purge(&bus, &suspects).await.unwrap().is_empty());
-        assert!(count_results(&bus).await.unwrap().0.is_empty());
-        // Three purges a job.
-        assert_eq!(started.elapsed(), Duration::from_secs(30));
+        assert!(count_messages(&bus).await.unwrap().0.is_empty());
+        // One purge a job, of the only stream that has messages of it.
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
     }
 }

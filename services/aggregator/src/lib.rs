@@ -44,7 +44,7 @@
 //! - `publisher`: stores the artifacts and the manifest, and records it in the log.
 //! - `termination`: writes terminal records and removes a job's messages.
 //! - `job_reducer`: takes one job through all of these.
-//! - `janitor`: purges results of jobs that are not being reduced.
+//! - `janitor`: purges messages of jobs that are not being reduced.
 //! - `aggregator`: settings, wiring, and the dispatch of orders.
 
 mod acceptance;

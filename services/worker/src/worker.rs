@@ -224,6 +224,8 @@ impl Worker {
         }
     }
 
+    /// Processes a shard. One whose job has ended is acknowledged without a result: returned, it
+    /// would be delivered again, and become a dead letter of a job that no planner drives.
     async fn process(
         &self,
         length: JobLength,
@@ -232,6 +234,9 @@ impl Worker {
         guard: &InFlightGuard,
     ) -> Settlement {
         let (job, shard) = (task.job_uid, task.shard_id);
+        if guard.stop.is_stopped() {
+            return Settlement::Ack;
+        }
         if attempt > 1 {
             tracing::info!(%job, %shard, attempt, "processing a redelivered shard");
         }
@@ -272,8 +277,8 @@ impl Worker {
                 tracing::debug!(%job, %shard, wall = ?execution.wall, "shard executed");
                 self.publish_result(&task, &execution, guard).await
             }
-            // The job has ended and its shards are removed, or this process is stopping and another
-            // worker takes the shard.
+            Err(ExecutionFailure::Stopped) if guard.stop.is_stopped() => Settlement::Ack,
+            // This process is stopping, and another worker takes the shard.
             Err(ExecutionFailure::Stopped) => Settlement::Retry(Duration::ZERO),
             Err(ExecutionFailure::Backend(reason) | ExecutionFailure::Crashed(reason)) => {
                 tracing::error!(%job, %shard, reason, "executing the shard failed; retrying");
@@ -312,8 +317,7 @@ impl Worker {
                 tracing::warn!(%job, %shard, %error, "publishing the result failed; retrying the shard");
                 Settlement::Backoff
             }
-            // The job has ended and its shards are removed.
-            None => Settlement::Retry(Duration::ZERO),
+            None => Settlement::Ack,
         }
     }
 

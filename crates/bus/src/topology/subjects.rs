@@ -80,6 +80,12 @@ pub fn verification_subject(length: JobLength, job: JobUid, shard: ShardId) -> S
     format!("forge.v1.duplicates{}.{job}.{shard}", length.suffix())
 }
 
+/// Parses a [`verification_subject`], whatever its length; `None` if `subject` is another one.
+pub fn parse_verification_subject(subject: &str) -> Option<(JobUid, ShardId)> {
+    let (_length, rest) = subject.strip_prefix("forge.v1.duplicates")?.split_once('.')?;
+    parse_job_and_shard(rest)
+}
+
 /// Returns the filter of a job's verification tasks, if it is of this length.
 pub fn verifications_filter(length: JobLength, job: JobUid) -> String {
     format!("forge.v1.duplicates{}.{job}.>", length.suffix())
@@ -146,6 +152,16 @@ pub fn end_subject(job: JobUid) -> String {
 /// Returns the subject on which the end of a job is broadcast. No stream stores it.
 pub fn job_ended_subject(job: JobUid) -> String {
     format!("forge.v1.ended.{job}")
+}
+
+/// Returns the job of a shard, a verification task, a result, a verdict or outcomes; `None` for any
+/// other subject.
+pub fn parse_job_of_message(subject: &str) -> Option<JobUid> {
+    let of_shard = parse_shard_subject(subject)
+        .or_else(|| parse_verification_subject(subject))
+        .or_else(|| parse_verdict_subject(subject));
+    let of_result = || parse_result_subject(subject).map(|(_, job, _)| job);
+    of_shard.map(|(job, _)| job).or_else(of_result).or_else(|| parse_outcomes_subject(subject))
 }
 
 fn parse_job_and_shard(tokens: &str) -> Option<(JobUid, ShardId)> {

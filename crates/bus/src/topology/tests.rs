@@ -18,6 +18,11 @@ fn shard_subjects_parse_back() {
     assert_eq!(parse_reduce_subject(&reduce_subject(JOB)), Some(JOB));
     assert_eq!(parse_reduce_subject(&end_subject(JOB)), None);
     assert_eq!(parse_shard_subject(&shard_subject(Target::Any, JobLength::Short, JOB, id)), Some((JOB, id)));
+    for length in JobLength::ALL {
+        let verification = verification_subject(length, JOB, id);
+        assert_eq!(parse_verification_subject(&verification), Some((JOB, id)), "{verification}");
+        assert_eq!(parse_shard_subject(&shard_subject(Target::Gpu, length, JOB, id)), Some((JOB, id)));
+    }
     let result = result_subject(&pool, JOB, id);
     assert!(subject_matches(&results_filter(JOB), &result));
     assert!(!subject_matches(&results_filter(JobUid([1; 16])), &result));
@@ -60,11 +65,15 @@ fn every_subject_belongs_to_its_own_stream_only() {
         (job_ended_subject(job), None),
         (API_CANCEL_SUBJECT.to_owned(), None),
     ];
-    for (subject, expected) in subjects {
+    for (subject, expected) in &subjects {
         let stores =
-            |stream: &Stream| stream.subjects().iter().any(|filter| subject_matches(filter, &subject));
+            |stream: &Stream| stream.subjects().iter().any(|filter| subject_matches(filter, subject));
         let found: Vec<_> = Stream::ALL.into_iter().filter(stores).collect();
-        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{subject}");
+        assert_eq!(found, expected.iter().copied().collect::<Vec<_>>(), "{subject}");
+    }
+    for (subject, _) in subjects {
+        let is_purged = job_subjects(job).iter().any(|(_, filter)| subject_matches(filter, &subject));
+        assert_eq!(parse_job_of_message(&subject), is_purged.then_some(job), "{subject}");
     }
     // Orders may be in the hands of an aggregator that has not carried them out.
     for kept in [result_subject(&pool, JobUid([1; 16]), id), reduce_subject(job), end_subject(job)] {

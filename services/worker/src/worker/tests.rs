@@ -9,6 +9,7 @@ use std::{
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
 };
 
@@ -145,17 +146,21 @@ fn start_on(
     accepts_any_target: bool,
     stop: &CancellationToken,
 ) -> JoinHandle<Result<(), BusError>> {
-    let target = forge_contract::agent::Hardware::from_adapter(backend.adapter()).target();
-    let settings = WorkerSettings {
-        executor: Executor::new(1, None),
-        slots: 1,
-        target,
-        accepts_any_target,
-        lease: Duration::from_secs(30),
-        pool: pool(),
-    };
+    let settings = WorkerSettings { accepts_any_target, ..settings(backend.as_ref()) };
     let identity = Identity::from_random([number; 32]);
     tokio::spawn(run(bus, backend, identity, settings, Metrics::new("test"), stop.clone()))
+}
+
+/// Settings of a worker with one slot, for the hardware of its backend and for `any`.
+fn settings(backend: &dyn Backend) -> WorkerSettings {
+    WorkerSettings {
+        executor: Executor::new(1, None),
+        slots: 1,
+        target: forge_contract::agent::Hardware::from_adapter(backend.adapter()).target(),
+        accepts_any_target: true,
+        lease: Duration::from_secs(30),
+        pool: pool(),
+    }
 }
 
 /// Waits for `count` results and returns the backends and adapters that their attestations name.
@@ -220,14 +225,21 @@ async fn a_device_that_always_fails_leaves_the_shards_to_other_workers() {
     healthy.await.unwrap().unwrap();
 }
 
-/// The reference backend, whose calls for shards from [`Self::FIRST_SLOW`] on do not end.
-#[derive(Default)]
+/// The reference backend, whose calls for shards from [`Self::FIRST_SLOW`] on end with the test.
 struct SlowBackend {
     slow_calls: watch::Sender<usize>,
+    test: Mutex<mpsc::Receiver<()>>,
 }
 
 impl SlowBackend {
     const FIRST_SLOW: u64 = 10;
+
+    /// The backend, and what ends its slow calls when it is dropped.
+    fn new() -> (Arc<Self>, mpsc::Sender<()>) {
+        let (sender, receiver) = mpsc::channel();
+        let backend = Self { slow_calls: watch::Sender::default(), test: Mutex::new(receiver) };
+        (Arc::new(backend), sender)
+    }
 }
 
 impl Backend for SlowBackend {
@@ -245,9 +257,7 @@ impl Backend for SlowBackend {
             return Scalar.execute(program, shards, control);
         }
         self.slow_calls.send_modify(|calls| *calls += 1);
-        while control.advance(0).is_continue() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let _ = self.test.lock().unwrap().recv();
         Err(ExecutionError::Cancelled)
     }
 }
@@ -255,8 +265,8 @@ impl Backend for SlowBackend {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "one receiver waits, in a test of threads")]
 async fn shards_of_a_short_job_do_not_wait_for_those_of_a_long_one() {
-    let (bus, backend, stop) =
-        (bus(Target::Cpu, 0).await, Arc::new(SlowBackend::default()), CancellationToken::new());
+    let (bus, stop) = (bus(Target::Cpu, 0).await, CancellationToken::new());
+    let (backend, _test) = SlowBackend::new();
     let slow = SlowBackend::FIRST_SLOW..SlowBackend::FIRST_SLOW + 20;
     publish_shards(&bus, (Target::Cpu, JobLength::Long), slow).await;
     let worker = start_worker(&bus, backend.clone(), 1, &stop);
@@ -390,6 +400,25 @@ async fn a_worker_beside_a_gpu_takes_only_shards_for_its_own_hardware() {
     let worker = start_on(bus.clone(), Arc::new(Scalar), 1, false, &stop);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(bus.backlog(Queue::Shards(Target::Any, JobLength::Short)).await.unwrap(), 1);
+    stop.cancel();
+    worker.await.unwrap().unwrap();
+}
+
+/// A planner that was frozen publishes shards after an aggregator has purged those of the job.
+#[tokio::test(start_paused = true)]
+async fn shards_of_a_job_that_has_ended_are_acknowledged_and_become_no_dead_letters() {
+    const SHARD_TIME: Duration = Duration::from_secs(30);
+    let (bus, stop) = (bus(Target::Cpu, 2).await, CancellationToken::new());
+    let settings = WorkerSettings { executor: Executor::inline(1, SHARD_TIME), ..settings(&Scalar) };
+    let identity = Identity::from_random([1; 32]);
+    let metrics = Metrics::new("test");
+    let worker = tokio::spawn(run(bus.clone(), Arc::new(Scalar), identity, settings, metrics, stop.clone()));
+    // One is being executed, and the other one waits for the slot.
+    sleep(SHARD_TIME / 2).await;
+    bus.broadcast(Message::new(topology::job_ended_subject(JOB), JOB.to_string())).await.unwrap();
+    sleep(10 * SHARD_TIME).await;
+    let left = [Stream::Shards, Stream::DeadLetters, Stream::Results].map(|stream| bus.message_count(stream));
+    assert_eq!(left, [0, 0, 0]);
     stop.cancel();
     worker.await.unwrap().unwrap();
 }
