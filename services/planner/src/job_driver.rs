@@ -71,7 +71,8 @@ impl JobDriver {
     pub async fn drive(&self, admitted: AdmittedJob, received: Instant) -> Settlement {
         let waited = self.clock.elapsed_since(&admitted.record.submitted_at);
         let live = self.registry.live_capacity(admitted.target()).agents;
-        match decide_start(admitted.policy(), admitted.record.state, live, waited, self.agent_wait) {
+        let (policy, target, state) = (admitted.policy(), admitted.target(), admitted.record.state);
+        match decide_start(policy, target, state, live, waited, self.agent_wait) {
             StartDecision::Start => self.run(admitted, received).await,
             StartDecision::Wait(delay) => {
                 self.note_wait(&admitted, needed_agents(admitted.policy(), admitted.record.state)).await;

@@ -8,7 +8,7 @@ use forge_bus::{
 };
 use forge_contract::{
     artifact::Phase,
-    envelope::Policy,
+    envelope::{Policy, Target},
     error::FailureCode,
     ids::{JobId, JobUid},
     task::EndOrder,
@@ -31,13 +31,14 @@ impl DispatchFailure {
         Self { code: FailureCode::Timeout, phase: Phase::Execute, message }
     }
 
-    /// Fewer live agents than `policy.min_agents` after `waited`.
-    pub fn insufficient_agents(policy: &Policy, live: u32, waited: Duration) -> Self {
+    /// Fewer live agents for `target`, the hardware that executes the job, than
+    /// `policy.min_agents` after `waited`.
+    pub fn insufficient_agents(policy: &Policy, target: Target, live: u32, waited: Duration) -> Self {
         let message = format!(
             "policy.min_agents is {}, but after {} s the number of live agents for target {} is {live}",
             policy.min_agents,
             waited.as_secs(),
-            target_token(policy.target),
+            target_token(target),
         );
         Self { code: FailureCode::InsufficientAgents, phase: Phase::Plan, message }
     }
@@ -99,10 +100,10 @@ mod tests {
                 "(500 ms); the job was waiting: it needs 1 live worker",
             ),
             (
-                DispatchFailure::insufficient_agents(&policy, 1, Duration::from_secs(30)),
+                DispatchFailure::insufficient_agents(&policy, Target::Cpu, 1, Duration::from_secs(30)),
                 FailureCode::InsufficientAgents,
                 Phase::Plan,
-                "policy.min_agents is 3, but after 30 s the number of live agents for target any is 1",
+                "policy.min_agents is 3, but after 30 s the number of live agents for target cpu is 1",
             ),
             (
                 DispatchFailure::fatal_shard(&FatalShard::Exhausted(shard)),

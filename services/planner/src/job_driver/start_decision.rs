@@ -32,14 +32,15 @@ pub enum StartDecision {
     Fail(DispatchFailure),
 }
 
-/// Decides about a job in `state` that was submitted `waited` ago, when its target has `live`
-/// agents.
+/// Decides about a job in `state` that was submitted `waited` ago, when `target`, the hardware that
+/// executes it, has `live` agents.
 ///
 /// Before its first dispatch, a job waits for `policy.min_agents`, at most for `patience`. A job
 /// without a minimum starts without any live agent: its first shards show an autoscaler that a
 /// worker is needed. From then on it waits while it has no live agent.
 pub fn decide_start(
     policy: &Policy,
+    target: Target,
     state: JobState,
     live: u32,
     waited: Duration,
@@ -55,7 +56,7 @@ pub fn decide_start(
     }
     let until_failure = if is_dispatched { Duration::MAX } else { patience.saturating_sub(waited) };
     if until_failure.is_zero() {
-        return StartDecision::Fail(DispatchFailure::insufficient_agents(policy, live, waited));
+        return StartDecision::Fail(DispatchFailure::insufficient_agents(policy, target, live, waited));
     }
     StartDecision::Wait(retry_delay(waited).min(until_deadline).min(until_failure))
 }
@@ -97,7 +98,7 @@ mod tests {
 
     fn decide(min_agents: u32, timeout_ms: u64, state: JobState, live: u32, waited: u32) -> StartDecision {
         let policy = Policy { min_agents, timeout_ms, ..Policy::default() };
-        decide_start(&policy, state, live, waited * SECOND, PATIENCE)
+        decide_start(&policy, Target::Any, state, live, waited * SECOND, PATIENCE)
     }
 
     #[track_caller]

@@ -195,6 +195,26 @@ async fn job_that_waits_for_agents_fails_at_its_deadline() {
     setup.stop_planner().await;
 }
 
+/// GPUs execute no portfolios, so one for `any` waits for CPUs.
+#[tokio::test(start_paused = true)]
+async fn job_without_its_minimum_of_agents_names_the_hardware_that_executes_it() {
+    let (bus, stop) = (memory_bus().await, CancellationToken::new());
+    register_worker(&bus, Target::Gpu, &stop).await;
+    let settings = PlannerSettings { agent_wait: Duration::ZERO, ..PlannerSettings::default() };
+    let planner = tokio::spawn(run(bus.clone(), settings, Metrics::new("test"), stop.clone()));
+    let envelope = r#"{"op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+        "args": {"iterations": 1000, "lines": ["motor"], "groups": [{"name": "storm",
+            "count": {"poisson": 0.4},
+            "strikes": [{"line": "motor", "severity": {"lognormal": {"mean": 8000, "cv": 2}}}]}]},
+        "policy": {"min_agents": 1, "target": "any"}}"#;
+    submit(bus.as_ref(), SUBMIT_SUBJECT, envelope.to_owned()).await;
+    let order = next_end_order(bus.as_ref()).await;
+    let expected = "policy.min_agents is 1, but after 0 s the number of live agents for target cpu is 0";
+    assert_eq!((order.code, order.message.as_str()), (FailureCode::InsufficientAgents, expected));
+    stop.cancel();
+    planner.await.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn job_whose_only_pool_is_in_quarantine_says_so_until_its_deadline() {
     let (bus, worker) = (memory_bus().await, CancellationToken::new());
