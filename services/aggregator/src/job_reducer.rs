@@ -168,12 +168,15 @@ impl JobReducer {
                     drop(memory);
                     completed
                 }
-                Some(Err(order)) => self.termination.fail(order).await,
-                None => self.termination.announce_and_purge(job_uid).await,
+                Some(Err(order)) => self.termination.fail(order).await.map(|()| Settlement::Ack),
+                None => {
+                    let cleanup = self.termination.resume_cleanup(&bucket, &job_id, job_uid);
+                    cleanup.await.map(|()| Settlement::Ack)
+                }
             }
         };
         match self.stop.run_until_cancelled(end).await {
-            Some(Ok(())) => Settlement::Ack,
+            Some(Ok(settlement)) => settlement,
             Some(Err(error)) => retry_later("ending a job after its reduction", &error),
             None => Settlement::Retry(Duration::ZERO),
         }
@@ -279,14 +282,16 @@ impl JobReducer {
         }
     }
 
-    /// Publishes the result if the envelope asks for artifacts, and writes the terminal record.
+    /// Publishes the result if the envelope asks for artifacts, and writes the terminal record. A
+    /// job with a result that was refuted meanwhile is reduced again. Returns the settlement of the
+    /// order.
     async fn complete(
         &self,
         context: &JobContext,
         bucket: &Bucket,
         planning_duration: Duration,
         results: CollectedResults,
-    ) -> Result<(), BusError> {
+    ) -> Result<Settlement, BusError> {
         let JobContext { job, uid, key, .. } = context;
         let uid = *uid;
         let CollectedResults { reduced, execution_duration, kept_results } = results;
@@ -297,11 +302,17 @@ impl JobReducer {
         });
         let record = update.await?.record;
         if record.state.is_terminal() || record.uid != uid {
-            return self.termination.announce_and_purge(uid).await;
+            return self.termination.announce_and_purge(uid).await.map(|()| Settlement::Ack);
         }
         let (merged, stop_reason) = (reduced.merged, reduced.stop_reason);
         let job_result = compute_blocking(|| JobResult::new(&job.request, merged, stop_reason));
-        let publication = if job.request.envelope.artifacts.persist {
+        let check = async {
+            match self.collector.has_unknown_refutation(context, &reduced.verification.refuted).await? {
+                true => Err(PublishError::Refuted),
+                false => Ok(()),
+            }
+        };
+        let published = if job.request.envelope.artifacts.persist {
             let completed = CompletedJob {
                 job,
                 job_uid: uid,
@@ -312,17 +323,21 @@ impl JobReducer {
                 planning_duration,
                 execution_duration,
             };
-            match self.publisher.publish(&completed, kept_results.get()).await {
-                Ok(publication) => Some(publication),
-                Err(PublishError::Bus(error)) => return Err(error),
-                Err(PublishError::Failed { code, message }) => {
-                    let order =
-                        EndOrder::new(job.id.clone(), uid, bucket.name(), code, Phase::Store, message);
-                    return self.termination.fail(order).await;
-                }
-            }
+            self.publisher.publish(&completed, kept_results.get(), check).await.map(Some)
         } else {
-            None
+            check.await.map(|()| None)
+        };
+        let publication = match published {
+            Ok(publication) => publication,
+            Err(PublishError::Bus(error)) => return Err(error),
+            Err(PublishError::Refuted) => {
+                tracing::warn!(job = %job.id, "a result was refuted after it was collected; reducing the job again");
+                return Ok(Settlement::Retry(Duration::ZERO));
+            }
+            Err(PublishError::Failed { code, message }) => {
+                let order = EndOrder::new(job.id.clone(), uid, bucket.name(), code, Phase::Store, message);
+                return self.termination.fail(order).await.map(|()| Settlement::Ack);
+            }
         };
         let (manifest, artifacts, stored_before) = match publication {
             Some(Publication { artifacts, manifest, stored_before }) => {
@@ -347,7 +362,7 @@ impl JobReducer {
                 stored_before,
             });
         }
-        self.termination.announce_and_purge(uid).await
+        self.termination.announce_and_purge(uid).await.map(|()| Settlement::Ack)
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) enum PublishError {
     },
     /// The bus failed, so nothing is decided.
     Bus(BusError),
+    /// A verifier has refuted a result since the results were collected.
+    Refuted,
 }
 
 impl From<StoreError> for PublishError {

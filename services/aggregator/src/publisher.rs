@@ -46,19 +46,32 @@ pub(crate) struct Publication {
 
 impl Publisher {
     /// Stores the artifacts, with the shard results if they are given, then the manifest, then an
-    /// entry of the log. If there is a manifest of the job, keeps that one instead.
+    /// entry of the log. If there is a manifest of the job, keeps that one instead. `check` says
+    /// whether the result may still be stored; it runs after the artifacts, before the manifest.
     ///
     /// # Errors
     /// [`PublishError::Failed`] when the store stays unavailable, or when the manifest that is
-    /// there is not one of this job or its artifacts are damaged; [`PublishError::Bus`].
+    /// there is not one of this job or its artifacts are damaged; [`PublishError::Bus`]; and the
+    /// error of `check`.
     pub async fn publish(
         &self,
         completed: &CompletedJob<'_>,
         shard_results: Option<&BTreeMap<ShardId, Bytes>>,
+        check: impl Future<Output = Result<(), PublishError>>,
     ) -> Result<Publication, PublishError> {
         let operation = format!("storing the artifacts of job {}", completed.job.id);
-        let stored = retry_within(self.patience, &operation, || self.store_all(completed, shard_results));
-        let (manifest, stored_before) = match stored.await? {
+        let stored =
+            retry_within(self.patience, &operation, || self.store_artifacts(completed, shard_results));
+        let stored = match stored.await? {
+            Some(document) => {
+                check.await?;
+                let operation = format!("storing the manifest of job {}", completed.job.id);
+                let store = || self.store_manifest(completed, &document);
+                retry_within(self.patience, &operation, store).await?
+            }
+            None => None,
+        };
+        let (manifest, stored_before) = match stored {
             Some(stored) => (stored, false),
             None => (self.keep_earlier(completed).await?, true),
         };
@@ -71,12 +84,12 @@ impl Publisher {
         self.store.locate(&Store::manifest_key(&completed.job.id))
     }
 
-    /// Stores artifacts and manifest; `None` if there is a manifest already.
-    async fn store_all(
+    /// Stores the artifacts, and returns their manifest; `None` if there is a manifest already.
+    async fn store_artifacts(
         &self,
         completed: &CompletedJob<'_>,
         shard_results: Option<&BTreeMap<ShardId, Bytes>>,
-    ) -> Result<Option<StoredManifest>, StoreError> {
+    ) -> Result<Option<ManifestDocument>, StoreError> {
         if self.store.get_manifest(&completed.job.id).await?.is_some() {
             // The attempt that stored it may have failed to remove the error of an earlier one.
             self.store.remove_error(&completed.job.id).await?;
@@ -86,11 +99,19 @@ impl Publisher {
         artifacts.extend(shard_results.map(|results| shards_artifact(completed, results)));
         let references = self.store.put_artifacts(artifacts).await;
         self.metrics.count_artifact_write(if references.is_ok() { "ok" } else { "failed" });
-        let document: ManifestDocument = completed.manifest(references?).sign(&self.identity);
-        match self.store.complete_job(&document, &completed.headline()).await? {
+        Ok(Some(completed.manifest(references?).sign(&self.identity)))
+    }
+
+    /// Stores the manifest; `None` if there is one already.
+    async fn store_manifest(
+        &self,
+        completed: &CompletedJob<'_>,
+        document: &ManifestDocument,
+    ) -> Result<Option<StoredManifest>, StoreError> {
+        match self.store.complete_job(document, &completed.headline()).await? {
             Completion::Stored => {
-                let sha256 = Digest::hash_parts(&[&Store::manifest_bytes(&document)]);
-                Ok(Some(StoredManifest { document, sha256 }))
+                let sha256 = Digest::hash_parts(&[&Store::manifest_bytes(document)]);
+                Ok(Some(StoredManifest { document: document.clone(), sha256 }))
             }
             Completion::AlreadyComplete(_) => Ok(None),
         }

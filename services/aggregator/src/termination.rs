@@ -165,15 +165,29 @@ impl Termination {
         if !record.state.is_terminal() && record.uid == job_uid {
             return Ok(false);
         }
-        if record.state == JobState::Completed && record.persist && record.uid == job_uid {
-            self.remove_error_document(&job_id).await;
-        }
+        self.remove_error_document(&record, job_uid).await;
         self.announce_and_purge(job_uid).await?;
         Ok(true)
     }
 
-    /// Removes error.json of a job that has completed.
-    async fn remove_error_document(&self, job: &JobId) {
+    /// Resumes the cleanup after the end of a job. The aggregator that ended it may have died.
+    ///
+    /// # Errors
+    /// Returns any error of the underlying bus operations.
+    pub async fn resume_cleanup(&self, bucket: &Bucket, job: &JobId, uid: JobUid) -> Result<(), BusError> {
+        let found = job_records::get(self.bus.as_ref(), bucket, job).await?;
+        if let Some(versioned) = found {
+            self.remove_error_document(&versioned.record, uid).await;
+        }
+        self.announce_and_purge(uid).await
+    }
+
+    /// Removes error.json of submission `uid` if it has completed.
+    async fn remove_error_document(&self, record: &JobRecord, uid: JobUid) {
+        if record.state != JobState::Completed || !record.persist || record.uid != uid {
+            return;
+        }
+        let job = &record.job_id;
         let patience = ERROR_DOCUMENT_PATIENCE.min(self.store_patience);
         let operation = format!("removing error.json of job {job}, which has completed");
         if let Err(error) = retry_within(patience, &operation, || self.store.remove_error(job)).await {
@@ -221,9 +235,7 @@ impl Termination {
             self.count(&record);
         }
         // An order to end the job may have stored one, unaware of the completion.
-        if record.state == JobState::Completed && record.persist && record.uid == uid {
-            self.remove_error_document(job).await;
-        }
+        self.remove_error_document(&record, uid).await;
         Ok(())
     }
 

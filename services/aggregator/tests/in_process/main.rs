@@ -2,6 +2,7 @@
 //! send them.
 
 mod job_orders;
+mod late_refutations;
 mod panics;
 mod stale_reads;
 mod stored_manifests;
