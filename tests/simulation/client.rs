@@ -6,12 +6,7 @@ use forge_bus::{
     Bus, BusError, Message,
     topology::{self, API_CANCEL_SUBJECT},
 };
-use forge_contract::{
-    artifact::{ErrorDocument, Phase},
-    error::FailureCode,
-    ids::Submitter,
-};
-use forge_store::Store;
+use forge_contract::ids::Submitter;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
@@ -19,6 +14,7 @@ use tokio::{task::JoinSet, time::sleep};
 use crate::{
     cluster::SimulatedCluster,
     garbage::send_garbage,
+    late_error::{error_document, store_late_error},
     process::Process,
     process_bus::ProcessBus,
     workload::{PlannedSubmission, draw_submission},
@@ -28,6 +24,8 @@ use crate::{
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before a failed request is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Upper bound of the time after which a hasty client cancels its job.
+const MAX_HASTE: Duration = Duration::from_secs(1);
 /// Requests by which a client tries to submit or cancel a job.
 const MAX_REQUESTS: usize = 3;
 
@@ -71,7 +69,7 @@ pub async fn run_clients(cluster: &Arc<SimulatedCluster>) -> ClientLog {
 
 /// A client that cares about one job.
 struct Client {
-    store: Store,
+    cluster: Arc<SimulatedCluster>,
     bus: ProcessBus,
     log: Arc<Mutex<ClientLog>>,
     number: usize,
@@ -80,7 +78,7 @@ struct Client {
 impl Client {
     fn new(cluster: &Arc<SimulatedCluster>, log: Arc<Mutex<ClientLog>>, number: usize) -> Self {
         let process = Process::immortal(format!("client-{number}"), &cluster.world);
-        Self { store: cluster.store.clone(), bus: cluster.connect(&process), log, number }
+        Self { cluster: Arc::clone(cluster), bus: cluster.connect(&process), log, number }
     }
 
     async fn run(self) {
@@ -92,7 +90,15 @@ impl Client {
         if world.draw(|rng| rng.u8(0..3)) == 0 {
             self.leave_error(&job_id).await;
         }
+        let faults = &world.options.faults;
+        if submission.is_valid && world.happens(faults.late_error) {
+            tokio::spawn(store_late_error(Arc::clone(&self.cluster), job_id.parse().expect("a valid name")));
+        }
         self.submit(&submission, 0).await;
+        if world.draw(fastrand::Rng::f64) < world.options.hasty_clients {
+            sleep(world.up_to(MAX_HASTE)).await;
+            self.cancel(&job_id).await;
+        }
         for repetition in 1..3 {
             sleep(world.up_to(turmoil / 6)).await;
             match world.draw(|rng| rng.u8(0..8)) {
@@ -109,15 +115,8 @@ impl Client {
 
     /// Leaves the error document of an earlier job of this id, whose record has expired.
     async fn leave_error(&self, job_id: &str) {
-        let document = ErrorDocument {
-            schema: ErrorDocument::SCHEMA.to_owned(),
-            job_id: job_id.parse().expect("a valid name"),
-            code: FailureCode::Timeout,
-            message: "an earlier job".to_owned(),
-            details: Vec::new(),
-            phase: Phase::Execute,
-        };
-        self.store.put_error(&document).await.expect("the store is in memory");
+        let document = error_document(job_id.parse().expect("a valid name"), "an earlier job");
+        self.cluster.store.put_error(&document).await.expect("the store is in memory");
         self.log.lock().failed_before.insert(job_id.to_owned());
     }
 

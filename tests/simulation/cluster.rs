@@ -212,9 +212,20 @@ impl SimulatedCluster {
                 service_stop.cancel();
                 pending::<()>().await;
             };
+            let lifetime = self.lifetime(kind);
+            let end_of_life = async {
+                match lifetime {
+                    Some(lifetime) => sleep(lifetime).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = process.death.cancelled() => service.abort(),
+                () = end_of_life => {
+                    self.world.record(&process.name, "is replaced");
+                    service.abort();
+                }
                 () = relay_stop => {}
                 end = &mut service => match end {
                     Ok(Ok(())) => self.world.record(&process.name, "ends"),
@@ -227,7 +238,7 @@ impl SimulatedCluster {
             }
             // Tasks that the service has started end with it.
             process.death.cancel();
-            let delay = match self.world.is_healed() {
+            let delay = match self.world.is_healed() || lifetime.is_some() {
                 true => Duration::from_secs(1),
                 false => self.world.up_to(MAX_RESTART_DELAY),
             };
@@ -235,6 +246,13 @@ impl SimulatedCluster {
                 return;
             }
         }
+    }
+
+    /// Time after which a process is replaced, if that is short.
+    fn lifetime(&self, kind: ProcessKind) -> Option<Duration> {
+        let rate = self.world.options.faults.verifier_deaths;
+        let is_short = matches!(kind, ProcessKind::Verifier) && rate > 0.0 && !self.world.is_healed();
+        is_short.then(|| Duration::from_secs_f64(1.0 / rate))
     }
 
     fn run(

@@ -2,7 +2,7 @@
 //! aggregator, refuted by no verifier, and verified as the policy asks. Compares them with what the
 //! processes have published, not with the report of the verification.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use forge_contract::{
     artifact::Execution,
@@ -17,6 +17,9 @@ use crate::{
     traffic::{PublishedVerdict, TrafficLedger},
 };
 
+/// Upper bound of the time between an aggregator's last look at the verdicts and its manifest,
+/// where no fault delays it.
+const STORING_TIME: Duration = Duration::from_secs(1);
 /// The share of shards that the documentation promises to verify at `spotcheck`.
 const SPOTCHECK_SHARE: f64 = 0.1;
 
@@ -27,8 +30,7 @@ pub struct PublishedEvidence<'a> {
     pub verifiers: &'a BTreeSet<String>,
     /// Ids of all workers that have a GPU.
     pub gpu_workers: &'a BTreeSet<String>,
-    /// Whether an aggregator may store a result that it collected before another attempt learned of
-    /// a refutation.
+    /// Whether an aggregator may store a result more than [`STORING_TIME`] after its refutation.
     pub has_late_aggregators: bool,
 }
 
@@ -51,7 +53,7 @@ impl PublishedEvidence<'_> {
     pub fn check(&self, uid: JobUid, job: &Job, executions: &[Execution]) -> Result<(), String> {
         let (verdicts, accepted) = (self.verdicts(uid), self.traffic.accepted(uid));
         let stored_at = self.traffic.stored_at(&format!("jobs/{}/manifest.json", job.id));
-        let is_before_storing = |at| stored_at.is_none_or(|stored_at| at < stored_at);
+        let is_before_storing = |at| stored_at.is_none_or(|stored_at| at + STORING_TIME < stored_at);
         let is_full = job.request.envelope.policy.verify == VerificationLevel::Full;
         let mut confirmed = 0;
         for execution in executions {

@@ -10,8 +10,8 @@
 //! Reading order: [`options`] → [`world`] → [`process`] → [`entry_history`] → [`traffic`] →
 //! [`watch_gaps`] → [`message_mishaps`] → [`process_queue`] → [`process_bus`] → [`process_store`] →
 //! [`backends`] → [`invalid_envelopes`] → [`workload`] → [`forger`] → [`garbage`] → [`cluster`] →
-//! [`client`] → [`checker`] → [`submitted_jobs`] → [`record_changes`] → [`quotas`] →
-//! [`failure_causes`] → [`executions`] → [`leftovers`] → [`cheats`] → [`simulation`] →
+//! [`late_error`] → [`client`] → [`checker`] → [`submitted_jobs`] → [`record_changes`] → [`quotas`]
+//! → [`failure_causes`] → [`executions`] → [`leftovers`] → [`cheats`] → [`simulation`] →
 //! [`campaign`].
 
 mod backends;
@@ -26,6 +26,7 @@ mod failure_causes;
 mod forger;
 mod garbage;
 mod invalid_envelopes;
+mod late_error;
 mod leftovers;
 mod message_mishaps;
 mod options;

@@ -101,20 +101,22 @@ MUTATIONS = [
     (
         "left-verdicts", "verdicts that arrive after the end of their job stay",
         AGGREGATOR + "janitor.rs",
-        "    count_verdicts_and_outcomes(bus, &mut messages).await?;\n    for pool",
-        "    let _ = (count_verdicts_and_outcomes, &mut messages);\n    for pool",
+        "const STREAMS: [Stream; 4] = "
+        "[Stream::Shards, Stream::Verifications, Stream::Results, Stream::Verdicts];",
+        "const STREAMS: [Stream; 3] = [Stream::Shards, Stream::Verifications, Stream::Results];",
     ),
     (
         "left-error", "error.json that an aggregator stored before the next one completed the job stays",
         AGGREGATOR + "termination.rs",
-        "            self.remove_error_document(job).await;\n",
-        "            let _ = self.remove_error_document(job);\n",
+        "        // An order to end the job may have stored one, unaware of the completion.\n"
+        "        self.remove_error_document(&record, uid).await;\n",
+        "        let _ = self.remove_error_document(&record, uid);\n",
     ),
     (
         "left-error-of-order", "error.json that a cancellation stores after the job has completed stays",
         AGGREGATOR + "termination.rs",
-        "            self.remove_error_document(&job_id).await;\n",
-        "            let _ = self.remove_error_document(&job_id);\n",
+        "        self.remove_error_document(&record, job_uid).await;\n",
+        "        let _ = self.remove_error_document(&record, job_uid);\n",
     ),
     (
         "stuck-reducing", "a job that is taken over stays in state `reducing`",

@@ -95,6 +95,13 @@ pub struct FaultRates {
     pub lost_result: f64,
     /// The store is unreachable for every process, for up to 40 seconds.
     pub store_outage: f64,
+    /// A request for an object of [`SimulationOptions::slow_object`] takes seconds.
+    pub store_slow: f64,
+    /// Verifiers die so many times per second each, and others take their places.
+    pub verifier_deaths: f64,
+    /// The error document of an aggregator that has died is stored late, while another aggregator
+    /// completes the job. Per job.
+    pub late_error: f64,
 }
 
 /// Everything that a seed decides in advance.
@@ -111,6 +118,10 @@ pub struct SimulationOptions {
     pub turmoil: Duration,
     /// Limits of every submitter.
     pub quota: Quota,
+    /// Name of the objects that the store is slow with.
+    pub slow_object: &'static str,
+    /// Share of the clients that cancel their job within a second.
+    pub hasty_clients: f64,
 }
 
 impl SimulationOptions {
@@ -149,6 +160,8 @@ impl SimulationOptions {
                 iterations_per_day: (rng.u8(0..4) == 0).then(|| rng.u64(100_000..=4_000_000)),
                 billable: rng.u8(0..3) != 0,
             },
+            slow_object: ["error.json", "manifest.json"][rng.usize(0..2)],
+            hasty_clients: if rng.bool() { rng.f64() } else { 0.0 },
         }
     }
 
@@ -185,10 +198,12 @@ impl FaultRates {
         if rng.u8(0..10) == 0 {
             return Self::default();
         }
+        // In one run in six, the store is slow and does not fail: failures hide what is late.
+        let has_slow_store = rng.u8(0..6) == 0;
         // Most jobs need large messages, so few runs refuse them.
         let too_large = if rng.u8(0..12) == 0 { rng.f64() } else { 0.0 };
         let mut rate = |max: f64| if rng.bool() { max * rng.f64() } else { 0.0 };
-        Self {
+        let drawn = Self {
             unavailable: rate(0.1),
             lost_answer: rate(0.1),
             delay: rate(0.05),
@@ -214,6 +229,23 @@ impl FaultRates {
             late: rate(0.05),
             lost_result: rate(0.1),
             store_outage: rate(0.05),
+            verifier_deaths: rate(0.3),
+            store_slow: 0.0,
+            late_error: 0.0,
+        };
+        if !has_slow_store {
+            return drawn;
+        }
+        Self {
+            store_slow: rng.f64(),
+            late_error: rng.f64(),
+            store_failure: 0.0,
+            store_lost_answer: 0.0,
+            store_conflict: 0.0,
+            store_partial_write: 0.0,
+            store_hang: 0.0,
+            store_outage: 0.0,
+            ..drawn
         }
     }
 
@@ -247,7 +279,10 @@ impl FaultRates {
             too_large,
             late,
             lost_result,
-            store_outage
+            store_outage,
+            store_slow,
+            verifier_deaths,
+            late_error
         ]
     }
 
@@ -270,6 +305,14 @@ impl FaultRates {
             || self.watch_gap + self.garbage > 0.0
     }
 
+    /// Whether an aggregator that stores a result may not yet see a verdict, although it was
+    /// published before.
+    pub fn delays_aggregators(&self) -> bool {
+        self.has_store_faults()
+            || self.delay + self.freeze + self.stall + self.late > 0.0
+            || self.stale_read + self.watch_gap > 0.0
+    }
+
     /// Whether aggregators may have to leave their work to others.
     pub fn interrupts_aggregators(&self) -> bool {
         self.has_store_faults()
@@ -280,6 +323,6 @@ impl FaultRates {
     /// Whether the store may fail.
     pub fn has_store_faults(&self) -> bool {
         self.store_failure + self.store_lost_answer + self.store_hang + self.store_outage > 0.0
-            || self.store_conflict + self.store_partial_write > 0.0
+            || self.store_conflict + self.store_partial_write + self.store_slow > 0.0
     }
 }

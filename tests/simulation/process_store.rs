@@ -11,6 +11,10 @@ use crate::{process::Process, traffic::TrafficLedger};
 /// Upper bound of the time for which the store hangs.
 const MAX_HANG: Duration = Duration::from_secs(90);
 
+/// Upper bound of the time that a request takes for an object that the store is slow with. Shorter
+/// than services wait for the store.
+const MAX_SLOWNESS: Duration = Duration::from_secs(5);
+
 /// What happens to the store operations of a process.
 pub struct ProcessStore {
     pub process: Arc<Process>,
@@ -48,6 +52,10 @@ impl StoreDisturbance for ProcessStore {
             process.world.record(&process.name, format_args!("{described} hangs for {time:?}"));
             sleep(time).await;
         }
+        let is_slow = described.ends_with(process.world.options.slow_object);
+        if is_slow && process.world.happens(faults.store_slow) {
+            sleep(process.world.up_to(MAX_SLOWNESS)).await;
+        }
         let request = process.request(&described, faults.store_failure).await;
         if process.world.is_store_away() {
             process.world.record(&process.name, format_args!("{described} finds no store"));
@@ -66,6 +74,9 @@ impl StoreDisturbance for ProcessStore {
     }
 
     async fn after(&self, operation: StoreOperation<'_>) -> Result<(), InjectedFailure> {
+        if let StoreOperation::Delete { key } = operation {
+            self.traffic.note_removed(key);
+        }
         let loss = self.process.world.options.faults.store_lost_answer;
         let answered = self.process.answer(&describe(operation), loss).await;
         answered.map_err(|error| InjectedFailure::Unavailable(error.to_string()))

@@ -130,7 +130,7 @@ async fn run(options: SimulationOptions, keeps_all_lines: bool) -> RunReport {
             traffic: &cluster.traffic,
             verifiers: &verifiers,
             gpu_workers: &gpu_workers,
-            has_late_aggregators: faults.interrupts_aggregators() || faults.stall + faults.full > 0.0,
+            has_late_aggregators: faults.delays_aggregators(),
         },
         jobs: SubmittedJobs::new(&log),
         honest_agents: cluster.honest_agents(),

@@ -18,6 +18,7 @@ use forge_contract::{
     verdict::Verdict,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::record_changes::RecordChange;
 
@@ -37,7 +38,7 @@ pub struct PublishedVerdict {
 
 /// Counts of a run's messages.
 #[derive(Default)]
-pub struct TrafficLedger(Mutex<Traffic>);
+pub struct TrafficLedger(Mutex<Traffic>, Notify);
 
 #[derive(Default)]
 struct Traffic {
@@ -53,6 +54,8 @@ struct Traffic {
     verdicts: BTreeMap<JobUid, Vec<PublishedVerdict>>,
     /// When objects were stored first, by key.
     objects: BTreeMap<String, Duration>,
+    /// Keys of the objects that were removed.
+    removed: BTreeSet<String>,
     /// Versions of all records, in their order.
     record_changes: Vec<RecordChange>,
     /// Latest revisions of the records, by namespace and key.
@@ -120,6 +123,23 @@ impl TrafficLedger {
     /// Notes that an object is stored now, unless it was before.
     pub fn note_object(&self, key: &str, at: Duration) {
         self.0.lock().objects.entry(key.to_owned()).or_insert(at);
+    }
+
+    /// Notes that an object was removed, or that its removal found none.
+    pub fn note_removed(&self, key: &str) {
+        self.0.lock().removed.insert(key.to_owned());
+        self.1.notify_waiters();
+    }
+
+    /// Waits until an object has been removed.
+    pub async fn wait_until_removed(&self, key: &str) {
+        loop {
+            let removal = self.1.notified();
+            if self.0.lock().removed.contains(key) {
+                return;
+            }
+            removal.await;
+        }
     }
 
     /// When an object was stored first.

@@ -7,7 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use std::{
 use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::options::SimulationOptions;
 
@@ -33,7 +34,8 @@ const MAX_ELECTION: Duration = Duration::from_secs(10);
 pub struct World {
     pub options: SimulationOptions,
     start: Instant,
-    is_healed: AtomicBool,
+    /// Cancelled when all faults end.
+    pub healed: CancellationToken,
     /// End of the last outage of the bus.
     outage_until: Mutex<Instant>,
     /// End of the last outage of the store.
@@ -66,7 +68,7 @@ impl World {
             store_outage_until: Mutex::new(Instant::now()),
             late_messages: AtomicUsize::new(0),
             elections: Mutex::default(),
-            is_healed: AtomicBool::new(false),
+            healed: CancellationToken::new(),
             trace: Mutex::new(Trace {
                 hasher: DefaultHasher::new(),
                 count: 0,
@@ -168,10 +170,10 @@ impl World {
     /// Ends all faults.
     pub fn heal(&self) {
         self.record("world", "all faults end");
-        self.is_healed.store(true, Ordering::Relaxed);
+        self.healed.cancel();
     }
 
     pub fn is_healed(&self) -> bool {
-        self.is_healed.load(Ordering::Relaxed)
+        self.healed.is_cancelled()
     }
 }
