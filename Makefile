@@ -1,6 +1,6 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test lint unit interop test-schemas test-python test-wheel python-models wheel simulate attacks tutorials book test-deploy test-chart test-compose test-images
+.PHONY: help test lint unit interop test-schemas test-python test-wheel python-models wheel simulate attacks tutorials book test-deploy test-chart test-compose test-images test-partitions
 .PHONY: test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
@@ -83,7 +83,7 @@ attacks: ## attacks a cluster with the credentials of worker and client; takes a
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/attacks/run.py $(FORGE)
 
-test-deploy: test-chart test-monitoring test-compose test-sbom test-notices ## tests the deployment with the real tools
+test-deploy: test-chart test-monitoring test-compose test-partitions test-sbom test-notices ## tests the deployment with the real tools
 
 test-chart: ## tests the Helm chart, its pods as processes; needs openssl, docker-compose
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
@@ -96,6 +96,10 @@ test-monitoring: ## tests alerts and dashboard on a scraped cluster; needs Prome
 test-compose: ## tests Compose on a Docker engine of its own; needs root and the packages in .ci/run
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/deploy/compose.py $(FORGE)
+
+test-partitions: ## tests partitions of three NATS servers in namespaces; needs root and iproute2
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) tests/deploy/partitions.py $(FORGE)
 
 test-images: ## compiles the images on that engine; takes as long as two release builds
 	$(PYTHON) tests/deploy/compose.py --compile
