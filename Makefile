@@ -1,7 +1,7 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help test lint unit interop test-schemas test-python test-wheel python-models wheel simulate attacks tutorials book test-deploy test-chart test-compose test-images test-partitions
-.PHONY: test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
+.PHONY: test-aarch64 test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
 # The command that the tests have built.
@@ -103,6 +103,10 @@ test-partitions: ## tests partitions of three NATS servers in namespaces; needs 
 
 test-images: ## compiles the images on that engine; takes as long as two release builds
 	$(PYTHON) tests/deploy/compose.py --compile
+
+test-aarch64: ## compares a command for aarch64, in qemu, with this machine's; needs the packages in .ci/run
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) tests/deploy/aarch64.py $(FORGE)
 
 test-sbom: ## compares `make sbom` with cargo's build plan
 	$(PYTHON) tests/deploy/sbom.py

@@ -1,5 +1,7 @@
 //! Compiles the vector functions for each instruction set, and selects the one of this CPU.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon::Neon;
 use super::{
     InstructionSet,
     chacha::BlockTemplate,
@@ -63,6 +65,8 @@ macro_rules! primitives {
             pub(super) fn $name(self, $($argument: $type),*)$( -> $result)? {
                 match self {
                     Self::Portable => primitives!(@call Portable, $name[V]($($argument),*)),
+                    #[cfg(target_arch = "aarch64")]
+                    Self::Neon => primitives!(@call Neon, $name[V]($($argument),*)),
                     // SAFETY: an `InstructionSet` exists only if its features were detected.
                     #[cfg(target_arch = "x86_64")]
                     Self::Avx2 => unsafe { avx2::$name($($argument),*) },

@@ -22,6 +22,8 @@ mod avx512;
 mod chacha;
 mod dispatch;
 mod leaf;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod portfolio;
 mod primitives;
@@ -33,6 +35,8 @@ mod vector;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InstructionSet {
     Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -71,6 +75,8 @@ impl Simd {
                 sets.push(InstructionSet::Avx2);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        sets.push(InstructionSet::Neon);
         sets.push(InstructionSet::Portable);
         sets.into_iter().map(|instructions| Self { instructions, idle_scratch: Mutex::default() }).collect()
     }
@@ -83,6 +89,8 @@ impl Simd {
         let groups = iterations / self.instructions.group_size();
         match self.instructions {
             InstructionSet::Portable => leaf::keystream::<Portable>(groups),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => leaf::keystream::<neon::Neon>(groups),
             // SAFETY: an `InstructionSet` exists only if its features were detected.
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => unsafe { keystream_avx2(groups) },
@@ -158,6 +166,8 @@ impl InstructionSet {
     fn name(self) -> &'static str {
         match self {
             Self::Portable => "simd-portable",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "simd-neon",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "simd-avx2",
             #[cfg(target_arch = "x86_64")]
@@ -169,6 +179,8 @@ impl InstructionSet {
     fn group_size(self) -> u64 {
         let lanes = match self {
             Self::Portable => Portable::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::Neon::LANES,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => avx2::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -180,6 +192,8 @@ impl InstructionSet {
     fn execute_leaf(self, program: &PlainProgram<'_>, seed: &[u8; 32], groups: u64, scratch: &mut Scratch) {
         match self {
             Self::Portable => leaf::execute_leaf::<Portable>(program, seed, groups, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => leaf::execute_leaf::<neon::Neon>(program, seed, groups, scratch),
             // SAFETY: an `InstructionSet` exists only if its features were detected.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { execute_leaf_avx2(program, seed, groups, scratch) },

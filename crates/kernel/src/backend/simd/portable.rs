@@ -1,6 +1,6 @@
-//! The vector register of CPUs without AVX2 and AVX-512, such as aarch64. The operations that take
-//! most of the time use 128-bit registers through the `wide` crate (SSE2, NEON or plain integers);
-//! the others use plain integers.
+//! The vector register of CPUs without AVX2, AVX-512 and NEON. The operations that take most of the
+//! time use 128-bit registers through the `wide` crate (SSE2 or plain integers, for instance); the
+//! others use plain integers.
 
 use forge_contract::{distribution::Resolution, treaty::Proportion};
 

@@ -218,6 +218,8 @@ mod tests {
 
     fn levels() -> Vec<Compute> {
         let mut levels: Vec<Compute> = vec![compute::<Portable>];
+        #[cfg(target_arch = "aarch64")]
+        levels.push(compute::<super::super::neon::Neon>);
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") {
@@ -256,6 +258,8 @@ mod tests {
     #[test]
     fn only_segments_of_tables_are_read() {
         let mut lookups: Vec<fn(&[Segment], u64)> = vec![look_up::<Portable>];
+        #[cfg(target_arch = "aarch64")]
+        lookups.push(look_up::<super::super::neon::Neon>);
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") {
