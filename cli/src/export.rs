@@ -1,51 +1,49 @@
-//! `forge export`: writes a completed job and everything that checks it as one archive, for
-//! auditors who have no access to the store.
+//! `forge export`: writes a completed job for other programs: as one archive for auditors who have
+//! no access to the store, or as tables of losses.
 
-mod readme;
-mod verifier;
+mod archive;
+mod tables;
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::Args;
-use forge_contract::artifact::ArtifactReference;
-use forge_documents::number_format::{format_bytes, format_count};
-use forge_store::{Store, StoreError};
-use serde_json::json;
 
-use self::verifier::VERIFIER_FILES;
-use crate::{
-    archive::{ArchiveSummary, ArchiveWriter, STORE_FOLDER},
-    error::CommandError,
-    local_path::local_path,
-    output::{self, OutputFormat},
-    schema::all_schemas,
-    stored_job::{JobLocation, StoredJob},
-};
+use self::tables::TableArgs;
+use crate::{error::CommandError, local_path::local_path, output::OutputFormat};
 
 const EXAMPLES: &str = "\
 Examples:
   forge export forge-out/jobs/quickstart-001 -o job.tar
   forge export s3://forge/jobs/quickstart-001/manifest.json -o job.tar
   forge audit job.tar --full
+  forge export forge-out/jobs/cat-001 --table ept,alt -o tables
+  forge export forge-out/jobs/cat-001 --table ylt --perspective gross,net --by line -o tables
+  forge export forge-out/jobs/cat-001 --table splt --perspective gross --as parquet -o tables
 
-The archive holds the manifest and all artifacts, the compiled program, the schemas of all documents, a second
-implementation in Python, and README.txt, which says how to check them with and without forge. Every artifact
-is compared with the hash in the manifest while it is written. The same job and the same version of forge give
-the same bytes.";
+Without --table, the archive holds the manifest and all artifacts, the compiled program, the
+schemas of all documents, a second implementation in Python, and README.txt, which says how to
+check them with and without forge. Every artifact is compared with the hash in the manifest while
+it is written. The same job and the same version of forge give the same bytes.
 
-/// Write a completed job as one archive for auditors
+With --table, each table and perspective is a file PERSPECTIVE_SET_TABLE.FORMAT in the directory,
+such as il_S2_ylt.csv. Perspectives are il (gross), rl (ceded) and ri (net), sets are S1 (all), S2
+(line) and S3 (treaty). PERSPECTIVE_SET_summary-info.csv has the names of the summaries. Periods
+are years, numbered from 1. A row has a loss above 0. The same job gives the same bytes. A job
+whose artifacts contradict each other, or the years that are computed again, is refused with exit
+code 4.";
+
+/// Write a completed job as one archive for auditors, or as tables of losses
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArgs {
     /// The job: its manifest.json or its directory jobs/<job_id>, locally or in a bucket as s3://…
     manifest: PathBuf,
-    /// The archive to write, a tar file; replaced if it exists
-    #[arg(short, long, value_name = "FILE", value_parser = local_path())]
+    /// The archive to write, a tar file; with --table, the directory to write files in. Files are
+    /// replaced
+    #[arg(short, long, value_name = "PATH", value_parser = local_path())]
     output: PathBuf,
+    #[command(flatten)]
+    tables: TableArgs,
     /// Output format: text is what was written and how to check it, json is one object
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
@@ -54,104 +52,10 @@ pub struct ExportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The job cannot be read, an artifact differs from what the manifest states, or the archive cannot
-/// be written.
+/// The job cannot be read or contradicts itself, it has no such table, or a file cannot be written.
 pub fn execute(args: &ExportArgs) -> Result<(), CommandError> {
-    let stored = StoredJob::open(&JobLocation::from_path(&args.manifest)?)?;
-    let path = &args.output;
-    let mut partial = path.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = write_archive(&stored, &partial).and_then(|summary| {
-        fs::rename(&partial, path).map(|()| summary).map_err(|error| cannot_write(path, &error))
-    });
-    let summary = written.inspect_err(|_| {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(&partial);
-    })?;
-    print_summary(args, &stored, &summary)
-}
-
-fn print_summary(
-    args: &ExportArgs,
-    stored: &StoredJob,
-    summary: &ArchiveSummary,
-) -> Result<(), CommandError> {
-    let (job, path) = (&stored.manifest.job_id, args.output.display());
-    let text = match args.format {
-        OutputFormat::Json => output::to_json_document(&json!({
-            "schema": "forge.export.v1",
-            "job_id": job,
-            "result": stored.manifest.result,
-            "file": args.output,
-            "files": summary.files,
-            "bytes": summary.bytes,
-            "sha256": summary.sha256,
-        })),
-        OutputFormat::Text => format!(
-            "{path}: job {job}, {} files, {}\nSHA-256  {}\nCheck    forge audit {path} --full\n",
-            format_count(summary.files),
-            format_bytes(summary.bytes),
-            summary.sha256
-        ),
-    };
-    output::print(text.as_bytes())
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
-    CommandError::Input(format!("cannot write {}: {error}", path.display()))
-}
-
-fn write_archive(stored: &StoredJob, path: &Path) -> Result<ArchiveSummary, CommandError> {
-    let job = stored.read_job(&())?;
-    let failed = |error: io::Error| cannot_write(path, &error);
-    let mut writer = ArchiveWriter::new(BufWriter::new(File::create(path).map_err(failed)?));
-    let manifest = &stored.manifest;
-    let in_store = |key: &str| format!("{STORE_FOLDER}/{key}");
-    writer.add("README.txt", readme::render(manifest).as_bytes()).map_err(failed)?;
-    let manifest_key = in_store(&Store::manifest_key(&manifest.job_id));
-    writer.add(&manifest_key, &Store::manifest_bytes(manifest)).map_err(failed)?;
-    let page =
-        stored.read_index_page().map_err(|error: StoreError| CommandError::Input(error.to_string()))?;
-    if let Some(page) = page {
-        writer.add(&in_store(&Store::index_page_key(&manifest.job_id)), &page).map_err(failed)?;
+    match args.tables.are_requested() {
+        true => tables::export_tables(&args.manifest, &args.tables, &args.output, args.format),
+        false => archive::export_archive(&args.manifest, &args.output, args.format),
     }
-    for reference in &manifest.artifacts {
-        add_artifact(stored, reference, &in_store(&reference.key()), &mut writer, path)?;
-    }
-    writer.add("program.bin", &job.request.program.encode()).map_err(failed)?;
-    for (name, schema) in all_schemas() {
-        let text = output::to_json_document(&schema);
-        writer.add(&format!("schemas/{name}.schema.json"), text.as_bytes()).map_err(failed)?;
-    }
-    for (name, text) in VERIFIER_FILES {
-        writer.add(&format!("verifier/{name}"), text.as_bytes()).map_err(failed)?;
-    }
-    let (summary, output) = writer.finish().map_err(failed)?;
-    output
-        .into_inner()
-        .map_err(|error| error.into_error())
-        .and_then(|file| file.sync_all())
-        .map_err(failed)?;
-    Ok(summary)
-}
-
-/// Adds an artifact in parts, so that one of any size fits in memory.
-fn add_artifact(
-    stored: &StoredJob,
-    reference: &ArtifactReference,
-    name: &str,
-    writer: &mut ArchiveWriter<impl Write>,
-    path: &Path,
-) -> Result<(), CommandError> {
-    let failed = |error: io::Error| cannot_write(path, &error);
-    writer.begin(name, reference.size).map_err(failed)?;
-    let mut written = Ok(());
-    let read = stored.read_artifact_in_chunks(reference, stored.manifest.shards, |chunk| {
-        if written.is_ok() {
-            written = writer.append(chunk);
-        }
-    });
-    read?;
-    written.map_err(failed)
 }

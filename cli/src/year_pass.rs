@@ -2,17 +2,22 @@
 //! hands them over in the order of their numbers, and compares the results of their shards with the
 //! recorded ones.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::{ControlFlow, Range},
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use forge_contract::{
-    artifact::Phase, digest::Digest, error::FailureCode, shard::LEAF_ITERATIONS, shard_result::ShardResult,
+    artifact::Phase, digest::Digest, error::FailureCode, program::Program, shard::LEAF_ITERATIONS,
+    shard_result::ShardResult,
 };
-use forge_documents::number_format::format_count;
+use forge_documents::{JobResult, number_format::format_count};
 use forge_kernel::{
+    backend::{ExecutionControl, ExecutionError},
     reduction::Reduction,
-    years::{YearFigures, execute_leaf},
+    years::{LeafYears, YearFigures, YearTrace, execute_years, trace_years},
 };
 use futures_util::{StreamExt, stream};
 
@@ -36,10 +41,59 @@ pub struct PassArgs {
     no_progress: bool,
 }
 
-/// Keeps what is needed of the years of a leaf, which arrive in order.
+/// What a pass computes of each year.
+pub trait ComputedYear: Sized {
+    /// Computes years, reports each in order, and returns the result of all.
+    ///
+    /// # Errors
+    /// [`ExecutionError::Cancelled`] if `control` cancels the execution.
+    fn compute(
+        program: &Program,
+        root: Digest,
+        years: &LeafYears,
+        control: &dyn ExecutionControl,
+        on_year: impl FnMut(&Self),
+    ) -> Result<ShardResult, ExecutionError>;
+}
+
+impl ComputedYear for YearFigures {
+    fn compute(
+        program: &Program,
+        root: Digest,
+        years: &LeafYears,
+        control: &dyn ExecutionControl,
+        on_year: impl FnMut(&Self),
+    ) -> Result<ShardResult, ExecutionError> {
+        execute_years(program, root, years, control, on_year)
+    }
+}
+
+impl ComputedYear for YearTrace {
+    fn compute(
+        program: &Program,
+        root: Digest,
+        years: &LeafYears,
+        control: &dyn ExecutionControl,
+        on_year: impl FnMut(&Self),
+    ) -> Result<ShardResult, ExecutionError> {
+        trace_years(program, root, years, control, on_year)
+    }
+}
+
+/// Keeps what is needed of the years of a block, which arrive in order.
 pub trait YearCollector: Send + 'static {
+    /// What it needs of each year.
+    type Year: ComputedYear;
     /// Adds the next year.
-    fn add(&mut self, figures: &YearFigures);
+    fn add(&mut self, year: &Self::Year);
+}
+
+/// A completed pass.
+pub struct CompletedPass {
+    /// Which years it computed.
+    pub coverage: PassCoverage,
+    /// The result of the job, which the years yield; `None` if they are not all years.
+    pub result: Option<JobResult>,
 }
 
 /// Which years a pass computed again, and what they were compared with.
@@ -95,26 +149,34 @@ pub struct YearPass<'a> {
     record: &'a YearRecord,
     shards: Vec<ShardYears>,
     args: &'a PassArgs,
+    /// Most years of a block.
+    block_years: u64,
 }
 
-/// A leaf to execute.
-#[derive(Debug, Clone, Copy)]
-struct LeafTask {
+/// Years to compute at once, by one thread.
+#[derive(Debug, Clone)]
+struct YearBlock {
     /// Position of its shard in the pass.
     shard: usize,
-    leaf: u64,
-    iterations: u64,
+    years: Range<u64>,
     is_last_of_shard: bool,
 }
 
 impl<'a> YearPass<'a> {
-    /// A pass over the shards that are needed.
+    /// A pass over the shards that are needed. A block has the years of a leaf.
     pub fn new(record: &'a YearRecord, args: &'a PassArgs, is_needed: impl Fn(&ShardYears) -> bool) -> Self {
-        Self { record, shards: record.shards().filter(|shard| is_needed(shard)).collect(), args }
+        let shards = record.shards().filter(|shard| is_needed(shard)).collect();
+        Self { record, shards, args, block_years: LEAF_ITERATIONS }
     }
 
-    /// Executes the pass. Each leaf has a collector of its own, and `on_leaf` receives these in the
-    /// order of the years. It may break: the pass then ends with the shard.
+    /// The pass with at most this many years in a block, so that what is kept of each year takes
+    /// less memory.
+    pub fn with_block_years(self, block_years: u64) -> Self {
+        Self { block_years: block_years.clamp(1, LEAF_ITERATIONS), ..self }
+    }
+
+    /// Executes the pass. Each block has a collector of its own, and `on_block` receives these in
+    /// the order of the years. It may break: the pass then ends with the shard.
     ///
     /// # Errors
     /// [`CommandError::Mismatch`] if the years contradict the record of the job; do not use what
@@ -122,13 +184,13 @@ impl<'a> YearPass<'a> {
     pub fn execute<C: YearCollector>(
         &self,
         new_collector: impl Fn() -> C,
-        on_leaf: impl FnMut(C) -> ControlFlow<()>,
-    ) -> Result<PassCoverage, CommandError> {
+        on_block: impl FnMut(C) -> ControlFlow<()>,
+    ) -> Result<CompletedPass, CommandError> {
         let total = self.shards.iter().map(|shard| shard.range.end - shard.range.start).sum();
         let host = JobHost::Command { show_progress: !self.args.no_progress };
         host.run(&DetachedRuntime::new()?, self.record.request(), total, async |control| {
             tokio::select! {
-                coverage = self.run(control, new_collector, on_leaf) => coverage,
+                completed = self.run(control, new_collector, on_block) => completed,
                 () = control.cancelled() => {
                     let message = format!("interrupted after {} iterations", control.iterations_done());
                     Err(JobFailure::new(FailureCode::Cancelled, Phase::Execute, message).into())
@@ -137,16 +199,16 @@ impl<'a> YearPass<'a> {
         })
     }
 
-    fn leaves(&self) -> impl Iterator<Item = LeafTask> + '_ {
-        self.shards.iter().enumerate().flat_map(|(shard, years)| {
-            let end = years.range.end;
-            let leaves = years.range.start / LEAF_ITERATIONS..end.div_ceil(LEAF_ITERATIONS);
-            let last = leaves.end - 1;
-            leaves.map(move |leaf| LeafTask {
-                shard,
-                leaf,
-                iterations: (end - leaf * LEAF_ITERATIONS).min(LEAF_ITERATIONS),
-                is_last_of_shard: leaf == last,
+    fn blocks(&self) -> impl Iterator<Item = YearBlock> + '_ {
+        self.shards.iter().enumerate().flat_map(|(shard, ShardYears { range, .. })| {
+            let end_of_block = |start: u64| {
+                let end_of_leaf = (start / LEAF_ITERATIONS + 1) * LEAF_ITERATIONS;
+                (start + self.block_years).min(end_of_leaf).min(range.end)
+            };
+            let next = move |start: &u64| Some(end_of_block(*start)).filter(|&start| start < range.end);
+            std::iter::successors(Some(range.start), next).map(move |start| {
+                let end = end_of_block(start);
+                YearBlock { shard, years: start..end, is_last_of_shard: end == range.end }
             })
         })
     }
@@ -155,31 +217,32 @@ impl<'a> YearPass<'a> {
         &self,
         control: &JobControl,
         new_collector: impl Fn() -> C,
-        mut on_leaf: impl FnMut(C) -> ControlFlow<()>,
-    ) -> Result<PassCoverage, CommandError> {
+        mut on_block: impl FnMut(C) -> ControlFlow<()>,
+    ) -> Result<CompletedPass, CommandError> {
         let request = self.record.request();
-        let execute = |task: LeafTask| {
+        let execute = |block: YearBlock| {
             let (program, root) = (Arc::clone(&request.program), request.root_seed);
             let (mut collector, control) = (new_collector(), control.clone());
+            let years = LeafYears::new(block.years.clone());
             let executed = tokio::task::spawn_blocking(move || {
-                let on_year = |figures: &YearFigures| collector.add(figures);
-                let result = execute_leaf(&program, root, task.leaf, task.iterations, &control, on_year);
+                let on_year = |year: &C::Year| collector.add(year);
+                let result = C::Year::compute(&program, root, &years, &control, on_year);
                 result.map(|result| (result, collector))
             });
-            async move { (task, executed.await) }
+            async move { (block, executed.await) }
         };
         let mut results = PassResults::new(self);
         let threads = self.args.threads.map_or_else(core_count, usize::from);
-        let mut executions = std::pin::pin!(stream::iter(self.leaves()).map(execute).buffered(threads));
+        let mut executions = std::pin::pin!(stream::iter(self.blocks()).map(execute).buffered(threads));
         let mut flow = ControlFlow::Continue(());
-        while let Some((task, executed)) = executions.next().await {
+        while let Some((block, executed)) = executions.next().await {
             let executed = executed.context("a thread that computed years ended")?;
             let (result, collector) = executed.map_err(|error| anyhow!(error))?;
-            results.add(&task, &result)?;
+            results.add(&block, &result)?;
             if flow.is_continue() {
-                flow = on_leaf(collector);
+                flow = on_block(collector);
             }
-            if flow.is_break() && task.is_last_of_shard {
+            if flow.is_break() && block.is_last_of_shard {
                 break;
             }
         }
@@ -211,15 +274,15 @@ impl<'a> PassResults<'a> {
         }
     }
 
-    fn add(&mut self, task: &LeafTask, result: &ShardResult) -> Result<(), CommandError> {
+    fn add(&mut self, block: &YearBlock, result: &ShardResult) -> Result<(), CommandError> {
         self.shard.add(result).map_err(|error| anyhow!(error))?;
         self.years += result.iterations;
-        if !task.is_last_of_shard {
+        if !block.is_last_of_shard {
             return Ok(());
         }
         let empty = Reduction::new(&self.pass.record.request().program);
         let bytes = std::mem::replace(&mut self.shard, empty).result().encode();
-        let ShardYears { id, hash, .. } = &self.pass.shards[task.shard];
+        let ShardYears { id, hash, .. } = &self.pass.shards[block.shard];
         let computed = Digest::hash_parts(&[&bytes]);
         if let Some(recorded) = hash.filter(|&recorded| recorded != computed) {
             return Err(CommandError::Mismatch(format!(
@@ -232,11 +295,12 @@ impl<'a> PassResults<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<PassCoverage, CommandError> {
+    fn finish(self) -> Result<CompletedPass, CommandError> {
         let record = self.pass.record;
-        let coverage = |compared| Ok(PassCoverage { years: self.years, all: record.years, compared });
+        let coverage = |compared| PassCoverage { years: self.years, all: record.years, compared };
         let Some(job) = self.job.filter(|_| self.years == record.years) else {
-            return coverage(if self.is_recorded { PassComparison::Shards } else { PassComparison::Nothing });
+            let compared = if self.is_recorded { PassComparison::Shards } else { PassComparison::Nothing };
+            return Ok(CompletedPass { coverage: coverage(compared), result: None });
         };
         let merged = job.finish().map_err(|problem| CommandError::Mismatch(problem.into_explanation()))?;
         if merged.hash != record.result {
@@ -245,6 +309,6 @@ impl<'a> PassResults<'a> {
                 merged.hash, record.result
             )));
         }
-        coverage(PassComparison::Result)
+        Ok(CompletedPass { coverage: coverage(PassComparison::Result), result: Some(merged) })
     }
 }

@@ -71,10 +71,11 @@ fn report(args: &YearsArgs) -> Result<TableReport, CommandError> {
     let new_collector =
         || MatchingYears { conditions: args.conditions.clone(), units, limit, years: Vec::new() };
     let mut years = Vec::new();
-    let coverage = pass.execute(new_collector, |of_leaf| {
-        years.extend(of_leaf.years);
+    let completed = pass.execute(new_collector, |of_block| {
+        years.extend(of_block.years);
         if years.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    let coverage = completed.coverage;
     let is_limited = years.len() >= limit;
     years.truncate(limit);
     let noun = request.profile().vocabulary.iterations;
@@ -103,7 +104,7 @@ fn report(args: &YearsArgs) -> Result<TableReport, CommandError> {
     })
 }
 
-/// The first years of a leaf that meet the conditions.
+/// The first years of a block that meet the conditions.
 struct MatchingYears {
     conditions: YearConditions,
     units: u32,
@@ -112,6 +113,8 @@ struct MatchingYears {
 }
 
 impl YearCollector for MatchingYears {
+    type Year = YearFigures;
+
     fn add(&mut self, figures: &YearFigures) {
         if self.years.len() < self.limit && self.conditions.hold(figures, self.units) {
             self.years.push(figures.clone());

@@ -8,13 +8,14 @@ use crate::source::{packages, target_kinds};
 
 /// Every workspace member and the members it may use outside its tests, apart from `forge` itself,
 /// which only `forge-python` uses.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     ("forge-contract", &[]),
     ("forge-kernel", &["forge-contract"]),
     ("forge-documents", &["forge-contract", "forge-kernel"]),
     ("forge-gpu", &["forge-contract", "forge-kernel"]),
     ("forge-bus", &["forge-contract"]),
     ("forge-store", &["forge-contract"]),
+    ("forge-ord", &[]),
     ("forge-service", &["forge-bus", "forge-contract", "forge-kernel"]),
     ("forge-planner", &["forge-bus", "forge-contract", "forge-documents", "forge-kernel", "forge-service"]),
     ("forge-worker", &["forge-bus", "forge-contract", "forge-kernel", "forge-service"]),
@@ -32,6 +33,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "forge-documents",
             "forge-gpu",
             "forge-kernel",
+            "forge-ord",
             "forge-planner",
             "forge-service",
             "forge-store",
@@ -47,13 +49,15 @@ const EDGES: [(&str, &[&str]); 17] = [
 ];
 
 /// Libraries and the crates that may use them directly.
-const RESERVED: [(&str, &[&str]); 10] = [
+const RESERVED: [(&str, &[&str]); 12] = [
     ("async-nats", &["forge-bus"]),
     ("object_store", &["forge-store"]),
     ("aws-sdk-s3", &["forge-store"]),
     ("aws-smithy-http-client", &["forge-store"]),
     ("rand_chacha", &["forge-kernel"]),
     ("wgpu", &["forge-gpu"]),
+    ("arrow-array", &["forge-ord"]),
+    ("parquet", &["forge-ord"]),
     ("prometheus-client", &["forge-service"]),
     ("clap", &["forge", "forge-service"]),
     ("pyo3", &["forge-python"]),

@@ -21,7 +21,10 @@ SBOM = ROOT / "deploy/sbom.py"
 CRATE = re.compile("pkg:(cargo|generic)/")
 TARGET = "x86_64-unknown-linux-gnu"
 # The features of the Dockerfile, repeated here as the expectation.
-FEATURES = {"cpu": ["--no-default-features", "--features", "object-lock"], "gpu": ["--features", "object-lock"]}
+FEATURES = {
+    "cpu": ["--no-default-features", "--features", "columnar,object-lock"],
+    "gpu": ["--features", "columnar,object-lock"],
+}
 # Dependencies of tests only.
 FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "dashu-float", "rand_distr"}
 # Dependencies of Object Lock only.

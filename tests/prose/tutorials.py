@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIALS = ["docs/start/actuary.md", "docs/start/reinsurer.md", "docs/start/auditor.md", "docs/guides/explain.md"]
+TUTORIALS = ["docs/start/actuary.md", "docs/start/reinsurer.md", "docs/start/auditor.md", "docs/guides/explain.md", "docs/guides/tables.md"]
 
 
 def steps(text):

@@ -8,6 +8,7 @@ use forge_contract::distribution::Resolution;
 use forge_documents::{number_format::format_level, result_tables::capitalise};
 use forge_kernel::{
     statistics::Level,
+    summary::HighestMoment,
     tail_sums::{BucketSums, sums_above},
     workload::{ModelPart, ModelParts},
     years::{PartFigures, YearFigures},
@@ -100,16 +101,17 @@ pub fn explain_tail(
     let new_collector = || TailBuckets { by, perspective, buckets: BTreeMap::new() };
     let mut all = new_collector();
     let pass = YearPass::new(record, args, |_| true);
-    let coverage = pass.execute(new_collector, |of_leaf| {
-        all.merge(of_leaf);
+    let completed = pass.execute(new_collector, |of_block| {
+        all.merge(of_block);
         ControlFlow::Continue(())
     })?;
+    let coverage = completed.coverage;
     let means = all.means_above(tail.level(), record.years);
-    let has_mean = match perspective {
-        Perspective::Net => parts.net_has_mean,
-        Perspective::Gross => parts.gross_has_mean,
+    let highest = match perspective {
+        Perspective::Net => parts.net,
+        Perspective::Gross => parts.gross,
     };
-    let rows = tail_rows(model_parts, &means, request.program.units, perspective, has_mean);
+    let rows = tail_rows(model_parts, &means, request.program.units, perspective, highest);
     let noun = request.profile().vocabulary.iterations;
     let members = json!({
         "schema": "forge.explain.v1",
@@ -173,21 +175,20 @@ fn tail_rows(
     tail: &TailMeans,
     units: u32,
     perspective: Perspective,
-    has_mean: bool,
+    highest: HighestMoment,
 ) -> Vec<Vec<DataCell>> {
-    let amount = |sum: f64, has_mean: bool| match has_mean {
-        true => DataCell::Number(sum / f64::from(units)),
-        false => DataCell::Absent,
+    let amount = |sum: f64, highest: HighestMoment| {
+        highest.mean(sum / f64::from(units)).map_or(DataCell::Absent, DataCell::Number)
     };
     let (amounts, rest) = tail.means.split_at(parts.len());
     let (counts, total) = rest.split_at(parts.len());
     let row = |((part, &mean), &count): ((&ModelPart, &f64), &f64)| {
         let name = DataCell::Text(part.name.clone());
-        vec![name, amount(mean, part.has_mean), DataCell::Number(count)]
+        vec![name, amount(mean, part.highest), DataCell::Number(count)]
     };
     let mut rows: Vec<_> = parts.iter().zip(amounts).zip(counts).map(row).collect();
     let name = format!("({})", perspective.name());
-    rows.push(vec![DataCell::Text(name), amount(total[0], has_mean), DataCell::Absent]);
+    rows.push(vec![DataCell::Text(name), amount(total[0], highest), DataCell::Absent]);
     rows
 }
 
@@ -231,6 +232,8 @@ impl TailBuckets {
 }
 
 impl YearCollector for TailBuckets {
+    type Year = YearFigures;
+
     fn add(&mut self, figures: &YearFigures) {
         let parts = self.by.of_year(figures);
         let amount = self.perspective.amount_of(figures);

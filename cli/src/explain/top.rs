@@ -44,10 +44,11 @@ pub fn explain_top(
     let pass = YearPass::new(record, args, |shard| is_needed(shard.peaks));
     let new_collector = || LargestYears { perspective, count, years: BTreeMap::new() };
     let mut largest = new_collector();
-    let coverage = pass.execute(new_collector, |of_leaf| {
-        largest.merge(of_leaf);
+    let completed = pass.execute(new_collector, |of_block| {
+        largest.merge(of_block);
         ControlFlow::Continue(())
     })?;
+    let coverage = completed.coverage;
     let mut table = year_table(request, largest.years.values());
     add_ranks(&mut table, record.years);
     let noun = request.profile().vocabulary.iterations;
@@ -129,6 +130,8 @@ impl LargestYears {
 }
 
 impl YearCollector for LargestYears {
+    type Year = YearFigures;
+
     fn add(&mut self, figures: &YearFigures) {
         let key = self.key(figures);
         let is_full = self.years.len() >= self.count;

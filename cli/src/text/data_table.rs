@@ -167,7 +167,7 @@ fn split_minor_units(amount: u64, units: u32) -> (u64, String) {
 }
 
 /// A field of CSV, quoted if it has a separator, a quote or a line end.
-fn csv_field(text: &str) -> String {
+pub fn csv_field(text: &str) -> String {
     match text.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),

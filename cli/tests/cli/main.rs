@@ -27,6 +27,7 @@ mod signers;
 #[cfg(unix)]
 mod stopping;
 mod storage;
+mod tables;
 mod tampering;
 mod text;
 mod verdicts;

@@ -44,7 +44,7 @@ fn totals(envelope: &Value, years: u64) -> Vec<u64> {
 }
 
 /// An amount of CSV in minor units.
-fn minor_units(text: &str) -> u64 {
+pub fn minor_units(text: &str) -> u64 {
     text.replace('.', "").parse().unwrap()
 }
 

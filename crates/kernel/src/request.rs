@@ -278,9 +278,14 @@ impl Request {
         }
     }
 
+    /// The levels and return periods that results report.
+    pub fn reported_tails(&self) -> ReportedTails {
+        self.model.reported_tails()
+    }
+
     /// Summarises a merged result of at least one iteration.
     pub fn summary(&self, result: &ShardResult) -> Summary {
-        Summary::new(result, &self.program, &self.model.reported_tails())
+        Summary::new(result, &self.program, &self.reported_tails())
     }
 
     /// Document `result.json` of a run whose shards were merged to `result`.

@@ -12,16 +12,23 @@ use forge_contract::{
 };
 use forge_kernel::{
     backend::{Backend, ExecutionControl, ExecutionError, scalar::Scalar},
+    reduction::Reduction,
     seed_tree,
     testing::{any_recipe, portfolios::random_portfolio},
-    years::{LineTrace, YearFigures, YearTrace, execute_leaf, trace_year},
+    years::{LeafYears, LineTrace, YearFigures, YearTrace, execute_years, trace_year, trace_years},
 };
 use proptest::prelude::*;
+
+fn first_years(leaf: u64, years: u64) -> LeafYears {
+    let start = leaf * LEAF_ITERATIONS;
+    LeafYears::new(start..start + years)
+}
 
 /// The first years of a leaf, and their result.
 fn years_of(program: &Program, root: Digest, leaf: u64, years: u64) -> (Vec<YearFigures>, ShardResult) {
     let mut figures = Vec::new();
-    let result = execute_leaf(program, root, leaf, years, &(), |year| figures.push(year.clone()));
+    let result =
+        execute_years(program, root, &first_years(leaf, years), &(), |year| figures.push(year.clone()));
     (figures, result.unwrap())
 }
 
@@ -123,10 +130,20 @@ fn check(program: &Program, root: Digest, leaf: u64, years: u64, what: &str) -> 
     assert_eq!(result, result_of(program, root, leaf, years), "{what}");
     assert_eq!(figures.len() as u64, years, "{what}");
     assert_figures(program, &figures, &result, what);
-    let compared = figures.iter().map(|figures| {
-        let trace = trace_year(program, root, figures.year);
+    // In two parts, whose results add up to the same one.
+    let (start, middle) = (leaf * LEAF_ITERATIONS, leaf * LEAF_ITERATIONS + years / 2);
+    let mut traces = Vec::new();
+    let mut merged = Reduction::new(program);
+    for part in [start..middle, middle..start + years].into_iter().filter(|part| !part.is_empty()) {
+        let traced = trace_years(program, root, &LeafYears::new(part), &(), |year| traces.push(year.clone()));
+        merged.add(&traced.unwrap()).unwrap();
+    }
+    assert_eq!(merged.result(), result, "{what}");
+    assert_eq!(traces.len(), figures.len(), "{what}");
+    let compared = traces.iter().zip(&figures).map(|(trace, figures)| {
         assert_eq!(trace.figures, *figures, "{what}, year {}", figures.year);
-        u64::from(assert_trace(program, &trace, &format!("{what}, year {}", figures.year)))
+        assert_eq!(*trace, trace_year(program, root, figures.year), "{what}, year {}", figures.year);
+        u64::from(assert_trace(program, trace, &format!("{what}, year {}", figures.year)))
     });
     compared.sum()
 }
@@ -167,6 +184,6 @@ fn executions_can_be_cancelled() {
         }
     }
     let root = seed_tree::explicit_root("cancelled");
-    let cancelled = execute_leaf(&random_portfolio(1), root, 0, 100, &CancelAtOnce, |_| {});
+    let cancelled = execute_years(&random_portfolio(1), root, &first_years(0, 100), &CancelAtOnce, |_| {});
     assert_eq!(cancelled, Err(ExecutionError::Cancelled));
 }

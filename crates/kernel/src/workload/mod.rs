@@ -18,7 +18,7 @@ use crate::{
     convergence::Convergence,
     double_double::DoubleDouble,
     plan::MAX_ITERATIONS,
-    summary::{ReportedTails, Summary},
+    summary::{HighestMoment, ReportedTails, Summary},
     workload::warning::Warning,
 };
 
@@ -101,13 +101,13 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
     /// The lines, groups and treaties of the program. By default there is one line, and each group
     /// has one component.
     fn parts(&self) -> ModelParts {
-        let part = |name| ModelPart { name, has_mean: true };
+        let part = |name| ModelPart { name, highest: HighestMoment::Variance };
         ModelParts {
             lines: vec![part("all".to_owned())],
             groups: self.component_names().into_iter().map(part).collect(),
             treaties: Vec::new(),
-            gross_has_mean: true,
-            net_has_mean: true,
+            gross: HighestMoment::Variance,
+            net: HighestMoment::Variance,
         }
     }
     /// Expected draws of an iteration, rounded up.
@@ -141,10 +141,10 @@ pub struct ModelParts {
     pub groups: Vec<ModelPart>,
     /// The treaties.
     pub treaties: Vec<ModelPart>,
-    /// Whether the sum of all lines before treaties has a mean.
-    pub gross_has_mean: bool,
-    /// Whether the total has a mean.
-    pub net_has_mean: bool,
+    /// The highest moment of the sum of all lines before treaties.
+    pub gross: HighestMoment,
+    /// The highest moment of the total.
+    pub net: HighestMoment,
 }
 
 /// A line, a group or a treaty.
@@ -152,8 +152,8 @@ pub struct ModelParts {
 pub struct ModelPart {
     /// Name.
     pub name: String,
-    /// Whether its amount of a year has a mean.
-    pub has_mean: bool,
+    /// The highest moment of its amount of a year.
+    pub highest: HighestMoment,
 }
 
 /// The iterations of a run, and what ends it earlier.

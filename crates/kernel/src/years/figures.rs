@@ -1,21 +1,13 @@
-//! The figures of each year of a leaf.
+//! The figures of a year.
 
 use forge_contract::{
-    digest::Digest,
     program::{Occurrence, Program},
-    shard::{LEAF_ITERATIONS, TREE_DEPTH},
-    shard_result::ShardResult,
     treaty::{IndexSet, Treaty, TreatyTerms},
 };
 
+use super::observer::YearObserver;
 use crate::{
-    backend::{
-        ExecutionControl, ExecutionError,
-        iteration::{ComponentAmount, IterationObserver, IterationOutcome, recorded},
-        result_builder::ResultBuilder,
-        scalar::{Interpreter, report_interval},
-    },
-    seed_tree::descendant,
+    backend::iteration::{ComponentAmount, IterationOutcome, recorded},
     treaties::{CessionObserver, TreatyYear, sum_of},
 };
 
@@ -53,78 +45,7 @@ pub struct PartFigures {
     pub count: u64,
 }
 
-/// Executes the first `iterations` years of a leaf by the scalar reference, reports the figures of
-/// each of them in order, and returns the result of all. `root` is the root of the run's seed tree.
-///
-/// # Errors
-/// [`ExecutionError::Cancelled`] if `control` cancels the execution.
-pub fn execute_leaf(
-    program: &Program,
-    root: Digest,
-    leaf: u64,
-    iterations: u64,
-    control: &dyn ExecutionControl,
-    on_year: impl FnMut(&YearFigures),
-) -> Result<ShardResult, ExecutionError> {
-    let seed = leaf_seed(root, leaf);
-    let interpreter = Interpreter::new(program);
-    let mut observer = LeafObserver {
-        result: ResultBuilder::new(program),
-        figures: FiguresObserver::new(program, leaf * LEAF_ITERATIONS),
-        on_year,
-    };
-    let interval = report_interval(program);
-    for start in (0..iterations).step_by(interval as usize) {
-        let end = iterations.min(start + interval);
-        (start..end).for_each(|iteration| interpreter.execute(seed, iteration, &mut observer));
-        if control.advance(end - start).is_break() {
-            return Err(ExecutionError::Cancelled);
-        }
-    }
-    Ok(observer.result.finish())
-}
-
-/// The seed of a leaf.
-pub(super) fn leaf_seed(root: Digest, leaf: u64) -> Digest {
-    descendant(root, leaf, TREE_DEPTH)
-}
-
-/// Makes the result of a leaf and the figures of its years in one execution.
-struct LeafObserver<'a, F> {
-    result: ResultBuilder<'a>,
-    figures: FiguresObserver<'a>,
-    on_year: F,
-}
-
-impl<F> CessionObserver for LeafObserver<'_, F> {
-    fn add_cession(&mut self, treaty: usize, line: usize, amount: u64) {
-        self.figures.add_cession(treaty, line, amount);
-    }
-}
-
-impl<F: FnMut(&YearFigures)> IterationObserver for LeafObserver<'_, F> {
-    fn start_occurrence(&mut self, group: usize) {
-        self.figures.start_occurrence(group);
-    }
-
-    fn add_amount(&mut self, amount: &ComponentAmount) {
-        self.result.add_amount(amount);
-        self.figures.add_amount(amount);
-    }
-
-    fn start_closing(&mut self) {
-        self.figures.start_closing();
-    }
-
-    fn end_iteration(&mut self, outcome: &IterationOutcome) {
-        self.result.end_iteration(outcome);
-        let figures = self.figures.end_year(outcome);
-        (self.on_year)(&figures);
-    }
-}
-
-/// Counts what the outcome of an iteration does not state. Call [`FiguresObserver::end_year`] at
-/// the end of each iteration.
+/// Counts what the outcome of an iteration does not state.
 pub(super) struct FiguresObserver<'a> {
     program: &'a Program,
     /// Number of the year in progress.
@@ -158,24 +79,6 @@ impl<'a> FiguresObserver<'a> {
         }
     }
 
-    pub(super) fn start_occurrence(&mut self, group: usize) {
-        self.end_occurrence();
-        self.group = Some(group);
-    }
-
-    pub(super) fn add_amount(&mut self, amount: &ComponentAmount) {
-        self.amounts[amount.line] += amount.paid;
-    }
-
-    pub(super) fn add_cession(&mut self, treaty: usize, _line: usize, amount: u64) {
-        self.pays[treaty] |= amount > 0;
-    }
-
-    pub(super) fn start_closing(&mut self) {
-        self.end_occurrence();
-        self.group = None;
-    }
-
     /// Counts the occurrence in progress.
     fn end_occurrence(&mut self) {
         for (payments, pays) in self.payments.iter_mut().zip(&mut self.pays) {
@@ -194,9 +97,32 @@ impl<'a> FiguresObserver<'a> {
         }
         self.amounts.fill(0);
     }
+}
 
-    /// The figures of the year in progress. The next year starts.
-    pub(super) fn end_year(&mut self, outcome: &IterationOutcome) -> YearFigures {
+impl CessionObserver for FiguresObserver<'_> {
+    fn add_cession(&mut self, treaty: usize, _line: usize, amount: u64) {
+        self.pays[treaty] |= amount > 0;
+    }
+}
+
+impl YearObserver for FiguresObserver<'_> {
+    type Year = YearFigures;
+
+    fn start_occurrence(&mut self, group: usize) {
+        self.end_occurrence();
+        self.group = Some(group);
+    }
+
+    fn add_amount(&mut self, amount: &ComponentAmount) {
+        self.amounts[amount.line] += amount.paid;
+    }
+
+    fn start_closing(&mut self) {
+        self.end_occurrence();
+        self.group = None;
+    }
+
+    fn end_year(&mut self, outcome: &IterationOutcome) -> YearFigures {
         self.end_occurrence();
         let (program, closed) = (self.program, &outcome.year);
         let gross = closed.after_steps(0);

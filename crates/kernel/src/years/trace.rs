@@ -1,13 +1,13 @@
 //! The trace of one year: every occurrence, with what each treaty takes of it.
 
-use forge_contract::{digest::Digest, program::Program, shard::LEAF_ITERATIONS};
+use forge_contract::program::Program;
 
-use super::figures::{FiguresObserver, YearFigures, leaf_seed};
+use super::{
+    figures::{FiguresObserver, YearFigures},
+    observer::YearObserver,
+};
 use crate::{
-    backend::{
-        iteration::{ComponentAmount, IterationObserver, IterationOutcome},
-        scalar::Interpreter,
-    },
+    backend::iteration::{ComponentAmount, IterationOutcome},
     treaties::CessionObserver,
 };
 
@@ -56,34 +56,26 @@ impl LineTrace {
     }
 }
 
-/// Executes one year by the scalar reference. `root` is the root of the run's seed tree.
-pub fn trace_year(program: &Program, root: Digest, year: u64) -> YearTrace {
-    let mut observer = TraceObserver {
-        treaties: program.treaties.len(),
-        figures: FiguresObserver::new(program, year),
-        occurrences: Vec::new(),
-        closing: (0..program.lines as usize)
-            .map(|line| LineTrace::new(line, program.treaties.len()))
-            .collect(),
-        is_closing: false,
-        ended: None,
-    };
-    let seed = leaf_seed(root, year / LEAF_ITERATIONS);
-    Interpreter::new(program).execute(seed, year % LEAF_ITERATIONS, &mut observer);
-    let TraceObserver { occurrences, closing, ended, .. } = observer;
-    YearTrace { figures: ended.expect("an iteration ends"), occurrences, closing }
-}
-
-struct TraceObserver<'a> {
-    treaties: usize,
+/// Collects what happens in a year.
+pub(super) struct TraceObserver<'a> {
+    program: &'a Program,
     figures: FiguresObserver<'a>,
     occurrences: Vec<OccurrenceTrace>,
     closing: Vec<LineTrace>,
     is_closing: bool,
-    ended: Option<YearFigures>,
 }
 
-impl TraceObserver<'_> {
+impl<'a> TraceObserver<'a> {
+    pub(super) fn new(program: &'a Program, first_year: u64) -> Self {
+        Self {
+            program,
+            figures: FiguresObserver::new(program, first_year),
+            occurrences: Vec::new(),
+            closing: empty_lines(program),
+            is_closing: false,
+        }
+    }
+
     /// The amounts of a line in the occurrence in progress, or in the closing of the year. Lines
     /// are struck in the order of components, and treaties take only of lines that are struck.
     fn line(&mut self, line: usize) -> Option<&mut LineTrace> {
@@ -92,11 +84,15 @@ impl TraceObserver<'_> {
         }
         let lines = &mut self.occurrences.last_mut()?.lines;
         let at = lines.binary_search_by_key(&line, |trace| trace.line).unwrap_or_else(|at| {
-            lines.insert(at, LineTrace::new(line, self.treaties));
+            lines.insert(at, LineTrace::new(line, self.program.treaties.len()));
             at
         });
         lines.get_mut(at)
     }
+}
+
+fn empty_lines(program: &Program) -> Vec<LineTrace> {
+    (0..program.lines as usize).map(|line| LineTrace::new(line, program.treaties.len())).collect()
 }
 
 impl CessionObserver for TraceObserver<'_> {
@@ -110,7 +106,9 @@ impl CessionObserver for TraceObserver<'_> {
     }
 }
 
-impl IterationObserver for TraceObserver<'_> {
+impl YearObserver for TraceObserver<'_> {
+    type Year = YearTrace;
+
     fn start_occurrence(&mut self, group: usize) {
         self.figures.start_occurrence(group);
         self.occurrences.push(OccurrenceTrace { group, lines: Vec::new() });
@@ -129,7 +127,12 @@ impl IterationObserver for TraceObserver<'_> {
         self.is_closing = true;
     }
 
-    fn end_iteration(&mut self, outcome: &IterationOutcome) {
-        self.ended = Some(self.figures.end_year(outcome));
+    fn end_year(&mut self, outcome: &IterationOutcome) -> YearTrace {
+        self.is_closing = false;
+        YearTrace {
+            figures: self.figures.end_year(outcome),
+            occurrences: std::mem::take(&mut self.occurrences),
+            closing: std::mem::replace(&mut self.closing, empty_lines(self.program)),
+        }
     }
 }

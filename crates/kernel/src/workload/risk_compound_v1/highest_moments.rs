@@ -62,6 +62,11 @@ impl<'a> HighestMoments<'a> {
         self.of(|_| true)
     }
 
+    /// Of a group before treaties.
+    pub fn group(&self, group: usize) -> HighestMoment {
+        self.of(|tail| tail.group == group)
+    }
+
     /// Of a line before treaties.
     pub fn line(&self, line: usize) -> HighestMoment {
         self.of(|tail| tail.line == line)

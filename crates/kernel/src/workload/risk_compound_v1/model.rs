@@ -13,7 +13,7 @@ use super::{
     output::{RiskOutput, output},
 };
 use crate::{
-    summary::{HighestMoment, ReportedTails, Summary},
+    summary::{ReportedTails, Summary},
     workload::{
         Budget, ModelPart, ModelParts, NamedExample, Profile, Vocabulary, WorkloadModel, warning::Warning,
     },
@@ -94,16 +94,15 @@ impl WorkloadModel for RiskModel {
     fn parts(&self) -> ModelParts {
         let portfolio = self.args.portfolio();
         let moments = HighestMoments::new(&portfolio);
-        let has_mean = |moment: HighestMoment| moment >= HighestMoment::Mean;
-        let part = |name: &String, has_mean| ModelPart { name: name.clone(), has_mean };
+        let part = |name: &String, highest| ModelPart { name: name.clone(), highest };
         let (lines, groups) = (portfolio.lines.iter().enumerate(), portfolio.groups.iter().enumerate());
         let treaties = portfolio.treaties.iter();
         ModelParts {
-            lines: lines.map(|(at, name)| part(name, has_mean(moments.line(at)))).collect(),
-            groups: groups.map(|(at, group)| part(&group.name, moments.group_has(at, 1))).collect(),
-            treaties: treaties.map(|t| part(&t.name, has_mean(moments.ceded(t)))).collect(),
-            gross_has_mean: has_mean(moments.gross()),
-            net_has_mean: has_mean(moments.net()),
+            lines: lines.map(|(at, name)| part(name, moments.line(at))).collect(),
+            groups: groups.map(|(at, group)| part(&group.name, moments.group(at))).collect(),
+            treaties: treaties.map(|t| part(&t.name, moments.ceded(t))).collect(),
+            gross: moments.gross(),
+            net: moments.net(),
         }
     }
 
