@@ -6,21 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, anyhow};
-use forge_bus::{BusError, Message, SharedBus, jetstream::JetStreamBus, retry::RetryPolicy, topology};
+use anyhow::anyhow;
+use forge_bus::{BusError, SharedBus, jetstream::JetStreamBus, retry::RetryPolicy, topology};
 use forge_contract::{
     ids::{JobId, Submitter},
     job::JobRecord,
     job_list::{JobListPage, JobListRequest},
 };
-use forge_service::{NatsArgs, telemetry::trace};
+use forge_service::{NatsArgs, job_api};
 use serde::de::DeserializeOwned;
 use tokio::{runtime::Runtime, time::sleep};
 
 use crate::{error::CommandError, runtime};
 
-/// Maximum wait for the reply to a request.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request is retried for this long while the API answers that it is unavailable (503).
 const UNAVAILABLE_RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// A request is retried for this long while no planner answers: planners that have just started, or
@@ -85,8 +83,7 @@ impl ClientConnection {
     /// # Errors
     /// The API replies with an error, or no planner answers.
     fn request_record(&self, subject: &str, payload: Vec<u8>) -> Result<JobRecord, CommandError> {
-        let reply = self.block_on(self.request_available(subject, payload)).map_err(to_command_error)?;
-        parse_reply(&reply).map_err(to_command_error)
+        self.block_on(self.request_available(subject, payload)).map_err(to_command_error)
     }
 
     /// Reads one page of job records.
@@ -94,9 +91,9 @@ impl ClientConnection {
     /// # Errors
     /// The API replies with an error, or no planner answers.
     pub fn request_page(&self, request: &JobListRequest) -> Result<JobListPage, CommandError> {
-        let payload = serde_json::to_vec(request).context("cannot serialise the request")?;
+        let payload = job_api::list_payload(request);
         let reply = self.block_on(self.request_available(topology::API_LIST_SUBJECT, payload));
-        parse_reply(&reply.map_err(to_command_error)?).map_err(to_command_error)
+        reply.map_err(to_command_error)
     }
 
     /// Reads the record of a job with one request, which is not retried.
@@ -104,14 +101,18 @@ impl ClientConnection {
     /// # Errors
     /// Any error of the request. [`BusError::Refused`] with status 404 if there is no such job.
     pub async fn poll_record(&self, job: &JobId) -> Result<JobRecord, BusError> {
-        parse_reply(&self.request(topology::API_STATUS_SUBJECT, job.as_str().into()).await?)
+        job_api::status(self.bus.as_ref(), job).await
     }
 
-    async fn request_available(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
+    async fn request_available<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        payload: Vec<u8>,
+    ) -> Result<T, BusError> {
         let start = Instant::now();
         let mut failures = 0;
         loop {
-            let reply = self.request(subject, payload.clone()).await;
+            let reply = job_api::request(self.bus.as_ref(), subject, payload.clone()).await;
             let patience = match &reply {
                 Err(BusError::Refused { status: 503, .. }) => UNAVAILABLE_RETRY_PERIOD,
                 Err(BusError::NoResponse(_)) => NO_PLANNER_RETRY_PERIOD,
@@ -127,21 +128,6 @@ impl ClientConnection {
             sleep(REQUEST_POLICY.delay(failures)).await;
         }
     }
-
-    async fn request(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BusError> {
-        let mut message = Message::new(subject, payload);
-        trace::inject_context(&mut message.headers);
-        self.bus.request(message, REPLY_TIMEOUT).await
-    }
-}
-
-fn parse_reply<T: DeserializeOwned>(reply: &Message) -> Result<T, BusError> {
-    let unreadable = |error| {
-        BusError::Unusable(format!(
-            "cannot parse the planner's reply; planner and forge versions differ: {error}"
-        ))
-    };
-    serde_json::from_slice(&reply.payload).map_err(unreadable)
 }
 
 /// A bus error as the command line reports it.

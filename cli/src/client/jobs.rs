@@ -5,9 +5,10 @@ use forge_contract::{
     job::{JobRecord, JobState},
     job_list::JobListRequest,
 };
+use forge_documents::state_label;
 use forge_service::NatsArgs;
 
-use super::{connection::ClientConnection, record_text};
+use super::connection::ClientConnection;
 use crate::{
     context::ContextArgs,
     error::CommandError,
@@ -43,11 +44,8 @@ pub struct JobsArgs {
 }
 
 fn parse_state(text: &str) -> Result<JobState, String> {
-    use JobState::{Accepted, Cancelled, Completed, Failed, Planned, Reducing, Running};
-
-    let states = [Accepted, Planned, Running, Reducing, Completed, Failed, Cancelled];
-    let state = states.into_iter().find(|state| state.as_str() == text);
-    state.ok_or_else(|| format!("must be one of {}", states.map(JobState::as_str).join(", ")))
+    let state = JobState::ALL.into_iter().find(|state| state.as_str() == text);
+    state.ok_or_else(|| format!("must be one of {}", JobState::ALL.map(JobState::as_str).join(", ")))
 }
 
 /// Runs the command.
@@ -68,9 +66,9 @@ pub fn execute(args: &JobsArgs) -> Result<(), CommandError> {
 fn render_jobs(records: &[JobRecord]) -> Vec<String> {
     let header = ["Job", "State", "Done", "Submitted", "Submitter"];
     let row = |record: &JobRecord| {
-        let done = format!("{:.0}%", 100.0 * record_text::done_share(record));
+        let done = format!("{:.0}%", 100.0 * record.progress.done_share());
         let (job, submitter) = (record.job_id.to_string(), record.submitter.to_string());
-        vec![job, record_text::state_label(record), done, record.submitted_at.clone(), submitter]
+        vec![job, state_label(record), done, record.submitted_at.clone(), submitter]
     };
     let mut rows: Vec<_> = records.iter().map(row).collect();
     let lines = table::render_table(&header, &rows);

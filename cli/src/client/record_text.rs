@@ -5,10 +5,9 @@ use forge_contract::{
     job::{JobRecord, JobState},
 };
 use forge_documents::{
-    headline_figures,
     number_format::{format_count, format_percent},
+    profile_figures, state_label,
 };
-use forge_kernel::workload::PROFILES;
 
 use crate::{
     error::{CommandError, JobFailure},
@@ -18,7 +17,8 @@ use crate::{
 
 /// A record as text.
 pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
-    let mut facts = vec![("State".to_owned(), state_label(record))];
+    let mut facts: Vec<_> = record.title.iter().map(|title| ("Title".to_owned(), title.clone())).collect();
+    facts.push(("State".to_owned(), state_label(record)));
     let mut add = |label: &str, text: Option<String>| {
         if let Some(text) = text {
             facts.push((label.to_owned(), text));
@@ -38,8 +38,7 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
         let (done, all) = (format_count(progress.shards_done), format_count(progress.shards));
         add("Shards", Some(format!("{done} of {all}{verified}")));
     }
-    let profile = op.and_then(|op| PROFILES.into_iter().find(|profile| profile.name == op.profile));
-    for (label, text) in headline_figures(&record.headline, profile.map(|profile| profile.vocabulary)) {
+    for (label, text) in profile_figures(op.map(|op| op.profile.as_str()), &record.headline) {
         add(&label, Some(text));
     }
     if let Some(verification) = &record.verification {
@@ -60,22 +59,6 @@ pub fn render_record(record: &JobRecord, style: TextStyle) -> String {
     }
     let lines: String = table::render_facts(&facts).into_iter().map(|line| format!("  {line}\n")).collect();
     format!("{}\n{lines}", style.heading(&format!("Job {}", record.job_id)))
-}
-
-/// The state of a job: why it waits if it does, and else its state, with the failure code if it has
-/// failed. A waiting job may be planned or running, but nothing of it is executed.
-pub fn state_label(record: &JobRecord) -> String {
-    match (&record.waiting, &record.error, record.state) {
-        (Some(reason), _, state) if !state.is_terminal() => format!("waiting: {reason}"),
-        (_, Some(error), JobState::Failed) => format!("failed ({})", error.code),
-        (_, _, state) => state.as_str().to_owned(),
-    }
-}
-
-/// Share of a job's shards that are done, from 0 to 1.
-pub fn done_share(record: &JobRecord) -> f64 {
-    let progress = &record.progress;
-    if progress.shards == 0 { 0.0 } else { progress.shards_done as f64 / progress.shards as f64 }
 }
 
 /// Turns a job that ended without a result into an error, which determines the command's exit code.

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 use forge_bus::{BusError, topology::job_ended_subject};
 use forge_contract::{ids::JobId, job::JobRecord};
+use forge_documents::state_label;
 use forge_service::{NatsArgs, job_records::MISSING_RECORD_GRACE_PERIOD};
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -96,8 +97,8 @@ pub fn wait_for_end(
         if show_progress && bar.is_hidden() {
             lines.update(record, Instant::now()).iter().for_each(|line| output::print_to_stderr(line));
         }
-        bar.set_position((record_text::done_share(record) * BAR_STEPS as f64) as u64);
-        bar.set_message(quote_value(&record_text::state_label(record)));
+        bar.set_position((record.progress.done_share() * BAR_STEPS as f64) as u64);
+        bar.set_message(quote_value(&state_label(record)));
         Ok(())
     });
     bar.finish_and_clear();
@@ -130,8 +131,8 @@ impl ProgressLines {
             return None;
         }
         self.last_line = now;
-        let percent = 100.0 * record_text::done_share(record);
-        Some(format!("job {}: {percent:.0}%, {}", record.job_id, record_text::state_label(record)))
+        let percent = 100.0 * record.progress.done_share();
+        Some(format!("job {}: {percent:.0}%, {}", record.job_id, state_label(record)))
     }
 }
 

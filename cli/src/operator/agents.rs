@@ -1,12 +1,15 @@
 //! `forge agents`: lists agents and what is in quarantine.
 
 use clap::Args;
-use forge_contract::agent::{AgentRecord, AgentState};
+use forge_contract::agent::AgentRecord;
 use forge_documents::number_format::format_duration;
-use forge_service::NatsArgs;
+use forge_service::{
+    NatsArgs,
+    registry::listing::{Heartbeat, QuarantineReason, Quarantines},
+};
 use serde::Serialize;
 
-use super::registry::{Heartbeat, QuarantineReason, Quarantines, RegistryConnection};
+use super::registry::RegistryConnection;
 use crate::{
     context::ContextArgs,
     error::CommandError,
@@ -54,7 +57,6 @@ pub fn execute(args: &AgentsArgs) -> Result<(), CommandError> {
     let connection = RegistryConnection::open(&args.nats)?;
     let (mut agents, quarantines) = (connection.heartbeats()?, connection.quarantines()?);
     agents.retain(|agent| args.all || agent.is_recent());
-    agents.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
     match args.format {
         OutputFormat::Json => output::print(to_json_lines(&agents, &quarantines).as_bytes()),
         OutputFormat::Text => {
@@ -64,25 +66,12 @@ pub fn execute(args: &AgentsArgs) -> Result<(), CommandError> {
     }
 }
 
-fn sort_key(agent: &Heartbeat) -> (&'static str, &str, &str, &str) {
-    let record = &agent.record;
-    (agent.role, pool(record), &record.host, record.agent_id.as_str())
-}
-
-fn pool(record: &AgentRecord) -> &str {
-    record.pool.as_ref().map_or("-", |pool| pool.as_str())
-}
-
-fn is_live(agent: &Heartbeat) -> bool {
-    agent.is_recent() && agent.record.state == AgentState::Live
-}
-
 fn to_json_lines<'a>(agents: &'a [Heartbeat], quarantines: &Quarantines) -> String {
     let line = |agent: &'a Heartbeat| AgentLine {
         role: agent.role,
         record: &agent.record,
         last_seen_seconds: agent.age.as_millis() as f64 / 1e3,
-        live: is_live(agent),
+        live: agent.is_live(),
         quarantine: quarantines.reason(&agent.record),
     };
     output::to_json_lines(agents.iter().map(line))
@@ -93,23 +82,17 @@ fn render_agents(agents: &[Heartbeat], quarantines: &Quarantines, style: TextSty
     let header = ["Agent", "Role", "Pool", "Host", "Backend", "Adapter", "Slots", "Seen", "State"];
     let row = |agent: &Heartbeat| {
         let record = &agent.record;
-        let state = match (quarantines.reason(record), record.state) {
-            // The table of quarantines says whether its pool is the reason.
-            (Some(_), _) => "quarantined",
-            (None, AgentState::Left) => "left",
-            (None, AgentState::Live) if !agent.is_recent() => "silent",
-            (None, AgentState::Live) => "live",
-        };
         let cells = [
             &table::cut(record.agent_id.as_str(), SHORT_ID),
             agent.role,
-            pool(record),
+            agent.pool(),
             &record.host,
             &record.backend,
             record.adapter.as_deref().unwrap_or("-"),
             &record.slots.to_string(),
             &format!("{} ago", format_duration(agent.age)),
-            state,
+            // The table of quarantines says whether its pool is the reason.
+            agent.state(quarantines),
         ];
         cells.map(str::to_owned).to_vec()
     };

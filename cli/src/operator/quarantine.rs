@@ -1,10 +1,10 @@
 //! `forge quarantine`: lists and lifts quarantines.
 
 use clap::{Args, Subcommand};
-use forge_service::NatsArgs;
+use forge_service::{NatsArgs, registry::listing::Quarantines};
 use serde_json::json;
 
-use super::registry::{Quarantines, RegistryConnection};
+use super::registry::RegistryConnection;
 use crate::{
     context::ContextArgs,
     error::CommandError,

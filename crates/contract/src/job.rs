@@ -48,6 +48,9 @@ pub struct JobRecord {
     /// The operation. Absent if the envelope was invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<Op>,
+    /// Title of the job: the envelope's `about.title`. Absent if the envelope has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// Billing mode and origin of the job.
     #[serde(default)]
     pub billing: Billing,
@@ -119,6 +122,17 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Every state, in the order of a job.
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Planned,
+        Self::Running,
+        Self::Reducing,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// Whether the job has ended in this state.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
@@ -145,6 +159,13 @@ pub struct JobProgress {
     pub shards_done: u64,
     /// Number of shards confirmed by re-execution.
     pub shards_verified: u64,
+}
+
+impl JobProgress {
+    /// Share of the shards that are done, from 0 to 1.
+    pub fn done_share(&self) -> f64 {
+        if self.shards == 0 { 0.0 } else { self.shards_done as f64 / self.shards as f64 }
+    }
 }
 
 /// What verification found in a completed job; `verification.json` has the details.

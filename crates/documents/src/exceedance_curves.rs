@@ -13,6 +13,8 @@ use forge_kernel::{
     statistics::{Level, OrderStatistics},
 };
 
+use serde_json::Value;
+
 use crate::portfolio_tables::has_occurrences;
 
 /// Denominator of every level.
@@ -22,6 +24,18 @@ const LEVEL_DENOMINATOR: u64 = 1_000_000;
 const MIN_TAIL_ITERATIONS: u64 = 10;
 /// The longest return period shown is 10^4.
 const MAX_DECADES: u32 = 4;
+/// The same of a stored result, which may state longer ones.
+const MAX_OUTPUT_DECADES: u32 = 9;
+
+/// Members of a row of `output.exceedance` with the names of their curves, the most important one
+/// first.
+const OUTPUT_CURVES: [(&str, &str); 5] = [
+    ("net", "net AEP"),
+    ("gross", "gross AEP"),
+    ("largest_occurrence", "gross OEP"),
+    ("aep", "AEP"),
+    ("oep", "OEP"),
+];
 
 /// Confidence level of the bands.
 const BAND_CONFIDENCE: f64 = 0.95;
@@ -62,11 +76,69 @@ impl ExceedanceCurves {
             .map(|(name, ordered)| ExceedanceCurve::new(name, &ordered, &levels, request.program.units))
             .collect();
         let median = levels.iter().position(|level| 2 * level.numerator >= LEVEL_DENOMINATOR)?;
-        let medians = curves.iter().map(|curve| curve.amounts[median]).filter(|&amount| amount > 0.0);
-        let low = medians.reduce(f64::min).unwrap_or(0.0);
+        let medians = curves.iter().map(|curve| curve.amounts[median]);
+        Self::scaled(decades, medians.collect(), curves)
+    }
+
+    /// The curves through the return periods of a stored result: straight lines between the amounts
+    /// that `output.exceedance` states, on the axes of the chart. An amount of 0 stands where no
+    /// return period is stated. At most `most` curves, at `points` return periods.
+    ///
+    /// Returns `None` if there are fewer than two rows with return periods, or every amount is 0.
+    pub fn of_output(output: &Value, points: usize, most: usize) -> Option<Self> {
+        let rows = output["exceedance"].as_array()?;
+        let mut rows: Vec<_> = rows
+            .iter()
+            .filter_map(|row| Some((row["return_period"].as_f64().filter(|&t| t >= 1.0)?, row)))
+            .collect();
+        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (_, (longest, _)) = rows.first().zip(rows.last()).filter(|(first, last)| first.0 < last.0)?;
+        let decades = log10(*longest).ceil().clamp(1.0, f64::from(MAX_OUTPUT_DECADES));
+        let position = |index: usize| decades * index as f64 / (points - 1) as f64;
+        let curve = |member: &str, name| {
+            let amounts = |figure: &str| -> Vec<(f64, f64)> {
+                let stated = rows
+                    .iter()
+                    .filter_map(|(period, row)| Some((log10(*period), row[member][figure].as_f64()?)));
+                stated.collect()
+            };
+            let [var, low, high] = ["var", "var_low", "var_high"].map(amounts);
+            let at = |stated: &[(f64, f64)], index| interpolate(stated, position(index));
+            let interval = |index| at(&low, index).zip(at(&high, index));
+            (!var.is_empty()).then(|| ExceedanceCurve {
+                name,
+                amounts: (0..points).map(|index| at(&var, index).unwrap_or(0.0)).collect(),
+                intervals: (0..points).map(interval).collect(),
+            })
+        };
+        let curves = OUTPUT_CURVES.into_iter().filter_map(|(member, name)| curve(member, name));
+        let curves: Vec<_> = curves.take(most).collect();
+        let least = |curve: &ExceedanceCurve| curve.amounts.iter().copied().find(|&amount| amount > 0.0);
+        Self::scaled(decades as u32, curves.iter().filter_map(least).collect(), curves)
+    }
+
+    /// Curves with an axis that begins below the smallest of the amounts `low`.
+    fn scaled(decades: u32, low: Vec<f64>, curves: Vec<ExceedanceCurve>) -> Option<Self> {
+        let low = low.into_iter().filter(|&amount| amount > 0.0).reduce(f64::min).unwrap_or(0.0);
         let scale = LogScale::new(curves.iter().flat_map(|curve| &curve.amounts).copied(), low)?;
         Some(Self { decades, curves, scale })
     }
+}
+
+/// The amount at a position between the stated ones, which are pairs of position and amount in
+/// ascending order: on a straight line between their logarithms. `None` outside, and beside an
+/// amount that is not positive.
+fn interpolate(stated: &[(f64, f64)], position: f64) -> Option<f64> {
+    let after = stated.partition_point(|(at, _)| *at < position);
+    let (right, amount) = *stated.get(after)?;
+    if right == position {
+        return Some(amount);
+    }
+    let (left, before) = *stated.get(after.checked_sub(1)?)?;
+    (before > 0.0 && amount > 0.0).then(|| {
+        let share = (position - left) / (right - left);
+        power_of_ten(log10(before) + (log10(amount) - log10(before)) * share)
+    })
 }
 
 /// The amounts to draw, with their names.
@@ -218,5 +290,27 @@ mod tests {
             (Level::new(1, LEVEL_DENOMINATOR), Level::new(LEVEL_DENOMINATOR - 100, LEVEL_DENOMINATOR))
         );
         assert_eq!(all[25], Level::new(LEVEL_DENOMINATOR - 100_000, LEVEL_DENOMINATOR));
+    }
+
+    #[test]
+    fn curves_of_a_stored_result_pass_through_its_return_periods() {
+        let row = |period: u64, var: f64| {
+            let aep = serde_json::json!({"var": var, "var_low": var / 2.0, "var_high": null});
+            serde_json::json!({"return_period": period, "aep": aep, "oep": {"var": 0.0}})
+        };
+        let output = serde_json::json!({"exceedance": [row(10, 100.0), row(1000, 10_000.0)]});
+        let curves = ExceedanceCurves::of_output(&output, 7, 3).unwrap();
+        assert_eq!(curves.decades, 3);
+        let names: Vec<_> = curves.curves.iter().map(|curve| curve.name).collect();
+        assert_eq!(names, ["AEP", "OEP"]);
+        let expected = [0.0, 0.0, 100.0, 316.23, 1000.0, 3162.28, 10_000.0];
+        for (amount, expected) in curves.curves[0].amounts.iter().zip(expected) {
+            assert!((amount - expected).abs() < 0.01, "{amount} {expected}");
+        }
+        assert!(curves.curves[0].intervals.iter().all(Option::is_none), "an end is missing");
+        assert_eq!((curves.scale.bottom, curves.scale.top), (100.0, 10_000.0));
+        let without = serde_json::json!({"exceedance": [row(10, 100.0)]});
+        assert_eq!(ExceedanceCurves::of_output(&without, 7, 3), None, "one row is no curve");
+        assert_eq!(ExceedanceCurves::of_output(&serde_json::json!({}), 7, 3), None);
     }
 }

@@ -1,13 +1,31 @@
-//! The headline figures of a job record, in the words of the summary of a run, so that every
-//! command gives the same answer. Does not know which figures a record has.
+//! The state and the headline figures of a job record, in the words of the summary of a run, so
+//! that every command and page gives the same answer. Does not know which figures a record has.
 
-use forge_kernel::workload::Vocabulary;
+use forge_contract::job::{JobRecord, JobState};
+use forge_kernel::workload::{PROFILES, Vocabulary};
 use serde_json::{Map, Value};
 
 use crate::{
     number_format::{format_amount, format_percent, format_ratio, format_rounded},
     result_tables::capitalise,
 };
+
+/// The state of a job: why it waits if it does, and else its state, with the failure code if it has
+/// failed. A waiting job may be planned or running, but nothing of it is executed.
+pub fn state_label(record: &JobRecord) -> String {
+    match (&record.waiting, &record.error, record.state) {
+        (Some(reason), _, state) if !state.is_terminal() => format!("waiting: {reason}"),
+        (_, Some(error), JobState::Failed) => format!("failed ({})", error.code),
+        (_, _, state) => state.as_str().to_owned(),
+    }
+}
+
+/// Labels and texts of figures by their names, in the words of a profile if there is one of this
+/// name.
+pub fn profile_figures(profile: Option<&str>, figures: &Map<String, Value>) -> Vec<(String, String)> {
+    let profile = PROFILES.into_iter().find(|known| Some(known.name) == profile);
+    headline_figures(figures, profile.map(|profile| profile.vocabulary))
+}
 
 /// Labels and texts of the figures of a record by their names, such as `mean_loss`: mean and
 /// deviation first, then from the smallest value over the quantiles to the largest. Names that are

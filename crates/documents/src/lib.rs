@@ -57,8 +57,9 @@ pub use self::{
     completed_job::{CompletedJob, headline},
     document::{Document, artifact_name, canonical_json},
     execution_documents::to_milliseconds,
-    headline_figures::headline_figures,
+    headline_figures::{headline_figures, profile_figures, state_label},
     job::Job,
     job_result::JobResult,
+    report_page::{CHART_TEXT_HEIGHT, NARROW_CHART_TEXT_HEIGHT, stored_exceedance_chart},
     reproducible_document::reproducible_document,
 };

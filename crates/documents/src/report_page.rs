@@ -8,6 +8,11 @@ mod portfolio_model;
 mod text_size;
 mod tower_picture;
 
+pub use self::{
+    exceedance_chart::stored_exceedance_chart,
+    text_size::{CHART_TEXT_HEIGHT, NARROW_CHART_TEXT_HEIGHT},
+};
+
 use std::collections::BTreeMap;
 
 use forge_contract::envelope::About;

@@ -1,44 +1,23 @@
 //! Health probes and metrics over HTTP: `/healthz`, `/readyz` and `/metrics`, without TLS or
 //! authentication. Bind it to an address that only probes and scrapers can reach.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forge_bus::SharedBus;
 use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use parking_lot::Mutex;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
-    time::{sleep, timeout},
-};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{ConfigError, HttpArgs},
+    http_server::{self, HttpLimits},
     metrics::Metrics,
 };
 
-/// Time limit of a connection, which serves one request.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for receiving the head of the request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Upper bound on the head of a request, in bytes: the smallest that hyper allows.
-const MAX_HEAD_BYTES: usize = 8 << 10;
-/// Connections at a time. Each takes a file handle, which the connections to NATS and the store
-/// need too. One more closes the oldest, so that idle connections cannot keep probes out.
-const MAX_CONNECTIONS: usize = 64;
+/// Bounds of the server: probes are short, and come from few addresses.
+const LIMITS: HttpLimits = HttpLimits { connections: 64, connection_timeout: Duration::from_secs(10) };
 /// Content type of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -152,70 +131,16 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<Option<SocketAddr>, ConfigError> {
     let Some(address) = args.http else { return Ok(None) };
-    let listener = bind(address).await.map_err(|error| bind_error(address, &error))?;
+    let listener = http_server::bind(address).await.map_err(|error| bind_error(address, &error))?;
     let address = listener.local_addr().map_err(|error| bind_error(address, &error))?;
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
+    let respond = move |request: Request<Incoming>| {
+        ready(respond(request.method(), request.uri().path(), &health, &metrics))
+    };
     tokio::spawn(async move {
-        stop.run_until_cancelled(accept(listener, health, metrics)).await;
+        stop.run_until_cancelled(http_server::serve(listener, LIMITS, respond)).await;
     });
     Ok(Some(address))
-}
-
-/// Binds an address. The unspecified IPv6 address means all addresses of both families, and those
-/// of IPv4 on a system without IPv6.
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let failure = match TcpListener::bind(address).await {
-        Ok(listener) => return Ok(listener),
-        Err(error) => error,
-    };
-    let has_no_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_err();
-    if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6 {
-        return TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
-    }
-    Err(failure)
-}
-
-async fn accept(listener: TcpListener, health: Health, metrics: Metrics) {
-    let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                while connections.try_join_next().is_some() {}
-                oldest_first.retain(|connection| !connection.is_finished());
-                if oldest_first.len() >= MAX_CONNECTIONS
-                    && let Some(oldest) = oldest_first.pop_front()
-                {
-                    oldest.abort();
-                }
-                let connection = serve_connection(stream, health.clone(), metrics.clone());
-                oldest_first.push_back(connections.spawn(async {
-                    timeout(CONNECTION_TIMEOUT, connection).await.ok();
-                }));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "accepting a connection failed; continuing");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(stream: TcpStream, health: Health, metrics: Metrics) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &health, &metrics);
-        async { Ok::<_, Infallible>(response) }
-    });
-    let result = http1::Builder::new()
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = result {
-        tracing::debug!(%error, "serving a connection failed");
-    }
 }
 
 fn respond(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {

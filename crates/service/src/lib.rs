@@ -47,8 +47,8 @@
 //!
 //! Reading order: [`config`] → [`telemetry`] → [`metrics`] → [`queue_worker`] → [`executor`] →
 //! [`shard_messages`] → [`orders`] → [`job_records`] → [`job_keys`] → [`job_watch`] →
-//! [`registry`] → [`program_store`] → [`memory_budget`] → [`job_memory`] → [`http`] →
-//! [`shutdown`].
+//! [`registry`] → [`program_store`] → [`memory_budget`] → [`job_memory`] → [`http_server`] →
+//! [`http`] → [`job_api`] → [`shutdown`].
 
 pub mod blocking;
 mod cache_weight;
@@ -56,7 +56,9 @@ pub mod clock;
 pub mod config;
 pub mod executor;
 pub mod http;
+pub mod http_server;
 pub mod identity;
+pub mod job_api;
 pub mod job_keys;
 pub mod job_memory;
 pub mod job_records;

@@ -3,6 +3,7 @@
 //! that watches keep up to date. What workers write only counts as capacity, never as trust.
 
 mod heartbeat;
+pub mod listing;
 mod live_workers;
 mod quarantine;
 

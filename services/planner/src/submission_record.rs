@@ -44,6 +44,7 @@ pub fn initial_record(
         request: job.map(|job| job.envelope_digest),
         replay_key: request.map(|request| request.replay_key),
         op: envelope.map(|envelope| envelope.op.clone()),
+        title: envelope.and_then(|envelope| envelope.about.as_ref()?.title.clone()),
         billing: envelope.map_or_else(Billing::default, |envelope| envelope.ctx.billing),
         persist: envelope.is_none_or(|envelope| envelope.artifacts.persist),
         trace_id: origin.trace_id,

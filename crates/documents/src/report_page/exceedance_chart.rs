@@ -1,8 +1,9 @@
 //! The exceedance curves as inline SVG. Coordinates are rounded to a tenth and computed with
 //! correctly rounded operations only, so that the bytes are the same on every machine.
 
-use forge_kernel::request::Request;
+use forge_kernel::{request::Request, workload::PROFILES};
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::text_size::NARROW_CHART_TEXT_HEIGHT;
 use crate::{
@@ -36,19 +37,31 @@ const MAX_LABELLED_DECADES: u32 = 6;
 /// draw.
 pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Markup> {
     let curves = ExceedanceCurves::new(request, &job_result.merged, POINTS, CLASSES.len())?;
-    let iterations = request.profile().vocabulary.iterations;
+    Some(draw(&curves, request.profile().vocabulary.iterations))
+}
+
+/// Draws the curves through the return periods that a stored `result.json` states; `None` if its
+/// profile has none, or if [`ExceedanceCurves::of_output`] has none to draw.
+pub fn stored_exceedance_chart(result: &Value) -> Option<Markup> {
+    let profile = result["op"]["profile"].as_str()?;
+    let profile = PROFILES.into_iter().find(|known| known.name == profile)?;
+    let curves = ExceedanceCurves::of_output(&result["output"], POINTS, CLASSES.len())?;
+    Some(draw(&curves, profile.vocabulary.iterations))
+}
+
+fn draw(curves: &ExceedanceCurves, iterations: &str) -> Markup {
     let names: Vec<_> = curves.curves.iter().map(|curve| curve.name).collect();
     let legend = (0..).map(|at| LEFT + 15.0 + LEGEND_WIDTH * f64::from(at));
-    Some(html! {
+    html! {
         svg class="chart" viewBox=(format_args!("0 0 {WIDTH} {HEIGHT}")) role="img" {
             title { "Amounts exceeded once in a return period: " (names.join(", ")) ", with 95% confidence bands" }
-            (amount_grid(&curves))
-            (return_period_grid(&curves))
+            (amount_grid(curves))
+            (return_period_grid(curves))
             @for (curve, class) in curves.curves.iter().zip(CLASSES) {
-                polygon class=(format_args!("band {class}")) points=(band_points(&curves, curve)) {}
+                polygon class=(format_args!("band {class}")) points=(band_points(curves, curve)) {}
             }
             @for (curve, class) in curves.curves.iter().zip(CLASSES) {
-                polyline class=(class) points=(polyline_points(&curves, &curve.amounts)) {}
+                polyline class=(class) points=(polyline_points(curves, &curve.amounts)) {}
             }
             @for ((name, class), x) in names.iter().zip(CLASSES).zip(legend) {
                 (legend_entry(class, name, x))
@@ -56,7 +69,7 @@ pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Mar
             text x=(RIGHT) y=(BOTTOM + 52.0) text-anchor="end" { "return period, " (iterations) }
             text x=(LEFT) y=(BOTTOM + 52.0) { "shaded: 95% confidence" }
         }
-    })
+    }
 }
 
 fn legend_entry(class: &str, name: &str, x: f64) -> Markup {

@@ -3,7 +3,9 @@
 use forge_bus::{memory::MemoryBus, topology::TopologySettings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     task::yield_now,
+    time::timeout,
 };
 
 use super::*;
@@ -91,7 +93,7 @@ async fn half_open_connections_keep_neither_file_handles_nor_probes() {
         half_open.push(open_half_request(address).await);
     }
     assert_eq!(get(address, "GET /healthz").await.0, 200, "under a flood of connections");
-    let (closed, open) = half_open.split_at(half_open.len() - MAX_CONNECTIONS);
+    let (closed, open) = half_open.split_at(half_open.len() - LIMITS.connections);
     for stream in closed {
         stream.readable().await.unwrap();
         assert!(is_closed(stream));
@@ -105,9 +107,9 @@ async fn a_request_that_does_not_arrive_is_given_up() {
     let mut stream = open_half_request(started.unwrap().unwrap()).await;
     let start = tokio::time::Instant::now();
     let mut response = Vec::new();
-    let closed = timeout(CONNECTION_TIMEOUT, stream.read_to_end(&mut response)).await;
+    let closed = timeout(LIMITS.connection_timeout, stream.read_to_end(&mut response)).await;
     assert!(closed.is_ok() && !response.starts_with(b"HTTP/1.1 200"), "{closed:?} {response:?}");
-    assert!(start.elapsed() >= HEAD_TIMEOUT && start.elapsed() < CONNECTION_TIMEOUT);
+    assert!(start.elapsed() >= http_server::HEAD_TIMEOUT && start.elapsed() < LIMITS.connection_timeout);
 }
 
 #[tokio::test]
