@@ -79,13 +79,13 @@ RUN cargo fetch --locked
 # Arrow files. FORGE_COMMIT is
 # what `forge --version` states: the image has no git history.
 FROM sources AS build-gpu
-ARG FEATURES=columnar,object-lock
+ARG FEATURES=columnar,console,object-lock
 ARG FORGE_COMMIT
 RUN cargo build --release --locked --offline -p forge --features "$FEATURES" \
  && strip target/release/forge
 
 FROM sources AS build-cpu
-ARG FEATURES=columnar,object-lock
+ARG FEATURES=columnar,console,object-lock
 ARG FORGE_COMMIT
 RUN cargo build --release --locked --offline -p forge --no-default-features --features "$FEATURES" \
  && strip target/release/forge

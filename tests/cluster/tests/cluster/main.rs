@@ -5,6 +5,7 @@ mod bus_observer;
 mod cheating_workers;
 mod command_output;
 mod commands;
+mod console;
 mod crashes_and_duplicates;
 mod gpu_adapter;
 mod happy_path;

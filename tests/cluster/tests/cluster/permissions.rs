@@ -50,7 +50,7 @@ fn start_server_with(file: PathBuf, data: &Path) -> NatsServer {
 }
 
 /// Gives the processes started from now on the credential of a role.
-fn use_role(cluster: &mut Cluster, role: &str) {
+pub fn use_role(cluster: &mut Cluster, role: &str) {
     cluster.environment = vec![
         ("FORGE_NATS_USER".to_owned(), role.to_owned()),
         ("FORGE_NATS_PASSWORD".to_owned(), password(role)),
@@ -67,17 +67,30 @@ fn start_cluster() -> Cluster {
 fn start_services(services: &[&str]) -> Cluster {
     let mut cluster = Cluster::empty(TestStore::Directory);
     cluster.nats = start_server(&cluster.directory.path().join("nats"));
+    spawn_services(&mut cluster, services);
+    cluster
+}
+
+/// Starts all services under the configuration with one of its optional users.
+pub fn start_cluster_with_optional_user(user: &str) -> Cluster {
+    let mut cluster = Cluster::empty(TestStore::Directory);
+    let file = write_configuration_with(user, cluster.directory.path());
+    cluster.nats = start_server_with(file, &cluster.directory.path().join("nats"));
+    spawn_services(&mut cluster, &["planner", "aggregator", "verifier", "worker"]);
+    cluster
+}
+
+fn spawn_services(cluster: &mut Cluster, services: &[&str]) {
     for service in services {
-        use_role(&mut cluster, service);
+        use_role(cluster, service);
         cluster.spawn(service, &[service]);
-        use_role(&mut cluster, "client");
+        use_role(cluster, "client");
         let started = Instant::now();
         while cluster.run(&["status", "missing"]).status.code() != Some(2) {
             assert!(started.elapsed() < WAIT_LIMIT, "{}", cluster.logs());
             thread::sleep(Duration::from_millis(50));
         }
     }
-    cluster
 }
 
 fn connect_as(cluster: &Cluster, role: &str) -> RawNatsConnection {
@@ -259,29 +272,23 @@ fn trusted_services_cannot_publish_for_each_other() {
     }
 }
 
-/// Writes the production configuration with its optional user `operator`.
-fn write_configuration_with_operator(directory: &Path) -> PathBuf {
+/// Writes the production configuration with one of its optional users.
+fn write_configuration_with(user: &str, directory: &Path) -> PathBuf {
     let text = fs::read_to_string(configuration_file()).unwrap();
-    let start = text.find("      # {\n      #   user: operator\n").unwrap();
+    let start = text.find(&format!("      # {{\n      #   user: {user}\n")).unwrap();
     let end = start + text[start..].find("      # }\n\n").unwrap() + "      # }\n".len();
-    let operator = text[start..end]
+    let block = text[start..end]
         .replace("\n      # ", "\n      ")
         .replacen("      # ", "      ", 1)
-        .replace("$FORGE_OPERATOR_PASSWORD", &password("operator"));
+        .replace(&format!("$FORGE_{}_PASSWORD", user.to_uppercase()), &password(user));
     let path = directory.join("nats-server.conf");
-    fs::write(&path, [&text[..start], &operator, &text[end..]].concat()).unwrap();
+    fs::write(&path, [&text[..start], &block, &text[end..]].concat()).unwrap();
     path
 }
 
 #[test]
 fn operator_lists_agents_and_lifts_quarantines() {
-    let mut cluster = Cluster::empty(TestStore::Directory);
-    let file = write_configuration_with_operator(cluster.directory.path());
-    cluster.nats = start_server_with(file, &cluster.directory.path().join("nats"));
-    for service in ["planner", "aggregator", "verifier", "worker"] {
-        use_role(&mut cluster, service);
-        cluster.spawn(service, &[service]);
-    }
+    let mut cluster = start_cluster_with_optional_user("operator");
     use_role(&mut cluster, "operator");
     let started = Instant::now();
     let agents = loop {
@@ -326,4 +333,23 @@ fn operator_lists_agents_and_lifts_quarantines() {
         "$JS.API.STREAM.UPDATE.KV_forge_agents",
     ];
     assert_refused(&mut connect_as(&cluster, "operator"), &refused, &FOREIGN_INBOXES);
+}
+
+#[test]
+fn console_can_change_nothing() {
+    let cluster = start_cluster_with_optional_user("console");
+    let refused = [
+        "forge.v1.api.submit",
+        "forge.v1.api.cancel",
+        "forge.v1.jobs.submit",
+        "forge.v1.reduce.j.end",
+        "$KV.jobs.j",
+        "$KV.forge_agents.quarantine.UA",
+        "$KV.forge_agents.quarantined-pools.default",
+        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
+        "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.>",
+        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS.mine.forge.v1.results.>",
+        "$JS.API.STREAM.UPDATE.KV_forge_agents",
+    ];
+    assert_refused(&mut connect_as(&cluster, "console"), &refused, &FOREIGN_INBOXES);
 }

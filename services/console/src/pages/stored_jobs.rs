@@ -1,0 +1,61 @@
+//! The completed jobs of the store, also those whose record the cluster has no more.
+
+use forge_contract::artifact::ManifestDocument;
+use forge_documents::number_format::{format_bytes, format_count};
+use forge_store::StoreError;
+use hyper::StatusCode;
+use maud::{Markup, html};
+
+use super::{PageContent, PageContext, text};
+use crate::{
+    route::{ConsolePage, job_path},
+    store_access::StoredJobPage,
+};
+
+/// The page of the store.
+pub fn content(context: &PageContext<'_>, page: Result<StoredJobPage, StoreError>) -> PageContent {
+    let page = match page {
+        Ok(page) => page,
+        Err(error) => return PageContent::failed("Store", StatusCode::BAD_GATEWAY, &error.to_string()),
+    };
+    let head = html! { h1 { "Store" } p class="subtitle" { (context.store) } };
+    PageContent { head, ..PageContent::fixed("Store", table(&page)) }
+}
+
+fn table(page: &StoredJobPage) -> Markup {
+    let last = page.jobs.last().map(|(id, _)| id.clone()).filter(|_| page.has_next);
+    html! {
+        p class="note" { (format_count(page.total as u64)) " completed jobs, by id. " code { "forge audit --all" } " checks them." }
+        table class="list" {
+            thead { tr {
+                th scope="col" { "Job" } th scope="col" class="wide" { "Result hash" } th scope="col" class="number" { "Shards" }
+                th scope="col" class="number" { "Size" }
+            } }
+            tbody { @for (id, manifest) in &page.jobs { tr {
+                td class="job" {
+                    a href=(job_path(id)) { (id) }
+                    @match manifest {
+                        Ok(manifest) => small { code class="narrow" { (manifest.result) } },
+                        Err(reason) => small class="reason" { (text::cut(reason)) },
+                    }
+                }
+                @match manifest {
+                    Ok(manifest) => {
+                        td class="wide" { code { (manifest.result) } }
+                        td class="number" { (format_count(manifest.shards)) }
+                        td class="number" { (format_bytes(size(manifest))) }
+                    }
+                    Err(_) => { td class="wide" {} td {} td {} }
+                }
+            } } }
+        }
+        @if let Some(last) = last {
+            p { a class="button" href=(ConsolePage::StoredJobs { after: Some(last) }.path()) { "Next" } }
+        }
+    }
+}
+
+/// Size of all artifacts.
+fn size(manifest: &ManifestDocument) -> u64 {
+    manifest.artifacts.iter().fold(0, |sum: u64, artifact| sum.saturating_add(artifact.size))
+}
