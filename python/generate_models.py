@@ -28,7 +28,7 @@ MODULES = {
     "portfolio": (
         "Groups of losses and reinsurance treaties.",
         ["AnnualArgs", "AnnualGroupArgs", "ClaimArgs", "ClaimGroupArgs", "StrikeArgs", "StrikeGroupArgs", "GroupArgs",
-         "TreatyArgs"],
+         "CommissionKnotArgs", "CommissionArgs", "ProfitCommissionArgs", "TreatyArgs"],
     ),
     "profiles": ("The models.", ["InsuranceArgs", "EtaArgs", "RiskArgs"]),
 }
@@ -106,7 +106,7 @@ class Generator:
         if name == "TreatyArgs":
             return self.treaties(module, schema)
         if "anyOf" in schema:
-            members = [short_name(reference(variant)) for variant in schema["anyOf"]]
+            members = [self.hint(variant) for variant in schema["anyOf"]]
             return [self.alias(module, short_name(name), members, schema)]
         return [self.klass(module, short_name(name), "Document", schema, [])]
 

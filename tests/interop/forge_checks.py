@@ -197,7 +197,7 @@ def all_occurrences(table: CountTable, q: float) -> float:
     for weight, _ in count_weights(table):
         probability += f64(weight) / W * power
         power *= q
-    return probability
+    return min(1.0, probability)
 
 
 def no_loss_probability(group: Group) -> float:
@@ -270,7 +270,7 @@ class Checks:
     """Section 11.2: the checks of a run."""
 
     def __init__(self, args: dict[str, Any], program: Program, result: ShardResult,
-                 moments: Moments, periods: list[int]) -> None:
+                 moments: Moments, periods: list[int], largest: list[Distribution]) -> None:
         self.names = [group["name"] for group in args["groups"]]
         self.program = program
         self.u = f64(program.units)
@@ -278,10 +278,11 @@ class Checks:
         self.n = result.iterations
         self.moments = moments
         self.periods = periods
+        self.largest = largest  # of (0, L, A), then of (0, L, {g}) for each group
 
     def checks(self) -> dict[str, Any]:
         return {"groups": [self.group(number) for number in range(len(self.program.groups))],
-                "largest_occurrence": [self.largest(period) for period in self.periods]}
+                "largest_occurrence": [self.largest_at(period) for period in self.periods]}
 
     def group(self, number: int) -> dict[str, Any]:
         """The checks of a group."""
@@ -318,24 +319,27 @@ class Checks:
                 "variance": moment_check(q, variance, spread(expected.fourth / u / u / u / u, q), n, 2,
                                          highest)}
 
-    def largest(self, period: int) -> dict[str, Any]:
+    def largest_at(self, period: int) -> dict[str, Any]:
         """The checks of the largest occurrence at a return period."""
-        x, later = bucket_at(self.result.largest, -(-self.n * (period - 1) // period))
-        groups = self.program.groups
-        unknown = [unknown_largest(group) for group in groups]
-        up_to = [None if group.kind == ANNUAL or reason else largest_up_to(group, x)
-                 for group, reason in zip(groups, unknown)]
+        groups = [(number, group) for number, group in enumerate(self.program.groups) if group.kind != ANNUAL]
+        alone: list[Any] = [None] * len(self.program.groups)
+        for number, group in groups:
+            alone[number] = {"name": self.names[number],
+                             **self.exceeding(self.largest[number + 1], period, [group])}
+        return {"return_period": period,
+                **self.exceeding(self.largest[0], period, [group for _, group in groups]), "groups": alone}
+
+    def exceeding(self, distribution: Distribution, period: int, groups: list[Group]) -> dict[str, Any]:
+        """`amount` and `probability` of the largest occurrence of groups, which has a distribution."""
+        x, later = bucket_at(distribution, -(-self.n * (period - 1) // period))
         found = f64(later) / f64(self.n)
-        reasons = [reason for reason in unknown if reason]
+        reasons = [reason for reason in map(unknown_largest, groups) if reason]
         if reasons:
-            probability = check_without_z(None, found, reasons[0])
-        else:
-            product = 1.0
-            for factor in up_to:
-                product *= 1.0 if factor is None else factor
-            probability = probability_check(1 - product, found, self.n)
-        return {"return_period": period, "amount": f64(x) / self.u, "probability": probability,
-                "groups": [None if factor is None else 1 - factor for factor in up_to]}
+            return {"amount": f64(x) / self.u, "probability": check_without_z(None, found, reasons[0])}
+        product = 1.0
+        for group in groups:
+            product *= largest_up_to(group, x)
+        return {"amount": f64(x) / self.u, "probability": probability_check(1 - product, found, self.n)}
 
 
 def bucket_at(distribution: Distribution, rank: int) -> tuple[int, int]:
@@ -347,6 +351,6 @@ def bucket_at(distribution: Distribution, rank: int) -> tuple[int, int]:
 
 
 def checks_of(args: dict[str, Any], program: Program, result: ShardResult, moments: Moments,
-              periods: list[int]) -> dict[str, Any]:
-    """Section 11.2: `checks`; `periods` are the return periods, ascending."""
-    return Checks(args, program, result, moments, periods).checks()
+              periods: list[int], largest: list[Distribution]) -> dict[str, Any]:
+    """Section 11.2: `checks`; `periods` are the return periods, ascending; `largest` as in Checks."""
+    return Checks(args, program, result, moments, periods, largest).checks()

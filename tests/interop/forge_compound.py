@@ -1,8 +1,7 @@
 """Args and programs of risk.compound.v1 (sections 6.3 and 12.1 of docs/determinism.md).
 
 Part of the independent second implementation written from that document alone; see forge_reader.py
-for its purpose and usage. Ranges are not checked: args are valid. Inverse Gaussian and beta laws
-are refused.
+for its purpose and usage. Ranges are not checked: args are valid.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ from fractions import Fraction
 from math import sqrt
 from typing import Any, Callable, Iterator
 
+from forge_beta import Beta
 from forge_core import SpecError
 from forge_families import Burr, Exponential, Gpd, Lomax, Pareto, Uniform, Weibull, closed_table
 from forge_gamma import Gamma
+from forge_inverse_gaussian import InverseGaussian
 from forge_program import (ALL_GROUPS, ANNUAL, CLAIMS, MAX, MILLION, STRIKES, AggregateXl, AmountTable, Component,
                            Group, Layer, OccurrenceXl, Program, QuotaShare, Treaty, lognormal_bits, minor_units)
 from forge_tables import (LONG_DIGITS, CountTable, Entry, LogNormal, Normal, QuantileTable, StepTable, bernoulli_table,
@@ -53,6 +54,14 @@ def filled_group(group: dict[str, Any]) -> dict[str, Any]:
     return {**group, form: [{**COMPONENTS[form], **component} for component in group[form]]}
 
 
+def filled_treaty(treaty: dict[str, Any]) -> dict[str, Any]:
+    """Section 12.1: a treaty with its defaults."""
+    treaty = {**TREATIES[treaty["kind"]], **treaty}
+    if "profit_commission" in treaty:
+        treaty["profit_commission"] = {"margin": 0, **treaty["profit_commission"]}
+    return treaty
+
+
 def normalised_compound(raw: dict[str, Any]) -> dict[str, Any]:
     """Section 12.1: the normal form of args without `iterations` and `convergence`."""
     args = {"decimals": 2, **without_null(raw)}
@@ -61,7 +70,7 @@ def normalised_compound(raw: dict[str, Any]) -> dict[str, Any]:
     if "capital" in args:
         args["capital"] = {**CAPITAL, **args["capital"]}
     if "treaties" in args:
-        args["treaties"] = [{**TREATIES[treaty["kind"]], **treaty} for treaty in args["treaties"]]
+        args["treaties"] = [filled_treaty(treaty) for treaty in args["treaties"]]
     return {key: value for key, value in args.items() if key not in ("indices", "treaties") or value}
 
 
@@ -167,6 +176,22 @@ def gamma(p: dict[str, Any]) -> tuple[Any, int]:
     return Gamma(shape, p["mean"] * square), power_bits(1 / shape)
 
 
+def beta(p: dict[str, Any]) -> tuple[Any, int]:
+    if "a" in p:
+        a, b = p["a"], p["b"]
+    else:
+        m = p["mean"] / p["scale"]
+        r = 1 - m
+        n = r / (m * (p["cv"] * p["cv"])) - 1
+        a, b = m * n, r * n
+    return Beta(a, b, p["scale"]), power_bits(max(1 / a, 1 / b))
+
+
+def inverse_gaussian(p: dict[str, Any]) -> tuple[Any, int]:
+    shape = p["lambda"] / p["mean"] if "lambda" in p else 1 / (p["cv"] * p["cv"])
+    return InverseGaussian(p["mean"], shape), 6
+
+
 def normal(p: dict[str, Any]) -> tuple[Any, int]:
     if "std_dev" in p:
         return Normal(p["mean"], p["std_dev"]), 6
@@ -183,6 +208,8 @@ SEVERITIES: dict[str, Callable[[dict[str, Any]], tuple[Any, int]]] = {
     "gpd": lambda p: (Gpd(p["threshold"], p["scale"], p["xi"]), power_bits(abs(p["xi"]))),
     "burr": lambda p: (Burr(p["alpha"], p["gamma"], p["scale"]),
                        power_bits(max(1 / p["gamma"], 1 / (p["alpha"] * p["gamma"])))),
+    "beta": beta,
+    "inverse_gaussian": inverse_gaussian,
     "uniform": lambda p: (Uniform(p["low"], p["high"]), 6),
     "normal": normal,
 }

@@ -6,7 +6,7 @@ for its purpose and usage.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from forge_compound import millionths
 from forge_details import BITS, Quantity
@@ -16,6 +16,7 @@ from forge_moments import Moments
 from forge_program import (ANNUAL, CLAIMS, MAX, MILLION, AggregateXl, OccurrenceXl, Program, QuotaShare, Treaty,
                            minor_units)
 from forge_shard import ShardResult
+from forge_subjects import Subjects
 from forge_stats import Order, f64, moments_of, scaled, tail_figures
 
 CAPITAL_LEVEL = 0.995  # of `diversification` without `capital`
@@ -37,6 +38,9 @@ class Amount(NamedTuple):
 
     def order(self) -> Order:
         return Order(self.distribution)
+
+
+Amounts = dict[str, Optional[Amount]]
 
 
 def amount_of(quantity: Quantity, highest: int) -> Amount:
@@ -61,7 +65,13 @@ class Output:
         self.lines = amounts[1:1 + program.lines]
         steps = max(0, len(program.steps()) - 1)
         self.steps = amounts[1 + program.lines:1 + program.lines + steps] + [self.net]
-        self.ceded = amounts[1 + program.lines + steps:]
+        self.ceded = amounts[1 + program.lines + steps:][:len(program.treaties)]
+        self.subjects = Subjects(program)
+        largest = amounts[len(amounts) - len(self.subjects.subjects):]
+        # Section 11.1: the first subject has the distribution `largest`.
+        largest[0] = largest[0]._replace(distribution=result.largest)
+        self.largest = dict(zip(self.subjects.subjects, largest))
+        self.orders: dict[int, Order] = {}
         self.levels = sorted(level_of(level) for level in args["report"]["levels"])
         self.periods = sorted(int(period) for period in args["report"]["return_periods"])
 
@@ -69,10 +79,12 @@ class Output:
         allocated = self.args["report"]["allocation"]
         return {
             "net": self.figures(self.net), "gross": self.figures(self.gross), "exceedance": self.exceedance(),
-            "lines": [{"name": name, "gross": self.figures(line)}
-                      for name, line in zip(self.args["lines"], self.lines)],
-            "steps": [{"step": step, "net": self.figures(after)}
-                      for step, after in zip(self.program.steps(), self.steps)],
+            "largest_occurrence": self.figures(self.after(0)),
+            "net_largest_occurrence": self.figures(self.after(self.last_step())),
+            "lines": [{"name": name, **some(self.figures, amounts)}
+                      for name, amounts in zip(self.args["lines"], self.amounts_of_lines())],
+            "steps": [{"step": step, **some(self.figures, amounts)}
+                      for step, amounts in zip(self.program.steps(), self.amounts_of_steps())],
             "treaties": [self.treaty(i) for i in range(len(self.program.treaties))],
             "allocation": [{"level": f64(a) / f64(b), **self.allocation(a, b)} for a, b in self.levels
                            if allocated],
@@ -81,14 +93,15 @@ class Output:
                 for period in self.periods if allocated],
             "diversification": self.diversification(),
             "capital_adequacy_signal": self.capital() if "capital" in self.args else None,
-            "checks": checks_of(self.args, self.program, self.result, self.moments, self.periods),
+            "checks": checks_of(self.args, self.program, self.result, self.moments, self.periods,
+                                self.largest_distributions()),
             "loss_distribution": loss_distribution,
         }
 
     def figures(self, amount: Amount) -> dict[str, Any]:
         """Section 11.1: figures of an amount."""
         moments = moments_of(self.n, amount.sum, amount.sum_of_squares)
-        order = amount.order()
+        order = self.order_of(amount)
         has_mean, has_variance = amount.highest >= 1, amount.highest >= 2
         return {
             "mean": moments.mean / self.u if has_mean else None,
@@ -101,15 +114,55 @@ class Output:
                           for level in self.levels],
         }
 
+    # --- Amounts of lines, steps and treaties
+
+    def last_step(self) -> int:
+        return max(self.program.steps(), default=0)
+
+    def after(self, step: int) -> Amount:
+        """The largest occurrence of (t, L, A)."""
+        return self.largest[self.subjects.whole(step)]
+
+    def amounts_of_lines(self) -> list[Amounts]:
+        return [{"gross": line, "largest_occurrence": self.largest[self.subjects.line(number)]}
+                for number, line in enumerate(self.lines)]
+
+    def amounts_of_steps(self) -> list[Amounts]:
+        return [{"net": amount, "largest_occurrence": self.after(step)}
+                for step, amount in zip(self.program.steps(), self.steps)]
+
+    def amounts_of_treaties(self) -> list[Amounts]:
+        subjects = [self.subjects.treaty(treaty) for treaty in self.program.treaties]
+        return [{"ceded": ceded, "largest_subject": None if subject is None else self.largest[subject]}
+                for ceded, subject in zip(self.ceded, subjects)]
+
+    def largest_distributions(self) -> list[Distribution]:
+        """Those of (0, L, A) and of (0, L, {g}) for each group; the first for annual groups, unused."""
+        groups = enumerate(self.program.groups)
+        subjects = [self.subjects.whole(0) if group.kind == ANNUAL else self.subjects.group(number)
+                    for number, group in groups]
+        return [self.largest[subject].distribution for subject in [self.subjects.whole(0), *subjects]]
+
     def exceedance(self) -> list[dict[str, Any]]:
-        orders = {"net": (self.net.order(), self.net.highest), "gross": (self.gross.order(), self.gross.highest),
-                  "largest_occurrence": (Order(self.result.largest), self.moments.of_largest())}
+        amounts = {"net": self.net, "gross": self.gross, "largest_occurrence": self.after(0),
+                   "net_largest_occurrence": self.after(self.last_step())}
+        parts = {"lines": self.amounts_of_lines(), "steps": self.amounts_of_steps(),
+                 "treaties": self.amounts_of_treaties()}
         rows = []
         for period in self.periods:
-            tails = {name: tail_figures(order, (period - 1, period), self.units, highest)
-                     for name, (order, highest) in orders.items()}
-            rows.append({"return_period": period, **tails})
+            def tail(amount: Amount, period: int = period) -> dict[str, Any]:
+                return tail_figures(self.order_of(amount), (period - 1, period), self.units, amount.highest)
+
+            rows.append({"return_period": period, **some(tail, amounts),
+                         **{name: [some(tail, part) for part in of_parts] for name, of_parts in parts.items()}})
         return rows
+
+    def order_of(self, amount: Amount) -> Order:
+        """The order of an amount, made once."""
+        key = id(amount.distribution)
+        if key not in self.orders:
+            self.orders[key] = amount.order()
+        return self.orders[key]
 
     # --- Treaties
 
@@ -122,7 +175,7 @@ class Output:
         is_xl = isinstance(treaty.terms, OccurrenceXl)
         figures = self.figures(ceded)
         return {
-            "name": args["name"], "ceded": figures,
+            "name": args["name"], **some(self.figures, self.amounts_of_treaties()[number]),
             "attachment_probability": f64(self.n - ceded.distribution.buckets.get(0, 0)) / n,
             "attaching_occurrences": hits if is_xl else None,
             "exhausting_occurrences": losses if is_xl and "limit" in args else None,
@@ -157,8 +210,23 @@ class Output:
             return None
         part = terms.cession if isinstance(terms, QuotaShare) else terms.placed
         ceded = f64(minor_units(args["premium"], self.units)) / self.u * (f64(part) / f64(MILLION))
-        commission = ceded * (f64(millionths(args.get("commission", 0))) / f64(MILLION))
-        return {"ceded": ceded, "commission": commission, "net": ceded - commission}
+        scale = args.get("commission", 0)
+        commission = (self.mean_of(number, lambda m: commission_of(scale, ceded, m)) if isinstance(scale, list)
+                      else commission_of(scale, ceded, 0.0))
+        profit_commission = 0.0
+        if "profit_commission" in args:
+            profit = args["profit_commission"]
+            profit_commission = self.mean_of(number, lambda m: rate(profit["share"]) * max(
+                0.0, ceded * (1 - rate(profit["margin"])) - commission_of(scale, ceded, m) - m))
+        return {"ceded": ceded, "commission": commission, "profit_commission": profit_commission,
+                "net": ceded - commission - profit_commission}
+
+    def mean_of(self, number: int, value: Callable[[float], float]) -> float:
+        """Section 11.1: the mean of a value of what a treaty has ceded."""
+        total = 0.0
+        for piece in self.order_of(self.ceded[number]).pieces:
+            total += f64(piece.count) * value(f64(piece.low + piece.high) / 2 / self.u)
+        return total / f64(self.n)
 
     def rate_on_line(self, args: dict[str, Any]) -> Optional[float]:
         ratio = "attachment_ratio" in args or "limit_ratio" in args
@@ -251,6 +319,30 @@ class Output:
                 part = 1.0 if piece.low > own_funds else f64(piece.high - own_funds) / f64(piece.high - piece.low)
                 above += f64(piece.count) * part
         return above / f64(self.n)
+
+
+def rate(value: Any) -> float:
+    """Section 11.1: rate(x)."""
+    return f64(millionths(value)) / f64(MILLION)
+
+
+def commission_of(scale: Any, ceded: float, amount: float) -> float:
+    """Section 11.1: the commission of a year in which a treaty cedes an amount."""
+    if not isinstance(scale, list):
+        return ceded * rate(scale)
+    knots = [(rate(knot["loss_ratio"]), rate(knot["rate"])) for knot in scale]
+    q = amount / ceded
+    if q <= knots[0][0]:
+        return ceded * knots[0][1]
+    for (low, before), (high, after) in zip(knots, knots[1:]):
+        if q <= high:
+            return ceded * (before + (after - before) * ((q - low) / (high - low)))
+    return ceded * knots[-1][1]
+
+
+def some(function: Callable[[Amount], Any], amounts: Amounts) -> dict[str, Any]:
+    """A function of amounts by name; None for those that there are not."""
+    return {name: None if amount is None else function(amount) for name, amount in amounts.items()}
 
 
 def has_annual_limit(treaty: Treaty) -> bool:

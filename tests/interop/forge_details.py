@@ -10,6 +10,7 @@ from forge_core import le, varint
 from forge_distribution import Distribution, bucket_of
 from forge_execution import Iteration, TreatyYear
 from forge_program import MAX, OccurrenceXl, Program, Treaty
+from forge_subjects import Subjects
 
 BITS = 8  # section 8.1: the resolution of quantities and of the allocation
 
@@ -94,11 +95,11 @@ class Quantity:
         return le(self.sum, 16) + le(self.sum_of_squares, 32) + marks + self.distribution.to_bytes()
 
 
-def quantities_of(year: Iteration) -> list[int]:
+def quantities_of(year: Iteration, subjects: Subjects) -> list[int]:
     """Section 8.1: the quantities of an iteration."""
     gross = year.years[0]
     amounts = [sum(gross)] + gross + [sum(after) for after in year.years[1:-1]]
-    amounts += [treaty.ceded for treaty in year.treaties]
+    amounts += [treaty.ceded for treaty in year.treaties] + subjects.largest(year)
     return [cut(amount) for amount in amounts]
 
 
@@ -107,6 +108,7 @@ class Details:
 
     def __init__(self, program: Program, quantity_marks: list[list[int]]) -> None:
         self.allocation = program.allocation
+        self.subjects = Subjects(program)
         self.groups = [GroupDetails() for _ in program.groups]
         self.treaties = [TreatyDetails(treaty) for treaty in program.treaties]
         self.quantities = [Quantity(marks) for marks in quantity_marks]
@@ -117,7 +119,7 @@ class Details:
             group.add(count, cut(gross))
         for details, treaty in zip(self.treaties, year.treaties):
             details.add(treaty)
-        for quantity, amount in zip(self.quantities, quantities_of(year)):
+        for quantity, amount in zip(self.quantities, quantities_of(year, self.subjects)):
             quantity.add(amount)
         if self.allocation:
             sums = [cut(amount) for amount in year.years[0]] + [cut(treaty.ceded) for treaty in year.treaties]

@@ -278,6 +278,8 @@ class Iteration:
         # The year's amounts for each line: before all steps, then after each step.
         self.years = [[0] * program.lines for _ in range(len(self.steps) + 1)]
         self.largest_occurrence = 0
+        # Of each occurrence its group, and its lines' amounts before all steps and after each.
+        self.occurrences: list[tuple[int, list[list[int]]]] = []
         self.counts = [0 if group.kind == ANNUAL else count_of(next(draws), group.counts)
                        for group in program.groups]
         self.factors = [drawn_amount(next(draws), index) for index in program.indices]
@@ -320,6 +322,7 @@ class Iteration:
         """Section 7.3: the steps that an occurrence or an annual group passes through."""
         annual = self.program.groups[number].kind == ANNUAL
         self.add_to_year(0, amounts)
+        left = [list(amounts)]
         for position, step in enumerate(self.steps):
             seen = list(amounts)
             for year in self.treaties:
@@ -329,6 +332,9 @@ class Iteration:
                     year.ceded = added(year.ceded, sum(taken))
                     year.take_back(payment - sum(taken))
             self.add_to_year(position + 1, amounts)
+            left.append(list(amounts))
+        if not annual:
+            self.occurrences.append((number, left))
 
     def settle_aggregates(self) -> None:
         """Section 7.3: the payments of aggregate XL treaties after the last occurrence."""

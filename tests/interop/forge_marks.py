@@ -11,6 +11,7 @@ from typing import Callable, Iterable, NamedTuple
 from forge_execution import layer_part, paid_amount, share_of
 from forge_program import (ANNUAL, MAX, MILLION, STRIKES, AggregateXl, Component, OccurrenceXl, Program, QuotaShare,
                            Treaty)
+from forge_subjects import Subject, Subjects
 from forge_tables import StepTable
 
 MAX_STEP_AMOUNTS = 16  # section 8.2: amounts of a step table whose payments are atoms
@@ -216,6 +217,10 @@ class Marks:
                        for k in range(1, MAX_MULTIPLE + 1) for part in ascending(parts)]
         return [share_of(amount, terms.placed) for amount in candidates]
 
+    def of_largest(self, subject: Subject) -> list[int]:
+        return distinct_amounts(atom for atom in self.occurrence(subject.lines, subject.step)
+                                if subject.groups >> atom.group & 1)
+
     # --- Marks
 
     def chosen(self, candidates: list[int]) -> list[int]:
@@ -234,4 +239,5 @@ class Marks:
         candidates += [self.of_sum(1 << line, 0) for line in range(self.program.lines)]
         candidates += [self.attachments(step) + self.of_sum(self.all_lines, step) for step in self.program.steps()[:-1]]
         candidates += [self.of_ceded(treaty) for treaty in self.program.treaties]
+        candidates += [self.of_largest(subject) for subject in Subjects(self.program).subjects]
         return [self.chosen(some) for some in candidates]

@@ -12,6 +12,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from forge_compound import family_of, form_of
 from forge_program import (ANNUAL, MAX, MILLION, AggregateXl, OccurrenceXl, Program,
                            QuotaShare, Treaty)
+from forge_subjects import Subject, Subjects
 
 ORDERS = (1, 2, 3, 4)  # the orders that figures and checks ask for
 
@@ -117,13 +118,16 @@ class Moments:
         """Of the gross amount of a group."""
         return highest_moment([source for source in self.sources if source.group == group])
 
-    def of_largest(self) -> int:
-        """Of `largest`."""
-        return highest_moment([source for source in self.sources if source.kind != ANNUAL])
+    def of_largest(self, subject: Subject) -> int:
+        """Of the largest occurrence of a subject in its form."""
+        left = self.retained(lambda treaty: treaty.step <= subject.step and not isinstance(treaty.terms, AggregateXl))
+        return highest_moment([source for source in left
+                               if subject.lines >> source.line & 1 and subject.groups >> source.group & 1])
 
     def of_quantities(self) -> list[int]:
         """Of the quantities of section 8.1, in their order."""
         return ([highest_moment(self.sources)]
                 + [self.of_line(line) for line in range(self.program.lines)]
                 + [self.after(step) for step in self.program.steps()[:-1]]
-                + [self.ceded(treaty) for treaty in self.program.treaties])
+                + [self.ceded(treaty) for treaty in self.program.treaties]
+                + [self.of_largest(subject) for subject in Subjects(self.program).subjects])

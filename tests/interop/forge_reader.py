@@ -13,9 +13,9 @@ Usage:
     forge_reader.py vectors DIR --write             write the vector files; refuses to change one that exists
 
 Modules: forge_core (sections 1 to 4), forge_tables (5), forge_program (6), forge_execution (7),
-forge_families, forge_gamma (5.2), forge_compound (6.3, 12.1), forge_distribution, forge_shard,
-forge_details, forge_marks (8), forge_stats (9, 10), forge_moments, forge_compound_output (11.1),
-forge_checks (11.2), this file (2, 11),
+forge_families, forge_gamma, forge_beta, forge_inverse_gaussian (5.2), forge_compound (6.3, 12.1),
+forge_distribution, forge_shard, forge_subjects, forge_details, forge_marks (8), forge_stats (9, 10),
+forge_moments, forge_compound_output (11.1), forge_checks (11.2), this file (2, 11),
 forge_vectors, forge_vector_inputs, forge_vector_portfolios, forge_vector_compound,
 forge_vector_files (the vectors).
 """

@@ -42,6 +42,8 @@ SEVERITIES: list[dict[str, Any]] = [
     {"normal": {"mean": 500, "cv": 0.3}}, {"normal": {"mean": 0, "std_dev": 80}},
     {"gamma": {"shape": 2.5, "scale": 120}}, {"gamma": {"shape": 0.5, "scale": 1000}},
     {"gamma": {"mean": 1000, "cv": 0.4}},
+    {"beta": {"a": 2.3, "b": 3.7, "scale": 1000}}, {"beta": {"a": 2, "b": 1, "scale": 1000}}, {"beta": {"mean": 300, "cv": 0.75, "scale": 1000}},
+    {"inverse_gaussian": {"mean": 1000, "cv": 0.5}}, {"inverse_gaussian": {"mean": 250, "lambda": 100}},
 ]
 # Severities whose tables list amounts, and the minor units in one unit.
 TABLES: list[tuple[dict[str, Any], int]] = [
@@ -128,12 +130,35 @@ LISTED = {
     ],
     "report": {"levels": [0.9], "return_periods": [20]},
 }
+# Every kind of commission, and a group whose largest occurrence has no law beside one that has.
+COMMISSIONS = {
+    "iterations": 400, "lines": ["fire", "flood"],
+    "groups": [
+        {"name": "claims", "count": {"poisson": 2}, "claims": [{"line": "fire", "severity": {"exponential": 50}}]},
+        {"name": "flood", "count": {"poisson": 0.8}, "claims": [
+            {"line": "flood", "severity": {"pareto": {"threshold": 100, "alpha": 1.5}}, "index": "inflation"}]},
+    ],
+    "indices": [{"name": "inflation", "uniform": {"low": 0.9, "high": 1.2}}],
+    "treaties": [
+        {"name": "sliding", "kind": "quota_share", "covers": ["fire"], "cession": 0.4, "premium": 300, "commission": [
+            {"loss_ratio": 0.1, "rate": 0.4}, {"loss_ratio": 0.45, "rate": 0.3}, {"loss_ratio": 1.5, "rate": 0.05}],
+         "profit_commission": {"share": 0.2, "margin": 0.05}},
+        {"name": "flat", "kind": "quota_share", "covers": ["flood"], "cession": 0.25, "premium": 800,
+         "commission": 0.25, "profit_commission": {"share": 0.5}},
+        {"name": "layer", "kind": "occurrence_xl", "step": 2, "covers": ["flood"], "attachment": 150, "limit": 600,
+         "premium": 200, "placed": 0.8, "profit_commission": {"share": 0.15, "margin": 0.25}},
+        {"name": "stop loss", "kind": "aggregate_xl", "step": 3, "covers": ["fire", "flood"], "attachment": 250,
+         "limit": 400, "premium": 90, "profit_commission": {"share": 0.1}},
+    ],
+    "report": {"levels": [0.9], "return_periods": [2, 20]},
+}
 PORTFOLIOS: dict[str, dict[str, Any]] = {
     "small": SMALL,
     "small, one iteration, null is absent": {**SMALL, "iterations": 1, "treaties": [], "indices": None, "capital": None},
     "reinsured": REINSURED,
     "reinsured, no allocation": {**REINSURED, "iterations": 50, "report": {"levels": [0.9], "return_periods": [20]}},
     "amounts in lists": LISTED,
+    "commissions": COMMISSIONS,
 }
 
 

@@ -1,6 +1,4 @@
-"""Random args of risk.compound.v1 for compare.py: valid ones, of all families but inverse Gaussian
-and beta.
-"""
+"""Random args of risk.compound.v1 for compare.py: valid ones, of all families."""
 
 
 def millionths(rng, low=0.01, high=1.0):
@@ -67,7 +65,17 @@ def piecewise_severity(rng):
     return {"piecewise": {"probabilities": probabilities, "amounts": amounts}}
 
 
+def bounded_severity(rng):
+    scale = amount(rng)
+    return rng.choice([
+        {"beta": {"a": rng.uniform(0.4, 4), "b": rng.uniform(0.4, 6), "scale": scale}},
+        {"beta": {"mean": scale * rng.uniform(0.2, 0.5), "cv": rng.uniform(0.3, 0.7), "scale": scale}},
+    ])
+
+
 def severity(rng):
+    if rng.random() < 0.04:
+        return bounded_severity(rng)
     if rng.random() < 0.3:
         return rng.choice([discrete_severity, empirical_severity, piecewise_severity])(rng)
     mean, shape = amount(rng), rng.uniform(0.4, 4)
@@ -82,6 +90,8 @@ def severity(rng):
         {"uniform": {"low": 0, "high": mean}}, {"normal": {"mean": mean, "cv": rng.uniform(0.05, 2)}},
         {"normal": {"mean": mean, "std_dev": amount(rng)}}, {"gamma": {"shape": shape, "scale": mean}},
         {"gamma": {"mean": mean, "cv": rng.uniform(0.4, 1.5)}},
+        {"inverse_gaussian": {"mean": mean, "cv": rng.uniform(0.2, 4)}},
+        {"inverse_gaussian": {"mean": mean, "lambda": mean * rng.uniform(0.1, 9)}},
     ])
 
 
@@ -122,6 +132,20 @@ def group(rng, number, lines, indices):
     return out
 
 
+def sliding_scale(rng):
+    ratios = sorted({round(rng.uniform(0, 2), 3) for _ in range(rng.randint(2, 5))} | {0.5, 0.7})
+    return [{"loss_ratio": ratio, "rate": millionths(rng)} for ratio in ratios]
+
+
+def commissions(rng, treaty):
+    """A treaty with a premium may have a profit commission."""
+    if "premium" in treaty and "attachment_ratio" not in treaty and "limit_ratio" not in treaty and rng.random() < 0.4:
+        treaty["profit_commission"] = {"share": millionths(rng), **chosen(rng, {"margin": lambda: millionths(rng)})}
+        if treaty["kind"] == "quota_share" and rng.random() < 0.7:
+            treaty["commission"] = sliding_scale(rng)
+    return treaty
+
+
 def quota_share(rng):
     return {"kind": "quota_share", "cession": millionths(rng, 0.01, 0.3),
             **chosen(rng, {"event_limit": lambda: amount(rng), "premium": lambda: amount(rng), "commission": lambda: millionths(rng)})}
@@ -139,7 +163,7 @@ def occurrence_xl(rng):
 def aggregate_xl(rng):
     premium = {"premium": amount(rng, 1_000)}
     return rng.choice([
-        {"attachment": amount(rng), "limit": amount(rng)}, {"attachment": 0},
+        {"attachment": amount(rng), "limit": amount(rng)}, {"attachment": 0}, {"attachment": amount(rng), **premium},
         {"attachment_ratio": 0.9, "limit_ratio": millionths(rng), **premium},
         {"attachment": amount(rng), "limit_ratio": 1.5, **premium},
     ]) | {"kind": "aggregate_xl", "placed": millionths(rng)}
@@ -156,7 +180,7 @@ def treaties(rng, lines, groups, covered):
                 treaty["groups"] = groups
     for step in (5, 6)[:rng.randint(0, 2)]:
         out.append({**aggregate_xl(rng), "step": step, "covers": subset(rng, covered)})
-    return [{"name": f"treaty {number}", **treaty} for number, treaty in enumerate(out)]
+    return [{"name": f"treaty {number}", **commissions(rng, treaty)} for number, treaty in enumerate(out)]
 
 
 def report(rng):

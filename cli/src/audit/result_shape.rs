@@ -9,7 +9,7 @@ use forge_contract::{
 };
 use forge_documents::JobResult;
 use forge_kernel::{convergence::StopReason, reduction::Reduction, request::Request};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::report::CheckProblem;
 
@@ -108,6 +108,9 @@ fn first_deviation(found: &Value, samples: [&Value; 2], pointer: String) -> Opti
             if let Some(unknown) = found.keys().find(|key| !is_known(key)) {
                 return Some((format!("{pointer}/{unknown}"), "is no field of a result".to_owned()));
             }
+            if a.contains_key("no_z_reason") && b.contains_key("no_z_reason") {
+                return deviation_of_check(found, [a, b], &pointer);
+            }
             a.iter().find_map(|(key, a)| {
                 let pointer = format!("{pointer}/{key}");
                 match (found.get(key), b.get(key)) {
@@ -141,6 +144,41 @@ fn first_deviation(found: &Value, samples: [&Value; 2], pointer: String) -> Opti
     }
 }
 
+/// Reasons why a figure of a run has no z-score that follow from the program alone.
+const REASONS_OF_PROGRAMS: [&str; 3] = ["index", "strikes", "moment"];
+/// Those that depend on the run. Few runs have the same ones as the samples.
+const REASONS_OF_RUNS: [&str; 3] = ["single_year", "few_years", "constant"];
+
+/// As [`first_deviation`], of a figure of the run beside that of the model.
+fn deviation_of_check(
+    found: &Map<String, Value>,
+    samples: [&Map<String, Value>; 2],
+    pointer: &str,
+) -> Option<(String, String)> {
+    let at = |key: &str| format!("{pointer}/{key}");
+    let figure = |key: &str| {
+        let Some(found) = found.get(key) else { return Some((at(key), "is missing".to_owned())) };
+        first_deviation(found, samples.map(|sample| &sample[key]), at(key))
+    };
+    let reason_of = |check: &Map<String, Value>| check.get("no_z_reason").cloned().unwrap_or_default();
+    let is_of_program = |reason: &Value| reason.as_str().is_some_and(|r| REASONS_OF_PROGRAMS.contains(&r));
+    if samples.into_iter().any(|sample| is_of_program(&reason_of(sample))) {
+        return ["expected", "found", "no_z_reason", "z"].into_iter().find_map(figure);
+    }
+    let reason = reason_of(found);
+    if !reason.is_null() && !reason.as_str().is_some_and(|r| REASONS_OF_RUNS.contains(&r)) {
+        return Some((at("no_z_reason"), format!("is {reason}, which no run of the envelope has")));
+    }
+    let has_score = found.get("z").is_some_and(Value::is_number);
+    if has_score != reason.is_null() {
+        return Some((
+            at("z"),
+            format!("is {}, with the reason {reason}", found.get("z").unwrap_or(&Value::Null)),
+        ));
+    }
+    ["expected", "found"].into_iter().find_map(figure)
+}
+
 #[cfg(test)]
 mod tests {
     use forge_kernel::{
@@ -151,7 +189,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::example::example_envelope;
+    use crate::example::{envelope_of, example_envelope};
 
     fn requests() -> Vec<Request> {
         let request = |profile| {
@@ -173,6 +211,36 @@ mod tests {
     fn every_profile_yields_results_of_its_shape() {
         for request in requests() {
             assert_eq!(check_shape(&result(&request), &request), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_example_yields_results_of_its_shape() {
+        for profile in PROFILES {
+            for example in profile.examples {
+                let mut envelope = envelope_of(profile, (example.args)());
+                envelope.args.insert("iterations".to_owned(), 2000.into());
+                let request = Request::from_envelope(envelope).unwrap();
+                assert_eq!(check_shape(&result(&request), &request), Ok(()), "{}", example.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_check_has_a_score_or_a_reason_of_its_model() {
+        let request = &requests()[2];
+        let result = result(request);
+        let check = "/output/checks/largest_occurrence/0/groups/2/probability";
+        for (field, value, reason) in [
+            ("no_z_reason", json!("index"), "no run of the envelope has"),
+            ("no_z_reason", json!("few_years"), "with the reason \"few_years\""),
+            ("z", Value::Null, "is null, with the reason null"),
+            ("expected", json!("1"), "is no figure"),
+        ] {
+            let mut changed = result.clone();
+            changed.pointer_mut(check).unwrap()[field] = value;
+            let problem = check_shape(&changed, request).unwrap_err().into_explanation();
+            assert!(problem.contains(check) && problem.contains(reason), "{field}: {problem}");
         }
     }
 

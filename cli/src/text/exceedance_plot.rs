@@ -4,7 +4,7 @@
 use forge_contract::shard_result::ShardResult;
 use forge_documents::{
     exceedance_curves::{ExceedanceCurves, LogScale},
-    number_format,
+    number_format, result_tables,
 };
 use forge_kernel::request::Request;
 
@@ -29,7 +29,11 @@ pub fn render_plot(request: &Request, result: &ShardResult) -> Option<(String, V
         legend.push(format!("{} {line}", curve.name));
     }
     let iterations = request.profile().vocabulary.iterations;
-    let title = format!("Loss by return period in {iterations}: {}", legend.join(", "));
+    let unit = match result_tables::unit(request) {
+        "" => String::new(),
+        unit => format!(", {unit}"),
+    };
+    let title = format!("Loss by return period in {iterations}{unit}: {}", legend.join(", "));
     Some((title, with_axes(&canvas.rows(), curves.scale, curves.decades)))
 }
 

@@ -65,7 +65,7 @@ impl RunSummary<'_> {
         if words.return_periods {
             if !request.program.details {
                 sections.push((
-                    result_tables::exceedance_title(words),
+                    result_tables::exceedance_title(request),
                     render(&result_tables::exceedance_table(result, words)),
                 ));
             }

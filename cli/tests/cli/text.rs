@@ -78,11 +78,11 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
     let text = &output.stdout;
     for title in [
         "Exceedance (net and gross AEP",
-        "Lines before treaties (VaR and TVaR at 99.3%)",
+        "Lines before treaties (VaR, TVaR and OEP at 99.3%)",
         "All lines, step by step",
         "Treaties, what they pay in a year",
         "Layers, means per year",
-        "Premiums: ceded, commission, net",
+        "Premiums, with mean commissions",
         "Capital and diversification",
         "Tail allocation",
         "Checks against the model (z: distance in standard errors)",
@@ -96,6 +96,22 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
     assert_eq!([starts("7 years"), starts("40 years"), starts("10 years")], [1, 1, 0], "{text}");
     assert_eq!([starts("99.3%"), starts("99.5%")], [1, 0], "{text}");
     assert!(text.contains("Executed by   simd-"), "{text}");
+    // Tables and pictures of amounts have the currency in their titles.
+    for title in [
+        "Exceedance (",
+        "Lines before",
+        "All lines,",
+        "Treaties,",
+        "Layers,",
+        "Premiums,",
+        "Capital",
+        "Tail",
+        "Loss by",
+    ] {
+        let line =
+            text.lines().find(|line| line.starts_with(title)).unwrap_or_else(|| panic!("{title}: {text}"));
+        assert!(line.contains(", EUR"), "{line}");
+    }
     assert!(
         text.lines().filter(|line| !line.contains("jobs/")).all(|line| line.chars().count() <= 100),
         "{text}"

@@ -4,8 +4,8 @@
 //! The crate is pure: no I/O, no clock, no randomness, and no execution.
 //!
 //! Reading order: [`envelope`] → [`plan`] → [`program`] ([`treaty`]) → [`shard`] →
-//! [`shard_result`] → [`task`] → [`attestation`] → [`verdict`] → [`job`] → [`artifact`] →
-//! [`manifest_log`]; [`job_list`], [`quota`].
+//! [`shard_result`] ([`result_details`], [`occurrence_subject`]) → [`task`] → [`attestation`] →
+//! [`verdict`] → [`job`] → [`artifact`] → [`manifest_log`]; [`job_list`], [`quota`].
 //!
 //! # Example
 //!
@@ -51,6 +51,7 @@ pub mod job_list;
 pub mod manifest_log;
 pub mod marks;
 pub mod merkle;
+pub mod occurrence_subject;
 pub mod plain_program;
 pub mod plan;
 pub mod program;

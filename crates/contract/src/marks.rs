@@ -77,6 +77,12 @@ impl Program {
                     }
                 }
             }
+            Quantity::LargestOccurrence(at) => {
+                let subject = self.occurrence_subjects()[at];
+                let mut atoms = self.atoms(subject.lines, subject.step);
+                atoms.retain(|atom| subject.groups.contains(atom.group));
+                amounts_of(&atoms)
+            }
         }
     }
 
@@ -100,11 +106,6 @@ impl Program {
         let recoveries = ascending(recoveries.chain(limit_of(layer.layer.limit)));
         let years = multiples(0, &recoveries).into_iter().map(|recoveries| layer.paid(recoveries));
         limit_of(layer.annual.limit).chain(years).map(|paid| layer.placed.of(paid)).collect()
-    }
-
-    /// The distinct step before that of a treaty; 0 if there is none.
-    fn step_before(&self, treaty: &Treaty) -> u32 {
-        self.steps().into_iter().rev().find(|&step| step < treaty.step).unwrap_or(0)
     }
 
     /// The attachments of treaties on the year's amount up to a step, where what is left stays.

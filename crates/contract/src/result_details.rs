@@ -23,6 +23,8 @@ pub enum Quantity {
     NetAfterSteps(usize),
     /// What a treaty pays.
     Ceded(usize),
+    /// The largest occurrence of one of [`Program::occurrence_subjects`].
+    LargestOccurrence(usize),
 }
 
 impl Program {
@@ -43,7 +45,9 @@ impl Program {
         let lines = (0..self.lines as usize).map(Quantity::GrossLine);
         let steps = (1..self.steps().len()).map(Quantity::NetAfterSteps);
         let treaties = (0..self.treaties.len()).map(Quantity::Ceded);
-        std::iter::once(Quantity::Gross).chain(lines).chain(steps).chain(treaties).collect()
+        let subjects = 0..self.occurrence_subjects().len();
+        let amounts = std::iter::once(Quantity::Gross).chain(lines).chain(steps).chain(treaties);
+        amounts.chain(subjects.map(Quantity::LargestOccurrence)).collect()
     }
 }
 

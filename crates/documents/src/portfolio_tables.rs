@@ -1,7 +1,7 @@
 //! The tables of a portfolio's result: lines, steps, treaties, capital, exceedance and who makes
 //! the tail. Results of other profiles have none.
 //!
-//! Amounts are in the currency of the args; the envelope names none.
+//! The titles of tables of amounts name their currency, if the envelope states it.
 
 use forge_contract::program::{Occurrence, Program};
 use forge_kernel::request::Request;
@@ -11,7 +11,7 @@ use crate::{
     headline_figures::figure_text,
     job_result::JobResult,
     number_format::{format_count, format_level, format_percent, format_ratio, format_rounded},
-    result_tables::{INTERVAL_LEGEND, ResultTable, TableWidth, nearest_level},
+    result_tables::{self, INTERVAL_LEGEND, ResultTable, TableWidth, nearest_level},
 };
 
 mod checks;
@@ -92,7 +92,23 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult, width: TableW
         portfolio.components(job_result),
         portfolio.checks(),
     ];
-    tables.into_iter().flatten().collect()
+    let unit = result_tables::unit(request);
+    let tables = tables.into_iter().flatten();
+    tables.map(|table| with_unit(table, unit, width)).collect()
+}
+
+/// Names the currency of a table's amounts, if there is one.
+fn with_unit(table: TitledTable, unit: &str, width: TableWidth) -> TitledTable {
+    let has_amounts = match table.part {
+        PortfolioPart::Components => false,
+        // A terminal shows z-scores alone.
+        PortfolioPart::Checks => width == TableWidth::Page,
+        _ => true,
+    };
+    if unit.is_empty() || !has_amounts {
+        return table;
+    }
+    TitledTable { title: format!("{}, {unit}", table.title), ..table }
 }
 
 /// The position, among the reported levels, of the one at which parts are compared: the nearest to
@@ -155,29 +171,53 @@ impl PortfolioOutput<'_> {
         [name].into_iter().chain(cells.map(amount)).collect()
     }
 
+    /// The figures of a year, and the value at risk of its largest loss (OEP).
+    fn figures_with_largest(&self, name: String, figures: &Value, largest: &Value) -> Vec<String> {
+        let mut cells = self.figures(name, figures);
+        cells.push(self.largest(largest));
+        cells
+    }
+
+    /// The value at risk of a largest loss.
+    fn largest(&self, largest: &Value) -> String {
+        match self.has_occurrences {
+            true => amount(&largest["quantiles"][self.position]["var"]),
+            false => ABSENT.to_owned(),
+        }
+    }
+
     fn lines(&self) -> Option<TitledTable> {
-        let rows = self.list("lines").iter().map(|line| self.figures(text(&line["name"]), &line["gross"]));
-        let total = (rows.len() > 1).then(|| self.figures("all lines".to_owned(), &self.output["gross"]));
-        let title = format!("Lines before treaties (VaR and TVaR at {})", self.level);
+        let rows = self.list("lines").iter().map(|line| {
+            self.figures_with_largest(text(&line["name"]), &line["gross"], &line["largest_occurrence"])
+        });
+        let total = (rows.len() > 1).then(|| {
+            let (gross, largest) = (&self.output["gross"], &self.output["largest_occurrence"]);
+            self.figures_with_largest("all lines".to_owned(), gross, largest)
+        });
+        let title = format!("Lines before treaties (VaR, TVaR and OEP at {})", self.level);
         titled(
             PortfolioPart::Lines,
             title,
-            vec!["Line", "Mean", "Std. dev.", "VaR", "TVaR"],
+            vec!["Line", "Mean", "Std. dev.", "VaR", "TVaR", "OEP"],
             rows.chain(total),
         )
     }
 
     fn steps(&self) -> Option<TitledTable> {
         let steps = self.list("steps");
-        let rows =
-            steps.iter().map(|step| self.figures(format!("after step {}", step["step"]), &step["net"]));
-        let gross =
-            (!steps.is_empty()).then(|| self.figures("before treaties".to_owned(), &self.output["gross"]));
-        let title = format!("All lines, step by step (VaR and TVaR at {})", self.level);
+        let rows = steps.iter().map(|step| {
+            let name = format!("after step {}", step["step"]);
+            self.figures_with_largest(name, &step["net"], &step["largest_occurrence"])
+        });
+        let gross = (!steps.is_empty()).then(|| {
+            let (gross, largest) = (&self.output["gross"], &self.output["largest_occurrence"]);
+            self.figures_with_largest("before treaties".to_owned(), gross, largest)
+        });
+        let title = format!("All lines, step by step (VaR, TVaR and OEP at {})", self.level);
         titled(
             PortfolioPart::Steps,
             title,
-            vec!["Annual loss", "Mean", "Std. dev.", "VaR", "TVaR"],
+            vec!["Annual loss", "Mean", "Std. dev.", "VaR", "TVaR", "OEP"],
             gross.into_iter().chain(rows),
         )
     }

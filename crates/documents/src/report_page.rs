@@ -144,7 +144,7 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
         }
         @if words.return_periods {
             @if !request.program.details {
-                h2 { (result_tables::exceedance_title(words)) ", " (INTERVAL_LEGEND) }
+                h2 { (result_tables::exceedance_title(request)) ", " (INTERVAL_LEGEND) }
                 @for exceedance in result_tables::exceedance_interval_tables(job_result, words) {
                     (table(&exceedance))
                 }
@@ -162,11 +162,10 @@ fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobRes
     let output = &job_result.document.output;
     match part {
         PortfolioPart::Exceedance => exceedance_chart::exceedance_chart(request, job_result),
-        PortfolioPart::Layers => {
-            tower_picture::tower_pictures(&request.program, output["treaties"].as_array()?)
-        }
+        PortfolioPart::Layers => tower_picture::tower_pictures(request, output["treaties"].as_array()?),
         PortfolioPart::Allocation => {
-            allocation_bars::allocation_bars(output, portfolio_tables::compared_position(output))
+            let position = portfolio_tables::compared_position(output);
+            allocation_bars::allocation_bars(output, position, result_tables::unit(request))
         }
         _ => None,
     }

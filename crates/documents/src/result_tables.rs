@@ -225,8 +225,13 @@ fn exceedance_rows(
 }
 
 /// Title of [`exceedance_table`], which says what AEP and OEP refer to.
-pub fn exceedance_title(words: Vocabulary) -> String {
-    format!("Exceedance (AEP: {}, OEP: largest of its {})", words.quantity, words.occurrences)
+pub fn exceedance_title(request: &Request) -> String {
+    let words = request.profile().vocabulary;
+    let title = format!("Exceedance (AEP: {}, OEP: largest of its {})", words.quantity, words.occurrences);
+    match unit(request) {
+        "" => title,
+        unit => format!("{title}, {unit}"),
+    }
 }
 
 /// Limitations that a reader must know before using the result, as complete sentences.

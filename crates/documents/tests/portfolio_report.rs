@@ -66,7 +66,7 @@ fn render_envelope(envelope: Value, kind: ArtifactKind) -> (Request, JobResult, 
 fn page_shows_towers_allocation_curves_and_model() {
     let page = render(ArtifactKind::ReportHtml).2;
     for part in [
-        "Lines before treaties (VaR and TVaR at 98%)",
+        "Lines before treaties (VaR, TVaR and OEP at 98%)",
         "30 years",
         "property &lt;A&gt;",
         "Step 1, on a loss",
@@ -82,7 +82,7 @@ fn page_shows_towers_allocation_curves_and_model() {
         "Net TVaR",
         "OEP TVaR",
         "Checks against the model (z: distance in standard errors)",
-        "Premiums: ceded, commission, net",
+        "Premiums, with mean commissions",
         "storm: variance of the annual loss",
     ] {
         assert!(page.contains(part), "{part}");
@@ -207,6 +207,10 @@ fn what_a_job_is_about_is_in_the_page_and_changes_no_figure() {
         "2026-12-31",
         "Amounts are in CHF.",
         "Quantiles of the net annual loss, CHF",
+        "Lines before treaties (VaR, TVaR and OEP at 98%), CHF",
+        "shaded: 95% confidence; amounts in CHF",
+        "on a loss, CHF",
+        "<p class=\"bar-title\">Lines, CHF",
     ] {
         assert!(page.contains(part) && !plain_page.contains(part), "{part}");
     }

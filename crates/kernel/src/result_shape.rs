@@ -23,6 +23,8 @@ struct DetailsShape {
     reinstatements: Vec<usize>,
     /// For each quantity, the number of marks.
     marks: Vec<usize>,
+    /// Position of what the first treaty pays among the quantities.
+    first_ceded: usize,
     /// Lines and treaties that the total is allocated to; 0 without an allocation.
     parts: usize,
 }
@@ -45,6 +47,8 @@ impl ResultShape {
             groups: program.groups.len(),
             reinstatements: program.treaties.iter().map(reinstatements).collect(),
             marks: program.quantities().into_iter().map(|q| program.marks_of(q).len()).collect(),
+            // Before it are the sum of all lines, each line, and the sums after all steps but one.
+            first_ceded: program.lines as usize + program.steps().len().max(1),
             parts: if program.allocation { parts } else { 0 },
         };
         Self {
@@ -82,6 +86,7 @@ impl ResultShape {
             groups: details.groups.len(),
             reinstatements: details.treaties.iter().map(|treaty| treaty.reinstated.len()).collect(),
             marks: details.quantities.iter().map(|q| q.distribution.at_marks.len()).collect(),
+            first_ceded: self.details.as_ref().map_or(0, |details| details.first_ceded),
             parts: parts.find(|&parts| parts != expected).unwrap_or(expected),
         }
     }
@@ -133,11 +138,9 @@ impl DetailsShape {
         if self.parts == 0 {
             return Ok(());
         }
-        // The quantities: all lines together, each line, the sums after steps, and what each treaty
-        // has ceded.
-        let first_treaty = details.quantities.len() - self.reinstatements.len();
+        // The first quantity is the sum of all lines, the next ones are the lines.
         let lines = 1..=self.lines;
-        let ceded = first_treaty..details.quantities.len();
+        let ceded = self.first_ceded..self.first_ceded + self.reinstatements.len();
         for (part, quantity) in lines.chain(ceded).enumerate() {
             let sum =
                 details.allocation.iter().fold(0u128, |sum, bucket| sum.saturating_add(bucket.sums[part]));

@@ -278,6 +278,15 @@ impl OrderStatistics {
         }
         above / self.len() as f64
     }
+
+    /// The mean of a function of the amount, from its value in the middle of each part of a bucket.
+    pub fn mean_of(&self, function: impl Fn(f64) -> f64) -> f64 {
+        let mut sum = 0.0;
+        for piece in &self.estimate.pieces {
+            sum += piece.count as f64 * function((piece.low + piece.high) as f64 / 2.0);
+        }
+        sum / self.len() as f64
+    }
 }
 
 /// Mean, variance and standard error of the total.

@@ -36,8 +36,12 @@ pub struct TreatyYear {
     recoveries: u64,
 }
 
-/// Receives what treaties take from the lines of a year, in the order in which they take it.
+/// Receives what treaties take from the lines of a year, and what they leave, in the order in which
+/// they pay.
 pub trait CessionObserver {
+    /// This many steps leave these amounts, one for each line, of the occurrence that was added
+    /// last. Before all steps they are its gross amounts.
+    fn add_left(&mut self, _steps: usize, _amounts: &[u64]) {}
     /// A treaty takes an amount, which may be 0, from a line: of the occurrence that was added
     /// last, or of the year while it is closed.
     fn add_cession(&mut self, _treaty: usize, _line: usize, _amount: u64) {}
@@ -117,6 +121,7 @@ impl<'a> Year<'a> {
         observer: &mut impl CessionObserver,
     ) {
         add_to(&mut self.stages[..self.lines], amounts);
+        observer.add_left(0, amounts);
         for (stage, &step) in self.steps.iter().enumerate() {
             let subject = amounts.to_vec();
             for (at, (terms, treaty)) in self.terms.iter().zip(&mut self.treaties).enumerate() {
@@ -132,6 +137,7 @@ impl<'a> Year<'a> {
                 }
             }
             add_to(&mut self.stages[(stage + 1) * self.lines..][..self.lines], amounts);
+            observer.add_left(stage + 1, amounts);
         }
     }
 

@@ -4,12 +4,13 @@
 //!
 //! Exact values come from closed forms and from convolutions in this file. Each model is run under
 //! 200 fixed seeds.
+#![expect(clippy::disallowed_methods, reason = "closed forms of the tests, compared with a tolerance")]
 
 mod common;
 
 use std::collections::BTreeMap;
 
-use common::runs;
+use common::{gauss, runs};
 use forge_contract::digest::Digest;
 use forge_kernel::{
     backend::{Backend, simd::Simd},
@@ -258,6 +259,10 @@ fn what_treaties_leave_of_a_limit() {
     let largest = found[0]["exceedance"].as_array().expect("rows").iter();
     assert!(largest.clone().all(|row| row["largest_occurrence"]["var"] == 1000.0));
 
+    // The largest of a Poisson number of amounts is at most x with the probability e^(−3·P(X > x)).
+    let largest = |level: u64| (6.0 - 1.5 * gauss::quantile(-(level as f64 / 1000.0).ln() / 3.0)).exp();
+    let largest: Quantiles = thousandths().map(|level| (level, largest(level))).collect();
+
     // Without a limit, a layer that leaves 1,000 of an occurrence gives the same law.
     let treaties = json!([
         {"name": "layer", "step": 1, "kind": "occurrence_xl", "covers": ["a"], "attachment": 1000},
@@ -266,6 +271,62 @@ fn what_treaties_leave_of_a_limit() {
     let found = outputs("risk.compound.v1", &portfolio(4000, groups, treaties));
     assert_quantiles_covered(&found, "/steps/0/net/quantiles", &exact);
     assert_quantiles_covered(&found, "/net/quantiles", &map(&exact, |value| 0.6 * value));
+    for rows in ["/largest_occurrence", "/lines/0/largest_occurrence", "/treaties/0/largest_subject"] {
+        assert_quantiles_covered(&found, &format!("{rows}/quantiles"), &largest);
+    }
+    let left = map(&largest, |value| value.min(1000.0));
+    for rows in ["/steps/0/largest_occurrence", "/treaties/1/largest_subject"] {
+        assert_quantiles_covered(&found, &format!("{rows}/quantiles"), &left);
+    }
+    let net = map(&left, |value| 0.6 * value);
+    assert_quantiles_covered(&found, "/net_largest_occurrence/quantiles", &net);
+}
+
+/// The quantile of a mixture of normal laws, each with its probability, mean and deviation.
+fn normal_mixture(level: f64, parts: &[(f64, f64, f64)]) -> f64 {
+    let below =
+        |x: f64| parts.iter().map(|(p, mean, deviation)| p * gauss::phi((x - mean) / deviation)).sum::<f64>();
+    let (mut low, mut high) = (0.0, 1e5);
+    for _ in 0..100 {
+        let middle = (low + high) / 2.0;
+        if below(middle) < level { low = middle } else { high = middle }
+    }
+    high
+}
+
+#[test]
+fn travel_times() {
+    // No delay is near 0, so that the time is a mixture of normal ones.
+    let args = json!({
+        "iterations": 4000, "base_eta": 1800, "traffic_mean": 600, "traffic_std": 60,
+        "weather_prob": 0.2, "weather_mean": 300, "weather_std": 30,
+        "incident_prob": 0.01, "incident_mean": 2400, "incident_std": 200
+    });
+    let (weather, incident): ((f64, f64), (f64, f64)) = ((300.0, 900.0), (2400.0, 40_000.0));
+    let part = |p: f64, (mean, variance): (f64, f64)| (p, 2400.0 + mean, (3600.0 + variance).sqrt());
+    let both = (weather.0 + incident.0, weather.1 + incident.1);
+    let parts = [
+        part(0.8 * 0.99, (0.0, 0.0)),
+        part(0.2 * 0.99, weather),
+        part(0.8 * 0.01, incident),
+        part(0.2 * 0.01, both),
+    ];
+    let exact = thousandths().map(|level| (level, normal_mixture(level as f64 / 1000.0, &parts)));
+    let found = outputs("eta.v1", &args);
+    assert_quantiles_covered(&found, "/quantiles", &exact.collect());
+
+    // Half of the times are the base: the median is at the end of the atom.
+    let args = json!({"iterations": 4000, "base_eta": 1800, "traffic_mean": 0, "traffic_std": 60});
+    let time = |level: u64| 1800.0 - 60.0 * gauss::quantile((1000 - level) as f64 / 1000.0);
+    let found = outputs("eta.v1", &args);
+    let exact: Quantiles = thousandths().map(|level| (level, time(level).max(1800.0))).collect();
+    assert_quantiles_covered(&found, "/quantiles", &exact);
+    // The tail value of a normal law is s·φ(z) / (1 − p).
+    let tail = |level: u64| {
+        let beyond = (1000 - level) as f64 / 1000.0;
+        (level, 1800.0 + 60.0 * gauss::density(gauss::quantile(beyond)) / beyond)
+    };
+    assert_tails_covered(&found, "/quantiles", &thousandths().map(tail).collect(), 4000);
 }
 
 #[test]

@@ -200,14 +200,150 @@ fn checks_know_closed_forms_and_runs_agree_with_them() {
             assert!(is_known && z.unwrap_or(0.0).abs() < 4.0, "{}{score}: {check}", group["name"]);
         }
     }
-    // The storm is a sum of two draws: the largest loss of all groups is unknown.
+    // The storm is a sum of two draws: the largest loss of all groups is unknown. Other groups are
+    // compared alone.
     let largest = &output["checks"]["largest_occurrence"][0];
     assert_eq!(largest["probability"]["no_z_reason"], "strikes");
-    let x = number(largest, "/amount");
+    let x = number(largest, "/groups/0/amount");
     let exceeds = 0.75 * (-x / 1000.0).exp() + 0.25 * (-1.0 - x / 1000.0).exp();
-    assert_near(largest, "/groups/0", 1.0 - (-2.0 * exceeds).exp());
-    assert_eq!(number(largest, "/groups/1"), 0.0);
-    assert!(largest["groups"][2].is_null() && largest["groups"][3].is_null());
+    let claims = &largest["groups"][0]["probability"];
+    assert_near(claims, "/expected", 1.0 - (-2.0 * exceeds).exp());
+    assert!((0.05..0.1).contains(&number(claims, "/found")) && number(claims, "/z").abs() < 4.0, "{claims}");
+    // One time in ten, a sum of twins is above this amount, which lies between 0 and 300.
+    let twins = &largest["groups"][1];
+    let x = number(twins, "/amount");
+    assert!((269.0..272.0).contains(&x), "{twins}");
+    assert_near(twins, "/probability/expected", 1.0 - x / 300.0);
+    assert!(number(twins, "/probability/z").abs() < 4.0, "{twins}");
+    assert_eq!(largest["groups"][2]["probability"]["no_z_reason"], "strikes");
+    assert!(largest["groups"][3].is_null());
+}
+
+#[test]
+fn model_probabilities_are_never_negative() {
+    // The largest amount is that of the constant, which no occurrence exceeds.
+    for mean in (1..60).map(|tenths| f64::from(tenths) / 10.0) {
+        let output = output(&json!({
+            "iterations": 200,
+            "lines": ["a"],
+            "groups": [{"name": "claims", "count": {"poisson": mean}, "claims": [
+                {"line": "a", "severity": {"constant": 100}},
+                {"line": "a", "severity": {"constant": 200}, "weight": 0.3}
+            ]}],
+            "report": {"return_periods": [1000]}
+        }));
+        let largest = &output["checks"]["largest_occurrence"][0];
+        let probabilities = ["/probability/expected", "/groups/0/probability/expected"];
+        let found = probabilities.map(|at| number(largest, at));
+        assert!(found.iter().all(|found| (0.0..1e-14).contains(found)), "mean {mean}: {found:?}");
+        assert!(output["checks"]["groups"][0]["zero_probability"]["expected"].as_f64() <= Some(1.0));
+    }
+}
+
+/// Quantiles are known to the width of a bucket.
+#[track_caller]
+fn assert_at(found: [f64; 2], expected: [f64; 2]) {
+    let is_near = |(found, expected): (f64, f64)| (found - expected).abs() <= expected / 256.0;
+    assert!(found.into_iter().zip(expected).all(is_near), "{found:?}, not {expected:?}");
+}
+
+/// Every figure of distributions with two amounts, before and after treaties.
+#[test]
+fn largest_occurrences_of_lines_steps_and_subjects_by_hand() {
+    let output = output(&json!({
+        "iterations": 40_000,
+        "lines": ["a", "b"],
+        "groups": [
+            {"name": "small", "count": {"constant": 3}, "claims": [{"line": "a", "severity": {"constant": 100}}]},
+            {"name": "storm", "count": {"bernoulli": 0.25}, "strikes": [
+                {"line": "a", "severity": {"constant": 600}}, {"line": "b", "severity": {"constant": 1000}}
+            ]},
+            {"name": "year", "annual": [{"line": "b", "amount": {"constant": 5000}}]}
+        ],
+        "treaties": [
+            {"name": "share", "kind": "quota_share", "covers": ["b"], "cession": 0.3},
+            {"name": "layer", "step": 2, "kind": "occurrence_xl", "covers": ["a", "b"], "groups": ["storm"],
+             "attachment": 500, "limit": 700},
+            {"name": "small", "step": 2, "kind": "occurrence_xl", "covers": ["a"], "groups": ["small"], "attachment": 60},
+            {"name": "stop", "step": 3, "kind": "aggregate_xl", "covers": ["a", "b"], "attachment": 1000}
+        ],
+        "report": {"return_periods": [2, 10], "levels": [0.5, 0.9]}
+    }));
+    // In a quarter of the years there is a storm: of 1,600, 1,300 after the quota share and 600
+    // after the layer. Of small claims, 100 each, the third treaty leaves 60.
+    let storm = |figures: &Value, without: f64, with: f64| {
+        let (mean, deviation) =
+            (without + 0.25 * (with - without), (with - without).abs() * 0.1875f64.sqrt());
+        let tolerance = 4.0 * deviation / 200.0 + 1e-9;
+        assert!((number(figures, "/mean") - mean).abs() <= tolerance, "{figures:#}");
+        assert!((number(figures, "/std_dev") - deviation).abs() <= tolerance, "{figures:#}");
+        assert_eq!((number(figures, "/min"), number(figures, "/max")), (without, with));
+        let quantiles = [0, 1].map(|at| number(figures, &format!("/quantiles/{at}/var")));
+        assert_at(quantiles, [without, with]);
+        let zeros = if without == 0.0 { 0.75 } else { 0.0 };
+        assert!((number(figures, "/zero_probability") - zeros).abs() < 0.01);
+    };
+    storm(&output["largest_occurrence"], 100.0, 1600.0);
+    storm(&output["net_largest_occurrence"], 60.0, 600.0);
+    let at = |pointer: &str| output.pointer(pointer).unwrap();
+    storm(at("/lines/0/largest_occurrence"), 100.0, 600.0);
+    storm(at("/lines/1/largest_occurrence"), 0.0, 1000.0);
+    storm(at("/steps/0/largest_occurrence"), 100.0, 1300.0);
+    storm(at("/steps/1/largest_occurrence"), 60.0, 600.0);
+    storm(at("/steps/2/largest_occurrence"), 60.0, 600.0);
+    storm(at("/treaties/0/largest_subject"), 0.0, 1000.0);
+    storm(at("/treaties/1/largest_subject"), 0.0, 1300.0);
+    storm(at("/treaties/2/largest_subject"), 100.0, 100.0);
+    assert!(at("/treaties/3/largest_subject").is_null());
+    let by_period =
+        |figure: &str| ["0", "1"].map(|row| number(&output, &format!("/exceedance/{row}/{figure}/var")));
+    assert_at(by_period("largest_occurrence"), [100.0, 1600.0]);
+    assert_at(by_period("net_largest_occurrence"), [60.0, 600.0]);
+    assert_at(by_period("lines/1/gross"), [5000.0, 6000.0]);
+    assert_at(by_period("lines/1/largest_occurrence"), [0.0, 1000.0]);
+    assert_at(by_period("steps/0/net"), [3800.0, 5100.0]);
+    assert_at(by_period("steps/1/largest_occurrence"), [60.0, 600.0]);
+    assert_at(by_period("treaties/0/ceded"), [1500.0, 1800.0]);
+    assert_at(by_period("treaties/1/largest_subject"), [0.0, 1300.0]);
+    assert!(at("/exceedance/1/treaties/3/largest_subject").is_null());
+}
+
+#[test]
+fn commissions_depend_on_the_year() {
+    // A year costs 1,000, or 3,000 one time in four.
+    let output = output(&json!({
+        "iterations": 40_000,
+        "lines": ["a"],
+        "groups": [
+            {"name": "year", "annual": [{"line": "a", "amount": {"constant": 1000}}]},
+            {"name": "large", "count": {"bernoulli": 0.25}, "claims": [{"line": "a", "severity": {"constant": 2000}}]}
+        ],
+        "treaties": [
+            {"name": "share", "kind": "quota_share", "covers": ["a"], "cession": 0.5, "premium": 2000,
+             "commission": [{"loss_ratio": 0.4, "rate": 0.35}, {"loss_ratio": 0.6, "rate": 0.25}, {"loss_ratio": 2, "rate": 0.1}],
+             "profit_commission": {"share": 0.2, "margin": 0.05}},
+            {"name": "stop", "step": 2, "kind": "aggregate_xl", "covers": ["a"], "attachment": 500, "limit": 800,
+             "placed": 0.5, "premium": 400, "profit_commission": {"share": 0.25}}
+        ]
+    }));
+    let share = &output["treaties"][0];
+    let large = 1.0 - (number(share, "/ceded/mean") - 500.0) / 1000.0;
+    let mean = |without: f64, with: f64| large * without + (1.0 - large) * with;
+    let close = |pointer: &str, expected: f64| {
+        let found = number(&output["treaties"], pointer);
+        assert!((found - expected).abs() < 1e-6, "{pointer}: {found}, not {expected}");
+    };
+    // Loss ratios of 50% and 150%: the rate is 30%, or 25% less 0.9 / 1.4 of 15%.
+    let rates = [0.3, 0.25 - 0.15 * 0.9 / 1.4];
+    let commission = mean(1000.0 * rates[0], 1000.0 * rates[1]);
+    close("/0/premium/ceded", 1000.0);
+    close("/0/premium/commission", commission);
+    let profit = mean(0.2 * (950.0 - 300.0 - 500.0), 0.0);
+    close("/0/premium/profit_commission", profit);
+    close("/0/premium/net", 1000.0 - commission - profit);
+    // What is left is 500 or 1,500: the layer pays nothing or half of 800, more than its premium.
+    close("/1/premium/profit_commission", mean(0.25 * 200.0, 0.0));
+    close("/1/premium/commission", 0.0);
 }
 
 #[test]
@@ -251,6 +387,11 @@ fn checks_say_why_they_have_no_score() {
     assert_near(&checks, "/groups/0/gross/variance/expected", 750_000.0);
     let checks = of(1000, pareto.clone(), json!("inflation"));
     assert_eq!(reasons(&checks), ["constant", "index", "index", "index", "index", "index"]);
+    let groups = &checks["largest_occurrence"][0]["groups"];
+    assert_eq!(
+        (&groups[0]["name"], &groups[0]["probability"]["no_z_reason"]),
+        (&json!("claims"), &json!("index"))
+    );
     let checks = of(1, json!({"exponential": 1000}), Value::Null);
     assert_eq!(reasons(&checks)[1..3], ["", "single_year"]);
     let checks = of(1000, json!({"pareto": {"threshold": 1000, "alpha": 0.9}}), Value::Null);
@@ -279,8 +420,9 @@ fn treaties_have_premiums_and_fractions_of_the_occurrences_that_they_cover() {
         ]
     }));
     let treaties = &output["treaties"];
-    assert_eq!(treaties[0]["premium"], json!({"ceded": 200.0, "commission": 60.0, "net": 140.0}));
-    assert_eq!(treaties[1]["premium"], json!({"ceded": 20.0, "commission": 0.0, "net": 20.0}));
+    let premium = |ceded: f64, commission: f64| json!({"ceded": ceded, "commission": commission, "profit_commission": 0.0, "net": ceded - commission});
+    assert_eq!(treaties[0]["premium"], premium(200.0, 60.0));
+    assert_eq!(treaties[1]["premium"], premium(20.0, 0.0));
     assert!(treaties[2]["premium"].is_null() && treaties[0]["attaching_fraction"].is_null());
     // Half of the claims are of the line: of 20,000.
     let error = (0.25f64 / 20_000.0).sqrt();

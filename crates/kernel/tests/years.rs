@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use forge_contract::{
     digest::Digest,
+    occurrence_subject::OccurrenceSubject,
     program::{MAX_AMOUNT, Occurrence, Program},
     result_details::Quantity,
     shard::{LEAF_ITERATIONS, Shard, ShardId, TREE_DEPTH},
@@ -62,7 +63,7 @@ fn assert_figures(program: &Program, years: &[YearFigures], result: &ShardResult
             Quantity::Gross => of_years(&|year| year.gross),
             Quantity::GrossLine(line) => of_years(&|year| year.lines[line].amount),
             Quantity::Ceded(treaty) => of_years(&|year| year.treaties[treaty].amount),
-            Quantity::NetAfterSteps(_) => continue,
+            Quantity::NetAfterSteps(_) | Quantity::LargestOccurrence(_) => continue,
         };
         assert_distribution(&amounts, stated.sum, &stated.distribution, &format!("{what}, {quantity:?}"));
     }
@@ -125,6 +126,37 @@ fn assert_trace(program: &Program, trace: &YearTrace, what: &str) -> bool {
     true
 }
 
+/// The largest occurrence of a subject in a year: what its treaties leave of the traced amounts.
+fn largest_of(program: &Program, subject: OccurrenceSubject, trace: &YearTrace) -> u64 {
+    let left = |line: &LineTrace| {
+        let treaties = program.treaties.iter().zip(&line.ceded);
+        let paid = treaties.filter(|(treaty, _)| treaty.step <= subject.step).map(|(_, ceded)| ceded);
+        line.gross - paid.sum::<u64>()
+    };
+    let occurrences = trace.occurrences.iter().filter(|occurrence| subject.groups.contains(occurrence.group));
+    let amounts = occurrences.map(|occurrence| {
+        let lines = occurrence.lines.iter().filter(|line| subject.lines.contains(line.line));
+        lines.map(left).sum::<u64>()
+    });
+    amounts.max().unwrap_or(0).min(MAX_AMOUNT)
+}
+
+/// The largest occurrences of a result are those of the traces of its years.
+fn assert_largest(program: &Program, traces: &[YearTrace], result: &ShardResult, what: &str) {
+    let Some(details) = &result.details else { return };
+    let subjects = program.occurrence_subjects();
+    for (quantity, stated) in program.quantities().into_iter().zip(&details.quantities) {
+        let Quantity::LargestOccurrence(at) = quantity else { continue };
+        let amounts: Vec<u64> = traces.iter().map(|trace| largest_of(program, subjects[at], trace)).collect();
+        assert_distribution(
+            &amounts,
+            stated.sum,
+            &stated.distribution,
+            &format!("{what}, {:?}", subjects[at]),
+        );
+    }
+}
+
 fn check(program: &Program, root: Digest, leaf: u64, years: u64, what: &str) -> u64 {
     let (figures, result) = years_of(program, root, leaf, years);
     assert_eq!(result, result_of(program, root, leaf, years), "{what}");
@@ -140,6 +172,7 @@ fn check(program: &Program, root: Digest, leaf: u64, years: u64, what: &str) -> 
     }
     assert_eq!(merged.result(), result, "{what}");
     assert_eq!(traces.len(), figures.len(), "{what}");
+    assert_largest(program, &traces, &result, what);
     let compared = traces.iter().zip(&figures).map(|(trace, figures)| {
         assert_eq!(trace.figures, *figures, "{what}, year {}", figures.year);
         assert_eq!(*trace, trace_year(program, root, figures.year), "{what}, year {}", figures.year);

@@ -118,6 +118,32 @@ of one component or strikes all components at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class CommissionKnot(Document):
+    """A knot of a sliding scale."""
+
+    loss_ratio: float
+    """What the treaty pays in a year, as a fraction of the ceded premium. From 0 to 100."""
+    rate: float
+    """The commission, as a fraction of the ceded premium. From 0 to 1."""
+
+
+Commission = float | Sequence[CommissionKnot]
+"""A fraction of the ceded premium, or a sliding scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfitCommission(Document):
+    """What a reinsurer pays back of its profit: the ceded premium less the margin, the
+    commission and what the treaty pays."""
+
+    share: float
+    """Fraction of the profit that is paid back. Above 0, at most 1."""
+    margin: float | None = None
+    """Fraction of the ceded premium that the reinsurer keeps before there is a profit.
+    Default 0. From 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuotaShare(Treaty):
     """The same fraction of every occurrence."""
 
@@ -133,11 +159,13 @@ class QuotaShare(Treaty):
     """Names of the groups whose occurrences are covered. Default: all groups. Not for
     ``aggregate_xl``, which covers what all groups leave of its lines. From 1 to 32
     elements."""
+    profit_commission: ProfitCommission | None = None
+    """What the reinsurer pays back of its profit; needs ``premium``. Default: nothing."""
     step: int | None = None
     """Inuring step. Default 1. From 1 to 32."""
-    commission: float | None = None
-    """Fraction of the ceded premium that the reinsurer pays back; has an effect only with
-    ``premium``. Default 0. From 0 to 1."""
+    commission: Commission | None = None
+    """Fraction of the ceded premium that the reinsurer pays back, or a sliding scale of it;
+    has an effect only with ``premium``. Default 0."""
     event_limit: float | None = None
     """Most that is ceded for one occurrence. Default: no limit. Above 0, at most 1e+15."""
     premium: float | None = None
@@ -162,6 +190,8 @@ class OccurrenceXl(Treaty):
     """Names of the groups whose occurrences are covered. Default: all groups. Not for
     ``aggregate_xl``, which covers what all groups leave of its lines. From 1 to 32
     elements."""
+    profit_commission: ProfitCommission | None = None
+    """What the reinsurer pays back of its profit; needs ``premium``. Default: nothing."""
     step: int | None = None
     """Inuring step. Default 1. From 1 to 32."""
     aad: float | None = None
@@ -203,6 +233,8 @@ class AggregateXl(Treaty):
     """Names of the groups whose occurrences are covered. Default: all groups. Not for
     ``aggregate_xl``, which covers what all groups leave of its lines. From 1 to 32
     elements."""
+    profit_commission: ProfitCommission | None = None
+    """What the reinsurer pays back of its profit; needs ``premium``. Default: nothing."""
     step: int | None = None
     """Inuring step. Default 1. From 1 to 32."""
     attachment: float | None = None

@@ -101,10 +101,14 @@ impl SummaryStatistics {
 
 fn highest_moment(parts: &ModelParts, amount: StatedAmount) -> HighestMoment {
     match amount {
-        StatedAmount::Total | StatedAmount::Part(Quantity::NetAfterSteps(_)) => parts.net,
+        StatedAmount::Total => parts.net,
         StatedAmount::Part(Quantity::Gross) => parts.gross,
         StatedAmount::Part(Quantity::GrossLine(line)) => parts.lines[line].highest,
         StatedAmount::Part(Quantity::Ceded(treaty)) => parts.treaties[treaty].highest,
+        // No summary has these.
+        StatedAmount::Part(Quantity::NetAfterSteps(_) | Quantity::LargestOccurrence(_)) => {
+            HighestMoment::None
+        }
     }
 }
 

@@ -77,6 +77,7 @@ impl PortfolioOutput<'_> {
                 let mut rows = self.checks_of_groups(&mut legend);
                 let (largest, note) = self.checks_of_largest(&mut legend);
                 rows.extend(largest);
+                rows.extend(self.checks_of_largest_by_group(&mut legend));
                 (vec!["Figure", "Model", "This run", "z"], rows, note)
             }
         };
@@ -140,6 +141,28 @@ impl PortfolioOutput<'_> {
             legend.row(label, &check["probability"], false)
         });
         (rows.collect(), None)
+    }
+
+    /// The same for each group alone, where there are several with losses by occurrence. Groups for
+    /// which the model has no figure have one row.
+    fn checks_of_largest_by_group(&self, legend: &mut CheckLegend) -> Vec<Vec<String>> {
+        let largest = self.output["checks"]["largest_occurrence"].as_array().map_or(&[][..], Vec::as_slice);
+        let of_group = |at: usize| largest.iter().map(move |check| &check["groups"][at]);
+        let groups = (0..self.checked_groups().len()).filter(|&at| of_group(at).any(Value::is_object));
+        let groups: Vec<_> = groups.collect();
+        let mut rows = Vec::new();
+        for at in groups.iter().copied().filter(|_| groups.len() > 1) {
+            let name = text(&self.checked_groups()[at]["name"]);
+            let known: Vec<_> = of_group(at).filter(|c| !c["probability"]["expected"].is_null()).collect();
+            rows.extend(known.iter().map(|check| {
+                let label = format!("{name}: largest loss exceeds {}", amount(&check["amount"]));
+                legend.row(label, &check["probability"], false)
+            }));
+            if let (true, Some(check)) = (known.is_empty(), of_group(at).next()) {
+                rows.push(legend.row(format!("{name}: largest loss"), &check["probability"], false));
+            }
+        }
+        rows
     }
 }
 

@@ -3,19 +3,28 @@
 use serde_json::Value;
 
 use super::{ABSENT, PortfolioOutput, PortfolioPart, TitledTable, amount, percent, text, titled};
-use crate::number_format::format_rounded;
+use crate::{number_format::format_rounded, result_tables::TableWidth};
 
 impl PortfolioOutput<'_> {
     pub(super) fn treaties(&self) -> Option<TitledTable> {
+        let is_page = self.width == TableWidth::Page;
         let rows = self.list("treaties").iter().map(|treaty| {
             let mut cells = self.figures(text(&treaty["name"]), &treaty["ceded"]);
             cells.pop();
             cells.push(percent(&treaty["attachment_probability"]));
             cells.push(percent(&treaty["exhaustion_probability"]));
+            cells.extend(is_page.then(|| self.largest(&treaty["largest_subject"])));
             cells
         });
-        let title = format!("Treaties, what they pay in a year (VaR at {})", self.level);
-        let header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Attachment", "Exhaustion"];
+        let title = match is_page {
+            true => format!(
+                "Treaties, what they pay in a year (VaR at {}; OEP: largest loss that they cover, before what they pay)",
+                self.level
+            ),
+            false => format!("Treaties, what they pay in a year (VaR at {})", self.level),
+        };
+        let mut header = vec!["Treaty", "Mean", "Std. dev.", "VaR", "Attachment", "Exhaustion"];
+        header.extend(is_page.then_some("OEP"));
         titled(PortfolioPart::Treaties, title, header, rows)
     }
 
@@ -50,11 +59,12 @@ impl PortfolioOutput<'_> {
     pub(super) fn premiums(&self) -> Option<TitledTable> {
         let treaties = self.list("treaties").iter().filter(|treaty| treaty["premium"].is_object());
         let rows = treaties.map(|treaty| {
-            let premiums = ["ceded", "commission", "net"].map(|name| amount(&treaty["premium"][name]));
+            let premiums = ["ceded", "commission", "profit_commission", "net"];
+            let premiums = premiums.map(|name| amount(&treaty["premium"][name]));
             [text(&treaty["name"])].into_iter().chain(premiums).collect()
         });
-        let header = vec!["Treaty", "Ceded", "Commission", "Net"];
-        titled(PortfolioPart::Premiums, "Premiums: ceded, commission, net", header, rows)
+        let header = vec!["Treaty", "Ceded", "Commission", "Profit comm.", "Net"];
+        titled(PortfolioPart::Premiums, "Premiums, with mean commissions", header, rows)
     }
 }
 

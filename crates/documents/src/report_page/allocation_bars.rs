@@ -16,8 +16,8 @@ struct BarPart {
     colour: usize,
 }
 
-/// The bars of an allocation at a level; `None` where nothing is allocated.
-pub fn allocation_bars(output: &Value, position: usize) -> Option<Markup> {
+/// The bars of an allocation at a level, with amounts in `unit`; `None` where nothing is allocated.
+pub fn allocation_bars(output: &Value, position: usize, unit: &str) -> Option<Markup> {
     let tail = &output["allocation"][position]["tail"];
     let net = tail["net"].as_f64()?;
     // Parts without a mean have no length.
@@ -41,15 +41,15 @@ pub fn allocation_bars(output: &Value, position: usize) -> Option<Markup> {
     let total = lines.iter().fold(0.0, |sum, part| sum + part.amount);
     (total > 0.0).then(|| {
         html! {
-            (bar("Lines", &lines, total))
-            @if others.len() > 1 { (bar("Net and treaties", &others, total)) }
+            (bar("Lines", unit, &lines, total))
+            @if others.len() > 1 { (bar("Net and treaties", unit, &others, total)) }
         }
     })
 }
 
-fn bar(title: &str, parts: &[BarPart], total: f64) -> Markup {
+fn bar(title: &str, unit: &str, parts: &[BarPart], total: f64) -> Markup {
     html! {
-        p class="bar-title" { (title) }
+        p class="bar-title" { (title) @if !unit.is_empty() { ", " (unit) } }
         div class="stack" {
             @for part in parts {
                 span class=(format_args!("c{}", part.colour)) style=(format_args!("width:{:.2}%", 100.0 * part.amount / total)) {}

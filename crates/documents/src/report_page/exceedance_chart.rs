@@ -9,7 +9,7 @@ use super::text_size::NARROW_CHART_TEXT_HEIGHT;
 use crate::{
     exceedance_curves::{ExceedanceCurve, ExceedanceCurves},
     job_result::JobResult,
-    number_format,
+    number_format, result_tables,
 };
 
 /// Size of the drawing.
@@ -37,7 +37,7 @@ const MAX_LABELLED_DECADES: u32 = 6;
 /// draw.
 pub fn exceedance_chart(request: &Request, job_result: &JobResult) -> Option<Markup> {
     let curves = ExceedanceCurves::new(request, &job_result.merged, POINTS, CLASSES.len())?;
-    Some(draw(&curves, request.profile().vocabulary.iterations))
+    Some(draw(&curves, request.profile().vocabulary.iterations, result_tables::unit(request)))
 }
 
 /// Draws the curves through the return periods that a stored `result.json` states; `None` if its
@@ -46,10 +46,11 @@ pub fn stored_exceedance_chart(result: &Value) -> Option<Markup> {
     let profile = result["op"]["profile"].as_str()?;
     let profile = PROFILES.into_iter().find(|known| known.name == profile)?;
     let curves = ExceedanceCurves::of_output(&result["output"], POINTS, CLASSES.len())?;
-    Some(draw(&curves, profile.vocabulary.iterations))
+    Some(draw(&curves, profile.vocabulary.iterations, profile.vocabulary.unit))
 }
 
-fn draw(curves: &ExceedanceCurves, iterations: &str) -> Markup {
+/// Draws the curves, with amounts in `unit`, which may be empty.
+fn draw(curves: &ExceedanceCurves, iterations: &str, unit: &str) -> Markup {
     let names: Vec<_> = curves.curves.iter().map(|curve| curve.name).collect();
     let legend = (0..).map(|at| LEFT + 15.0 + LEGEND_WIDTH * f64::from(at));
     html! {
@@ -67,7 +68,7 @@ fn draw(curves: &ExceedanceCurves, iterations: &str) -> Markup {
                 (legend_entry(class, name, x))
             }
             text x=(RIGHT) y=(BOTTOM + 52.0) text-anchor="end" { "return period, " (iterations) }
-            text x=(LEFT) y=(BOTTOM + 52.0) { "shaded: 95% confidence" }
+            text x=(LEFT) y=(BOTTOM + 52.0) { "shaded: 95% confidence" @if !unit.is_empty() { "; amounts in " (unit) } }
         }
     }
 }

@@ -5,11 +5,15 @@ use forge_contract::{
     program::{MAX_AMOUNT, Program},
     treaty::{IndexSet, Layer, Proportion, TreatyTerms},
 };
+use forge_kernel::request::Request;
 use maud::{Markup, html};
 use serde_json::Value;
 
 use super::text_size::{LETTER_WIDTH, TEXT_HEIGHT};
-use crate::number_format::{format_axis_amount, format_percent, format_rounded};
+use crate::{
+    number_format::{format_axis_amount, format_percent, format_rounded},
+    result_tables,
+};
 
 /// Width of a picture, and edges of the layers within it.
 const WIDTH: f64 = 430.0;
@@ -53,12 +57,12 @@ struct Subject {
 }
 
 /// The pictures; `None` without layers. `treaties` are those of the result's output.
-pub fn tower_pictures(program: &Program, treaties: &[Value]) -> Option<Markup> {
-    let towers = towers(program);
+pub fn tower_pictures(request: &Request, treaties: &[Value]) -> Option<Markup> {
+    let towers = towers(&request.program);
     (!towers.is_empty()).then(|| {
         html! {
             div class="towers" {
-                @for tower in &towers { (picture(tower, f64::from(program.units), treaties)) }
+                @for tower in &towers { (picture(tower, request, treaties)) }
             }
         }
     })
@@ -90,7 +94,8 @@ fn top(layer: Layer) -> u64 {
     layer.top().min(MAX_AMOUNT)
 }
 
-fn picture(tower: &Tower, unit: f64, treaties: &[Value]) -> Markup {
+fn picture(tower: &Tower, request: &Request, treaties: &[Value]) -> Markup {
+    let (units, unit) = (f64::from(request.program.units), result_tables::unit(request));
     let mut amounts: Vec<u64> = vec![0];
     amounts.extend(tower.layers.iter().flat_map(|layer| [layer.layer.attachment, top(layer.layer)]));
     amounts.sort_unstable();
@@ -106,13 +111,15 @@ fn picture(tower: &Tower, unit: f64, treaties: &[Value]) -> Markup {
     };
     let label = |amount: u64| match amount {
         MAX_AMOUNT => "no limit".to_owned(),
-        amount => fitting_amount(amount as f64 / unit),
+        amount => fitting_amount(amount as f64 / units),
     };
     let subject = if tower.subject.of_year { "a year's loss" } else { "a loss" };
     html! {
         svg class="tower" viewBox=(format_args!("0 0 {WIDTH} {height}")) role="img" {
             title { "Layers of step " (tower.subject.step) ", on " (subject) }
-            text x=(LEFT) y="14" { "Step " (tower.subject.step) ", on " (subject) }
+            text x=(LEFT) y="14" {
+                "Step " (tower.subject.step) ", on " (subject) @if !unit.is_empty() { ", " (unit) }
+            }
             @for &amount in &amounts {
                 line class="grid" x1=(LEFT) y1=(y(amount)) x2=(LEFT + LAYER_WIDTH) y2=(y(amount)) {}
                 text x=(LEFT - 8.0) y=(y(amount) + 4.0) text-anchor="end" { (label(amount)) }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
+    occurrence_subject::OccurrenceSubject,
     program::Program,
     result_details::{AllocationBucket, GroupTally, Quantity, QuantityResult, ResultDetails, TreatyTally},
     shard_result::{Distribution, ShardResult, Tally},
@@ -54,9 +55,21 @@ impl<'a> ResultBuilder<'a> {
     }
 }
 
-impl CessionObserver for ResultBuilder<'_> {}
+impl CessionObserver for ResultBuilder<'_> {
+    fn add_left(&mut self, steps: usize, amounts: &[u64]) {
+        if let Some(details) = &mut self.details {
+            details.largest.add_left(steps, amounts);
+        }
+    }
+}
 
 impl IterationObserver for ResultBuilder<'_> {
+    fn start_occurrence(&mut self, group: usize) {
+        if let Some(details) = &mut self.details {
+            details.largest.group = group;
+        }
+    }
+
     fn add_amount(&mut self, amount: &ComponentAmount) {
         let tally = &mut self.components[amount.component];
         tally.occurrences += 1;
@@ -84,6 +97,7 @@ struct DetailsBuilder {
     groups: Vec<GroupTally>,
     treaties: Vec<TreatyTally>,
     quantities: Vec<(Quantity, QuantityBuilder)>,
+    largest: LargestOccurrences,
     allocation: Option<BTreeMap<u32, Vec<u128>>>,
 }
 
@@ -95,6 +109,7 @@ impl DetailsBuilder {
             groups: vec![GroupTally::default(); program.groups.len()],
             treaties: program.treaties.iter().map(TreatyTally::of).collect(),
             quantities: program.quantities().into_iter().map(quantity).collect(),
+            largest: LargestOccurrences::new(program),
             allocation: program.allocation.then(BTreeMap::new),
         }
     }
@@ -119,8 +134,9 @@ impl DetailsBuilder {
             }
         }
         for (quantity, builder) in &mut self.quantities {
-            builder.add(recorded(amount_of(*quantity, year)));
+            builder.add(recorded(amount_of(*quantity, year, &self.largest)));
         }
+        self.largest.amounts.fill(0);
         if let Some(allocation) = &mut self.allocation {
             let lines = year.after_steps(0).iter().copied();
             let parts = lines.chain(year.treaties.iter().map(|treaty| treaty.ceded));
@@ -142,12 +158,43 @@ impl DetailsBuilder {
     }
 }
 
-fn amount_of(quantity: Quantity, year: &ClosedYear) -> u64 {
+/// The largest occurrences of the iteration in progress.
+struct LargestOccurrences {
+    /// For each subject, the number of steps that have paid.
+    subjects: Vec<(OccurrenceSubject, usize)>,
+    /// Group of the occurrence in progress.
+    group: usize,
+    /// For each subject, its largest occurrence so far.
+    amounts: Vec<u64>,
+}
+
+impl LargestOccurrences {
+    fn new(program: &Program) -> Self {
+        let steps = program.steps();
+        let numbered = |subject: OccurrenceSubject| {
+            (subject, steps.iter().filter(|&&step| step <= subject.step).count())
+        };
+        let subjects: Vec<_> = program.occurrence_subjects().into_iter().map(numbered).collect();
+        Self { amounts: vec![0; subjects.len()], subjects, group: 0 }
+    }
+
+    /// Adds what this many steps leave of the occurrence in progress.
+    fn add_left(&mut self, steps: usize, amounts: &[u64]) {
+        for ((subject, after), largest) in self.subjects.iter().zip(&mut self.amounts) {
+            if *after == steps && subject.groups.contains(self.group) {
+                *largest = sum_of(amounts, subject.lines).max(*largest);
+            }
+        }
+    }
+}
+
+fn amount_of(quantity: Quantity, year: &ClosedYear, largest: &LargestOccurrences) -> u64 {
     match quantity {
         Quantity::Gross => sum_of(year.after_steps(0), IndexSet::ALL),
         Quantity::GrossLine(line) => year.after_steps(0)[line],
         Quantity::NetAfterSteps(steps) => sum_of(year.after_steps(steps), IndexSet::ALL),
         Quantity::Ceded(treaty) => year.treaties[treaty].ceded,
+        Quantity::LargestOccurrence(subject) => largest.amounts[subject],
     }
 }
 

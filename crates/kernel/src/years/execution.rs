@@ -118,6 +118,10 @@ struct ResultAndYears<'a, O, F> {
 }
 
 impl<O: YearObserver, F> CessionObserver for ResultAndYears<'_, O, F> {
+    fn add_left(&mut self, steps: usize, amounts: &[u64]) {
+        self.result.add_left(steps, amounts);
+    }
+
     fn add_cession(&mut self, treaty: usize, line: usize, amount: u64) {
         self.years.add_cession(treaty, line, amount);
     }
@@ -125,6 +129,7 @@ impl<O: YearObserver, F> CessionObserver for ResultAndYears<'_, O, F> {
 
 impl<O: YearObserver, F: FnMut(&O::Year)> IterationObserver for ResultAndYears<'_, O, F> {
     fn start_occurrence(&mut self, group: usize) {
+        self.result.start_occurrence(group);
         self.years.start_occurrence(group);
     }
 

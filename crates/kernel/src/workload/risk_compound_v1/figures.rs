@@ -54,10 +54,16 @@ impl QuantityStatistics {
         Self::new(&result.total, &marks, Resolution::FINE, moments, program.units, highest)
     }
 
-    /// The statistics of the largest occurrence, before treaties. Its mean and standard deviation
-    /// are not known.
-    pub fn of_largest(result: &ShardResult, program: &Program) -> OrderStatistics {
-        OrderStatistics::new(&result.largest, &program.marks())
+    /// The statistics of the largest occurrence of all lines, before treaties; `sums` are those of
+    /// its quantity.
+    pub fn of_largest(
+        result: &ShardResult,
+        sums: &QuantityResult,
+        program: &Program,
+        highest: HighestMoment,
+    ) -> Self {
+        let moments = Moments::of_sums(result.iterations, sums.sum, sums.sum_squares);
+        Self::new(&result.largest, &program.marks(), Resolution::FINE, moments, program.units, highest)
     }
 
     /// The statistics of a quantity of a portfolio.
@@ -115,6 +121,12 @@ impl QuantityStatistics {
     /// The fraction of years in which the amount is above `amount` minor units.
     pub fn fraction_above(&self, amount: u64) -> f64 {
         self.ordered.fraction_above(amount)
+    }
+
+    /// The mean of a function of the amount in units of the args. Within a bucket, iterations are
+    /// taken as spread evenly.
+    pub fn mean_of(&self, function: impl Fn(f64) -> f64) -> f64 {
+        self.ordered.mean_of(|amount| function(amount / self.unit))
     }
 
     /// Mean in units of the args; `None` for an amount without one.

@@ -3,7 +3,7 @@
 //! figures that need the moment are null (docs/determinism.md, section 11.1). Which these are
 //! follows from the portfolio alone.
 
-use forge_contract::program::MAX_AMOUNT;
+use forge_contract::{occurrence_subject::OccurrenceSubject, program::MAX_AMOUNT};
 
 use super::{
     portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent, PortfolioTreaty},
@@ -72,9 +72,18 @@ impl<'a> HighestMoments<'a> {
         self.of(|tail| tail.line == line)
     }
 
-    /// Of the largest occurrence, before treaties.
-    pub fn largest(&self) -> HighestMoment {
-        self.of(|tail| !tail.is_annual)
+    /// Of the largest occurrence of a subject.
+    pub fn largest(&self, subject: OccurrenceSubject) -> HighestMoment {
+        let pays = |treaty: &PortfolioTreaty| {
+            let is_annual = matches!(treaty.treaty.terms, TreatyTerms::AggregateXl { .. });
+            !is_annual && treaty.treaty.step <= subject.step
+        };
+        self.of(|tail| {
+            !tail.is_annual
+                && subject.lines.contains(tail.line)
+                && subject.groups.contains(tail.group)
+                && !self.is_taken(tail, pays)
+        })
     }
 
     /// Of the sum of all lines after the treaties of a step and of those before it.

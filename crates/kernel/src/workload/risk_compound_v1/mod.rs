@@ -10,6 +10,7 @@
 pub mod allocation;
 pub mod args;
 mod checks;
+pub mod commissions;
 pub mod compile;
 mod conversions;
 pub mod counts;
@@ -19,6 +20,7 @@ mod fields;
 pub mod figures;
 pub mod highest_moments;
 pub mod listed_severities;
+mod merged;
 pub mod model;
 pub mod model_checks;
 pub mod output;
@@ -31,6 +33,7 @@ pub mod severities;
 #[cfg(test)]
 mod tests;
 pub mod treaty_args;
+mod treaty_output;
 mod treaty_subjects;
 mod treaty_warnings;
 mod warnings;

@@ -1,7 +1,8 @@
 //! The profile's entry in the list of profiles, and its model.
 
 use forge_contract::{
-    error::InvalidDocument, program::Program, shard_result::ShardResult, strict::ObjectReader,
+    error::InvalidDocument, occurrence_subject::OccurrenceSubject, program::Program,
+    shard_result::ShardResult, strict::ObjectReader,
 };
 use serde_json::{Map, Value};
 
@@ -121,7 +122,7 @@ impl WorkloadModel for RiskModel {
     fn reported_tails(&self) -> ReportedTails {
         let portfolio = self.args.portfolio();
         let moments = HighestMoments::new(&portfolio);
-        let (total, largest) = (moments.net(), moments.largest());
+        let (total, largest) = (moments.net(), moments.largest(OccurrenceSubject::all_lines(0)));
         let report = portfolio.report;
         ReportedTails { levels: report.levels, return_periods: report.return_periods, total, largest }
     }

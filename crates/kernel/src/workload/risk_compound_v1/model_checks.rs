@@ -5,15 +5,15 @@
 //! tables.
 
 use forge_contract::{
-    distribution::Resolution,
-    program::{Component, CountTable, Group, Occurrence, Program},
-    result_details::{GroupTally, ResultDetails},
-    shard_result::ShardResult,
+    distribution::Distribution,
+    occurrence_subject::OccurrenceSubject,
+    program::{Component, CountTable, Group, Occurrence},
+    result_details::GroupTally,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{highest_moments::HighestMoments, portfolio::Portfolio};
+use super::merged::Merged;
 use crate::{
     double_double::power_of_two,
     statistics::Moments,
@@ -69,9 +69,21 @@ pub struct LargestCheck {
     pub amount: f64,
     /// The probability that the largest occurrence of all groups exceeds it.
     pub probability: ModelCheck,
-    /// For each group, the model's probability that its largest occurrence does; null for annual
-    /// groups, and where it is not known.
-    pub groups: Vec<Option<f64>>,
+    /// The same for the occurrences of each group alone; null for annual groups.
+    pub groups: Vec<Option<GroupLargestCheck>>,
+}
+
+/// The probability that a group's largest occurrence of a year exceeds an amount.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct GroupLargestCheck {
+    /// Name of the group.
+    pub name: String,
+    /// The amount: the largest one of the bucket of the run's histogram of this group that holds
+    /// the amount of the return period.
+    pub amount: f64,
+    /// The probability that the largest occurrence of the group exceeds it.
+    pub probability: ModelCheck,
 }
 
 /// A figure of the run beside that of the model.
@@ -220,7 +232,8 @@ impl<'a> GroupLaw<'a> {
             sum += probability(weight) * power;
             power *= each;
         }
-        sum
+        // Rounding may leave a little more.
+        sum.min(1.0)
     }
 }
 
@@ -238,24 +251,16 @@ fn probability(draws: u128) -> f64 {
 }
 
 /// The checks of a merged result of at least one year.
-pub fn model_checks(
-    portfolio: &Portfolio,
-    program: &Program,
-    result: &ShardResult,
-    details: &ResultDetails,
-) -> ModelChecks {
+pub(super) fn model_checks(merged: &Merged<'_>) -> ModelChecks {
+    let program = merged.program;
     let laws: Vec<_> = program.groups.iter().map(GroupLaw::new).collect();
-    let moments = HighestMoments::new(portfolio);
     let unit = f64::from(program.units);
-    let groups = portfolio.groups.iter().enumerate().map(|(at, group)| {
-        let has = |order: u32| moments.group_has(at, order);
-        let run = Run { tally: details.groups[at], years: result.iterations, unit };
+    let groups = merged.portfolio.groups.iter().enumerate().map(|(at, group)| {
+        let has = |order: u32| merged.moments.group_has(at, order);
+        let run = Run { tally: merged.details.groups[at], years: merged.result.iterations, unit };
         run.checks(group.name.clone(), &program.groups[at], laws[at].as_ref(), has)
     });
-    ModelChecks {
-        groups: groups.collect(),
-        largest_occurrence: largest_checks(portfolio, program, result, &laws),
-    }
+    ModelChecks { groups: groups.collect(), largest_occurrence: largest_checks(merged, &laws) }
 }
 
 /// What a run found of a group.
@@ -333,53 +338,61 @@ fn moment_checks(
     }
 }
 
-fn largest_checks(
-    portfolio: &Portfolio,
-    program: &Program,
-    result: &ShardResult,
-    laws: &[Option<GroupLaw<'_>>],
-) -> Vec<LargestCheck> {
-    let years = result.iterations;
+fn largest_checks(merged: &Merged<'_>, laws: &[Option<GroupLaw<'_>>]) -> Vec<LargestCheck> {
+    let groups = || merged.program.groups.iter().zip(laws).enumerate();
     let check = |&return_period: &u64| {
-        let (amount, up_to) = bucket_of_return_period(result, return_period);
-        let found = (years - up_to) as f64 / years as f64;
-        let laws = program.groups.iter().zip(laws);
-        let groups: Vec<_> = laws.map(|(group, law)| largest_up_to(group, law.as_ref(), amount)).collect();
-        let all =
-            groups.iter().try_fold(1.0, |product, group| group.map(|probability| product * probability));
-        LargestCheck {
-            return_period,
-            amount: amount as f64 / f64::from(portfolio.units),
-            probability: match all {
-                Ok(all) => ModelCheck::probability(1.0 - all, found, years as f64),
-                Err(reason) => ModelCheck::without_z(None, Some(found), reason),
-            },
-            groups: program
-                .groups
-                .iter()
-                .zip(groups)
-                .map(|(group, probability)| {
-                    let probability = probability.ok().filter(|_| group.occurrence != Occurrence::Annual);
-                    probability.map(|probability| 1.0 - probability)
+        let (amount, probability) =
+            largest_check(merged, OccurrenceSubject::all_lines(0), return_period, |amount| {
+                groups().try_fold(1.0, |product, (_, (group, law))| {
+                    Ok(product * largest_up_to(group, law.as_ref(), amount)?)
                 })
-                .collect(),
-        }
+            });
+        let of_group = |(at, (group, law)): (usize, (&Group, &Option<GroupLaw<'_>>))| {
+            if group.occurrence == Occurrence::Annual {
+                return None;
+            }
+            let (amount, probability) =
+                largest_check(merged, OccurrenceSubject::group(at), return_period, |amount| {
+                    largest_up_to(group, law.as_ref(), amount)
+                });
+            let name = merged.portfolio.groups[at].name.clone();
+            Some(GroupLargestCheck { name, amount, probability })
+        };
+        LargestCheck { return_period, amount, probability, groups: groups().map(of_group).collect() }
     };
-    portfolio.report.return_periods.iter().map(check).collect()
+    merged.portfolio.report.return_periods.iter().map(check).collect()
 }
 
-/// Of the bucket of the largest occurrence at the level of a return period: the largest amount, and
-/// the number of years up to it.
-fn bucket_of_return_period(result: &ShardResult, return_period: u64) -> (u64, u64) {
-    let rank = u128::from(result.iterations) * u128::from(return_period - 1);
+/// Checks the probability that the largest occurrence of a subject exceeds an amount, near that of
+/// the return period. `up_to` is the model's probability that it does not. Returns the amount too.
+fn largest_check(
+    merged: &Merged<'_>,
+    subject: OccurrenceSubject,
+    return_period: u64,
+    up_to: impl Fn(u64) -> Result<f64, NoZReason>,
+) -> (f64, ModelCheck) {
+    let years = merged.result.iterations;
+    let (distribution, resolution) = merged.largest_distribution(subject);
+    let (bucket, years_up_to) = bucket_of_return_period(distribution, years, return_period);
+    let amount = resolution.bounds(bucket).1;
+    let found = (years - years_up_to) as f64 / years as f64;
+    let check = match up_to(amount) {
+        Ok(up_to) => ModelCheck::probability(1.0 - up_to, found, years as f64),
+        Err(reason) => ModelCheck::without_z(None, Some(found), reason),
+    };
+    (amount as f64 / f64::from(merged.portfolio.units), check)
+}
+
+/// The bucket of a distribution at the level of a return period, and the number of years up to it.
+fn bucket_of_return_period(distribution: &Distribution, years: u64, return_period: u64) -> (usize, u64) {
+    let rank = u128::from(years) * u128::from(return_period - 1);
     let rank = rank.div_ceil(u128::from(return_period)) as u64;
     let mut up_to = 0;
-    let found = result.largest.histogram.iter().find(|(_, count)| {
+    let found = distribution.histogram.iter().find(|(_, count)| {
         up_to += count;
         up_to >= rank
     });
-    let bucket = found.map_or(0, |&(bucket, _)| bucket as usize);
-    (Resolution::FINE.bounds(bucket).1, up_to)
+    (found.map_or(0, |&(bucket, _)| bucket as usize), up_to)
 }
 
 /// The probability that no occurrence of a group in a year exceeds this amount.

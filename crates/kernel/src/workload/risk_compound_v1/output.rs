@@ -1,10 +1,8 @@
 //! The `output` of the result document (docs/determinism.md, section 11).
 
 use forge_contract::{
-    program::{Occurrence, Program},
-    result_details::{Quantity, ResultDetails, TreatyTally},
+    occurrence_subject::OccurrenceSubject, program::Program, result_details::Quantity,
     shard_result::ShardResult,
-    treaty::{Proportion, TreatyTerms},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,12 +10,13 @@ use serde::Serialize;
 use super::{
     allocation::{Allocation, allocations},
     figures::{Figures, QuantityStatistics},
-    highest_moments::HighestMoments,
+    merged::Merged,
     model_checks::{ModelChecks, model_checks},
-    portfolio::{CapitalBasis, CapitalMeasure, Portfolio, PortfolioTreaty},
+    portfolio::{CapitalBasis, CapitalMeasure, Portfolio},
+    treaty_output::TreatyOutput,
 };
 use crate::{
-    statistics::{Level, Moments},
+    statistics::Level,
     summary::{Histogram, Summary, TailFigures},
 };
 
@@ -32,11 +31,15 @@ pub struct RiskOutput {
     pub net: Figures,
     /// The annual loss before treaties.
     pub gross: Figures,
+    /// The largest occurrence of a year, before treaties.
+    pub largest_occurrence: Figures,
+    /// The largest occurrence of a year, after all treaties that pay by occurrence.
+    pub net_largest_occurrence: Figures,
     /// Loss exceedance by return period.
     pub exceedance: Vec<PortfolioExceedance>,
-    /// For each line, its annual loss before treaties.
+    /// For each line, its loss before treaties.
     pub lines: Vec<LineOutput>,
-    /// For each step, the annual loss after the treaties up to and including it.
+    /// For each step, the loss after the treaties up to and including it.
     pub steps: Vec<StepOutput>,
     /// For each treaty, what it pays.
     pub treaties: Vec<TreatyOutput>,
@@ -68,6 +71,45 @@ pub struct PortfolioExceedance {
     pub gross: TailFigures,
     /// Largest occurrence in a year, before treaties (gross OEP).
     pub largest_occurrence: TailFigures,
+    /// Largest occurrence in a year, after all treaties that pay by occurrence (net OEP).
+    pub net_largest_occurrence: TailFigures,
+    /// For each line, in the order of the args.
+    pub lines: Vec<LineExceedance>,
+    /// For each step of the treaties, ascending.
+    pub steps: Vec<StepExceedance>,
+    /// For each treaty, in the order of the args.
+    pub treaties: Vec<TreatyExceedance>,
+}
+
+/// The amounts of a line that are exceeded once in a return period, on average.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LineExceedance {
+    /// Annual loss before treaties (gross AEP).
+    pub gross: TailFigures,
+    /// Largest occurrence in a year, before treaties (gross OEP).
+    pub largest_occurrence: TailFigures,
+}
+
+/// The amounts after a step that are exceeded once in a return period, on average.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct StepExceedance {
+    /// Annual loss after the treaties up to and including the step (net AEP).
+    pub net: TailFigures,
+    /// Largest occurrence in a year, after these treaties (net OEP).
+    pub largest_occurrence: TailFigures,
+}
+
+/// The amounts of a treaty that are exceeded once in a return period, on average.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TreatyExceedance {
+    /// What the treaty pays in a year (AEP).
+    pub ceded: TailFigures,
+    /// Largest occurrence in a year, as far as the treaty covers it (OEP of its subject); null for
+    /// treaties that are not by occurrence.
+    pub largest_subject: Option<TailFigures>,
 }
 
 /// Figures of a line.
@@ -78,6 +120,8 @@ pub struct LineOutput {
     pub name: String,
     /// Annual loss before treaties.
     pub gross: Figures,
+    /// The largest occurrence of a year, before treaties.
+    pub largest_occurrence: Figures,
 }
 
 /// Figures after a step.
@@ -88,63 +132,8 @@ pub struct StepOutput {
     pub step: u32,
     /// Annual loss after the treaties up to and including this step.
     pub net: Figures,
-}
-
-/// Figures of a treaty.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct TreatyOutput {
-    /// Name.
-    pub name: String,
-    /// What the treaty pays in a year.
-    pub ceded: Figures,
-    /// Fraction of years in which it pays.
-    pub attachment_probability: f64,
-    /// Mean number of occurrences a year that reach the attachment; null for treaties that are not
-    /// by occurrence.
-    pub attaching_occurrences: Option<f64>,
-    /// Mean number of occurrences a year that reach the top of the layer; null likewise.
-    pub exhausting_occurrences: Option<f64>,
-    /// Of the occurrences that the treaty covers, the fraction that reaches the attachment; null
-    /// likewise, and without such occurrences.
-    pub attaching_fraction: Option<f64>,
-    /// Of these occurrences, the fraction that reaches the top of the layer; null likewise.
-    pub exhausting_fraction: Option<f64>,
-    /// Fraction of years in which the limit of the year is used up; null without one.
-    pub exhaustion_probability: Option<f64>,
-    /// What the treaty costs; null without premium, and where the premium is that of ratios.
-    pub premium: Option<TreatyPremium>,
-    /// Premium as a fraction of the limit; null where either is not given.
-    pub rate_on_line: Option<f64>,
-    /// For each reinstatement, the mean reinstated amount of the whole layer.
-    pub reinstated: Vec<f64>,
-    /// Reinstatement premium of the placed part; null without reinstatements or premium.
-    pub reinstatement_premium: Option<PremiumFigures>,
-    /// Premium of the whole layer that, with its reinstatement premiums, pays for the mean loss of
-    /// the layer (Sundt 1991); null for treaties that are not by occurrence.
-    pub technical_premium: Option<f64>,
-}
-
-/// What a treaty costs, before reinstatement premiums.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct TreatyPremium {
-    /// The ceded premium: the fraction of a quota share, the placed part of a layer.
-    pub ceded: f64,
-    /// What the reinsurer pays back of it.
-    pub commission: f64,
-    /// The ceded premium less the commission.
-    pub net: f64,
-}
-
-/// Mean and deviation of a premium that depends on the year.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct PremiumFigures {
-    /// Mean.
-    pub mean: f64,
-    /// Sample standard deviation; null with a single year.
-    pub std_dev: Option<f64>,
+    /// The largest occurrence of a year, after these treaties.
+    pub largest_occurrence: Figures,
 }
 
 /// The mean losses of lines beyond a return period.
@@ -204,14 +193,32 @@ pub enum CapitalAdequacy {
     Undecided,
 }
 
-/// The merged result of a portfolio, with what its figures need.
-struct Merged<'a> {
-    portfolio: &'a Portfolio,
-    program: &'a Program,
-    result: &'a ShardResult,
-    details: &'a ResultDetails,
-    quantities: Vec<Quantity>,
-    moments: HighestMoments<'a>,
+/// The amounts of all lines together.
+struct PortfolioAmounts {
+    net: QuantityStatistics,
+    gross: QuantityStatistics,
+    largest: QuantityStatistics,
+    net_largest: QuantityStatistics,
+}
+
+/// An amount of each year, and its largest occurrence.
+struct AmountPair {
+    year: QuantityStatistics,
+    largest: QuantityStatistics,
+}
+
+impl AmountPair {
+    fn line_output(&self, name: &str, levels: &[Level]) -> LineOutput {
+        LineOutput {
+            name: name.to_owned(),
+            gross: self.year.figures(levels),
+            largest_occurrence: self.largest.figures(levels),
+        }
+    }
+
+    fn step_output(&self, step: u32, levels: &[Level]) -> StepOutput {
+        StepOutput { step, net: self.year.figures(levels), largest_occurrence: self.largest.figures(levels) }
+    }
 }
 
 /// The output of a merged result of at least one iteration.
@@ -224,24 +231,41 @@ pub fn output(
     result: &ShardResult,
     summary: &Summary,
 ) -> RiskOutput {
-    let details = result.details.as_ref().expect("the results of portfolios have details");
-    let (quantities, moments) = (program.quantities(), HighestMoments::new(portfolio));
-    let merged = Merged { portfolio, program, result, details, quantities, moments };
-    let total = QuantityStatistics::of_total(result, program, merged.moments.net());
-    let gross = merged.statistics(Quantity::Gross);
+    let merged = Merged::new(portfolio, program, result);
+    let last = program.steps().last().copied().unwrap_or(0);
+    let portfolio_amounts = PortfolioAmounts {
+        net: merged.total(),
+        gross: merged.statistics(Quantity::Gross),
+        largest: merged.largest(OccurrenceSubject::all_lines(0)),
+        net_largest: merged.largest(OccurrenceSubject::all_lines(last)),
+    };
+    let PortfolioAmounts { net, gross, largest, net_largest } = &portfolio_amounts;
     let levels = &portfolio.report.levels;
+    let (lines, steps) = (merged.lines(), merged.steps(net));
     RiskOutput {
-        net: total.figures(levels),
+        net: net.figures(levels),
         gross: gross.figures(levels),
-        exceedance: merged.exceedance(&total, &gross),
-        lines: merged.lines(levels),
-        steps: merged.steps(&total, levels),
+        largest_occurrence: largest.figures(levels),
+        net_largest_occurrence: net_largest.figures(levels),
+        exceedance: merged.exceedance(&portfolio_amounts, &lines, &steps),
+        lines: portfolio
+            .lines
+            .iter()
+            .zip(&lines)
+            .map(|(name, line)| line.line_output(name, levels))
+            .collect(),
+        steps: program
+            .steps()
+            .iter()
+            .zip(&steps)
+            .map(|(&step, after)| after.step_output(step, levels))
+            .collect(),
         treaties: portfolio.treaties.iter().enumerate().map(|(at, t)| merged.treaty(at, t)).collect(),
         allocation: allocations(portfolio, result, levels),
         tail_exposure_surface: merged.surface(),
-        diversification: merged.diversification(&gross),
-        capital_adequacy_signal: portfolio.capital.map(|basis| capital_signal(portfolio, basis, &total)),
-        checks: model_checks(portfolio, program, result, details),
+        diversification: merged.diversification(gross, &lines),
+        capital_adequacy_signal: portfolio.capital.map(|basis| capital_signal(portfolio, basis, net)),
+        checks: model_checks(&merged),
         loss_distribution: summary.distribution.clone(),
     }
 }
@@ -251,108 +275,65 @@ fn level_of(return_period: u64) -> Level {
 }
 
 impl Merged<'_> {
-    fn statistics(&self, quantity: Quantity) -> QuantityStatistics {
-        let highest = match quantity {
-            Quantity::Gross => self.moments.gross(),
-            Quantity::GrossLine(line) => self.moments.line(line),
-            Quantity::NetAfterSteps(steps) => self.moments.after_step(self.program.steps()[steps - 1]),
-            Quantity::Ceded(treaty) => self.moments.ceded(&self.portfolio.treaties[treaty]),
-        };
-        let found = self.quantities.iter().zip(&self.details.quantities).find(|(q, _)| **q == quantity);
-        let (_, result) = found.expect("the program has the quantity");
-        QuantityStatistics::of_quantity(quantity, result, self.result.iterations, self.program, highest)
-    }
-
-    fn exceedance(&self, total: &QuantityStatistics, gross: &QuantityStatistics) -> Vec<PortfolioExceedance> {
-        let largest = QuantityStatistics::of_largest(self.result, self.program);
-        let unit = f64::from(self.portfolio.units);
+    fn exceedance(
+        &self,
+        amounts: &PortfolioAmounts,
+        lines: &[AmountPair],
+        steps: &[AmountPair],
+    ) -> Vec<PortfolioExceedance> {
+        let treaties: Vec<_> = self.portfolio.treaties.iter().enumerate().collect();
+        let treaties: Vec<_> = treaties
+            .into_iter()
+            .map(|(at, treaty)| (self.statistics(Quantity::Ceded(at)), self.largest_subject(treaty)))
+            .collect();
         let row = |&return_period: &u64| {
             let level = level_of(return_period);
+            let line = |line: &AmountPair| LineExceedance {
+                gross: line.year.tail(level),
+                largest_occurrence: line.largest.tail(level),
+            };
+            let step = |after: &AmountPair| StepExceedance {
+                net: after.year.tail(level),
+                largest_occurrence: after.largest.tail(level),
+            };
             PortfolioExceedance {
                 return_period,
-                net: total.tail(level),
-                gross: gross.tail(level),
-                largest_occurrence: TailFigures::new(&largest, level, unit, self.moments.largest()),
+                net: amounts.net.tail(level),
+                gross: amounts.gross.tail(level),
+                largest_occurrence: amounts.largest.tail(level),
+                net_largest_occurrence: amounts.net_largest.tail(level),
+                lines: lines.iter().map(line).collect(),
+                steps: steps.iter().map(step).collect(),
+                treaties: treaties
+                    .iter()
+                    .map(|(ceded, subject)| TreatyExceedance {
+                        ceded: ceded.tail(level),
+                        largest_subject: subject.as_ref().map(|largest| largest.tail(level)),
+                    })
+                    .collect(),
             }
         };
         self.portfolio.report.return_periods.iter().map(row).collect()
     }
 
-    fn lines(&self, levels: &[Level]) -> Vec<LineOutput> {
-        let line = |(at, name): (usize, &String)| LineOutput {
-            name: name.clone(),
-            gross: self.statistics(Quantity::GrossLine(at)).figures(levels),
+    fn lines(&self) -> Vec<AmountPair> {
+        let line = |at| AmountPair {
+            year: self.statistics(Quantity::GrossLine(at)),
+            largest: self.largest(OccurrenceSubject::line(at)),
         };
-        self.portfolio.lines.iter().enumerate().map(line).collect()
+        (0..self.portfolio.lines.len()).map(line).collect()
     }
 
-    fn steps(&self, total: &QuantityStatistics, levels: &[Level]) -> Vec<StepOutput> {
+    fn steps(&self, total: &QuantityStatistics) -> Vec<AmountPair> {
         let steps = self.program.steps();
-        let step = |(at, &step): (usize, &u32)| {
-            let net = if at + 1 == steps.len() {
-                total.figures(levels)
-            } else {
-                self.statistics(Quantity::NetAfterSteps(at + 1)).figures(levels)
-            };
-            StepOutput { step, net }
+        let step = |(at, &step): (usize, &u32)| AmountPair {
+            year: match at + 1 == steps.len() {
+                true => total.clone(),
+                false => self.statistics(Quantity::NetAfterSteps(at + 1)),
+            },
+            largest: self.largest(OccurrenceSubject::all_lines(step)),
         };
         steps.iter().enumerate().map(step).collect()
-    }
-
-    fn treaty(&self, at: usize, treaty: &PortfolioTreaty) -> TreatyOutput {
-        let (tally, iterations) = (&self.details.treaties[at], self.result.iterations);
-        let (unit, n) = (f64::from(self.portfolio.units), iterations as f64);
-        let ceded = self.statistics(Quantity::Ceded(at));
-        let a_year = |count: u64| Some(count as f64 / n);
-        let limit = limit_of(&treaty.treaty.terms);
-        let layer = match &treaty.treaty.terms {
-            TreatyTerms::OccurrenceXl(layer) => Some(layer),
-            _ => None,
-        };
-        let has_year_limit = match &treaty.treaty.terms {
-            TreatyTerms::QuotaShare { .. } => false,
-            TreatyTerms::OccurrenceXl(layer) => layer.annual.limit < forge_contract::amount::MAX_AMOUNT,
-            TreatyTerms::AggregateXl { .. } => limit.is_some(),
-        };
-        let premium = (treaty.premium > 0).then_some(treaty.premium as f64);
-        let covered = self.covered_occurrences(treaty);
-        let of_covered = |count: u64| (covered > 0).then(|| count as f64 / covered as f64);
-        TreatyOutput {
-            name: treaty.name.clone(),
-            attachment_probability: ceded.positive_probability(),
-            attaching_occurrences: layer.and_then(|_| a_year(tally.attached)),
-            exhausting_occurrences: layer.and(limit).and_then(|_| a_year(tally.exhausted)),
-            attaching_fraction: layer.and_then(|_| of_covered(tally.attached)),
-            exhausting_fraction: layer.and(limit).and_then(|_| of_covered(tally.exhausted)),
-            exhaustion_probability: has_year_limit.then(|| tally.used_up as f64 / n),
-            premium: premium.map(|premium| treaty_premium(treaty, premium / unit)),
-            rate_on_line: premium.zip(limit).map(|(premium, limit)| premium / limit as f64),
-            reinstated: tally.reinstated.iter().map(|&sum| sum as f64 / n / unit).collect(),
-            reinstatement_premium: premium
-                .filter(|_| !tally.reinstated.is_empty())
-                .map(|_| reinstatement_premium(tally, iterations, unit)),
-            technical_premium: layer.and_then(|layer| technical_premium(layer, tally, &ceded, n)),
-            ceded: ceded.figures(&self.portfolio.report.levels),
-        }
-    }
-
-    /// The number of occurrences of the groups that a treaty covers which have a covered line.
-    fn covered_occurrences(&self, treaty: &PortfolioTreaty) -> u64 {
-        let mut tallies = self.result.components.iter();
-        let mut sum = 0;
-        for (at, group) in self.program.groups.iter().enumerate() {
-            let tallies: Vec<_> = tallies.by_ref().take(group.components.len()).collect();
-            let covered = group.components.iter().zip(tallies);
-            let mut covered =
-                covered.filter(|(component, _)| treaty.treaty.lines.contains(component.line as usize));
-            sum += match group.occurrence {
-                _ if !treaty.treaty.groups.contains(at) => 0,
-                Occurrence::Annual => 0,
-                Occurrence::Claim { .. } => covered.map(|(_, tally)| tally.occurrences).sum(),
-                Occurrence::Strike => covered.next().map_or(0, |(_, tally)| tally.occurrences),
-            };
-        }
-        sum
     }
 
     fn surface(&self) -> Vec<SurfaceRow> {
@@ -363,63 +344,13 @@ impl Merged<'_> {
         rows.map(|(&return_period, row)| SurfaceRow { return_period, lines: row.tail.lines }).collect()
     }
 
-    fn diversification(&self, gross: &QuantityStatistics) -> Diversification {
+    fn diversification(&self, gross: &QuantityStatistics, lines: &[AmountPair]) -> Diversification {
         let level = self.portfolio.capital.map_or(DIVERSIFICATION_LEVEL, |basis| basis.level);
-        let lines = (0..self.portfolio.lines.len()).map(Quantity::GrossLine);
-        let sum_of_lines = lines.fold(0.0, |sum, line| sum + self.statistics(line).tail(level).var);
+        let sum_of_lines = lines.iter().fold(0.0, |sum, line| sum + line.year.tail(level).var);
         let together = gross.tail(level).var;
         let benefit = (sum_of_lines > 0.0).then(|| (sum_of_lines - together) / sum_of_lines);
         Diversification { level: level.to_f64(), sum_of_lines, together, benefit }
     }
-}
-
-/// The limit of a treaty's layer; `None` without one.
-fn limit_of(terms: &TreatyTerms) -> Option<u64> {
-    let limit = match terms {
-        TreatyTerms::QuotaShare { .. } => return None,
-        TreatyTerms::OccurrenceXl(layer) => layer.layer.limit,
-        TreatyTerms::AggregateXl { layer, .. } => layer.limit,
-    };
-    (limit < forge_contract::amount::MAX_AMOUNT).then_some(limit)
-}
-
-/// What a treaty costs; `premium` is that of the layer or the subject, in units of the args.
-fn treaty_premium(treaty: &PortfolioTreaty, premium: f64) -> TreatyPremium {
-    let fraction = |proportion: Proportion| f64::from(proportion.0) / f64::from(Proportion::ONE.0);
-    let part = match &treaty.treaty.terms {
-        TreatyTerms::QuotaShare { cession, .. } => *cession,
-        TreatyTerms::OccurrenceXl(layer) => layer.placed,
-        TreatyTerms::AggregateXl { placed, .. } => *placed,
-    };
-    let ceded = premium * fraction(part);
-    let commission = ceded * fraction(treaty.commission);
-    TreatyPremium { ceded, commission, net: ceded - commission }
-}
-
-fn reinstatement_premium(tally: &TreatyTally, iterations: u64, unit: f64) -> PremiumFigures {
-    let moments = Moments::of_sums(iterations, tally.premiums, tally.squared_premiums);
-    PremiumFigures {
-        mean: moments.mean / unit,
-        std_dev: moments.variance.map(|variance| variance.sqrt() / unit),
-    }
-}
-
-/// P = E[A] / (1 + Σ c_k·E[r_k] / limit), where A is what the whole layer pays: the ceded amount
-/// divided by the placed proportion.
-fn technical_premium(
-    layer: &forge_contract::treaty::OccurrenceLayer,
-    tally: &TreatyTally,
-    ceded: &QuantityStatistics,
-    iterations: f64,
-) -> Option<f64> {
-    let million = f64::from(Proportion::ONE.0);
-    let limit = layer.layer.limit as f64;
-    let priced = layer.reinstatements.iter().zip(&tally.reinstated);
-    let loading = priced.fold(0.0, |sum, (price, &reinstated)| {
-        sum + f64::from(price.0) / million * (reinstated as f64 / iterations) / limit
-    });
-    let placed = f64::from(layer.placed.0) / million;
-    ceded.mean().map(|mean| mean / placed / (1.0 + loading))
 }
 
 fn capital_signal(portfolio: &Portfolio, basis: CapitalBasis, total: &QuantityStatistics) -> CapitalSignal {

@@ -1,6 +1,7 @@
 //! The portfolio that valid args describe: names resolved to indices, amounts in minor units,
 //! families in their own terms. Holds no trace of how the args were written.
 
+use super::commissions::{Commission, ProfitCommission};
 use crate::{
     counts::CountLaw,
     severities::SeverityLaw,
@@ -118,13 +119,15 @@ pub enum ComponentSeverity {
     },
 }
 
-/// A treaty with its name and its commission.
+/// A treaty with its name and its commissions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PortfolioTreaty {
     /// Name.
     pub name: String,
-    /// Fraction of the ceded premium that the reinsurer pays back; 0 for layers.
-    pub commission: Proportion,
+    /// What the reinsurer pays back of the ceded premium; nothing for layers.
+    pub commission: Commission,
+    /// What it pays back of its profit.
+    pub profit_commission: Option<ProfitCommission>,
     /// Premium of the whole layer, or of the subject of a quota share, in minor units; 0 where none
     /// is stated.
     pub premium: u64,

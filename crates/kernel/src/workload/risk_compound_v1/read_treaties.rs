@@ -1,13 +1,13 @@
 //! Reads treaties and checks the terms of each by themselves.
 
-use forge_contract::strict::{ObjectReader, nearest_name};
+use forge_contract::strict::{Node, ObjectReader, nearest_name};
 
 use super::{
     fields::{Names, References, check_decimals, optional_fraction, too_many_decimals},
     resolve::millionths,
     treaty_args::{
-        AggregateXlArgs, MAX_REINSTATEMENTS, MAX_STEP, OccurrenceXlArgs, QuotaShareArgs, TreatyArgs,
-        TreatyTermsArgs,
+        AggregateXlArgs, CommissionArgs, CommissionKnotArgs, MAX_REINSTATEMENTS, MAX_STEP, OccurrenceXlArgs,
+        ProfitCommissionArgs, QuotaShareArgs, TreatyArgs, TreatyTermsArgs,
     },
 };
 
@@ -28,7 +28,9 @@ use TreatyKind::{AggregateXl, OccurrenceXl, QuotaShare};
 const KINDS: [(&str, TreatyKind); 3] =
     [("quota_share", QuotaShare), ("occurrence_xl", OccurrenceXl), ("aggregate_xl", AggregateXl)];
 /// Fields of every treaty.
-const COMMON: [&str; 4] = ["name", "step", "kind", "covers"];
+const COMMON: [&str; 5] = ["name", "step", "kind", "covers", "profit_commission"];
+/// Number of knots of a sliding scale.
+const SCALE_KNOTS: std::ops::RangeInclusive<usize> = 2..=16;
 
 impl TreatyKind {
     fn name(self) -> &'static str {
@@ -93,9 +95,11 @@ pub(super) fn read(
     let covers = read_names(&mut object, "covers", (!lines.is_empty()).then_some(&lines[..]));
     if object.has_error("kind") {
         // The other fields are those of an unknown kind.
-        let terms = QuotaShareArgs { cession: 1.0, premium: None, commission: 0.0, event_limit: None };
+        let commission = CommissionArgs::default();
+        let terms = QuotaShareArgs { cession: 1.0, premium: None, commission, event_limit: None };
+        let terms = TreatyTermsArgs::QuotaShare(terms);
         let covers = covers.unwrap_or_default();
-        return TreatyArgs { name, step, covers, groups: None, terms: TreatyTermsArgs::QuotaShare(terms) };
+        return TreatyArgs { name, step, covers, groups: None, profit_commission: None, terms };
     }
     let groups = if kind == AggregateXl { None } else { read_names(&mut object, "groups", groups) };
     let terms = match kind {
@@ -103,8 +107,41 @@ pub(super) fn read(
         OccurrenceXl => TreatyTermsArgs::OccurrenceXl(read_occurrence_xl(&mut object, references)),
         AggregateXl => TreatyTermsArgs::AggregateXl(read_aggregate_xl(&mut object, references)),
     };
+    let profit_commission = read_profit_commission(&mut object, &terms);
     object.finish_with(|key| kind.unknown_key(key));
-    TreatyArgs { name, step, covers: covers.unwrap_or_default(), groups, terms }
+    TreatyArgs { name, step, covers: covers.unwrap_or_default(), groups, profit_commission, terms }
+}
+
+/// Reads the profit commission of a treaty with these terms.
+fn read_profit_commission(
+    object: &mut ObjectReader<'_, '_>,
+    terms: &TreatyTermsArgs,
+) -> Option<ProfitCommissionArgs> {
+    object.node("profit_commission")?;
+    let mut profit = object.optional_object("profit_commission");
+    let share = optional_fraction(&mut profit, "share").unwrap_or_else(|| {
+        profit.missing("share", "the fraction of the profit, greater than 0 and at most 1,");
+        1.0
+    });
+    let margin = profit.optional_number("margin", 0.0..=1.0).unwrap_or(0.0);
+    check_decimals(&mut profit, "margin", margin);
+    profit.finish();
+    if !has_own_premium(terms) && !object.has_error_within("/profit_commission") {
+        let message = "needs `premium`, that of the treaty, from which the profit is computed";
+        object.error("profit_commission", message);
+    }
+    Some(ProfitCommissionArgs { share, margin })
+}
+
+/// Whether the treaty's own premium is given, and not that of the lines to which ratios apply.
+fn has_own_premium(terms: &TreatyTermsArgs) -> bool {
+    match terms {
+        TreatyTermsArgs::QuotaShare(terms) => terms.premium.is_some(),
+        TreatyTermsArgs::OccurrenceXl(terms) => terms.premium.is_some(),
+        TreatyTermsArgs::AggregateXl(terms) => {
+            terms.premium.is_some() && terms.attachment_ratio.is_none() && terms.limit_ratio.is_none()
+        }
+    }
 }
 
 /// Reads a list of distinct names, at least one. `known` are the names that exist; `None` where
@@ -131,11 +168,43 @@ fn read_quota_share(object: &mut ObjectReader<'_, '_>, references: &References) 
         object.missing("cession", "the ceded fraction, greater than 0 and at most 1,");
         1.0
     });
-    let commission = object.optional_number("commission", 0.0..=1.0).unwrap_or(0.0);
-    check_decimals(object, "commission", commission);
     let premium = object.optional_number("premium", references.positive_amount());
+    let commission = read_commission(object);
+    if matches!(commission, CommissionArgs::Sliding(_))
+        && premium.is_none()
+        && !object.has_error_within("/commission")
+    {
+        object.error("commission", "needs `premium`, to which the loss ratios of a sliding scale apply");
+    }
     let event_limit = object.optional_number("event_limit", references.positive_amount());
     QuotaShareArgs { cession, premium, commission, event_limit }
+}
+
+/// Reads the commission of a quota share: a fraction, or the knots of a sliding scale.
+fn read_commission(object: &mut ObjectReader<'_, '_>) -> CommissionArgs {
+    if !matches!(object.node("commission"), Some(Node::Array(_))) {
+        let rate = object.optional_number("commission", 0.0..=1.0).unwrap_or(0.0);
+        check_decimals(object, "commission", rate);
+        return CommissionArgs::Flat(rate);
+    }
+    let knots = object.optional_objects("commission", SCALE_KNOTS, read_knot).unwrap_or_default();
+    for (at, pair) in knots.windows(2).enumerate() {
+        let path = format!("/commission/{}/loss_ratio", at + 1);
+        if pair[1].loss_ratio <= pair[0].loss_ratio && !object.has_error_within("/commission") {
+            let (before, ratio) = (pair[0].loss_ratio, pair[1].loss_ratio);
+            object.error_at(&path, format!("must be above that of the knot before, {before}; it is {ratio}"));
+        }
+    }
+    CommissionArgs::Sliding(knots)
+}
+
+fn read_knot(mut object: ObjectReader<'_, '_>) -> CommissionKnotArgs {
+    let loss_ratio = object.required_number("loss_ratio", 0.0..=MAX_RATIO);
+    check_decimals(&mut object, "loss_ratio", loss_ratio);
+    let rate = object.required_number("rate", 0.0..=1.0);
+    check_decimals(&mut object, "rate", rate);
+    object.finish();
+    CommissionKnotArgs { loss_ratio, rate }
 }
 
 fn read_occurrence_xl(object: &mut ObjectReader<'_, '_>, references: &References) -> OccurrenceXlArgs {

@@ -6,13 +6,16 @@ use serde_json::{Map, Value};
 
 use super::{
     args::{GroupArgs, PolicyTermsArgs, RankArgs, RiskArgs},
+    commissions::{Commission, ProfitCommission},
     counts,
     portfolio::{
         CapitalBasis, ComponentSeverity, GroupKind, Portfolio, PortfolioComponent, PortfolioCounts,
         PortfolioGroup, PortfolioIndex, PortfolioReport, PortfolioTreaty,
     },
     severities::SeverityArgs,
-    treaty_args::{AggregateXlArgs, OccurrenceXlArgs, TreatyArgs, TreatyTermsArgs},
+    treaty_args::{
+        AggregateXlArgs, CommissionArgs, CommissionKnotArgs, OccurrenceXlArgs, TreatyArgs, TreatyTermsArgs,
+    },
 };
 use crate::{
     counts::CountLaw,
@@ -35,6 +38,16 @@ pub fn millionths(x: f64) -> Option<u32> {
 /// The proportion of valid args.
 fn proportion(x: f64) -> Proportion {
     Proportion(millionths(x).unwrap_or_default())
+}
+
+fn commission(args: &CommissionArgs) -> Commission {
+    match args {
+        CommissionArgs::Flat(rate) => Commission::Flat(proportion(*rate)),
+        CommissionArgs::Sliding(knots) => {
+            let knot = |knot: &CommissionKnotArgs| (proportion(knot.loss_ratio), proportion(knot.rate));
+            Commission::Sliding(knots.iter().map(knot).collect())
+        }
+    }
 }
 
 impl RiskArgs {
@@ -163,15 +176,16 @@ impl RiskArgs {
             set(&mut groups.filter(|(_, group)| names.iter().any(|n| n == group.name())).map(|(i, _)| i))
         };
         let amount_of = |amount: Option<f64>| amount.map_or(0, |amount| self.amount(amount));
+        let no_commission = Commission::Flat(Proportion(0));
         let (commission, premium, terms) = match &treaty.terms {
             TreatyTermsArgs::QuotaShare(terms) => {
                 let cession = proportion(terms.cession);
                 let event_limit = self.limit(terms.event_limit);
                 let premium = amount_of(terms.premium);
-                (proportion(terms.commission), premium, TreatyTerms::QuotaShare { cession, event_limit })
+                (commission(&terms.commission), premium, TreatyTerms::QuotaShare { cession, event_limit })
             }
             TreatyTermsArgs::OccurrenceXl(terms) => (
-                Proportion(0),
+                no_commission,
                 amount_of(terms.premium),
                 TreatyTerms::OccurrenceXl(self.occurrence_layer(terms)),
             ),
@@ -179,12 +193,16 @@ impl RiskArgs {
                 let has_ratio = terms.attachment_ratio.is_some() || terms.limit_ratio.is_some();
                 let premium = if has_ratio { 0 } else { amount_of(terms.premium) };
                 let layer = self.aggregate_layer(terms);
-                (Proportion(0), premium, TreatyTerms::AggregateXl { layer, placed: proportion(terms.placed) })
+                (no_commission, premium, TreatyTerms::AggregateXl { layer, placed: proportion(terms.placed) })
             }
         };
         PortfolioTreaty {
             name: treaty.name.clone(),
             commission,
+            profit_commission: treaty.profit_commission.as_ref().map(|profit| ProfitCommission {
+                share: proportion(profit.share),
+                margin: proportion(profit.margin),
+            }),
             premium,
             treaty: Treaty {
                 step: treaty.step,

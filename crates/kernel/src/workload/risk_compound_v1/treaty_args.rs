@@ -27,6 +27,9 @@ pub struct TreatyArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub groups: Option<Vec<String>>,
+    /// What the reinsurer pays back of its profit; needs `premium`. Default: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profit_commission: Option<ProfitCommissionArgs>,
     /// What the treaty pays.
     #[serde(flatten)]
     pub terms: TreatyTermsArgs,
@@ -38,6 +41,48 @@ fn whole() -> f64 {
 
 fn default_step() -> u32 {
     1
+}
+
+/// A fraction of the ceded premium, or a sliding scale.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum CommissionArgs {
+    /// The fraction.
+    Flat(#[schemars(range(min = 0.0, max = 1.0))] f64),
+    /// Knots in ascending order of their loss ratios. Between two the commission is linear, outside
+    /// it is that of the nearest one.
+    Sliding(#[schemars(length(min = 2, max = 16))] Vec<CommissionKnotArgs>),
+}
+
+impl Default for CommissionArgs {
+    fn default() -> Self {
+        Self::Flat(0.0)
+    }
+}
+
+/// A knot of a sliding scale.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct CommissionKnotArgs {
+    /// What the treaty pays in a year, as a fraction of the ceded premium.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub loss_ratio: f64,
+    /// The commission, as a fraction of the ceded premium.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub rate: f64,
+}
+
+/// What a reinsurer pays back of its profit: the ceded premium less the margin, the commission and
+/// what the treaty pays.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ProfitCommissionArgs {
+    /// Fraction of the profit that is paid back.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub share: f64,
+    /// Fraction of the ceded premium that the reinsurer keeps before there is a profit. Default 0.
+    #[schemars(with = "Option<f64>", range(min = 0.0, max = 1.0), default)]
+    pub margin: f64,
 }
 
 /// What a treaty pays.
@@ -63,10 +108,10 @@ pub struct QuotaShareArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1e15), extend("exclusiveMinimum" = 0.0))]
     pub premium: Option<f64>,
-    /// Fraction of the ceded premium that the reinsurer pays back; has an effect only with
-    /// `premium`. Default 0.
-    #[schemars(with = "Option<f64>", range(min = 0.0, max = 1.0), default)]
-    pub commission: f64,
+    /// Fraction of the ceded premium that the reinsurer pays back, or a sliding scale of it; has an
+    /// effect only with `premium`. Default 0.
+    #[schemars(with = "Option<CommissionArgs>", default)]
+    pub commission: CommissionArgs,
     /// Most that is ceded for one occurrence. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1e15), extend("exclusiveMinimum" = 0.0))]

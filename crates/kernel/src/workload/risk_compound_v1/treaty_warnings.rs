@@ -5,6 +5,7 @@ use forge_contract::program::{MAX_AMOUNT, Program};
 
 use super::{
     checks::covered_pairs,
+    commissions::Commission,
     portfolio::{GroupKind, Portfolio, PortfolioTreaty},
     ranges::AmountRange,
     treaty_subjects::{TreatySubject, treaty_subjects},
@@ -32,7 +33,7 @@ pub(super) fn warn(portfolio: &Portfolio, program: &Program, warnings: &mut Warn
                 warnings.push(&format!("{path}/attachment"), message);
             }
         }
-        if treaty.commission.0 > 0 && treaty.premium == 0 {
+        if treaty.commission != Commission::Flat(Proportion(0)) && treaty.premium == 0 {
             let message = "has no effect without `premium`: it is a fraction of the ceded premium";
             warnings.push(&format!("{path}/commission"), message);
         }

@@ -54,6 +54,8 @@ pub(in crate::backend::simd) struct BatchAmounts {
     pub(super) of_groups: Vec<Column>,
     /// The largest occurrence of each iteration.
     pub(super) largest: Column,
+    /// For each subject, its largest occurrence in each iteration.
+    pub(super) largest_of: Vec<Column>,
     /// What treaties cede by occurrence, in the columns of [`PreparedPortfolio::ceded_lines`].
     pub(super) ceded: Vec<Column>,
     /// For each treaty, the recoveries that count for its annual layer.
@@ -96,6 +98,7 @@ impl BatchAmounts {
             gross: columns(portfolio.program.lines as usize),
             of_groups: columns(portfolio.groups.len()),
             largest: EMPTY_COLUMN,
+            largest_of: columns(portfolio.subjects),
             ceded: columns(portfolio.ceded_columns()),
             recoveries: columns(treaties),
             events: Vec::new(),
@@ -143,6 +146,7 @@ impl BatchAmounts {
         self.gross.fill(EMPTY_COLUMN);
         self.of_groups.fill(EMPTY_COLUMN);
         self.largest = EMPTY_COLUMN;
+        self.largest_of.fill(EMPTY_COLUMN);
         self.ceded.fill(EMPTY_COLUMN);
         self.recoveries.fill(EMPTY_COLUMN);
         self.most = 0;
@@ -226,7 +230,8 @@ impl BatchAmounts {
         }
     }
 
-    /// Cedes the quota shares of a component's amounts.
+    /// Cedes the quota shares of a component's amounts. Each is a claim, or the component is struck
+    /// together with others.
     #[inline(always)]
     pub(super) fn cede_quota_shares<V: Vector>(
         &mut self,
@@ -235,13 +240,14 @@ impl BatchAmounts {
         amounts: V,
     ) {
         let mut left = amounts;
-        for step in &path.quota_shares {
+        for (step, subjects) in path.quota_shares.iter().zip(&path.subjects[1..]) {
             let subject = left;
             for share in step {
                 let payment = paid_by(share, subject).min(left);
                 left = left.subtract(payment);
                 add_to(&mut self.ceded[share.column], first_year, payment);
             }
+            self.raise(subjects, first_year, left);
         }
     }
 }

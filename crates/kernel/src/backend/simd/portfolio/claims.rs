@@ -47,6 +47,7 @@ impl BatchAmounts {
             let apart_up_to = portfolio.kinds[group.kind + number].apart_up_to;
             let mut of_component = ComponentSums::<V>::new();
             let (only_share, mut ceded) = (path.only_share(), V::splat(0));
+            let (mut largest_apart, mut largest_left) = (V::splat(0), V::splat(0));
             for event in 0..events {
                 let lanes = V::load(&self.numbers[event]).equal(V::splat(number as u64 + 1));
                 let mut amounts = V::load(&self.claims[event]);
@@ -62,13 +63,20 @@ impl BatchAmounts {
                     above_any |= V::bits_of(above);
                     paid = paid.select_or_zero(V::mask_and_not(lanes, above));
                 }
+                largest_apart = largest_apart.max_signed(paid);
                 match only_share {
-                    Some(share) => ceded = ceded.add(paid_by(share, paid)),
+                    Some(share) => {
+                        let payment = paid_by(share, paid);
+                        ceded = ceded.add(payment);
+                        largest_left = largest_left.max_signed(paid.subtract(payment));
+                    }
                     None => self.cede_quota_shares(path, years.first, paid),
                 }
             }
+            self.raise(&path.subjects[0], years.first, largest_apart);
             if let Some(share) = only_share {
                 add_to(&mut self.ceded[share.column], years.first, ceded);
+                self.raise(&path.subjects[1], years.first, largest_left);
             }
             add_to(&mut self.gross[path.line], years.first, of_component.paid);
             sums = sums.add(of_component.paid);

@@ -36,6 +36,7 @@ mod policies;
 mod recorder;
 mod runs;
 mod strikes;
+mod subjects;
 mod tallies;
 mod thresholds;
 mod treaties;

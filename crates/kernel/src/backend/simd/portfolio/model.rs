@@ -8,7 +8,12 @@ use forge_contract::{
     treaty::{IndexSet, Proportion, Treaty, TreatyTerms},
 };
 
-use super::thresholds::GuidedThresholds;
+use super::{
+    subjects::{
+        PreparedSubject, SubjectSum, paying_steps, prepared_subjects, subject_sums, subjects_by_steps,
+    },
+    thresholds::GuidedThresholds,
+};
 
 /// A program, with what is the same in all iterations.
 pub(in crate::backend::simd) struct PreparedPortfolio<'a> {
@@ -26,6 +31,8 @@ pub(in crate::backend::simd) struct PreparedPortfolio<'a> {
     pub(super) head_draws: usize,
     /// For each treaty, the lines whose occurrences it may pay for.
     pub(super) ceded_lines: Vec<CededLines>,
+    /// Number of subjects.
+    pub(super) subjects: usize,
 }
 
 /// The lines whose occurrences a treaty may pay for.
@@ -72,11 +79,33 @@ pub(super) struct Pick<'a> {
 pub(super) struct ComponentPath<'a> {
     pub(super) component: &'a Component,
     pub(super) line: usize,
-    /// The quota shares of each step.
+    /// The quota shares of each step that has such.
     pub(super) quota_shares: Vec<Vec<QuotaShare>>,
+    /// Before these steps and after each of them, the subjects whose occurrence a claim of the
+    /// component then is. None if the component is struck together with others.
+    pub(super) subjects: Vec<Vec<usize>>,
 }
 
-impl ComponentPath<'_> {
+impl<'a> ComponentPath<'a> {
+    /// `shares` are the quota shares of each distinct step.
+    fn new(
+        component: &'a Component,
+        shares: &[Vec<QuotaShare>],
+        subjects: &[(usize, &PreparedSubject)],
+    ) -> Self {
+        let lines = IndexSet(1 << component.line);
+        let by_steps = subjects_by_steps(subjects.iter().copied(), lines, shares);
+        Self {
+            component,
+            line: component.line as usize,
+            quota_shares: shares.iter().filter(|step| !step.is_empty()).cloned().collect(),
+            subjects: by_steps
+                .into_iter()
+                .map(|of_step| of_step.into_iter().map(|(at, _)| at).collect())
+                .collect(),
+        }
+    }
+
     /// The quota share, if there is only one.
     #[inline]
     pub(super) fn only_share(&self) -> Option<&QuotaShare> {
@@ -107,25 +136,42 @@ pub(super) struct EventKind {
     pub(super) apart_up_to: u64,
     /// The treaties that pay for the event, step by step.
     pub(super) steps: Vec<Vec<usize>>,
+    /// Before these steps and after each of them, the subjects whose occurrence the event then is,
+    /// with their lines.
+    pub(super) subjects: Vec<Vec<(usize, IndexSet)>>,
+    /// The sums of components that are occurrences of subjects, in events whose components treaties
+    /// treat apart. Those of claims are in [`ComponentPath::subjects`].
+    pub(super) sums: Vec<SubjectSum>,
 }
 
 impl<'a> PreparedPortfolio<'a> {
     pub(super) fn new(program: &'a Program) -> Self {
         let steps = program.steps();
         let ceded_lines = ceded_lines(program);
+        let subjects = prepared_subjects(program, &steps);
         let (mut groups, mut components, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for (number, group) in program.groups.iter().enumerate() {
             let first = components.len();
             let range = first..first + group.components.len();
             groups.push(GroupDraws::new(group, range.clone(), kinds.len()));
             let paying = treaties_of(program, &steps, number, group);
-            for component in &group.components {
-                let quota_shares = quota_shares(&program.treaties, &ceded_lines, &paying, component);
-                components.push(ComponentPath { component, line: component.line as usize, quota_shares });
+            let of_group: Vec<_> =
+                subjects.iter().enumerate().filter(|(_, subject)| subject.groups.contains(number)).collect();
+            let shares = |component| quota_shares(&program.treaties, &ceded_lines, &paying, component);
+            let shares: Vec<_> = group.components.iter().map(shares).collect();
+            let is_claim = matches!(group.occurrence, Occurrence::Claim { pick: Some(_) });
+            for (component, shares) in group.components.iter().zip(&shares) {
+                let of_claim = if is_claim { &of_group[..] } else { &[] };
+                components.push(ComponentPath::new(component, shares, of_claim));
             }
             let kind = |range: Range<usize>| {
-                let struck = &group.components[range.start - first..range.end - first];
-                EventKind::new(&program.treaties, &paying, range, struck)
+                let struck = range.start - first..range.end - first;
+                let paid_steps = |at: usize, steps| paying_steps(&shares[at], steps);
+                let sums = match is_claim {
+                    true => Vec::new(),
+                    false => subject_sums(of_group.iter().copied(), &group.components, paid_steps),
+                };
+                EventKind::new(&program.treaties, &paying, range, &group.components[struck], &of_group, sums)
             };
             match group.occurrence {
                 Occurrence::Claim { .. } => kinds.extend(range.map(|at| kind(at..at + 1))),
@@ -137,7 +183,19 @@ impl<'a> PreparedPortfolio<'a> {
         let annual: usize = annual.map(|group| group.draws_per_occurrence).sum();
         let head_draws = count_draws + program.indices.len() + annual;
         let interleaves = program.interleaves();
-        Self { program, steps, interleaves, groups, components, kinds, count_draws, head_draws, ceded_lines }
+        let subjects = subjects.len();
+        Self {
+            program,
+            steps,
+            interleaves,
+            groups,
+            components,
+            kinds,
+            count_draws,
+            head_draws,
+            ceded_lines,
+            subjects,
+        }
     }
 
     /// Number of columns of what treaties cede by occurrence.
@@ -224,6 +282,7 @@ fn treaties_of(program: &Program, steps: &[u32], number: usize, group: &Group) -
     steps.iter().map(of_step).collect()
 }
 
+/// For each step, the quota shares of a component.
 fn quota_shares(
     treaties: &[Treaty],
     ceded_lines: &[CededLines],
@@ -237,8 +296,7 @@ fn quota_shares(
         }
         _ => None,
     };
-    let of_step = |step: &Vec<usize>| step.iter().filter_map(quota_share).collect::<Vec<_>>();
-    paying.iter().map(of_step).filter(|step| !step.is_empty()).collect()
+    paying.iter().map(|step| step.iter().filter_map(quota_share).collect()).collect()
 }
 
 impl EventKind {
@@ -247,6 +305,8 @@ impl EventKind {
         paying: &[Vec<usize>],
         components: Range<usize>,
         struck: &[Component],
+        subjects: &[(usize, &PreparedSubject)],
+        sums: Vec<SubjectSum>,
     ) -> Self {
         let struck_by = |line: usize| struck.iter().filter(|c| c.line as usize == line).count();
         let components_of =
@@ -254,16 +314,23 @@ impl EventKind {
         let of_step = |step: &Vec<usize>| -> Vec<usize> {
             step.iter().copied().filter(|&at| components_of(&treaties[at]) > 0).collect()
         };
-        let steps: Vec<_> = paying.iter().map(of_step).filter(|step| !step.is_empty()).collect();
+        let of_steps: Vec<_> = paying.iter().map(of_step).collect();
         let limit_of = |treaty: &Treaty| match &treaty.terms {
             TreatyTerms::OccurrenceXl(layer) => layer.layer.attachment,
             // The components of a quota share of several have to be taken together.
             _ if components_of(treaty) > 1 => 0,
             _ => NEVER,
         };
-        let limits = steps.iter().flatten().map(|&at| limit_of(&treaties[at]));
+        let limits = of_steps.iter().flatten().map(|&at| limit_of(&treaties[at]));
         let lines = IndexSet(struck.iter().fold(0, |lines, component| lines | 1 << component.line));
-        Self { components, lines, apart_up_to: limits.min().unwrap_or(NEVER), steps }
+        Self {
+            components,
+            lines,
+            apart_up_to: limits.min().unwrap_or(NEVER),
+            subjects: subjects_by_steps(subjects.iter().copied(), lines, &of_steps),
+            steps: of_steps.into_iter().filter(|step| !step.is_empty()).collect(),
+            sums,
+        }
     }
 }
 

@@ -177,6 +177,7 @@ impl Recorder {
                 Quantity::GrossLine(line) => &amounts.gross[line],
                 Quantity::NetAfterSteps(steps) => &self.after_steps[steps - 1],
                 Quantity::Ceded(treaty) => &self.ceded[treaty],
+                Quantity::LargestOccurrence(subject) => &amounts.largest_of[subject],
             };
             tally.add::<V>(&recorded(column, may_exceed), years);
         }

@@ -53,6 +53,7 @@ impl BatchAmounts {
         if !group.is_annual() {
             let column = &mut self.largest[years.first..];
             V::load(column).max_signed(largest).store(column);
+            self.raise_to_strikes::<V>(portfolio, group, years.first, events);
         }
         for (number, at) in group.components.clone().enumerate() {
             let path = &portfolio.components[at];

@@ -26,7 +26,8 @@ impl BatchAmounts {
                 amounts[path.line] += amount;
             }
             first += kind.components.len();
-            for step in &kind.steps {
+            self.raise_to_event(&kind.subjects[0], year, |lines| sum_of(&amounts, lines));
+            for (step, subjects) in kind.steps.iter().zip(&kind.subjects[1..]) {
                 let subject = amounts;
                 for &at in step {
                     let treaty = &portfolio.program.treaties[at];
@@ -50,6 +51,7 @@ impl BatchAmounts {
                         take_back(treaty, recoveries, payment - taken);
                     }
                 }
+                self.raise_to_event(subjects, year, |lines| sum_of(&amounts, lines));
             }
         }
         self.events.clear();

@@ -167,6 +167,36 @@ fn terms_of_other_kinds_of_treaties_are_named() {
             assert_error(&args, &format!("/treaties/0/{field}"), part);
         }
     }
+    let knot = |ratio: f64, rate: f64| json!({"loss_ratio": ratio, "rate": rate});
+    for (treaty, field, value, pointer, part) in [
+        (&quota_share, "commission", json!([knot(0.4, 0.3)]), "", "2 to 16 elements"),
+        (&quota_share, "commission", json!([knot(0.4, 0.3), knot(0.6, 0.2)]), "", "needs `premium`"),
+        (
+            &quota_share,
+            "commission",
+            json!([knot(0.6, 0.3), knot(0.6, 0.2)]),
+            "/1/loss_ratio",
+            "must be above",
+        ),
+        (&quota_share, "commission", json!([knot(0.4, 0.3), knot(0.6, 1.2)]), "/1/rate", "from 0 to 1"),
+        (&quota_share, "commission", json!([{"loss_ratio": 1}, knot(2.0, 0.1)]), "/0/rate", "is missing"),
+        (&occurrence, "profit_commission", json!({"share": 0.5}), "", "needs `premium`"),
+        (&aggregate, "profit_commission", json!({"margin": 0.5}), "/share", "is missing"),
+        (&aggregate, "profit_commission", json!({"share": 0.5, "margin": 2}), "/margin", "from 0 to 1"),
+        (&aggregate, "profit_commission", json!({"share": 0.5, "of": 2}), "/of", "is not a known key"),
+    ] {
+        let mut treaty = treaty.clone();
+        treaty[field] = value;
+        assert_error(&with_treaties(&[treaty]), &format!("/treaties/0/{field}{pointer}"), part);
+    }
+    let mut ratios =
+        json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment_ratio": 1, "premium": 900});
+    ratios["profit_commission"] = json!({"share": 0.5});
+    assert_error(
+        &with_treaties(&[ratios]),
+        "/treaties/0/profit_commission",
+        "needs `premium`, that of the treaty",
+    );
     for (field, part) in [("kind", "is missing"), ("covers", "is missing"), ("cession", "is missing")] {
         let mut treaty = quota_share.clone();
         treaty.as_object_mut().unwrap().remove(field);

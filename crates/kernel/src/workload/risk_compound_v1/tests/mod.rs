@@ -9,6 +9,7 @@ use forge_contract::strict::{self, Errors, ObjectReader};
 use serde_json::{Value, json};
 
 use super::{
+    commissions::Commission,
     portfolio::{ComponentSeverity, GroupKind, PortfolioComponent},
     *,
 };
@@ -162,7 +163,10 @@ fn portfolio_has_indices_for_names_and_minor_units_for_amounts() {
     );
     assert!(portfolio.groups[2].components[1].has_same_rank);
     let quota_share = &portfolio.treaties[0];
-    assert_eq!((quota_share.commission, quota_share.treaty.step), (Proportion(270_000), 1));
+    assert_eq!(
+        (&quota_share.commission, quota_share.treaty.step),
+        (&Commission::Flat(Proportion(270_000)), 1)
+    );
     assert_eq!((quota_share.treaty.lines, quota_share.treaty.groups), (IndexSet(0b10), IndexSet::ALL));
     let no_limit = forge_contract::program::MAX_AMOUNT;
     assert_eq!(
