@@ -96,8 +96,13 @@ pub fn execute(args: &ContextCommandArgs) -> Result<(), CommandError> {
     match &args.command {
         ContextCommand::Add { name, settings } => {
             file.contexts.insert(name.clone(), settings.resolved()?);
+            let is_first = file.current.is_none();
             file.current.get_or_insert_with(|| name.clone());
-            file.write()
+            file.write()?;
+            if is_first {
+                eprintln!("{name} is the current context now: client commands use it unless told otherwise");
+            }
+            Ok(())
         }
         ContextCommand::Use { name } => {
             file.context(name)?;

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use forge_contract::ids::Submitter;
+use forge_contract::ids::{PoolName, Submitter};
 use serde_json::json;
 
 use self::nats_user::{NatsUser, Pool, UserKind, users};
@@ -33,6 +33,12 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// Length of a password.
 const PASSWORD_LENGTH: usize = 32;
 
+/// First line of the settings of a pool or submitter, followed by the option that named it. A later
+/// run finds the users of a directory by it.
+const ORIGIN: &str = "# forge credentials ";
+const POOL: &str = "--pool ";
+const SUBMITTER: &str = "--submitter ";
+
 const EXAMPLES: &str = "\
 Examples:
   forge credentials secrets
@@ -45,7 +51,8 @@ DIR then holds:
   passwords/USER    the password of each user
   env/USER          the settings of each user's processes, to be read with `set -a; . FILE`
 
-Existing passwords are kept, so running the command again with another --pool adds a user.";
+Running the command again keeps the users and passwords of DIR, and adds what is new. To change a
+password, delete its file first. To remove a user, delete env/USER and passwords/USER first.";
 
 /// Generate passwords for every role, and the nats-server configuration that knows them
 #[derive(Debug, Args)]
@@ -55,8 +62,9 @@ pub struct CredentialsArgs {
     #[arg(value_parser = local_path())]
     directory: PathBuf,
     /// Pool of workers, with :gpu if they execute on GPUs; repeatable. The user of pool NAME is
-    /// worker-NAME, that of pool `default` is worker
-    #[arg(long = "pool", value_name = "NAME[:gpu]", default_values = ["default", "gpu:gpu"])]
+    /// worker-NAME, that of pool `default` is worker [default: default and gpu:gpu, if DIR has no
+    /// pool]
+    #[arg(long = "pool", value_name = "NAME[:gpu]")]
     pools: Vec<Pool>,
     /// Submitter with a user of its own, client-NAME, which can submit under no other name;
     /// repeatable
@@ -74,18 +82,18 @@ pub struct CredentialsArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// Two pools or submitters have the same name, or a file cannot be written.
+/// Two pools or submitters have the same name, or a file cannot be read or written.
 pub fn execute(args: &CredentialsArgs) -> Result<(), CommandError> {
-    let users = users(&args.pools, &args.submitters);
     let mut names = BTreeSet::new();
-    if let Some(twice) = users.iter().find(|user| !names.insert(&user.name)) {
+    if let Some(twice) = users(&args.pools, &args.submitters).iter().find(|u| !names.insert(u.name.clone())) {
         return Err(CommandError::Input(format!("the user {} is named twice", twice.name)));
     }
     fs::create_dir_all(&args.directory)
         .with_context(|| format!("cannot create {}", args.directory.display()))?;
     let root = fs::canonicalize(&args.directory).context("cannot resolve the directory")?;
     let directory = CredentialsDirectory { root, file_mode: if args.compose { 0o644 } else { 0o600 } };
-    let with_hashes: Vec<_> = users
+    let with_hashes: Vec<_> = directory
+        .users_with(args)?
         .into_iter()
         .map(|user| {
             let password = directory.password(&format!("passwords/{}", user.name))?;
@@ -114,8 +122,8 @@ pub fn execute(args: &CredentialsArgs) -> Result<(), CommandError> {
 fn purpose(kind: &UserKind) -> String {
     match kind {
         UserKind::Role(role) => (*role).to_owned(),
-        UserKind::Pool { pool, is_gpu } => {
-            format!("pool {pool} on {}", if *is_gpu { "GPUs" } else { "CPUs" })
+        UserKind::Pool(Pool { name, is_gpu }) => {
+            format!("pool {name} on {}", if *is_gpu { "GPUs" } else { "CPUs" })
         }
         UserKind::Submitter(submitter) => format!("submitter {submitter}"),
     }
@@ -129,6 +137,58 @@ struct CredentialsDirectory {
 }
 
 impl CredentialsDirectory {
+    /// The users of this directory and those that the command line names.
+    fn users_with(&self, args: &CredentialsArgs) -> Result<Vec<NatsUser>, CommandError> {
+        let (mut pools, mut submitters) = self.recorded()?;
+        for pool in &args.pools {
+            match pools.iter().find(|recorded| recorded.name == pool.name) {
+                None => pools.push(pool.clone()),
+                Some(recorded) if recorded == pool => {}
+                Some(recorded) => {
+                    let message = format!(
+                        "{} has pool {recorded}: to make it {pool}, delete env/worker-{} first",
+                        self.root.display(),
+                        pool.name
+                    );
+                    return Err(CommandError::Input(message));
+                }
+            }
+        }
+        if pools.is_empty() {
+            let default = PoolName::DEFAULT.parse().map_err(CommandError::Input)?;
+            let gpu = "gpu:gpu".parse().map_err(CommandError::Input)?;
+            pools = vec![default, gpu];
+        }
+        submitters.extend(args.submitters.iter().cloned());
+        submitters.sort();
+        submitters.dedup();
+        Ok(users(&pools, &submitters))
+    }
+
+    /// Pools and submitters of the files that an earlier run wrote, in the order of their names.
+    fn recorded(&self) -> anyhow::Result<(Vec<Pool>, Vec<Submitter>)> {
+        let (mut pools, mut submitters) = (Vec::new(), Vec::new());
+        let directory = self.root.join("env");
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((pools, submitters)),
+            other => other.with_context(|| format!("cannot read {}", directory.display()))?,
+        };
+        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        paths.sort();
+        for path in paths {
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let unreadable = |reason| anyhow!("the first line of {}: {reason}", path.display());
+            let origin = text.lines().next().and_then(|line| line.strip_prefix(ORIGIN)).unwrap_or_default();
+            if let Some(pool) = origin.strip_prefix(POOL) {
+                pools.push(pool.parse().map_err(unreadable)?);
+            } else if let Some(submitter) = origin.strip_prefix(SUBMITTER) {
+                submitters.push(submitter.parse().map_err(|error| unreadable(format!("{error}")))?);
+            }
+        }
+        Ok((pools, submitters))
+    }
+
     /// Returns the secret in a file, which is generated unless it exists.
     fn password(&self, name: &str) -> anyhow::Result<String> {
         let path = self.root.join(name);
@@ -169,13 +229,18 @@ impl CredentialsDirectory {
     /// Environment variables of a user's processes.
     fn settings(&self, user: &NatsUser) -> String {
         let name = &user.name;
+        let origin = match &user.kind {
+            UserKind::Role(_) => String::new(),
+            UserKind::Pool(pool) => format!("{ORIGIN}{POOL}{pool}\n"),
+            UserKind::Submitter(submitter) => format!("{ORIGIN}{SUBMITTER}{submitter}\n"),
+        };
         let mut lines = format!(
-            "FORGE_NATS_USER={name}\nFORGE_NATS_PASSWORD_FILE='{}'\nFORGE_NATS_INBOX_PREFIX=_INBOX_{name}\n",
+            "{origin}FORGE_NATS_USER={name}\nFORGE_NATS_PASSWORD_FILE='{}'\nFORGE_NATS_INBOX_PREFIX=_INBOX_{name}\n",
             self.root.join("passwords").join(name).display()
         );
         match &user.kind {
             UserKind::Role(_) => {}
-            UserKind::Pool { pool, .. } => lines += &format!("FORGE_POOL={pool}\n"),
+            UserKind::Pool(Pool { name, .. }) => lines += &format!("FORGE_POOL={name}\n"),
             UserKind::Submitter(submitter) => lines += &format!("FORGE_SUBMITTER={submitter}\n"),
         }
         lines

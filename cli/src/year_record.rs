@@ -4,7 +4,7 @@
 use std::{ops::Range, path::Path};
 
 use forge_contract::{digest::Digest, shard::ShardId, shard_result::ShardResult};
-use forge_documents::{Job, document::RESULT_JSON, number_format::format_count};
+use forge_documents::{Job, number_format::format_count};
 use forge_kernel::{request::Request, years::YearFigures};
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ impl YearRecord {
         };
         let years = planned_end(&evidence).map_err(to_error)?;
         let hashes = evidence.recorded_hashes().ok();
-        let stated = evidence.document::<Value>(RESULT_JSON).ok();
+        let stated = evidence.result().ok();
         let (job, kept) = evidence.into_job().map_err(to_error)?;
         let kept = kept.map(|kept| {
             let merged = kept.merged.map_err(to_error)?.merged;

@@ -27,7 +27,7 @@ Examples:
 A condition is an amount of a year (net, gross, ceded, largest or reinstatement_premium), an
 operator (>=, >, <=, < or =) and a number in units of the envelope's amounts. `and` joins
 conditions. net is the total of the result, gross is before treaties, ceded is what all treaties
-pay, and largest is the largest event before treaties.
+pay, and largest is the largest event before treaties, at most the annual limit of insurance.v1.
 
 The rows are in the order of the years, and the same on every machine. Shards whose kept results
 show that no year can meet a condition are passed over. A job whose artifacts contradict each other,

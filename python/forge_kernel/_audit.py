@@ -55,6 +55,10 @@ class Verdict:
         """Every check with its name, its status and a detail."""
         return Table.from_rows(self._report["checks"])
 
+    def __bool__(self) -> bool:
+        """Raises :class:`TypeError`: a verdict is one of three."""
+        raise TypeError("a verdict is neither true nor false: ask for .proved, .consistent or .failed")
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the report of ``forge audit --format json`` as Python objects."""
         return dict(self._report)

@@ -66,7 +66,7 @@ impl Drop for ArrowArrayStream {
 
 /// The values of a column.
 #[derive(FromPyObject)]
-pub enum ColumnValues {
+pub enum ArrowValues {
     Integers(Vec<Option<i64>>),
     Floats(Vec<Option<f64>>),
     Texts(Vec<Option<String>>),
@@ -83,19 +83,19 @@ struct ArrowColumn {
 }
 
 impl ArrowColumn {
-    fn new(name: &str, values: ColumnValues) -> PyResult<Self> {
+    fn new(name: &str, values: ArrowValues) -> PyResult<Self> {
         let name = CString::new(name)
             .map_err(|_| PyValueError::new_err("the name of a column contains a null character"))?;
         Ok(match values {
-            ColumnValues::Integers(values) => {
+            ArrowValues::Integers(values) => {
                 let bytes = values.iter().flat_map(|value| value.unwrap_or(0).to_le_bytes()).collect();
                 Self::from_buffers(name, c"l", &values, vec![bytes])
             }
-            ColumnValues::Floats(values) => {
+            ArrowValues::Floats(values) => {
                 let bytes = values.iter().flat_map(|value| value.unwrap_or(0.0).to_le_bytes()).collect();
                 Self::from_buffers(name, c"g", &values, vec![bytes])
             }
-            ColumnValues::Texts(values) => {
+            ArrowValues::Texts(values) => {
                 let mut text = Vec::new();
                 let mut offsets = 0_i64.to_le_bytes().to_vec();
                 for value in &values {
@@ -273,7 +273,7 @@ unsafe extern "C" fn get_last_error(_: *mut ArrowArrayStream) -> *const c_char {
 
 /// A capsule `arrow_array_stream` with one batch of these columns, all of one length.
 #[pyfunction]
-pub fn arrow_stream(py: Python<'_>, columns: Vec<(String, ColumnValues)>) -> PyResult<Bound<'_, PyCapsule>> {
+pub fn arrow_stream(py: Python<'_>, columns: Vec<(String, ArrowValues)>) -> PyResult<Bound<'_, PyCapsule>> {
     let columns = columns.into_iter().map(|(name, values)| ArrowColumn::new(&name, values));
     let columns = columns.collect::<PyResult<Vec<_>>>()?;
     if columns.windows(2).any(|pair| pair[0].length != pair[1].length) {

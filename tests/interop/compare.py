@@ -116,6 +116,8 @@ def main():
                 with open(path, encoding="utf-8") as file:
                     sys.exit(f"the results differ for {file.read()}\nforge:  {ours!r}\nreader: {theirs!r}")
             print(f"  equal: {len(ours)} bytes")
+        run([options.forge, "audit", "--all", os.path.join(folder, "out"), "--reexecute", "1"])
+        print("  every audit of these jobs passes")
     print(f"{options.count} passed, 0 failed")
 
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     cheats::CheatTally,
-    options::SimulationOptions,
+    options::{FaultRates, SimulationOptions},
     simulation::{RunReport, simulate},
 };
 
@@ -23,41 +23,20 @@ pub fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
-/// The parts of a variable that are separated by commas.
-fn parts(variable: &str) -> Vec<String> {
-    let text = env::var(variable).unwrap_or_default();
-    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-/// Checks that a variable names a rate.
-fn check_name(variable: &str, name: &str) {
-    let mut options = SimulationOptions::from_seed(0);
-    let known: Vec<_> = options.by_name().into_iter().map(|(name, _)| name).collect();
-    assert!(known.contains(&name), "{variable} names {name}; the rates are {}", known.join(", "));
-}
-
-/// The rates that the variable `OFF` sets to zero.
-fn rates_off() -> Vec<String> {
-    let off = parts("OFF");
-    off.iter().for_each(|name| check_name("OFF", name));
+/// The faults that the variable `OFF` names.
+fn faults_off() -> Vec<String> {
+    let off = env::var("OFF").unwrap_or_default();
+    let off: Vec<_> = off.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let mut faults = FaultRates::default();
+    let known: Vec<_> = faults.by_name().into_iter().map(|(name, _)| name).collect();
+    let unknown = off.iter().find(|name| !known.contains(&name.as_str()));
+    assert!(unknown.is_none(), "OFF names {unknown:?}; the faults are {}", known.join(", "));
     off
 }
 
-/// The rates that the variable `ON` sets.
-fn rates_on() -> Vec<(String, f64)> {
-    let rate = |part: String| {
-        let (name, rate) = part.split_once(':').unwrap_or_else(|| panic!("ON needs name:rate, not {part}"));
-        check_name("ON", name);
-        (name.to_owned(), rate.parse().unwrap_or_else(|_| panic!("ON has the rate {rate}")))
-    };
-    parts("ON").into_iter().map(rate).collect()
-}
-
-/// The options of a seed, with the rates that the variables `ON` and `OFF` set.
+/// The options of a seed, without the faults that the variable `OFF` names.
 pub fn options(seed: u64) -> SimulationOptions {
-    let mut options = SimulationOptions::from_seed(seed);
-    options.set_rates(&rates_on());
-    options.without(&rates_off())
+    SimulationOptions::from_seed(seed).without(&faults_off())
 }
 
 /// Runs seeds on all processors, and panics if one fails. Ends with the first that does, unless the
@@ -89,8 +68,6 @@ pub fn run_seeds(first: u64, count: u64) {
     thread::scope(|scope| {
         (0..number("THREADS").unwrap_or(threads)).for_each(|_| drop(scope.spawn(work)));
     });
-    // Fewer than `count` where a failure ends the run.
-    let count = next.into_inner().min(first + count) - first;
     let rate = count as f64 / started.elapsed().as_secs_f64() * 60.0;
     eprintln!("{count} seeds, {rate:.0} per minute; longest recovery and its seed: {:?}", longest.lock());
     eprintln!("ends of jobs: {:?}", ends.lock());
@@ -107,18 +84,14 @@ pub fn run_seeds(first: u64, count: u64) {
 pub fn describe(report: RunReport) -> String {
     let seed = report.options.seed;
     let (report, needless) = shrink(report);
-    let off = [rates_off(), needless].concat();
-    let setting = |name, parts: Vec<String>| match parts.is_empty() {
-        true => String::new(),
-        false => format!("{name}={} ", parts.join(",")),
-    };
-    let (on, off) = (setting("ON", parts("ON")), setting("OFF", off));
+    let off = [faults_off(), needless].concat();
+    let off = if off.is_empty() { String::new() } else { format!("OFF={} ", off.join(",")) };
     let RunReport { options, violations, trace, .. } = report;
     let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     format!(
         "{}\n{options:#?}\nseed {seed} failed at commit {}; it fails with the faults {:?} alone:\n    \
-         SEED={seed} {on}{off}cargo test -p forge-simulation -- --nocapture no_seed\n{}",
+         SEED={seed} {off}cargo test -p forge-simulation -- --nocapture no_seed\n{}",
         trace.join("\n"),
         commit.unwrap_or_default(),
         options.faults.names(),

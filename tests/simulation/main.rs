@@ -6,7 +6,6 @@
 //! - `SEED=7 cargo test -p forge-simulation -- --nocapture` runs one seed and prints its trace.
 //! - `SEEDS=10000 cargo test -p forge-simulation` runs more; `FIRST_SEED` moves the start.
 //! - `OFF=delay,crash` turns faults off, by their names in [`options`].
-//! - `ON=delay:0.1` sets the rates of faults.
 //!
 //! Reading order: [`options`] → [`world`] → [`process`] → [`entry_history`] → [`traffic`] →
 //! [`watch_gaps`] → [`message_mishaps`] → [`process_queue`] → [`process_bus`] → [`process_store`] →

@@ -169,16 +169,6 @@ MUTATIONS = [
 ]
 
 
-# Bugs that show only where several faults meet: the faults that are on in each of their runs.
-STORE_FAULTS = ("failure", "lost_answer", "conflict", "partial_write", "hang", "outage")
-RELIABLE_STORE = ",".join(f"store_{fault}" for fault in STORE_FAULTS)
-ENVIRONMENTS = {
-    "left-error": {"ON": "late_error:1", "OFF": f"{RELIABLE_STORE},store_slow"},
-    "left-error-of-order": {"ON": "store_slow:0.9,hasty_clients:1", "OFF": RELIABLE_STORE},
-    "dropped-verdict": {"ON": "stale_read:0.3,stall:0.2,verifier_deaths:0.3"},
-}
-
-
 def run(*command, **arguments):
     return subprocess.run(command, cwd=COPY, text=True, capture_output=True, **arguments)
 
@@ -210,7 +200,7 @@ def check(name, reason, file, old, new):
     path.write_text(text.replace(old, new))
     try:
         binary = build()
-        environment = dict(os.environ, SEEDS=str(SEEDS), RUST_BACKTRACE="0", **ENVIRONMENTS.get(name, {}))
+        environment = dict(os.environ, SEEDS=str(SEEDS), RUST_BACKTRACE="0")
         tested = run(binary, "no_seed", "--nocapture", env=environment)
     finally:
         path.write_text(text)

@@ -95,7 +95,7 @@ pub struct FaultRates {
     pub lost_result: f64,
     /// The store is unreachable for every process, for up to 40 seconds.
     pub store_outage: f64,
-    /// A write of [`SimulationOptions::slow_object`] takes seconds.
+    /// A request for an object of [`SimulationOptions::slow_object`] takes seconds.
     pub store_slow: f64,
     /// Verifiers die so many times per second each, and others take their places.
     pub verifier_deaths: f64,
@@ -118,7 +118,7 @@ pub struct SimulationOptions {
     pub turmoil: Duration,
     /// Limits of every submitter.
     pub quota: Quota,
-    /// Name of the objects that the store is slow to write.
+    /// Name of the objects that the store is slow with.
     pub slow_object: &'static str,
     /// Share of the clients that cancel their job within a second.
     pub hasty_clients: f64,
@@ -165,26 +165,14 @@ impl SimulationOptions {
         }
     }
 
-    /// The faults and the haste of clients, by name.
-    pub fn by_name(&mut self) -> Vec<(&'static str, &mut f64)> {
-        let mut rates = self.faults.by_name();
-        rates.push(("hasty_clients", &mut self.hasty_clients));
-        rates
-    }
-
-    /// Sets these rates.
-    pub fn set_rates(&mut self, rates: &[(String, f64)]) {
-        for (name, rate) in self.by_name() {
-            let given = rates.iter().find(|(given, _)| given == name);
-            *rate = given.map_or(*rate, |(_, given)| *given);
-        }
-    }
-
     /// The same options with these faults off.
     pub fn without(&self, faults: &[String]) -> Self {
         let mut options = self.clone();
-        let rates: Vec<_> = faults.iter().map(|name| (name.clone(), 0.0)).collect();
-        options.set_rates(&rates);
+        for (name, rate) in options.faults.by_name() {
+            if faults.iter().any(|fault| fault == name) {
+                *rate = 0.0;
+            }
+        }
         options
     }
 

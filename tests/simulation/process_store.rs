@@ -11,7 +11,7 @@ use crate::{process::Process, traffic::TrafficLedger};
 /// Upper bound of the time for which the store hangs.
 const MAX_HANG: Duration = Duration::from_secs(90);
 
-/// Upper bound of the time that a write takes of an object that the store is slow with. Shorter
+/// Upper bound of the time that a request takes for an object that the store is slow with. Shorter
 /// than services wait for the store.
 const MAX_SLOWNESS: Duration = Duration::from_secs(5);
 
@@ -52,8 +52,7 @@ impl StoreDisturbance for ProcessStore {
             process.world.record(&process.name, format_args!("{described} hangs for {time:?}"));
             sleep(time).await;
         }
-        let slow_object = process.world.options.slow_object;
-        let is_slow = matches!(operation, StoreOperation::Put { key } if key.ends_with(slow_object));
+        let is_slow = described.ends_with(process.world.options.slow_object);
         if is_slow && process.world.happens(faults.store_slow) {
             sleep(process.world.up_to(MAX_SLOWNESS)).await;
         }

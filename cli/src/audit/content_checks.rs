@@ -7,7 +7,7 @@ use forge_store::Store;
 use serde_json::Value;
 
 use super::{
-    evidence::Evidence,
+    evidence::{Evidence, parse_result},
     report::{AuditCheckResult, AuditReport, CheckProblem},
 };
 
@@ -42,8 +42,8 @@ fn recomputed(figures: Option<&JobResult>) -> Result<&JobResult, CheckProblem> {
 fn result_follows(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> AuditCheckResult {
     let figures = recomputed(figures)?;
     if figures.hash != evidence.manifest.result {
-        let difference = evidence.document(RESULT_JSON).ok().and_then(|stored: Value| {
-            let expected = serde_json::from_slice(&figures.json).ok()?;
+        let difference = evidence.result().ok().and_then(|stored| {
+            let expected = parse_result(&figures.json).ok()?;
             describe_difference(&stored, &expected)
         });
         let difference = difference.map(|text| format!(": {text}")).unwrap_or_default();

@@ -101,7 +101,7 @@ pub fn check_result(evidence: &Evidence<'_>, report: &mut AuditReport) {
 }
 
 fn result_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
-    let result: Value = evidence.document(RESULT_JSON)?;
+    let result = evidence.result()?;
     let hash = evidence.manifest.result;
     let reference = evidence.manifest.artifacts.iter().find(|artifact| artifact.name == RESULT_JSON);
     if reference.is_none_or(|reference| reference.sha256 != hash) {
@@ -183,7 +183,7 @@ fn shard_count_matches(evidence: &Evidence<'_>) -> AuditCheckResult {
             format_count(end)
         )));
     }
-    let result = evidence.document::<Value>(RESULT_JSON).ok();
+    let result = evidence.result().ok();
     match result.as_ref().and_then(|result| result.pointer("/iterations/performed")?.as_u64()) {
         Some(performed) if performed != end => Err(CheckProblem::failed(format!(
             "the shards have {} iterations, but the result has {}",

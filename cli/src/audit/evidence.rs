@@ -1,21 +1,23 @@
 //! What an audit can rely on: the manifest, and those of its artifacts that have the right size and
 //! hash. It also adds a check for each of them.
 
-use std::{cell::OnceCell, collections::BTreeMap};
+use std::{cell::OnceCell, collections::BTreeMap, fmt::Display};
 
 use forge_contract::{
     artifact::{ArtifactReference, ExecutionsDocument, ManifestDocument},
     canonical::to_canonical_json,
     digest::Digest,
+    error::InvalidDocument,
     strict,
 };
 use forge_documents::{
     Job,
-    document::{ENVELOPE_JSON, EXECUTIONS_JSON},
+    document::{ENVELOPE_JSON, EXECUTIONS_JSON, RESULT_JSON},
     number_format::format_count,
 };
 use forge_store::shards_file;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     kept_shards::KeptShards,
@@ -122,13 +124,19 @@ impl<'a> Evidence<'a> {
     /// See [`Evidence::bytes`]; [`CheckProblem::Failed`] if it is not a `T` in canonical JSON.
     pub fn document<T: DeserializeOwned + Serialize>(&self, name: &str) -> Result<T, CheckProblem> {
         let bytes = self.bytes(name)?;
-        let invalid = |reason: String| CheckProblem::failed(format!("cannot parse {name}: {reason}"));
-        strict::check_document(bytes, bytes.len()).map_err(|errors| invalid(errors.to_string()))?;
-        let document: T = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
-        if to_canonical_json(&document).ok().as_deref() == Some(bytes) {
-            return Ok(document);
-        }
-        Err(CheckProblem::failed(format!("{name} is not canonical JSON")))
+        strict::check_document(bytes, bytes.len()).map_err(|errors| unreadable(name, &errors))?;
+        let document: T = serde_json::from_slice(bytes).map_err(|error| cannot_parse(name, error))?;
+        canonical(name, document, bytes)
+    }
+
+    /// The stored result.
+    ///
+    /// # Errors
+    /// See [`Evidence::document`].
+    pub fn result(&self) -> Result<Value, CheckProblem> {
+        let bytes = self.bytes(RESULT_JSON)?;
+        let value = parse_result(bytes).map_err(|errors| unreadable(RESULT_JSON, &errors))?;
+        canonical(RESULT_JSON, value, bytes)
     }
 
     /// The record of the executions.
@@ -211,6 +219,31 @@ impl<'a> Evidence<'a> {
         }
         Err(CheckProblem::NotCompared("the recorded shards are not those of the plan".to_owned()))
     }
+}
+
+/// Parses a result: strictly, but with figures beyond 2^53.
+///
+/// # Errors
+/// See [`strict::parse_result`].
+pub fn parse_result(bytes: &[u8]) -> Result<Value, InvalidDocument> {
+    strict::parse_result(bytes, bytes.len()).map(|node| node.to_value())
+}
+
+/// The document, if these are the bytes of its canonical JSON.
+fn canonical<T: Serialize>(name: &str, document: T, bytes: &[u8]) -> Result<T, CheckProblem> {
+    if to_canonical_json(&document).ok().as_deref() == Some(bytes) {
+        return Ok(document);
+    }
+    Err(CheckProblem::failed(format!("{name} is not canonical JSON")))
+}
+
+/// A document with errors, of which one is enough to refuse it.
+fn unreadable(name: &str, errors: &InvalidDocument) -> CheckProblem {
+    cannot_parse(name, errors.errors().first().map_or_else(String::new, ToString::to_string))
+}
+
+fn cannot_parse(name: &str, reason: impl Display) -> CheckProblem {
+    CheckProblem::failed(format!("cannot parse {name}: {reason}"))
 }
 
 fn missing(name: &str) -> CheckProblem {

@@ -48,6 +48,12 @@ pub fn audit_log(
         LogWalk::read(&store, known_head.map(|head| head.number)).await
     };
     let walk = runtime::current_thread()?.block_on(read).map_err(to_command_error)?;
+    if walk.objects == 0 && walk.jobs == 0 {
+        let message = format!(
+            "{location} has neither log/ nor jobs/: name the store itself, such as forge-out or s3://forge"
+        );
+        return Err(CommandError::Input(message));
+    }
     let mut checks = CheckList::default();
     add_chain_checks(&walk, known_signers, &mut checks);
     add_job_checks(&walk, &mut checks);

@@ -4,12 +4,7 @@
 use std::collections::BTreeSet;
 
 use forge_contract::artifact::{ExecutionsDocument, MetricsDocument};
-use forge_documents::{
-    JobResult,
-    document::{METRICS_JSON, RESULT_JSON},
-    to_milliseconds,
-};
-use serde_json::Value;
+use forge_documents::{JobResult, document::METRICS_JSON, to_milliseconds};
 
 use super::{
     document_checks::planned_end,
@@ -58,7 +53,7 @@ fn metrics_match(evidence: &Evidence<'_>, occurrences: Option<u64>) -> Result<()
 /// The occurrences of the recomputed result, or else of the stored one.
 fn occurrences(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> Option<u64> {
     let stored = || {
-        let result: Value = evidence.document(RESULT_JSON).ok()?;
+        let result = evidence.result().ok()?;
         result.pointer("/work/occurrences")?.as_u64()
     };
     figures.map(|figures| figures.document.work.occurrences).or_else(stored)

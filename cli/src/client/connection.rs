@@ -7,7 +7,12 @@ use std::{
 };
 
 use anyhow::anyhow;
-use forge_bus::{BusError, SharedBus, jetstream::JetStreamBus, retry::RetryPolicy, topology};
+use forge_bus::{
+    BusError, SharedBus,
+    jetstream::{JetStreamBus, JetStreamOptions},
+    retry::RetryPolicy,
+    topology,
+};
 use forge_contract::{
     ids::{JobId, Submitter},
     job::JobRecord,
@@ -24,6 +29,8 @@ const UNAVAILABLE_RETRY_PERIOD: Duration = Duration::from_secs(30);
 /// A request is retried for this long while no planner answers: planners that have just started, or
 /// whose server has ended, need a few seconds to connect.
 const NO_PLANNER_RETRY_PERIOD: Duration = Duration::from_secs(10);
+/// Connecting is retried for this long while no NATS server answers.
+const NO_SERVER_RETRY_PERIOD: Duration = Duration::from_secs(5);
 /// Between the attempts.
 const REQUEST_POLICY: RetryPolicy = RetryPolicy::new(Duration::from_millis(300), Duration::from_secs(1));
 
@@ -42,7 +49,7 @@ impl ClientConnection {
     pub fn open(args: &NatsArgs) -> Result<Self, CommandError> {
         let options = args.jetstream_options("forge")?;
         let runtime = runtime::single_worker()?;
-        let bus = runtime.block_on(JetStreamBus::connect(options)).map_err(to_command_error)?;
+        let bus = runtime.block_on(connect_patiently(options)).map_err(to_command_error)?;
         Ok(Self { runtime, bus: bus as Arc<_> })
     }
 
@@ -127,6 +134,24 @@ impl ClientConnection {
             failures += 1;
             sleep(REQUEST_POLICY.delay(failures)).await;
         }
+    }
+}
+
+/// Connects, again and again while no server answers: a server that has just been started needs a
+/// moment.
+async fn connect_patiently(options: JetStreamOptions) -> Result<Arc<JetStreamBus>, BusError> {
+    let start = Instant::now();
+    let mut failures = 0;
+    loop {
+        let connected = JetStreamBus::connect(options.clone()).await;
+        if !matches!(connected, Err(BusError::Unavailable(_))) || start.elapsed() >= NO_SERVER_RETRY_PERIOD {
+            return connected;
+        }
+        if failures == 0 {
+            eprintln!("waiting up to {} s for a NATS server", NO_SERVER_RETRY_PERIOD.as_secs());
+        }
+        failures += 1;
+        sleep(REQUEST_POLICY.delay(failures)).await;
     }
 }
 

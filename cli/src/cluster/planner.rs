@@ -46,7 +46,7 @@ pub struct PlannerTuning {
     /// doubles with every attempt, to at most 16 times
     #[arg(long, env = "FORGE_SHARD_PATIENCE_MS", value_name = "MILLISECONDS", default_value_t = 300_000)]
     shard_patience_ms: u64,
-    /// JSON file with the quotas of submitters, see docs/operations.md [default: no limits]
+    /// JSON file with the quotas of submitters, see docs/guides/quotas.md [default: no limits]
     #[arg(long, env = "FORGE_QUOTAS", value_name = "FILE")]
     quotas: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! The configuration of nats-server with generated users. Pure text: the committed configuration
 //! is the template, so that both always grant the same permissions.
 
-use super::nats_user::{NatsUser, UserKind};
+use super::nats_user::{NatsUser, Pool, UserKind};
 
 /// The committed configuration. Its users `client`, `worker` and `worker-gpu` are templates: one
 /// for each submitter, each pool on CPUs and each pool on GPUs.
@@ -19,9 +19,10 @@ const ACCOUNTS: &str = "accounts {\n";
 
 /// The configuration with these users and the hashes of their passwords.
 pub(super) fn render(users: &[(NatsUser, String)]) -> String {
-    let start = TEMPLATE.find("listen:").unwrap_or(0);
-    let mut text = format!("{HEADER}{}", &TEMPLATE[start..]);
-    for template in ["client", "planner", "verifier", "aggregator", "worker", "worker-gpu"] {
+    let template = with_operator();
+    let start = template.find("listen:").unwrap_or(0);
+    let mut text = format!("{HEADER}{}", &template[start..]);
+    for template in ["client", "planner", "verifier", "operator", "aggregator", "worker", "worker-gpu"] {
         let (start, end) = block_of(&text, template);
         let block = text[start..end].to_owned();
         let blocks = users.iter().filter(|(user, _)| user.kind.template() == template);
@@ -30,6 +31,19 @@ pub(super) fn render(users: &[(NatsUser, String)]) -> String {
         text.replace_range(start..end, &blocks.join("\n"));
     }
     text
+}
+
+/// The template with user `operator`, which is a comment there: a configuration whose passwords are
+/// variables requires all of them.
+fn with_operator() -> String {
+    const START: &str = "      # Optional: ";
+    const COMMENT: &str = "      # ";
+    let start = TEMPLATE.find(START).expect("the template has an optional user");
+    let end = start + TEMPLATE[start..].find("\n\n").expect("a blank line follows it");
+    let lines = TEMPLATE[start..end].lines().skip_while(|line| *line != "      # {");
+    let block: Vec<_> = lines.map(|line| line.replacen(COMMENT, "      ", 1)).collect();
+    let comment = "      # Lists agents and lifts quarantines: `forge agents` and `forge quarantine`.";
+    format!("{}{comment}\n{}{}", &TEMPLATE[..start], block.join("\n"), &TEMPLATE[end..])
 }
 
 /// The part of a configuration that concerns accounts and users.
@@ -57,11 +71,11 @@ fn render_user(block: &str, template: &str, user: &NatsUser, hash: &str) -> Stri
     match &user.kind {
         UserKind::Role(_) => block,
         // The pool is a token of the subjects that its workers publish.
-        UserKind::Pool { pool, is_gpu } => {
+        UserKind::Pool(Pool { name, is_gpu }) => {
             let template_pool = if *is_gpu { "gpu" } else { "default" };
             block
-                .replace(&format!(".{template_pool}."), &format!(".{pool}."))
-                .replace(&format!(".{template_pool}\""), &format!(".{pool}\""))
+                .replace(&format!(".{template_pool}."), &format!(".{name}."))
+                .replace(&format!(".{template_pool}\""), &format!(".{name}\""))
         }
         UserKind::Submitter(submitter) => {
             let is_code = |line: &&str| !line.trim_start().starts_with('#');
@@ -79,7 +93,7 @@ fn render_user(block: &str, template: &str, user: &NatsUser, hash: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::nats_user::{Pool, users};
+    use crate::credentials::nats_user::users;
 
     fn render_for(pools: &[&str], submitters: &[&str]) -> String {
         let pools: Vec<Pool> = pools.iter().map(|pool| pool.parse().unwrap()).collect();
@@ -98,7 +112,8 @@ mod tests {
     fn default_users_have_the_committed_permissions() {
         let generated = render_for(&["default", "gpu:gpu"], &[]);
         let is_secret = |line: &&&str| !line.starts_with("password:") && !line.starts_with("user:");
-        let (generated, committed) = (code(&generated), code(TEMPLATE));
+        let committed = with_operator();
+        let (generated, committed) = (code(&generated), code(&committed));
         assert_eq!(
             generated.iter().filter(is_secret).collect::<Vec<_>>(),
             committed.iter().filter(is_secret).collect::<Vec<_>>()
@@ -109,6 +124,10 @@ mod tests {
         };
         assert_eq!(users(&generated), users(&committed));
         assert!(!generated.iter().any(|line| line.contains("_PASSWORD")), "no variable is left");
+        assert!(
+            users(&generated).contains(&"operator".to_owned())
+                && !users(&code(TEMPLATE)).contains(&"operator".to_owned())
+        );
     }
 
     #[test]

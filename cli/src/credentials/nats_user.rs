@@ -1,13 +1,13 @@
 //! The users of a deployment: one for each role, pool of workers and submitter.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use forge_contract::ids::{PoolName, Submitter};
 
 use crate::cluster::parse_worker_pool;
 
 /// Roles of which a deployment has one user.
-const ROLES: [&str; 4] = ["planner", "verifier", "aggregator", "client"];
+const ROLES: [&str; 5] = ["planner", "verifier", "aggregator", "client", "operator"];
 
 /// A pool of workers: one credential, and the hardware of its workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,18 +33,20 @@ impl FromStr for Pool {
     }
 }
 
+impl fmt::Display for Pool {
+    /// The text that parses to this pool.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, if self.is_gpu { ":gpu" } else { "" })
+    }
+}
+
 /// What a user stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UserKind {
     /// A role that exists once.
     Role(&'static str),
     /// The workers of a pool.
-    Pool {
-        /// Name of the pool.
-        pool: PoolName,
-        /// Whether its workers execute on GPUs.
-        is_gpu: bool,
-    },
+    Pool(Pool),
     /// A client that submits under one submitter's name only.
     Submitter(Submitter),
 }
@@ -54,8 +56,8 @@ impl UserKind {
     pub(super) fn template(&self) -> &'static str {
         match self {
             Self::Role(role) => role,
-            Self::Pool { is_gpu: true, .. } => "worker-gpu",
-            Self::Pool { is_gpu: false, .. } => "worker",
+            Self::Pool(Pool { is_gpu: true, .. }) => "worker-gpu",
+            Self::Pool(Pool { is_gpu: false, .. }) => "worker",
             Self::Submitter(_) => "client",
         }
     }
@@ -77,7 +79,7 @@ pub(super) fn users(pools: &[Pool], submitters: &[Submitter]) -> Vec<NatsUser> {
             PoolName::DEFAULT => "worker".to_owned(),
             name => format!("worker-{name}"),
         },
-        kind: UserKind::Pool { pool: pool.name.clone(), is_gpu: pool.is_gpu },
+        kind: UserKind::Pool(pool.clone()),
     });
     let submitters = submitters.iter().map(|submitter| NatsUser {
         name: format!("client-{submitter}"),
@@ -96,6 +98,9 @@ mod tests {
         assert_eq!(pool("acme"), Ok(("acme".to_owned(), false)));
         assert_eq!(pool("acme:cpu"), Ok(("acme".to_owned(), false)));
         assert_eq!(pool("render:gpu"), Ok(("render".to_owned(), true)));
+        for text in ["acme", "render:gpu"] {
+            assert_eq!(text.parse::<Pool>().unwrap().to_string(), text);
+        }
         for invalid in ["", "a.b", "a b", "*", "verifiers", "a:tpu", ":gpu", &"x".repeat(33)] {
             assert!(pool(invalid).is_err(), "{invalid}");
         }

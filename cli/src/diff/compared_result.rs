@@ -114,8 +114,8 @@ impl ComparedResult {
     fn from_bytes(source: String, bytes: &[u8]) -> Result<Self, CommandError> {
         let refused = |reason: String| CommandError::Input(format!("{source} is no {RESULT_JSON}: {reason}"));
         let max = artifact_limits::max_bytes(RESULT_JSON, 0) as usize;
-        strict::check_document(bytes, max).map_err(|errors| refused(errors.to_string()))?;
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;
+        let node = strict::parse_result(bytes, max).map_err(|errors| refused(errors.to_string()))?;
+        let value = node.to_value();
         let hash = canonical_digest(&value).map_err(|error| refused(error.to_string()))?;
         let fields = ResultFields::deserialize(&value).map_err(|error| refused(error.to_string()))?;
         if fields.schema != "forge.result.v1" {

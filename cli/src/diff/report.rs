@@ -217,7 +217,7 @@ fn figure_cells(row: &FigureDifference) -> Vec<String> {
     };
     let difference = row.difference.map(|value| signed(value, number(value.abs())));
     let relative = row.relative.map(|value| signed(value, format_relative(value.abs())));
-    let intervals = row.overlaps().map(|overlaps| if overlaps { "overlap" } else { "apart" });
+    let intervals = row.beyond_sampling_error.map(|beyond| if beyond { "apart" } else { "overlap" });
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         quote_value(&row.name),

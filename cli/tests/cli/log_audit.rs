@@ -226,11 +226,19 @@ fn log_of_an_empty_store_and_options_of_a_job() {
     let sandbox = Sandbox::new();
     run_audit(&sandbox, &[]).expect_code(2).expect_stderr("does not exist");
     fs::create_dir(sandbox.store_path()).unwrap();
-    assert_eq!(audit_log(&sandbox, 0, &[]).0["entries"], 0);
+    run_audit(&sandbox, &[]).expect_code(2).expect_stderr("has neither log/ nor jobs/");
     let options: [&[&str]; 4] = [&["--full"], &["--reexecute", "3"], &["--allow-unsigned"], &["jobs/a"]];
     for options in options {
         run_audit(&sandbox, options).expect_code(2).expect_stderr("cannot be used with");
     }
     let output = forge().args(["audit", "x", "--log-head", &format!("1:{}", "0".repeat(64))]).output();
     CommandOutput::new(&output.unwrap()).expect_code(2).expect_stderr("cannot be used with");
+}
+
+#[test]
+fn a_directory_that_is_no_store_is_refused() {
+    let sandbox = logged_store();
+    let jobs = sandbox.store_path().join("jobs");
+    let output = forge().args(["audit", "--log"]).arg(jobs).output().unwrap();
+    CommandOutput::new(&output).expect_code(2).expect_stderr("has neither log/ nor jobs/: name the store");
 }

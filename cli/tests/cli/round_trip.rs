@@ -1,6 +1,8 @@
 //! What a run computes and stores, and that neither depends on how the job is executed.
 
-use crate::common::{Sandbox, insurance_envelope, read_json, with_all_artifacts, with_value};
+use crate::common::{
+    CommandOutput, Sandbox, forge, insurance_envelope, read_json, with_all_artifacts, with_value,
+};
 use forge_contract::{agent::AgentId, digest::Digest};
 use forge_kernel::{
     backend::{Backend, simd::Simd},
@@ -278,4 +280,34 @@ fn run_stops_at_the_first_converged_checkpoint() {
     assert!(checkpoint > plan.checkpoints()[0], "converging at the first checkpoint would prove nothing");
     let iterations = &result["iterations"];
     assert_eq!((&iterations["performed"], &iterations["stop_reason"]), (&json!(checkpoint), &json!(reason)));
+}
+
+/// The variance of its losses exceeds 2^53, where JSON readers of integers and of floats differ.
+#[test]
+fn portfolios_with_large_variances_are_audited_and_compared() {
+    let severity = json!({"lognormal": {"mean": 1_000_000_000, "cv": 2}});
+    let args = json!({
+        "iterations": 1000,
+        "lines": ["property"],
+        "groups": [{"name": "storm", "count": {"poisson": 0.5}, "claims": [{"line": "property", "severity": severity}]}],
+    });
+    let envelope = json!({
+        "ctx": {"job_id": "large"},
+        "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+        "args": args,
+    });
+    let sandbox = Sandbox::new();
+    sandbox.run(&envelope, &[]).expect_code(0);
+    let result = read_json(&sandbox.artifact("large", "result.json"));
+    assert!(
+        result["output"]["checks"]["groups"][0]["gross"]["variance"]["found"].as_f64().unwrap() > 1e17,
+        "{result:#}"
+    );
+    let audit = sandbox.run_on_job("audit", "large", &["--full"]).expect_code(0);
+    assert!(audit.stdout.starts_with("proved"), "{}", audit.stdout);
+    sandbox.run_on_job("audit", "large", &[]).expect_code(0);
+    sandbox.run_on_job("explain", "large", &["--no-progress"]).expect_code(0);
+    let manifest = sandbox.manifest_path("large");
+    let diff = forge().arg("diff").args([&manifest, &manifest]).output().unwrap();
+    CommandOutput::new(&diff).expect_code(0);
 }

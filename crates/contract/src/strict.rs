@@ -20,6 +20,6 @@ pub use self::{
     errors::{Errors, MAX_ERRORS, child_pointer},
     node::{MAX_NUMBER, Node, number_to_value},
     object::ObjectReader,
-    parse::{MAX_DEPTH, MAX_DOCUMENT_BYTES, check_document, from_object, parse},
+    parse::{MAX_DEPTH, MAX_DOCUMENT_BYTES, check_document, from_object, parse, parse_result},
     suggest::nearest_name,
 };

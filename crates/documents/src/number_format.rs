@@ -80,12 +80,13 @@ pub fn format_optional_amount(value: Option<f64>) -> String {
 }
 
 /// Formats a probability as a percentage, with enough decimals to distinguish it from 0% and from
-/// 100%.
+/// 100%. A ratio above 100% or below 0% has two decimals.
 pub fn format_percent(probability: f64) -> String {
     let percent = probability * 100.0;
     let distance = percent.min(100.0 - percent);
     match distance {
         0.0 => format!("{percent:.0}%"),
+        _ if distance < 0.0 => format!("{percent:.2}%"),
         _ if distance < 0.000_1 && percent < 50.0 => "< 0.0001%".to_owned(),
         _ if distance < 0.000_1 => "> 99.9999%".to_owned(),
         _ if distance < 0.1 => format!("{percent:.4}%"),
@@ -196,6 +197,7 @@ mod tests {
             [0.0, 1.0, 0.1325, 0.000_5, 1e-5, 1e-9].map(format_percent),
             ["0%", "100%", "13.25%", "0.0500%", "0.0010%", "< 0.0001%"]
         );
+        assert_eq!([1.5, 12.0, -0.25].map(format_percent), ["150.00%", "1200.00%", "-25.00%"]);
         assert_eq!([0.999_5, 1.0 - 1e-9].map(format_percent), ["99.9500%", "> 99.9999%"]);
         assert_eq!([0.5, 0.995, 0.999_999].map(format_level), ["50%", "99.5%", "99.9999%"]);
     }

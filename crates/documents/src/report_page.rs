@@ -297,7 +297,7 @@ fn origin_section(request: &Request, job_result: &JobResult) -> Markup {
             " also writes this page again and compares its bytes."
         }
         p {
-            "This page follows from the envelope and the result alone, so it states neither dates nor persons. \
+            "This page follows from the envelope and the result alone, so it states neither when the job ran nor who executed it. \
              The job's manifest names who signed the result, and the log of the store when. \
              executions.json and verification.json, where the job keeps them, name the agents that executed and \
              verified its shards, and the chance that a wrong result was missed."

@@ -330,7 +330,19 @@ impl Admission {
         let bucket = &self.default_bucket;
         self.space.check(bucket)?;
         for name in rejection.names {
-            let Some(uid) = self.claim_name(&name, &origin).await? else { continue };
+            if self.is_held_elsewhere(&name, bucket).await? {
+                continue;
+            }
+            let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
+            let uid = if job_records::create(self.bus.as_ref(), bucket, &record).await? {
+                record.uid
+            } else {
+                match job_records::get(self.bus.as_ref(), bucket, &name).await? {
+                    Some(found) if found.record.submission == origin.sequence => found.record.uid,
+                    Some(_) => continue,
+                    None => return Err(removed_during_admission(&name)),
+                }
+            };
             let order =
                 EndOrder::new(name, uid, bucket.name(), rejection.code, Phase::Validate, rejection.reason);
             return Ok(AdmissionDecision::Rejected(order.with_details(rejection.details)));
@@ -340,26 +352,6 @@ impl Admission {
             "dropping a rejected submission: an identical earlier one is recorded"
         );
         Ok(AdmissionDecision::Duplicate)
-    }
-
-    /// The uid of the record that this rejected submission has under a name, in the default bucket:
-    /// an earlier delivery may have created it. `None` if another submission has the name.
-    async fn claim_name(&self, name: &JobId, origin: &SubmissionOrigin) -> Result<Option<JobUid>, BusError> {
-        let bucket = &self.default_bucket;
-        if let Some(found) = job_records::get(self.bus.as_ref(), bucket, name).await? {
-            return Ok((found.record.submission == origin.sequence).then_some(found.record.uid));
-        }
-        if self.is_held_elsewhere(name, bucket).await? {
-            return Ok(None);
-        }
-        let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
-        if job_records::create(self.bus.as_ref(), bucket, &record).await? {
-            return Ok(Some(record.uid));
-        }
-        match job_records::get(self.bus.as_ref(), bucket, name).await? {
-            Some(found) => Ok((found.record.submission == origin.sequence).then_some(found.record.uid)),
-            None => Err(removed_during_admission(name)),
-        }
     }
 }
 

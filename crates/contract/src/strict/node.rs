@@ -13,7 +13,7 @@ pub enum Node {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A finite number of magnitude at most [`MAX_NUMBER`]; never −0.
+    /// A finite number; never −0. Its magnitude is at most [`MAX_NUMBER`], except in results.
     Number(f64),
     /// A string.
     String(String),

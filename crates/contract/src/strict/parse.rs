@@ -11,7 +11,10 @@ use super::{
     node::{MAX_NUMBER, Node},
     syntax::{encoding_hint, syntax_hint},
 };
-use crate::error::{FieldErrorCode, InvalidDocument};
+use crate::{
+    canonical::to_canonical_json,
+    error::{FieldErrorCode, InvalidDocument},
+};
 
 /// Maximum size of a document, in bytes: 1 MiB.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
@@ -58,6 +61,17 @@ pub fn check_document(bytes: &[u8], max_bytes: usize) -> Result<(), InvalidDocum
     parse_document(bytes, max_bytes, state).map(drop)
 }
 
+/// Parses a result of at most `max_bytes` by the rules of [`parse`], but for the range of numbers:
+/// figures such as variances may exceed 2^53 in magnitude. Such a number must be written as
+/// canonical JSON writes the f64 that it is read as, so that every reader of f64 reads the same.
+///
+/// # Errors
+///
+/// The same as [`parse`].
+pub fn parse_result(bytes: &[u8], max_bytes: usize) -> Result<Node, InvalidDocument> {
+    parse_document(bytes, max_bytes, ParseState { large_figures: true, ..ParseState::default() })
+}
+
 /// Converts an in-memory object into a [`Node`], with the same checks of numbers and nesting as
 /// [`parse`]. `pointer` is the location of the object in its document: errors are reported relative
 /// to the document, and the depth of `pointer` counts towards the nesting limit.
@@ -101,6 +115,8 @@ struct ParseState {
     too_deep: bool,
     /// Whether arrays and objects are only checked, and stay empty.
     discard: bool,
+    /// Whether numbers beyond 2^53 in magnitude are accepted in their canonical form.
+    large_figures: bool,
 }
 
 impl ParseState {
@@ -125,6 +141,13 @@ impl ParseState {
             let message = format!("is not valid JSON: {cause} at {position}");
             self.errors.push_as(FieldErrorCode::Syntax, "", message, hint.map(str::to_owned));
         }
+    }
+
+    /// A number of an integer's text.
+    fn integer(&mut self, text: impl fmt::Display, value: f64, is_exact: bool) -> Node {
+        let is_canonical = || to_canonical_json(&value).is_ok_and(|json| json == text.to_string().as_bytes());
+        let allowed = is_exact || (self.large_figures && is_canonical());
+        self.number(value, text, allowed)
     }
 
     fn number(&mut self, value: f64, text: impl fmt::Display, allowed: bool) -> Node {
@@ -196,15 +219,16 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(self.state.number(value as f64, value, value <= MAX_NUMBER as u64))
+        Ok(self.state.integer(value, value as f64, value <= MAX_NUMBER as u64))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(self.state.number(value as f64, value, value.unsigned_abs() <= MAX_NUMBER as u64))
+        Ok(self.state.integer(value, value as f64, value.unsigned_abs() <= MAX_NUMBER as u64))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(self.state.number(value, format_args!("{value:e}"), value.abs() <= MAX_NUMBER))
+        let allowed = self.state.large_figures || value.abs() <= MAX_NUMBER;
+        Ok(self.state.number(value, format_args!("{value:e}"), allowed))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Node, E> {

@@ -44,6 +44,22 @@ fn checked_documents_are_those_that_parse() {
 }
 
 #[test]
+fn figures_of_results_exceed_the_range_in_their_canonical_form() {
+    for figure in ["30448153223683936", "-1152921504606847000", "1e+22", "1.7976931348623157e+308", "2"] {
+        let document = format!("{{\"figure\":{figure}}}");
+        let value = parse_result(document.as_bytes(), 100).unwrap().to_value();
+        assert_eq!(crate::canonical::to_canonical_json(&value).unwrap(), document.as_bytes());
+    }
+    // 2^53 + 1 and 2^60, which f64 reads as other integers than integers do.
+    for integer in ["9007199254740993", "-9007199254740993", "1152921504606846976"] {
+        let errors = errors_of(parse_result(integer.as_bytes(), 100));
+        assert_eq!(errors, [(String::new(), format!("is {integer}: {RANGE}"))]);
+    }
+    assert!(parse_result(b"{\"a\": 1, \"a\": 1}", 100).is_err());
+    assert_eq!(errors_of(parse_result(b"[1, 2]", 5))[0].1, "is too large: 6 bytes, and at most 5 are read");
+}
+
+#[test]
 fn reads_every_kind_of_value() {
     let node = parse(br#" {"a": [null, true, -1.5e1, "\u00e9\n"], "b": {}} "#).unwrap();
     let items = vec![Node::Null, Node::Bool(true), Node::Number(-15.0), Node::String("é\n".into())];

@@ -2,6 +2,7 @@
 //! and each pool of workers and each submitter has a user of its own.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -24,7 +25,8 @@ fn generate(cluster: &Cluster, arguments: &[&str]) -> PathBuf {
 /// Gives the processes started from now on the settings that were generated for a user.
 fn use_settings(cluster: &mut Cluster, secrets: &Path, user: &str) {
     let settings = fs::read_to_string(secrets.join("env").join(user)).unwrap();
-    let variables = settings.lines().map(|line| line.split_once('=').unwrap());
+    let lines = settings.lines().filter(|line| !line.starts_with('#'));
+    let variables = lines.map(|line| line.split_once('=').unwrap());
     cluster.environment =
         variables.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect();
 }
@@ -48,6 +50,10 @@ fn generated_users_run_jobs_and_stay_confined() {
     let envelope = insurance_envelope("generated", 2);
     cluster.submit(&envelope);
     assert_eq!(cluster.assert_completes(&envelope)["submitter"], "alice");
+    use_settings(&mut cluster, &secrets, "operator");
+    let agents = cluster.run(&["agents", "--format", "json"]);
+    let listed = String::from_utf8_lossy(&agents.stdout);
+    assert!(agents.status.success() && listed.contains("acme"), "{agents:?}");
     let connect = |user: &str| {
         let password = fs::read_to_string(secrets.join("passwords").join(user)).unwrap();
         RawNatsConnection::connect(&cluster.nats.url(), user, &password)
@@ -87,11 +93,31 @@ fn passwords_are_kept_for_their_owner_and_never_overwritten() {
     }
     let password = fs::read_to_string(path("passwords/worker")).unwrap();
     assert!(!fs::read_to_string(path("nats-server.conf")).unwrap().contains(&password));
-    generate(&cluster, &["--pool", "default", "--pool", "acme"]);
+    generate(&cluster, &["--pool", "acme"]);
+    generate(&cluster, &["--submitter", "alice"]);
+    generate(&cluster, &[]);
     assert_eq!(fs::read_to_string(path("passwords/worker")).unwrap(), password);
-    assert!(path("passwords/worker-acme").exists());
+    let users = |secrets: &Path| {
+        let configuration = fs::read_to_string(secrets.join("nats-server.conf")).unwrap();
+        let users = configuration.lines().filter_map(|line| line.trim().strip_prefix("user: "));
+        users.map(|user| user.trim_matches('"').to_owned()).collect::<BTreeSet<_>>()
+    };
+    let all = ["aggregator", "client", "client-alice", "operator", "planner", "verifier", "worker"];
+    let mut expected: BTreeSet<_> = all.map(str::to_owned).into();
+    expected.extend(["worker-acme", "worker-gpu"].map(str::to_owned));
+    assert_eq!(users(&secrets), expected);
+    fs::remove_file(path("env/worker-acme")).unwrap();
+    generate(&cluster, &[]);
+    expected.remove("worker-acme");
+    assert_eq!(users(&secrets), expected);
     let secrets = secrets.to_str().unwrap();
-    for arguments in [&["--pool", "a", "--pool", "a"][..], &["--pool", "a.b"], &["--pool", "verifiers"]] {
+    let refused: [&[&str]; 4] = [
+        &["--pool", "a", "--pool", "a"],
+        &["--pool", "a.b"],
+        &["--pool", "verifiers"],
+        &["--pool", "gpu:cpu"],
+    ];
+    for arguments in refused {
         let output = cluster.run(&[&["credentials", secrets], arguments].concat());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
