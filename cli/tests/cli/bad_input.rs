@@ -50,8 +50,8 @@ fn unknown_op_error_lists_the_known_ones() {
 }
 
 /// A portfolio of lines with heavy tails under this many quota shares, in a step each.
-fn wide_portfolio(steps: u32) -> Value {
-    let lines: Vec<String> = (0..16).map(|line| format!("line {line}")).collect();
+fn wide_portfolio(lines: u32, steps: u32) -> Value {
+    let lines: Vec<String> = (0..lines).map(|line| format!("line {line}")).collect();
     let strike = |line: &String| json!({"line": line, "severity": {"lognormal": {"mu": 9, "sigma": 5}}});
     let share = |step: u32| {
         json!({"name": format!("share {step}"), "step": step, "kind": "quota_share", "covers": lines,
@@ -71,21 +71,21 @@ fn wide_portfolio(steps: u32) -> Value {
 #[test]
 fn results_too_large_for_services_are_refused_with_their_size() {
     let sandbox = Sandbox::new();
-    let check = |steps: u32, code: i32| {
-        std::fs::write(sandbox.path().join("wide.json"), wide_portfolio(steps).to_string()).unwrap();
+    let check = |lines: u32, steps: u32, code: i32| {
+        std::fs::write(sandbox.path().join("wide.json"), wide_portfolio(lines, steps).to_string()).unwrap();
         let mut command = forge();
         command.current_dir(sandbox.path()).args(["envelope", "check", "wide.json", "--format", "json"]);
         let output = CommandOutput::new(&command.output().unwrap()).expect_code(code);
         serde_json::from_str::<Value>(&output.stdout).unwrap()
     };
-    let refused = check(32, 2);
+    let refused = check(16, 32, 2);
     let error = &refused["errors"][0];
     assert_eq!((&refused["valid"], &error["pointer"]), (&false.into(), &"/args".into()));
     assert_eq!(error["code"], "result_too_large");
     assert!(error["message"].as_str().unwrap().contains("their allocation"), "{error}");
     let size = |document: &Value, name: &str| document[name].as_u64().unwrap();
     assert!(size(&refused, "result_bytes") > size(&refused, "max_result_bytes"));
-    let valid = check(1, 0);
+    let valid = check(8, 1, 0);
     assert_eq!(valid["valid"], true);
     assert!(size(&valid, "result_bytes") < size(&valid, "max_result_bytes"));
     assert!(size(&valid, "program_bytes") > 100_000);

@@ -8,7 +8,7 @@ use forge_contract::{
     digest::Digest,
     distribution::Resolution,
     envelope::ArtifactKind,
-    result_details::{AllocationBucket, GroupTally, QuantityResult, TreatyTally},
+    result_details::{AllocationBucket, GroupTally, Quantity, QuantityResult, TreatyTally},
     shard_result::Distribution,
 };
 use forge_documents::Job;
@@ -82,8 +82,9 @@ fn invent_amounts(
     (sum.as_u128(), squares)
 }
 
-/// Changes a part of the result's figures.
-fn invent(numbers: &NumberSequence, honest: &ShardResult) -> ShardResult {
+/// Changes a part of the result's figures. `first_treaty` is the number of the quantity that the
+/// first treaty pays.
+fn invent(numbers: &NumberSequence, honest: &ShardResult, first_treaty: usize) -> ShardResult {
     let mut result = honest.clone();
     let n = result.iterations;
     if numbers.is_one_of(2) {
@@ -125,9 +126,8 @@ fn invent(numbers: &NumberSequence, honest: &ShardResult) -> ShardResult {
     // The parts of the total must add up to the quantities, in the buckets of the total.
     let parts = details.allocation[0].sums.len();
     let treaties = details.treaties.len();
-    let first_treaty = details.quantities.len() - treaties;
     let lines = parts - treaties;
-    let sums = (1..=lines).chain(first_treaty..details.quantities.len());
+    let sums = (1..=lines).chain(first_treaty..first_treaty + treaties);
     let sums: Vec<_> = sums.map(|quantity| details.quantities[quantity].sum).collect();
     let part = |at: usize| if at == 0 { sums.clone() } else { vec![0; parts] };
     let allocation =
@@ -153,9 +153,12 @@ fn results_that_no_execution_gives_break_neither_the_merge_nor_the_documents() {
     let request = &context.job.request;
     let shard = request.plan.shards().next().unwrap();
     let honest = &Scalar.execute(&request.program, &[request.shard(shard)], &()).unwrap()[0];
+    let quantities = request.program.quantities();
+    let first_treaty = quantities.iter().position(|quantity| *quantity == Quantity::Ceded(0)).unwrap();
     let mut accepted = 0;
     for seed in 0..INVENTED_RESULTS {
-        let bytes = invent(&NumberSequence(RefCell::new(ChaCha8Rng::seed_from_u64(seed))), honest).encode();
+        let numbers = NumberSequence(RefCell::new(ChaCha8Rng::seed_from_u64(seed)));
+        let bytes = invent(&numbers, honest, first_treaty).encode();
         let mut result = attested(&context, 0, shard, Digest::hash_parts(&[&bytes]));
         result.attestation = attest(result.statement().clone(), 1);
         result.bytes = bytes.into();

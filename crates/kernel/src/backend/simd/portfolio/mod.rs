@@ -31,6 +31,7 @@ use crate::{reduction::merge_results, seed_tree::leaf_seeds};
 mod amounts;
 mod claims;
 mod draws;
+mod largest_occurrences;
 mod model;
 mod policies;
 mod recorder;
