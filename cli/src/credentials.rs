@@ -17,7 +17,7 @@ use clap::Args;
 use forge_contract::ids::{PoolName, Submitter};
 use serde_json::json;
 
-use self::nats_user::{NatsUser, Pool, UserKind, users};
+use self::nats_user::{NatsUser, Pool, ROLES, UserKind, users};
 use crate::{
     error::CommandError,
     local_path::local_path,
@@ -37,6 +37,8 @@ const PASSWORD_LENGTH: usize = 32;
 /// run finds the users of a directory by it.
 const ORIGIN: &str = "# forge credentials ";
 const POOL: &str = "--pool ";
+/// Settings of a deployment with Compose.
+const COMPOSE_ENV: &str = "compose.env";
 const SUBMITTER: &str = "--submitter ";
 
 const EXAMPLES: &str = "\
@@ -52,7 +54,8 @@ DIR then holds:
   env/USER          the settings of each user's processes, to be read with `set -a; . FILE`
 
 Running the command again keeps the users and passwords of DIR, and adds what is new. To change a
-password, delete its file first. To remove a user, delete env/USER and passwords/USER first.";
+password, delete its file first. To remove a user, delete env/USER and passwords/USER first. Files
+in env are written anew.";
 
 /// Generate passwords for every role, and the nats-server configuration that knows them
 #[derive(Debug, Args)]
@@ -91,7 +94,8 @@ pub fn execute(args: &CredentialsArgs) -> Result<(), CommandError> {
     fs::create_dir_all(&args.directory)
         .with_context(|| format!("cannot create {}", args.directory.display()))?;
     let root = fs::canonicalize(&args.directory).context("cannot resolve the directory")?;
-    let directory = CredentialsDirectory { root, file_mode: if args.compose { 0o644 } else { 0o600 } };
+    let is_for_compose = args.compose || root.join(COMPOSE_ENV).exists();
+    let directory = CredentialsDirectory { root, file_mode: if is_for_compose { 0o644 } else { 0o600 } };
     let with_hashes: Vec<_> = directory
         .users_with(args)?
         .into_iter()
@@ -104,7 +108,7 @@ pub fn execute(args: &CredentialsArgs) -> Result<(), CommandError> {
     let configuration = nats_configuration::render(&with_hashes);
     directory.write("nats-server.conf", &configuration)?;
     directory.write("accounts.conf", nats_configuration::accounts_of(&configuration))?;
-    if args.compose {
+    if is_for_compose {
         directory.write_compose_files()?;
     }
     let rows: Vec<_> =
@@ -145,10 +149,10 @@ impl CredentialsDirectory {
                 None => pools.push(pool.clone()),
                 Some(recorded) if recorded == pool => {}
                 Some(recorded) => {
+                    let user = users(std::slice::from_ref(recorded), &[]).swap_remove(ROLES.len()).name;
                     let message = format!(
-                        "{} has pool {recorded}: to make it {pool}, delete env/worker-{} first",
-                        self.root.display(),
-                        pool.name
+                        "{} has pool {recorded}: to make it {pool}, delete env/{user} first",
+                        self.root.display()
                     );
                     return Err(CommandError::Input(message));
                 }
@@ -166,24 +170,39 @@ impl CredentialsDirectory {
     }
 
     /// Pools and submitters of the files that an earlier run wrote, in the order of their names.
-    fn recorded(&self) -> anyhow::Result<(Vec<Pool>, Vec<Submitter>)> {
+    fn recorded(&self) -> Result<(Vec<Pool>, Vec<Submitter>), CommandError> {
         let (mut pools, mut submitters) = (Vec::new(), Vec::new());
         let directory = self.root.join("env");
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((pools, submitters)),
             other => other.with_context(|| format!("cannot read {}", directory.display()))?,
         };
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+        let mut paths = paths.with_context(|| format!("cannot read {}", directory.display()))?;
         paths.sort();
         for path in paths {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let unreadable = |reason| anyhow!("the first line of {}: {reason}", path.display());
+            let named = path.file_name().unwrap_or_default().to_string_lossy();
+            let (mut pool, mut submitter) = (None, None);
             let origin = text.lines().next().and_then(|line| line.strip_prefix(ORIGIN)).unwrap_or_default();
-            if let Some(pool) = origin.strip_prefix(POOL) {
-                pools.push(pool.parse().map_err(unreadable)?);
-            } else if let Some(submitter) = origin.strip_prefix(SUBMITTER) {
-                submitters.push(submitter.parse().map_err(|error| unreadable(format!("{error}")))?);
+            if let Some(name) = origin.strip_prefix(POOL) {
+                pool = name.parse::<Pool>().ok();
+            } else if let Some(name) = origin.strip_prefix(SUBMITTER) {
+                submitter = name.parse::<Submitter>().ok();
+            } else if ["worker", "client-"].iter().any(|start| named.starts_with(start)) {
+                let message = format!(
+                    "{} does not begin with the option that named its user, such as `{ORIGIN}{POOL}acme` or \
+                     `{ORIGIN}{SUBMITTER}alice`: restore that line, or delete the file to remove the user",
+                    path.display()
+                );
+                return Err(CommandError::Input(message));
+            }
+            // Copies of files, under other names, are no users.
+            let users = users(pool.as_slice(), submitter.as_slice());
+            if users.iter().any(|user| user.name == named) {
+                pools.extend(pool);
+                submitters.extend(submitter);
             }
         }
         Ok((pools, submitters))
@@ -258,7 +277,7 @@ impl CredentialsDirectory {
         self.write("store/s3.json", &identities.to_string())?;
         let client = NatsUser { name: "client".to_owned(), kind: UserKind::Role("client") };
         self.write(
-            "compose.env",
+            COMPOSE_ENV,
             &format!(
                 "# For docker-compose.yml, generated by `forge credentials --compose`. Do not commit.\n\
                  FORGE_SECRETS='{}'\nFORGE_S3_ACCESS_KEY={access_key}\nFORGE_S3_SECRET_KEY={secret_key}\n\

@@ -8,6 +8,7 @@ use forge_contract::{
     artifact::{ExecutionsDocument, VerificationDocument},
     digest::Digest,
     envelope::VerificationLevel,
+    ids::JobUid,
     job::{JobRecord, JobState},
     manifest_log::LogEntryDocument,
     verdict::VerdictOutcome,
@@ -57,7 +58,8 @@ impl Checker<'_> {
             }
         }
         let Self { options, bus, store, log, jobs, .. } = &self;
-        let leftovers = Leftovers { options, bus, store, log, records: &records, jobs };
+        let has_refutations = records.values().any(|record| self.is_found_out(record.uid));
+        let leftovers = Leftovers { options, bus, store, log, records: &records, jobs, has_refutations };
         let found = leftovers.find().await;
         self.violations.extend(found);
         self.check_quarantines().await;
@@ -184,11 +186,14 @@ impl Checker<'_> {
             let VerificationDocument { shards, drawn, .. } = verification;
             return Err(format!("it states that {drawn} of {shards} shards were drawn"));
         }
-        let verdicts = self.evidence.verdicts(record.uid);
-        let is_refuted = |outcome| outcome == VerdictOutcome::Refuted;
-        let is_found_out = verdicts.iter().any(|published| is_refuted(published.verdict.statement.outcome));
-        self.cheats.add(wrong, shards, drawn, is_found_out);
+        self.cheats.add(wrong, shards, drawn, self.is_found_out(record.uid));
         Ok(())
+    }
+
+    /// Whether a result of the job is refuted.
+    fn is_found_out(&self, uid: JobUid) -> bool {
+        let is_refuted = |outcome| outcome == VerdictOutcome::Refuted;
+        self.evidence.verdicts(uid).iter().any(|published| is_refuted(published.verdict.statement.outcome))
     }
 
     /// The log has an entry of the manifest, and its entries follow one another.

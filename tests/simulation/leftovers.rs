@@ -27,6 +27,8 @@ pub struct Leftovers<'a> {
     pub log: &'a ClientLog,
     pub records: &'a FinalRecords,
     pub jobs: &'a SubmittedJobs,
+    /// Whether a verifier refuted a result of any job.
+    pub has_refutations: bool,
 }
 
 impl Leftovers<'_> {
@@ -144,7 +146,9 @@ impl Leftovers<'_> {
                 }
             }
         }
-        if !self.options.faults.interrupts_aggregators() {
+        // A job whose result is refuted while its artifacts are stored is reduced again. The first
+        // artifacts stay in the store.
+        if !self.options.faults.interrupts_aggregators() && !self.has_refutations {
             found.extend(artifacts.difference(&referenced).map(|key| format!("{key} is of no manifest")));
         }
         found

@@ -19,10 +19,12 @@ const ACCOUNTS: &str = "accounts {\n";
 
 /// The configuration with these users and the hashes of their passwords.
 pub(super) fn render(users: &[(NatsUser, String)]) -> String {
-    let template = with_operator();
+    let template = with_optional_users();
     let start = template.find("listen:").unwrap_or(0);
     let mut text = format!("{HEADER}{}", &template[start..]);
-    for template in ["client", "planner", "verifier", "operator", "aggregator", "worker", "worker-gpu"] {
+    for template in
+        ["client", "planner", "verifier", "operator", "console", "aggregator", "worker", "worker-gpu"]
+    {
         let (start, end) = block_of(&text, template);
         let block = text[start..end].to_owned();
         let blocks = users.iter().filter(|(user, _)| user.kind.template() == template);
@@ -33,17 +35,19 @@ pub(super) fn render(users: &[(NatsUser, String)]) -> String {
     text
 }
 
-/// The template with user `operator`, which is a comment there: a configuration whose passwords are
-/// variables requires all of them.
-fn with_operator() -> String {
+/// The template with its optional users, which are comments there: a configuration whose passwords
+/// are variables requires all of them.
+fn with_optional_users() -> String {
     const START: &str = "      # Optional: ";
     const COMMENT: &str = "      # ";
-    let start = TEMPLATE.find(START).expect("the template has an optional user");
-    let end = start + TEMPLATE[start..].find("\n\n").expect("a blank line follows it");
-    let lines = TEMPLATE[start..end].lines().skip_while(|line| *line != "      # {");
-    let block: Vec<_> = lines.map(|line| line.replacen(COMMENT, "      ", 1)).collect();
-    let comment = "      # Lists agents and lifts quarantines: `forge agents` and `forge quarantine`.";
-    format!("{}{comment}\n{}{}", &TEMPLATE[..start], block.join("\n"), &TEMPLATE[end..])
+    let mut text = TEMPLATE.to_owned();
+    while let Some(start) = text.find(START) {
+        let end = start + text[start..].find("\n\n").expect("a blank line follows an optional user");
+        let lines = text[start..end].lines().skip_while(|line| *line != "      # {");
+        let block: Vec<_> = lines.map(|line| line.replacen(COMMENT, "      ", 1)).collect();
+        text.replace_range(start..end, &block.join("\n"));
+    }
+    text
 }
 
 /// The part of a configuration that concerns accounts and users.
@@ -112,7 +116,7 @@ mod tests {
     fn default_users_have_the_committed_permissions() {
         let generated = render_for(&["default", "gpu:gpu"], &[]);
         let is_secret = |line: &&&str| !line.starts_with("password:") && !line.starts_with("user:");
-        let committed = with_operator();
+        let committed = with_optional_users();
         let (generated, committed) = (code(&generated), code(&committed));
         assert_eq!(
             generated.iter().filter(is_secret).collect::<Vec<_>>(),
@@ -124,10 +128,9 @@ mod tests {
         };
         assert_eq!(users(&generated), users(&committed));
         assert!(!generated.iter().any(|line| line.contains("_PASSWORD")), "no variable is left");
-        assert!(
-            users(&generated).contains(&"operator".to_owned())
-                && !users(&code(TEMPLATE)).contains(&"operator".to_owned())
-        );
+        for optional in ["operator", "console"].map(str::to_owned) {
+            assert!(users(&generated).contains(&optional) && !users(&code(TEMPLATE)).contains(&optional));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use forge_contract::ids::{PoolName, Submitter};
 use crate::cluster::parse_worker_pool;
 
 /// Roles of which a deployment has one user.
-const ROLES: [&str; 5] = ["planner", "verifier", "aggregator", "client", "operator"];
+pub(super) const ROLES: [&str; 6] = ["planner", "verifier", "aggregator", "client", "operator", "console"];
 
 /// A pool of workers: one credential, and the hardware of its workers.
 #[derive(Debug, Clone, PartialEq, Eq)]

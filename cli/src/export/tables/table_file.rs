@@ -2,14 +2,16 @@
 //! content.
 
 use std::{
-    fs::{self, File},
+    fs::{File, Permissions},
     io::{self, BufWriter, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use forge_contract::digest::{Digest, IncrementalDigest};
 use forge_ord::{FileFormat, OrdTable, OrdValue, OrdWriter, ord_writer};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use crate::error::CommandError;
 
@@ -91,35 +93,37 @@ pub fn write_text_file(directory: &Path, name: String, text: &str) -> Result<Wri
 struct PartialFile {
     name: String,
     path: PathBuf,
-    partial: PathBuf,
+    partial: NamedTempFile,
 }
 
 impl PartialFile {
     fn create(directory: &Path, name: String) -> Result<(Self, HashedFile), CommandError> {
-        let (path, partial) = (directory.join(&name), directory.join(format!("{name}.partial")));
-        let created = File::create(&partial);
+        // Each command writes to a file of its own, so that two into one directory cannot mix.
+        let path = directory.join(&name);
+        let prefix = format!("{name}.");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".partial").permissions(Permissions::from_mode(0o666));
+        let created = builder.tempfile_in(directory).and_then(|partial| Ok((partial.reopen()?, partial)));
+        let (output, partial) = created.map_err(|error| cannot_write(&path, &error))?;
         let file = Self { name, path, partial };
-        let output = created.map_err(|error| file.error(&error))?;
         Ok((file, HashedFile { file: output, digest: IncrementalDigest::new(), bytes: 0 }))
     }
 
     fn complete(self, output: HashedFile, rows: u64) -> Result<WrittenFile, CommandError> {
         let HashedFile { file, digest, bytes } = output;
-        let completed = file.sync_all().and_then(|()| fs::rename(&self.partial, &self.path));
-        completed.map_err(|error| self.error(&error))?;
-        Ok(WrittenFile { file: self.name.clone(), rows, bytes, sha256: digest.finish() })
+        let Self { name, path, partial } = self;
+        let completed = file.sync_all().and_then(|()| Ok(partial.persist(&path)?));
+        completed.map_err(|error| cannot_write(&path, &error))?;
+        Ok(WrittenFile { file: name, rows, bytes, sha256: digest.finish() })
     }
 
     fn error(&self, error: &io::Error) -> CommandError {
-        CommandError::Input(format!("cannot write {}: {error}", self.path.display()))
+        cannot_write(&self.path, error)
     }
 }
 
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        // It has another name if it is complete.
-        let _ = fs::remove_file(&self.partial);
-    }
+fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
+    CommandError::Input(format!("cannot write {}: {error}", path.display()))
 }
 
 /// Writes to a file, and computes the hash of what is written.

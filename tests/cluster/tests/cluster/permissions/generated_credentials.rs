@@ -102,11 +102,19 @@ fn passwords_are_kept_for_their_owner_and_never_overwritten() {
         let users = configuration.lines().filter_map(|line| line.trim().strip_prefix("user: "));
         users.map(|user| user.trim_matches('"').to_owned()).collect::<BTreeSet<_>>()
     };
-    let all = ["aggregator", "client", "client-alice", "operator", "planner", "verifier", "worker"];
+    let all =
+        ["aggregator", "client", "client-alice", "console", "operator", "planner", "verifier", "worker"];
     let mut expected: BTreeSet<_> = all.map(str::to_owned).into();
     expected.extend(["worker-acme", "worker-gpu"].map(str::to_owned));
     assert_eq!(users(&secrets), expected);
+    fs::copy(path("env/worker-acme"), path("env/worker-acme~")).unwrap();
+    generate(&cluster, &[]);
+    assert_eq!(users(&secrets), expected);
+    fs::write(path("env/worker-acme"), "FORGE_POOL=acme\n").unwrap();
+    let output = cluster.run(&["credentials", secrets.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     fs::remove_file(path("env/worker-acme")).unwrap();
+    fs::remove_file(path("env/worker-acme~")).unwrap();
     generate(&cluster, &[]);
     expected.remove("worker-acme");
     assert_eq!(users(&secrets), expected);
