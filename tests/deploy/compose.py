@@ -301,7 +301,8 @@ class Deployment:
         run(self.forge_binary, *arguments, env=self.host_environment)
         again = {path.name: path.read_text() for path in (secrets / "passwords").iterdir()}
         require(passwords == again, "passwords were overwritten")
-        require(set(passwords) == {"client", "planner", "worker", "worker-gpu", "verifier", "aggregator"}, f"{set(passwords)}")
+        services = {"planner", "worker", "worker-gpu", "verifier", "aggregator"}
+        require(set(passwords) == services | {"client", "operator", "console"}, f"{set(passwords)}")
         require(
             len(set(passwords.values())) == len(passwords)
             and all(len(s) == 32 and s.isalnum() and s.isascii() and s[0].isalpha() for s in passwords.values()),
@@ -309,7 +310,7 @@ class Deployment:
         )
         configuration = (secrets / "nats-server.conf").read_text()
         require(not any(password in configuration for password in passwords.values()), "a password is not hashed")
-        checks.ok("forge credentials: 6 passwords, in a directory for their owner alone, hashed for NATS, never overwritten")
+        checks.ok("forge credentials: 8 passwords, in a directory for their owner alone, hashed for NATS, never overwritten")
         self.passwords = set(passwords.values())
         lines = (line for line in self.credentials.read_text().splitlines() if not line.startswith("#"))
         values = {name: value.strip("'") for name, value in (line.split("=", 1) for line in lines)}
