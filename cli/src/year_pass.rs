@@ -10,14 +10,12 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Args;
 use forge_contract::{
-    artifact::Phase, digest::Digest, error::FailureCode, program::Program, shard::LEAF_ITERATIONS,
-    shard_result::ShardResult,
+    artifact::Phase, digest::Digest, error::FailureCode, shard::LEAF_ITERATIONS, shard_result::ShardResult,
 };
 use forge_documents::{JobResult, number_format::format_count};
 use forge_kernel::{
-    backend::{ExecutionControl, ExecutionError},
     reduction::Reduction,
-    years::{LeafYears, YearFigures, YearTrace, execute_years, trace_years},
+    years::{ComputedYear, LeafYears},
 };
 use futures_util::{StreamExt, stream};
 
@@ -39,45 +37,6 @@ pub struct PassArgs {
     /// Hide the progress bar
     #[arg(long)]
     no_progress: bool,
-}
-
-/// What a pass computes of each year.
-pub trait ComputedYear: Sized {
-    /// Computes years, reports each in order, and returns the result of all.
-    ///
-    /// # Errors
-    /// [`ExecutionError::Cancelled`] if `control` cancels the execution.
-    fn compute(
-        program: &Program,
-        root: Digest,
-        years: &LeafYears,
-        control: &dyn ExecutionControl,
-        on_year: impl FnMut(&Self),
-    ) -> Result<ShardResult, ExecutionError>;
-}
-
-impl ComputedYear for YearFigures {
-    fn compute(
-        program: &Program,
-        root: Digest,
-        years: &LeafYears,
-        control: &dyn ExecutionControl,
-        on_year: impl FnMut(&Self),
-    ) -> Result<ShardResult, ExecutionError> {
-        execute_years(program, root, years, control, on_year)
-    }
-}
-
-impl ComputedYear for YearTrace {
-    fn compute(
-        program: &Program,
-        root: Digest,
-        years: &LeafYears,
-        control: &dyn ExecutionControl,
-        on_year: impl FnMut(&Self),
-    ) -> Result<ShardResult, ExecutionError> {
-        trace_years(program, root, years, control, on_year)
-    }
 }
 
 /// Keeps what is needed of the years of a block, which arrive in order.

@@ -97,7 +97,7 @@ pub struct FaultRates {
     pub store_outage: f64,
     /// A request for an object of [`SimulationOptions::slow_object`] takes seconds.
     pub store_slow: f64,
-    /// Verifiers die so many times per second each, and others take their places.
+    /// How often each verifier dies, per second; another one then replaces it.
     pub verifier_deaths: f64,
     /// The error document of an aggregator that has died is stored late, while another aggregator
     /// completes the job. Per job.

@@ -8,16 +8,15 @@ use std::{
 };
 
 use forge_contract::{artifact::ManifestDocument, digest::Digest};
-use forge_documents::number_format::format_percent;
 use forge_kernel::KERNEL;
 use forge_service::clock::Clock;
 use forge_store::Store;
 use maud::{DOCTYPE, html};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::report::AuditReport;
-use crate::{error::CommandError, output, text::count_of, version};
+use super::{report::AuditReport, verdict::MissedForgery};
+use crate::{error::CommandError, output, version};
 
 /// The file of an attestation, whose ending chooses its form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,9 +143,13 @@ fn render_page(attestation: &AuditAttestation) -> String {
         ("Shards asked to be executed again", requested.clone()),
         ("Shards executed again", format!("{} of {}", audit["shards_reexecuted"], audit["shards"])),
     ];
-    let missed: Vec<_> = audit["missed"].as_array().into_iter().flatten().map(describe_missed).collect();
+    let missed = audit["missed"].as_array().into_iter().flatten();
+    let missed: Vec<_> = missed.filter_map(|chance| MissedForgery::deserialize(chance).ok()).collect();
     if !missed.is_empty() {
-        facts.push(("A forger is missed with probability", missed.join(", ")));
+        facts.push((
+            "A forger is missed with probability",
+            missed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        ));
     }
     if let Some(manifest) = manifest {
         facts.extend([
@@ -193,13 +196,6 @@ fn render_page(attestation: &AuditAttestation) -> String {
         }
     };
     page.into_string()
-}
-
-/// A chance of the audit's `missed`, in words.
-fn describe_missed(missed: &Value) -> String {
-    let wrong = missed["wrong_shards"].as_u64().unwrap_or_default();
-    let probability = missed["probability"].as_f64().unwrap_or(1.0);
-    format!("{} if {} wrong", format_percent(probability), count_of(wrong, "shard"))
 }
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\

@@ -6,9 +6,13 @@
 //! - `consistent`: no check failed, but less was recomputed.
 //! - `failed`: a check failed.
 
+use std::fmt;
+
 use forge_documents::number_format::{format_count, format_percent};
 use forge_kernel::verification::miss_probability;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::text::count_of;
 
 /// Shares of wrong shards for which the chance of a forger is stated, in percent. One wrong shard
 /// is always stated.
@@ -41,7 +45,7 @@ pub struct AuditCoverage {
 }
 
 /// The chance that a forger was missed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MissedForgery {
     /// Number of shards with a forged result.
     pub wrong_shards: u64,
@@ -92,7 +96,7 @@ impl AuditCoverage {
                 "Its figures were not derived from shard results: a forged figure is missed with certainty."
             }
         };
-        let chances: Vec<_> = self.missed_forgeries().iter().map(describe_missed).collect();
+        let chances: Vec<_> = self.missed_forgeries().iter().map(ToString::to_string).collect();
         let chances = match (self.is_result_merged, chances.is_empty()) {
             (true, false) => format!(" A forger is missed with probability {}.", chances.join(", ")),
             _ => String::new(),
@@ -101,13 +105,11 @@ impl AuditCoverage {
     }
 }
 
-fn describe_missed(missed: &MissedForgery) -> String {
-    let shards = if missed.wrong_shards == 1 { "shard" } else { "shards" };
-    format!(
-        "{} with {} wrong {shards}",
-        format_percent(missed.probability),
-        format_count(missed.wrong_shards)
-    )
+impl fmt::Display for MissedForgery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wrong = count_of(self.wrong_shards, "wrong shard");
+        write!(f, "{} with {wrong}", format_percent(self.probability))
+    }
 }
 
 #[cfg(test)]

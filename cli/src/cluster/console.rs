@@ -29,8 +29,8 @@ Examples:
   forge console --context prod
   forge console --listen 0.0.0.0:8225 --host console.example.com
 
-The console only reads. It has no login and no TLS: whoever reaches its address sees every job with
-its args and artifacts. Beyond loopback, put it behind a proxy that has both.";
+The console only reads. It has no login and no TLS: anyone who can reach its address sees every
+job with its args and artifacts. Beyond loopback, put it behind a proxy that has both.";
 
 /// Serve web pages that show jobs, agents and artifacts of a cluster
 #[derive(Debug, Args)]

@@ -16,7 +16,7 @@ use forge_kernel::{
     reduction::Reduction,
     seed_tree,
     testing::{any_recipe, portfolios::random_portfolio},
-    years::{LeafYears, LineTrace, YearFigures, YearTrace, execute_years, trace_year, trace_years},
+    years::{ComputedYear, LeafYears, LineTrace, YearFigures, YearTrace, trace_year},
 };
 use proptest::prelude::*;
 
@@ -28,8 +28,9 @@ fn first_years(leaf: u64, years: u64) -> LeafYears {
 /// The first years of a leaf, and their result.
 fn years_of(program: &Program, root: Digest, leaf: u64, years: u64) -> (Vec<YearFigures>, ShardResult) {
     let mut figures = Vec::new();
-    let result =
-        execute_years(program, root, &first_years(leaf, years), &(), |year| figures.push(year.clone()));
+    let result = YearFigures::compute(program, root, &first_years(leaf, years), &(), |year| {
+        figures.push(year.clone())
+    });
     (figures, result.unwrap())
 }
 
@@ -167,7 +168,8 @@ fn check(program: &Program, root: Digest, leaf: u64, years: u64, what: &str) -> 
     let mut traces = Vec::new();
     let mut merged = Reduction::new(program);
     for part in [start..middle, middle..start + years].into_iter().filter(|part| !part.is_empty()) {
-        let traced = trace_years(program, root, &LeafYears::new(part), &(), |year| traces.push(year.clone()));
+        let traced =
+            YearTrace::compute(program, root, &LeafYears::new(part), &(), |year| traces.push(year.clone()));
         merged.add(&traced.unwrap()).unwrap();
     }
     assert_eq!(merged.result(), result, "{what}");
@@ -217,6 +219,7 @@ fn executions_can_be_cancelled() {
         }
     }
     let root = seed_tree::explicit_root("cancelled");
-    let cancelled = execute_years(&random_portfolio(1), root, &first_years(0, 100), &CancelAtOnce, |_| {});
+    let cancelled =
+        YearFigures::compute(&random_portfolio(1), root, &first_years(0, 100), &CancelAtOnce, |_| {});
     assert_eq!(cancelled, Err(ExecutionError::Cancelled));
 }

@@ -60,7 +60,7 @@ fn whole(status: StatusCode, media_type: &'static str, body: String) -> ConsoleR
 pub fn artifact(reference: &ArtifactReference, reader: ArtifactReader) -> ConsoleResponse {
     let frames = checked_chunks(reader).map_ok(Frame::data).map_err(Into::into);
     let body = BodyExt::boxed_unsync(StreamBody::new(frames));
-    // The media type in the reference is the word of whoever wrote it.
+    // The writer of the manifest chose the media type in the reference, so it is not trusted.
     let media_type = document::media_type(&reference.name);
     let mut response = respond(StatusCode::OK, media_type, ARTIFACT_POLICY, body);
     let headers = response.headers_mut();

@@ -51,40 +51,51 @@ impl LeafYears {
     }
 }
 
-/// Executes years by the scalar reference, reports the figures of each of them in order, and
-/// returns the result of all. `root` is the root of the run's seed tree.
-///
-/// # Errors
-/// [`ExecutionError::Cancelled`] if `control` cancels the execution.
-pub fn execute_years(
-    program: &Program,
-    root: Digest,
-    years: &LeafYears,
-    control: &dyn ExecutionControl,
-    on_year: impl FnMut(&YearFigures),
-) -> Result<ShardResult, ExecutionError> {
-    execute(program, root, years, control, FiguresObserver::new(program, years.start()), on_year)
+/// What an execution of years by the scalar reference yields of each.
+pub trait ComputedYear: Sized {
+    /// Executes years, reports each in order, and returns the result of all. `root` is the root of
+    /// the run's seed tree.
+    ///
+    /// # Errors
+    /// [`ExecutionError::Cancelled`] if `control` cancels the execution.
+    fn compute(
+        program: &Program,
+        root: Digest,
+        years: &LeafYears,
+        control: &dyn ExecutionControl,
+        on_year: impl FnMut(&Self),
+    ) -> Result<ShardResult, ExecutionError>;
 }
 
-/// Executes years as [`execute_years`] does, and reports everything that happens in each of them.
-///
-/// # Errors
-/// [`ExecutionError::Cancelled`] if `control` cancels the execution.
-pub fn trace_years(
-    program: &Program,
-    root: Digest,
-    years: &LeafYears,
-    control: &dyn ExecutionControl,
-    on_year: impl FnMut(&YearTrace),
-) -> Result<ShardResult, ExecutionError> {
-    execute(program, root, years, control, TraceObserver::new(program, years.start()), on_year)
+impl ComputedYear for YearFigures {
+    fn compute(
+        program: &Program,
+        root: Digest,
+        years: &LeafYears,
+        control: &dyn ExecutionControl,
+        on_year: impl FnMut(&Self),
+    ) -> Result<ShardResult, ExecutionError> {
+        execute(program, root, years, control, FiguresObserver::new(program, years.start()), on_year)
+    }
+}
+
+impl ComputedYear for YearTrace {
+    fn compute(
+        program: &Program,
+        root: Digest,
+        years: &LeafYears,
+        control: &dyn ExecutionControl,
+        on_year: impl FnMut(&Self),
+    ) -> Result<ShardResult, ExecutionError> {
+        execute(program, root, years, control, TraceObserver::new(program, years.start()), on_year)
+    }
 }
 
 /// Executes one year by the scalar reference. `root` is the root of the run's seed tree.
 pub fn trace_year(program: &Program, root: Digest, year: u64) -> YearTrace {
     let mut trace = None;
     let years = LeafYears::new(year..year + 1);
-    let executed = trace_years(program, root, &years, &(), |traced| trace = Some(traced.clone()));
+    let executed = YearTrace::compute(program, root, &years, &(), |traced| trace = Some(traced.clone()));
     executed.ok().and(trace).expect("nothing cancels the execution")
 }
 

@@ -8,7 +8,7 @@ mod observer;
 mod trace;
 
 pub use self::{
-    execution::{LeafYears, execute_years, trace_year, trace_years},
+    execution::{ComputedYear, LeafYears, trace_year},
     figures::{PartFigures, YearFigures},
     trace::{LineTrace, OccurrenceTrace, YearTrace},
 };

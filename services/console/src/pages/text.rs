@@ -47,7 +47,7 @@ fn format_age(age: Duration) -> String {
     if age.as_secs() < 120 { format!("{} s", age.as_secs()) } else { format_duration(age) }
 }
 
-/// The state of a job as a coloured word. Why a job waits or failed is said elsewhere.
+/// The state of a job in its colour, without the reason for it.
 pub fn state_badge(record: &JobRecord) -> Markup {
     let word = state_word(record);
     html! { span class={ "state " (word) } { (word) } }
