@@ -7,7 +7,6 @@ for its purpose and usage.
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import permutations
 from typing import Iterator
 
 from forge_core import SpecError
@@ -100,32 +99,17 @@ def limited_amount(component: Component, loss: int) -> int:
 # --------------------------------------------------------------------------------------------------
 
 
-def are_apart(first: Treaty, second: Treaty) -> bool:
-    """Section 7.2: whether two treaties are layers of the same amounts that do not overlap."""
-    a, b = first.terms, second.terms
-    if not isinstance(a, OccurrenceXl) or not isinstance(b, OccurrenceXl):
-        return False
-    same = (first.lines, first.groups, a.cession) == (second.lines, second.groups, b.cession)
-    low, high = sorted((layer.attachment, layer.attachment + layer.limit) for layer in (a.layer, b.layer))
-    return same and low[1] <= high[0]
-
-
-def depends_on_order(first: Treaty, second: Treaty) -> bool:
-    """Section 7.2: whether the order decides about a payment of `second`, due to `first`."""
-    if not isinstance(first.terms, OccurrenceXl) or first.terms.annual == Layer():
-        return False
-    if not (first.lines & second.lines and first.groups & second.groups):
-        return False
-    if first.step == second.step:
-        return not isinstance(second.terms, AggregateXl) and not are_apart(first, second)
-    affected = isinstance(second.terms, OccurrenceXl) or (
-        isinstance(second.terms, QuotaShare) and second.terms.event_limit < MAX)
-    return first.step < second.step and affected
+def groups_covered(program: Program, treaty: Treaty) -> int:
+    """Section 7.2: how many groups a treaty covers."""
+    return sum(1 for number, group in enumerate(program.groups)
+               if group.kind != ANNUAL and treaty.groups >> number & 1
+               and any(treaty.lines >> component.line & 1 for component in group.components))
 
 
 def is_order_random(program: Program) -> bool:
     """Section 7.2: whether occurrences have order draws."""
-    return any(depends_on_order(first, second) for first, second in permutations(program.treaties, 2))
+    return any(isinstance(treaty.terms, OccurrenceXl) and treaty.terms.annual != Layer()
+               and groups_covered(program, treaty) > 1 for treaty in program.treaties)
 
 
 def group_at(place: int, left: list[int]) -> int:

@@ -161,10 +161,22 @@ def interleaved() -> Program:
 
 
 def not_interleaved() -> Program:
-    """The treaties of `interleaved` without a line in common: no order draws."""
+    """`interleaved`, but only a treaty that covers one group has annual terms: no order draws."""
     program = interleaved()
     first, second, third = program.treaties
-    return program._replace(treaties=[first, second._replace(lines=0b10), third._replace(lines=0b10)])
+    without_annual_terms = third.terms._replace(annual=Layer())
+    return program._replace(treaties=[first._replace(groups=0b0001), second,
+                                      third._replace(terms=without_annual_terms)])
+
+
+def one_treaty(lines: int, listed: int) -> Program:
+    """A treaty with annual terms, alone. Its lines and groups decide about order draws."""
+    groups = [Group(ANNUAL, NOT_COUNTED, [Component("attrition", DICE, 0)]),
+              Group(CLAIMS, constant_table(2), [Component("fire", DICE, 0)]),
+              Group(STRIKES, constant_table(3), [Component("window", DICE, 2),
+                                                 Component("theft", DICE, 1)])]
+    treaty = Treaty(1, lines, listed, OccurrenceXl(Layer(15_000, 500), Layer(30_000, 0)))
+    return Program(100, 0, MAX, 3, groups, [], [treaty], details=True)
 
 
 def more_than_is_left() -> Program:
@@ -195,12 +207,6 @@ def cut_in_one_step() -> Program:
         Treaty(2, 0b11, ALL_GROUPS, OccurrenceXl(Layer(9_000, 4_000), Layer(9_000, 0))),
     ]
     return Program(100, 0, MAX, 2, groups, [], treaties, details=True, allocation=True)
-
-
-def layers_apart() -> Program:
-    """The layers of the second step of `cut_in_one_step` alone: no order draws."""
-    program = cut_in_one_step()
-    return program._replace(treaties=program.treaties[3:])
 
 
 def everything() -> Program:
@@ -359,12 +365,20 @@ def cases() -> list[Case]:
         Case("occurrence_xl", "Layers with annual deductible, annual limit, reinstatements, placed, cession.", 150,
              occurrence_xl()),
         Case("interleaved", "Occurrences in a random order.", 150, interleaved()),
-        Case("not_interleaved", "The same groups; no treaty depends on the order.", 200, not_interleaved()),
+        Case("not_interleaved", "The same groups; only a treaty that covers one of them has annual"
+             " terms: no order draws.", 200, not_interleaved()),
+        Case("one_treaty_two_groups", "One treaty, with annual terms, that covers two groups, one"
+             " by its second component: order draws.", 50, one_treaty(0b11, 0b110)),
+        Case("one_group_on_the_lines", "A treaty with annual terms that lists two groups, of which"
+             " one has a component on its lines: no order draws.", 50, one_treaty(0b01, 0b110)),
+        Case("one_group_in_the_list", "A treaty with annual terms on the lines of two groups, of"
+             " which it lists one: no order draws.", 50, one_treaty(0b11, 0b010)),
+        Case("one_group_not_annual", "A treaty with annual terms that lists an annual group and one"
+             " other, both on its lines: no order draws.", 50, one_treaty(0b01, 0b011)),
         Case("more_than_is_left", "Treaties of one step that would pay more than is left; aggregate XL treaties"
              " of two steps.", 150, more_than_is_left()),
         Case("cut_in_one_step", "Treaties of one step that cut each other, with annual terms, in a random order.",
              150, cut_in_one_step()),
-        Case("layers_apart", "Layers of one step that do not overlap: no order draws.", 150, layers_apart()),
         Case("everything", "All kinds of groups, terms and treaties.", 150, everything()),
         Case("many_limits", "Marks of many limits.", 200, many_limits()),
         Case("all_bits", "16 lines and 32 groups.", 40, all_bits()),

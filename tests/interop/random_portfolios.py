@@ -177,7 +177,7 @@ def treaties(rng, lines, groups, covered):
             treaty = rng.choice([quota_share, occurrence_xl])(rng) | {"step": step, "covers": subset(rng, covered)}
             out.append(treaty)
             if rng.random() < 0.3:
-                treaty["groups"] = groups
+                treaty["groups"] = subset(rng, groups)
     for step in (5, 6)[:rng.randint(0, 2)]:
         out.append({**aggregate_xl(rng), "step": step, "covers": subset(rng, covered)})
     return [{"name": f"treaty {number}", **commissions(rng, treaty)} for number, treaty in enumerate(out)]

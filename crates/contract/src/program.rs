@@ -177,14 +177,13 @@ impl Program {
         (self.max_amounts() + 1) * (1 + treaties + sums)
     }
 
-    /// Whether the occurrences of the groups follow in random order: where a treaty with annual
-    /// terms pays before a treaty by occurrence on the same lines, or takes from the same amounts,
-    /// the order decides how much is paid.
+    /// Whether the occurrences of the groups follow in random order. What a treaty with annual
+    /// terms pays for an occurrence depends on those before it. Within a group every order is
+    /// equally likely, so the order of the groups matters where such a treaty covers several.
     pub fn interleaves(&self) -> bool {
-        let pairs = self.treaties.iter().enumerate();
-        pairs
-            .clone()
-            .any(|(at, treaty)| pairs.clone().any(|(other_at, other)| at != other_at && treaty.orders(other)))
+        let covers_groups = |subject| self.normal_subject(subject).groups.0.count_ones() > 1;
+        let ordered = self.treaties.iter().filter(|treaty| treaty.has_annual_terms());
+        ordered.filter_map(|treaty| self.subject_of(treaty)).any(covers_groups)
     }
 
     /// SHA-256 of [`Program::encode`].

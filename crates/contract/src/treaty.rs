@@ -6,8 +6,6 @@
 //! are whole minor units up to [`MAX_AMOUNT`]. The kernel passes the amounts of a year through
 //! them.
 
-use std::cmp::Ordering;
-
 use ethnum::U256;
 
 use crate::{
@@ -198,41 +196,6 @@ impl Treaty {
             TreatyTerms::AggregateXl { layer, .. } => Some(layer.attachment),
             _ => None,
         }
-    }
-
-    /// Whether what the treaty pays for the year depends on how the year's amount is spread over
-    /// its occurrences.
-    pub fn is_by_occurrence(&self) -> bool {
-        match &self.terms {
-            TreatyTerms::QuotaShare { event_limit, .. } => *event_limit < MAX_AMOUNT,
-            TreatyTerms::OccurrenceXl(_) => true,
-            TreatyTerms::AggregateXl { .. } => false,
-        }
-    }
-
-    /// Whether the order of a year's occurrences may decide what `other` pays, because of what this
-    /// treaty pays: it has annual terms, and `other` sees what this treaty leaves, or may be cut by
-    /// it.
-    pub(crate) fn orders(&self, other: &Self) -> bool {
-        let affects = match self.step.cmp(&other.step) {
-            Ordering::Less => other.is_by_occurrence(),
-            Ordering::Equal => other.annual_attachment().is_none() && !self.is_beside(other),
-            Ordering::Greater => false,
-        };
-        self.has_annual_terms()
-            && affects
-            && self.lines.intersects(other.lines)
-            && self.groups.intersects(other.groups)
-    }
-
-    /// Whether both are layers of the same subject that do not overlap. Together they pay no more
-    /// than there is.
-    fn is_beside(&self, other: &Self) -> bool {
-        let (TreatyTerms::OccurrenceXl(a), TreatyTerms::OccurrenceXl(b)) = (&self.terms, &other.terms) else {
-            return false;
-        };
-        (self.lines, self.groups, a.cession) == (other.lines, other.groups, b.cession)
-            && !a.layer.overlaps(b.layer)
     }
 
     pub(crate) fn encode(&self, writer: &mut WireWriter) {

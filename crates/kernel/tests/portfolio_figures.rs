@@ -433,3 +433,35 @@ fn treaties_have_premiums_and_fractions_of_the_occurrences_that_they_cover() {
         (1.0, &Value::Null)
     );
 }
+
+/// Two groups that strike a line each, below a layer with an annual limit on both lines.
+fn layer_over_groups(order: [&str; 2]) -> Value {
+    let group = |name: &str| {
+        let severity = json!({"exponential": if name == "rare" { 4000 } else { 1000 }});
+        let (line, count) = if name == "rare" { ("a", 1) } else { ("b", 3) };
+        json!({"name": name, "count": {"poisson": count}, "claims": [{"line": line, "severity": severity}]})
+    };
+    output(&json!({
+        "iterations": 200_000,
+        "lines": ["a", "b"],
+        "groups": order.map(group),
+        "treaties": [
+            {"name": "XL", "step": 1, "kind": "occurrence_xl", "covers": ["a", "b"], "limit": 3000,
+             "attachment": 200, "aal": 3000},
+            {"name": "Stop loss", "step": 2, "kind": "aggregate_xl", "covers": ["a"], "limit": 5000,
+             "attachment": 1000}
+        ]
+    }))
+}
+
+#[test]
+fn no_figure_depends_on_the_order_in_which_groups_are_listed() {
+    let outputs = [layer_over_groups(["rare", "frequent"]), layer_over_groups(["frequent", "rare"])];
+    for figure in ["/steps/0/net", "/steps/0/largest_occurrence", "/treaties/1/ceded", "/net"] {
+        let [a, b] = outputs.each_ref().map(|output| number(output, &format!("{figure}/mean")));
+        let errors = outputs.each_ref().map(|output| number(output, &format!("{figure}/std_error")));
+        let z = (a - b) / errors[0].hypot(errors[1]);
+        assert!(z.abs() < 5.0, "{figure}: {a} and {b}, z = {z}");
+        assert_ne!(a, b, "{figure}: the draws differ");
+    }
+}

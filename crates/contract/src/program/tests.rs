@@ -114,50 +114,34 @@ fn only_plain_programs_are_taken_apart() {
 }
 
 #[test]
-fn the_order_matters_below_a_treaty_with_annual_terms() {
-    let mut program = portfolio();
-    assert!(!program.interleaves());
-    let mut second = program.treaties[1].clone();
-    second.step = 3;
-    program.treaties.push(second);
-    assert!(program.interleaves());
-    program.treaties[3].lines = IndexSet(0);
-    assert!(!program.interleaves());
-}
-
-#[test]
-fn the_order_matters_within_a_step_where_cessions_may_be_cut() {
-    // Beside the layer of 40 xs 20, with annual terms, in its step.
-    let beside = |change: &dyn Fn(&mut Treaty)| {
+fn the_order_is_random_where_annual_terms_cover_several_groups() {
+    let with = |change: &dyn Fn(&mut Program)| {
         let mut program = portfolio();
-        let mut other = program.treaties[1].clone();
-        change(&mut other);
-        program.treaties.push(other);
+        change(&mut program);
         program.validate().unwrap();
         program.interleaves()
     };
-    fn of(treaty: &mut Treaty) -> &mut OccurrenceLayer {
-        match &mut treaty.terms {
+    fn layer(program: &mut Program) -> &mut OccurrenceLayer {
+        match &mut program.treaties[1].terms {
             TreatyTerms::OccurrenceXl(layer) => layer,
             _ => unreachable!("the treaty is by occurrence"),
         }
     }
-    let quota_share = TreatyTerms::QuotaShare { cession: Proportion(500_000), event_limit: MAX_AMOUNT };
-    let stop_loss = portfolio().treaties[2].terms.clone();
-    // The same layer, and one that begins below its end.
-    assert!(beside(&|_| {}));
-    assert!(beside(&|t| of(t).layer = Layer { limit: 10, attachment: 59 }));
-    assert!(beside(&|t| t.terms = quota_share.clone()));
-    // Layers on top of each other, of the same amounts: together they pay no more than there is.
-    assert!(!beside(&|t| of(t).layer = Layer { limit: 10, attachment: 60 }));
-    assert!(!beside(&|t| of(t).layer = Layer { limit: 15, attachment: 5 }));
-    // Of other amounts, they may.
-    assert!(beside(&|t| {
-        of(t).layer.attachment = 60;
-        t.lines = IndexSet(1);
+    // No other treaty is needed: the order decides which lines get the payments.
+    assert!(with(&|_| {}));
+    assert!(with(&|p| p.treaties.retain(|treaty| treaty.has_annual_terms())));
+    assert!(with(&|p| layer(p).annual = Layer { limit: MAX_AMOUNT, attachment: 1 }));
+    assert!(!with(&|p| layer(p).annual = Layer { limit: MAX_AMOUNT, attachment: 0 }));
+    // The third group is annual, so a treaty that covers it and one other covers one.
+    assert!(with(&|p| p.treaties[1].groups = IndexSet::ALL));
+    assert!(!with(&|p| p.treaties[1].groups = IndexSet(0b101)));
+    // Only the first group strikes the third line.
+    assert!(!with(&|p| {
+        p.lines = 3;
+        p.groups[0].components[1].line = 2;
+        p.treaties[1].lines = IndexSet(0b100);
     }));
-    assert!(!beside(&|t| t.groups = IndexSet(8)));
-    assert!(!beside(&|t| t.terms = stop_loss.clone()));
+    assert!(!with(&|p| p.treaties[1].lines = IndexSet(0)));
 }
 
 #[test]

@@ -209,7 +209,6 @@ pub fn check_random_portfolios(backend: &dyn Backend, seeds: std::ops::Range<u64
 /// # Panics
 /// Never: there are random portfolios whose occurrences are in random order.
 pub fn most_interleaved_occurrences() -> Program {
-    let mut program = (0..).map(random_portfolio).find(Program::interleaves).expect("one of many");
     let component = |seed| Component {
         line: 0,
         index: None,
@@ -222,8 +221,8 @@ pub fn most_interleaved_occurrences() -> Program {
         occurrence: Occurrence::Claim { pick: Some(CountTable { offset: 0, thresholds: vec![1 << 63] }) },
         components: vec![component(2 * number), component(2 * number + 1)],
     };
-    program.groups = (0..16).map(group).collect();
-    program
+    let with_groups = |program| Program { groups: (0..16).map(group).collect(), ..program };
+    (0..).map(random_portfolio).map(with_groups).find(Program::interleaves).expect("one of many")
 }
 
 /// Checks portfolios whose sums saturate, in all iterations or in few, by amounts and by factors of
