@@ -184,8 +184,8 @@ impl<'a> YearPass<'a> {
             let (mut collector, control) = (new_collector(), control.clone());
             let years = LeafYears::new(block.years.clone());
             let executed = tokio::task::spawn_blocking(move || {
-                let on_year = |year: &C::Year| collector.add(year);
-                let result = C::Year::compute(&program, root, &years, &control, on_year);
+                let mut on_year = |year: &C::Year| collector.add(year);
+                let result = C::Year::compute(&program, root, &years, &control, &mut on_year);
                 result.map(|result| (result, collector))
             });
             async move { (block, executed.await) }

@@ -28,7 +28,7 @@ fn first_years(leaf: u64, years: u64) -> LeafYears {
 /// The first years of a leaf, and their result.
 fn years_of(program: &Program, root: Digest, leaf: u64, years: u64) -> (Vec<YearFigures>, ShardResult) {
     let mut figures = Vec::new();
-    let result = YearFigures::compute(program, root, &first_years(leaf, years), &(), |year| {
+    let result = YearFigures::compute(program, root, &first_years(leaf, years), &(), &mut |year| {
         figures.push(year.clone())
     });
     (figures, result.unwrap())
@@ -168,8 +168,9 @@ fn check(program: &Program, root: Digest, leaf: u64, years: u64, what: &str) -> 
     let mut traces = Vec::new();
     let mut merged = Reduction::new(program);
     for part in [start..middle, middle..start + years].into_iter().filter(|part| !part.is_empty()) {
-        let traced =
-            YearTrace::compute(program, root, &LeafYears::new(part), &(), |year| traces.push(year.clone()));
+        let traced = YearTrace::compute(program, root, &LeafYears::new(part), &(), &mut |year| {
+            traces.push(year.clone())
+        });
         merged.add(&traced.unwrap()).unwrap();
     }
     assert_eq!(merged.result(), result, "{what}");
@@ -220,6 +221,6 @@ fn executions_can_be_cancelled() {
     }
     let root = seed_tree::explicit_root("cancelled");
     let cancelled =
-        YearFigures::compute(&random_portfolio(1), root, &first_years(0, 100), &CancelAtOnce, |_| {});
+        YearFigures::compute(&random_portfolio(1), root, &first_years(0, 100), &CancelAtOnce, &mut |_| {});
     assert_eq!(cancelled, Err(ExecutionError::Cancelled));
 }

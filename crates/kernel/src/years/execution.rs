@@ -54,7 +54,8 @@ impl LeafYears {
 /// What an execution of years by the scalar reference yields of each.
 pub trait ComputedYear: Sized {
     /// Executes years, reports each in order, and returns the result of all. `root` is the root of
-    /// the run's seed tree.
+    /// the run's seed tree. Not generic over `on_year`, so that it is compiled here, with the
+    /// optimisation of this crate.
     ///
     /// # Errors
     /// [`ExecutionError::Cancelled`] if `control` cancels the execution.
@@ -63,7 +64,7 @@ pub trait ComputedYear: Sized {
         root: Digest,
         years: &LeafYears,
         control: &dyn ExecutionControl,
-        on_year: impl FnMut(&Self),
+        on_year: &mut dyn FnMut(&Self),
     ) -> Result<ShardResult, ExecutionError>;
 }
 
@@ -73,7 +74,7 @@ impl ComputedYear for YearFigures {
         root: Digest,
         years: &LeafYears,
         control: &dyn ExecutionControl,
-        on_year: impl FnMut(&Self),
+        on_year: &mut dyn FnMut(&Self),
     ) -> Result<ShardResult, ExecutionError> {
         execute(program, root, years, control, FiguresObserver::new(program, years.start()), on_year)
     }
@@ -85,7 +86,7 @@ impl ComputedYear for YearTrace {
         root: Digest,
         years: &LeafYears,
         control: &dyn ExecutionControl,
-        on_year: impl FnMut(&Self),
+        on_year: &mut dyn FnMut(&Self),
     ) -> Result<ShardResult, ExecutionError> {
         execute(program, root, years, control, TraceObserver::new(program, years.start()), on_year)
     }
@@ -95,7 +96,7 @@ impl ComputedYear for YearTrace {
 pub fn trace_year(program: &Program, root: Digest, year: u64) -> YearTrace {
     let mut trace = None;
     let years = LeafYears::new(year..year + 1);
-    let executed = YearTrace::compute(program, root, &years, &(), |traced| trace = Some(traced.clone()));
+    let executed = YearTrace::compute(program, root, &years, &(), &mut |traced| trace = Some(traced.clone()));
     executed.ok().and(trace).expect("nothing cancels the execution")
 }
 
@@ -105,7 +106,7 @@ fn execute<O: YearObserver>(
     years: &LeafYears,
     control: &dyn ExecutionControl,
     observer: O,
-    on_year: impl FnMut(&O::Year),
+    on_year: &mut dyn FnMut(&O::Year),
 ) -> Result<ShardResult, ExecutionError> {
     let seed = descendant(root, years.leaf, TREE_DEPTH);
     let interpreter = Interpreter::new(program);
@@ -122,13 +123,13 @@ fn execute<O: YearObserver>(
 }
 
 /// Makes the result of years and something of each of them in one execution.
-struct ResultAndYears<'a, O, F> {
+struct ResultAndYears<'a, O: YearObserver> {
     result: ResultBuilder<'a>,
     years: O,
-    on_year: F,
+    on_year: &'a mut dyn FnMut(&O::Year),
 }
 
-impl<O: YearObserver, F> CessionObserver for ResultAndYears<'_, O, F> {
+impl<O: YearObserver> CessionObserver for ResultAndYears<'_, O> {
     fn add_left(&mut self, steps: usize, amounts: &[u64]) {
         self.result.add_left(steps, amounts);
     }
@@ -138,7 +139,7 @@ impl<O: YearObserver, F> CessionObserver for ResultAndYears<'_, O, F> {
     }
 }
 
-impl<O: YearObserver, F: FnMut(&O::Year)> IterationObserver for ResultAndYears<'_, O, F> {
+impl<O: YearObserver> IterationObserver for ResultAndYears<'_, O> {
     fn start_occurrence(&mut self, group: usize) {
         self.result.start_occurrence(group);
         self.years.start_occurrence(group);
