@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 from random_portfolios import compound
 
@@ -96,6 +97,16 @@ def compare_refusals(forge, folder):
     print("  equal: which tests of precision are refused")
 
 
+def compare(forge, folder, path):
+    """Both give the same bytes for the result of an envelope; returns their number."""
+    ours = run([forge, "run", path, "--format", "json", "--out", os.path.join(folder, "out")])
+    theirs = run(reader_command(path))
+    if ours != theirs:
+        with open(path, encoding="utf-8") as file:
+            sys.exit(f"the results differ for {file.read()}\nforge:  {ours!r}\nreader: {theirs!r}")
+    return len(ours)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("forge")
@@ -106,16 +117,15 @@ def main():
     print(f"comparing {options.count} envelopes from seed {options.seed}")
     with tempfile.TemporaryDirectory() as folder:
         compare_refusals(options.forge, folder)
+        paths = []
         for number in range(options.count):
-            path = os.path.join(folder, f"{number}.json")
-            with open(path, "w", encoding="utf-8") as file:
+            paths.append(os.path.join(folder, f"{number}.json"))
+            with open(paths[-1], "w", encoding="utf-8") as file:
                 json.dump(envelope(rng), file)
-            ours = run([options.forge, "run", path, "--format", "json", "--out", os.path.join(folder, "out")])
-            theirs = run(reader_command(path))
-            if ours != theirs:
-                with open(path, encoding="utf-8") as file:
-                    sys.exit(f"the results differ for {file.read()}\nforge:  {ours!r}\nreader: {theirs!r}")
-            print(f"  equal: {len(ours)} bytes")
+        # The threads wait for the processes of the reader, one for each CPU.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            for size in threads.map(lambda path: compare(options.forge, folder, path), paths):
+                print(f"  equal: {size} bytes")
         run([options.forge, "audit", "--all", os.path.join(folder, "out"), "--reexecute", "1"])
         print("  every audit of these jobs passes")
     print(f"{options.count} passed, 0 failed")

@@ -36,8 +36,13 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::*;
 
+/// Turns that every other task of the runtime has during an execution of [`FlakyGpu`].
+const TURNS: usize = 1000;
+
 /// The reference backend, presented as a GPU whose first calls fail.
 struct FlakyGpu {
+    /// The runtime of the worker, of one thread.
+    runtime: tokio::runtime::Handle,
     batch: usize,
     /// Number of calls that fail.
     failing_calls: usize,
@@ -48,7 +53,8 @@ struct FlakyGpu {
 
 impl FlakyGpu {
     fn new(batch: usize, failing_calls: usize) -> Arc<Self> {
-        Arc::new(Self { batch, failing_calls, calls: AtomicUsize::new(0), log: Mutex::default() })
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(Self { runtime, batch, failing_calls, calls: AtomicUsize::new(0), log: Mutex::default() })
     }
 
     fn batch_sizes(&self) -> Vec<usize> {
@@ -81,8 +87,13 @@ impl Backend for FlakyGpu {
             log.0.push(shards.len());
             shards.iter().for_each(|shard| *log.1.entry(shard.id).or_default() += 1);
         }
-        // Opening a device and executing a batch take time.
-        std::thread::sleep(Duration::from_millis(5));
+        // Opening a device and executing a batch take time, in which the worker receives shards.
+        let turns = self.runtime.spawn(async {
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+        });
+        self.runtime.block_on(turns).expect("the runtime is in use");
         if call < self.failing_calls {
             return Err(ExecutionError::Device("the device is lost".to_owned()));
         }
