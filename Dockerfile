@@ -75,17 +75,17 @@ COPY tests/interop tests/interop
 COPY tests/simulation tests/simulation
 RUN cargo fetch --locked
 
-# Both variants include Object Lock, so that a locked bucket needs no other image, and Parquet and
-# Arrow files. FORGE_COMMIT is
+# Both variants include Object Lock, so that a locked bucket needs no other image, Parquet and Arrow
+# files, and workbooks. FORGE_COMMIT is
 # what `forge --version` states: the image has no git history.
 FROM sources AS build-gpu
-ARG FEATURES=columnar,console,object-lock
+ARG FEATURES=columnar,console,object-lock,xlsx
 ARG FORGE_COMMIT
 RUN cargo build --release --locked --offline -p forge --features "$FEATURES" \
  && strip target/release/forge
 
 FROM sources AS build-cpu
-ARG FEATURES=columnar,console,object-lock
+ARG FEATURES=columnar,console,object-lock,xlsx
 ARG FORGE_COMMIT
 RUN cargo build --release --locked --offline -p forge --no-default-features --features "$FEATURES" \
  && strip target/release/forge

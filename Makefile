@@ -59,6 +59,7 @@ interop: ## compares the Python implementation of docs/determinism.md with this 
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
 	$(PYTHON) tests/interop/loss_tables.py $(FORGE)
+	$(PYTHON) tests/interop/workbook.py $(FORGE)
 
 test-schemas: ## compares ajv and Python's jsonschema with `forge envelope check` on random envelopes
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
@@ -141,7 +142,7 @@ version: ## prints the version of the workspace
 	  'import json, sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "forge"))'
 
 dist: ## archives the command for TARGET in target/dist; static for -musl, without GPU support
-	cargo build --release --locked -p forge --no-default-features --features columnar,console,object-lock --target $(TARGET)
+	cargo build --release --locked -p forge --no-default-features --features columnar,console,object-lock,xlsx --target $(TARGET)
 	rm -rf target/dist-extras && mkdir -p target/dist target/dist-extras/completions
 	$(DIST_FORGE) man --dir target/dist-extras/man
 	$(DIST_FORGE) completions bash > target/dist-extras/completions/forge.bash

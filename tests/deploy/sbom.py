@@ -22,8 +22,8 @@ CRATE = re.compile("pkg:(cargo|generic)/")
 TARGET = "x86_64-unknown-linux-gnu"
 # The features of the Dockerfile, repeated here as the expectation.
 FEATURES = {
-    "cpu": ["--no-default-features", "--features", "columnar,console,object-lock"],
-    "gpu": ["--features", "columnar,console,object-lock"],
+    "cpu": ["--no-default-features", "--features", "columnar,console,object-lock,xlsx"],
+    "gpu": ["--features", "columnar,console,object-lock,xlsx"],
 }
 # Dependencies of tests only.
 FOR_TESTS = {"forge-harness", "jsonschema", "proptest", "rcgen", "dashu-float", "rand_distr"}
