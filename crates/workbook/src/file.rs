@@ -1,15 +1,19 @@
 //! Writes sheets as a workbook.
 
 use rust_xlsxwriter::{
-    Chart, ChartType, DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError,
+    Chart, ChartType, DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError,
 };
 
 use crate::sheet::{ChartKind, NumberStyle, Sheet, SheetCell, SheetChart};
 
 /// Row of the headings, below the title.
 const HEADER_ROW: u32 = 2;
-/// Widths of the first column and of the others, in characters.
-const WIDTHS: [f64; 2] = [34.0, 18.0];
+/// Least widths of the first column and of the others, in characters.
+const WIDTHS: [usize; 2] = [34, 18];
+/// Largest width for the texts of the first column.
+const MAX_TEXT_WIDTH: usize = 60;
+/// What a column is wider than its heading, which is bold.
+const PADDING: usize = 3;
 /// Rows between a table and what is below it.
 const GAP: u32 = 2;
 /// Size of a chart, in pixels.
@@ -32,14 +36,16 @@ pub fn workbook_bytes(title: &str, sheets: &[Sheet]) -> Result<Vec<u8>, XlsxErro
 
 fn write_sheet(worksheet: &mut Worksheet, sheet: &Sheet) -> Result<(), XlsxError> {
     worksheet.set_name(sheet.name)?;
-    worksheet.set_column_width(0, WIDTHS[0])?;
-    for column in 1..sheet.header.len().max(2) {
-        worksheet.set_column_width(column as u16, WIDTHS[1])?;
-    }
+    // On paper, a sheet is as wide as a page.
+    worksheet.set_landscape().set_print_fit_to_pages(1, 0);
     let bold = Format::new().set_bold();
     worksheet.write_string_with_format(0, 0, &sheet.title, &bold)?;
     for (column, heading) in (0..).zip(&sheet.header) {
-        worksheet.write_string_with_format(HEADER_ROW, column, heading, &bold)?;
+        worksheet.set_column_width(column, column_width(sheet, column) as u32)?;
+        let has_numbers =
+            sheet.rows.iter().any(|row| matches!(row.get(usize::from(column)), Some(SheetCell::Number(..))));
+        let format = if has_numbers { bold.clone().set_align(FormatAlign::Right) } else { bold.clone() };
+        worksheet.write_string_with_format(HEADER_ROW, column, heading, &format)?;
     }
     worksheet.set_freeze_panes(HEADER_ROW + 1, 1)?;
     for (row, cells) in (HEADER_ROW + 1..).zip(&sheet.rows) {
@@ -56,6 +62,17 @@ fn write_sheet(worksheet: &mut Worksheet, sheet: &Sheet) -> Result<(), XlsxError
         worksheet.insert_chart(below, 0, &new_chart(sheet, chart))?;
     }
     Ok(())
+}
+
+/// The width of a column: that of its heading, and of the texts of the first column.
+fn column_width(sheet: &Sheet, column: u16) -> usize {
+    let column = usize::from(column);
+    let heading = sheet.header[column].chars().count() + PADDING;
+    let texts = sheet.rows.iter().filter_map(|row| match row.first() {
+        Some(SheetCell::Text(text)) if column == 0 => Some(text.chars().count().min(MAX_TEXT_WIDTH)),
+        _ => None,
+    });
+    texts.max().unwrap_or(0).max(heading).max(WIDTHS[usize::from(column > 0)])
 }
 
 fn write_cell(worksheet: &mut Worksheet, row: u32, column: u16, cell: &SheetCell) -> Result<(), XlsxError> {
