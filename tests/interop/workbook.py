@@ -3,12 +3,14 @@
 
     tests/interop/workbook.py FORGE
 
-FORGE needs the cargo feature `xlsx`. Every figure must be the number of `result.json`, and the same
-result must give the same bytes.
+FORGE needs the cargo feature `xlsx`. Every figure must be the number of `result.json`, also after
+LibreOffice has read and written the workbook, and the same result must give the same bytes.
 """
 
 import json
+import math
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -29,6 +31,18 @@ SHEETS = {
 CHARTS = {"portfolio": 4, "insurance": 1, "eta": 0}
 # Rows of a sheet before its headings.
 ABOVE = 2
+
+
+class Near(float):
+    """A number that equals others with the same 14 digits."""
+
+    def __eq__(self, other):
+        return isinstance(other, (int, float)) and math.isclose(self, other, rel_tol=1e-14)
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = float.__hash__
 
 
 def restart():
@@ -90,24 +104,12 @@ def check_portfolio(book, result):
     require(list(checks["groups, large, count, mean"][1:4]) == [stated["expected"], stated["found"], stated["z"]], "Checks")
 
 
-def check(forge, name, directory, checks):
+def check_book(path, name, result):
+    """Every figure of a workbook is that of result.json."""
     import openpyxl
 
-    envelope = json.loads((ROOT / f"examples/{name}.json").read_text())
-    envelope["args"]["iterations"] = YEARS
-    envelope["about"] = {"title": "=1+1"}
-    job = envelope["ctx"]["job_id"]
-    (directory / "envelope.json").write_text(json.dumps(envelope))
-    store = directory / "store"
-    run(forge, "run", directory / "envelope.json", "--no-progress", "--out", store)
-    paths = [directory / f"{name}-{number}.xlsx" for number in range(2)]
-    for path, threads in zip(paths, "14"):
-        run(forge, "report", store / "jobs" / job, "--xlsx", path, "--json", directory / "result.json", "--threads", threads)
-    require(paths[0].read_bytes() == paths[1].read_bytes(), f"{name}: two workbooks differ")
-    result = json.loads((directory / "result.json").read_text())
-    book = openpyxl.load_workbook(paths[0])
+    book = openpyxl.load_workbook(path)
     require(book.sheetnames == SHEETS[name], f"{name}: {book.sheetnames}")
-    require(str(book.properties.created) == "2000-01-01 00:00:00", f"{book.properties.created}")
     title = book["Summary"].cell(1, 1)
     require((title.value, title.data_type) == ("=1+1", "s"), f"a title became {title.data_type} {title.value}")
     figures = {row[0]: row[1] for row in table(book["Summary"])[1]}
@@ -119,11 +121,44 @@ def check(forge, name, directory, checks):
         check_portfolio(book, result)
     args = {row[0]: row[1] for row in table(book["Model"])[1]}
     require(args["iterations"] == YEARS, f"{name}: {args}")
+    return book
+
+
+def opened_by_libreoffice(path, directory):
+    """The workbook as LibreOffice reads and writes it; None if LibreOffice is not installed."""
+    if shutil.which("soffice") is None:
+        return None
+    profile = f"-env:UserInstallation={(directory / 'libreoffice').as_uri()}"
+    run("soffice", profile, "--headless", "--convert-to", "xlsx", "--outdir", directory / "opened", path)
+    return directory / "opened" / path.name
+
+
+def check(forge, name, directory, checks):
+    envelope = json.loads((ROOT / f"examples/{name}.json").read_text())
+    envelope["args"]["iterations"] = YEARS
+    envelope["about"] = {"title": "=1+1"}
+    job = envelope["ctx"]["job_id"]
+    (directory / "envelope.json").write_text(json.dumps(envelope))
+    store = directory / "store"
+    run(forge, "run", directory / "envelope.json", "--no-progress", "--out", store)
+    paths = [directory / f"{name}-{number}.xlsx" for number in range(2)]
+    for path, threads in zip(paths, "14"):
+        run(forge, "report", store / "jobs" / job, "--xlsx", path, "--json", directory / "result.json", "--threads", threads)
+    require(paths[0].read_bytes() == paths[1].read_bytes(), f"{name}: two workbooks differ")
+    text = (directory / "result.json").read_text()
+    result = json.loads(text)
+    book = check_book(paths[0], name, result)
+    require(str(book.properties.created) == "2000-01-01 00:00:00", f"{book.properties.created}")
     with zipfile.ZipFile(paths[0]) as archive:
         charts = [entry for entry in archive.namelist() if entry.startswith("xl/charts/chart")]
         require(all(info.date_time == (1980, 1, 1, 0, 0, 0) for info in archive.infolist()), "an entry has a time")
     require(len(charts) == CHARTS[name], f"{name}: {charts}")
     checks.ok(f"{name}: {len(book.sheetnames)} sheets and {len(charts)} charts with the figures of result.json")
+    if opened := opened_by_libreoffice(paths[0], directory):
+        check_book(opened, name, json.loads(text, parse_float=Near))
+        checks.ok(f"{name}: LibreOffice reads the same figures, to 14 digits")
+    else:
+        print(f"NOT CHECKED: {name} in LibreOffice, which is not installed")
 
 
 def main():
