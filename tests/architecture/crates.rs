@@ -8,7 +8,7 @@ use crate::source::{packages, target_kinds};
 
 /// Every workspace member and the members it may use outside its tests, apart from `forge` itself,
 /// which only `forge-python` uses.
-const EDGES: [(&str, &[&str]); 19] = [
+const EDGES: [(&str, &[&str]); 20] = [
     ("forge-contract", &[]),
     ("forge-kernel", &["forge-contract"]),
     ("forge-documents", &["forge-contract", "forge-kernel"]),
@@ -53,7 +53,7 @@ const EDGES: [(&str, &[&str]); 19] = [
 ];
 
 /// Libraries and the crates that may use them directly.
-const RESERVED: [(&str, &[&str]); 13] = [
+const RESERVED: [(&str, &[&str]); 14] = [
     ("async-nats", &["forge-bus"]),
     ("object_store", &["forge-store"]),
     ("aws-sdk-s3", &["forge-store"]),
