@@ -122,4 +122,15 @@ for (const [window, viewport] of Object.entries(WINDOWS)) {
   assert.deepEqual(faults, []);
   console.log("artifacts are downloaded, and the report is shown in a sandbox");
 }
+{
+  const { page } = await open(context);
+  await page.goto(`${base}/agents`);
+  await page.route("**/live/agents", (route) => route.fulfill({ status: 503, body: "try again" }));
+  await page.getByText("not updated since").waitFor({ timeout: 60_000 });
+  const shown = await page.locator("[data-refresh-seconds]").textContent();
+  assert.ok(shown.includes("verifier") && !shown.includes("try again"), shown);
+  await page.unroute("**/live/agents");
+  await page.locator("[data-freshness]", { hasText: "live" }).waitFor({ timeout: 60_000 });
+  console.log("a page keeps what it shows while it cannot be updated, and says so");
+}
 await browser.close();

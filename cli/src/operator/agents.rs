@@ -104,7 +104,7 @@ fn render_agents(agents: &[Heartbeat], quarantines: &Quarantines, style: TextSty
     let mut rows = quarantines.rows();
     if !rows.is_empty() {
         rows.iter_mut()
-            .filter(|row| !row[0].starts_with("pool "))
+            .filter(|row| quarantines.agents.contains_key(&row[0]))
             .for_each(|row| row[0] = table::cut(&row[0], SHORT_ID));
         let lines = table::render_text_table(&["Quarantined", "Pool", "Reason"], &rows, width);
         let title = style.alarm("In quarantine (forge quarantine ls shows whole ids)");
@@ -161,6 +161,25 @@ mod tests {
         let reason = format!("wrong result of shard 0-7 of job {}", "ab".repeat(16));
         assert!(lines.last().unwrap().ends_with(&reason), "{text}");
         assert!(!lines.last().unwrap().contains(&id(2)), "{text}");
+    }
+
+    #[test]
+    fn quarantines_whose_record_cannot_be_read_are_listed_by_their_key() {
+        let key = format!("quarantine.{}", id(1));
+        let unreadable = [(key.clone(), "missing field `schema`".to_owned())].into();
+        let quarantines = Quarantines { unreadable, ..Quarantines::default() };
+        let agents = [heartbeat(1, 2, "node-1", None)];
+        let text = render_agents(&agents, &quarantines, TextStyle::Plain, 160);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].ends_with("quarantined"), "{text}");
+        let last = lines.last().unwrap();
+        assert!(
+            last.contains(&format!("  {key}  ")) && last.ends_with("unreadable: missing field `schema`"),
+            "{text}"
+        );
+        let line: Value = serde_json::from_str(&to_json_lines(&agents, &quarantines)).unwrap();
+        let reason = json!({"scope": "agent", "reason": "unreadable: missing field `schema`"});
+        assert_eq!(line["quarantine"], reason);
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub struct QuarantineArgs {
 enum QuarantineCommand {
     /// List quarantined agents and pools
     Ls {
-        /// Output format: text is a table, json is one quarantine record per line
+        /// Output format: text is a table, json is one quarantine record per line, or key and error
+        /// of a record that cannot be read
         #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
         format: OutputFormat,
         #[command(flatten)]
@@ -105,5 +106,14 @@ fn lift(connection: &RegistryConnection, name: &str, format: OutputFormat) -> Re
 }
 
 fn to_json_lines(quarantines: &Quarantines) -> String {
-    output::to_json_lines(quarantines.pools.values()) + &output::to_json_lines(quarantines.agents.values())
+    let unreadable = quarantines
+        .unreadable
+        .iter()
+        .map(|(key, error)| json!({"schema": "forge.unreadable-quarantine.v1", "key": key, "error": error}));
+    [
+        output::to_json_lines(quarantines.pools.values()),
+        output::to_json_lines(quarantines.agents.values()),
+        output::to_json_lines(unreadable),
+    ]
+    .concat()
 }

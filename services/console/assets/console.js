@@ -27,6 +27,8 @@ if (live) {
     if (document.hidden) return schedule();
     try {
       const response = await fetch(live.dataset.source, { cache: "no-store" });
+      // The page keeps what it shows: the text of another answer need not be a part of it.
+      if (!response.ok) throw new Error(`status ${response.status}`);
       replace(await response.text());
       if (live.querySelector("[data-ended]")) return location.reload();
       failures = 0;

@@ -11,10 +11,13 @@ use forge_contract::{
 use forge_documents::document::{ENVELOPE_JSON, EXECUTIONS_JSON, RESULT_JSON, VERIFICATION_JSON};
 use forge_store::{ArtifactReader, StoreError};
 use hyper::StatusCode;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{cluster_reader::ClusterReader, store_access::StoreAccess};
+use crate::{
+    cluster_reader::ClusterReader,
+    shown_document::{ShownEnvelope, ShownResult},
+    store_access::StoreAccess,
+};
 
 /// Why a request fails: the status of the answer, and a sentence.
 pub type FailedRequest = (StatusCode, String);
@@ -28,15 +31,17 @@ pub struct JobView {
     pub manifest: Option<ManifestDocument>,
     /// Its artifacts.
     pub documents: JobDocuments,
+    /// Bounds how many views hold documents.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The artifacts that a page shows, as far as the job has kept them and they can be read.
 #[derive(Debug, Default)]
 pub struct JobDocuments {
     /// `result.json`.
-    pub result: Option<Value>,
+    pub result: Option<ShownResult>,
     /// `envelope.json`.
-    pub envelope: Option<Value>,
+    pub envelope: Option<ShownEnvelope>,
     /// The work of each agent.
     pub work: Option<Vec<AgentWork>>,
     /// `verification.json`.
@@ -80,11 +85,11 @@ impl AgentWork {
 
 impl JobView {
     /// Reads the job. `only_record` leaves the store aside, unless the cluster does not know the
-    /// job.
+    /// job, and then reads its manifest alone.
     ///
     /// # Errors
     /// The status is 404 if neither the cluster nor the store knows the job, and 502 if the cluster
-    /// does not answer.
+    /// does not answer, or does not know the job and the store cannot be read.
     pub async fn read(
         cluster: &ClusterReader,
         store: &StoreAccess,
@@ -113,15 +118,21 @@ impl JobView {
             }
         };
         if record.is_none() && manifest.is_none() {
-            let reason = documents.problems.pop().unwrap_or_else(|| {
-                format!("neither the cluster nor the store {} knows a job {id}", store.location())
+            return Err(match documents.problems.pop() {
+                Some(reason) => (StatusCode::BAD_GATEWAY, reason),
+                None => {
+                    let store = store.location();
+                    let reason = format!("neither the cluster nor the store {store} knows a job {id}");
+                    (StatusCode::NOT_FOUND, reason)
+                }
             });
-            return Err((StatusCode::NOT_FOUND, reason));
         }
-        if let Some(manifest) = &manifest {
+        let mut permit = None;
+        if let Some(manifest) = manifest.as_ref().filter(|_| !only_record) {
+            permit = store.permit_document_page().await;
             documents.read(store, &manifest.artifacts).await;
         }
-        Ok(Self { record, manifest, documents })
+        Ok(Self { record, manifest, documents, _permit: permit })
     }
 
     /// The artifacts of the job.
@@ -136,22 +147,24 @@ impl JobView {
 
 impl JobDocuments {
     async fn read(&mut self, store: &StoreAccess, artifacts: &[ArtifactReference]) {
-        self.result = self.read_one(store, artifacts, RESULT_JSON).await;
-        self.envelope = self.read_one(store, artifacts, ENVELOPE_JSON).await;
-        self.verification = self.read_one(store, artifacts, VERIFICATION_JSON).await;
-        let executions: Option<ExecutionsDocument> = self.read_one(store, artifacts, EXECUTIONS_JSON).await;
-        self.work = executions.map(|executions| work_by_agent(executions, self.verification.as_ref()));
+        let find = |name| artifacts.iter().find(|artifact| artifact.name == name);
+        if let Some(reference) = find(RESULT_JSON) {
+            self.result = self.note_problem(store.read_any_json(reference).await);
+        }
+        if let Some(reference) = find(ENVELOPE_JSON) {
+            self.envelope = self.note_problem(store.read_any_json(reference).await);
+        }
+        if let Some(reference) = find(VERIFICATION_JSON) {
+            self.verification = self.note_problem(store.read_json(reference).await);
+        }
+        if let Some(reference) = find(EXECUTIONS_JSON) {
+            let executions: Option<ExecutionsDocument> = self.note_problem(store.read_json(reference).await);
+            self.work = executions.map(|executions| work_by_agent(executions, self.verification.as_ref()));
+        }
     }
 
-    /// An artifact, if the job has kept it and it can be read.
-    async fn read_one<T: DeserializeOwned>(
-        &mut self,
-        store: &StoreAccess,
-        artifacts: &[ArtifactReference],
-        name: &str,
-    ) -> Option<T> {
-        let reference = artifacts.iter().find(|artifact| artifact.name == name)?;
-        store.read_json(reference).await.map_err(|error| self.problems.push(error.to_string())).ok()
+    fn note_problem<T>(&mut self, document: Result<T, StoreError>) -> Option<T> {
+        document.map_err(|error| self.problems.push(error.to_string())).ok()
     }
 }
 

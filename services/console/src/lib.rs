@@ -30,6 +30,7 @@
 mod assets;
 mod cached;
 mod cluster_reader;
+mod document_thread;
 mod job_view;
 mod pages;
 mod request_policy;
@@ -37,6 +38,7 @@ mod response;
 mod route;
 mod server;
 mod settings;
+mod shown_document;
 mod store_access;
 
 pub use self::{server::run, settings::ConsoleSettings, store_access::StoreAccess};

@@ -6,7 +6,7 @@ pub mod job;
 pub mod jobs;
 pub mod layout;
 pub mod stored_jobs;
-mod text;
+pub mod text;
 mod verification;
 mod work;
 

@@ -13,7 +13,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     LIVENESS_TIMEOUT,
-    quarantine::{AGENT_QUARANTINE_PREFIX, POOL_QUARANTINE_PREFIX},
+    quarantine::{
+        AGENT_QUARANTINE_PREFIX, POOL_QUARANTINE_PREFIX, agent_quarantine_key, pool_quarantine_key,
+    },
 };
 
 /// Number of entries that are fetched concurrently.
@@ -71,6 +73,8 @@ pub struct Quarantines {
     pub agents: BTreeMap<String, QuarantineRecord>,
     /// By name of the pool.
     pub pools: BTreeMap<String, PoolQuarantineRecord>,
+    /// Why a record cannot be read, by its key in the bucket. The quarantine holds all the same.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// Why an agent is in quarantine.
@@ -85,14 +89,33 @@ pub struct QuarantineReason {
 impl Quarantines {
     /// Why an agent is in quarantine; `None` if it is not.
     pub fn reason(&self, agent: &AgentRecord) -> Option<QuarantineReason> {
-        if let Some(record) = self.agents.get(agent.agent_id.as_str()) {
-            return Some(QuarantineReason { scope: "agent", reason: agent_reason(record) });
+        let of_agent = self.agents.get(agent.agent_id.as_str()).map(agent_reason);
+        let of_agent = of_agent.or_else(|| self.unreadable_reason(&agent_quarantine_key(&agent.agent_id)));
+        if let Some(reason) = of_agent {
+            return Some(QuarantineReason { scope: "agent", reason });
         }
-        let record = self.pools.get(agent.pool.as_ref()?.as_str())?;
-        Some(QuarantineReason { scope: "pool", reason: pool_reason(record) })
+        let pool = agent.pool.as_ref()?;
+        let of_pool = self.pools.get(pool.as_str()).map(pool_reason);
+        let reason = of_pool.or_else(|| self.unreadable_reason(&pool_quarantine_key(pool)))?;
+        Some(QuarantineReason { scope: "pool", reason })
     }
 
-    /// The rows of a table of all quarantines: name, pool and reason.
+    fn unreadable_reason(&self, key: &str) -> Option<String> {
+        self.unreadable.get(key).map(|error| format!("unreadable: {error}"))
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.agents.len() + self.pools.len() + self.unreadable.len()
+    }
+
+    /// Whether nothing is in quarantine.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows of a table of all quarantines: name, pool and reason. A record that cannot be read
+    /// has its key in place of a name.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let pools = self
             .pools
@@ -102,7 +125,11 @@ impl Quarantines {
             .agents
             .iter()
             .map(|(id, record)| vec![id.clone(), record.pool.to_string(), agent_reason(record)]);
-        pools.chain(agents).collect()
+        let unreadable = self
+            .unreadable
+            .iter()
+            .map(|(key, error)| vec![key.clone(), "-".to_owned(), format!("unreadable: {error}")]);
+        pools.chain(agents).chain(unreadable).collect()
     }
 }
 
@@ -137,14 +164,19 @@ async fn read_role(
     bucket: &Bucket,
     prefix: &str,
 ) -> Result<Vec<Heartbeat>, BusError> {
-    let mut entries = read_entries::<AgentRecord>(bus, bucket, prefix).await?;
-    // NATS ties the key of a worker to its credential, but not what the worker states.
-    entries.retain(|(key, record, _)| match (bucket, &record.pool) {
-        (Bucket::Workers, Some(pool)) => *key == format!("{pool}.{}", record.agent_id),
-        (Bucket::Workers, None) => false,
-        _ => *key == record.agent_id.as_str(),
+    let entries = read_entries::<AgentRecord>(bus, bucket, prefix).await?;
+    let heartbeats = entries.into_iter().filter_map(|RegistryEntry { name, record, age }| {
+        // A heartbeat that this version cannot read is of no agent that it knows.
+        let record = record.ok()?;
+        // NATS ties the key of a worker to its credential, but not what the worker states.
+        let is_own_key = match (bucket, &record.pool) {
+            (Bucket::Workers, Some(pool)) => name == format!("{pool}.{}", record.agent_id),
+            (Bucket::Workers, None) => false,
+            _ => name == record.agent_id.as_str(),
+        };
+        is_own_key.then_some(Heartbeat { role, record, age })
     });
-    Ok(entries.into_iter().map(|(_, record, age)| Heartbeat { role, record, age }).collect())
+    Ok(heartbeats.collect())
 }
 
 /// Reads all quarantines.
@@ -152,29 +184,54 @@ async fn read_role(
 /// # Errors
 /// NATS is unreachable, or refuses access to the bucket.
 pub async fn read_quarantines(bus: &dyn Bus) -> Result<Quarantines, BusError> {
-    let agents = read_entries(bus, &Bucket::Agents, AGENT_QUARANTINE_PREFIX).await?;
-    let pools = read_entries(bus, &Bucket::Agents, POOL_QUARANTINE_PREFIX).await?;
-    Ok(Quarantines {
-        agents: agents.into_iter().map(|(name, record, _)| (name, record)).collect(),
-        pools: pools.into_iter().map(|(name, record, _)| (name, record)).collect(),
-    })
+    let mut unreadable = BTreeMap::new();
+    let agents = read_records(bus, AGENT_QUARANTINE_PREFIX, &mut unreadable).await?;
+    let pools = read_records(bus, POOL_QUARANTINE_PREFIX, &mut unreadable).await?;
+    Ok(Quarantines { agents, pools, unreadable })
 }
 
-/// Reads the entries below a prefix: the rest of the key, the record and its age. Leaves out
-/// entries that this version cannot read.
+/// Reads the quarantine records below a prefix by name, and adds the others to `unreadable`.
+async fn read_records<T: DeserializeOwned>(
+    bus: &dyn Bus,
+    prefix: &str,
+    unreadable: &mut BTreeMap<String, String>,
+) -> Result<BTreeMap<String, T>, BusError> {
+    let mut records = BTreeMap::new();
+    for RegistryEntry { name, record, .. } in read_entries(bus, &Bucket::Agents, prefix).await? {
+        match record {
+            Ok(record) => drop(records.insert(name, record)),
+            Err(error) => drop(unreadable.insert(format!("{prefix}{name}"), error)),
+        }
+    }
+    Ok(records)
+}
+
+/// An entry of the registry.
+struct RegistryEntry<T> {
+    /// Its key without the prefix.
+    name: String,
+    /// The record, or why this version cannot read it.
+    record: Result<T, String>,
+    /// Time since it was written.
+    age: Duration,
+}
+
+/// Reads the entries below a prefix that have a value.
 async fn read_entries<T: DeserializeOwned>(
     bus: &dyn Bus,
     bucket: &Bucket,
     prefix: &str,
-) -> Result<Vec<(String, T, Duration)>, BusError> {
+) -> Result<Vec<RegistryEntry<T>>, BusError> {
     let mut keys = bus.keys(bucket).await?;
     // A worker chooses the keys of its heartbeats.
     keys.retain(|key| key.starts_with(prefix) && topology::check_key(key).is_ok());
     keys.sort_unstable();
     let read = async |key: String| {
         let entry = bus.get(bucket, &key).await?;
-        let record = entry.and_then(|entry| Some((serde_json::from_slice(&entry.value?).ok()?, entry.age)));
-        Ok(record.map(|(record, age)| (key[prefix.len()..].to_owned(), record, age)))
+        Ok(entry.and_then(|entry| {
+            let record = serde_json::from_slice(&entry.value?).map_err(|error| error.to_string());
+            Some(RegistryEntry { name: key[prefix.len()..].to_owned(), record, age: entry.age })
+        }))
     };
     let entries: Vec<_> = stream::iter(keys).map(read).buffered(CONCURRENT_READS).try_collect().await?;
     Ok(entries.into_iter().flatten().collect())

@@ -44,7 +44,7 @@ fn live_part(snapshot: &AgentSnapshot) -> Markup {
             li { strong { (live.count()) } span { "live agents" } }
             li { strong { (workers) } span { "workers" } }
             li { strong { (slots) } span { "slots" } }
-            li { strong { (quarantines.agents.len() + quarantines.pools.len()) } span { "in quarantine" } }
+            li { strong { (quarantines.len()) } span { "in quarantine" } }
         }
         (quarantine_part(quarantines))
         @if heartbeats.is_empty() { p class="empty" { "No agent is live: " code { "forge worker" } } }
@@ -99,7 +99,7 @@ fn quarantine_part(quarantines: &Quarantines) -> Markup {
             table class="list" {
                 thead { tr { th scope="col" { "Agent or pool" } th scope="col" class="wide" { "Pool" } th scope="col" { "Reason" } } }
                 tbody { @for row in &rows { tr {
-                    td { code { (row[0]) } } td class="wide" { (row[1]) } td { (text::cut(&row[2])) }
+                    td { code { (text::cut(&row[0])) } } td class="wide" { (row[1]) } td { (text::cut(&row[2])) }
                 } } }
             }
             p class="note" { "An operator lifts a quarantine once its cause is removed: " code { "forge quarantine lift" } }

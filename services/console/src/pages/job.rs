@@ -3,10 +3,9 @@
 use forge_contract::{artifact::ManifestDocument, ids::JobId, job::JobRecord};
 use forge_documents::{
     number_format::{format_bytes, format_count},
-    profile_figures, stored_exceedance_chart,
+    profile_figures,
 };
 use maud::{Markup, html};
-use serde_json::Value;
 
 use super::{PageContent, text, verification, work};
 use crate::{
@@ -16,8 +15,8 @@ use crate::{
 
 /// Seconds between two readings of a job that has not ended.
 const REFRESH_SECONDS: u32 = 1;
-/// Characters of the args that are shown. envelope.json has all of them.
-const MAX_ARGS_CHARS: usize = 50_000;
+/// Figures and artifacts that are listed. A job has fewer, unless its documents were made up.
+const MAX_ROWS: usize = 500;
 
 /// The page of a job, or why there is none.
 pub fn content(id: &JobId, view: Result<JobView, FailedRequest>) -> PageContent {
@@ -25,7 +24,7 @@ pub fn content(id: &JobId, view: Result<JobView, FailedRequest>) -> PageContent 
         Ok(view) => view,
         Err((status, reason)) => return PageContent::failed(&format!("Job {id}"), status, &reason),
     };
-    let stated = view.documents.envelope.as_ref().and_then(|envelope| envelope["about"]["title"].as_str());
+    let stated = view.documents.envelope.as_ref().and_then(|envelope| envelope.title.as_deref());
     let title = view.record.as_ref().and_then(|record| record.title.as_deref()).or(stated);
     let has_ended = view.record.as_ref().is_none_or(|record| record.state.is_terminal());
     let head = html! {
@@ -101,10 +100,10 @@ fn rest(view: &JobView) -> Markup {
         @for problem in &documents.problems { p class="notice bad" { (text::cut(problem)) } }
         @if !figures.is_empty() {
             section { h2 { "Figures" } ul class="figures" {
-                @for (label, value) in &figures { li { span { (label) } strong { (value) } } }
+                @for (label, value) in figures.iter().take(MAX_ROWS) { li { span { (label) } strong { (value) } } }
             } }
         }
-        @if let Some(chart) = documents.result.as_ref().and_then(stored_exceedance_chart) {
+        @if let Some(chart) = documents.result.as_ref().and_then(|result| result.chart.as_ref()) {
             section { h2 { "Exceedance" }
                 (chart)
                 p class="note" { "Straight lines between the return periods that result.json states." }
@@ -125,9 +124,7 @@ fn figures(view: &JobView) -> Vec<(String, String)> {
     if let Some(record) = &view.record {
         return profile_figures(record.op.as_ref().map(|op| op.profile.as_str()), &record.headline);
     }
-    let result = view.documents.result.as_ref();
-    let output = result.and_then(|result| Some((result, result["output"].as_object()?)));
-    output.map_or_else(Vec::new, |(result, output)| profile_figures(result["op"]["profile"].as_str(), output))
+    view.documents.result.as_ref().map(|result| result.figures.clone()).unwrap_or_default()
 }
 
 fn artifacts(view: &JobView) -> Markup {
@@ -146,7 +143,7 @@ fn artifacts(view: &JobView) -> Markup {
                     th scope="col" { "Name" } th scope="col" class="number" { "Size" } th scope="col" class="wide" { "SHA-256" }
                     th scope="col" { span class="unseen" { "Download" } }
                 } }
-                tbody { @for artifact in view.artifacts() {
+                tbody { @for artifact in view.artifacts().iter().take(MAX_ROWS) {
                     @let path = artifact_path(job, &artifact.name);
                     tr {
                         td { a href=(path) { (artifact.name) } code class="narrow" { (artifact.sha256) } }
@@ -169,10 +166,12 @@ fn identity(view: &JobView) -> Markup {
     if let Some(manifest) = &view.manifest {
         rows.extend(manifest_rows(manifest, view.record.is_none()));
     }
-    let args = view.documents.envelope.as_ref().map(|envelope| &envelope["args"]);
+    let args = view.documents.envelope.as_ref().and_then(|envelope| envelope.args.as_ref());
     html! {
         section { h2 { "Job" } (text::facts(rows)) }
-        @if let Some(args) = args.filter(|args| args.is_object()) { (args_part(args)) }
+        @if let Some(args) = args {
+            section { details { summary { "Args" } pre tabindex="0" { (args) } } }
+        }
     }
 }
 
@@ -207,12 +206,4 @@ fn manifest_rows(manifest: &ManifestDocument, is_alone: bool) -> Vec<(&'static s
     });
     rows.extend(signer.map(|signer| ("Signed by", signer)));
     rows
-}
-
-fn args_part(args: &Value) -> Markup {
-    let text = serde_json::to_string_pretty(args).unwrap_or_default();
-    let text = text::shorten(&text, MAX_ARGS_CHARS);
-    html! {
-        section { details { summary { "Args" } pre tabindex="0" { (text) } } }
-    }
 }

@@ -1,6 +1,5 @@
 //! The completed jobs of the store, also those whose record the cluster has no more.
 
-use forge_contract::artifact::ManifestDocument;
 use forge_documents::number_format::{format_bytes, format_count};
 use forge_store::StoreError;
 use hyper::StatusCode;
@@ -31,19 +30,19 @@ fn table(page: &StoredJobPage) -> Markup {
                 th scope="col" { "Job" } th scope="col" class="wide" { "Result hash" } th scope="col" class="number" { "Shards" }
                 th scope="col" class="number" { "Size" }
             } }
-            tbody { @for (id, manifest) in &page.jobs { tr {
+            tbody { @for (id, job) in &page.jobs { tr {
                 td class="job" {
                     a href=(job_path(id)) { (id) }
-                    @match manifest {
-                        Ok(manifest) => small { code class="narrow" { (manifest.result) } },
+                    @match job {
+                        Ok(job) => small { code class="narrow" { (job.result) } },
                         Err(reason) => small class="reason" { (text::cut(reason)) },
                     }
                 }
-                @match manifest {
-                    Ok(manifest) => {
-                        td class="wide" { code { (manifest.result) } }
-                        td class="number" { (format_count(manifest.shards)) }
-                        td class="number" { (format_bytes(size(manifest))) }
+                @match job {
+                    Ok(job) => {
+                        td class="wide" { code { (job.result) } }
+                        td class="number" { (format_count(job.shards)) }
+                        td class="number" { (format_bytes(job.bytes)) }
                     }
                     Err(_) => { td class="wide" {} td {} td {} }
                 }
@@ -53,9 +52,4 @@ fn table(page: &StoredJobPage) -> Markup {
             p { a class="button" href=(ConsolePage::StoredJobs { after: Some(last) }.path()) { "Next" } }
         }
     }
-}
-
-/// Size of all artifacts.
-fn size(manifest: &ManifestDocument) -> u64 {
-    manifest.artifacts.iter().fold(0, |sum: u64, artifact| sum.saturating_add(artifact.size))
 }

@@ -27,7 +27,7 @@ pub fn section(summary: Option<&VerificationSummary>, document: Option<&Verifica
     rows.push(("Refuted results", html! { (format_count(summary.refuted)) }));
     rows.push(("Contradictions", html! { (format_count(summary.contradictions)) }));
     if !pools.is_empty() {
-        rows.push(("Suspect pools", html! { (pools.join(", ")) }));
+        rows.push(("Suspect pools", html! { (text::cut(&pools.join(", "))) }));
     }
     html! {
         section { h2 { "Verification" }
