@@ -76,8 +76,9 @@ def with_second_pool(configuration):
 def with_operator(configuration):
     """The configuration with its optional user `operator`."""
     start = configuration.index("      # {\n      #   user: operator\n")
-    end = configuration.index("      # }\n\n", start) + len("      # }\n")
-    block = configuration[start:end].replace("      # ", "      ").replace("$FORGE_OPERATOR_PASSWORD", "operator-secret")
+    end = configuration.index("      # }\n", start) + len("      # }\n")
+    lines = (line.replace("      # ", "      ", 1) for line in configuration[start:end].splitlines(keepends=True))
+    block = "".join(lines).replace("$FORGE_OPERATOR_PASSWORD", "operator-secret")
     return configuration[:start] + block + configuration[end:]
 
 

@@ -23,7 +23,7 @@ pub(super) fn render(users: &[(NatsUser, String)]) -> String {
     let start = template.find("listen:").unwrap_or(0);
     let mut text = format!("{HEADER}{}", &template[start..]);
     for template in
-        ["client", "planner", "verifier", "operator", "console", "aggregator", "worker", "worker-gpu"]
+        ["client", "planner", "verifier", "aggregator", "worker", "worker-gpu", "operator", "console"]
     {
         let (start, end) = block_of(&text, template);
         let block = text[start..end].to_owned();
@@ -40,12 +40,13 @@ pub(super) fn render(users: &[(NatsUser, String)]) -> String {
 fn with_optional_users() -> String {
     const START: &str = "      # Optional: ";
     const COMMENT: &str = "      # ";
+    const END: &str = "\n      # }\n";
     let mut text = TEMPLATE.to_owned();
     while let Some(start) = text.find(START) {
-        let end = start + text[start..].find("\n\n").expect("a blank line follows an optional user");
+        let end = start + text[start..].find(END).expect("an optional user ends with a brace") + END.len();
         let lines = text[start..end].lines().skip_while(|line| *line != "      # {");
-        let block: Vec<_> = lines.map(|line| line.replacen(COMMENT, "      ", 1)).collect();
-        text.replace_range(start..end, &block.join("\n"));
+        let block: String = lines.map(|line| line.replacen(COMMENT, "      ", 1) + "\n").collect();
+        text.replace_range(start..end, &block);
     }
     text
 }

@@ -190,7 +190,9 @@ pub trait Bus: Send + Sync + fmt::Debug {
     /// Returns the errors of [`Bus::get`].
     async fn delete(&self, bucket: &Bucket, key: &str) -> Result<(), BusError>;
 
-    /// Returns the keys of a bucket, in no particular order.
+    /// Returns the keys of a bucket, in no particular order. A client that does not manage the
+    /// topology also gets keys whose value was removed, because it may not create the consumer that
+    /// tells them apart.
     ///
     /// # Errors
     /// [`BusError::Missing`], [`BusError::Unavailable`].

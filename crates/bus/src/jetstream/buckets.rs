@@ -19,6 +19,7 @@ use super::{
     publish::OutgoingMessage,
     raw_message::{self, MessageQuery, RawMessage},
     stream_reader::{ReadEvent, StreamReader, StreamSelection},
+    subjects::subject_page,
 };
 use crate::{
     bus::BucketEntry,
@@ -267,12 +268,16 @@ fn select_keys(bucket: &Bucket, filter: &str, headers_only: bool) -> StreamSelec
     StreamSelection { stream: stream_name(bucket), filters, headers_only }
 }
 
-/// Lists the keys that have a value.
+/// Lists the keys that have a value. A client that may not read from the leader gets the keys of
+/// removals too.
 pub(super) async fn keys(
     connection: &Arc<NatsConnection>,
     inbound: &Arc<InboundConnection>,
     bucket: &Bucket,
 ) -> Result<Vec<String>, BusError> {
+    if !connection.can_load_messages() {
+        return written_keys(connection, bucket).await;
+    }
     let prefix = subject_prefix(bucket);
     let mut reader = StreamReader::open(connection, inbound, select_keys(bucket, ">", true)).await?;
     // A key that is written meanwhile may be read twice.
@@ -291,6 +296,26 @@ pub(super) async fn keys(
                 subject.strip_prefix(&prefix).map(|key| keys.remove(key));
             }
             ReadEvent::CaughtUp => return Ok(keys.into_iter().collect()),
+        }
+    }
+}
+
+/// Lists the keys that were ever written, without a consumer: permission to create one includes
+/// having entries delivered to any subject of the bucket's account.
+async fn written_keys(connection: &NatsConnection, bucket: &Bucket) -> Result<Vec<String>, BusError> {
+    let (stream, prefix) = (stream_name(bucket), subject_prefix(bucket));
+    // A key that is written meanwhile may shift the next page.
+    let mut keys = BTreeSet::new();
+    let mut offset = 0;
+    loop {
+        let page = subject_page(connection, &stream, &format!("{prefix}>"), offset).await?;
+        offset += page.counts.len();
+        let is_last = page.counts.is_empty() || offset >= page.total;
+        keys.extend(
+            page.counts.keys().filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned),
+        );
+        if is_last {
+            return Ok(keys.into_iter().collect());
         }
     }
 }

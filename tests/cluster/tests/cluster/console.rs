@@ -13,7 +13,7 @@ use forge_contract::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::{
-    permissions::start_cluster_with_optional_user,
+    permissions::operators::start_cluster_with_operators,
     support::{Cluster, WAIT_LIMIT, insurance_envelope, with_field},
 };
 
@@ -138,7 +138,7 @@ fn artifact_file(cluster: &Cluster, artifact: &Value) -> PathBuf {
 
 #[test]
 fn pages_show_jobs_agents_and_artifacts_and_escape_foreign_text() {
-    let mut cluster = start_cluster_with_optional_user("console");
+    let mut cluster = start_cluster_with_operators();
     let envelope = titled_envelope("tower-1");
     cluster.submit(&envelope);
     let record = cluster.assert_completes(&envelope);
@@ -163,6 +163,12 @@ fn pages_show_jobs_agents_and_artifacts_and_escape_foreign_text() {
     }
     assert_eq!(console.get("/?namespace=forge_secrets").status, 400);
     assert_eq!(console.get("/?state=open").status, 400);
+
+    let mut aggregator = crate::permissions::connect_as(&cluster, "aggregator");
+    let damaged = "$KV.forge_agents.quarantined-pools.damaged";
+    assert_eq!(aggregator.publish(damaged, "{}"), Vec::<String>::new());
+    let agents = console.wait_for(&cluster, "/agents", "quarantined-pools.damaged");
+    assert_contains(&agents, &["unreadable: missing field"]);
 
     let job = console.page("/jobs/tower-1");
     let hash = record["result"].as_str().unwrap();
@@ -205,7 +211,7 @@ fn pages_show_jobs_agents_and_artifacts_and_escape_foreign_text() {
 
 #[test]
 fn requests_for_other_hosts_paths_and_methods_are_refused() {
-    let mut cluster = start_cluster_with_optional_user("console");
+    let mut cluster = start_cluster_with_operators();
     let envelope = titled_envelope("tower-2");
     cluster.submit(&envelope);
     cluster.assert_completes(&envelope);
@@ -271,6 +277,20 @@ fn artifacts_that_were_changed_do_not_arrive_whole() {
     bytes.truncate(50);
     fs::write(&file, &bytes).unwrap();
     assert_eq!(console.get("/jobs/changed/artifacts/report.html").status, 502);
+}
+
+#[test]
+fn a_job_unknown_to_the_cluster_is_not_missing_while_the_store_cannot_be_read() {
+    let mut cluster = Cluster::start();
+    cluster.complete_warm_up();
+    let file = cluster.directory.path().join("no-store");
+    fs::write(&file, "").unwrap();
+    let console = Console::start(&mut cluster, &["--store", file.to_str().unwrap()]);
+    for path in ["/jobs/absent", "/live/jobs/absent"] {
+        let answer = console.get(path);
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert!(answer.text().contains("it is not a directory"), "{}", answer.text());
+    }
 }
 
 #[test]

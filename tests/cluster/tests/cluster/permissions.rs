@@ -4,12 +4,12 @@
 
 mod clients;
 mod generated_credentials;
+pub mod operators;
 mod unreadable_messages;
 mod workers;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -71,15 +71,6 @@ fn start_services(services: &[&str]) -> Cluster {
     cluster
 }
 
-/// Starts all services under the configuration with one of its optional users.
-pub fn start_cluster_with_optional_user(user: &str) -> Cluster {
-    let mut cluster = Cluster::empty(TestStore::Directory);
-    let file = write_configuration_with(user, cluster.directory.path());
-    cluster.nats = start_server_with(file, &cluster.directory.path().join("nats"));
-    spawn_services(&mut cluster, &["planner", "aggregator", "verifier", "worker"]);
-    cluster
-}
-
 fn spawn_services(cluster: &mut Cluster, services: &[&str]) {
     for service in services {
         use_role(cluster, service);
@@ -93,7 +84,8 @@ fn spawn_services(cluster: &mut Cluster, services: &[&str]) {
     }
 }
 
-fn connect_as(cluster: &Cluster, role: &str) -> RawNatsConnection {
+/// Connects with the credential of a role.
+pub fn connect_as(cluster: &Cluster, role: &str) -> RawNatsConnection {
     RawNatsConnection::connect(&cluster.nats.url(), role, &password(role))
 }
 
@@ -270,86 +262,4 @@ fn trusted_services_cannot_publish_for_each_other() {
             &["$SYS.>"],
         );
     }
-}
-
-/// Writes the production configuration with one of its optional users.
-fn write_configuration_with(user: &str, directory: &Path) -> PathBuf {
-    let text = fs::read_to_string(configuration_file()).unwrap();
-    let start = text.find(&format!("      # {{\n      #   user: {user}\n")).unwrap();
-    let end = start + text[start..].find("      # }\n\n").unwrap() + "      # }\n".len();
-    let block = text[start..end]
-        .replace("\n      # ", "\n      ")
-        .replacen("      # ", "      ", 1)
-        .replace(&format!("$FORGE_{}_PASSWORD", user.to_uppercase()), &password(user));
-    let path = directory.join("nats-server.conf");
-    fs::write(&path, [&text[..start], &block, &text[end..]].concat()).unwrap();
-    path
-}
-
-#[test]
-fn operator_lists_agents_and_lifts_quarantines() {
-    let mut cluster = start_cluster_with_optional_user("operator");
-    use_role(&mut cluster, "operator");
-    let started = Instant::now();
-    let agents = loop {
-        let output = cluster.run(&["agents", "--format", "json"]);
-        let agents: Vec<Value> =
-            output.stdout.split(|byte| *byte == b'\n').flat_map(serde_json::from_slice).collect();
-        if agents.len() == 3 {
-            break agents;
-        }
-        assert!(started.elapsed() < WAIT_LIMIT, "{output:?}{}", cluster.logs());
-        thread::sleep(Duration::from_millis(100));
-    };
-    let roles: Vec<_> = agents.iter().map(|agent| agent["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["aggregator", "verifier", "worker"]);
-    let worker = &agents[2];
-    assert_eq!((&worker["pool"], &worker["quarantine"]), (&json!("default"), &Value::Null), "{worker:#}");
-    assert!(worker["live"] == true && worker["last_seen_seconds"].as_f64().unwrap() < 10.0, "{worker:#}");
-
-    let mut aggregator = connect_as(&cluster, "aggregator");
-    let record = json!({"schema": "forge.pool-quarantine.v1", "pool": "default", "agents": []});
-    let key = "$KV.forge_agents.quarantined-pools.default";
-    assert_eq!(aggregator.publish(key, &record.to_string()), Vec::<String>::new());
-    let text = |arguments: &[&str]| {
-        let output = cluster.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let agents = text(&["agents", "--all"]);
-    assert!(agents.contains("quarantined") && agents.contains("wrong results"), "{agents}");
-    assert!(agents.contains(worker["host"].as_str().unwrap()), "{agents}");
-    assert!(text(&["quarantine", "ls"]).contains("pool default"));
-    assert!(text(&["quarantine", "lift", "default"]).contains("lifted"));
-    assert!(!text(&["quarantine", "ls"]).contains("pool default"));
-    assert_eq!(cluster.run(&["quarantine", "lift", "default"]).status.code(), Some(2));
-    let refused = [
-        "$KV.forge_agents.verifiers.UA",
-        "$KV.forge_workers.default.UA",
-        "$KV.jobs.j",
-        "forge.v1.verdicts.j.0-0",
-        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
-        "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.>",
-        "$JS.API.STREAM.UPDATE.KV_forge_agents",
-    ];
-    assert_refused(&mut connect_as(&cluster, "operator"), &refused, &FOREIGN_INBOXES);
-}
-
-#[test]
-fn console_can_change_nothing() {
-    let cluster = start_cluster_with_optional_user("console");
-    let refused = [
-        "forge.v1.api.submit",
-        "forge.v1.api.cancel",
-        "forge.v1.jobs.submit",
-        "forge.v1.reduce.j.end",
-        "$KV.jobs.j",
-        "$KV.forge_agents.quarantine.UA",
-        "$KV.forge_agents.quarantined-pools.default",
-        "$JS.API.STREAM.MSG.GET.KV_forge_secrets",
-        "$JS.API.CONSUMER.CREATE.KV_forge_secrets.mine.$KV.forge_secrets.>",
-        "$JS.API.CONSUMER.CREATE.FORGE_RESULTS.mine.forge.v1.results.>",
-        "$JS.API.STREAM.UPDATE.KV_forge_agents",
-    ];
-    assert_refused(&mut connect_as(&cluster, "console"), &refused, &FOREIGN_INBOXES);
 }
