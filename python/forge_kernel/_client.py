@@ -16,7 +16,6 @@ from ._errors import ForgeError, JobError
 from ._result import Result
 from ._run import Model, envelope_bytes
 
-DEFAULT_URL = "nats://127.0.0.1:4222"
 TERMINAL_STATES = frozenset({"completed", "failed", "cancelled"})
 # Interval at which a wait for the next record handles signals and its time limit, s.
 POLL = 0.2
@@ -85,11 +84,21 @@ class Job:
 class Client:
     """A connection to the services over NATS. Its methods block; Ctrl-C interrupts them.
 
+    What no argument gives is read from the variables of the ``forge`` command, such as those of a
+    file that ``forge credentials`` writes: ``FORGE_NATS_URL``, ``FORGE_NATS_USER``,
+    ``FORGE_NATS_PASSWORD_FILE``, ``FORGE_NATS_INBOX_PREFIX``. The settings of a user belong
+    together: if an argument gives one of ``credentials``, ``user``, ``password``,
+    ``password_file`` and ``inbox_prefix``, no variable gives another.
+
     Args:
-        nats_url: URL of a NATS server, or several: ``nats://`` or ``tls://``.
+        nats_url: URL of a NATS server, or several: ``nats://`` or ``tls://``. Default:
+            ``nats://127.0.0.1:4222``.
         credentials: Credentials file (JWT and seed).
-        user: User name, with ``password``, if there is no credentials file.
+        user: User name, with a password, if there is no credentials file.
         password: The user's password.
+        password_file: File with the user's password, which is read for every connection.
+        inbox_prefix: Prefix of the subjects on which replies are received, if permissions require
+            one.
         ca: Certificates of the authorities trusted to sign the server's certificate (PEM).
         store: Store from which artifacts are read: a directory, or ``s3://bucket[/prefix]``.
 
@@ -104,19 +113,23 @@ class Client:
 
     def __init__(
         self,
-        nats_url: str | Sequence[str] = DEFAULT_URL,
+        nats_url: str | Sequence[str] | None = None,
         *,
         credentials: str | os.PathLike[str] | None = None,
         user: str | None = None,
         password: str | None = None,
+        password_file: str | os.PathLike[str] | None = None,
+        inbox_prefix: str | None = None,
         ca: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] = "forge-out",
     ) -> None:
         self._native = _native.NativeClient(
-            [nats_url] if isinstance(nats_url, str) else list(nats_url),
+            [nats_url] if isinstance(nats_url, str) else nats_url and list(nats_url),
             credentials=None if credentials is None else os.fspath(credentials),
             user=user,
             password=password,
+            password_file=None if password_file is None else os.fspath(password_file),
+            inbox_prefix=inbox_prefix,
             ca=None if ca is None else os.fspath(ca),
             store=os.fspath(store),
         )
@@ -203,16 +216,25 @@ class AsyncClient:
 
     def __init__(
         self,
-        nats_url: str | Sequence[str] = DEFAULT_URL,
+        nats_url: str | Sequence[str] | None = None,
         *,
         credentials: str | os.PathLike[str] | None = None,
         user: str | None = None,
         password: str | None = None,
+        password_file: str | os.PathLike[str] | None = None,
+        inbox_prefix: str | None = None,
         ca: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] = "forge-out",
     ) -> None:
         self._open = lambda: Client(
-            nats_url, credentials=credentials, user=user, password=password, ca=ca, store=store
+            nats_url,
+            credentials=credentials,
+            user=user,
+            password=password,
+            password_file=password_file,
+            inbox_prefix=inbox_prefix,
+            ca=ca,
+            store=store,
         )
         self._lock = asyncio.Lock()
         self._client: Client | None = None

@@ -41,11 +41,13 @@ class NativeWatch:
 class NativeClient:
     def __init__(
         self,
-        nats_url: Sequence[str],
+        nats_url: Sequence[str] | None,
         *,
         credentials: str | None,
         user: str | None,
         password: str | None,
+        password_file: str | None,
+        inbox_prefix: str | None,
         ca: str | None,
         store: str,
     ) -> None: ...

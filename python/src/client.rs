@@ -35,29 +35,32 @@ pub struct NativeClient {
 #[pymethods]
 impl NativeClient {
     #[new]
-    #[pyo3(signature = (nats_url, *, credentials, user, password, ca, store))]
+    #[pyo3(signature = (nats_url, *, credentials, user, password, password_file, inbox_prefix, ca, store))]
+    #[expect(clippy::too_many_arguments, reason = "Python's arguments have names")]
     fn new(
         py: Python<'_>,
-        nats_url: Vec<String>,
+        nats_url: Option<Vec<String>>,
         credentials: Option<PathBuf>,
         user: Option<String>,
         password: Option<String>,
+        password_file: Option<PathBuf>,
+        inbox_prefix: Option<String>,
         ca: Option<PathBuf>,
         store: &str,
     ) -> PyResult<Self> {
         let store = StoreArgs { store: parse_store(py, "store", store)? };
-        let nats = NatsArgs {
-            nats_url,
-            nats_creds: credentials,
-            nats_user: user,
-            nats_password: password,
-            nats_password_file: None,
-            nats_nkey: None,
-            nats_ca: ca,
-            nats_cert: None,
-            nats_key: None,
-            nats_inbox_prefix: None,
-        };
+        let mut nats = NatsArgs::from_variables().map_err(|error| forge_error(py, &error.to_string()))?;
+        nats.nats_url = nats_url.unwrap_or(nats.nats_url);
+        nats.nats_ca = ca.or(nats.nats_ca);
+        let is_path_given = credentials.is_some() || password_file.is_some();
+        if is_path_given || user.is_some() || password.is_some() || inbox_prefix.is_some() {
+            nats.nats_creds = credentials;
+            nats.nats_user = user;
+            nats.nats_password = password;
+            nats.nats_password_file = password_file;
+            nats.nats_inbox_prefix = inbox_prefix;
+            nats.nats_nkey = None;
+        }
         let connection = finish(py, move || ClientConnection::open(&nats))?;
         Ok(Self { connection: Arc::new(connection), store })
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import forge_kernel
 import pytest
-from services import Services
+from services import SecuredServices, Services
 from test_run import ENDLESS
 
 MINIMAL = "examples/minimal.json"
@@ -63,6 +63,32 @@ def test_errors_name_what_is_wrong(client: forge_kernel.Client, services: Servic
         forge_kernel.Client(services.nats_url, credentials=tmp_path / "absent")
     with pytest.raises(forge_kernel.ForgeError):
         forge_kernel.Client("nats://127.0.0.1:1")
+
+
+def test_generated_credentials_are_used_by_arguments_and_by_variables(
+    secured_services: SecuredServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, settings = secured_services.nats_url, secured_services.settings("client")
+    user, password_file = settings["FORGE_NATS_USER"], settings["FORGE_NATS_PASSWORD_FILE"]
+    prefix = settings["FORGE_NATS_INBOX_PREFIX"]
+    client = forge_kernel.Client(url, user=user, password_file=password_file, inbox_prefix=prefix)
+    assert client.submit(MINIMAL, job_id="by-arguments").job_id == "by-arguments"
+    with pytest.raises(forge_kernel.ForgeError, match="credentials|uthorization"):
+        forge_kernel.Client(url)
+    without_prefix = forge_kernel.Client(url, user=user, password_file=password_file)
+    with pytest.raises(forge_kernel.ForgeError, match="not permitted"):
+        without_prefix.status("by-arguments")
+
+    for name, value in {**settings, "FORGE_NATS_URL": url}.items():
+        monkeypatch.setenv(name, value)
+    assert not forge_kernel.Client().status("by-arguments").has_ended
+    with pytest.raises(forge_kernel.ForgeError, match="nats-password-file"):
+        forge_kernel.Client(user="another")
+
+    async def cancelled() -> str:
+        return (await forge_kernel.AsyncClient().cancel("by-arguments")).job_id
+
+    assert asyncio.run(cancelled()) == "by-arguments"
 
 
 def test_async_client_does_the_same(services: Services, tmp_path: Path) -> None:

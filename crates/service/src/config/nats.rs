@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{
-    Args,
+    Args, Command, FromArgMatches,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use forge_bus::{
@@ -118,6 +118,17 @@ impl fmt::Debug for NatsArgs {
 }
 
 impl NatsArgs {
+    /// The settings of the environment variables, for a caller that is no command.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the value of a variable cannot be parsed.
+    pub fn from_variables() -> Result<Self, ConfigError> {
+        let matches = Self::augment_args(Command::new("forge")).try_get_matches_from(["forge"]);
+        matches
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map_err(|error| ConfigError::new("a variable FORGE_NATS_*", error.to_string().trim()))
+    }
+
     /// Returns the connection options for a client called `name`. Checks that the settings are
     /// consistent and that the files that hold secrets can be read. The client requires no queue
     /// and does not manage the topology; a service changes that in the returned options.
