@@ -11,6 +11,10 @@ const CONFIDENCE: f64 = 0.95;
 /// Members of the output that are not compared: the bars of a histogram depend on the largest
 /// amount, and the checks compare a run with its own model.
 const NOT_COMPARED: [&str; 3] = ["checks", "eta_distribution", "loss_distribution"];
+/// The name of the total in rows of `exceedance`; its quantiles are those of the output itself.
+const AEP: &str = "aep";
+/// Levels have six decimals, so two that differ by less are the same.
+const SAME_LEVEL: f64 = 1e-9;
 /// Members of the output that hold parts of the whole, of which only means are shown by default.
 const PARTS: [&str; 5] = ["allocation", "lines", "steps", "tail_exposure_surface", "treaties"];
 
@@ -62,7 +66,9 @@ impl FigureDifference {
 /// The figures of an output in document order, with their names.
 pub fn figures(output: &Map<String, Value>, iterations: u64) -> Vec<(String, Figure)> {
     let is_compared = |name: &str| !NOT_COMPARED.contains(&top_member(name));
-    let found = leaves(output).into_iter().filter(|(name, leaf)| is_compared(name) && is_figure(leaf));
+    let found = leaves(output)
+        .into_iter()
+        .filter(|(name, leaf)| is_compared(name) && is_figure(leaf) && !repeats_a_level(name, output));
     found.map(|(name, leaf)| (name, to_figure(&leaf, iterations))).collect()
 }
 
@@ -91,7 +97,7 @@ fn difference(
     let numbers = number(&a).zip(number(&b));
     let difference = numbers.map(|(a, b)| b - a);
     let relative = numbers.filter(|(a, _)| *a != 0.0).map(|(a, b)| (b - a) / a.abs());
-    let is_part = PARTS.contains(&top_member(&name));
+    let is_part = name.split('.').any(|member| PARTS.contains(&top_member(member)));
     let is_detail = is_part && !name.ends_with(".mean");
     let mut row =
         FigureDifference { name, a, b, difference, relative, beyond_sampling_error: None, is_detail };
@@ -122,6 +128,32 @@ fn repeats_a_quantile(leaf: &Leaf<'_>) -> bool {
     let quantiles = leaf.siblings.and_then(|siblings| siblings.get("quantiles")?.as_array());
     let Some((level, quantiles)) = level.zip(quantiles) else { return false };
     quantiles.iter().any(|quantile| quantile["level"].as_f64() == Some(level))
+}
+
+/// Whether a figure such as `exceedance[200].net.var` has its return period as a level among the
+/// quantiles of the same amount, such as `net.quantiles[0.995].var`.
+fn repeats_a_level(name: &str, output: &Map<String, Value>) -> bool {
+    let of_period = name.strip_prefix("exceedance[").and_then(|rest| rest.split_once("]."));
+    let Some((period, (amount, _))) =
+        of_period.and_then(|(period, rest)| Some((period.parse::<f64>().ok()?, rest.rsplit_once('.')?)))
+    else {
+        return false;
+    };
+    // Elements of lists have no names within a row of exceedance, so their numbers stand for them.
+    let members = amount.split(['.', '[']).map(|member| member.trim_end_matches(']'));
+    let members: Vec<_> = members.filter(|member| *member != AEP).collect();
+    let quantiles = match members.split_first() {
+        None => output.get("quantiles"),
+        Some((first, rest)) => output.get(*first).and_then(|value| {
+            value.pointer(
+                &rest.iter().chain(&["quantiles"]).map(|member| format!("/{member}")).collect::<String>(),
+            )
+        }),
+    };
+    let level = 1.0 - 1.0 / period;
+    let is_level =
+        |row: &Value| row["level"].as_f64().is_some_and(|known| (known - level).abs() < SAME_LEVEL);
+    quantiles.and_then(Value::as_array).is_some_and(|rows| rows.iter().any(is_level))
 }
 
 fn to_figure(leaf: &Leaf<'_>, iterations: u64) -> Figure {
@@ -237,5 +269,39 @@ mod tests {
             ]
         );
         assert!(rows.iter().all(|row| row.name == "mean" || row.difference.is_none()));
+    }
+
+    #[test]
+    fn a_return_period_that_is_a_reported_level_is_listed_once() {
+        let tail = |var: u64| json!({"var": var, "var_low": var - 1, "var_high": var + 1});
+        let figures = |level: f64| {
+            let mut row = tail(5);
+            row["level"] = json!(level);
+            json!({"quantiles": [row]})
+        };
+        let output = json!({
+            "net": figures(0.995),
+            "lines": [{"name": "a", "gross": figures(0.99)}],
+            "exceedance": [
+                {"return_period": 200, "net": tail(5), "gross": tail(6), "lines": [{"gross": tail(7)}]},
+                {"return_period": 100, "net": tail(8), "lines": [{"gross": tail(5)}]},
+            ],
+        });
+        let rows = compare(figures_of(&output, 10), Vec::new(), false);
+        let found: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.is_detail)).collect();
+        let expected = [
+            ("exceedance[200].gross.var", false),
+            ("exceedance[200].lines[0].gross.var", true),
+            ("exceedance[100].net.var", false),
+            ("lines[a].gross.quantiles[0.99].var", true),
+            ("net.quantiles[0.995].var", false),
+        ];
+        assert_eq!(found, expected);
+        let insurance = json!({
+            "quantiles": figures(0.995)["quantiles"],
+            "exceedance": [{"return_period": 200, "aep": tail(5), "oep": tail(4)}],
+        });
+        let names: Vec<_> = figures_of(&insurance, 10).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["exceedance[200].oep.var", "quantiles[0.995].var"]);
     }
 }

@@ -24,8 +24,9 @@ const MAX_ARGS: usize = 50;
 const SMALL_RATIO: f64 = 0.01;
 /// From this on amounts are shown in whole units.
 const MANY_DIGITS: f64 = 1e6;
-const COMMON_RANDOM_NUMBERS: &str =
-    "common random numbers: the difference has less sampling error than the intervals suggest";
+const COMMON_RANDOM_NUMBERS: &str = "\
+common random numbers: the differences have less sampling error than the intervals suggest, so
+intervals that overlap tell nothing (-)";
 
 /// The comparison of two results.
 pub struct DiffReport<'a> {
@@ -113,7 +114,7 @@ impl<'a> DiffReport<'a> {
         text += &self.render_args(all, style);
         text += &self.render_figures(all, style);
         if !self.is_same_result {
-            text += &format!("\n{}\n", self.conclusion());
+            text += &format!("\n{}\n", self.conclusion(all));
         }
         text
     }
@@ -151,9 +152,7 @@ impl<'a> DiffReport<'a> {
     }
 
     fn render_figures(&self, all: bool, style: TextStyle) -> String {
-        let differing = || self.figures.iter().filter(|row| row.differs());
-        let shown: Vec<_> =
-            self.figures.iter().filter(|row| all || row.differs() && !row.is_detail).collect();
+        let shown: Vec<_> = self.shown_figures(all).collect();
         let title = style.heading(if all { "Figures" } else { "Figures that differ" });
         if shown.is_empty() {
             return format!("\n{title}\n  none\n");
@@ -161,7 +160,8 @@ impl<'a> DiffReport<'a> {
         let header = ["Figure", "A", "B", "Difference", "Relative", "95% CIs"];
         let rows: Vec<_> = shown.iter().map(|row| figure_cells(row)).collect();
         let lines = table::render_table(&header, &rows);
-        let hidden = if all { 0 } else { differing().filter(|row| row.is_detail).count() };
+        let is_hidden = |row: &&FigureDifference| row.differs() && row.is_detail;
+        let hidden = if all { 0 } else { self.figures.iter().filter(is_hidden).count() };
         let more = match hidden {
             0 => String::new(),
             count => format!("  … and {} of parts: --all shows them\n", format_count(count as u64)),
@@ -169,12 +169,16 @@ impl<'a> DiffReport<'a> {
         format!("\n{title}\n{}\n{more}", lines.join("\n"))
     }
 
-    /// How the differences compare with the sampling error.
-    fn conclusion(&self) -> String {
-        let compared = self.figures.iter().filter_map(FigureDifference::overlaps);
+    fn shown_figures(&self, all: bool) -> impl Iterator<Item = &FigureDifference> {
+        self.figures.iter().filter(move |row| all || row.differs() && !row.is_detail)
+    }
+
+    /// How the differences that are shown compare with the sampling error.
+    fn conclusion(&self, all: bool) -> String {
+        let compared = self.shown_figures(all).filter_map(FigureDifference::overlaps);
         let (overlapping, apart): (Vec<_>, Vec<_>) = compared.partition(|overlaps| *overlaps);
         let counts = format!(
-            "beyond sampling error, as their intervals are apart: {} of {} figures",
+            "beyond sampling error (intervals apart): {} of the {} figures above that have intervals",
             format_count(apart.len() as u64),
             format_count((apart.len() + overlapping.len()) as u64)
         );

@@ -75,9 +75,29 @@ fn common_random_numbers_are_recognised_by_seed_size_and_parts() {
     assert_eq!((&document["same_result"], &document["common_random_numbers"]), (&json!(false), &json!(true)));
     assert_eq!(document["args"], json!([{"name": "policy_limit", "a": 50_000, "b": 40_000}]));
     let output = diff(&sandbox, "base", "limit", &[]).expect_code(4);
-    let conclusion =
-        "common random numbers: the difference has less sampling error than the intervals suggest\n";
+    let conclusion = "intervals that overlap tell nothing (-)\n";
     assert!(output.stdout.ends_with(conclusion), "{}", output.stdout);
+    // The last column says what the field of the JSON does, and the conclusion counts the rows.
+    let shown = |row: &Value| row["a"]["value"] != row["b"]["value"];
+    let (mut apart, mut compared) = (0, 0);
+    for row in document["figures"].as_array().unwrap().iter().filter(|row| shown(row)) {
+        let name = row["name"].as_str().unwrap();
+        let line = output.stdout.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+        let word = match row["beyond_sampling_error"].as_bool() {
+            None => "-",
+            Some(false) => "overlap",
+            Some(true) => "apart",
+        };
+        assert_eq!(line.unwrap().split_whitespace().last(), Some(word), "{name}");
+        apart += usize::from(word == "apart");
+        compared += usize::from(row["a"]["low"].is_number() && row["b"]["low"].is_number());
+    }
+    let counts = format!("(intervals apart): {apart} of the {compared} figures above that have intervals\n");
+    assert!(compared > 0 && output.stdout.contains(&counts), "{counts}{}", output.stdout);
+    // One name for the loss of 200 years, which is the quantile at 99.5%.
+    assert!(
+        output.stdout.contains("exceedance[250].aep.var") && !output.stdout.contains("exceedance[200].aep")
+    );
     // More claims, fewer years or another seed do.
     for other in ["frequency", "size", "seed"] {
         let document = diff_json(&sandbox, "base", other);
