@@ -157,7 +157,8 @@ struct DataSizes {
     program: u64,
     /// Expected bytes of the result of a shard of the largest ones.
     result: ResultSize,
-    /// Bytes of the largest result that services carry.
+    /// Bytes of the largest result that services carry, if the server's `max_payload` is at least
+    /// the default.
     max_result: u64,
 }
 
@@ -277,7 +278,7 @@ impl Cost {
             (
                 "Results",
                 format!(
-                    "about {} a shard; services carry at most {}",
+                    "about {} a shard; services carry at most {} (max_payload of NATS: 1 MiB or more)",
                     format_bytes(self.sizes.result.total()),
                     format_bytes(self.sizes.max_result)
                 ),

@@ -1,7 +1,11 @@
 //! The largest result of a shard that workers can send, and what refuses envelopes whose shards
 //! have larger ones. `forge run` has no such limit: its bus is memory.
 
-use forge_contract::digest::Digest;
+use forge_bus::topology::TopologySettings;
+use forge_contract::{
+    digest::Digest,
+    program::{Group, Occurrence},
+};
 use forge_kernel::{request::Request, result_size::ResultSize};
 use quick_cache::sync::Cache;
 
@@ -63,19 +67,64 @@ pub fn max_result_bytes(max_payload: usize) -> u64 {
 pub fn describe_excess(request: &Request, size: &ResultSize, limit: u64) -> String {
     let kib = |bytes: u64| bytes.div_ceil(1 << 10);
     let program = &request.program;
+    let has_occurrences = |group: &&Group| group.occurrence != Occurrence::Annual;
+    let groups = program.groups.iter().filter(has_occurrences).count();
     let (lines, treaties, steps) = (program.lines, program.treaties.len(), program.steps().len());
     let (allocation, remedy) = if program.allocation {
         let part = format!(", and their allocation {} KiB", kib(size.allocation));
-        (part, "set report.allocation to false, or use fewer lines, treaties or steps")
+        (part, "set report.allocation to false, or use")
     } else {
-        (String::new(), "use fewer lines, treaties or steps")
+        (String::new(), "use")
+    };
+    // Streams take no larger messages, whatever the server would accept.
+    let server = match limit < max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES) {
+        true => "raise `max_payload` of the NATS server to its default, 1 MiB, if it is lower; or ",
+        false => "",
     };
     format!(
-        "the results of its shards would have about {} KiB, but a message holds at most {} KiB: the distributions of \
-         {lines} lines, {treaties} treaties and {steps} steps take {} KiB{allocation}; {remedy}. `forge run` has no \
-         such limit",
+        "the results of its shards would have about {} KiB, but a message holds at most {} KiB{}: the distributions \
+         of {lines} lines, {groups} groups with occurrences, {treaties} treaties and {steps} steps take {} \
+         KiB{allocation}; {server}{remedy} fewer lines, groups, treaties or steps. `forge run` has no such limit",
         kib(size.total()),
         limit >> 10,
+        if server.is_empty() { ", also where `max_payload` of the NATS server is larger" } else { "" },
         kib(size.distributions)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_refusal_names_what_takes_room_and_what_helps() {
+        let group = |name: &str| {
+            let claims = json!([{"line": "a", "severity": {"exponential": 100}}]);
+            json!({"name": name, "count": {"poisson": 1}, "claims": claims})
+        };
+        let annual = json!({"name": "year", "annual": [{"line": "a", "amount": {"exponential": 100}}]});
+        let groups: Vec<Value> = vec![group("g1"), group("g2"), annual];
+        let text = |allocation: bool, limit: u64| {
+            let envelope = json!({
+                "op": {"name": "mc", "version": 1, "profile": "risk.compound.v1"},
+                "args": {"iterations": 1000, "lines": ["a"], "groups": groups, "report": {"allocation": allocation}}
+            });
+            let request = Request::from_json(envelope.to_string().as_bytes()).unwrap();
+            describe_excess(&request, &request.result_size(), limit)
+        };
+        let largest = max_result_bytes(TopologySettings::DEFAULT_MAX_MESSAGE_BYTES);
+        let plain = text(false, largest);
+        assert!(plain.contains("1 lines, 2 groups with occurrences, 0 treaties and 0 steps take"), "{plain}");
+        assert!(plain.contains("at most 1016 KiB, also where `max_payload` of the NATS server is larger:"));
+        assert!(plain.contains("KiB; use fewer lines, groups, treaties or steps."), "{plain}");
+        let allocated = text(true, largest);
+        assert!(allocated.contains("; set report.allocation to false, or use fewer lines, groups"));
+        let small = text(false, largest - 1);
+        assert!(
+            small.contains("; raise `max_payload` of the NATS server to its default, 1 MiB, if"),
+            "{small}"
+        );
+    }
 }
