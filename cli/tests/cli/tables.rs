@@ -149,7 +149,8 @@ fn statistics_are_those_of_the_result() {
             .filter(|line| line.starts_with(&format!("{summary},")))
             .fold("\n".to_owned(), |text, line| text + line + "\n");
         assert_eq!(rest(&ept), rest(&of_summary), "{file}");
-        assert!(rows(&ept).len() >= 22, "{ept}");
+        // AEP and OEP, each with its TVaR, of eleven return periods.
+        assert_eq!(rows(&ept).len(), 44, "{file}");
         let psept = read(&kept, &file.replace("ept", "psept"));
         assert_eq!(psept, ept.replace("EPCalc", "SampleId").replace("\n1,2,", "\n1,1,"));
     }
@@ -166,6 +167,25 @@ fn statistics_are_those_of_the_result() {
         let error = row[column(&alct, "StandardErrorHaz")].parse().ok();
         assert_eq!(error, stated["std_error"].as_f64());
     }
+    // Lines have AEP and OEP of their own.
+    let of_lines =
+        table(&kept, &["--table", "ept", "--perspective", "gross", "--by", "line"], "il_S2_ept.csv");
+    let mut compared = 0;
+    for row in rows(&of_lines) {
+        let line: usize = row[0].parse::<usize>().unwrap() - 1;
+        let period = result["output"]["exceedance"].as_array().unwrap().iter();
+        let mut period = period.filter(|stated| stated["return_period"].as_u64() == row[3].parse().ok());
+        let (amount, figure) = match row[2] {
+            "1" => ("largest_occurrence", "var"),
+            "2" => ("largest_occurrence", "tvar"),
+            "3" => ("gross", "var"),
+            _ => ("gross", "tvar"),
+        };
+        let stated = &period.next().unwrap()["lines"][line][amount][figure];
+        assert_eq!(row[4].parse().ok(), stated.as_f64(), "{row:?}");
+        compared += 1;
+    }
+    assert_eq!(compared, 3 * 44);
     // Lines and treaties have their own rows, in the order of the model.
     let read_parts = |perspective: &str, set: &str, file: &str| {
         table(&kept, &["--table", "alt", "--perspective", perspective, "--by", set], file)

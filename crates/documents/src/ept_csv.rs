@@ -3,7 +3,7 @@
 //!
 //! `EPCalc` is 2, full uncertainty. `EPType` is 1 for OEP, 2 for OEP TVaR, 3 for AEP and 4 for AEP
 //! TVaR. `SummaryId` is 1, the whole portfolio. Portfolios with treaties have two summaries: 1 is
-//! the loss before treaties, 2 the annual loss after them, of which no occurrences are known.
+//! the loss before treaties, 2 the loss after them.
 
 use std::fmt::Write as _;
 
@@ -17,15 +17,26 @@ const HEADER: &str = "SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n";
 /// `SummaryId`, `EPType`, and the members of a row of `exceedance` that lead to the amount.
 type EpRows = (u8, u8, &'static [&'static str]);
 
-const PLAIN: [EpRows; 4] =
-    [(1, 1, &["oep", "var"]), (1, 2, &["oep", "tvar"]), (1, 3, &["aep", "var"]), (1, 4, &["aep", "tvar"])];
-const OF_OCCURRENCES: [EpRows; 2] =
-    [(1, 1, &["largest_occurrence", "var"]), (1, 2, &["largest_occurrence", "tvar"])];
-const OF_YEARS: [EpRows; 4] = [
-    (1, 3, &["gross", "var"]),
-    (1, 4, &["gross", "tvar"]),
-    (2, 3, &["net", "var"]),
-    (2, 4, &["net", "tvar"]),
+const OEP: u8 = 1;
+const OEP_TVAR: u8 = 2;
+const AEP: u8 = 3;
+const AEP_TVAR: u8 = 4;
+
+const PLAIN: [EpRows; 4] = [
+    (1, OEP, &["oep", "var"]),
+    (1, OEP_TVAR, &["oep", "tvar"]),
+    (1, AEP, &["aep", "var"]),
+    (1, AEP_TVAR, &["aep", "tvar"]),
+];
+const PORTFOLIO: [EpRows; 8] = [
+    (1, OEP, &["largest_occurrence", "var"]),
+    (1, OEP_TVAR, &["largest_occurrence", "tvar"]),
+    (1, AEP, &["gross", "var"]),
+    (1, AEP_TVAR, &["gross", "tvar"]),
+    (2, OEP, &["net_largest_occurrence", "var"]),
+    (2, OEP_TVAR, &["net_largest_occurrence", "tvar"]),
+    (2, AEP, &["net", "var"]),
+    (2, AEP_TVAR, &["net", "tvar"]),
 ];
 
 /// Writes the table, ordered by `SummaryId`, `EPType` and, within a type, from the longest return
@@ -35,15 +46,16 @@ const OF_YEARS: [EpRows; 4] = [
 /// do not exist have no row.
 pub fn ept_csv(request: &Request, job_result: &JobResult) -> String {
     let program = &request.program;
-    let kinds = match (program.details, has_occurrences(program)) {
-        (false, _) => PLAIN.to_vec(),
-        (true, true) => [&OF_OCCURRENCES[..], &OF_YEARS].concat(),
-        (true, false) => OF_YEARS.to_vec(),
-    };
+    let kinds = if program.details { &PORTFOLIO[..] } else { &PLAIN };
+    // A portfolio may have totals of the year only.
+    let has_largest = !program.details || has_occurrences(program);
     let has_treaties = !program.treaties.is_empty();
     let exceedance = job_result.document.output["exceedance"].as_array();
     let mut csv = HEADER.to_owned();
-    for (summary, ep_type, path) in kinds.into_iter().filter(|(summary, ..)| *summary == 1 || has_treaties) {
+    for (summary, ep_type, path) in kinds
+        .iter()
+        .filter(|(summary, ep_type, _)| (*summary == 1 || has_treaties) && (has_largest || *ep_type >= AEP))
+    {
         for row in exceedance.into_iter().flatten().rev() {
             let loss = path.iter().fold(row, |value: &Value, name| &value[*name]);
             let period = row["return_period"].as_u64();

@@ -11,10 +11,11 @@ use crate::{
     headline_figures::figure_text,
     job_result::JobResult,
     number_format::{format_count, format_level, format_percent, format_ratio, format_rounded},
-    result_tables::{self, INTERVAL_LEGEND, ResultTable, TableWidth, nearest_level},
+    result_tables::{self, ResultTable, TableWidth, nearest_level},
 };
 
 mod checks;
+mod exceedance;
 mod treaties;
 
 /// Stands for what does not exist.
@@ -23,8 +24,10 @@ const ABSENT: &str = "-";
 /// What a table of a portfolio is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortfolioPart {
-    /// Amounts by return period.
+    /// Annual losses by return period.
     Exceedance,
+    /// Largest losses by return period.
+    LargestLosses,
     /// Lines before treaties.
     Lines,
     /// All lines after each step.
@@ -66,6 +69,8 @@ struct PortfolioOutput<'a> {
     position: usize,
     level: String,
     width: TableWidth,
+    /// The currency; empty where none is stated.
+    unit: &'a str,
 }
 
 /// The tables in reading order; empty for profiles without lines and treaties.
@@ -79,32 +84,29 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult, width: TableW
     let level = levels.get(position).and_then(|row| row["level"].as_f64());
     let level = level.map_or_else(String::new, format_level);
     let has_occurrences = has_occurrences(&request.program);
-    let portfolio = PortfolioOutput { output, args, has_occurrences, position, level, width };
+    let unit = result_tables::unit(request);
+    let portfolio = PortfolioOutput { output, args, has_occurrences, position, level, width, unit };
     let tables = [
         portfolio.exceedance(),
+        portfolio.largest_losses(),
         portfolio.lines(),
         portfolio.steps(),
         portfolio.treaties(),
         portfolio.layers(),
-        portfolio.premiums(),
+        portfolio.premiums(&request.commission_errors(&job_result.merged)),
         portfolio.capital(),
         portfolio.allocation(),
         portfolio.components(job_result),
         portfolio.checks(),
     ];
-    let unit = result_tables::unit(request);
     let tables = tables.into_iter().flatten();
-    tables.map(|table| with_unit(table, unit, width)).collect()
+    tables.map(|table| with_unit(table, unit)).collect()
 }
 
-/// Names the currency of a table's amounts, if there is one.
-fn with_unit(table: TitledTable, unit: &str, width: TableWidth) -> TitledTable {
-    let has_amounts = match table.part {
-        PortfolioPart::Components => false,
-        // A terminal shows z-scores alone.
-        PortfolioPart::Checks => width == TableWidth::Page,
-        _ => true,
-    };
+/// Names the currency of a table's amounts, if there is one. Rows of checks name it themselves,
+/// because not all of them are amounts.
+fn with_unit(table: TitledTable, unit: &str) -> TitledTable {
+    let has_amounts = !matches!(table.part, PortfolioPart::Components | PortfolioPart::Checks);
     if unit.is_empty() || !has_amounts {
         return table;
     }
@@ -128,40 +130,6 @@ pub fn has_occurrences(program: &Program) -> bool {
 impl PortfolioOutput<'_> {
     fn list(&self, name: &str) -> &[Value] {
         self.output[name].as_array().map_or(&[][..], Vec::as_slice)
-    }
-
-    fn exceedance(&self) -> Option<TitledTable> {
-        let has_treaties = !self.list("treaties").is_empty();
-        let is_page = self.width == TableWidth::Page;
-        let [aep, low, high, tvar] = match has_treaties {
-            true => ["Net AEP", "Net AEP low", "Net AEP high", "Net TVaR"],
-            false => ["AEP", "AEP low", "AEP high", "AEP TVaR"],
-        };
-        let (low, high) = if is_page { (low, high) } else { ("95% CI low", "95% CI high") };
-        let mut columns = vec![(aep, "net", "var"), (low, "net", "var_low"), (high, "net", "var_high")];
-        columns.extend(is_page.then_some((tvar, "net", "tvar")));
-        columns.extend(has_treaties.then_some(("Gross AEP", "gross", "var")));
-        columns.extend((has_treaties && is_page).then_some(("Gross TVaR", "gross", "tvar")));
-        columns.push((if has_treaties { "Gross OEP" } else { "OEP" }, "largest_occurrence", "var"));
-        columns.extend(is_page.then_some(("OEP TVaR", "largest_occurrence", "tvar")));
-        let rows = self.list("exceedance").iter().map(|row| {
-            let years = row["return_period"].as_u64().map_or_else(String::new, format_count);
-            let cells = columns.iter().map(|&(_, tail, figure)| match tail {
-                "largest_occurrence" if !self.has_occurrences => ABSENT.to_owned(),
-                _ => amount(&row[tail][figure]),
-            });
-            [format!("{years} years")].into_iter().chain(cells).collect()
-        });
-        let header =
-            ["Return period"].into_iter().chain(columns.iter().map(|(heading, ..)| *heading)).collect();
-        let title = match has_treaties {
-            true => {
-                "Exceedance (net and gross AEP: loss of a year after and before treaties; OEP: largest loss)"
-            }
-            false => "Exceedance (AEP: loss of a year; OEP: its largest loss)",
-        };
-        let title = if is_page { format!("{title}, {INTERVAL_LEGEND}") } else { title.to_owned() };
-        titled(PortfolioPart::Exceedance, title, header, rows)
     }
 
     /// Name, mean, deviation, value at risk and tail value at risk.
@@ -284,10 +252,13 @@ impl PortfolioOutput<'_> {
         let mut rows = parts("lines", "lines", 1.0);
         rows.extend(parts("treaties", "treaties", -1.0));
         rows.push(vec!["net".to_owned(), format_rounded(net), share(net)]);
-        // The quantile's bucket counts in part: net is the net TVaR to the width of a bucket.
-        let title =
-            format!("Tail allocation: means beyond the net VaR at {} (net: its TVaR, to 0.4%)", self.level);
-        titled(PortfolioPart::Allocation, title, vec!["Part", "Mean", "Of the net loss"], rows.into_iter())
+        let title = format!("Tail allocation: means of the years beyond the net VaR at {}", self.level);
+        let header = vec!["Part", "Mean", "Of the net loss"];
+        let table = titled(PortfolioPart::Allocation, title, header, rows.into_iter())?;
+        // What the bucket of the quantile costs beyond the VaR is not known by part.
+        let note =
+            "Years are known by intervals of 0.4% of the net loss, so net is not exactly the net TVaR.";
+        Some(TitledTable { notes: vec![note.to_owned()], ..table })
     }
 
     /// Occurrences by component.

@@ -3,7 +3,8 @@
 use forge_contract::envelope::ArtifactKind;
 use forge_documents::{
     JobResult, headline, headline_figures,
-    portfolio_tables::{PortfolioPart, portfolio_tables},
+    number_format::format_rounded,
+    portfolio_tables::{PortfolioPart, TitledTable, portfolio_tables},
     reproducible_document,
     result_tables::TableWidth,
 };
@@ -82,7 +83,9 @@ fn page_shows_towers_allocation_curves_and_model() {
         "Net TVaR",
         "OEP TVaR",
         "Checks against the model (z: distance in standard errors)",
-        "Premiums, with mean commissions",
+        "Premiums less mean commissions of a year",
+        "Exceedance of a year's largest loss (OEP; net and gross",
+        "Net OEP low",
         "storm: variance of the annual loss",
     ] {
         assert!(page.contains(part), "{part}");
@@ -180,10 +183,12 @@ fn exceedance_table_has_the_figures_of_the_result() {
         &row["largest_occurrence"]["tvar"],
         &row["gross"]["var"],
         &row["gross"]["tvar"],
+        &row["net_largest_occurrence"]["var"],
+        &row["net_largest_occurrence"]["tvar"],
         &row["net"]["var"],
         &row["net"]["tvar"],
     ];
-    let kinds = ["1,2,1", "1,2,2", "1,2,3", "1,2,4", "2,2,3", "2,2,4"];
+    let kinds = ["1,2,1", "1,2,2", "1,2,3", "1,2,4", "2,2,1", "2,2,2", "2,2,3", "2,2,4"];
     let rows =
         kinds.iter().zip(amounts).map(|(kind, amount)| format!("{kind},30,{}\n", amount.as_f64().unwrap()));
     assert_eq!(csv, format!("SummaryId,EPCalc,EPType,ReturnPeriod,Loss\n{}", rows.collect::<String>()));
@@ -259,4 +264,104 @@ fn status_shows_the_capital_figures_of_the_report() {
         compared += 1;
     }
     assert_eq!(compared, 2);
+}
+
+/// The table of a part, for a page or for a terminal.
+fn table_of(args: Value, currency: &str, part: PortfolioPart, width: TableWidth) -> TitledTable {
+    let mut envelope = portfolio_envelope(args);
+    if !currency.is_empty() {
+        envelope["about"] = json!({"currency": currency});
+    }
+    let (request, result, _) = render_envelope(envelope, ArtifactKind::ReportHtml);
+    let tables = portfolio_tables(&request, &result, width);
+    tables.into_iter().find(|table| table.part == part).unwrap()
+}
+
+#[test]
+fn net_and_gross_oep_are_those_of_the_result() {
+    let (_, result, _) = render(ArtifactKind::ReportHtml);
+    let row = &result.document.output["exceedance"][0];
+    let amount = |member: &str, figure: &str| format_rounded(row[member][figure].as_f64().unwrap());
+    let table = table_of(portfolio(), "", PortfolioPart::LargestLosses, TableWidth::Terminal).table;
+    assert_eq!(table.header, ["Return period", "Net OEP", "95% CI low", "95% CI high", "Gross OEP"]);
+    let expected = [
+        "30 years".to_owned(),
+        amount("net_largest_occurrence", "var"),
+        amount("net_largest_occurrence", "var_low"),
+        amount("net_largest_occurrence", "var_high"),
+        amount("largest_occurrence", "var"),
+    ];
+    assert_eq!(table.rows, [expected]);
+    let mut plain = portfolio();
+    plain["treaties"] = json!([]);
+    let table = table_of(plain, "", PortfolioPart::LargestLosses, TableWidth::Page).table;
+    assert_eq!(table.header, ["Return period", "OEP", "OEP low", "OEP high", "OEP TVaR"]);
+}
+
+#[test]
+fn checks_state_figures_of_the_groups_that_the_model_knows_and_why_it_knows_no_others() {
+    let mut args = portfolio();
+    args["indices"] = json!([{"name": "inflation", "lognormal": {"mean": 1, "cv": 0.04}}]);
+    let mut indexed = args["groups"][1].clone();
+    indexed["name"] = json!("hail");
+    indexed["claims"][0]["index"] = json!("inflation");
+    args["groups"].as_array_mut().unwrap().push(indexed);
+    let table = table_of(args, "CHF", PortfolioPart::Checks, TableWidth::Page);
+    assert_eq!(table.title, "Checks against the model (z: distance in standard errors)");
+    let labels: Vec<_> = table.table.rows.iter().map(|row| row[0].as_str()).collect();
+    for label in [
+        "storm: mean of the occurrences",
+        "storm: mean of the annual loss, CHF",
+        "storm: variance of the annual loss, CHF²",
+    ] {
+        assert!(labels.contains(&label), "{label}: {labels:?}");
+    }
+    // The model has a figure for the storms, and none for hail or for both together.
+    let largest: Vec<_> = labels.iter().filter(|label| label.contains("largest loss")).collect();
+    assert_eq!(largest.len(), 1, "{largest:?}");
+    assert!(largest[0].starts_with("storm: probability that the largest loss exceeds "), "{largest:?}");
+    assert!(largest[0].ends_with(" CHF"), "{largest:?}");
+    let note = "The largest loss of a year and of hail depends on an index, so no model figure.";
+    assert!(table.notes.iter().any(|found| found == note), "{:?}", table.notes);
+}
+
+#[test]
+fn premiums_have_the_standard_errors_of_commissions_that_depend_on_the_year() {
+    let table = |args: Value| table_of(args, "", PortfolioPart::Premiums, TableWidth::Terminal).table;
+    let plain = table(portfolio());
+    assert_eq!(plain.header, ["Treaty", "Ceded", "Commission", "Profit comm.", "Net"]);
+    assert_eq!(plain.rows, [["A", "200.00", "-", "-", "200.00"]]);
+    let mut args = portfolio();
+    args["treaties"][0]["profit_commission"] = json!({"share": 0.5});
+    let (request, result, _) = render_args(args.clone(), ArtifactKind::ReportHtml);
+    let error = request.commission_errors(&result.merged)[0].profit_commission.unwrap();
+    assert!(error > 0.0);
+    let with_errors = table(args);
+    assert_eq!(with_errors.header[3..6], ["S.e.", "Profit comm.", "S.e."]);
+    assert_eq!(with_errors.rows[0][2..4], ["-", "-"]);
+    assert_eq!(with_errors.rows[0][5], format_rounded(error));
+}
+
+#[test]
+fn the_allocation_says_why_its_net_loss_is_not_quite_the_tvar() {
+    let table = table_of(portfolio(), "", PortfolioPart::Allocation, TableWidth::Terminal);
+    assert_eq!(table.title, "Tail allocation: means of the years beyond the net VaR at 98%");
+    assert!(table.notes[0].ends_with("so net is not exactly the net TVaR."), "{:?}", table.notes);
+}
+
+#[test]
+fn terms_of_commissions_are_in_words() {
+    let mut args = portfolio();
+    args["treaties"][1] = json!({
+        "name": "Q", "kind": "quota_share", "covers": ["property <A>"], "cession": 0.5, "premium": 900,
+        "commission": [{"loss_ratio": 0.4, "rate": 0.35}, {"loss_ratio": 0.6, "rate": 0.25}],
+        "profit_commission": {"share": 0.2, "margin": 0.05}
+    });
+    let page = render_args(args, ArtifactKind::ReportHtml).2;
+    for part in [
+        "commission sliding: 0.35 at a loss ratio of 0.4 and 0.25 at a loss ratio of 0.6",
+        "profit commission 0.2 of the profit after a margin of 0.05",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
 }

@@ -9,6 +9,7 @@ use forge_contract::{
     envelope::{ArtifactKind, Artifacts, Envelope, Seed, Target},
     error::InvalidDocument,
     ids::ReplayKey,
+    occurrence_subject::OccurrenceSubject,
     plain_program::PlainProgram,
     plan::PlanDocument,
     program::Program,
@@ -25,9 +26,11 @@ use crate::{
     result_document::{IterationReport, ResultDocument, SeedReport, WorkReport},
     result_size::{self, ResultSize},
     seed_tree,
-    summary::{ReportedTails, Summary},
+    statistics::Level,
+    summary::{DEFAULT_RETURN_PERIODS, HighestMoment, ReportedTails, Summary},
     workload::{
-        self, ModelParts, Profile, WorkloadModel,
+        self, CommissionErrors, MIN_EXPECTED_BEYOND, ModelParts, Profile, WorkloadModel, is_scarce,
+        reported_tails::DEFAULT_LEVELS,
         warning::{self, Warning},
     },
 };
@@ -190,7 +193,7 @@ impl Request {
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = self.model.warnings(&self.program);
         warnings.extend(self.model.budget().length_warning(self.model.expected_draws()));
-        warnings.extend(self.return_period_warning());
+        warnings.extend(self.scarce_tail_warnings());
         let include = &self.envelope.artifacts.include;
         // The default list is that of all profiles.
         if include.contains(&ArtifactKind::EptCsv)
@@ -204,18 +207,34 @@ impl Request {
         warning::group_alike(warnings)
     }
 
-    /// A warning about return periods that were asked for and are longer than the run.
-    fn return_period_warning(&self) -> Option<Warning> {
-        let (iterations, periods) = (self.plan.iterations(), self.model.reported_tails().return_periods);
-        let longest = periods.iter().copied().max()?;
-        let is_default = periods == ReportedTails::default().return_periods;
-        (!is_default && longest > iterations).then(|| Warning {
-            pointer: "/args/report/return_periods".to_owned(),
+    /// Warnings about return periods and levels that were asked for, and beyond which too few
+    /// iterations are expected.
+    fn scarce_tail_warnings(&self) -> Vec<Warning> {
+        let (iterations, reported) = (self.plan.iterations(), self.model.reported_tails());
+        let noun = self.profile.vocabulary.iterations;
+        let warning = |name: &str, subject: String| Warning {
+            pointer: format!("/args/report/{name}"),
             message: format!(
-                "has a return period of {longest} years, but the run has {iterations}: its amount is the largest of \
-                 the run, which says little about it; use more iterations"
+                "has {subject}: of {iterations} {noun}, fewer than {MIN_EXPECTED_BEYOND} are expected beyond it, so \
+                 its figures say little; use more iterations"
             ),
-        })
+        };
+        let mut warnings = Vec::new();
+        // Lists that are the defaults were not asked for.
+        if reported.return_periods != DEFAULT_RETURN_PERIODS
+            && let Some(&longest) = reported.return_periods.iter().max()
+            && is_scarce(Level::new(longest - 1, longest), iterations)
+        {
+            warnings.push(warning("return_periods", format!("a return period of {longest} {noun}")));
+        }
+        let levels = reported.levels.iter().map(|level| level.to_f64());
+        if !levels.eq(DEFAULT_LEVELS)
+            && let Some(&highest) = reported.levels.last()
+            && is_scarce(highest, iterations)
+        {
+            warnings.push(warning("levels", format!("a level of {}", highest.to_f64())));
+        }
+        warnings
     }
 
     /// Expected occurrences of an iteration.
@@ -226,6 +245,17 @@ impl Request {
     /// The lines, groups and treaties of the program.
     pub fn parts(&self) -> ModelParts {
         self.model.parts()
+    }
+
+    /// The highest moment of the largest occurrence of a subject.
+    pub fn largest_moment(&self, subject: OccurrenceSubject) -> HighestMoment {
+        self.model.largest_moment(subject)
+    }
+
+    /// For each treaty, the standard errors of its mean commissions in a merged result of at least
+    /// one iteration.
+    pub fn commission_errors(&self, result: &ShardResult) -> Vec<CommissionErrors> {
+        self.model.commission_errors(result, &self.program)
     }
 
     /// The profile of the op.

@@ -158,16 +158,26 @@ fn runs_of_hours_cause_a_warning() {
 }
 
 #[test]
-fn return_periods_longer_than_the_run_cause_a_warning() {
+fn tails_with_few_iterations_cause_a_warning() {
     let profile = PROFILES.into_iter().find(|profile| profile.name == "risk.compound.v1").unwrap();
-    let warnings = |iterations: u64, report: Value| {
-        warnings_about(profile, &[("iterations", json!(iterations)), ("report", report)])
+    let warnings = |iterations: u64, capital: Value, report: Value| {
+        warnings_about(
+            profile,
+            &[("iterations", json!(iterations)), ("capital", capital), ("report", report)],
+        )
     };
-    let periods = json!({"return_periods": [10, 5000]});
-    assert_eq!(warnings(4999, periods.clone()), ["/args/report/return_periods"]);
-    assert!(warnings(5000, periods).is_empty());
-    // The default list has 1,000 years.
-    assert!(warnings(100, json!({})).is_empty());
+    let of_report = |iterations: u64, report: &Value| warnings(iterations, Value::Null, report.clone());
+    let (periods, levels) = (json!({"return_periods": [10, 5000]}), json!({"levels": [0.9, 0.9995]}));
+    // Ten years are expected beyond the return period and the level.
+    assert_eq!(of_report(49_999, &periods), ["/args/report/return_periods"]);
+    assert!(of_report(50_000, &periods).is_empty());
+    assert_eq!(of_report(19_999, &levels), ["/args/report/levels"]);
+    assert!(of_report(20_000, &levels).is_empty());
+    // The default lists have 1,000 years and 99.9%.
+    assert!(of_report(100, &json!({})).is_empty());
+    let capital = json!({"own_funds": 1e9, "level": 0.995});
+    assert_eq!(warnings(1999, capital.clone(), json!({})), ["/args/capital/level"]);
+    assert!(warnings(2000, capital, json!({})).is_empty());
 }
 
 #[test]

@@ -133,8 +133,9 @@ Commission = float | Sequence[CommissionKnot]
 
 @dataclass(frozen=True, kw_only=True)
 class ProfitCommission(Document):
-    """What a reinsurer pays back of its profit: the ceded premium less the margin, the
-    commission and what the treaty pays."""
+    """What a reinsurer pays back of its profit of a year: the ceded premium less the
+    margin, the commission and what the treaty pays. Reinstatement premiums are not counted,
+    and a loss is not carried forward."""
 
     share: float
     """Fraction of the profit that is paid back. Above 0, at most 1."""

@@ -3,6 +3,7 @@
 
 use forge_contract::{
     distribution::Resolution,
+    occurrence_subject::OccurrenceSubject,
     program::{MAX_AMOUNT, Program},
     result_details::{Quantity, QuantityResult},
     shard_result::ShardResult,
@@ -78,25 +79,59 @@ impl SummaryStatistics {
                 (OrderStatistics::new(&merged.total, &program.marks()), Moments::new(merged))
             }
             StatedAmount::Part(quantity) => {
-                let position = program.quantities().iter().position(|&other| other == quantity)?;
-                let QuantityResult { sum, sum_squares, distribution } =
-                    merged.details.as_ref()?.quantities.get(position)?;
-                let marks = program.marks_of(quantity);
-                let ordered = OrderStatistics::with_resolution(distribution, &marks, Resolution::COARSE);
-                (ordered, Moments::of_sums(merged.iterations, *sum, *sum_squares))
+                let (result, ordered) = quantity_statistics(program, merged, quantity)?;
+                (ordered, Moments::of_sums(merged.iterations, result.sum, result.sum_squares))
             }
         };
-        // The largest occurrence is that before treaties.
-        let has_largest = match amount {
-            StatedAmount::Total => !program.details,
-            StatedAmount::Part(quantity) => quantity == Quantity::Gross,
+        let largest = match largest_subject(program, amount).filter(|_| has_occurrences(program)) {
+            Some(subject) => Some(largest_statistics(request, merged, subject)?),
+            None => None,
         };
-        let largest = (has_largest && has_occurrences(program)).then(|| {
-            let ordered = OrderStatistics::new(&merged.largest, &program.marks());
-            (ordered, request.reported_tails().largest)
-        });
         Some(Self { ordered, moments, highest: highest_moment(&request.parts(), amount), largest })
     }
+}
+
+/// The result of a quantity, and its amounts in order; `None` if the result lacks it.
+fn quantity_statistics<'a>(
+    program: &Program,
+    merged: &'a ShardResult,
+    quantity: Quantity,
+) -> Option<(&'a QuantityResult, OrderStatistics)> {
+    let position = program.quantities().iter().position(|&other| other == quantity)?;
+    let result = merged.details.as_ref()?.quantities.get(position)?;
+    let marks = program.marks_of(quantity);
+    let ordered = OrderStatistics::with_resolution(&result.distribution, &marks, Resolution::COARSE);
+    Some((result, ordered))
+}
+
+/// The subject whose largest occurrence belongs to an amount; `None` where results state none, as
+/// of what a treaty cedes.
+fn largest_subject(program: &Program, amount: StatedAmount) -> Option<OccurrenceSubject> {
+    let last_step = program.steps().last().copied().unwrap_or(0);
+    match amount {
+        StatedAmount::Total => Some(OccurrenceSubject::all_lines(last_step)),
+        StatedAmount::Part(Quantity::Gross) => Some(OccurrenceSubject::all_lines(0)),
+        StatedAmount::Part(Quantity::GrossLine(line)) => Some(OccurrenceSubject::line(line)),
+        StatedAmount::Part(_) => None,
+    }
+}
+
+/// The largest occurrence of a subject, as `result.json` states it.
+fn largest_statistics(
+    request: &Request,
+    merged: &ShardResult,
+    subject: OccurrenceSubject,
+) -> Option<(OrderStatistics, HighestMoment)> {
+    let program = &request.program;
+    let normal = program.normal_subject(subject);
+    let position = program.occurrence_subjects().iter().position(|&other| other == normal)?;
+    let highest = request.largest_moment(normal);
+    // That of all lines before treaties comes first, and has a finer distribution of its own.
+    let ordered = match position {
+        0 => OrderStatistics::new(&merged.largest, &program.marks()),
+        _ => quantity_statistics(program, merged, Quantity::LargestOccurrence(position))?.1,
+    };
+    Some((ordered, highest))
 }
 
 fn highest_moment(parts: &ModelParts, amount: StatedAmount) -> HighestMoment {

@@ -1,13 +1,14 @@
 //! Reads an untrusted envelope into its normal form. Checks the form of every field except those of
 //! `args`.
 
+use serde_json::json;
 use strum::VariantArray;
 
 use super::{
     about::About,
     normal_form::{Artifacts, Billing, Context, Envelope, Op, Policy, Seed},
 };
-use crate::strict::{Errors, Node, ObjectReader};
+use crate::strict::{Errors, Node, ObjectReader, number_to_value};
 
 /// Member by which an editor finds the JSON Schema of an envelope. It is read and not kept.
 pub const SCHEMA_MEMBER: &str = "$schema";
@@ -45,7 +46,7 @@ impl Envelope {
             op: read_op(&mut object),
             args: serde_json::Map::new(),
             policy: read_policy(object.optional_object("policy")),
-            seed: read_seed(object.optional_object("seed")),
+            seed: read_seed(&mut object),
             artifacts: read_artifacts(object.optional_object("artifacts")),
         };
         let args = read_args(&mut object);
@@ -164,7 +165,20 @@ fn read_policy(mut object: ObjectReader) -> Policy {
     policy
 }
 
-fn read_seed(mut object: ObjectReader) -> Seed {
+fn read_seed(envelope: &mut ObjectReader) -> Seed {
+    let text = match envelope.node("seed") {
+        Some(Node::Number(number)) => number_to_value(*number).to_string(),
+        Some(Node::String(text)) => text.clone(),
+        _ => return read_seed_object(envelope.optional_object("seed")),
+    };
+    // What was meant is clear: only the form is wrong.
+    let form = json!({"mode": "explicit", "value": text});
+    let kind = envelope.node("seed").map_or("", Node::type_name);
+    envelope.error("seed", format!("must be an object, not {kind}: write {form}"));
+    Seed::Derived
+}
+
+fn read_seed_object(mut object: ObjectReader) -> Seed {
     let explicit = object.optional_choice("mode", &SEED_IS_EXPLICIT).unwrap_or_default();
     let seed = if explicit {
         read_seed_value(&mut object)

@@ -272,6 +272,10 @@ fn the_seed_mode_determines_whether_a_value_is_allowed() {
     for seed in [json!({"mode": "derived", "value": "x"}), json!({"value": "x"}), json!({"value": 1})] {
         assert_eq!(errors(json!({"seed": seed})), unwanted);
     }
+    for (seed, kind) in [(json!(42), "a number"), (json!("42"), "a string")] {
+        let form = r#"write {"mode":"explicit","value":"42"}"#;
+        assert_eq!(errors(json!({"seed": seed})), format!("/seed: must be an object, not {kind}: {form}"));
+    }
     let long = errors(json!({"seed": {"mode": "explicit", "value": "é".repeat(513)}}));
     assert!(long.ends_with("… (1026 bytes)"), "{long}");
     read_value(&with(json!({"seed": {"mode": "explicit", "value": "é".repeat(512)}}))).unwrap();

@@ -3,12 +3,15 @@
 use serde_json::Value;
 
 use super::{ABSENT, PortfolioOutput, PortfolioPart, TitledTable, amount, text, titled};
-use crate::{number_format::format_rounded, result_tables::TableWidth};
+use crate::{
+    number_format::format_rounded,
+    result_tables::{TableWidth, capitalise},
+};
 
 /// What stands in place of z-scores, with its meaning.
 const CHECK_WORDS: [(&str, &str); 8] = [
     ("index", "depends on an index, so no model figure"),
-    ("strikes", "a sum of independent losses, so no model figure"),
+    ("strikes", "is a sum of independent losses, so no model figure"),
     ("moment", "the tail is too heavy for this figure or its standard error"),
     ("single year", "a single year has no variance"),
     ("few years", "fewer than 10 expected"),
@@ -68,22 +71,20 @@ impl PortfolioOutput<'_> {
     /// Figures of the run beside those of the model: on a terminal the z-scores alone.
     pub(super) fn checks(&self) -> Option<TitledTable> {
         let mut legend = CheckLegend::default();
-        let (header, rows, note) = match self.width {
+        let (header, rows, unknown) = match self.width {
             TableWidth::Terminal => {
                 let header = vec!["Group", "Count mean", "Count var.", "Loss mean", "Loss var.", "No loss"];
-                (header, self.z_scores(&mut legend), None)
+                (header, self.z_scores(&mut legend), Vec::new())
             }
             TableWidth::Page => {
                 let mut rows = self.checks_of_groups(&mut legend);
-                let (largest, note) = self.checks_of_largest(&mut legend);
-                rows.extend(largest);
-                rows.extend(self.checks_of_largest_by_group(&mut legend));
-                (vec!["Figure", "Model", "This run", "z"], rows, note)
+                let unknown = self.add_checks_of_largest(&mut rows, &mut legend);
+                (vec!["Figure", "Model", "This run", "z"], rows, unknown)
             }
         };
         let title = "Checks against the model (z: distance in standard errors)";
         let checks = titled(PortfolioPart::Checks, title, header, rows.into_iter())?;
-        let notes = legend.sentences().into_iter().chain(note.map(str::to_owned)).collect();
+        let notes = legend.sentences().into_iter().chain(unknown).collect();
         Some(TitledTable { notes, ..checks })
     }
 
@@ -112,11 +113,18 @@ impl PortfolioOutput<'_> {
         let mut rows = Vec::new();
         for group in self.checked_groups() {
             let name = text(&group["name"]);
-            for (figures, words) in [("count", "occurrences"), ("gross", "annual loss")] {
-                for moment in ["mean", "variance"] {
+            let [of_mean, of_variance] = match self.unit {
+                "" => [String::new(), String::new()],
+                unit => [format!(", {unit}"), format!(", {unit}²")],
+            };
+            for (figures, words, units) in [
+                ("count", "occurrences", ["", ""]),
+                ("gross", "annual loss", [of_mean.as_str(), of_variance.as_str()]),
+            ] {
+                for (moment, unit) in ["mean", "variance"].into_iter().zip(units) {
                     let check = &group[figures][moment];
                     if check.is_object() {
-                        let label = format!("{name}: {moment} of the {words}");
+                        let label = format!("{name}: {moment} of the {words}{unit}");
                         rows.push(legend.row(label, check, moment == "variance"));
                     }
                 }
@@ -127,42 +135,48 @@ impl PortfolioOutput<'_> {
         rows
     }
 
-    /// A row for each amount that the largest loss may exceed, or a sentence if the model has no
-    /// figure for any.
-    fn checks_of_largest(&self, legend: &mut CheckLegend) -> (Vec<Vec<String>>, Option<&'static str>) {
+    /// Adds a row for each amount that the largest loss of a year may exceed: of all groups, and of
+    /// each one where several have losses by occurrence. Returns a sentence for those of which the
+    /// model has no figure.
+    fn add_checks_of_largest(&self, rows: &mut Vec<Vec<String>>, legend: &mut CheckLegend) -> Vec<String> {
         let largest = self.output["checks"]["largest_occurrence"].as_array();
         let largest = largest.filter(|_| self.has_occurrences).map_or(&[][..], Vec::as_slice);
-        if largest.iter().all(|check| check["probability"]["expected"].is_null()) {
-            let note = "The model has no figure for the largest loss of a year.";
-            return (Vec::new(), (!largest.is_empty()).then_some(note));
-        }
-        let rows = largest.iter().map(|check| {
-            let label = format!("Probability that the largest loss exceeds {}", amount(&check["amount"]));
-            legend.row(label, &check["probability"], false)
-        });
-        (rows.collect(), None)
-    }
-
-    /// The same for each group alone, where there are several with losses by occurrence. Groups for
-    /// which the model has no figure have one row.
-    fn checks_of_largest_by_group(&self, legend: &mut CheckLegend) -> Vec<Vec<String>> {
-        let largest = self.output["checks"]["largest_occurrence"].as_array().map_or(&[][..], Vec::as_slice);
         let of_group = |at: usize| largest.iter().map(move |check| &check["groups"][at]);
         let groups = (0..self.checked_groups().len()).filter(|&at| of_group(at).any(Value::is_object));
         let groups: Vec<_> = groups.collect();
-        let mut rows = Vec::new();
+        let mut subjects = vec![("a year".to_owned(), String::new(), largest.iter().collect::<Vec<_>>())];
         for at in groups.iter().copied().filter(|_| groups.len() > 1) {
             let name = text(&self.checked_groups()[at]["name"]);
-            let known: Vec<_> = of_group(at).filter(|c| !c["probability"]["expected"].is_null()).collect();
+            subjects.push((name.clone(), format!("{name}: "), of_group(at).collect()));
+        }
+        let mut unknown: Vec<(&str, Vec<String>)> = Vec::new();
+        for (name, prefix, checks) in subjects {
+            let (known, others): (Vec<_>, Vec<_>) =
+                checks.into_iter().partition(|check| check["probability"]["expected"].is_number());
             rows.extend(known.iter().map(|check| {
-                let label = format!("{name}: largest loss exceeds {}", amount(&check["amount"]));
+                let label =
+                    format!("probability that the largest loss exceeds {}", self.amount_with_unit(check));
+                let label = if prefix.is_empty() { capitalise(&label) } else { format!("{prefix}{label}") };
                 legend.row(label, &check["probability"], false)
             }));
-            if let (true, Some(check)) = (known.is_empty(), of_group(at).next()) {
-                rows.push(legend.row(format!("{name}: largest loss"), &check["probability"], false));
+            let reason = others.first().and_then(|check| check["probability"]["no_z_reason"].as_str());
+            if let Some(reason) = reason.filter(|_| known.is_empty()) {
+                match unknown.iter_mut().find(|(other, _)| *other == reason) {
+                    Some((_, names)) => names.push(name),
+                    None => unknown.push((reason, vec![name])),
+                }
             }
         }
-        rows
+        let sentence = |(reason, names): (&str, Vec<String>)| {
+            let meaning =
+                CHECK_WORDS.iter().find(|(word, _)| *word == reason).map_or(reason, |entry| entry.1);
+            format!("The largest loss of {} {meaning}.", names.join(" and of "))
+        };
+        unknown.into_iter().map(sentence).collect()
+    }
+
+    fn amount_with_unit(&self, check: &Value) -> String {
+        format!("{} {}", amount(&check["amount"]), self.unit).trim_end().to_owned()
     }
 }
 

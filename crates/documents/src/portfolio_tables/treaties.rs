@@ -1,5 +1,6 @@
 //! The tables of treaties: what they pay, frequencies and prices of layers, premiums.
 
+use forge_kernel::workload::CommissionErrors;
 use serde_json::Value;
 
 use super::{ABSENT, PortfolioOutput, PortfolioPart, TitledTable, amount, percent, text, titled};
@@ -55,16 +56,43 @@ impl PortfolioOutput<'_> {
         )
     }
 
-    /// Premiums of the treaties that have one.
-    pub(super) fn premiums(&self) -> Option<TitledTable> {
-        let treaties = self.list("treaties").iter().filter(|treaty| treaty["premium"].is_object());
-        let rows = treaties.map(|treaty| {
-            let premiums = ["ceded", "commission", "profit_commission", "net"];
-            let premiums = premiums.map(|name| amount(&treaty["premium"][name]));
-            [text(&treaty["name"])].into_iter().chain(premiums).collect()
+    /// Premiums of the treaties that have one, less what the reinsurers pay back; `errors` are
+    /// those of all treaties.
+    pub(super) fn premiums(&self, errors: &[CommissionErrors]) -> Option<TitledTable> {
+        let args = self.args.get("treaties").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let treaties = self.list("treaties").iter().zip(args).zip(errors);
+        let treaties: Vec<_> = treaties.filter(|((treaty, _), _)| treaty["premium"].is_object()).collect();
+        let has_errors =
+            treaties.iter().any(|(_, errors)| errors.commission.or(errors.profit_commission).is_some());
+        let rows = treaties.iter().map(|((treaty, args), errors)| {
+            let premium = &treaty["premium"];
+            // A commission that was not agreed is no commission of 0.
+            let (commission, profit) = (&args["commission"], &args["profit_commission"]);
+            let is_agreed = commission.is_array() || commission.as_f64().is_some_and(|rate| rate > 0.0);
+            let agreed = |is_agreed: bool, name: &str| match is_agreed {
+                true => amount(&premium[name]),
+                false => ABSENT.to_owned(),
+            };
+            let error = |error: Option<f64>| {
+                has_errors.then(|| error.map_or_else(|| ABSENT.to_owned(), format_rounded))
+            };
+            let mut cells = vec![text(&treaty["name"]), amount(&premium["ceded"])];
+            cells.push(agreed(is_agreed, "commission"));
+            cells.extend(error(errors.commission));
+            cells.push(agreed(profit.is_object(), "profit_commission"));
+            cells.extend(error(errors.profit_commission));
+            cells.push(amount(&premium["net"]));
+            cells
         });
-        let header = vec!["Treaty", "Ceded", "Commission", "Profit comm.", "Net"];
-        titled(PortfolioPart::Premiums, "Premiums, with mean commissions", header, rows)
+        let (header, words) = match has_errors {
+            true => (
+                vec!["Treaty", "Ceded", "Commission", "S.e.", "Profit comm.", "S.e.", "Net"],
+                ", with standard errors (s.e.)",
+            ),
+            false => (vec!["Treaty", "Ceded", "Commission", "Profit comm.", "Net"], ""),
+        };
+        let title = format!("Premiums less mean commissions of a year{words}");
+        titled(PortfolioPart::Premiums, title, header, rows)
     }
 }
 

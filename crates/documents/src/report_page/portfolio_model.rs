@@ -74,8 +74,32 @@ fn described(object: &Value, without: &[&str]) -> String {
     };
     let members = object.as_object().into_iter().flatten();
     let members = members.filter(|(name, value)| !without.contains(&name.as_str()) && !neutral(name, value));
-    let members = members.map(|(name, value)| format!("{} {}", name.replace('_', " "), value_text(value)));
+    let members = members.map(|(name, value)| {
+        let text = commission_text(name, value).unwrap_or_else(|| value_text(value));
+        format!("{} {text}", name.replace('_', " "))
+    });
     members.collect::<Vec<_>>().join(", ")
+}
+
+/// A sliding scale or a profit commission in words; `None` for other members.
+fn commission_text(name: &str, value: &Value) -> Option<String> {
+    match (name, value) {
+        ("commission", Value::Array(knots)) if knots.len() <= MAX_LISTED => {
+            let knot = |knot: &Value| {
+                format!(
+                    "{} at a loss ratio of {}",
+                    value_text(&knot["rate"]),
+                    value_text(&knot["loss_ratio"])
+                )
+            };
+            Some(format!("sliding: {}", knots.iter().map(knot).collect::<Vec<_>>().join(" and ")))
+        }
+        ("profit_commission", Value::Object(_)) => {
+            let (share, margin) = (value_text(&value["share"]), value_text(&value["margin"]));
+            Some(format!("{share} of the profit after a margin of {margin}"))
+        }
+        _ => None,
+    }
 }
 
 /// A law, such as `pareto: threshold 250,000, alpha 1.6`.

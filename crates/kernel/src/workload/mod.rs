@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt};
 use forge_contract::{
     envelope::Op,
     error::InvalidDocument,
+    occurrence_subject::OccurrenceSubject,
     program::{MAX_AMOUNT, Program},
     shard_result::ShardResult,
     strict::{Errors, Node, ObjectReader, nearest_name},
@@ -18,6 +19,7 @@ use crate::{
     convergence::Convergence,
     double_double::DoubleDouble,
     plan::MAX_ITERATIONS,
+    statistics::Level,
     summary::{HighestMoment, ReportedTails, Summary},
     workload::warning::Warning,
 };
@@ -33,6 +35,9 @@ const MAX_RUN_DRAWS: u64 = 1 << 52;
 
 /// Runs of this many draws cause a warning.
 const LONG_RUN_DRAWS: f64 = 1e12;
+
+/// Where fewer iterations are expected beyond a level, its figures say little.
+pub(crate) const MIN_EXPECTED_BEYOND: u64 = 10;
 
 /// Objects within each other in which args have meanings.
 const MAX_ARG_DEPTH: usize = 3;
@@ -110,6 +115,14 @@ pub trait WorkloadModel: fmt::Debug + Send + Sync {
             net: HighestMoment::Variance,
         }
     }
+    /// The highest moment of the largest occurrence of a subject.
+    fn largest_moment(&self, _subject: OccurrenceSubject) -> HighestMoment {
+        HighestMoment::Variance
+    }
+    /// For each treaty of the program, the standard errors of its mean commissions.
+    fn commission_errors(&self, _result: &ShardResult, program: &Program) -> Vec<CommissionErrors> {
+        vec![CommissionErrors::default(); program.treaties.len()]
+    }
     /// Expected draws of an iteration, rounded up.
     fn expected_draws(&self) -> u64;
     /// Expected occurrences of an iteration.
@@ -154,6 +167,15 @@ pub struct ModelPart {
     pub name: String,
     /// The highest moment of its amount of a year.
     pub highest: HighestMoment,
+}
+
+/// Standard errors of the mean commissions of a treaty, in units of the args.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CommissionErrors {
+    /// Of the commission; `None` where it is the same in every year, and for a single year.
+    pub commission: Option<f64>,
+    /// Of the profit commission; `None` without one, and for a single year.
+    pub profit_commission: Option<f64>,
 }
 
 /// The iterations of a run, and what ends it earlier.
@@ -280,6 +302,12 @@ pub fn find_profile(op: &Op, errors: &mut Errors) -> Option<&'static Profile> {
         errors.push("/op/profile", message);
     }
     found
+}
+
+/// Whether fewer than [`MIN_EXPECTED_BEYOND`] iterations are expected beyond a level.
+pub(crate) fn is_scarce(level: Level, iterations: u64) -> bool {
+    let beyond = u128::from(iterations) * u128::from(level.denominator - level.numerator);
+    beyond < u128::from(MIN_EXPECTED_BEYOND) * u128::from(level.denominator)
 }
 
 /// A limit or base in minor units: `⌊units·x + 1/2⌋`, for `x` from 0 to 10^15.

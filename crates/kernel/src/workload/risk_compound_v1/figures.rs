@@ -129,6 +129,17 @@ impl QuantityStatistics {
         self.ordered.mean_of(|amount| function(amount / self.unit))
     }
 
+    /// Standard error of [`Self::mean_of`]; `None` for a single year.
+    pub fn std_error_of(&self, function: impl Fn(f64) -> f64) -> Option<f64> {
+        let n = self.ordered.len() as f64;
+        let mean = self.mean_of(&function);
+        let squared_deviation = |amount: f64| {
+            let deviation = function(amount) - mean;
+            deviation * deviation
+        };
+        (n > 1.0).then(|| (self.mean_of(squared_deviation) / (n - 1.0)).sqrt())
+    }
+
     /// Mean in units of the args; `None` for an amount without one.
     pub fn mean(&self) -> Option<f64> {
         self.highest.mean(self.moments.mean / self.unit)

@@ -11,12 +11,14 @@ use super::{
     compile::compile,
     examples,
     highest_moments::HighestMoments,
+    merged::Merged,
     output::{RiskOutput, output},
 };
 use crate::{
-    summary::{ReportedTails, Summary},
+    summary::{HighestMoment, ReportedTails, Summary},
     workload::{
-        Budget, ModelPart, ModelParts, NamedExample, Profile, Vocabulary, WorkloadModel, warning::Warning,
+        Budget, CommissionErrors, ModelPart, ModelParts, NamedExample, Profile, Vocabulary, WorkloadModel,
+        warning::Warning,
     },
 };
 
@@ -105,6 +107,14 @@ impl WorkloadModel for RiskModel {
             gross: moments.gross(),
             net: moments.net(),
         }
+    }
+
+    fn largest_moment(&self, subject: OccurrenceSubject) -> HighestMoment {
+        HighestMoments::new(&self.args.portfolio()).largest(subject)
+    }
+
+    fn commission_errors(&self, result: &ShardResult, program: &Program) -> Vec<CommissionErrors> {
+        Merged::new(&self.args.portfolio(), program, result).commission_errors()
     }
 
     fn expected_draws(&self) -> u64 {

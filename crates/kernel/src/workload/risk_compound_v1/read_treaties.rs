@@ -117,7 +117,12 @@ fn read_profit_commission(
     object: &mut ObjectReader<'_, '_>,
     terms: &TreatyTermsArgs,
 ) -> Option<ProfitCommissionArgs> {
-    object.node("profit_commission")?;
+    let node = object.node("profit_commission")?;
+    if !matches!(node, Node::Object(_)) {
+        let message = format!("must be an object such as {{\"share\": 0.25}}, not {}", node.type_name());
+        object.error("profit_commission", message);
+        return None;
+    }
     let mut profit = object.optional_object("profit_commission");
     let share = optional_fraction(&mut profit, "share").unwrap_or_else(|| {
         profit.missing("share", "the fraction of the profit, greater than 0 and at most 1,");
@@ -126,22 +131,30 @@ fn read_profit_commission(
     let margin = profit.optional_number("margin", 0.0..=1.0).unwrap_or(0.0);
     check_decimals(&mut profit, "margin", margin);
     profit.finish();
-    if !has_own_premium(terms) && !object.has_error_within("/profit_commission") {
-        let message = "needs `premium`, that of the treaty, from which the profit is computed";
+    if let Some(message) = missing_premium(terms)
+        && !object.has_error_within("/profit_commission")
+    {
         object.error("profit_commission", message);
     }
     Some(ProfitCommissionArgs { share, margin })
 }
 
-/// Whether the treaty's own premium is given, and not that of the lines to which ratios apply.
-fn has_own_premium(terms: &TreatyTermsArgs) -> bool {
-    match terms {
-        TreatyTermsArgs::QuotaShare(terms) => terms.premium.is_some(),
-        TreatyTermsArgs::OccurrenceXl(terms) => terms.premium.is_some(),
-        TreatyTermsArgs::AggregateXl(terms) => {
-            terms.premium.is_some() && terms.attachment_ratio.is_none() && terms.limit_ratio.is_none()
+/// Why the treaty's own premium, of which its profit is a part, is not known; `None` if it is.
+fn missing_premium(terms: &TreatyTermsArgs) -> Option<&'static str> {
+    let premium = match terms {
+        TreatyTermsArgs::QuotaShare(terms) => terms.premium,
+        TreatyTermsArgs::OccurrenceXl(terms) => terms.premium,
+        TreatyTermsArgs::AggregateXl(terms)
+            if terms.attachment_ratio.is_some() || terms.limit_ratio.is_some() =>
+        {
+            return Some(
+                "needs the premium of the treaty, but with ratios `premium` is that of the covered lines: give \
+                 `attachment` and `limit` in place of the ratios, and as `premium` that of the treaty",
+            );
         }
-    }
+        TreatyTermsArgs::AggregateXl(terms) => terms.premium,
+    };
+    premium.is_none().then_some("needs `premium`, that of the treaty, from which the profit is computed")
 }
 
 /// Reads a list of distinct names, at least one. `known` are the names that exist; `None` where
@@ -182,10 +195,24 @@ fn read_quota_share(object: &mut ObjectReader<'_, '_>, references: &References) 
 
 /// Reads the commission of a quota share: a fraction, or the knots of a sliding scale.
 fn read_commission(object: &mut ObjectReader<'_, '_>) -> CommissionArgs {
-    if !matches!(object.node("commission"), Some(Node::Array(_))) {
-        let rate = object.optional_number("commission", 0.0..=1.0).unwrap_or(0.0);
-        check_decimals(object, "commission", rate);
-        return CommissionArgs::Flat(rate);
+    match object.node("commission") {
+        Some(Node::Array(_)) => {}
+        None | Some(Node::Number(_)) => {
+            let rate = object.optional_number("commission", 0.0..=1.0).unwrap_or(0.0);
+            check_decimals(object, "commission", rate);
+            return CommissionArgs::Flat(rate);
+        }
+        Some(other) => {
+            let message = format!(
+                "must be a number from 0 to 1, or a list of {} to {} objects such as {{\"loss_ratio\": 0.6, \
+                 \"rate\": 0.3}} (a sliding scale), not {}",
+                SCALE_KNOTS.start(),
+                SCALE_KNOTS.end(),
+                other.type_name()
+            );
+            object.error("commission", message);
+            return CommissionArgs::default();
+        }
     }
     let knots = object.optional_objects("commission", SCALE_KNOTS, read_knot).unwrap_or_default();
     for (at, pair) in knots.windows(2).enumerate() {

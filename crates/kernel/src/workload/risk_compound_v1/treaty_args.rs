@@ -47,10 +47,10 @@ fn default_step() -> u32 {
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum CommissionArgs {
-    /// The fraction.
+    /// The fraction, in every year.
     Flat(#[schemars(range(min = 0.0, max = 1.0))] f64),
-    /// Knots in ascending order of their loss ratios. Between two the commission is linear, outside
-    /// it is that of the nearest one.
+    /// A sliding scale: knots in ascending order of their loss ratios. Between two the commission
+    /// is linear, outside it is that of the nearest one.
     Sliding(#[schemars(length(min = 2, max = 16))] Vec<CommissionKnotArgs>),
 }
 
@@ -72,8 +72,9 @@ pub struct CommissionKnotArgs {
     pub rate: f64,
 }
 
-/// What a reinsurer pays back of its profit: the ceded premium less the margin, the commission and
-/// what the treaty pays.
+/// What a reinsurer pays back of its profit of a year: the ceded premium less the margin, the
+/// commission and what the treaty pays. Reinstatement premiums are not counted, and a loss is not
+/// carried forward.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ProfitCommissionArgs {

@@ -14,7 +14,7 @@ use super::{
     merged::Merged,
     portfolio::PortfolioTreaty,
 };
-use crate::statistics::Moments;
+use crate::{statistics::Moments, workload::CommissionErrors};
 
 /// Figures of a treaty.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -58,11 +58,13 @@ pub struct TreatyOutput {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct TreatyPremium {
-    /// The ceded premium: the fraction of a quota share, the placed part of a layer.
+    /// The ceded premium: the fraction of a quota share, the placed part of a layer. Reinstatement
+    /// premiums are not part of it.
     pub ceded: f64,
     /// What the reinsurer pays back of it; the mean of a sliding scale.
     pub commission: f64,
-    /// Mean of what the reinsurer pays back of its profit; 0 without `profit_commission`.
+    /// Mean of what the reinsurer pays back of its profit, which leaves reinstatement premiums out;
+    /// 0 without `profit_commission`.
     pub profit_commission: f64,
     /// The ceded premium less both commissions.
     pub net: f64,
@@ -106,7 +108,7 @@ impl Merged<'_> {
             attaching_fraction: layer.and_then(|_| of_covered(tally.attached)),
             exhausting_fraction: layer.and(limit).and_then(|_| of_covered(tally.exhausted)),
             exhaustion_probability: has_year_limit.then(|| tally.used_up as f64 / n),
-            premium: premium.map(|premium| treaty_premium(treaty, premium / unit, &ceded)),
+            premium: premium.map(|_| treaty_premium(treaty, unit, &ceded)),
             rate_on_line: premium.zip(limit).map(|(premium, limit)| premium / limit as f64),
             reinstated: tally.reinstated.iter().map(|&sum| sum as f64 / n / unit).collect(),
             reinstatement_premium: premium
@@ -116,6 +118,26 @@ impl Merged<'_> {
             largest_subject: self.largest_subject(treaty).map(|largest| largest.figures(levels)),
             ceded: ceded.figures(levels),
         }
+    }
+
+    /// For each treaty, the standard errors of its mean commissions.
+    pub(super) fn commission_errors(&self) -> Vec<CommissionErrors> {
+        let unit = f64::from(self.portfolio.units);
+        let of_treaty = |(at, treaty): (usize, &PortfolioTreaty)| {
+            if treaty.premium == 0 {
+                return CommissionErrors::default();
+            }
+            let (ceded, payments) = (ceded_premium(treaty, unit), self.statistics(Quantity::Ceded(at)));
+            let commission = |paid| treaty.commission.of(paid, ceded);
+            let is_sliding = matches!(treaty.commission, Commission::Sliding(_));
+            CommissionErrors {
+                commission: is_sliding.then(|| payments.std_error_of(commission)).flatten(),
+                profit_commission: treaty
+                    .profit_commission
+                    .and_then(|terms| payments.std_error_of(|paid| terms.of(paid, ceded, commission(paid)))),
+            }
+        };
+        self.portfolio.treaties.iter().enumerate().map(of_treaty).collect()
     }
 
     /// The largest occurrence of what a treaty covers; `None` for treaties on the year's amount.
@@ -153,14 +175,20 @@ fn limit_of(terms: &TreatyTerms) -> Option<u64> {
     (limit < MAX_AMOUNT).then_some(limit)
 }
 
-/// What a treaty costs; `premium` is that of the layer or the subject, in units of the args.
-fn treaty_premium(treaty: &PortfolioTreaty, premium: f64, payments: &QuantityStatistics) -> TreatyPremium {
+/// The ceded premium, in units of the args: the fraction of a quota share, the placed part of a
+/// layer.
+fn ceded_premium(treaty: &PortfolioTreaty, unit: f64) -> f64 {
     let part = match &treaty.treaty.terms {
         TreatyTerms::QuotaShare { cession, .. } => *cession,
         TreatyTerms::OccurrenceXl(layer) => layer.placed,
         TreatyTerms::AggregateXl { placed, .. } => *placed,
     };
-    let ceded = premium * fraction(part);
+    treaty.premium as f64 / unit * fraction(part)
+}
+
+/// What a treaty costs.
+fn treaty_premium(treaty: &PortfolioTreaty, unit: f64, payments: &QuantityStatistics) -> TreatyPremium {
+    let ceded = ceded_premium(treaty, unit);
     let commission = match &treaty.commission {
         Commission::Flat(rate) => ceded * fraction(*rate),
         Commission::Sliding(_) => payments.mean_of(|paid| treaty.commission.of(paid, ceded)),

@@ -11,7 +11,7 @@ use super::{
     treaty_subjects::{TreatySubject, treaty_subjects},
 };
 use crate::{
-    treaties::{Layer, OccurrenceLayer, Proportion, TreatyTerms},
+    treaties::{IndexSet, Layer, OccurrenceLayer, Proportion, Treaty, TreatyTerms},
     workload::warning::{WarningList, grouped},
 };
 
@@ -33,10 +33,15 @@ pub(super) fn warn(portfolio: &Portfolio, program: &Program, warnings: &mut Warn
                 warnings.push(&format!("{path}/attachment"), message);
             }
         }
-        if treaty.commission != Commission::Flat(Proportion(0)) && treaty.premium == 0 {
-            let message = "has no effect without `premium`: it is a fraction of the ceded premium";
-            warnings.push(&format!("{path}/commission"), message);
+        if let Some((other, top)) = layer_below_gap(&portfolio.treaties, treaty) {
+            let message = format!(
+                "leaves a gap above the layer {other:?} of the same step, which ends at {}",
+                in_units(portfolio, top)
+            );
+            warnings.push(&format!("{path}/attachment"), message);
         }
+        warn_about_premium(portfolio, treaty, &path, warnings);
+        warn_about_commissions(treaty, &path, warnings);
         if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms {
             warn_about_annual_limit(portfolio, layer, &path, warnings);
             warn_about_annual_deductible(portfolio, layer, reach.recoveries, &path, warnings);
@@ -182,23 +187,87 @@ fn warn_about_annual_limit(
     }
 }
 
+/// Warns of a layer that costs more than it pays for an occurrence or in a year.
+fn warn_about_premium(
+    portfolio: &Portfolio,
+    treaty: &PortfolioTreaty,
+    path: &str,
+    warnings: &mut WarningList,
+) {
+    let Some(ComparedLayer { layer, .. }) = ComparedLayer::of(treaty) else { return };
+    if layer.limit < MAX_AMOUNT && treaty.premium > layer.limit {
+        let message = format!(
+            "is above the limit, {}: a rate on line of {:.0}%, which only layers have that pay many times a year",
+            in_units(portfolio, layer.limit),
+            treaty.premium as f64 / layer.limit as f64 * 100.0
+        );
+        warnings.push(&format!("{path}/premium"), message);
+    }
+}
+
+/// Warns of commissions without effect, of scales that reward losses, and of a profit that leaves
+/// out a part of the premium.
+fn warn_about_commissions(treaty: &PortfolioTreaty, path: &str, warnings: &mut WarningList) {
+    let (commission, of_profit) = (format!("{path}/commission"), format!("{path}/profit_commission"));
+    if treaty.commission != Commission::Flat(Proportion(0)) && treaty.premium == 0 {
+        let message = "has no effect without `premium`: it is a fraction of the ceded premium";
+        warnings.push(&commission, message);
+    }
+    if let Commission::Sliding(knots) = &treaty.commission
+        && knots.windows(2).any(|pair| pair[1].1.0 > pair[0].1.0)
+    {
+        warnings.push(&commission, "rises with the loss ratio: the reinsurer pays back more in bad years");
+    }
+    if let TreatyTerms::OccurrenceXl(layer) = &treaty.treaty.terms
+        && treaty.profit_commission.is_some()
+        && layer.reinstatements.iter().any(|price| price.0 > 0)
+    {
+        warnings.push(&of_profit, "leaves reinstatement premiums out of the profit");
+    }
+}
+
+/// A layer of a tower, with what it has in common with the other layers: step, covers, kind and
+/// cession.
+#[derive(Clone, Copy)]
+struct ComparedLayer {
+    tower: (u32, IndexSet, IndexSet, bool, Proportion),
+    layer: Layer,
+    placed: Proportion,
+}
+
+impl ComparedLayer {
+    /// `None` for a treaty that is no layer.
+    fn of(treaty: &PortfolioTreaty) -> Option<Self> {
+        let (is_by_occurrence, cession, layer, placed) = match &treaty.treaty.terms {
+            TreatyTerms::QuotaShare { .. } => return None,
+            TreatyTerms::OccurrenceXl(layer) => (true, layer.cession, layer.layer, layer.placed),
+            TreatyTerms::AggregateXl { layer, placed } => (false, Proportion::ONE, *layer, *placed),
+        };
+        let Treaty { step, lines, groups, .. } = treaty.treaty;
+        Some(Self { tower: (step, lines, groups, is_by_occurrence, cession), layer, placed })
+    }
+
+    fn top(&self) -> u64 {
+        self.layer.attachment.saturating_add(self.layer.limit)
+    }
+}
+
 /// Whether two layers on the same subject overlap, and are placed so that more than the whole of a
 /// part is ceded.
 fn overlap(a: &PortfolioTreaty, b: &PortfolioTreaty) -> bool {
-    let layer = |treaty: &PortfolioTreaty| match &treaty.treaty.terms {
-        TreatyTerms::QuotaShare { .. } => None,
-        TreatyTerms::OccurrenceXl(layer) => Some((true, layer.cession.0, layer.layer, layer.placed.0)),
-        TreatyTerms::AggregateXl { layer, placed } => Some((false, Proportion::ONE.0, *layer, placed.0)),
-    };
-    let (Some((a_kind, a_cession, a_layer, a_placed)), Some((b_kind, b_cession, b_layer, b_placed))) =
-        (layer(a), layer(b))
-    else {
-        return false;
-    };
-    let covers = |treaty: &PortfolioTreaty| (treaty.treaty.step, treaty.treaty.lines, treaty.treaty.groups);
-    (a_kind, a_cession, covers(a)) == (b_kind, b_cession, covers(b))
-        && a_placed + b_placed > Proportion::ONE.0
-        && a_layer.overlaps(b_layer)
+    let Some((a, b)) = ComparedLayer::of(a).zip(ComparedLayer::of(b)) else { return false };
+    a.tower == b.tower && a.placed.0 + b.placed.0 > Proportion::ONE.0 && a.layer.overlaps(b.layer)
+}
+
+/// The name and the top of the layer below this one of the same tower, if it ends below the
+/// attachment.
+fn layer_below_gap<'a>(treaties: &'a [PortfolioTreaty], treaty: &PortfolioTreaty) -> Option<(&'a str, u64)> {
+    let this = ComparedLayer::of(treaty)?;
+    let layers = treaties.iter().filter_map(|other| Some((other.name.as_str(), ComparedLayer::of(other)?)));
+    let below = layers
+        .filter(|(_, other)| other.tower == this.tower && other.layer.attachment < this.layer.attachment);
+    let highest = below.map(|(name, other)| (name, other.top())).max_by_key(|(_, top)| *top);
+    highest.filter(|(_, top)| *top < this.layer.attachment)
 }
 
 /// The treaties listed before that cover a common part of a step's subject, where they and `treaty`

@@ -1,11 +1,12 @@
 //! Warnings: what is valid but probably unintended. Whether args are valid does not depend on them.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use super::{
     args::{GroupArgs, RiskArgs},
     checks::{component_path, severity_path},
     counts::{self, CountArgs},
+    families::FamilyArgs,
     highest_moments::{rounded_tail_index, smallest_tail_index},
     listed_severities::ListedSeverityArgs,
     portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent},
@@ -16,14 +17,19 @@ use super::{
 };
 use crate::{
     severities::SeverityLaw,
-    workload::warning::{Warning, WarningList, grouped},
+    workload::{
+        MIN_EXPECTED_BEYOND, is_scarce,
+        warning::{Warning, WarningList, grouped},
+    },
 };
 use forge_contract::program::{MAX_AMOUNT, Program};
 
 /// Medians below this many minor units are suspicious: rounding becomes visible.
 const MIN_MEDIAN: f64 = 100.0;
-/// Medians of an index that are plausible.
-const USUAL_INDEX: RangeInclusive<f64> = 0.2..=5.0;
+/// Means or medians of an index that are plausible.
+const USUAL_INDEX: Range<f64> = 0.2..2.0;
+/// A coefficient of variation from here on is probably a percentage.
+const MIN_UNUSUAL_CV: f64 = 5.0;
 /// The largest amount should be at least this many typical years.
 const TYPICAL_YEARS_BELOW_LARGEST: f64 = 1000.0;
 /// Above this sigma, a noticeable part of a lognormal mean lies beyond the largest draw.
@@ -37,7 +43,8 @@ impl RiskArgs {
         let portfolio = self.portfolio();
         let mut warnings = WarningList::default();
         warn_about_unused_names(&portfolio, &mut warnings);
-        warn_about_indices(&portfolio, &mut warnings);
+        warn_about_indices(self, &mut warnings);
+        warn_about_capital_level(&portfolio, self.iterations, &mut warnings);
         warn_about_largest_amount(&portfolio, &mut warnings);
         for (number, group) in self.groups.iter().enumerate() {
             warn_about_counts(group, &format!("/groups/{number}/count"), &mut warnings);
@@ -45,6 +52,10 @@ impl RiskArgs {
                 if let SeverityArgs::Listed(ListedSeverityArgs::Discrete { probabilities, .. }) = severity {
                     let path = severity_path(&portfolio, number, index);
                     warn_about_sum(probabilities, &format!("{path}/discrete/probabilities"), &mut warnings);
+                }
+                if let SeverityArgs::Family(family) = severity {
+                    let path = severity_path(&portfolio, number, index);
+                    warn_about_variation(family, &path, &mut warnings);
                 }
             }
             for (index, component) in portfolio.groups[number].components.iter().enumerate() {
@@ -82,17 +93,51 @@ fn warn_about_unused_names(portfolio: &Portfolio, warnings: &mut WarningList) {
     }
 }
 
-/// Warns of factors that are far from 1: amounts are probably given in the wrong place.
-fn warn_about_indices(portfolio: &Portfolio, warnings: &mut WarningList) {
-    for (number, index) in portfolio.indices.iter().enumerate() {
-        let median = ranges::median(&index.law);
-        if !USUAL_INDEX.contains(&median) {
+/// Warns of factors that are far from 1: amounts or percentages are probably given as factors.
+fn warn_about_indices(args: &RiskArgs, warnings: &mut WarningList) {
+    for (number, index) in args.indices.iter().enumerate() {
+        let path = format!("/indices/{number}");
+        warn_about_variation(&index.law, &path, warnings);
+        let (figure, value) = match parameter(&index.law, "mean") {
+            Some(mean) => ("mean", mean),
+            None => ("median", ranges::median(&index.law.law)),
+        };
+        if !USUAL_INDEX.contains(&value) {
             let message = format!(
-                "has a median of {median}: an index is a factor, which multiplies the amounts of its components, and \
-                 usually near 1"
+                "has a {figure} of {value}: an index is a factor, which multiplies the amounts of its components, and \
+                 usually near 1; an increase of 2% is 1.02"
             );
-            warnings.push(&format!("/indices/{number}"), message);
+            warnings.push(&path, message);
         }
+    }
+}
+
+/// A parameter of a family, as written.
+fn parameter<L>(family: &FamilyArgs<L>, name: &str) -> Option<f64> {
+    family.parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
+
+/// Warns of a coefficient of variation that is probably a percentage; `path` is that of the family.
+fn warn_about_variation<L>(family: &FamilyArgs<L>, path: &str, warnings: &mut WarningList) {
+    if let Some(cv) = parameter(family, "cv").filter(|cv| *cv >= MIN_UNUSUAL_CV) {
+        let message = format!(
+            "makes the standard deviation {cv} times the mean; if {cv}% is meant, write {}",
+            cv / 100.0
+        );
+        warnings.push(&format!("{path}/{}/cv", family.family), message);
+    }
+}
+
+/// Warns of a capital requirement beyond whose level too few years are expected.
+fn warn_about_capital_level(portfolio: &Portfolio, years: u64, warnings: &mut WarningList) {
+    let Some(level) = portfolio.capital.map(|capital| capital.level) else { return };
+    if is_scarce(level, years) {
+        let message = format!(
+            "is {}: of {years} years, fewer than {MIN_EXPECTED_BEYOND} are expected beyond it, so the capital \
+             requirement says little; use more iterations",
+            level.to_f64()
+        );
+        warnings.push("/capital/level", message);
     }
 }
 

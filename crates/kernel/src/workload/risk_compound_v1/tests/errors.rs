@@ -195,8 +195,21 @@ fn terms_of_other_kinds_of_treaties_are_named() {
     assert_error(
         &with_treaties(&[ratios]),
         "/treaties/0/profit_commission",
-        "needs `premium`, that of the treaty",
+        "with ratios `premium` is that of the covered lines",
     );
+    // One error for a value of the wrong kind.
+    for (field, value, part) in [
+        ("commission", json!({"loss_ratio": 0.5, "rate": 0.2}), "(a sliding scale), not an object"),
+        ("commission", json!("0.2"), "a number from 0 to 1, or a list of 2 to 16 objects"),
+        ("profit_commission", json!(0.2), "must be an object such as {\"share\": 0.25}, not a number"),
+        ("profit_commission", json!([{"share": 0.5}]), "not an array"),
+    ] {
+        let mut treaty = quota_share.clone();
+        treaty[field] = value;
+        let args = with_treaties(&[treaty]);
+        assert_error(&args, &format!("/treaties/0/{field}"), part);
+        assert_eq!(read(&args).unwrap_err().len(), 1);
+    }
     for (field, part) in [("kind", "is missing"), ("covers", "is missing"), ("cession", "is missing")] {
         let mut treaty = quota_share.clone();
         treaty.as_object_mut().unwrap().remove(field);

@@ -282,7 +282,9 @@ fn cessions_that_may_exceed_their_subject() {
 #[test]
 fn factors_far_from_1() {
     let index = |mean: f64| with("/indices/0/lognormal", json!({"mean": mean, "cv": 0.04}));
-    assert_warning(&index(100.0), "/indices/0", "a median of 99.9");
+    assert_warning(&index(100.0), "/indices/0", "has a mean of 100");
+    let by_logarithm = with("/indices/0/lognormal", json!({"mu": 1, "sigma": 0.1}));
+    assert_warning(&by_logarithm, "/indices/0", "has a median of 2.718");
     assert_warning(&index(0.04), "/indices/0", "usually near 1");
     assert_silent(&index(1.3));
 }
@@ -341,4 +343,64 @@ fn limits_below_every_claim() {
     // The deductible takes off 200.
     assert_warning(&limited(800), "/groups/1/claims/1/limit", "every claim is cut to the limit");
     assert_silent(&limited(801));
+}
+
+#[test]
+fn percentages_in_place_of_factors() {
+    let severity = "/groups/1/claims/0/severity";
+    let cv = format!("{severity}/lognormal/cv");
+    let lognormal = |cv: f64| with(severity, json!({"lognormal": {"mean": 2000, "cv": cv}}));
+    assert_warning(&lognormal(8.0), &cv, "8 times the mean; if 8% is meant, write 0.08");
+    assert_silent(&lognormal(4.9));
+    let index = |mean: f64, cv: f64| with("/indices/0/lognormal", json!({"mean": mean, "cv": cv}));
+    assert_warning(&index(2.0, 0.04), "/indices/0", "has a mean of 2: an index is a factor");
+    assert_warning(&index(1.02, 5.0), "/indices/0/lognormal/cv", "if 5% is meant, write 0.05");
+    assert_silent(&index(1.99, 0.04));
+}
+
+#[test]
+fn layers_that_cost_more_than_they_pay() {
+    let priced = |premium: f64| {
+        let mut layer = layer(1000, 1500);
+        layer["premium"] = json!(premium);
+        with_treaties(&[layer])
+    };
+    assert_warning(&priced(3600.0), "/treaties/0/premium", "above the limit, 1,500: a rate on line of 240%");
+    assert_silent(&priced(1500.0));
+}
+
+#[test]
+fn gaps_between_layers_of_a_tower() {
+    let (low, high) = (layer(1000, 1500), layer(3000, 4500));
+    for (treaties, path, name) in [([&low, &high], "/treaties/1", "T0"), ([&high, &low], "/treaties/0", "T1")]
+    {
+        let part = format!("leaves a gap above the layer {name:?} of the same step, which ends at 2,500");
+        assert_warning(&with_treaties(&treaties.map(Value::clone)), &format!("{path}/attachment"), &part);
+    }
+    assert_silent(&with_treaties(&[low, high, layer(2500, 500)]));
+    let mut of_motor = layer(100, 200);
+    of_motor["covers"] = json!(["motor"]);
+    assert_silent(&with_treaties(&[layer(50, 20), of_motor]));
+}
+
+#[test]
+fn commissions_that_reward_losses_or_leave_out_premiums() {
+    let scale = |rates: [f64; 2]| {
+        with_treaties(&[json!({
+            "kind": "quota_share", "covers": ["motor"], "cession": 0.5, "premium": 1000,
+            "commission": [{"loss_ratio": 0.5, "rate": rates[0]}, {"loss_ratio": 0.6, "rate": rates[1]}]
+        })])
+    };
+    assert_warning(&scale([0.2, 0.3]), "/treaties/0/commission", "rises with the loss ratio");
+    assert_silent(&scale([0.3, 0.2]));
+    let profit = |price: f64| {
+        let mut layer = layer(1000, 1500);
+        layer["premium"] = json!(300);
+        layer["reinstatements"] = json!([price]);
+        layer["profit_commission"] = json!({"share": 0.2});
+        with_treaties(&[layer])
+    };
+    let part = "leaves reinstatement premiums out";
+    assert_warning(&profit(1.0), "/treaties/0/profit_commission", part);
+    assert_silent(&profit(0.0));
 }
