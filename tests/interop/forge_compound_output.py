@@ -254,24 +254,32 @@ class Output:
 
     def allocation(self, a: int, b: int) -> dict[str, Any]:
         """Section 11.1: `tail` and `at_quantile` of an allocation."""
-        iterations: dict[int, int] = {}
-        for bucket, times in self.result.total.buckets.items():
-            coarse = bucket_of(bucket_low(bucket), BITS)
-            iterations[coarse] = iterations.get(coarse, 0) + times
+        iterations = self.iterations_of_classes()
         t = left = f64(self.n) * (f64(b - a) / f64(b))
         sums = [0.0] * (len(self.lines) + len(self.ceded))
         last: list[float] = []
-        for bucket in sorted(iterations, reverse=True):
+        for number in sorted(iterations, reverse=True):
             if not left > 0:
                 break
-            count = f64(iterations[bucket])
+            count = f64(iterations[number])
             share = 1.0 if count <= left else left / count
-            exact = self.result.details.buckets[bucket]
+            exact = self.result.details.classes.sums[number]
             sums = [total + share * f64(more) for total, more in zip(sums, exact)]
             left = left - count
             last = [f64(more) / count / self.u for more in exact]
         near = self.parts(last, False, bool(self.ceded))
         return {"tail": self.parts([total / t / self.u for total in sums], True, True), "at_quantile": near}
+
+    def iterations_of_classes(self) -> dict[int, int]:
+        """Section 8.1: the iterations of each class of the total."""
+        total = self.result.total
+        if total.listed is not None:
+            return total.listed
+        iterations: dict[int, int] = {}
+        for bucket, times in total.buckets.items():
+            coarse = bucket_of(bucket_low(bucket), BITS)
+            iterations[coarse] = iterations.get(coarse, 0) + times
+        return iterations
 
     def parts(self, values: list[float], net: bool, others: bool) -> dict[str, Any]:
         """Section 11.1: parts and `net`. The flags tell which are null without a mean."""

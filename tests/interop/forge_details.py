@@ -7,12 +7,12 @@ for its purpose and usage.
 from __future__ import annotations
 
 from forge_core import le, varint
-from forge_distribution import Distribution, bucket_of
+from forge_distribution import Distribution, bucket_of, numbered_bytes
 from forge_execution import Iteration, TreatyYear
 from forge_program import MAX, OccurrenceXl, Program, Treaty
 from forge_subjects import Subjects
 
-BITS = 8  # section 8.1: the resolution of quantities and of the allocation
+BITS = 8  # section 8.1: the resolution of quantities, and of classes that are buckets
 
 
 def cut(amount: int) -> int:
@@ -78,7 +78,7 @@ class Quantity:
     def __init__(self, marks: list[int]) -> None:
         self.sum = 0
         self.sum_of_squares = 0
-        self.distribution = Distribution(marks, BITS)
+        self.distribution = Distribution(marks, BITS, lists=True)
 
     def add(self, amount: int) -> None:
         self.sum += amount
@@ -92,7 +92,34 @@ class Quantity:
 
     def to_bytes(self) -> bytes:
         marks = varint(len(self.distribution.marks))
-        return le(self.sum, 16) + le(self.sum_of_squares, 32) + marks + self.distribution.to_bytes()
+        return (le(self.sum, 16) + le(self.sum_of_squares, 32) + marks + self.distribution.to_bytes()
+                + self.distribution.amounts_bytes())
+
+
+class Classes:
+    """Section 8.1: the sums of the classes of the total: of its amounts while they are listed, then
+    of its buckets.
+    """
+
+    def __init__(self) -> None:
+        self.are_buckets = False
+        self.sums: dict[int, list[int]] = {}
+
+    def add(self, number: int, sums: list[int]) -> None:
+        self.sums[number] = [a + b for a, b in zip(self.sums.get(number, [0] * len(sums)), sums)]
+
+    def merge(self, other: Classes, are_buckets: bool) -> None:
+        """`are_buckets`: whether the merged total lists no amounts."""
+        if are_buckets and not self.are_buckets:
+            amounts, self.sums, self.are_buckets = self.sums, {}, True
+            for amount, sums in amounts.items():
+                self.add(bucket_of(amount, BITS), sums)
+        for number, sums in other.sums.items():
+            become_buckets = are_buckets and not other.are_buckets
+            self.add(bucket_of(number, BITS) if become_buckets else number, sums)
+
+    def to_bytes(self) -> bytes:
+        return numbered_bytes({number: [len(sums), *sums] for number, sums in self.sums.items()})
 
 
 def quantities_of(year: Iteration, subjects: Subjects) -> list[int]:
@@ -104,7 +131,9 @@ def quantities_of(year: Iteration, subjects: Subjects) -> list[int]:
 
 
 class Details:
-    """Section 8.1: the details of a shard result."""
+    """Section 8.1: the details of a shard result. Its distributions `total` and `largest` are
+    arguments, and hold the iterations that are added or merged already.
+    """
 
     def __init__(self, program: Program, quantity_marks: list[list[int]]) -> None:
         self.allocation = program.allocation
@@ -112,9 +141,9 @@ class Details:
         self.groups = [GroupDetails() for _ in program.groups]
         self.treaties = [TreatyDetails(treaty) for treaty in program.treaties]
         self.quantities = [Quantity(marks) for marks in quantity_marks]
-        self.buckets: dict[int, list[int]] = {}
+        self.classes = Classes()
 
-    def add(self, year: Iteration) -> None:
+    def add(self, year: Iteration, total: Distribution) -> None:
         for group, count, gross in zip(self.groups, year.counts, year.group_gross):
             group.add(count, cut(gross))
         for details, treaty in zip(self.treaties, year.treaties):
@@ -123,25 +152,18 @@ class Details:
             quantity.add(amount)
         if self.allocation:
             sums = [cut(amount) for amount in year.years[0]] + [cut(treaty.ceded) for treaty in year.treaties]
-            self.allocate(bucket_of(year.total(), BITS), sums)
+            one = Classes()
+            one.add(year.total(), sums)
+            self.classes.merge(one, total.listed is None)
 
-    def allocate(self, bucket: int, sums: list[int]) -> None:
-        self.buckets[bucket] = [a + b for a, b in zip(self.buckets.get(bucket, [0] * len(sums)), sums)]
-
-    def merge(self, other: Details) -> None:
+    def merge(self, other: Details, total: Distribution) -> None:
         for name in ("groups", "treaties", "quantities"):
             for ours, theirs in zip(getattr(self, name), getattr(other, name)):
                 ours.merge(theirs)
-        for bucket, sums in other.buckets.items():
-            self.allocate(bucket, sums)
+        self.classes.merge(other.classes, total.listed is None)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, total: Distribution, largest: Distribution) -> bytes:
         parts = []
         for some in (self.groups, self.treaties, self.quantities):
             parts += [varint(len(some))] + [item.to_bytes() for item in some]
-        parts.append(varint(len(self.buckets)))
-        previous = -1
-        for bucket, sums in sorted(self.buckets.items()):
-            parts += [varint(bucket - 1 - previous), varint(len(sums))] + [varint(amount) for amount in sums]
-            previous = bucket
-        return b"".join(parts)
+        return b"".join(parts + [total.amounts_bytes(), largest.amounts_bytes(), self.classes.to_bytes()])

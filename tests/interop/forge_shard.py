@@ -24,8 +24,8 @@ class ShardResult:
         self.sum_of_squares = 0
         self.occurrences = [0] * components
         self.capped = [0] * components
-        self.total = Distribution(marks)
-        self.largest = Distribution(marks)
+        self.total = Distribution(marks, lists=details is not None)
+        self.largest = Distribution(marks, lists=details is not None)
         self.details = details
 
     def add(self, total: int, largest: int, cap: int, times: int = 1) -> None:
@@ -43,7 +43,7 @@ class ShardResult:
         self.occurrences = [a + b for a, b in zip(self.occurrences, year.drawn)]
         self.capped = [a + b for a, b in zip(self.capped, year.at_limit)]
         if self.details is not None:
-            self.details.add(year)
+            self.details.add(year, self.total)
 
     def merge(self, other: ShardResult) -> None:
         """Section 8: merging."""
@@ -56,7 +56,7 @@ class ShardResult:
         self.total.merge(other.total)
         self.largest.merge(other.largest)
         if self.details is not None:
-            self.details.merge(other.details)
+            self.details.merge(other.details, self.total)
 
     def to_bytes(self) -> bytes:
         """Section 8: the bytes of the shard result."""
@@ -65,7 +65,8 @@ class ShardResult:
         for occurrences, capped in zip(self.occurrences, self.capped):
             parts += [varint(occurrences), varint(capped)]
         parts += [varint(len(self.total.marks)), self.total.to_bytes(), self.largest.to_bytes()]
-        parts.append(varint(0) if self.details is None else varint(1) + self.details.to_bytes())
+        parts.append(varint(0) if self.details is None
+                     else varint(1) + self.details.to_bytes(self.total, self.largest))
         return b"".join(parts)
 
     def digest(self) -> str:

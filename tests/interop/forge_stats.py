@@ -44,6 +44,9 @@ class PieceLists(NamedTuple):
 
 def pieces_of(distribution: Distribution) -> PieceLists:
     """Section 9.1: the ordered lists of pieces."""
+    if distribution.listed is not None:
+        exact = [Piece(amount, amount, times) for amount, times in sorted(distribution.listed.items())]
+        return PieceLists(exact, exact, exact)
     estimate: list[Piece] = []
     lower: list[Piece] = []
     upper: list[Piece] = []

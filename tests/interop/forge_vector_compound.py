@@ -152,6 +152,15 @@ COMMISSIONS = {
     ],
     "report": {"levels": [0.9], "return_periods": [2, 20]},
 }
+# Net totals of 999 and 1000 units in one bucket, each from one line.
+CLOSE_TOTALS = {
+    "iterations": 300, "lines": ["fire", "flood"],
+    "groups": [{"name": "claims", "count": {"constant": 1}, "claims": [
+        {"line": "fire", "severity": {"constant": 999}}, {"line": "flood", "severity": {"constant": 2000}}]}],
+    "treaties": [{"name": "quota", "kind": "quota_share", "covers": ["flood"], "cession": 0.5}],
+    "report": {"allocation": True, "levels": [0.25, 0.9], "return_periods": [4]},
+    "capital": {"own_funds": 999, "level": 0.25},
+}
 PORTFOLIOS: dict[str, dict[str, Any]] = {
     "small": SMALL,
     "small, one iteration, null is absent": {**SMALL, "iterations": 1, "treaties": [], "indices": None, "capital": None},
@@ -159,6 +168,7 @@ PORTFOLIOS: dict[str, dict[str, Any]] = {
     "reinsured, no allocation": {**REINSURED, "iterations": 50, "report": {"levels": [0.9], "return_periods": [20]}},
     "amounts in lists": LISTED,
     "commissions": COMMISSIONS,
+    "close totals": CLOSE_TOTALS,
 }
 
 

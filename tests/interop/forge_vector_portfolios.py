@@ -8,6 +8,7 @@ programs stay short.
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import forge_core as core
@@ -19,15 +20,32 @@ from forge_tables import (CountTable, LinearTable, LogNormal, Normal, QuantileTa
                           constant_table, discrete_table, linear_table, poisson_table, quantile_table)
 
 TRACED = 3  # iterations whose amounts are listed one by one
+# Iterations of leaf 0 of `some_hundred_amounts` that have 256 distinct totals, before one with a
+# new total; and those of leaf 1 that have 256 together with the first 200 of leaf 0.
+N_256, M_256 = 360, 165
 
 
 class Case(NamedTuple):
-    """A program of portfolios.json and how many iterations of leaf 0 are executed."""
+    """A program of portfolios.json and how many iterations of leaf 0 are executed. The root seed is
+    that of `seed`, or of `name`.
+    """
 
     name: str
     about: str
     iterations: int
     program: Program
+    seed: str = ""
+
+    def root(self) -> bytes:
+        return core.sha256(b"forge/v1/root/explicit\x00" + (self.seed or self.name).encode())
+
+
+class Merge(NamedTuple):
+    """Results of several leaves of a program, and how many iterations of each are executed."""
+
+    name: str
+    portfolio: str
+    parts: list[tuple[int, int]]
 
 
 # --- Tables
@@ -353,6 +371,31 @@ def repeated_amounts() -> Program:
     return Program(100, 0, MAX, 3, groups, [], treaties, details=True)
 
 
+def few_amounts() -> Program:
+    """Totals that may be close to each other, from different lines."""
+    groups = [
+        Group(ANNUAL, NOT_COUNTED, [Component("levy", steps((0, 1), (99_900, 1)), 0)]),
+        Group(CLAIMS, bernoulli_table(0.5), [Component("fire", constant(100_000), 1),
+                                             Component("theft", DICE, 1, limit=50_000)], picks(2, 1)),
+        Group(STRIKES, bernoulli_table(0.2), [Component("building", constant(199_900), 2),
+                                              Component("motor", DICE, 0, same_rank=True)]),
+    ]
+    treaties = [
+        Treaty(1, 0b100, ALL_GROUPS, QuotaShare(500_250)),
+        Treaty(2, 0b111, ALL_GROUPS, OccurrenceXl(Layer(40_000, 60_000), Layer(50_000, 0))),
+        Treaty(3, 0b011, ALL_GROUPS, AggregateXl(Layer(30_000, 100_000), 900_000)),
+    ]
+    return Program(100, 50, MAX, 3, groups, [], treaties, details=True, allocation=True)
+
+
+def some_hundred_amounts() -> Program:
+    """Some hundred totals and amounts of the first line; of all else few."""
+    groups = [Group(ANNUAL, NOT_COUNTED, [Component("attrition", line((0, 90_000), (1, 90_400)), 0)]),
+              Group(CLAIMS, bernoulli_table(0.3), [Component("fire", steps((10, 2), (1_000, 1)), 1)])]
+    treaties = [Treaty(1, 0b10, ALL_GROUPS, QuotaShare(250_000))]
+    return Program(100, 0, MAX, 2, groups, [], treaties, details=True, allocation=True)
+
+
 def cases() -> list[Case]:
     return [
         Case("claims_with_picks", "A group of claims with four components, with policy terms, base and cap.", 200,
@@ -379,7 +422,7 @@ def cases() -> list[Case]:
              " of two steps.", 150, more_than_is_left()),
         Case("cut_in_one_step", "Treaties of one step that cut each other, with annual terms, in a random order.",
              150, cut_in_one_step()),
-        Case("everything", "All kinds of groups, terms and treaties.", 150, everything()),
+        Case("everything", "All kinds of groups, terms and treaties; classes that are buckets.", 300, everything()),
         Case("many_limits", "Marks of many limits.", 200, many_limits()),
         Case("all_bits", "16 lines and 32 groups.", 40, all_bits()),
         Case("largest_amounts", "Amounts at and near MAX, and factors that exceed it.", 60, largest_amounts()),
@@ -393,6 +436,22 @@ def cases() -> list[Case]:
         Case("linear_to_max", "Linear tables of amounts from 0 to MAX.", 60, linear_to_max()),
         Case("repeated_amounts", "Step tables with repeated amounts, 16 and 17 of them; level linear tables, whose"
              " amounts are no atoms.", 200, repeated_amounts()),
+        Case("few_amounts", "Few totals in many iterations, several in one bucket: classes that are amounts.", 400,
+             few_amounts()),
+        Case("256_totals", "A total with 256 distinct amounts, which are listed.", N_256, some_hundred_amounts(),
+             seed="some_hundred_amounts"),
+        Case("257_totals", "One iteration more, which has a new total: none are listed, and the classes are buckets.",
+             N_256 + 1, some_hundred_amounts(), seed="some_hundred_amounts"),
+    ]
+
+
+def merges() -> list[Merge]:
+    return [
+        Merge("few amounts; the first part is without iterations", "few_amounts", [(2, 0), (0, 60), (1, 40)]),
+        Merge("256 totals together, fewer in each part", "256_totals", [(0, 200), (1, M_256)]),
+        Merge("257 totals together, fewer in each part", "256_totals", [(0, 200), (1, M_256 + 1)]),
+        Merge("of three parts the second lists no totals", "256_totals",
+              [(1, 30), (0, N_256 + 1), (2**32 - 1, 3)]),
     ]
 
 
@@ -419,6 +478,8 @@ def figures_of(result: shard.ShardResult) -> dict[str, Any]:
         figures["groups"] = [[str(amount) for amount in group.sums] for group in details.groups]
         figures["treaties"] = [{"counts": treaty.counts, "reinstated": [str(amount) for amount in treaty.reinstated],
                                 "premium": str(treaty.premium)} for treaty in details.treaties]
+        distributions = [result.total, result.largest] + [quantity.distribution for quantity in details.quantities]
+        figures["listed"] = [len(distribution.listed or {}) for distribution in distributions]
         figures["quantities"] = [{"sum": str(quantity.sum), "minimum": quantity.distribution.minimum,
                                   "maximum": quantity.distribution.maximum, "marks": quantity.distribution.marks}
                                  for quantity in details.quantities]
@@ -426,8 +487,8 @@ def figures_of(result: shard.ShardResult) -> dict[str, Any]:
 
 
 def portfolio_row(case: Case) -> dict[str, Any]:
-    root = core.sha256(b"forge/v1/root/explicit\x00" + case.name.encode())
-    program, seed = case.program, core.leaf_seed(root, 0)
+    program, root = case.program, case.root()
+    seed = core.leaf_seed(root, 0)
     trace = [trace_of(execution.Iteration(program, core.stream(seed, i))) for i in range(TRACED)]
     result = shard.run_range(program, root, 0, case.iterations)
     return {"name": case.name, "about": case.about, "program": program.to_bytes().hex(),
@@ -436,12 +497,57 @@ def portfolio_row(case: Case) -> dict[str, Any]:
             "bytes": result.to_bytes().hex(), "sha256": result.digest(), "figures": figures_of(result), "trace": trace}
 
 
+def leaf_result(case: Case, leaf: int, iterations: int) -> shard.ShardResult:
+    """The result of the first iterations of a leaf."""
+    first = leaf * core.LEAF_ITERATIONS
+    return shard.run_range(case.program, case.root(), first, first + iterations)
+
+
+def merged(program: Program, parts: list[shard.ShardResult]) -> shard.ShardResult:
+    """What results of a program merge to."""
+    result = shard.no_iterations(program)
+    for part in parts:
+        result.merge(part)
+    return result
+
+
+def result_row(result: shard.ShardResult) -> dict[str, Any]:
+    return {"iterations": result.iterations, "bytes": result.to_bytes().hex(), "sha256": result.digest()}
+
+
+def merge_row(merge: Merge) -> dict[str, Any]:
+    (case,) = (case for case in cases() if case.name == merge.portfolio)
+    parts = [leaf_result(case, leaf, iterations) for leaf, iterations in merge.parts]
+    rows = [{"leaf": leaf, "leaf_seed": core.leaf_seed(case.root(), leaf).hex(), **result_row(part)}
+            for (leaf, _), part in zip(merge.parts, parts)]
+    return {"name": merge.name, "portfolio": merge.portfolio, "parts": rows,
+            **result_row(merged(case.program, parts))}
+
+
+def check_grouping(case: Case) -> None:
+    """Checks that the bytes of a result do not depend on how its iterations are grouped (section 8.1)."""
+    whole = leaf_result(case, 0, case.iterations).to_bytes()
+    for cuts in ([1], [case.iterations - 1], [30, 30, 200], [100, 200, 300]):
+        ends = [0, *cuts, case.iterations]
+        parts = [shard.run_range(case.program, case.root(), first, last) for first, last in zip(ends, ends[1:])]
+        for order in permutations(parts):
+            pairs = [merged(case.program, list(order[i:i + 2])) for i in range(0, len(order), 2)]
+            if merged(case.program, list(order)).to_bytes() != whole or merged(case.program, pairs).to_bytes() != whole:
+                raise core.SpecError(f"the result of {case.name} depends on how its iterations are grouped")
+
+
 def build_portfolios() -> dict[str, Any]:
+    for case in cases():
+        if case.iterations >= 300:
+            check_grouping(case)
     return {"spec": "docs/determinism.md, sections 4 to 8",
             "comment": "Programs made by hand. program: its bytes in hex; bytes: those of the result of iterations 0 to"
                        " `iterations` − 1 of leaf 0 (shard 0-0 of a run of so many iterations). figures, to find a"
                        " difference: components [amounts, amounts at the limit]; groups [Σ c, Σ c², iterations without"
                        " loss, Σ g, Σ g²]; treaties: counts [occurrences with r > 0, with r = limit, iterations used"
-                       " up]; quantities in the order of section 8.1. trace: the first iterations; gross and after_steps"
-                       " hold an amount for each line.",
-            "portfolios": [portfolio_row(case) for case in cases()]}
+                       " up]; quantities in the order of section 8.1; listed: how many amounts are listed, of the"
+                       " total, the largest and the quantities. trace: the first iterations; gross and after_steps hold"
+                       " an amount for each line. merges: results of a portfolio's program, of the first `iterations`"
+                       " of a leaf each (from the portfolio's root seed), and what they merge to.",
+            "portfolios": [portfolio_row(case) for case in cases()],
+            "merges": [merge_row(merge) for merge in merges()]}

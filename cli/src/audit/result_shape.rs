@@ -4,7 +4,7 @@
 use forge_contract::{
     distribution::{Distribution, Resolution},
     program::Program,
-    result_details::{AllocationBucket, GroupTally},
+    result_details::{AllocationClass, GroupTally},
     shard_result::{ShardResult, Tally},
 };
 use forge_documents::JobResult;
@@ -57,6 +57,7 @@ fn sample(program: &Program, iterations: u64, amounts: [u64; 2], count: u64) -> 
             max: high,
             at_marks: at_marks.to_vec(),
             histogram: counts.into_iter().skip(usize::from(low == high)).collect(),
+            listed: Vec::new(),
         }
     };
     let sum = u128::from(most) * u128::from(low) + u128::from(iterations - most) * u128::from(high);
@@ -88,12 +89,12 @@ fn sample(program: &Program, iterations: u64, amounts: [u64; 2], count: u64) -> 
             (treaty.premiums, treaty.squared_premiums) = (sum, sum_squares);
         }
         if program.allocation {
-            let bucket = Resolution::COARSE.bucket_of(high) as u32;
+            let number = Resolution::COARSE.bucket_of(high) as u64;
             // The lines less the treaties are not 0, which they are in the other sample.
             let lines = vec![sum; program.lines as usize];
             let treaties = vec![sum / 64; program.treaties.len()];
             let sums = [lines, treaties].concat();
-            details.allocation = vec![AllocationBucket { bucket, sums }];
+            details.allocation = vec![AllocationClass { number, sums }];
         }
     }
     result

@@ -136,6 +136,7 @@ mod tests {
             max: 0,
             at_marks: vec![0; request.program.marks().len()],
             histogram: vec![(0, iterations)],
+            listed: Vec::new(),
         };
         let tally = Tally { occurrences: iterations * MAX_COUNT, capped: 0 };
         let result = ShardResult {

@@ -1,15 +1,15 @@
 //! The tail taken apart: means of amounts (co-TVaR) and of counts over its years, by line, treaty
 //! or group.
 
-use std::{collections::BTreeMap, ops::ControlFlow, str::FromStr};
+use std::{ops::ControlFlow, str::FromStr};
 
 use clap::ValueEnum;
-use forge_contract::distribution::Resolution;
+use forge_contract::listed_amounts::AmountClasses;
 use forge_documents::{number_format::format_level, result_tables::capitalise};
 use forge_kernel::{
     statistics::Level,
     summary::HighestMoment,
-    tail_sums::{BucketSums, sums_above},
+    tail_sums::{ClassSums, sums_above},
     workload::{ModelPart, ModelParts},
     years::{PartFigures, YearFigures},
 };
@@ -98,7 +98,7 @@ pub fn explain_tail(
     if model_parts.is_empty() {
         return Err(CommandError::Input(format!("--by {}: the model has none", by.name())));
     }
-    let new_collector = || TailBuckets { by, perspective, buckets: BTreeMap::new() };
+    let new_collector = || TailClasses { by, perspective, classes: AmountClasses::new() };
     let mut all = new_collector();
     let pass = YearPass::new(record, args, |_| true);
     let completed = pass.execute(new_collector, |of_block| {
@@ -192,11 +192,11 @@ fn tail_rows(
     rows
 }
 
-/// Sums over the years by coarse bucket of their amounts, as results have them for the allocation.
-struct TailBuckets {
+/// Sums over the years by class of their amounts, as results have them for the allocation.
+struct TailClasses {
     by: TailPart,
     perspective: Perspective,
-    buckets: BTreeMap<u32, YearSums>,
+    classes: AmountClasses<YearSums>,
 }
 
 /// Sums over some years.
@@ -213,25 +213,27 @@ impl YearSums {
         self.sums.resize(added.len(), 0);
         self.sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
     }
+
+    fn merge(&mut self, other: Self) {
+        self.add(other.years, other.sums.into_iter());
+    }
 }
 
-impl TailBuckets {
+impl TailClasses {
     fn merge(&mut self, other: Self) {
-        for (bucket, sums) in other.buckets {
-            self.buckets.entry(bucket).or_default().add(sums.years, sums.sums.into_iter());
-        }
+        self.classes.merge(other.classes, YearSums::merge);
     }
 
     fn means_above(&self, level: Level, years: u64) -> TailMeans {
-        let buckets = self.buckets.values();
-        let buckets: Vec<_> =
-            buckets.map(|sums| BucketSums { years: sums.years, sums: &sums.sums }).collect();
-        let above = sums_above(&buckets, years, level);
+        let classes = self.classes.iter();
+        let classes: Vec<_> =
+            classes.map(|(_, sums)| ClassSums { years: sums.years, sums: &sums.sums }).collect();
+        let above = sums_above(&classes, years, level);
         TailMeans { years: above.years, means: above.sums.iter().map(|sum| sum / above.years).collect() }
     }
 }
 
-impl YearCollector for TailBuckets {
+impl YearCollector for TailClasses {
     type Year = YearFigures;
 
     fn add(&mut self, figures: &YearFigures) {
@@ -240,8 +242,7 @@ impl YearCollector for TailBuckets {
         let amounts = parts.iter().map(|part| part.amount);
         let counts = parts.iter().map(|part| part.count);
         let added: Vec<u128> = amounts.chain(counts).chain([amount]).map(u128::from).collect();
-        let bucket = Resolution::COARSE.bucket_of(amount) as u32;
-        self.buckets.entry(bucket).or_default().add(1, added.into_iter());
+        self.classes.of_amount(amount, YearSums::merge).add(1, added.into_iter());
     }
 }
 

@@ -153,7 +153,8 @@ mod tests {
     fn bound_is_the_bucket_of_the_last_one_of_the_largest() {
         let fine = |amount| Resolution::FINE.bucket_of(amount) as u32;
         let histogram = vec![(fine(10), 5), (fine(100_000), 3), (fine(900_000), 2)];
-        let distribution = Distribution { min: 10, max: 900_000, at_marks: Vec::new(), histogram };
+        let distribution =
+            Distribution { min: 10, max: 900_000, at_marks: Vec::new(), histogram, listed: Vec::new() };
         let bound = |count| lower_bound(&distribution, Resolution::FINE, count);
         let edge = |amount| Resolution::FINE.bounds(fine(amount) as usize).0;
         assert_eq!([1, 2].map(bound), [edge(900_000); 2]);

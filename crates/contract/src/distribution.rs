@@ -51,6 +51,10 @@ pub struct Distribution {
     pub at_marks: Vec<u64>,
     /// Non-empty buckets in ascending order: bucket index and number of iterations.
     pub histogram: Vec<(u32, u64)>,
+    /// The distinct amounts in ascending order, each with its number of iterations, if the program
+    /// has `details` and there are at most
+    /// [`MAX_LISTED_AMOUNTS`](crate::listed_amounts::MAX_LISTED_AMOUNTS); else none.
+    pub listed: Vec<(u64, u64)>,
 }
 
 impl Distribution {
@@ -109,7 +113,7 @@ impl Distribution {
             let message = "the histogram does not match iterations, minimum and maximum";
             return Err(DecodeError::invalid(message));
         }
-        Ok(Self { min, max, at_marks, histogram })
+        Ok(Self { min, max, at_marks, histogram, listed: Vec::new() })
     }
 }
 

@@ -48,6 +48,7 @@ pub mod error;
 pub mod ids;
 pub mod job;
 pub mod job_list;
+pub mod listed_amounts;
 pub mod manifest_log;
 pub mod marks;
 pub mod merkle;

@@ -6,6 +6,7 @@ use ethnum::U256;
 use crate::{
     amount::MAX_AMOUNT,
     distribution::{Distribution, Resolution},
+    listed_amounts,
     program::{MAX_COUNT, Program},
     treaty::{Treaty, TreatyTerms},
     wire::{DecodeError, WireReader, WireWriter},
@@ -105,13 +106,14 @@ impl TreatyTally {
     }
 }
 
-/// The parts that make up the totals within one coarse bucket.
+/// The parts that make up the totals of one class.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AllocationBucket {
-    /// Bucket of the total, with [`Resolution::COARSE`].
-    pub bucket: u32,
+pub struct AllocationClass {
+    /// The class, as [`total_classes`](crate::shard_result::ShardResult::total_classes) has it: a
+    /// total, if these are listed, else a bucket of totals.
+    pub number: u64,
     /// For each line its gross amounts, then for each treaty its payments, summed over the
-    /// iterations whose total is in the bucket.
+    /// iterations of the class.
     pub sums: Vec<u128>,
 }
 
@@ -124,12 +126,14 @@ pub struct ResultDetails {
     pub treaties: Vec<TreatyTally>,
     /// One result for each of [`Program::quantities`].
     pub quantities: Vec<QuantityResult>,
-    /// The parts of the total, in ascending order of the buckets; empty without `allocation`.
-    pub allocation: Vec<AllocationBucket>,
+    /// The parts of the total, in ascending order of the classes; empty without `allocation`.
+    pub allocation: Vec<AllocationClass>,
 }
 
 impl ResultDetails {
-    pub(crate) fn encode(&self, writer: &mut WireWriter) {
+    /// Encodes the details of a result with these distributions of the total and of the largest
+    /// occurrence.
+    pub(crate) fn encode(&self, distributions: [&Distribution; 2], writer: &mut WireWriter) {
         writer.varint(self.groups.len() as u64);
         for group in &self.groups {
             writer.varint(group.occurrences);
@@ -154,35 +158,46 @@ impl ResultDetails {
             writer.u256(quantity.sum_squares);
             writer.varint(quantity.distribution.at_marks.len() as u64);
             quantity.distribution.encode(writer);
+            listed_amounts::encode(&quantity.distribution.listed, writer);
         }
+        distributions.iter().for_each(|distribution| listed_amounts::encode(&distribution.listed, writer));
         writer.varint(self.allocation.len() as u64);
         let mut next = 0;
         for part in &self.allocation {
-            writer.varint(u64::from(part.bucket - next));
+            writer.varint(part.number - next);
             writer.varint(part.sums.len() as u64);
             part.sums.iter().for_each(|&sum| writer.varint128(sum));
-            next = part.bucket + 1;
+            next = part.number + 1;
         }
     }
 
-    pub(crate) fn decode(reader: &mut WireReader<'_>, iterations: u64) -> Result<Self, DecodeError> {
+    /// Decodes the details of a result of so many iterations, and the listed amounts of its total
+    /// and of its largest occurrence into their distributions.
+    pub(crate) fn decode(
+        reader: &mut WireReader<'_>,
+        iterations: u64,
+        distributions: [&mut Distribution; 2],
+    ) -> Result<Self, DecodeError> {
         let groups = (0..reader.list_length()?).map(|_| decode_group(reader)).collect::<Result<_, _>>()?;
         let treaties = (0..reader.list_length()?).map(|_| decode_treaty(reader)).collect::<Result<_, _>>()?;
         let quantities = (0..reader.list_length()?).map(|_| decode_quantity(reader, iterations));
         let quantities = quantities.collect::<Result<_, _>>()?;
+        for distribution in distributions {
+            listed_amounts::decode_into(distribution, Resolution::FINE, reader)?;
+        }
         let length = reader.list_length()?;
         let mut next = 0;
-        let bucket = |_| {
-            let bucket = reader.varint()?.saturating_add(next);
-            if bucket >= Resolution::COARSE.buckets() as u64 {
-                return Err(DecodeError::invalid("a bucket is out of range"));
+        let class = |_| {
+            let number = reader.varint()?.saturating_add(next);
+            if number > MAX_AMOUNT {
+                return Err(DecodeError::invalid("a class of the total is out of range"));
             }
-            next = bucket + 1;
+            next = number + 1;
             let parts = reader.list_length()?;
             let sums = (0..parts).map(|_| reader.varint128()).collect::<Result<_, _>>()?;
-            Ok(AllocationBucket { bucket: bucket as u32, sums })
+            Ok(AllocationClass { number, sums })
         };
-        let allocation = (0..length).map(bucket).collect::<Result<_, _>>()?;
+        let allocation = (0..length).map(class).collect::<Result<_, _>>()?;
         Ok(Self { groups, treaties, quantities, allocation })
     }
 
@@ -215,7 +230,7 @@ impl ResultDetails {
             let in_range = if n == 0 { q.sum == 0 } else { (min * n..=max * n).contains(&q.sum) };
             in_range && sums(q.sum, q.sum_squares)
         };
-        let allocation = |a: &AllocationBucket| a.sums.iter().all(|&sum| sum <= largest_sum);
+        let allocation = |a: &AllocationClass| a.sums.iter().all(|&sum| sum <= largest_sum);
         let holds = self.groups.iter().all(group)
             && self.treaties.iter().all(treaty)
             && self.quantities.iter().all(quantity)
@@ -245,6 +260,7 @@ fn decode_treaty(reader: &mut WireReader<'_>) -> Result<TreatyTally, DecodeError
 fn decode_quantity(reader: &mut WireReader<'_>, iterations: u64) -> Result<QuantityResult, DecodeError> {
     let (sum, sum_squares) = (reader.u128()?, reader.u256()?);
     let marks = reader.list_length()?;
-    let distribution = Distribution::decode(reader, Resolution::COARSE, marks, iterations)?;
+    let mut distribution = Distribution::decode(reader, Resolution::COARSE, marks, iterations)?;
+    listed_amounts::decode_into(&mut distribution, Resolution::COARSE, reader)?;
     Ok(QuantityResult { sum, sum_squares, distribution })
 }

@@ -66,7 +66,17 @@ pub struct ShardResult {
 }
 
 impl ShardResult {
-    /// The histogram of the total with [`Resolution::COARSE`], by which the total is allocated.
+    /// The classes by which the total is allocated, in ascending order, each with its number and
+    /// its iterations: its listed amounts, else its [`ShardResult::coarse_totals`].
+    pub fn total_classes(&self) -> Vec<(u64, u64)> {
+        if self.total.listed.is_empty() {
+            self.coarse_totals().into_iter().map(|(bucket, years)| (bucket.into(), years)).collect()
+        } else {
+            self.total.listed.clone()
+        }
+    }
+
+    /// The histogram of the total with [`Resolution::COARSE`].
     pub fn coarse_totals(&self) -> Vec<(u32, u64)> {
         let mut buckets: Vec<(u32, u64)> = Vec::new();
         for &(fine, iterations) in &self.total.histogram {
@@ -101,7 +111,7 @@ impl ShardResult {
         self.largest.encode(&mut writer);
         writer.varint(u64::from(self.details.is_some()));
         if let Some(details) = &self.details {
-            details.encode(&mut writer);
+            details.encode([&self.total, &self.largest], &mut writer);
         }
         writer.finish()
     }
@@ -122,11 +132,11 @@ impl ShardResult {
         let components =
             (0..components).map(|_| tally(&mut reader)).collect::<Result<Vec<_>, DecodeError>>()?;
         let marks = reader.list_length()?;
-        let total = Distribution::decode(&mut reader, Resolution::FINE, marks, iterations)?;
-        let largest = Distribution::decode(&mut reader, Resolution::FINE, marks, iterations)?;
+        let mut total = Distribution::decode(&mut reader, Resolution::FINE, marks, iterations)?;
+        let mut largest = Distribution::decode(&mut reader, Resolution::FINE, marks, iterations)?;
         let details = match reader.varint()? {
             0 => None,
-            1 => Some(ResultDetails::decode(&mut reader, iterations)?),
+            1 => Some(ResultDetails::decode(&mut reader, iterations, [&mut total, &mut largest])?),
             _ => return Err(DecodeError::invalid("a result has details or none")),
         };
         reader.finish()?;
@@ -177,6 +187,7 @@ mod tests {
             max: amounts.iter().copied().max().unwrap_or(0),
             at_marks: vec![0, 0],
             histogram: counts.into_iter().collect(),
+            listed: Vec::new(),
         };
         ShardResult {
             iterations: amounts.len() as u64,

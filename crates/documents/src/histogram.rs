@@ -67,6 +67,7 @@ mod tests {
             max: amounts.max().unwrap(),
             at_marks: Vec::new(),
             histogram: histogram.into_iter().collect(),
+            listed: Vec::new(),
         }
     }
 

@@ -47,7 +47,8 @@ pub(crate) fn decode_shard_result(
         let (min, max) =
             (!read_u64(accumulator, EXTREMES + 4 * index), read_u64(accumulator, EXTREMES + 4 * index + 2));
         let counts = &histograms[index * HISTOGRAM_BUCKETS..][..HISTOGRAM_BUCKETS];
-        Distribution { min, max, at_marks, histogram: merge_buckets(counts, (min, max), &uncounted) }
+        let histogram = merge_buckets(counts, (min, max), &uncounted);
+        Distribution { min, max, at_marks, histogram, listed: Vec::new() }
     };
     let tally = |component: usize| Tally {
         occurrences: read_u64(accumulator, TALLIES + 4 * component),

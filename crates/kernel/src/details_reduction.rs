@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use ethnum::U256;
 use forge_contract::{
+    listed_amounts::{AmountClasses, ListedAmounts},
     program::Program,
-    result_details::{AllocationBucket, GroupTally, QuantityResult, ResultDetails, TreatyTally},
+    result_details::{AllocationClass, GroupTally, QuantityResult, ResultDetails, TreatyTally},
     shard_result::Distribution,
 };
+
+use crate::backend::result_builder::add_sums;
 
 /// A running merge of the details of results of one program.
 #[derive(Debug, Clone)]
@@ -15,7 +18,7 @@ pub(crate) struct DetailsReduction {
     groups: Vec<GroupTally>,
     treaties: Vec<TreatyTally>,
     quantities: Vec<QuantitySum>,
-    allocation: BTreeMap<u32, Vec<u128>>,
+    allocation: AmountClasses<Vec<u128>>,
 }
 
 impl DetailsReduction {
@@ -25,12 +28,13 @@ impl DetailsReduction {
             groups: vec![GroupTally::default(); program.groups.len()],
             treaties: program.treaties.iter().map(TreatyTally::of).collect(),
             quantities: quantities.into_iter().map(|q| QuantitySum::new(program.marks_of(q).len())).collect(),
-            allocation: BTreeMap::new(),
+            allocation: AmountClasses::new(),
         }
     }
 
-    /// Merges the details of a result of the same program.
-    pub(crate) fn add(&mut self, added: &ResultDetails) {
+    /// Merges the details of a result of the same program. `is_listed` says whether the result
+    /// lists its totals.
+    pub(crate) fn add(&mut self, added: &ResultDetails, is_listed: bool) {
         for (group, added) in self.groups.iter_mut().zip(&added.groups) {
             group.occurrences += added.occurrences;
             group.squared_occurrences += added.squared_occurrences;
@@ -47,20 +51,24 @@ impl DetailsReduction {
             treaty.squared_premiums += added.squared_premiums;
         }
         self.quantities.iter_mut().zip(&added.quantities).for_each(|(sum, added)| sum.add(added));
-        for added in &added.allocation {
-            let sums = self.allocation.entry(added.bucket).or_insert_with(|| vec![0; added.sums.len()]);
-            sums.iter_mut().zip(&added.sums).for_each(|(sum, added)| *sum += added);
+        let merge = |sums: &mut Vec<u128>, added: Vec<u128>| add_sums(sums, added.into_iter());
+        for AllocationClass { number, sums } in &added.allocation {
+            let class = match is_listed {
+                true => self.allocation.of_amount(*number, merge),
+                false => self.allocation.of_bucket(*number, merge),
+            };
+            add_sums(class, sums.iter().copied());
         }
     }
 
     /// The merge so far.
     pub(crate) fn details(&self) -> ResultDetails {
-        let bucket = |(&bucket, sums): (&u32, &Vec<u128>)| AllocationBucket { bucket, sums: sums.clone() };
+        let class = |(number, sums): (u64, &Vec<u128>)| AllocationClass { number, sums: sums.clone() };
         ResultDetails {
             groups: self.groups.clone(),
             treaties: self.treaties.clone(),
             quantities: self.quantities.iter().map(QuantitySum::result).collect(),
-            allocation: self.allocation.iter().map(bucket).collect(),
+            allocation: self.allocation.iter().map(class).collect(),
         }
     }
 }
@@ -74,6 +82,7 @@ struct QuantitySum {
     max: u64,
     at_marks: Vec<u64>,
     histogram: BTreeMap<u32, u64>,
+    listed: ListedAmounts,
 }
 
 impl QuantitySum {
@@ -85,6 +94,7 @@ impl QuantitySum {
             max: 0,
             at_marks: vec![0; marks],
             histogram: BTreeMap::new(),
+            listed: ListedAmounts::new(true),
         }
     }
 
@@ -95,6 +105,7 @@ impl QuantitySum {
         self.min = self.min.min(added.min);
         self.max = self.max.max(added.max);
         self.at_marks.iter_mut().zip(&added.at_marks).for_each(|(sum, count)| *sum += count);
+        self.listed.merge(added);
         for &(bucket, count) in &added.histogram {
             *self.histogram.entry(bucket).or_insert(0) += count;
         }
@@ -106,6 +117,7 @@ impl QuantitySum {
             max: self.max,
             at_marks: self.at_marks.clone(),
             histogram: self.histogram.iter().map(|(&bucket, &count)| (bucket, count)).collect(),
+            listed: self.listed.list(),
         };
         QuantityResult { sum: self.sum, sum_squares: self.sum_squares, distribution }
     }

@@ -3,6 +3,7 @@
 
 use ethnum::U256;
 use forge_contract::{
+    listed_amounts::ListedAmounts,
     program::Program,
     shard_result::{Distribution, HISTOGRAM_BUCKETS, ShardResult, Tally, bucket_of},
 };
@@ -55,7 +56,7 @@ impl Reduction {
     pub fn add(&mut self, result: &ShardResult) -> Result<(), ShapeMismatch> {
         self.shape.check(result)?;
         if let (Some(details), Some(added)) = (&mut self.details, &result.details) {
-            details.add(added);
+            details.add(added, !result.total.listed.is_empty());
         }
         self.iterations += result.iterations;
         for (tally, added) in self.components.iter_mut().zip(&result.components) {
@@ -104,17 +105,20 @@ struct DenseDistribution {
     max: u64,
     at_marks: Vec<u64>,
     histogram: Vec<u64>,
+    listed: ListedAmounts,
 }
 
 impl DenseDistribution {
     fn new(marks: usize) -> Self {
-        Self { min: u64::MAX, max: 0, at_marks: vec![0; marks], histogram: vec![0; HISTOGRAM_BUCKETS] }
+        let (at_marks, histogram) = (vec![0; marks], vec![0; HISTOGRAM_BUCKETS]);
+        Self { min: u64::MAX, max: 0, at_marks, histogram, listed: ListedAmounts::new(true) }
     }
 
     fn add(&mut self, added: &Distribution) {
         self.min = self.min.min(added.min);
         self.max = self.max.max(added.max);
         self.at_marks.iter_mut().zip(&added.at_marks).for_each(|(a, b)| *a += b);
+        self.listed.merge(added);
         for &(bucket, count) in &added.histogram {
             self.histogram[bucket as usize] += count;
         }
@@ -128,6 +132,7 @@ impl DenseDistribution {
             max: self.max,
             at_marks: self.at_marks.clone(),
             histogram: buckets.filter(|&(_, count)| count > 0).collect(),
+            listed: self.listed.list(),
         }
     }
 }

@@ -78,9 +78,9 @@ impl ResultShape {
     }
 
     fn details_shape(&self, details: &ResultDetails) -> DetailsShape {
-        // An allocation without buckets, of a result of no iterations, has every shape.
+        // An allocation without classes, of a result of no iterations, has every shape.
         let expected = self.details.as_ref().map_or(0, |details| details.parts);
-        let mut parts = details.allocation.iter().map(|bucket| bucket.sums.len());
+        let mut parts = details.allocation.iter().map(|class| class.sums.len());
         DetailsShape {
             lines: self.details.as_ref().map_or(0, |details| details.lines),
             groups: details.groups.len(),
@@ -124,15 +124,15 @@ impl ResultShape {
 }
 
 impl DetailsShape {
-    /// Checks that the buckets of an allocation are those of the total, and that its sums add up to
+    /// Checks that the classes of an allocation are those of the total, and that its sums add up to
     /// those of the quantities: an honest execution cannot give others, and the report divides by
-    /// the years of a bucket.
+    /// the years of a class.
     fn check_allocation(&self, result: &ShardResult, details: &ResultDetails) -> Result<(), ShapeMismatch> {
         let mismatch = |found: &str, expected: &str| {
             Err(ShapeMismatch { found: found.to_owned(), expected: expected.to_owned() })
         };
-        let buckets = if self.parts > 0 { result.coarse_totals() } else { Vec::new() };
-        if !details.allocation.iter().map(|part| part.bucket).eq(buckets.iter().map(|bucket| bucket.0)) {
+        let classes = if self.parts > 0 { result.total_classes() } else { Vec::new() };
+        if !details.allocation.iter().map(|part| part.number).eq(classes.iter().map(|class| class.0)) {
             return mismatch("an allocation by other amounts", "that of the total");
         }
         if self.parts == 0 {
@@ -143,7 +143,7 @@ impl DetailsShape {
         let ceded = self.first_ceded..self.first_ceded + self.reinstatements.len();
         for (part, quantity) in lines.chain(ceded).enumerate() {
             let sum =
-                details.allocation.iter().fold(0u128, |sum, bucket| sum.saturating_add(bucket.sums[part]));
+                details.allocation.iter().fold(0u128, |sum, class| sum.saturating_add(class.sums[part]));
             if sum != details.quantities[quantity].sum {
                 return mismatch("an allocation of other sums", "those of its lines and treaties");
             }

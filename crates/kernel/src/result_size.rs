@@ -7,16 +7,19 @@
 
 mod bucket_forecast;
 
+use std::collections::BTreeMap;
+
 use forge_contract::{
     digest::Digest,
     distribution::{Distribution, Resolution},
+    listed_amounts::MAX_LISTED_AMOUNTS,
     program::{Group, MAX_AMOUNT, Occurrence, Program},
-    result_details::{AllocationBucket, TreatyTally},
+    result_details::{AllocationClass, TreatyTally},
     shard_result::ShardResult,
 };
 
 use self::bucket_forecast::expected_buckets;
-use crate::backend::scalar;
+use crate::backend::{result_builder::add_sums, scalar};
 
 /// Work of a pilot, in the unit of [`Program::max_work`]: a fraction of a second.
 const PILOT_WORK: u64 = 1 << 26;
@@ -29,7 +32,7 @@ const ALLOCATION_BUCKET_BYTES: u64 = 96;
 /// What an estimate exceeds what the pilot lets expect by.
 const MARGIN_SHARE: u64 = 16;
 /// Buckets of an octave of an allocation.
-const OCTAVE_BUCKETS: u32 = 256;
+const OCTAVE_BUCKETS: u64 = 256;
 /// Bytes that a part of the total takes in a bucket, besides the first, where the pilot has none.
 const UNSEEN_PART_BYTES: u64 = 4;
 
@@ -58,6 +61,8 @@ struct HistogramContent {
     buckets: u64,
     /// Iterations outside the fullest bucket.
     spread: u64,
+    /// Listed amounts.
+    listed: u64,
 }
 
 /// What results hold whose size depends on the amounts.
@@ -65,9 +70,9 @@ struct ResultContent {
     total: HistogramContent,
     largest: HistogramContent,
     quantities: Vec<HistogramContent>,
-    /// Non-empty buckets of the allocation.
+    /// Classes of the allocation.
     allocation: u64,
-    /// Bytes of the sums of all buckets of the allocation.
+    /// Bytes of the sums of all classes of the allocation.
     sums: u64,
 }
 
@@ -85,6 +90,7 @@ pub fn upper_bound(program: &Program, iterations: u64) -> ResultSize {
     let content = |resolution: Resolution| HistogramContent {
         buckets: iterations.min(resolution.buckets() as u64).max(1),
         spread: iterations,
+        listed: iterations.min(MAX_LISTED_AMOUNTS as u64),
     };
     let (fine, coarse) = (content(Resolution::FINE), content(Resolution::COARSE));
     let in_bucket = u128::from(iterations / coarse.buckets + 1) * u128::from(MAX_AMOUNT);
@@ -136,7 +142,8 @@ fn expected_work(program: &Program) -> u64 {
 pub fn merged_details_bytes(program: &Program) -> u64 {
     let buckets = Resolution::COARSE.buckets() as u64;
     let allocation = if program.allocation { ALLOCATION_BUCKET_BYTES + 16 * parts(program) } else { 0 };
-    buckets * (program.quantities().len() as u64 * MAP_ENTRY_BYTES + allocation)
+    let quantities = program.quantities().len() as u64;
+    buckets * (quantities * MAP_ENTRY_BYTES + allocation) + quantities * 16 * MAX_LISTED_AMOUNTS as u64
 }
 
 /// Lines and treaties that the total is allocated to; 0 without an allocation.
@@ -157,7 +164,9 @@ fn size(program: &Program, iterations: u64, content: &ResultContent) -> ResultSi
         let marks = program.marks_of(quantity).len() as u64 * count;
         50 + marks + histogram_bytes(histogram, iterations, Resolution::COARSE)
     });
-    let gaps = gap_bytes(content.allocation, Resolution::COARSE);
+    // The number of a listed amount takes up to 8 bytes, that of a bucket 1 or 2.
+    let listed = content.total.listed * varint_length(MAX_AMOUNT.into());
+    let gaps = gap_bytes(content.allocation, Resolution::COARSE) + listed;
     let allocation = if program.allocation { gaps + content.allocation + content.sums } else { 0 };
     let reinstatements =
         program.treaties.iter().map(|treaty| TreatyTally::of(treaty).reinstated.len() as u64);
@@ -171,10 +180,11 @@ fn size(program: &Program, iterations: u64, content: &ResultContent) -> ResultSi
 
 /// Bytes of an encoded histogram. Few counts are large, because they add up to the iterations.
 fn histogram_bytes(histogram: HistogramContent, iterations: u64, resolution: Resolution) -> u64 {
-    let HistogramContent { buckets, spread } = histogram;
+    let HistogramContent { buckets, spread, listed } = histogram;
     let longer = (1..9).map(|length| buckets.min(spread >> (7 * length)));
     let fullest = varint_length(iterations.into());
-    20 + gap_bytes(buckets, resolution) + buckets + longer.sum::<u64>() + fullest
+    let of_listed = varint_length(MAX_AMOUNT.into()) + fullest;
+    20 + gap_bytes(buckets, resolution) + buckets + longer.sum::<u64>() + fullest + listed * of_listed
 }
 
 /// Bytes of the gaps between this many non-empty buckets. A gap of 128 takes a second byte.
@@ -191,27 +201,55 @@ fn expected_content(pilot: &ShardResult, iterations: u64) -> ResultContent {
         HistogramContent {
             buckets: buckets.iter().sum::<u64>().min(iterations.max(1)),
             spread: (pilot.iterations - fullest).saturating_mul(scale),
+            listed: if stays_listed(distribution, scale) { distribution.listed.len() as u64 } else { 0 },
         }
     };
     let details = pilot.details.as_ref();
     let quantities = details.map_or(&[][..], |details| &details.quantities);
     let allocation = details.map_or(&[][..], |details| &details.allocation);
     let buckets = expected_buckets(&pilot.coarse_totals(), Resolution::COARSE.buckets() as u64, scale);
+    let (classes, sums) = if stays_listed(&pilot.total, scale) {
+        let sums = allocation.iter().flat_map(|class| &class.sums);
+        let scaled = sums.map(|&sum| varint_length(sum.saturating_mul(scale.into())));
+        (allocation.len() as u64, scaled.sum())
+    } else {
+        (buckets.iter().sum(), sum_bytes(&by_bucket(pilot, allocation), &buckets, scale))
+    };
     ResultContent {
         total: expected(&pilot.total, Resolution::FINE),
         largest: expected(&pilot.largest, Resolution::FINE),
         quantities: quantities.iter().map(|q| expected(&q.distribution, Resolution::COARSE)).collect(),
-        allocation: buckets.iter().sum(),
-        sums: sum_bytes(allocation, &buckets, scale),
+        allocation: classes,
+        sums,
     }
+}
+
+/// Whether a distribution of so many times the iterations is expected to list its amounts.
+fn stays_listed(pilot: &Distribution, scale: u64) -> bool {
+    let iterations: u64 = pilot.histogram.iter().map(|&(_, count)| count).sum();
+    // Where most iterations of the pilot have an amount of their own, more have others.
+    !pilot.listed.is_empty() && (scale == 1 || 4 * pilot.listed.len() as u64 <= iterations)
+}
+
+/// The allocation of a pilot by coarse bucket of the total.
+fn by_bucket(pilot: &ShardResult, allocation: &[AllocationClass]) -> Vec<AllocationClass> {
+    if pilot.total.listed.is_empty() {
+        return allocation.to_vec();
+    }
+    let mut buckets = BTreeMap::<usize, Vec<u128>>::new();
+    for AllocationClass { number, sums } in allocation {
+        let bucket = Resolution::COARSE.bucket_of(*number);
+        add_sums(buckets.entry(bucket).or_default(), sums.iter().copied());
+    }
+    buckets.into_iter().map(|(bucket, sums)| AllocationClass { number: bucket as u64, sums }).collect()
 }
 
 /// Bytes of the sums of an allocation, from that of a pilot and the number of buckets that are
 /// expected in the place of each of its buckets.
-fn sum_bytes(pilot: &[AllocationBucket], buckets: &[u64], scale: u64) -> u64 {
+fn sum_bytes(pilot: &[AllocationClass], buckets: &[u64], scale: u64) -> u64 {
     let parts = pilot.first().map_or(0, |bucket| bucket.sums.len());
     let (mut bytes, mut start) = (0, 0);
-    for octave in pilot.chunk_by(|a, b| a.bucket / OCTAVE_BUCKETS == b.bucket / OCTAVE_BUCKETS) {
+    for octave in pilot.chunk_by(|a, b| a.number / OCTAVE_BUCKETS == b.number / OCTAVE_BUCKETS) {
         let expected: u64 = buckets[start..start + octave.len()].iter().sum();
         start += octave.len();
         for part in 0..parts {

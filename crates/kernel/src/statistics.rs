@@ -116,7 +116,7 @@ impl PieceList {
 }
 
 /// The order statistics of a distribution: an estimate of each, and bounds, to the resolution of
-/// its histogram and exactly on its marks.
+/// its histogram and exactly on its marks; all exactly, if its amounts are listed.
 ///
 /// An atom that no mark names hides within a bucket, at any amount of it. So intervals are made of
 /// the bounds, and estimates lie within them.
@@ -142,8 +142,12 @@ impl OrderStatistics {
     pub fn with_resolution(distribution: &Distribution, marks: &[u64], resolution: Resolution) -> Self {
         let empty = PieceList::default;
         let mut ordered = Self { estimate: empty(), lower: empty(), upper: empty() };
+        for &(amount, iterations) in &distribution.listed {
+            ordered.add_atom(amount, iterations);
+        }
+        let histogram = if distribution.listed.is_empty() { &distribution.histogram[..] } else { &[] };
         let mut marked = marks.iter().copied().zip(distribution.at_marks.iter().copied()).peekable();
-        for &(bucket, count) in &distribution.histogram {
+        for &(bucket, count) in histogram {
             let (low, high) = resolution.bounds(bucket as usize);
             let (low, high) = (low.max(distribution.min), high.min(distribution.max));
             let mut marks_in_bucket = Vec::new();
@@ -160,6 +164,12 @@ impl OrderStatistics {
         ordered
     }
 
+    fn add_atom(&mut self, amount: u64, iterations: u64) {
+        for list in [&mut self.estimate, &mut self.lower, &mut self.upper] {
+            list.push(amount, amount, iterations);
+        }
+    }
+
     /// Adds the pieces of a bucket: `marks` are pairs of a mark in it and the iterations exactly on
     /// it.
     fn add_bucket(&mut self, (low, high): (u64, u64), count: u64, marks: &[(u64, u64)]) {
@@ -170,9 +180,7 @@ impl OrderStatistics {
             let below = (u128::from(rest) * u128::from(mark - low)).checked_div(u128::from(high - low));
             let below = below.unwrap_or(0) as u64;
             self.estimate.push(start, mark, below - before);
-            for list in [&mut self.estimate, &mut self.lower, &mut self.upper] {
-                list.push(mark, mark, at);
-            }
+            self.add_atom(mark, at);
             (start, before) = (mark, below);
         }
         self.estimate.push(start, high, rest - before);

@@ -465,3 +465,51 @@ fn no_figure_depends_on_the_order_in_which_groups_are_listed() {
         assert_ne!(a, b, "{figure}: the draws differ");
     }
 }
+
+#[test]
+fn few_distinct_amounts_have_exact_figures() {
+    // 999 and 1,000 share a bucket of the total. The year is 0, 999, 1,000 or 1,999 with
+    // probabilities 0.76, 0.19, 0.04 and 0.01.
+    let group = |name: &str, probability: f64, amount: u64| {
+        let claim = json!({"line": name, "severity": {"constant": amount}});
+        json!({"name": name, "count": {"bernoulli": probability}, "claims": [claim]})
+    };
+    let close = output(&json!({
+        "iterations": 200_000,
+        "lines": ["w", "q"],
+        "groups": [group("w", 0.2, 999), group("q", 0.05, 1000)],
+        "capital": {"own_funds": 1000, "measure": "var", "level": 0.98},
+        "report": {"allocation": true, "levels": [0.9, 0.98]}
+    }));
+    assert_eq!(
+        close["allocation"][1]["at_quantile"],
+        json!({"net": 1000.0, "lines": [0.0, 1000.0], "treaties": []})
+    );
+    assert_eq!(number(&close, "/allocation/1/tail/lines/1"), 1000.0);
+    assert!((number(&close, "/allocation/1/tail/lines/0") - 499.5).abs() < 25.0);
+    let signal = &close["capital_adequacy_signal"];
+    assert_eq!(number(signal, "/scr"), 1000.0);
+    assert!((number(signal, "/ruin_probability") - 0.01).abs() < 0.001);
+
+    // A year's amount from a list, and a commission of its quota share that slides.
+    let amounts = json!({"amounts": [70e6, 85e6], "probabilities": [0.6, 0.4]});
+    let scale = json!([
+        {"loss_ratio": 0.6, "rate": 0.32}, {"loss_ratio": 0.7, "rate": 0.27}, {"loss_ratio": 0.8, "rate": 0.22}
+    ]);
+    let listed = output(&json!({
+        "iterations": 200_000,
+        "lines": ["a"],
+        "groups": [{"name": "year", "annual": [{"line": "a", "amount": {"discrete": amounts}}]}],
+        "treaties": [{"name": "QS", "step": 1, "kind": "quota_share", "covers": ["a"], "cession": 0.3,
+                      "premium": 120e6, "commission": scale}],
+        "report": {"levels": [0.5, 0.99]}
+    }));
+    assert_eq!(number(&listed, "/gross/quantiles/0/var"), 70e6);
+    for figure in ["var", "var_low", "var_high", "tvar", "tvar_high"] {
+        assert_eq!(number(&listed, &format!("/gross/quantiles/1/{figure}")), 85e6, "{figure}");
+    }
+    let large = (number(&listed, "/treaties/0/ceded/mean") - 21e6) / 4.5e6;
+    // Loss ratios of 70 / 120 and of 85 / 120.
+    let expected = 36e6 * ((1.0 - large) * 0.32 + large * (0.27 - 0.05 * (85.0 / 120.0 - 0.7) / 0.1));
+    assert_near(&listed, "/treaties/0/premium/commission", expected);
+}

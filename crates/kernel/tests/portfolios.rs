@@ -2,7 +2,7 @@
 //! textbooks and papers. Every run has an explicit seed; a mean must lie within four standard
 //! errors of the exact one.
 
-use forge_contract::{result_details::AllocationBucket, shard_result::ShardResult};
+use forge_contract::{result_details::AllocationClass, shard_result::ShardResult};
 use forge_kernel::{
     backend::{Backend, simd::Simd},
     convergence::StopReason,
@@ -293,19 +293,19 @@ fn allocations_that_no_execution_gives_are_refused() {
     let is_accepted =
         |request: &Request, result: &ShardResult| Reduction::new(&request.program).add(result).is_ok();
     let without = request(false);
-    let mut empty_bucket = result(&without);
-    assert!(is_accepted(&without, &empty_bucket));
-    let details = empty_bucket.details.as_mut().unwrap();
-    details.allocation = vec![AllocationBucket { bucket: 0, sums: Vec::new() }];
-    assert!(!is_accepted(&without, &empty_bucket));
+    let mut empty_class = result(&without);
+    assert!(is_accepted(&without, &empty_class));
+    let details = empty_class.details.as_mut().unwrap();
+    details.allocation = vec![AllocationClass { number: 0, sums: Vec::new() }];
+    assert!(!is_accepted(&without, &empty_class));
 
     let with = request(true);
     let honest = result(&with);
     assert!(is_accepted(&with, &honest));
-    let changes: [fn(&mut Vec<AllocationBucket>); 4] = [
+    let changes: [fn(&mut Vec<AllocationClass>); 4] = [
         Vec::clear,
         |allocation| drop(allocation.pop()),
-        |allocation| allocation[0].bucket = 1,
+        |allocation| allocation[0].number = 1,
         |allocation| allocation[1].sums[0] += 1,
     ];
     for (number, change) in changes.into_iter().enumerate() {

@@ -44,3 +44,34 @@ fn portfolios() {
         }
     }
 }
+
+#[test]
+fn merges_of_portfolios() {
+    let portfolios = cases("portfolios", "portfolios");
+    let merges = cases("portfolios", "merges");
+    assert!(merges.len() >= 4, "the file has {} merges", merges.len());
+    for case in merges {
+        let name = text(&case["name"]);
+        let portfolio = portfolios.iter().find(|portfolio| portfolio["name"] == case["portfolio"]).unwrap();
+        let program = Program::decode(&hex::decode(text(&portfolio["program"])).unwrap()).unwrap();
+        let parts: Vec<_> = case["parts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|part| {
+                let id = ShardId { height: 0, index: integer(&part["leaf"]) };
+                let seed = digest(&part["leaf_seed"]);
+                let shard = Shard { id, iterations: integer(&part["iterations"]), seed };
+                let result = Simd::new().execute(&program, &[shard], &()).unwrap().remove(0);
+                assert_eq!(hex::encode(result.encode()), text(&part["bytes"]), "{name}");
+                result
+            })
+            .collect();
+        let orders: [Vec<_>; 2] = [parts.iter().collect(), parts.iter().rev().collect()];
+        for order in orders {
+            let mut reduction = Reduction::new(&program);
+            order.into_iter().for_each(|part| reduction.add(part).unwrap());
+            assert_eq!(hex::encode(reduction.result().encode()), text(&case["bytes"]), "{name}");
+        }
+    }
+}

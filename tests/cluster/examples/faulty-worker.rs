@@ -108,6 +108,7 @@ fn empty_result(program: &Program, shard: &Shard) -> ShardResult {
         max: 0,
         at_marks: vec![0; program.marks().len()],
         histogram: vec![(0, shard.iterations)],
+        listed: Vec::new(),
     };
     ShardResult {
         iterations: shard.iterations,

@@ -1,13 +1,12 @@
 //! Accumulates the result of a shard, one iteration after another (docs/determinism.md, section 8).
 
-use std::collections::BTreeMap;
-
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
+    listed_amounts::{AmountClasses, ListedAmounts},
     occurrence_subject::OccurrenceSubject,
     program::Program,
-    result_details::{AllocationBucket, GroupTally, Quantity, QuantityResult, ResultDetails, TreatyTally},
+    result_details::{AllocationClass, GroupTally, Quantity, QuantityResult, ResultDetails, TreatyTally},
     shard_result::{Distribution, ShardResult, Tally},
     treaty::{IndexSet, OccurrenceLayer, Treaty, TreatyTerms},
 };
@@ -34,8 +33,8 @@ impl<'a> ResultBuilder<'a> {
             iterations: 0,
             components: vec![Tally::default(); program.component_count()],
             capped: 0,
-            total: QuantityBuilder::new(marks.clone(), Resolution::FINE),
-            largest: DistributionBuilder::new(marks, Resolution::FINE),
+            total: QuantityBuilder::new(marks.clone(), Resolution::FINE, program.details),
+            largest: DistributionBuilder::new(marks, Resolution::FINE, program.details),
             details: program.details.then(|| DetailsBuilder::new(program)),
         }
     }
@@ -88,6 +87,12 @@ impl IterationObserver for ResultBuilder<'_> {
     }
 }
 
+/// Adds sums to as many others, or to none yet.
+pub(crate) fn add_sums(sums: &mut Vec<u128>, added: impl ExactSizeIterator<Item = u128>) {
+    sums.resize(added.len(), 0);
+    sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
+}
+
 fn square(amount: u64) -> U256 {
     U256::from(u128::from(amount) * u128::from(amount))
 }
@@ -98,19 +103,19 @@ struct DetailsBuilder {
     treaties: Vec<TreatyTally>,
     quantities: Vec<(Quantity, QuantityBuilder)>,
     largest: LargestOccurrences,
-    allocation: Option<BTreeMap<u32, Vec<u128>>>,
+    allocation: Option<AmountClasses<Vec<u128>>>,
 }
 
 impl DetailsBuilder {
     fn new(program: &Program) -> Self {
         let quantity =
-            |quantity| (quantity, QuantityBuilder::new(program.marks_of(quantity), Resolution::COARSE));
+            |quantity| (quantity, QuantityBuilder::new(program.marks_of(quantity), Resolution::COARSE, true));
         Self {
             groups: vec![GroupTally::default(); program.groups.len()],
             treaties: program.treaties.iter().map(TreatyTally::of).collect(),
             quantities: program.quantities().into_iter().map(quantity).collect(),
             largest: LargestOccurrences::new(program),
-            allocation: program.allocation.then(BTreeMap::new),
+            allocation: program.allocation.then(AmountClasses::new),
         }
     }
 
@@ -140,20 +145,19 @@ impl DetailsBuilder {
         if let Some(allocation) = &mut self.allocation {
             let lines = year.after_steps(0).iter().copied();
             let parts = lines.chain(year.treaties.iter().map(|treaty| treaty.ceded));
-            let bucket = Resolution::COARSE.bucket_of(total) as u32;
-            let length = year.after_steps(0).len() + year.treaties.len();
-            let sums = allocation.entry(bucket).or_insert_with(|| vec![0; length]);
-            sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += u128::from(recorded(part)));
+            let parts: Vec<u64> = parts.collect();
+            let sums = allocation.of_amount(total, |sums, added| add_sums(sums, added.into_iter()));
+            add_sums(sums, parts.into_iter().map(|part| recorded(part).into()));
         }
     }
 
     fn finish(self) -> ResultDetails {
-        let bucket = |(bucket, sums)| AllocationBucket { bucket, sums };
+        let class = |(number, sums): (u64, &Vec<u128>)| AllocationClass { number, sums: sums.clone() };
         ResultDetails {
             groups: self.groups,
             treaties: self.treaties,
             quantities: self.quantities.into_iter().map(|(_, builder)| builder.finish()).collect(),
-            allocation: self.allocation.unwrap_or_default().into_iter().map(bucket).collect(),
+            allocation: self.allocation.unwrap_or_default().iter().map(class).collect(),
         }
     }
 }
@@ -216,8 +220,8 @@ struct QuantityBuilder {
 }
 
 impl QuantityBuilder {
-    fn new(marks: Vec<u64>, resolution: Resolution) -> Self {
-        let distribution = DistributionBuilder::new(marks, resolution);
+    fn new(marks: Vec<u64>, resolution: Resolution, is_listed: bool) -> Self {
+        let distribution = DistributionBuilder::new(marks, resolution, is_listed);
         Self { sum: 0, sum_squares: U256::ZERO, distribution }
     }
 
@@ -244,13 +248,16 @@ struct DistributionBuilder {
     at_marks: Vec<u64>,
     resolution: Resolution,
     histogram: Vec<u64>,
+    listed: ListedAmounts,
 }
 
 impl DistributionBuilder {
-    fn new(marks: Vec<u64>, resolution: Resolution) -> Self {
+    /// The distribution of no iterations. If `is_listed`, few distinct amounts are listed.
+    fn new(marks: Vec<u64>, resolution: Resolution, is_listed: bool) -> Self {
         let at_marks = vec![0; marks.len()];
         let histogram = vec![0; resolution.buckets()];
-        Self { min: u64::MAX, max: 0, marks, at_marks, resolution, histogram }
+        let listed = ListedAmounts::new(is_listed);
+        Self { min: u64::MAX, max: 0, marks, at_marks, resolution, histogram, listed }
     }
 
     fn add(&mut self, amount: u64) {
@@ -260,10 +267,17 @@ impl DistributionBuilder {
             self.at_marks[mark] += 1;
         }
         self.histogram[self.resolution.bucket_of(amount)] += 1;
+        self.listed.add(amount, 1);
     }
 
     fn finish(self) -> Distribution {
         let buckets = (0..).zip(self.histogram).filter(|&(_, count)| count > 0);
-        Distribution { min: self.min, max: self.max, at_marks: self.at_marks, histogram: buckets.collect() }
+        Distribution {
+            min: self.min,
+            max: self.max,
+            at_marks: self.at_marks,
+            histogram: buckets.collect(),
+            listed: self.listed.list(),
+        }
     }
 }

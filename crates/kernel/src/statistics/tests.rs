@@ -12,6 +12,7 @@ fn distribution(amounts: &[u64], marks: &[u64]) -> Distribution {
         max: *amounts.iter().max().unwrap(),
         at_marks: marks.iter().map(|m| amounts.iter().filter(|a| *a == m).count() as u64).collect(),
         histogram: counts.into_iter().collect(),
+        listed: Vec::new(),
     }
 }
 

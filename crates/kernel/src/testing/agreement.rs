@@ -44,9 +44,9 @@ fn describe(found: &ShardResult, expected: &ShardResult) -> String {
             ("sum", format!("{}", r.sum)),
             ("sum_squares", format!("{}", r.sum_squares)),
             ("total", format!("{:?} {:?}", (r.total.min, r.total.max), r.total.at_marks)),
-            ("total's histogram", format!("{:?}", r.total.histogram)),
+            ("total's histogram", format!("{:?} {:?}", r.total.histogram, r.total.listed)),
             ("largest", format!("{:?} {:?}", (r.largest.min, r.largest.max), r.largest.at_marks)),
-            ("largest's histogram", format!("{:?}", r.largest.histogram)),
+            ("largest's histogram", format!("{:?} {:?}", r.largest.histogram, r.largest.listed)),
             ("details", format!("{:?}", r.details)),
         ]
     };

@@ -25,6 +25,7 @@ pub fn distribution(marks: &[u64], amounts: &[AmountCount]) -> Distribution {
         max: amounts.iter().map(|a| a.0).max().unwrap_or(0),
         at_marks: marks.iter().map(at).collect(),
         histogram: counts.into_iter().collect(),
+        listed: Vec::new(),
     }
 }
 

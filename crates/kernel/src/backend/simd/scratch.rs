@@ -92,13 +92,19 @@ impl BucketCounters {
         let (min, max) = (self.min, self.max);
         (self.min, self.max) = (u64::MAX, 0);
         if min > max {
-            return Distribution { min: u64::MAX, max: 0, at_marks, histogram: Vec::new() };
+            return Distribution {
+                min: u64::MAX,
+                max: 0,
+                at_marks,
+                histogram: Vec::new(),
+                listed: Vec::new(),
+            };
         }
         let first = bucket_of(min);
         let used = &mut self.counts[first..=bucket_of(max)];
         let buckets = (first as u32..).zip(used.iter()).filter(|&(_, &count)| count > 0);
         let histogram = buckets.map(|(bucket, &count)| (bucket, u64::from(count))).collect();
         used.fill(0);
-        Distribution { min, max, at_marks, histogram }
+        Distribution { min, max, at_marks, histogram, listed: Vec::new() }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use forge_contract::{result_details::AllocationBucket, shard_result::ShardResult};
+use forge_contract::{result_details::AllocationClass, shard_result::ShardResult};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::{highest_moments::HighestMoments, portfolio::Portfolio};
 use crate::{
     statistics::Level,
     summary::HighestMoment,
-    tail_sums::{BucketSums, sums_above},
+    tail_sums::{ClassSums, sums_above},
 };
 
 /// The parts of lines and treaties in the net total.
@@ -43,12 +43,11 @@ pub struct AllocatedParts {
 pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]) -> Vec<Allocation> {
     let details = result.details.as_ref().filter(|_| portfolio.report.allocation);
     let Some(details) = details else { return Vec::new() };
-    let years: BTreeMap<u32, u64> = result.coarse_totals().into_iter().collect();
-    let years_of = |part: &AllocationBucket| years.get(&part.bucket).copied().unwrap_or(0);
-    let buckets =
-        details.allocation.iter().map(|part| BucketSums { years: years_of(part), sums: &part.sums });
-    let buckets: Vec<_> = buckets.collect();
-    if buckets.is_empty() {
+    let years: BTreeMap<u64, u64> = result.total_classes().into_iter().collect();
+    let years_of = |part: &AllocationClass| years.get(&part.number).copied().unwrap_or(0);
+    let classes = details.allocation.iter().map(|part| ClassSums { years: years_of(part), sums: &part.sums });
+    let classes: Vec<_> = classes.collect();
+    if classes.is_empty() {
         return Vec::new();
     }
     let unit = f64::from(portfolio.units);
@@ -57,8 +56,8 @@ pub fn allocations(portfolio: &Portfolio, result: &ShardResult, levels: &[Level]
     let near_quantile =
         if portfolio.treaties.is_empty() { ExistingMeans::all(portfolio) } else { existing.beside_net() };
     let allocation = |&level: &Level| {
-        let tail = sums_above(&buckets, result.iterations, level);
-        let quantile = buckets[tail.quantile];
+        let tail = sums_above(&classes, result.iterations, level);
+        let quantile = classes[tail.quantile];
         let quantile_sums: Vec<f64> = quantile.sums.iter().map(|&sum| sum as f64).collect();
         Allocation {
             level: level.to_f64(),

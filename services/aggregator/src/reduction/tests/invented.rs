@@ -8,7 +8,7 @@ use forge_contract::{
     digest::Digest,
     distribution::Resolution,
     envelope::ArtifactKind,
-    result_details::{AllocationBucket, GroupTally, Quantity, QuantityResult, TreatyTally},
+    result_details::{AllocationClass, GroupTally, Quantity, QuantityResult, TreatyTally},
     shard_result::Distribution,
 };
 use forge_documents::Job;
@@ -67,8 +67,12 @@ fn invent_amounts(
     let below = if low == high { iterations } else { 1 + numbers.up_to(iterations - 2) };
     (distribution.min, distribution.max) = (amounts[0], amounts[1]);
     distribution.histogram = vec![(low, below)];
+    distribution.listed.clear();
     if low != high {
         distribution.histogram.push((high, iterations - below));
+        if numbers.is_one_of(2) {
+            distribution.listed = vec![(amounts[0], below), (amounts[1], iterations - below)];
+        }
     }
     let mut left = iterations;
     for count in &mut distribution.at_marks {
@@ -95,7 +99,7 @@ fn invent(numbers: &NumberSequence, honest: &ShardResult, first_treaty: usize) -
         invent_amounts(numbers, &mut result.largest, Resolution::FINE, n);
     }
     result.components.iter_mut().for_each(|tally| tally.capped = numbers.up_to(tally.occurrences));
-    let buckets = result.coarse_totals();
+    let classes = result.total_classes();
     let details = result.details.as_mut().unwrap();
     for QuantityResult { sum, sum_squares, distribution } in &mut details.quantities {
         if numbers.is_one_of(2) {
@@ -123,7 +127,7 @@ fn invent(numbers: &NumberSequence, honest: &ShardResult, first_treaty: usize) -
             squared_premiums: U256::from(premiums) * U256::from(premiums),
         };
     }
-    // The parts of the total must add up to the quantities, in the buckets of the total.
+    // The parts of the total must add up to the quantities, in the classes of the total.
     let parts = details.allocation[0].sums.len();
     let treaties = details.treaties.len();
     let lines = parts - treaties;
@@ -131,7 +135,7 @@ fn invent(numbers: &NumberSequence, honest: &ShardResult, first_treaty: usize) -
     let sums: Vec<_> = sums.map(|quantity| details.quantities[quantity].sum).collect();
     let part = |at: usize| if at == 0 { sums.clone() } else { vec![0; parts] };
     let allocation =
-        buckets.iter().enumerate().map(|(at, &(bucket, _))| AllocationBucket { bucket, sums: part(at) });
+        classes.iter().enumerate().map(|(at, &(number, _))| AllocationClass { number, sums: part(at) });
     details.allocation = allocation.collect();
     result
 }

@@ -10,7 +10,7 @@ use forge_contract::{
     distribution::Resolution,
     program::MAX_AMOUNT,
     protocol::PROTOCOL,
-    result_details::AllocationBucket,
+    result_details::AllocationClass,
     shard_result::{Distribution, Tally, bucket_of},
 };
 use forge_documents::{CompletedJob, Job, JobResult};
@@ -45,6 +45,7 @@ fn flat_result(context: &JobContext, iterations: u64) -> ShardResult {
         max: 100,
         at_marks: marks.clone(),
         histogram: vec![(bucket_of(100) as u32, iterations)],
+        listed: Vec::new(),
     };
     ShardResult {
         iterations,
@@ -229,11 +230,11 @@ fn wide_portfolio() -> (Arc<JobContext>, ShardResult) {
     };
     fill(&mut result.total, Resolution::FINE);
     fill(&mut result.largest, Resolution::FINE);
-    let coarse = result.coarse_totals();
+    let classes = result.total_classes();
     let details = result.details.as_mut().unwrap();
     details.quantities.iter_mut().for_each(|quantity| fill(&mut quantity.distribution, Resolution::COARSE));
-    let bucket = |&(bucket, _): &(u32, u64)| AllocationBucket { bucket, sums: vec![0; 16] };
-    details.allocation = coarse.iter().map(bucket).collect();
+    let class = |&(number, _): &(u64, u64)| AllocationClass { number, sums: vec![0; 16] };
+    details.allocation = classes.iter().map(class).collect();
     (Arc::new(JobContext::new(Arc::new(Job::new(request)), UID, JobKey::from([7; 32]))), result)
 }
 

@@ -44,14 +44,14 @@ impl Recorder {
         let program = portfolio.program;
         let marks = program.marks();
         let quantity =
-            |quantity| (quantity, ColumnTally::new(program.marks_of(quantity), Resolution::COARSE));
+            |quantity| (quantity, ColumnTally::new(program.marks_of(quantity), Resolution::COARSE, true));
         let columns = |number: usize| vec![EMPTY_COLUMN; number];
         let (lines, treaties) = (program.lines as usize, program.treaties.len());
         Self {
             iterations: 0,
             capped: 0,
-            total: ColumnTally::new(marks.clone(), Resolution::FINE),
-            largest: ColumnTally::new(marks, Resolution::FINE),
+            total: ColumnTally::new(marks.clone(), Resolution::FINE, program.details),
+            largest: ColumnTally::new(marks, Resolution::FINE, program.details),
             groups: vec![GroupTally::default(); program.groups.len()],
             treaties: program.treaties.iter().map(TreatyTally::of).collect(),
             quantities: program.quantities().into_iter().map(quantity).collect(),

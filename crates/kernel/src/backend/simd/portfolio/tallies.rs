@@ -1,10 +1,13 @@
 //! Accumulates columns of amounts, one entry for each iteration of a batch: sums, extremes, marks
 //! and dense histograms.
 
+use std::collections::BTreeMap;
+
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
-    result_details::{AllocationBucket, GroupTally, QuantityResult},
+    listed_amounts::{ListedAmounts, MAX_LISTED_AMOUNTS},
+    result_details::{AllocationClass, GroupTally, QuantityResult},
     shard_result::Distribution,
 };
 
@@ -30,16 +33,19 @@ pub(super) struct ColumnTally {
     at_marks: Vec<u64>,
     resolution: Resolution,
     counts: Vec<u32>,
+    listed: ListedAmounts,
 }
 
 impl ColumnTally {
-    pub(super) fn new(marks: Vec<u64>, resolution: Resolution) -> Self {
+    /// The tally of no iterations. If `is_listed`, few distinct amounts are listed.
+    pub(super) fn new(marks: Vec<u64>, resolution: Resolution, is_listed: bool) -> Self {
         let mut counts = vec![0; resolution.buckets()];
         let flagged = marks.iter().filter(|&&mark| !has_own_bucket(resolution, mark));
         flagged.for_each(|&mark| counts[resolution.bucket_of(mark)] = HAS_MARK);
         let at_marks = vec![0; marks.len()];
         let (sum, sum_squares) = (0, U256::ZERO);
-        Self { sum, sum_squares, min: u64::MAX, max: 0, marks, at_marks, resolution, counts }
+        let listed = ListedAmounts::new(is_listed);
+        Self { sum, sum_squares, min: u64::MAX, max: 0, marks, at_marks, resolution, counts, listed }
     }
 
     /// Adds the first `years` amounts of a column, all at most `MAX_AMOUNT`; the others are 0.
@@ -52,6 +58,18 @@ impl ColumnTally {
         match self.resolution {
             Resolution::FINE => self.count::<V, 10>(column, years),
             _ => self.count::<V, 8>(column, years),
+        }
+        if self.listed.is_complete() {
+            self.list(&column[..years]);
+        }
+    }
+
+    /// Lists amounts, as long as there are few.
+    #[cold]
+    #[inline(never)]
+    fn list(&mut self, amounts: &[u64]) {
+        for run in amounts.chunk_by(|a, b| a == b) {
+            self.listed.add(run[0], run.len() as u64);
         }
     }
 
@@ -84,7 +102,13 @@ impl ColumnTally {
         }
         let counts = self.counts.into_iter().map(|count| u64::from(count & !HAS_MARK));
         let histogram = (0..).zip(counts).filter(|&(_, count)| count > 0).collect();
-        let distribution = Distribution { min: self.min, max: self.max, at_marks: self.at_marks, histogram };
+        let distribution = Distribution {
+            min: self.min,
+            max: self.max,
+            at_marks: self.at_marks,
+            histogram,
+            listed: self.listed.list(),
+        };
         QuantityResult { sum: self.sum, sum_squares: self.sum_squares, distribution }
     }
 }
@@ -171,9 +195,12 @@ pub(super) fn add_to_group<V: Vector>(
     tally.sum_squares += U256::from(amounts.squares);
 }
 
-/// Sums of the parts of the total, by bucket of the total.
+/// Sums of the parts of the total, by class of the total.
 pub(super) struct AllocationTally {
     parts: usize,
+    /// The sums of each total, as long as there are few totals; then `None`, and all of them are in
+    /// rows.
+    listed: Option<BTreeMap<u64, Vec<u128>>>,
     /// For each bucket, one more than its row, or 0.
     rows: Vec<u32>,
     sums: Vec<u128>,
@@ -189,16 +216,22 @@ const MAX_RECENT: u32 = 1 << 11;
 impl AllocationTally {
     pub(super) fn new(parts: usize) -> Self {
         let rows = vec![0; Resolution::COARSE.buckets()];
-        Self { parts, rows, sums: Vec::new(), recent: Vec::new(), recent_iterations: Vec::new() }
+        let listed = Some(BTreeMap::new());
+        Self { parts, listed, rows, sums: Vec::new(), recent: Vec::new(), recent_iterations: Vec::new() }
     }
 
     /// Adds `years` iterations with these totals. `parts` are columns.
     #[inline(always)]
     pub(super) fn add<V: Vector>(&mut self, totals: &Column, parts: &[&Column], years: usize) {
         let mut buckets = [0; MAX_LANES];
-        for first in (0..years).step_by(V::LANES) {
+        let listed = if self.listed.is_some() { self.add_listed(&totals[..years], parts) } else { 0 };
+        let start = listed / V::LANES * V::LANES;
+        for first in (start..years).step_by(V::LANES) {
             V::buckets::<8>(V::load(&totals[first..])).store(&mut buckets);
             for (lane, &bucket) in buckets.iter().enumerate().take(V::LANES.min(years - first)) {
+                if first + lane < listed {
+                    continue;
+                }
                 let year = (first + lane) % MAX_BATCH_YEARS;
                 let row = self.row_of(bucket as usize);
                 for (sum, column) in self.recent[row * self.parts..][..self.parts].iter_mut().zip(parts) {
@@ -210,6 +243,28 @@ impl AllocationTally {
                 }
             }
         }
+    }
+
+    /// Adds iterations by their totals, as long as there are few, and returns the number of these
+    /// iterations. After that, the sums are in rows.
+    #[cold]
+    #[inline(never)]
+    fn add_listed(&mut self, totals: &[u64], parts: &[&Column]) -> usize {
+        let Some(mut listed) = self.listed.take() else { return 0 };
+        for (year, &total) in totals.iter().enumerate() {
+            if listed.len() == MAX_LISTED_AMOUNTS && !listed.contains_key(&total) {
+                for (total, sums) in listed {
+                    let row = self.row_of(Resolution::COARSE.bucket_of(total));
+                    let sums_of_row = &mut self.sums[row * self.parts..][..self.parts];
+                    sums_of_row.iter_mut().zip(sums).for_each(|(sum, added)| *sum += added);
+                }
+                return year;
+            }
+            let sums = listed.entry(total).or_insert_with(|| vec![0; self.parts]);
+            sums.iter_mut().zip(parts).for_each(|(sum, column)| *sum += u128::from(column[year]));
+        }
+        self.listed = Some(listed);
+        totals.len()
     }
 
     #[inline]
@@ -231,10 +286,13 @@ impl AllocationTally {
         }
     }
 
-    pub(super) fn finish(mut self) -> Vec<AllocationBucket> {
+    pub(super) fn finish(mut self) -> Vec<AllocationClass> {
+        if let Some(listed) = self.listed {
+            return listed.into_iter().map(|(number, sums)| AllocationClass { number, sums }).collect();
+        }
         (0..self.recent_iterations.len()).for_each(|row| self.add_recent(row));
         let rows = (0..).zip(&self.rows).filter(|&(_, &row)| row > 0);
         let sums = |row: u32| self.sums[(row as usize - 1) * self.parts..][..self.parts].to_vec();
-        rows.map(|(bucket, &row)| AllocationBucket { bucket, sums: sums(row) }).collect()
+        rows.map(|(number, &row)| AllocationClass { number, sums: sums(row) }).collect()
     }
 }
