@@ -39,7 +39,8 @@ const UNSEEN_PART_BYTES: u64 = 4;
 /// Bytes of an encoded result, by what takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResultSize {
-    /// The distributions of the total, the largest occurrence, lines, steps and treaties.
+    /// The distributions of the total, lines, steps and treaties, and of the largest occurrences of
+    /// all, of lines, groups and steps, and of what treaties cover.
     pub distributions: u64,
     /// The parts of lines and treaties in the total.
     pub allocation: u64,

@@ -311,7 +311,7 @@ fn largest_occurrences_of_lines_steps_and_subjects_by_hand() {
 #[test]
 fn commissions_depend_on_the_year() {
     // A year costs 1,000, or 3,000 one time in four.
-    let output = output(&json!({
+    let args = json!({
         "iterations": 40_000,
         "lines": ["a"],
         "groups": [
@@ -325,7 +325,10 @@ fn commissions_depend_on_the_year() {
             {"name": "stop", "step": 2, "kind": "aggregate_xl", "covers": ["a"], "attachment": 500, "limit": 800,
              "placed": 0.5, "premium": 400, "profit_commission": {"share": 0.25}}
         ]
-    }));
+    });
+    let request = request(&args);
+    let merged = execute(&request);
+    let output = request.result_document(&merged, StopReason::BudgetExhausted).output;
     let share = &output["treaties"][0];
     let large = 1.0 - (number(share, "/ceded/mean") - 500.0) / 1000.0;
     let mean = |without: f64, with: f64| large * without + (1.0 - large) * with;
@@ -344,6 +347,20 @@ fn commissions_depend_on_the_year() {
     // What is left is 500 or 1,500: the layer pays nothing or half of 800, more than its premium.
     close("/1/premium/profit_commission", mean(0.25 * 200.0, 0.0));
     close("/1/premium/commission", 0.0);
+    // Of two values, so the error is their distance · √(p · (1 − p) / (n − 1)).
+    let errors = request.commission_errors(&merged);
+    let error = |distance: f64| Some(distance * (large * (1.0 - large) / 39_999.0).sqrt());
+    let expected = [[error(1000.0 * (rates[0] - rates[1])), error(0.2 * 150.0)], [None, error(0.25 * 200.0)]];
+    for (found, expected) in errors.iter().zip(expected) {
+        for (found, expected) in [found.commission, found.profit_commission].into_iter().zip(expected) {
+            let is_equal = match (found, expected) {
+                (Some(found), Some(expected)) => (found - expected).abs() < 1e-9,
+                _ => found == expected,
+            };
+            assert!(is_equal, "{found:?}, not {expected:?}");
+        }
+    }
+    assert_eq!(errors.len(), 2);
 }
 
 #[test]
