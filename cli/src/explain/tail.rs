@@ -4,7 +4,7 @@
 use std::{ops::ControlFlow, str::FromStr};
 
 use clap::ValueEnum;
-use forge_contract::listed_amounts::AmountClasses;
+use forge_contract::listed_amounts::{AmountClasses, add_sums};
 use forge_documents::{number_format::format_level, result_tables::capitalise};
 use forge_kernel::{
     statistics::Level,
@@ -210,8 +210,7 @@ struct YearSums {
 impl YearSums {
     fn add(&mut self, years: u64, added: impl ExactSizeIterator<Item = u128>) {
         self.years += years;
-        self.sums.resize(added.len(), 0);
-        self.sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
+        add_sums(&mut self.sums, added);
     }
 
     fn merge(&mut self, other: Self) {

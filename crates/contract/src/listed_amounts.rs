@@ -122,6 +122,12 @@ impl<T: Default> Default for AmountClasses<T> {
     }
 }
 
+/// Adds sums to as many others, or to none yet.
+pub fn add_sums(sums: &mut Vec<u128>, added: impl ExactSizeIterator<Item = u128>) {
+    sums.resize(added.len(), 0);
+    sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
+}
+
 fn bucket_of(amount: u64) -> u64 {
     Resolution::COARSE.bucket_of(amount) as u64
 }

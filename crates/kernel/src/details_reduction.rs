@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use ethnum::U256;
 use forge_contract::{
-    listed_amounts::{AmountClasses, ListedAmounts},
+    listed_amounts::{AmountClasses, ListedAmounts, add_sums},
     program::Program,
     result_details::{AllocationClass, GroupTally, QuantityResult, ResultDetails, TreatyTally},
     shard_result::Distribution,
 };
-
-use crate::backend::result_builder::add_sums;
 
 /// A running merge of the details of results of one program.
 #[derive(Debug, Clone)]

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use forge_contract::{
     digest::Digest,
     distribution::{Distribution, Resolution},
-    listed_amounts::MAX_LISTED_AMOUNTS,
+    listed_amounts::{MAX_LISTED_AMOUNTS, add_sums},
     program::{Group, MAX_AMOUNT, Occurrence, Program},
     result_details::{AllocationClass, TreatyTally},
     shard_result::ShardResult,
 };
 
 use self::bucket_forecast::expected_buckets;
-use crate::backend::{result_builder::add_sums, scalar};
+use crate::backend::scalar;
 
 /// Work of a pilot, in the unit of [`Program::max_work`]: a fraction of a second.
 const PILOT_WORK: u64 = 1 << 26;
@@ -202,17 +202,22 @@ fn expected_content(pilot: &ShardResult, iterations: u64) -> ResultContent {
         HistogramContent {
             buckets: buckets.iter().sum::<u64>().min(iterations.max(1)),
             spread: (pilot.iterations - fullest).saturating_mul(scale),
-            listed: if stays_listed(distribution, scale) { distribution.listed.len() as u64 } else { 0 },
+            listed: expected_listed(distribution, scale),
         }
     };
     let details = pilot.details.as_ref();
     let quantities = details.map_or(&[][..], |details| &details.quantities);
     let allocation = details.map_or(&[][..], |details| &details.allocation);
     let buckets = expected_buckets(&pilot.coarse_totals(), Resolution::COARSE.buckets() as u64, scale);
-    let (classes, sums) = if stays_listed(&pilot.total, scale) {
-        let sums = allocation.iter().flat_map(|class| &class.sums);
-        let scaled = sums.map(|&sum| varint_length(sum.saturating_mul(scale.into())));
-        (allocation.len() as u64, scaled.sum())
+    let listed = expected_listed(&pilot.total, scale);
+    let (classes, sums) = if listed > 0 {
+        let classes = allocation.iter().zip(&pilot.total.listed);
+        let bytes = classes.map(|(class, &(_, iterations))| {
+            let sums = class.sums.iter();
+            let of_class = sums.map(|&sum| varint_length(sum.saturating_mul(scale.into()))).sum::<u64>();
+            of_class * if iterations == 1 { scale } else { 1 }
+        });
+        (listed, bytes.sum())
     } else {
         (buckets.iter().sum(), sum_bytes(&by_bucket(pilot, allocation), &buckets, scale))
     };
@@ -225,11 +230,14 @@ fn expected_content(pilot: &ShardResult, iterations: u64) -> ResultContent {
     }
 }
 
-/// Whether a distribution of so many times the iterations is expected to list its amounts.
-fn stays_listed(pilot: &Distribution, scale: u64) -> bool {
-    let iterations: u64 = pilot.histogram.iter().map(|&(_, count)| count).sum();
-    // Where most iterations of the pilot have an amount of their own, more have others.
-    !pilot.listed.is_empty() && (scale == 1 || 4 * pilot.listed.len() as u64 <= iterations)
+/// How many amounts a distribution of so many times the iterations is expected to list. An amount
+/// that only one iteration has stands for as many new ones.
+fn expected_listed(pilot: &Distribution, scale: u64) -> u64 {
+    let single = pilot.listed.iter().filter(|&&(_, iterations)| iterations == 1).count() as u64;
+    let expected = pilot.listed.len() as u64 - single + single.saturating_mul(scale);
+    let most = MAX_LISTED_AMOUNTS as u64;
+    // Where twice as many are expected, it is all but certain that none is listed.
+    if expected <= 2 * most { expected.min(most) } else { 0 }
 }
 
 /// The allocation of a pilot by coarse bucket of the total.

@@ -9,16 +9,16 @@ use std::{
 
 use tokio::sync::oneshot;
 
-type Task = Box<dyn FnOnce() + Send>;
+type DocumentTask = Box<dyn FnOnce() + Send>;
 
 /// Hands work to the thread, which ends when this is dropped.
 #[derive(Debug)]
-pub struct DocumentThread(Sender<Task>);
+pub struct DocumentThread(Sender<DocumentTask>);
 
 impl DocumentThread {
     /// Starts the thread.
     pub fn start() -> Self {
-        let (sender, tasks) = channel::<Task>();
+        let (sender, tasks) = channel::<DocumentTask>();
         thread::spawn(move || {
             for task in tasks {
                 // The caller notices that it gets no result.

@@ -40,5 +40,6 @@ mod server;
 mod settings;
 mod shown_document;
 mod store_access;
+mod text;
 
 pub use self::{server::run, settings::ConsoleSettings, store_access::StoreAccess};

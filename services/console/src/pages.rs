@@ -6,12 +6,13 @@ pub mod job;
 pub mod jobs;
 pub mod layout;
 pub mod stored_jobs;
-pub mod text;
 mod verification;
 mod work;
 
 use hyper::StatusCode;
 use maud::{Markup, html};
+
+use crate::text;
 
 /// What every page may need to know about the console.
 #[derive(Debug, Clone, Copy)]

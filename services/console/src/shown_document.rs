@@ -5,7 +5,7 @@ use forge_documents::{profile_figures, stored_exceedance_chart};
 use maud::Markup;
 use serde_json::Value;
 
-use crate::pages::text;
+use crate::text;
 
 /// Characters of the args that are shown. envelope.json has all of them.
 const MAX_ARGS_CHARS: usize = 50_000;

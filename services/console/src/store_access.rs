@@ -53,7 +53,7 @@ impl std::fmt::Debug for StoreAccess {
 
 /// What a list shows of a completed job.
 #[derive(Debug)]
-pub struct StoredJob {
+pub struct ListedJob {
     /// The result hash.
     pub result: Digest,
     /// Number of shards.
@@ -62,7 +62,7 @@ pub struct StoredJob {
     pub bytes: u64,
 }
 
-impl From<ManifestDocument> for StoredJob {
+impl From<ManifestDocument> for ListedJob {
     fn from(manifest: ManifestDocument) -> Self {
         let bytes = manifest.artifacts.iter().fold(0, |sum: u64, artifact| sum.saturating_add(artifact.size));
         Self { result: manifest.result, shards: manifest.shards, bytes }
@@ -73,7 +73,7 @@ impl From<ManifestDocument> for StoredJob {
 #[derive(Debug)]
 pub struct StoredJobPage {
     /// The jobs. One whose manifest cannot be read has the reason in its place.
-    pub jobs: Vec<(JobId, Result<StoredJob, String>)>,
+    pub jobs: Vec<(JobId, Result<ListedJob, String>)>,
     /// Number of completed jobs in the store.
     pub total: usize,
     /// Whether more jobs follow.

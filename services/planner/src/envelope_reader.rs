@@ -218,7 +218,7 @@ mod tests {
         for part in [
             "/args: ",
             "at most 1024 KiB",
-            "16 lines, 32 treaties and 32 steps",
+            "16 lines, 1 groups with occurrences, 32 treaties and 32 steps",
             "report.allocation",
             "`forge run`",
         ] {

@@ -3,7 +3,7 @@
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
-    listed_amounts::{AmountClasses, ListedAmounts},
+    listed_amounts::{AmountClasses, ListedAmounts, add_sums},
     occurrence_subject::OccurrenceSubject,
     program::Program,
     result_details::{AllocationClass, GroupTally, Quantity, QuantityResult, ResultDetails, TreatyTally},
@@ -85,12 +85,6 @@ impl IterationObserver for ResultBuilder<'_> {
             details.add(&self.program.treaties, outcome, total);
         }
     }
-}
-
-/// Adds sums to as many others, or to none yet.
-pub(crate) fn add_sums(sums: &mut Vec<u128>, added: impl ExactSizeIterator<Item = u128>) {
-    sums.resize(added.len(), 0);
-    sums.iter_mut().zip(added).for_each(|(sum, added)| *sum += added);
 }
 
 fn square(amount: u64) -> U256 {

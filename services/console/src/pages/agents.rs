@@ -8,8 +8,8 @@ use forge_service::registry::listing::{Heartbeat, Quarantines};
 use hyper::StatusCode;
 use maud::{Markup, html};
 
-use super::{PageContent, text};
-use crate::cluster_reader::AgentSnapshot;
+use super::PageContent;
+use crate::{cluster_reader::AgentSnapshot, text};
 
 /// Seconds between two readings of the registry.
 const REFRESH_SECONDS: u32 = 3;

@@ -7,10 +7,11 @@ use forge_documents::{
 };
 use maud::{Markup, html};
 
-use super::{PageContent, text, verification, work};
+use super::{PageContent, verification, work};
 use crate::{
     job_view::{FailedRequest, JobView},
     route::artifact_path,
+    text,
 };
 
 /// Seconds between two readings of a job that has not ended.

@@ -8,10 +8,11 @@ use forge_documents::number_format::format_count;
 use hyper::StatusCode;
 use maud::{Markup, html};
 
-use super::{PageContent, PageContext, text};
+use super::{PageContent, PageContext};
 use crate::{
     cluster_reader::JobSnapshot,
     route::{ConsolePage, JobFilter, StateFilter, job_path},
+    text,
 };
 
 /// Jobs that are shown at most. Search and filters find the others.

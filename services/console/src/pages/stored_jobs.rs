@@ -5,10 +5,11 @@ use forge_store::StoreError;
 use hyper::StatusCode;
 use maud::{Markup, html};
 
-use super::{PageContent, PageContext, text};
+use super::{PageContent, PageContext};
 use crate::{
     route::{ConsolePage, job_path},
     store_access::StoredJobPage,
+    text,
 };
 
 /// The page of the store.

@@ -7,7 +7,7 @@ use forge_contract::{
 use forge_documents::number_format::{format_count, format_percent};
 use maud::{Markup, html};
 
-use super::text;
+use crate::text;
 
 /// Refuted results that are listed.
 const MAX_REFUTED: usize = 50;

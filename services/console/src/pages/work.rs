@@ -5,8 +5,10 @@ use std::time::Duration;
 use forge_documents::number_format::{format_count, format_duration};
 use maud::{Markup, html};
 
-use super::text;
-use crate::job_view::{AgentWork, ExecutedShard};
+use crate::{
+    job_view::{AgentWork, ExecutedShard},
+    text,
+};
 
 /// Agents that are drawn.
 const MAX_AGENTS: usize = 50;
