@@ -62,8 +62,8 @@ struct HistogramContent {
     buckets: u64,
     /// Iterations outside the fullest bucket.
     spread: u64,
-    /// Listed amounts.
-    listed: u64,
+    /// Bytes of the listed amounts with their iterations.
+    listed_bytes: u64,
 }
 
 /// What results hold whose size depends on the amounts.
@@ -91,7 +91,7 @@ pub fn upper_bound(program: &Program, iterations: u64) -> ResultSize {
     let content = |resolution: Resolution| HistogramContent {
         buckets: iterations.min(resolution.buckets() as u64).max(1),
         spread: iterations,
-        listed: iterations.min(MAX_LISTED_AMOUNTS as u64),
+        listed_bytes: listed_bytes(iterations.min(MAX_LISTED_AMOUNTS as u64), MAX_AMOUNT, iterations),
     };
     let (fine, coarse) = (content(Resolution::FINE), content(Resolution::COARSE));
     let in_bucket = u128::from(iterations / coarse.buckets + 1) * u128::from(MAX_AMOUNT);
@@ -165,9 +165,7 @@ fn size(program: &Program, iterations: u64, content: &ResultContent) -> ResultSi
         let marks = program.marks_of(quantity).len() as u64 * count;
         50 + marks + histogram_bytes(histogram, iterations, Resolution::COARSE)
     });
-    // The number of a listed amount takes up to 8 bytes, that of a bucket 1 or 2.
-    let listed = content.total.listed * varint_length(MAX_AMOUNT.into());
-    let gaps = gap_bytes(content.allocation, Resolution::COARSE) + listed;
+    let gaps = gap_bytes(content.allocation, Resolution::COARSE) + content.total.listed_bytes;
     let allocation = if program.allocation { gaps + content.allocation + content.sums } else { 0 };
     let reinstatements =
         program.treaties.iter().map(|treaty| TreatyTally::of(treaty).reinstated.len() as u64);
@@ -181,11 +179,17 @@ fn size(program: &Program, iterations: u64, content: &ResultContent) -> ResultSi
 
 /// Bytes of an encoded histogram. Few counts are large, because they add up to the iterations.
 fn histogram_bytes(histogram: HistogramContent, iterations: u64, resolution: Resolution) -> u64 {
-    let HistogramContent { buckets, spread, listed } = histogram;
+    let HistogramContent { buckets, spread, listed_bytes } = histogram;
     let longer = (1..9).map(|length| buckets.min(spread >> (7 * length)));
     let fullest = varint_length(iterations.into());
-    let of_listed = varint_length(MAX_AMOUNT.into()) + fullest;
-    20 + gap_bytes(buckets, resolution) + buckets + longer.sum::<u64>() + fullest + listed * of_listed
+    20 + gap_bytes(buckets, resolution) + buckets + longer.sum::<u64>() + fullest + listed_bytes
+}
+
+/// Bytes of so many listed amounts up to `max`, which lie as far apart as they can, with their
+/// iterations.
+fn listed_bytes(amounts: u64, max: u64, iterations: u64) -> u64 {
+    let each = |all: u64| varint_length((all / amounts.max(1)).into());
+    amounts * (each(max) + each(iterations)) + 10
 }
 
 /// Bytes of the gaps between this many non-empty buckets. A gap of 128 takes a second byte.
@@ -202,7 +206,7 @@ fn expected_content(pilot: &ShardResult, iterations: u64) -> ResultContent {
         HistogramContent {
             buckets: buckets.iter().sum::<u64>().min(iterations.max(1)),
             spread: (pilot.iterations - fullest).saturating_mul(scale),
-            listed: expected_listed(distribution, scale),
+            listed_bytes: listed_bytes(expected_listed(distribution, scale), distribution.max, iterations),
         }
     };
     let details = pilot.details.as_ref();
@@ -211,11 +215,14 @@ fn expected_content(pilot: &ShardResult, iterations: u64) -> ResultContent {
     let buckets = expected_buckets(&pilot.coarse_totals(), Resolution::COARSE.buckets() as u64, scale);
     let listed = expected_listed(&pilot.total, scale);
     let (classes, sums) = if listed > 0 {
+        let single = single_amounts(&pilot.total);
+        let copies =
+            (listed + single).saturating_sub(pilot.total.listed.len() as u64).div_ceil(single.max(1));
         let classes = allocation.iter().zip(&pilot.total.listed);
         let bytes = classes.map(|(class, &(_, iterations))| {
             let sums = class.sums.iter();
             let of_class = sums.map(|&sum| varint_length(sum.saturating_mul(scale.into()))).sum::<u64>();
-            of_class * if iterations == 1 { scale } else { 1 }
+            of_class * if iterations == 1 { copies } else { 1 }
         });
         (listed, bytes.sum())
     } else {
@@ -230,10 +237,15 @@ fn expected_content(pilot: &ShardResult, iterations: u64) -> ResultContent {
     }
 }
 
+/// Listed amounts that only one iteration has.
+fn single_amounts(distribution: &Distribution) -> u64 {
+    distribution.listed.iter().filter(|&&(_, iterations)| iterations == 1).count() as u64
+}
+
 /// How many amounts a distribution of so many times the iterations is expected to list. An amount
 /// that only one iteration has stands for as many new ones.
 fn expected_listed(pilot: &Distribution, scale: u64) -> u64 {
-    let single = pilot.listed.iter().filter(|&&(_, iterations)| iterations == 1).count() as u64;
+    let single = single_amounts(pilot);
     let expected = pilot.listed.len() as u64 - single + single.saturating_mul(scale);
     let most = MAX_LISTED_AMOUNTS as u64;
     // Where twice as many are expected, it is all but certain that none is listed.
