@@ -20,7 +20,7 @@ use forge_service::{
     Metrics, Settlement,
     clock::Clock,
     job_keys,
-    job_records::{self, RecordUpdate},
+    job_records::{self, RecordUpdate, VersionedRecord},
 };
 use forge_store::{Store, StoreError};
 use futures_util::FutureExt;
@@ -173,11 +173,15 @@ impl Termination {
     /// Resumes the cleanup after the end of a job. The aggregator that ended it may have died.
     ///
     /// # Errors
-    /// Returns any error of the underlying bus operations.
+    /// Returns any error of the underlying bus operations; [`BusError::Unavailable`] if the record
+    /// is read as it was before the end, and does not tell whether the job has completed.
     pub async fn resume_cleanup(&self, bucket: &Bucket, job: &JobId, uid: JobUid) -> Result<(), BusError> {
         let found = job_records::get(self.bus.as_ref(), bucket, job).await?;
-        if let Some(versioned) = found {
-            self.remove_error_document(&versioned.record, uid).await;
+        if let Some(VersionedRecord { record, .. }) = found {
+            if record.uid == uid && !record.state.is_terminal() {
+                return Err(BusError::Unavailable(format!("the record of job {job} is older than its end")));
+            }
+            self.remove_error_document(&record, uid).await;
         }
         self.announce_and_purge(uid).await
     }

@@ -17,7 +17,12 @@ use forge_contract::{
 };
 use forge_documents::Job;
 use forge_kernel::job_key::JobKey;
-use forge_service::{clock::Clock, job_keys, job_records, random};
+use forge_service::{
+    clock::Clock,
+    job_keys,
+    job_records::{self, VersionedRecord},
+    random,
+};
 use futures_util::FutureExt;
 
 use crate::{
@@ -330,19 +335,7 @@ impl Admission {
         let bucket = &self.default_bucket;
         self.space.check(bucket)?;
         for name in rejection.names {
-            if self.is_held_elsewhere(&name, bucket).await? {
-                continue;
-            }
-            let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
-            let uid = if job_records::create(self.bus.as_ref(), bucket, &record).await? {
-                record.uid
-            } else {
-                match job_records::get(self.bus.as_ref(), bucket, &name).await? {
-                    Some(found) if found.record.submission == origin.sequence => found.record.uid,
-                    Some(_) => continue,
-                    None => return Err(removed_during_admission(&name)),
-                }
-            };
+            let Some(uid) = self.record_rejection(&name, &origin).await? else { continue };
             let order =
                 EndOrder::new(name, uid, bucket.name(), rejection.code, Phase::Validate, rejection.reason);
             return Ok(AdmissionDecision::Rejected(order.with_details(rejection.details)));
@@ -352,6 +345,32 @@ impl Admission {
             "dropping a rejected submission: an identical earlier one is recorded"
         );
         Ok(AdmissionDecision::Duplicate)
+    }
+
+    /// Records a rejected submission under this name, and returns the uid of the record; `None` if
+    /// another submission has the name.
+    async fn record_rejection(
+        &self,
+        name: &JobId,
+        origin: &SubmissionOrigin,
+    ) -> Result<Option<JobUid>, BusError> {
+        let bucket = &self.default_bucket;
+        let own =
+            |found: VersionedRecord| (found.record.submission == origin.sequence).then_some(found.record.uid);
+        // First its own record: an earlier delivery may have created it before another namespace
+        // had the name, or while a stale read hid that.
+        if let Some(found) = job_records::get(self.bus.as_ref(), bucket, name).await? {
+            return Ok(own(found));
+        }
+        if self.is_held_elsewhere(name, bucket).await? {
+            return Ok(None);
+        }
+        let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
+        if job_records::create(self.bus.as_ref(), bucket, &record).await? {
+            return Ok(Some(record.uid));
+        }
+        let found = job_records::get(self.bus.as_ref(), bucket, name).await?;
+        found.map(own).ok_or_else(|| removed_during_admission(name))
     }
 }
 

@@ -258,6 +258,15 @@ async fn job_id_is_unique_over_all_namespaces() {
     invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
     let order = rejected(fixture.admission.admit(&invalid, 3).await.unwrap());
     assert_eq!(order.job_id, rejected_job_id(&invalid.payload));
+    // But it keeps the record that it has created, because a read did not show the job.
+    invalid.payload = r#"{"ctx": {"job_id": "b"}}"#.into();
+    let order = rejected(fixture.admission.admit(&invalid, 4).await.unwrap());
+    assert_eq!(order.job_id.as_str(), "b");
+    let night = Bucket::Jobs("night".to_owned());
+    let found = job_records::get(bus.as_ref(), &night, &"a".parse().unwrap()).await.unwrap().unwrap();
+    let record = JobRecord { job_id: "b".parse().unwrap(), ..found.record };
+    assert!(job_records::create(bus.as_ref(), &night, &record).await.unwrap());
+    assert_eq!(rejected(fixture.admission.admit(&invalid, 4).await.unwrap()), order);
 }
 
 #[tokio::test]
