@@ -48,7 +48,7 @@ def check_crates(checks):
         require(keys and keys <= set(texts), f"{name} has no text: {keys}")
         own = " ".join(texts[key] for key in keys)
         require(len(own) > 500, f"{name}: a short text: {own}")
-        require(licenses.isdisjoint(WITH_COPYRIGHT) or re.search(r"copyright|©", f"{own} {line}", re.I), f"{name}: no copyright line")
+        require(licenses.isdisjoint(WITH_COPYRIGHT) or re.search(r"copyright|©|\(c\) \d", f"{own} {line}", re.I), f"{name}: no copyright line")
     used = {key for _, keys, _ in components.values() for key in keys}
     require(used == set(texts), f"texts of no component: {set(texts) - used}")
     checks.ok(f"{len(listed)} crates, those of all build plans, have a licence of deny.toml and {len(texts)} texts")
