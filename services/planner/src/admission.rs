@@ -17,12 +17,7 @@ use forge_contract::{
 };
 use forge_documents::Job;
 use forge_kernel::job_key::JobKey;
-use forge_service::{
-    clock::Clock,
-    job_keys,
-    job_records::{self, VersionedRecord},
-    random,
-};
+use forge_service::{clock::Clock, job_keys, job_records, random};
 use futures_util::FutureExt;
 
 use crate::{
@@ -162,7 +157,14 @@ impl Admission {
             RecordRelation::OwnTerminal => {
                 Ok(AdmissionDecision::Terminal { bucket, job_id: job.id, uid: record.uid })
             }
-            RecordRelation::Resubmission => Ok(AdmissionDecision::Duplicate),
+            RecordRelation::Resubmission => {
+                // An earlier delivery may have been rejected, because the id was not free then.
+                let rejected = rejected_job_id(&message.payload);
+                match self.own_record(&rejected, origin.sequence).await? {
+                    Some(_) => self.reject_conflicting(&message.payload, origin, &job.id).await,
+                    None => Ok(AdmissionDecision::Duplicate),
+                }
+            }
             RecordRelation::Conflict => self.reject_conflicting(&message.payload, origin, &job.id).await,
         }
     }
@@ -334,8 +336,7 @@ impl Admission {
     ) -> Result<AdmissionDecision, BusError> {
         let bucket = &self.default_bucket;
         self.space.check(bucket)?;
-        for name in rejection.names {
-            let Some(uid) = self.record_rejection(&name, &origin).await? else { continue };
+        if let Some((name, uid)) = self.record_rejection(&rejection.names, &origin).await? {
             let order =
                 EndOrder::new(name, uid, bucket.name(), rejection.code, Phase::Validate, rejection.reason);
             return Ok(AdmissionDecision::Rejected(order.with_details(rejection.details)));
@@ -347,30 +348,45 @@ impl Admission {
         Ok(AdmissionDecision::Duplicate)
     }
 
-    /// Records a rejected submission under this name, and returns the uid of the record; `None` if
-    /// another submission has the name.
+    /// Records a rejected submission under the first of these names that no other submission has,
+    /// and returns it with the uid of the record; `None` if others have all of them.
     async fn record_rejection(
         &self,
-        name: &JobId,
+        names: &[JobId],
         origin: &SubmissionOrigin,
-    ) -> Result<Option<JobUid>, BusError> {
+    ) -> Result<Option<(JobId, JobUid)>, BusError> {
         let bucket = &self.default_bucket;
-        let own =
-            |found: VersionedRecord| (found.record.submission == origin.sequence).then_some(found.record.uid);
-        // First its own record: an earlier delivery may have created it before another namespace
-        // had the name, or while a stale read hid that.
-        if let Some(found) = job_records::get(self.bus.as_ref(), bucket, name).await? {
-            return Ok(own(found));
+        // First its own record: an earlier delivery may have created it when other names were taken
+        // than now, or while a stale read hid one.
+        for name in names {
+            if let Some(uid) = self.own_record(name, origin.sequence).await? {
+                return Ok(Some((name.clone(), uid)));
+            }
         }
-        if self.is_held_elsewhere(name, bucket).await? {
-            return Ok(None);
+        for name in names {
+            if self.is_held_elsewhere(name, bucket).await? {
+                continue;
+            }
+            let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
+            if job_records::create(self.bus.as_ref(), bucket, &record).await? {
+                return Ok(Some((name.clone(), record.uid)));
+            }
+            match job_records::get(self.bus.as_ref(), bucket, name).await? {
+                Some(found) if found.record.submission == origin.sequence => {
+                    return Ok(Some((name.clone(), found.record.uid)));
+                }
+                Some(_) => {}
+                None => return Err(removed_during_admission(name)),
+            }
         }
-        let record = initial_record(name.clone(), JobUid(random::bytes()), origin.clone(), None);
-        if job_records::create(self.bus.as_ref(), bucket, &record).await? {
-            return Ok(Some(record.uid));
-        }
-        let found = job_records::get(self.bus.as_ref(), bucket, name).await?;
-        found.map(own).ok_or_else(|| removed_during_admission(name))
+        Ok(None)
+    }
+
+    /// The uid of the record under this name in the default bucket, if this submission has created
+    /// it.
+    async fn own_record(&self, name: &JobId, sequence: u64) -> Result<Option<JobUid>, BusError> {
+        let found = job_records::get(self.bus.as_ref(), &self.default_bucket, name).await?;
+        Ok(found.filter(|found| found.record.submission == sequence).map(|found| found.record.uid))
     }
 }
 

@@ -267,6 +267,15 @@ async fn job_id_is_unique_over_all_namespaces() {
     let record = JobRecord { job_id: "b".parse().unwrap(), ..found.record };
     assert!(job_records::create(bus.as_ref(), &night, &record).await.unwrap());
     assert_eq!(rejected(fixture.admission.admit(&invalid, 4).await.unwrap()), order);
+    // So does one that a job of another namespace kept from its id, once the same envelope has it.
+    let late = submission_to("c", "jobs");
+    let record = JobRecord { job_id: "c".parse().unwrap(), ..record };
+    assert!(job_records::create(bus.as_ref(), &night, &record).await.unwrap());
+    let order = rejected(fixture.admission.admit(&late, 5).await.unwrap());
+    assert_eq!(order.job_id, rejected_job_id(&late.payload));
+    bus.delete(&night, "c").await.unwrap();
+    admitted(fixture.admission.admit(&late, 6).await.unwrap());
+    assert_eq!(rejected(fixture.admission.admit(&late, 5).await.unwrap()), order);
 }
 
 #[tokio::test]
