@@ -26,13 +26,18 @@ class Services:
     store: Path
 
 
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A nats-server, and `forge up` against it."""
     directory = tmp_path_factory.mktemp("services")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = _free_port()
     nats_url, store = f"nats://127.0.0.1:{port}", directory / "store"
     nats = [os.environ["NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(directory / "nats")]
     up = [str(FORGE), "up", "--nats-url", nats_url, "--store", str(store)]
@@ -64,9 +69,7 @@ class SecuredServices:
 def secured_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredServices]:
     """A nats-server with generated users, and a planner."""
     directory = tmp_path_factory.mktemp("secured")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = _free_port()
     secrets = directory / "secrets"
     subprocess.run([str(FORGE), "credentials", str(secrets)], check=True, stdout=subprocess.DEVNULL)
     services = SecuredServices(f"nats://127.0.0.1:{port}", secrets)

@@ -74,6 +74,11 @@ impl<T: Default> AmountClasses<T> {
         Self { is_listed: true, classes: BTreeMap::new() }
     }
 
+    /// Whether the classes are amounts.
+    pub fn is_listed(&self) -> bool {
+        self.is_listed
+    }
+
     /// The figures of an amount's class. `merge` adds figures to others, where amounts become
     /// buckets.
     pub fn of_amount(&mut self, amount: u64, merge: impl Fn(&mut T, T)) -> &mut T {

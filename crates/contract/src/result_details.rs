@@ -171,8 +171,8 @@ impl ResultDetails {
         }
     }
 
-    /// Decodes the details of a result of so many iterations, and the listed amounts of its total
-    /// and of its largest occurrence into their distributions.
+    /// Decodes the details of a result that has this number of iterations. The listed amounts of
+    /// the total and of the largest occurrence go into their distributions.
     pub(crate) fn decode(
         reader: &mut WireReader<'_>,
         iterations: u64,

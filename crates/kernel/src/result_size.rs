@@ -185,8 +185,7 @@ fn histogram_bytes(histogram: HistogramContent, iterations: u64, resolution: Res
     20 + gap_bytes(buckets, resolution) + buckets + longer.sum::<u64>() + fullest + listed_bytes
 }
 
-/// Bytes of so many listed amounts up to `max`, which lie as far apart as they can, with their
-/// iterations.
+/// Largest number of bytes of a list of this number of amounts up to `max`, with their iterations.
 fn listed_bytes(amounts: u64, max: u64, iterations: u64) -> u64 {
     let each = |all: u64| varint_length((all / amounts.max(1)).into());
     amounts * (each(max) + each(iterations)) + 10
@@ -242,8 +241,8 @@ fn single_amounts(distribution: &Distribution) -> u64 {
     distribution.listed.iter().filter(|&&(_, iterations)| iterations == 1).count() as u64
 }
 
-/// How many amounts a distribution of so many times the iterations is expected to list. An amount
-/// that only one iteration has stands for as many new ones.
+/// The expected number of listed amounts, where a shard has `scale` times the iterations of the
+/// pilot. An amount that one iteration of the pilot has stands for `scale` amounts.
 fn expected_listed(pilot: &Distribution, scale: u64) -> u64 {
     let single = single_amounts(pilot);
     let expected = pilot.listed.len() as u64 - single + single.saturating_mul(scale);

@@ -5,6 +5,7 @@
 pub mod compound;
 pub mod exact_table;
 pub mod gauss;
+pub mod portfolio;
 pub mod precise;
 pub mod runs;
 pub mod synthetic;

@@ -1,12 +1,10 @@
 //! Accumulates columns of amounts, one entry for each iteration of a batch: sums, extremes, marks
 //! and dense histograms.
 
-use std::collections::BTreeMap;
-
 use ethnum::U256;
 use forge_contract::{
     distribution::Resolution,
-    listed_amounts::{ListedAmounts, MAX_LISTED_AMOUNTS},
+    listed_amounts::{AmountClasses, ListedAmounts, add_sums},
     result_details::{AllocationClass, GroupTally, QuantityResult},
     shard_result::Distribution,
 };
@@ -198,9 +196,8 @@ pub(super) fn add_to_group<V: Vector>(
 /// Sums of the parts of the total, by class of the total.
 pub(super) struct AllocationTally {
     parts: usize,
-    /// The sums of each total, as long as there are few totals; then `None`, and all of them are in
-    /// rows.
-    listed: Option<BTreeMap<u64, Vec<u128>>>,
+    /// The sums of each total, as long as these are listed; then `None`, and all sums are in rows.
+    listed: Option<AmountClasses<Vec<u128>>>,
     /// For each bucket, one more than its row, or 0.
     rows: Vec<u32>,
     sums: Vec<u128>,
@@ -216,7 +213,7 @@ const MAX_RECENT: u32 = 1 << 11;
 impl AllocationTally {
     pub(super) fn new(parts: usize) -> Self {
         let rows = vec![0; Resolution::COARSE.buckets()];
-        let listed = Some(BTreeMap::new());
+        let listed = Some(AmountClasses::new());
         Self { parts, listed, rows, sums: Vec::new(), recent: Vec::new(), recent_iterations: Vec::new() }
     }
 
@@ -245,25 +242,24 @@ impl AllocationTally {
         }
     }
 
-    /// Adds iterations by their totals, as long as there are few, and returns the number of these
-    /// iterations. After that, the sums are in rows.
+    /// Adds iterations by their totals, as long as these are listed, and returns the number of
+    /// these iterations. After that, the sums are in rows.
     #[cold]
     #[inline(never)]
     fn add_listed(&mut self, totals: &[u64], parts: &[&Column]) -> usize {
-        let Some(mut listed) = self.listed.take() else { return 0 };
+        let Some(mut classes) = self.listed.take() else { return 0 };
         for (year, &total) in totals.iter().enumerate() {
-            if listed.len() == MAX_LISTED_AMOUNTS && !listed.contains_key(&total) {
-                for (total, sums) in listed {
-                    let row = self.row_of(Resolution::COARSE.bucket_of(total));
-                    let sums_of_row = &mut self.sums[row * self.parts..][..self.parts];
-                    sums_of_row.iter_mut().zip(sums).for_each(|(sum, added)| *sum += added);
+            let sums = classes.of_amount(total, |sums, added| add_sums(sums, added.into_iter()));
+            add_sums(sums, parts.iter().map(|column| column[year].into()));
+            if !classes.is_listed() {
+                for (bucket, sums) in classes.iter() {
+                    let row = self.row_of(bucket as usize);
+                    self.sums[row * self.parts..][..self.parts].copy_from_slice(sums);
                 }
-                return year;
+                return year + 1;
             }
-            let sums = listed.entry(total).or_insert_with(|| vec![0; self.parts]);
-            sums.iter_mut().zip(parts).for_each(|(sum, column)| *sum += u128::from(column[year]));
         }
-        self.listed = Some(listed);
+        self.listed = Some(classes);
         totals.len()
     }
 
@@ -287,8 +283,9 @@ impl AllocationTally {
     }
 
     pub(super) fn finish(mut self) -> Vec<AllocationClass> {
-        if let Some(listed) = self.listed {
-            return listed.into_iter().map(|(number, sums)| AllocationClass { number, sums }).collect();
+        if let Some(classes) = self.listed {
+            let class = |(number, sums): (u64, &Vec<u128>)| AllocationClass { number, sums: sums.clone() };
+            return classes.iter().map(class).collect();
         }
         (0..self.recent_iterations.len()).for_each(|row| self.add_recent(row));
         let rows = (0..).zip(&self.rows).filter(|&(_, &row)| row > 0);
