@@ -109,6 +109,7 @@ async fn choose_storage(
     if !settings.may_use_less_storage {
         return Ok(settings);
     }
+    let mut failures = 0;
     loop {
         let results = bytes_of_results(connection).await?;
         if !options.decides_storage && results.is_none_or(is_reservation) {
@@ -121,14 +122,20 @@ async fn choose_storage(
         }
         let reason = match reserve_storage(connection, &settings).await {
             Ok(()) => break,
-            Err(BusError::Full(reason)) => reason,
-            // Another service has just created the stream, with less storage.
+            // Another service has just created the stream.
             Err(_) if bytes_of_results(connection).await?.is_some() => continue,
+            Err(BusError::Full(reason)) => reason,
             Err(error) => return Err(error),
         };
         let less = settings.storage_bytes / 2;
         if less < TopologySettings::MIN_STORAGE_BYTES {
-            return Err(insufficient_storage(&settings, &reason));
+            // The server may count the storage of a stream before it answers about it.
+            if failures == STORAGE_ATTEMPTS {
+                return Err(insufficient_storage(&settings, &reason));
+            }
+            failures += 1;
+            sleep(STORAGE_POLICY.delay(failures)).await;
+            continue;
         }
         settings.storage_bytes = less;
     }

@@ -243,6 +243,27 @@ async fn storage_is_limited_and_a_lack_of_it_is_explained() {
     }
 }
 
+/// Each finds the storage used up by the other, which has not given it back yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_start_together_share_the_little_storage_of_a_server() {
+    for _ in 0..8 {
+        let server = NatsServer::start(&NatsConfig {
+            jetstream: "max_file_store: 8MB".to_owned(),
+            ..NatsConfig::default()
+        });
+        let prepare = async |options| JetStreamBus::connect(options).await.unwrap().prepare().await;
+        let services: Vec<_> = (0..4)
+            .map(|_| {
+                let topology = TopologySettings { may_use_less_storage: true, ..conformance::settings() };
+                tokio::spawn(prepare(JetStreamOptions { topology, ..options(&server) }))
+            })
+            .collect();
+        for service in services {
+            service.await.unwrap().unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_clients_can_use_the_service_and_the_buckets() {
     let server = NatsServer::start(&NatsConfig::default());
