@@ -54,12 +54,13 @@ unit: ## the tests of all crates, with cargo-nextest where it is installed
 simulate: ## simulates a cluster with faults, for SEEDS seeds from FIRST_SEED on
 	SEEDS=$(SEEDS) cargo test -p forge-simulation --locked -- --nocapture no_seed
 
-interop: ## compares the Python implementation of docs/determinism.md with this one; other programs read tables
+interop: ## compares the Python implementation of docs/determinism.md with this one; other programs; published data
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
 	$(PYTHON) tests/interop/forge_reader.py vectors tests/vectors/v1 --check
 	$(PYTHON) tests/interop/compare.py $(FORGE)
 	$(PYTHON) tests/interop/loss_tables.py $(FORGE)
 	$(PYTHON) tests/interop/workbook.py $(FORGE)
+	$(PYTHON) tests/interop/real_data.py $(FORGE)
 
 test-schemas: ## compares ajv and Python's jsonschema with `forge envelope check` on random envelopes
 	test -x $(FORGE) || cargo build --locked -p forge --all-features
