@@ -73,7 +73,7 @@ pub async fn get_expected(
 ///
 /// # Errors
 /// Returns the error of a read.
-pub(crate) async fn wait_until_visible<T, F>(mut read: impl FnMut() -> F) -> Result<Option<T>, BusError>
+pub async fn wait_until_visible<T, F>(mut read: impl FnMut() -> F) -> Result<Option<T>, BusError>
 where
     F: Future<Output = Result<Option<T>, BusError>>,
 {

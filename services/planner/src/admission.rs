@@ -83,16 +83,23 @@ impl Admission {
         Self { bus, clock, reader, ledger, buckets, default_bucket, space }
     }
 
-    /// Decides on a submission, which is message number `sequence` of its stream. Idempotent: a
+    /// Decides on a submission, which is message number `sequence` of its stream, in its delivery
+    /// number `attempt`. Idempotent: a
     /// redelivered message keeps its record, and is charged once. It is decided in the same way
     /// unless the settings, the submitter's usage, or the records of other jobs have changed.
     ///
     /// # Errors
     /// Returns any error from the underlying bus operation. The message must be retried then.
-    pub async fn admit(&self, message: &Message, sequence: u64) -> Result<AdmissionDecision, BusError> {
+    pub async fn admit(
+        &self,
+        message: &Message,
+        sequence: u64,
+        attempt: u64,
+    ) -> Result<AdmissionDecision, BusError> {
         let origin = |submitter, envelope_trace: Option<&str>| SubmissionOrigin {
             submitter,
             sequence,
+            attempt,
             time: self.clock.now_rfc3339(),
             trace_id: submission_trace_id(&message.headers, envelope_trace),
         };
@@ -113,6 +120,10 @@ impl Admission {
             return self.admit_recorded(message, origin, job, bucket, found.record).await;
         }
         if self.is_held_elsewhere(&job.id, &bucket).await? {
+            let read = || job_records::get(self.bus.as_ref(), &bucket, &job.id);
+            if let Some(found) = read_own(&origin, read).await? {
+                return self.admit_recorded(message, origin, job, bucket, found.record).await;
+            }
             return self.reject_conflicting(&message.payload, origin, &job.id).await;
         }
         self.admit_new(message, origin, job, bucket).await
@@ -159,8 +170,8 @@ impl Admission {
             }
             RecordRelation::Resubmission => {
                 // An earlier delivery may have been rejected, because the id was not free then.
-                let rejected = rejected_job_id(&message.payload);
-                match self.own_record(&rejected, origin.sequence).await? {
+                let rejected = [rejected_job_id(&message.payload)];
+                match self.own_rejection(&rejected, &origin).await? {
                     Some(_) => self.reject_conflicting(&message.payload, origin, &job.id).await,
                     None => Ok(AdmissionDecision::Duplicate),
                 }
@@ -300,25 +311,28 @@ impl Admission {
         &self,
         message: &Message,
         sequence: u64,
+        attempt: u64,
         reason: String,
     ) -> Result<Option<EndOrder>, BusError> {
         let code = FailureCode::Internal;
+        let origin = SubmissionOrigin {
+            submitter: topology::parse_submit_subject(&message.subject).unwrap_or_default(),
+            sequence,
+            attempt,
+            time: self.clock.now_rfc3339(),
+            trace_id: submission_trace_id(&message.headers, None),
+        };
         // Reading the envelope may be what panics. Then the submission has no job.
         let read = AssertUnwindSafe(self.reader.read(&message.payload)).catch_unwind().await;
         if let Ok(Ok(job)) = read {
             let bucket = Bucket::Jobs(job.request.envelope.artifacts.kv_namespace.clone());
-            let found = job_records::get(self.bus.as_ref(), &bucket, &job.id).await?;
-            if let Some(found) = found.filter(|found| found.record.submission == sequence) {
+            let read = || job_records::get(self.bus.as_ref(), &bucket, &job.id);
+            let found = read_own(&origin, read).await?;
+            if let Some(found) = found.filter(|found| found.record.submission == origin.sequence) {
                 let (uid, phase) = (found.record.uid, Phase::Plan);
                 return Ok(Some(EndOrder::new(job.id, uid, bucket.name(), code, phase, reason)));
             }
         }
-        let origin = SubmissionOrigin {
-            submitter: topology::parse_submit_subject(&message.subject).unwrap_or_default(),
-            sequence,
-            time: self.clock.now_rfc3339(),
-            trace_id: submission_trace_id(&message.headers, None),
-        };
         let (names, details) = (rejection_names(&message.payload), Vec::new());
         Ok(match self.reject(origin, Rejection { names, code, reason, details }).await? {
             AdmissionDecision::Rejected(order) => Some(order),
@@ -358,10 +372,8 @@ impl Admission {
         let bucket = &self.default_bucket;
         // First its own record: an earlier delivery may have created it when other names were taken
         // than now, or while a stale read hid one.
-        for name in names {
-            if let Some(uid) = self.own_record(name, origin.sequence).await? {
-                return Ok(Some((name.clone(), uid)));
-            }
+        if let Some(own) = self.own_rejection(names, origin).await? {
+            return Ok(Some(own));
         }
         for name in names {
             if self.is_held_elsewhere(name, bucket).await? {
@@ -382,12 +394,34 @@ impl Admission {
         Ok(None)
     }
 
-    /// The uid of the record under this name in the default bucket, if this submission has created
-    /// it.
-    async fn own_record(&self, name: &JobId, sequence: u64) -> Result<Option<JobUid>, BusError> {
-        let found = job_records::get(self.bus.as_ref(), &self.default_bucket, name).await?;
-        Ok(found.filter(|found| found.record.submission == sequence).map(|found| found.record.uid))
+    /// The record under one of these names in the default bucket that this submission has created,
+    /// with its uid.
+    async fn own_rejection(
+        &self,
+        names: &[JobId],
+        origin: &SubmissionOrigin,
+    ) -> Result<Option<(JobId, JobUid)>, BusError> {
+        let find = || async {
+            for name in names {
+                let found = job_records::get(self.bus.as_ref(), &self.default_bucket, name).await?;
+                if let Some(found) = found.filter(|found| found.record.submission == origin.sequence) {
+                    return Ok(Some((name.clone(), found.record.uid)));
+                }
+            }
+            Ok(None)
+        };
+        read_own(origin, find).await
     }
+}
+
+/// Reads what an earlier delivery of a submission may have created. Only such a delivery waits for
+/// it to appear: a deposed leader may not have it, and without it the submission would be decided
+/// anew, and the record would never end.
+async fn read_own<T, F>(origin: &SubmissionOrigin, mut read: impl FnMut() -> F) -> Result<Option<T>, BusError>
+where
+    F: Future<Output = Result<Option<T>, BusError>>,
+{
+    if origin.attempt > 1 { job_records::wait_until_visible(read).await } else { read().await }
 }
 
 /// The names under which a rejected submission may be recorded: the job id in its envelope, and one

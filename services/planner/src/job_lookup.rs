@@ -125,7 +125,7 @@ mod tests {
 
     fn record(job: &str, state: JobState) -> JobRecord {
         let time = "2026-11-23T04:21:23.123Z".to_owned();
-        let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+        let origin = SubmissionOrigin { submitter: alice(), sequence: 1, attempt: 1, time, trace_id: None };
         JobRecord { state, ..initial_record(job.parse().unwrap(), JobUid([1; 16]), origin, None) }
     }
 

@@ -74,6 +74,7 @@ mod tests {
             let origin = SubmissionOrigin {
                 submitter: Default::default(),
                 sequence: 1,
+                attempt: 1,
                 time: "2026-11-23T04:21:23.123Z".to_owned(),
                 trace_id: None,
             };

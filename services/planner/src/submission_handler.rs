@@ -46,7 +46,8 @@ impl Handler for SubmissionHandler {
             None => return Settlement::Retry(Duration::ZERO),
         };
         let received = Instant::now();
-        let decision = match self.admission.admit(&delivery.message, delivery.sequence).await {
+        let admitted = self.admission.admit(&delivery.message, delivery.sequence, delivery.attempt).await;
+        let decision = match admitted {
             Ok(decision) => decision,
             Err(error) => return retry_later("admitting the submission", &error),
         };
@@ -67,7 +68,8 @@ impl Handler for SubmissionHandler {
         }
     }
     async fn give_up(&self, delivery: Delivery, reason: String) -> Settlement {
-        let order = self.admission.give_up(&delivery.message, delivery.sequence, reason).await;
+        let (sequence, attempt) = (delivery.sequence, delivery.attempt);
+        let order = self.admission.give_up(&delivery.message, sequence, attempt, reason).await;
         match order {
             Ok(Some(order)) => {
                 let requested = self.end_requester.request(order).await;

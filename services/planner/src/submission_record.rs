@@ -17,6 +17,8 @@ pub struct SubmissionOrigin {
     pub submitter: Submitter,
     /// The message's sequence number in the stream of submissions.
     pub sequence: u64,
+    /// Number of deliveries of the message so far, including this one.
+    pub attempt: u64,
     /// When admission began: RFC 3339, UTC.
     pub time: String,
     /// Trace in which the submission is handled. `None` if no spans are recorded.
@@ -113,6 +115,7 @@ mod tests {
         SubmissionOrigin {
             submitter: "alice".parse().unwrap(),
             sequence,
+            attempt: 1,
             time: "2026-11-23T04:21:23.123Z".to_owned(),
             trace_id: Some("0af7651916cd43dd8448eb211c80319c".to_owned()),
         }

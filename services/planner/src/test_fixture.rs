@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use forge_bus::{
-    Bus, MemoryBus, Message, SharedBus,
+    Bus, BusError, MemoryBus, Message, SharedBus,
     testing::{BusFault, BusOperation, FaultyBus},
     topology::{self, Bucket, TopologySettings},
 };
@@ -101,7 +101,12 @@ impl AdmissionFixture {
 
     /// The decision on message number `sequence`, in which alice submits a job.
     pub async fn admit(&self, job: &str, sequence: u64) -> AdmissionDecision {
-        self.admission.admit(&submission(job, "test"), sequence).await.unwrap()
+        self.deliver(&submission(job, "test"), sequence).await.unwrap()
+    }
+
+    /// The decision on message number `sequence` in its first delivery.
+    pub async fn deliver(&self, message: &Message, sequence: u64) -> Result<AdmissionDecision, BusError> {
+        self.admission.admit(message, sequence, 1).await
     }
 
     /// Alice's iterations of the day, and her active jobs.

@@ -38,7 +38,7 @@ async fn job_above_the_quota_is_rejected_and_recorded() {
     // Another submitter has its own quota; this one has no limit.
     let mut other = submission("d", "billable");
     other.subject = topology::SUBMIT_SUBJECT.to_owned();
-    let admitted = admitted(fixture.admission.admit(&other, 4).await.unwrap());
+    let admitted = admitted(fixture.deliver(&other, 4).await.unwrap());
     assert!(admitted.record.submitter.is_default());
 }
 
@@ -127,7 +127,7 @@ async fn one_of_two_racing_planners_gets_the_last_place_in_the_quota() {
 async fn billable_job_is_rejected_when_the_quota_excludes_billing() {
     let quota = Quota { billable: false, ..Quota::default() };
     let fixture = AdmissionFixture::new(memory_bus().await, quota);
-    let order = rejected(fixture.admission.admit(&submission("a", "billable"), 1).await.unwrap());
+    let order = rejected(fixture.deliver(&submission("a", "billable"), 1).await.unwrap());
     assert_eq!(order.code, FailureCode::Unauthorized);
     admitted(fixture.admit("b", 2).await);
     assert_eq!(fixture.usage().await, (0, vec![]), "usage is not counted without a limit");
@@ -138,7 +138,7 @@ async fn subject_without_a_valid_submitter_is_rejected() {
     let fixture = AdmissionFixture::new(memory_bus().await, Quota::default());
     let mut message = submission("a", "test");
     message.subject = format!("{}.{}", topology::SUBMIT_SUBJECT, "x".repeat(33));
-    let order = rejected(fixture.admission.admit(&message, 1).await.unwrap());
+    let order = rejected(fixture.deliver(&message, 1).await.unwrap());
     assert_eq!((order.code, order.job_id.as_str()), (FailureCode::InvalidRequest, "a"));
     assert!(order.message.contains("names no submitter"), "{}", order.message);
 }
@@ -149,15 +149,15 @@ async fn invalid_envelope_is_recorded_under_its_job_id_unless_that_is_taken() {
     let fixture = AdmissionFixture::new(bus.clone(), Quota::default());
     let mut invalid = submission("a", "test");
     invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
-    let order = rejected(fixture.admission.admit(&invalid, 1).await.unwrap());
+    let order = rejected(fixture.deliver(&invalid, 1).await.unwrap());
     assert_eq!((order.code, order.job_id.as_str()), (FailureCode::InvalidRequest, "a"));
     assert!(!order.details.is_empty());
-    let redelivered = rejected(fixture.admission.admit(&invalid, 1).await.unwrap());
+    let redelivered = rejected(fixture.deliver(&invalid, 1).await.unwrap());
     assert_eq!(redelivered, order);
-    let second = rejected(fixture.admission.admit(&invalid, 2).await.unwrap());
+    let second = rejected(fixture.deliver(&invalid, 2).await.unwrap());
     assert_eq!(second.job_id, rejected_job_id(&invalid.payload));
     assert_ne!(second.job_uid, order.job_uid);
-    let third = fixture.admission.admit(&invalid, 3).await.unwrap();
+    let third = fixture.deliver(&invalid, 3).await.unwrap();
     assert!(matches!(third, AdmissionDecision::Duplicate), "{third:?}");
 }
 
@@ -172,7 +172,7 @@ async fn rejection_cannot_end_the_job_of_another_submission() {
     let name = rejected_job_id(&invalid.payload);
     let other = admitted(fixture.admit(name.as_str(), 2).await);
     assert_ne!(running.uid(), other.uid());
-    let decision = fixture.admission.admit(&invalid, 3).await.unwrap();
+    let decision = fixture.deliver(&invalid, 3).await.unwrap();
     assert!(matches!(decision, AdmissionDecision::Duplicate), "{decision:?}");
 }
 
@@ -191,7 +191,7 @@ async fn racing_rejection_and_job_of_one_id_do_not_meet() {
         _ => BusFault::None,
     }));
     let slow = AdmissionFixture::new(late, Quota::default());
-    let (order, running) = tokio::join!(slow.admission.admit(&invalid, 2), fixture.admit("a", 1));
+    let (order, running) = tokio::join!(slow.deliver(&invalid, 2), fixture.admit("a", 1));
     let (order, running) = (rejected(order.unwrap()), admitted(running));
     assert_eq!(order.job_id, rejected_job_id(&invalid.payload));
     assert_ne!(order.job_uid, running.uid());
@@ -209,7 +209,7 @@ async fn record_commits_to_a_stored_key_before_it_exists() {
     let other = admitted(fixture.admit("b", 2).await);
     assert!(other.uid() != first.uid() && other.key != first.key);
     // A rejected submission has a uid and needs no key.
-    let order = rejected(fixture.admission.admit(&submission("a", "billable"), 3).await.unwrap());
+    let order = rejected(fixture.deliver(&submission("a", "billable"), 3).await.unwrap());
     assert_eq!(job_keys::load(bus.as_ref(), order.job_uid).await, Ok(None));
     let found = job_records::get(bus.as_ref(), &Bucket::default_jobs(), &order.job_id).await.unwrap();
     let record = found.unwrap().record;
@@ -236,15 +236,61 @@ async fn job_without_its_key_fails_after_the_grace_period() {
     assert!(started.elapsed() >= MISSING_RECORD_GRACE_PERIOD);
 }
 
-#[tokio::test]
-async fn job_id_is_unique_over_all_namespaces() {
+/// Admission with the namespaces jobs and night.
+async fn two_namespaces() -> (Arc<MemoryBus>, AdmissionFixture) {
     let bus =
         MemoryBus::with_namespaces(TopologySettings::default(), vec!["jobs".to_owned(), "night".to_owned()]);
     bus.prepare().await.unwrap();
     let fixture = AdmissionFixture::with_namespaces(bus.clone(), &["jobs", "night"]);
+    (bus, fixture)
+}
+
+/// Another namespace has the id too by then, which alone would be a conflict.
+#[tokio::test(start_paused = true)]
+async fn a_redelivered_submission_waits_for_the_record_that_it_has_created() {
+    let (bus, fixture) = two_namespaces().await;
+    let night = Bucket::Jobs("night".to_owned());
+    let own = admitted(fixture.deliver(&submission_to("a", "night"), 1).await.unwrap());
+    bus.delete(&night, "a").await.unwrap();
+    let mut invalid = submission("a", "test");
+    invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
+    let order = rejected(fixture.deliver(&invalid, 2).await.unwrap());
+    assert_eq!(order.job_id.as_str(), "a");
+    // A deposed leader shows the record late.
+    let appear = async {
+        sleep(MISSING_RECORD_GRACE_PERIOD / 2).await;
+        assert!(job_records::create(bus.as_ref(), &night, &own.record).await.unwrap());
+    };
+    let again = submission_to("a", "night");
+    let (found, ()) = tokio::join!(fixture.admission.admit(&again, 1, 2), appear);
+    let found = admitted(found.unwrap());
+    assert!(found.uid() == own.uid() && found.taken_over);
+    // So does a submission that was rejected.
+    bus.delete(&Bucket::default_jobs(), "a").await.unwrap();
+    let started = Instant::now();
+    let appear = async {
+        sleep(MISSING_RECORD_GRACE_PERIOD / 2).await;
+        let origin = SubmissionOrigin {
+            submitter: alice(),
+            sequence: 2,
+            attempt: 1,
+            time: own.record.submitted_at.clone(),
+            trace_id: None,
+        };
+        let record = initial_record("a".parse().unwrap(), order.job_uid, origin, None);
+        assert!(job_records::create(bus.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
+    };
+    let (found, ()) = tokio::join!(fixture.admission.admit(&invalid, 2, 2), appear);
+    assert_eq!(rejected(found.unwrap()), order);
+    assert!(started.elapsed() < MISSING_RECORD_GRACE_PERIOD);
+}
+
+#[tokio::test]
+async fn job_id_is_unique_over_all_namespaces() {
+    let (bus, fixture) = two_namespaces().await;
     let submit = async |job: &str, namespace: &str, sequence| {
         let message = submission_to(job, namespace);
-        fixture.admission.admit(&message, sequence).await.unwrap()
+        fixture.deliver(&message, sequence).await.unwrap()
     };
     let first = admitted(submit("a", "night", 1).await);
     assert_eq!(first.bucket.name(), "night");
@@ -256,26 +302,26 @@ async fn job_id_is_unique_over_all_namespaces() {
     // A rejected submission is not recorded under the id either.
     let mut invalid = submission("a", "test");
     invalid.payload = r#"{"ctx": {"job_id": "a"}}"#.into();
-    let order = rejected(fixture.admission.admit(&invalid, 3).await.unwrap());
+    let order = rejected(fixture.deliver(&invalid, 3).await.unwrap());
     assert_eq!(order.job_id, rejected_job_id(&invalid.payload));
     // But it keeps the record that it has created, because a read did not show the job.
     invalid.payload = r#"{"ctx": {"job_id": "b"}}"#.into();
-    let order = rejected(fixture.admission.admit(&invalid, 4).await.unwrap());
+    let order = rejected(fixture.deliver(&invalid, 4).await.unwrap());
     assert_eq!(order.job_id.as_str(), "b");
     let night = Bucket::Jobs("night".to_owned());
     let found = job_records::get(bus.as_ref(), &night, &"a".parse().unwrap()).await.unwrap().unwrap();
     let record = JobRecord { job_id: "b".parse().unwrap(), ..found.record };
     assert!(job_records::create(bus.as_ref(), &night, &record).await.unwrap());
-    assert_eq!(rejected(fixture.admission.admit(&invalid, 4).await.unwrap()), order);
+    assert_eq!(rejected(fixture.deliver(&invalid, 4).await.unwrap()), order);
     // So does one that a job of another namespace kept from its id, once the same envelope has it.
     let late = submission_to("c", "jobs");
     let record = JobRecord { job_id: "c".parse().unwrap(), ..record };
     assert!(job_records::create(bus.as_ref(), &night, &record).await.unwrap());
-    let order = rejected(fixture.admission.admit(&late, 5).await.unwrap());
+    let order = rejected(fixture.deliver(&late, 5).await.unwrap());
     assert_eq!(order.job_id, rejected_job_id(&late.payload));
     bus.delete(&night, "c").await.unwrap();
-    admitted(fixture.admission.admit(&late, 6).await.unwrap());
-    assert_eq!(rejected(fixture.admission.admit(&late, 5).await.unwrap()), order);
+    admitted(fixture.deliver(&late, 6).await.unwrap());
+    assert_eq!(rejected(fixture.deliver(&late, 5).await.unwrap()), order);
 }
 
 #[tokio::test]
@@ -283,7 +329,7 @@ async fn second_envelope_under_a_job_id_is_a_conflict() {
     let fixture = AdmissionFixture::new(memory_bus().await, Quota::default());
     admitted(fixture.admit("a", 1).await);
     let other = submission("a", "billable");
-    let order = rejected(fixture.admission.admit(&other, 2).await.unwrap());
+    let order = rejected(fixture.deliver(&other, 2).await.unwrap());
     assert_eq!((order.code, &order.job_id), (FailureCode::Conflict, &rejected_job_id(&other.payload)));
 }
 
@@ -294,7 +340,7 @@ async fn submission_waits_while_the_bucket_of_records_is_full() {
     let known = admitted(fixture.admit("a", 1).await);
     fixture.space.set_used(&Bucket::default_jobs(), 95);
     for message in [submission("b", "test"), Message::new(topology::SUBMIT_SUBJECT, "no envelope")] {
-        let refused = fixture.admission.admit(&message, 2).await.unwrap_err();
+        let refused = fixture.deliver(&message, 2).await.unwrap_err();
         assert!(matches!(&refused, BusError::Full(reason) if reason.contains("95%")), "{refused:?}");
     }
     assert_eq!(admitted(fixture.admit("a", 1).await).uid(), known.uid(), "a job with a record goes on");

@@ -133,7 +133,7 @@ async fn a_job_id_of_another_namespace_is_refused_at_once() {
     let stop = CancellationToken::new();
     serve_with(bus.clone(), namespaces, Arc::default(), &stop).await;
     let time = "2026-11-23T04:21:23.123Z".to_owned();
-    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, attempt: 1, time, trace_id: None };
     let record = initial_record("taken".parse().unwrap(), JobUid([1; 16]), origin, None);
     assert!(job_records::create(bus.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
     let started = Instant::now();
@@ -182,7 +182,7 @@ async fn cancelled_job_makes_room_for_the_order_that_ends_it() {
     }));
     serve(faulty, &stop).await;
     let (uid, time) = (JobUid([1; 16]), "2026-11-23T04:21:23.123Z".to_owned());
-    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, attempt: 1, time, trace_id: None };
     let record = initial_record("j".parse().unwrap(), uid, origin, None);
     assert!(job_records::create(inner.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
     let shard = ShardId { height: 0, index: 0 };
@@ -206,7 +206,7 @@ async fn cancelling_a_job_removes_no_results_where_that_makes_no_space() {
     bus.prepare().await.unwrap();
     serve(bus.clone(), &stop).await;
     let (uid, time) = (JobUid([1; 16]), "2026-11-23T04:21:23.123Z".to_owned());
-    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, time, trace_id: None };
+    let origin = SubmissionOrigin { submitter: alice(), sequence: 1, attempt: 1, time, trace_id: None };
     let record = initial_record("j".parse().unwrap(), uid, origin, None);
     assert!(job_records::create(bus.as_ref(), &Bucket::default_jobs(), &record).await.unwrap());
     let subject = topology::result_subject(&PoolName::default(), uid, ShardId { height: 0, index: 0 });
