@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIALS = ["docs/start/actuary.md", "docs/start/reinsurer.md", "docs/start/auditor.md", "docs/guides/explain.md", "docs/guides/tables.md"]
+TUTORIALS = ["docs/start/actuary.md", "docs/start/reinsurer.md", "docs/start/auditor.md", "docs/guides/portfolios.md",
+             "docs/guides/explain.md", "docs/guides/tables.md"]
 
 
 def steps(text):

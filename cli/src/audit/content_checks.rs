@@ -1,8 +1,9 @@
 //! Compares every document that follows from the result with one that is written anew from
 //! recomputed figures, byte for byte.
 
+use forge_aggregator::index_content;
 use forge_contract::envelope::ArtifactKind;
-use forge_documents::{JobResult, artifact_name, document::RESULT_JSON, headline, reproducible_document};
+use forge_documents::{JobResult, artifact_name, document::RESULT_JSON, reproducible_document};
 use forge_store::Store;
 use serde_json::Value;
 
@@ -79,8 +80,8 @@ fn index_page_follows(evidence: &Evidence<'_>, figures: Option<&JobResult>) -> A
         return Err(CheckProblem::NotCompared("there is no index.html".to_owned()));
     };
     let request = &evidence.trusted_job()?.request;
-    let headline = headline(request, recomputed(figures)?);
-    if stored == Store::render_index_page(evidence.manifest, &headline) {
+    let content = index_content(request, recomputed(figures)?);
+    if stored == Store::render_index_page(evidence.manifest, &content) {
         return Ok("equals the page written anew from manifest and result".to_owned());
     }
     Err(CheckProblem::failed("index.html does not follow from manifest and result"))

@@ -10,7 +10,7 @@ use forge_contract::{
 use forge_documents::{
     Job,
     number_format::{format_bytes, format_count, format_duration, format_rate},
-    result_tables::{self, capitalise},
+    result_tables,
 };
 use forge_kernel::{
     backend::{Backend, simd::Simd},
@@ -259,7 +259,6 @@ impl Cost {
         let (plan, words) = (&job.request.plan, job.request.profile().vocabulary);
         let shards = count_of(self.shards, "shard");
         let an_iteration = self.occurrences / self.iterations as f64;
-        let occurrences = capitalise(words.occurrences);
         let title = result_tables::title(&job.request).map(|title| ("Title", title.to_owned()));
         let mut facts: Vec<_> = title.into_iter().collect();
         facts.extend([
@@ -267,12 +266,9 @@ impl Cost {
             ("Replay key", job.request.replay_key.to_string()),
             ("Plan", format!("{} {} in {shards}", format_count(plan.iterations()), words.iterations)),
             (
-                occurrences.as_str(),
-                format!(
-                    "{} expected ({an_iteration:.4} a {})",
-                    format_rate(self.occurrences),
-                    words.iterations.trim_end_matches('s')
-                ),
+                result_tables::OCCURRENCES,
+                result_tables::occurrence_counts(an_iteration, &format_rate(self.occurrences), words)
+                    + ", expected",
             ),
             ("Program", format_bytes(self.sizes.program)),
             (

@@ -9,6 +9,7 @@ use forge_documents::{
     number_format::{format_count, format_duration, format_percent, format_rate},
     portfolio_tables::portfolio_tables,
     result_tables::{self, ResultTable, TableWidth, capitalise},
+    tail_value_intervals::few_beyond_notes,
 };
 
 use super::{bar_chart, count_of, exceedance_plot, table};
@@ -48,11 +49,12 @@ impl RunSummary<'_> {
         let mut sections = vec![
             (format!("Job {}", self.completion.job.id), table::render_facts(&self.run_facts())),
             (capitalise(&quantity), table::render_figures(&moments)),
-            (
-                format!("Quantiles of the {quantity}"),
-                render(&result_tables::quantile_table(result, TableWidth::Terminal)),
-            ),
+            (format!("Quantiles of the {quantity}"), render(&result_tables::value_at_risk_table(result))),
         ];
+        let tail_values = result_tables::tail_value_table(result);
+        let mut lines = render(&tail_values);
+        lines.extend(few_beyond_notes(&tail_values.rows, words).iter().map(|note| format!("  {note}")));
+        sections.push((result_tables::tail_value_title(request), lines));
         let tables = portfolio_tables(request, result, TableWidth::Terminal).into_iter();
         sections.extend(tables.map(|titled| {
             let mut lines = match titled.table.rows.is_empty() {
@@ -108,7 +110,7 @@ impl RunSummary<'_> {
         facts.extend([
             ("Profile", result_tables::profile_label(request)),
             (words.iterations, result_tables::iterations_text(self.result(), words)),
-            (words.occurrences, result_tables::occurrences_text(request, self.result())),
+            (result_tables::OCCURRENCES, result_tables::occurrences_text(request, self.result())),
             ("Seed", result_tables::seed_text(request).to_owned()),
             ("Executed by", engine),
         ]);

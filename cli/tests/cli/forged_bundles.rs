@@ -176,7 +176,7 @@ fn forge_everything(sandbox: &Sandbox) {
     sign_manifest(sandbox, &forger());
     let manifest = serde_json::from_value(sandbox.manifest(JOB)).unwrap();
     let page =
-        forge_store::Store::render_index_page(&manifest, &forge_documents::headline(&request, &forged));
+        forge_store::Store::render_index_page(&manifest, &forge_aggregator::index_content(&request, &forged));
     fs::write(sandbox.store_path().join("jobs").join(JOB).join("index.html"), page).unwrap();
 }
 

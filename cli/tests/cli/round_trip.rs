@@ -70,6 +70,39 @@ fn job_can_be_named_by_its_directory_or_index_page() {
 }
 
 #[test]
+fn index_page_of_a_portfolio_has_the_tables_of_the_summary() {
+    let sandbox = Sandbox::new();
+    let portfolio = serde_json::from_str(include_str!("../../../examples/portfolio.json")).unwrap();
+    let portfolio = with_value(portfolio, "/args/iterations", json!(20_000));
+    let text = sandbox.run(&portfolio, &[]).expect_code(0).stdout;
+    let page = sandbox.store_path().join("jobs/portfolio-001/index.html");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut rows = 0;
+    for title in ["Lines before treaties", "All lines, step by step", "Treaties, what they pay in a year"] {
+        let table = text.split("\n\n").find(|section| section.starts_with(title)).unwrap();
+        let (title, lines) = table.split_once('\n').unwrap();
+        assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}: {page}");
+        for line in lines.lines().skip(1) {
+            let cells: Vec<_> =
+                line.trim().split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+            let row = format!("<tr><th>{}</th><td>{}</td></tr>", cells[0], cells[1..].join("</td><td>"));
+            assert!(page.contains(&row), "{row}: {page}");
+            rows += 1;
+        }
+    }
+    // Three lines and all of them; before and after three steps; five treaties.
+    assert_eq!(rows, 4 + 4 + 5);
+    let audited =
+        sandbox.run_on_job("audit", "portfolio-001", &["--full", "--format", "json"]).expect_code(0);
+    let audit: Value = serde_json::from_str(&audited.stdout).unwrap();
+    let checks = audit["checks"].as_array().unwrap();
+    assert!(
+        checks.iter().any(|check| check["name"] == "index.html content" && check["status"] == "ok"),
+        "{audit:#}"
+    );
+}
+
+#[test]
 fn json_output_equals_the_stored_result() {
     let sandbox = Sandbox::new();
     let output = sandbox.run(&insurance_envelope("json"), &["--format", "json"]).expect_code(0);

@@ -21,7 +21,7 @@ fn summary_shows_the_figures_of_the_result() {
         assert!(text.contains(&shown(value)), "{value}:\n{text}");
     }
     for quantile in output["quantiles"].as_array().unwrap() {
-        for figure in ["var", "var_low", "var_high", "tvar"] {
+        for figure in ["var", "var_low", "var_high", "tvar", "tvar_low", "tvar_high"] {
             assert!(text.contains(&shown(&quantile[figure])), "{quantile}:\n{text}");
         }
     }
@@ -78,7 +78,9 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
     let text = &output.stdout;
     for title in [
         "Exceedance of a year's loss (AEP; net and gross: after and before treaties)",
+        "TVaR of a year's loss by return period (net and gross: after and before treaties)",
         "Exceedance of a year's largest loss (OEP; net and gross: after and before treaties)",
+        "TVaR of a year's largest loss by return period (net and gross: after and before treaties)",
         "Lines before treaties (VaR, TVaR and OEP at 99.3%)",
         "All lines, step by step",
         "Treaties, what they pay in a year",
@@ -88,14 +90,14 @@ fn summary_of_a_portfolio_has_every_part_at_the_levels_of_the_args() {
         "Tail allocation",
         "Checks against the model (z: distance in standard errors)",
         "index: depends on an index, so no model figure.",
-        "Losses by component",
+        "Occurrences by component",
         "net AEP solid line, gross AEP dotted",
     ] {
         assert!(text.contains(title), "{title}:\n{text}");
     }
     let starts = |label: &str| text.lines().filter(|line| line.trim_start().starts_with(label)).count();
-    assert_eq!([starts("7 years"), starts("40 years"), starts("10 years")], [2, 2, 0], "{text}");
-    assert_eq!([starts("99.3%"), starts("99.5%")], [1, 0], "{text}");
+    assert_eq!([starts("7 years"), starts("40 years"), starts("10 years")], [4, 4, 0], "{text}");
+    assert_eq!([starts("99.3%"), starts("99.5%")], [2, 0], "{text}");
     assert!(text.contains("Executed by   simd-"), "{text}");
     // Tables and pictures of amounts have the currency in their titles.
     for title in [
@@ -160,6 +162,8 @@ fn warnings_about_the_envelope_are_printed() {
     let column = suspicious.to_string().find("{\"lognormal\":{\"cv\":0.04").unwrap() + 1;
     let warning = format!("Warnings\n  standard input:1:{column}: /args/indices/0: has a mean of 100:");
     assert!(text.contains(&warning), "{text}");
+    // Numbers of occurrences do not read as amounts.
+    assert!(text.contains("  Occurrences   15.8000 a year, 1,580 in all, expected\n"), "{text}");
     let document: serde_json::Value = serde_json::from_str(&check(&["--format", "json"])).unwrap();
     let warning = &document["warnings"][0];
     assert_eq!((&warning["pointer"], &warning["column"]), (&json!("/args/indices/0"), &json!(column)));
@@ -221,6 +225,22 @@ fn the_plot_fits_80_columns() {
         let plot = text.split("Loss by return period").nth(1).unwrap().split("\n\n").next().unwrap();
         assert!(plot.lines().count() > 10, "{text}");
         assert!(plot.lines().skip(1).all(|line| line.chars().count() <= 80), "{plot}");
+    }
+}
+
+#[test]
+fn tables_of_amounts_fit_80_columns() {
+    let text = Sandbox::new().run(&portfolio_envelope(20_000), &[]).expect_code(0).stdout;
+    let sections: Vec<_> = text.split("\n\n").collect();
+    for title in ["Quantiles of", "Tail value at risk of", "Exceedance of a year's", "TVaR of a year's"] {
+        let tables: Vec<_> = sections.iter().filter(|section| section.starts_with(title)).collect();
+        assert!(!tables.is_empty(), "{title}: {text}");
+        for table in tables {
+            assert!(table.lines().skip(1).all(|line| line.chars().count() <= 80), "{table}");
+            // Of 20,000 years 20 lie beyond 99.9%.
+            let is_marked = table.contains("* Fewer than 400 years lie beyond");
+            assert_eq!(is_marked, title.starts_with('T'), "{table}");
+        }
     }
 }
 

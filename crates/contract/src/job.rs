@@ -71,7 +71,8 @@ pub struct JobRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
     /// Headline figures of a completed job: the numeric members of the result's `output`, such as
-    /// `mean_loss`. Absent until the job completes.
+    /// `mean_loss`; of a portfolio means, quantiles of the year and of its largest loss, such as
+    /// `p995_net_largest_loss`, and capital. Absent until the job completes.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub headline: Map<String, Value>,
     /// SHA-256 of the result document. Absent until the job completes.

@@ -101,11 +101,6 @@ impl CompletedJob<'_> {
             signature: None,
         }
     }
-
-    /// The lines about the result on an index page, as pairs of label and text.
-    pub fn headline(&self) -> Vec<(String, String)> {
-        headline(&self.job.request, self.result)
-    }
 }
 
 /// Level of the quantile in a headline, or the nearest reported one.

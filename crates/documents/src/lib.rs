@@ -52,12 +52,14 @@ pub mod portfolio_tables;
 mod report_page;
 mod reproducible_document;
 pub mod result_tables;
+mod saturation;
+pub mod tail_value_intervals;
 
 pub use self::{
     completed_job::{CompletedJob, headline},
     document::{Document, artifact_name, canonical_json},
     execution_documents::to_milliseconds,
-    headline_figures::{headline_figures, profile_figures, state_label},
+    headline_figures::{headline_figures, profile_figures, record_figures, state_label},
     job::Job,
     job_result::JobResult,
     report_page::{CHART_TEXT_HEIGHT, NARROW_CHART_TEXT_HEIGHT, stored_exceedance_chart},

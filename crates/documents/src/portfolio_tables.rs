@@ -4,14 +4,15 @@
 //! The titles of tables of amounts name their currency, if the envelope states it.
 
 use forge_contract::program::{Occurrence, Program};
-use forge_kernel::request::Request;
+use forge_kernel::{request::Request, workload::Vocabulary};
 use serde_json::Value;
 
 use crate::{
     headline_figures::figure_text,
     job_result::JobResult,
     number_format::{format_count, format_level, format_percent, format_ratio, format_rounded},
-    result_tables::{self, ResultTable, TableWidth, nearest_level},
+    result_tables::{self, ResultTable, TableWidth, compared_position},
+    tail_value_intervals::{beyond_level, few_beyond_notes, mark_if_few},
 };
 
 mod checks;
@@ -26,8 +27,12 @@ const ABSENT: &str = "-";
 pub enum PortfolioPart {
     /// Annual losses by return period.
     Exceedance,
+    /// Their tail values.
+    TailValues,
     /// Largest losses by return period.
     LargestLosses,
+    /// Their tail values.
+    LargestTailValues,
     /// Lines before treaties.
     Lines,
     /// All lines after each step.
@@ -62,6 +67,7 @@ pub struct TitledTable {
 
 /// The output of a portfolio, and the level at which its parts are compared.
 struct PortfolioOutput<'a> {
+    job_result: &'a JobResult,
     output: &'a Value,
     args: &'a serde_json::Map<String, Value>,
     has_occurrences: bool,
@@ -69,6 +75,7 @@ struct PortfolioOutput<'a> {
     position: usize,
     level: String,
     width: TableWidth,
+    words: Vocabulary,
     /// The currency; empty where none is stated.
     unit: &'a str,
 }
@@ -85,10 +92,10 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult, width: TableW
     let level = level.map_or_else(String::new, format_level);
     let has_occurrences = has_occurrences(&request.program);
     let unit = result_tables::unit(request);
-    let portfolio = PortfolioOutput { output, args, has_occurrences, position, level, width, unit };
+    let words = request.profile().vocabulary;
+    let portfolio =
+        PortfolioOutput { job_result, output, args, has_occurrences, position, level, width, words, unit };
     let tables = [
-        portfolio.exceedance(),
-        portfolio.largest_losses(),
         portfolio.lines(),
         portfolio.steps(),
         portfolio.treaties(),
@@ -96,10 +103,10 @@ pub fn portfolio_tables(request: &Request, job_result: &JobResult, width: TableW
         portfolio.premiums(&request.commission_errors(&job_result.merged)),
         portfolio.capital(),
         portfolio.allocation(),
-        portfolio.components(job_result),
+        portfolio.components(),
         portfolio.checks(),
     ];
-    let tables = tables.into_iter().flatten();
+    let tables = portfolio.exceedance().into_iter().chain(tables.into_iter().flatten());
     tables.map(|table| with_unit(table, unit)).collect()
 }
 
@@ -111,15 +118,6 @@ fn with_unit(table: TitledTable, unit: &str) -> TitledTable {
         return table;
     }
     TitledTable { title: format!("{}, {unit}", table.title), ..table }
-}
-
-/// The position, among the reported levels, of the one at which parts are compared: the nearest to
-/// that of the diversification benefit.
-pub fn compared_position(output: &Value) -> usize {
-    let wanted = output["diversification"]["level"].as_f64().unwrap_or_default();
-    let levels = output["net"]["quantiles"].as_array().map_or(&[][..], Vec::as_slice);
-    let levels: Vec<f64> = levels.iter().filter_map(|row| row["level"].as_f64()).collect();
-    nearest_level(&levels, wanted)
 }
 
 /// Whether a program has losses by occurrence, and not only totals of the year.
@@ -194,11 +192,15 @@ impl PortfolioOutput<'_> {
         let mut rows = Vec::new();
         let signal = &self.output["capital_adequacy_signal"];
         if let Some(capital) = self.args.get("capital").filter(|_| signal.is_object()) {
-            let measure = if capital["measure"] == "tvar" { "TVaR" } else { "VaR" };
-            let level = capital["level"].as_f64().map_or_else(String::new, format_level);
+            let is_tail = capital["measure"] == "tvar";
+            let measure = if is_tail { "TVaR" } else { "VaR" };
+            let level = capital["level"].as_f64().unwrap_or_default();
+            let scr = format!("SCR: net {measure} at {}", format_level(level));
+            let shows_interval = is_tail && signal["ratio_low"].is_number();
+            let scr = mark_if_few(scr, beyond_level(self.job_result, level), shows_interval);
             rows.extend([
                 vec!["Own funds".to_owned(), amount(&capital["own_funds"])],
-                vec![format!("SCR: net {measure} at {level}"), figure(&signal["scr"], "scr")],
+                vec![scr, figure(&signal["scr"], "scr")],
                 vec!["Solvency ratio".to_owned(), ratio_with_interval(signal)],
                 vec!["Ruin probability".to_owned(), percent(&signal["ruin_probability"])],
                 vec!["Signal".to_owned(), text(&signal["signal"])],
@@ -216,12 +218,11 @@ impl PortfolioOutput<'_> {
                 vec!["Diversification benefit".to_owned(), percent(&diversification["benefit"])],
             ]);
         }
-        titled(
-            PortfolioPart::Capital,
-            "Capital and diversification",
-            vec!["Figure", "Value"],
-            rows.into_iter(),
-        )
+        let header = vec!["Figure", "Value"];
+        let mut table =
+            titled(PortfolioPart::Capital, "Capital and diversification", header, rows.into_iter())?;
+        table.notes.extend(few_beyond_notes(&table.table.rows, self.words));
+        Some(table)
     }
 
     /// The parts of lines and treaties in the net loss beyond the compared level.
@@ -262,9 +263,9 @@ impl PortfolioOutput<'_> {
     }
 
     /// Occurrences by component.
-    fn components(&self, job_result: &JobResult) -> Option<TitledTable> {
-        let work = &job_result.document.work;
-        let years = job_result.merged.iterations.max(1) as f64;
+    fn components(&self) -> Option<TitledTable> {
+        let work = &self.job_result.document.work;
+        let years = self.job_result.merged.iterations.max(1) as f64;
         let rows = work.components.iter().map(|component| {
             vec![
                 component.name.clone(),
@@ -275,8 +276,8 @@ impl PortfolioOutput<'_> {
         });
         titled(
             PortfolioPart::Components,
-            "Losses by component",
-            vec!["Component", "Losses", "A year", "At the limit"],
+            "Occurrences by component",
+            vec!["Component", "In all", "A year", "At the limit"],
             rows,
         )
     }

@@ -25,8 +25,9 @@ use crate::{
     job::job_id,
     job_result::JobResult,
     number_format::{format_amount, format_count, format_percent},
-    portfolio_tables::{self, PortfolioPart, portfolio_tables},
+    portfolio_tables::{PortfolioPart, portfolio_tables},
     result_tables::{self, INTERVAL_LEGEND, ResultTable, TableWidth, capitalise},
+    tail_value_intervals::few_beyond_notes,
 };
 
 /// Renders the page.
@@ -125,6 +126,7 @@ fn verification_text(request: &Request, job_result: &JobResult) -> String {
 fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
     let words = request.profile().vocabulary;
     let quantity = result_tables::quantity_with_unit(request);
+    let tail_values = result_tables::tail_value_table(job_result);
     html! {
         h2 { (capitalise(&quantity)) }
         div class="scroll" tabindex="0" {
@@ -134,12 +136,15 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
                 }
             }
         }
-        h2 { "Quantiles of the " (quantity) ", " (INTERVAL_LEGEND) }
-        (table(&result_tables::quantile_table(job_result, TableWidth::Page)))
+        h2 { "Quantiles of the " (quantity) }
+        (table(&result_tables::value_at_risk_table(job_result)))
+        h2 { (result_tables::tail_value_title(request)) }
+        (table(&tail_values))
+        (legend(&few_beyond_notes(&tail_values.rows, words)))
         @for titled in portfolio_tables(request, job_result, TableWidth::Page) {
             h2 { (titled.title) }
             @if !titled.table.rows.is_empty() { (table(&titled.table)) }
-            @for note in &titled.notes { p class="legend" { (note) } }
+            (legend(&titled.notes))
             (portfolio_picture(titled.part, request, job_result).unwrap_or_default())
         }
         @if words.return_periods {
@@ -147,6 +152,7 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
                 h2 { (result_tables::exceedance_title(request)) ", " (INTERVAL_LEGEND) }
                 @for exceedance in result_tables::exceedance_interval_tables(job_result, words) {
                     (table(&exceedance))
+                    (legend(&few_beyond_notes(&exceedance.rows, words)))
                 }
                 (exceedance_chart::exceedance_chart(request, job_result).unwrap_or_default())
             }
@@ -157,6 +163,11 @@ fn statistics_sections(request: &Request, job_result: &JobResult) -> Markup {
     }
 }
 
+/// Sentences below a table.
+fn legend(notes: &[String]) -> Markup {
+    html! { @for note in notes { p class="legend" { (note) } } }
+}
+
 /// The picture that belongs to a table of a portfolio.
 fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobResult) -> Option<Markup> {
     let output = &job_result.document.output;
@@ -164,7 +175,7 @@ fn portfolio_picture(part: PortfolioPart, request: &Request, job_result: &JobRes
         PortfolioPart::Exceedance => exceedance_chart::exceedance_chart(request, job_result),
         PortfolioPart::Layers => tower_picture::tower_pictures(request, output["treaties"].as_array()?),
         PortfolioPart::Allocation => {
-            let position = portfolio_tables::compared_position(output);
+            let position = result_tables::compared_position(output);
             allocation_bars::allocation_bars(output, position, result_tables::unit(request))
         }
         _ => None,
@@ -275,7 +286,7 @@ fn push_arg_rows(
 /// The seeds, digests and versions that identify the computation.
 fn origin_section(request: &Request, job_result: &JobResult) -> Markup {
     let facts = [
-        ("Occurrences", result_tables::occurrences_text(request, job_result)),
+        (result_tables::OCCURRENCES, result_tables::occurrences_text(request, job_result)),
         ("Seed", result_tables::seed_text(request).to_owned()),
         ("Root seed", request.root_seed.to_string()),
         ("Program", request.program_digest.to_string()),

@@ -15,6 +15,8 @@ use serde_json::Value;
 use crate::{
     job_result::JobResult,
     number_format::{format_amount, format_count, format_level, format_optional_amount, format_percent},
+    saturation::saturation_warnings,
+    tail_value_intervals::{beyond_level, beyond_return_period, mark_if_few},
 };
 
 /// A table. Every row has as many cells as there are columns.
@@ -95,14 +97,35 @@ pub fn nearest_level(levels: &[f64], wanted: f64) -> usize {
     nearest.map_or(0, |(position, _)| position)
 }
 
-/// Total occurrences, then those of each component with the number that reached its cap. An
+/// The position, among the levels that the output of a portfolio reports, of the one at which parts
+/// are compared: the nearest to that of the diversification benefit.
+pub fn compared_position(output: &Value) -> usize {
+    let wanted = output["diversification"]["level"].as_f64().unwrap_or_default();
+    let levels = output["net"]["quantiles"].as_array().map_or(&[][..], Vec::as_slice);
+    let levels: Vec<f64> = levels.iter().filter_map(|row| row["level"].as_f64()).collect();
+    nearest_level(&levels, wanted)
+}
+
+/// Label of [`occurrences_text`].
+pub const OCCURRENCES: &str = "Occurrences";
+
+/// A number of occurrences, not an amount: of one iteration in the mean, and of all of them.
+pub fn occurrence_counts(an_iteration: f64, in_all: &str, words: Vocabulary) -> String {
+    format!("{an_iteration:.4} a {}, {in_all} in all", words.iterations.trim_end_matches('s'))
+}
+
+/// Numbers of occurrences, then those of each component with the number that reached its cap. An
 /// occurrence of a portfolio may strike several components, which have a table of their own.
 pub fn occurrences_text(request: &Request, job_result: &JobResult) -> String {
-    let work = &job_result.document.work;
-    if let Some(details) = &job_result.merged.details {
-        let losses: u64 = details.groups.iter().map(|group| group.occurrences).sum();
-        let a_year = losses as f64 / job_result.merged.iterations.max(1) as f64;
-        return format!("{} ({a_year:.4} a year)", format_count(losses));
+    let (merged, work) = (&job_result.merged, &job_result.document.work);
+    let occurrences = match &merged.details {
+        Some(details) => details.groups.iter().map(|group| group.occurrences).sum(),
+        None => work.occurrences,
+    };
+    let an_iteration = occurrences as f64 / merged.iterations.max(1) as f64;
+    let counts = occurrence_counts(an_iteration, &format_count(occurrences), request.profile().vocabulary);
+    if merged.details.is_some() {
+        return counts;
     }
     let components = work.components.iter().zip(request.program.components());
     let components = components.map(|(tally, component)| {
@@ -111,7 +134,7 @@ pub fn occurrences_text(request: &Request, job_result: &JobResult) -> String {
             if is_capped { format!(" ({} at the limit)", format_count(tally.capped)) } else { String::new() };
         format!("{} {}{capped}", tally.name, format_count(tally.occurrences))
     });
-    format!("{}: {}", format_count(work.occurrences), components.collect::<Vec<_>>().join(", "))
+    format!("{counts}: {}", components.collect::<Vec<_>>().join(", "))
 }
 
 /// Origin of the root seed.
@@ -160,66 +183,88 @@ pub fn moment_values(request: &Request, job_result: &JobResult) -> Vec<LabelledV
 
 /// What columns named low and high are, for titles of tables on a page.
 pub const INTERVAL_LEGEND: &str = "low and high: 95% CI";
+/// Headings of the ends of an interval.
+pub const INTERVAL_HEADINGS: [&str; 2] = ["95% CI low", "95% CI high"];
 
 /// How much room a table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableWidth {
-    /// A terminal's: 100 columns.
+    /// A terminal's: 80 columns where the amounts allow it.
     Terminal,
     /// A page's.
     Page,
 }
 
-/// Value at risk (VaR) with its 95% confidence interval, and tail value at risk (TVaR), by level;
-/// on a page TVaR has its interval too.
-pub fn quantile_table(job_result: &JobResult, width: TableWidth) -> ResultTable {
+/// Value at risk (VaR) with its 95% confidence interval, by level.
+pub fn value_at_risk_table(job_result: &JobResult) -> ResultTable {
+    quantile_table(job_result, "VaR", |label, _, tail| (label, [Some(tail.var), tail.var_low, tail.var_high]))
+}
+
+/// Tail value at risk (TVaR) with its 95% confidence interval, by level.
+pub fn tail_value_table(job_result: &JobResult) -> ResultTable {
+    quantile_table(job_result, "TVaR", |label, beyond, tail| {
+        let label = mark_if_few(label, beyond, tail.tvar_low.is_some());
+        (label, [tail.tvar, tail.tvar_low, tail.tvar_high])
+    })
+}
+
+/// Title of [`tail_value_table`].
+pub fn tail_value_title(request: &Request) -> String {
+    format!("Tail value at risk of the {}", quantity_with_unit(request))
+}
+
+/// The rows by level; `row` makes label and amounts of the label, the iterations beyond, and the
+/// figures.
+fn quantile_table(
+    job_result: &JobResult,
+    figure: &'static str,
+    row: impl Fn(String, u64, &TailFigures) -> (String, [Option<f64>; 3]),
+) -> ResultTable {
     let rows = job_result.summary.quantiles.iter().map(|q| {
-        let tail = &q.tail;
-        let mut amounts = vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar];
-        if width == TableWidth::Page {
-            amounts.extend([tail.tvar_low, tail.tvar_high]);
-        }
-        [format_level(q.level)].into_iter().chain(amounts.into_iter().map(format_optional_amount)).collect()
+        let (label, amounts) = row(format_level(q.level), beyond_level(job_result, q.level), &q.tail);
+        [label].into_iter().chain(amounts.map(format_optional_amount)).collect()
     });
-    let header = match width {
-        TableWidth::Terminal => vec!["Level", "VaR", "95% CI low", "95% CI high", "TVaR"],
-        TableWidth::Page => vec!["Level", "VaR", "VaR low", "VaR high", "TVaR", "TVaR low", "TVaR high"],
-    };
-    ResultTable { header, rows: rows.collect() }
+    let [low, high] = INTERVAL_HEADINGS;
+    ResultTable { header: vec!["Level", figure, low, high], rows: rows.collect() }
 }
 
 /// Aggregate (AEP) and occurrence (OEP) exceedance with their TVaR, by return period.
 pub fn exceedance_table(job_result: &JobResult, words: Vocabulary) -> ResultTable {
     let header = vec!["Return period", "AEP", "AEP TVaR", "OEP", "OEP TVaR"];
-    exceedance_rows(job_result, words, header, |e| {
-        vec![Some(e.aep.var), e.aep.tvar, Some(e.oep.var), e.oep.tvar]
+    exceedance_rows(job_result, words, header, |label, _, e| {
+        (label, vec![Some(e.aep.var), e.aep.tvar, Some(e.oep.var), e.oep.tvar])
     })
 }
 
 /// The tables of AEP and of OEP for a page: with TVaR and 95% confidence intervals.
 pub fn exceedance_interval_tables(job_result: &JobResult, words: Vocabulary) -> [ResultTable; 2] {
-    let figures = |tail: &TailFigures| {
-        vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar, tail.tvar_low, tail.tvar_high]
+    let row = |label: String, beyond: u64, tail: &TailFigures| {
+        let amounts =
+            vec![Some(tail.var), tail.var_low, tail.var_high, tail.tvar, tail.tvar_low, tail.tvar_high];
+        (mark_if_few(label, beyond, tail.tvar_low.is_some()), amounts)
     };
     let aep =
         vec!["Return period", "AEP", "AEP low", "AEP high", "AEP TVaR", "AEP TVaR low", "AEP TVaR high"];
     let oep =
         vec!["Return period", "OEP", "OEP low", "OEP high", "OEP TVaR", "OEP TVaR low", "OEP TVaR high"];
     [
-        exceedance_rows(job_result, words, aep, |e| figures(&e.aep)),
-        exceedance_rows(job_result, words, oep, |e| figures(&e.oep)),
+        exceedance_rows(job_result, words, aep, |label, beyond, e| row(label, beyond, &e.aep)),
+        exceedance_rows(job_result, words, oep, |label, beyond, e| row(label, beyond, &e.oep)),
     ]
 }
 
+/// The rows by return period; `row` makes label and amounts of the label, the iterations beyond,
+/// and the figures.
 fn exceedance_rows(
     job_result: &JobResult,
     words: Vocabulary,
     header: Vec<&'static str>,
-    amounts: impl Fn(&Exceedance) -> Vec<Option<f64>>,
+    row: impl Fn(String, u64, &Exceedance) -> (String, Vec<Option<f64>>),
 ) -> ResultTable {
     let rows = job_result.summary.exceedance.iter().map(|e| {
-        let period = format!("{} {}", format_count(e.return_period), words.iterations);
-        [period].into_iter().chain(amounts(e).into_iter().map(format_optional_amount)).collect()
+        let label = format!("{} {}", format_count(e.return_period), words.iterations);
+        let (label, amounts) = row(label, beyond_return_period(job_result, e.return_period), e);
+        [label].into_iter().chain(amounts.into_iter().map(format_optional_amount)).collect()
     });
     ResultTable { header, rows: rows.collect() }
 }
@@ -239,17 +284,7 @@ pub fn result_warnings(request: &Request, job_result: &JobResult) -> Vec<String>
     let words = request.profile().vocabulary;
     let performed = job_result.document.iterations.performed;
     let mut warnings = Vec::new();
-    let saturated = job_result.document.work.saturated;
-    if saturated > 0 {
-        let largest = format_amount(MAX_AMOUNT as f64 / f64::from(request.program.units));
-        let (amounts, were) = if saturated == 1 { ("amount", "was") } else { ("amounts", "were") };
-        warnings.push(format!(
-            "{} {amounts} exceeded {largest}, the largest there is, and {were} cut to it.",
-            format_count(saturated)
-        ));
-        warnings
-            .push("All figures understate them: lower the model's parameters, or give a limit.".to_owned());
-    }
+    warnings.extend(saturation_warnings(request, job_result));
     warnings.extend(missing_moments(job_result));
     let quantiles = &job_result.summary.quantiles;
     let unbounded =

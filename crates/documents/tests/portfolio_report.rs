@@ -5,8 +5,8 @@ use forge_documents::{
     JobResult, headline, headline_figures,
     number_format::format_rounded,
     portfolio_tables::{PortfolioPart, TitledTable, portfolio_tables},
-    reproducible_document,
-    result_tables::TableWidth,
+    record_figures, reproducible_document,
+    result_tables::{TableWidth, result_warnings},
 };
 use forge_kernel::{
     backend::{Backend, scalar::Scalar},
@@ -81,11 +81,15 @@ fn page_shows_towers_allocation_curves_and_model() {
         "attachment 5,000",
         "currency of the args",
         "Net TVaR",
-        "OEP TVaR",
+        "Gross TVaR",
+        "TVaR of a year's loss by return period (net and gross",
+        "TVaR of a year's largest loss by return period (net and gross",
+        "Tail value at risk of the net annual loss",
+        "* Fewer than 400 years lie beyond",
+        "quota_share pays min(event_limit, cession",
         "Checks against the model (z: distance in standard errors)",
         "Premiums less mean commissions of a year",
         "Exceedance of a year's largest loss (OEP; net and gross",
-        "Net OEP low",
         "storm: variance of the annual loss",
     ] {
         assert!(page.contains(part), "{part}");
@@ -246,24 +250,37 @@ fn every_arg_in_the_page_has_a_meaning() {
 }
 
 #[test]
-fn status_shows_the_capital_figures_of_the_report() {
+fn status_shows_the_figures_of_the_summary() {
     let mut args = portfolio();
     args["capital"] = json!({"own_funds": 200_000, "measure": "var", "level": 0.98});
     let (request, result, _) = render_args(args, ArtifactKind::ReportHtml);
-    let signal = &result.document.output["capital_adequacy_signal"];
-    let record = json!({"scr": signal["scr"], "solvency_ratio": signal["ratio"]});
-    let of_record =
-        headline_figures(record.as_object().unwrap(), Some(request.profile().vocabulary)).into_iter();
+    let figures = record_figures(&result.document.output);
+    let shown = headline_figures(&figures, Some(request.profile().vocabulary));
     let tables = portfolio_tables(&request, &result, TableWidth::Terminal);
-    let capital = tables.iter().find(|table| table.part == PortfolioPart::Capital).unwrap();
-    let mut compared = 0;
-    for (label, text) in of_record {
-        let row = capital.table.rows.iter().find(|row| row[0].split(':').next() == Some(&label));
-        let row = row.unwrap_or_else(|| panic!("{label}: {:?}", capital.table.rows));
-        assert_eq!(row[1].split(" (").next(), Some(text.as_str()), "{label}");
-        compared += 1;
+    let table = |part| &tables.iter().find(|table| table.part == part).unwrap().table;
+    let steps = &table(PortfolioPart::Steps).rows;
+    let (gross, net) = (&steps[0], &steps[steps.len() - 1]);
+    let capital = &table(PortfolioPart::Capital).rows;
+    let expected = [
+        ("Net VaR at 98%", &net[3]),
+        ("Gross VaR at 98%", &gross[3]),
+        ("Net OEP at 98%", &net[5]),
+        ("Gross OEP at 98%", &gross[5]),
+        ("SCR", &capital[1][1]),
+    ];
+    for (label, text) in expected {
+        assert!(shown.contains(&(label.to_owned(), text.clone())), "{label} {text}: {shown:?}");
     }
-    assert_eq!(compared, 2);
+    let ratio = &shown.iter().find(|(label, _)| label == "Solvency ratio").unwrap().1;
+    assert_eq!(capital[2][1].split(" (").next(), Some(ratio.as_str()));
+    let labels: Vec<_> = shown.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels[..4], ["Mean net loss", "Mean gross loss", "Net VaR at 98%", "Gross VaR at 98%"]);
+    // Totals of a year have no occurrences.
+    let mut annual = portfolio();
+    annual["groups"].as_array_mut().unwrap().pop();
+    annual["treaties"] = json!([]);
+    let (_, result, _) = render_args(annual, ArtifactKind::ReportHtml);
+    assert!(!record_figures(&result.document.output).keys().any(|name| name.ends_with("largest_loss")));
 }
 
 /// The table of a part, for a page or for a terminal.
@@ -278,24 +295,106 @@ fn table_of(args: Value, currency: &str, part: PortfolioPart, width: TableWidth)
 }
 
 #[test]
-fn net_and_gross_oep_are_those_of_the_result() {
+fn exceedance_tables_have_the_figures_and_intervals_of_the_result() {
     let (_, result, _) = render(ArtifactKind::ReportHtml);
     let row = &result.document.output["exceedance"][0];
     let amount = |member: &str, figure: &str| format_rounded(row[member][figure].as_f64().unwrap());
-    let table = table_of(portfolio(), "", PortfolioPart::LargestLosses, TableWidth::Terminal).table;
-    assert_eq!(table.header, ["Return period", "Net OEP", "95% CI low", "95% CI high", "Gross OEP"]);
-    let expected = [
-        "30 years".to_owned(),
-        amount("net_largest_occurrence", "var"),
-        amount("net_largest_occurrence", "var_low"),
-        amount("net_largest_occurrence", "var_high"),
-        amount("largest_occurrence", "var"),
+    let kinds = [
+        (PortfolioPart::Exceedance, ["Net AEP", "Gross AEP"], ["net", "gross"], "var"),
+        (PortfolioPart::TailValues, ["Net TVaR", "Gross TVaR"], ["net", "gross"], "tvar"),
+        (
+            PortfolioPart::LargestLosses,
+            ["Net OEP", "Gross OEP"],
+            ["net_largest_occurrence", "largest_occurrence"],
+            "var",
+        ),
+        (
+            PortfolioPart::LargestTailValues,
+            ["Net TVaR", "Gross TVaR"],
+            ["net_largest_occurrence", "largest_occurrence"],
+            "tvar",
+        ),
     ];
-    assert_eq!(table.rows, [expected]);
+    for width in [TableWidth::Terminal, TableWidth::Page] {
+        for (part, [net_heading, gross_heading], [net, gross], figure) in kinds {
+            let TitledTable { table, notes, .. } = table_of(portfolio(), "", part, width);
+            let header = ["Return period", net_heading, "95% CI low", "95% CI high", gross_heading];
+            assert_eq!(table.header, header);
+            // Of 3,000 years 100 lie beyond.
+            let is_tail = figure == "tvar";
+            assert_eq!(notes.iter().any(|note| note.starts_with("* Fewer than 400 years")), is_tail);
+            let expected = [
+                if is_tail { "30 years *" } else { "30 years" }.to_owned(),
+                amount(net, figure),
+                amount(net, &format!("{figure}_low")),
+                amount(net, &format!("{figure}_high")),
+                amount(gross, figure),
+            ];
+            assert_eq!(table.rows, [expected]);
+        }
+    }
     let mut plain = portfolio();
     plain["treaties"] = json!([]);
-    let table = table_of(plain, "", PortfolioPart::LargestLosses, TableWidth::Page).table;
-    assert_eq!(table.header, ["Return period", "OEP", "OEP low", "OEP high", "OEP TVaR"]);
+    let table = table_of(plain.clone(), "", PortfolioPart::LargestLosses, TableWidth::Page).table;
+    assert_eq!(table.header, ["Return period", "OEP", "95% CI low", "95% CI high"]);
+    plain["iterations"] = json!(12_000);
+    let tail = table_of(plain, "", PortfolioPart::TailValues, TableWidth::Page);
+    assert_eq!((tail.table.rows[0][0].as_str(), tail.notes.len()), ("30 years", 0));
+}
+
+#[test]
+fn a_capital_requirement_with_a_narrow_interval_is_marked() {
+    let scr = |measure: &str, level: f64| {
+        let mut args = portfolio();
+        args["capital"] = json!({"own_funds": 20_000, "measure": measure, "level": level});
+        let table = table_of(args, "", PortfolioPart::Capital, TableWidth::Terminal);
+        (table.table.rows[1][0].clone(), table.notes.len())
+    };
+    assert_eq!(scr("tvar", 0.98), ("SCR: net TVaR at 98% *".to_owned(), 2));
+    assert_eq!(scr("tvar", 0.8), ("SCR: net TVaR at 80%".to_owned(), 0));
+    assert_eq!(scr("var", 0.98), ("SCR: net VaR at 98%".to_owned(), 0));
+}
+
+#[test]
+fn warnings_of_cut_amounts_name_the_levels_that_they_reach() {
+    let warnings = |threshold: f64, alpha: f64, limit: Option<f64>, highest: f64| {
+        let mut args = portfolio();
+        args["groups"][1]["claims"][0] =
+            json!({"line": "property <A>", "severity": {"pareto": {"threshold": threshold, "alpha": alpha}}});
+        if let Some(limit) = limit {
+            args["groups"][1]["claims"][0]["limit"] = json!(limit);
+        }
+        args["treaties"] = json!([]);
+        args["report"] = json!({"levels": [0.5, 0.9, highest], "return_periods": [2, 10]});
+        let (request, result, _) = render_args(args, ArtifactKind::ReportHtml);
+        let figures = &result.document.output["gross"]["quantiles"];
+        (result_warnings(&request, &result).join(" "), figures[1]["var"].as_f64().unwrap())
+    };
+    // About 63% of the years have a claim, and 1% of the claims are cut.
+    let (text, var) = warnings(9e11, 1.0, None, 0.999);
+    assert!(var < 9e13, "{var}");
+    for part in [
+        "exceeded 90,071,992,547,410, the largest there is",
+        "VaR is too low at 99.9% and above.",
+        "At lower levels VaR is below the cut amounts, so it is not affected.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // One claim in three is cut.
+    let (text, var) = warnings(9e12, 0.5, None, 0.999);
+    assert!(var > 9e13, "{var}");
+    assert!(
+        text.contains("VaR is too low at 90% and above, and at return periods of 10 years and above."),
+        "{text}"
+    );
+    // One claim in 1,000 is cut.
+    let (text, _) = warnings(9e10, 1.0, None, 0.95);
+    assert!(
+        text.contains("VaR is below the cut amounts at all reported levels, so it is not affected."),
+        "{text}"
+    );
+    let (text, _) = warnings(9e11, 1.0, Some(1e13), 0.999);
+    assert!(!text.contains("exceeded"), "{text}");
 }
 
 #[test]

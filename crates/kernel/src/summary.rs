@@ -16,6 +16,9 @@ const STANDARD_LEVELS_PER_MILLE: [u64; 6] = [500, 900, 950, 990, 995, 999];
 pub const DEFAULT_RETURN_PERIODS: [u64; 10] = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000];
 /// Confidence level of the reported intervals.
 pub(crate) const INTERVAL_CONFIDENCE: f64 = 0.95;
+/// Iterations beyond a level from which on the interval of the tail value covers in about 95% of
+/// runs; with fewer it is too narrow.
+pub const MIN_BEYOND_FOR_TAIL_VALUES: u64 = 400;
 /// Buckets of a result that form one bar of the reported histogram, which is an eighth of an octave
 /// wide.
 const BUCKETS_PER_BAR: usize = 128;

@@ -13,11 +13,36 @@ h1{font-size:1.4rem}\
 h2{font-size:1.1rem}\
 table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.3rem 1rem .3rem 0;border-bottom:1px solid #8884;vertical-align:top}\
-td.number{text-align:right;font-variant-numeric:tabular-nums}\
+td.number,.figures td,.figures tr:first-child th+th{text-align:right;font-variant-numeric:tabular-nums}\
+.figures td{white-space:nowrap}\
+.figures th,.figures td{font-size:.9rem}\
+.figures tr:not(:first-child) th{font-weight:normal}\
+.scroll{overflow-x:auto}\
+h1,h2{overflow-wrap:anywhere}\
 code{font-size:.8rem;overflow-wrap:anywhere}";
 
-/// Renders the page of a completed job. `headline` holds pairs of label and text.
-pub fn render_page(manifest: &ManifestDocument, headline: &[(String, String)]) -> String {
+/// What the page says of the result.
+#[derive(Debug, Default)]
+pub struct IndexContent {
+    /// Pairs of label and text.
+    pub headline: Vec<(String, String)>,
+    /// Tables of figures.
+    pub tables: Vec<IndexTable>,
+}
+
+/// A table of the page. Every row has as many cells as there are columns: a label, and figures.
+#[derive(Debug)]
+pub struct IndexTable {
+    /// Title.
+    pub title: String,
+    /// Column headings.
+    pub header: Vec<&'static str>,
+    /// Cells by row.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Renders the page of a completed job.
+pub fn render_page(manifest: &ManifestDocument, content: &IndexContent) -> String {
     let title = format!("Forge job {}", manifest.job_id);
     let page = html! {
         (DOCTYPE)
@@ -31,11 +56,26 @@ pub fn render_page(manifest: &ManifestDocument, headline: &[(String, String)]) -
             body {
                 h1 { (title) }
                 table {
-                    @for (label, text) in headline {
+                    @for (label, text) in &content.headline {
                         tr { th { (label) } td { (text) } }
                     }
                     tr { th { "Replay key" } td { code { (manifest.replay_key) } } }
                     tr { th { "SHA-256 of result.json" } td { code { (manifest.result) } } }
+                }
+                @for table in &content.tables {
+                    h2 { (table.title) }
+                    div class="scroll" tabindex="0" {
+                        table class="figures" {
+                            tr { @for heading in &table.header { th { (heading) } } }
+                            @for row in &table.rows {
+                                tr {
+                                    @for (column, cell) in row.iter().enumerate() {
+                                        @if column == 0 { th { (cell) } } @else { td { (cell) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
                 }
                 h2 { "Artifacts" }
                 table {
@@ -98,7 +138,19 @@ mod tests {
             signer: None,
             signature: None,
         };
-        let page = render_page(&manifest, &[("Mean <annual> loss".to_owned(), "\"5\" & more".to_owned())]);
+        let table = IndexTable {
+            title: "Lines, <EUR>".to_owned(),
+            header: vec!["Line", "Mean"],
+            rows: vec![vec!["<motor>".to_owned(), "5".to_owned()]],
+        };
+        let content = IndexContent {
+            headline: vec![("Mean <annual> loss".to_owned(), "\"5\" & more".to_owned())],
+            tables: vec![table],
+        };
+        let page = render_page(&manifest, &content);
+        for part in ["<h2>Lines, &lt;EUR&gt;</h2>", "<th>&lt;motor&gt;</th><td>5</td>"] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
         assert!(page.contains(&format!("href=\"../../artifacts/sha256/{hash}/result.json\"")));
         assert!(page.contains("<th>Mean &lt;annual&gt; loss</th><td>&quot;5&quot; &amp; more</td>"));
         assert!(page.contains("forge artifacts get a-1 --store"));

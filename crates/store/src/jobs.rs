@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     error::StoreError,
-    index,
+    index::{self, IndexContent},
     store::{MAX_JOB_DOCUMENT_BYTES, Store, checked_key},
 };
 
@@ -114,13 +114,13 @@ impl Store {
     }
 
     /// The index page of a completed job, as [`Store::complete_job`] writes it.
-    pub fn render_index_page(manifest: &ManifestDocument, headline: &[(String, String)]) -> Vec<u8> {
-        index::render_page(manifest, headline).into_bytes()
+    pub fn render_index_page(manifest: &ManifestDocument, content: &IndexContent) -> Vec<u8> {
+        index::render_page(manifest, content).into_bytes()
     }
 
     /// Completes a job after its artifacts have been stored: writes its index page and its
-    /// manifest, and removes the error document of a failed attempt. `headline` holds the pairs of
-    /// label and text that the page displays.
+    /// manifest, and removes the error document of a failed attempt. `content` is what the page
+    /// says of the result.
     ///
     /// A job that has already completed keeps its manifest and its page.
     ///
@@ -130,12 +130,12 @@ impl Store {
     pub async fn complete_job(
         &self,
         manifest: &ManifestDocument,
-        headline: &[(String, String)],
+        content: &IndexContent,
     ) -> Result<Completion, StoreError> {
         let job = &manifest.job_id;
         let completion = match self.get_manifest(job).await? {
             Some(existing) => Completion::AlreadyComplete(Box::new(existing)),
-            None => self.write_manifest(manifest, headline).await?,
+            None => self.write_manifest(manifest, content).await?,
         };
         self.delete(&Self::error_key(job)).await?;
         Ok(completion)
@@ -144,12 +144,12 @@ impl Store {
     async fn write_manifest(
         &self,
         manifest: &ManifestDocument,
-        headline: &[(String, String)],
+        content: &IndexContent,
     ) -> Result<Completion, StoreError> {
         let job = &manifest.job_id;
         let page = Self::index_page_key(job);
-        let content = Self::render_index_page(manifest, headline);
-        self.put(&page, content, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
+        let html = Self::render_index_page(manifest, content);
+        self.put(&page, html, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
         let key = Self::manifest_key(job);
         if self.put(&key, Self::manifest_bytes(manifest), JSON_MEDIA_TYPE, PutMode::Create).await? {
             return Ok(Completion::Stored);
@@ -159,8 +159,8 @@ impl Store {
         let Some(existing) = self.get_manifest(job).await? else {
             return Err(StoreError::Missing { path: self.locate(&key) });
         };
-        let content = Self::render_index_page(&existing, headline);
-        self.put(&page, content, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
+        let html = Self::render_index_page(&existing, content);
+        self.put(&page, html, HTML_MEDIA_TYPE, PutMode::Overwrite).await?;
         Ok(Completion::AlreadyComplete(Box::new(existing)))
     }
 

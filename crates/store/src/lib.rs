@@ -53,6 +53,7 @@ pub mod testing;
 
 pub use self::{
     error::StoreError,
+    index::{IndexContent, IndexTable},
     jobs::{Completion, StoredManifest},
     location::StoreLocation,
     log::LogListing,

@@ -8,7 +8,7 @@ mod suite;
 use std::{fs, path::Path};
 
 use forge_contract::digest::Digest;
-use forge_store::{S3Options, Store, StoreError, StoreLocation};
+use forge_store::{IndexContent, S3Options, Store, StoreError, StoreLocation};
 use suite::{artifact, job, manifest, suite};
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_file_in_place_of_a_directory_is_named() {
 async fn a_manifest_of_another_job_or_version_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::create_local(directory.path()).await.unwrap();
-    store.complete_job(&manifest("right", Vec::new()), &[]).await.unwrap();
+    store.complete_job(&manifest("right", Vec::new()), &IndexContent::default()).await.unwrap();
     fs::rename(directory.path().join("jobs/right"), directory.path().join("jobs/wrong")).unwrap();
     let error = store.get_manifest(&job("wrong")).await.unwrap_err();
     assert!(error.to_string().contains("it is the manifest of job right"), "{error}");

@@ -5,9 +5,9 @@ mod suite;
 use std::{process::Command, time::Duration};
 
 use forge_harness::{S3Server, tools};
+use forge_store::{IndexContent, S3Credentials, S3Options, Store, StoreError, StoreLocation};
 #[cfg(feature = "object-lock")]
 use forge_store::{ObjectLock, RetentionMode};
-use forge_store::{S3Credentials, S3Options, Store, StoreError, StoreLocation};
 use suite::{artifact, job, manifest, suite};
 use tokio::time::Instant;
 
@@ -150,7 +150,7 @@ async fn a_store_recovers_after_it_stops_responding() {
     // Writes that must succeed get a generous timeout: the first writes to SeaweedFS may take
     // seconds.
     let patient = Store::open(&place, &options(&server)).await.unwrap();
-    patient.complete_job(&manifest("before", Vec::new()), &[]).await.unwrap();
+    patient.complete_job(&manifest("before", Vec::new()), &IndexContent::default()).await.unwrap();
     let reference = patient.put_artifact(artifact("a.txt", "hello")).await.unwrap();
     let request_timeout = Duration::from_secs(1);
     let impatient = S3Options { request_timeout, max_retries: 1, ..options(&server) };

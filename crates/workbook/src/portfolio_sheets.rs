@@ -1,6 +1,6 @@
 //! The sheets that results of portfolios have: lines, treaties, allocation and checks.
 
-use forge_documents::{number_format::format_level, portfolio_tables::compared_position};
+use forge_documents::{number_format::format_level, result_tables::compared_position};
 use serde_json::Value;
 
 use crate::sheet::{ChartKind, NumberStyle, Sheet, SheetCell, headings, list};

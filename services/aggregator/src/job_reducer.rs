@@ -12,7 +12,7 @@ use forge_contract::{
     job::{JobState, VerificationSummary},
     task::{EndOrder, ReduceOrder},
 };
-use forge_documents::{CompletedJob, Job, JobResult};
+use forge_documents::{CompletedJob, Job, JobResult, record_figures};
 use forge_kernel::{job_key::JobKey, request::Request};
 use forge_service::{
     Settlement,
@@ -24,7 +24,6 @@ use forge_service::{
     model_cache::{CachedModels, ModelCache},
     retry::retry_transient,
 };
-use serde_json::{Map, Value};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -345,7 +344,7 @@ impl JobReducer {
             }
             None => (None, Vec::new(), false),
         };
-        let (headline, manifest_location) = (headline(&job_result), manifest.clone());
+        let (headline, manifest_location) = (record_figures(&job_result.document.output), manifest.clone());
         let verification = VerificationSummary::from(&reduced.verification);
         let (progress, hash) = (reduced.progress, job_result.hash);
         let result = RecordedResult { progress, headline, hash, verification, manifest, artifacts };
@@ -364,22 +363,4 @@ impl JobReducer {
         }
         self.termination.announce_and_purge(uid).await.map(|()| Settlement::Ack)
     }
-}
-
-/// Figures of a portfolio that its record shows, and where the output has them.
-const PORTFOLIO_HEADLINE: [(&str, &str); 4] = [
-    ("mean_net_loss", "/net/mean"),
-    ("mean_gross_loss", "/gross/mean"),
-    ("scr", "/capital_adequacy_signal/scr"),
-    ("solvency_ratio", "/capital_adequacy_signal/ratio"),
-];
-
-/// The numbers among the result's output, such as `mean_loss`, and those of a portfolio.
-fn headline(job_result: &JobResult) -> Map<String, Value> {
-    let output = &job_result.document.output;
-    let numbers = output.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value));
-    let of_portfolio =
-        PORTFOLIO_HEADLINE.iter().filter_map(|(key, path)| Some((*key, output.pointer(path)?)));
-    let numbers = numbers.chain(of_portfolio).filter(|(_, value)| value.is_number());
-    numbers.map(|(key, value)| (key.to_owned(), value.clone())).collect()
 }

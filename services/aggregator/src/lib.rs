@@ -51,6 +51,7 @@ mod acceptance;
 mod aggregator;
 mod discarded_results;
 mod earlier_manifest;
+mod index_content;
 mod janitor;
 mod job_reducer;
 mod kept_results;
@@ -73,5 +74,6 @@ mod verdict_wait;
 
 pub use self::{
     aggregator::{AggregatorSettings, run},
+    index_content::index_content,
     job_reducer::JobCompletion,
 };

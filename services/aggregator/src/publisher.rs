@@ -16,6 +16,7 @@ use forge_store::{Artifact, Completion, Store, StoreError, StoredManifest, shard
 
 use crate::{
     earlier_manifest::EarlierManifestPolicy,
+    index_content::index_content,
     manifest_log::{LoggedManifest, ManifestLog},
     publish_error::PublishError,
     store_retry::retry_within,
@@ -108,7 +109,8 @@ impl Publisher {
         completed: &CompletedJob<'_>,
         document: &ManifestDocument,
     ) -> Result<Option<StoredManifest>, StoreError> {
-        match self.store.complete_job(document, &completed.headline()).await? {
+        let content = index_content(&completed.job.request, completed.result);
+        match self.store.complete_job(document, &content).await? {
             Completion::Stored => {
                 let sha256 = Digest::hash_parts(&[&Store::manifest_bytes(document)]);
                 Ok(Some(StoredManifest { document: document.clone(), sha256 }))

@@ -1,7 +1,7 @@
 //! What pages show of JSON documents of any shape. The parsed document takes up to a hundred times
 //! its size in memory, so the parts that are shown are extracted at once.
 
-use forge_documents::{profile_figures, stored_exceedance_chart};
+use forge_documents::{profile_figures, record_figures, stored_exceedance_chart};
 use maud::Markup;
 use serde_json::Value;
 
@@ -21,11 +21,8 @@ pub struct ShownResult {
 
 impl From<Value> for ShownResult {
     fn from(result: Value) -> Self {
-        let figures = result["output"].as_object().map(|output| {
-            let profile = result["op"]["profile"].as_str();
-            profile_figures(profile, output)
-        });
-        Self { figures: figures.unwrap_or_default(), chart: stored_exceedance_chart(&result) }
+        let figures = profile_figures(result["op"]["profile"].as_str(), &record_figures(&result["output"]));
+        Self { figures, chart: stored_exceedance_chart(&result) }
     }
 }
 

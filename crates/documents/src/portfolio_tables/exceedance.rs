@@ -1,75 +1,95 @@
-//! The tables by return period: of a year's loss (AEP) and of its largest loss (OEP), after and
-//! before treaties.
+//! The tables by return period: of a year's loss (AEP) and of its largest loss (OEP), each with its
+//! tail value (TVaR), after and before treaties.
 
 use super::{PortfolioOutput, PortfolioPart, TitledTable, amount, titled};
 use crate::{
     number_format::format_count,
-    result_tables::{INTERVAL_LEGEND, TableWidth},
+    result_tables::INTERVAL_HEADINGS,
+    tail_value_intervals::{beyond_return_period, few_beyond_notes, mark_if_few},
 };
 
 /// What an exceedance table is of.
 struct ExceedanceKind {
     part: PortfolioPart,
     title: &'static str,
-    /// Headings of the amount after treaties: the figure, the ends of its interval, TVaR.
-    net: [&'static str; 4],
-    /// Headings of the amount before treaties: the figure, TVaR.
-    gross: [&'static str; 2],
-    /// Headings where there are no treaties.
-    plain: [&'static str; 4],
+    /// Stands for the amount in headings, unless the title has the word.
+    abbreviation: Option<&'static str>,
+    /// Headings of the amount after and before treaties, and where there are no treaties.
+    headings: [&'static str; 3],
     /// Members of a row of `exceedance`: the amount after and before treaties.
     members: [&'static str; 2],
+    /// Members of an amount: the figure and the ends of its interval.
+    figures: [&'static str; 3],
 }
 
 const ANNUAL: ExceedanceKind = ExceedanceKind {
     part: PortfolioPart::Exceedance,
-    title: "Exceedance of a year's loss (AEP",
-    net: ["Net AEP", "Net AEP low", "Net AEP high", "Net TVaR"],
-    gross: ["Gross AEP", "Gross TVaR"],
-    plain: ["AEP", "AEP low", "AEP high", "AEP TVaR"],
+    title: "Exceedance of a year's loss",
+    abbreviation: Some("AEP"),
+    headings: ["Net AEP", "Gross AEP", "AEP"],
     members: ["net", "gross"],
+    figures: ["var", "var_low", "var_high"],
+};
+const ANNUAL_TAIL: ExceedanceKind = ExceedanceKind {
+    part: PortfolioPart::TailValues,
+    title: "TVaR of a year's loss by return period",
+    abbreviation: None,
+    headings: ["Net TVaR", "Gross TVaR", "TVaR"],
+    figures: ["tvar", "tvar_low", "tvar_high"],
+    ..ANNUAL
 };
 const LARGEST: ExceedanceKind = ExceedanceKind {
     part: PortfolioPart::LargestLosses,
-    title: "Exceedance of a year's largest loss (OEP",
-    net: ["Net OEP", "Net OEP low", "Net OEP high", "Net OEP TVaR"],
-    gross: ["Gross OEP", "Gross OEP TVaR"],
-    plain: ["OEP", "OEP low", "OEP high", "OEP TVaR"],
+    title: "Exceedance of a year's largest loss",
+    abbreviation: Some("OEP"),
+    headings: ["Net OEP", "Gross OEP", "OEP"],
     members: ["net_largest_occurrence", "largest_occurrence"],
+    ..ANNUAL
+};
+const LARGEST_TAIL: ExceedanceKind = ExceedanceKind {
+    part: PortfolioPart::LargestTailValues,
+    title: "TVaR of a year's largest loss by return period",
+    members: LARGEST.members,
+    ..ANNUAL_TAIL
 };
 
 impl PortfolioOutput<'_> {
-    pub(super) fn exceedance(&self) -> Option<TitledTable> {
-        self.exceedance_table(&ANNUAL)
-    }
-
-    /// `None` where only totals of the year are known.
-    pub(super) fn largest_losses(&self) -> Option<TitledTable> {
-        self.has_occurrences.then(|| self.exceedance_table(&LARGEST)).flatten()
+    /// Exceedance and tail values of the annual loss, then those of its largest occurrence, unless
+    /// only totals of the year are known.
+    pub(super) fn exceedance(&self) -> Vec<TitledTable> {
+        let largest: &[_] = if self.has_occurrences { &[LARGEST, LARGEST_TAIL] } else { &[] };
+        [ANNUAL, ANNUAL_TAIL].iter().chain(largest).filter_map(|kind| self.exceedance_table(kind)).collect()
     }
 
     fn exceedance_table(&self, kind: &ExceedanceKind) -> Option<TitledTable> {
         let has_treaties = !self.list("treaties").is_empty();
-        let is_page = self.width == TableWidth::Page;
-        let [figure, low, high, tvar] = if has_treaties { kind.net } else { kind.plain };
-        let (low, high) = if is_page { (low, high) } else { ("95% CI low", "95% CI high") };
+        let [net_heading, gross_heading, only_heading] = kind.headings;
         let [net, gross] = kind.members;
-        let mut columns = vec![(figure, net, "var"), (low, net, "var_low"), (high, net, "var_high")];
-        columns.extend(is_page.then_some((tvar, net, "tvar")));
-        columns.extend(has_treaties.then_some((kind.gross[0], gross, "var")));
-        columns.extend((has_treaties && is_page).then_some((kind.gross[1], gross, "tvar")));
+        let [figure, low, high] = kind.figures;
+        let is_tail = figure == "tvar";
         let rows = self.list("exceedance").iter().map(|row| {
-            let years = row["return_period"].as_u64().map_or_else(String::new, format_count);
-            let cells = columns.iter().map(|&(_, member, figure)| amount(&row[member][figure]));
-            [format!("{years} years")].into_iter().chain(cells).collect()
+            let period = row["return_period"].as_u64().unwrap_or_default();
+            let shows_interval = is_tail && row[net][low].is_number();
+            let beyond = beyond_return_period(self.job_result, period);
+            let label = mark_if_few(format!("{} years", format_count(period)), beyond, shows_interval);
+            let before = has_treaties.then(|| amount(&row[gross][figure]));
+            [label]
+                .into_iter()
+                .chain([figure, low, high].map(|name| amount(&row[net][name])))
+                .chain(before)
+                .collect()
         });
-        let header =
-            ["Return period"].into_iter().chain(columns.iter().map(|(heading, ..)| *heading)).collect();
-        let words = if has_treaties { "; net and gross: after and before treaties)" } else { ")" };
-        let mut title = format!("{}{words}", kind.title);
-        if is_page {
-            title = format!("{title}, {INTERVAL_LEGEND}");
-        }
-        titled(kind.part, title, header, rows)
+        let mut header = vec!["Return period", if has_treaties { net_heading } else { only_heading }];
+        header.extend(INTERVAL_HEADINGS);
+        header.extend(has_treaties.then_some(gross_heading));
+        let words = has_treaties.then_some("net and gross: after and before treaties");
+        let words: Vec<_> = kind.abbreviation.into_iter().chain(words).collect();
+        let title = match words.is_empty() {
+            true => kind.title.to_owned(),
+            false => format!("{} ({})", kind.title, words.join("; ")),
+        };
+        let mut table = titled(kind.part, title, header, rows)?;
+        table.notes.extend(few_beyond_notes(&table.table.rows, self.words));
+        Some(table)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// Size of the drawing.
 const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 430.0;
+const HEIGHT: f64 = 455.0;
 /// Edges of the plot area within the drawing. They leave room for labels of the height that narrow
 /// pages use.
 const LEFT: f64 = 120.0;
@@ -68,7 +68,7 @@ fn draw(curves: &ExceedanceCurves, iterations: &str, unit: &str) -> Markup {
                 (legend_entry(class, name, x))
             }
             text x=(RIGHT) y=(BOTTOM + 52.0) text-anchor="end" { "return period, " (iterations) }
-            text x=(LEFT) y=(BOTTOM + 52.0) { "shaded: 95% confidence" @if !unit.is_empty() { "; amounts in " (unit) } }
+            text x=(LEFT) y=(BOTTOM + 78.0) { "shaded: 95% confidence" @if !unit.is_empty() { "; amounts in " (unit) } }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::suite::{artifact, job, manifest};
-use forge_store::{Store, StoreError};
+use forge_store::{IndexContent, Store, StoreError};
 
 const SPARSE_BYTES: u64 = 8 << 30;
 
@@ -21,7 +21,7 @@ async fn prepared() -> (tempfile::TempDir, PathBuf, Store) {
     symlink(&real, &root).unwrap();
     let store = Store::create_local(&root).await.unwrap();
     let reference = store.put_artifact(artifact("a.txt", "hello")).await.unwrap();
-    store.complete_job(&manifest("one", vec![reference]), &[]).await.unwrap();
+    store.complete_job(&manifest("one", vec![reference]), &IndexContent::default()).await.unwrap();
     (directory, root, store)
 }
 

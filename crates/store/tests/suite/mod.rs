@@ -7,7 +7,7 @@ use forge_contract::{
     ids::{JobId, JobUid, ReplayKey},
     manifest_log::MAX_LOG_ENTRY_BYTES,
 };
-use forge_store::{Artifact, Completion, LogListing, Store, StoreError};
+use forge_store::{Artifact, Completion, IndexContent, LogListing, Store, StoreError};
 use futures_util::future::join_all;
 
 /// A plain-text artifact.
@@ -82,7 +82,7 @@ async fn a_job_has_either_an_error_or_a_manifest(store: &Store) {
         store.put_artifacts(vec![artifact("r.json", "1"), artifact("e.json", "2")]).await.unwrap();
     assert_eq!(references.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["r.json", "e.json"]);
     let document = manifest("one", references);
-    assert_eq!(store.complete_job(&document, &[]).await.unwrap(), Completion::Stored);
+    assert_eq!(store.complete_job(&document, &IndexContent::default()).await.unwrap(), Completion::Stored);
     assert_eq!(store.get_manifest(&job("one")).await.unwrap().as_ref(), Some(&document));
     assert_eq!(store.get_error(&job("one")).await.unwrap(), None);
 
@@ -93,8 +93,8 @@ async fn a_job_has_either_an_error_or_a_manifest(store: &Store) {
 async fn first_manifest_is_kept(store: &Store) {
     let first = manifest("two", Vec::new());
     let second = ManifestDocument { result: Digest::hash_parts(&[b"another"]), ..first.clone() };
-    assert_eq!(store.complete_job(&first, &[]).await.unwrap(), Completion::Stored);
-    let answer = store.complete_job(&second, &[]).await.unwrap();
+    assert_eq!(store.complete_job(&first, &IndexContent::default()).await.unwrap(), Completion::Stored);
+    let answer = store.complete_job(&second, &IndexContent::default()).await.unwrap();
     assert_eq!(answer, Completion::AlreadyComplete(Box::new(first.clone())));
     assert_eq!(store.get_manifest(&job("two")).await.unwrap(), Some(first));
 }
@@ -110,7 +110,8 @@ async fn artifact_with_different_content_is_rejected(store: &Store) {
 async fn exactly_one_concurrent_writer_completes_a_job(store: &Store) {
     let racers: Vec<_> =
         (0..12_u64).map(|shards| ManifestDocument { shards, ..manifest("race", Vec::new()) }).collect();
-    let answers = join_all(racers.iter().map(|racer| store.complete_job(racer, &[]))).await;
+    let content = IndexContent::default();
+    let answers = join_all(racers.iter().map(|racer| store.complete_job(racer, &content))).await;
     let winner = store.get_manifest(&job("race")).await.unwrap().unwrap();
     let mut stored = 0;
     for (racer, answer) in racers.iter().zip(answers) {

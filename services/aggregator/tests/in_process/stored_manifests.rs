@@ -12,7 +12,7 @@ use forge_contract::{
 };
 use forge_kernel::KERNEL;
 use forge_service::registry::{self, AgentCapacity, Role};
-use forge_store::{Artifact, Store};
+use forge_store::{Artifact, IndexContent, Store};
 
 use crate::{Fixture, UID};
 
@@ -57,7 +57,7 @@ async fn with_stored_manifest(earlier: &Fixture, manifest: &ManifestDocument) ->
         let (name, media_type) = (reference.name.clone(), reference.media_type.clone());
         fixture.store.put_artifact(Artifact { name, media_type, bytes }).await.unwrap();
     }
-    fixture.store.complete_job(manifest, &[]).await.unwrap();
+    fixture.store.complete_job(manifest, &IndexContent::default()).await.unwrap();
     fixture.order_reduction().await;
     fixture.return_right_results().await;
     fixture

@@ -18,6 +18,7 @@ pub mod examples;
 pub mod families;
 mod fields;
 pub mod figures;
+mod formula;
 pub mod highest_moments;
 pub mod listed_severities;
 mod merged;

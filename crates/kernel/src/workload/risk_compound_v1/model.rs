@@ -10,6 +10,7 @@ use super::{
     RiskArgs,
     compile::compile,
     examples,
+    formula::FORMULA,
     highest_moments::HighestMoments,
     merged::Merged,
     output::{RiskOutput, output},
@@ -34,17 +35,7 @@ pub const PROFILE: Profile = Profile {
         unit: "",
         return_periods: true,
     },
-    formula: &[
-        "Net annual loss = gross annual loss − payments of all treaties. The gross annual loss of a line is the sum, \
-         over the groups, of its losses in a year: one amount (annual), or the claims or strikes of N occurrences, \
-         where N follows the count of the group. A claim belongs to one component, chosen by weight; a strike hits \
-         all components of the group.",
-        "Loss of a component = share · min(limit, max(0, index · X − deductible)), where X follows the severity. With \
-         a franchise in place of the deductible, a loss above it is paid in full. What is not given does not apply.",
-        "Treaties pay in steps, and those of a step see what the steps before have left. A quota share pays cession · \
-         loss. A layer of an occurrence or of the year pays placed · min(limit, max(0, loss − attachment)), subject \
-         to the annual deductible (aad), the annual limit (aal) and the reinstatements.",
-    ],
+    formula: FORMULA,
     read_args,
     args_schema: |generator| generator.subschema_for::<RiskArgs>(),
     output_schema: |generator| generator.subschema_for::<RiskOutput>(),

@@ -279,8 +279,10 @@ fn warn_about_tail(portfolio: &Portfolio, group: usize, number: usize, warnings:
     };
     let message = format!(
         "{subject}has no {moment} (tail index {}) and no limit: {figures} of every amount that this tail enters are \
-         null; VaR is unaffected. A limit, or a treaty that takes the tail, gives them a value",
-        rounded_tail_index(tail.value)
+         null. VaR needs no moment, but is right only below {}, the largest amount there is. A limit, or a treaty \
+         that takes the tail, gives them a value",
+        rounded_tail_index(tail.value),
+        grouped(MAX_AMOUNT as f64 / f64::from(portfolio.units))
     );
     warnings.push(&path, message);
 }
