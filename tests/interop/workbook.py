@@ -62,10 +62,16 @@ def table(sheet):
 
 def check_exceedance(sheet, result):
     header, rows = table(sheet)
-    names = {"Net AEP": "net", "Gross AEP": "gross", "Gross OEP": "largest_occurrence", "AEP": "aep", "OEP": "oep"}
-    suffixes = {"": "var", " low": "var_low", " high": "var_high", " TVaR": "tvar"}
+    names = {"Net AEP": "net", "Gross AEP": "gross", "Net OEP": "net_largest_occurrence", "Gross OEP": "largest_occurrence",
+             "AEP": "aep", "OEP": "oep"}
+    suffixes = {"": "var", " low": "var_low", " high": "var_high", " TVaR": "tvar", " TVaR low": "tvar_low", " TVaR high": "tvar_high"}
     columns = {name + suffix: (measure, figure) for name, measure in names.items() for suffix, figure in suffixes.items()}
     stated = result["output"]["exceedance"]
+    expected = {"Return period"} | {heading for heading, (measure, _) in columns.items() if measure in stated[0]}
+    require(set(header) == expected, f"Exceedance: {header}")
+    # Of 20,000 years fewer than 400 lie beyond 100 years.
+    notes = [row[0] for row in sheet.iter_rows(values_only=True) if isinstance(row[0], str) and "Fewer than 400" in row[0]]
+    require(len(notes) == 1 and "100 years or more" in notes[0], f"Exceedance: {notes}")
     require(len(rows) == len(stated), f"{len(rows)} return periods")
     for row, figures in zip(rows, stated):
         for heading, cell in zip(header, row):
@@ -115,6 +121,8 @@ def check_book(path, name, result):
     figures = {row[0]: row[1] for row in table(book["Summary"])[1]}
     mean = result["output"].get("mean_loss", result["output"].get("mean_eta", result["output"].get("net", {}).get("mean")))
     require(figures["Mean"] == mean, f"{name}: mean {figures['Mean']!r}, not {mean!r}")
+    # Of 20,000 iterations 200 lie beyond 99%, and 1,000 beyond 95%.
+    require("TVaR at 99% *" in figures and "TVaR at 95%" in figures, f"{name}: {list(figures)}")
     if "Exceedance" in book.sheetnames:
         check_exceedance(book["Exceedance"], result)
     if name == "portfolio":

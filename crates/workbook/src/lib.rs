@@ -27,7 +27,7 @@ pub fn result_workbook(request: &Request, job_result: &JobResult) -> Result<Vec<
     let document = serde_json::to_value(&job_result.document).unwrap_or(Value::Null);
     let mut sheets = vec![
         result_sheets::summary(request, job_result, &document),
-        result_sheets::exceedance(request, &document["output"]),
+        result_sheets::exceedance(request, job_result, &document["output"]),
     ];
     sheets.extend(portfolio_sheets::portfolio_sheets(&document["output"]));
     sheets.push(result_sheets::model(request));

@@ -2,10 +2,11 @@
 
 use forge_documents::{
     JobResult,
-    number_format::format_level,
+    number_format::{format_count, format_level},
     result_tables::{self, capitalise},
+    tail_value_intervals::{beyond_level, beyond_return_period, few_beyond_notes, mark_if_few},
 };
-use forge_kernel::{KERNEL, request::Request, workload::arg_meanings};
+use forge_kernel::{KERNEL, request::Request, summary::MIN_BEYOND_FOR_TAIL_VALUES, workload::arg_meanings};
 use serde_json::Value;
 
 use crate::sheet::{ChartKind, NumberStyle, Sheet, SheetCell, headings, list};
@@ -37,14 +38,17 @@ pub fn summary(request: &Request, job_result: &JobResult, document: &Value) -> S
             SheetCell::Number(summary.zero_probability, NumberStyle::Percent),
         ),
     ]);
+    let interval = |label: String, figures: [Option<f64>; 3]| {
+        [SheetCell::Text(label)].into_iter().chain(figures.map(amount)).collect::<Vec<_>>()
+    };
+    let mut tail_labels = Vec::new();
     for quantile in &summary.quantiles {
         let (level, tail) = (format_level(quantile.level), &quantile.tail);
-        let interval = |label: &str, figures: [Option<f64>; 3]| {
-            let label = SheetCell::Text(format!("{label} at {level}"));
-            [label].into_iter().chain(figures.map(amount)).collect::<Vec<_>>()
-        };
-        sheet.rows.push(interval("VaR", [Some(tail.var), tail.var_low, tail.var_high]));
-        sheet.rows.push(interval("TVaR", [tail.tvar, tail.tvar_low, tail.tvar_high]));
+        let beyond = beyond_level(job_result, quantile.level);
+        let tail_label = mark_if_few(format!("TVaR at {level}"), beyond, tail.tvar_low.is_some());
+        sheet.rows.push(interval(format!("VaR at {level}"), [Some(tail.var), tail.var_low, tail.var_high]));
+        sheet.rows.push(interval(tail_label.clone(), [tail.tvar, tail.tvar_low, tail.tvar_high]));
+        tail_labels.push(vec![tail_label]);
     }
     let capital = &document["output"]["capital_adequacy_signal"];
     if capital.is_object() {
@@ -58,7 +62,8 @@ pub fn summary(request: &Request, job_result: &JobResult, document: &Value) -> S
         text("Replay key", request.replay_key.to_string()),
         text("Kernel version", KERNEL.to_string()),
     ]);
-    sheet.notes = result_tables::result_warnings(request, job_result);
+    sheet.notes = few_beyond_notes(&tail_labels, words);
+    sheet.notes.extend(result_tables::result_warnings(request, job_result));
     sheet.notes.push(
         "Cells hold the numbers of result.json, which are 64-bit floats. Spreadsheets show 15 digits of them."
             .to_owned(),
@@ -67,19 +72,32 @@ pub fn summary(request: &Request, job_result: &JobResult, document: &Value) -> S
 }
 
 /// Losses by return period; without rows for profiles that have none.
-pub fn exceedance(request: &Request, output: &Value) -> Sheet {
+pub fn exceedance(request: &Request, job_result: &JobResult, output: &Value) -> Sheet {
     let is_portfolio = output["exceedance"][0]["net"].is_object();
     let measures: &[(&str, &str)] = match is_portfolio {
-        true => &[("net", "Net AEP"), ("gross", "Gross AEP"), ("largest_occurrence", "Gross OEP")],
+        true => &[
+            ("net", "Net AEP"),
+            ("gross", "Gross AEP"),
+            ("net_largest_occurrence", "Net OEP"),
+            ("largest_occurrence", "Gross OEP"),
+        ],
         false => &[("aep", "AEP"), ("oep", "OEP")],
     };
-    let figures = [("var", ""), ("var_low", " low"), ("var_high", " high"), ("tvar", " TVaR")];
+    let figures = [
+        ("var", ""),
+        ("var_low", " low"),
+        ("var_high", " high"),
+        ("tvar", " TVaR"),
+        ("tvar_low", " TVaR low"),
+        ("tvar_high", " TVaR high"),
+    ];
     let mut header = vec!["Return period".to_owned()];
     for (_, name) in measures {
         header.extend(figures.iter().map(|(_, suffix)| format!("{name}{suffix}")));
     }
     let mut sheet = Sheet::new("Exceedance", "Losses by return period, low and high: 95% CI", header);
-    if !request.profile().vocabulary.return_periods {
+    let words = request.profile().vocabulary;
+    if !words.return_periods {
         return sheet;
     }
     for row in list(&output["exceedance"]) {
@@ -89,6 +107,17 @@ pub fn exceedance(request: &Request, output: &Value) -> Sheet {
         }
         sheet.rows.push(cells);
     }
+    let has_interval = |row: &&Value| measures.iter().any(|(name, _)| row[*name]["tvar_low"].is_number());
+    let periods = list(&output["exceedance"]).iter().filter(has_interval);
+    let periods = periods.filter_map(|row| row["return_period"].as_u64());
+    let few = periods.filter(|&period| beyond_return_period(job_result, period) < MIN_BEYOND_FOR_TAIL_VALUES);
+    sheet.notes.extend(few.min().map(|period| {
+        let (noun, period) = (words.iterations, format_count(period));
+        format!(
+            "Fewer than {MIN_BEYOND_FOR_TAIL_VALUES} {noun} lie beyond a return period of {period} {noun} or more: \
+             there the interval of TVaR may be too narrow."
+        )
+    }));
     let columns = (0..measures.len()).map(|at| 1 + at * figures.len()).collect();
     sheet.with_chart(ChartKind::Curves, "Loss by return period, years", columns)
 }
