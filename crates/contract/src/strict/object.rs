@@ -101,6 +101,11 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         self.errors.has_error_within(&format!("{}{path}", self.pointer))
     }
 
+    /// Whether an error is recorded on the value at `path` itself, a pointer relative to this object.
+    pub fn has_error_at(&self, path: &str) -> bool {
+        self.errors.has_error_at(&format!("{}{path}", self.pointer))
+    }
+
     /// Whether an error is recorded on a field. Its value is then a placeholder and must not be
     /// compared.
     pub fn has_error(&self, name: &str) -> bool {

@@ -3,13 +3,13 @@
 use forge_contract::{
     error::InvalidDocument,
     program::{
-        AmountTable, Component, CountTable, Group, INDEX_FRACTION_BITS, MAX_AMOUNT, MAX_TABLE_BYTES, OCTAVES,
-        Occurrence, Program, Terms,
+        AmountTable, Component, CountTable, Group, MAX_AMOUNT, MAX_TABLE_BYTES, OCTAVES, Occurrence, Program,
+        Terms,
     },
 };
 
 use super::portfolio::{
-    ComponentSeverity, GroupKind, Portfolio, PortfolioComponent, PortfolioCounts, PortfolioGroup,
+    ComponentSeverity, GroupKind, INDEX_UNITS, Portfolio, PortfolioComponent, PortfolioCounts, PortfolioGroup,
 };
 use crate::{
     counts::{CountLaw, CountTableError},
@@ -21,16 +21,19 @@ use crate::{
 /// Compiles a portfolio.
 ///
 /// # Errors
-/// The first law that has no table, with the pointer to its arg.
+/// The laws that have no table, with the pointers to their args: all indices, or the counts or all
+/// components of each group.
 pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
     check_table_sizes(portfolio)?;
     let mut tables = SeverityTables::default();
     let indices = portfolio.indices.iter().enumerate().map(|(at, index)| {
         let pointer = format!("/args/indices/{at}");
-        tables.get(&index.law, 1 << INDEX_FRACTION_BITS, &pointer)
+        amount_table(&index.law, INDEX_UNITS, &pointer, &mut tables)
     });
-    let indices = indices.collect::<Result<_, _>>()?;
+    let indices = collect(indices)?;
     let groups = portfolio.groups.iter().enumerate();
+    let groups = groups.map(|(at, group)| compile_group(group, portfolio.units, at, &mut tables));
+    let groups = collect(groups)?;
     Ok(Program {
         units: portfolio.units,
         base: 0,
@@ -39,11 +42,21 @@ pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
         details: true,
         allocation: portfolio.report.allocation,
         indices,
-        groups: groups
-            .map(|(at, group)| compile_group(group, portfolio.units, at, &mut tables))
-            .collect::<Result<_, _>>()?,
+        groups,
         treaties: portfolio.treaties.iter().map(|treaty| treaty.treaty.clone()).collect(),
     })
+}
+
+/// All values, or all errors.
+fn collect<T>(results: impl Iterator<Item = Result<T, InvalidDocument>>) -> Result<Vec<T>, InvalidDocument> {
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(invalid) => errors.extend(invalid.into_errors()),
+        }
+    }
+    InvalidDocument::from_errors(errors).map_or(Ok(values), Err)
 }
 
 /// Bytes of the table of a law; 0 where it has none, which is another error.
@@ -54,15 +67,14 @@ fn table_bytes(law: &SeverityLaw) -> u64 {
 /// Refuses laws whose tables are too large together, before they are computed: that takes up to
 /// a fifth of a second each.
 fn check_table_sizes(portfolio: &Portfolio) -> Result<(), InvalidDocument> {
+    let components = portfolio.groups.iter().flat_map(|group| &group.components);
+    let severities = components.map(|component| &component.severity);
     let laws =
-        portfolio.groups.iter().flat_map(|group| &group.components).filter_map(|component| match &component
-            .severity
-        {
+        severities.chain(portfolio.indices.iter().map(|index| &index.law)).filter_map(|law| match law {
             ComponentSeverity::Law(law) => Some(law),
             _ => None,
         });
-    let sizes: Vec<u64> =
-        laws.chain(portfolio.indices.iter().map(|index| &index.law)).map(table_bytes).collect();
+    let sizes: Vec<u64> = laws.map(table_bytes).collect();
     let total: u64 = sizes.iter().sum();
     if total <= MAX_TABLE_BYTES {
         return Ok(());
@@ -127,7 +139,7 @@ fn compile_group(
     let component = |(number, component): (usize, &PortfolioComponent)| {
         compile_component(component, units, &format!("{pointer}/{list}/{number}/{field}"), tables)
     };
-    let components = group.components.iter().enumerate().map(component).collect::<Result<_, _>>()?;
+    let components = collect(group.components.iter().enumerate().map(component))?;
     Ok(Group { counts, occurrence, components })
 }
 
@@ -144,14 +156,7 @@ fn compile_component(
     pointer: &str,
     tables: &mut SeverityTables,
 ) -> Result<Component, InvalidDocument> {
-    let amounts = match &component.severity {
-        ComponentSeverity::Constant(amount) => AmountTable::constant(*amount),
-        ComponentSeverity::Law(law) => tables.get(law, units, pointer)?,
-        ComponentSeverity::Discrete { amounts, weights } => {
-            step_table(amounts, weights).map_err(table_error(pointer))?
-        }
-        ComponentSeverity::Piecewise { amounts, probabilities } => linear_table(amounts, probabilities),
-    };
+    let amounts = amount_table(&component.severity, units, pointer, tables)?;
     let terms = Terms {
         deductible: component.deductible.max(component.franchise),
         franchise: component.franchise > 0,
@@ -164,6 +169,23 @@ fn compile_component(
         same_rank: component.has_same_rank,
         terms,
         amounts,
+    })
+}
+
+/// The table of amounts, with `units` minor units in a unit of the args.
+fn amount_table(
+    law: &ComponentSeverity,
+    units: u32,
+    pointer: &str,
+    tables: &mut SeverityTables,
+) -> Result<AmountTable, InvalidDocument> {
+    Ok(match law {
+        ComponentSeverity::Constant(amount) => AmountTable::constant(*amount),
+        ComponentSeverity::Law(law) => tables.get(law, units, pointer)?,
+        ComponentSeverity::Discrete { amounts, weights } => {
+            step_table(amounts, weights).map_err(table_error(pointer))?
+        }
+        ComponentSeverity::Piecewise { amounts, probabilities } => linear_table(amounts, probabilities),
     })
 }
 

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use super::{
     families::{
-        Family, FamilyArgs, Form, Parameter, ParameterError,
+        Families, Family, FamilyArgs, Form, Parameter, ParameterError,
         ParameterRange::{self, Number, Whole},
-        choose_family, finish_families, one_of_schema, single_key_schema,
+        one_of_schema, single_key_schema,
     },
+    other_names,
     portfolio::PortfolioCounts,
 };
 use crate::{counts::CountLaw, double_double::DoubleDouble};
@@ -125,23 +126,20 @@ fn negative_binomial_shape(r: f64, beta: f64) -> Result<CountLaw, ParameterError
 /// Taken where an error was recorded.
 const PLACEHOLDER: CountLaw = CountLaw::Constant(1);
 
-fn simple_names() -> impl Iterator<Item = &'static str> + Clone {
-    FAMILIES.iter().map(|family| family.name).chain(["discrete"])
+/// All families, or those that may be zero-modified.
+fn families(with_modified: bool) -> Families {
+    let names = FAMILIES.iter().map(|family| family.name).chain(["discrete"]);
+    let names = names.chain(with_modified.then_some("zero_modified")).collect();
+    Families { kind: "a count", names, others: &other_names::COUNTS }
 }
 
 impl CountArgs {
     /// Reads the count in the field `name`, which is required.
     pub fn read(object: &mut ObjectReader<'_, '_>, name: &'static str) -> Self {
-        Self::read_of(object, name, simple_names().chain(["zero_modified"]))
+        Self::read_of(object, name, &families(true))
     }
 
-    /// Reads a count of the families `names`.
-    fn read_of(
-        object: &mut ObjectReader<'_, '_>,
-        name: &'static str,
-        names: impl Iterator<Item = &'static str> + Clone,
-    ) -> Self {
-        const KIND: &str = "a count";
+    fn read_of(object: &mut ObjectReader<'_, '_>, name: &'static str, families: &Families) -> Self {
         let placeholder = || Self::Family(FamilyArgs::placeholder(PLACEHOLDER));
         if let Some(Node::Number(count)) = object.node(name) {
             let message = format!("must be an object, not a number: {{\"poisson\": {count}}} has this mean");
@@ -149,7 +147,7 @@ impl CountArgs {
             return placeholder();
         }
         let Some(mut object) = object.required_object(name) else { return placeholder() };
-        let chosen = choose_family(&mut object, names.clone(), KIND);
+        let chosen = families.choose(&mut object);
         let count = match chosen {
             Some("discrete") => read_discrete(&mut object),
             Some("zero_modified") => read_zero_modified(&mut object),
@@ -159,7 +157,7 @@ impl CountArgs {
                 .map(|family| Self::Family(family.read(&mut object, 0.0, PLACEHOLDER))),
             None => None,
         };
-        finish_families(object, names, KIND, chosen.is_none());
+        families.finish(object);
         count.unwrap_or_else(placeholder)
     }
 
@@ -194,7 +192,7 @@ fn read_discrete(object: &mut ObjectReader<'_, '_>) -> Option<CountArgs> {
 fn read_zero_modified(object: &mut ObjectReader<'_, '_>) -> Option<CountArgs> {
     let mut object = object.required_object("zero_modified")?;
     let p0 = object.required_number("p0", 0.0..=1.0);
-    let of = CountArgs::read_of(&mut object, "of", simple_names());
+    let of = CountArgs::read_of(&mut object, "of", &families(false));
     if !object.has_error_within("/of") && mean(&of.counts()) == 0.0 {
         object.error("of", "must have other counts than 0, to which the rest of the probability goes");
     }

@@ -9,6 +9,8 @@ use schemars::{Schema, json_schema};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value, json};
 
+use super::other_names::{OtherFamilies, unknown_family, unknown_parameter};
+
 /// A family of laws `L`.
 pub struct Family<L: 'static> {
     /// Name, the key of the family in args.
@@ -148,7 +150,8 @@ impl<L: Clone> Family<L> {
         if form.is_none() {
             self.check_types(&mut inner);
         }
-        inner.finish_with(|_| format!("is not a parameter of {}: {}", self.name, self.describe_forms()));
+        let has_cv = self.parameters().any(|parameter| parameter.name == "cv");
+        inner.finish_with(|key| unknown_parameter(self.name, key, &self.describe_forms(), has_cv));
         let Some(form) = form else {
             if !object.has_error_within(&path) {
                 let message = format!("must have {}", self.describe_forms());
@@ -169,10 +172,14 @@ impl<L: Clone> Family<L> {
         }
     }
 
+    fn parameters(&self) -> impl Iterator<Item = &'static Parameter> {
+        self.forms.iter().flat_map(|form| form.parameters)
+    }
+
     /// Records an error for each given parameter that is no number: what is wrong with the others
     /// does not depend on it.
     fn check_types(&self, object: &mut ObjectReader<'_, '_>) {
-        for parameter in self.forms.iter().flat_map(|form| form.parameters) {
+        for parameter in self.parameters() {
             let is_number = |node: &Node| matches!(node, Node::Number(_));
             if object.node(parameter.name).is_some_and(|node| !is_number(node)) {
                 parameter.range.read(object, parameter.name, f64::MAX);
@@ -199,7 +206,7 @@ impl<L: Clone> Family<L> {
     /// a form's parameters are missing and no other form is meant.
     fn choose_form(&self, object: &mut ObjectReader<'_, '_>) -> Option<&'static Form<L>> {
         let mut given: Vec<&str> = Vec::new();
-        for parameter in self.forms.iter().flat_map(|form| form.parameters) {
+        for parameter in self.parameters() {
             if object.node(parameter.name).is_some() && !given.contains(&parameter.name) {
                 given.push(parameter.name);
             }
@@ -282,45 +289,40 @@ pub fn single_key_schema(name: &str, description: &str, value: Value) -> Value {
     })
 }
 
-/// The one of `names` that is a key of `object`. Without one, or with more, records an error at
-/// `path`, relative to the object; `kind` is what the names stand for: "a severity". Other unknown
-/// keys are left to the caller.
-pub fn choose_family(
-    object: &mut ObjectReader<'_, '_>,
-    names: impl Iterator<Item = &'static str> + Clone,
-    kind: &str,
-) -> Option<&'static str> {
-    let given: Vec<_> = names.clone().filter(|name| object.node(name).is_some()).collect();
-    match given[..] {
-        [name] => Some(name),
-        [] => None,
-        _ => {
-            let message = format!("must be {kind} of one family; it has {}", given.join(" and "));
-            object.error_at("", message);
-            None
+/// Families of one kind of law, of which an object names one.
+pub struct Families {
+    /// What they are: "a severity".
+    pub kind: &'static str,
+    /// Their names.
+    pub names: Vec<&'static str>,
+    /// Names that they have elsewhere.
+    pub others: &'static OtherFamilies,
+}
+
+impl Families {
+    /// The family that is a key of `object`. Without one, or with an error recorded for several,
+    /// `None`. Other unknown keys are left to [`Self::finish`].
+    pub fn choose(&self, object: &mut ObjectReader<'_, '_>) -> Option<&'static str> {
+        let given: Vec<_> = self.names.iter().copied().filter(|name| object.node(name).is_some()).collect();
+        match given[..] {
+            [name] => Some(name),
+            [] => None,
+            _ => {
+                let message = format!("must be {} of one family; it has {}", self.kind, given.join(" and "));
+                object.error_at("", message);
+                None
+            }
         }
     }
-}
 
-/// Ends the reading of an object that names a family; `is_missing` if none was found.
-pub fn finish_families(
-    mut object: ObjectReader<'_, '_>,
-    names: impl Iterator<Item = &'static str> + Clone,
-    kind: &str,
-    is_missing: bool,
-) {
-    if is_missing && !object.has_unknown_key() && !object.has_error_within("") {
-        let names = names.clone().collect::<Vec<_>>().join("`, `");
-        object.error_at("", format!("must name the family of {kind}: `{names}`"));
-    }
-    object.finish_with(|key| unknown_family(key, names.clone(), kind));
-}
-
-/// The message for a key that should name a family.
-fn unknown_family(key: &str, names: impl Iterator<Item = &'static str> + Clone, kind: &str) -> String {
-    match forge_contract::strict::nearest_name(key, names.clone()) {
-        Some(name) => format!("is not {kind}: did you mean `{name}`?"),
-        None => format!("is not {kind}: there are `{}`", names.collect::<Vec<_>>().join("`, `")),
+    /// Ends the reading of an object that should name a family.
+    pub fn finish(&self, mut object: ObjectReader<'_, '_>) {
+        let is_missing = self.names.iter().all(|name| object.node(name).is_none());
+        if is_missing && !object.has_unknown_key() {
+            let names = self.names.join("`, `");
+            object.error_at("", format!("must name the family of {}: `{names}`", self.kind));
+        }
+        object.finish_with(|key| unknown_family(key, &self.names, self.kind, self.others));
     }
 }
 

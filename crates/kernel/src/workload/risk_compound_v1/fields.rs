@@ -5,7 +5,7 @@ use std::ops::{
     RangeInclusive,
 };
 
-use forge_contract::strict::ObjectReader;
+use forge_contract::strict::{Node, ObjectReader};
 
 use super::{families::MAX_MINOR_UNITS, resolve::millionths};
 
@@ -13,25 +13,33 @@ use super::{families::MAX_MINOR_UNITS, resolve::millionths};
 const MINOR_UNITS: [f64; 5] = [1.0, 0.1, 0.01, 0.001, 0.0001];
 
 /// What the fields of args refer to.
+///
+/// Names are those that args list, also where their objects have errors, so that names of nothing
+/// are found nevertheless. They are `None` where an element has no valid name, which may be one that
+/// others refer to, and where there must be some but are none.
 pub(super) struct References {
-    /// One minor unit.
+    /// One minor unit; the smallest there is where `decimals` has an error.
     pub minor_unit: f64,
-    /// Largest amount.
+    /// Largest amount; the largest there is where `decimals` has an error.
     pub largest: f64,
-    /// Names of the lines; empty where they have errors.
-    pub lines: Vec<String>,
-    /// Names of the indices; `None` where they have errors.
+    /// Names of the lines.
+    pub lines: Option<Vec<String>>,
+    /// Names of the groups.
+    pub groups: Option<Vec<String>>,
+    /// Names of the indices.
     pub indices: Option<Vec<String>>,
 }
 
 impl References {
-    /// References of args with this number of decimals, 0 to 4, that name nothing so far.
-    pub fn new(decimals: u32) -> Self {
+    /// What the fields of these args refer to. `decimals` are 0 to 4; `None` with an error recorded.
+    pub fn new(object: &mut ObjectReader<'_, '_>, decimals: Option<u32>) -> Self {
+        let is_some = |names: &Vec<String>| !names.is_empty();
         Self {
-            minor_unit: MINOR_UNITS[decimals as usize],
-            largest: MAX_MINOR_UNITS / f64::from(10_u32.pow(decimals)),
-            lines: Vec::new(),
-            indices: None,
+            minor_unit: MINOR_UNITS[decimals.unwrap_or(4) as usize],
+            largest: MAX_MINOR_UNITS / f64::from(10_u32.pow(decimals.unwrap_or(0))),
+            lines: listed_names(object.node("lines")).filter(is_some),
+            groups: listed_names(object.node("groups")).filter(is_some),
+            indices: listed_names(object.node("indices")),
         }
     }
 
@@ -42,10 +50,8 @@ impl References {
 
     /// Reads the name of an existing line.
     pub fn read_line(&self, object: &mut ObjectReader<'_, '_>) -> String {
-        if self.lines.is_empty() {
-            return object.required_string("line").to_owned();
-        }
-        let choices: Vec<_> = self.lines.iter().map(|name| (name.as_str(), name)).collect();
+        let Some(lines) = &self.lines else { return object.required_string("line").to_owned() };
+        let choices: Vec<_> = lines.iter().map(|name| (name.as_str(), name)).collect();
         object.required_choice("line", &choices).clone()
     }
 
@@ -64,6 +70,28 @@ impl References {
             }
         }
     }
+}
+
+/// The distinct names in a list of names, or of objects with a name. `None` where one is invalid.
+fn listed_names(list: Option<&Node>) -> Option<Vec<String>> {
+    let items = match list {
+        None => &[][..],
+        Some(Node::Array(items)) => items,
+        Some(_) => return None,
+    };
+    let mut names = Vec::new();
+    for item in items {
+        let name = match item {
+            Node::Object(members) => members.iter().find(|(key, _)| key == "name").map(|(_, name)| name),
+            other => Some(other),
+        };
+        match name {
+            Some(Node::String(name)) if names.contains(name) => {}
+            Some(Node::String(name)) if is_name(name) => names.push(name.clone()),
+            _ => return None,
+        }
+    }
+    Some(names)
 }
 
 /// The names of one kind of thing, which must differ.

@@ -5,10 +5,7 @@
 
 use forge_contract::{occurrence_subject::OccurrenceSubject, program::MAX_AMOUNT};
 
-use super::{
-    portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent, PortfolioTreaty},
-    ranges::tail_index,
-};
+use super::portfolio::{GroupKind, Portfolio, PortfolioComponent, PortfolioTreaty};
 use crate::{
     summary::HighestMoment,
     treaties::{Proportion, TreatyTerms},
@@ -96,9 +93,9 @@ impl<'a> HighestMoments<'a> {
         self.after_step(u32::MAX)
     }
 
-    /// The heaviest tail of the sum of all lines after all treaties.
-    pub fn heaviest_net_tail(&self) -> Option<&HeavyTail> {
-        let tails = self.tails.iter().filter(|tail| !self.is_taken(tail, |_| true));
+    /// The heaviest one of some tails of the sum of all lines after all treaties.
+    pub fn heaviest_net_tail(&self, counts: impl Fn(&HeavyTail) -> bool) -> Option<&HeavyTail> {
+        let tails = self.tails.iter().filter(|tail| counts(tail) && !self.is_taken(tail, |_| true));
         tails.min_by(|a, b| a.index.value.total_cmp(&b.index.value))
     }
 
@@ -135,12 +132,9 @@ pub fn smallest_tail_index(portfolio: &Portfolio, component: &PortfolioComponent
     if component.limit < MAX_AMOUNT {
         return None;
     }
-    let severity = match &component.severity {
-        ComponentSeverity::Law(law) => tail_index(law).map(|value| TailIndex { value, factor: None }),
-        _ => None,
-    };
+    let severity = component.severity.tail_index().map(|value| TailIndex { value, factor: None });
     let factor = component.index.and_then(|number| {
-        let value = tail_index(&portfolio.indices[number].law)?;
+        let value = portfolio.indices[number].law.tail_index()?;
         Some(TailIndex { value, factor: Some(number) })
     });
     severity.into_iter().chain(factor).min_by(|a, b| a.value.total_cmp(&b.value))

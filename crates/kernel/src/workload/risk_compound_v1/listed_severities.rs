@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     families::{MAX_MINOR_UNITS, single_key_schema},
+    other_names::unknown_parameter,
     portfolio::ComponentSeverity,
 };
 
@@ -42,13 +43,15 @@ impl ListedSeverityArgs {
     /// Reads the lists of the family `name`, one of [`NAMES`]. `None` with an error recorded.
     pub(super) fn read(object: &mut ObjectReader<'_, '_>, name: &'static str, largest: f64) -> Option<Self> {
         let mut object = object.required_object(name)?;
-        let severity = match name {
-            "discrete" => read_discrete(&mut object, largest),
-            "empirical" => read_list(&mut object, "sample", 1, largest, "a list of observed amounts")
-                .map(Self::Empirical),
-            _ => read_piecewise(&mut object, largest),
+        let (lists, severity) = match name {
+            "discrete" => ("amounts and probabilities", read_discrete(&mut object, largest)),
+            "empirical" => {
+                let sample = read_list(&mut object, "sample", 1, largest, "a list of observed amounts");
+                ("sample", sample.map(Self::Empirical))
+            }
+            _ => ("probabilities and amounts", read_piecewise(&mut object, largest)),
         };
-        object.finish();
+        object.finish_with(|key| unknown_parameter(name, key, lists, false));
         severity
     }
 

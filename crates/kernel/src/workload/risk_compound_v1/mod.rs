@@ -24,6 +24,7 @@ pub mod listed_severities;
 mod merged;
 pub mod model;
 pub mod model_checks;
+mod other_names;
 pub mod output;
 pub mod portfolio;
 pub mod ranges;

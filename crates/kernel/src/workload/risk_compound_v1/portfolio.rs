@@ -1,6 +1,8 @@
 //! The portfolio that valid args describe: names resolved to indices, amounts in minor units,
 //! families in their own terms. Holds no trace of how the args were written.
 
+use forge_contract::program::INDEX_FRACTION_BITS;
+
 use super::commissions::{Commission, ProfitCommission};
 use crate::{
     counts::CountLaw,
@@ -8,6 +10,9 @@ use crate::{
     statistics::Level,
     treaties::{Proportion, Treaty},
 };
+
+/// The units of factors in a factor of 1, as minor units are those of amounts.
+pub const INDEX_UNITS: u32 = 1 << INDEX_FRACTION_BITS;
 
 /// A portfolio, ready to be compiled.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +38,8 @@ pub struct Portfolio {
 pub struct PortfolioIndex {
     /// Name.
     pub name: String,
-    /// Law of the factor.
-    pub law: SeverityLaw,
+    /// Law of the factor, with [`INDEX_UNITS`] for minor units.
+    pub law: ComponentSeverity,
 }
 
 /// A source of counts, with the components of its occurrences.
@@ -96,7 +101,7 @@ pub struct PortfolioComponent {
     pub has_same_rank: bool,
 }
 
-/// The law of a component's amount.
+/// The law of a component's amount, in minor units, or of the factor of an index.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ComponentSeverity {
     /// Drawn from a law, in units of the args.

@@ -49,7 +49,8 @@ pub fn typical_amount(law: &SeverityLaw) -> f64 {
 }
 
 impl ComponentSeverity {
-    /// The typical amount in minor units: that of the law, or the mean of listed amounts.
+    /// The typical amount in minor units: that of the law, or the mean of listed amounts. Of an
+    /// index, `units` are [`INDEX_UNITS`](super::portfolio::INDEX_UNITS).
     pub fn typical_amount(&self, units: u32) -> f64 {
         match self {
             Self::Law(law) => typical_amount(law) * f64::from(units),
@@ -83,8 +84,17 @@ pub fn median(law: &SeverityLaw) -> f64 {
     }
 }
 
-/// The exponent α of the tail, in proportion to x^−α; `None` where every moment exists.
-pub fn tail_index(law: &SeverityLaw) -> Option<f64> {
+impl ComponentSeverity {
+    /// The exponent α of the tail, in proportion to x^−α; `None` where every moment exists.
+    pub fn tail_index(&self) -> Option<f64> {
+        match self {
+            Self::Law(law) => tail_index(law),
+            Self::Constant(_) | Self::Discrete { .. } | Self::Piecewise { .. } => None,
+        }
+    }
+}
+
+fn tail_index(law: &SeverityLaw) -> Option<f64> {
     match *law {
         SeverityLaw::Pareto { alpha, .. } | SeverityLaw::Lomax { alpha, .. } => Some(alpha),
         SeverityLaw::Gpd { xi, .. } if xi > 0.0 => Some(1.0 / xi),

@@ -31,17 +31,14 @@ impl RiskArgs {
         let budget = Budget::read(&mut object);
         let decimals = object.optional_integer("decimals", 0..=4);
         let decimals = decimals.map_or_else(default_decimals, |decimals| decimals as u32);
-        let mut references = References { lines: read_lines(&mut object), ..References::new(decimals) };
+        let is_valid = !object.has_error("decimals");
+        let references = References::new(&mut object, is_valid.then_some(decimals));
+        check_lines(&mut object);
         let indices = read_indices(&mut object);
-        if !object.has_error_within("/indices") {
-            references.indices = Some(indices.iter().map(|index| index.name.clone()).collect());
-        }
         let groups = read_groups(&mut object, &references);
-        let has_groups = !object.has_error_within("/groups");
-        let group_names: Vec<_> = groups.iter().map(GroupArgs::name).collect();
         let mut names = Names::new("treaty");
         let treaties = object.optional_objects("treaties", 0..=MAX_TREATIES, |treaty| {
-            read_treaties::read(treaty, &references, has_groups.then_some(&group_names[..]), &mut names)
+            read_treaties::read(treaty, &references, &mut names)
         });
         let capital = object.node("capital").is_some();
         let args = Self {
@@ -51,12 +48,12 @@ impl RiskArgs {
             capital: capital.then(|| read_capital(object.optional_object("capital"), &references)),
             report: read_report(object.optional_object("report")),
             convergence: budget.convergence.clone(),
-            lines: references.lines,
+            lines: references.lines.unwrap_or_default(),
             groups,
             indices,
         };
         checks::check(&args, &mut object);
-        if !object.has_error_within("/groups") {
+        if !["/groups", "/indices"].iter().any(|path| object.has_error_within(path)) {
             budget.check_draws(args.expected_draws(), &mut object);
         }
         object.finish();
@@ -64,8 +61,8 @@ impl RiskArgs {
     }
 }
 
-/// The names of the lines; empty where they have errors.
-fn read_lines(object: &mut ObjectReader<'_, '_>) -> Vec<String> {
+/// Records errors of the names of lines.
+fn check_lines(object: &mut ObjectReader<'_, '_>) {
     if object.node("lines").is_none() {
         object.missing("lines", "a list of the names of the lines");
     }
@@ -76,7 +73,6 @@ fn read_lines(object: &mut ObjectReader<'_, '_>) -> Vec<String> {
             object.error_at(&format!("/lines/{index}"), message);
         }
     }
-    if object.has_error_within("/lines") { Vec::new() } else { lines }
 }
 
 fn read_indices(object: &mut ObjectReader<'_, '_>) -> Vec<IndexArgs> {
@@ -110,9 +106,7 @@ fn read_group(mut object: ObjectReader<'_, '_>, references: &References, names: 
     let size = 1..=MAX_COMPONENTS;
     let annual = object.optional_objects("annual", size.clone(), |c| read_annual(c, references));
     let claims = object.optional_objects("claims", size.clone(), |c| read_claim(c, references));
-    let mut is_first = true;
-    let strikes = object
-        .optional_objects("strikes", size, |c| read_strike(c, references, std::mem::take(&mut is_first)));
+    let strikes = object.optional_objects("strikes", size, |c| read_strike(c, references));
     let given = ["annual", "claims", "strikes"].map(|kind| object.node(kind).is_some());
     let kinds = given.iter().filter(|is_given| **is_given).count();
     let has_count = object.node("count").is_some();
@@ -159,13 +153,14 @@ fn read_claim(mut object: ObjectReader<'_, '_>, references: &References) -> Clai
     claim
 }
 
-fn read_strike(mut object: ObjectReader<'_, '_>, references: &References, is_first: bool) -> StrikeArgs {
+fn read_strike(mut object: ObjectReader<'_, '_>, references: &References) -> StrikeArgs {
     let strike = StrikeArgs {
         line: references.read_line(&mut object),
         severity: SeverityArgs::read(&mut object, "severity", references.largest),
         rank: object.optional_choice("rank", &[("same", RankArgs::Same)]),
         terms: read_policy_terms(&mut object, references),
     };
+    let is_first = object.pointer_of("rank").ends_with("/strikes/0/rank");
     if is_first && strike.rank.is_some() && !object.has_error("rank") {
         object.error("rank", "is not allowed for the first component: none before it has a draw to share");
     }

@@ -78,21 +78,19 @@ impl TreatyKind {
     }
 }
 
-/// Reads a treaty. `groups` are the names of the groups, where these have no errors.
+/// Reads a treaty.
 pub(super) fn read(
     mut object: ObjectReader<'_, '_>,
     references: &References,
-    groups: Option<&[&str]>,
     names: &mut Names,
 ) -> TreatyArgs {
     let name = names.read(&mut object);
     let step = object.optional_integer("step", 1..=MAX_STEP).unwrap_or(1) as u32;
     let kind = object.required_choice("kind", &KINDS);
-    let lines: Vec<&str> = references.lines.iter().map(String::as_str).collect();
     if object.node("covers").is_none() {
         object.missing("covers", "a list of names of lines");
     }
-    let covers = read_names(&mut object, "covers", (!lines.is_empty()).then_some(&lines[..]));
+    let covers = read_names(&mut object, "covers", references.lines.as_deref());
     if object.has_error("kind") {
         // The other fields are those of an unknown kind.
         let commission = CommissionArgs::default();
@@ -101,7 +99,10 @@ pub(super) fn read(
         let covers = covers.unwrap_or_default();
         return TreatyArgs { name, step, covers, groups: None, profit_commission: None, terms };
     }
-    let groups = if kind == AggregateXl { None } else { read_names(&mut object, "groups", groups) };
+    let groups = match kind {
+        AggregateXl => None,
+        _ => read_names(&mut object, "groups", references.groups.as_deref()),
+    };
     let terms = match kind {
         QuotaShare => TreatyTermsArgs::QuotaShare(read_quota_share(&mut object, references)),
         OccurrenceXl => TreatyTermsArgs::OccurrenceXl(read_occurrence_xl(&mut object, references)),
@@ -148,8 +149,9 @@ fn missing_premium(terms: &TreatyTermsArgs) -> Option<&'static str> {
             if terms.attachment_ratio.is_some() || terms.limit_ratio.is_some() =>
         {
             return Some(
-                "needs the premium of the treaty, but with ratios `premium` is that of the covered lines: give \
-                 `attachment` and `limit` in place of the ratios, and as `premium` that of the treaty",
+                "is not possible with `attachment_ratio` or `limit_ratio`: `premium` is then that of the covered \
+                 lines, and the treaty has no premium of its own, from which a profit could be computed; give the \
+                 layer as amounts, `attachment` and `limit`, and as `premium` that of the treaty",
             );
         }
         TreatyTermsArgs::AggregateXl(terms) => terms.premium,
@@ -157,18 +159,17 @@ fn missing_premium(terms: &TreatyTermsArgs) -> Option<&'static str> {
     premium.is_none().then_some("needs `premium`, that of the treaty, from which the profit is computed")
 }
 
-/// Reads a list of distinct names, at least one. `known` are the names that exist; `None` where
-/// they are not known because of errors.
+/// Reads a list of distinct names, at least one. `known` are the names that exist; where they are
+/// not known because of errors, the list is empty.
 fn read_names(
     object: &mut ObjectReader<'_, '_>,
     field: &'static str,
-    known: Option<&[&str]>,
+    known: Option<&[String]>,
 ) -> Option<Vec<String>> {
     let Some(known) = known else {
-        object.node(field);
-        return None;
+        return object.node(field).map(|_| Vec::new());
     };
-    let choices: Vec<_> = known.iter().map(|name| (*name, *name)).collect();
+    let choices: Vec<_> = known.iter().map(|name| (name.as_str(), name.as_str())).collect();
     let names = object.optional_choices(field, &choices)?;
     if names.is_empty() && !object.has_error_within(&format!("/{field}")) {
         object.error(field, "must have at least one element");
@@ -275,12 +276,13 @@ fn read_aggregate_xl(object: &mut ObjectReader<'_, '_>, references: &References)
         let Some(ratio) = ratio else { continue };
         check_decimals(object, name, ratio);
         if terms.premium.is_none() {
-            object.error(name, "needs `premium`, which it is a fraction of");
+            object.error(name, "needs `premium`, that of the covered lines, of which it is a fraction");
         }
     }
     if let (Some(ratio), Some(premium)) = (terms.limit_ratio, terms.premium)
         && ratio * premium < references.minor_unit / 2.0
         && !object.has_error("limit_ratio")
+        && !object.has_error("premium")
     {
         let message = format!("gives a limit of 0: {ratio} of the premium, {premium}, is below a minor unit");
         object.error("limit_ratio", message);
@@ -289,7 +291,10 @@ fn read_aggregate_xl(object: &mut ObjectReader<'_, '_>, references: &References)
         object.error("attachment_ratio", "is not allowed together with `attachment`: give one of them");
     }
     if terms.attachment.is_none() && terms.attachment_ratio.is_none() {
-        object.missing("attachment", "an amount, or `attachment_ratio` and `premium`,");
+        object.missing(
+            "attachment",
+            "an amount, or `attachment_ratio` with the `premium` of the covered lines,",
+        );
     }
     if terms.limit.is_some() && terms.limit_ratio.is_some() {
         object.error("limit_ratio", "is not allowed together with `limit`: give one of them");

@@ -9,8 +9,8 @@ use super::{
     commissions::{Commission, ProfitCommission},
     counts,
     portfolio::{
-        CapitalBasis, ComponentSeverity, GroupKind, Portfolio, PortfolioComponent, PortfolioCounts,
-        PortfolioGroup, PortfolioIndex, PortfolioReport, PortfolioTreaty,
+        CapitalBasis, ComponentSeverity, GroupKind, INDEX_UNITS, Portfolio, PortfolioComponent,
+        PortfolioCounts, PortfolioGroup, PortfolioIndex, PortfolioReport, PortfolioTreaty,
     },
     severities::SeverityArgs,
     treaty_args::{
@@ -57,7 +57,9 @@ impl RiskArgs {
         Portfolio {
             units: self.units(),
             lines: self.lines.clone(),
-            indices: indices.map(|i| PortfolioIndex { name: i.name.clone(), law: i.law.law }).collect(),
+            indices: indices
+                .map(|i| PortfolioIndex { name: i.name.clone(), law: i.law.severity(INDEX_UNITS) })
+                .collect(),
             groups: self.groups.iter().map(|group| self.group(group)).collect(),
             treaties: self.treaties.iter().map(|treaty| self.treaty(treaty)).collect(),
             capital: self.capital.as_ref().map(|capital| CapitalBasis {
@@ -152,11 +154,7 @@ impl RiskArgs {
         let index = terms.index.as_ref();
         PortfolioComponent {
             line: self.line(line),
-            severity: match severity {
-                SeverityArgs::Constant(amount) => ComponentSeverity::Constant(self.amount(*amount)),
-                SeverityArgs::Family(family) => ComponentSeverity::Law(family.law),
-                SeverityArgs::Listed(listed) => listed.severity(|amount| self.amount(amount)),
-            },
+            severity: severity.severity(self.units()),
             weight: 1.0,
             deductible: terms.deductible.map_or(0, |amount| self.amount(amount)),
             limit: self.limit(terms.limit),
@@ -248,6 +246,18 @@ impl RiskArgs {
         let mut levels: Vec<Level> = self.report.levels.iter().map(|&x| level(x)).collect();
         levels.sort_unstable_by_key(|level| level.numerator);
         PortfolioReport { allocation: self.report.allocation, return_periods, levels }
+    }
+}
+
+impl SeverityArgs {
+    /// The law, with `units` minor units in a unit of the args.
+    fn severity(&self, units: u32) -> ComponentSeverity {
+        let amount = |amount| to_minor_units(amount, units);
+        match self {
+            Self::Constant(constant) => ComponentSeverity::Constant(amount(*constant)),
+            Self::Family(family) => ComponentSeverity::Law(family.law),
+            Self::Listed(listed) => listed.severity(amount),
+        }
     }
 }
 

@@ -5,18 +5,19 @@ use std::borrow::Cow;
 use forge_contract::strict::{Node, ObjectReader, number_to_value};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     conversions::{
         MIN_SHAPE, beta_of_mean, gamma_of_mean, inverse_gaussian, inverse_gaussian_of_cv, lognormal_of_mean,
     },
     families::{
-        Family, FamilyArgs, Form, MAX_MINOR_UNITS, Parameter, ParameterError,
+        Families, Family, FamilyArgs, Form, MAX_MINOR_UNITS, Parameter, ParameterError,
         ParameterRange::{self, Amount, AmountOrZero, Number},
-        choose_family, finish_families, one_of_schema, single_key_schema,
+        one_of_schema, single_key_schema,
     },
     listed_severities::{self, ListedSeverityArgs},
+    other_names,
 };
 use crate::severities::SeverityLaw;
 
@@ -38,10 +39,10 @@ pub struct IndexArgs {
     pub name: String,
     /// Law of the factor.
     #[serde(flatten)]
-    pub law: FamilyArgs<SeverityLaw>,
+    pub law: SeverityArgs,
 }
 
-/// Largest parameter of an index that is an amount of a severity.
+/// Largest amount among the parameters of an index.
 pub const MAX_INDEX: f64 = 1000.0;
 
 const fn parameter(name: &'static str, range: ParameterRange, description: &'static str) -> Parameter {
@@ -213,12 +214,10 @@ fn uniform(low: f64, high: f64) -> Result<SeverityLaw, ParameterError> {
 /// Taken where an error was recorded.
 const PLACEHOLDER: SeverityLaw = SeverityLaw::Exponential { mean: 1.0 };
 
-fn family_names() -> impl Iterator<Item = &'static str> + Clone {
-    FAMILIES.iter().map(|family| family.name)
-}
-
-fn severity_names() -> impl Iterator<Item = &'static str> + Clone {
-    family_names().chain(["constant"]).chain(listed_severities::NAMES)
+/// The families of severities, which `kind` names: "a severity", or "an index".
+fn families(kind: &'static str) -> Families {
+    let names = FAMILIES.iter().map(|family| family.name).chain(["constant"]).chain(listed_severities::NAMES);
+    Families { kind, names: names.collect(), others: &other_names::SEVERITIES }
 }
 
 fn read_family(object: &mut ObjectReader<'_, '_>, name: &str, largest: f64) -> FamilyArgs<SeverityLaw> {
@@ -229,28 +228,36 @@ fn read_family(object: &mut ObjectReader<'_, '_>, name: &str, largest: f64) -> F
 }
 
 impl SeverityArgs {
+    /// Taken where an error was recorded.
+    const PLACEHOLDER: Self = Self::Constant(1.0);
+
     /// Reads the severity in the field `name`, which is required. Amounts may be up to `largest`.
     pub fn read(object: &mut ObjectReader<'_, '_>, name: &'static str, largest: f64) -> Self {
-        const KIND: &str = "a severity";
-        let placeholder = Self::Constant(1.0);
         if let Some(Node::Number(amount)) = object.node(name) {
             let message =
                 format!("must be an object, not a number: {{\"constant\": {amount}}} is always this amount");
             object.error(name, message);
-            return placeholder;
+            return Self::PLACEHOLDER;
         }
-        let Some(mut object) = object.required_object(name) else { return placeholder };
-        let family = choose_family(&mut object, severity_names(), KIND);
-        let severity = match family {
+        match object.required_object(name) {
+            Some(object) => Self::read_law(object, "a severity", largest),
+            None => Self::PLACEHOLDER,
+        }
+    }
+
+    /// Reads the law that an object names, and ends its reading.
+    fn read_law(mut object: ObjectReader<'_, '_>, kind: &'static str, largest: f64) -> Self {
+        let families = families(kind);
+        let law = match families.choose(&mut object) {
             Some("constant") => Self::Constant(object.required_number("constant", 0.0..=largest)),
             Some(family) if listed_severities::NAMES.contains(&family) => {
-                ListedSeverityArgs::read(&mut object, family, largest).map_or(placeholder, Self::Listed)
+                ListedSeverityArgs::read(&mut object, family, largest).map_or(Self::PLACEHOLDER, Self::Listed)
             }
             Some(family) => Self::Family(read_family(&mut object, family, largest)),
-            None => placeholder,
+            None => Self::PLACEHOLDER,
         };
-        finish_families(object, severity_names(), KIND, family.is_none());
-        severity
+        families.finish(object);
+        law
     }
 }
 
@@ -260,12 +267,8 @@ impl IndexArgs {
         mut object: ObjectReader<'_, '_>,
         read_name: impl FnOnce(&mut ObjectReader<'_, '_>) -> String,
     ) -> Self {
-        const KIND: &str = "an index";
         let name = read_name(&mut object);
-        let family = choose_family(&mut object, family_names(), KIND);
-        let law = read_family(&mut object, family.unwrap_or_default(), MAX_INDEX);
-        finish_families(object, family_names(), KIND, family.is_none());
-        Self { name, law }
+        Self { name, law: SeverityArgs::read_law(object, "an index", MAX_INDEX) }
     }
 }
 
@@ -285,15 +288,15 @@ impl JsonSchema for SeverityArgs {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let amount = json!({"type": "number", "minimum": 0, "maximum": MAX_MINOR_UNITS});
-        let constant = single_key_schema("constant", "Always this amount.", amount);
-        let families = FAMILIES.iter().map(Family::schema);
-        let others = [constant].into_iter().chain(listed_severities::schemas());
-        one_of_schema(
-            "The distribution of an amount: one family with its parameters.",
-            families.chain(others),
-        )
+        one_of_schema("The distribution of an amount: one family with its parameters.", schemas())
     }
+}
+
+/// JSON Schemas of all families.
+fn schemas() -> impl Iterator<Item = Value> {
+    let amount = json!({"type": "number", "minimum": 0, "maximum": MAX_MINOR_UNITS});
+    let constant = single_key_schema("constant", "Always this amount.", amount);
+    FAMILIES.iter().map(Family::schema).chain([constant]).chain(listed_severities::schemas())
 }
 
 impl JsonSchema for IndexArgs {
@@ -302,15 +305,16 @@ impl JsonSchema for IndexArgs {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let families = FAMILIES.iter().map(|family| {
-            let mut schema = family.schema();
+        let families = schemas().map(|mut schema| {
             schema["properties"]["name"] =
                 json!({"type": "string", "minLength": 1, "maxLength": 64, "description": "Name."});
-            schema["required"] = json!(["name", family.name]);
+            let family = schema["required"][0].take();
+            schema["required"] = json!(["name", family]);
             schema
         });
         one_of_schema(
-            "A factor that is drawn once a year and multiplies the amounts of the components that name it.",
+            "A factor that is drawn once a year and multiplies the amounts of the components that name it. \
+             Amounts among its parameters are factors, at most 1000.",
             families,
         )
     }

@@ -27,7 +27,8 @@ pub struct TreatyArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub groups: Option<Vec<String>>,
-    /// What the reinsurer pays back of its profit; needs `premium`. Default: nothing.
+    /// What the reinsurer pays back of its profit; needs `premium`, that of the treaty, and so is not
+    /// for an `aggregate_xl` by ratios. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profit_commission: Option<ProfitCommissionArgs>,
     /// What the treaty pays.
@@ -168,7 +169,7 @@ pub struct AggregateXlArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e15))]
     pub attachment: Option<f64>,
-    /// The attachment as a fraction of the premium.
+    /// The attachment as a fraction of the premium of the covered lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub attachment_ratio: Option<f64>,
@@ -176,12 +177,12 @@ pub struct AggregateXlArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1e15), extend("exclusiveMinimum" = 0.0))]
     pub limit: Option<f64>,
-    /// The limit as a fraction of the premium.
+    /// The limit as a fraction of the premium of the covered lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0.0))]
     pub limit_ratio: Option<f64>,
-    /// Premium to which the ratios apply: that of the covered lines. Without ratios, the
-    /// premium of the layer. Default: none.
+    /// With a ratio, the premium of the covered lines, of which it is a fraction; the layer then has no
+    /// premium of its own. Without ratios, the premium of the layer. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1e15), extend("exclusiveMinimum" = 0.0))]
     pub premium: Option<f64>,

@@ -9,7 +9,7 @@ use super::{
     families::FamilyArgs,
     highest_moments::{rounded_tail_index, smallest_tail_index},
     listed_severities::ListedSeverityArgs,
-    portfolio::{ComponentSeverity, GroupKind, Portfolio, PortfolioComponent},
+    portfolio::{ComponentSeverity, GroupKind, INDEX_UNITS, Portfolio, PortfolioComponent},
     ranges,
     severities::SeverityArgs,
     treaty_args::{TreatyArgs, TreatyTermsArgs},
@@ -43,20 +43,13 @@ impl RiskArgs {
         let portfolio = self.portfolio();
         let mut warnings = WarningList::default();
         warn_about_unused_names(&portfolio, &mut warnings);
-        warn_about_indices(self, &mut warnings);
+        warn_about_indices(self, &portfolio, &mut warnings);
         warn_about_capital_level(&portfolio, self.iterations, &mut warnings);
         warn_about_largest_amount(&portfolio, &mut warnings);
         for (number, group) in self.groups.iter().enumerate() {
             warn_about_counts(group, &format!("/groups/{number}/count"), &mut warnings);
             for (index, severity) in severities(group).into_iter().enumerate() {
-                if let SeverityArgs::Listed(ListedSeverityArgs::Discrete { probabilities, .. }) = severity {
-                    let path = severity_path(&portfolio, number, index);
-                    warn_about_sum(probabilities, &format!("{path}/discrete/probabilities"), &mut warnings);
-                }
-                if let SeverityArgs::Family(family) = severity {
-                    let path = severity_path(&portfolio, number, index);
-                    warn_about_variation(family, &path, &mut warnings);
-                }
+                warn_about_law(severity, &severity_path(&portfolio, number, index), &mut warnings);
             }
             for (index, component) in portfolio.groups[number].components.iter().enumerate() {
                 let path = severity_path(&portfolio, number, index);
@@ -94,13 +87,19 @@ fn warn_about_unused_names(portfolio: &Portfolio, warnings: &mut WarningList) {
 }
 
 /// Warns of factors that are far from 1: amounts or percentages are probably given as factors.
-fn warn_about_indices(args: &RiskArgs, warnings: &mut WarningList) {
-    for (number, index) in args.indices.iter().enumerate() {
+fn warn_about_indices(args: &RiskArgs, portfolio: &Portfolio, warnings: &mut WarningList) {
+    for (number, (index, resolved)) in args.indices.iter().zip(&portfolio.indices).enumerate() {
         let path = format!("/indices/{number}");
-        warn_about_variation(&index.law, &path, warnings);
-        let (figure, value) = match parameter(&index.law, "mean") {
-            Some(mean) => ("mean", mean),
-            None => ("median", ranges::median(&index.law.law)),
+        warn_about_law(&index.law, &path, warnings);
+        let (figure, value) = match &index.law {
+            SeverityArgs::Constant(value) => ("value", *value),
+            SeverityArgs::Family(family) => match parameter(family, "mean") {
+                Some(mean) => ("mean", mean),
+                None => ("median", ranges::median(&family.law)),
+            },
+            SeverityArgs::Listed(_) => {
+                ("mean", resolved.law.typical_amount(INDEX_UNITS) / f64::from(INDEX_UNITS))
+            }
         };
         if !USUAL_INDEX.contains(&value) {
             let message = format!(
@@ -109,6 +108,17 @@ fn warn_about_indices(args: &RiskArgs, warnings: &mut WarningList) {
             );
             warnings.push(&path, message);
         }
+    }
+}
+
+/// Warns of parameters of a severity or an index, which are probably meant otherwise.
+fn warn_about_law(law: &SeverityArgs, path: &str, warnings: &mut WarningList) {
+    match law {
+        SeverityArgs::Listed(ListedSeverityArgs::Discrete { probabilities, .. }) => {
+            warn_about_sum(probabilities, &format!("{path}/discrete/probabilities"), warnings);
+        }
+        SeverityArgs::Family(family) => warn_about_variation(family, path, warnings),
+        SeverityArgs::Constant(_) | SeverityArgs::Listed(_) => {}
     }
 }
 

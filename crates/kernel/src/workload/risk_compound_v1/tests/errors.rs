@@ -59,6 +59,102 @@ fn errors_in_lines_and_groups_are_not_repeated_where_they_are_named() {
     assert_error(&args, "/groups/1", "must be an object, not a number");
 }
 
+/// The pointers of all errors, within the args.
+fn pointers(args: &Value) -> Vec<String> {
+    let errors = read(args).unwrap_err().into_iter();
+    errors.map(|(pointer, _)| pointer.strip_prefix("/args").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn errors_of_components_do_not_hide_those_of_treaties() {
+    let share = |covers: &str, groups: Value| json!({"kind": "quota_share", "covers": [covers], "cession": 0.6, "groups": groups});
+    let aggregate = json!({"kind": "aggregate_xl", "covers": ["motor"], "attachment": 1});
+    let mut late = json!({"kind": "occurrence_xl", "covers": ["motor"], "attachment": 1, "step": 2});
+    late["groups"] = json!(["storms"]);
+    let mut args = with_treaties(&[
+        share("motor", json!(["larg"])),
+        share("motor", Value::Null),
+        share("motor", Value::Null),
+        share("property", json!(["year"])),
+        aggregate,
+        late,
+    ]);
+    set(&mut args, "/groups/1/claims/0/severity", json!({"pareto2": {}}));
+    set(&mut args, "/groups/2/count", json!({"poison": 1}));
+    set(&mut args, "/indices/0", json!({"name": "inflation", "pareto": {"threshold": 1e7, "alpha": 1}}));
+    set(&mut args, "/groups/2/strikes/0/severity", json!({"pareto": {"threshold": 10, "alpha": 1.5}}));
+    set(&mut args, "/convergence", json!({"metric": "mean", "relative_half_width": 0.1}));
+    let found = pointers(&args);
+    for expected in [
+        "/groups/1/claims/0/severity/pareto2",
+        "/groups/2/count/poison",
+        "/indices/0/pareto/threshold",
+        "/treaties/0/groups/0",
+        "/treaties/2/cession",
+        "/treaties/3/covers",
+        "/treaties/5/groups/0",
+        "/treaties/5/step",
+    ] {
+        assert!(found.iter().any(|pointer| pointer == expected), "{expected}: {found:?}");
+    }
+    assert_eq!(found.len(), 8, "{found:?}");
+    set(&mut args, "/treaties", json!([]));
+    assert_eq!(pointers(&args).last().unwrap(), "/convergence/metric");
+}
+
+#[test]
+fn repeated_names_of_lines_hide_no_other_error() {
+    let mut args = with_treaties(&[json!({"kind": "quota_share", "covers": ["moto"], "cession": 0.1})]);
+    set(&mut args, "/lines", json!(["property", "motor", "property"]));
+    set(&mut args, "/groups/0/annual/0/line", json!("proprty"));
+    set(&mut args, "/groups/2/strikes/0/severity", json!({"lognormal": {"mu": 40, "sigma": 1}}));
+    let expected =
+        ["/lines/2", "/groups/0/annual/0/line", "/treaties/0/covers/0", "/groups/2/strikes/0/severity"];
+    assert_eq!(pointers(&args), expected);
+}
+
+#[test]
+fn errors_have_no_consequences() {
+    // The name may be the one that others refer to.
+    let mut args = with_treaties(&[json!({
+        "kind": "quota_share", "covers": ["motor"], "cession": 0.1, "groups": ["larger"]
+    })]);
+    set(&mut args, "/groups/1/name", json!(7));
+    assert_error(&args, "/groups/1/name", "must be a string of 1 to 64 characters");
+    // Amounts that are fine with other decimals.
+    let mut args = with("/decimals", json!("4"));
+    set(&mut args, "/groups/1/claims/1/limit", json!(0.0001));
+    set(&mut args, "/groups/1/claims/1/deductible", json!(1e15));
+    assert_error(&args, "/decimals", "must be a whole number from 0 to 4");
+    // The second component is not the first one because that is no object.
+    assert_error(&with("/groups/2/strikes/0", json!(7)), "/groups/2/strikes/0", "must be an object");
+    // A ratio of a premium that is not known.
+    let treaty = json!({
+        "kind": "aggregate_xl", "covers": ["motor"], "attachment_ratio": 1, "limit_ratio": 0.1, "premium": 0
+    });
+    assert_error(&with_treaties(&[treaty]), "/treaties/0/premium", "must be from 0.01");
+    // Placeholders of unknown lines and components are not ceded, and covered by what covers them.
+    let share = json!({"kind": "quota_share", "covers": ["property"], "cession": 0.6});
+    let mut args = with_treaties(&[share.clone(), share]);
+    set(&mut args, "/groups/1/claims/0/line", json!("x"));
+    set(&mut args, "/groups/2/strikes/0/line", json!("x"));
+    assert_eq!(pointers(&args), ["/groups/1/claims/0/line", "/groups/2/strikes/0/line"]);
+    let layer =
+        json!({"kind": "occurrence_xl", "covers": ["property"], "groups": ["storm"], "attachment": 1});
+    let mut args = with_treaties(&[layer]);
+    set(&mut args, "/groups/2/strikes", json!({}));
+    assert_error(&args, "/groups/2/strikes", "must be a list of objects");
+}
+
+#[test]
+fn all_counts_without_a_table_are_listed() {
+    let mut args = with("/groups/1/count", json!({"negative_binomial": {"mean": 1000, "contagion": 900}}));
+    set(&mut args, "/groups/2/count", json!({"geometric": 10_000}));
+    let errors = compile::compile(&read(&args).unwrap().portfolio()).unwrap_err().into_errors();
+    let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/args/groups/1/count", "/args/groups/2/count"]);
+}
+
 #[test]
 fn groups_have_one_kind_of_components() {
     let kinds = "`annual`, or `count` and `claims`, or `count` and `strikes`";
@@ -79,9 +175,8 @@ fn sizes_are_limited() {
     let components = |count: usize| Value::from(vec![component.clone(); count]);
     read(&with("/groups/1/claims", components(61))).unwrap();
     assert_error(&with("/groups/1/claims", components(62)), "/groups", "at most 64 components");
-    let names = |count: usize| -> Value { (0..count).map(|i| format!("line {i}")).collect() };
     let mut args = base();
-    args["lines"] = names(17);
+    args["lines"] = (0..15).map(|i| format!("line {i}")).chain(["property".into(), "motor".into()]).collect();
     assert_error(&args, "/lines", "must have 1 to 16 elements; it has 17");
     let treaty = json!({"kind": "quota_share", "covers": ["motor"], "cession": 0.01});
     read(&with_treaties(&vec![treaty.clone(); 32])).unwrap();
@@ -195,7 +290,7 @@ fn terms_of_other_kinds_of_treaties_are_named() {
     assert_error(
         &with_treaties(&[ratios]),
         "/treaties/0/profit_commission",
-        "with ratios `premium` is that of the covered lines",
+        "is not possible with `attachment_ratio` or `limit_ratio`: `premium` is then that of the covered lines",
     );
     // One error for a value of the wrong kind.
     for (field, value, part) in [
@@ -236,8 +331,12 @@ fn ratios_of_aggregate_layers_need_a_premium() {
         with_treaties(&[treaty])
     };
     let at = |field: &str| format!("/treaties/0/{field}");
-    assert_error(&treaty(json!({"attachment_ratio": 1.1})), &at("attachment_ratio"), "needs `premium`");
-    assert_error(&treaty(json!({"limit": 5})), &at("attachment"), "or `attachment_ratio` and `premium`");
+    assert_error(
+        &treaty(json!({"attachment_ratio": 1.1})),
+        &at("attachment_ratio"),
+        "that of the covered lines",
+    );
+    assert_error(&treaty(json!({"limit": 5})), &at("attachment"), "or `attachment_ratio` with the `premium`");
     let both = json!({"attachment": 1, "attachment_ratio": 1.1, "premium": 10});
     assert_error(&treaty(both), &at("attachment_ratio"), "together with `attachment`");
     let both = json!({"attachment": 1, "limit": 1, "limit_ratio": 1.1, "premium": 10});

@@ -65,6 +65,36 @@ fn long_lists_have_tables() {
 }
 
 #[test]
+fn factors_of_indices_are_given_by_lists_too() {
+    let one = 1_u64 << 24;
+    let quarter = 1_u64 << 62;
+    for (law, table) in [
+        (json!({"constant": 1.5}), AmountTable::constant(3 * one / 2)),
+        (
+            json!({"discrete": {"amounts": [0.5, 1, 1.25], "probabilities": [1, 2, 1]}}),
+            AmountTable::Steps {
+                thresholds: vec![quarter, 3 * quarter],
+                amounts: vec![one / 2, one, 5 * one / 4],
+            },
+        ),
+        (
+            json!({"empirical": {"sample": [2, 1]}}),
+            AmountTable::Steps { thresholds: vec![2 * quarter], amounts: vec![one, 2 * one] },
+        ),
+        (
+            json!({"piecewise": {"probabilities": [0, 1], "amounts": [0.75, 1.25]}}),
+            AmountTable::Linear { thresholds: vec![], amounts: vec![3 * one / 4, 5 * one / 4] },
+        ),
+    ] {
+        let mut index = law.clone();
+        index["name"] = "inflation".into();
+        let args = read(&with("/indices/0", index.clone())).unwrap();
+        assert_eq!(compile(&args.portfolio()).unwrap().indices, [table]);
+        assert_eq!(Value::Object(args.model_args()).pointer("/indices/0"), Some(&index));
+    }
+}
+
+#[test]
 fn errors_name_the_element() {
     let list =
         |amounts: Value, probabilities: Value| json!({"amounts": amounts, "probabilities": probabilities});
@@ -88,7 +118,11 @@ fn errors_name_the_element() {
         (json!({"empirical": {"sample": []}}), "/empirical/sample", "must have 1 to 10000 elements"),
         (json!({"empirical": {"sample": vec![1; 10_001]}}), "/empirical/sample", "it has 10001"),
         (json!({"empirical": {"sample": [1, "2"]}}), "/empirical/sample/1", "not a string"),
-        (json!({"empirical": {"sample": [1], "amount": 1}}), "/empirical/amount", "is not a known key"),
+        (
+            json!({"empirical": {"sample": [1], "amount": 1}}),
+            "/empirical/amount",
+            "not a parameter of empirical: sample",
+        ),
         (json!({"piecewise": list(json!([1]), json!([0, 1]))}), "/piecewise/amounts", "2 to 10000 elements"),
         (
             json!({"piecewise": list(json!([2, 1]), json!([0, 1]))}),

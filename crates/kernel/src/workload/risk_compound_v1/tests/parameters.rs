@@ -123,7 +123,7 @@ fn mean_and_cv_become_the_families_own_parameters() {
 #[test]
 fn unknown_parameters_are_answered_with_the_known_ones() {
     let (forms, at) = ("mean and cv, or mu and sigma", |field: &str| format!("/lognormal{field}"));
-    let unknown = (at("/sd"), format!("is not a parameter of lognormal: {forms}"));
+    let unknown = (at("/sd"), format!("is not a parameter of lognormal: {forms}; `sd` is `cv` · `mean`"));
     for given in [json!({"mean": 5, "sd": 2}), json!({"sd": 2}), json!({"mean": 5, "cv": 1, "sd": 2})] {
         assert_eq!(errors_at(SEVERITY, json!({"lognormal": given})), std::slice::from_ref(&unknown));
     }
@@ -138,13 +138,15 @@ fn unknown_parameters_are_answered_with_the_known_ones() {
     let (pointer, message) =
         errors_at(COUNT, json!({"negative_binomial": {"mean": 3, "variance": 9}})).remove(0);
     assert_eq!(pointer, "/negative_binomial/variance");
-    assert_eq!(message, "is not a parameter of negative_binomial: mean and contagion, or r and beta");
+    let known = "mean and contagion, or r and beta; `variance` is `mean` · (1 + `contagion` · `mean`)";
+    assert_eq!(message, format!("is not a parameter of negative_binomial: {known}"));
 }
 
 #[test]
 fn unknown_families_are_answered_with_the_nearest_one() {
     let cases = [
-        (SEVERITY, json!({"lognorm": {}}), "/lognorm", "is not a severity: did you mean `lognormal`?"),
+        (SEVERITY, json!({"lognorml": {}}), "/lognorml", "is not a severity: did you mean `lognormal`?"),
+        (SEVERITY, json!({"Inverse-Gaussian": {}}), "/Inverse-Gaussian", "did you mean `inverse_gaussian`?"),
         (SEVERITY, json!({"cauchy": {}}), "/cauchy", "is not a severity: there are `lognormal`"),
         (SEVERITY, json!({}), "", "must name the family of a severity: `lognormal`"),
         (SEVERITY, json!({"gamma": {}, "pareto": {}}), "", "of one family; it has gamma and pareto"),
@@ -157,13 +159,112 @@ fn unknown_families_are_answered_with_the_nearest_one() {
             "is not a count",
         ),
         ("/indices/0", json!({"name": "inflation"}), "", "must name the family of an index"),
-        ("/indices/0", json!({"name": "inflation", "constant": 1}), "/constant", "is not an index"),
+        ("/indices/0", json!({"name": "inflation", "poisson": 1}), "/poisson", "is not an index"),
+        ("/indices/0", json!({"name": "inflation", "constant": 1001}), "/constant", "from 0 to 1000;"),
     ];
     for (pointer, value, path, part) in cases {
         let errors = errors_at(pointer, value.clone());
         assert_eq!(errors.len(), 1, "{value}: {errors:?}");
         assert_eq!(errors[0].0, path, "{value}: {errors:?}");
         assert!(errors[0].1.contains(part), "{value}: {errors:?}");
+    }
+}
+
+#[test]
+fn names_of_families_elsewhere_are_answered_with_those_here() {
+    let cases = [
+        (SEVERITY, "pareto2", "is not a severity: here it is `lomax`"),
+        (SEVERITY, "pareto_ii", "here it is `lomax`"),
+        (SEVERITY, "paretoII", "here it is `lomax`"),
+        (SEVERITY, "loglogistic", "here it is `burr` with `alpha` 1"),
+        (SEVERITY, "fisk", "here it is `burr` with `alpha` 1"),
+        (SEVERITY, "generalized_pareto", "here it is `gpd`"),
+        (SEVERITY, "genpareto", "here it is `gpd`"),
+        (SEVERITY, "wald", "here it is `inverse_gaussian`"),
+        (SEVERITY, "invgauss", "here it is `inverse_gaussian`"),
+        (SEVERITY, "log_normal", "did you mean `lognormal`?"),
+        (SEVERITY, "lognorm", "here it is `lognormal`"),
+        (SEVERITY, "expon", "here it is `exponential`"),
+        (SEVERITY, "norm", "here it is `normal`"),
+        (SEVERITY, "mixture", "several `claims` of one line, each with a `weight`"),
+        (SEVERITY, "poisson", "here it is a family of counts"),
+        // Other families, whose names are near to those of some.
+        (SEVERITY, "loggamma", "is not offered as a severity: there are `lognormal`"),
+        (SEVERITY, "burr3", "is not offered as a severity"),
+        (SEVERITY, "gev", "is not offered as a severity"),
+        (SEVERITY, "pareto5", "is not a severity: there are `lognormal`"),
+        ("/indices/0", "genpareto", "is not an index: here it is `gpd`"),
+        (COUNT, "polya", "is not a count: here it is `negative_binomial`"),
+        (COUNT, "pascal", "here it is `negative_binomial`"),
+        (COUNT, "nbinom", "here it is `negative_binomial`"),
+        (COUNT, "negbin", "here it is `negative_binomial`"),
+        (COUNT, "poisson_gamma", "here it is `negative_binomial`"),
+        (COUNT, "zip", "here it is `zero_modified` of `poisson`"),
+        (COUNT, "gamma", "here it is a family of severities"),
+        (COUNT, "poisson_inverse_gaussian", "is not offered as a count: there are `poisson`"),
+        (COUNT, "sichel", "is not offered as a count"),
+        (COUNT, "poisson_something", "is not a count: there are `poisson`"),
+    ];
+    for (pointer, name, part) in cases {
+        let mut value = json!({name: {}});
+        if pointer == "/indices/0" {
+            value["name"] = "inflation".into();
+        }
+        let errors = errors_at(pointer, value);
+        assert_eq!(errors.len(), 1, "{name}: {errors:?}");
+        assert_eq!(errors[0].0, format!("/{name}"));
+        assert!(errors[0].1.contains(part) && !errors[0].1.contains("mean `pareto`"), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn names_of_parameters_elsewhere_are_answered_with_those_here() {
+    let cases = [
+        (SEVERITY, json!({"lognormal": {"s": 1, "scale": 1000}}), ["`s` is `sigma`", "`scale` is e^`mu`"]),
+        (
+            SEVERITY,
+            json!({"lognormal": {"meanlog": 1, "sdlog": 1}}),
+            ["`meanlog` is `mu`", "`sdlog` is `sigma`"],
+        ),
+        (
+            SEVERITY,
+            json!({"gamma": {"shape": 1, "rate": 1, "loc": 0}}),
+            ["`loc` is always 0", "`rate` is 1 / `scale`"],
+        ),
+        (SEVERITY, json!({"gpd": {"c": 1, "loc": 1, "scale": 1}}), ["`c` is `xi`", "`loc` is `threshold`"]),
+        (SEVERITY, json!({"weibull": {"k": 1, "lambda": 1}}), ["`k` is `shape`", "`lambda` is `scale`"]),
+        (SEVERITY, json!({"burr": {"c": 1, "d": 1, "scale": 1}}), ["`c` is `gamma`", "`d` is `alpha`"]),
+        (
+            SEVERITY,
+            json!({"burr": {"shape1": 1, "shape2": 1}}),
+            ["`shape1` is `alpha`", "`shape2` is `gamma`"],
+        ),
+        (
+            SEVERITY,
+            json!({"pareto": {"b": 1, "scale": 1}}),
+            ["`b` is `alpha`", "a Pareto law from 0 is `lomax`"],
+        ),
+        (
+            SEVERITY,
+            json!({"pareto": {"mean": 1, "cv": 1}}),
+            ["`cv` is 1 / √(`alpha`", "`mean` is `threshold` · `alpha`"],
+        ),
+        (SEVERITY, json!({"empirical": {"data": [1], "x": [2]}}), ["`data` is `sample`", "`x` is `sample`"]),
+        (
+            COUNT,
+            json!({"negative_binomial": {"size": 1, "prob": 0.5}}),
+            ["`size` is `r`", "1 / (1 + `beta`)"],
+        ),
+        (COUNT, json!({"binomial": {"n": 1, "p": 0.5}}), ["`n` is `trials`", "`p` is `probability`"]),
+    ];
+    for (pointer, value, parts) in cases {
+        let mut messages: Vec<_> = errors_at(pointer, value.clone()).into_iter().map(|(_, m)| m).collect();
+        messages.retain(|message| message.contains("is not a parameter of"));
+        assert_eq!(messages.len(), 2, "{value}: {messages:?}");
+        assert!(
+            messages.iter().zip(parts).all(|(message, part)| message.contains(part)),
+            "{value}: {messages:?}"
+        );
     }
 }
 
@@ -262,7 +363,10 @@ fn indices_at_the_ends_of_their_ranges_have_tables() {
         let mut index = corner.clone();
         index["name"] = "inflation".into();
         let Ok(args) = read(&with("/indices/0", index)) else { continue };
-        args.portfolio().indices[0].law.table(1 << 24, 4).unwrap_or_else(|error| panic!("{corner}: {error}"));
+        let ComponentSeverity::Law(law) = args.portfolio().indices[0].law else {
+            panic!("{corner} is a law")
+        };
+        law.table(1 << 24, 4).unwrap_or_else(|error| panic!("{corner}: {error}"));
     }
 }
 

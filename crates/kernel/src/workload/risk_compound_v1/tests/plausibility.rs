@@ -287,6 +287,18 @@ fn factors_far_from_1() {
     assert_warning(&by_logarithm, "/indices/0", "has a median of 2.718");
     assert_warning(&index(0.04), "/indices/0", "usually near 1");
     assert_silent(&index(1.3));
+    let law = |mut law: Value| {
+        law["name"] = "inflation".into();
+        with("/indices/0", law)
+    };
+    let discrete = |low: f64, weight: f64| {
+        law(json!({"discrete": {"amounts": [low, 1.25], "probabilities": [weight, 0.1]}}))
+    };
+    assert_warning(&law(json!({"constant": 2})), "/indices/0", "has a value of 2");
+    assert_silent(&law(json!({"constant": 1.02})));
+    assert_warning(&discrete(0.0, 0.9), "/indices/0", "has a mean of 0.125");
+    assert_warning(&discrete(1.0, 1.4), "/indices/0/discrete/probabilities", "add up to 1.5");
+    assert_silent(&discrete(1.0, 0.9));
 }
 
 #[test]
