@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 from forge_beta import Beta
 from forge_core import SpecError
 from forge_families import Burr, Exponential, Gpd, Lomax, Pareto, Uniform, Weibull, closed_table
-from forge_gamma import Gamma
+from forge_gamma import Gamma, log_gamma
 from forge_inverse_gaussian import InverseGaussian
 from forge_program import (ALL_GROUPS, ANNUAL, CLAIMS, MAX, MILLION, STRIKES, AggregateXl, AmountTable, Component,
                            Group, Layer, OccurrenceXl, Program, QuotaShare, Treaty, lognormal_bits, minor_units)
@@ -198,19 +198,69 @@ def normal(p: dict[str, Any]) -> tuple[Any, int]:
     return Normal(p["mean"], p["mean"] * p["cv"]), 6
 
 
+def weibull_shape(square: float) -> float:
+    """Section 5.2: the shape of the squared coefficient of variation, by halving an interval of its inverse."""
+    target = (1 + Decimal(square)).ln()
+    low, high = Decimal("0.01"), Decimal(10)
+    for _ in range(200):
+        middle = (low + high) / 2
+        if log_gamma(1 + 2 * middle) - 2 * log_gamma(1 + middle) < target:
+            low = middle
+        else:
+            high = middle
+    return float(1 / high)
+
+
+def weibull(p: dict[str, Any]) -> tuple[Any, int]:
+    if "shape" in p:
+        shape, scale = p["shape"], p["scale"]
+    else:
+        shape = weibull_shape(float(p["cv"]) * p["cv"])
+        scale = float(Decimal(p["mean"]) / log_gamma(1 + 1 / Decimal(shape)).exp())
+    return Weibull(shape, scale), power_bits(1 / shape)
+
+
+def lomax(p: dict[str, Any]) -> tuple[Any, int]:
+    if "alpha" in p:
+        alpha, scale = p["alpha"], p["scale"]
+    else:
+        square = float(p["cv"]) * p["cv"]
+        alpha = 2 * square / (square - 1)
+        scale = p["mean"] * (alpha - 1)
+    return Lomax(scale, alpha), power_bits(1 / alpha)
+
+
+def gpd(p: dict[str, Any]) -> tuple[Any, int]:
+    if "xi" in p:
+        scale, xi = p["scale"], p["xi"]
+    else:
+        excess = float(p["mean"]) - p["threshold"]
+        variation = float(p["mean"]) * p["cv"] / excess
+        xi = (1 - 1 / (variation * variation)) / 2
+        scale = excess * (1 - xi)
+    return Gpd(p["threshold"], scale, xi), power_bits(abs(xi))
+
+
+def uniform(p: dict[str, Any]) -> tuple[Any, int]:
+    if "low" in p:
+        return Uniform(p["low"], p["high"]), 6
+    width = p["mean"] * (p["cv"] * sqrt(3))
+    return Uniform(p["mean"] - width, p["mean"] + width), 6
+
+
 SEVERITIES: dict[str, Callable[[dict[str, Any]], tuple[Any, int]]] = {
     "lognormal": lognormal,
     "exponential": lambda p: (Exponential(one(p, "mean")), 6),
     "gamma": gamma,
-    "weibull": lambda p: (Weibull(p["shape"], p["scale"]), power_bits(1 / p["shape"])),
+    "weibull": weibull,
     "pareto": lambda p: (Pareto(p["threshold"], p["alpha"]), power_bits(1 / p["alpha"])),
-    "lomax": lambda p: (Lomax(p["scale"], p["alpha"]), power_bits(1 / p["alpha"])),
-    "gpd": lambda p: (Gpd(p["threshold"], p["scale"], p["xi"]), power_bits(abs(p["xi"]))),
+    "lomax": lomax,
+    "gpd": gpd,
     "burr": lambda p: (Burr(p["alpha"], p["gamma"], p["scale"]),
                        power_bits(max(1 / p["gamma"], 1 / (p["alpha"] * p["gamma"])))),
     "beta": beta,
     "inverse_gaussian": inverse_gaussian,
-    "uniform": lambda p: (Uniform(p["low"], p["high"]), 6),
+    "uniform": uniform,
     "normal": normal,
 }
 

@@ -44,6 +44,10 @@ SEVERITIES: list[dict[str, Any]] = [
     {"gamma": {"mean": 1000, "cv": 0.4}},
     {"beta": {"a": 2.3, "b": 3.7, "scale": 1000}}, {"beta": {"a": 2, "b": 1, "scale": 1000}}, {"beta": {"mean": 300, "cv": 0.75, "scale": 1000}},
     {"inverse_gaussian": {"mean": 1000, "cv": 0.5}}, {"inverse_gaussian": {"mean": 250, "lambda": 100}},
+    {"weibull": {"mean": 1000, "cv": 1}}, {"weibull": {"mean": 1000, "cv": 0.25}}, {"weibull": {"mean": 20.5, "cv": 5}},
+    {"lomax": {"mean": 1000, "cv": 1.5}}, {"uniform": {"mean": 1000, "cv": 0.3}},
+    {"gpd": {"threshold": 500, "mean": 800, "cv": 0.375}}, {"gpd": {"threshold": 500, "mean": 800, "cv": 0.9}},
+    {"gpd": {"threshold": 0, "mean": 800.1, "cv": 0.7}},
 ]
 # Severities whose tables list amounts, and the minor units in one unit.
 TABLES: list[tuple[dict[str, Any], int]] = [

@@ -87,6 +87,9 @@ def severity(rng):
         {"lomax": {"alpha": rng.choice([1, shape]), "scale": mean}},
         {"gpd": {"threshold": amount(rng, 0, 100), "scale": mean, "xi": rng.choice([0, -0.5, 0.25, rng.random()])}},
         {"burr": {"alpha": shape, "scale": mean, "gamma": rng.uniform(0.6, 3)}},
+        {"weibull": {"mean": mean, "cv": rng.uniform(0.3, 4)}}, {"lomax": {"mean": mean, "cv": rng.uniform(1.01, 9)}},
+        {"gpd": {"threshold": mean / 2, "mean": mean, "cv": rng.choice([0.5, rng.uniform(0.2, 3)])}},
+        {"uniform": {"mean": mean, "cv": rng.uniform(0.01, 0.57)}},
         {"uniform": {"low": 0, "high": mean}}, {"normal": {"mean": mean, "cv": rng.uniform(0.05, 2)}},
         {"normal": {"mean": mean, "std_dev": amount(rng)}}, {"gamma": {"shape": shape, "scale": mean}},
         {"gamma": {"mean": mean, "cv": rng.uniform(0.4, 1.5)}},
@@ -97,7 +100,10 @@ def severity(rng):
 
 def index(rng, number):
     law = rng.choice([{"lognormal": {"mean": 1.05, "cv": rng.uniform(0.01, 0.3)}},
-                      {"normal": {"mean": 1, "std_dev": 0.1}}, {"uniform": {"low": 0.9, "high": 1.3}}])
+                      {"normal": {"mean": 1, "std_dev": 0.1}}, {"uniform": {"low": 0.9, "high": 1.3}},
+                      {"constant": rng.choice([1, 1.05, rng.random()])}, {"empirical": {"sample": [0, 1.1, rng.random()]}},
+                      {"discrete": {"amounts": [0.9, 1, rng.uniform(1, 2)], "probabilities": [0.25, 0.5, rng.random()]}},
+                      {"piecewise": {"amounts": [0.5, 1, 1.7], "probabilities": [0, rng.uniform(0.1, 0.9), 1]}}])
     return {"name": f"index {number}", **law}
 
 

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{
+    conversions::ln_1p,
     families::{
         Families, Family, FamilyArgs, Form, Parameter, ParameterError,
         ParameterRange::{self, Number, Whole},
@@ -229,7 +230,6 @@ pub fn positive_probability(law: &CountLaw) -> f64 {
     let complement = |x: DoubleDouble| (-x.exp_m1()).to_f64();
     // The exponential needs no more than this.
     let cut = |x: DoubleDouble| if x.to_f64() < -500.0 { dd(-500.0) } else { x };
-    let ln_1p = |x: f64| if x < 0.5 { dd(x).ln_1p() } else { (DoubleDouble::ONE + dd(x)).ln() };
     match law {
         CountLaw::Constant(count) => f64::from(u8::from(*count > 0)),
         CountLaw::Bernoulli(probability) => *probability,

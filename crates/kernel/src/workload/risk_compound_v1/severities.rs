@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     conversions::{
-        MIN_SHAPE, beta_of_mean, gamma_of_mean, inverse_gaussian, inverse_gaussian_of_cv, lognormal_of_mean,
+        MIN_SHAPE, beta_of_mean, gamma_of_mean, gpd_of_mean, inverse_gaussian, inverse_gaussian_of_cv,
+        lognormal_of_mean, lomax_of_mean, uniform_of_mean, weibull_of_mean,
     },
     families::{
         Families, Family, FamilyArgs, Form, MAX_MINOR_UNITS, Parameter, ParameterError,
@@ -51,6 +52,7 @@ const fn parameter(name: &'static str, range: ParameterRange, description: &'sta
 
 const MEAN: Parameter = parameter("mean", Amount, "Mean.");
 const SCALE: Parameter = parameter("scale", Amount, "Scale.");
+const THRESHOLD: Parameter = parameter("threshold", AmountOrZero, "Smallest amount.");
 const ALPHA: Parameter = parameter("alpha", Number(0.1, 1000.0), "Tail index.");
 
 const fn cv(from: f64, to: f64) -> Parameter {
@@ -92,10 +94,13 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     Family {
         name: "weibull",
         description: "Weibull: 1 - exp(-(x / scale)^shape).",
-        forms: &[Form {
-            parameters: &[parameter("shape", Number(0.1, 1000.0), "Shape."), SCALE],
-            law: |p| Ok(SeverityLaw::Weibull { shape: p[0], scale: p[1] }),
-        }],
+        forms: &[
+            Form { parameters: &[MEAN, cv(0.013, 429.0)], law: |p| weibull_of_mean(p[0], p[1]) },
+            Form {
+                parameters: &[parameter("shape", Number(0.1, 1000.0), "Shape."), SCALE],
+                law: |p| Ok(SeverityLaw::Weibull { shape: p[0], scale: p[1] }),
+            },
+        ],
     },
     Family {
         name: "pareto",
@@ -108,22 +113,41 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     Family {
         name: "lomax",
         description: "Lomax (Pareto, type II): 1 - (1 + x / scale)^-alpha.",
-        forms: &[Form {
-            parameters: &[ALPHA, SCALE],
-            law: |p| Ok(SeverityLaw::Lomax { alpha: p[0], scale: p[1] }),
-        }],
+        forms: &[
+            // Above 1 by so much that alpha is at most 1000.
+            Form { parameters: &[MEAN, cv(1.0011, 1e6)], law: |p| Ok(lomax_of_mean(p[0], p[1])) },
+            Form {
+                parameters: &[ALPHA, SCALE],
+                law: |p| Ok(SeverityLaw::Lomax { alpha: p[0], scale: p[1] }),
+            },
+        ],
     },
     Family {
         name: "gpd",
         description: "Generalised Pareto: 1 - (1 + xi * (x - threshold) / scale)^(-1/xi) above the threshold.",
-        forms: &[Form {
-            parameters: &[
-                parameter("threshold", AmountOrZero, "Smallest amount."),
-                SCALE,
-                parameter("xi", Number(-5.0, 10.0), "Shape; no variance from 0.5, no mean from 1."),
-            ],
-            law: |p| Ok(SeverityLaw::Gpd { threshold: p[0], scale: p[1], xi: p[2] }),
-        }],
+        forms: &[
+            Form {
+                parameters: &[
+                    parameter("mean", Amount, "Mean of the amount, not of its excess: above the threshold."),
+                    parameter(
+                        "cv",
+                        Number(1e-6, 1e6),
+                        "Coefficient of variation of the amount: the standard deviation over the mean. The standard \
+                         deviation is at least 0.3016 times the mean less the threshold.",
+                    ),
+                    THRESHOLD,
+                ],
+                law: |p| gpd_of_mean(p[0], p[1], p[2]),
+            },
+            Form {
+                parameters: &[
+                    THRESHOLD,
+                    SCALE,
+                    parameter("xi", Number(-5.0, 10.0), "Shape; no variance from 0.5, no mean from 1."),
+                ],
+                law: |p| Ok(SeverityLaw::Gpd { threshold: p[0], scale: p[1], xi: p[2] }),
+            },
+        ],
     },
     Family {
         name: "burr",
@@ -168,13 +192,17 @@ pub static FAMILIES: [Family<SeverityLaw>; 12] = [
     Family {
         name: "uniform",
         description: "Uniform between two amounts.",
-        forms: &[Form {
-            parameters: &[
-                parameter("low", AmountOrZero, "Smallest amount."),
-                parameter("high", Amount, "Largest amount."),
-            ],
-            law: |p| uniform(p[0], p[1]),
-        }],
+        forms: &[
+            // Below 1/√3, so that the smallest amount is above 0.
+            Form { parameters: &[MEAN, cv(1e-9, 0.577_35)], law: |p| Ok(uniform_of_mean(p[0], p[1])) },
+            Form {
+                parameters: &[
+                    parameter("low", AmountOrZero, "Smallest amount."),
+                    parameter("high", Amount, "Largest amount."),
+                ],
+                law: |p| uniform(p[0], p[1]),
+            },
+        ],
     },
     Family {
         name: "normal",

@@ -111,6 +111,26 @@ fn mean_and_cv_become_the_families_own_parameters() {
         severity(json!({"normal": {"mean": 6, "cv": 0.5}})),
         SeverityLaw::Normal { mean: 6.0, std_dev: 3.0 }
     );
+    assert_eq!(
+        severity(json!({"weibull": {"mean": 6, "cv": 1}})),
+        SeverityLaw::Weibull { shape: 1.0, scale: 6.0 }
+    );
+    assert_eq!(
+        severity(json!({"lomax": {"mean": 6, "cv": 2}})),
+        SeverityLaw::Lomax { alpha: 8.0 / 3.0, scale: 10.0 }
+    );
+    assert_eq!(
+        severity(json!({"gpd": {"threshold": 2, "mean": 6, "cv": 1}})),
+        SeverityLaw::Gpd {
+            threshold: 2.0,
+            scale: 4.0 * (1.0 - 0.277_777_777_777_777_8),
+            xi: 0.277_777_777_777_777_8
+        }
+    );
+    let SeverityLaw::Uniform { low, high } = severity(json!({"uniform": {"mean": 6, "cv": 0.5}})) else {
+        panic!("not uniform")
+    };
+    assert!(is_close(low, 0.803_847_577_293_368_1) && is_close(high, 11.196_152_422_706_632), "{low} {high}");
     // Beta(1, 3) on 0 to 8: mean 2, variance 64 · 3/80 = 2.4, cv² 0.6.
     let SeverityLaw::Beta { a, b, scale } =
         severity(json!({"beta": {"mean": 2, "cv": 0.774_596_669_241_483_4, "scale": 8}}))
@@ -253,7 +273,7 @@ fn names_of_parameters_elsewhere_are_answered_with_those_here() {
         (
             COUNT,
             json!({"negative_binomial": {"size": 1, "prob": 0.5}}),
-            ["`size` is `r`", "1 / (1 + `beta`)"],
+            ["`prob` is 1 / (1 + `beta`)", "`size` is `r`"],
         ),
         (COUNT, json!({"binomial": {"n": 1, "p": 0.5}}), ["`n` is `trials`", "`p` is `probability`"]),
     ];
@@ -274,6 +294,28 @@ fn parameters_outside_their_ranges_are_refused() {
         (SEVERITY, json!({"gamma": {"shape": 0.001, "scale": 1}}), "/gamma/shape", "from 0.05 to 1000000"),
         (SEVERITY, json!({"gamma": {"mean": 5, "cv": 4.5}}), "/gamma/cv", "from 0.001 to 4.47"),
         (SEVERITY, json!({"exponential": 0}), "/exponential", "from 1e-9"),
+        (SEVERITY, json!({"weibull": {"mean": 5, "cv": 0.01}}), "/weibull/cv", "from 0.013 to 429"),
+        (SEVERITY, json!({"lomax": {"mean": 5, "cv": 1}}), "/lomax/cv", "from 1.0011"),
+        (SEVERITY, json!({"uniform": {"mean": 5, "cv": 0.6}}), "/uniform/cv", "to 0.57735"),
+        (
+            SEVERITY,
+            json!({"gpd": {"mean": 5, "cv": 1, "threshold": 5}}),
+            "/gpd/mean",
+            "above the threshold, 5",
+        ),
+        (
+            SEVERITY,
+            json!({"gpd": {"mean": 5, "cv": 0.2, "threshold": 1}}),
+            "/gpd/cv",
+            "0.25 times the mean of the",
+        ),
+        (
+            SEVERITY,
+            json!({"gpd": {"mean": 5, "cv": 0.2, "threshold": 1}}),
+            "/gpd/cv",
+            "at least 0.3016 times",
+        ),
+        (SEVERITY, json!({"gpd": {"mean": 5, "cv": 1e6, "threshold": 4.99}}), "/gpd/cv", "xi would be 0.5"),
         (SEVERITY, json!({"uniform": {"low": 5, "high": 5}}), "/uniform/high", "above `low`"),
         (SEVERITY, json!({"beta": {"mean": 9, "cv": 1, "scale": 8}}), "/beta/mean", "below the scale"),
         (SEVERITY, json!({"beta": {"mean": 4, "cv": 1, "scale": 8}}), "/beta/cv", "leads to the shapes"),
@@ -436,6 +478,8 @@ fn medians_match_the_tables() {
 fn normal_form_keeps_the_form_of_the_parameters() {
     for value in [
         json!({"lognormal": {"mean": 5, "cv": 0.5}}),
+        json!({"weibull": {"cv": 0.5, "mean": 5}}),
+        json!({"gpd": {"cv": 0.5, "mean": 5, "threshold": 2}}),
         json!({"exponential": 7}),
         json!({"exponential": {"mean": 7}}),
         json!({"constant": 0.25}),
