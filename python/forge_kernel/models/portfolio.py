@@ -161,7 +161,8 @@ class QuotaShare(Treaty):
     ``aggregate_xl``, which covers what all groups leave of its lines. From 1 to 32
     elements."""
     profit_commission: ProfitCommission | None = None
-    """What the reinsurer pays back of its profit; needs ``premium``. Default: nothing."""
+    """What the reinsurer pays back of its profit; needs ``premium``, that of the treaty,
+    and so is not for an ``aggregate_xl`` by ratios. Default: nothing."""
     step: int | None = None
     """Inuring step. Default 1. From 1 to 32."""
     commission: Commission | None = None
@@ -192,7 +193,8 @@ class OccurrenceXl(Treaty):
     ``aggregate_xl``, which covers what all groups leave of its lines. From 1 to 32
     elements."""
     profit_commission: ProfitCommission | None = None
-    """What the reinsurer pays back of its profit; needs ``premium``. Default: nothing."""
+    """What the reinsurer pays back of its profit; needs ``premium``, that of the treaty,
+    and so is not for an ``aggregate_xl`` by ratios. Default: nothing."""
     step: int | None = None
     """Inuring step. Default 1. From 1 to 32."""
     aad: float | None = None
@@ -235,22 +237,24 @@ class AggregateXl(Treaty):
     ``aggregate_xl``, which covers what all groups leave of its lines. From 1 to 32
     elements."""
     profit_commission: ProfitCommission | None = None
-    """What the reinsurer pays back of its profit; needs ``premium``. Default: nothing."""
+    """What the reinsurer pays back of its profit; needs ``premium``, that of the treaty,
+    and so is not for an ``aggregate_xl`` by ratios. Default: nothing."""
     step: int | None = None
     """Inuring step. Default 1. From 1 to 32."""
     attachment: float | None = None
     """Amount of the year above which the layer pays. From 0 to 1e+15."""
     attachment_ratio: float | None = None
-    """The attachment as a fraction of the premium. From 0 to 100."""
+    """The attachment as a fraction of the premium of the covered lines. From 0 to 100."""
     limit: float | None = None
     """Most that the layer pays in a year. Default: no limit. Above 0, at most 1e+15."""
     limit_ratio: float | None = None
-    """The limit as a fraction of the premium. Above 0, at most 100."""
+    """The limit as a fraction of the premium of the covered lines. Above 0, at most 100."""
     placed: float | None = None
     """Fraction of the layer that reinsurers have taken. Default 1. Above 0, at most 1."""
     premium: float | None = None
-    """Premium to which the ratios apply: that of the covered lines. Without ratios, the
-    premium of the layer. Default: none. Above 0, at most 1e+15."""
+    """With a ratio, the premium of the covered lines, of which it is a fraction; then the
+    layer has no premium of its own. Without ratios, the premium of the layer. Default:
+    none. Above 0, at most 1e+15."""
 
 
 TreatyTerms = QuotaShare | OccurrenceXl | AggregateXl

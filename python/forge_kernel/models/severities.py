@@ -54,13 +54,18 @@ class Gamma(Distribution):
 
 @dataclass(frozen=True, kw_only=True)
 class Weibull(Distribution):
-    """Weibull: 1 - exp(-(x / scale)^shape)."""
+    """Weibull: 1 - exp(-(x / scale)^shape). Give ``mean`` and ``cv``, or ``shape`` and
+    ``scale``."""
 
     _family: ClassVar[str] = "weibull"
 
-    scale: float
+    cv: float | None = None
+    """Coefficient of variation: the standard deviation over the mean. From 0.013 to 429."""
+    mean: float | None = None
+    """Mean. From 1e-09 to 1e+15."""
+    scale: float | None = None
     """Scale. From 1e-09 to 1e+15."""
-    shape: float
+    shape: float | None = None
     """Shape. From 0.1 to 1,000."""
 
 
@@ -78,28 +83,41 @@ class Pareto(Distribution):
 
 @dataclass(frozen=True, kw_only=True)
 class Lomax(Distribution):
-    """Lomax (Pareto, type II): 1 - (1 + x / scale)^-alpha."""
+    """Lomax (Pareto, type II): 1 - (1 + x / scale)^-alpha. Give ``mean`` and ``cv``, or
+    ``alpha`` and ``scale``."""
 
     _family: ClassVar[str] = "lomax"
 
-    alpha: float
+    cv: float | None = None
+    """Coefficient of variation: the standard deviation over the mean. From 1.0011 to
+    1,000,000."""
+    mean: float | None = None
+    """Mean. From 1e-09 to 1e+15."""
+    alpha: float | None = None
     """Tail index. From 0.1 to 1,000."""
-    scale: float
+    scale: float | None = None
     """Scale. From 1e-09 to 1e+15."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpd(Distribution):
     """Generalised Pareto: 1 - (1 + xi * (x - threshold) / scale)^(-1/xi) above the
-    threshold."""
+    threshold. Give ``mean`` and ``cv`` and ``threshold``, or ``threshold`` and ``scale``
+    and ``xi``."""
 
     _family: ClassVar[str] = "gpd"
 
-    scale: float
-    """Scale. From 1e-09 to 1e+15."""
     threshold: float
     """Smallest amount. From 0 to 1e+15."""
-    xi: float
+    cv: float | None = None
+    """Coefficient of variation of the amount: the standard deviation over the mean. The
+    standard deviation is at least 0.3016 times the mean less the threshold. From 1e-06 to
+    1,000,000."""
+    mean: float | None = None
+    """Mean of the amount, not of its excess: above the threshold. From 1e-09 to 1e+15."""
+    scale: float | None = None
+    """Scale. From 1e-09 to 1e+15."""
+    xi: float | None = None
     """Shape; no variance from 0.5, no mean from 1. From -5 to 10."""
 
 
@@ -158,13 +176,18 @@ class InverseGaussian(Distribution):
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Distribution):
-    """Uniform between two amounts."""
+    """Uniform between two amounts. Give ``mean`` and ``cv``, or ``low`` and ``high``."""
 
     _family: ClassVar[str] = "uniform"
 
-    high: float
+    cv: float | None = None
+    """Coefficient of variation: the standard deviation over the mean. From 1e-09 to
+    0.57735."""
+    mean: float | None = None
+    """Mean. From 1e-09 to 1e+15."""
+    high: float | None = None
     """Largest amount. From 1e-09 to 1e+15."""
-    low: float
+    low: float | None = None
     """Smallest amount. From 0 to 1e+15."""
 
 
@@ -258,9 +281,9 @@ Severity = (
 @dataclass(frozen=True, kw_only=True)
 class Index(Factor):
     """A factor that is drawn once a year and multiplies the amounts of the components that
-    name it."""
+    name it. Amounts among its parameters are factors, at most 1000."""
 
     name: str
     """Name."""
-    distribution: Lognormal | Exponential | Gamma | Weibull | Pareto | Lomax | Gpd | Burr | Beta | InverseGaussian | Uniform | Normal
+    distribution: Lognormal | Exponential | Gamma | Weibull | Pareto | Lomax | Gpd | Burr | Beta | InverseGaussian | Uniform | Normal | Constant | Discrete | Empirical | Piecewise
     """Distribution of the factor."""

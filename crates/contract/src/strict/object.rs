@@ -101,7 +101,8 @@ impl<'n, 'e> ObjectReader<'n, 'e> {
         self.errors.has_error_within(&format!("{}{path}", self.pointer))
     }
 
-    /// Whether an error is recorded on the value at `path` itself, a pointer relative to this object.
+    /// Whether an error is recorded on the value at `path` itself, a pointer relative to this
+    /// object.
     pub fn has_error_at(&self, path: &str) -> bool {
         self.errors.has_error_at(&format!("{}{path}", self.pointer))
     }

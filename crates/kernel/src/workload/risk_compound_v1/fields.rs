@@ -15,8 +15,8 @@ const MINOR_UNITS: [f64; 5] = [1.0, 0.1, 0.01, 0.001, 0.0001];
 /// What the fields of args refer to.
 ///
 /// Names are those that args list, also where their objects have errors, so that names of nothing
-/// are found nevertheless. They are `None` where an element has no valid name, which may be one that
-/// others refer to, and where there must be some but are none.
+/// are found nevertheless. They are `None` where an element has no valid name, which may be one
+/// that others refer to, and where there must be some but are none.
 pub(super) struct References {
     /// One minor unit; the smallest there is where `decimals` has an error.
     pub minor_unit: f64,
@@ -31,7 +31,8 @@ pub(super) struct References {
 }
 
 impl References {
-    /// What the fields of these args refer to. `decimals` are 0 to 4; `None` with an error recorded.
+    /// What the fields of these args refer to. `decimals` are 0 to 4; `None` with an error
+    /// recorded.
     pub fn new(object: &mut ObjectReader<'_, '_>, decimals: Option<u32>) -> Self {
         let is_some = |names: &Vec<String>| !names.is_empty();
         Self {

@@ -43,15 +43,21 @@ impl ListedSeverityArgs {
     /// Reads the lists of the family `name`, one of [`NAMES`]. `None` with an error recorded.
     pub(super) fn read(object: &mut ObjectReader<'_, '_>, name: &'static str, largest: f64) -> Option<Self> {
         let mut object = object.required_object(name)?;
-        let (lists, severity) = match name {
-            "discrete" => ("amounts and probabilities", read_discrete(&mut object, largest)),
-            "empirical" => {
-                let sample = read_list(&mut object, "sample", 1, largest, "a list of observed amounts");
-                ("sample", sample.map(Self::Empirical))
-            }
-            _ => ("probabilities and amounts", read_piecewise(&mut object, largest)),
+        let lists: &[&str] = match name {
+            "discrete" => &["amounts", "probabilities"],
+            "empirical" => &["sample"],
+            _ => &["probabilities", "amounts"],
         };
-        object.finish_with(|key| unknown_parameter(name, key, lists, false));
+        for list in lists {
+            object.node(list);
+        }
+        let severity = match name {
+            "discrete" => read_discrete(&mut object, largest),
+            "empirical" => read_list(&mut object, "sample", 1, largest, "a list of observed amounts")
+                .map(Self::Empirical),
+            _ => read_piecewise(&mut object, largest),
+        };
+        object.finish_with(|key| unknown_parameter(name, key, &lists.join(" and "), false));
         severity
     }
 
@@ -84,7 +90,10 @@ fn read_list(
     wanted: &str,
 ) -> Option<Vec<f64>> {
     if object.node(name).is_none() {
-        object.missing(name, wanted);
+        // The message for an unknown parameter names those that are missing.
+        if !object.has_unknown_key() {
+            object.missing(name, wanted);
+        }
         return None;
     }
     let list = object.optional_numbers(name, fewest..=MAX_LISTED, 0.0..=largest);

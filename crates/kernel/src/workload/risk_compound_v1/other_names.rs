@@ -381,8 +381,8 @@ fn meaning_in(lists: &'static [OtherNames], name: &str) -> Option<&'static str> 
     lists.iter().find(|other| other.names.contains(&name)).map(|other| other.meaning)
 }
 
-/// The message for a key of an object that should name one of the families `known`, which are all of
-/// one `kind`: "a severity".
+/// The message for a key of an object that should name one of the families `known`, which are all
+/// of one `kind`: "a severity".
 pub fn unknown_family(key: &str, known: &[&str], kind: &str, others: &OtherFamilies) -> String {
     let name = normalised(key);
     let all = || format!("there are `{}`", known.join("`, `"));

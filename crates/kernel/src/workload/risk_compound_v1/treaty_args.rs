@@ -27,8 +27,8 @@ pub struct TreatyArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), extend("uniqueItems" = true))]
     pub groups: Option<Vec<String>>,
-    /// What the reinsurer pays back of its profit; needs `premium`, that of the treaty, and so is not
-    /// for an `aggregate_xl` by ratios. Default: nothing.
+    /// What the reinsurer pays back of its profit; needs `premium`, that of the treaty, and so is
+    /// not for an `aggregate_xl` by ratios. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profit_commission: Option<ProfitCommissionArgs>,
     /// What the treaty pays.
@@ -181,8 +181,8 @@ pub struct AggregateXlArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0.0))]
     pub limit_ratio: Option<f64>,
-    /// With a ratio, the premium of the covered lines, of which it is a fraction; the layer then has no
-    /// premium of its own. Without ratios, the premium of the layer. Default: none.
+    /// With a ratio, the premium of the covered lines, of which it is a fraction; then the layer
+    /// has no premium of its own. Without ratios, the premium of the layer. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1e15), extend("exclusiveMinimum" = 0.0))]
     pub premium: Option<f64>,

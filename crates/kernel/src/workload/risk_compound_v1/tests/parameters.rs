@@ -278,8 +278,7 @@ fn names_of_parameters_elsewhere_are_answered_with_those_here() {
         (COUNT, json!({"binomial": {"n": 1, "p": 0.5}}), ["`n` is `trials`", "`p` is `probability`"]),
     ];
     for (pointer, value, parts) in cases {
-        let mut messages: Vec<_> = errors_at(pointer, value.clone()).into_iter().map(|(_, m)| m).collect();
-        messages.retain(|message| message.contains("is not a parameter of"));
+        let messages: Vec<_> = errors_at(pointer, value.clone()).into_iter().map(|(_, m)| m).collect();
         assert_eq!(messages.len(), 2, "{value}: {messages:?}");
         assert!(
             messages.iter().zip(parts).all(|(message, part)| message.contains(part)),
