@@ -21,10 +21,10 @@ pub const FORMULA: &[&str] = &[
     "An aggregate_xl pays placed · min(limit, max(0, S − attachment)) for the year. Its attachment_ratio and \
      limit_ratio state attachment and limit as fractions of premium.",
     "Premiums and commissions are reported and change no loss. The ceded premium P is cession · premium for a \
-     quota_share, else placed · premium. An amount r of the k-th of the reinstatements costs placed · premium · \
-     price · r / limit. The commission is P · rate; in a sliding scale the rate is linear in the loss_ratio, payment / \
-     P, between two knots, and constant outside. The profit_commission is share · max(0, P · (1 − margin) − commission \
-     − payment).",
+     quota_share, else placed · premium; an aggregate_xl with a ratio has none. An amount r of the k-th of the \
+     reinstatements costs placed · premium · its price · r / limit. The commission is P · rate; in a sliding scale the \
+     rate is linear in the loss_ratio, payment / P, between two knots, and constant outside. The profit_commission is \
+     share · max(0, P · (1 − margin) − commission − payment).",
 ];
 
 #[cfg(test)]

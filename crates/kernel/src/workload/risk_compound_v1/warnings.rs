@@ -292,7 +292,7 @@ fn warn_about_tail(portfolio: &Portfolio, group: usize, number: usize, warnings:
          null. VaR needs no moment, but is right only below {}, the largest amount there is. A limit, or a treaty \
          that takes the tail, gives them a value",
         rounded_tail_index(tail.value),
-        grouped(MAX_AMOUNT as f64 / f64::from(portfolio.units))
+        grouped((MAX_AMOUNT / u64::from(portfolio.units)) as f64)
     );
     warnings.push(&path, message);
 }

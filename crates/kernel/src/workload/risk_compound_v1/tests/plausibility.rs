@@ -112,7 +112,8 @@ fn indices_without_moments_are_named() {
             &index(pareto.clone(), severity),
             "/groups/1/claims/0/index",
             "names \"inflation\", which has no mean (tail index 0.9) and no limit: means, standard deviations and \
-             TVaR of every amount that this tail enters are null",
+             TVaR of every amount that this tail enters are null. VaR needs no moment, but is right only below \
+             90,071,992,547,409, the largest amount there is.",
         );
     }
     let severity = index(json!({"name": "inflation", "lognormal": {"mean": 1, "cv": 0.04}}), gpd);
