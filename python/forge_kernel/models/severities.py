@@ -281,7 +281,7 @@ Severity = (
 @dataclass(frozen=True, kw_only=True)
 class Index(Factor):
     """A factor that is drawn once a year and multiplies the amounts of the components that
-    name it. Amounts among its parameters are factors, at most 1000."""
+    name it."""
 
     name: str
     """Name."""

@@ -291,7 +291,7 @@ impl JsonSchema for CountArgs {
                 "additionalProperties": false
             }),
         );
-        let simple: Vec<Value> = FAMILIES.iter().map(Family::schema).chain([discrete]).collect();
+        let simple: Vec<Value> = FAMILIES.iter().map(|family| family.schema(0.0)).chain([discrete]).collect();
         let modified = single_key_schema(
             "zero_modified",
             "Zero-modified: another distribution with its probability of 0 replaced; other counts keep their proportions.",

@@ -118,8 +118,8 @@ impl ParameterRange {
         }
     }
 
-    fn schema(self) -> Value {
-        let range = self.numbers(MAX_MINOR_UNITS);
+    fn schema(self, largest_amount: f64) -> Value {
+        let range = self.numbers(largest_amount);
         let (from, to) = (number_to_value(*range.start()), number_to_value(*range.end()));
         let kind = if matches!(self, Self::Whole(_)) { "integer" } else { "number" };
         json!({"type": kind, "minimum": from, "maximum": to})
@@ -250,14 +250,14 @@ impl<L: Clone> Family<L> {
         self.forms.iter().map(describe).collect::<Vec<_>>().join(", or ")
     }
 
-    /// JSON Schema of an object that names this family.
-    pub fn schema(&self) -> Value {
+    /// JSON Schema of an object that names this family; amounts are at most `largest_amount`.
+    pub fn schema(&self, largest_amount: f64) -> Value {
         let form_schema = |form: &Form<L>| {
             let properties: Map<String, Value> = form
                 .parameters
                 .iter()
                 .map(|parameter| {
-                    let mut schema = parameter.range.schema();
+                    let mut schema = parameter.range.schema(largest_amount);
                     schema["description"] = parameter.description.into();
                     (parameter.name.to_owned(), schema)
                 })
@@ -269,7 +269,7 @@ impl<L: Clone> Family<L> {
         };
         let mut forms: Vec<Value> = self.forms.iter().map(form_schema).collect();
         if let Some((_, parameter)) = self.bare_form() {
-            let mut schema = parameter.range.schema();
+            let mut schema = parameter.range.schema(largest_amount);
             schema["description"] = parameter.description.into();
             forms.push(schema);
         }

@@ -5,11 +5,7 @@ use forge_contract::strict::{ObjectReader, number_to_value};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::{
-    families::{MAX_MINOR_UNITS, single_key_schema},
-    other_names::unknown_parameter,
-    portfolio::ComponentSeverity,
-};
+use super::{families::single_key_schema, other_names::unknown_parameter, portfolio::ComponentSeverity};
 
 /// Most elements of a list.
 pub const MAX_LISTED: usize = 10_000;
@@ -187,12 +183,12 @@ impl Serialize for ListedSeverityArgs {
     }
 }
 
-/// JSON Schemas of the families.
-pub(super) fn schemas() -> [Value; 3] {
-    let list = |fewest: usize, largest: f64, description: &str| {
+/// JSON Schemas of the families, with amounts up to `largest`.
+pub(super) fn schemas(largest: f64) -> [Value; 3] {
+    let list = |fewest: usize, greatest: f64, description: &str| {
         json!({
             "type": "array", "minItems": fewest, "maxItems": MAX_LISTED,
-            "items": {"type": "number", "minimum": 0, "maximum": number_to_value(largest)},
+            "items": {"type": "number", "minimum": 0, "maximum": number_to_value(greatest)},
             "description": description
         })
     };
@@ -204,7 +200,7 @@ pub(super) fn schemas() -> [Value; 3] {
         });
         single_key_schema(name, description, value)
     };
-    let amounts = |fewest, description| list(fewest, MAX_MINOR_UNITS, description);
+    let amounts = |fewest, description| list(fewest, largest, description);
     [
         schema(
             "discrete",

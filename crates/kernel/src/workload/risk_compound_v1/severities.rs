@@ -316,15 +316,19 @@ impl JsonSchema for SeverityArgs {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        one_of_schema("The distribution of an amount: one family with its parameters.", schemas())
+        one_of_schema(
+            "The distribution of an amount: one family with its parameters.",
+            schemas(MAX_MINOR_UNITS),
+        )
     }
 }
 
-/// JSON Schemas of all families.
-fn schemas() -> impl Iterator<Item = Value> {
-    let amount = json!({"type": "number", "minimum": 0, "maximum": MAX_MINOR_UNITS});
+/// JSON Schemas of all families, with amounts up to `largest`.
+fn schemas(largest: f64) -> impl Iterator<Item = Value> {
+    let amount = json!({"type": "number", "minimum": 0, "maximum": number_to_value(largest)});
     let constant = single_key_schema("constant", "Always this amount.", amount);
-    FAMILIES.iter().map(Family::schema).chain([constant]).chain(listed_severities::schemas())
+    let families = FAMILIES.iter().map(move |family| family.schema(largest));
+    families.chain([constant]).chain(listed_severities::schemas(largest))
 }
 
 impl JsonSchema for IndexArgs {
@@ -333,7 +337,7 @@ impl JsonSchema for IndexArgs {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let families = schemas().map(|mut schema| {
+        let families = schemas(MAX_INDEX).map(|mut schema| {
             schema["properties"]["name"] =
                 json!({"type": "string", "minLength": 1, "maxLength": 64, "description": "Name."});
             let family = schema["required"][0].take();
@@ -341,8 +345,7 @@ impl JsonSchema for IndexArgs {
             schema
         });
         one_of_schema(
-            "A factor that is drawn once a year and multiplies the amounts of the components that name it. \
-             Amounts among its parameters are factors, at most 1000.",
+            "A factor that is drawn once a year and multiplies the amounts of the components that name it.",
             families,
         )
     }

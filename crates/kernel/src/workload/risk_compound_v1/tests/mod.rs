@@ -256,6 +256,15 @@ fn schema_lists_the_fields_and_families() {
     let lognormal = &families[0]["properties"]["lognormal"]["anyOf"];
     assert_eq!(lognormal[0]["required"], json!(["mean", "cv"]));
     assert_eq!(lognormal[1]["properties"]["sigma"]["maximum"], 8);
+    let factors = schema["$defs"]["IndexArgs"]["oneOf"].as_array().unwrap();
+    assert_eq!(factors.len(), families.len());
+    for (law, largest) in [(families, 1e15), (factors, 1000.0)] {
+        let maximum =
+            |pointer: &str| law.iter().find_map(|family| family.pointer(pointer)?["maximum"].as_f64());
+        assert_eq!(maximum("/properties/constant"), Some(largest));
+        assert_eq!(maximum("/properties/pareto/properties/threshold"), Some(largest));
+        assert_eq!(maximum("/properties/discrete/properties/amounts/items"), Some(largest));
+    }
     assert_eq!(schema["$defs"]["CountArgs"]["oneOf"].as_array().unwrap().len(), counts::FAMILIES.len() + 2);
     assert_eq!(schema["properties"]["decimals"]["default"], 2);
 }
