@@ -27,7 +27,8 @@ MODULES = {
     "severities": ("Distributions of an amount, and factors on amounts.", ["SeverityArgs", "IndexArgs"]),
     "portfolio": (
         "Groups of losses and reinsurance treaties.",
-        ["AnnualArgs", "AnnualGroupArgs", "ClaimArgs", "ClaimGroupArgs", "StrikeArgs", "StrikeGroupArgs", "GroupArgs",
+        ["AnnualArgs", "AnnualGroupArgs", "ClaimArgs", "ClaimGroupArgs", "StrikeArgs", "StrikeGroupArgs",
+         "EventLossArgs", "FrequencyArgs", "EventTableArgs", "EventGroupArgs", "GroupArgs",
          "CommissionKnotArgs", "CommissionArgs", "ProfitCommissionArgs", "TreatyArgs"],
     ),
     "profiles": ("The models.", ["InsuranceArgs", "EtaArgs", "RiskArgs"]),
@@ -101,6 +102,8 @@ class Generator:
             return [self.klass(module, class_name, "Profile", schema, lines)]
         if name in ("CountArgs", "SeverityArgs"):
             return self.families(module, name, schema)
+        if name == "FrequencyArgs":
+            return self.frequency(module, schema)
         if name == "IndexArgs":
             return [self.factor(module, schema)]
         if name == "TreatyArgs":
@@ -131,6 +134,16 @@ class Generator:
             summary = variant["description"] + (f" Give {', or '.join(ways)}." if len(ways) > 1 else "")
             classes.append(self.klass(module, class_name, "Distribution", {**merged, "description": summary}, lines))
         return [*classes, self.alias(module, short_name(name), members, schema)]
+
+    def frequency(self, module, schema):
+        """The name of a distribution, or one with its parameters."""
+        plain, variant = schema["oneOf"]
+        family, parameters = self.family(variant)
+        body = {**self.definitions[reference(parameters)], "description": variant["description"]}
+        clustered = self.klass(module, "NegativeBinomialFrequency", "Distribution", body,
+                               [f'    _family: ClassVar[str] = "{family}"'])
+        members = [f'Literal["{plain["const"]}"]', "NegativeBinomialFrequency"]
+        return [clustered, self.alias(module, "Frequency", members, schema)]
 
     def factor(self, module, schema):
         tags = [self.family(variant)[0] for variant in schema["oneOf"]]

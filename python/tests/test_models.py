@@ -112,6 +112,18 @@ def test_portfolio_of_classes_is_the_example() -> None:
     assert fk.run(model).hash == fk.run("examples/portfolio.json").hash
 
 
+def test_event_tables_are_groups() -> None:
+    losses = [fk.EventLoss(line="property", amounts=[1_000_000, 5_000_000])]
+    table = fk.EventTable(rates=[0.1, 0.05], losses=losses, frequency=fk.NegativeBinomialFrequency(contagion=0.5))
+    group = fk.EventGroup(name="windstorm", events=table)
+    assert group.to_json()["events"]["frequency"] == {"negative_binomial": {"contagion": 0.5}}
+    model = fk.RiskCompound(iterations=100_000, lines=["property"], groups=[group])
+    result = fk.run(model)
+    assert abs(result.mean - 350_000) < 5 * result.std_error
+    plain = fk.EventTable(rates=[0.1, 0.05], losses=losses, frequency="poisson")
+    assert plain.to_json()["frequency"] == "poisson"
+
+
 def test_families_without_a_named_parameter_are_plain() -> None:
     assert fk.Constant(value=5).to_json() == {"constant": 5}
     assert fk.ConstantCount(count=5).to_json() == {"constant": {"count": 5}}

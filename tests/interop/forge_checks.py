@@ -35,7 +35,9 @@ def paid(components: list[Component], draw: int) -> int:
 
 
 def first(condition: Callable[[int], bool]) -> int:
-    """The result of the bisection: the first draw with a condition that holds from it on."""
+    """The result of the bisection: the first draw with a condition that holds from it on. What a line
+    of events pays does not ascend: the result is then a cut that changes no sum.
+    """
     low, high = 0, W
     while low < high:
         middle = (low + high) // 2

@@ -37,6 +37,8 @@ TREATIES = {
     "aggregate_xl": {"step": 1, "placed": 1},
 }
 COMPONENTS = {"annual": {}, "claims": {**TERMS, "weight": 1}, "strikes": TERMS}
+EVENTS = {"frequency": "poisson"}
+KINDS = {"annual": ANNUAL, "claims": CLAIMS, "strikes": STRIKES, "events": STRIKES}  # of the forms of a group
 
 
 def without_null(value: Any) -> Any:
@@ -51,6 +53,8 @@ def without_null(value: Any) -> Any:
 def filled_group(group: dict[str, Any]) -> dict[str, Any]:
     """Section 12.1: a group with its defaults."""
     form = form_of(group)
+    if form == "events":
+        return {**group, form: {**EVENTS, **group[form]}}
     return {**group, form: [{**COMPONENTS[form], **component} for component in group[form]]}
 
 
@@ -75,9 +79,15 @@ def normalised_compound(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def form_of(group: dict[str, Any]) -> str:
-    """Section 12.1: `annual`, `claims` or `strikes`."""
-    (form,) = {"annual", "claims", "strikes"} & set(group)
+    """Section 12.1: `annual`, `claims`, `strikes` or `events`."""
+    (form,) = set(KINDS) & set(group)
     return form
+
+
+def components_of(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Section 12.1: the args of a group's components; those of events are in `losses`."""
+    form = form_of(group)
+    return group[form]["losses"] if form == "events" else group[form]
 
 
 # --- Counts
@@ -304,6 +314,32 @@ def amounts_of(value: dict[str, Any], units: int) -> AmountTable:
     return QuantileTable(bits, law_table(law, units, bits))
 
 
+# --- Section 12.1: events
+# --------------------------------------------------------------------------------------------------
+
+
+def event_counts(events: dict[str, Any]) -> CountTable:
+    """Section 12.1: the count table of events, whose mean is the binary64 nearest to the sum of the
+    rates.
+    """
+    mean = float(sum(Fraction(rate) for rate in events["rates"]))
+    if events["frequency"] == "poisson":
+        return counts_of({"poisson": mean})
+    family, parameters = family_of(events["frequency"])
+    return counts_of({family: {"mean": mean, **parameters}})
+
+
+def event_tables(events: dict[str, Any], units: int) -> list[StepTable]:
+    """Section 12.1: the step tables of events, one for each of `losses`. Events are in ascending
+    order of their totals, and equal totals in the order of the list.
+    """
+    losses = [[minor_units(amount, units) for amount in loss["amounts"]] for loss in events["losses"]]
+    totals = [sum(amounts) for amounts in zip(*losses)]
+    order = sorted(range(len(totals)), key=totals.__getitem__)
+    probabilities = discrete([events["rates"][event] for event in order])
+    return [step_table([amounts[event] for event in order], probabilities) for amounts in losses]
+
+
 # --- Section 6.3: the program
 # --------------------------------------------------------------------------------------------------
 
@@ -320,7 +356,7 @@ def component_names(group: dict[str, Any]) -> list[str]:
     """The names of a group's components in section 11: group, line, and the component's number where
     the line has several.
     """
-    lines = [component["line"] for component in group[form_of(group)]]
+    lines = [component["line"] for component in components_of(group)]
     names = []
     for position, line in enumerate(lines):
         number = f" {position + 1}" if lines.count(line) > 1 else ""
@@ -350,9 +386,18 @@ class Builder:
             component.get("rank") == "same", self.amount(component, deductible, 0), "franchise" in component,
             self.amount(component, "limit", MAX), millionths(component.get("share", 1)))
 
+    def event_group(self, group: dict[str, Any]) -> Group:
+        events, names = group["events"], component_names(group)
+        components = [
+            Component(name, table, self.args["lines"].index(loss["line"]), same_rank=position > 0)
+            for position, (name, table, loss) in enumerate(zip(names, event_tables(events, self.units), events["losses"]))]
+        return Group(KINDS["events"], event_counts(events), components)
+
     def group(self, group: dict[str, Any]) -> Group:
         form = form_of(group)
-        kind = {"claims": CLAIMS, "strikes": STRIKES, "annual": ANNUAL}[form]
+        if form == "events":
+            return self.event_group(group)
+        kind = KINDS[form]
         counts = constant_table(0) if kind == ANNUAL else counts_of(group["count"])
         picks = None
         if kind == CLAIMS and len(group[form]) > 1:

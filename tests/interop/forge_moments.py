@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Callable, NamedTuple, Optional
 
-from forge_compound import family_of, form_of
+from forge_compound import components_of, family_of
 from forge_program import (ANNUAL, MAX, MILLION, AggregateXl, OccurrenceXl, Program,
                            QuotaShare, Treaty)
 from forge_subjects import Subject, Subjects
@@ -41,12 +41,14 @@ def law_tail_index(law: dict[str, Any]) -> float:
 
 
 def component_tail_index(component: dict[str, Any], indices: dict[str, dict[str, Any]]) -> float:
-    """The tail index of a component; infinity if it is not heavy."""
+    """The tail index of a component; infinity if it is not heavy. Components of events have no
+    severity.
+    """
     if "limit" in component:
         return inf
-    severity = component["amount"] if "amount" in component else component["severity"]
-    laws = [severity] + ([indices[component["index"]]] if "index" in component else [])
-    return min(law_tail_index(law) for law in laws)
+    laws = [component[key] for key in ("amount", "severity") if key in component]
+    laws += [indices[component["index"]]] if "index" in component else []
+    return min((law_tail_index(law) for law in laws), default=inf)
 
 
 def is_limited(treaty: Treaty) -> bool:
@@ -91,7 +93,7 @@ class Moments:
         self.sources = [
             Source(component.line, number, group.kind, component_tail_index(terms, indices))
             for number, (group, group_args) in enumerate(zip(program.groups, args["groups"]))
-            for component, terms in zip(group.components, group_args[form_of(group_args)])]
+            for component, terms in zip(group.components, components_of(group_args))]
 
     def retained(self, enters: Callable[[Treaty], bool]) -> list[Source]:
         """The components whose tail no treaty of those that enter takes."""

@@ -389,7 +389,8 @@ class StepTable(NamedTuple):
 
 
 def step_table(amounts: list[int], probabilities: list[Fraction]) -> StepTable:
-    """Sections 5.3 and 12.1: ascending amounts with their probabilities, whose sum is 1.
+    """Sections 5.3 and 12.1: amounts in the order of the table, with their probabilities, whose sum
+    is 1.
 
     Amounts that the count table of the law leaves out, at either end, are not stored.
     """

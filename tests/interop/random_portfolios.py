@@ -119,8 +119,35 @@ def terms(rng, indices):
     return out
 
 
+def event_amounts(rng, count, width):
+    """The losses of events on each line. Totals repeat: exactly, and after rounding to minor units."""
+    rows = []
+    for _ in range(count):
+        row = [rng.choice([0, amount(rng, 1, 9), amount(rng), rng.uniform(1, 50_000)]) for _ in range(width)]
+        if rows and rng.random() < 0.3:
+            row = rng.sample(rng.choice(rows), width)
+        rows.append(row)
+    return [list(amounts) for amounts in zip(*rows)]
+
+
+def event_loss_table(rng, lines):
+    """Events, of which some have the rate 0, and some no loss."""
+    count = rng.choice([1, 2, rng.randint(3, 16), rng.randint(17, 40)])
+    repeated = rng.uniform(0.01, 4) / count
+    rates = [rng.choice([0, repeated, rng.uniform(0.001, 4) / count, 1e-12, 10 ** rng.uniform(-11, -1)])
+             for _ in range(count)]
+    rates[rng.randrange(count)] = rng.choice([repeated, 0.25, 1e-9])
+    struck = rng.sample(lines, rng.randint(1, min(3, len(lines))))
+    losses = [{"line": line, "amounts": amounts}
+              for line, amounts in zip(struck, event_amounts(rng, count, len(struck)))]
+    return {"rates": rates, "losses": losses, **chosen(rng, {"frequency": lambda: rng.choice([
+        "poisson", {"negative_binomial": {"contagion": rng.choice([0, 0.5, rng.uniform(0, 3)])}}])}, share=0.7)}
+
+
 def group(rng, number, lines, indices):
-    form = rng.choice(["annual", "claims", "claims", "strikes"])
+    form = rng.choice(["annual", "claims", "claims", "strikes", "events"])
+    if form == "events":
+        return {"name": f"group {number}", form: event_loss_table(rng, lines)}
     out = {"name": f"group {number}", form: []}
     if form != "annual":
         out["count"] = count(rng)
@@ -136,6 +163,13 @@ def group(rng, number, lines, indices):
             component["rank"] = "same"
         out[form].append(component)
     return out
+
+
+def components_of(item):
+    """The components of a group."""
+    if "events" in item:
+        return item["events"]["losses"]
+    return next(item[form] for form in ("annual", "claims", "strikes") if form in item)
 
 
 def sliding_scale(rng):
@@ -175,7 +209,7 @@ def aggregate_xl(rng):
     ]) | {"kind": "aggregate_xl", "placed": millionths(rng)}
 
 
-def treaties(rng, lines, groups, covered):
+def treaties(rng, lines_of, covered):
     """Treaties whose steps ascend, aggregate XL treaties in the last ones."""
     out = []
     for step in range(1, rng.randint(1, 4)):
@@ -183,7 +217,10 @@ def treaties(rng, lines, groups, covered):
             treaty = rng.choice([quota_share, occurrence_xl])(rng) | {"step": step, "covers": subset(rng, covered)}
             out.append(treaty)
             if rng.random() < 0.3:
-                treaty["groups"] = subset(rng, groups)
+                among = subset(rng, list(lines_of))
+                # A treaty that covers nothing is invalid.
+                if any(line in treaty["covers"] for group in among for line in lines_of[group]):
+                    treaty["groups"] = among
     for step in (5, 6)[:rng.randint(0, 2)]:
         out.append({**aggregate_xl(rng), "step": step, "covers": subset(rng, covered)})
     return [{"name": f"treaty {number}", **commissions(rng, treaty)} for number, treaty in enumerate(out)]
@@ -205,12 +242,10 @@ def compound(rng):
     lines = [f"line {number}" for number in range(rng.randint(1, 4))]
     indices = [index(rng, number) for number in range(rng.randint(0, 2))]
     groups = [group(rng, number, lines, [item["name"] for item in indices]) for number in range(rng.randint(1, 4))]
-    components = [component for item in groups for form in ("annual", "claims", "strikes")
-                  for component in item.get(form, [])]
-    covered = sorted({component["line"] for component in components})
-    names = [item["name"] for item in groups]
+    lines_of = {item["name"]: {component["line"] for component in components_of(item)} for item in groups}
+    covered = sorted(set().union(*lines_of.values()))
     args = {"iterations": rng.randint(1, 1_000), "lines": lines, "groups": groups, "indices": indices,
-            "treaties": treaties(rng, lines, names, covered)}
+            "treaties": treaties(rng, lines_of, covered)}
     args.update(chosen(rng, {"decimals": lambda: rng.randint(0, 4), "report": lambda: report(rng),
                              "capital": lambda: capital(rng)}))
     return "risk.compound.v1", args

@@ -41,13 +41,18 @@ BEYOND_THE_SCHEMA = re.compile("|".join([
     # The largest amount depends on `decimals`.
     r": must be from 0\.01 to 10000000000000;",
     r": repeats an earlier element",
+    # Rules about all rates, or all lines, of an event table.
+    r"/rates: must (have a positive element|add up to at most 10000)",
+    r"/rates/\d+: must be 0, or at least 1e-12",
+    r"/amounts: must have as many elements as `rates`",
+    r": is the line of an earlier element too",
     # The number of occurrences follows from mean, variance and factors.
     r": leads to more than 32768 occurrences",
     # Months have different numbers of days.
     r'/as_of: must be a date .* it is "2026-02-30"$',
 ]))
 
-EXAMPLES = [("risk.compound.v1", name) for name in ("portfolio", "tower", "capital", "mixture")]
+EXAMPLES = [("risk.compound.v1", name) for name in ("portfolio", "tower", "capital", "mixture", "events")]
 VALUES = [None, True, 0, 1, -1, 0.5, 1e-7, 2.5, 1e15, 2**53, "", "var", "any name", "not a \u200bname", "a\u202eb", "EUR", "2026-12-31", "2026-02-30", [], [1], {}, {"unknown": 1}]
 KEYS = ["convergence", "report", "iterations", "policy_limit", "level", "decimals", "$schema", "seed", "unknown", "value",
         "about", "title", "description", "currency", "as_of"]

@@ -303,7 +303,7 @@ fn envelope_check_names_the_place_the_code_and_the_hint_of_every_error() {
 
 #[test]
 fn named_examples_are_printed() {
-    for example in ["portfolio", "tower", "capital", "mixture"] {
+    for example in ["portfolio", "tower", "capital", "mixture", "events"] {
         let command = ["envelope", "new", "--profile", "risk.compound.v1", "--example", example];
         let printed = forge().args(command).output().unwrap().stdout;
         let mut check = forge();
@@ -313,7 +313,9 @@ fn named_examples_are_printed() {
     }
     let unknown = ["envelope", "new", "--profile", "risk.compound.v1", "--example", "towers"];
     let output = forge().args(unknown).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("has: portfolio, tower, capital, mixture"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("has: portfolio, tower, capital, mixture, events")
+    );
     let none = forge().args(["envelope", "new", "--example", "tower"]).output().unwrap();
     assert!(String::from_utf8_lossy(&none.stderr).contains("has no named examples"));
 }

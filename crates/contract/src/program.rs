@@ -249,7 +249,7 @@ impl Program {
         rule(components <= MAX_COMPONENTS, "a program must have at most 64 components")?;
         rule(self.max_amounts() <= MAX_COUNT, "an iteration must have at most 32,768 occurrences")?;
         rule(self.table_bytes() <= MAX_TABLE_BYTES, "the tables of a program must have at most 10 MiB")?;
-        self.indices.iter().try_for_each(AmountTable::validate)?;
+        self.indices.iter().try_for_each(|index| index.validate(false))?;
         for group in &self.groups {
             group.validate()?;
             let in_range = |c: &Component| {
@@ -308,7 +308,10 @@ impl Group {
         };
         let rule_text = "the same rank needs a component before it that is struck too";
         rule(self.components.iter().enumerate().all(own_rank), rule_text)?;
-        self.components.iter().try_for_each(Component::validate)
+        let mut drawn_together = self.components.chunk_by(|_, next| next.same_rank);
+        drawn_together.try_for_each(|components| {
+            components.iter().try_for_each(|component| component.validate(components.len() > 1))
+        })
     }
 
     fn encode(&self, writer: &mut WireWriter) {
@@ -346,13 +349,13 @@ impl Group {
 }
 
 impl Component {
-    fn validate(&self) -> Result<(), DecodeError> {
+    fn validate(&self, shares_draw: bool) -> Result<(), DecodeError> {
         let Terms { deductible, franchise, limit, share } = self.terms;
         rule(deductible <= MAX_AMOUNT, "a deductible must be at most 2^53 - 1")?;
         rule(!franchise || deductible > 0, "a franchise must be an amount")?;
         rule((1..=MAX_AMOUNT).contains(&limit), "caps must be 1 to 2^53 - 1")?;
         rule(share.0 <= Proportion::ONE.0, "a share must be at most 1")?;
-        self.amounts.validate()
+        self.amounts.validate(shares_draw)
     }
 
     fn encode(&self, writer: &mut WireWriter) {

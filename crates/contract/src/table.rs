@@ -67,7 +67,7 @@ impl Segment {
     }
 }
 
-/// Maps a uniform u64 draw to an amount; ascends with the draw.
+/// Maps a uniform u64 draw to an amount; ascends with the draw, unless components share the draw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AmountTable {
     /// A continuous law: a quadratic in each of `2 · 64 · 2^segment_bits` segments, the lower half
@@ -84,7 +84,7 @@ pub enum AmountTable {
     Steps {
         /// `floor(2^64 · CDF)` of each amount but the last, non-decreasing.
         thresholds: Vec<u64>,
-        /// One more amount than there are thresholds, ascending.
+        /// One more amount than there are thresholds, ascending unless components share the draw.
         amounts: Vec<u64>,
     },
     /// A law whose quantile function is linear between knots. The piece of a draw is the one at the
@@ -162,7 +162,9 @@ impl AmountTable {
         }
     }
 
-    pub(crate) fn validate(&self) -> Result<(), DecodeError> {
+    /// Checks the rules of a table. Of step tables that share a draw, only the sum of the amounts
+    /// has to ascend: the events of a table cost one line more and another one less.
+    pub(crate) fn validate(&self, shares_draw: bool) -> Result<(), DecodeError> {
         let rule = |holds: bool, message: &str| {
             if holds { Ok(()) } else { Err(DecodeError::invalid(message)) }
         };
@@ -183,7 +185,8 @@ impl AmountTable {
                     amounts.len() == thresholds.len() + more,
                     "a table must have one more amount than thresholds, a linear one two more",
                 )?;
-                rule(amounts.is_sorted(), "the amounts of a table must not decrease")?;
+                let may_decrease = shares_draw && matches!(self, Self::Steps { .. });
+                rule(may_decrease || amounts.is_sorted(), "the amounts of a table must not decrease")?;
                 rule(amounts.iter().all(|&a| a <= MAX_AMOUNT), "amounts must be at most 2^53 - 1")
             }
         }

@@ -2,11 +2,11 @@
 //! floor an approximation cannot decide.
 
 use dashu_int::{
-    IBig, UBig,
-    ops::{DivEuclid, Gcd, UnsignedAbs},
+    IBig, Sign, UBig,
+    ops::{BitTest, DivEuclid, Gcd, UnsignedAbs},
 };
 
-use crate::double_double::DoubleDouble;
+use crate::double_double::{DoubleDouble, power_of_two};
 
 /// A number that is not negative: mantissa / 2^shift, in lowest terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,26 @@ impl Dyadic {
     pub fn one(&self) -> UBig {
         UBig::ONE << self.shift
     }
+}
+
+/// The f64 nearest to an integer, ties to even.
+pub fn nearest(value: IBig) -> f64 {
+    let (sign, magnitude) = value.into_parts();
+    let shift = magnitude.bit_len().saturating_sub(64);
+    let top = u64::try_from(&magnitude >> shift).expect("64 bits");
+    // A sticky bit for the discarded bits makes the single rounding below correct.
+    let sticky = u64::from(magnitude.trailing_zeros().is_some_and(|zeros| zeros < shift));
+    let magnitude = (top | sticky) as f64 * power_of_two(shift as i32);
+    if sign == Sign::Negative { -magnitude } else { magnitude }
+}
+
+/// The f64 nearest to the exact sum of numbers from 0 to 2^53, ties to even. Numbers above 0 are at
+/// least 2^-500.
+pub fn nearest_sum(numbers: &[f64]) -> f64 {
+    let numbers: Vec<Dyadic> = numbers.iter().map(|&x| Dyadic::new(x)).collect();
+    let shift = numbers.iter().map(|x| x.shift).max().unwrap_or(0);
+    let sum = numbers.into_iter().fold(UBig::ZERO, |sum, x| sum + (x.mantissa << (shift - x.shift)));
+    nearest(sum.into()) * power_of_two(-(shift as i32))
 }
 
 /// A fraction, not necessarily in lowest terms.

@@ -2,14 +2,14 @@
 //! compared with (docs/determinism.md, section 11.2). Sums are exact integers; central moments are
 //! the f64 nearest to quotients of them.
 
-use dashu_int::{IBig, UBig, ops::BitTest};
+use dashu_int::{IBig, UBig};
 use ethnum::U256;
 use forge_contract::{
     program::{AmountTable, Component, CountTable, MAX_AMOUNT},
     table::OCTAVES,
 };
 
-use crate::{backend::scalar::amount_in_table, double_double::power_of_two};
+use crate::{backend::scalar::amount_in_table, double_double::power_of_two, dyadic::nearest};
 
 /// Number of draws.
 const DRAWS: u128 = 1 << 64;
@@ -108,17 +108,6 @@ impl CentralMoments {
         let between = square * square * count.fourth;
         Self { mean: count.mean * self.mean, second, third: 0.0, fourth: within + skewed + mixed + between }
     }
-}
-
-/// The f64 nearest to an integer, ties to even.
-fn nearest(value: IBig) -> f64 {
-    let (sign, magnitude) = value.into_parts();
-    let shift = magnitude.bit_len().saturating_sub(64);
-    let top = u64::try_from(&magnitude >> shift).expect("64 bits");
-    // A sticky bit for the discarded bits makes the single rounding below correct.
-    let sticky = u64::from(magnitude.trailing_zeros().is_some_and(|zeros| zeros < shift));
-    let magnitude = (top | sticky) as f64 * power_of_two(shift as i32);
-    if sign == dashu_int::Sign::Negative { -magnitude } else { magnitude }
 }
 
 /// For each count of a table, from the smallest one on, the number of its draws.

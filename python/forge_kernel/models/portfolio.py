@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .._model import Document, Treaty
+from .._model import Distribution, Document, Treaty
 from .counts import Count
 from .severities import Severity
 
@@ -112,9 +112,60 @@ class StrikeGroup(Document):
     elements."""
 
 
-Group = AnnualGroup | ClaimGroup | StrikeGroup
+@dataclass(frozen=True, kw_only=True)
+class EventLoss(Document):
+    """What events cost a line."""
+
+    amounts: Sequence[float]
+    """For each event, in the order of the rates, its loss. From 1 to 32,768 elements. Each:
+    from 0 to 1e+15."""
+    line: str
+    """Name of the line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativeBinomialFrequency(Distribution):
+    """Negative binomial: events come in clusters."""
+
+    _family: ClassVar[str] = "negative_binomial"
+
+    contagion: float
+    """Contagion c: with the mean m, the variance is m * (1 + c * m). From 0 to 1,000."""
+
+
+Frequency = Literal["poisson"] | NegativeBinomialFrequency
+"""Distribution of the number of occurrences of all events."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventTable(Document):
+    """An event loss table. The number of occurrences in a year has the sum of the rates as
+    its mean; each occurrence is one of the events, with a probability in proportion to its
+    rate."""
+
+    losses: Sequence[EventLoss]
+    """The lines that events strike, each once. From 1 to 16 elements."""
+    rates: Sequence[float]
+    """For each event, the expected number of its occurrences in a year: 0, or at least
+    1e-12. They add up to at most 10,000; one is positive. From 1 to 32,768 elements. Each:
+    from 0 to 10,000."""
+    frequency: Frequency | None = None
+    """Distribution of the number of occurrences in a year. Default ``poisson``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventGroup(Document):
+    """A group whose occurrences are events of a table."""
+
+    events: EventTable
+    """The event loss table."""
+    name: str
+    """Name."""
+
+
+Group = AnnualGroup | ClaimGroup | StrikeGroup | EventGroup
 """A source of losses: totals of the year, or a number of occurrences, each of which is a claim
-of one component or strikes all components at once."""
+of one component, strikes all components at once, or is an event of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)

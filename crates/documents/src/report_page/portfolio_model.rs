@@ -34,6 +34,9 @@ pub fn model_tables(args: &Map<String, Value>) -> Vec<(&'static str, ResultTable
 
 /// One row for each component of a group.
 fn group_rows(group: &Value) -> Vec<Vec<String>> {
+    if group["events"].is_object() {
+        return event_rows(group);
+    }
     let kinds = ["annual", "claims", "strikes"];
     let kind = kinds.into_iter().find(|kind| group[*kind].is_array()).unwrap_or_default();
     let components = group[kind].as_array().map_or(&[][..], Vec::as_slice);
@@ -46,6 +49,31 @@ fn group_rows(group: &Value) -> Vec<Vec<String>> {
         let count = if at == 0 && kind == "annual" { "once a year".to_owned() } else { count };
         let terms = described(component, &["line", "severity", "amount"]);
         vec![group_name, count, text(&component["line"]), law(severity), terms]
+    });
+    rows.collect()
+}
+
+/// One row for each line that the events of a table strike.
+fn event_rows(group: &Value) -> Vec<Vec<String>> {
+    let (events, list) = (&group["events"], |value: &Value| value.as_array().cloned().unwrap_or_default());
+    let numbers = |value: &Value| list(value).iter().filter_map(Value::as_f64).collect::<Vec<_>>();
+    let rates = numbers(&events["rates"]);
+    let frequency = match events["frequency"].as_str() {
+        Some(name) => name.to_owned(),
+        None => law(&events["frequency"]),
+    };
+    // Six decimals: rates may be far below 1.
+    let mean = (rates.iter().sum::<f64>() * 1e6).round() / 1e6;
+    let count = format!("{frequency}, mean {}", value_text(&mean.into()));
+    let rows = list(&events["losses"]).into_iter().enumerate().map(|(at, loss)| {
+        let (group_name, count) = match at {
+            0 => (format!("{} (events)", name(group)), count.clone()),
+            _ => (String::new(), String::new()),
+        };
+        let largest = numbers(&loss["amounts"]).into_iter().fold(0.0, f64::max);
+        let amounts =
+            format!("{} events, up to {}", format_count(rates.len() as u64), format_rounded(largest));
+        vec![group_name, count, text(&loss["line"]), amounts, String::new()]
     });
     rows.collect()
 }

@@ -103,7 +103,8 @@ impl PortfolioMaker {
         let components = (0..length).map(|at| (kind > 2 && at > 0 && self.chance(3), at)).collect::<Vec<_>>();
         let segment_bits = self.chance(2).then(|| 1 + self.random.below(4) as u32);
         let component = |(same, _)| self.component(same, segment_bits);
-        let components: Vec<_> = components.into_iter().map(component).collect();
+        let mut components: Vec<_> = components.into_iter().map(component).collect();
+        self.shuffle_shared_steps(&mut components);
         let none = CountTable { offset: 0, thresholds: Vec::new() };
         let (counts, occurrence) = match kind {
             0..=2 => {
@@ -116,6 +117,17 @@ impl PortfolioMaker {
             _ => (none, Occurrence::Annual),
         };
         Group { counts, occurrence, components }
+    }
+
+    /// Puts the amounts of step tables that share a draw into any order, as those of events are.
+    fn shuffle_shared_steps(&mut self, components: &mut [Component]) {
+        for component in components.iter_mut().filter(|component| component.same_rank) {
+            if let AmountTable::Steps { amounts, .. } = &mut component.amounts {
+                for last in (1..amounts.len()).rev() {
+                    amounts.swap(last, self.random.below(last as u64 + 1) as usize);
+                }
+            }
+        }
     }
 
     fn layer(&mut self) -> Layer {

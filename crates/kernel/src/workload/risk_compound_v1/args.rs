@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     counts::CountArgs,
+    event_tables::EventGroupArgs,
     portfolio::CapitalMeasure,
     severities::{IndexArgs, SeverityArgs},
     treaty_args::TreatyArgs,
@@ -59,7 +60,7 @@ pub(super) fn default_decimals() -> u32 {
 }
 
 /// A source of losses: totals of the year, or a number of occurrences, each of which is a claim of
-/// one component or strikes all components at once.
+/// one component, strikes all components at once, or is an event of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum GroupArgs {
@@ -69,6 +70,8 @@ pub enum GroupArgs {
     Claims(ClaimGroupArgs),
     /// Occurrences that strike all components.
     Strikes(StrikeGroupArgs),
+    /// Occurrences that are events of a table.
+    Events(EventGroupArgs),
 }
 
 /// A group of totals of the year. Treaties by occurrence do not apply to them, but quota shares

@@ -79,7 +79,12 @@ impl ValidParts {
         Self {
             decimals: is_valid("/decimals"),
             indices: (0..portfolio.indices.len()).map(|at| is_valid(&format!("/indices/{at}"))).collect(),
-            counts: (0..lines.len()).map(|at| is_valid(&format!("/groups/{at}/count"))).collect(),
+            counts: (0..lines.len())
+                .map(|at| {
+                    let fields = ["count", "events/rates", "events/frequency"];
+                    fields.iter().all(|field| is_valid(&format!("/groups/{at}/{field}")))
+                })
+                .collect(),
             components: of_components(""),
             positions: of_treaties(&["kind", "step", "covers"]),
             cessions,
@@ -160,13 +165,18 @@ pub(super) fn component_path(portfolio: &Portfolio, group: usize, component: usi
         GroupKind::Annual => "annual",
         GroupKind::Claims => "claims",
         GroupKind::Strikes => "strikes",
+        GroupKind::Events => "events/losses",
     };
     format!("/groups/{group}/{list}/{component}")
 }
 
 /// The path of a component's severity, relative to the args.
 pub(super) fn severity_path(portfolio: &Portfolio, group: usize, component: usize) -> String {
-    let field = if portfolio.groups[group].kind == GroupKind::Annual { "amount" } else { "severity" };
+    let field = match portfolio.groups[group].kind {
+        GroupKind::Annual => "amount",
+        GroupKind::Claims | GroupKind::Strikes => "severity",
+        GroupKind::Events => "amounts",
+    };
     format!("{}/{field}", component_path(portfolio, group, component))
 }
 

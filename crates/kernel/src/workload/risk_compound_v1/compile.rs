@@ -118,11 +118,15 @@ fn compile_group(
     let none = CountTable { offset: 0, thresholds: Vec::new() };
     let counts = match group.kind {
         GroupKind::Annual => none,
+        GroupKind::Events => {
+            count_table(&group.counts).map_err(table_error(&format!("{pointer}/events/rates")))?
+        }
         _ => count_table(&group.counts).map_err(table_error(&format!("{pointer}/count")))?,
     };
     let (list, field) = match group.kind {
         GroupKind::Claims => ("claims", "severity"),
         GroupKind::Strikes => ("strikes", "severity"),
+        GroupKind::Events => ("events/losses", "amounts"),
         GroupKind::Annual => ("annual", "amount"),
     };
     let occurrence = match group.kind {
@@ -133,7 +137,7 @@ fn compile_group(
                 CountLaw::Discrete(weights).table().map_err(table_error(&format!("{pointer}/claims")))?;
             Occurrence::Claim { pick: Some(pick) }
         }
-        GroupKind::Strikes => Occurrence::Strike,
+        GroupKind::Strikes | GroupKind::Events => Occurrence::Strike,
         GroupKind::Annual => Occurrence::Annual,
     };
     let component = |(number, component): (usize, &PortfolioComponent)| {

@@ -99,6 +99,31 @@ pub fn capital() -> Value {
     })
 }
 
+/// The events of a catastrophe model, which strike two lines, under a programme of two layers.
+pub fn events() -> Value {
+    json!({
+        "iterations": 1_000_000,
+        "lines": ["property", "motor"],
+        "groups": [
+            {"name": "windstorm", "events": {
+                "rates": [0.2, 0.1, 0.05, 0.02, 0.01, 0.004, 0.001],
+                "losses": [
+                    {"line": "property",
+                     "amounts": [1_500_000, 4_000_000, 9_000_000, 22_000_000, 40_000_000, 75_000_000, 160_000_000]},
+                    {"line": "motor",
+                     "amounts": [600_000, 200_000, 2_500_000, 1_000_000, 6_000_000, 9_000_000, 12_000_000]}
+                ]
+            }}
+        ],
+        "treaties": [
+            {"name": "Layer 1", "kind": "occurrence_xl", "covers": ["property", "motor"], "limit": 20_000_000,
+             "attachment": 5_000_000, "reinstatements": [1.0], "premium": 1_400_000},
+            {"name": "Layer 2", "kind": "occurrence_xl", "covers": ["property", "motor"], "limit": 75_000_000,
+             "attachment": 25_000_000, "reinstatements": [1.0], "premium": 1_300_000}
+        ]
+    })
+}
+
 /// One line whose claims are a mixture of small ones and large ones above a threshold.
 pub fn mixture() -> Value {
     json!({

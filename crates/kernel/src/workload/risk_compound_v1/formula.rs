@@ -6,6 +6,10 @@ pub const FORMULA: &[&str] = &[
      the sum, over the groups, of its losses in a year: one amount (annual), or the claims or strikes of N \
      occurrences, where N follows the count of the group. A claim belongs to one component, chosen by weight; a \
      strike hits all components of the group. A component with rank same takes the draw of the component before it.",
+    "The events of a table occur N times, where N is poisson with the sum m of the rates as its mean, or \
+     negative_binomial with the variance m · (1 + contagion · m): the frequency. Each occurrence is one event, chosen in \
+     proportion to its rate. It costs each line of the losses the amount that the event has among its amounts, and \
+     no terms apply.",
     "Loss of a component, on its line = share · min(limit, max(0, index · X − deductible)), where X follows the \
      severity. Indices are drawn once a year, for the whole portfolio. With a franchise in place of the deductible, \
      the limit applies to index · X if that is at least the franchise, and the loss is 0 otherwise. What is not \

@@ -14,6 +14,7 @@ pub mod commissions;
 pub mod compile;
 mod conversions;
 pub mod counts;
+pub mod event_tables;
 pub mod examples;
 pub mod families;
 mod fields;

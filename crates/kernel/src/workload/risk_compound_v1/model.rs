@@ -45,6 +45,7 @@ pub const PROFILE: Profile = Profile {
         NamedExample { name: "tower", args: examples::tower },
         NamedExample { name: "capital", args: examples::capital },
         NamedExample { name: "mixture", args: examples::mixture },
+        NamedExample { name: "events", args: examples::events },
     ],
 };
 

@@ -62,6 +62,8 @@ pub enum GroupKind {
     Claims,
     /// One amount of every component at once.
     Strikes,
+    /// As strikes: an event of a table, which has an amount of every component.
+    Events,
     /// Totals of the year, one of every component: no occurrence is known.
     Annual,
 }
@@ -110,7 +112,7 @@ pub enum ComponentSeverity {
     Constant(u64),
     /// One of several amounts.
     Discrete {
-        /// The amounts in minor units, ascending.
+        /// The amounts in minor units: ascending, but of events in the order of their totals.
         amounts: Vec<u64>,
         /// A weight for each amount, to which its probability is in proportion.
         weights: Vec<f64>,

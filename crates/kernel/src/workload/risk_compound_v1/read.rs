@@ -13,6 +13,7 @@ use super::{
     },
     checks,
     counts::CountArgs,
+    event_tables::{EventGroupArgs, EventTableArgs},
     fields::{NAME, Names, References, check_decimals, is_name, optional_fraction},
     portfolio::CapitalMeasure,
     read_treaties,
@@ -101,13 +102,15 @@ fn read_groups(object: &mut ObjectReader<'_, '_>, references: &References) -> Ve
 }
 
 fn read_group(mut object: ObjectReader<'_, '_>, references: &References, names: &mut Names) -> GroupArgs {
-    const KINDS: &str = "`annual`, or `count` and `claims`, or `count` and `strikes`";
+    const KINDS: &str = "`annual`, or `count` and `claims`, or `count` and `strikes`, or `events`";
     let name = names.read(&mut object);
     let size = 1..=MAX_COMPONENTS;
     let annual = object.optional_objects("annual", size.clone(), |c| read_annual(c, references));
     let claims = object.optional_objects("claims", size.clone(), |c| read_claim(c, references));
     let strikes = object.optional_objects("strikes", size, |c| read_strike(c, references));
-    let given = ["annual", "claims", "strikes"].map(|kind| object.node(kind).is_some());
+    let events = object.node("events").is_some();
+    let events = events.then(|| EventTableArgs::read(object.optional_object("events"), references));
+    let given = ["annual", "claims", "strikes", "events"].map(|kind| object.node(kind).is_some());
     let kinds = given.iter().filter(|is_given| **is_given).count();
     let has_count = object.node("count").is_some();
     if kinds > 1 {
@@ -115,7 +118,12 @@ fn read_group(mut object: ObjectReader<'_, '_>, references: &References, names: 
     } else if kinds == 0 && !object.has_unknown_key() {
         object.error_at("", format!("has no components: it must have {KINDS}"));
     }
-    let group = if given[0] || (kinds == 0 && !has_count) {
+    let group = if let Some(events) = events.filter(|_| kinds == 1) {
+        if has_count {
+            object.error("count", "is not allowed with `events`: their rates give the number of occurrences");
+        }
+        GroupArgs::Events(EventGroupArgs { name, events })
+    } else if given[0] || (kinds == 0 && !has_count) {
         if has_count {
             object.error("count", "is not allowed with `annual`: totals of the year are no occurrences");
         }

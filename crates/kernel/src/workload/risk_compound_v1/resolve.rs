@@ -8,6 +8,7 @@ use super::{
     args::{GroupArgs, PolicyTermsArgs, RankArgs, RiskArgs},
     commissions::{Commission, ProfitCommission},
     counts,
+    event_tables::{EventLossArgs, EventTableArgs},
     portfolio::{
         CapitalBasis, ComponentSeverity, GroupKind, INDEX_UNITS, Portfolio, PortfolioComponent,
         PortfolioCounts, PortfolioGroup, PortfolioIndex, PortfolioReport, PortfolioTreaty,
@@ -97,7 +98,7 @@ impl RiskArgs {
                 GroupArgs::Claims(group) => {
                     1.0 + occurrences * if group.claims.len() > 1 { 2.0 } else { 1.0 }
                 }
-                GroupArgs::Strikes(group) => 1.0 + occurrences * group.strikes.len() as f64,
+                GroupArgs::Strikes(_) | GroupArgs::Events(_) => 1.0 + occurrences * group.size() as f64,
             }
         };
         let draws: f64 = self.groups.iter().map(draws_of).sum();
@@ -145,9 +146,31 @@ impl RiskArgs {
                 });
                 (&group.name, GroupKind::Strikes, components.collect())
             }
+            GroupArgs::Events(group) => {
+                (&group.name, GroupKind::Events, self.event_components(&group.events))
+            }
         };
         let once = PortfolioCounts { law: CountLaw::Constant(1), zero_probability: None };
         PortfolioGroup { name: name.clone(), kind, counts: counts_of(group).unwrap_or(once), components }
+    }
+
+    /// A component for each line that events strike. All have the draw of the first one, which is
+    /// that of the event.
+    fn event_components(&self, events: &EventTableArgs) -> Vec<PortfolioComponent> {
+        let severities = events.severities(|amount| self.amount(amount));
+        let component =
+            |(at, (loss, severity)): (usize, (&EventLossArgs, ComponentSeverity))| PortfolioComponent {
+                line: self.line(&loss.line),
+                severity,
+                weight: 1.0,
+                deductible: 0,
+                limit: MAX_AMOUNT,
+                franchise: 0,
+                share: Proportion::ONE,
+                index: None,
+                has_same_rank: at > 0,
+            };
+        events.losses.iter().zip(severities).enumerate().map(component).collect()
     }
 
     fn component(&self, line: &str, severity: &SeverityArgs, terms: &PolicyTermsArgs) -> PortfolioComponent {
@@ -268,6 +291,7 @@ impl GroupArgs {
             Self::Annual(group) => &group.name,
             Self::Claims(group) => &group.name,
             Self::Strikes(group) => &group.name,
+            Self::Events(group) => &group.name,
         }
     }
 
@@ -277,6 +301,7 @@ impl GroupArgs {
             Self::Annual(group) => group.annual.len(),
             Self::Claims(group) => group.claims.len(),
             Self::Strikes(group) => group.strikes.len(),
+            Self::Events(group) => group.events.losses.len(),
         }
     }
 }
@@ -287,6 +312,7 @@ fn counts_of(group: &GroupArgs) -> Option<PortfolioCounts> {
         GroupArgs::Annual(_) => None,
         GroupArgs::Claims(group) => Some(group.count.counts()),
         GroupArgs::Strikes(group) => Some(group.count.counts()),
+        GroupArgs::Events(group) => Some(group.events.counts()),
     }
 }
 

@@ -192,7 +192,7 @@ fn warn_about_annual_limit(treaty: &TreatyArgs, path: &str, warnings: &mut Warni
 
 fn warn_about_counts(group: &GroupArgs, path: &str, warnings: &mut WarningList) {
     let count = match group {
-        GroupArgs::Annual(_) => return,
+        GroupArgs::Annual(_) | GroupArgs::Events(_) => return,
         GroupArgs::Claims(group) => &group.count,
         GroupArgs::Strikes(group) => &group.count,
     };
@@ -226,6 +226,7 @@ fn severities(group: &GroupArgs) -> Vec<&SeverityArgs> {
         GroupArgs::Annual(group) => group.annual.iter().map(|component| &component.amount).collect(),
         GroupArgs::Claims(group) => group.claims.iter().map(|component| &component.severity).collect(),
         GroupArgs::Strikes(group) => group.strikes.iter().map(|component| &component.severity).collect(),
+        GroupArgs::Events(_) => Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// Args with one error: its pointer within the args, and a part of its message.
 #[track_caller]
-fn assert_error(args: &Value, path: &str, part: &str) {
+pub(super) fn assert_error(args: &Value, path: &str, part: &str) {
     let errors = read(args).unwrap_err();
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert_eq!(errors[0].0, format!("/args{path}"), "{errors:?}");

@@ -1,6 +1,7 @@
 //! Reading, validation and warnings, on args that differ from valid ones in one place.
 
 mod errors;
+mod events;
 mod lists;
 mod parameters;
 mod plausibility;
@@ -66,6 +67,11 @@ fn set(args: &mut Value, pointer: &str, value: Value) {
     }
 }
 
+/// The named examples.
+fn examples() -> [Value; 5] {
+    [examples::portfolio(), examples::tower(), examples::capital(), examples::mixture(), examples::events()]
+}
+
 /// The base with these treaties, each of which has a name and, if it names none, step 1.
 fn with_treaties(treaties: &[Value]) -> Value {
     let named = treaties.iter().enumerate().map(|(index, treaty)| {
@@ -78,7 +84,7 @@ fn with_treaties(treaties: &[Value]) -> Value {
 
 #[test]
 fn examples_are_valid_and_describe_portfolios() {
-    for example in [examples::portfolio(), examples::tower(), examples::capital(), examples::mixture()] {
+    for example in examples() {
         let args = read(&example).unwrap();
         assert_eq!(args.warnings(&compile::compile(&args.portfolio()).unwrap()), [], "{example}");
         let portfolio = args.portfolio();
@@ -89,7 +95,7 @@ fn examples_are_valid_and_describe_portfolios() {
 
 #[test]
 fn normal_form_has_defaults_and_reads_as_the_same_args() {
-    for args in [base(), examples::portfolio(), examples::tower(), examples::capital(), examples::mixture()] {
+    for args in examples().into_iter().chain([base()]) {
         let first = read(&args).unwrap();
         let mut normal = first.model_args();
         normal.insert("iterations".to_owned(), args["iterations"].clone());
