@@ -48,6 +48,7 @@ BEYOND_THE_SCHEMA = re.compile("|".join([
     r": is the line of an earlier element too",
     # The number of occurrences follows from mean, variance and factors.
     r": leads to more than 32768 occurrences",
+    r": allows \d+ amounts in a year",
     # Months have different numbers of days.
     r'/as_of: must be a date .* it is "2026-02-30"$',
 ]))

@@ -177,6 +177,16 @@ fn deviation_of_check(
             format!("is {}, with the reason {reason}", found.get("z").unwrap_or(&Value::Null)),
         ));
     }
+    // The probability of an amount that the run has found: the samples' may be equal by chance.
+    if pointer.contains("/largest_occurrence/") {
+        let is_probability =
+            |value: &Value| value.as_f64().is_some_and(|probability| (0.0..=1.0).contains(&probability));
+        return match found.get("expected") {
+            Some(expected) if is_probability(expected) => figure("found"),
+            Some(expected) => Some((at("expected"), format!("is {expected}, which is no probability"))),
+            None => Some((at("expected"), "is missing".to_owned())),
+        };
+    }
     ["expected", "found"].into_iter().find_map(figure)
 }
 
@@ -223,6 +233,25 @@ mod tests {
         }
     }
 
+    /// The model's probability of the run's amount is the same for both samples, and another one.
+    #[test]
+    fn losses_above_the_samples_are_no_deviation() {
+        let events = json!({"rates": [0.1, 0.1], "losses": [{"line": "a", "amounts": [4e9, 9e9]}]});
+        let args = json!({"iterations": 20_000, "decimals": 4, "lines": ["a"],
+            "groups": [{"name": "g", "events": events}]});
+        let profile = PROFILES.iter().find(|profile| profile.name == "risk.compound.v1").unwrap();
+        let request = Request::from_envelope(envelope_of(profile, args)).unwrap();
+        let honest = result(&request);
+        assert_eq!(check_shape(&honest, &request), Ok(()));
+        let expected = "/output/checks/largest_occurrence/0/probability/expected";
+        for (value, reason) in [(json!(1.5), "no probability"), (json!("0.1"), "no probability")] {
+            let mut changed = honest.clone();
+            *changed.pointer_mut(expected).unwrap() = value;
+            let problem = check_shape(&changed, &request).unwrap_err().into_explanation();
+            assert!(problem.contains(expected) && problem.contains(reason), "{problem}");
+        }
+    }
+
     #[test]
     fn a_check_has_a_score_or_a_reason_of_its_model() {
         let request = &requests(100_000)[2];
@@ -232,7 +261,7 @@ mod tests {
             ("no_z_reason", json!("index"), "no run of the envelope has"),
             ("no_z_reason", json!("few_years"), "with the reason \"few_years\""),
             ("z", Value::Null, "is null, with the reason null"),
-            ("expected", json!("1"), "is no figure"),
+            ("expected", json!("1"), "no probability"),
         ] {
             let mut changed = result.clone();
             changed.pointer_mut(check).unwrap()[field] = value;

@@ -277,7 +277,7 @@ impl Program {
 
 impl Group {
     /// Largest number of amounts in an iteration.
-    fn max_amounts(&self) -> u64 {
+    pub fn max_amounts(&self) -> u64 {
         let components = self.components.len() as u64;
         match self.occurrence {
             Occurrence::Claim { .. } => self.counts.max_count(),

@@ -162,8 +162,8 @@ impl AmountTable {
         }
     }
 
-    /// Checks the rules of a table. Of step tables that share a draw, only the sum of the amounts
-    /// has to ascend: the events of a table cost one line more and another one less.
+    /// Checks the rules of a table. Step tables that share a draw need not ascend: of two events,
+    /// one may cost a line more and another line less.
     pub(crate) fn validate(&self, shares_draw: bool) -> Result<(), DecodeError> {
         let rule = |holds: bool, message: &str| {
             if holds { Ok(()) } else { Err(DecodeError::invalid(message)) }

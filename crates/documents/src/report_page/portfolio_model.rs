@@ -62,17 +62,24 @@ fn event_rows(group: &Value) -> Vec<Vec<String>> {
         Some(name) => name.to_owned(),
         None => law(&events["frequency"]),
     };
-    // Six decimals: rates may be far below 1.
-    let mean = (rates.iter().sum::<f64>() * 1e6).round() / 1e6;
-    let count = format!("{frequency}, mean {}", value_text(&mean.into()));
+    let mean: f64 = rates.iter().sum();
+    // Rates may be far below 1.
+    let mean = match mean < 0.001 {
+        true => format!("{mean:.3e}"),
+        false => value_text(&((mean * 1e6).round() / 1e6).into()),
+    };
+    let count = format!("{frequency}, mean {mean}");
     let rows = list(&events["losses"]).into_iter().enumerate().map(|(at, loss)| {
         let (group_name, count) = match at {
             0 => (format!("{} (events)", name(group)), count.clone()),
             _ => (String::new(), String::new()),
         };
-        let largest = numbers(&loss["amounts"]).into_iter().fold(0.0, f64::max);
-        let amounts =
-            format!("{} events, up to {}", format_count(rates.len() as u64), format_rounded(largest));
+        let amounts = numbers(&loss["amounts"]);
+        let possible = amounts.iter().zip(&rates).filter(|(_, rate)| **rate > 0.0);
+        let largest = possible.map(|(amount, _)| *amount).fold(0.0, f64::max);
+        let noun = if rates.len() == 1 { "event" } else { "events" };
+        let number = format_count(rates.len() as u64);
+        let amounts = format!("{number} {noun}, up to {}", format_rounded(largest));
         vec![group_name, count, text(&loss["line"]), amounts, String::new()]
     });
     rows.collect()
@@ -161,4 +168,31 @@ fn value_text(value: &Value) -> String {
 
 fn name(object: &Value) -> String {
     text(&object["name"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_have_a_row_for_each_line() {
+        let losses =
+            json!([{"line": "property", "amounts": [1500, 250_000]}, {"line": "motor", "amounts": [0, 9]}]);
+        let row = |frequency: Value| {
+            let events = json!({"rates": [0.125, 0.0005], "losses": losses, "frequency": frequency});
+            group_rows(&json!({"name": "storm", "events": events}))
+        };
+        let rows = row(json!("poisson"));
+        let first = ["storm (events)", "poisson, mean 0.1255", "property", "2 events, up to 250,000", ""];
+        assert_eq!(rows, [first.to_vec(), vec!["", "", "motor", "2 events, up to 9.00", ""]]);
+        let rows = row(json!({"negative_binomial": {"contagion": 0.35}}));
+        assert_eq!(rows[0][1], "negative binomial: contagion 0.35, mean 0.1255");
+        // An event that never happens is no largest one.
+        let losses = json!([{"line": "property", "amounts": [1500, 9000]}]);
+        let events = json!({"rates": [2e-7, 0], "losses": losses, "frequency": "poisson"});
+        let rows = group_rows(&json!({"name": "storm", "events": events}));
+        assert_eq!(&rows[0][1..4], ["poisson, mean 2.000e-7", "property", "2 events, up to 1,500"]);
+    }
 }

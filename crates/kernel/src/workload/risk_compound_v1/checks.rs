@@ -201,9 +201,12 @@ fn check_sizes(portfolio: &Portfolio, valid: &ValidParts, object: &mut ObjectRea
             let typical = component.severity.typical_amount(portfolio.units);
             let is_large = component.limit == MAX_AMOUNT && typical * expected >= MAX_AMOUNT as f64;
             if is_large && valid.components[number][at] {
+                let remedy = match group.kind {
+                    GroupKind::Events => "use a larger unit, or fewer decimals",
+                    _ => "lower it, or give a limit or fewer decimals",
+                };
                 let message = format!(
-                    "is too large: most years would exceed the largest representable amount, {}; lower it, or give \
-                     a limit or fewer decimals",
+                    "is too large: most years would exceed the largest representable amount, {}; {remedy}",
                     MAX_AMOUNT as f64 / f64::from(portfolio.units)
                 );
                 object.error_at(&severity_path(portfolio, number, at), message);

@@ -3,8 +3,8 @@
 use forge_contract::{
     error::InvalidDocument,
     program::{
-        AmountTable, Component, CountTable, Group, MAX_AMOUNT, MAX_TABLE_BYTES, OCTAVES, Occurrence, Program,
-        Terms,
+        AmountTable, Component, CountTable, Group, MAX_AMOUNT, MAX_COUNT, MAX_TABLE_BYTES, OCTAVES,
+        Occurrence, Program, Terms,
     },
 };
 
@@ -34,6 +34,7 @@ pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
     let groups = portfolio.groups.iter().enumerate();
     let groups = groups.map(|(at, group)| compile_group(group, portfolio.units, at, &mut tables));
     let groups = collect(groups)?;
+    check_amounts(&groups)?;
     Ok(Program {
         units: portfolio.units,
         base: 0,
@@ -45,6 +46,24 @@ pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
         groups,
         treaties: portfolio.treaties.iter().map(|treaty| treaty.treaty.clone()).collect(),
     })
+}
+
+/// Refuses groups that together allow too many amounts in a year, and names the one with the most.
+fn check_amounts(groups: &[Group]) -> Result<(), InvalidDocument> {
+    let total: u64 = groups.iter().map(Group::max_amounts).sum();
+    let Some((at, group)) = groups.iter().enumerate().max_by_key(|(_, group)| group.max_amounts()) else {
+        return Ok(());
+    };
+    if total <= MAX_COUNT {
+        return Ok(());
+    }
+    let message = format!(
+        "allows {} amounts in a year, from up to {} occurrences; all groups together may have at most {MAX_COUNT}: \
+         lower the mean or the variance of its count, or the number of its components",
+        group.max_amounts(),
+        group.counts.max_count()
+    );
+    Err(InvalidDocument::single(&format!("/args/groups/{at}"), message))
 }
 
 /// All values, or all errors.

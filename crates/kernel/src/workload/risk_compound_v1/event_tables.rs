@@ -1,8 +1,9 @@
 //! Event loss tables: for each event of a catastrophe model, its rate and its loss on every line.
 
 use forge_contract::strict::{Node, ObjectReader};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     families::MAX_MINOR_UNITS,
@@ -62,6 +63,7 @@ pub struct EventLossArgs {
 /// Distribution of the number of occurrences of all events.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(transform = describe_law)]
 pub enum FrequencyArgs {
     /// Poisson: events are independent of each other.
     Poisson,
@@ -78,6 +80,13 @@ pub struct ContagionArgs {
     pub contagion: f64,
 }
 
+/// Gives the key of the negative binomial law a meaning in the schema.
+fn describe_law(schema: &mut Schema) {
+    if let Some(Value::Object(law)) = schema.pointer_mut("/oneOf/1/properties/negative_binomial") {
+        law.insert("description".to_owned(), "Its parameter; the mean is the sum of the rates.".into());
+    }
+}
+
 /// The default of [`EventTableArgs::frequency`].
 fn default_frequency() -> FrequencyArgs {
     FrequencyArgs::Poisson
@@ -88,7 +97,7 @@ impl EventTableArgs {
     pub(super) fn read(mut object: ObjectReader<'_, '_>, references: &References) -> Self {
         let rates = read_rates(&mut object);
         if object.node("losses").is_none() {
-            object.missing("losses", "a list of the lines that events strike, with their losses");
+            object.missing("losses", "a list of lines with the losses of the events");
         }
         let events = rates.as_ref().map(Vec::len);
         let losses =
@@ -122,8 +131,8 @@ impl EventTableArgs {
     }
 
     /// For each line of `losses`, the losses of the events in the order of their totals, with their
-    /// rates as weights; losses are in minor units, as `to_minor_units` converts them. In this order
-    /// a higher draw is a larger event, so that a change of one event moves few years.
+    /// rates as weights. Losses are in minor units, as `to_minor_units` converts them. In this
+    /// order a higher draw is a larger event, so that a change of one event moves few years.
     pub(super) fn severities(&self, to_minor_units: impl Fn(f64) -> u64) -> Vec<ComponentSeverity> {
         let convert =
             |loss: &EventLossArgs| loss.amounts.iter().map(|&amount| to_minor_units(amount)).collect();
@@ -140,7 +149,7 @@ impl EventTableArgs {
     }
 }
 
-/// The rates; zeros, as many, where they have errors.
+/// The rates. Where one has an error, all are 0.
 fn read_rates(object: &mut ObjectReader<'_, '_>) -> Option<Vec<f64>> {
     if object.node("rates").is_none() {
         object.missing("rates", "a list of the expected numbers of occurrences of the events in a year");
@@ -165,7 +174,7 @@ fn read_rates(object: &mut ObjectReader<'_, '_>) -> Option<Vec<f64>> {
     Some(rates)
 }
 
-/// The losses of a line; with zeros, or cut, where there are not as many as `events`.
+/// The losses of a line, one for each of `events`: those that are missing are 0.
 fn read_losses(
     mut object: ObjectReader<'_, '_>,
     references: &References,

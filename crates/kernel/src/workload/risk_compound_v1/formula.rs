@@ -8,8 +8,7 @@ pub const FORMULA: &[&str] = &[
      strike hits all components of the group. A component with rank same takes the draw of the component before it.",
     "The events of a table occur N times, where N is poisson with the sum m of the rates as its mean, or \
      negative_binomial with the variance m · (1 + contagion · m): the frequency. Each occurrence is one event, chosen in \
-     proportion to its rate. It costs each line of the losses the amount that the event has among its amounts, and \
-     no terms apply.",
+     proportion to its rate. Each line of the losses has one of its amounts for each event. No terms apply to them.",
     "Loss of a component, on its line = share · min(limit, max(0, index · X − deductible)), where X follows the \
      severity. Indices are drawn once a year, for the whole portfolio. With a franchise in place of the deductible, \
      the limit applies to index · X if that is at least the franchise, and the loss is 0 otherwise. What is not \

@@ -31,11 +31,11 @@ pub static SEVERITIES: OtherFamilies = OtherFamilies {
             &["pareto2", "paretoii", "paretotype2", "paretotypeii", "shiftedpareto", "americanpareto"],
         ),
         known_as("`pareto`", &["pareto1", "paretoi", "paretotype1", "paretotypei", "europeanpareto"]),
-        known_as("`pareto`", &["singleparameterpareto", "powerlaw"]),
+        known_as("`pareto`", &["singleparameterpareto"]),
         known_as("`burr` with `alpha` 1, where the smallest amount is 0", &["pareto3", "paretoiii"]),
         known_as("`burr`, where the smallest amount is 0", &["pareto4", "paretoiv"]),
         known_as("`burr`", &["burr12", "burrxii", "burrtype12", "burrtypexii", "singhmaddala"]),
-        known_as("`burr` with `alpha` 1", &["loglogistic", "llogis", "logis", "fisk"]),
+        known_as("`burr` with `alpha` 1", &["loglogistic", "llogis", "fisk"]),
         known_as("`burr` with `alpha` equal to `gamma`", &["paralogistic", "paralogis"]),
         known_as(
             "`gpd`",
@@ -73,6 +73,9 @@ pub static SEVERITIES: OtherFamilies = OtherFamilies {
         ),
     ],
     absent: &[
+        "powerlaw",
+        "logis",
+        "logistic",
         "burr3",
         "burriii",
         "dagum",

@@ -112,7 +112,7 @@ pub enum ComponentSeverity {
     Constant(u64),
     /// One of several amounts.
     Discrete {
-        /// The amounts in minor units: ascending, but of events in the order of their totals.
+        /// The amounts in minor units, ascending; those of events are in the order of totals.
         amounts: Vec<u64>,
         /// A weight for each amount, to which its probability is in proportion.
         weights: Vec<f64>,

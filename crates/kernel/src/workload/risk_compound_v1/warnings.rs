@@ -57,10 +57,11 @@ impl RiskArgs {
                 warn_about_tail(&portfolio, number, index, &mut warnings);
                 warn_about_low_limit(&portfolio, number, index, &mut warnings);
                 if component.range(portfolio.units).max == 0 {
-                    warnings.push(
-                        &component_path(&portfolio, number, index),
-                        "never pays anything: the terms take off every amount",
-                    );
+                    let message = match portfolio.groups[number].kind {
+                        GroupKind::Events => "is never hit: all losses are 0, or round to 0 minor units",
+                        _ => "never pays anything: the terms take off every amount",
+                    };
+                    warnings.push(&component_path(&portfolio, number, index), message);
                 }
             }
         }

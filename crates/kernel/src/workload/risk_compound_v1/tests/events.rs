@@ -135,6 +135,11 @@ fn long_tables_have_programs_and_too_long_ones_are_refused() {
         panic!("events have steps");
     };
     assert!(amounts.len() == 32_768 && amounts.is_sorted());
+    // Each occurrence has an amount on each of the two lines.
+    let often = events_with("/rates", json!([8000, 1000, 1000]));
+    let error = compile(&read(&often).unwrap().portfolio()).unwrap_err().into_errors().remove(0);
+    assert_eq!(error.pointer, "/args/groups/2");
+    assert!(error.message.contains("amounts in a year, from up to"), "{}", error.message);
     let errors = read(&table(32_769)).unwrap_err();
     assert!(errors.iter().all(|(_, text)| text.contains("1 to 32768 elements")), "{errors:?}");
 }
