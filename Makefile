@@ -36,8 +36,8 @@ lint: ## checks formatting, clippy, widths of lines, lengths of sentences
 	cargo clippy -p forge --no-default-features --locked -- -D warnings
 
 # With cargo-nextest, tests that need a GPU adapter are skipped on machines without one, unless
-# FORGE_REQUIRE_GPU is set. `cargo test` reports them as passed. Three tests run on each core,
-# because those with servers wait most of their time.
+# FORGE_REQUIRE_GPU is set. `cargo test` reports them as passed. Two tests run on each core, because
+# those with servers wait half of their time.
 unit: ## the tests of all crates, with cargo-nextest where it is installed
 	@set -e; export FORGE_BINARIES_ARE_BUILT=1; \
 	if cargo nextest --version >/dev/null 2>&1; then \
@@ -45,7 +45,7 @@ unit: ## the tests of all crates, with cargo-nextest where it is installed
 	  profile=no-gpu; \
 	  if test -n "$$FORGE_REQUIRE_GPU" || $(FORGE) devices --format json | grep -q '"target": "gpu"'; \
 	  then profile=default; fi; \
-	  cargo nextest run $(WORKSPACE) --profile $$profile --test-threads $$(( 3 * $$(getconf _NPROCESSORS_ONLN) )); \
+	  cargo nextest run $(WORKSPACE) --profile $$profile --test-threads $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )); \
 	  cargo test --doc $(WORKSPACE); \
 	else \
 	  cargo test $(WORKSPACE); \

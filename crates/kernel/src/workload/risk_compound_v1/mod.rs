@@ -30,6 +30,7 @@ pub mod output;
 pub mod portfolio;
 pub mod ranges;
 mod read;
+mod read_events;
 mod read_treaties;
 pub mod resolve;
 pub mod severities;

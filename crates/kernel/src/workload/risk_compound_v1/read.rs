@@ -13,10 +13,10 @@ use super::{
     },
     checks,
     counts::CountArgs,
-    event_tables::{EventGroupArgs, EventTableArgs},
+    event_tables::EventGroupArgs,
     fields::{NAME, Names, References, check_decimals, is_name, optional_fraction},
     portfolio::CapitalMeasure,
-    read_treaties,
+    read_events, read_treaties,
     severities::{IndexArgs, SeverityArgs},
 };
 use crate::workload::{
@@ -109,7 +109,7 @@ fn read_group(mut object: ObjectReader<'_, '_>, references: &References, names: 
     let claims = object.optional_objects("claims", size.clone(), |c| read_claim(c, references));
     let strikes = object.optional_objects("strikes", size, |c| read_strike(c, references));
     let events = object.node("events").is_some();
-    let events = events.then(|| EventTableArgs::read(object.optional_object("events"), references));
+    let events = events.then(|| read_events::read(object.optional_object("events"), references));
     let given = ["annual", "claims", "strikes", "events"].map(|kind| object.node(kind).is_some());
     let kinds = given.iter().filter(|is_given| **is_given).count();
     let has_count = object.node("count").is_some();

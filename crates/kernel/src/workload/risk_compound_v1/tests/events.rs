@@ -136,7 +136,8 @@ fn long_tables_have_programs_and_too_long_ones_are_refused() {
     };
     assert!(amounts.len() == 32_768 && amounts.is_sorted());
     // Each occurrence has an amount on each of the two lines.
-    let often = events_with("/rates", json!([8000, 1000, 1000]));
+    let mut often = events_with("/rates", json!([8000, 1000, 1000]));
+    set(&mut often, "/groups/2/events/frequency", json!({"negative_binomial": {"contagion": 0.01}}));
     let error = compile(&read(&often).unwrap().portfolio()).unwrap_err().into_errors().remove(0);
     assert_eq!(error.pointer, "/args/groups/2");
     assert!(error.message.contains("amounts in a year, from up to"), "{}", error.message);
