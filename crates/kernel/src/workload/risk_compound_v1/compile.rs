@@ -63,7 +63,7 @@ fn check_amounts(groups: &[Group]) -> Result<(), InvalidDocument> {
         group.max_amounts(),
         group.counts.max_count()
     );
-    Err(InvalidDocument::single(&format!("/args/groups/{at}"), message))
+    Err(InvalidDocument::single(format!("/args/groups/{at}"), message))
 }
 
 /// All values, or all errors.
