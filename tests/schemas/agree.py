@@ -39,7 +39,7 @@ BEYOND_THE_SCHEMA = re.compile("|".join([
     # One of the names that the envelope declares elsewhere.
     r"/(line|index|lines/\d+|covers/\d+|groups/\d+): must be ",
     # The largest amount depends on `decimals`.
-    r": must be from 0\.01 to 10000000000000;",
+    r": must be from (0|1e-9|0\.01) to 10000000000000;",
     r": repeats an earlier element",
     # Rules about all rates, or all lines, of an event table.
     r"/rates: must (have a positive element|add up to at most 10000)",
