@@ -53,7 +53,7 @@ impl ValidParts {
             let groups = portfolio.groups.iter().enumerate();
             let paths = groups.map(|(number, group)| {
                 let components = 0..group.components.len();
-                let path = |at| format!("{}{field}", component_path(portfolio, number, at));
+                let path = |at| format!("{}{field}", portfolio.component_path(number, at));
                 components.map(|at| is_valid(&path(at))).collect()
             });
             paths.collect::<Vec<Vec<bool>>>()
@@ -149,7 +149,7 @@ fn check_convergence(
     let Some(tail) = tail.filter(|tail| tail.index.value <= 2.0) else { return };
     let path = match tail.index.factor {
         Some(index) => format!("/indices/{index}"),
-        None => severity_path(portfolio, tail.group, tail.component),
+        None => portfolio.severity_path(tail.group, tail.component),
     };
     let message = format!(
         "needs a variance, which the net annual loss does not have (/args{path}, tail index {}); use a quantile, or \
@@ -157,27 +157,6 @@ fn check_convergence(
         rounded_tail_index(tail.index.value)
     );
     object.error_at("/convergence/metric", message);
-}
-
-/// The path of a component, relative to the args.
-pub(super) fn component_path(portfolio: &Portfolio, group: usize, component: usize) -> String {
-    let list = match portfolio.groups[group].kind {
-        GroupKind::Annual => "annual",
-        GroupKind::Claims => "claims",
-        GroupKind::Strikes => "strikes",
-        GroupKind::Events => "events/losses",
-    };
-    format!("/groups/{group}/{list}/{component}")
-}
-
-/// The path of a component's severity, relative to the args.
-pub(super) fn severity_path(portfolio: &Portfolio, group: usize, component: usize) -> String {
-    let field = match portfolio.groups[group].kind {
-        GroupKind::Annual => "amount",
-        GroupKind::Claims | GroupKind::Strikes => "severity",
-        GroupKind::Events => "amounts",
-    };
-    format!("{}/{field}", component_path(portfolio, group, component))
 }
 
 fn check_indices(portfolio: &Portfolio, valid: &ValidParts, object: &mut ObjectReader<'_, '_>) {
@@ -209,7 +188,7 @@ fn check_sizes(portfolio: &Portfolio, valid: &ValidParts, object: &mut ObjectRea
                     "is too large: most years would exceed the largest representable amount, {}; {remedy}",
                     MAX_AMOUNT as f64 / f64::from(portfolio.units)
                 );
-                object.error_at(&severity_path(portfolio, number, at), message);
+                object.error_at(&portfolio.severity_path(number, at), message);
             }
         }
     }

@@ -9,7 +9,7 @@ use forge_contract::{
 };
 
 use super::portfolio::{
-    ComponentSeverity, GroupKind, INDEX_UNITS, Portfolio, PortfolioComponent, PortfolioCounts, PortfolioGroup,
+    ComponentSeverity, GroupKind, INDEX_UNITS, Portfolio, PortfolioComponent, PortfolioCounts,
 };
 use crate::{
     counts::{CountLaw, CountTableError},
@@ -31,8 +31,7 @@ pub fn compile(portfolio: &Portfolio) -> Result<Program, InvalidDocument> {
         amount_table(&index.law, INDEX_UNITS, &pointer, &mut tables)
     });
     let indices = collect(indices)?;
-    let groups = portfolio.groups.iter().enumerate();
-    let groups = groups.map(|(at, group)| compile_group(group, portfolio.units, at, &mut tables));
+    let groups = (0..portfolio.groups.len()).map(|at| compile_group(portfolio, at, &mut tables));
     let groups = collect(groups)?;
     check_amounts(&groups)?;
     Ok(Program {
@@ -113,27 +112,44 @@ fn check_table_sizes(portfolio: &Portfolio) -> Result<(), InvalidDocument> {
 
 /// The tables of severities. Equal laws share the computation of a table.
 #[derive(Default)]
-struct SeverityTables(Vec<(SeverityLaw, u32, AmountTable)>);
+struct SeverityTables {
+    of_laws: Vec<(SeverityLaw, u32, AmountTable)>,
+    /// The last weights, with the table of the number that they draw: the lines of an event table
+    /// have the same ones.
+    numbers: Option<(Vec<f64>, CountTable)>,
+}
 
 impl SeverityTables {
     fn get(&mut self, law: &SeverityLaw, units: u32, pointer: &str) -> Result<AmountTable, InvalidDocument> {
-        let known = self.0.iter().find(|(other, other_units, _)| (other, *other_units) == (law, units));
+        let known = self.of_laws.iter().find(|(other, other_units, _)| (other, *other_units) == (law, units));
         if let Some((_, _, table)) = known {
             return Ok(table.clone());
         }
         let table = severity_table(law, units, pointer)?;
-        self.0.push((*law, units, table.clone()));
+        self.of_laws.push((*law, units, table.clone()));
         Ok(table)
+    }
+
+    /// The table of one of several amounts. The number of the amount is drawn as a count is.
+    fn steps(&mut self, amounts: &[u64], weights: &[f64]) -> Result<AmountTable, CountTableError> {
+        let numbers = match self.numbers.take() {
+            Some((known, numbers)) if known == weights => numbers,
+            _ => CountLaw::Discrete(weights.to_vec()).table()?,
+        };
+        let drawn = numbers.offset as usize..=numbers.max_count() as usize;
+        let steps =
+            AmountTable::Steps { amounts: amounts[drawn].to_vec(), thresholds: numbers.thresholds.clone() };
+        self.numbers = Some((weights.to_vec(), numbers));
+        Ok(steps)
     }
 }
 
 fn compile_group(
-    group: &PortfolioGroup,
-    units: u32,
+    portfolio: &Portfolio,
     at: usize,
     tables: &mut SeverityTables,
 ) -> Result<Group, InvalidDocument> {
-    let pointer = format!("/args/groups/{at}");
+    let (group, pointer) = (&portfolio.groups[at], format!("/args/groups/{at}"));
     let none = CountTable { offset: 0, thresholds: Vec::new() };
     let counts = match group.kind {
         GroupKind::Annual => none,
@@ -141,12 +157,6 @@ fn compile_group(
             count_table(&group.counts).map_err(table_error(&format!("{pointer}/events/rates")))?
         }
         _ => count_table(&group.counts).map_err(table_error(&format!("{pointer}/count")))?,
-    };
-    let (list, field) = match group.kind {
-        GroupKind::Claims => ("claims", "severity"),
-        GroupKind::Strikes => ("strikes", "severity"),
-        GroupKind::Events => ("events/losses", "amounts"),
-        GroupKind::Annual => ("annual", "amount"),
     };
     let occurrence = match group.kind {
         GroupKind::Claims if group.components.len() == 1 => Occurrence::Claim { pick: None },
@@ -160,7 +170,8 @@ fn compile_group(
         GroupKind::Annual => Occurrence::Annual,
     };
     let component = |(number, component): (usize, &PortfolioComponent)| {
-        compile_component(component, units, &format!("{pointer}/{list}/{number}/{field}"), tables)
+        let pointer = format!("/args{}", portfolio.severity_path(at, number));
+        compile_component(component, portfolio.units, &pointer, tables)
     };
     let components = collect(group.components.iter().enumerate().map(component))?;
     Ok(Group { counts, occurrence, components })
@@ -206,17 +217,10 @@ fn amount_table(
         ComponentSeverity::Constant(amount) => AmountTable::constant(*amount),
         ComponentSeverity::Law(law) => tables.get(law, units, pointer)?,
         ComponentSeverity::Discrete { amounts, weights } => {
-            step_table(amounts, weights).map_err(table_error(pointer))?
+            tables.steps(amounts, weights).map_err(table_error(pointer))?
         }
         ComponentSeverity::Piecewise { amounts, probabilities } => linear_table(amounts, probabilities),
     })
-}
-
-/// The table of one of several amounts. The number of the amount is drawn as a count is.
-fn step_table(amounts: &[u64], weights: &[f64]) -> Result<AmountTable, CountTableError> {
-    let numbers = CountLaw::Discrete(weights.to_vec()).table()?;
-    let drawn = numbers.offset as usize..=numbers.max_count() as usize;
-    Ok(AmountTable::Steps { amounts: amounts[drawn].to_vec(), thresholds: numbers.thresholds })
 }
 
 fn linear_table(amounts: &[u64], probabilities: &[f64]) -> AmountTable {

@@ -30,8 +30,10 @@ pub static SEVERITIES: OtherFamilies = OtherFamilies {
             "`lomax`",
             &["pareto2", "paretoii", "paretotype2", "paretotypeii", "shiftedpareto", "americanpareto"],
         ),
-        known_as("`pareto`", &["pareto1", "paretoi", "paretotype1", "paretotypei", "europeanpareto"]),
-        known_as("`pareto`", &["singleparameterpareto"]),
+        known_as(
+            "`pareto`",
+            &["pareto1", "paretoi", "paretotype1", "paretotypei", "europeanpareto", "singleparameterpareto"],
+        ),
         known_as("`burr` with `alpha` 1, where the smallest amount is 0", &["pareto3", "paretoiii"]),
         known_as("`burr`, where the smallest amount is 0", &["pareto4", "paretoiv"]),
         known_as("`burr`", &["burr12", "burrxii", "burrtype12", "burrtypexii", "singhmaddala"]),

@@ -33,6 +33,29 @@ pub struct Portfolio {
     pub report: PortfolioReport,
 }
 
+impl Portfolio {
+    /// The path of a component, relative to the args.
+    pub fn component_path(&self, group: usize, component: usize) -> String {
+        let list = match self.groups[group].kind {
+            GroupKind::Annual => "annual",
+            GroupKind::Claims => "claims",
+            GroupKind::Strikes => "strikes",
+            GroupKind::Events => "events/losses",
+        };
+        format!("/groups/{group}/{list}/{component}")
+    }
+
+    /// The path of a component's severity, relative to the args.
+    pub fn severity_path(&self, group: usize, component: usize) -> String {
+        let field = match self.groups[group].kind {
+            GroupKind::Annual => "amount",
+            GroupKind::Claims | GroupKind::Strikes => "severity",
+            GroupKind::Events => "amounts",
+        };
+        format!("{}/{field}", self.component_path(group, component))
+    }
+}
+
 /// A factor that is drawn once an iteration and multiplies the severities of its components.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PortfolioIndex {

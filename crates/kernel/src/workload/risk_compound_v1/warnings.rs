@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use super::{
     args::{GroupArgs, RiskArgs},
-    checks::{component_path, severity_path},
     counts::{self, CountArgs},
     families::FamilyArgs,
     highest_moments::{rounded_tail_index, smallest_tail_index},
@@ -49,10 +48,10 @@ impl RiskArgs {
         for (number, group) in self.groups.iter().enumerate() {
             warn_about_counts(group, &format!("/groups/{number}/count"), &mut warnings);
             for (index, severity) in severities(group).into_iter().enumerate() {
-                warn_about_law(severity, &severity_path(&portfolio, number, index), &mut warnings);
+                warn_about_law(severity, &portfolio.severity_path(number, index), &mut warnings);
             }
             for (index, component) in portfolio.groups[number].components.iter().enumerate() {
-                let path = severity_path(&portfolio, number, index);
+                let path = portfolio.severity_path(number, index);
                 warn_about_severity(component, portfolio.units, &path, &mut warnings);
                 warn_about_tail(&portfolio, number, index, &mut warnings);
                 warn_about_low_limit(&portfolio, number, index, &mut warnings);
@@ -61,7 +60,7 @@ impl RiskArgs {
                         GroupKind::Events => "is never hit: all losses are 0, or round to 0 minor units",
                         _ => "never pays anything: the terms take off every amount",
                     };
-                    warnings.push(&component_path(&portfolio, number, index), message);
+                    warnings.push(&portfolio.component_path(number, index), message);
                 }
             }
         }
@@ -266,7 +265,7 @@ fn warn_about_low_limit(portfolio: &Portfolio, group: usize, number: usize, warn
     let is_drawn = matches!(component.severity, ComponentSeverity::Law(_));
     let range = component.range(portfolio.units);
     if is_drawn && component.limit < MAX_AMOUNT && range.min > 0 && range.min == range.max {
-        let path = format!("{}/limit", component_path(portfolio, group, number));
+        let path = format!("{}/limit", portfolio.component_path(group, number));
         warnings
             .push(&path, "is at most the smallest amount of the severity: every claim is cut to the limit");
     }
@@ -283,9 +282,9 @@ fn warn_about_tail(portfolio: &Portfolio, group: usize, number: usize, warnings:
         false => ("variance", "standard deviations, standard errors and intervals of TVaR"),
     };
     let (path, subject) = match tail.factor {
-        None => (severity_path(portfolio, group, number), String::new()),
+        None => (portfolio.severity_path(group, number), String::new()),
         Some(index) => (
-            format!("{}/index", component_path(portfolio, group, number)),
+            format!("{}/index", portfolio.component_path(group, number)),
             format!("names {:?}, which ", portfolio.indices[index].name),
         ),
     };
